@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.measure import Measurement, median
 from benchmarks.round_trips import host
-from tests.support.flow import Flow
+from tests.support.flow import RunningHost
 
 FLOOD = 20_000
 WRITERS = 64
@@ -34,7 +34,7 @@ async def measure(root: Path, image: str) -> list[Measurement]:
     ]
 
 
-async def other_chat(flow: Flow, flood: int) -> tuple[float, float]:
+async def other_chat(flow: RunningHost, flood: int) -> tuple[float, float]:
     """The median warm trip of a quiet chat in milliseconds: alone, and from the moment on in which a flood begins in
     another chat, for as long as messages of it come in or wait."""
     await flow.wire(QUIET, folder=QUIET)
@@ -54,17 +54,17 @@ async def other_chat(flow: Flow, flood: int) -> tuple[float, float]:
     return before, beside
 
 
-async def _write(flow: Flow, numbers: Iterator[int]) -> None:
+async def _write(flow: RunningHost, numbers: Iterator[int]) -> None:
     for number in numbers:
         await flow.fake.person_writes(f"flood {number}", chat=FLOODED, timeout_s=LIMIT_S)
 
 
-async def _trip_in(flow: Flow, text: str, chat: str) -> float:
+async def _trip_in(flow: RunningHost, text: str, chat: str) -> float:
     """Milliseconds from the event to its own answer, among those of other chats."""
     seen, wanted = len(flow.fake.sent), f"echo: {text}"
     began = time.perf_counter()
     await flow.fake.person_writes(text, chat=chat)
     while not any(one.text == wanted for one in flow.fake.sent[seen:]):
         seen = len(flow.fake.sent)
-        await flow.fake.wait_for(seen + 1, LIMIT_S)
+        await flow.fake.wait_for_sent(seen + 1, LIMIT_S)
     return (time.perf_counter() - began) * 1000

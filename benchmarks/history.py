@@ -9,7 +9,7 @@ from benchmarks.round_trips import host, trip
 from nanohost.model import Session
 from nanohost.store.database import Value
 from nanohost_protocol.inbound import InboundWriter
-from tests.support.flow import Flow
+from tests.support.flow import RunningHost
 
 SENT = 50_000
 SAMPLES = 120
@@ -45,7 +45,7 @@ async def measure(root: Path, image: str) -> list[Measurement]:
         return await compare(flow, samples=SAMPLES)
 
 
-async def compare(flow: Flow, *, samples: int) -> list[Measurement]:
+async def compare(flow: RunningHost, *, samples: int) -> list[Measurement]:
     """Give one of two sessions a history and make `samples` trips in each."""
     for chat in ("old", "new"):
         await flow.wire(chat)
@@ -66,7 +66,7 @@ async def compare(flow: Flow, *, samples: int) -> list[Measurement]:
     ]
 
 
-async def _grow(flow: Flow, session: Session) -> None:
+async def _grow(flow: RunningHost, session: Session) -> None:
     """Enter the history as if all of it had been said before the first trip's answer."""
     assert session.messaging_group_id is not None
     asked: dict[str, Value] = {
@@ -76,8 +76,8 @@ async def _grow(flow: Flow, session: Session) -> None:
     }
     async with flow.host.store.transaction() as tx:
         for sql in HISTORY:
-            await tx.run(sql, {name: value for name, value in asked.items() if f":{name}" in sql})
-        await tx.run("UPDATE sessions SET out_cursor = ? WHERE id = ?", (LAST_SEQ, session.id))
+            await tx.execute(sql, {name: value for name, value in asked.items() if f":{name}" in sql})
+        await tx.execute("UPDATE sessions SET out_cursor = ? WHERE id = ?", (LAST_SEQ, session.id))
     await flow.host.mailboxes.update(session, _pass_over)
 
 

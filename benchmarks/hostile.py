@@ -8,8 +8,8 @@ from pathlib import Path
 
 from benchmarks.measure import Measurement, median
 from benchmarks.round_trips import REPLY_LIMIT_S, host
-from tests.hostile.agents import let_loose
-from tests.support.flow import Flow
+from tests.hostile.agents import start_hostile_agent
+from tests.support.flow import RunningHost
 
 SAMPLES = 60
 HOSTILE = ("lock",) * 4 + ("fill_table",) * 3 + ("flood_requests",) * 3
@@ -43,7 +43,7 @@ async def _beside_ten(root: Path, image: str) -> float:
         await flow.wire(CHAT, CHAT)
         before = await _trips(flow)
         for number, name in enumerate(HOSTILE):
-            await let_loose(flow, name, chat=f"bad-{number}")
+            await start_hostile_agent(flow, name, chat=f"bad-{number}")
         return round(await _trips(flow) / before, 2)
 
 
@@ -52,7 +52,7 @@ async def _growth(root: Path, image: str, name: str) -> float:
         await flow.wire(CHAT, CHAT)
         await _trips(flow)
         before = _resident_mb()
-        await let_loose(flow, name)
+        await start_hostile_agent(flow, name)
         grown = 0.0
         for number in range(SAMPLES):
             await _answered(flow, str(number))
@@ -60,20 +60,20 @@ async def _growth(root: Path, image: str, name: str) -> float:
     return round(grown, 1)
 
 
-async def _trips(flow: Flow) -> float:
+async def _trips(flow: RunningHost) -> float:
     """The median, in milliseconds."""
     for number in range(10):
         await _answered(flow, f"warm up {number}")
     return median([await _answered(flow, f"warm {number}") for number in range(SAMPLES)])
 
 
-async def _answered(flow: Flow, text: str) -> float:
+async def _answered(flow: RunningHost, text: str) -> float:
     """Milliseconds until the good chat has its answer, whatever is sent to others meanwhile."""
     before = len(flow.texts(CHAT))
     began = time.perf_counter()
     await flow.fake.person_writes(text, chat=CHAT)
     while len(flow.texts(CHAT)) == before:
-        await flow.fake.wait_for(len(flow.fake.sent) + 1, REPLY_LIMIT_S)
+        await flow.fake.wait_for_sent(len(flow.fake.sent) + 1, REPLY_LIMIT_S)
     return (time.perf_counter() - began) * 1000
 
 

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.measure import Measurement
-from nanohost.app import opened_store
-from nanohost.home import Home, hold
+from nanohost.app import open_home_store
+from nanohost.home import Home, lock_home
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.store import agent_groups, sessions
 from nanohost.store.database import Store
@@ -48,8 +48,8 @@ async def measure(root: Path) -> list[Measurement]:
 
 async def _fill(home: Home, count: int) -> None:
     home.root.mkdir(parents=True)
-    with hold(home):
-        async with opened_store(home, durable=False) as store:
+    with lock_home(home):
+        async with open_home_store(home, durable=False) as store:
             mailboxes = Mailboxes(home.sessions, durable=False)
             async with mailboxes.opened():
                 for number in range(count):

@@ -14,11 +14,11 @@ import docker
 
 from benchmarks.measure import Measurement, median, percentile
 from nanohost.runtimes.docker import DockerRuntime
-from nanohost.settings import settings_of
+from nanohost.settings import make_settings
 from nanohost.store import sessions
-from nanohost_protocol.outbound import reading_outbound
-from tests.support.flow import Flow, flowing
-from tests.support.messages_api import MessagesApi
+from nanohost_protocol.outbound import outbound_snapshot
+from tests.support.flow import RunningHost, run_host
+from tests.support.messages_api import StubMessagesApi
 
 WARM_UP = 10
 WARM = 150
@@ -54,24 +54,24 @@ async def measure(root: Path, image: str) -> list[Measurement]:
 @asynccontextmanager
 async def host(
     root: Path, image: str, *, provider: str = "scripted", base_url: str | None = None, max_containers: int = FAN[0]
-) -> AsyncIterator[Flow]:
+) -> AsyncIterator[RunningHost]:
     """A host with Docker containers and everything synced, while entered."""
     root.mkdir(parents=True)
-    settings = settings_of(
+    settings = make_settings(
         host={"provider": provider, "runtime": "docker", "timezone": "UTC", "max_containers": max_containers},
         agent={"base_url": base_url},
     )
     runtime = DockerRuntime(install=f"ibench-{root.name}", image=image)
-    async with flowing(root, settings=settings, runtime=runtime) as flow:
+    async with run_host(root, settings=settings, runtime=runtime) as flow:
         yield flow
 
 
-async def trip(flow: Flow, text: str, chat: str) -> float:
+async def trip(flow: RunningHost, text: str, chat: str) -> float:
     """Milliseconds from the event to the answer in the channel's hands."""
     before = len(flow.fake.sent)
     began = time.perf_counter()
     await flow.fake.person_writes(text, chat=chat)
-    await flow.fake.wait_for(before + 1, REPLY_LIMIT_S)
+    await flow.fake.wait_for_sent(before + 1, REPLY_LIMIT_S)
     return (time.perf_counter() - began) * 1000
 
 
@@ -92,13 +92,13 @@ async def _warm_and_burst(root: Path, image: str) -> list[Measurement]:
     ]
 
 
-async def burst(flow: Flow, count: int) -> tuple[float, bool]:
+async def burst(flow: RunningHost, count: int) -> tuple[float, bool]:
     """So many messages at once into one session: the seconds until all are answered, and whether in order."""
     before = len(flow.fake.sent)
     texts = [f"burst {number}" for number in range(count)]
     began = time.perf_counter()
     await asyncio.gather(*(flow.fake.person_writes(text) for text in texts))
-    sent = await flow.fake.wait_for(before + count, REPLY_LIMIT_S)
+    sent = await flow.fake.wait_for_sent(before + count, REPLY_LIMIT_S)
     seconds = round(time.perf_counter() - began, 2)
     return seconds, [message.text for message in sent[before:]] == [f"echo: {text}" for text in texts]
 
@@ -115,7 +115,7 @@ async def _cold(root: Path, image: str) -> list[Measurement]:
 
 
 async def _cold_claude(root: Path, image: str) -> list[Measurement]:
-    async with MessagesApi() as api, host(root, image, provider="claude", base_url=api.base_url) as flow:
+    async with StubMessagesApi() as api, host(root, image, provider="claude", base_url=api.base_url) as flow:
         trips = [await _coldtrip(flow, f"cold-{number}") for number in range(COLD_CLAUDE)]
     return [
         Measurement(
@@ -129,24 +129,24 @@ async def _cold_claude(root: Path, image: str) -> list[Measurement]:
     ]
 
 
-async def _coldtrip(flow: Flow, chat: str) -> ColdTrip:
+async def _coldtrip(flow: RunningHost, chat: str) -> ColdTrip:
     """A chat that nobody wrote in before: its container is started for this one message, and stopped after."""
     await flow.wire(chat)
     began = time.time()
     total = await trip(flow, "hello", chat)
     answered = time.time()
-    [slot] = flow.host.keeper.containers()
+    [slot] = flow.host.container_manager.containers()
     assert slot.container is not None
     started = await asyncio.to_thread(_started_at, slot.container.state["id"])
     session = await sessions.get(flow.host.store, slot.session_id)
     layout = flow.host.mailboxes.layout(session)
-    with reading_outbound(layout.outbound_db) as box:
+    with outbound_snapshot(layout.outbound_db) as box:
         [turn] = box.turns()
     assert turn.ended_at is not None
     running = layout.writer_lock.stat().st_ctime
     claimed, ended = turn.started_at.timestamp(), turn.ended_at.timestamp()
-    await flow.host.ground.runtime.stop(slot.container, grace_s=5)
-    while flow.host.keeper.containers():
+    await flow.host.foundation.runtime.stop(slot.container, grace_s=5)
+    while flow.host.container_manager.containers():
         await asyncio.sleep(0.01)
     return ColdTrip(
         total=total,
@@ -192,7 +192,7 @@ async def _fan(root: Path, image: str) -> list[Measurement]:
     ]
 
 
-async def _fan_once(flow: Flow, word: str) -> float:
+async def _fan_once(flow: RunningHost, word: str) -> float:
     chats, messages = FAN
     before = len(flow.fake.sent)
     began = time.perf_counter()
@@ -200,5 +200,5 @@ async def _fan_once(flow: Flow, word: str) -> float:
         await asyncio.gather(
             *(flow.fake.person_writes(f"{word} {message}", chat=f"fan-{number}") for number in range(chats))
         )
-    await flow.fake.wait_for(before + chats * messages, REPLY_LIMIT_S)
+    await flow.fake.wait_for_sent(before + chats * messages, REPLY_LIMIT_S)
     return round(time.perf_counter() - began, 2)

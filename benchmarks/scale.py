@@ -11,7 +11,7 @@ from benchmarks.measure import Measurement, median
 from benchmarks.round_trips import burst, host, trip
 from nanohost.errors import NanohostError
 from nanohost.home import Home
-from tests.crash.platform import Platform
+from tests.crash.platform import FakePlatform
 from tests.crash.victims import HostProcess
 
 LONG_BURST = 1000
@@ -63,7 +63,7 @@ async def _crowd(root: Path, image: str) -> list[Measurement]:
         began = time.perf_counter()
         for number in range(CROWD):
             await flow.fake.person_writes("hello", chat=f"crowd-{number:02}")
-        sent = await flow.fake.wait_for(CROWD, LIMIT_S)
+        sent = await flow.fake.wait_for_sent(CROWD, LIMIT_S)
         seconds = round(time.perf_counter() - began, 2)
     served = [int(message.address.platform_id[-2:]) for message in sent]
     furthest = max(abs(place - number) for place, number in enumerate(served))
@@ -86,7 +86,7 @@ async def _crowd(root: Path, image: str) -> list[Measurement]:
 
 async def _restart(root: Path) -> list[Measurement]:
     """kill -9 of `nanohost run` with containers alive: how long until the next one serves, and who was adopted."""
-    platform = Platform()
+    platform = FakePlatform()
     async with platform.opened():
         daemon = HostProcess(root, platform.port, {"runtime": "docker", "max_containers": ALIVE})
         try:
@@ -94,14 +94,14 @@ async def _restart(root: Path) -> list[Measurement]:
             daemon.start()
             for number in range(ALIVE):
                 platform.write(f"m{number}", f"c{number}", "hello")
-            await platform.until_seen({(f"c{number}", "echo: hello") for number in range(ALIVE)}, LIMIT_S)
-            before = set(daemon.runners())
+            await platform.wait_until_seen({(f"c{number}", "echo: hello") for number in range(ALIVE)}, LIMIT_S)
+            before = set(daemon.runner_pids())
             daemon.kill()
             seconds = await asyncio.to_thread(_start_again, daemon)
-            undisturbed = before == set(daemon.runners())
+            undisturbed = before == set(daemon.runner_pids())
             daemon.stop()
         finally:
-            daemon.end()
+            daemon.cleanup()
     return [
         Measurement(
             key="restart20_s",

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from benchmarks.measure import Measurement
-from tests.support.flow import Flow, flowing, scripted_settings
+from tests.support.flow import RunningHost, run_host, scripted_settings
 
 WARM_UP = 3
 MESSAGES = 5
@@ -23,7 +23,7 @@ ASKS = ("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "WITH")
 
 
 async def measure(root: Path) -> list[Measurement]:
-    async with flowing(root, settings=scripted_settings()) as flow:
+    async with run_host(root, settings=scripted_settings()) as flow:
         await flow.wire(script=[{"match": "", "actions": [{"answer": "heard {text}"}]}])
         for number in range(WARM_UP):
             await _trip(flow, f"warm {number}")
@@ -37,23 +37,23 @@ async def measure(root: Path) -> list[Measurement]:
     ]
 
 
-async def _trip(flow: Flow, text: str) -> None:
+async def _trip(flow: RunningHost, text: str) -> None:
     """A message, its answer, and what the host does after that."""
     before = len(flow.fake.sent)
     await flow.fake.person_writes(text)
-    await flow.fake.wait_for(before + 1)
+    await flow.fake.wait_for_sent(before + 1)
     await asyncio.sleep(QUIET_S)
 
 
-async def _count(flow: Flow, text: str) -> tuple[int, int]:
-    looks = flow.host.mailboxes.looks
+async def _count(flow: RunningHost, text: str) -> tuple[int, int]:
+    looks = flow.host.mailboxes.read_count
     async with _statements(flow) as seen:
         await _trip(flow, text)
-    return len(seen), flow.host.mailboxes.looks - looks
+    return len(seen), flow.host.mailboxes.read_count - looks
 
 
 @asynccontextmanager
-async def _statements(flow: Flow) -> AsyncIterator[list[str]]:
+async def _statements(flow: RunningHost) -> AsyncIterator[list[str]]:
     """What the store is asked while entered."""
     seen: list[str] = []
     connections = [flow.host.store._writer, flow.host.store._reader]

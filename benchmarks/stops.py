@@ -8,8 +8,8 @@ import docker
 
 from benchmarks.measure import Measurement, median
 from benchmarks.round_trips import host, trip
-from tests.support.flow import Flow
-from tests.support.invariants import claimed
+from tests.support.flow import RunningHost
+from tests.support.invariants import wait_for_claims
 
 STOPS = 15
 DEAF_STOPS = 3
@@ -36,17 +36,17 @@ async def measure(root: Path, image: str) -> list[Measurement]:
     ]
 
 
-async def _stop(flow: Flow, *, is_deaf: bool = False) -> float:
+async def _stop(flow: RunningHost, *, is_deaf: bool = False) -> float:
     await flow.fake.person_writes("long")
-    await claimed(flow, limit_s=LIMIT_S)
+    await wait_for_claims(flow, timeout_s=LIMIT_S)
     if is_deaf:
         _freeze(flow)
     return await trip(flow, "/stop", "c1")
 
 
-def _freeze(flow: Flow) -> None:
+def _freeze(flow: RunningHost) -> None:
     """Docker's freezer: no signal but SIGKILL ends what stands in it."""
-    [slot] = flow.host.keeper.containers()
+    [slot] = flow.host.container_manager.containers()
     assert slot.container is not None
     client = docker.APIClient()
     try:

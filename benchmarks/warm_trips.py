@@ -15,13 +15,13 @@ from pathlib import Path
 
 import structlog
 
-from tests.support.flow import Flow, flowing, scripted_settings
+from tests.support.flow import RunningHost, run_host, scripted_settings
 
 LIMIT_S = 60.0
 
 
 async def main(root: Path) -> None:
-    async with flowing(root, settings=scripted_settings(durable=True)) as flow:
+    async with run_host(root, settings=scripted_settings(durable=True)) as flow:
         await flow.wire()
         await trip(flow, "first")
         while line := await asyncio.to_thread(sys.stdin.readline):
@@ -29,12 +29,12 @@ async def main(root: Path) -> None:
             print(json.dumps(took), flush=True)
 
 
-async def trip(flow: Flow, text: str) -> float:
+async def trip(flow: RunningHost, text: str) -> float:
     """Milliseconds from the event to the answer in the channel's hands."""
     before = len(flow.fake.sent)
     began = time.perf_counter()
     await flow.fake.person_writes(text)
-    await flow.fake.wait_for(before + 1, LIMIT_S)
+    await flow.fake.wait_for_sent(before + 1, LIMIT_S)
     return (time.perf_counter() - began) * 1000
 
 

@@ -62,18 +62,18 @@ from nanohost.channel_api import (
 CONSENT = "I accept the risk"
 BRIDGE = shlex.join([sys.executable, "-m", "nanohost.wa_bridge"])
 MAX_LINE_BYTES = 4 * 1024 * 1024
-PAUSES_S = (0.1, 1.0, 2.0, 5.0, 15.0, 30.0, 60.0)
+RESTART_DELAYS_S = (0.1, 1.0, 2.0, 5.0, 15.0, 30.0, 60.0)
 """Before the bridge is started again; after a minute of health from the first."""
-BANNED_PAUSE_S = 3600.0
+BANNED_RESTART_DELAY_S = 3600.0
 """Who is banned does not knock at the door every minute."""
 HEALTHY_AFTER_S = 60.0
-GOODBYE_S = 5.0
-LAST_WORDS_S = 1.0
-BLINK_S = 0.5
+SHUTDOWN_TIMEOUT_S = 5.0
+STDERR_DRAIN_S = 1.0
+RECONNECT_GRACE_S = 0.5
 """A connection that was lost is often back by then."""
-PAIRING_LIMIT_S = 180.0
+PAIRING_TIMEOUT_S = 180.0
 WHATSAPP_WEB = "https://web.whatsapp.com"
-_PASSED_ON = re.compile(r"PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|SSL_CERT_\w+|\w+_proxy", re.IGNORECASE)
+_ALLOWED_VARIABLES = re.compile(r"PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|SSL_CERT_\w+|\w+_proxy", re.IGNORECASE)
 """Variables that the bridge sees: what the host is trusted with is not its business."""
 
 _log = structlog.get_logger()
@@ -82,7 +82,7 @@ _log = structlog.get_logger()
 # --- settings ---------------------------------------------------------------------------------------------------
 
 
-def _listed(value: object) -> object:
+def _split_list(value: object) -> object:
     return [one for one in re.split(r"[,;]\s*|\n", value) if one.strip()] if isinstance(value, str) else value
 
 
@@ -93,7 +93,7 @@ class Settings(BaseModel):
     backend: Literal["linked"]
     consent: str = ""
     phone: str = Field(default="", pattern=r"^[+\d ()-]*$", description="a phone number with its country code")
-    allow: Annotated[list[str], BeforeValidator(_listed)] = Field(
+    allow: Annotated[list[str], BeforeValidator(_split_list)] = Field(
         default=[], description='a list of phone numbers with country code, or of chat ids: ["+49 170 1234567"]'
     )
     safe_mode: bool = Field(default=True, description="true or false")
@@ -123,7 +123,7 @@ def read_settings(table: Mapping[str, object], *, instance: str = "default") -> 
     return settings
 
 
-def chat_id(written: str) -> str:
+def to_chat_id(written: str) -> str:
     """The chat that an operator means: a phone number as people write them, or a chat id as it is."""
     return written.strip() if "@" in written else re.sub(r"\D", "", written) + "@s.whatsapp.net"
 
@@ -167,7 +167,7 @@ class File(_Line):
     size: int | None = None
 
 
-class Beside(_Line):
+class MessagePart(_Line):
     """A part of a message. A kind that is not known here is shown like what is shared."""
 
     kind: str
@@ -195,11 +195,11 @@ class Message(_Line):
     mentions_me: bool = False
     refers_to: str | None = None
     file: File | None = None
-    parts: list[Beside] = []
+    parts: list[MessagePart] = []
     album: str | None = None
 
 
-class Done(_Line):
+class Succeeded(_Line):
     ev: Literal["done"]
     id: str
     message: str | None = None
@@ -213,14 +213,14 @@ class Error(_Line):
     retry_after_s: float | None = None
 
 
-Said = State | Qr | PairCode | Message | Done | Error
-_SAID: TypeAdapter[Said] = TypeAdapter(Annotated[Said, Field(discriminator="ev")])
+BridgeMessage = State | Qr | PairCode | Message | Succeeded | Error
+_BRIDGE_MESSAGE: TypeAdapter[BridgeMessage] = TypeAdapter(Annotated[BridgeMessage, Field(discriminator="ev")])
 
 
-def parse(line: bytes) -> Said | None:
+def parse(line: bytes) -> BridgeMessage | None:
     """What a line of the bridge says; None if it makes no sense."""
     try:
-        return _SAID.validate_json(line)
+        return _BRIDGE_MESSAGE.validate_json(line)
     except ValidationError:
         return None
 
@@ -231,7 +231,7 @@ def encode(op: Mapping[str, object]) -> bytes:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode() + b"\n"
 
 
-def event_of(message: Message) -> InboundEvent:
+def to_inbound_event(message: Message) -> InboundEvent:
     files = (message.file,) if message.file else ()
     return InboundEvent(
         platform_id=message.chat,
@@ -247,17 +247,17 @@ def event_of(message: Message) -> InboundEvent:
         attachments=tuple(
             Attachment(ref=one.ref, name=one.name, media_type=one.media_type, size=one.size) for one in files
         ),
-        parts=tuple(map(_part_of, message.parts)),
+        parts=tuple(map(_to_part, message.parts)),
         album=message.album,
     )
 
 
-def _part_of(said: Beside) -> Part:
+def _to_part(said: MessagePart) -> Part:
     kind = PartKind(said.kind) if said.kind in list(PartKind) else PartKind.SHARED
     return Part(kind=kind, **said.model_dump(exclude={"kind"}))
 
 
-def failure(error: Error) -> ChannelError:
+def to_channel_error(error: Error) -> ChannelError:
     """What the host is told when the bridge could not do something."""
     text = f"WhatsApp: {error.text}"
     match error.reason:
@@ -278,34 +278,38 @@ def failure(error: Error) -> ChannelError:
 # --- the bridge -------------------------------------------------------------------------------------------------
 
 
-def pause_s(failures: int, state: str) -> float:
+def restart_delay_s(failures: int, state: str) -> float:
     """How long to wait before the bridge is started again, after so many short lives in a row, the last one counted."""
-    return BANNED_PAUSE_S if state == "banned" else PAUSES_S[min(max(failures - 1, 0), len(PAUSES_S) - 1)]
+    return (
+        BANNED_RESTART_DELAY_S
+        if state == "banned"
+        else RESTART_DELAYS_S[min(max(failures - 1, 0), len(RESTART_DELAYS_S) - 1)]
+    )
 
 
 def bridge_environment(environ: Mapping[str, str], proxy: str | None) -> dict[str, str]:
     """What the bridge sees of the host's variables. Of proxies it reads HTTPS_PROXY alone, and SOCKS proxies look names
     up in any case."""
-    passed_on = {name: value for name, value in environ.items() if _PASSED_ON.fullmatch(name)}
+    passed_on = {name: value for name, value in environ.items() if _ALLOWED_VARIABLES.fullmatch(name)}
     return passed_on if proxy is None else {**passed_on, "HTTPS_PROXY": proxy.replace("socks5h://", "socks5://", 1)}
 
 
 class Bridge:
-    """The child process, one after the other. `said` holds what people did; `state` is the last that was said."""
+    """The child process, one after the other. `events` holds what people did; `state` is the last that was said."""
 
     def __init__(self, command: str, folder: Path, phone: str, *, answer_limit_s: float) -> None:
         self._command = shlex.split(command)
         self._environment = bridge_environment(os.environ, proxy_for(WHATSAPP_WEB))
-        self._opening = {"op": "open", "folder": str(folder), "phone": re.sub(r"\D", "", phone)}
+        self._open_writer = {"op": "open", "folder": str(folder), "phone": re.sub(r"\D", "", phone)}
         self._folder = folder
-        self._limit_s = answer_limit_s
+        self._answer_timeout_s = answer_limit_s
         self._process: asyncio.subprocess.Process | None = None
-        self._asked: dict[str, asyncio.Future[Done]] = {}
-        self._numbers = itertools.count(1)
-        self._last_words: deque[str] = deque(maxlen=5)
-        self._heard = 0
-        self._closing = asyncio.Event()
-        self.said: asyncio.Queue[Message] = asyncio.Queue()
+        self._pending_requests: dict[str, asyncio.Future[Succeeded]] = {}
+        self._request_ids = itertools.count(1)
+        self._stderr_tail: deque[str] = deque(maxlen=5)
+        self._last_heard_s = 0
+        self._is_closing = asyncio.Event()
+        self.events: asyncio.Queue[Message] = asyncio.Queue()
         self.state = State(ev="state", state="starting")
         self.me = ""
         self.pairing = ""
@@ -314,74 +318,74 @@ class Bridge:
     async def run(self) -> None:
         """Have a bridge until `close`."""
         failures = 0
-        while not self._closing.is_set():
+        while not self._is_closing.is_set():
             began = asyncio.get_running_loop().time()
             try:
                 await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
-                await self._one_life()
+                await self._run_once()
             except OSError as error:
                 _log.warning("whatsapp_bridge_failed", error=str(error))
-                await self._now(State(ev="state", state="missing", text=str(error)))
+                await self._set_state(State(ev="state", state="missing", text=str(error)))
             healthy = asyncio.get_running_loop().time() - began > HEALTHY_AFTER_S
             failures = 0 if healthy else failures + 1
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause_s(failures, self.state.state)):
-                    await self._closing.wait()
+                async with asyncio.timeout(restart_delay_s(failures, self.state.state)):
+                    await self._is_closing.wait()
 
     async def close(self, running: asyncio.Task[None]) -> None:
         """Have it end by itself, and `running` with it; one that stays is killed."""
-        self._closing.set()
-        self._hang_up()
-        done, _ = await asyncio.wait([running], timeout=GOODBYE_S)
+        self._is_closing.set()
+        self._close_stdin()
+        done, _ = await asyncio.wait([running], timeout=SHUTDOWN_TIMEOUT_S)
         if not done:
             if self._process is not None:
                 self._process.kill()
             await asyncio.wait([running])
 
-    def _hang_up(self) -> None:
+    def _close_stdin(self) -> None:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
 
-    def tell(self, op: Mapping[str, object]) -> bool:
+    def send_op(self, op: Mapping[str, object]) -> bool:
         """Say a line, if somebody is there to hear it."""
         if self._process is None or self._process.stdin is None or self._process.stdin.is_closing():
             return False
         self._process.stdin.write(encode(op))
         return True
 
-    async def ask(self, op: Mapping[str, object], *, more_s: float = 0.0) -> Done:
+    async def request(self, op: Mapping[str, object], *, extra_s: float = 0.0) -> Succeeded:
         """Say a line and wait for its answer, so much longer than usual. Raises ChannelError."""
-        id = str(next(self._numbers))
-        answer: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
-        self._asked[id] = answer
+        id = str(next(self._request_ids))
+        answer: asyncio.Future[Succeeded] = asyncio.get_running_loop().create_future()
+        self._pending_requests[id] = answer
         try:
-            if not self.tell({**op, "id": id}):
+            if not self.send_op({**op, "id": id}):
                 raise ChannelDown("the WhatsApp bridge is not running")
-            async with asyncio.timeout(self._limit_s + more_s):
+            async with asyncio.timeout(self._answer_timeout_s + extra_s):
                 return await answer
         except TimeoutError:
             raise Ambiguous("the WhatsApp bridge did not answer in time") from None
         finally:
-            del self._asked[id]
+            del self._pending_requests[id]
 
-    async def until_up(self, limit_s: float) -> None:
+    async def wait_until_up(self, timeout_s: float) -> None:
         """Wait while it starts. Raises ChannelError saying why it is not up."""
-        await self._until(lambda: self.state.state != "starting", limit_s)
+        await self._wait_until(lambda: self.state.state != "starting", timeout_s)
         if self.state.state == "down":
-            await self._until(lambda: self.state.state == "up", BLINK_S)
+            await self._wait_until(lambda: self.state.state == "up", RECONNECT_GRACE_S)
         if self.state.state in ("logged_out", "banned"):
             raise AuthFailed(f"WhatsApp: {self.state.text}")
         if self.state.state != "up":
             raise ChannelDown(f"WhatsApp is not connected: {self.state.text or self.state.state}")
 
-    async def _until(self, happened: Callable[[], bool], limit_s: float) -> None:
+    async def _wait_until(self, is_done: Callable[[], bool], timeout_s: float) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(limit_s), self.changed:
-                await self.changed.wait_for(happened)
+            async with asyncio.timeout(timeout_s), self.changed:
+                await self.changed.wait_for(is_done)
 
-    async def _one_life(self) -> None:
-        self._last_words.clear()
-        await self._pair_with("")
+    async def _run_once(self) -> None:
+        self._stderr_tail.clear()
+        await self._save_pairing("")
         process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.PIPE,
@@ -395,98 +399,98 @@ class Bridge:
         errors = asyncio.create_task(self._read_errors(process.stderr), name="whatsapp bridge errors")
         self._process = process
         try:
-            if self._closing.is_set():
-                self._hang_up()
-            await self._attend(process)
+            if self._is_closing.is_set():
+                self._close_stdin()
+            await self._read_process(process)
         finally:
             self._process = None
-            self._forget_asked()
+            self._fail_pending_requests()
             if self.state.state in ("up", "unpaired"):
-                await self._now(State(ev="state", state="starting", text="the bridge ended and is started again"))
-            await _ended(process)
-            await asyncio.wait([errors], timeout=LAST_WORDS_S)
+                await self._set_state(State(ev="state", state="starting", text="the bridge ended and is started again"))
+            await _terminate(process)
+            await asyncio.wait([errors], timeout=STDERR_DRAIN_S)
             errors.cancel()
-        await self._has_ended(process.returncode)
+        await self._log_exit(process.returncode)
 
-    async def _attend(self, process: asyncio.subprocess.Process) -> None:
+    async def _read_process(self, process: asyncio.subprocess.Process) -> None:
         """Read until its stdout ends; one that is silent for too long is killed."""
         assert process.stdout is not None
-        self.tell(self._opening)
-        watch = asyncio.create_task(self._watch(process), name="whatsapp bridge watch")
+        self.send_op(self._open_writer)
+        watch = asyncio.create_task(self._watch_liveness(process), name="whatsapp bridge watch")
         try:
-            async for line in _lines(process.stdout):
-                await self._take(line)
+            async for line in _read_lines(process.stdout):
+                await self._handle_line(line)
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
 
-    async def _take(self, line: bytes | None) -> None:
-        self._heard += 1
+    async def _handle_line(self, line: bytes | None) -> None:
+        self._last_heard_s += 1
         said = parse(line) if line is not None else None
         match said:
             case None:
                 _log.warning("whatsapp_bridge_line_skipped", bytes=len(line) if line is not None else None)
-            case Done() if said.id in self._asked and not self._asked[said.id].done():
-                self._asked[said.id].set_result(said)
-            case Error() if said.id in self._asked and not self._asked[said.id].done():
-                self._asked[said.id].set_exception(failure(said))
+            case Succeeded() if said.id in self._pending_requests and not self._pending_requests[said.id].done():
+                self._pending_requests[said.id].set_result(said)
+            case Error() if said.id in self._pending_requests and not self._pending_requests[said.id].done():
+                self._pending_requests[said.id].set_exception(to_channel_error(said))
             case Message():
-                self.said.put_nowait(said)
+                self.events.put_nowait(said)
             case State():
-                await self._now(said)
+                await self._set_state(said)
             case Qr(picture=picture):
-                await self._pair_with(picture)
+                await self._save_pairing(picture)
             case PairCode(code=code):
-                await self._pair_with(f"pairing code: {code}\n")
+                await self._save_pairing(f"pairing code: {code}\n")
 
-    async def _now(self, state: State) -> None:
+    async def _set_state(self, state: State) -> None:
         self.me = state.me or self.me
         if state.state == "up":
-            await self._pair_with("")
+            await self._save_pairing("")
         async with self.changed:
             self.state = state
             self.changed.notify_all()
 
-    async def _pair_with(self, shown: str) -> None:
+    async def _save_pairing(self, shown: str) -> None:
         """Keep what a person needs for pairing where they can look at it, as long as it is good."""
         await asyncio.to_thread(_write_private, self._folder / "pairing.txt", shown)
         async with self.changed:
             self.pairing = shown
             self.changed.notify_all()
 
-    async def _has_ended(self, code: int | None) -> None:
-        words = "; ".join(self._last_words)
+    async def _log_exit(self, code: int | None) -> None:
+        words = "; ".join(self._stderr_tail)
         _log.warning("whatsapp_bridge_ended", code=code)
         _log.debug("whatsapp_bridge_ended", code=code, last_words=words)
         if self.state.state == "starting":
             text = f"the bridge ended with code {code}{f': {words}' if words else ''}"
-            await self._now(State(ev="state", state="starting", text=text))
+            await self._set_state(State(ev="state", state="starting", text=text))
 
-    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+    async def _watch_liveness(self, process: asyncio.subprocess.Process) -> None:
         """A bridge that says nothing at all, though asked, hangs."""
         while True:
-            await asyncio.sleep(self._limit_s)
-            heard = self._heard
+            await asyncio.sleep(self._answer_timeout_s)
+            heard = self._last_heard_s
             with suppress(ChannelError):
-                await self.ask({"op": "ping"})
-            if self._heard == heard and process.returncode is None:
-                _log.warning("whatsapp_bridge_hangs", silent_s=2 * self._limit_s)
+                await self.request({"op": "ping"})
+            if self._last_heard_s == heard and process.returncode is None:
+                _log.warning("whatsapp_bridge_unresponsive", silent_s=2 * self._answer_timeout_s)
                 process.kill()
 
     async def _read_errors(self, stderr: asyncio.StreamReader) -> None:
-        async for line in _lines(stderr):
+        async for line in _read_lines(stderr):
             text = (line or b"(a long line)").decode(errors="replace").strip()[:500]
             if text:
-                self._last_words.append(text)
-                _log.debug("whatsapp_bridge_says", text=text)
+                self._stderr_tail.append(text)
+                _log.debug("whatsapp_bridge_stderr", text=text)
 
-    def _forget_asked(self) -> None:
-        for answer in self._asked.values():
+    def _fail_pending_requests(self) -> None:
+        for answer in self._pending_requests.values():
             if not answer.done():
                 answer.set_exception(Ambiguous("the WhatsApp bridge ended before it answered"))
 
 
-async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes | None]:
+async def _read_lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes | None]:
     """Line by line; None for one that was too long. What stands behind the last line's end is nobody's line."""
     too_long = False
     while True:
@@ -502,12 +506,12 @@ async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes | None]:
             too_long = False
 
 
-async def _ended(process: asyncio.subprocess.Process) -> None:
+async def _terminate(process: asyncio.subprocess.Process) -> None:
     """Its stdin ends, which tells it to go; one that stays is killed."""
     if process.stdin is not None:
         process.stdin.close()
     try:
-        async with asyncio.timeout(GOODBYE_S):
+        async with asyncio.timeout(SHUTDOWN_TIMEOUT_S):
             await process.wait()
     except TimeoutError:
         process.kill()
@@ -526,14 +530,14 @@ def _write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
-class Tally:
+class DailyCap:
     """How many messages went out today (UTC), in a file: a host that starts often must not start counting anew."""
 
     def __init__(self, path: Path, cap: int) -> None:
         self._path = path
         self._cap = cap
 
-    def spend(self, now: datetime) -> None:
+    def consume(self, now: datetime) -> None:
         """One more. Raises RateLimited until tomorrow when today's are used up, NotSent when it cannot be written."""
         today = now.date().isoformat()
         day, count = self._read()
@@ -560,7 +564,7 @@ class Tally:
 
 # --- the channel ------------------------------------------------------------------------------------------------
 
-_CONDITIONS: dict[str, tuple[Condition, str]] = {
+_CONDITION_BY_STATE: dict[str, tuple[Condition, str]] = {
     "starting": (Condition.DOWN, "connecting"),
     "unpaired": (Condition.WAITING, "waiting to be linked to a phone"),
     "up": (Condition.UP, ""),
@@ -580,10 +584,10 @@ class LinkedChannel:
         self._settings = settings
         self._folder = folder
         self._bridge = self._new_bridge()
-        self._tally = Tally(folder / "sent-today", settings.daily_cap)
+        self._daily_cap = DailyCap(folder / "sent-today", settings.daily_cap)
         self._spending = asyncio.Lock()
-        self._allowed = {chat_id(one) for one in settings.allow}
-        self._wrote_first: set[str] | None = None
+        self._allowed = {to_chat_id(one) for one in settings.allow}
+        self._seen_chats: set[str] | None = None
         self._next: Message | None = None
         self._is_open = False
 
@@ -614,20 +618,20 @@ class LinkedChannel:
 
     async def receive(self, inbox: Inbox) -> None:
         """Hand in what people did, in its order. What could not be committed stays in front for the next call."""
-        self._wrote_first = (self._wrote_first or set()) | set(await inbox.latest())
+        self._seen_chats = (self._seen_chats or set()) | set(await inbox.latest())
         while True:
             if self._next is None:
-                self._next = await self._bridge.said.get()
+                self._next = await self._bridge.events.get()
             message = self._next
-            self._wrote_first.add(message.chat)
-            await inbox.accept(event_of(message))
+            self._seen_chats.add(message.chat)
+            await inbox.accept(to_inbound_event(message))
             self._next = None
-            self._bridge.tell({"op": "accepted", "key": message.key})
+            self._bridge.send_op({"op": "accepted", "key": message.key})
 
     async def send(self, address: Address, message: OutboundText, *, idempotency_key: str) -> Receipt:
         """WhatsApp knows no key: a repeat is another message."""
         op = {"op": "send", "chat": address.platform_id, "text": message.text, "reply_to": message.reply_to}
-        return await self._write(address, op)
+        return await self._send_new(address, op)
 
     async def send_file(self, address: Address, file: OutboundFile, *, idempotency_key: str) -> Receipt:
         op = {
@@ -639,24 +643,24 @@ class LinkedChannel:
             "text": file.text,
             "reply_to": file.reply_to,
         }
-        return await self._write(address, op, more_s=file.size / SLOWEST_UPLOAD)
+        return await self._send_new(address, op, extra_s=file.size / SLOWEST_UPLOAD)
 
     async def edit(self, address: Address, message_id: str, message: OutboundText | OutboundCard) -> None:
         op = {"op": "edit", "chat": address.platform_id, "message": message_id, "text": message.text}
-        await self._repeatable(address, op)
+        await self._send_idempotent(address, op)
 
     async def react(self, address: Address, message_id: str, emoji: str) -> None:
         op = {"op": "react", "chat": address.platform_id, "message": message_id, "emoji": emoji}
-        await self._repeatable(address, op)
+        await self._send_idempotent(address, op)
 
     async def typing(self, address: Address) -> None:
-        if self._may_write(address.platform_id):
-            self._bridge.tell({"op": "typing", "chat": address.platform_id})
+        if self._can_write(address.platform_id):
+            self._bridge.send_op({"op": "typing", "chat": address.platform_id})
 
     async def open_dm(self, handle: str) -> Address:
         """A chat with a person has their id. Raises Refused for whom safe mode keeps us from writing to."""
-        chat = chat_id(handle)
-        self._guard(chat)
+        chat = to_chat_id(handle)
+        self._check_safe_mode(chat)
         return Address(platform_id=chat)
 
     async def deep_link(self, text: str) -> str | None:
@@ -664,9 +668,11 @@ class LinkedChannel:
         return f"https://wa.me/{number}?text={text}" if server == "s.whatsapp.net" else None
 
     async def fetch(self, attachment: Attachment, into: Path, *, most_bytes: int) -> None:
-        await self._bridge.until_up(self._settings.answer_limit_s)
+        await self._bridge.wait_until_up(self._settings.answer_limit_s)
         try:
-            await self._bridge.ask({"op": "fetch", "ref": attachment.ref, "path": str(into), "most_bytes": most_bytes})
+            await self._bridge.request(
+                {"op": "fetch", "ref": attachment.ref, "path": str(into), "most_bytes": most_bytes}
+            )
         except Ambiguous as error:
             raise NotSent(str(error)) from error
 
@@ -676,15 +682,15 @@ class LinkedChannel:
             condition, sentence = self.condition()
             if condition is not Condition.UP:
                 raise ChannelDown(sentence)
-            return self._linked_as()
+            return self._account_description()
         async with self.connected():
-            await self._paired()
-            await self._bridge.until_up(self._settings.answer_limit_s)
-            return self._linked_as()
+            await self._wait_for_pairing()
+            await self._bridge.wait_until_up(self._settings.answer_limit_s)
+            return self._account_description()
 
     def condition(self) -> tuple[Condition, str]:
         state = self._bridge.state
-        condition, sentence = _CONDITIONS[state.state]
+        condition, sentence = _CONDITION_BY_STATE[state.state]
         if condition is Condition.WAITING and self._bridge.pairing.startswith("pairing code"):
             return (
                 condition,
@@ -698,15 +704,15 @@ class LinkedChannel:
         settings = self._settings
         return Bridge(settings.bridge, self._folder, settings.phone, answer_limit_s=settings.answer_limit_s)
 
-    def _linked_as(self) -> str:
+    def _account_description(self) -> str:
         careful = "in safe mode" if self._settings.safe_mode else "WITHOUT safe mode"
         return f"linked to WhatsApp as {self._bridge.me or 'an unknown number'}, {careful}"
 
-    async def _paired(self) -> None:
+    async def _wait_for_pairing(self) -> None:
         """Show what a person has to scan or type until they did. Raises ChannelDown after three minutes."""
         bridge, shown = self._bridge, ""
         try:
-            async with asyncio.timeout(PAIRING_LIMIT_S):
+            async with asyncio.timeout(PAIRING_TIMEOUT_S):
                 while bridge.state.state in ("starting", "unpaired"):
                     if bridge.pairing != shown:
                         shown = bridge.pairing
@@ -717,35 +723,35 @@ class LinkedChannel:
         except TimeoutError:
             raise ChannelDown("nobody linked the device; run the check again") from None
 
-    async def _write(self, address: Address, op: Mapping[str, object], *, more_s: float = 0.0) -> Receipt:
+    async def _send_new(self, address: Address, op: Mapping[str, object], *, extra_s: float = 0.0) -> Receipt:
         """A new message: it counts."""
-        await self._ready(address.platform_id)
+        await self._require_ready(address.platform_id)
         async with self._spending:
-            await asyncio.to_thread(self._tally.spend, datetime.now(UTC))
-        done = await self._bridge.ask(op, more_s=more_s)
+            await asyncio.to_thread(self._daily_cap.consume, datetime.now(UTC))
+        done = await self._bridge.request(op, extra_s=extra_s)
         return Receipt(platform_message_ids=(done.message,) if done.message else ())
 
-    async def _repeatable(self, address: Address, op: Mapping[str, object]) -> None:
+    async def _send_idempotent(self, address: Address, op: Mapping[str, object]) -> None:
         """A change to a message that is there: what may have taken effect is harmless to repeat."""
-        await self._ready(address.platform_id)
+        await self._require_ready(address.platform_id)
         try:
-            await self._bridge.ask(op)
+            await self._bridge.request(op)
         except Ambiguous as error:
             raise NotSent(str(error)) from error
 
-    async def _ready(self, chat: str) -> None:
-        self._guard(chat)
-        await self._bridge.until_up(self._settings.answer_limit_s)
+    async def _require_ready(self, chat: str) -> None:
+        self._check_safe_mode(chat)
+        await self._bridge.wait_until_up(self._settings.answer_limit_s)
 
-    def _may_write(self, chat: str) -> bool:
-        known = {self._bridge.me, *self._allowed, *(self._wrote_first or ())} - {""}
+    def _can_write(self, chat: str) -> bool:
+        known = {self._bridge.me, *self._allowed, *(self._seen_chats or ())} - {""}
         return not self._settings.safe_mode or chat in known
 
-    def _guard(self, chat: str) -> None:
+    def _check_safe_mode(self, chat: str) -> None:
         """Raises Refused for a chat that safe mode keeps us from writing into."""
-        if self._may_write(chat):
+        if self._can_write(chat):
             return
-        if self._wrote_first is None:
+        if self._seen_chats is None:
             raise ChannelDown("it is not known yet who has written first")
         raise RefusedHere(
             f"safe mode: {chat} has not written first, so nothing is sent there. To write there nevertheless, add it to"

@@ -95,59 +95,59 @@ with warnings.catch_warnings():
 
 TEXT_LIMIT = 2_000
 FILE_BYTES = 10 * 1024 * 1024
-BUTTONS, BUTTONS_A_ROW, BUTTON_LABEL = 25, 5, 80
+MAX_BUTTONS, BUTTONS_PER_ROW, MAX_LABEL_CHARS = 25, 5, 80
 NONCE_LENGTH = 25
 
-CONNECT_S = 10.0
-CALL_S = 20.0
-FILE_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=CALL_S)
+CONNECT_TIMEOUT_S = 10.0
+CALL_TIMEOUT_S = 20.0
+FILE_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=CALL_TIMEOUT_S)
 """For a file that somebody sent: as long as it goes on; the host ends what takes too long."""
-DEFER_S = 3.0
+DEFER_TIMEOUT_S = 3.0
 """For a press of a button: after this long Discord has told the person that it failed."""
-CLOSE_S = 1.0
-FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 10.0
-AUTH_PAUSE_S = 120.0
+CLOSE_TIMEOUT_S = 1.0
+MIN_RECONNECT_DELAY_S = 0.5
+MAX_RECONNECT_DELAY_S = 10.0
+AUTH_RETRY_DELAY_S = 120.0
 """Discord counts the times a bot asks to be let in, and takes its token away after 1,000 a day."""
-SPARINGLY_AFTER, SPARING_PAUSE_S = 20, 90.0
+IDENTIFY_BUDGET, IDENTIFY_DELAY_S = 20, 90.0
 """The same for one that is let in and loses its stream each time: after so often it asks less than that."""
-LONGEST_WAIT_S = 3600.0
+MAX_RETRY_AFTER_S = 3600.0
 """However long Discord asks to wait: then it may say so again."""
-LONGEST_EMOJI = 32
-LOOK_UP_S = 3.0
+MAX_EMOJI_CHARS = 32
+LOOKUP_TIMEOUT_S = 3.0
 """For a message that stands elsewhere (what is replied to, what a thread begins with): the stream waits meanwhile."""
 HEALTHY_AFTER_S = 10.0
-MOST_RESUMES = 2
+MAX_RESUME_ATTEMPTS = 2
 """After more that fail, the gateway of a stream may be another's by now, and the stream gone."""
-CHECKPOINT_S = 1.0
+CHECKPOINT_INTERVAL_S = 1.0
 """A place in the stream that is this old is kept; what is told again after a crash does no harm."""
-LOOK_BACK_AT_ONCE = 5
-PAGE, MOST_PAGES = 100, 10
+CATCH_UP_CONCURRENCY = 5
+PAGE_SIZE, MAX_PAGES = 100, 10
 """Of each chat, of what was written while nobody listened."""
-MOST_SEARCHED = 50
+MAX_SEARCHED_CHANNELS = 50
 """Channels that were never heard of, after an absence too long for Discord."""
-LOOK_BACK_TRIES, LOOK_BACK_PAUSE_S = 5, 30.0
-REMEMBERED_NAMES = 5_000
-CHUNK = 256 * 1024
+CATCH_UP_ATTEMPTS, CATCH_UP_RETRY_DELAY_S = 5, 30.0
+MAX_CACHED_NAMES = 5_000
+CHUNK_BYTES = 256 * 1024
 
 RESUMABLE_CLOSE = 4000
 """Closed with this code (unlike 1000) the stream can be resumed."""
 THREAD_TYPES = frozenset({10, 11, 12})
-WITHOUT_MESSAGES = frozenset({4, 14, 15, 16})
+TYPES_WITHOUT_MESSAGES = frozenset({4, 14, 15, 16})
 """Categories, directories, and forums: their posts are threads."""
 DEFAULT_MESSAGE, REPLY = 0, 19
-SAID_BY_SOMEBODY = frozenset({DEFAULT_MESSAGE, REPLY, 20, 23})
+USER_MESSAGE_TYPES = frozenset({DEFAULT_MESSAGE, REPLY, 20, 23})
 """Types of messages; the last two are an app's, in answer to a command. All others are Discord's own words."""
 FORWARD = 1
 """Of a reference from one message to another: it is passed on, not replied to."""
-PREVIEWS = frozenset({"link", "article", "image", "video", "gifv"})
+PREVIEW_EMBED_TYPES = frozenset({"link", "article", "image", "video", "gifv"})
 """Types of embeds that Discord makes of the addresses in a text."""
-BUTTON_PRESS = 3
-COMMAND_CHOSEN = 2
+MESSAGE_COMPONENT = 3
+APPLICATION_COMMAND = 2
 """Of an interaction's types."""
-SEEN_BY_ONE = 1 << 6
+EPHEMERAL_FLAG = 1 << 6
 """Of a message's flags."""
-CONTENT_ALLOWED = 1 << 18 | 1 << 19
+MESSAGE_CONTENT_FLAGS = 1 << 18 | 1 << 19
 """Of an application's flags: the Message Content Intent is on (the second: for a bot in few servers)."""
 PERMISSIONS = discord.Permissions(
     view_channel=True,
@@ -158,11 +158,11 @@ PERMISSIONS = discord.Permissions(
     add_reactions=True,
 ).value
 
-_NOBODY = discord.AllowedMentions.none()
-_TURN_ON_CONTENT = (
+_NO_MENTIONS = discord.AllowedMentions.none()
+_ENABLE_CONTENT_HINT = (
     "turn on Message Content Intent in the Discord developer portal (your application, Bot, Privileged Gateway Intents)"
 )
-_NEW_TOKEN = "set a valid token: the Discord developer portal, your application, Bot, Reset Token"  # noqa: S105
+_NEW_TOKEN_HINT = "set a valid token: the Discord developer portal, your application, Bot, Reset Token"  # noqa: S105
 _REMEDIES = {
     10003: "the channel is gone, or was never one",
     50001: "the bot may not see that channel: allow it View Channel there",
@@ -191,7 +191,7 @@ class DiscordSettings(BaseModel):
     token: str = Field(repr=False)
     rest_url: str = "https://discord.com/api/v10"
     gateway_url: str | None = None
-    timeout_s: float = Field(default=CALL_S, gt=0, le=50)
+    timeout_s: float = Field(default=CALL_TIMEOUT_S, gt=0, le=50)
 
 
 def _settings(context: ChannelContext) -> DiscordSettings:
@@ -215,24 +215,24 @@ def _settings(context: ChannelContext) -> DiscordSettings:
 # --- what Discord says ---
 
 
-def _whole(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     """Without halves of surrogate pairs, which JSON can carry."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _well_formed(value: object) -> object:
-    return _whole(value) if isinstance(value, str) else "" if value is None else value
+    return _replace_surrogates(value) if isinstance(value, str) else "" if value is None else value
 
 
 Text = Annotated[str, BeforeValidator(_well_formed)]
 Id = Annotated[str, Field(pattern=r"\A[0-9]{1,20}\z")]
 
 
-class _Said(BaseModel):
+class _Payload(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class User(_Said):
+class User(_Payload):
     id: Id
     username: Text = ""
     global_name: Text = ""
@@ -243,14 +243,14 @@ class User(_Said):
         return self.global_name or self.username or self.id
 
 
-class Member(_Said):
+class Member(_Payload):
     """Somebody in one server. `user` is left out where it stands beside."""
 
     user: User | None = None
     nick: Text = ""
 
 
-class _Piece(_Said):
+class _NullTolerantPayload(_Payload):
     """Of a message: what is null is not there."""
 
     @model_validator(mode="before")
@@ -259,7 +259,7 @@ class _Piece(_Said):
         return {key: one for key, one in said.items() if one is not None} if isinstance(said, dict) else said
 
 
-class FileSaid(_Piece):
+class AttachmentPayload(_NullTolerantPayload):
     url: str
     filename: Text = ""
     description: Text = ""
@@ -267,12 +267,12 @@ class FileSaid(_Piece):
     size: int | None = None
 
 
-class Emoji(_Said):
+class Emoji(_Payload):
     id: Id | None = None
     name: Text = ""
 
 
-class Named(_Said):
+class NamedPayload(_Payload):
     """Something of which only its words count: a sticker, the author or the footer of an embed."""
 
     name: Text = ""
@@ -280,25 +280,25 @@ class Named(_Said):
     value: Text = ""
 
 
-class Media(_Said):
+class Media(_Payload):
     url: Text = ""
 
 
-class Embed(_Piece):
+class Embed(_NullTolerantPayload):
     type: Text = "rich"
     title: Text = ""
     description: Text = ""
     url: Text = ""
-    author: Named = Named()
-    provider: Named = Named()
-    fields_: tuple[Named, ...] = Field(default=(), alias="fields")
-    footer: Named = Named()
+    author: NamedPayload = NamedPayload()
+    provider: NamedPayload = NamedPayload()
+    fields_: tuple[NamedPayload, ...] = Field(default=(), alias="fields")
+    footer: NamedPayload = NamedPayload()
     image: Media = Media()
     thumbnail: Media = Media()
     video: Media = Media()
 
 
-class PollMedia(_Said):
+class PollMedia(_Payload):
     text: Text = ""
     emoji: Emoji | None = None
 
@@ -306,37 +306,37 @@ class PollMedia(_Said):
         return " ".join(filter(None, [self.emoji.name if self.emoji else "", self.text]))
 
 
-class PollAnswer(_Piece):
+class PollAnswer(_NullTolerantPayload):
     answer_id: int = 0
     poll_media: PollMedia = PollMedia()
 
 
-class AnswerCount(_Said):
+class AnswerCount(_Payload):
     id: int
     count: int
 
 
-class PollResults(_Said):
+class PollResults(_Payload):
     answer_counts: tuple[AnswerCount, ...] = ()
 
 
-class Poll(_Piece):
+class Poll(_NullTolerantPayload):
     question: PollMedia = PollMedia()
     answers: tuple[PollAnswer, ...] = ()
     allow_multiselect: bool = False
     results: PollResults | None = None
 
 
-class Choice(_Said):
+class Choice(_Payload):
     label: Text = ""
 
 
-class GalleryItem(_Piece):
+class GalleryItem(_NullTolerantPayload):
     media: Media = Media()
     description: Text = ""
 
 
-class Component(_Piece):
+class Component(_NullTolerantPayload):
     """A piece of a card, of any type: each has some of these."""
 
     type: int = 0
@@ -356,47 +356,47 @@ class Component(_Piece):
     accessory: Component | None = None
 
 
-class Content(_Said):
+class Content(_Payload):
     """What a message holds, also one that is passed on or replied to. `unread`: fields that make no sense. `unknown`:
     fields of which nothing is known here."""
 
     content: Text = ""
     timestamp: datetime | None = None
     mentions: tuple[User, ...] = ()
-    attachments: tuple[FileSaid, ...] = ()
+    attachments: tuple[AttachmentPayload, ...] = ()
     embeds: tuple[Embed, ...] = ()
     components: tuple[Component, ...] = ()
     poll: Poll | None = None
-    sticker_items: tuple[Named, ...] = ()
+    sticker_items: tuple[NamedPayload, ...] = ()
     message_snapshots: tuple[Snapshot, ...] = ()
     unread: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
-    def _each_by_itself(cls, said: object) -> object:
+    def _drop_invalid_items(cls, said: object) -> object:
         """Of several things, one that makes no sense hides no other."""
         if not isinstance(said, dict):
             return said
         kept, unread = dict(said), list[str]()
-        for key, kind in _SEVERAL.items():
+        for key, kind in _LIST_FIELDS.items():
             if isinstance(some := said.get(key), list):
-                kept[key] = [one for one in some if _makes_sense(kind, one)]
+                kept[key] = [one for one in some if _is_valid(kind, one)]
                 unread += [key] if len(kept[key]) < len(some) else []
         return kept | {"unread": unread} if unread else said
 
 
-_SEVERAL: Mapping[str, type[_Said]] = {
+_LIST_FIELDS: Mapping[str, type[_Payload]] = {
     "mentions": User,
-    "attachments": FileSaid,
+    "attachments": AttachmentPayload,
     "embeds": Embed,
     "components": Component,
-    "sticker_items": Named,
+    "sticker_items": NamedPayload,
 }
 """The lists that a message may hold, and of what."""
 
 
-def _makes_sense(kind: type[_Said], said: object) -> bool:
+def _is_valid(kind: type[_Payload], said: object) -> bool:
     try:
         kind.model_validate(said)
     except ValidationError:
@@ -404,11 +404,11 @@ def _makes_sense(kind: type[_Said], said: object) -> bool:
     return True
 
 
-class Snapshot(_Said):
+class Snapshot(_Payload):
     message: Content
 
 
-class Reference(_Said):
+class Reference(_Payload):
     """From a message to another: `type` says what for."""
 
     type: int = 0
@@ -417,7 +417,7 @@ class Reference(_Said):
     guild_id: Id | None = None
 
 
-class Answered(Content):
+class ReferencedMessage(Content):
     """The message that a message replies to."""
 
     id: Id
@@ -436,7 +436,7 @@ class Message(Content):
     webhook_id: Id | None = None
     mention_roles: tuple[Id, ...] = ()
     message_reference: Reference | None = None
-    referenced_message: Answered | None = None
+    referenced_message: ReferencedMessage | None = None
 
     @property
     def replies_to(self) -> str | None:
@@ -447,11 +447,11 @@ class Message(Content):
         return None if reference is None or reference.type == FORWARD else reference.message_id
 
 
-_BESIDE_WHO_AND_WHERE = (
+_CONTENT_FIELDS = (
     *("content", "member", "mentions", "mention_roles", "attachments", "embeds", "components", "poll"),
     *("sticker_items", "message_snapshots", "message_reference", "referenced_message"),
 )
-_ABOUT = frozenset(
+_METADATA_FIELDS = frozenset(
     {
         *("application", "application_id", "channel_type", "flags", "id", "interaction", "interaction_metadata"),
         *("mention_channels", "mention_everyone", "nonce", "pinned", "position", "reactions", "resolved"),
@@ -461,33 +461,33 @@ _ABOUT = frozenset(
 """What is said of a message, beside what it holds."""
 
 
-def message_of(said: object) -> Message:
+def parse_message(said: object) -> Message:
     """A message with all of it that makes sense; of the rest it is known that it is there. Raises ValidationError when
     it cannot be read whose it is, where or when."""
     try:
-        return _with_what_is_unknown(Message.model_validate(said), said)
+        return _with_unknown_fields(Message.model_validate(said), said)
     except ValidationError:
         if not isinstance(said, dict):
             raise
-    basic = {key: value for key, value in said.items() if key not in _BESIDE_WHO_AND_WHERE}
+    basic = {key: value for key, value in said.items() if key not in _CONTENT_FIELDS}
     known, unread = Message.model_validate(basic), list[str]()
-    for key in filter(said.__contains__, _BESIDE_WHO_AND_WHERE):
+    for key in filter(said.__contains__, _CONTENT_FIELDS):
         try:
             alone = Message.model_validate(basic | {key: said[key]})
             known = known.model_copy(update={key: getattr(alone, key)})
             unread += alone.unread
         except ValidationError:
             unread.append(key)
-    return _with_what_is_unknown(known.model_copy(update={"unread": tuple(unread)}), said)
+    return _with_unknown_fields(known.model_copy(update={"unread": tuple(unread)}), said)
 
 
-def _with_what_is_unknown(message: Message, said: object) -> Message:
-    known = Message.model_fields.keys() | _ABOUT
+def _with_unknown_fields(message: Message, said: object) -> Message:
+    known = Message.model_fields.keys() | _METADATA_FIELDS
     unknown = [str(key) for key, value in said.items() if value and key not in known] if isinstance(said, dict) else []
     return message.model_copy(update={"unknown": tuple(unknown)}) if unknown else message
 
 
-class ChannelSaid(_Said):
+class ChannelPayload(_Payload):
     id: Id
     type: int
     guild_id: Id | None = None
@@ -496,37 +496,37 @@ class ChannelSaid(_Said):
     last_message_id: Id | None = None
 
 
-class RoleTags(_Said):
+class RoleTags(_Payload):
     bot_id: Id | None = None
 
 
-class Role(_Said):
+class Role(_Payload):
     id: Id
     name: Text = ""
     tags: RoleTags = RoleTags()
 
 
-class Guild(_Said):
+class Guild(_Payload):
     id: Id
     name: Text = ""
-    channels: tuple[ChannelSaid, ...] = ()
-    threads: tuple[ChannelSaid, ...] = ()
+    channels: tuple[ChannelPayload, ...] = ()
+    threads: tuple[ChannelPayload, ...] = ()
     roles: tuple[Role, ...] = ()
 
 
-class Numbered(_Said):
+class IdPayload(_Payload):
     id: Id
 
 
-class Ready(_Said):
+class Ready(_Payload):
     """`guilds`: the servers that we were in before; each shows itself next."""
 
     user: User
-    guilds: tuple[Numbered, ...] = ()
-    application: Numbered | None = None
+    guilds: tuple[IdPayload, ...] = ()
+    application: IdPayload | None = None
 
 
-class Reaction(_Said):
+class Reaction(_Payload):
     user_id: Id
     channel_id: Id
     message_id: Id
@@ -535,7 +535,7 @@ class Reaction(_Said):
     emoji: Emoji
 
 
-class Deleted(_Said):
+class Deleted(_Payload):
     """One message, or several that a moderator deleted at once."""
 
     id: Id | None = None
@@ -544,25 +544,25 @@ class Deleted(_Said):
     guild_id: Id | None = None
 
 
-class ButtonSaid(_Said):
+class ButtonPayload(_Payload):
     custom_id: str = ""
     label: Text = ""
 
 
-class Row(_Said):
-    components: tuple[ButtonSaid, ...] = ()
+class Row(_Payload):
+    components: tuple[ButtonPayload, ...] = ()
 
 
-class CardSaid(_Said):
+class CardPayload(_Payload):
     id: Id
     components: tuple[Row, ...] = ()
 
 
-class Option(_Said):
+class Option(_Payload):
     value: str | int | float | bool = ""
 
 
-class Pressed(_Said):
+class InteractionData(_Payload):
     """What was pressed, or which command was chosen from the menu."""
 
     custom_id: str = ""
@@ -570,7 +570,7 @@ class Pressed(_Said):
     options: tuple[Option, ...] = ()
 
 
-class Interaction(_Said):
+class Interaction(_Payload):
     id: Id
     type: int
     token: str = Field(repr=False)
@@ -578,11 +578,11 @@ class Interaction(_Said):
     guild_id: Id | None = None
     user: User | None = None
     member: Member | None = None
-    message: CardSaid | None = None
-    data: Pressed | None = None
+    message: CardPayload | None = None
+    data: InteractionData | None = None
 
 
-class Application(_Said):
+class Application(_Payload):
     id: Id
     flags: int = 0
     approximate_guild_count: int = 0
@@ -591,12 +591,12 @@ class Application(_Said):
 _LIST: TypeAdapter[list[object]] = TypeAdapter(list[object])
 
 
-def _understood(messages: Sequence[object]) -> Iterator[Message]:
+def _parse_messages(messages: Sequence[object]) -> Iterator[Message]:
     for said in messages:
         try:
-            yield message_of(said)
+            yield parse_message(said)
         except ValidationError as error:
-            _log.warning("event_not_understood", channel="discord", about="history", problems=error.error_count())
+            _log.warning("discord_event_invalid", channel="discord", about="history", problems=error.error_count())
 
 
 # --- requests ---
@@ -611,7 +611,7 @@ class _Http(HTTPClient):
         self.token = settings.token
         self._base = settings.rest_url.rstrip("/")
         self._socket: aiohttp.ClientWebSocketResponse | None = None
-        self._call = aiohttp.ClientTimeout(total=settings.timeout_s, sock_connect=CONNECT_S)
+        self._call = aiohttp.ClientTimeout(total=settings.timeout_s, sock_connect=CONNECT_TIMEOUT_S)
         way = aiohttp_options(proxy_for(self._base))
         self._transport = aiohttp.ClientSession(**way, timeout=self._call, cookie_jar=aiohttp.DummyCookieJar())
 
@@ -624,12 +624,12 @@ class _Http(HTTPClient):
             max_msg_size=0,
             autoclose=False,
             compress=compress,
-            timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
+            timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
             headers={"User-Agent": self.user_agent},
         )
         return self._socket
 
-    async def hang_up(self) -> None:
+    async def close_socket(self) -> None:
         """Close the last connection to the gateway, however far it came."""
         if self._socket is not None:
             with suppress(Exception):
@@ -661,16 +661,16 @@ class _Http(HTTPClient):
             async with self._transport.request(
                 route.method, url, data=data, headers=headers, params=params, timeout=timeout
             ) as answer:
-                return _answer(answer, await answer.text(errors="replace"), lost)
+                return _decode_response(answer, await answer.text(errors="replace"), lost)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             _raise_lost(error, lost, self._base)
 
     def _upload(self, size: int) -> aiohttp.ClientTimeout:
         """A file takes its time on the way; what is waited for is the answer after it."""
-        answer_s = (self._call.total or CALL_S) + upload_answer_s(size)
-        return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=answer_s)
+        answer_s = (self._call.total or CALL_TIMEOUT_S) + upload_answer_s(size)
+        return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=answer_s)
 
-    async def me(self) -> User:
+    async def current_user(self) -> User:
         try:
             return User.model_validate(await self.request(Route("GET", "/users/@me")))
         except ValidationError:
@@ -685,7 +685,7 @@ class _Http(HTTPClient):
 
     async def send(self, channel_id: str, payload: Mapping[str, object]) -> str:
         params = MultipartParameters(payload=dict(payload), multipart=None, files=None)
-        return _id_of(await self.send_message(channel_id, params=params))
+        return _parse_id(await self.send_message(channel_id, params=params))
 
     async def send_file(
         self, channel_id: str, payload: Mapping[str, object], name: str, content: BinaryIO, size: int
@@ -696,9 +696,9 @@ class _Http(HTTPClient):
             {"name": "payload_json", "value": said, "content_type": "application/json"},
             {"name": "files[0]", "value": content, "filename": name, "content_type": "application/octet-stream"},
         ]
-        return _id_of(await self.request(route, form=form, size=size))
+        return _parse_id(await self.request(route, form=form, size=size))
 
-    async def change(self, channel_id: str, message_id: str, payload: Mapping[str, object]) -> None:
+    async def change_message(self, channel_id: str, message_id: str, payload: Mapping[str, object]) -> None:
         params = MultipartParameters(payload=dict(payload), multipart=None, files=None)
         await self.edit_message(channel_id, message_id, params=params)
 
@@ -706,9 +706,9 @@ class _Http(HTTPClient):
         """Tell Discord that a press has arrived; the card stays as it is."""
         await self._acknowledge(interaction, {"type": 6})
 
-    async def note(self, interaction: Interaction, text: str) -> None:
+    async def reply_ephemeral(self, interaction: Interaction, text: str) -> None:
         """Tell Discord that a command has arrived: whoever chose it sees this, and nobody else."""
-        data = {"content": text, "flags": SEEN_BY_ONE, "allowed_mentions": _NOBODY.to_dict()}
+        data = {"content": text, "flags": EPHEMERAL_FLAG, "allowed_mentions": _NO_MENTIONS.to_dict()}
         await self._acknowledge(interaction, {"type": 4, "data": data})
 
     async def _acknowledge(self, interaction: Interaction, answer: Mapping[str, object]) -> None:
@@ -721,7 +721,7 @@ class _Http(HTTPClient):
         await self.request(route, json=answer)
 
     @asynccontextmanager
-    async def file(self, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def download(self, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
         """A file that somebody sent: its address is the proof, our token is not shown there. Raises ChannelError."""
         try:
             async with self._transport.get(url, allow_redirects=False, timeout=FILE_TIMEOUT) as answer:
@@ -734,11 +734,11 @@ class _Http(HTTPClient):
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
             raise Refused("the file has no address that can be used") from None
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise NotSent(f"the file did not come: {_words(error)}") from None
+            raise NotSent(f"the file did not come: {_error_text(error)}") from None
 
 
-def _answer(answer: aiohttp.ClientResponse, text: str, lost: type[ChannelError]) -> object:
-    """What was answered. Raises ChannelError; `lost`: when it cannot be told what Discord did."""
+def _decode_response(answer: aiohttp.ClientResponse, text: str, is_ambiguous: type[ChannelError]) -> object:
+    """What was answered. Raises ChannelError; `is_ambiguous`: when it cannot be told what Discord did."""
     said: object = None
     if answer.headers.get("Content-Type", "").startswith("application/json"):
         with suppress(ValueError, RecursionError):
@@ -747,20 +747,22 @@ def _answer(answer: aiohttp.ClientResponse, text: str, lost: type[ChannelError])
         return said
     if 200 <= answer.status < 400:
         words = f"Discord answered {answer.status} with something that is no answer of Discord's"
-        raise lost(words, server_error=True)
-    raise _failure(answer, said if isinstance(said, dict) else {}, lost)
+        raise is_ambiguous(words, server_error=True)
+    raise _to_channel_error(answer, said if isinstance(said, dict) else {}, is_ambiguous)
 
 
-def _failure(answer: aiohttp.ClientResponse, said: Mapping[str, object], lost: type[ChannelError]) -> ChannelError:
+def _to_channel_error(
+    answer: aiohttp.ClientResponse, said: Mapping[str, object], lost: type[ChannelError]
+) -> ChannelError:
     code = said.get("code")
     if answer.status == 429:
-        return _limited(answer, said)
+        return _to_rate_limited(answer, said)
     if answer.status == 401 or code == 40001:
-        return AuthFailed(f"Discord does not accept the token; {_NEW_TOKEN}")
+        return AuthFailed(f"Discord does not accept the token; {_NEW_TOKEN_HINT}")
     if answer.status >= 500 or answer.status == 408:
         return lost(f"Discord has a failure of its own ({answer.status})", server_error=True)
     words = f"Discord refuses it: {said.get('message') or answer.reason} ({code or answer.status})"
-    if details := "; ".join(_details(said.get("errors"))):
+    if details := "; ".join(_error_messages(said.get("errors"))):
         words += f": {details}"
     remedy = _REMEDIES.get(code) if isinstance(code, int) else None
     return Refused(f"{words}; {remedy}" if remedy else words, chat_closed=code in _CHAT_CLOSED)
@@ -770,40 +772,40 @@ _CHAT_CLOSED = frozenset({10003, 50001, 50007, 50278})
 """The channel is gone, we may not see it, or the person takes no messages of ours."""
 
 
-def _limited(answer: aiohttp.ClientResponse, said: Mapping[str, object]) -> RateLimited:
+def _to_rate_limited(answer: aiohttp.ClientResponse, said: Mapping[str, object]) -> RateLimited:
     """An answer that is none of Discord's own comes from in front of it, and concerns everything we send."""
     after = said.get("retry_after", answer.headers.get("Retry-After"))
     try:
-        wait_s = min(max(0.0, float(str(after))), LONGEST_WAIT_S)
+        wait_s = min(max(0.0, float(str(after))), MAX_RETRY_AFTER_S)
     except ValueError:
         wait_s = 60.0
     everywhere = not said or said.get("global") is True
     return RateLimited("Discord asks to wait", retry_after_s=wait_s, whole_channel=everywhere)
 
 
-def _details(errors: object) -> Iterator[str]:
+def _error_messages(errors: object) -> Iterator[str]:
     """The messages in Discord's tree of errors."""
     if isinstance(errors, dict):
         if isinstance(message := errors.get("message"), str):
             yield message
         for inner in errors.values():
-            yield from _details(inner)
+            yield from _error_messages(inner)
     elif isinstance(errors, list):
         for inner in errors:
-            yield from _details(inner)
+            yield from _error_messages(inner)
 
 
 def _raise_lost(error: Exception, lost: type[ChannelError], url: str) -> NoReturn:
     if isinstance(error, aiohttp.ClientHttpProxyError):
         raise ChannelDown(f"Discord cannot be reached{through_proxy(url)}: it answers {error.status}") from None
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-        raise ChannelDown(f"Discord cannot be reached{through_proxy(url)}: {_words(error)}") from None
+        raise ChannelDown(f"Discord cannot be reached{through_proxy(url)}: {_error_text(error)}") from None
     if isinstance(error, aiohttp.InvalidURL):
         raise RefusedHere("that is no address at Discord") from None
-    raise lost(f"the connection to Discord broke: {_words(error)}") from None
+    raise lost(f"the connection to Discord broke: {_error_text(error)}") from None
 
 
-def _words(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     """Without addresses, some of which are secrets."""
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     return getattr(cause, "strerror", None) or type(error).__name__
@@ -813,7 +815,7 @@ def _is_page(attachment: Attachment) -> bool:
     return attachment.media_type.startswith("text/html") or attachment.name.lower().endswith((".html", ".htm"))
 
 
-def _id_of(said: object) -> str:
+def _parse_id(said: object) -> str:
     if isinstance(said, dict) and isinstance(said.get("id"), str):
         return str(said["id"])
     raise Ambiguous("Discord's answer names no message")
@@ -842,7 +844,7 @@ class Checkpoint(BaseModel):
     newest: Id = "0"
 
 
-def _checkpoint(saved: str | None) -> Checkpoint | None:
+def _parse_checkpoint(saved: str | None) -> Checkpoint | None:
     try:
         return None if saved is None else Checkpoint.model_validate_json(saved)
     except ValidationError:
@@ -859,7 +861,7 @@ class _Gateway(DiscordWebSocket):
         except zlib.error:
             raise ReconnectWebSocket(self.shard_id) from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            _log.warning("gateway_frame_not_understood", channel="discord", error=type(error).__name__)
+            _log.warning("discord_frame_invalid", channel="discord", error=type(error).__name__)
         if not isinstance(self.sequence, int):
             self.sequence = known
 
@@ -869,18 +871,18 @@ class _Gateway(DiscordWebSocket):
         return _Stream(id=self.session_id, sequence=self.sequence, gateway=self.gateway)
 
 
-_HEARD = (
+_HANDLED_EVENTS = (
     *("READY", "RESUMED", "GUILD_CREATE", "CHANNEL_CREATE", "CHANNEL_UPDATE", "THREAD_CREATE", "THREAD_UPDATE"),
     *("MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE", "MESSAGE_DELETE_BULK"),
     *("MESSAGE_REACTION_ADD", "MESSAGE_REACTION_REMOVE", "INTERACTION_CREATE"),
 )
 
 
-class _Connection:
+class GatewayConnection:
     """One connection to the gateway: frames in, what they say in their order."""
 
     def __init__(self, http: _Http) -> None:
-        self.said: deque[tuple[str, object]] = deque()
+        self.dispatched: deque[tuple[str, object]] = deque()
         self._http = http
         intents = discord.Intents(
             guilds=True,
@@ -893,10 +895,10 @@ class _Connection:
         # The library's client is here for what its gateway reads from it, and is never started: see the module's words.
         self._client = discord.Client(intents=intents, max_messages=None)
         self._client.http = self._client._connection.http = http
-        self._client._connection.parsers = {name: partial(self._note, name) for name in _HEARD}
+        self._client._connection.parsers = {name: partial(self._record_dispatch, name) for name in _HANDLED_EVENTS}
 
-    def _note(self, name: str, said: object) -> None:
-        self.said.append((name, said))
+    def _record_dispatch(self, name: str, said: object) -> None:
+        self.dispatched.append((name, said))
 
     @asynccontextmanager
     async def opened(self, url: yarl.URL, stream: _Stream | None) -> AsyncIterator[_Gateway]:
@@ -906,57 +908,57 @@ class _Connection:
         if stream is not None:
             where |= {"session": stream.id, "sequence": stream.sequence, "resume": True}
         try:
-            with _telling(str(url)):
-                gateway = await asyncio.wait_for(_Gateway.from_client(self._client, **where), CONNECT_S)
+            with _translated_errors(str(url)):
+                gateway = await asyncio.wait_for(_Gateway.from_client(self._client, **where), CONNECT_TIMEOUT_S)
             try:
                 yield gateway
             finally:
                 with suppress(Exception):
                     await gateway.close(RESUMABLE_CLOSE)
         finally:
-            await self._http.hang_up()
+            await self._http.close_socket()
 
-    async def hear(self, gateway: _Gateway) -> None:
+    async def read_frame(self, gateway: _Gateway) -> None:
         """Wait for the next frame. Raises ChannelError and ReconnectWebSocket."""
-        with _telling(str(gateway.gateway)):
+        with _translated_errors(str(gateway.gateway)):
             await gateway.poll_event()
 
 
 @contextmanager
-def _telling(url: str) -> Iterator[None]:
+def _translated_errors(url: str) -> Iterator[None]:
     """What goes wrong at the gateway of this address, as a ChannelError."""
     try:
         yield
     except discord.ConnectionClosed as closed:
-        raise _closed(closed.code) from None
+        raise _close_error(closed.code) from None
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         way = through_proxy(url) if isinstance(error, aiohttp.ClientConnectorError) else ""
-        raise ChannelDown(f"Discord's gateway cannot be reached{way}: {_words(error)}") from None
+        raise ChannelDown(f"Discord's gateway cannot be reached{way}: {_error_text(error)}") from None
 
 
-def _closed(code: int | None) -> ChannelError:
+def _close_error(code: int | None) -> ChannelError:
     match code:
         case 4004:
-            return AuthFailed(f"Discord's gateway does not accept the token; {_NEW_TOKEN}")
+            return AuthFailed(f"Discord's gateway does not accept the token; {_NEW_TOKEN_HINT}")
         case 4013 | 4014:
-            return AuthFailed(f"Discord does not let this bot read what people write; {_TURN_ON_CONTENT}")
+            return AuthFailed(f"Discord does not let this bot read what people write; {_ENABLE_CONTENT_HINT}")
         case _:
             return NotSent(f"Discord closed the gateway ({code})")
 
 
 # --- what a message holds ---
 
-_TAG = re.compile(
+_MENTION = re.compile(
     r"<(?:@!?(?P<user>[0-9]+)|@&(?P<role>[0-9]+)|#(?P<channel>[0-9]+)|a?:(?P<emoji>\w+):[0-9]+"
     r"|t:(?P<time>-?[0-9]{1,12})(?::[a-zA-Z])?|/(?P<command>[^<>:\n]+):[0-9]+)>"
 )
 _ACTION_ROW, _BUTTON, _SELECTS, _SECTION, _TEXT, _THUMBNAIL, _GALLERY, _FILE = 1, 2, {3, 5, 6, 7, 8}, 9, 10, 11, 12, 13
-_WRITTEN_WITHOUT_WORDS = {14}
+_CONTENTLESS_COMPONENTS = {14}
 """The separator."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class MessageContent:
     """What a message holds. `text`: the sender's own words."""
 
     text: str
@@ -965,7 +967,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Reading:
+class _MessageReader:
     """What messages say to somebody who knows these names."""
 
     me: User | None
@@ -974,28 +976,27 @@ class _Reading:
     places: Mapping[str, Place]
     people: Mapping[str, User]
 
-    def read(self, message: Message, *, quoted: Part | None, chat: str) -> Held:
+    def read_message(self, message: Message, *, quoted: Part | None, chat: str) -> MessageContent:
         """`chat`: where what it passes on was said."""
-        text = self._own(message.content, message.mentions)
+        text = self._own_text(message.content, message.mentions)
         snapshots = [snapshot.message for snapshot in message.message_snapshots]
         passed_on = [
-            Part(kind=PartKind.FORWARDED, text=self.in_words(one), chat=chat, sent_at=one.timestamp)
-            for one in snapshots
+            Part(kind=PartKind.FORWARDED, text=self.to_text(one), chat=chat, sent_at=one.timestamp) for one in snapshots
         ]
         words, others = self._split(message)
         if words and not text:
-            text = self._own(words, message.mentions)
+            text = self._own_text(words, message.mentions)
         elif words:
-            others = [_shared("card", self._readable(words, message.mentions)), *others]
+            others = [_shared("card", self._replace_mentions(words, message.mentions)), *others]
         files = [file for one in (message, *snapshots) for file in one.attachments]
         if not (text or passed_on or others or files):
-            others = [_not_shown(name) for name in message.unknown]
+            others = [_placeholder(name) for name in message.unknown]
         described = [
             _shared(f"description of {one.filename or 'a file'}", one.description)
             for one in message.attachments
             if one.description
         ]
-        return Held(
+        return MessageContent(
             text=text,
             parts=(*([quoted] if quoted else []), *passed_on, *others, *described),
             attachments=tuple(
@@ -1004,26 +1005,26 @@ class _Reading:
             ),
         )
 
-    def in_words(self, content: Content) -> str:
+    def to_text(self, content: Content) -> str:
         """All that somebody else's message holds, as text."""
         words, parts = self._split(content)
-        passed_on = [f"[forwarded: {self.in_words(one.message)}]" for one in content.message_snapshots]
+        passed_on = [f"[forwarded: {self.to_text(one.message)}]" for one in content.message_snapshots]
         files = [f"[file: {file.filename or 'without a name'}]" for file in content.attachments]
-        own = [self._readable(one, content.mentions) for one in (content.content, words)]
+        own = [self._replace_mentions(one, content.mentions) for one in (content.content, words)]
         lines = [*own, *passed_on, *map(_in_brackets, parts), *files]
         return "\n".join(filter(None, lines)) or "[something that cannot be shown here]"
 
-    def _own(self, text: str, mentioned: Sequence[User]) -> str:
-        return self._readable(self._unaddressed(text), mentioned)
+    def _own_text(self, text: str, mentioned: Sequence[User]) -> str:
+        return self._replace_mentions(self._strip_leading_mentions(text), mentioned)
 
-    def _unaddressed(self, text: str) -> str:
+    def _strip_leading_mentions(self, text: str) -> str:
         """Without mentions of us at its beginning, unless there is nothing behind them: they only call us."""
         if self.me is None:
             return text
         ours = "|".join([f"@!?{self.me.id}", *(f"@&{role}" for role in self.my_roles)])
         return re.sub(rf"\A(?:\s*<(?:{ours})>[,:]?)+\s*(?=\S)", "", text)
 
-    def _readable(self, text: str, mentioned: Sequence[User]) -> str:
+    def _replace_mentions(self, text: str, mentioned: Sequence[User]) -> str:
         """With names for ids."""
         names = {user.id: user.name for user in mentioned} | ({self.me.id: self.me.name} if self.me else {})
 
@@ -1042,22 +1043,22 @@ class _Reading:
                 case "command", name:
                     return f"/{name}"
                 case "time", seconds:
-                    return _moment(int(seconds)) or found[0]
+                    return _format_time(int(seconds)) or found[0]
                 case _:
                     return found[0]
 
-        return _TAG.sub(words, text)
+        return _MENTION.sub(words, text)
 
     def _split(self, content: Content) -> tuple[str, list[Part]]:
         """The words of a card as Discord has them, and everything beside words."""
         words: list[str] = []
         parts = [self._embed(one, content.mentions) for one in content.embeds]
         if content.poll is not None:
-            parts.append(_shared("poll", _poll_in_words(content.poll)))
+            parts.append(_shared("poll", _poll_text(content.poll)))
         parts += [_shared("sticker", sticker.name) for sticker in content.sticker_items]
         for component in content.components:
-            _take_apart(component, words, parts)
-        parts += map(_not_shown, content.unread)
+            _collect_component(component, words, parts)
+        parts += map(_placeholder, content.unread)
         return "\n".join(words), parts
 
     def _embed(self, embed: Embed, mentioned: Sequence[User]) -> Part:
@@ -1068,14 +1069,14 @@ class _Reading:
             lines = [f"[image: {embed.thumbnail.url}]"]
         return Part(
             kind=PartKind.SHARED,
-            title="preview" if embed.type in PREVIEWS else "embed",
-            text=self._readable("\n".join(filter(None, lines)), mentioned),
+            title="preview" if embed.type in PREVIEW_EMBED_TYPES else "embed",
+            text=self._replace_mentions("\n".join(filter(None, lines)), mentioned),
             author=embed.author.name or embed.provider.name,
             url=embed.url,
         )
 
 
-def _take_apart(one: Component, words: list[str], parts: list[Part]) -> None:
+def _collect_component(one: Component, words: list[str], parts: list[Part]) -> None:
     """A piece of a card, and the pieces in it."""
     inner = [*one.components, *filter(None, [one.component, one.accessory])]
     if one.type == _TEXT:
@@ -1091,19 +1092,19 @@ def _take_apart(one: Component, words: list[str], parts: list[Part]) -> None:
         parts += [_shared("image", item.description, url=item.media.url) for item in one.items]
     elif one.type == _FILE:
         parts.append(_shared("file", one.name or one.file.url.removeprefix("attachment://")))
-    elif not inner and one.type not in _WRITTEN_WITHOUT_WORDS:
+    elif not inner and one.type not in _CONTENTLESS_COMPONENTS:
         said = ", ".join(filter(None, [one.label, one.content, one.name, one.description, one.placeholder]))
         sentence = f"[a piece of a card of Discord's type {one.type}, which cannot be shown here]"
         parts.append(_shared("not known here", " ".join(filter(None, [said, sentence]))))
     for piece in inner:
-        _take_apart(piece, words, parts)
+        _collect_component(piece, words, parts)
 
 
 def _shared(title: str, text: str, *, url: str = "") -> Part:
     return Part(kind=PartKind.SHARED, title=title, text=text, url=url)
 
 
-def _not_shown(name: str) -> Part:
+def _placeholder(name: str) -> Part:
     return _shared("not known here", f"[something that Discord calls {name}, which cannot be shown here]")
 
 
@@ -1111,7 +1112,7 @@ def _in_brackets(part: Part) -> str:
     return f"[{part.title}: {' '.join(filter(None, [part.text, part.url]))}]"
 
 
-def _poll_in_words(poll: Poll) -> str:
+def _poll_text(poll: Poll) -> str:
     votes = {one.id: one.count for one in poll.results.answer_counts} if poll.results else {}
     answers = [
         f"{answer.poll_media} ({votes[answer.answer_id]})" if votes.get(answer.answer_id) else str(answer.poll_media)
@@ -1121,7 +1122,7 @@ def _poll_in_words(poll: Poll) -> str:
     return " ".join(filter(None, [str(poll.question), " / ".join(answers), several]))
 
 
-def _moment(seconds: int) -> str:
+def _format_time(seconds: int) -> str:
     """A moment that everybody sees in their own zone; "" for one that is none."""
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -1148,19 +1149,19 @@ class DiscordChannel:
         self._http: _Http | None = None
         self._me: User | None = None
         self._stream: _Stream | None = None
-        self._number = ""
+        self._events_handled = ""
         """Of the event that is being dealt with: no other has it."""
         self._failures = 0
         """Connections in a row that did not last."""
-        self._unanswered = 0
+        self._acknowledge_tasks = 0
         """Of those, the ones that were to be resumed and that Discord ended without a word."""
         self._saved: Checkpoint | None = None
         self._saved_at = -math.inf
-        self._newest = 0
+        self._newest_message_ids = 0
         """The newest message that was told of, in whatever chat: Discord's ids grow with time."""
-        self._missed_since = 0
+        self._catch_up_from = 0
         """The same when the stream began: what was written later was not told."""
-        self._awaited: set[str] = set()
+        self._pending_threads: set[str] = set()
         """The servers that have not shown themselves since. One that comes later is one that we were just added to."""
         self._searched = 0
         """How many chats that were never heard of were read since."""
@@ -1189,8 +1190,8 @@ class DiscordChannel:
             text_unit=Unit.UTF16,
             pace=Pace(between_s=1.0, a_second=50),
             typing_every_s=8.0,
-            buttons=BUTTONS,
-            button_label=BUTTON_LABEL,
+            buttons=MAX_BUTTONS,
+            button_label=MAX_LABEL_CHARS,
             file_bytes=FILE_BYTES,
             caption_limit=TEXT_LIMIT,
             reactions=None,
@@ -1212,14 +1213,14 @@ class DiscordChannel:
     async def check(self) -> str:
         http = _Http(self._settings)
         try:
-            me = await http.me()
+            me = await http.current_user()
             application = Application.model_validate(await http.application_info())
         except ValidationError:
             raise NotSent("what answers at rest_url is not Discord") from None
         finally:
             await http.close()
-        if not application.flags & CONTENT_ALLOWED:
-            raise ChannelError(f"{me.name} may not read what people write; {_TURN_ON_CONTENT}")
+        if not application.flags & MESSAGE_CONTENT_FLAGS:
+            raise ChannelError(f"{me.name} may not read what people write; {_ENABLE_CONTENT_HINT}")
         invite = f"https://discord.com/oauth2/authorize?client_id={application.id}&scope=bot&permissions={PERMISSIONS}"
         return f"This is {me.name} ({me.id}), in {application.approximate_guild_count} servers; to add it: {invite}"
 
@@ -1229,16 +1230,16 @@ class DiscordChannel:
         """Comes back by itself after whatever happens to the connection; raises when Discord does not know us, and
         what the inbox raises."""
         if self._condition[0] is Condition.AUTH_FAILED:
-            await asyncio.sleep(AUTH_PAUSE_S)
+            await asyncio.sleep(AUTH_RETRY_DELAY_S)
         failures = 0
         while True:
             began, asked_s = time.monotonic(), 0.0
             try:
-                await self._listen(inbox)
+                await self._run_connection(inbox)
             except ReconnectWebSocket as again:
                 problem = "Discord ended the connection"
-                self._unanswered += self._stream is not None
-                forgotten = not again.resume or self._unanswered > MOST_RESUMES
+                self._acknowledge_tasks += self._stream is not None
+                forgotten = not again.resume or self._acknowledge_tasks > MAX_RESUME_ATTEMPTS
                 if forgotten and self._stream is not None:
                     self._stream, failures = None, 0  # the gateway is there, and has forgotten us
             except AuthFailed as error:
@@ -1253,40 +1254,40 @@ class DiscordChannel:
                 raise
             held_s = time.monotonic() - began
             failures = 0 if held_s > HEALTHY_AFTER_S else failures + 1
-            if held_s > SPARING_PAUSE_S:
+            if held_s > IDENTIFY_DELAY_S:
                 self._introductions = 0
             self._failures = failures
             self._condition = (Condition.DOWN, problem)
-            _log.info("gateway_lost", channel="discord", reason=problem, failures=failures)
+            _log.info("discord_connection_lost", channel="discord", reason=problem, failures=failures)
             introductions = self._introductions if self._stream is None else 0
-            await asyncio.sleep(max(_pause_s(failures, introductions=introductions), asked_s))
+            await asyncio.sleep(max(_reconnect_delay_s(failures, introductions=introductions), asked_s))
 
-    async def _listen(self, inbox: Inbox) -> None:
+    async def _run_connection(self, inbox: Inbox) -> None:
         """One connection, until it ends: that raises."""
-        http = self._required()
+        http = self._require_connection()
         if self._me is None:
-            me = await http.me()
-            await self._recall(me, inbox)
+            me = await http.current_user()
+            await self._load_checkpoint(me, inbox)
             self._me = me
         stream = self._stream
-        known = str(stream.gateway) if stream and self._failures <= MOST_RESUMES else None
+        known = str(stream.gateway) if stream and self._failures <= MAX_RESUME_ATTEMPTS else None
         url = self._settings.gateway_url or known or await http.gateway()
-        connection = _Connection(http)
+        connection = GatewayConnection(http)
         async with connection.opened(yarl.URL(url), stream) as gateway:
             self._introductions += stream is None
             try:
                 while True:
                     heard = gateway.stream()
-                    self._number = f"{heard.id}.{heard.sequence}" if heard else ""
-                    await self._take(connection.said, inbox)
+                    self._events_handled = f"{heard.id}.{heard.sequence}" if heard else ""
+                    await self._handle_dispatch(connection.dispatched, inbox)
                     self._stream = heard
-                    if time.monotonic() - self._saved_at > CHECKPOINT_S:
-                        await self._save(inbox)
-                    await connection.hear(gateway)
+                    if time.monotonic() - self._saved_at > CHECKPOINT_INTERVAL_S:
+                        await self._save_checkpoint(inbox)
+                    await connection.read_frame(gateway)
             finally:
-                await self._save(inbox)
+                await self._save_checkpoint(inbox)
 
-    async def _save(self, inbox: Inbox) -> None:
+    async def _save_checkpoint(self, inbox: Inbox) -> None:
         """Keep where we are for the next life of the host. It is no loss when that fails: then the chats are read."""
         self._saved_at = time.monotonic()
         if self._me is None or self._stream is None:
@@ -1296,46 +1297,46 @@ class DiscordChannel:
             session=self._stream.id,
             sequence=self._stream.sequence,
             gateway=str(self._stream.gateway),
-            newest=str(self._newest),
+            newest=str(self._newest_message_ids),
         )
         if here != self._saved:
             try:
                 await inbox.save_checkpoint(here.model_dump_json())
                 self._saved = here
             except Exception as error:
-                _log.warning("checkpoint_not_saved", channel="discord", error=str(error))
+                _log.warning("discord_checkpoint_failed", channel="discord", error=str(error))
 
-    async def _recall(self, me: User, inbox: Inbox) -> None:
+    async def _load_checkpoint(self, me: User, inbox: Inbox) -> None:
         """Where an earlier life of the host was, if it was of this bot."""
-        self._saved = self._saved or _checkpoint(await inbox.checkpoint())
+        self._saved = self._saved or _parse_checkpoint(await inbox.checkpoint())
         here = self._saved
         if here is None or here.bot != me.id:
             return
-        self._newest = max(self._newest, int(here.newest))
+        self._newest_message_ids = max(self._newest_message_ids, int(here.newest))
         self._stream = _Stream(id=here.session, sequence=here.sequence, gateway=yarl.URL(here.gateway))
 
-    async def _take(self, said: deque[tuple[str, object]], inbox: Inbox) -> None:
+    async def _handle_dispatch(self, said: deque[tuple[str, object]], inbox: Inbox) -> None:
         while said:
             name, payload = said.popleft()
             try:
-                await self._heed(name, payload, inbox)
+                await self._update_state(name, payload, inbox)
             except ValidationError as error:
-                _log.warning("event_not_understood", channel="discord", about=name, problems=error.error_count())
+                _log.warning("discord_event_invalid", channel="discord", about=name, problems=error.error_count())
 
-    async def _heed(self, name: str, said: object, inbox: Inbox) -> None:
+    async def _update_state(self, name: str, said: object, inbox: Inbox) -> None:
         match name:
             case "READY":
-                self._unanswered = 0
-                await self._begin(Ready.model_validate(said), inbox)
+                self._acknowledge_tasks = 0
+                await self._on_ready(Ready.model_validate(said), inbox)
             case "RESUMED":
-                self._unanswered = 0
+                self._acknowledge_tasks = 0
                 self._condition = (Condition.UP, "")
             case "GUILD_CREATE":
-                await self._enter(Guild.model_validate(said), inbox)
+                await self._on_guild(Guild.model_validate(said), inbox)
             case "MESSAGE_CREATE":
-                await self._message(message_of(said), inbox)
+                await self._message(parse_message(said), inbox)
             case "MESSAGE_UPDATE":
-                await self._edit(message_of(said), inbox)
+                await self._edit(parse_message(said), inbox)
             case "MESSAGE_DELETE" | "MESSAGE_DELETE_BULK":
                 await self._deletion(Deleted.model_validate(said), inbox)
             case "MESSAGE_REACTION_ADD":
@@ -1345,97 +1346,101 @@ class DiscordChannel:
             case "INTERACTION_CREATE":
                 await self._interaction(Interaction.model_validate(said), inbox)
             case _:
-                self._learn(ChannelSaid.model_validate(said))
+                self._cache_channel(ChannelPayload.model_validate(said))
 
-    async def _begin(self, ready: Ready, inbox: Inbox) -> None:
+    async def _on_ready(self, ready: Ready, inbox: Inbox) -> None:
         """A stream that begins here knows nothing of before."""
         self._me = ready.user
         self._application = ready.application.id if ready.application else ""
         self._behind = dict(await inbox.latest())
         known = [int(id) for id in self._behind.values() if id.isdigit()]
-        self._missed_since, self._searched = max([self._newest, *known]), 0
-        self._awaited = {guild.id for guild in ready.guilds}
+        self._catch_up_from, self._searched = max([self._newest_message_ids, *known]), 0
+        self._pending_threads = {guild.id for guild in ready.guilds}
         chats = list(self._behind.items())
-        for start in range(0, len(chats), LOOK_BACK_AT_ONCE):
-            found = await asyncio.gather(*(self._since(*chat) for chat in chats[start : start + LOOK_BACK_AT_ONCE]))
+        for start in range(0, len(chats), CATCH_UP_CONCURRENCY):
+            found = await asyncio.gather(
+                *(self._messages_since(*chat) for chat in chats[start : start + CATCH_UP_CONCURRENCY])
+            )
             for messages in found:
                 await self._catch_up(messages, inbox)
         self._condition = (Condition.UP, "")
 
-    async def _enter(self, guild: Guild, inbox: Inbox) -> None:
+    async def _on_guild(self, guild: Guild, inbox: Inbox) -> None:
         """A server shows itself: its names, and its threads, whose messages since are read as well."""
         self._servers[guild.id] = guild.name
-        self._learn_roles(guild.roles)
+        self._update_roles(guild.roles)
         for channel in (*guild.channels, *guild.threads):
-            self._learn(channel.model_copy(update={"guild_id": guild.id}))
+            self._cache_channel(channel.model_copy(update={"guild_id": guild.id}))
         for channel in (*guild.channels, *guild.threads):
             known = self._behind.get(channel.parent_id or "") if channel.type in THREAD_TYPES else None
-            if known is None and (guild.id not in self._awaited or channel.type in WITHOUT_MESSAGES):
+            if known is None and (guild.id not in self._pending_threads or channel.type in TYPES_WITHOUT_MESSAGES):
                 continue
             if channel.id not in self._behind:
-                await self._search(channel, known, inbox)
-        self._awaited.discard(guild.id)
+                await self._search_channel(channel, known, inbox)
+        self._pending_threads.discard(guild.id)
 
-    async def _search(self, channel: ChannelSaid, known: str | None, inbox: Inbox) -> None:
+    async def _search_channel(self, channel: ChannelPayload, known: str | None, inbox: Inbox) -> None:
         """A channel that was not read yet: somebody may have spoken to us there for the first time. `known`: up to
         where it was told all the same."""
-        since = known if known is not None and known.isdigit() else str(self._missed_since)
+        since = known if known is not None and known.isdigit() else str(self._catch_up_from)
         if since == "0" or int(channel.last_message_id or 0) <= int(since):
             return
         if known is None:
             self._searched += 1
-            if self._searched > MOST_SEARCHED:
-                _log.warning("chat_not_searched", channel="discord", chat=channel.id)
+            if self._searched > MAX_SEARCHED_CHANNELS:
+                _log.warning("discord_search_failed", channel="discord", chat=channel.id)
                 return
-        await self._catch_up(await self._since(channel.id, since), inbox)
+        await self._catch_up(await self._messages_since(channel.id, since), inbox)
 
     async def _catch_up(self, messages: Sequence[Message], inbox: Inbox) -> None:
         """Hand in what one channel of Discord's says was written. It leaves out which server that was in."""
         if messages:
-            await self._look_up(messages[0].channel_id)
+            await self._fetch_channel(messages[0].channel_id)
         for message in messages:
             await self._message(message, inbox)
 
-    async def _since(self, channel_id: str, message_id: str) -> list[Message]:
+    async def _messages_since(self, channel_id: str, message_id: str) -> list[Message]:
         """What was written in one of Discord's channels after a message, oldest first. Raises NotSent."""
         found: list[Message] = []
-        for _ in range(MOST_PAGES):
-            page, is_last = await self._page(channel_id, message_id)
+        for _ in range(MAX_PAGES):
+            page, is_last = await self._fetch_page(channel_id, message_id)
             found += page
             if is_last or not page:
                 return found
             message_id = page[-1].id
-        _log.warning("chat_not_read_in_full", channel="discord", chat=channel_id, messages=len(found))
+        _log.warning("discord_catch_up_incomplete", channel="discord", chat=channel_id, messages=len(found))
         return found
 
-    async def _page(self, channel_id: str, after: str) -> tuple[list[Message], bool]:
+    async def _fetch_page(self, channel_id: str, after: str) -> tuple[list[Message], bool]:
         """The next messages, and whether they are the last. One that makes no sense is left out."""
-        for _ in range(LOOK_BACK_TRIES):
+        for _ in range(CATCH_UP_ATTEMPTS):
             try:
-                said = _LIST.validate_python(await self._required().logs_from(channel_id, PAGE, after=after))
-                return sorted(_understood(said), key=lambda message: int(message.id)), len(said) < PAGE
+                said = _LIST.validate_python(
+                    await self._require_connection().logs_from(channel_id, PAGE_SIZE, after=after)
+                )
+                return sorted(_parse_messages(said), key=lambda message: int(message.id)), len(said) < PAGE_SIZE
             except RateLimited as limited:
-                await asyncio.sleep(min(limited.retry_after_s, LOOK_BACK_PAUSE_S))
+                await asyncio.sleep(min(limited.retry_after_s, CATCH_UP_RETRY_DELAY_S))
             except (Refused, ValidationError) as error:
-                _log.info("chat_not_read", channel="discord", chat=channel_id, reason=type(error).__name__)
+                _log.info("discord_catch_up_failed", channel="discord", chat=channel_id, reason=type(error).__name__)
                 return [], True
         raise NotSent("Discord does not let us read what was written meanwhile")
 
     async def _message(self, message: Message, inbox: Inbox) -> None:
-        if self._is_for_us(message):
+        if self._is_relevant(message):
             await inbox.accept(await self._event(message, message.id, refers_to=message.replies_to))
-        self._newest = max(self._newest, int(message.id))
+        self._newest_message_ids = max(self._newest_message_ids, int(message.id))
 
     async def _edit(self, message: Message, inbox: Inbox) -> None:
         """Discord also tells of changes that nobody made: previews, pins."""
-        if message.edited_timestamp is not None and self._is_for_us(message):
+        if message.edited_timestamp is not None and self._is_relevant(message):
             id = f"{message.id}:{message.edited_timestamp.isoformat()}"
             await inbox.accept(await self._event(message, id, kind=EventKind.EDIT, refers_to=message.id))
 
-    def _is_for_us(self, message: Message) -> bool:
+    def _is_relevant(self, message: Message) -> bool:
         """Not what we said ourselves, and not what Discord says: who came, what was pinned."""
-        if message.type not in SAID_BY_SOMEBODY:
-            _log.info("system_message_left_out", channel="discord", chat=message.channel_id, type=message.type)
+        if message.type not in USER_MESSAGE_TYPES:
+            _log.info("discord_system_message_ignored", channel="discord", chat=message.channel_id, type=message.type)
             return False
         return not self._is_me(message.author.id)
 
@@ -1445,11 +1450,11 @@ class DiscordChannel:
     async def _event(
         self, message: Message, id: str, *, kind: EventKind = EventKind.MESSAGE, refers_to: str | None = None
     ) -> InboundEvent:
-        place = await self._place(message.channel_id, message.guild_id, in_dm=message.author)
+        place = await self._resolve_place(message.channel_id, message.guild_id, in_dm=message.author)
         sender = self._sender(message.author, message.member, is_bot=message.webhook_id is not None)
-        await self._know_roles(message)
-        quoted = await self._quoted(message) or await self._begun_with(message, place)
-        held = self._reading.read(message, quoted=quoted, chat=await self._passed_on_in(message))
+        await self._ensure_roles(message)
+        quoted = await self._quoted_part(message) or await self._thread_starter(message, place)
+        held = self._message_reader.read_message(message, quoted=quoted, chat=await self._forwarded_from(message))
         return InboundEvent(
             platform_id=place.chat,
             platform_message_id=id,
@@ -1459,7 +1464,7 @@ class DiscordChannel:
             kind=kind,
             thread_id=place.thread,
             is_group=place.is_group,
-            mentions_bot=self._is_addressed(message),
+            mentions_bot=self._is_bot_mentioned(message),
             refers_to=refers_to,
             chat_name=place.name,
             attachments=held.attachments,
@@ -1467,12 +1472,12 @@ class DiscordChannel:
         )
 
     @property
-    def _reading(self) -> _Reading:
-        return _Reading(
+    def _message_reader(self) -> _MessageReader:
+        return _MessageReader(
             me=self._me, my_roles=self._my_roles, roles=self._roles, places=self._places, people=self._names
         )
 
-    async def _quoted(self, message: Message) -> Part | None:
+    async def _quoted_part(self, message: Message) -> Part | None:
         """What a message replies to. Discord sends it along as a rule; else it is asked for, once."""
         if (id := message.replies_to) is None:
             return None
@@ -1481,72 +1486,72 @@ class DiscordChannel:
             reference = message.message_reference
             where = (reference and reference.channel_id) or message.channel_id
             with suppress(ChannelError):
-                answered = await self._asked_for(where, id)
+                answered = await self._fetch_message(where, id)
         if answered is None:
             return Part(kind=PartKind.QUOTED, text="[a message that is not there any more, or cannot be read here]")
-        return self._as_quoted(answered)
+        return self._to_quoted_part(answered)
 
-    def _as_quoted(self, answered: Answered) -> Part:
+    def _to_quoted_part(self, answered: ReferencedMessage) -> Part:
         author, sent_at = self._name_of(answered.author), answered.timestamp
-        return Part(kind=PartKind.QUOTED, text=self._reading.in_words(answered), author=author, sent_at=sent_at)
+        return Part(kind=PartKind.QUOTED, text=self._message_reader.to_text(answered), author=author, sent_at=sent_at)
 
-    async def _begun_with(self, message: Message, place: Place) -> Part | None:
+    async def _thread_starter(self, message: Message, place: Place) -> Part | None:
         """The message that a thread was made of, for whoever is called into it for the first time. It has the thread's
         id, and stands in the channel around it; a forum's stands in the thread. It is told again, rather than never,
         after a restart and with a message that comes again."""
         thread = place.thread
-        if thread is None or not self._is_addressed(message):
+        if thread is None or not self._is_bot_mentioned(message):
             return None
         if self._threads_joined.get(thread) not in (None, message.id):
             return None
         begun = None
         if message.id != thread:
             try:
-                begun = await self._asked_for(place.chat, thread) or await self._asked_for(thread, thread)
+                begun = await self._fetch_message(place.chat, thread) or await self._fetch_message(thread, thread)
             except ChannelError:
                 return None  # it comes with the next message
         self._note_joined(thread, message.id)
-        return None if begun is None else self._as_quoted(begun)
+        return None if begun is None else self._to_quoted_part(begun)
 
     def _note_joined(self, thread: str, message_id: str) -> None:
         self._threads_joined.setdefault(thread, message_id)
-        while len(self._threads_joined) > REMEMBERED_NAMES:
+        while len(self._threads_joined) > MAX_CACHED_NAMES:
             del self._threads_joined[next(iter(self._threads_joined))]
 
-    async def _asked_for(self, where: str, id: str) -> Answered | None:
+    async def _fetch_message(self, where: str, id: str) -> ReferencedMessage | None:
         """A message that stands elsewhere; None where it is not there or cannot be read. The stream waits meanwhile:
         raises ChannelError when Discord does not say in time."""
         try:
-            async with asyncio.timeout(LOOK_UP_S):
-                return Answered.model_validate(await self._required().get_message(where, id))
+            async with asyncio.timeout(LOOKUP_TIMEOUT_S):
+                return ReferencedMessage.model_validate(await self._require_connection().get_message(where, id))
         except (Refused, ValidationError):
             return None
         except TimeoutError:
             raise NotSent("Discord does not say in time what a message holds") from None
 
-    async def _passed_on_in(self, message: Message) -> str:
+    async def _forwarded_from(self, message: Message) -> str:
         """Where a message that is passed on was written, as far as we may know."""
         reference = message.message_reference
         if not message.message_snapshots or reference is None or reference.channel_id is None:
             return ""
         with suppress(ChannelError):
-            await self._look_up(reference.channel_id)
+            await self._fetch_channel(reference.channel_id)
         place = self._places.get(reference.channel_id)
         server = self._servers.get(reference.guild_id or "", "")
         elsewhere = server if reference.guild_id != message.guild_id else ""
         return " in ".join(filter(None, [place.name if place else "", elsewhere]))
 
-    async def _know_roles(self, message: Message) -> None:
+    async def _ensure_roles(self, message: Message) -> None:
         """A stream that is resumed in a new life of the host does not say which roles there are: they are asked for.
         Raises NotSent."""
         if message.guild_id is None or self._roles.keys() >= {*message.mention_roles}:
             return
         with suppress(Refused, ValidationError):  # when Discord cannot say now the message comes again
-            said = _LIST.validate_python(await self._required().get_roles(message.guild_id))
-            self._learn_roles(map(Role.model_validate, said))
+            said = _LIST.validate_python(await self._require_connection().get_roles(message.guild_id))
+            self._update_roles(map(Role.model_validate, said))
         self._roles |= {role: "" for role in message.mention_roles if role not in self._roles}
 
-    def _learn_roles(self, roles: Iterable[Role]) -> None:
+    def _update_roles(self, roles: Iterable[Role]) -> None:
         for role in roles:
             self._roles[role.id] = role.name
             if self._is_me(role.tags.bot_id or ""):
@@ -1557,7 +1562,7 @@ class DiscordChannel:
 
     async def _deletion(self, deleted: Deleted, inbox: Inbox) -> None:
         """Discord says neither whose message it was nor who deleted it."""
-        place = await self._place(deleted.channel_id, deleted.guild_id)
+        place = await self._resolve_place(deleted.channel_id, deleted.guild_id)
         for id in (*([deleted.id] if deleted.id else []), *deleted.ids):
             event = InboundEvent(
                 platform_id=place.chat,
@@ -1579,11 +1584,11 @@ class DiscordChannel:
             return
         known = reaction.member.user if reaction.member else self._names.get(reaction.user_id)
         user = known or User(id=reaction.user_id)
-        place = await self._place(reaction.channel_id, reaction.guild_id, in_dm=user)
+        place = await self._resolve_place(reaction.channel_id, reaction.guild_id, in_dm=user)
         emoji = f":{reaction.emoji.name}:" if reaction.emoji.id else reaction.emoji.name
         event = InboundEvent(
             platform_id=place.chat,
-            platform_message_id=f"{reaction.message_id}:{reaction.user_id}:{reaction.emoji.id or emoji}:{self._number}",
+            platform_message_id=f"{reaction.message_id}:{reaction.user_id}:{reaction.emoji.id or emoji}:{self._events_handled}",
             sender=self._sender(user, reaction.member),
             text=emoji,
             sent_at=discord.utils.utcnow(),
@@ -1596,23 +1601,23 @@ class DiscordChannel:
         await inbox.accept(event)
 
     async def _interaction(self, said: Interaction, inbox: Inbox) -> None:
-        if said.type == COMMAND_CHOSEN:
+        if said.type == APPLICATION_COMMAND:
             await self._command(said, inbox)
         else:
-            await self._press(said, inbox)
+            await self._button_event(said, inbox)
 
     async def _command(self, chosen: Interaction, inbox: Inbox) -> None:
         """As if it had been typed, and said to us."""
         user = chosen.member.user if chosen.member else chosen.user
         if user is None or not chosen.channel_id or not chosen.data or not chosen.data.name:
             return
-        place = await self._place(chosen.channel_id, chosen.guild_id, in_dm=user)
+        place = await self._resolve_place(chosen.channel_id, chosen.guild_id, in_dm=user)
         text = " ".join([f"/{chosen.data.name}", *(str(one.value) for one in chosen.data.options)]).strip()
         event = InboundEvent(
             platform_id=place.chat,
             platform_message_id=chosen.id,
             sender=self._sender(user, chosen.member),
-            text=_whole(text),
+            text=_replace_surrogates(text),
             sent_at=discord.utils.snowflake_time(int(chosen.id)),
             thread_id=place.thread,
             is_group=place.is_group,
@@ -1620,13 +1625,13 @@ class DiscordChannel:
             chat_name=place.name,
         )
         await inbox.accept(event)
-        await self._acknowledged(self._required().note(chosen, text[:TEXT_LIMIT]))
+        await self._send_acknowledgement(self._require_connection().reply_ephemeral(chosen, text[:TEXT_LIMIT]))
 
-    async def _press(self, press: Interaction, inbox: Inbox) -> None:
+    async def _button_event(self, press: Interaction, inbox: Inbox) -> None:
         user = press.member.user if press.member else press.user
-        if press.type != BUTTON_PRESS or user is None or not (press.channel_id and press.message and press.data):
+        if press.type != MESSAGE_COMPONENT or user is None or not (press.channel_id and press.message and press.data):
             return
-        place = await self._place(press.channel_id, press.guild_id, in_dm=user)
+        place = await self._resolve_place(press.channel_id, press.guild_id, in_dm=user)
         buttons = {button.custom_id: button.label for row in press.message.components for button in row.components}
         event = InboundEvent(
             platform_id=place.chat,
@@ -1643,25 +1648,25 @@ class DiscordChannel:
             value=press.data.custom_id,
         )
         await inbox.accept(event)
-        await self._acknowledged(self._required().defer(press))
+        await self._send_acknowledgement(self._require_connection().defer(press))
 
-    async def _acknowledged(self, answer: Awaitable[None]) -> None:
+    async def _send_acknowledgement(self, answer: Awaitable[None]) -> None:
         """Too late is no harm: what was done is on disk."""
         try:
-            async with asyncio.timeout(DEFER_S):
+            async with asyncio.timeout(DEFER_TIMEOUT_S):
                 await answer
         except (ChannelError, TimeoutError) as error:
-            _log.info("press_not_acknowledged", channel="discord", reason=str(error) or "too late")
+            _log.info("discord_acknowledge_failed", channel="discord", reason=str(error) or "too late")
 
     async def show_commands(self, commands: Sequence[MenuCommand]) -> None:
         """Discord tells with the stream whose commands they are. What its menu cannot name can be typed still."""
         if not self._application:
             raise ChannelDown("Discord has not said yet which application this is")
-        offered = [_offered(one) for one in commands if _COMMAND.fullmatch(one.name)]
-        await self._required().bulk_upsert_global_commands(self._application, offered)
+        offered = [_to_application_command(one) for one in commands if _COMMAND.fullmatch(one.name)]
+        await self._require_connection().bulk_upsert_global_commands(self._application, offered)
 
     def _sender(self, user: User, member: Member | None, *, is_bot: bool = False) -> Sender:
-        while len(self._names) >= REMEMBERED_NAMES:
+        while len(self._names) >= MAX_CACHED_NAMES:
             del self._names[next(iter(self._names))]
         self._names[user.id] = user
         return Sender(
@@ -1671,7 +1676,7 @@ class DiscordChannel:
             is_self=self._is_me(user.id),
         )
 
-    def _is_addressed(self, message: Message) -> bool:
+    def _is_bot_mentioned(self, message: Message) -> bool:
         answers = message.referenced_message
         return (
             any(self._is_me(user.id) for user in message.mentions)
@@ -1679,7 +1684,7 @@ class DiscordChannel:
             or (answers is not None and self._is_me(answers.author.id))
         )
 
-    def _learn(self, channel: ChannelSaid) -> None:
+    def _cache_channel(self, channel: ChannelPayload) -> None:
         """DMs are not kept: who is in one stands in each of its messages."""
         if channel.type in THREAD_TYPES and channel.parent_id is not None:
             place = Place(chat=channel.parent_id, thread=channel.id, is_group=True, name=channel.name)
@@ -1687,15 +1692,17 @@ class DiscordChannel:
         elif channel.guild_id is not None:
             self._places[channel.id] = Place(chat=channel.id, is_group=True, name=f"#{channel.name}")
 
-    async def _look_up(self, channel_id: str) -> None:
+    async def _fetch_channel(self, channel_id: str) -> None:
         """Raises NotSent when Discord cannot say now which channel a thread belongs to."""
         if channel_id not in self._places:
             with suppress(Refused, ValidationError):
-                self._learn(ChannelSaid.model_validate(await self._required().get_channel(channel_id)))
+                self._cache_channel(
+                    ChannelPayload.model_validate(await self._require_connection().get_channel(channel_id))
+                )
 
-    async def _place(self, channel_id: str, guild_id: str | None, *, in_dm: User | None = None) -> Place:
+    async def _resolve_place(self, channel_id: str, guild_id: str | None, *, in_dm: User | None = None) -> Place:
         if guild_id is not None:
-            await self._look_up(channel_id)
+            await self._fetch_channel(channel_id)
         name = "" if guild_id is not None or in_dm is None or in_dm.bot else in_dm.name
         return self._places.get(channel_id) or Place(chat=channel_id, is_group=guild_id is not None, name=name)
 
@@ -1708,12 +1715,14 @@ class DiscordChannel:
         return await self._post(address, _payload(card, idempotency_key) | {"components": _rows(card)})
 
     async def _post(self, address: Address, payload: Mapping[str, object]) -> Receipt:
-        return self._receipt(address, await self._required().send(_channel_of(address), payload))
+        return self._receipt(address, await self._require_connection().send(_target_channel_id(address), payload))
 
     async def send_file(self, address: Address, file: OutboundFile, *, idempotency_key: str) -> Receipt:
         payload = _payload(file, idempotency_key)
         with await asyncio.to_thread(file.content.open, "rb") as content:
-            id = await self._required().send_file(_channel_of(address), payload, _whole(file.name), content, file.size)
+            id = await self._require_connection().send_file(
+                _target_channel_id(address), payload, _replace_surrogates(file.name), content, file.size
+            )
         return self._receipt(address, id)
 
     def _receipt(self, address: Address, id: str) -> Receipt:
@@ -1723,59 +1732,66 @@ class DiscordChannel:
 
     async def edit(self, address: Address, message_id: str, message: OutboundText | OutboundCard) -> None:
         buttons = _rows(message) if isinstance(message, OutboundCard) else []
-        payload = {"content": _content(message.text), "components": buttons, "allowed_mentions": _NOBODY.to_dict()}
-        await self._required().change(_channel_of(address), message_id, payload)
+        payload = {"content": _content(message.text), "components": buttons, "allowed_mentions": _NO_MENTIONS.to_dict()}
+        await self._require_connection().change_message(_target_channel_id(address), message_id, payload)
 
     async def react(self, address: Address, message_id: str, emoji: str) -> None:
         """An emoji is a part of the request's path, and the container's own words."""
-        if emoji.isascii() or len(emoji) > LONGEST_EMOJI:
+        if emoji.isascii() or len(emoji) > MAX_EMOJI_CHARS:
             raise RefusedHere("that is no emoji")
-        await self._required().add_reaction(_channel_of(address), message_id, _whole(emoji))
+        await self._require_connection().add_reaction(
+            _target_channel_id(address), message_id, _replace_surrogates(emoji)
+        )
 
     async def typing(self, address: Address) -> None:
-        await self._required().send_typing(_channel_of(address))
+        await self._require_connection().send_typing(_target_channel_id(address))
 
     async def open_dm(self, handle: str) -> Address:
-        return Address(platform_id=_id_of(await self._required().start_private_message(handle)))
+        return Address(platform_id=_parse_id(await self._require_connection().start_private_message(handle)))
 
     async def fetch(self, attachment: Attachment, into: Path, *, most_bytes: int) -> None:
         taken = 0
-        async with self._required().file(attachment.ref) as answer:
+        async with self._require_connection().download(attachment.ref) as answer:
             if answer.content_type == "text/html" and not _is_page(attachment):
                 raise NotSent("Discord does not give the file now: a page came in its place")
             with await asyncio.to_thread(into.open, "wb") as out:
-                async for chunk in answer.content.iter_chunked(CHUNK):
+                async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
                     taken += len(chunk)
                     if taken > most_bytes:
                         raise Refused(f"the file is larger than {most_bytes} bytes")
                     await asyncio.to_thread(out.write, chunk)
 
-    def _required(self) -> _Http:
+    def _require_connection(self) -> _Http:
         if self._http is None:
             raise ChannelDown("the Discord channel is not connected")
         return self._http
 
 
 _COMMAND = re.compile(r"[-_a-z0-9]{1,32}")
-DESCRIPTION = 100
+MAX_DESCRIPTION_CHARS = 100
 """Characters that Discord takes of what a command does, and of what goes with it."""
-IN_SERVERS, WITH_THE_BOT = 0, 1
+CONTEXT_GUILD, CONTEXT_BOT_DM = 0, 1
 """Where a command of the menu is offered."""
 
 
-def _offered(command: MenuCommand) -> Any:
+def _to_application_command(command: MenuCommand) -> Any:
     """An application command, whose arguments are one text."""
-    words = {"type": 3, "name": "words", "description": f"like: {command.arguments}"[:DESCRIPTION], "required": False}
+    words = {
+        "type": 3,
+        "name": "words",
+        "description": f"like: {command.arguments}"[:MAX_DESCRIPTION_CHARS],
+        "required": False,
+    }
     return {
         "type": 1,
         "name": command.name,
-        "description": command.help[:DESCRIPTION],
+        "description": command.help[:MAX_DESCRIPTION_CHARS],
         "options": [words] if command.arguments else [],
-        "contexts": [WITH_THE_BOT] if command.is_private else [IN_SERVERS, WITH_THE_BOT],
+        "contexts": [CONTEXT_BOT_DM] if command.is_private else [CONTEXT_GUILD, CONTEXT_BOT_DM],
     }
 
 
-def _channel_of(address: Address) -> str:
+def _target_channel_id(address: Address) -> str:
     """A thread is a channel of its own; writing there opens it again."""
     return address.thread_id or address.platform_id
 
@@ -1783,7 +1799,7 @@ def _channel_of(address: Address) -> str:
 def _content(text: str) -> str:
     if len(text) > TEXT_LIMIT:
         raise RefusedHere(f"Discord takes {TEXT_LIMIT} characters; this message has {len(text)}")
-    return _whole(text)
+    return _replace_surrogates(text)
 
 
 def _nonce(key: str) -> str:
@@ -1795,7 +1811,7 @@ def _payload(message: OutboundText | OutboundCard | OutboundFile, key: str) -> d
         "content": _content(message.text),
         "nonce": _nonce(key),
         "enforce_nonce": True,
-        "allowed_mentions": _NOBODY.to_dict(),
+        "allowed_mentions": _NO_MENTIONS.to_dict(),
     }
     # What is answered may be an edit or a reaction, whose id begins with the message's.
     if message.reply_to and (answered := re.match(r"[0-9]{1,20}", message.reply_to)):
@@ -1805,17 +1821,18 @@ def _payload(message: OutboundText | OutboundCard | OutboundFile, key: str) -> d
 
 def _rows(card: OutboundCard) -> list[dict[str, object]]:
     buttons = [
-        {"type": 2, "style": 2, "label": _whole(button.label), "custom_id": button.value} for button in card.buttons
+        {"type": 2, "style": 2, "label": _replace_surrogates(button.label), "custom_id": button.value}
+        for button in card.buttons
     ]
     return [
-        {"type": 1, "components": buttons[start : start + BUTTONS_A_ROW]}
-        for start in range(0, len(buttons), BUTTONS_A_ROW)
+        {"type": 1, "components": buttons[start : start + BUTTONS_PER_ROW]}
+        for start in range(0, len(buttons), BUTTONS_PER_ROW)
     ]
 
 
-def _pause_s(failures: int, *, introductions: int = 0) -> float:
+def _reconnect_delay_s(failures: int, *, introductions: int = 0) -> float:
     """Spread out, so that not everybody comes back to Discord at once."""
-    if introductions > SPARINGLY_AFTER:
-        return SPARING_PAUSE_S
-    longest = min(FIRST_PAUSE_S * 2 ** min(max(failures - 1, 0), 10), LONGEST_PAUSE_S)
+    if introductions > IDENTIFY_BUDGET:
+        return IDENTIFY_DELAY_S
+    longest = min(MIN_RECONNECT_DELAY_S * 2 ** min(max(failures - 1, 0), 10), MAX_RECONNECT_DELAY_S)
     return float(longest * random.uniform(0.5, 1.0))  # noqa: S311 - nothing is secret about it

@@ -95,47 +95,47 @@ from nanohost.channel_api import (
 
 TEXT_LIMIT = 11_000
 """Characters of a markdown block. Slack says 12,000, and refuses all blocks together from about 13,200."""
-MARKDOWN_MOST = 12_000
-PLAIN_MOST = 40_000
+MAX_MARKDOWN_CHARS = 12_000
+MAX_PLAIN_CHARS = 40_000
 """Characters of a message without blocks; Slack cuts off what is beyond."""
 NOTIFICATION_LIMIT = 3_000
 """Characters of the text beside the blocks, which notifications show; Slack cuts it at 4,000."""
 FILE_BYTES = 50 * 1024 * 1024
 """Slack takes 1 GB; within the time that the host gives a send, this much arrives."""
 CAPTION_LIMIT = 3_000
-CONNECT_S = 10.0
-WATCH_S = 0.5
+CONNECT_TIMEOUT_S = 10.0
+WATCH_INTERVAL_S = 0.5
 """How often a connection is looked at: the library does not tell of one that was reset."""
-LOOK_UP_S = 0.7
+LOOKUP_TIMEOUT_S = 0.7
 """For a name or a thread: an event must be acknowledged within 3 s."""
-ROOT_LOOK_UP_S = 1.5
+ROOT_LOOKUP_TIMEOUT_S = 1.5
 """For what a thread begins with: two calls, one after the other."""
 HEALTHY_AFTER_S = 5.0
-LOOKED_BACK_S = 7 * 24 * 3600.0
+CATCH_UP_WINDOW_S = 7 * 24 * 3600.0
 """How old a message may be that `find_sent` finds."""
-REDELIVERED_S = 30.0
+REDELIVERY_WINDOW_S = 30.0
 """Who was away for no longer is told all by Slack; others look for themselves."""
-CATCH_UP_S = 20.0
+CATCH_UP_TIMEOUT_S = 20.0
 """For looking: what is written meanwhile waits for it."""
-CHAT_CATCH_UP_S = 10.0
+CHAT_CATCH_UP_TIMEOUT_S = 10.0
 """Of that, for one chat."""
 CAUGHT_UP_S = 24 * 3600.0
 """How old a message may be that is handed in late."""
-LATE_S = 30.0
+LATE_DELIVERY_S = 30.0
 """A message that is told after this long may have been deleted since."""
-SURELY_IN_SIGHT_S = 60.0
+VISIBILITY_DELAY_S = 60.0
 """Younger by this much than what is read: what is not there was deleted."""
-MOST_THREADS = 20
+MAX_THREADS = 20
 """That are read in one chat, of those with messages that are known or missed."""
-MOST_UNHEARD = 40
+MAX_UNSEEN_CHATS = 40
 """Chats that were never heard of and are read after an absence, one call each; Slack lets us make fifty a minute."""
-MOST_NAMES = 20
+MAX_NAME_LOOKUPS = 20
 """Of people, and of channels, in one message."""
-MOST_INDENT = 8
+MAX_INDENT = 8
 TOMBSTONE = "tombstone"
-MOST_PAGES = 10
-PAGE = 200
-REMEMBERED = 5_000
+MAX_PAGES = 10
+PAGE_SIZE = 200
+MAX_CACHED = 5_000
 
 SCOPES = (
     *("app_mentions:read", "chat:write", "files:read", "files:write", "reactions:read", "reactions:write"),
@@ -160,7 +160,7 @@ _REMEDIES = {
     "restricted_action": "the workspace does not let apps write there",
 }
 
-_EMOJI = """
+_EMOJI_TABLE = """
 👍 +1 thumbsup|👎 -1 thumbsdown|👀 eyes|✅ white_check_mark|❌ x|⏳ hourglass_flowing_sand
 ⌛ hourglass|🤔 thinking_face|🎉 tada|❤ heart|🔥 fire|👏 clap|🙏 pray|💯 100|😂 joy|😄 smile
 😀 grinning|😊 blush|😍 heart_eyes|😢 cry|😭 sob|😮 open_mouth|😱 scream|😡 rage
@@ -175,14 +175,14 @@ _EMOJI = """
 ⏰ alarm_clock|📎 paperclip
 """
 _NAMES_OF = {
-    emoji: names for entry in _EMOJI.replace("\n", "|").split("|") if entry for emoji, *names in [entry.split()]
+    emoji: names for entry in _EMOJI_TABLE.replace("\n", "|").split("|") if entry for emoji, *names in [entry.split()]
 }
 _EMOJI_OF = {name: emoji for emoji, names in _NAMES_OF.items() for name in names}
 
-_quiet = logging.getLogger("nanohost.slack.library")
+_library_logger = logging.getLogger("nanohost.slack.library")
 """The libraries log each failure with its traceback, and with addresses that are secrets: we say what matters."""
-_quiet.setLevel(logging.CRITICAL)
-_quiet.propagate = False
+_library_logger.setLevel(logging.CRITICAL)
+_library_logger.propagate = False
 _log = structlog.get_logger()
 
 
@@ -235,36 +235,36 @@ def _well_formed(value: object) -> object:
     """Without halves of surrogate pairs, which JSON can carry; no text at all is an empty one."""
     if value is None:
         return ""
-    return _whole(value) if isinstance(value, str) else value
+    return _replace_surrogates(value) if isinstance(value, str) else value
 
 
-def _text(value: object) -> str:
+def _clean_text(value: object) -> str:
     """The same of what may be anything."""
-    return _whole(value) if isinstance(value, str) else ""
+    return _replace_surrogates(value) if isinstance(value, str) else ""
 
 
-def _fields(value: object) -> Mapping[str, object]:
+def _as_object(value: object) -> Mapping[str, object]:
     """What should be an object; an empty one for what is none."""
     return value if isinstance(value, dict) else {}
 
 
-def _every(value: object) -> Sequence[Mapping[str, object]]:
+def _as_objects(value: object) -> Sequence[Mapping[str, object]]:
     """The objects in what should be a list of them."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def _whole(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 Text = Annotated[str, BeforeValidator(_well_formed)]
 
 
-class _Wire(BaseModel):
+class _Payload(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class _File(_Wire):
+class _File(_Payload):
     id: str
     name: Text = ""
     alt_txt: Text = ""
@@ -275,11 +275,11 @@ class _File(_Wire):
     is_external: bool = False
 
 
-class _Edited(_Wire):
+class _Edited(_Payload):
     ts: str
 
 
-class _Message(_Wire):
+class _Message(_Payload):
     """What a message holds is read piece by piece: apps put anything there, and Slack adds to it."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -296,13 +296,13 @@ class _Message(_Wire):
     edited: _Edited | None = None
 
 
-class _Posted(_Message):
+class _MessageEvent(_Message):
     type: str
     channel: str
     channel_type: str | None = None
 
 
-class _Deleted(_Wire):
+class _Deleted(_Payload):
     channel: str
     channel_type: str | None = None
     deleted_ts: str
@@ -310,77 +310,77 @@ class _Deleted(_Wire):
     previous_message: object = None
 
 
-class _Changed(_Wire):
+class _Changed(_Payload):
     channel: str
     channel_type: str | None = None
     message: _Message
 
 
-class _Item(_Wire):
+class _Item(_Payload):
     channel: str
     ts: str
 
 
-class _Reaction(_Wire):
+class _Reaction(_Payload):
     user: str
     reaction: str
     item: _Item
     event_ts: str
 
 
-class _Person(_Wire):
+class _Person(_Payload):
     id: str
     name: Text = ""
 
 
-class _Container(_Wire):
+class _Container(_Payload):
     channel_id: str
     message_ts: str
     thread_ts: str | None = None
 
 
-class _Label(_Wire):
+class _Label(_Payload):
     text: Text = ""
 
 
-class _Action(_Wire):
+class _Action(_Payload):
     value: str
     action_ts: str
     text: _Label = _Label()
 
 
-class _Press(_Wire):
+class _Press(_Payload):
     user: _Person
     container: _Container
     message: _Message | None = None
     actions: tuple[_Action, ...]
 
 
-class _Metadata(_Wire):
+class _Metadata(_Payload):
     event_payload: Mapping[str, object] = {}
 
 
-class _Standing(_Message):
+class _HistoryMessage(_Message):
     metadata: _Metadata | None = None
     latest_reply: str | None = None
 
 
-class _Cursor(_Wire):
+class _Cursor(_Payload):
     next_cursor: str = ""
 
 
-class _Membership(_Wire):
+class _Membership(_Payload):
     id: str
     is_im: bool = False
     is_mpim: bool = False
 
 
-class _Page(_Wire):
+class _Page(_Payload):
     messages: tuple[object, ...] = ()
     response_metadata: _Cursor | None = None
 
 
-class _Shares(_Wire):
+class _Shares(_Payload):
     public: Mapping[str, object] = {}
     private: Mapping[str, object] = {}
 
@@ -391,7 +391,7 @@ class _FileInfo(_File):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Me:
+class _BotIdentity:
     """Who we are in which workspace."""
 
     user_id: str
@@ -405,58 +405,62 @@ class _Me:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pauses:
+class ReconnectDelays:
     """Seconds before a new connection: from the first to the longest, each twice the one before; and when Slack does
     not accept our tokens, which only an operator changes."""
 
-    first_s: float = 0.5
-    longest_s: float = 15.0
-    refused_s: float = 30.0
+    min_s: float = 0.5
+    max_s: float = 15.0
+    auth_retry_s: float = 30.0
 
 
 @dataclass(slots=True, kw_only=True)
-class _Sight:
+class _ChatHistory:
     """What is seen of a chat after an absence. `since`: its newest message that is known; `day`: what is older is not
-    looked at. `read`: the threads that were read in full; None among them is what is outside of threads."""
+    looked at. `threads_read`: the threads that were read in full; None among them is what is outside of threads."""
 
     chat: str
     day: float
     since: float
-    found: dict[str, _Standing] = field(default_factory=dict)
-    read: set[str | None] = field(default_factory=set)
-    handed_in: set[str] = field(default_factory=set)
+    messages: dict[str, _HistoryMessage] = field(default_factory=dict)
+    threads_read: set[str | None] = field(default_factory=set)
+    handed_in_ids: set[str] = field(default_factory=set)
 
-    def is_news(self, one: _Standing) -> bool:
-        is_late = _seconds_of(one.ts) > self.since and one.ts not in self.handed_in
+    def is_new(self, one: _HistoryMessage) -> bool:
+        is_late = _seconds_of(one.ts) > self.since and one.ts not in self.handed_in_ids
         return is_late and one.subtype in _MESSAGE_SUBTYPES
 
-    def shows(self, ts: str, thread: str | None) -> bool:
+    def covers(self, ts: str, thread: str | None) -> bool:
         """Whether a message stands there, or nobody looked where it would."""
         where = None if thread == ts else thread
-        there = self.found.get(ts)
-        return where not in self.read or (there is not None and there.subtype != TOMBSTONE)
+        there = self.messages.get(ts)
+        return where not in self.threads_read or (there is not None and there.subtype != TOMBSTONE)
 
 
 class SlackChannel:
     """Serves one Slack app in one workspace."""
 
-    def __init__(self, settings: SlackSettings, *, pauses: Pauses | None = None) -> None:
+    def __init__(self, settings: SlackSettings, *, pauses: ReconnectDelays | None = None) -> None:
         self.settings = settings
         self._proxy = proxy_for(settings.base_url)
-        self._pauses = pauses or Pauses()
+        self._pauses = pauses or ReconnectDelays()
         self._open: AsyncWebClient | None = None
-        self._stands = (Condition.DOWN, "it has not connected yet")
-        self._me: _Me | None = None
-        self._people = _LookUp(self._ask_person, nothing="")
-        self._chats = _LookUp(self._ask_chat, nothing="")
-        self._threads = _LookUp(self._ask_thread, nothing="")
-        self._roots: _LookUp[Part | None] = _LookUp(self._ask_root, nothing=None, limit_s=ROOT_LOOK_UP_S)
+        self._condition = (Condition.DOWN, "it has not connected yet")
+        self._me: _BotIdentity | None = None
+        self._people = _CachedLookup(self._fetch_person, nothing="")
+        self._chats = _CachedLookup(self._fetch_chat, nothing="")
+        self._threads = _CachedLookup(self._fetch_thread, nothing="")
+        self._thread_roots: _CachedLookup[Part | None] = _CachedLookup(
+            self._fetch_thread_root, nothing=None, limit_s=ROOT_LOOKUP_TIMEOUT_S
+        )
         # A message that is there may be gone when Slack tells of it again.
-        self._there = _LookUp(self._ask_whether_there, nothing=True, keeps=lambda is_there: not is_there)
+        self._message_exists = _CachedLookup(
+            self._fetch_message_exists, nothing=True, keeps=lambda is_there: not is_there
+        )
         self._threads_joined: OrderedDict[str, str] = OrderedDict()
         """The threads in which we were spoken to or wrote, with the ts of the first time."""
         self._uploads: OrderedDict[str, str] = OrderedDict()
-        self._up_until = -math.inf
+        self._last_connected_at = -math.inf
 
     @property
     def capabilities(self) -> Capabilities:
@@ -483,12 +487,12 @@ class SlackChannel:
                 self._open = None
 
     def condition(self) -> tuple[Condition, str]:
-        return self._stands
+        return self._condition
 
     async def check(self) -> str:
         async with self._session() as session:
             client = self._client(session)
-            me, answer = await self._who(client)
+            me, answer = await self._identify(client)
             await self._socket_url(client)
         said = f"{me.name} ({me.user_id}) in the workspace {me.team}; Socket Mode works"
         granted = str(answer.headers.get("x-oauth-scopes") or "")
@@ -507,13 +511,13 @@ class SlackChannel:
             base_url=self.settings.base_url,
             session=session,
             retry_handlers=[],
-            logger=_quiet,
+            logger=_library_logger,
         )
         made.proxy = None  # it is the session's, which knows more kinds, and addresses without one
         return made
 
     @property
-    def _web(self) -> AsyncWebClient:
+    def _web_client(self) -> AsyncWebClient:
         if self._open is None:
             raise ChannelDown("the channel is closed")
         return self._open
@@ -522,64 +526,68 @@ class SlackChannel:
 
     async def receive(self, inbox: Inbox) -> None:
         """Connects again by itself, after pauses that grow. Raises what the inbox raised."""
-        pause_s = self._pauses.first_s
+        pause_s = self._pauses.min_s
         while True:
             began = time.monotonic()
             try:
-                await self._listen(inbox)
-                self._stand(Condition.DOWN, "Slack closed the connection; a new one is being made")
+                await self._run_connection(inbox)
+                self._set_condition(Condition.DOWN, "Slack closed the connection; a new one is being made")
                 wait_s = 0.0
             except AuthFailed as error:
-                self._stand(Condition.AUTH_FAILED, str(error))
-                wait_s = self._pauses.refused_s
+                self._set_condition(Condition.AUTH_FAILED, str(error))
+                wait_s = self._pauses.auth_retry_s
             except RateLimited as error:
-                self._stand(Condition.DOWN, str(error))
+                self._set_condition(Condition.DOWN, str(error))
                 wait_s = error.retry_after_s
             except ChannelError as error:
-                self._stand(Condition.DOWN, str(error))
+                self._set_condition(Condition.DOWN, str(error))
                 wait_s = 0.0
             if time.monotonic() - began > HEALTHY_AFTER_S:
-                pause_s = self._pauses.first_s
+                pause_s = self._pauses.min_s
             await asyncio.sleep(max(wait_s, pause_s))
-            pause_s = min(pause_s * 2, self._pauses.longest_s)
+            pause_s = min(pause_s * 2, self._pauses.max_s)
 
-    async def _listen(self, inbox: Inbox) -> None:
+    async def _run_connection(self, inbox: Inbox) -> None:
         """One connection, from asking for it to its end. Raises ChannelError, and what the inbox raised."""
-        client = self._web
-        me, _ = await self._who(client)
+        client = self._web_client
+        me, _ = await self._identify(client)
         self._me = me
-        if time.monotonic() - self._up_until > REDELIVERED_S:
+        if time.monotonic() - self._last_connected_at > REDELIVERY_WINDOW_S:
             await self._catch_up(inbox, me)
         url = await self._socket_url(client)
-        socket = _Socket(client, self.settings, me, lambda body: self._take(inbox, me, body), self._proxy)
+        socket = SocketModeConnection(
+            client, self.settings, me, lambda body: self._handle_payload(inbox, me, body), self._proxy
+        )
         try:
             await socket.open(url)
-            self._stand(Condition.UP, "")
-            await socket.ended()
+            self._set_condition(Condition.UP, "")
+            await socket.wait_until_ended()
         finally:
-            if self._stands[0] is Condition.UP:
-                self._up_until = time.monotonic()
+            if self._condition[0] is Condition.UP:
+                self._last_connected_at = time.monotonic()
             await socket.close()
 
-    async def _catch_up(self, inbox: Inbox, me: _Me) -> None:
+    async def _catch_up(self, inbox: Inbox, me: _BotIdentity) -> None:
         """Slack tries for a few minutes to deliver a message, and then no more: the rest is read where it stands, as
         far as Slack lets us, before anything new is taken."""
         day, known = time.time() - CAUGHT_UP_S, await inbox.latest()
-        sights = [_Sight(chat=chat, day=day, since=max(_seconds_of(newest), day)) for chat, newest in known.items()]
+        sights = [
+            _ChatHistory(chat=chat, day=day, since=max(_seconds_of(newest), day)) for chat, newest in known.items()
+        ]
         try:
-            async with asyncio.timeout(CATCH_UP_S):
+            async with asyncio.timeout(CATCH_UP_TIMEOUT_S):
                 for sight in sights:
-                    await self._in_its_share(sight, self._catch_up_in(sight, inbox, me))
+                    await self._with_time_share(sight, self._catch_up_chat(sight, inbox, me))
                 for sight in sights:
-                    await self._in_its_share(sight, self._tell_what_is_gone(sight, inbox, me))
-                for sight in await self._unheard(known, day):
-                    await self._in_its_share(sight, self._catch_up_in(sight, inbox, me))
+                    await self._with_time_share(sight, self._report_deletions(sight, inbox, me))
+                for sight in await self._unseen_chats(known, day):
+                    await self._with_time_share(sight, self._catch_up_chat(sight, inbox, me))
         except AuthFailed:
             raise
         except (ChannelError, TimeoutError) as error:
-            _log.warning("slack_not_caught_up", error=str(error) or f"it took more than {CATCH_UP_S:g} s")
+            _log.warning("slack_catch_up_failed", error=str(error) or f"it took more than {CATCH_UP_TIMEOUT_S:g} s")
 
-    async def _unheard(self, known: Mapping[str, str], day: float) -> list[_Sight]:
+    async def _unseen_chats(self, known: Mapping[str, str], day: float) -> list[_ChatHistory]:
         """The chats that we are in and know no message of, those of people alone first. What was said there before the
         newest message that we know of anywhere was told, and is no news. Where none is known, nothing was missed."""
         if not known:
@@ -587,17 +595,19 @@ class SlackChannel:
         since = max(day, *map(_seconds_of, known.values()))
         found = [one for one in await self._memberships() if one.id not in known]
         found.sort(key=lambda one: (not one.is_im, not one.is_mpim))
-        if len(found) > MOST_UNHEARD:
-            _log.warning("slack_not_caught_up", error=f"{len(found) - MOST_UNHEARD} chats never heard of are not read")
-        return [_Sight(chat=one.id, day=since, since=since) for one in found[:MOST_UNHEARD]]
+        if len(found) > MAX_UNSEEN_CHATS:
+            _log.warning(
+                "slack_catch_up_failed", error=f"{len(found) - MAX_UNSEEN_CHATS} chats never heard of are not read"
+            )
+        return [_ChatHistory(chat=one.id, day=since, since=since) for one in found[:MAX_UNSEEN_CHATS]]
 
     async def _memberships(self) -> list[_Membership]:
         """The chats that we are in. Raises ChannelError."""
         asked: dict[str, Any] = {"types": "im,mpim,private_channel,public_channel", "exclude_archived": True}
         found: list[_Membership] = []
-        for _ in range(MOST_PAGES):
-            answer = await _answer(self._web.users_conversations(**asked, limit=PAGE))
-            for said in _every(answer.get("channels")):
+        for _ in range(MAX_PAGES):
+            answer = await _translated_errors(self._web_client.users_conversations(**asked, limit=PAGE_SIZE))
+            for said in _as_objects(answer.get("channels")):
                 with suppress(ValidationError):
                     found.append(_Membership.model_validate(said))
             cursor = (answer.get("response_metadata") or {}).get("next_cursor")
@@ -606,72 +616,74 @@ class SlackChannel:
             asked["cursor"] = cursor
         return found
 
-    async def _in_its_share(self, sight: _Sight, reading: Coroutine[Any, Any, None]) -> None:
+    async def _with_time_share(self, sight: _ChatHistory, reading: Coroutine[Any, Any, None]) -> None:
         """One chat, in its share of the time: a flood in it must not hide what was written elsewhere."""
         try:
-            async with asyncio.timeout(CHAT_CATCH_UP_S):
+            async with asyncio.timeout(CHAT_CATCH_UP_TIMEOUT_S):
                 await reading
         except TimeoutError:
-            _log.warning("slack_not_caught_up", chat=sight.chat, error=f"it took more than {CHAT_CATCH_UP_S:g} s")
+            _log.warning(
+                "slack_catch_up_failed", chat=sight.chat, error=f"it took more than {CHAT_CATCH_UP_TIMEOUT_S:g} s"
+            )
 
-    async def _catch_up_in(self, sight: _Sight, inbox: Inbox, me: _Me) -> None:
+    async def _catch_up_chat(self, sight: _ChatHistory, inbox: Inbox, me: _BotIdentity) -> None:
         """What people wrote outside of threads, and in those that begin in sight."""
-        await self._look(sight, None)
-        for root in list(sight.found.values()):
+        await self._read_history(sight, None)
+        for root in list(sight.messages.values()):
             if _seconds_of(root.latest_reply) > sight.since:
-                await self._look(sight, root.ts)
+                await self._read_history(sight, root.ts)
         await self._hand_in_missed(sight, inbox, me)
 
-    async def _tell_what_is_gone(self, sight: _Sight, inbox: Inbox, me: _Me) -> None:
+    async def _report_deletions(self, sight: _ChatHistory, inbox: Inbox, me: _BotIdentity) -> None:
         """Which messages that we know of were deleted, as far as we see; and what else was written in their threads."""
-        if None not in sight.read:
+        if None not in sight.threads_read:
             return
-        known = await inbox.recent(sight.chat, datetime.fromtimestamp(sight.day + SURELY_IN_SIGHT_S, UTC))
-        threads = [thread for ts, thread in known.items() if thread != ts and thread not in sight.read]
-        for thread in list(dict.fromkeys(threads))[:MOST_THREADS]:
-            await self._look(sight, thread)
+        known = await inbox.recent(sight.chat, datetime.fromtimestamp(sight.day + VISIBILITY_DELAY_S, UTC))
+        threads = [thread for ts, thread in known.items() if thread != ts and thread not in sight.threads_read]
+        for thread in list(dict.fromkeys(threads))[:MAX_THREADS]:
+            await self._read_history(sight, thread)
         for ts in sorted(known, key=_seconds_of):
-            if not sight.shows(ts, known[ts]):
+            if not sight.covers(ts, known[ts]):
                 await inbox.accept(_deletion(sight.chat, ts, known[ts], is_group=_is_group(sight.chat, None)))
         await self._hand_in_missed(sight, inbox, me)
 
-    async def _look(self, sight: _Sight, thread: str | None) -> None:
+    async def _read_history(self, sight: _ChatHistory, thread: str | None) -> None:
         """Read what stands in a thread, or outside of threads."""
         try:
-            async for one in self._standing(Address(platform_id=sight.chat, thread_id=thread), sight.day):
-                sight.found[one.ts] = one
-            sight.read.add(thread)
-        except _SlackRefused as refused:
+            async for one in self._fetch_history(Address(platform_id=sight.chat, thread_id=thread), sight.day):
+                sight.messages[one.ts] = one
+            sight.threads_read.add(thread)
+        except _SlackRejected as refused:
             if refused.error == "thread_not_found":
-                sight.read.add(thread)
+                sight.threads_read.add(thread)
         except Refused:
             pass  # we are in that chat no more
         except Ambiguous as error:
-            _log.warning("slack_not_caught_up", chat=sight.chat, error=str(error))  # what was seen so far counts
+            _log.warning("slack_catch_up_failed", chat=sight.chat, error=str(error))  # what was seen so far counts
 
-    async def _hand_in_missed(self, sight: _Sight, inbox: Inbox, me: _Me) -> None:
+    async def _hand_in_missed(self, sight: _ChatHistory, inbox: Inbox, me: _BotIdentity) -> None:
         """The oldest first, each once."""
-        missed = [one for one in sight.found.values() if sight.is_news(one)]
+        missed = [one for one in sight.messages.values() if sight.is_new(one)]
         for message in sorted(missed, key=lambda one: _seconds_of(one.ts)):
-            for event in await _understood("history", self._missed_event(me, message, sight.chat)):
+            for event in await _parsed_events("history", self._missed_event(me, message, sight.chat)):
                 await inbox.accept(event)
-            sight.handed_in.add(message.ts)
+            sight.handed_in_ids.add(message.ts)
 
-    async def _missed_event(self, me: _Me, message: _Standing, chat: str) -> Sequence[InboundEvent]:
+    async def _missed_event(self, me: _BotIdentity, message: _HistoryMessage, chat: str) -> Sequence[InboundEvent]:
         event = await self._message(me, message, chat, None)
         return () if event.sender.is_self else (event,)
 
-    def _stand(self, condition: Condition, sentence: str) -> None:
-        if condition is not self._stands[0]:
-            _log.info("slack_condition", condition=condition.value, detail=sentence)
-        self._stands = (condition, sentence)
+    def _set_condition(self, condition: Condition, sentence: str) -> None:
+        if condition is not self._condition[0]:
+            _log.info("slack_condition_changed", condition=condition.value, detail=sentence)
+        self._condition = (condition, sentence)
 
-    async def _who(self, client: AsyncWebClient) -> tuple[_Me, AsyncSlackResponse]:
+    async def _identify(self, client: AsyncWebClient) -> tuple[_BotIdentity, AsyncSlackResponse]:
         try:
-            answer = await _answer(client.auth_test())
+            answer = await _translated_errors(client.auth_test())
         except AuthFailed as error:
             raise AuthFailed(f"{error}: that is the bot_token; install the app again and copy the token") from None
-        me = _Me(
+        me = _BotIdentity(
             user_id=str(answer.get("user_id") or ""),
             bot_id=answer.get("bot_id"),
             name=str(answer.get("user") or "the bot"),
@@ -682,25 +694,25 @@ class SlackChannel:
 
     async def _socket_url(self, client: AsyncWebClient) -> str:
         try:
-            answer = await _answer(client.apps_connections_open(app_token=self.settings.app_token.strip()))
+            answer = await _translated_errors(client.apps_connections_open(app_token=self.settings.app_token.strip()))
         except AuthFailed as error:
             raise AuthFailed(
                 f"{error}: that is the app_token; make one with the scope connections:write, and switch Socket Mode on"
             ) from None
         return str(answer.get("url") or "")
 
-    async def _take(self, inbox: Inbox, me: _Me, body: Mapping[str, object]) -> None:
+    async def _handle_payload(self, inbox: Inbox, me: _BotIdentity, body: Mapping[str, object]) -> None:
         """Hand in what a payload says. One that says nothing to us, or makes no sense, is done with."""
-        if (moved := _move_of(body)) is not None:
+        if (moved := _parse_move(body)) is not None:
             await inbox.moved(*moved)
             return
-        for event in await _understood(str(body.get("type"))[:50], self._events(me, body)):
+        for event in await _parsed_events(str(body.get("type"))[:50], self._events(me, body)):
             if not event.sender.is_self:  # all that we post comes back
                 await inbox.accept(event)
 
-    async def _events(self, me: _Me, body: Mapping[str, object]) -> Sequence[InboundEvent]:
+    async def _events(self, me: _BotIdentity, body: Mapping[str, object]) -> Sequence[InboundEvent]:
         if body.get("type") == "block_actions":
-            return await self._presses(_Press.model_validate(body))
+            return await self._button_events(_Press.model_validate(body))
         event = body.get("event")
         if not isinstance(event, dict):
             return ()
@@ -710,31 +722,31 @@ class SlackChannel:
             case "message", "message_deleted":
                 return [await self._deletion(me, _Deleted.model_validate(event))]
             case (("message" | "app_mention"), subtype) if subtype in _MESSAGE_SUBTYPES:
-                return await self._posted(me, _Posted.model_validate(event))
+                return await self._on_message(me, _MessageEvent.model_validate(event))
             case "reaction_added", _:
                 return await self._reaction(me, event, EventKind.REACTION)
             case "reaction_removed", _:
                 return await self._reaction(me, event, EventKind.REACTION_REMOVED)
             case "message", subtype:
-                _log.info("slack_message_left_out", chat=event.get("channel"), subtype=subtype)
+                _log.info("slack_message_ignored", chat=event.get("channel"), subtype=subtype)
                 return ()
             case _:
                 return ()
 
-    async def _posted(self, me: _Me, posted: _Posted) -> Sequence[InboundEvent]:
+    async def _on_message(self, me: _BotIdentity, posted: _MessageEvent) -> Sequence[InboundEvent]:
         """A message. An edit that adds a mention of us is told as one, too. One that was told late may have been
         deleted since."""
         made = await self._message(me, posted, posted.channel, posted.channel_type)
         if posted.edited is not None and posted.type == "app_mention":
-            return [_as_edit(made, posted.edited.ts)]
-        if time.time() - _seconds_of(posted.ts) > LATE_S:
+            return [_to_edit_event(made, posted.edited.ts)]
+        if time.time() - _seconds_of(posted.ts) > LATE_DELIVERY_S:
             place = f"{posted.channel} {posted.ts} {posted.thread_ts or ''}"
-            if not await self._there.of(place):
-                _log.info("slack_message_gone", chat=posted.channel, ts=posted.ts)
+            if not await self._message_exists.get(place):
+                _log.info("slack_message_deleted", chat=posted.channel, ts=posted.ts)
                 return ()
         return [made]
 
-    async def _deletion(self, me: _Me, deleted: _Deleted) -> InboundEvent:
+    async def _deletion(self, me: _BotIdentity, deleted: _Deleted) -> InboundEvent:
         """Slack tells whose message it was."""
         is_group = _is_group(deleted.channel, deleted.channel_type)
         event = _deletion(deleted.channel, deleted.deleted_ts, None, is_group=is_group, at=_time(deleted.ts))
@@ -745,13 +757,15 @@ class SlackChannel:
         sender = await self._sender(me, before)
         return replace(event, sender=sender, thread_id=before.thread_ts or event.thread_id)
 
-    async def _message(self, me: _Me, message: _Message, channel: str, channel_type: str | None) -> InboundEvent:
+    async def _message(
+        self, me: _BotIdentity, message: _Message, channel: str, channel_type: str | None
+    ) -> InboundEvent:
         is_group = _is_group(channel, channel_type)
         thread = message.thread_ts or (message.ts if is_group else None)
-        self._threads.remember(f"{channel} {message.ts}", thread or "")
+        self._threads.put(f"{channel} {message.ts}", thread or "")
         sender = await self._sender(me, message)
-        held = await self._held(me, message)
-        quoted = await self._first_heard_of(channel, message, thread) if is_group and held.mentions_bot else None
+        held = await self._read_content(me, message)
+        quoted = await self._thread_starter(channel, message, thread) if is_group and held.mentions_bot else None
         return InboundEvent(
             platform_id=channel,
             platform_message_id=message.ts,
@@ -761,55 +775,55 @@ class SlackChannel:
             thread_id=thread,
             is_group=is_group,
             mentions_bot=held.mentions_bot,
-            chat_name=await self._chats.of(channel) if is_group else sender.name,
+            chat_name=await self._chats.get(channel) if is_group else sender.name,
             attachments=held.attachments,
             parts=(*([quoted] if quoted else []), *held.parts),
         )
 
-    async def _first_heard_of(self, channel: str, message: _Message, thread: str | None) -> Part | None:
+    async def _thread_starter(self, channel: str, message: _Message, thread: str | None) -> Part | None:
         """What a thread begins with, for whoever is called into it for the first time. It is told again, rather than
         never, after a restart and with a message that comes again."""
         key = f"{channel} {thread}"
         first = self._threads_joined.get(key)
         if first not in (None, message.ts):
             return None
-        quoted = await self._roots.of(key) if thread != message.ts else None
+        quoted = await self._thread_roots.get(key) if thread != message.ts else None
         if quoted is not None or thread == message.ts:
             self._note_joined(key, message.ts)
         return quoted
 
     def _note_joined(self, thread: str, ts: str) -> None:
         self._threads_joined.setdefault(thread, ts)
-        if len(self._threads_joined) > REMEMBERED:
+        if len(self._threads_joined) > MAX_CACHED:
             self._threads_joined.popitem(last=False)
 
-    async def _held(self, me: _Me, message: _Message) -> Held:
+    async def _read_content(self, me: _BotIdentity, message: _Message) -> MessageContent:
         """What a message holds, with names for ids."""
-        taken = taken_apart(message)
-        wire = _unaddressed(taken.text, me.user_id)
+        taken = parse_content(message)
+        wire = _strip_leading_mentions(taken.text, me.user_id)
         names = await self._names(me, "".join([wire, *(_all_words(part) for part in taken.parts)]))
         links = [Part(kind=PartKind.LINK, text=names.read(words), url=url) for words, url in _links(wire)]
-        return Held(
+        return MessageContent(
             text=names.read(wire),
             parts=(*links, *(names.read_part(part) for part in taken.parts)),
             attachments=taken.attachments,
             mentions_bot=me.user_id in _MENTION.findall(taken.text),
         )
 
-    async def _names(self, me: _Me, text: str) -> _Names:
+    async def _names(self, me: _BotIdentity, text: str) -> _Names:
         """Of the people and channels in a text of Slack's, as far as they can be known now."""
-        people = [id for id in dict.fromkeys(_MENTION.findall(text)) if id != me.user_id][:MOST_NAMES]
-        channels = list(dict.fromkeys(_CHANNEL.findall(text)))[:MOST_NAMES]
-        found = await asyncio.gather(*map(self._people.of, people), *map(self._chats.of, channels))
+        people = [id for id in dict.fromkeys(_MENTION.findall(text)) if id != me.user_id][:MAX_NAME_LOOKUPS]
+        channels = list(dict.fromkeys(_CHANNEL.findall(text)))[:MAX_NAME_LOOKUPS]
+        found = await asyncio.gather(*map(self._people.get, people), *map(self._chats.get, channels))
         return _Names(
             people=dict(zip(people, found, strict=False)) | {me.user_id: me.name},
             channels=dict(zip(channels, found[len(people) :], strict=True)),
         )
 
-    async def _edit(self, me: _Me, changed: _Changed, event: Mapping[str, object]) -> Sequence[InboundEvent]:
+    async def _edit(self, me: _BotIdentity, changed: _Changed, event: Mapping[str, object]) -> Sequence[InboundEvent]:
         """Slack also says `changed` when a preview was added or a thread grew: then nobody edited anything. Of a
         message with replies a tombstone is left when it is deleted."""
-        message, before = changed.message, _fields(event.get("previous_message"))
+        message, before = changed.message, _as_object(event.get("previous_message"))
         if message.subtype == TOMBSTONE:
             told: dict[str, object] = {"channel": changed.channel, "channel_type": changed.channel_type}
             told |= {"deleted_ts": message.ts, "ts": event.get("ts"), "previous_message": before}
@@ -818,18 +832,18 @@ class SlackChannel:
         if message.edited is None or (before and before.get(written) == getattr(message, written)):
             return ()
         made = await self._message(me, message, changed.channel, changed.channel_type)
-        if not made.mentions_bot or me.user_id in _MENTION.findall(_text(before.get("text"))):
+        if not made.mentions_bot or me.user_id in _MENTION.findall(_clean_text(before.get("text"))):
             made = replace(made, attachments=())  # they came with the message itself
-        return [_as_edit(made, message.edited.ts)]
+        return [_to_edit_event(made, message.edited.ts)]
 
-    async def _reaction(self, me: _Me, event: Mapping[str, object], kind: EventKind) -> Sequence[InboundEvent]:
+    async def _reaction(self, me: _BotIdentity, event: Mapping[str, object], kind: EventKind) -> Sequence[InboundEvent]:
         item = event.get("item")
         if not isinstance(item, dict) or item.get("type") != "message":
             return ()
         reaction = _Reaction.model_validate(event)
         channel, ts = reaction.item.channel, reaction.item.ts
         is_group = _is_group(channel, None)
-        known = await self._threads.of(f"{channel} {ts}")
+        known = await self._threads.get(f"{channel} {ts}")
         name = reaction.reaction.partition("::")[0]
         return [
             InboundEvent(
@@ -842,15 +856,15 @@ class SlackChannel:
                 thread_id=known or (ts if is_group else None),
                 is_group=is_group,
                 refers_to=ts,
-                chat_name=await self._chats.of(channel) if is_group else "",
+                chat_name=await self._chats.get(channel) if is_group else "",
             )
         ]
 
-    async def _presses(self, press: _Press) -> Sequence[InboundEvent]:
+    async def _button_events(self, press: _Press) -> Sequence[InboundEvent]:
         where = press.container
         is_group = _is_group(where.channel_id, None)
         thread = where.thread_ts or (press.message.thread_ts if press.message else None)
-        name = await self._people.of(press.user.id) or press.user.name or press.user.id
+        name = await self._people.get(press.user.id) or press.user.name or press.user.id
         return [
             InboundEvent(
                 platform_id=where.channel_id,
@@ -867,17 +881,17 @@ class SlackChannel:
             for action in press.actions
         ]
 
-    async def _sender(self, me: _Me, message: _Message) -> Sender:
+    async def _sender(self, me: _BotIdentity, message: _Message) -> Sender:
         if message.user is None:
             handle = message.bot_id or ""
             is_self = bool(handle) and handle == me.bot_id
             return Sender(handle=handle, name=message.username or handle, is_bot=True, is_self=is_self)
         return await self._sender_of(me, message.user, message.bot_id)
 
-    async def _sender_of(self, me: _Me, user: str, bot_id: str | None) -> Sender:
+    async def _sender_of(self, me: _BotIdentity, user: str, bot_id: str | None) -> Sender:
         if user == me.user_id:
             return Sender(handle=user, name=me.name, is_bot=True, is_self=True)
-        return Sender(handle=user, name=await self._people.of(user) or user, is_bot=bot_id is not None)
+        return Sender(handle=user, name=await self._people.get(user) or user, is_bot=bot_id is not None)
 
     # --- sending ---
 
@@ -888,11 +902,11 @@ class SlackChannel:
         return await self._post(address, card, key=idempotency_key)
 
     async def _post(self, address: Address, message: OutboundText | OutboundCard, *, key: str) -> Receipt:
-        client = self._web
+        client = self._web_client
         metadata = {"event_type": "nanohost_message", "event_payload": {"key": key}}
 
         async def post(content: dict[str, Any]) -> AsyncSlackResponse:
-            return await _answer(
+            return await _translated_errors(
                 client.chat_postMessage(
                     channel=address.platform_id,
                     thread_ts=address.thread_id,
@@ -903,37 +917,37 @@ class SlackChannel:
                 )
             )
 
-        ts = str((await _in_markdown_or_plain(message, post)).get("ts") or "")
+        ts = str((await _with_plain_fallback(message, post)).get("ts") or "")
         if not ts:
             raise Ambiguous("Slack took the message and did not say its id")
         is_group = _is_group(address.platform_id, None)
         thread = address.thread_id or (ts if is_group else "")
-        self._threads.remember(f"{address.platform_id} {ts}", thread)
+        self._threads.put(f"{address.platform_id} {ts}", thread)
         self._note_joined(f"{address.platform_id} {thread}", ts)
         return Receipt(platform_message_ids=(ts,))
 
     async def edit(self, address: Address, message_id: str, message: OutboundText | OutboundCard) -> None:
-        client = self._web
+        client = self._web_client
 
         async def update(content: dict[str, Any]) -> AsyncSlackResponse:
             content = {"blocks": []} | {key: value for key, value in content.items() if key != "mrkdwn"}
-            return await _answer(client.chat_update(channel=address.platform_id, ts=message_id, **content))
+            return await _translated_errors(client.chat_update(channel=address.platform_id, ts=message_id, **content))
 
-        with _harmless():
-            await _in_markdown_or_plain(message, update)
+        with _idempotent():
+            await _with_plain_fallback(message, update)
 
     async def send_file(self, address: Address, file: OutboundFile, *, idempotency_key: str) -> Receipt:
         """Nobody sees a file before its upload is completed: whatever happens up to there, it is not sent."""
-        client = self._web
-        with _harmless():
-            begun = await _answer(client.files_getUploadURLExternal(filename=file.name, length=file.size))
+        client = self._web_client
+        with _idempotent():
+            begun = await _translated_errors(client.files_getUploadURLExternal(filename=file.name, length=file.size))
             file_id = str(begun.get("file_id") or "")
             await self._upload(client, str(begun.get("upload_url") or ""), file)
         self._uploads[idempotency_key] = file_id
-        if len(self._uploads) > REMEMBERED:
+        if len(self._uploads) > MAX_CACHED:
             self._uploads.popitem(last=False)
         words = file.plain if file.plain is not None else file.text
-        await _answer(
+        await _translated_errors(
             client.files_completeUploadExternal(
                 files=[{"id": file_id, "title": file.name}],
                 channel_id=address.platform_id,
@@ -954,7 +968,7 @@ class SlackChannel:
                 async with client.session.post(url, data=opened, timeout=timeout) as answer:
                     status = answer.status
             except (aiohttp.ClientError, OSError) as error:
-                raise _lost(error) from None
+                raise _to_ambiguous(error) from None
         if status >= 500 or status == 429:
             raise NotSent(f"Slack did not take the file: it answers {status}", server_error=status >= 500)
         if status >= 400:
@@ -967,7 +981,7 @@ class SlackChannel:
                 return Receipt(platform_message_ids=(file_id,))
             del self._uploads[idempotency_key]
             return None
-        async for message in self._standing(address, time.time() - LOOKED_BACK_S):
+        async for message in self._fetch_history(address, time.time() - CATCH_UP_WINDOW_S):
             if message.metadata is not None and message.metadata.event_payload.get("key") == idempotency_key:
                 return Receipt(platform_message_ids=(message.ts,))
         return None
@@ -976,48 +990,50 @@ class SlackChannel:
         """Slack shares a file a while after it took it. One that is not to be seen yet is deleted, so that it does not
         come up beside the one that is sent in its place."""
         try:
-            shares = (await self._file_info(self._web, file_id)).shares
+            shares = (await self._file_info(self._web_client, file_id)).shares
             if address.platform_id in (*shares.public, *shares.private):
                 return True
-            await _answer(self._web.files_delete(file=file_id))
-        except _SlackRefused as refused:
+            await _translated_errors(self._web_client.files_delete(file=file_id))
+        except _SlackRejected as refused:
             if refused.error not in ("file_not_found", "file_deleted"):
                 raise
         return False
 
-    async def _standing(self, address: Address, since: float) -> AsyncIterator[_Standing]:
+    async def _fetch_history(self, address: Address, since: float) -> AsyncIterator[_HistoryMessage]:
         """What stands in a chat outside of threads, the newest first; or in a thread, the oldest first. Raises
         Ambiguous when it is too much to be looked at."""
-        asked: dict[str, Any] = {"channel": address.platform_id, "oldest": f"{since:.6f}", "limit": PAGE}
+        asked: dict[str, Any] = {"channel": address.platform_id, "oldest": f"{since:.6f}", "limit": PAGE_SIZE}
         asked |= {"include_all_metadata": True}
-        for _ in range(MOST_PAGES):
+        for _ in range(MAX_PAGES):
             if address.thread_id is None:
-                answer = await _answer(self._web.conversations_history(**asked))
+                answer = await _translated_errors(self._web_client.conversations_history(**asked))
             else:
-                answer = await _answer(self._web.conversations_replies(ts=address.thread_id, **asked))
+                answer = await _translated_errors(self._web_client.conversations_replies(ts=address.thread_id, **asked))
             try:
                 page = _Page.model_validate(answer.data)
             except ValidationError:
                 raise Ambiguous("Slack tells what stands there in a way that makes no sense") from None
             for said in page.messages:
                 try:
-                    message = _Standing.model_validate(said)
+                    message = _HistoryMessage.model_validate(said)
                 except ValidationError:
                     continue  # one that makes no sense hides no other
                 yield message
             if page.response_metadata is None or not page.response_metadata.next_cursor:
                 return
             asked["cursor"] = page.response_metadata.next_cursor
-        raise Ambiguous(f"more than {MOST_PAGES * PAGE} messages stand there")
+        raise Ambiguous(f"more than {MAX_PAGES * PAGE_SIZE} messages stand there")
 
     async def react(self, address: Address, message_id: str, emoji: str) -> None:
         names = _NAMES_OF.get(emoji.replace("\ufe0f", ""))
         if names is None:
             raise RefusedHere(f"this channel does not know what Slack calls {emoji}")
-        with _harmless():
+        with _idempotent():
             try:
-                await _answer(self._web.reactions_add(channel=address.platform_id, timestamp=message_id, name=names[0]))
-            except _SlackRefused as refused:
+                await _translated_errors(
+                    self._web_client.reactions_add(channel=address.platform_id, timestamp=message_id, name=names[0])
+                )
+            except _SlackRejected as refused:
                 if refused.error != "already_reacted":
                     raise
 
@@ -1025,15 +1041,15 @@ class SlackChannel:
         """Slack shows it in threads only, under the name of the app, for two minutes or until the answer."""
         if address.thread_id is None:
             return
-        await _answer(
-            self._web.assistant_threads_setStatus(
+        await _translated_errors(
+            self._web_client.assistant_threads_setStatus(
                 channel_id=address.platform_id, thread_ts=address.thread_id, status="is thinking…"
             )
         )
 
     async def open_dm(self, handle: str) -> Address:
-        with _harmless():
-            answer = await _answer(self._web.conversations_open(users=handle))
+        with _idempotent():
+            answer = await _translated_errors(self._web_client.conversations_open(users=handle))
         channel = (answer.get("channel") or {}).get("id")
         if not channel:
             raise Refused(f"Slack opens no DM with {handle}")
@@ -1042,18 +1058,18 @@ class SlackChannel:
     # --- files of people ---
 
     async def fetch(self, attachment: Attachment, into: Path, *, most_bytes: int) -> None:
-        client = self._web
-        with _harmless():
+        client = self._web_client
+        with _idempotent():
             info = await self._file_info(client, attachment.ref)
             url = info.url_private_download or info.url_private
-            if info.is_external or not is_slacks(url, self.settings.base_url):
+            if info.is_external or not is_slack_url(url, self.settings.base_url):
                 raise Refused("the file does not lie with Slack")
             if info.size is not None and info.size > most_bytes:
                 raise Refused(f"the file has {info.size} bytes; {most_bytes} are taken")
             try:
                 await self._download(client, url, info, into, most_bytes)
             except (aiohttp.ClientError, TimeoutError) as error:
-                raise _lost(error) from None
+                raise _to_ambiguous(error) from None
 
     async def _download(self, client: AsyncWebClient, url: str, info: _FileInfo, into: Path, most_bytes: int) -> None:
         """Redirects are not followed: the only one there is leads to the page for logging in."""
@@ -1076,7 +1092,7 @@ class SlackChannel:
                     await asyncio.to_thread(written.write, chunk)
 
     async def _file_info(self, client: AsyncWebClient, file_id: str) -> _FileInfo:
-        answer = await _answer(client.files_info(file=file_id))
+        answer = await _translated_errors(client.files_info(file=file_id))
         try:
             return _FileInfo.model_validate(answer.get("file"))
         except ValidationError:
@@ -1084,25 +1100,25 @@ class SlackChannel:
 
     # --- names and threads ---
 
-    async def _ask_person(self, user: str) -> str:
-        person = (await _answer(self._web.users_info(user=user))).get("user") or {}
+    async def _fetch_person(self, user: str) -> str:
+        person = (await _translated_errors(self._web_client.users_info(user=user))).get("user") or {}
         profile = person.get("profile") or {}
         return str(profile.get("display_name") or person.get("real_name") or person.get("name") or "")
 
-    async def _ask_chat(self, channel: str) -> str:
-        answer = await _answer(self._web.conversations_info(channel=channel))
+    async def _fetch_chat(self, channel: str) -> str:
+        answer = await _translated_errors(self._web_client.conversations_info(channel=channel))
         return str((answer.get("channel") or {}).get("name") or "")
 
-    async def _ask_thread(self, channel_and_ts: str) -> str:
+    async def _fetch_thread(self, channel_and_ts: str) -> str:
         channel, _, ts = channel_and_ts.partition(" ")
-        answer = await _answer(self._web.conversations_replies(channel=channel, ts=ts, limit=1))
+        answer = await _translated_errors(self._web_client.conversations_replies(channel=channel, ts=ts, limit=1))
         messages = answer.get("messages") or [{}]
         return str(messages[0].get("thread_ts") or "")
 
-    async def _ask_root(self, channel_and_ts: str) -> Part | None:
+    async def _fetch_thread_root(self, channel_and_ts: str) -> Part | None:
         """The message that a thread begins with."""
         channel, _, ts = channel_and_ts.partition(" ")
-        answer = await _answer(self._web.conversations_replies(channel=channel, ts=ts, limit=1))
+        answer = await _translated_errors(self._web_client.conversations_replies(channel=channel, ts=ts, limit=1))
         try:
             [message, *_] = [_Message.model_validate(one) for one in answer.get("messages") or ()]
         except ValueError:  # a ValidationError is one
@@ -1111,29 +1127,29 @@ class SlackChannel:
             return None
         if message.subtype == TOMBSTONE:
             return Part(kind=PartKind.QUOTED, text="[a message that was deleted]")
-        taken = taken_apart(message)
+        taken = parse_content(message)
         files = [f"[file: {file.name or 'without a name'}]" for file in taken.attachments]
         words = "\n".join(filter(None, [taken.text, *map(_in_brackets, taken.parts), *files]))
         names = await self._names(self._me, words)
         author = (await self._sender(self._me, message)).name
         return Part(kind=PartKind.QUOTED, text=names.read(words, urls=True), author=author, sent_at=_time(ts))
 
-    async def _ask_whether_there(self, place: str) -> bool:
+    async def _fetch_message_exists(self, place: str) -> bool:
         """Whether a message is still there: its channel, ts and thread."""
         channel, ts, thread = place.split(" ")
         asked: dict[str, Any] = {"channel": channel, "oldest": ts, "latest": ts, "inclusive": True, "limit": 2}
         try:
             if thread:
-                answer = await _answer(self._web.conversations_replies(ts=thread, **asked))
+                answer = await _translated_errors(self._web_client.conversations_replies(ts=thread, **asked))
             else:
-                answer = await _answer(self._web.conversations_history(**asked))
-        except _SlackRefused as refused:
+                answer = await _translated_errors(self._web_client.conversations_history(**asked))
+        except _SlackRejected as refused:
             return refused.error != "thread_not_found"
-        found = _every(answer.get("messages"))
+        found = _as_objects(answer.get("messages"))
         return any(one.get("ts") == ts and one.get("subtype") != TOMBSTONE for one in found)
 
 
-async def _understood(about: str, reading: Awaitable[Sequence[InboundEvent]]) -> Sequence[InboundEvent]:
+async def _parsed_events(about: str, reading: Awaitable[Sequence[InboundEvent]]) -> Sequence[InboundEvent]:
     """The events that something means; none, if it makes no sense."""
     try:
         return await reading
@@ -1142,7 +1158,7 @@ async def _understood(about: str, reading: Awaitable[Sequence[InboundEvent]]) ->
         return ()
 
 
-def _move_of(body: Mapping[str, object]) -> tuple[str, str] | None:
+def _parse_move(body: Mapping[str, object]) -> tuple[str, str] | None:
     """Which channel is called by which other id from now on: when it is shared with another organisation or no more
     (https://docs.slack.dev/reference/events/channel_id_changed)."""
     event = body.get("event")
@@ -1167,7 +1183,7 @@ def _deletion(chat: str, ts: str, thread: str | None, *, is_group: bool, at: dat
     )
 
 
-def _as_edit(made: InboundEvent, edited_ts: str) -> InboundEvent:
+def _to_edit_event(made: InboundEvent, edited_ts: str) -> InboundEvent:
     """A message as the edit that it is now."""
     return replace(
         made,
@@ -1181,7 +1197,7 @@ def _as_edit(made: InboundEvent, edited_ts: str) -> InboundEvent:
 _Known = TypeVar("_Known")
 
 
-class _LookUp(Generic[_Known]):
+class _CachedLookup(Generic[_Known]):
     """What Slack can be asked for about an id, kept as far as `keeps` says so; `nothing` when it does not say in time,
     which is not kept. Never raises a ChannelError."""
 
@@ -1190,22 +1206,22 @@ class _LookUp(Generic[_Known]):
         ask: Callable[[str], Awaitable[_Known]],
         *,
         nothing: _Known,
-        limit_s: float = LOOK_UP_S,
+        limit_s: float = LOOKUP_TIMEOUT_S,
         keeps: Callable[[_Known], bool] = lambda _: True,
     ) -> None:
         self._ask = ask
-        self._nothing = nothing
+        self._default = nothing
         self._limit_s = limit_s
-        self._keeps = keeps
+        self._should_cache = keeps
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._not_before = 0.0
 
-    async def of(self, id: str) -> _Known:
+    async def get(self, id: str) -> _Known:
         if id in self._known:
             return self._known[id]
         if time.monotonic() < self._not_before:
-            return self._nothing
-        found = self._nothing
+            return self._default
+        found = self._default
         try:
             async with asyncio.timeout(self._limit_s):
                 found = await self._ask(id)
@@ -1213,21 +1229,21 @@ class _LookUp(Generic[_Known]):
             pass
         except (ChannelError, TimeoutError, AttributeError, TypeError):
             self._not_before = time.monotonic() + 30
-            return self._known.get(id, self._nothing)
-        if self._keeps(found):
-            self.remember(id, found)
+            return self._known.get(id, self._default)
+        if self._should_cache(found):
+            self.put(id, found)
         return found
 
-    def remember(self, id: str, value: _Known) -> None:
+    def put(self, id: str, value: _Known) -> None:
         self._known[id] = value
-        if len(self._known) > REMEMBERED:
+        if len(self._known) > MAX_CACHED:
             self._known.popitem(last=False)
 
 
 # --- the socket ---
 
 
-class _Socket:
+class SocketModeConnection:
     """One connection of Socket Mode. Events of one chat are taken one after the other, those of others beside them.
 
     Nothing is acknowledged before `take` returned. When `take` raised, nothing more is taken: what comes after the
@@ -1238,27 +1254,27 @@ class _Socket:
         self,
         web: AsyncWebClient,
         settings: SlackSettings,
-        me: _Me,
+        me: _BotIdentity,
         take: Callable[[Mapping[str, object]], Awaitable[None]],
         proxy: str | None,
     ) -> None:
         self._take = take
         self._proxy = proxy
-        self._bolt = _bolt(web, me, self._listener)
-        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._bolt = _create_bolt_app(web, me, self._listener)
+        self._has_ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._chat_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._client = SocketModeClient(
             app_token=settings.app_token.strip(),
-            logger=_quiet,
+            logger=_library_logger,
             web_client=web,
             auto_reconnect_enabled=False,
             ping_interval=settings.ping_s,
-            on_close_listeners=[self._closed],
-            on_error_listeners=[self._closed],
+            on_close_listeners=[self._on_close],
+            on_error_listeners=[self._on_close],
         )
         self._client.proxy = None
-        self._client.message_listeners.append(self._said)
+        self._client.message_listeners.append(self._on_message)
 
     async def open(self, url: str) -> None:
         """The library tries for ever and tells nobody: it is given a while."""
@@ -1266,19 +1282,19 @@ class _Socket:
         await self._client.aiohttp_client_session.close()
         self._client.aiohttp_client_session = aiohttp.ClientSession(**aiohttp_options(self._proxy))
         try:
-            async with asyncio.timeout(CONNECT_S):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await self._client.connect()  # type: ignore[no-untyped-call]
         except TimeoutError:
-            raise ChannelDown(f"Slack's socket could not be opened within {CONNECT_S:g} s") from None
+            raise ChannelDown(f"Slack's socket could not be opened within {CONNECT_TIMEOUT_S:g} s") from None
 
-    async def ended(self) -> None:
+    async def wait_until_ended(self) -> None:
         """Wait for the end of the connection. When Slack asks for a new one the library makes it, and there is none
         for a moment."""
         missing = 0
         while missing < 2:
-            done, _ = await asyncio.wait([self._over], timeout=WATCH_S)
+            done, _ = await asyncio.wait([self._has_ended], timeout=WATCH_INTERVAL_S)
             if done:
-                return self._over.result()
+                return self._has_ended.result()
             missing = 0 if await self._client.is_connected() else missing + 1
         return None
 
@@ -1292,14 +1308,14 @@ class _Socket:
             with suppress(Exception):
                 async with asyncio.timeout(1.0):
                     await self._client.close()  # type: ignore[no-untyped-call]
-        if self._over.done() and not self._over.cancelled():
-            self._over.exception()
+        if self._has_ended.done() and not self._has_ended.cancelled():
+            self._has_ended.exception()
 
-    async def _closed(self, _: object) -> None:
-        if not self._over.done():
-            self._over.set_result(None)
+    async def _on_close(self, _: object) -> None:
+        if not self._has_ended.done():
+            self._has_ended.set_result(None)
 
-    async def _said(self, client: Any, message: dict[str, Any], raw: str | None) -> None:
+    async def _on_message(self, client: Any, message: dict[str, Any], raw: str | None) -> None:
         """The library calls this in a task of its own for each message, in the order they came, up to the first wait:
         that is where they queue for their chat's turn."""
         envelope = message.get("envelope_id")
@@ -1309,10 +1325,10 @@ class _Socket:
         assert task is not None
         self._tasks.add(task)
         try:
-            chat = _chat_of(message.get("payload"))
-            turn = self._turns.setdefault(chat, asyncio.Lock())
+            chat = _payload_chat(message.get("payload"))
+            turn = self._chat_locks.setdefault(chat, asyncio.Lock())
             async with turn:
-                if not self._over.done():
+                if not self._has_ended.done():
                     await self._handle(message, envelope)
         finally:
             self._tasks.discard(task)
@@ -1323,7 +1339,7 @@ class _Socket:
             type=str(message.get("type")), envelope_id=envelope, payload=payload if isinstance(payload, dict) else {}
         )
         response = await run_async_bolt_app(self._bolt, request)
-        if self._over.done():
+        if self._has_ended.done():
             return
         if response.status != 200:
             # Nobody listens to this kind, or it makes no sense. Without an answer Slack would send it again and again.
@@ -1334,12 +1350,14 @@ class _Socket:
         try:
             await self._take(body)
         except Exception as error:
-            if not self._over.done():
-                self._over.set_exception(error)
+            if not self._has_ended.done():
+                self._has_ended.set_exception(error)
             raise
 
 
-def _bolt(web: AsyncWebClient, me: _Me, listener: Callable[[Mapping[str, object]], Awaitable[None]]) -> AsyncApp:
+def _create_bolt_app(
+    web: AsyncWebClient, me: _BotIdentity, listener: Callable[[Mapping[str, object]], Awaitable[None]]
+) -> AsyncApp:
     """Answers after the listener has returned, and not at all when it raised."""
 
     async def authorize() -> AuthorizeResult:
@@ -1357,8 +1375,8 @@ def _bolt(web: AsyncWebClient, me: _Me, listener: Callable[[Mapping[str, object]
     app = AsyncApp(
         client=web,
         authorize=authorize,
-        logger=_quiet,
-        name=_quiet.name,  # the name of loggers that it sets to the level of that one; with "nanohost" all of ours
+        logger=_library_logger,
+        name=_library_logger.name,  # the name of loggers that it sets to the level of that one; with "nanohost" all of ours
         process_before_response=True,
         ignoring_self_events_enabled=False,
         ssl_check_enabled=False,
@@ -1369,7 +1387,7 @@ def _bolt(web: AsyncWebClient, me: _Me, listener: Callable[[Mapping[str, object]
     return app
 
 
-def _chat_of(payload: object) -> str:
+def _payload_chat(payload: object) -> str:
     """The chat that a payload is about; "" when it is about none."""
     if not isinstance(payload, dict):
         return ""
@@ -1382,7 +1400,7 @@ def _chat_of(payload: object) -> str:
     return ""
 
 
-def is_slacks(url: str, base_url: str) -> bool:
+def is_slack_url(url: str, base_url: str) -> bool:
     """Our token goes to Slack alone, wherever an event says that a file lies, and nowhere in the clear."""
     there, ours = urlsplit(url), urlsplit(base_url)
     is_slack = there.scheme == "https" and (there.netloc == "slack.com" or there.netloc.endswith(".slack.com"))
@@ -1393,7 +1411,7 @@ def is_slacks(url: str, base_url: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class RawContent:
     """What a message holds, in Slack's own markup. `text`: the sender's own words."""
 
     text: str
@@ -1402,13 +1420,13 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held(Taken):
+class MessageContent(RawContent):
     """The same as people read it."""
 
     mentions_bot: bool
 
 
-_ABOUT = frozenset(
+_METADATA_FIELDS = frozenset(
     {
         *("app_id", "bot_profile", "channel", "channel_type", "client_msg_id", "display_as_bot", "event_ts", "hidden"),
         *("icons", "inviter", "is_locked", "is_starred", "last_read", "latest_reply", "metadata", "parent_user_id"),
@@ -1418,47 +1436,50 @@ _ABOUT = frozenset(
     }
 )
 """What is said of a message, beside what it holds."""
-_MOST_FOUND = 500
+_MAX_FOUND_CHARS = 500
 """Characters of the words that are found in what is not known."""
-_NAMING = ("title", "text", "name", "label", "subtitle", "description", "alt_text", "body", "url")
+_NAME_FIELDS = ("title", "text", "name", "label", "subtitle", "description", "alt_text", "body", "url")
 """Under these Slack's objects carry words for people."""
 _SECTIONS = {"rich_text_section", "rich_text_quote", "rich_text_preformatted", "rich_text_list"}
 
 
-def taken_apart(message: _Message) -> Taken:
+def parse_content(message: _Message) -> RawContent:
     """Pure. Whatever makes no sense is said to be there."""
-    own, parts = _text(message.text), list[Part]()
+    own, parts = _clean_text(message.text), list[Part]()
     words = _blocks(message.blocks, parts)
     files, others = _files(message.files)
     if words and not own.strip():
         own = words
-    elif words and not _only_repeats(message.blocks):
-        said = _bare(own)
-        more = "\n".join(line for line in words.split("\n") if _bare(line) not in said)
+    elif words and not _repeats_text(message.blocks):
+        said = _strip_markup(own)
+        more = "\n".join(line for line in words.split("\n") if _strip_markup(line) not in said)
         parts = [*([_shared("card", more)] if more else []), *parts]
-    for attachment in _every(message.attachments):
+    for attachment in _as_objects(message.attachments):
         parts += _attachment(attachment, files)
     parts += others
-    wrong = [name for name in ("text", "blocks", "attachments", "files") if _is_odd(name, getattr(message, name))]
-    if not (own.strip() or parts or files):
-        wrong += [key for key, value in (message.model_extra or {}).items() if value and key not in _ABOUT]
-    parts += [
-        _shared("not known here", f"[something that Slack calls {_escaped(name)}, {_NOT_SHOWN}") for name in wrong
+    wrong = [
+        name for name in ("text", "blocks", "attachments", "files") if _is_unknown_field(name, getattr(message, name))
     ]
-    return Taken(text=own, parts=tuple(parts), attachments=tuple(files))
+    if not (own.strip() or parts or files):
+        wrong += [key for key, value in (message.model_extra or {}).items() if value and key not in _METADATA_FIELDS]
+    parts += [
+        _shared("not known here", f"[something that Slack calls {_escaped(name)}, {_NOT_SHOWN_SUFFIX}")
+        for name in wrong
+    ]
+    return RawContent(text=own, parts=tuple(parts), attachments=tuple(files))
 
 
-_NOT_SHOWN = "which cannot be shown here]"
+_NOT_SHOWN_SUFFIX = "which cannot be shown here]"
 
 
-def _is_odd(name: str, value: object) -> bool:
+def _is_unknown_field(name: str, value: object) -> bool:
     if name == "text" or not value:
         return bool(value) and not isinstance(value, str)
     return not isinstance(value, list) or any(not isinstance(one, dict) for one in value)
 
 
 def _shared(title: str, text: str, *, url: object = "", author: str = "") -> Part:
-    return Part(kind=PartKind.SHARED, title=title, text=text, url=_text(url), author=author)
+    return Part(kind=PartKind.SHARED, title=title, text=text, url=_clean_text(url), author=author)
 
 
 def _in_brackets(part: Part) -> str:
@@ -1466,88 +1487,88 @@ def _in_brackets(part: Part) -> str:
     return f"[{part.title or part.kind.value}{whose}: {' '.join(filter(None, [part.text, _escaped(part.url)]))}]"
 
 
-def _bare(words: str) -> str:
+def _strip_markup(words: str) -> str:
     return re.sub(r"\W+", "", words)
 
 
-def _literal(value: object) -> str:
+def _escape_literal(value: object) -> str:
     """What is no markup of Slack's, as Slack's markup. It may be escaped already."""
-    return _escaped(_unescaped(_text(value)))
+    return _escaped(_unescaped(_clean_text(value)))
 
 
-def _words_of(value: object) -> str:
+def _text_of(value: object) -> str:
     """The words of one of Slack's text objects, or of what is text itself."""
-    said = _fields(value)
+    said = _as_object(value)
     if said.get("type") == "mrkdwn":
-        return _text(said.get("text"))
-    return _literal(said.get("text") if said else value)
+        return _clean_text(said.get("text"))
+    return _escape_literal(said.get("text") if said else value)
 
 
-def _only_repeats(blocks: object) -> bool:
+def _repeats_text(blocks: object) -> bool:
     """Slack makes the text of what a person writes from it."""
-    return all(block.get("type") == "rich_text" for block in _every(blocks))
+    return all(block.get("type") == "rich_text" for block in _as_objects(blocks))
 
 
 def _blocks(blocks: object, parts: list[Part]) -> str:
     """The words of blocks. What is no words goes to `parts`."""
-    return "\n".join(filter(None, (_block(block, parts) for block in _every(blocks))))
+    return "\n".join(filter(None, (_block(block, parts) for block in _as_objects(blocks))))
 
 
 def _block(block: Mapping[str, object], parts: list[Part]) -> str:
-    kind = _text(block.get("type"))
+    kind = _clean_text(block.get("type"))
     if (reads := _BLOCKS.get(kind)) is not None:
         return reads(block, parts)
-    sentence = f"[a block that Slack calls {_literal(kind)[:50]}, {_NOT_SHOWN}"
-    parts.append(_shared("not known here", f"{_found_in(block)} {sentence}".strip()))
+    sentence = f"[a block that Slack calls {_escape_literal(kind)[:50]}, {_NOT_SHOWN_SUFFIX}"
+    parts.append(_shared("not known here", f"{_collect_text(block)} {sentence}".strip()))
     return ""
 
 
 def _section(block: Mapping[str, object], parts: list[Part]) -> str:
     if block.get("accessory"):
-        _element(_fields(block["accessory"]), parts)
-    return "\n".join(filter(None, map(_words_of, [block.get("text"), *_every(block.get("fields"))])))
+        _element(_as_object(block["accessory"]), parts)
+    return "\n".join(filter(None, map(_text_of, [block.get("text"), *_as_objects(block.get("fields"))])))
 
 
-def _contexts(block: Mapping[str, object], parts: list[Part]) -> str:
-    return " ".join(filter(None, (_context(one, parts) for one in _every(block.get("elements")))))
+def _context_block(block: Mapping[str, object], parts: list[Part]) -> str:
+    return " ".join(filter(None, (_context_element(one, parts) for one in _as_objects(block.get("elements")))))
 
 
 def _table(block: Mapping[str, object], _: list[Part]) -> str:
     rows = block.get("rows")
-    return "\n".join(" | ".join(map(_cell, _every(row))) for row in rows) if isinstance(rows, list) else ""
+    return "\n".join(" | ".join(map(_cell, _as_objects(row))) for row in rows) if isinstance(rows, list) else ""
 
 
 def _image(block: Mapping[str, object], parts: list[Part]) -> str:
-    words = [_words_of(block.get("title")), _literal(block.get("alt_text"))]
+    words = [_text_of(block.get("title")), _escape_literal(block.get("alt_text"))]
     parts.append(_shared("image", ": ".join(filter(None, words)), url=block.get("image_url")))
     return ""
 
 
 def _video(block: Mapping[str, object], parts: list[Part]) -> str:
-    words = [_words_of(block.get("title")), _words_of(block.get("description"))]
-    url, author = block.get("title_url") or block.get("video_url"), _literal(block.get("author_name"))
+    words = [_text_of(block.get("title")), _text_of(block.get("description"))]
+    url, author = block.get("title_url") or block.get("video_url"), _escape_literal(block.get("author_name"))
     parts.append(_shared("video", ": ".join(filter(None, words)), url=url, author=author))
     return ""
 
 
 def _actions_of(block: Mapping[str, object], parts: list[Part]) -> str:
-    for one in _every(block.get("elements")):
+    for one in _as_objects(block.get("elements")):
         _element(one, parts)
     return ""
 
 
 def _input(block: Mapping[str, object], parts: list[Part]) -> str:
-    parts.append(_shared("question", _words_of(block.get("label"))))
-    _element(_fields(block.get("element")), parts)
+    parts.append(_shared("question", _text_of(block.get("label"))))
+    _element(_as_object(block.get("element")), parts)
     return ""
 
 
 _BLOCKS: Mapping[str, Callable[[Mapping[str, object], list[Part]], str]] = {
     "section": _section,
-    "header": lambda block, _: _words_of(block.get("text")),
-    "markdown": lambda block, _: _text(block.get("text")),
-    "rich_text": lambda block, _: "\n".join(filter(None, map(_rich_text, _every(block.get("elements"))))),
-    "context": _contexts,
+    "header": lambda block, _: _text_of(block.get("text")),
+    "markdown": lambda block, _: _clean_text(block.get("text")),
+    "rich_text": lambda block, _: "\n".join(filter(None, map(_rich_text, _as_objects(block.get("elements"))))),
+    "context": _context_block,
     "table": _table,
     "image": _image,
     "video": _video,
@@ -1559,22 +1580,22 @@ _BLOCKS: Mapping[str, Callable[[Mapping[str, object], list[Part]], str]] = {
 """What reads a block of this type: its words are returned, what is no words goes to the parts."""
 
 
-def _context(one: Mapping[str, object], parts: list[Part]) -> str:
+def _context_element(one: Mapping[str, object], parts: list[Part]) -> str:
     if one.get("type") == "image":
-        parts.append(_shared("image", _literal(one.get("alt_text")), url=one.get("image_url")))
+        parts.append(_shared("image", _escape_literal(one.get("alt_text")), url=one.get("image_url")))
         return ""
-    return _words_of(one)
+    return _text_of(one)
 
 
 def _element(one: Mapping[str, object], parts: list[Part]) -> None:
     """Something to press, to choose from or to fill in."""
     if one.get("type") == "image":
-        parts.append(_shared("image", _literal(one.get("alt_text")), url=one.get("image_url")))
+        parts.append(_shared("image", _escape_literal(one.get("alt_text")), url=one.get("image_url")))
         return
-    choices = [_words_of(choice.get("text")) for choice in _every(one.get("options"))]
-    for group in _every(one.get("option_groups")):
-        choices += [_words_of(choice.get("text")) for choice in _every(group.get("options"))]
-    words = _words_of(one.get("text")) or _words_of(one.get("placeholder")) or _literal(one.get("alt_text"))
+    choices = [_text_of(choice.get("text")) for choice in _as_objects(one.get("options"))]
+    for group in _as_objects(one.get("option_groups")):
+        choices += [_text_of(choice.get("text")) for choice in _as_objects(group.get("options"))]
+    words = _text_of(one.get("text")) or _text_of(one.get("placeholder")) or _escape_literal(one.get("alt_text"))
     title = "button" if one.get("type") in ("button", "workflow_button", "icon_button") else "choice"
     if words or choices:
         parts.append(_shared(title, " ".join(filter(None, [words, " / ".join(choices)])), url=one.get("url")))
@@ -1582,12 +1603,12 @@ def _element(one: Mapping[str, object], parts: list[Part]) -> None:
 
 def _rich_text(one: Mapping[str, object]) -> str:
     """A part of rich text."""
-    elements = _every(one.get("elements"))
+    elements = _as_objects(one.get("elements"))
     match one.get("type"):
         case "rich_text_list":
             start, indent = one.get("offset") or 0, one.get("indent") or 0
             first = start + 1 if one.get("style") == "ordered" and isinstance(start, int) else None
-            margin = "  " * indent if isinstance(indent, int) and 0 <= indent <= MOST_INDENT else ""
+            margin = "  " * indent if isinstance(indent, int) and 0 <= indent <= MAX_INDENT else ""
             items = [_rich_text(element) for element in elements]
             marks = [f"{first + at}. " if first is not None else "- " for at in range(len(items))]
             return "\n".join(f"{margin}{mark}{item}" for mark, item in zip(marks, items, strict=True))
@@ -1596,26 +1617,26 @@ def _rich_text(one: Mapping[str, object]) -> str:
         case "rich_text_preformatted":
             return f"```\n{''.join(map(_inline, elements))}\n```"
         case _:
-            return "".join(map(_inline, elements)) or _literal(one.get("text"))
+            return "".join(map(_inline, elements)) or _escape_literal(one.get("text"))
 
 
 def _inline(one: Mapping[str, object]) -> str:
-    kind = _text(one.get("type"))
-    if kind in _SAID_BY:
-        return _literal(one.get(_SAID_BY[kind]))
-    if kind in _NAMED_BY:
-        begin, key = _NAMED_BY[kind]
+    kind = _clean_text(one.get("type"))
+    if kind in _TEXT_FIELD_BY_TYPE:
+        return _escape_literal(one.get(_TEXT_FIELD_BY_TYPE[kind]))
+    if kind in _ID_FIELD_BY_TYPE:
+        begin, key = _ID_FIELD_BY_TYPE[kind]
         return f"<{begin}{_tag(one.get(key))}>"
     if kind == "link":
-        url, words = _tag(_literal(one.get("url"))), _literal(one.get("text"))
+        url, words = _tag(_escape_literal(one.get("url"))), _escape_literal(one.get("text"))
         return f"<{url}|{words}>" if words else f"<{url}>"
     if kind == "emoji":
-        return f":{_literal(one.get('name'))}:"
-    return _rich_text(one) if kind in _SECTIONS else _found_in(one)
+        return f":{_escape_literal(one.get('name'))}:"
+    return _rich_text(one) if kind in _SECTIONS else _collect_text(one)
 
 
-_SAID_BY = {"text": "text", "date": "fallback", "color": "value"}
-_NAMED_BY = {
+_TEXT_FIELD_BY_TYPE = {"text": "text", "date": "fallback", "color": "value"}
+_ID_FIELD_BY_TYPE = {
     "user": ("@", "user_id"),
     "channel": ("#", "channel_id"),
     "usergroup": ("!subteam^", "usergroup_id"),
@@ -1626,43 +1647,45 @@ _NAMED_BY = {
 
 def _tag(value: object) -> str:
     """What stands inside of Slack's brackets, whatever an app puts there."""
-    return re.sub(r"[<>|]", "", _text(value))
+    return re.sub(r"[<>|]", "", _clean_text(value))
 
 
 def _cell(one: Mapping[str, object]) -> str:
     if one.get("type") == "rich_text":
-        return " ".join(map(_rich_text, _every(one.get("elements"))))
+        return " ".join(map(_rich_text, _as_objects(one.get("elements"))))
     value = one.get("value")
-    return _literal(one.get("text")) or (str(value) if isinstance(value, int | float) else "")
+    return _escape_literal(one.get("text")) or (str(value) if isinstance(value, int | float) else "")
 
 
-def _found_in(value: object, depth: int = 0) -> str:
+def _collect_text(value: object, depth: int = 0) -> str:
     """The words for people in something that is not known."""
     found = list[str]()
-    if isinstance(value, dict) and depth < MOST_INDENT:
-        found = [_literal(value[key]) or _found_in(value[key], depth + 1) for key in _NAMING if key in value]
+    if isinstance(value, dict) and depth < MAX_INDENT:
+        found = [
+            _escape_literal(value[key]) or _collect_text(value[key], depth + 1) for key in _NAME_FIELDS if key in value
+        ]
         nested = [value[key] for key in ("elements", "blocks", "items", "fields") if isinstance(value.get(key), list)]
-        found += [_found_in(one, depth + 1) for each in nested for one in each]
-    return ", ".join(filter(None, found))[:_MOST_FOUND]
+        found += [_collect_text(one, depth + 1) for each in nested for one in each]
+    return ", ".join(filter(None, found))[:_MAX_FOUND_CHARS]
 
 
 def _files(files: object) -> tuple[list[Attachment], list[Part]]:
     """The files that can be fetched, and words for the others."""
     fetched, others = list[Attachment](), list[Part]()
-    for one in _every(files):
+    for one in _as_objects(files):
         try:
             file = _File.model_validate(one)
         except ValidationError:
-            others.append(_shared("file", " ".join(filter(None, [_found_in(one), f"[a file {_NOT_SHOWN}"]))))
+            others.append(_shared("file", " ".join(filter(None, [_collect_text(one), f"[a file {_NOT_SHOWN_SUFFIX}"]))))
             continue
         if file.mode == "tombstone":
             others.append(_shared("file", "[a file that was deleted]"))
         elif file.is_external or file.mode == "external":
-            others.append(_shared("file of another service", _literal(file.name), url=file.url_private))
+            others.append(_shared("file of another service", _escape_literal(file.name), url=file.url_private))
         else:
             fetched.append(Attachment(ref=file.id, name=file.name, media_type=file.mimetype, size=file.size))
             if file.alt_txt:
-                others.append(_shared(f"description of {file.name or 'a file'}", _literal(file.alt_txt)))
+                others.append(_shared(f"description of {file.name or 'a file'}", _escape_literal(file.alt_txt)))
     return fetched, others
 
 
@@ -1670,41 +1693,50 @@ def _attachment(one: Mapping[str, object], files: list[Attachment]) -> list[Part
     """What hangs on a message: another message that is passed on, a preview of an address, or a card of an app."""
     inner = list[Part]()
     own, others = _files(one.get("files"))
-    words = [_text(one.get("text")) or _blocks(one.get("blocks"), inner)]
-    if _is_passed_on(one):
-        for message in _every(one.get("message_blocks")):
+    words = [_clean_text(one.get("text")) or _blocks(one.get("blocks"), inner)]
+    if _is_forwarded(one):
+        for message in _as_objects(one.get("message_blocks")):
             if not words[0]:
-                words = [_blocks(_fields(message.get("message")).get("blocks"), inner)]
-        words += [f"[file: {_literal(file.name) or 'without a name'}]" for file in own]
+                words = [_blocks(_as_object(message.get("message")).get("blocks"), inner)]
+        words += [f"[file: {_escape_literal(file.name) or 'without a name'}]" for file in own]
         words += map(_in_brackets, [*inner, *others])
         files += own
-        text = "\n".join(filter(None, words)) or _literal(one.get("fallback")) or f"[a message {_NOT_SHOWN}"
-        return [_passed_on(one, text)]
+        text = (
+            "\n".join(filter(None, words)) or _escape_literal(one.get("fallback")) or f"[a message {_NOT_SHOWN_SUFFIX}"
+        )
+        return [_forwarded_part(one, text)]
     is_preview = bool(one.get("from_url") or one.get("original_url"))
     files += own
     fields = [
-        ": ".join(filter(None, [_words_of(field.get("title")), _words_of(field.get("value"))]))
-        for field in _every(one.get("fields"))
+        ": ".join(filter(None, [_text_of(field.get("title")), _text_of(field.get("value"))]))
+        for field in _as_objects(one.get("fields"))
     ]
-    buttons = [f"[button: {_words_of(button.get('text'))}]" for button in _every(one.get("actions"))]
-    lines = [_text(one.get("pretext")), _text(one.get("title")), *words, *fields, _text(one.get("footer")), *buttons]
-    if image := _text(one.get("image_url")):
+    buttons = [f"[button: {_text_of(button.get('text'))}]" for button in _as_objects(one.get("actions"))]
+    lines = [
+        _clean_text(one.get("pretext")),
+        _clean_text(one.get("title")),
+        *words,
+        *fields,
+        _clean_text(one.get("footer")),
+        *buttons,
+    ]
+    if image := _clean_text(one.get("image_url")):
         lines.append(f"[image: {_escaped(image)}]")
     lines += map(_in_brackets, [*inner, *others])
-    text = "\n".join(filter(None, lines)) or _text(one.get("fallback")) or f"[an attachment {_NOT_SHOWN}"
-    author = _literal(one.get("author_name")) or _literal(one.get("service_name"))
+    text = "\n".join(filter(None, lines)) or _clean_text(one.get("fallback")) or f"[an attachment {_NOT_SHOWN_SUFFIX}"
+    author = _escape_literal(one.get("author_name")) or _escape_literal(one.get("service_name"))
     url = one.get("title_link") or one.get("from_url") or one.get("original_url")
     return [_shared("preview" if is_preview else "attachment", text, url=url, author=author)]
 
 
-def _is_passed_on(one: Mapping[str, object]) -> bool:
+def _is_forwarded(one: Mapping[str, object]) -> bool:
     return bool(one.get("is_share") or one.get("is_msg_unfurl") or one.get("message_blocks"))
 
 
-def _passed_on(one: Mapping[str, object], text: str) -> Part:
-    name = _literal(one.get("author_name")) or _literal(one.get("author_subname"))
+def _forwarded_part(one: Mapping[str, object], text: str) -> Part:
+    name = _escape_literal(one.get("author_name")) or _escape_literal(one.get("author_subname"))
     author, chat = _tag(one.get("author_id")), _tag(one.get("channel_id"))
-    sent = _seconds_of(_text(one.get("ts")))
+    sent = _seconds_of(_clean_text(one.get("ts")))
     return Part(
         kind=PartKind.FORWARDED,
         text=text,
@@ -1716,13 +1748,13 @@ def _passed_on(one: Mapping[str, object], text: str) -> Part:
 
 # --- texts ---
 
-_TAGGED = re.compile(r"<([^<>|]*)(?:\|([^<>]*))?>")
+_TAG_PATTERN = re.compile(r"<([^<>|]*)(?:\|([^<>]*))?>")
 _MENTION = re.compile(r"<@([A-Za-z0-9]+)(?:\|[^<>]*)?>")
 _CHANNEL = re.compile(r"<#([A-Za-z0-9]+)\|?>")
 """Of a channel whose name Slack does not tell."""
 
 
-def _read(
+def _to_readable(
     text: str, people: Mapping[str, str], channels: Mapping[str, str] | None = None, *, urls: bool = False
 ) -> str:
     """Slack's text as a person reads it. `people`, `channels`: names by id. `urls`: with the addresses behind words."""
@@ -1738,23 +1770,23 @@ def _read(
         address = what.removeprefix("mailto:")
         if not label or label == address:
             return address
-        return f"{label} ({address})" if urls and _is_behind(label, what) else label
+        return f"{label} ({address})" if urls and _is_label_for(label, what) else label
 
-    return _unescaped(_TAGGED.sub(plain, text))
+    return _unescaped(_TAG_PATTERN.sub(plain, text))
 
 
 def _links(text: str) -> list[tuple[str, str]]:
     """The words and the address of each link in Slack's text whose words do not say the address."""
-    found = [(one[2], one[1]) for one in _TAGGED.finditer(text) if one[2] and one[1][:1] not in ("@", "#", "!")]
-    return [(label, _unescaped(url)) for label, url in found if _is_behind(label, url)]
+    found = [(one[2], one[1]) for one in _TAG_PATTERN.finditer(text) if one[2] and one[1][:1] not in ("@", "#", "!")]
+    return [(label, _unescaped(url)) for label, url in found if _is_label_for(label, url)]
 
 
-def _is_behind(label: str, url: str) -> bool:
+def _is_label_for(label: str, url: str) -> bool:
     """Slack makes a link of an address that somebody types without its beginning: nothing is behind that."""
     return label.rstrip("/") not in (url.rstrip("/"), re.sub(r"\A(?:https?://|mailto:|tel:)", "", url).rstrip("/"))
 
 
-def _unaddressed(text: str, me: str) -> str:
+def _strip_leading_mentions(text: str, me: str) -> str:
     """Without the mentions of us that it begins with: they only say to whom it is said."""
     rest = re.sub(rf"\A(?:\s*<@{re.escape(me)}(?:\|[^>]*)?>[:,]?)+\s*", "", text)
     return rest if rest.strip() else text
@@ -1766,7 +1798,7 @@ class _Names:
     channels: Mapping[str, str]
 
     def read(self, text: str, *, urls: bool = False) -> str:
-        return _read(text, self.people, self.channels, urls=urls)
+        return _to_readable(text, self.people, self.channels, urls=urls)
 
     def read_part(self, part: Part) -> Part:
         author = self.read(part.author).removeprefix("@") if part.author.startswith("<@") else self.read(part.author)
@@ -1783,19 +1815,19 @@ def _unescaped(text: str) -> str:
 
 def _escaped(text: str) -> str:
     """Slack finds no tag in it, so it pings nobody."""
-    return _whole(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _replace_surrogates(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-async def _in_markdown_or_plain(
+async def _with_plain_fallback(
     message: OutboundText | OutboundCard, say: Callable[[dict[str, Any]], Awaitable[AsyncSlackResponse]]
 ) -> AsyncSlackResponse:
     """Say it with its markup, and without when Slack refuses that."""
     try:
         return await say(_content(message))
-    except _SlackRefused as refused:
+    except _SlackRejected as refused:
         if refused.error not in _MARKUP_ERRORS or message.plain is None:
             raise
-        _log.warning("slack_refuses_markup", error=refused.error)
+        _log.warning("slack_markup_rejected", error=refused.error)
         return await say(_plain_content(message, message.plain))
 
 
@@ -1803,16 +1835,21 @@ def _content(message: OutboundText | OutboundCard) -> dict[str, Any]:
     words = message.text if message.plain is None else message.plain
     if not message.text.strip():
         raise RefusedHere("Slack takes no message without words")
-    if len(message.text) > MARKDOWN_MOST:
-        raise _SlackRefused(f"Slack takes {MARKDOWN_MOST} characters, not {len(message.text)}", "msg_blocks_too_long")
-    blocks: list[dict[str, object]] = [{"type": "markdown", "text": _whole(message.text)}, *_actions(message)]
+    if len(message.text) > MAX_MARKDOWN_CHARS:
+        raise _SlackRejected(
+            f"Slack takes {MAX_MARKDOWN_CHARS} characters, not {len(message.text)}", "msg_blocks_too_long"
+        )
+    blocks: list[dict[str, object]] = [
+        {"type": "markdown", "text": _replace_surrogates(message.text)},
+        *_actions(message),
+    ]
     return {"text": _escaped(words[:NOTIFICATION_LIMIT]) or " ", "blocks": blocks}
 
 
 def _plain_content(message: OutboundText | OutboundCard, plain: str) -> dict[str, Any]:
     content: dict[str, Any] = {"text": _escaped(plain), "mrkdwn": False}
-    if len(content["text"]) > PLAIN_MOST:
-        raise RefusedHere(f"Slack takes {PLAIN_MOST} characters, not {len(plain)}")
+    if len(content["text"]) > MAX_PLAIN_CHARS:
+        raise RefusedHere(f"Slack takes {MAX_PLAIN_CHARS} characters, not {len(plain)}")
     if not (actions := _actions(message)):
         return content
     # Beside blocks the text is not shown. A section holds 3,000 characters.
@@ -1859,7 +1896,7 @@ def _is_group(channel: str, channel_type: str | None) -> bool:
 # --- errors ---
 
 
-class _SlackRefused(Refused):
+class _SlackRejected(Refused):
     """`error` is Slack's own word."""
 
     def __init__(self, text: str, error: str, *, chat_closed: bool = False) -> None:
@@ -1870,21 +1907,21 @@ class _SlackRefused(Refused):
 _T = TypeVar("_T")
 
 
-async def _answer(call: Awaitable[_T]) -> _T:
+async def _translated_errors(call: Awaitable[_T]) -> _T:
     """What Slack answers. Raises ChannelError, for whatever went wrong."""
     try:
         return await call
     except SlackApiError as error:
-        raise _refusal(error.response) from None
+        raise _to_rejection(error.response) from None
     except SlackRequestError as error:
         raise RefusedHere(f"Slack's library refuses: {error}") from None
     except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
-        raise _lost(error) from None
+        raise _to_ambiguous(error) from None
     except (ValueError, AttributeError, TypeError) as error:  # the library stumbles over an answer of another shape
         raise Ambiguous(f"Slack's answer makes no sense ({type(error).__name__})") from None
 
 
-def _lost(error: Exception) -> ChannelError:
+def _to_ambiguous(error: Exception) -> ChannelError:
     """Its text may hold an address with a secret: only its name is told."""
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return ChannelDown(f"Slack cannot be reached{through_proxy(SLACK)}: it answers {error.status}")
@@ -1894,23 +1931,23 @@ def _lost(error: Exception) -> ChannelError:
     return Ambiguous(f"Slack's answer was lost ({type(error).__name__})")
 
 
-def _refusal(response: object) -> ChannelError:
+def _to_rejection(response: object) -> ChannelError:
     status = int(getattr(response, "status_code", 0) or getattr(response, "status", 0))
     headers: Mapping[str, str] = getattr(response, "headers", None) or {}
     data = getattr(response, "data", None)
     said: Mapping[str, object] = data if isinstance(data, dict) else {}
     error = str(said.get("error") or "")
     if status == 429 or error in ("ratelimited", "rate_limited"):
-        return RateLimited("Slack asks to wait", retry_after_s=_seconds(headers.get("Retry-After")))
+        return RateLimited("Slack asks to wait", retry_after_s=_parse_retry_after(headers.get("Retry-After")))
     if error in _AUTH_ERRORS or (not error and status in (401, 403)):
         return AuthFailed(f"Slack does not accept the credentials ({error or status})")
     if not error or status >= 500 or error in _SERVER_ERRORS:
         words = f"Slack failed: {error or f'it answers {status}, and not what its API answers'}"
         return Ambiguous(words, server_error=True)
-    return _SlackRefused(f"Slack refuses: {_in_words(error, said)}", error, chat_closed=error in _CHAT_CLOSED)
+    return _SlackRejected(f"Slack refuses: {_describe_error(error, said)}", error, chat_closed=error in _CHAT_CLOSED)
 
 
-def _in_words(error: str, said: Mapping[str, object]) -> str:
+def _describe_error(error: str, said: Mapping[str, object]) -> str:
     about = said.get("response_metadata")
     messages = about.get("messages") if isinstance(about, dict) else None
     details = [str(one) for one in messages[:3]] if isinstance(messages, list) else []
@@ -1921,7 +1958,7 @@ def _in_words(error: str, said: Mapping[str, object]) -> str:
     return "; ".join([error, *details])
 
 
-def _seconds(header: str | None) -> float:
+def _parse_retry_after(header: str | None) -> float:
     """At most an hour: then Slack may say it again."""
     try:
         return min(max(1.0, float(header or 1)), 3600.0)
@@ -1930,7 +1967,7 @@ def _seconds(header: str | None) -> float:
 
 
 @contextmanager
-def _harmless() -> Iterator[None]:
+def _idempotent() -> Iterator[None]:
     """What is done in here may be done twice, so a lost answer is as good as not done."""
     try:
         yield

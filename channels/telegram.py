@@ -136,9 +136,9 @@ from nanohost.channel_api import (
 
 FILE_OUT_BYTES = 50 * 1024 * 1024
 PHOTO_BYTES = 10 * 1024 * 1024
-PICTURES = frozenset({"image/jpeg", "image/png", "image/webp"})
+PHOTO_MEDIA_TYPES = frozenset({"image/jpeg", "image/png", "image/webp"})
 REACTIONS = frozenset(emoji.value for emoji in ReactionEmoji)
-NEAREST = {
+EMOJI_FALLBACKS = {
     "✅": "👍",
     "✔": "👍",
     "☑": "👍",
@@ -165,19 +165,19 @@ CAPABILITIES = Capabilities(
     button_label=40,
     file_bytes=FILE_OUT_BYTES,
     caption_limit=1024,
-    reactions=REACTIONS | NEAREST.keys(),
+    reactions=REACTIONS | EMOJI_FALLBACKS.keys(),
 )
-SHORT_LABEL = 12
+SHORT_LABEL_CHARS = 12
 """Buttons whose labels are all this short stand three in a row."""
 _CHUNK = 256 * 1024
-_WRITTEN = ("message", "edited_message", "channel_post", "edited_channel_post")
+_MESSAGE_UPDATES = ("message", "edited_message", "channel_post", "edited_channel_post")
 """The updates that tell of what people write."""
-_OF_EVERY_MESSAGE = frozenset(
+_METADATA_FIELDS = frozenset(
     {"message_id", "date", "chat", "from", "sender_chat", "message_thread_id", "is_topic_message"}
 )
-_UNREAD = "nanohost_unread"
+_UNREAD_KEY = "nanohost_unread"
 """Where the fields of a message are put that the library cannot read; among what it does not know."""
-_WORDS = 300
+_MAX_PLACEHOLDER_CHARS = 300
 """Characters of what Telegram says that are passed on: an answer may be a whole page."""
 
 # The library's own switch: durations are timedeltas, as they will be by default.
@@ -221,7 +221,7 @@ class TelegramSettings(BaseModel):
     base_file_url: Annotated[str, AfterValidator(_address)] | None = None
 
 
-_WRITE = {
+_SETTING_REMEDIES = {
     "token": "wanted is what @BotFather gave you (digits, a colon, letters), or env:NAME, a variable that holds it",
     "base_url": 'write an address such as "https://api.telegram.org", or leave it out',
     "base_file_url": "write the address that files are fetched from, or leave it out",
@@ -234,24 +234,24 @@ def read_settings(table: Mapping[str, object], *, instance: str = "default") -> 
         return TelegramSettings.model_validate(dict(table))
     except ValidationError as error:
         names = dict.fromkeys(str(one["loc"][0]) for one in error.errors(include_url=False, include_input=False))
-    unknown = f"there is no such setting; there are {', '.join(_WRITE)}"
-    said = "; ".join(f"{name}: {_WRITE.get(name, unknown)}" for name in names)
+    unknown = f"there is no such setting; there are {', '.join(_SETTING_REMEDIES)}"
+    said = "; ".join(f"{name}: {_SETTING_REMEDIES.get(name, unknown)}" for name in names)
     key = "channels.telegram" if instance == "default" else f"channels.telegram.{instance}"
     raise ChannelError(f"[{key}] {said}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class Timeouts:
     """How long the channel waits, in seconds: for an answer; for updates, in one poll; and before it polls again after
-    a failure, growing from `pause_s` to `most_pause_s`, or `conflict_s` and `auth_s` where time alone heals nothing."""
+    a failure, growing from `min_retry_delay_s` to `max_retry_delay_s`, or `conflict_delay_s` and `auth_retry_delay_s` where time alone heals nothing."""
 
-    answer_s: float = 20.0
+    answer_timeout_s: float = 20.0
     poll_s: int = 20
     poll_grace_s: float = 10.0
-    pause_s: float = 0.5
-    most_pause_s: float = 15.0
-    conflict_s: float = 5.0
-    auth_s: float = 30.0
+    min_retry_delay_s: float = 0.5
+    max_retry_delay_s: float = 15.0
+    conflict_delay_s: float = 5.0
+    auth_retry_delay_s: float = 30.0
 
 
 # --- the library, made safe to wait for ---------------------------------------------------------------------------
@@ -270,7 +270,7 @@ class _Request(HTTPXRequest):
             raise TelegramError("the answer was not Telegram's")
         return answer
 
-    async def pour(self, url: str, into: Path, most_bytes: int, size: int | None) -> None:
+    async def stream_file(self, url: str, into: Path, most_bytes: int, size: int | None) -> None:
         """A file's bytes as they come: all of them at once would be the host's memory. `size`: how many there are, if
         that is known. What comes instead of them, a page of whatever stands in between, is no file of the person's.
         Raises ChannelError."""
@@ -278,7 +278,7 @@ class _Request(HTTPXRequest):
             async with self._client.stream("GET", url) as answer:
                 if answer.status_code != httpx.codes.OK:
                     raise NotSent(f"Telegram does not give the file now: it answers {answer.status_code}")
-                if _is_page(answer) and not url.lower().endswith(_PAGES):
+                if _is_page(answer) and not url.lower().endswith(_PAGE_SUFFIXES):
                     raise NotSent("Telegram does not give the file now: a page came in its place")
                 got = 0
                 with await asyncio.to_thread(into.open, "wb") as written:
@@ -293,7 +293,7 @@ class _Request(HTTPXRequest):
             raise NotSent(f"Telegram does not give the file now: {got} bytes came, and it has {size}")
 
 
-_PAGES = (".html", ".htm", ".xhtml")
+_PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
 
 
 def _is_page(answer: httpx.Response) -> bool:
@@ -308,11 +308,11 @@ class _PollRequest(_Request):
     def parse_json_payload(payload: bytes) -> dict[str, object]:
         answer = _Request.parse_json_payload(payload)
         if "result" in answer:
-            answer["result"] = list(_readable(answer["result"]))
+            answer["result"] = list(_readable_updates(answer["result"]))
         return answer
 
 
-def _readable(updates: object) -> Iterator[Mapping[str, object]]:
+def _readable_updates(updates: object) -> Iterator[Mapping[str, object]]:
     if not isinstance(updates, list):
         raise TelegramError("the answer was not a list of updates")
     for update in updates:
@@ -321,7 +321,7 @@ def _readable(updates: object) -> Iterator[Mapping[str, object]]:
             continue
         try:
             Update.de_json(update, None)
-            problem = None if _has_words(update) else "words that are none, or no chat"
+            problem = None if _has_text(update) else "words that are none, or no chat"
         except Exception as error:
             problem = type(error).__name__
         if problem is None and not update.keys().isdisjoint(Update.ALL_TYPES):
@@ -329,60 +329,60 @@ def _readable(updates: object) -> Iterator[Mapping[str, object]]:
             continue
         kinds = [str(kind)[:100] for kind in update if kind != "update_id"]
         _log.warning("telegram_update_unreadable", update=id, kinds=kinds, error=problem or "a kind that is not known")
-        yield _what_can_be_read(update)
+        yield _readable_part(update)
 
 
-def _what_can_be_read(update: Mapping[str, object]) -> Mapping[str, object]:
+def _readable_part(update: Mapping[str, object]) -> Mapping[str, object]:
     """The update with what the library can read. Of a kind that it does not know, and that somebody did in a chat, a
     message that says so."""
     number = {"update_id": update["update_id"]}
     for kind, body in update.items():
-        if kind in _WRITTEN and isinstance(body, dict) and (mended := _mended(body)) is not None:
+        if kind in _MESSAGE_UPDATES and isinstance(body, dict) and (mended := _repaired_message(body)) is not None:
             return number | {kind: mended}
         if kind not in Update.ALL_TYPES and isinstance(body, dict) and "from" in body:
-            basic = {key: value for key, value in body.items() if key in _OF_EVERY_MESSAGE}
-            if (mended := _mended(basic)) is not None:
-                return number | {"message": mended | {_UNREAD: {kind: _without(body, basic)}}}
+            basic = {key: value for key, value in body.items() if key in _METADATA_FIELDS}
+            if (mended := _repaired_message(basic)) is not None:
+                return number | {"message": mended | {_UNREAD_KEY: {kind: _without_field(body, basic)}}}
     return number
 
 
-def _mended(body: Mapping[str, object]) -> dict[str, object] | None:
+def _repaired_message(body: Mapping[str, object]) -> dict[str, object] | None:
     """A message with those of its fields that can be read, and the others aside. None: it is none."""
     mended = {key: body[key] for key in ("message_id", "date", "chat") if key in body}
-    if not _can_be_read(mended):
+    if not _is_readable(mended):
         return None
     unread = {}
-    for key, value in _without(body, mended).items():
-        whole = _of_the_same_chat(value, body) if key == "reply_to_message" and isinstance(value, dict) else value
-        if _can_be_read(mended | {key: whole}):
+    for key, value in _without_field(body, mended).items():
+        whole = _repaired_reply(value, body) if key == "reply_to_message" and isinstance(value, dict) else value
+        if _is_readable(mended | {key: whole}):
             mended[key] = whole
         else:
             unread[key] = value
-    return mended | ({_UNREAD: unread} if unread else {})
+    return mended | ({_UNREAD_KEY: unread} if unread else {})
 
 
-def _of_the_same_chat(answered: Mapping[str, object], body: Mapping[str, object]) -> Mapping[str, object]:
+def _repaired_reply(answered: Mapping[str, object], body: Mapping[str, object]) -> Mapping[str, object]:
     """A message that is answered, as far as it can be read."""
     whole = {"chat": body["chat"], **answered}
-    return _mended(whole) or whole
+    return _repaired_message(whole) or whole
 
 
-def _can_be_read(message: Mapping[str, object]) -> bool:
+def _is_readable(message: Mapping[str, object]) -> bool:
     try:
         Message.de_json(dict(message), None)
     except Exception:
         return False
-    return _has_words({"message": message})
+    return _has_text({"message": message})
 
 
-def _has_words(update: Mapping[str, object]) -> bool:
+def _has_text(update: Mapping[str, object]) -> bool:
     """Whether what should be words is, and is in a chat: the library does not look."""
-    bodies = [body for kind in _WRITTEN if isinstance(body := update.get(kind), dict)]
+    bodies = [body for kind in _MESSAGE_UPDATES if isinstance(body := update.get(kind), dict)]
     has_words = all(isinstance(body.get(key, ""), str) for body in bodies for key in ("text", "caption"))
     return has_words and all(body.get("chat") for body in bodies)
 
 
-def _without(body: Mapping[str, object], other: Mapping[str, object]) -> dict[str, object]:
+def _without_field(body: Mapping[str, object], other: Mapping[str, object]) -> dict[str, object]:
     return {key: value for key, value in body.items() if key not in other}
 
 
@@ -392,19 +392,19 @@ def _tls(trust_env: bool) -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=trust_env)
 
 
-class _Lines:
+class _BotConnections:
     """The bot, and its connections: one for polls, others for calls. Raises ChannelDown for a proxy that is none."""
 
-    def __init__(self, settings: TelegramSettings, patience: Patience) -> None:
+    def __init__(self, settings: TelegramSettings, timeouts: Timeouts) -> None:
         proxy = proxy_for(settings.base_url)
         how = {"trust_env": False, "verify": _tls(not is_this_machine(urlsplit(settings.base_url).hostname or ""))}
         self._polls = _PollRequest(connection_pool_size=4, pool_timeout=5.0, proxy=proxy, httpx_kwargs=how)
         self._calls = _Request(
             connection_pool_size=64,
             pool_timeout=5.0,
-            read_timeout=patience.answer_s,
-            write_timeout=patience.answer_s,
-            connect_timeout=min(10.0, patience.answer_s),
+            read_timeout=timeouts.answer_timeout_s,
+            write_timeout=timeouts.answer_timeout_s,
+            connect_timeout=min(10.0, timeouts.answer_timeout_s),
             proxy=proxy,
             httpx_kwargs=how,
         )
@@ -419,7 +419,7 @@ class _Lines:
     async def download(self, path: str, into: Path, most_bytes: int, size: int | None) -> None:
         """Raises ChannelError. The library would read a file of this machine if there is one under that name."""
         base = self.bot.base_file_url
-        await self._calls.pour(f"{base}/{quote(path.removeprefix(f'{base}/'))}", into, most_bytes, size)
+        await self._calls.stream_file(f"{base}/{quote(path.removeprefix(f'{base}/'))}", into, most_bytes, size)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Bot]:
@@ -435,15 +435,15 @@ class _Lines:
 class TelegramChannel:
     """One bot. What it remembers (who it is, how it stands) lasts as long as the object."""
 
-    def __init__(self, settings: TelegramSettings, *, patience: Patience | None = None) -> None:
+    def __init__(self, settings: TelegramSettings, *, timeouts: Timeouts | None = None) -> None:
         self._settings = settings
-        self._patience = patience or Patience()
-        self._lines = _Lines(settings, self._patience)
-        self._bot = self._lines.bot
+        self._timeouts = timeouts or Timeouts()
+        self._connections = _BotConnections(settings, self._timeouts)
+        self._bot = self._connections.bot
         self._me: User | None = None
         self._failures = 0
         self._condition = (Condition.DOWN, "it has not reached Telegram yet")
-        self._errands: set[asyncio.Task[None]] = set()
+        self._background_tasks: set[asyncio.Task[None]] = set()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -454,13 +454,13 @@ class TelegramChannel:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        async with self._lines.opened():
+        async with self._connections.opened():
             try:
                 yield
             finally:
-                for errand in self._errands:
+                for errand in self._background_tasks:
                     errand.cancel()
-                await asyncio.gather(*self._errands, return_exceptions=True)
+                await asyncio.gather(*self._background_tasks, return_exceptions=True)
 
     # --- what people do ---
 
@@ -471,7 +471,7 @@ class TelegramChannel:
             try:
                 updates = await self._poll(offset)
             except TelegramError as error:
-                await self._pause_after(error)
+                await self._wait_after_failure(error)
                 continue
             self._failures, self._condition = 0, (Condition.UP, "")
             await self._hand_in(updates, inbox)
@@ -484,32 +484,32 @@ class TelegramChannel:
             self._me = await self._bot.get_me()
         return await self._bot.get_updates(
             offset=offset,
-            timeout=self._patience.poll_s if self._condition[0] is Condition.UP else 0,
-            read_timeout=self._patience.poll_grace_s,
+            timeout=self._timeouts.poll_s if self._condition[0] is Condition.UP else 0,
+            read_timeout=self._timeouts.poll_grace_s,
             allowed_updates=Update.ALL_TYPES,
         )
 
-    async def _pause_after(self, error: TelegramError) -> None:
+    async def _wait_after_failure(self, error: TelegramError) -> None:
         self._failures += 1
-        condition, words, pause_s = self._judge(error)
+        condition, words, pause_s = self._update_condition(error)
         if self._condition != (condition, words):
-            _log.warning("telegram_condition", condition=condition.value, detail=words)
+            _log.warning("telegram_condition_changed", condition=condition.value, detail=words)
         self._condition = (condition, words)
         await asyncio.sleep(pause_s)
 
-    def _judge(self, error: TelegramError) -> tuple[Condition, str, float]:
-        patience = self._patience
-        pause_s = min(patience.pause_s * 2 ** min(self._failures - 1, 10), patience.most_pause_s)
-        said = str(channel_error(error, self._words(error), self._settings.base_url))
+    def _update_condition(self, error: TelegramError) -> tuple[Condition, str, float]:
+        patience = self._timeouts
+        pause_s = min(patience.min_retry_delay_s * 2 ** min(self._failures - 1, 10), patience.max_retry_delay_s)
+        said = str(to_channel_error(error, self._error_text(error), self._settings.base_url))
         match error:
             case InvalidToken():
-                return Condition.AUTH_FAILED, _BAD_TOKEN, patience.auth_s
+                return Condition.AUTH_FAILED, _BAD_TOKEN, patience.auth_retry_delay_s
             case Conflict() if "webhook" in str(error).lower():
                 words = "the bot has a webhook, so it cannot be asked for updates: call deleteWebhook once"
-                return Condition.CONFLICT, words, patience.conflict_s
+                return Condition.CONFLICT, words, patience.conflict_delay_s
             case Conflict():
                 words = "somebody else polls with the same token: stop the other one, or have the token replaced"
-                return Condition.CONFLICT, words, patience.conflict_s
+                return Condition.CONFLICT, words, patience.conflict_delay_s
             case RetryAfter():
                 return Condition.DOWN, said, max(pause_s, min(_retry_after_s(error), 30.0))
             case _:
@@ -519,11 +519,11 @@ class TelegramChannel:
         """Which group goes on as which, then chat by chat, each in order. One that cannot be committed keeps
         all of them from being confirmed."""
         for update in updates:
-            if (moved := move_of(update)) is not None:
+            if (moved := parse_chat_move(update)) is not None:
                 await inbox.moved(*moved)
         try:
             async with asyncio.TaskGroup() as group:
-                for one in _by_chat(updates):
+                for one in _group_by_chat(updates):
                     group.create_task(self._hand_in_chat(one, inbox), name="telegram chat")
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
@@ -531,25 +531,25 @@ class TelegramChannel:
     async def _hand_in_chat(self, updates: Sequence[Update], inbox: Inbox) -> None:
         assert self._me is not None, "nothing is polled before"
         for update in updates:
-            if move_of(update) is not None:
+            if parse_chat_move(update) is not None:
                 continue
-            if (event := told_of(update, self._me)) is not None:
+            if (event := parse_update(update, self._me)) is not None:
                 await inbox.accept(event)
             if update.callback_query is not None:
-                self._answer_soon(update.callback_query)
+                self._schedule_answer(update.callback_query)
 
-    def _answer_soon(self, query: CallbackQuery) -> None:
+    def _schedule_answer(self, query: CallbackQuery) -> None:
         """No message waits until the button has stopped to spin."""
-        errand = asyncio.create_task(self._answer(query), name="telegram answer")
-        self._errands.add(errand)
-        errand.add_done_callback(self._errands.discard)
+        errand = asyncio.create_task(self._answer_callback_query(query), name="telegram answer")
+        self._background_tasks.add(errand)
+        errand.add_done_callback(self._background_tasks.discard)
 
-    async def _answer(self, query: CallbackQuery) -> None:
+    async def _answer_callback_query(self, query: CallbackQuery) -> None:
         with suppress(TelegramError):  # too late is no harm
             await self._bot.answer_callback_query(query.id)
 
     async def deep_link(self, text: str) -> str | None:
-        with self._told(harmless=True):
+        with self._translated_errors(is_idempotent=True):
             me = self._me or await self._bot.get_me()
         return f"https://t.me/{me.username}?start={text}"
 
@@ -557,26 +557,26 @@ class TelegramChannel:
         """In each kind of chat those that may be typed there. What its menu cannot name can be typed still."""
         fitting = [one for one in commands if _COMMAND.fullmatch(one.name)]
         in_groups = [one for one in fitting if not one.is_private]
-        with self._told(harmless=True):
-            await self._bot.set_my_commands(_menu(fitting), scope=BotCommandScopeAllPrivateChats())
-            await self._bot.set_my_commands(_menu(in_groups), scope=BotCommandScopeAllGroupChats())
+        with self._translated_errors(is_idempotent=True):
+            await self._bot.set_my_commands(_to_bot_commands(fitting), scope=BotCommandScopeAllPrivateChats())
+            await self._bot.set_my_commands(_to_bot_commands(in_groups), scope=BotCommandScopeAllGroupChats())
 
     async def fetch(self, attachment: Attachment, into: Path, *, most_bytes: int) -> None:
-        with self._told(harmless=True):
+        with self._translated_errors(is_idempotent=True):
             file = await self._bot.get_file(attachment.ref)
             if (file.file_size or 0) > most_bytes:
                 raise Refused(f"the file has {file.file_size} bytes, {most_bytes} are allowed")
-            await self._lines.download(file.file_path or "", into, most_bytes, file.file_size)
+            await self._connections.download(file.file_path or "", into, most_bytes, file.file_size)
 
     # --- what is said to people ---
 
     async def send(self, address: Address, message: OutboundText, *, idempotency_key: str) -> Receipt:
-        return await self._send_words(address, message, None)
+        return await self._send_text(address, message, None)
 
     async def send_card(self, address: Address, card: OutboundCard, *, idempotency_key: str) -> Receipt:
-        return await self._send_words(address, card, _keyboard(card.buttons))
+        return await self._send_text(address, card, _keyboard(card.buttons))
 
-    async def _send_words(
+    async def _send_text(
         self, address: Address, message: OutboundText | OutboundCard, keyboard: InlineKeyboardMarkup | None
     ) -> Receipt:
         async def attempt(text: str, parse_mode: str | None) -> Message:
@@ -590,19 +590,19 @@ class TelegramChannel:
                 link_preview_options=_NO_PREVIEW,
             )
 
-        with self._told(), _thread_may_be_gone(address):
-            return _receipt(await self._marked_up(message, attempt))
+        with self._translated_errors(), _translated_thread_errors(address):
+            return _receipt(await self._with_plain_fallback(message, attempt))
 
     async def send_file(self, address: Address, file: OutboundFile, *, idempotency_key: str) -> Receipt:
         """Pictures are shown; one that Telegram cannot read as a picture goes as any other file."""
-        with self._told(), _thread_may_be_gone(address):
-            if file.media_type in PICTURES and file.size <= PHOTO_BYTES:
+        with self._translated_errors(), _translated_thread_errors(address):
+            if file.media_type in PHOTO_MEDIA_TYPES and file.size <= PHOTO_BYTES:
                 try:
                     return await self._upload(address, file, as_photo=True)
                 except BadRequest as error:
-                    if _is_of_the_thread(error):
+                    if _is_thread_error(error):
                         raise
-                    _log.info("telegram_refuses_picture", error=self._words(error))  # it goes as a file
+                    _log.info("telegram_photo_rejected", error=self._error_text(error))  # it goes as a file
             return await self._upload(address, file, as_photo=False)
 
     async def _upload(self, address: Address, file: OutboundFile, *, as_photo: bool) -> Receipt:
@@ -619,10 +619,10 @@ class TelegramChannel:
                     parse_mode=parse_mode,
                     message_thread_id=thread,
                     reply_parameters=reply,
-                    read_timeout=self._patience.answer_s + upload_answer_s(file.size),
+                    read_timeout=self._timeouts.answer_timeout_s + upload_answer_s(file.size),
                 )
 
-        return _receipt(await self._marked_up(file, attempt))
+        return _receipt(await self._with_plain_fallback(file, attempt))
 
     async def edit(self, address: Address, message_id: str, message: OutboundText | OutboundCard) -> None:
         keyboard = _keyboard(message.buttons) if isinstance(message, OutboundCard) else None
@@ -631,23 +631,23 @@ class TelegramChannel:
             return await self._bot.edit_message_text(
                 text,
                 chat_id=address.platform_id,
-                message_id=_number(message_id),
+                message_id=_message_number(message_id),
                 parse_mode=parse_mode,
                 reply_markup=keyboard,
                 link_preview_options=_NO_PREVIEW,
             )
 
-        with self._told(harmless=True):
+        with self._translated_errors(is_idempotent=True):
             try:
-                await self._marked_up(message, attempt)
+                await self._with_plain_fallback(message, attempt)
             except BadRequest as error:
                 if "message is not modified" not in str(error).lower():
                     raise
 
     async def react(self, address: Address, message_id: str, emoji: str) -> None:
-        with self._told(harmless=True):
+        with self._translated_errors(is_idempotent=True):
             await self._bot.set_message_reaction(
-                address.platform_id, _number(message_id), reaction=ReactionTypeEmoji(nearest(emoji))
+                address.platform_id, _message_number(message_id), reaction=ReactionTypeEmoji(nearest_reaction(emoji))
             )
 
     async def typing(self, address: Address) -> None:
@@ -657,18 +657,18 @@ class TelegramChannel:
             await self._bot.send_chat_action(
                 address.platform_id,
                 ChatAction.TYPING,
-                message_thread_id=int(thread) if thread is not None and _NUMBER.fullmatch(thread) else None,
+                message_thread_id=int(thread) if thread is not None and _MESSAGE_NUMBER.fullmatch(thread) else None,
             )
 
     async def open_dm(self, handle: str) -> Address:
         """A person's chat has their own id. Showing them typing tells whether they ever pressed Start."""
-        with self._told(harmless=True):
+        with self._translated_errors(is_idempotent=True):
             await self._bot.send_chat_action(handle, ChatAction.TYPING)
         return Address(platform_id=handle)
 
     async def check(self) -> str:
-        lines = _Lines(self._settings, self._patience)
-        with self._told(harmless=True):
+        lines = _BotConnections(self._settings, self._timeouts)
+        with self._translated_errors(is_idempotent=True):
             async with lines.opened() as bot:
                 me, hook = await bot.get_me(), await bot.get_webhook_info()
         if hook.url:
@@ -678,7 +678,7 @@ class TelegramChannel:
 
     # --- errors ---
 
-    async def _marked_up(
+    async def _with_plain_fallback(
         self,
         message: OutboundText | OutboundCard | OutboundFile,
         attempt: Callable[[str, str | None], Awaitable[_T]],
@@ -689,39 +689,39 @@ class TelegramChannel:
         except BadRequest as error:
             if "can't parse entities" not in str(error).lower() or message.plain is None:
                 raise
-            _log.warning("telegram_refuses_markup", error=self._words(error))
+            _log.warning("telegram_markup_rejected", error=self._error_text(error))
         return await attempt(_well_formed(message.plain), None)
 
     @contextmanager
-    def _told(self, *, harmless: bool = False) -> Iterator[None]:
-        """Whatever the library raises, as a ChannelError. What is `harmless` may be done twice: never Ambiguous."""
+    def _translated_errors(self, *, is_idempotent: bool = False) -> Iterator[None]:
+        """Whatever the library raises, as a ChannelError. What is `is_idempotent` may be done twice: never Ambiguous."""
         try:
             yield
         except ChannelError:
             raise
         except Exception as error:
-            told = channel_error(error, self._words(error), self._settings.base_url)
-            if harmless and isinstance(told, Ambiguous):
+            told = to_channel_error(error, self._error_text(error), self._settings.base_url)
+            if is_idempotent and isinstance(told, Ambiguous):
                 told = NotSent(str(told), server_error=told.server_error)
             raise told from None  # the chain would carry the address, and with it the token
 
-    def _words(self, error: Exception) -> str:
-        said = str(error).partition(_NOISE)[0].rstrip(": ") or type(error).__name__
-        return said.replace(self._settings.token.get_secret_value(), "…")[:_WORDS]
+    def _error_text(self, error: Exception) -> str:
+        said = str(error).partition(_LIBRARY_ERROR_PREFIX)[0].rstrip(": ") or type(error).__name__
+        return said.replace(self._settings.token.get_secret_value(), "…")[:_MAX_PLACEHOLDER_CHARS]
 
 
 _BAD_TOKEN = "Telegram does not accept the bot's token: ask @BotFather for it (/token) and set it again"  # noqa: S105
-_NOISE = ". Parsing the server response "
+_LIBRARY_ERROR_PREFIX = ". Parsing the server response "
 """Of the library, before the whole page that a proxy wrote in the place of an answer."""
 _NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
 _NO_THREAD = ("thread not found", "topic_closed", "topic_deleted")
 """How Telegram says that a topic takes no messages: it was deleted, or closed and the bot may not write there."""
 _CHAT_CLOSED = ("chat not found", "chat_write_forbidden", "not enough rights to send text messages")
 """How Telegram says, without a 403, that the bot may write nothing in a chat."""
-_NOT_REACHED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+_CONNECT_ERRORS = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 
 
-def channel_error(error: Exception, words: str, url: str) -> ChannelError:
+def to_channel_error(error: Exception, words: str, url: str) -> ChannelError:
     """What an error of the library says about a send to this address. `words` is its text, fit to be read."""
     match error:
         case RetryAfter():
@@ -733,7 +733,7 @@ def channel_error(error: Exception, words: str, url: str) -> ChannelError:
         case BadRequest() | Forbidden():
             is_closed = isinstance(error, Forbidden) or any(one in words.lower() for one in _CHAT_CLOSED)
             return Refused(f"Telegram refused it: {words}", chat_closed=is_closed)
-        case NetworkError() if isinstance(error.__cause__, _NOT_REACHED):
+        case NetworkError() if isinstance(error.__cause__, _CONNECT_ERRORS):
             return ChannelDown(f"Telegram cannot be reached{through_proxy(url)}: {words}")
         case NetworkError() if isinstance(error.__cause__, httpx.PoolTimeout):
             return NotSent("too many calls to Telegram are under way")
@@ -747,17 +747,17 @@ def channel_error(error: Exception, words: str, url: str) -> ChannelError:
             return Ambiguous(f"Telegram's answer was lost: {words}")
 
 
-def _is_of_the_thread(error: BadRequest) -> bool:
+def _is_thread_error(error: BadRequest) -> bool:
     return any(words in str(error).lower() for words in _NO_THREAD)
 
 
 @contextmanager
-def _thread_may_be_gone(address: Address) -> Iterator[None]:
+def _translated_thread_errors(address: Address) -> Iterator[None]:
     """Raises ThreadGone where it is the topic that takes nothing. What is sent outside of topics is refused as ever."""
     try:
         yield
     except BadRequest as error:
-        if _thread(address) is not None and _is_of_the_thread(error):
+        if _thread(address) is not None and _is_thread_error(error):
             raise ThreadGone("the topic was deleted or closed") from None
         raise
 
@@ -770,7 +770,7 @@ def _retry_after_s(error: RetryAfter) -> float:
 # --- from Telegram's words to ours --------------------------------------------------------------------------------
 
 
-def _by_chat(updates: Sequence[Update]) -> Iterable[Sequence[Update]]:
+def _group_by_chat(updates: Sequence[Update]) -> Iterable[Sequence[Update]]:
     chats: defaultdict[str, list[Update]] = defaultdict(list)
     for update in updates:
         chat = update.effective_chat
@@ -778,9 +778,9 @@ def _by_chat(updates: Sequence[Update]) -> Iterable[Sequence[Update]]:
     return chats.values()
 
 
-def told_of(update: Update, me: User) -> InboundEvent | None:
+def parse_update(update: Update, me: User) -> InboundEvent | None:
     """What is told of an update, however it is made: one of them must never keep back all."""
-    for reader in (event_of, unreadable_event):
+    for reader in (to_inbound_event, unreadable_event):
         try:
             return reader(update, me)
         except Exception as error:
@@ -788,7 +788,7 @@ def told_of(update: Update, me: User) -> InboundEvent | None:
     return None
 
 
-def event_of(update: Update, me: User) -> InboundEvent | None:
+def to_inbound_event(update: Update, me: User) -> InboundEvent | None:
     """What an update means to the host; None when nothing was said or done that concerns it."""
     if update.callback_query is not None:
         return _click(update.callback_query)
@@ -800,14 +800,14 @@ def event_of(update: Update, me: User) -> InboundEvent | None:
         return _message(written, me)
     if (member := update.my_chat_member) is not None:
         status = member.new_chat_member.status
-        _log.info("telegram_membership", chat=member.chat.id, status=status, by=member.from_user.id)
+        _log.info("telegram_membership_changed", chat=member.chat.id, status=status, by=member.from_user.id)
     else:
         kinds = [kind for kind in Update.ALL_TYPES if getattr(update, kind, None) is not None]
-        _log.info("telegram_update_left_out", update=update.update_id, kinds=kinds)
+        _log.info("telegram_update_ignored", update=update.update_id, kinds=kinds)
     return None
 
 
-def move_of(update: Update) -> tuple[str, str] | None:
+def parse_chat_move(update: Update) -> tuple[str, str] | None:
     """The old and the new id of a group that became a supergroup: told in both, once each."""
     message = update.message
     if message is not None and message.migrate_to_chat_id is not None:
@@ -823,27 +823,27 @@ def unreadable_event(update: Update, me: User) -> InboundEvent | None:
     sender = _sender(message, me) if message is not None else None
     if message is None or sender is None:
         return None
-    return _event(message, sender, _Said(parts=(_shared("message", CANNOT_BE_READ),)))
+    return _event(message, sender, _MessageContent(parts=(_shared("message", UNREADABLE_TEXT),)))
 
 
 def _message(message: Message, me: User, *, edit: int | None = None) -> InboundEvent | None:
     """`edit`: the number of the update that says so; two edits of one second are told apart by it."""
-    sender, said = _sender(message, me), _said(message, me)
+    sender, said = _sender(message, me), _read_content(message, me)
     if edit is not None and message.location is not None:
         return None  # somebody who walks about, told every few seconds
     if sender is None:
-        _log.warning("telegram_message_of_nobody", chat=message.chat.id, message=message.message_id)
+        _log.warning("telegram_message_without_sender", chat=message.chat.id, message=message.message_id)
         return None
     if not (said.text or said.attachments or said.parts):
-        if ticks := tuple(_ticks(message)):
-            return replace(_event(message, sender, _Said(parts=ticks)), kind=EventKind.NOTICE)
+        if ticks := tuple(_checklist_changes(message)):
+            return replace(_event(message, sender, _MessageContent(parts=ticks)), kind=EventKind.NOTICE)
         kinds = [kind.value for kind in MessageType if getattr(message, kind.value, None)]
         _log.info("telegram_service_message", chat=message.chat.id, kinds=kinds)
         return None
     return _event(message, sender, said, edit=edit)
 
 
-def _event(message: Message, sender: Sender, said: _Said, *, edit: int | None = None) -> InboundEvent:
+def _event(message: Message, sender: Sender, said: _MessageContent, *, edit: int | None = None) -> InboundEvent:
     id = str(message.message_id)
     return InboundEvent(
         platform_id=str(message.chat.id),
@@ -852,11 +852,11 @@ def _event(message: Message, sender: Sender, said: _Said, *, edit: int | None = 
         text=said.text,
         sent_at=message.date if edit is None else message.edit_date or message.date,
         kind=EventKind.MESSAGE if edit is None else EventKind.EDIT,
-        thread_id=_topic(message),
+        thread_id=_thread_id(message),
         is_group=_is_group(message.chat),
         mentions_bot=said.mentions_bot,
-        refers_to=_answered(message) if edit is None else id,
-        chat_name=_name(message.chat),
+        refers_to=_replied_message_id(message) if edit is None else id,
+        chat_name=_full_name(message.chat),
         attachments=said.attachments,
         parts=said.parts,
         album=_well_formed(str(message.media_group_id)) if message.media_group_id and edit is None else None,
@@ -871,15 +871,15 @@ def _click(query: CallbackQuery) -> InboundEvent | None:
     return InboundEvent(
         platform_id=str(message.chat.id),
         platform_message_id=query.id,
-        sender=_person(query.from_user),
+        sender=_sender_from_user(query.from_user),
         text=_well_formed(_label(seen, query.data)),
         sent_at=message.date,
         kind=EventKind.CLICK,
-        thread_id=_topic(seen) if seen is not None else None,
+        thread_id=_thread_id(seen) if seen is not None else None,
         is_group=_is_group(message.chat),
         mentions_bot=True,
         refers_to=str(message.message_id),
-        chat_name=_name(message.chat),
+        chat_name=_full_name(message.chat),
         value=query.data,
     )
 
@@ -895,23 +895,23 @@ def _reaction(change: MessageReactionUpdated, number: int) -> InboundEvent | Non
     return InboundEvent(
         platform_id=str(change.chat.id),
         platform_message_id=f"{change.message_id}:{number}",
-        sender=_person(who),
+        sender=_sender_from_user(who),
         text=" ".join(added or removed),
         parts=(_shared("in the place of", " ".join(removed)),) if added and removed else (),
         sent_at=change.date,
         kind=EventKind.REACTION if added else EventKind.REACTION_REMOVED,
         is_group=_is_group(change.chat),
         refers_to=str(change.message_id),
-        chat_name=_name(change.chat),
+        chat_name=_full_name(change.chat),
     )
 
 
-def _addressed(words: str, entities: Sequence[MessageEntity], me: User) -> tuple[str, bool]:
+def _strip_bot_name(words: str, entities: Sequence[MessageEntity], me: User) -> tuple[str, bool]:
     """The text without the bot's name in front, and whether it names the bot: by name, or in a command."""
-    named = [entity for entity in entities if _names(entity, words, me)]
-    text = _marked(words, entities)
+    named = [entity for entity in entities if _is_bot_named(entity, words, me)]
+    text = _with_markup(words, entities)
     for entity in named:
-        first = _part(words, entity)
+        first = _utf16_slice(words, entity)
         if entity.offset == 0 and text.startswith(first):
             command = first.partition("@")[0] if entity.type == MessageEntity.BOT_COMMAND else ""
             rest = text[len(first) :]
@@ -920,13 +920,13 @@ def _addressed(words: str, entities: Sequence[MessageEntity], me: User) -> tuple
     return text, bool(named)
 
 
-def _answers_the_bot(message: Message, me: User) -> bool:
+def _is_reply_to_bot(message: Message, me: User) -> bool:
     answered = message.reply_to_message
     replies = answered is not None and answered.from_user is not None and answered.from_user.id == me.id
-    return replies and _answered(message) is not None
+    return replies and _replied_message_id(message) is not None
 
 
-def _answered(message: Message) -> str | None:
+def _replied_message_id(message: Message) -> str | None:
     """The message that this one replies to. In a topic every message answers the one that opened it: that is none."""
     answered = message.reply_to_message
     if answered is None or answered.forum_topic_created is not None or not isinstance(answered.message_id, int):
@@ -934,8 +934,8 @@ def _answered(message: Message) -> str | None:
     return str(answered.message_id)
 
 
-def _names(entity: MessageEntity, text: str, me: User) -> bool:
-    part, name = _part(text, entity).lower(), f"@{me.username}".lower()
+def _is_bot_named(entity: MessageEntity, text: str, me: User) -> bool:
+    part, name = _utf16_slice(text, entity).lower(), f"@{me.username}".lower()
     match entity.type:
         case MessageEntity.MENTION:
             return part == name
@@ -947,7 +947,7 @@ def _names(entity: MessageEntity, text: str, me: User) -> bool:
             return False
 
 
-def _part(text: str, entity: MessageEntity) -> str:
+def _utf16_slice(text: str, entity: MessageEntity) -> str:
     """Telegram counts in UTF-16."""
     units = text.encode("utf-16-le")
     return units[2 * entity.offset : 2 * (entity.offset + entity.length)].decode("utf-16-le", "replace")
@@ -956,34 +956,34 @@ def _part(text: str, entity: MessageEntity) -> str:
 def _sender(message: Message, me: User) -> Sender | None:
     """Who writes in the name of a chat (a channel, an anonymous admin) is that chat: the user beside it is made up."""
     if message.sender_chat is not None:
-        return _person(message.sender_chat)
-    return _person(message.from_user, me) if message.from_user is not None else None
+        return _sender_from_user(message.sender_chat)
+    return _sender_from_user(message.from_user, me) if message.from_user is not None else None
 
 
-def _person(who: User | Chat, me: User | None = None) -> Sender:
+def _sender_from_user(who: User | Chat, me: User | None = None) -> Sender:
     return Sender(
         handle=str(who.id),
-        name=_name(who) or str(who.id),
+        name=_full_name(who) or str(who.id),
         is_bot=isinstance(who, User) and who.is_bot,
         is_self=me is not None and who.id == me.id,
     )
 
 
-def _name(who: User | Chat) -> str:
+def _full_name(who: User | Chat) -> str:
     """Nothing where they have none, or it is no words: the library does not look."""
     name = who.full_name if isinstance(who, User) else who.effective_name
     return _well_formed(name) if isinstance(name, str) else ""
 
 
-def _name_of(chat: Chat) -> str:
-    return _name(chat) or str(chat.id)
+def _chat_name(chat: Chat) -> str:
+    return _full_name(chat) or str(chat.id)
 
 
 def _is_group(chat: Chat) -> bool:
     return chat.type != Chat.PRIVATE
 
 
-def _topic(message: Message) -> str | None:
+def _thread_id(message: Message) -> str | None:
     """Outside of forums the number only ties replies together. The General topic has none."""
     number = message.message_thread_id
     return str(number) if message.is_topic_message and isinstance(number, int) else None
@@ -1001,15 +1001,26 @@ def _emoji(reaction: ReactionType) -> str:
 # --- what a message holds ----------------------------------------------------------------------------------------
 
 
-CANNOT_BE_READ = "[something that was sent on Telegram and cannot be read here]"
-_MOST_FOUND = 500
+UNREADABLE_TEXT = "[something that was sent on Telegram and cannot be read here]"
+_MAX_FOUND_CHARS = 500
 """Characters of the words that are found in what is not known."""
-_NAMING = ("title", "name", "first_name", "last_name", "question", "text", "caption", "description", "address", "url")
+_NAME_FIELDS = (
+    "title",
+    "name",
+    "first_name",
+    "last_name",
+    "question",
+    "text",
+    "caption",
+    "description",
+    "address",
+    "url",
+)
 """Under these Telegram's objects carry words for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Said:
+class _MessageContent:
     """`text`: the sender's own words."""
 
     text: str = ""
@@ -1018,25 +1029,27 @@ class _Said:
     attachments: tuple[Attachment, ...] = ()
 
 
-def _said(message: Message, me: User) -> _Said:
+def _read_content(message: Message, me: User) -> _MessageContent:
     """What is the sender's own, and what is not: passed on, or made by another bot that they sent it through."""
-    answers_bot = _answers_the_bot(message, me)
-    quoted, files = tuple(_quoted(message)), tuple(_attachments(message))
-    if (passed_on := _passed_on(message)) is not None:
-        return _Said(mentions_bot=answers_bot, parts=(*quoted, passed_on), attachments=files)
-    words, entities = _words(message)
-    text, names_bot = _addressed(words, entities, me)
-    rich = _rich(message)
+    answers_bot = _is_reply_to_bot(message, me)
+    quoted, files = tuple(_quoted_part(message)), tuple(_attachments(message))
+    if (passed_on := _forwarded_part(message)) is not None:
+        return _MessageContent(mentions_bot=answers_bot, parts=(*quoted, passed_on), attachments=files)
+    words, entities = _text_of(message)
+    text, names_bot = _strip_bot_name(words, entities, me)
+    rich = _rich_blocks(message)
     if rich:
-        text, names_bot = _of_rich_text(rich, me)
+        text, names_bot = _rich_text(rich, me)
     is_addressed = names_bot or answers_bot
-    shared = tuple(_things(message))
+    shared = tuple(_non_text_parts(message))
     is_caption = bool(message.caption) and not (files or shared)  # of what is not known here
     if (text or files or shared) and not is_caption:
-        shared += tuple(_in_place_of(name, value) for name, value in _unread(message).items() if name in _CONTENT)
+        shared += tuple(
+            _placeholder(name, value) for name, value in _unread_fields(message).items() if name in _CONTENT
+        )
     else:
-        shared = tuple(_unknown(message))
-    return _Said(
+        shared = tuple(_unknown_parts(message))
+    return _MessageContent(
         text=text,
         mentions_bot=is_addressed,
         parts=(*quoted, *_links(words, entities, me), *shared),
@@ -1044,59 +1057,59 @@ def _said(message: Message, me: User) -> _Said:
     )
 
 
-def _words(message: Message) -> tuple[str, Sequence[MessageEntity]]:
+def _text_of(message: Message) -> tuple[str, Sequence[MessageEntity]]:
     return _well_formed(message.text or message.caption or ""), message.entities or message.caption_entities
 
 
 def _links(text: str, entities: Sequence[MessageEntity], me: User) -> Iterator[Part]:
     for entity in entities:
-        if (url := _address_behind(entity)) and not _names(entity, text, me):
-            yield Part(kind=PartKind.LINK, text=_part(text, entity), url=_well_formed(url))
+        if (url := _entity_url(entity)) and not _is_bot_named(entity, text, me):
+            yield Part(kind=PartKind.LINK, text=_utf16_slice(text, entity), url=_well_formed(url))
 
 
-def _address_behind(entity: MessageEntity) -> str:
+def _entity_url(entity: MessageEntity) -> str:
     """Of a word: the page, or the person without a name of their own on Telegram."""
     if entity.type == MessageEntity.TEXT_MENTION and entity.user is not None:
         return f"tg://user?id={entity.user.id}"
     return entity.url or "" if entity.type == MessageEntity.TEXT_LINK else ""
 
 
-_QUOTATIONS = (MessageEntity.BLOCKQUOTE, MessageEntity.EXPANDABLE_BLOCKQUOTE)
+_QUOTE_ENTITIES = (MessageEntity.BLOCKQUOTE, MessageEntity.EXPANDABLE_BLOCKQUOTE)
 
 
-def _marked(text: str, entities: Sequence[MessageEntity], *, with_addresses: bool = False) -> str:
+def _with_markup(text: str, entities: Sequence[MessageEntity], *, with_addresses: bool = False) -> str:
     """The text with the marks of what changes its meaning: what the sender quotes, and what they struck out.
     `with_addresses`: each behind its word, too. From the end on, so that offsets stay true."""
     units = text.encode("utf-16-le")
-    marks = [mark for entity in entities for mark in _marks(entity, units, with_addresses=with_addresses)]
+    marks = [mark for entity in entities for mark in _entity_marks(entity, units, with_addresses=with_addresses)]
     for at, _, mark in sorted(marks, reverse=True):
         units = units[: 2 * at] + mark.encode("utf-16-le", "replace") + units[2 * at :]
     return units.decode("utf-16-le", "replace")
 
 
-def _marks(entity: MessageEntity, units: bytes, *, with_addresses: bool) -> Iterator[tuple[int, int, str]]:
+def _entity_marks(entity: MessageEntity, units: bytes, *, with_addresses: bool) -> Iterator[tuple[int, int, str]]:
     """Before which unit, in which order there, and what: what ends comes before what begins."""
     begin, end = entity.offset, entity.offset + entity.length
-    if entity.type in _QUOTATIONS:
+    if entity.type in _QUOTE_ENTITIES:
         inside = units[2 * begin : 2 * end].decode("utf-16-le", "replace")
-        lines = [begin] + [begin + _units(inside[: one.end()]) for one in re.finditer("\n", inside)]
+        lines = [begin] + [begin + _utf16_units(inside[: one.end()]) for one in re.finditer("\n", inside)]
         yield from ((at, 2, "> ") for at in lines if at < end)
     elif entity.type == MessageEntity.STRIKETHROUGH:
         yield from ((begin, 3, "~~"), (end, 1, "~~"))
-    elif with_addresses and (url := _address_behind(entity)):
+    elif with_addresses and (url := _entity_url(entity)):
         yield end, 0, f" ({url})"
 
 
-def _units(text: str) -> int:
+def _utf16_units(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
 
 
-def _passed_on(message: Message) -> Part | None:
+def _forwarded_part(message: Message) -> Part | None:
     """The whole message, where it is not the sender's own, also if it cannot be read whose it is. A post that Telegram
     itself passes on from a channel to its discussion group is the channel's."""
-    text, unread, origin = _content_in_words(message), _unread(message), message.forward_origin
+    text, unread, origin = _content_text(message), _unread_fields(message), message.forward_origin
     if "forward_origin" in unread or (origin is not None and not message.is_automatic_forward):
-        author, chat = _source(origin)
+        author, chat = _forward_source(origin)
         sent_at = None if origin is None else origin.date
         return Part(kind=PartKind.FORWARDED, text=text, author=author, chat=chat, sent_at=sent_at)
     buttons = tuple(_buttons(message))
@@ -1114,48 +1127,48 @@ def _buttons(message: Message) -> Iterator[str]:
         yield _well_formed(f"[button: {button.text} {button.url}]" if button.url else f"[button: {button.text}]")
 
 
-def _source(origin: MessageOrigin | None) -> tuple[str, str]:
+def _forward_source(origin: MessageOrigin | None) -> tuple[str, str]:
     """Who wrote it first, and where, as far as Telegram tells."""
     match origin:
         case MessageOriginUser():
-            return _name(origin.sender_user), ""
+            return _full_name(origin.sender_user), ""
         case MessageOriginHiddenUser():
             return _well_formed(origin.sender_user_name), ""
         case MessageOriginChat():
-            return _well_formed(origin.author_signature or ""), _name_of(origin.sender_chat)
+            return _well_formed(origin.author_signature or ""), _chat_name(origin.sender_chat)
         case MessageOriginChannel():
-            return _well_formed(origin.author_signature or ""), _name_of(origin.chat)
+            return _well_formed(origin.author_signature or ""), _chat_name(origin.chat)
         case _:
             return "", ""
 
 
-def _quoted(message: Message) -> Iterator[Part]:
+def _quoted_part(message: Message) -> Iterator[Part]:
     """What it replies to. Of a message of another chat Telegram tells the kind and, of its words, a passage alone."""
     passage = _well_formed(message.quote.text) if message.quote is not None else ""
     answered, elsewhere, story = message.reply_to_message, message.external_reply, message.reply_to_story
-    if answered is not None and _answered(message) is not None:
+    if answered is not None and _replied_message_id(message) is not None:
         yield Part(
             kind=PartKind.QUOTED,
-            text=_content_in_words(answered),
+            text=_content_text(answered),
             author=_author(answered),
             sent_at=answered.date if answered.date.timestamp() else None,  # none of a message that is gone
-            marked=_item(message) or (passage if message.quote is not None and message.quote.is_manual else ""),
+            marked=_quoted_item(message) or (passage if message.quote is not None and message.quote.is_manual else ""),
         )
     elif elsewhere is not None:
-        author, chat = _source(elsewhere.origin)
+        author, chat = _forward_source(elsewhere.origin)
         yield Part(
             kind=PartKind.QUOTED,
             text="\n".join(_in_brackets(elsewhere)),
             author=author,
-            chat=chat or (_name_of(elsewhere.chat) if elsewhere.chat is not None else ""),
+            chat=chat or (_chat_name(elsewhere.chat) if elsewhere.chat is not None else ""),
             sent_at=elsewhere.origin.date,
             marked=passage,
         )
     elif story is not None:
-        yield Part(kind=PartKind.QUOTED, text="[a story, which bots are not shown]", author=_name_of(story.chat))
+        yield Part(kind=PartKind.QUOTED, text="[a story, which bots are not shown]", author=_chat_name(story.chat))
 
 
-def _item(message: Message) -> str:
+def _quoted_item(message: Message) -> str:
     """The task of a checklist, or the option of a poll, that a reply is about."""
     answered = message.reply_to_message
     if answered is not None and answered.checklist is not None and message.reply_to_checklist_task_id is not None:
@@ -1171,29 +1184,29 @@ def _item(message: Message) -> str:
 
 def _author(message: Message) -> str:
     who = message.sender_chat or message.from_user
-    return "" if who is None else _person(who).name
+    return "" if who is None else _sender_from_user(who).name
 
 
 def _quoted_files(message: Message, me: User) -> Iterator[Attachment]:
     """The files of a message of another person that is pointed at in a group: the bot need not have seen it."""
     answered = message.reply_to_message
-    if answered is not None and _answered(message) is not None and not _answers_the_bot(message, me):
+    if answered is not None and _replied_message_id(message) is not None and not _is_reply_to_bot(message, me):
         yield from (replace(one, name=f"quoted-{one.name or 'file'}") for one in _attachments(answered))
     if message.external_reply is not None:
         yield from (replace(one, name=f"quoted-{one.name or 'file'}") for one in _attachments(message.external_reply))
 
 
-def _content_in_words(message: Message) -> str:
+def _content_text(message: Message) -> str:
     """All of a message that is somebody else's, as text."""
-    words, entities = _words(message)
-    own = _marked(words, entities, with_addresses=True)
-    lines = [own, "\n".join(_lines_of(_rich(message))), *_in_brackets(message)]
-    shown = "\n".join(line for line in lines if line) or "\n".join(part.text for part in _unknown(message))
+    words, entities = _text_of(message)
+    own = _with_markup(words, entities, with_addresses=True)
+    lines = [own, "\n".join(_block_lines(_rich_blocks(message))), *_in_brackets(message)]
+    shown = "\n".join(line for line in lines if line) or "\n".join(part.text for part in _unknown_parts(message))
     return shown or "[something that cannot be shown here]"
 
 
 def _in_brackets(thing: Message | ExternalReplyInfo) -> Iterator[str]:
-    for part in _things(thing):
+    for part in _non_text_parts(thing):
         yield f"[{part.title}: {part.text}]" if part.text else f"[{part.title}]"
     for file in _attachments(thing):
         yield f"[file: {file.name or file.media_type or 'without a name'}]"
@@ -1239,9 +1252,9 @@ def _shared(title: str, text: str) -> Part:
     return Part(kind=PartKind.SHARED, title=title, text=_well_formed(text).strip())
 
 
-def _things(thing: Message | ExternalReplyInfo) -> Iterator[Part]:
+def _non_text_parts(thing: Message | ExternalReplyInfo) -> Iterator[Part]:
     """What somebody sent that is neither words nor a file, in words."""
-    for kind, in_words in _IN_WORDS.items():
+    for kind, in_words in _DESCRIPTIONS.items():
         value = getattr(thing, kind, None)
         if value is not None and not (kind == "location" and thing.venue is not None):
             yield _shared(*in_words(value))
@@ -1275,7 +1288,7 @@ def _checklist(checklist: Checklist) -> tuple[str, str]:
     return "checklist", "\n".join([checklist.title, *tasks])
 
 
-def _ticks(message: Message) -> Iterator[Part]:
+def _checklist_changes(message: Message) -> Iterator[Part]:
     """What somebody did to a checklist: Telegram tells it as it tells who joined."""
     done, added = message.checklist_tasks_done, message.checklist_tasks_added
     if done is not None:
@@ -1306,18 +1319,18 @@ def _invoice(invoice: Invoice) -> tuple[str, str]:
 
 
 def _giveaway(giveaway: Giveaway) -> tuple[str, str]:
-    chats = ", ".join(map(_name_of, giveaway.chats))
+    chats = ", ".join(map(_chat_name, giveaway.chats))
     prize = giveaway.prize_description or "Telegram's own prizes"
     return "giveaway", f"{prize}, {giveaway.winner_count} winners, {giveaway.winners_selection_date:%Y-%m-%d}, {chats}"
 
 
-def _winners(giveaway: GiveawayWinners) -> tuple[str, str]:
+def _giveaway_winners(giveaway: GiveawayWinners) -> tuple[str, str]:
     names = ", ".join(one.full_name for one in giveaway.winners)
     prize = giveaway.prize_description or "Telegram's own prizes"
-    return "winners of a giveaway", f"{names} ({giveaway.winner_count} in all): {prize}, {_name_of(giveaway.chat)}"
+    return "winners of a giveaway", f"{names} ({giveaway.winner_count} in all): {prize}, {_chat_name(giveaway.chat)}"
 
 
-def _people(shared: UsersShared) -> tuple[str, str]:
+def _shared_users(shared: UsersShared) -> tuple[str, str]:
     names = [
         [one.first_name or "", one.last_name or "", f"@{one.username}" if one.username else ""] for one in shared.users
     ]
@@ -1331,7 +1344,7 @@ def _gift(info: GiftInfo) -> tuple[str, str]:
     return "gift", f"{worth}: {info.text}" if info.text else worth
 
 
-_IN_WORDS: Mapping[str, Callable[[Any], tuple[str, str]]] = {
+_DESCRIPTIONS: Mapping[str, Callable[[Any], tuple[str, str]]] = {
     "sticker": lambda sticker: ("sticker", " ".join(filter(None, [sticker.emoji, sticker.set_name]))),
     "venue": _venue,
     "location": _place,
@@ -1339,15 +1352,15 @@ _IN_WORDS: Mapping[str, Callable[[Any], tuple[str, str]]] = {
     "poll": _poll,
     "dice": lambda dice: ("dice", f"{dice.emoji} {dice.value}"),
     "checklist": _checklist,
-    "story": lambda story: ("story", f"a story of {_name_of(story.chat)}, which bots are not shown"),
+    "story": lambda story: ("story", f"a story of {_chat_name(story.chat)}, which bots are not shown"),
     "paid_media": _paid_media,
     "game": lambda game: ("game", f"{game.title}: {game.description}"),
     "invoice": _invoice,
     "giveaway": _giveaway,
-    "giveaway_winners": _winners,
+    "giveaway_winners": _giveaway_winners,
     "gift": _gift,
     "unique_gift": lambda info: ("gift", f"{info.gift.base_name} {info.gift.number}"),
-    "users_shared": _people,
+    "users_shared": _shared_users,
     "chat_shared": lambda chat: ("chat", f"{chat.title or 'without a name'} (chat {chat.chat_id})"),
     "web_app_data": lambda sent: ("data of a web app", f"{sent.button_text}: {sent.data}"),
     "successful_payment": lambda paid: ("payment", f"{paid.total_amount} {paid.currency}, in its smallest units"),
@@ -1355,7 +1368,7 @@ _IN_WORDS: Mapping[str, Callable[[Any], tuple[str, str]]] = {
 }
 """By the field of a message: what it is, and what there is to say of it."""
 _CONTENT = frozenset(
-    {*_IN_WORDS, "photo", "voice", "audio", "video", "video_note", "animation", "document", "rich_message"}
+    {*_DESCRIPTIONS, "photo", "voice", "audio", "video", "video_note", "animation", "document", "rich_message"}
 )
 """The fields that people fill. What Telegram adds itself is nothing that they said, so it is not missed."""
 
@@ -1363,89 +1376,89 @@ _CONTENT = frozenset(
 # --- what the library does not know -------------------------------------------------------------------------------
 
 
-def _unknown(message: Message) -> Iterator[Part]:
+def _unknown_parts(message: Message) -> Iterator[Part]:
     """What the library keeps aside, and what it could not read: that it is there, and what words are found in it."""
-    aside = {key: value for key, value in message.api_kwargs.items() if key != _UNREAD}
-    for name, value in {**aside, **_unread(message)}.items():
-        yield _in_place_of(name, value)
+    aside = {key: value for key, value in message.api_kwargs.items() if key != _UNREAD_KEY}
+    for name, value in {**aside, **_unread_fields(message)}.items():
+        yield _placeholder(name, value)
 
 
-def _in_place_of(name: str, value: object) -> Part:
+def _placeholder(name: str, value: object) -> Part:
     """The field's name, and what words are found in it."""
-    found = "; ".join(_found_words(value))[:_MOST_FOUND]
+    found = "; ".join(_collect_text(value))[:_MAX_FOUND_CHARS]
     words = f"something that Telegram calls {name[:100]}, which cannot be shown here"
     return _shared("not known here", f"[{words}{f': {found}' if found else ''}]")
 
 
-def _unread(message: Message) -> Mapping[str, object]:
+def _unread_fields(message: Message) -> Mapping[str, object]:
     """The fields that the library could not read."""
-    unread = message.api_kwargs.get(_UNREAD)
+    unread = message.api_kwargs.get(_UNREAD_KEY)
     return unread if isinstance(unread, dict) else {}
 
 
-def _found_words(value: object, depth: int = 5) -> Iterator[str]:
+def _collect_text(value: object, depth: int = 5) -> Iterator[str]:
     """The words for people in an object of Telegram's, in order."""
     if depth == 0:
         return
     for one in value if isinstance(value, list) else ():
-        yield from _found_words(one, depth - 1)
+        yield from _collect_text(one, depth - 1)
     for key, one in value.items() if isinstance(value, dict) else ():
-        if key in _NAMING and isinstance(one, str):
+        if key in _NAME_FIELDS and isinstance(one, str):
             yield _well_formed(one)
         else:
-            yield from _found_words(one, depth - 1)
+            yield from _collect_text(one, depth - 1)
 
 
-def _rich(message: Message) -> Sequence[object]:
+def _rich_blocks(message: Message) -> Sequence[object]:
     """The blocks of a text with headings, lists and tables: the sender's own words."""
     rich = message.api_kwargs.get("rich_message")
     blocks = rich.get("blocks") if isinstance(rich, dict) else None
     return blocks if isinstance(blocks, list) else ()
 
 
-def _of_rich_text(blocks: Sequence[object], me: User) -> tuple[str, bool]:
+def _rich_text(blocks: Sequence[object], me: User) -> tuple[str, bool]:
     """Its words, a line a block, and whether it names the bot."""
-    text, name = "\n".join(_lines_of(blocks)), f"@{me.username}"
+    text, name = "\n".join(_block_lines(blocks)), f"@{me.username}"
     named = name.lower() in (one.lower() for one in re.findall(r"@\w+", text))
     rest = text[len(name) :].lstrip(" ,:\n") if named and text.lower().startswith(name.lower()) else text
     return rest or text, named
 
 
-def _lines_of(blocks: Sequence[object]) -> list[str]:
-    return [line for block in blocks if (line := "".join(_run(block)).strip())]
+def _block_lines(blocks: Sequence[object]) -> list[str]:
+    return [line for block in blocks if (line := "".join(_inline_text(block)).strip())]
 
 
-def _run(value: object, depth: int = 12) -> Iterator[str]:
+def _inline_text(value: object, depth: int = 12) -> Iterator[str]:
     """Words in the order in which they are read; what stands in a list of blocks or items is on a line of its own."""
     if isinstance(value, str):
         yield _well_formed(value)
     elif isinstance(value, list) and depth:
         for one in value:
-            yield from _run(one, depth - 1)
+            yield from _inline_text(one, depth - 1)
     elif isinstance(value, dict) and depth:
         for key in ("label", "text", "url", "summary", "caption", "blocks", "items", "cells", "rows"):
             if key in value:
                 separate = key in ("blocks", "items", "cells", "rows", "caption")
                 yield "\n" if separate else ""
-                yield from (f" ({value[key]})",) if key == "url" else _run(value[key], depth - 1)
+                yield from (f" ({value[key]})",) if key == "url" else _inline_text(value[key], depth - 1)
 
 
 # --- from our words to Telegram's ---------------------------------------------------------------------------------
 
 
-_NUMBER = re.compile(r"[0-9]{1,18}")
+_MESSAGE_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
-def nearest(emoji: str) -> str:
+def nearest_reaction(emoji: str) -> str:
     """The reaction that a bot may set and that says most nearly the same."""
     plain = emoji.replace("\ufe0f", "")
-    return emoji if emoji in REACTIONS else NEAREST.get(plain, plain)
+    return emoji if emoji in REACTIONS else EMOJI_FALLBACKS.get(plain, plain)
 
 
 _COMMAND = re.compile(r"[a-z0-9_]{1,32}")
 
 
-def _menu(commands: Sequence[MenuCommand]) -> list[BotCommand]:
+def _to_bot_commands(commands: Sequence[MenuCommand]) -> list[BotCommand]:
     """What is typed behind a command has no place of its own there."""
     said = [(one.name, f"{one.help}: /{one.name} {one.arguments}" if one.arguments else one.help) for one in commands]
     return [BotCommand(name, words[: BotCommandLimit.MAX_DESCRIPTION]) for name, words in said]
@@ -1457,28 +1470,32 @@ def _receipt(message: Message) -> Receipt:
 
 def _thread(address: Address) -> int | None:
     thread = address.thread_id
-    if thread is None or thread == GENERAL_TOPIC or not _NUMBER.fullmatch(thread):
+    if thread is None or thread == GENERAL_TOPIC or not _MESSAGE_NUMBER.fullmatch(thread):
         return None
     return int(thread)
 
 
 def _reply(address: Address, reply_to: str | None) -> ReplyParameters | None:
     """Only where several people talk: between two, a quote in each answer is noise."""
-    if reply_to is None or not address.platform_id.startswith("-") or not _NUMBER.fullmatch(reply_to.partition(":")[0]):
+    if (
+        reply_to is None
+        or not address.platform_id.startswith("-")
+        or not _MESSAGE_NUMBER.fullmatch(reply_to.partition(":")[0])
+    ):
         return None
-    return ReplyParameters(_number(reply_to), allow_sending_without_reply=True)
+    return ReplyParameters(_message_number(reply_to), allow_sending_without_reply=True)
 
 
-def _number(message_id: str) -> int:
+def _message_number(message_id: str) -> int:
     """The message that an id of ours concerns: that of an edit or a reaction has a second part. Raises Refused."""
     number = message_id.partition(":")[0]
-    if not _NUMBER.fullmatch(number):
+    if not _MESSAGE_NUMBER.fullmatch(number):
         raise RefusedHere(f"Telegram has no message {message_id}")
     return int(number)
 
 
 def _keyboard(buttons: Sequence[Button]) -> InlineKeyboardMarkup:
-    in_a_row = 3 if all(len(button.label) <= SHORT_LABEL for button in buttons) else 1
+    in_a_row = 3 if all(len(button.label) <= SHORT_LABEL_CHARS for button in buttons) else 1
     keys = [InlineKeyboardButton(_well_formed(button.label), callback_data=button.value) for button in buttons]
     return InlineKeyboardMarkup([keys[at : at + in_a_row] for at in range(0, len(keys), in_a_row)])
 

@@ -63,7 +63,7 @@ from nanohost.channel_api import (
     RefusedHere,
     Sender,
     Work,
-    short_path,
+    short_socket_path,
 )
 
 MAX_LINE_BYTES = 1024 * 1024 + 64 * 1024
@@ -77,8 +77,8 @@ _MAX_UNREAD_BYTES = 8 * 1024 * 1024
 """A client that leaves this much unread (stopped with Ctrl-Z, say) is disconnected."""
 _MAX_WAITING_MESSAGES = 100
 """Beyond this many messages that wait to be committed, the host reads no further from the clients that send."""
-_REMEMBERED_SENDS = 10_000
-_GOODBYE_S = 1.0
+_MAX_REMEMBERED_KEYS = 10_000
+_CLOSE_TIMEOUT_S = 1.0
 
 
 def create(context: ChannelContext) -> Channel:
@@ -102,29 +102,29 @@ class Received:
     key: str
 
 
-class BadLine(Exception):
+class InvalidLineError(Exception):
     """A line of a client makes no sense; the text is a sentence for whoever wrote the client."""
 
 
 def parse_line(line: bytes | None) -> Hello | Message | Received:
     """What a client's line says; None stands for one that was too long. Raises BadLine."""
     if line is None:
-        raise BadLine(f"a line may be at most {MAX_LINE_BYTES} bytes long")
+        raise InvalidLineError(f"a line may be at most {MAX_LINE_BYTES} bytes long")
     try:
         said = json.loads(line.decode())
     except (ValueError, RecursionError):
-        raise BadLine("that line is not JSON in UTF-8") from None
+        raise InvalidLineError("that line is not JSON in UTF-8") from None
     if not isinstance(said, dict):
-        raise BadLine("a line holds one JSON object")
+        raise InvalidLineError("a line holds one JSON object")
     match said.get("type"):
         case "hello":
-            return Hello(chat=_name(said, "chat", "local"), user=_name(said, "user", "local"))
+            return Hello(chat=_name_field(said, "chat", "local"), user=_name_field(said, "user", "local"))
         case "message":
-            return Message(id=_name(said, "id"), text=_text(said, "text"))
+            return Message(id=_name_field(said, "id"), text=_text_field(said, "text"))
         case "received":
-            return Received(key=_name(said, "key"))
+            return Received(key=_name_field(said, "key"))
         case _:
-            raise BadLine("a line's type is hello, message or received")
+            raise InvalidLineError("a line's type is hello, message or received")
 
 
 class TerminalChannel:
@@ -135,9 +135,9 @@ class TerminalChannel:
         self._ack_timeout_s = ack_timeout_s
         self._is_open = False
         self._clients: dict[_Client, asyncio.Task[None]] = {}
-        self._said: asyncio.Queue[_Said] = asyncio.Queue(_MAX_WAITING_MESSAGES)
-        self._next: _Said | None = None
-        self._shown: dict[tuple[str, str], asyncio.Event] = {}
+        self._incoming: asyncio.Queue[_IncomingMessage] = asyncio.Queue(_MAX_WAITING_MESSAGES)
+        self._next: _IncomingMessage | None = None
+        self._shown_keys: dict[tuple[str, str], asyncio.Event] = {}
         self._inbox: Inbox | None = None
 
     @property
@@ -148,15 +148,15 @@ class TerminalChannel:
     async def connected(self) -> AsyncIterator[None]:
         """Listen while entered. Raises ChannelError when the socket cannot be had, most likely by a second host."""
         listener = _listen(self._path)
-        server = await asyncio.start_unix_server(self._welcome, sock=listener, limit=MAX_LINE_BYTES)
+        server = await asyncio.start_unix_server(self._serve_client, sock=listener, limit=MAX_LINE_BYTES)
         self._is_open = True
         try:
             yield
         finally:
             self._is_open = False
             server.close()
-            _remove(self._path)
-            await self._send_everybody_away()
+            _unlink_if_present(self._path)
+            await self._disconnect_all()
             await server.wait_closed()
 
     async def receive(self, inbox: Inbox) -> None:
@@ -169,15 +169,15 @@ class TerminalChannel:
             inbox.reached()
         while True:
             if self._next is None:
-                self._next = await self._said.get()
+                self._next = await self._incoming.get()
             said = self._next
             await inbox.accept(said.event)
             self._next = None
-            said.client.tell({"type": "accepted", "id": said.event.platform_message_id})
+            said.client.send_json({"type": "accepted", "id": said.event.platform_message_id})
 
     async def send(self, address: Address, message: OutboundText, *, idempotency_key: str) -> Receipt:
         """Show the message to all clients of the chat; returns when the first of them says it has."""
-        shown = self._shown.get((address.platform_id, idempotency_key))
+        shown = self._shown_keys.get((address.platform_id, idempotency_key))
         if shown is None or not shown.is_set():
             await self._show(address.platform_id, message, idempotency_key)
         return Receipt(platform_message_ids=(idempotency_key,))
@@ -187,7 +187,7 @@ class TerminalChannel:
 
     async def working(self, address: Address, work: Work) -> None:
         for client in self._clients_of(address.platform_id):
-            client.tell({"type": "typing", **asdict(work)})
+            client.send_json({"type": "typing", **asdict(work)})
 
     async def _show(self, chat: str, message: OutboundText, key: str) -> None:
         said = {"type": "message", "key": key, "text": message.text, "reply_to": message.reply_to}
@@ -199,9 +199,9 @@ class TerminalChannel:
         if not clients:
             raise ChannelDown(f"nobody has the chat {chat} open in a terminal")
         # Noted before it is written, and kept after the wait: an acknowledgement that comes late still counts.
-        shown = self._shown.setdefault((chat, key), asyncio.Event())
-        while len(self._shown) > _REMEMBERED_SENDS:
-            del self._shown[next(iter(self._shown))]
+        shown = self._shown_keys.setdefault((chat, key), asyncio.Event())
+        while len(self._shown_keys) > _MAX_REMEMBERED_KEYS:
+            del self._shown_keys[next(iter(self._shown_keys))]
         for client in clients:
             client.write(line)
         try:
@@ -213,43 +213,43 @@ class TerminalChannel:
     def _clients_of(self, chat: str) -> list[_Client]:
         return [client for client in self._clients if client.chat == chat and client.is_open]
 
-    def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _serve_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self._is_open:
             # A connection that was being made while the server closed.
             writer.transport.abort()
             return
         client = _Client(writer)
-        self._clients[client] = asyncio.create_task(self._attend(client, reader), name="terminal client")
+        self._clients[client] = asyncio.create_task(self._read_client(client, reader), name="terminal client")
 
-    async def _attend(self, client: _Client, reader: asyncio.StreamReader) -> None:
+    async def _read_client(self, client: _Client, reader: asyncio.StreamReader) -> None:
         try:
             while True:
                 line = await _read_line(reader)
                 try:
-                    await self._take(client, parse_line(line))
-                except BadLine as error:
-                    client.tell({"type": "error", "text": str(error)})
+                    await self._handle_line(client, parse_line(line))
+                except InvalidLineError as error:
+                    client.send_json({"type": "error", "text": str(error)})
         except (asyncio.IncompleteReadError, OSError):
             pass  # the client has gone
         finally:
             del self._clients[client]
             await client.close()
 
-    async def _take(self, client: _Client, line: Hello | Message | Received) -> None:
+    async def _handle_line(self, client: _Client, line: Hello | Message | Received) -> None:
         match line:
             case Hello(chat, user):
                 client.chat, client.user = chat, user
-                client.tell({"type": "ready", "version": VERSION})
+                client.send_json({"type": "ready", "version": VERSION})
                 if self._inbox is not None:
                     self._inbox.reached()
             case Message():
-                await self._said.put(_Said(client=client, event=_event(client, line)))
+                await self._incoming.put(_IncomingMessage(client=client, event=_event(client, line)))
             case Received(key):
-                shown = self._shown.get((client.chat or "", key))
+                shown = self._shown_keys.get((client.chat or "", key))
                 if shown is not None:
                     shown.set()
 
-    async def _send_everybody_away(self) -> None:
+    async def _disconnect_all(self) -> None:
         """What nobody committed yet is forgotten: its sender was told nothing and sends it again."""
         clients = dict(self._clients)
         for task in clients.values():
@@ -258,7 +258,7 @@ class TerminalChannel:
         # Once more, for a client whose task was cancelled before its first step.
         await asyncio.gather(*(client.close() for client in clients))
         self._clients.clear()
-        self._said = asyncio.Queue(_MAX_WAITING_MESSAGES)
+        self._incoming = asyncio.Queue(_MAX_WAITING_MESSAGES)
         self._next = None
 
 
@@ -274,8 +274,8 @@ class _Client:
     def is_open(self) -> bool:
         return not self._writer.is_closing()
 
-    def tell(self, said: Mapping[str, object]) -> None:
-        self.write(_encode(said))
+    def send_json(self, payload: Mapping[str, object]) -> None:
+        self.write(_encode(payload))
 
     def write(self, line: bytes) -> None:
         if not self.is_open:
@@ -287,21 +287,21 @@ class _Client:
     async def close(self) -> None:
         self._writer.close()
         try:
-            async with asyncio.timeout(_GOODBYE_S):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self._writer.wait_closed()
         except (OSError, TimeoutError):
             self._writer.transport.abort()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Said:
+class _IncomingMessage:
     client: _Client
     event: InboundEvent
 
 
 def _event(client: _Client, message: Message) -> InboundEvent:
     if client.chat is None:
-        raise BadLine('say {"type": "hello", …} first')
+        raise InvalidLineError('say {"type": "hello", …} first')
     return InboundEvent(
         platform_id=client.chat,
         platform_message_id=message.id,
@@ -325,17 +325,17 @@ async def _read_line(reader: asyncio.StreamReader) -> bytes | None:
             return None if too_long else line
 
 
-def _text(said: dict[str, object], key: str, default: str | None = None) -> str:
+def _text_field(said: dict[str, object], key: str, default: str | None = None) -> str:
     value = said.get(key, default)
     if not isinstance(value, str):
-        raise BadLine(f"{key} must be a string")
+        raise InvalidLineError(f"{key} must be a string")
     return _well_formed(value)
 
 
-def _name(said: dict[str, object], key: str, default: str | None = None) -> str:
-    value = _text(said, key, default)
+def _name_field(said: dict[str, object], key: str, default: str | None = None) -> str:
+    value = _text_field(said, key, default)
     if not 0 < len(value) <= MAX_ID_CHARACTERS:
-        raise BadLine(f"{key} must have 1 to {MAX_ID_CHARACTERS} characters")
+        raise InvalidLineError(f"{key} must have 1 to {MAX_ID_CHARACTERS} characters")
     return value
 
 
@@ -355,9 +355,9 @@ def _listen(path: Path) -> socket.socket:
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with short_path(path) as short:
+        with short_socket_path(path) as short:
             if path.is_socket():
-                _clear_away(path, short)
+                _remove_stale_socket(path, short)
             listener.bind(short)
         path.chmod(0o600)
         listener.listen()
@@ -371,7 +371,7 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
-def _clear_away(path: Path, short: str) -> None:
+def _remove_stale_socket(path: Path, short: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         # Without waiting: a host whose backlog is full answers "try again", and is there.
         probe.setblocking(False)
@@ -385,5 +385,5 @@ def _clear_away(path: Path, short: str) -> None:
     raise ChannelError(f"the terminal's socket {path} is served by another process; stop that one first")
 
 
-def _remove(path: Path) -> None:
+def _unlink_if_present(path: Path) -> None:
     path.unlink(missing_ok=True)

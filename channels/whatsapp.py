@@ -57,7 +57,7 @@
 A webhook is answered 200 after all in it is committed, never before: Meta sends anything else again. One that is not
 signed with the app's secret is refused unread. Each message we send carries the host's key; Meta gives it back with the
 message's statuses, within seconds. So an answer that was lost is looked for among them before it is called ambiguous,
-and what no status came for in `STATUS_WAIT_S` is taken as not sent. A status that says that a message failed after all,
+and what no status came for in `STATUS_TIMEOUT_S` is taken as not sent. A status that says that a message failed after all,
 whenever it comes, is handed in by that key. What is remembered of sends, statuses, chats and what was said in them is
 in memory only and bounded.
 
@@ -125,39 +125,39 @@ from nanohost.channel_api import (
     upload_answer_s,
 )
 
-STATUS_WAIT_S = 10.0
+STATUS_TIMEOUT_S = 10.0
 """Meta tells what became of a message within a few seconds after it took it."""
-ANSWER_LIMIT_S = 20.0
-WEBHOOK_BYTES = 4 * 1024 * 1024
+ANSWER_TIMEOUT_S = 20.0
+MAX_WEBHOOK_BYTES = 4 * 1024 * 1024
 """Meta's own limit for one webhook is 3 MB."""
-READING_BYTES = 32 * 1024 * 1024
+MAX_READING_BYTES = 32 * 1024 * 1024
 """Of all webhooks that are being read: who is not known yet must not fill the memory."""
-SMALL_BYTES = 64 * 1024
+SMALL_WEBHOOK_BYTES = 64 * 1024
 """A webhook of an ordinary size is read whatever strangers send meanwhile."""
-FORGED_EVERY_S = 60.0
+BAD_SIGNATURE_LOG_INTERVAL_S = 60.0
 """How often it is logged that webhooks come that are not Meta's."""
-BUTTON_BODY = 1024
+MAX_BUTTON_BODY_CHARS = 1024
 """Characters of a message with reply buttons; a list takes as many as a text."""
 TEXT_LIMIT = 4096
-WORDS = ".words"
+CAPTION_KEY_SUFFIX = ".words"
 """What is added to a key for what is said with a sound, which goes before it as a message of its own."""
-QUOTED_CHARS = 4096
+MAX_QUOTED_CHARS = 4096
 """Of a message that is remembered, in case somebody replies to it."""
-NOT_TOLD = "[an earlier message; WhatsApp does not tell its words again]"
+UNKNOWN_QUOTE = "[an earlier message; WhatsApp does not tell its words again]"
 """What a reply is to: Meta tells which message, and we may not have seen it since we started."""
-NAME_CHARS = 100
-MOST_ROWS = 50
+MAX_NAME_CHARS = 100
+MAX_ROWS = 50
 """Of a form or an order that are told."""
-MOST_CARDS = 30
+MAX_CONTACT_CARDS = 30
 """Contacts that are a part each; WhatsApp lets people send 257, and the rest is one part, a line each."""
 
 _MB = 1024 * 1024
-_REMEMBERED = 2_000
-_PAIR_PAUSE_S = 6.0
+_MAX_REMEMBERED = 2_000
+_PAIR_RATE_DELAY_S = 6.0
 """Meta allows one message in six seconds to one person in the long run."""
-_NUMBER_PAUSE_S = 30.0
+_NUMBER_RATE_DELAY_S = 30.0
 _CHUNK_BYTES = 64 * 1024
-_ENVELOPE = ("id", "timestamp", "from", "from_user_id", "to", "to_user_id", "group_id", "type")
+_ENVELOPE_FIELDS = ("id", "timestamp", "from", "from_user_id", "to", "to_user_id", "group_id", "type")
 
 JsonObject = dict[str, object]
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -170,17 +170,19 @@ def create(context: ChannelContext) -> Channel:
     """The backend that the settings choose. Raises ChannelError with what is missing in them."""
     backend = context.settings.get("backend", "cloud")
     if backend == "linked":
-        return _linked(context)
+        return _create_linked(context)
     if backend != "cloud":
-        raise ChannelError(f'[{_table(context.instance)}] backend is "{backend}"; it can be "cloud" or "linked"')
+        raise ChannelError(
+            f'[{_settings_table(context.instance)}] backend is "{backend}"; it can be "cloud" or "linked"'
+        )
     return WhatsAppChannel(read_settings(context.settings, instance=context.instance))
 
 
-def _table(instance: str) -> str:
+def _settings_table(instance: str) -> str:
     return "channels.whatsapp" if instance == "default" else f"channels.whatsapp.{instance}"
 
 
-def _linked(context: ChannelContext) -> Channel:
+def _create_linked(context: ChannelContext) -> Channel:
     """The file beside this one: it is not listed as a channel of its own, and is read only where it is wanted."""
     name = "_nanohost_channel__whatsapp_linked"
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("_whatsapp_linked.py"))
@@ -216,41 +218,41 @@ def read_settings(table: Mapping[str, object], *, instance: str = "default") -> 
         problems = error.errors(include_url=False, include_input=False)
     missing = [str(one["loc"][0]) for one in problems if one["type"] == "missing"]
     if missing:
-        raise ChannelError(f"[{_table(instance)}] lacks {', '.join(missing)}; see docs/channels/whatsapp.md")
+        raise ChannelError(f"[{_settings_table(instance)}] lacks {', '.join(missing)}; see docs/channels/whatsapp.md")
     wrong = "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in problems)
-    raise ChannelError(f"[{_table(instance)}] {wrong}")
+    raise ChannelError(f"[{_settings_table(instance)}] {wrong}")
 
 
 # --- what Meta says -----------------------------------------------------------------------------------------------
 
 
-class _Said(BaseModel):
+class _Payload(BaseModel):
     """A part of Meta's JSON; what we do not know in it is left alone."""
 
     model_config = ConfigDict(extra="ignore")
 
 
-class _Text(_Said):
+class _Text(_Payload):
     body: str
 
 
-class _Media(_Said):
+class _Media(_Payload):
     id: str
     mime_type: str = ""
     filename: str = ""
     caption: str = ""
 
 
-class _Choice(_Said):
+class _Choice(_Payload):
     id: str
     title: str = ""
 
 
-class _FormAnswer(_Said):
+class _FormAnswer(_Payload):
     response_json: str = ""
 
 
-class _Interactive(_Said):
+class _Interactive(_Payload):
     type: str = ""
     button_reply: _Choice | None = None
     list_reply: _Choice | None = None
@@ -258,17 +260,17 @@ class _Interactive(_Said):
     call_permission_reply: Mapping[str, object] | None = None
 
 
-class _TemplateButton(_Said):
+class _TemplateButton(_Payload):
     text: str
 
 
-class _Reaction(_Said):
+class _Reaction(_Payload):
     message_id: str
     emoji: str = ""
     """Empty when the reaction was taken back."""
 
 
-class _Place(_Said):
+class _Place(_Payload):
     latitude: float
     longitude: float
     name: str = ""
@@ -276,11 +278,11 @@ class _Place(_Said):
     url: str = ""
 
 
-class _CardName(_Said):
+class _CardName(_Payload):
     formatted_name: str = ""
 
 
-class _VisitingCard(_Said):
+class _ContactCard(_Payload):
     """Its lists have objects of words: numbers, addresses, links, with what they are for."""
 
     name: _CardName = _CardName()
@@ -292,19 +294,19 @@ class _VisitingCard(_Said):
     birthday: str = ""
 
 
-class _Ordered(_Said):
+class _OrderItem(_Payload):
     product_retailer_id: str
     quantity: float = 1
     item_price: float | None = None
     currency: str = ""
 
 
-class _Order(_Said):
+class _Order(_Payload):
     text: str = ""
-    product_items: list[_Ordered] = []
+    product_items: list[_OrderItem] = []
 
 
-class _Referral(_Said):
+class _Referral(_Payload):
     """The advertisement or post that a person came from."""
 
     source_url: str = ""
@@ -313,7 +315,7 @@ class _Referral(_Said):
     body: str = ""
 
 
-class _System(_Said):
+class _System(_Payload):
     """The new ids of who changed their number; `new_wa_id` in the place of `wa_id` before 2022."""
 
     body: str = ""
@@ -324,16 +326,16 @@ class _System(_Said):
     previous_user_id: str = ""
 
 
-class _Unsupported(_Said):
+class _Unsupported(_Payload):
     type: str = ""
 
 
-class _Product(_Said):
+class _Product(_Payload):
     catalog_id: str = ""
     product_retailer_id: str = ""
 
 
-class _Context(_Said):
+class _Context(_Payload):
     id: str | None = None
     from_: Annotated[str, Field(alias="from")] = ""
     forwarded: bool = False
@@ -341,7 +343,7 @@ class _Context(_Said):
     referred_product: _Product | None = None
 
 
-class _Content(_Said):
+class _Content(_Payload):
     """What a message says: `type` names the field that is filled."""
 
     type: str = "of a new kind"
@@ -355,7 +357,7 @@ class _Content(_Said):
     button: _TemplateButton | None = None
     reaction: _Reaction | None = None
     location: _Place | None = None
-    contacts: list[_VisitingCard] | None = None
+    contacts: list[_ContactCard] | None = None
     order: _Order | None = None
     system: _System | None = None
     unsupported: _Unsupported | None = None
@@ -364,12 +366,12 @@ class _Content(_Said):
     revoke: _Revoke | None = None
 
 
-class _Edit(_Said):
+class _Edit(_Payload):
     original_message_id: str
     message: _Content
 
 
-class _Revoke(_Said):
+class _Revoke(_Payload):
     original_message_id: str
 
 
@@ -385,29 +387,29 @@ class _Message(_Content):
     referral: _Referral | None = None
 
 
-class _Profile(_Said):
+class _Profile(_Payload):
     name: str = ""
 
 
-class _Contact(_Said):
+class _Contact(_Payload):
     wa_id: str = ""
     user_id: str = ""
     profile: _Profile = _Profile()
 
 
-class _Problem(_Said):
+class _Problem(_Payload):
     code: int = -1
     title: str = ""
     message: str = ""
     error_data: Mapping[str, object] = {}
 
-    def words(self) -> str:
+    def description(self) -> str:
         """What Meta says is wrong, once."""
         said = [self.message or self.title, str(self.error_data.get("details") or "")]
         return ": ".join(dict.fromkeys(one for one in said if one)) or "no reason given"
 
 
-class _Status(_Said):
+class _Status(_Payload):
     id: str
     status: str
     recipient_id: str = ""
@@ -415,12 +417,12 @@ class _Status(_Said):
     errors: list[_Problem] = []
 
 
-class _Metadata(_Said):
+class _Metadata(_Payload):
     phone_number_id: str
     display_phone_number: str = ""
 
 
-class _Change(_Said):
+class _Change(_Payload):
     """The `value` of one change. Its lists are read one by one: what is wrong with one says nothing of the others."""
 
     metadata: _Metadata
@@ -436,80 +438,83 @@ def signature(secret: str, raw: bytes) -> str:
     return "sha256=" + hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest()
 
 
-class Known:
+class MessageCache:
     """Names of people and the words of messages that were seen: what Meta does not tell again. Bounded."""
 
     def __init__(self) -> None:
-        self.people: OrderedDict[str, str] = OrderedDict()
-        self._said: OrderedDict[str, tuple[str, str, str]] = OrderedDict()
+        self.names: OrderedDict[str, str] = OrderedDict()
+        self._messages: OrderedDict[str, tuple[str, str, str]] = OrderedDict()
 
-    def name(self, people: Mapping[str, str]) -> None:
+    def record_names(self, people: Mapping[str, str]) -> None:
         for id, name in people.items():
             if name:
-                _remember(self.people, id, name[:NAME_CHARS])
+                _remember(self.names, id, name[:MAX_NAME_CHARS])
 
-    def note(self, chat: str, id: str, author: str, words: str) -> None:
-        _remember(self._said, id, (chat, author, words[:QUOTED_CHARS]))
+    def record_message(self, chat: str, id: str, author: str, words: str) -> None:
+        _remember(self._messages, id, (chat, author, words[:MAX_QUOTED_CHARS]))
 
-    def said(self, chat: str, id: str) -> tuple[str, str] | None:
+    def find_message(self, chat: str, id: str) -> tuple[str, str] | None:
         """Whose message of this chat it was, and what it said."""
-        where, author, words = self._said.get(id, ("", "", ""))
+        where, author, words = self._messages.get(id, ("", "", ""))
         return (author, words) if where == chat else None
 
 
 def parse_webhook(
-    raw: bytes, phone_number_id: str, known: Known | None = None
+    raw: bytes, phone_number_id: str, cache: MessageCache | None = None
 ) -> tuple[list[InboundEvent], list[_Status], list[tuple[str, str]]]:
     """What a webhook tells of our number, in its order, and which chats are called otherwise now. What makes no sense
     is left out and logged."""
     events: list[InboundEvent] = []
     statuses: list[_Status] = []
     moves: list[tuple[str, str]] = []
-    known = known or Known()
-    for change in _changes(raw):
+    cache = cache or MessageCache()
+    for change in _parse_changes(raw):
         if change.metadata.phone_number_id != phone_number_id:
-            _log.info("whatsapp_of_another_number", phone_number_id=change.metadata.phone_number_id)
+            _log.info("whatsapp_wrong_number", phone_number_id=change.metadata.phone_number_id)
             continue
-        known.name(_names(_each(_Contact, change.contacts)))
+        cache.record_names(_contact_names(_parse_each(_Contact, change.contacts)))
         number = re.sub(r"\D", "", change.metadata.display_phone_number)
-        messages = list(_messages(change.messages))
-        events += [_event(message, known, number) for message in messages]
-        moves += [move for message in messages for move in _moves(message)]
-        events += [_event(message, known, number, is_echo=True) for message in _messages(change.message_echoes)]
-        statuses += _each(_Status, change.statuses)
+        messages = list(_parse_messages(change.messages))
+        events += [_to_inbound_event(message, cache, number) for message in messages]
+        moves += [move for message in messages for move in _chat_moves(message)]
+        events += [
+            _to_inbound_event(message, cache, number, is_echo=True)
+            for message in _parse_messages(change.message_echoes)
+        ]
+        statuses += _parse_each(_Status, change.statuses)
     return events, statuses, moves
 
 
-def _messages(values: Iterable[object]) -> Iterator[_Message]:
+def _parse_messages(payloads: Iterable[object]) -> Iterator[_Message]:
     """One whose content is not what we know comes without it: who wrote it, where and when is told all the same."""
-    for value in values:
+    for value in payloads:
         try:
             yield _Message.model_validate(value)
         except ValidationError as error:
-            _log.warning("whatsapp_unreadable", what="message", place=_place_of(error))
+            _log.warning("whatsapp_payload_invalid", what="message", place=_place_of(error))
             if isinstance(value, dict):
-                kept = {key: value[key] for key in _ENVELOPE if key in value}
+                kept = {key: value[key] for key in _ENVELOPE_FIELDS if key in value}
                 kind = kept.get("type")
-                yield from _each(_Message, [{**kept, "type": kind if isinstance(kind, str) else "of a new kind"}])
+                yield from _parse_each(_Message, [{**kept, "type": kind if isinstance(kind, str) else "of a new kind"}])
 
 
 def _place_of(error: ValidationError) -> str:
     return ".".join(map(str, error.errors(include_input=False)[0]["loc"]))
 
 
-def _changes(raw: bytes) -> Iterator[_Change]:
+def _parse_changes(raw: bytes) -> Iterator[_Change]:
     try:
         # Written and read once more, because an escape can hide half a pair.
-        said = _without_nulls(json.loads(_well_formed(json.dumps(json.loads(raw), ensure_ascii=False))))
+        said = _without_nulls(json.loads(_replace_surrogates(json.dumps(json.loads(raw), ensure_ascii=False))))
     except (ValueError, RecursionError):
         said = None
     entries = said.get("entry") if isinstance(said, dict) else None
     if not isinstance(entries, list):
-        _log.warning("whatsapp_unreadable", what="a webhook")
+        _log.warning("whatsapp_payload_invalid", what="a webhook")
         return
     changes = [one.get("changes") for one in entries if isinstance(one, dict)]
     values = [one.get("value") for some in changes if isinstance(some, list) for one in some if isinstance(one, dict)]
-    yield from _each(_Change, values)
+    yield from _parse_each(_Change, values)
 
 
 def _without_nulls(value: object) -> object:
@@ -521,31 +526,31 @@ def _without_nulls(value: object) -> object:
     return value
 
 
-def _each(model: type[_Model], values: Iterable[object]) -> Iterator[_Model]:
+def _parse_each(model: type[_Model], values: Iterable[object]) -> Iterator[_Model]:
     for value in values:
         try:
             yield model.model_validate(value)
         except ValidationError as error:
-            _log.warning("whatsapp_unreadable", what=model.__name__.lstrip("_").lower(), place=_place_of(error))
+            _log.warning("whatsapp_payload_invalid", what=model.__name__.lstrip("_").lower(), place=_place_of(error))
 
 
-def _well_formed(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     """Without halves of surrogate pairs, which JSON can carry and nothing else."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _names(contacts: Iterable[_Contact]) -> dict[str, str]:
+def _contact_names(contacts: Iterable[_Contact]) -> dict[str, str]:
     return {id: contact.profile.name for contact in contacts for id in (contact.wa_id, contact.user_id) if id}
 
 
-_CHANGED = frozenset({"user_changed_number", "customer_changed_number", "user_changed_user_id"})
+_NUMBER_CHANGE_TYPES = frozenset({"user_changed_number", "customer_changed_number", "user_changed_user_id"})
 
 
-def _moves(message: _Message) -> Iterator[tuple[str, str]]:
+def _chat_moves(message: _Message) -> Iterator[tuple[str, str]]:
     """The chats of whoever changed their number, or were given another id, and what they are called now: a chat is
     known by the id where WhatsApp tells it, else by the number. Nothing of groups, whose ids are their own."""
     system = message.system
-    if message.type != "system" or system is None or system.type not in _CHANGED or message.group_id:
+    if message.type != "system" or system is None or system.type not in _NUMBER_CHANGE_TYPES or message.group_id:
         return
     new = system.user_id or system.wa_id or system.new_wa_id
     for old in dict.fromkeys((system.previous_user_id, message.from_user_id, message.from_)):
@@ -553,42 +558,44 @@ def _moves(message: _Message) -> Iterator[tuple[str, str]]:
             yield old, new
 
 
-def _event(message: _Message, known: Known, number: str, *, is_echo: bool = False) -> InboundEvent:
-    meaning = _meaning(message)
+def _to_inbound_event(message: _Message, cache: MessageCache, number: str, *, is_echo: bool = False) -> InboundEvent:
+    meaning = _parse_content(message)
     sender = message.from_user_id or message.from_ or (message.system.previous_user_id if message.system else "")
-    name = known.people.get(message.from_user_id) or known.people.get(message.from_) or sender
+    name = cache.names.get(message.from_user_id) or cache.names.get(message.from_) or sender
     partner = (message.to_user_id or message.to) if is_echo else sender
-    is_ours = is_echo or _is_ours(message.from_, number)
+    is_ours = is_echo or _is_own_message(message.from_, number)
     # Names are put into a group's texts only: in a chat of two nobody else is mentioned.
-    text = _with_names(meaning.text, known, number) if message.group_id else meaning.text
+    text = _replace_mentions(meaning.text, cache, number) if message.group_id else meaning.text
     chat = message.group_id or partner
     meaning = replace(meaning, text=text)
     if meaning.kind in (EventKind.MESSAGE, EventKind.EDIT):
-        known.note(chat, meaning.refers_to or message.id, "you" if is_ours else name, _in_words(meaning))
+        cache.record_message(chat, meaning.refers_to or message.id, "you" if is_ours else name, _to_text(meaning))
     is_forwarded = message.context.forwarded or message.context.frequently_forwarded
     own = "" if is_forwarded and meaning.kind is EventKind.MESSAGE else text
     return InboundEvent(
         platform_id=chat,
         platform_message_id=message.id,
         sender=Sender(handle=sender, name=name, is_self=is_ours),
-        text=_without_name(own, number) if message.group_id else own,
+        text=_strip_leading_mention(own, number) if message.group_id else own,
         sent_at=message.timestamp,
         kind=meaning.kind,
         is_group=bool(message.group_id),
-        mentions_bot=_is_ours(message.context.from_, number) or _is_named(number, own),
+        mentions_bot=_is_own_message(message.context.from_, number) or _is_mentioned(number, own),
         refers_to=meaning.refers_to or message.context.id,
         value=meaning.value,
         attachments=meaning.attachments,
-        parts=tuple(_parts(message, meaning, chat, known, number)),
+        parts=tuple(_content_parts(message, meaning, chat, cache, number)),
     )
 
 
-def _is_named(number: str, text: str) -> bool:
+def _is_mentioned(number: str, text: str) -> bool:
     """Another's number may begin like ours."""
     return bool(number) and re.search(rf"@{number}(?!\d)", text) is not None
 
 
-def _parts(message: _Message, meaning: _Meaning, chat: str, known: Known, number: str) -> Iterator[Part]:
+def _content_parts(
+    message: _Message, meaning: _ParsedContent, chat: str, cache: MessageCache, number: str
+) -> Iterator[Part]:
     """What stands before the sender's own words and behind them."""
     context = message.context
     if meaning.kind is not EventKind.MESSAGE:
@@ -596,13 +603,15 @@ def _parts(message: _Message, meaning: _Meaning, chat: str, known: Known, number
         return
     if context.id:
         named = (
-            "you" if _is_ours(context.from_, number) else known.people.get(context.from_) or _as_number(context.from_)
+            "you"
+            if _is_own_message(context.from_, number)
+            else cache.names.get(context.from_) or _to_phone_number(context.from_)
         )
-        author, words = known.said(chat, context.id) or (named, NOT_TOLD)
+        author, words = cache.find_message(chat, context.id) or (named, UNKNOWN_QUOTE)
         yield Part(kind=PartKind.QUOTED, text=words, author=author)
     if context.forwarded or context.frequently_forwarded:
         author = "somebody, passed on many times" if context.frequently_forwarded else ""
-        yield Part(kind=PartKind.FORWARDED, text=_in_words(meaning), author=author)
+        yield Part(kind=PartKind.FORWARDED, text=_to_text(meaning), author=author)
     else:
         yield from meaning.parts
     if (product := context.referred_product) is not None:
@@ -611,39 +620,41 @@ def _parts(message: _Message, meaning: _Meaning, chat: str, known: Known, number
         yield _shared("what they came from", _lines(ad.source_type, ad.headline, ad.body), url=ad.source_url)
 
 
-def _as_number(id: str) -> str:
+def _to_phone_number(id: str) -> str:
     return f"+{id}" if id.isdecimal() else id
 
 
-def _in_words(meaning: _Meaning) -> str:
+def _to_text(meaning: _ParsedContent) -> str:
     """A message as it is told when somebody replies to it or passes it on."""
-    files = [f"[{_THINGS.get(one.media_type.partition('/')[0], 'a document')}]" for one in meaning.attachments]
+    files = [
+        f"[{_MEDIA_DESCRIPTIONS.get(one.media_type.partition('/')[0], 'a document')}]" for one in meaning.attachments
+    ]
     beside = [": ".join(filter(None, (part.title, part.text))) for part in meaning.parts]
     return _lines(*files, meaning.text, *(f"[{words}]" for words in beside))
 
 
-def _with_names(text: str, known: Known, number: str) -> str:
+def _replace_mentions(text: str, cache: MessageCache, number: str) -> str:
     """`@4917…` as people read it, where the name is known; ours stays."""
 
     def called(found: re.Match[str]) -> str:
-        name = "" if found[1] == number else " ".join(known.people.get(found[1], "").split())
-        return f"@{name[:NAME_CHARS] or found[1]}"
+        name = "" if found[1] == number else " ".join(cache.names.get(found[1], "").split())
+        return f"@{name[:MAX_NAME_CHARS] or found[1]}"
 
     return re.sub(r"@(\d+)", called, text)
 
 
-def _without_name(text: str, number: str) -> str:
+def _strip_leading_mention(text: str, number: str) -> str:
     """Without our name in front: what follows may be a command. A name alone stays."""
     first, *rest = text.split(maxsplit=1) or [""]
     return rest[0] if number and rest and first.rstrip(",:") == f"@{number}" else text
 
 
-def _is_ours(writer: str, number: str) -> bool:
+def _is_own_message(writer: str, number: str) -> bool:
     return bool(number) and writer == number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Meaning:
+class _ParsedContent:
     text: str = ""
     kind: EventKind = EventKind.MESSAGE
     refers_to: str | None = None
@@ -652,25 +663,25 @@ class _Meaning:
     parts: tuple[Part, ...] = ()
 
 
-def _meaning(said: _Content) -> _Meaning:
+def _parse_content(said: _Content) -> _ParsedContent:
     """What is not known, lacks the field that its type names, or has nothing in it, is a sentence."""
     reader = _READERS.get(said.type)
     try:
-        meaning = reader(said) if reader else _unknown(said.type)
+        meaning = reader(said) if reader else _unknown_content(said.type)
     except ValueError:
-        return _unknown(said.type)
+        return _unknown_content(said.type)
     is_message = meaning.kind is EventKind.MESSAGE and said.type != "text"
     is_empty = not (meaning.text.strip() or meaning.attachments or meaning.parts)
-    return _unknown(said.type) if is_message and is_empty else meaning
+    return _unknown_content(said.type) if is_message and is_empty else meaning
 
 
-def _unknown(kind: str) -> _Meaning:
-    return _beside("", f"a message that cannot be shown here: {kind[:NAME_CHARS]}")
+def _unknown_content(kind: str) -> _ParsedContent:
+    return _captioned_part("", f"a message that cannot be shown here: {kind[:MAX_NAME_CHARS]}")
 
 
-def _beside(title: str, *words: str, url: str = "", text: str = "") -> _Meaning:
+def _captioned_part(title: str, *words: str, url: str = "", text: str = "") -> _ParsedContent:
     """One thing, and what was written with it."""
-    return _Meaning(text=text, parts=(_shared(title, _lines(*words), url=url),))
+    return _ParsedContent(text=text, parts=(_shared(title, _lines(*words), url=url),))
 
 
 def _shared(title: str, text: str, *, url: str = "") -> Part:
@@ -681,30 +692,30 @@ def _lines(*words: str) -> str:
     return "\n".join(one for one in words if one)
 
 
-def _there(value: _Value | None) -> _Value:
+def _non_empty(value: _Value | None) -> _Value:
     if value is None:
         raise ValueError
     return value
 
 
-def _read_media(said: _Content) -> _Meaning:
-    media = _there(said.image or said.video or said.audio or said.document or said.sticker)
+def _read_media(said: _Content) -> _ParsedContent:
+    media = _non_empty(said.image or said.video or said.audio or said.document or said.sticker)
     file = Attachment(ref=media.id, name=media.filename, media_type=media.mime_type.partition(";")[0])
-    return _Meaning(text=media.caption, attachments=(file,))
+    return _ParsedContent(text=media.caption, attachments=(file,))
 
 
-def _read_choice(said: _Content) -> _Meaning:
-    answer = _there(said.interactive)
+def _read_choice(said: _Content) -> _ParsedContent:
+    answer = _non_empty(said.interactive)
     if chosen := answer.button_reply or answer.list_reply:
-        return _Meaning(text=chosen.title, kind=EventKind.CLICK, value=chosen.id)
+        return _ParsedContent(text=chosen.title, kind=EventKind.CLICK, value=chosen.id)
     if answer.nfm_reply is not None:
-        return _beside("answer to a form", _form_in_words(answer.nfm_reply.response_json))
+        return _captioned_part("answer to a form", _form_text(answer.nfm_reply.response_json))
     if answer.call_permission_reply is not None:
-        return _beside("answer about calls", _fields(answer.call_permission_reply))
-    return _unknown(f"{said.type} {answer.type}".strip())
+        return _captioned_part("answer about calls", _fields(answer.call_permission_reply))
+    return _unknown_content(f"{said.type} {answer.type}".strip())
 
 
-def _form_in_words(document: str) -> str:
+def _form_text(document: str) -> str:
     """The fields of a form, a line each, without what is the program's own."""
     try:
         form = json.loads(document)
@@ -720,89 +731,107 @@ def _fields(form: Mapping[str, object]) -> str:
         f"{key}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
         for key, value in form.items()
     ]
-    return "\n".join(_told(rows))
+    return "\n".join(_limited_rows(rows))
 
 
-def _told(rows: Sequence[str]) -> list[str]:
+def _limited_rows(rows: Sequence[str]) -> list[str]:
     """The first rows, and how many more there are."""
-    more = len(rows) - MOST_ROWS
-    return [*rows[:MOST_ROWS], *([f"[cut: {more} more]"] if more > 0 else [])]
+    more = len(rows) - MAX_ROWS
+    return [*rows[:MAX_ROWS], *([f"[cut: {more} more]"] if more > 0 else [])]
 
 
-def _read_reaction(said: _Content) -> _Meaning:
-    reaction = _there(said.reaction)
+def _read_reaction(said: _Content) -> _ParsedContent:
+    reaction = _non_empty(said.reaction)
     kind = EventKind.REACTION if reaction.emoji else EventKind.REACTION_REMOVED
-    return _Meaning(text=reaction.emoji, kind=kind, refers_to=reaction.message_id)
+    return _ParsedContent(text=reaction.emoji, kind=kind, refers_to=reaction.message_id)
 
 
-def _read_edit(said: _Content) -> _Meaning:
-    edit = _there(said.edit)
-    now = _meaning(edit.message) if edit.message.type not in ("edit", "revoke") else _unknown(edit.message.type)
-    return _Meaning(text=now.text, parts=now.parts, kind=EventKind.EDIT, refers_to=edit.original_message_id)
+def _read_edit(said: _Content) -> _ParsedContent:
+    edit = _non_empty(said.edit)
+    now = (
+        _parse_content(edit.message)
+        if edit.message.type not in ("edit", "revoke")
+        else _unknown_content(edit.message.type)
+    )
+    return _ParsedContent(text=now.text, parts=now.parts, kind=EventKind.EDIT, refers_to=edit.original_message_id)
 
 
-def _read_revoke(said: _Content) -> _Meaning:
-    return _Meaning(kind=EventKind.DELETION, refers_to=_there(said.revoke).original_message_id)
+def _read_revoke(said: _Content) -> _ParsedContent:
+    return _ParsedContent(kind=EventKind.DELETION, refers_to=_non_empty(said.revoke).original_message_id)
 
 
-def _read_place(said: _Content) -> _Meaning:
-    place = _there(said.location)
+def _read_place(said: _Content) -> _ParsedContent:
+    place = _non_empty(said.location)
     where = ", ".join(f"{one:.6f}".rstrip("0").rstrip(".") for one in (place.latitude, place.longitude))
-    return _beside("place", ", ".join(filter(None, (place.name, place.address, where))), url=place.url)
+    return _captioned_part("place", ", ".join(filter(None, (place.name, place.address, where))), url=place.url)
 
 
-def _read_cards(said: _Content) -> _Meaning:
-    cards = [_card_in_words(card) for card in _there(said.contacts)]
-    alone, together = cards[:MOST_CARDS], cards[MOST_CARDS:]
+def _read_cards(said: _Content) -> _ParsedContent:
+    cards = [_contact_text(card) for card in _non_empty(said.contacts)]
+    alone, together = cards[:MAX_CONTACT_CARDS], cards[MAX_CONTACT_CARDS:]
     some = [_shared("contact", card) for card in alone]
-    return _Meaning(parts=(*some, *([_shared("contacts", "\n".join(together))] if together else [])))
+    return _ParsedContent(parts=(*some, *([_shared("contacts", "\n".join(together))] if together else [])))
 
 
-def _card_in_words(card: _VisitingCard) -> str:
+def _contact_text(card: _ContactCard) -> str:
     """Of each number, address or link the words; not what it is for, nor WhatsApp's own ids."""
     some = [*card.phones, *card.emails, *card.urls, *card.addresses, card.org]
-    told = [str(one[key]) for one in some[:MOST_ROWS] for key in _ON_CARDS if one.get(key)]
+    told = [str(one[key]) for one in some[:MAX_ROWS] for key in _CONTACT_FIELDS if one.get(key)]
     words = [card.name.formatted_name, *told, f"born {card.birthday}" if card.birthday else ""]
     return ", ".join(dict.fromkeys(filter(None, words))) or "without a name"
 
 
-def _read_order(said: _Content) -> _Meaning:
-    order = _there(said.order)
-    return _beside("order", *_told([_item_in_words(one) for one in order.product_items]), text=order.text)
+def _read_order(said: _Content) -> _ParsedContent:
+    order = _non_empty(said.order)
+    return _captioned_part(
+        "order", *_limited_rows([_order_item_text(one) for one in order.product_items]), text=order.text
+    )
 
 
-def _item_in_words(item: _Ordered) -> str:
+def _order_item_text(item: _OrderItem) -> str:
     words = f"{item.quantity:g} x {item.product_retailer_id}"
     return words if item.item_price is None else f"{words} ({f'{item.item_price:.2f} {item.currency}'.strip()})"
 
 
-def _read_unsupported(said: _Content) -> _Meaning:
+def _read_unsupported(said: _Content) -> _ParsedContent:
     kind = said.unsupported.type if said.unsupported else ""
     why = str(said.errors[0].error_data.get("details") or said.errors[0].title) if said.errors else ""
-    return _beside(
+    return _captioned_part(
         "", f"a message that WhatsApp does not pass on: {', '.join(filter(None, (kind, why))) or 'no reason'}"
     )
 
 
-def _read_system(said: _Content) -> _Meaning:
-    system = _there(said.system)
+def _read_system(said: _Content) -> _ParsedContent:
+    system = _non_empty(said.system)
     return _notice("WhatsApp says", system.body or system.type)
 
 
-def _notice(title: str, words: str) -> _Meaning:
+def _notice(title: str, words: str) -> _ParsedContent:
     """What WhatsApp says, and nobody wrote."""
-    return _Meaning(kind=EventKind.NOTICE, parts=(_shared(title, words),))
+    return _ParsedContent(kind=EventKind.NOTICE, parts=(_shared(title, words),))
 
 
-_ON_CARDS = ("phone", "email", "url", "company", "department", "title", "street", "city", "state", "zip", "country")
-_THINGS = {"image": "a picture", "video": "a video", "audio": "a voice message or sound"}
+_CONTACT_FIELDS = (
+    "phone",
+    "email",
+    "url",
+    "company",
+    "department",
+    "title",
+    "street",
+    "city",
+    "state",
+    "zip",
+    "country",
+)
+_MEDIA_DESCRIPTIONS = {"image": "a picture", "video": "a video", "audio": "a voice message or sound"}
 
 
-_READERS: Mapping[str, Callable[[_Content], _Meaning]] = {
-    "text": lambda said: _Meaning(text=_there(said.text).body),
+_READERS: Mapping[str, Callable[[_Content], _ParsedContent]] = {
+    "text": lambda said: _ParsedContent(text=_non_empty(said.text).body),
     **dict.fromkeys(("image", "video", "audio", "document", "sticker"), _read_media),
     "interactive": _read_choice,
-    "button": lambda said: _Meaning(text=_there(said.button).text),
+    "button": lambda said: _ParsedContent(text=_non_empty(said.button).text),
     "reaction": _read_reaction,
     "edit": _read_edit,
     "revoke": _read_revoke,
@@ -818,7 +847,7 @@ _READERS: Mapping[str, Callable[[_Content], _Meaning]] = {
 # --- what is said to Meta -----------------------------------------------------------------------------------------
 
 
-class Lost(Exception):
+class ResponseLost(Exception):
     """The answer to a request did not come, or says nothing: it may have been heeded. `server_error`: as in a
     ChannelError."""
 
@@ -827,10 +856,10 @@ class Lost(Exception):
         self.server_error = server_error
 
 
-_TEMPORARY = frozenset({2, 131016, 131057})
-_ACCOUNT = frozenset({0, 10, 190, 368, 131005, 131031, 131042, 131045, 133010})
-_PAIR_LIMIT = 131056
-_NUMBER_LIMITS = frozenset({4, 80007, 130429, 131048, 131064})
+_TEMPORARY_CODES = frozenset({2, 131016, 131057})
+_ACCOUNT_CODES = frozenset({0, 10, 190, 368, 131005, 131031, 131042, 131045, 133010})
+_PAIR_LIMIT_CODE = 131056
+_NUMBER_LIMIT_CODES = frozenset({4, 80007, 130429, 131048, 131064})
 _HINTS = {  # all of them about the person, and nothing about the message
     131026: "they may not have WhatsApp, or not have agreed to its terms",
     131030: "add the number to the list of recipients of your test number, or use a number of your own",
@@ -838,56 +867,60 @@ _HINTS = {  # all of them about the person, and nothing about the message
 }
 
 
-def problem_of(status: int, answer: object, retry_after: str = "") -> Exception:
+def to_channel_error(status: int, answer: object, retry_after: str = "") -> Exception:
     """What an answer that is no success means. Meta's own code decides; the HTTP status where there is none."""
     said = answer.get("error") if isinstance(answer, dict) else None
     try:
         problem = _Problem.model_validate(said)
     except ValidationError:
-        return _problem_without_words(status, retry_after)
+        return _error_from_status(status, retry_after)
     code = problem.code
-    words = f"WhatsApp says: {problem.words()} (code {code})"
-    if code == _PAIR_LIMIT:
-        return RateLimited(words, retry_after_s=_seconds(retry_after, _PAIR_PAUSE_S))
-    if code in _NUMBER_LIMITS or status == 429:
-        return RateLimited(words, retry_after_s=_seconds(retry_after, _NUMBER_PAUSE_S), whole_channel=True)
-    if code in _ACCOUNT or 200 <= code < 300 or status == 401:
+    words = f"WhatsApp says: {problem.description()} (code {code})"
+    if code == _PAIR_LIMIT_CODE:
+        return RateLimited(words, retry_after_s=_parse_retry_after(retry_after, _PAIR_RATE_DELAY_S))
+    if code in _NUMBER_LIMIT_CODES or status == 429:
+        return RateLimited(
+            words, retry_after_s=_parse_retry_after(retry_after, _NUMBER_RATE_DELAY_S), whole_channel=True
+        )
+    if code in _ACCOUNT_CODES or 200 <= code < 300 or status == 401:
         return AuthFailed(f"{words}; look at the access token, its permissions and the number's state")
-    if code in _TEMPORARY:
+    if code in _TEMPORARY_CODES:
         return NotSent(words, server_error=True)
     if status >= 500:
-        return Lost(words, server_error=True)
+        return ResponseLost(words, server_error=True)
     return Refused(f"{words}; {_HINTS[code]}", chat_closed=True) if code in _HINTS else Refused(words)
 
 
-def failure_of(status: _Status) -> str:
+def failure_reason(status: _Status) -> str:
     """Why a message that Meta took did not arrive; nothing, if the status does not say so."""
     if status.status != "failed":
         return ""
     said = status.errors[0] if status.errors else _Problem()
     hint = f"; {_HINTS[said.code]}" if said.code in _HINTS else ""
-    return f"WhatsApp took the message and could not deliver it: {said.words()} (code {said.code}){hint}"
+    return f"WhatsApp took the message and could not deliver it: {said.description()} (code {said.code}){hint}"
 
 
-def _problem_without_words(status: int, retry_after: str) -> Exception:
+def _error_from_status(status: int, retry_after: str) -> Exception:
     words = f"WhatsApp's server answered {status} and nothing that can be read"
     if status == 429:
-        return RateLimited(words, retry_after_s=_seconds(retry_after, _NUMBER_PAUSE_S), whole_channel=True)
+        return RateLimited(
+            words, retry_after_s=_parse_retry_after(retry_after, _NUMBER_RATE_DELAY_S), whole_channel=True
+        )
     if status == 401:
         return AuthFailed(words)
     if 300 <= status < 500:
         return NotSent(f"{words}; is graph_url right?")
-    return Lost(words, server_error=True)
+    return ResponseLost(words, server_error=True)
 
 
-def _seconds(header: str, otherwise: float) -> float:
+def _parse_retry_after(header: str, otherwise: float) -> float:
     return float(header) if header.isdecimal() else otherwise
 
 
-_PAGE = "text/html"
+_PAGE_MEDIA_TYPE = "text/html"
 
 
-class _Graph:
+class _GraphClient:
     """Meta's Graph API with our token. Raises ChannelError or Lost; nothing is ever tried twice."""
 
     def __init__(self, client: httpx.AsyncClient, settings: WhatsAppSettings) -> None:
@@ -897,27 +930,27 @@ class _Graph:
         self.condition = (Condition.UP, "")
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> JsonObject:
-        return await self._ask("GET", path, params=dict(params or {}))
+        return await self._request("GET", path, params=dict(params or {}))
 
     async def post(self, path: str, body: JsonObject) -> JsonObject:
         content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-        return await self._ask("POST", path, content=content, headers={"Content-Type": "application/json"})
+        return await self._request("POST", path, content=content, headers={"Content-Type": "application/json"})
 
     async def upload(self, path: str, file: OutboundFile, media_type: str) -> str:
         """The id of the uploaded file."""
         boundary = secrets.token_hex(16)
-        head, tail = _form_around(file.name, media_type, boundary)
+        head, tail = _multipart_boundaries(file.name, media_type, boundary)
         headers = {
             "Content-Type": f"multipart/form-data; boundary={boundary}",
             "Content-Length": str(len(head) + file.size + len(tail)),
         }
         answer_s = upload_answer_s(file.size)
-        answer = await self._ask(
-            "POST", path, content=_form(head, file.content, tail), headers=headers, more_s=answer_s
+        answer = await self._request(
+            "POST", path, content=_multipart_body(head, file.content, tail), headers=headers, extra_s=answer_s
         )
         id = answer.get("id")
         if not isinstance(id, str):
-            raise Lost("WhatsApp took the file and gave it no id")
+            raise ResponseLost("WhatsApp took the file and gave it no id")
         return id
 
     async def download(self, url: str, into: Path, *, most_bytes: int, is_page: bool) -> None:
@@ -925,18 +958,18 @@ class _Graph:
         try:
             async with self._client.stream("GET", url, headers=self._authorization()) as response:
                 if not response.is_success:
-                    raise _not_downloaded(response.status_code)
-                if response.headers.get("Content-Type", "").startswith(_PAGE) and not is_page:
+                    raise _download_error(response.status_code)
+                if response.headers.get("Content-Type", "").startswith(_PAGE_MEDIA_TYPE) and not is_page:
                     raise NotSent("WhatsApp does not give the file now: a page came in its place")
                 file = await asyncio.to_thread(into.open, "wb")
                 try:
-                    await _pour(response, file.write, most_bytes)
+                    await _stream_to(response, file.write, most_bytes)
                 finally:
                     await asyncio.to_thread(file.close)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise NotSent(f"the file could not be fetched: {type(error).__name__}") from None
 
-    async def _ask(
+    async def _request(
         self,
         method: str,
         path: str,
@@ -944,13 +977,13 @@ class _Graph:
         params: dict[str, str] | None = None,
         content: bytes | AsyncIterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
-        more_s: float = 0.0,
+        extra_s: float = 0.0,
     ) -> JsonObject:
-        """`more_s`: how much longer than usual the answer is waited for."""
+        """`extra_s`: how much longer than usual the answer is waited for."""
         try:
             told = {**self._authorization(), **(headers or {})}
-            answer = await self._exchange(method, path, params, content, told, more_s)
-        except (ChannelDown, Lost) as error:
+            answer = await self._request_once(method, path, params, content, told, extra_s)
+        except (ChannelDown, ResponseLost) as error:
             self.condition = (Condition.DOWN, str(error))
             raise
         except AuthFailed as error:
@@ -962,17 +995,17 @@ class _Graph:
         self.condition = (Condition.UP, "")
         return answer
 
-    async def _exchange(
+    async def _request_once(
         self,
         method: str,
         path: str,
         params: dict[str, str] | None,
         content: bytes | AsyncIterator[bytes] | None,
         headers: Mapping[str, str],
-        more_s: float,
+        extra_s: float,
     ) -> JsonObject:
         usual = self._client.timeout
-        read_s = None if usual.read is None else usual.read + more_s
+        read_s = None if usual.read is None else usual.read + extra_s
         timeout = httpx.Timeout(connect=usual.connect, read=read_s, write=usual.write, pool=usual.pool)
         try:
             response = await self._client.request(
@@ -981,14 +1014,14 @@ class _Graph:
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as error:
             raise ChannelDown(f"WhatsApp cannot be reached{through_proxy(self._url)}: {type(error).__name__}") from None
         except httpx.HTTPError as error:
-            raise Lost(f"WhatsApp's answer was lost: {type(error).__name__}") from None
+            raise ResponseLost(f"WhatsApp's answer was lost: {type(error).__name__}") from None
         answer = _json_of(response)
         if not response.is_success:
-            problem = problem_of(response.status_code, answer, response.headers.get("Retry-After", ""))
+            problem = to_channel_error(response.status_code, answer, response.headers.get("Retry-After", ""))
             problem.args = tuple(str(arg).replace(self._token, "…") for arg in problem.args)
             raise problem
         if not isinstance(answer, dict):
-            raise Lost("WhatsApp's server answered something that is not JSON", server_error=True)
+            raise ResponseLost("WhatsApp's server answered something that is not JSON", server_error=True)
         return answer
 
     def _authorization(self) -> dict[str, str]:
@@ -1003,7 +1036,7 @@ def _json_of(response: httpx.Response) -> object:
     return answer
 
 
-def _form_around(name: str, media_type: str, boundary: str) -> tuple[bytes, bytes]:
+def _multipart_boundaries(name: str, media_type: str, boundary: str) -> tuple[bytes, bytes]:
     """What stands before and behind a file's bytes in the form that Meta wants."""
     quoted = name.translate({ord('"'): "%22", ord("\r"): "%0D", ord("\n"): "%0A"})
     head = "".join(
@@ -1015,7 +1048,7 @@ def _form_around(name: str, media_type: str, boundary: str) -> tuple[bytes, byte
     return head.encode("utf-8", "replace"), f"\r\n--{boundary}--\r\n".encode()
 
 
-async def _form(head: bytes, content: Path, tail: bytes) -> AsyncIterator[bytes]:
+async def _multipart_body(head: bytes, content: Path, tail: bytes) -> AsyncIterator[bytes]:
     yield head
     file = await asyncio.to_thread(content.open, "rb")
     try:
@@ -1026,16 +1059,16 @@ async def _form(head: bytes, content: Path, tail: bytes) -> AsyncIterator[bytes]
     yield tail
 
 
-async def _pour(response: httpx.Response, write: Callable[[bytes], int], most_bytes: int) -> None:
+async def _stream_to(response: httpx.Response, write: Callable[[bytes], int], max_bytes: int) -> None:
     size = 0
     async for chunk in response.aiter_bytes(_CHUNK_BYTES):
         size += len(chunk)
-        if size > most_bytes:
-            raise Refused(f"the file is larger than {most_bytes} bytes")
+        if size > max_bytes:
+            raise Refused(f"the file is larger than {max_bytes} bytes")
         await asyncio.to_thread(write, chunk)
 
 
-def _not_downloaded(status: int) -> ChannelError:
+def _download_error(status: int) -> ChannelError:
     if status in (404, 410):
         return Refused("WhatsApp does not have the file any more")
     if status == 401:
@@ -1043,7 +1076,7 @@ def _not_downloaded(status: int) -> ChannelError:
     return NotSent(f"WhatsApp answered {status} when it was asked for the file")
 
 
-class _Uploaded(_Said):
+class _MediaInfo(_Payload):
     """What Meta says of a file that came in."""
 
     url: str
@@ -1051,16 +1084,16 @@ class _Uploaded(_Said):
     mime_type: str | None = None
 
 
-class _Taken(_Said):
+class _SentMessage(_Payload):
     id: Annotated[str, Field(min_length=1)]
 
 
-class _Answer(_Said):
-    messages: Annotated[list[_Taken], Field(min_length=1)]
+class _SendResponse(_Payload):
+    messages: Annotated[list[_SentMessage], Field(min_length=1)]
 
 
 @cache
-def _certificates() -> ssl.SSLContext:
+def _ssl_context() -> ssl.SSLContext:
     """Whom we trust; reading it from disk takes a moment."""
     return httpx.create_ssl_context()
 
@@ -1073,36 +1106,36 @@ def _recipient(chat: str) -> JsonObject:
     return {"recipient_type": "individual" if is_number else "group", "to": chat}
 
 
-def _card(text: str, card: OutboundCard) -> JsonObject:
+def _interactive_payload(text: str, card: OutboundCard) -> JsonObject:
     """Reply buttons; a list where the text is too long for those."""
     choices = [{"id": button.value, "title": button.label} for button in card.buttons]
-    if len(text) <= BUTTON_BODY:
+    if len(text) <= MAX_BUTTON_BODY_CHARS:
         action: JsonObject = {"buttons": [{"type": "reply", "reply": choice} for choice in choices]}
     else:
         action = {"button": "Choose", "sections": [{"rows": choices}]}
-    kind = "button" if len(text) <= BUTTON_BODY else "list"
+    kind = "button" if len(text) <= MAX_BUTTON_BODY_CHARS else "list"
     return {"type": "interactive", "interactive": {"type": kind, "body": {"text": text}, "action": action}}
 
 
-def _words_of(content: JsonObject) -> str:
+def _sent_text(content: JsonObject) -> str:
     """What a message of ours says, for those who reply to it."""
     said = content.get(str(content["type"]))
     inner = said.get("body", said.get("caption", "")) if isinstance(said, dict) else ""
     words = str(inner.get("text", "") if isinstance(inner, dict) else inner)
-    return words or f"[{_OURS.get(str(content['type']), 'a message')}]"
+    return words or f"[{_SENT_DESCRIPTIONS.get(str(content['type']), 'a message')}]"
 
 
-_OURS = {"image": "a picture", "video": "a video", "audio": "a sound", "document": "a document"}
-_OFFICE = "application/vnd.openxmlformats-officedocument."
+_SENT_DESCRIPTIONS = {"image": "a picture", "video": "a video", "audio": "a sound", "document": "a document"}
+_OFFICE_PREFIX = "application/vnd.openxmlformats-officedocument."
 _DOCUMENTS = frozenset(
     {
         "application/pdf",
         "application/msword",
         "application/vnd.ms-excel",
         "application/vnd.ms-powerpoint",
-        f"{_OFFICE}wordprocessingml.document",
-        f"{_OFFICE}spreadsheetml.sheet",
-        f"{_OFFICE}presentationml.presentation",
+        f"{_OFFICE_PREFIX}wordprocessingml.document",
+        f"{_OFFICE_PREFIX}spreadsheetml.sheet",
+        f"{_OFFICE_PREFIX}presentationml.presentation",
     }
 )
 _MEDIA: Mapping[str, tuple[frozenset[str], int]] = {
@@ -1111,13 +1144,13 @@ _MEDIA: Mapping[str, tuple[frozenset[str], int]] = {
     "audio": (frozenset({"audio/aac", "audio/amr", "audio/mpeg", "audio/mp4", "audio/ogg", "audio/opus"}), 16 * _MB),
     "document": (_DOCUMENTS, 100 * _MB),
 }
-_READABLE = re.compile(r"text/.*|application/(.*[+-])?(json|xml|yaml|toml|javascript|sql)")
+_TEXT_MEDIA_TYPES = re.compile(r"text/.*|application/(.*[+-])?(json|xml|yaml|toml|javascript|sql)")
 
 
 def media_of(file: OutboundFile) -> tuple[str, str]:
     """As what a file is sent, and the type it is called. Raises Refused for one that WhatsApp takes in no form."""
     media_type = file.media_type.partition(";")[0].strip().lower()
-    if _READABLE.fullmatch(media_type):
+    if _TEXT_MEDIA_TYPES.fullmatch(media_type):
         return "document", "text/plain"
     for kind, (types, most_bytes) in _MEDIA.items():
         if media_type in types:
@@ -1130,7 +1163,7 @@ def media_of(file: OutboundFile) -> tuple[str, str]:
 # --- the channel --------------------------------------------------------------------------------------------------
 
 
-class _Sends:
+class _SendTracker:
     """What became of our messages, by the host's key: told by answers and by statuses, whichever comes first."""
 
     def __init__(self) -> None:
@@ -1139,7 +1172,7 @@ class _Sends:
         self._lost_at: OrderedDict[str, float] = OrderedDict()
         self._waiting: dict[str, asyncio.Event] = {}
 
-    def taken(self, key: str) -> str | None:
+    def message_id(self, key: str) -> str | None:
         """The id under which WhatsApp took it, and did not give up on it so far."""
         return None if key in self._failures else self._ids.get(key)
 
@@ -1151,17 +1184,17 @@ class _Sends:
         for table in (self._ids, self._failures, self._lost_at):
             table.pop(key, None)
 
-    def lost(self, key: str) -> None:
+    def record_lost(self, key: str) -> None:
         _remember(self._lost_at, key, time.monotonic())
 
-    def note(self, key: str, id: str, *, failure: str = "") -> None:
+    def record_status(self, key: str, id: str, *, failure: str = "") -> None:
         _remember(self._ids, key, id)
         if failure:
             _remember(self._failures, key, failure)
         if key in self._waiting:
             self._waiting[key].set()
 
-    async def found(self, key: str, wait_s: float) -> str | None:
+    async def wait_for_id(self, key: str, wait_s: float) -> str | None:
         """The id, waited for until `wait_s` after the answer was lost."""
         left_s = self._lost_at.get(key, time.monotonic()) + wait_s - time.monotonic()
         if key not in self._ids and left_s > 0:
@@ -1188,7 +1221,7 @@ def _listen(where: str) -> socket.socket:
 def _remember(table: OrderedDict[str, _Value], key: str, value: _Value) -> None:
     table[key] = value
     table.move_to_end(key)
-    while len(table) > _REMEMBERED:
+    while len(table) > _MAX_REMEMBERED:
         table.popitem(last=False)
 
 
@@ -1199,24 +1232,24 @@ class WhatsAppChannel:
         self,
         settings: WhatsAppSettings,
         *,
-        status_wait_s: float = STATUS_WAIT_S,
-        answer_limit_s: float = ANSWER_LIMIT_S,
+        status_wait_s: float = STATUS_TIMEOUT_S,
+        answer_limit_s: float = ANSWER_TIMEOUT_S,
     ) -> None:
         for chatty in ("httpx", "httpcore"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
         self._settings = settings
-        self._status_wait_s = status_wait_s
-        self._answer_limit_s = answer_limit_s
+        self._status_timeout_s = status_wait_s
+        self._answer_timeout_s = answer_limit_s
         self._proxy = proxy_for(settings.graph_url)
-        self._connection: _Graph | None = None
+        self._connection: _GraphClient | None = None
         self._receiving: tuple[Inbox, asyncio.TaskGroup] | None = None
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._chat_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._latest: OrderedDict[str, str] = OrderedDict()
-        self._sends = _Sends()
-        self._known = Known()
+        self._send_tracker = _SendTracker()
+        self._cache = MessageCache()
         self._undelivered = ""
         self._reading = 0
-        self._forged_until = 0.0
+        self._bad_signature_muted_until = 0.0
 
     @property
     def capabilities(self) -> Capabilities:
@@ -1237,7 +1270,7 @@ class WhatsAppChannel:
     async def connected(self) -> AsyncIterator[None]:
         """Listen for webhooks while entered. Raises ChannelError when the port cannot be had."""
         async with await self._client() as client:
-            self._connection = _Graph(client, self._settings)
+            self._connection = _GraphClient(client, self._settings)
             try:
                 async with self._listening():
                     yield
@@ -1267,10 +1300,10 @@ class WhatsAppChannel:
         proof = hmac.new(secret.encode(), token.encode(), hashlib.sha256).hexdigest()
         fields = "display_phone_number,verified_name,quality_rating"
         async with await self._client() as client:
-            graph = _Graph(client, self._settings)
+            graph = _GraphClient(client, self._settings)
             try:
                 said = await graph.get(self._settings.phone_number_id, {"fields": fields, "appsecret_proof": proof})
-            except Lost as lost:
+            except ResponseLost as lost:
                 raise NotSent(str(lost)) from None
             except Refused as error:
                 raise AuthFailed(f"{error}; look at phone_number_id and app_secret") from None
@@ -1287,7 +1320,7 @@ class WhatsAppChannel:
         return await self._post(address, content, message.reply_to, idempotency_key)
 
     async def send_card(self, address: Address, card: OutboundCard, *, idempotency_key: str) -> Receipt:
-        return await self._post(address, _card(card.text, card), card.reply_to, idempotency_key)
+        return await self._post(address, _interactive_payload(card.text, card), card.reply_to, idempotency_key)
 
     async def send_file(self, address: Address, file: OutboundFile, *, idempotency_key: str) -> Receipt:
         """A sound takes no words: they go before it, under a key of their own."""
@@ -1295,10 +1328,12 @@ class WhatsAppChannel:
         ids: tuple[str, ...] = ()
         if kind == "audio" and file.text:
             words = OutboundText(text=file.text, reply_to=file.reply_to)
-            ids = (await self.send(address, words, idempotency_key=idempotency_key + WORDS)).platform_message_ids
+            ids = (
+                await self.send(address, words, idempotency_key=idempotency_key + CAPTION_KEY_SUFFIX)
+            ).platform_message_ids
         try:
             id = await self._graph.upload(f"{self._settings.phone_number_id}/media", file, media_type)
-        except Lost as lost:
+        except ResponseLost as lost:
             raise NotSent(f"the file was not uploaded: {lost}", server_error=lost.server_error) from None
         media: JsonObject = {"id": id}
         if kind != "audio" and file.text:
@@ -1311,17 +1346,17 @@ class WhatsAppChannel:
 
     async def find_sent(self, address: Address, *, idempotency_key: str) -> Receipt | None:
         """By the statuses that came. One that WhatsApp took and gave up on was sent: its failure is on record."""
-        id = await self._sends.found(idempotency_key, self._status_wait_s)
+        id = await self._send_tracker.wait_for_id(idempotency_key, self._status_timeout_s)
         return None if id is None else Receipt(platform_message_ids=(id,))
 
     async def react(self, address: Address, message_id: str, emoji: str) -> None:
         body = {**_recipient(address.platform_id), "type": "reaction"}
-        await self._tell({**body, "reaction": {"message_id": message_id, "emoji": emoji}})
+        await self._post_idempotent({**body, "reaction": {"message_id": message_id, "emoji": emoji}})
 
     async def typing(self, address: Address) -> None:
         """Shown under the newest message of the chat, which is marked as read by it."""
         if id := self._latest.get(address.platform_id):
-            await self._tell({"status": "read", "message_id": id, "typing_indicator": {"type": "text"}})
+            await self._post_idempotent({"status": "read", "message_id": id, "typing_indicator": {"type": "text"}})
 
     async def open_dm(self, handle: str) -> Address:
         """A person's id is their chat; whether WhatsApp lets us write there is said by `send`."""
@@ -1330,58 +1365,58 @@ class WhatsAppChannel:
     async def deep_link(self, text: str) -> str | None:
         try:
             said = await self._graph.get(self._settings.phone_number_id, {"fields": "display_phone_number"})
-        except Lost as lost:
+        except ResponseLost as lost:
             raise NotSent(str(lost)) from None
         number = re.sub(r"\D", "", str(said.get("display_phone_number", "")))
         return f"https://wa.me/{number}?text={text}" if number else None
 
     async def fetch(self, attachment: Attachment, into: Path, *, most_bytes: int) -> None:
         try:
-            file = _Uploaded.model_validate(await self._graph.get(attachment.ref))
-        except Lost as lost:
+            file = _MediaInfo.model_validate(await self._graph.get(attachment.ref))
+        except ResponseLost as lost:
             raise NotSent(str(lost)) from None
         except ValidationError:
             raise NotSent("WhatsApp does not say where the file is") from None
         if file.file_size is not None and file.file_size > most_bytes:
             raise Refused(f"the file has {file.file_size} bytes; at most {most_bytes} are taken")
-        is_page = (file.mime_type or "").startswith(_PAGE)
+        is_page = (file.mime_type or "").startswith(_PAGE_MEDIA_TYPE)
         await self._graph.download(file.url, into, most_bytes=most_bytes, is_page=is_page)
 
     async def _post(self, address: Address, content: JsonObject, reply_to: str | None, key: str) -> Receipt:
-        if (known := self._sends.taken(key)) is not None:
+        if (known := self._send_tracker.message_id(key)) is not None:
             return Receipt(platform_message_ids=(known,))
-        self._sends.forget(key)
+        self._send_tracker.forget(key)
         body = {"messaging_product": "whatsapp", **_recipient(address.platform_id), **content}
         if reply_to:
             body["context"] = {"message_id": reply_to}
         try:
             said = await self._graph.post(self._messages, {**body, "biz_opaque_callback_data": key})
-            id = _Answer.model_validate(said).messages[0].id
-        except Lost as lost:
-            id = await self._sought(key, str(lost), server_error=lost.server_error)
+            id = _SendResponse.model_validate(said).messages[0].id
+        except ResponseLost as lost:
+            id = await self._find_lost_send(key, str(lost), server_error=lost.server_error)
         except ValidationError:
-            id = await self._sought(key, "WhatsApp's answer names no message")
-        self._sends.note(key, id)
-        self._known.note(address.platform_id, id, "you", _words_of(content))
+            id = await self._find_lost_send(key, "WhatsApp's answer names no message")
+        self._send_tracker.record_status(key, id)
+        self._cache.record_message(address.platform_id, id, "you", _sent_text(content))
         return Receipt(platform_message_ids=(id,))
 
-    async def _sought(self, key: str, why: str, *, server_error: bool = False) -> str:
+    async def _find_lost_send(self, key: str, why: str, *, server_error: bool = False) -> str:
         """The id of a message whose answer was lost, if a status tells it in time."""
-        self._sends.lost(key)
-        id = await self._sends.found(key, self._status_wait_s)
+        self._send_tracker.record_lost(key)
+        id = await self._send_tracker.wait_for_id(key, self._status_timeout_s)
         if id is None:
-            why = f"{why}; no status of the message came within {self._status_wait_s:g} s"
+            why = f"{why}; no status of the message came within {self._status_timeout_s:g} s"
             raise Ambiguous(why, server_error=server_error)
         self._graph.condition = (Condition.UP, "")
-        if (failure := self._sends.failure(key)) is not None:
+        if (failure := self._send_tracker.failure(key)) is not None:
             raise Refused(failure)
         return id
 
-    async def _tell(self, body: JsonObject) -> None:
+    async def _post_idempotent(self, body: JsonObject) -> None:
         """Something that does no harm when it is said twice."""
         try:
             await self._graph.post(self._messages, {"messaging_product": "whatsapp", **body})
-        except Lost as lost:
+        except ResponseLost as lost:
             raise NotSent(str(lost), server_error=lost.server_error) from None
 
     @property
@@ -1389,23 +1424,23 @@ class WhatsAppChannel:
         return f"{self._settings.phone_number_id}/messages"
 
     @property
-    def _graph(self) -> _Graph:
+    def _graph(self) -> _GraphClient:
         if self._connection is None:
             raise ChannelDown("WhatsApp is not connected")
         return self._connection
 
     async def _client(self) -> httpx.AsyncClient:
-        verify = await asyncio.to_thread(_certificates)
-        return httpx.AsyncClient(timeout=self._answer_limit_s, verify=verify, proxy=self._proxy, trust_env=False)
+        verify = await asyncio.to_thread(_ssl_context)
+        return httpx.AsyncClient(timeout=self._answer_timeout_s, verify=verify, proxy=self._proxy, trust_env=False)
 
     # What comes in
 
     @asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
         listener = _listen(self._settings.listen)
-        app = web.Application(client_max_size=WEBHOOK_BYTES)
-        app.router.add_get(self._settings.path, self._handshake)
-        app.router.add_post(self._settings.path, self._webhook)
+        app = web.Application(client_max_size=MAX_WEBHOOK_BYTES)
+        app.router.add_get(self._settings.path, self._verify_webhook)
+        app.router.add_post(self._settings.path, self._handle_webhook)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         try:
@@ -1418,7 +1453,7 @@ class WhatsAppChannel:
             await runner.cleanup()
             listener.close()
 
-    async def _handshake(self, request: web.Request) -> web.Response:
+    async def _verify_webhook(self, request: web.Request) -> web.Response:
         """Meta asks once, when the webhook's address is entered."""
         ours = self._settings.verify_token.get_secret_value()
         is_ours = hmac.compare_digest(request.query.get("hub.verify_token", "").encode(), ours.encode())
@@ -1426,10 +1461,10 @@ class WhatsAppChannel:
             return web.Response(status=403)
         return web.Response(text=request.query.get("hub.challenge", ""))
 
-    async def _webhook(self, request: web.Request) -> web.Response:
+    async def _handle_webhook(self, request: web.Request) -> web.Response:
         try:
-            async with asyncio.timeout(self._answer_limit_s):
-                raw = await self._body(request)
+            async with asyncio.timeout(self._answer_timeout_s):
+                raw = await self._read_body(request)
         except (TimeoutError, OSError, web.RequestPayloadError):
             return web.Response(status=408)
         if raw is None:
@@ -1437,39 +1472,39 @@ class WhatsAppChannel:
         given = request.headers.get("X-Hub-Signature-256", "")
         expected = signature(self._settings.app_secret.get_secret_value(), raw)
         if not hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode()):
-            if time.monotonic() >= self._forged_until:
-                self._forged_until = time.monotonic() + FORGED_EVERY_S
-                _log.warning("whatsapp_forged", remote=request.remote or "")
+            if time.monotonic() >= self._bad_signature_muted_until:
+                self._bad_signature_muted_until = time.monotonic() + BAD_SIGNATURE_LOG_INTERVAL_S
+                _log.warning("whatsapp_bad_signature", remote=request.remote or "")
             return web.Response(status=403)
-        events, statuses, moves = parse_webhook(raw, self._settings.phone_number_id, self._known)
-        failed = [status for status in statuses if self._heed(status) and status.biz_opaque_callback_data]
+        events, statuses, moves = parse_webhook(raw, self._settings.phone_number_id, self._cache)
+        failed = [status for status in statuses if self._handle_status(status) and status.biz_opaque_callback_data]
         is_kept = (not events and not failed) or await self._hand_in(events, failed, moves)
         return web.Response(status=200 if is_kept else 503)
 
-    async def _body(self, request: web.Request) -> bytes | None:
+    async def _read_body(self, request: web.Request) -> bytes | None:
         """None for a large one, when too much is being read already. Raises HTTPException for one that is too large."""
         body = bytearray()
         try:
             async for chunk in request.content.iter_any():
                 body += chunk
                 self._reading += len(chunk)
-                if len(body) > WEBHOOK_BYTES:
-                    raise web.HTTPRequestEntityTooLarge(max_size=WEBHOOK_BYTES, actual_size=len(body))
-                if len(body) > SMALL_BYTES and self._reading > READING_BYTES:
+                if len(body) > MAX_WEBHOOK_BYTES:
+                    raise web.HTTPRequestEntityTooLarge(max_size=MAX_WEBHOOK_BYTES, actual_size=len(body))
+                if len(body) > SMALL_WEBHOOK_BYTES and self._reading > MAX_READING_BYTES:
                     return None
             return bytes(body)
         finally:
             self._reading -= len(body)
 
-    def _heed(self, status: _Status) -> bool:
+    def _handle_status(self, status: _Status) -> bool:
         """Whether it says that a message failed. One without a key of ours is in the condition and in the log only."""
-        failure = failure_of(status)
+        failure = failure_reason(status)
         if status.biz_opaque_callback_data:
-            self._sends.note(status.biz_opaque_callback_data, status.id, failure=failure)
+            self._send_tracker.record_status(status.biz_opaque_callback_data, status.id, failure=failure)
         elif failure:
             self._undelivered = failure
         if failure:
-            _log.warning("whatsapp_not_delivered", to=status.recipient_id, message=status.id, error=failure)
+            _log.warning("whatsapp_delivery_failed", to=status.recipient_id, message=status.id, error=failure)
         elif status.status in ("delivered", "read"):
             self._undelivered = ""
         return bool(failure)
@@ -1482,43 +1517,45 @@ class WhatsAppChannel:
         chats: dict[str, list[InboundEvent]] = {}
         for event in events:
             chats.setdefault(event.platform_id, []).append(event)
-        moving = tasks.create_task(self._move(inbox, moves))
-        handed = [tasks.create_task(self._accept(inbox, chat, some, moving)) for chat, some in chats.items()]
+        moving = tasks.create_task(self._move_chats(inbox, moves))
+        handed = [tasks.create_task(self._accept_events(inbox, chat, some, moving)) for chat, some in chats.items()]
         handed.append(moving)
-        handed += [tasks.create_task(self._give_up(inbox, status)) for status in failed]
+        handed += [tasks.create_task(self._report_failure(inbox, status)) for status in failed]
         await asyncio.wait(handed)
         return all(not task.cancelled() and task.result() for task in handed)
 
-    async def _move(self, inbox: Inbox, moves: list[tuple[str, str]]) -> bool:
+    async def _move_chats(self, inbox: Inbox, moves: list[tuple[str, str]]) -> bool:
         try:
             for old, new in moves:
                 await inbox.moved(old, new)
         except Exception as error:
-            _log.warning("whatsapp_not_committed", what="a changed number", error=str(error))
+            _log.warning("whatsapp_commit_failed", what="a changed number", error=str(error))
             return False
         return True
 
-    async def _give_up(self, inbox: Inbox, status: _Status) -> bool:
+    async def _report_failure(self, inbox: Inbox, status: _Status) -> bool:
         """A message that Meta took did not arrive. The words before a sound are sent under a key beside its own."""
-        key = status.biz_opaque_callback_data.removesuffix(WORDS)
+        key = status.biz_opaque_callback_data.removesuffix(CAPTION_KEY_SUFFIX)
         try:
-            await inbox.failed_later(key, status.id, failure_of(status))
+            await inbox.failed_later(key, status.id, failure_reason(status))
         except Exception as error:
-            _log.warning("whatsapp_not_committed", message=status.id, error=str(error))
+            _log.warning("whatsapp_commit_failed", message=status.id, error=str(error))
             return False
         return True
 
-    async def _accept(self, inbox: Inbox, chat: str, events: list[InboundEvent], moving: asyncio.Task[bool]) -> bool:
+    async def _accept_events(
+        self, inbox: Inbox, chat: str, events: list[InboundEvent], moving: asyncio.Task[bool]
+    ) -> bool:
         """One chat's events, in order, whatever other chats wait for, once it is known what chats are called."""
         if not await moving:
             return False
-        turn = self._turns.setdefault(chat, asyncio.Lock())
+        turn = self._chat_locks.setdefault(chat, asyncio.Lock())
         async with turn:
             for event in events:
                 try:
                     await inbox.accept(event)
                 except Exception as error:
-                    _log.warning("whatsapp_not_committed", message=event.platform_message_id, error=str(error))
+                    _log.warning("whatsapp_commit_failed", message=event.platform_message_id, error=str(error))
                     return False
                 if event.kind is EventKind.MESSAGE and not event.sender.is_self:
                     _remember(self._latest, chat, event.platform_message_id)

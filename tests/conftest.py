@@ -16,16 +16,16 @@ import structlog
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import settings
 
-from nanohost.removal import remove
-from nanohost.testing.limits import seconds
-from nanohost.testing.own_port import OwnPort
-from tests.support.unit import is_unit, starting_nothing
+from nanohost.removal import remove_tree
+from nanohost.testing.limits import scaled_timeout
+from nanohost.testing.own_port import ReservedPort
+from tests.support.unit import forbid_processes_and_sockets, is_unit
 
 pytest.register_assert_rewrite("nanohost.testing.channel_suite", "nanohost.testing.simulator_suite")
 
 SHARED_MEMORY = Path("/dev/shm")
 TESTS = Path(__file__).parent
-LONGEST_FIRST = ("crash", "cli", "runtimes", "flows", "hostile", "runner", "channels")
+SLOWEST_FIRST = ("crash", "cli", "runtimes", "flows", "hostile", "runner", "channels")
 """Folders with the files that take longest: the last file of a run is one worker's alone."""
 
 for _signal, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -36,7 +36,7 @@ settings.register_profile("nanohost", deadline=None)
 settings.load_profile("nanohost")
 
 
-def _log_plainly() -> None:
+def _use_plain_tracebacks() -> None:
     """Have tracebacks in logs as Python writes them. Where rich is installed structlog has it draw them, with all their
     local variables: half a second of processor time for each error that a test makes happen."""
     structlog.reset_defaults()
@@ -45,7 +45,7 @@ def _log_plainly() -> None:
     structlog.configure(processors=[*processors, plain])
 
 
-_log_plainly()
+_use_plain_tracebacks()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -60,20 +60,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if is_unit(item.path.relative_to(TESTS), getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.unit)
-    items.sort(key=_turn)
+    items.sort(key=_run_order)
 
 
-def _turn(item: pytest.Item) -> tuple[bool, int]:
+def _run_order(item: pytest.Item) -> tuple[bool, int]:
     """The files with processes before the others, the longest of them first; else as they were collected."""
     file = item.path.relative_to(TESTS)
     folder = file.parts[0]
-    return is_unit(file), LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
+    return is_unit(file), SLOWEST_FIRST.index(folder) if folder in SLOWEST_FIRST else len(SLOWEST_FIRST)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
     _watch_for_hanging(item)
-    with _held(item):
+    with _io_guard(item):
         return (yield)
 
 
@@ -82,21 +82,21 @@ def _watch_for_hanging(item: pytest.Item) -> None:
     quiet_s = float(item.config.getini("faulthandler_timeout") or 0)
     if quiet_s and fault_handler_stderr_fd_key in item.config.stash:
         stderr = item.config.stash[fault_handler_stderr_fd_key]
-        faulthandler.dump_traceback_later(seconds(quiet_s), file=stderr, exit=True)
+        faulthandler.dump_traceback_later(scaled_timeout(quiet_s), file=stderr, exit=True)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    with _held(item):
+    with _io_guard(item):
         return (yield)
 
 
-def _held(item: pytest.Item) -> AbstractContextManager[None]:
-    return starting_nothing() if item.get_closest_marker("unit") else nullcontext()
+def _io_guard(item: pytest.Item) -> AbstractContextManager[None]:
+    return forbid_processes_and_sockets() if item.get_closest_marker("unit") else nullcontext()
 
 
 @pytest.fixture(autouse=True)
-def _logs_are_put_back() -> Iterator[None]:
+def _restore_logging() -> Iterator[None]:
     """A test that sets up the process's logs, or runs a command that does, leaves nothing of that to the next."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
@@ -104,15 +104,15 @@ def _logs_are_put_back() -> Iterator[None]:
     if (root.handlers, root.level) != (handlers, level):
         root.handlers = handlers
         root.setLevel(level)
-        _log_plainly()
+        _use_plain_tracebacks()
 
 
 @pytest.fixture
 def unused_tcp_port() -> Iterator[int]:
     """In place of pytest-asyncio's, whose port may be anybody's by the time that it is used."""
-    port = OwnPort()
+    port = ReservedPort()
     yield port.number
-    port.let_go()
+    port.release()
 
 
 @pytest.fixture
@@ -120,4 +120,4 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     """An empty one; in memory where there is such a place, so that very many files are made quickly."""
     made = Path(tempfile.mkdtemp(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else tmp_path, prefix="nanohost-test-"))
     yield made
-    remove(made)
+    remove_tree(made)

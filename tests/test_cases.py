@@ -14,7 +14,16 @@ from tests.channels.telegram import test_cases as telegram
 from tests.channels.whatsapp import test_cases as whatsapp
 from tests.channels.whatsapp_linked import test_cases as whatsapp_linked
 from tests.rendering import test_cases as rendering
-from tests.support.cases import KEYS, OWN_TEST, PLATFORMS, RENDERING, Located, inputs, located, named_by_tests
+from tests.support.cases import (
+    CASE_KEYS,
+    DEDICATED_TEST,
+    PLATFORMS,
+    RENDERING,
+    LocatedCase,
+    cases_for,
+    cases_named_by_tests,
+    load_cases,
+)
 
 RUNNERS: dict[str, ModuleType] = {
     "telegram": telegram,
@@ -32,22 +41,22 @@ def test_there_is_a_test_of_every_platform() -> None:
 
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_a_test_of_cases_has_all_that_are_for_it(runner: str) -> None:
-    assert inputs(runner) == RUNNERS[runner].CASES
+    assert cases_for(runner) == RUNNERS[runner].CASES
     tests = [value for name, value in vars(RUNNERS[runner]).items() if name.startswith("test_")]
     given = [mark.args[1] for test in tests for mark in test.pytestmark if mark.name == "parametrize"]
     run = [one if isinstance(one, dict) else one.values[0] for some in given for one in some]
-    assert [case for case in inputs(runner) if case not in run] == []
+    assert [case for case in cases_for(runner) if case not in run] == []
 
 
-@pytest.mark.parametrize("one", located(), ids=str)
-def test_every_case_is_run_by_a_test(one: Located) -> None:
+@pytest.mark.parametrize("one", load_cases(), ids=str)
+def test_every_case_is_run_by_a_test(one: LocatedCase) -> None:
     runner = one.runner
-    known = KEYS if runner == OWN_TEST else KEYS | RUNNERS[runner].KEYS
+    known = CASE_KEYS if runner == DEDICATED_TEST else CASE_KEYS | RUNNERS[runner].KEYS
     assert one.case.keys() - known == set(), "the case says something that its test does not look at"
 
 
 def test_no_two_cases_of_a_platform_have_one_name() -> None:
-    names = [(one.platform, one.case["name"]) for one in located()]
+    names = [(one.platform, one.case["name"]) for one in load_cases()]
     assert sorted({str(name) for name in names if names.count(name) > 1}) == []
 
 
@@ -56,8 +65,8 @@ def test_a_file_that_is_added_is_run(platform: str, tmp_path: Path) -> None:
     added = [{"platform": platform, "name": "a", "input": {}}, {"name": "b", "forms": "all", "input": "x"}]
     (tmp_path / "added.json").write_text(json.dumps(added))
     (tmp_path / f"{platform}.json").write_text(json.dumps([{"name": "c", "input": {}}]))
-    assert {case["name"] for case in inputs(platform, tmp_path)} == {"a", "c"}
-    assert inputs(RENDERING, tmp_path) == [added[1]]
+    assert {case["name"] for case in cases_for(platform, tmp_path)} == {"a", "c"}
+    assert cases_for(RENDERING, tmp_path) == [added[1]]
 
 
 @pytest.mark.parametrize(
@@ -78,13 +87,13 @@ def test_a_case_that_nothing_runs_is_an_error_and_not_left_out(
     case: dict[str, object], says: str, tmp_path: Path
 ) -> None:
     (tmp_path / "added.json").write_text(json.dumps([case]))
-    [one] = located(tmp_path)
+    [one] = load_cases(tmp_path)
     with pytest.raises(ValueError, match=says):
         assert one.runner
-    assert [runner for runner in RUNNERS if inputs(runner, tmp_path)] == []
+    assert [runner for runner in RUNNERS if cases_for(runner, tmp_path)] == []
 
 
 def test_a_test_names_no_case_that_there_is_not_and_no_case_of_two() -> None:
-    cases = [one.case["name"] for one in located() if "then" in one.case]
-    assert sorted(named_by_tests().keys() - set(cases)) == []
+    cases = [one.case["name"] for one in load_cases() if "then" in one.case]
+    assert sorted(cases_named_by_tests().keys() - set(cases)) == []
     assert sorted({name for name in cases if cases.count(name) > 1}) == []

@@ -11,8 +11,8 @@ from types import ModuleType
 
 import pytest
 
-from nanohost.cli.catalogue import FILE as CATALOGUE
-from nanohost.cli.catalogue import catalogue_text
+from nanohost.cli.catalogue import CATALOGUE_PATH as CATALOGUE
+from nanohost.cli.catalogue import render_catalogue
 from nanohost.commands.registry import commands
 from nanohost.commands.status import SECTIONS
 
@@ -37,7 +37,7 @@ def test_the_reference_is_up_to_date(name: str) -> None:
 
 
 def test_the_catalogue_of_the_command_line_is_up_to_date() -> None:
-    assert Path(CATALOGUE).read_text(encoding="utf-8") == catalogue_text(), "run scripts/reference"
+    assert Path(CATALOGUE).read_text(encoding="utf-8") == render_catalogue(), "run scripts/reference"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nanohost.fair_share import ABOUT_S, LONGEST_PAUSE_S, PART, FairShare
+from nanohost.fair_share import ACTIVE_WINDOW_S, MAX_PAUSE_S, PAUSE_FACTOR, FairShare
 from nanohost.store.events import ChatKey
 
 FLOODED, QUIET = ChatKey("fake", "default", "flooded"), ChatKey("fake", "default", "quiet")
@@ -16,25 +16,25 @@ class Time:
 
 
 def test_a_chat_that_is_alone_never_pauses() -> None:
-    fair = FairShare(now=Time())
+    fair = FairShare(monotonic=Time())
     for _ in range(3):
-        fair.heard(FLOODED)
+        fair.record_event(FLOODED)
     assert fair.pause_s(FLOODED, 0.1) == 0
 
 
 def test_a_backlog_pauses_while_people_elsewhere_are_about_however_much_comes_in_meanwhile() -> None:
-    fair = FairShare(now=Time())
-    fair.heard(QUIET)
+    fair = FairShare(monotonic=Time())
+    fair.record_event(QUIET)
     for _ in range(3):
-        fair.heard(FLOODED)
-    assert fair.pause_s(FLOODED, 0.1) == PART * 0.1
-    assert fair.pause_s(FLOODED, 60) == LONGEST_PAUSE_S
+        fair.record_event(FLOODED)
+    assert fair.pause_s(FLOODED, 0.1) == PAUSE_FACTOR * 0.1
+    assert fair.pause_s(FLOODED, 60) == MAX_PAUSE_S
 
 
 def test_it_goes_on_at_full_speed_once_nobody_else_is_about() -> None:
     time = Time()
-    fair = FairShare(now=time)
-    fair.heard(QUIET)
-    time.now += ABOUT_S + 1
-    fair.heard(FLOODED)
+    fair = FairShare(monotonic=time)
+    fair.record_event(QUIET)
+    time.now += ACTIVE_WINDOW_S + 1
+    fair.record_event(FLOODED)
     assert fair.pause_s(FLOODED, 0.1) == 0

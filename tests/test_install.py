@@ -14,8 +14,8 @@ from types import ModuleType
 
 import pytest
 
-from nanohost.settings import settings_of
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.settings import make_settings
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 
 ROOT = Path(__file__).parent.parent
 PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==(\S+)", re.MULTILINE)
@@ -42,7 +42,7 @@ def would_do(target: str, venv: Path) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=seconds(HANG_S),
+        timeout=scaled_timeout(HANG_TIMEOUT_S),
     )
     return done.stdout
 
@@ -72,7 +72,7 @@ def test_make_chat_says_how_the_program_is_typed_where_its_name_alone_is_not_fou
         capture_output=True,
         text=True,
         check=True,
-        timeout=seconds(HANG_S),
+        timeout=scaled_timeout(HANG_TIMEOUT_S),
     )
     said = f"Where nanohost is named below, type {bin}/nanohost, or once: . {bin}/activate\n"
     assert done.stdout == ("" if is_on_path else said)
@@ -146,7 +146,7 @@ def test_claudes_program_is_kept_beside_the_host_only_where_no_image_has_it(
     beside = script("agent_beside_host")
     monkeypatch.setattr(beside, "is_there", lambda: False)
     monkeypatch.setattr(beside, "_engine_answers", lambda: engine)
-    settings = settings_of(host={"runtime": runtime, "provider": provider}, agent={"api_key": "k"})
+    settings = make_settings(host={"runtime": runtime, "provider": provider}, agent={"api_key": "k"})
     assert beside.is_wanted(settings) is wanted
 
 
@@ -160,7 +160,7 @@ def test_what_is_there_already_is_not_installed_again_unless_another_version_is_
     monkeypatch.setattr(beside, "AGENT_SDK", "pydantic")
     monkeypatch.setattr(beside, "LOCKED", tmp_path / "agent.txt")
     assert beside.is_there() is is_there
-    settings = settings_of(host={"runtime": "process", "provider": "claude"})
+    settings = make_settings(host={"runtime": "process", "provider": "claude"})
     assert beside.is_wanted(settings) is not is_there
 
 

@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 
 from nanohost.errors import StoreError
-from nanohost.lanes import FIRST_PAUSE_S, LONGEST_PAUSE_S, Lanes
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.lanes import INITIAL_BACKOFF_S, MAX_BACKOFF_S, KeyedWorkers
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
 
 
@@ -18,7 +18,7 @@ class Workshop:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.lanes = Lanes[str]("test", self.work, self.clock)
+        self.lanes = KeyedWorkers[str]("test", self.work, self.clock)
         self.begun: list[str] = []
         self.ended: list[str] = []
         self.failures: Counter[str] = Counter()
@@ -44,20 +44,20 @@ class Workshop:
             self._change.set()
 
     async def until_begun(self, count: int) -> None:
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while len(self.begun) < count:
                 self._change.clear()
                 await self._change.wait()
 
     async def until_ended(self, key: str) -> None:
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while key not in self.ended:
                 self._change.clear()
                 await self._change.wait()
 
     async def until_idle(self) -> None:
-        async with asyncio.timeout(seconds(HANG_S)):
-            while self.lanes.busy():
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+            while self.lanes.active_count():
                 self._change.clear()
                 await self._change.wait()
                 await asyncio.sleep(0)  # the worker leaves after its work
@@ -70,10 +70,10 @@ def shop() -> Workshop:
 
 async def test_a_poke_is_served_once(shop: Workshop) -> None:
     async with shop.lanes.opened():
-        shop.lanes.poke("a")
+        shop.lanes.notify("a")
         await shop.until_idle()
         assert shop.begun == ["a"]
-        shop.lanes.poke("a")
+        shop.lanes.notify("a")
         await shop.until_idle()
     assert shop.begun == ["a", "a"]
 
@@ -81,7 +81,7 @@ async def test_a_poke_is_served_once(shop: Workshop) -> None:
 async def test_pokes_before_the_work_begins_are_one(shop: Workshop) -> None:
     async with shop.lanes.opened():
         for _ in range(5):
-            shop.lanes.poke("a")
+            shop.lanes.notify("a")
         await shop.until_idle()
     assert len(shop.begun) <= 2
 
@@ -89,10 +89,10 @@ async def test_pokes_before_the_work_begins_are_one(shop: Workshop) -> None:
 async def test_pokes_during_work_mean_one_more_look(shop: Workshop) -> None:
     shop.gates["a"] = asyncio.Event()
     async with shop.lanes.opened():
-        shop.lanes.poke("a")
+        shop.lanes.notify("a")
         await shop.until_begun(1)
         for _ in range(5):
-            shop.lanes.poke("a")
+            shop.lanes.notify("a")
         shop.gates["a"].set()
         await shop.until_idle()
     assert shop.begun == ["a", "a"]
@@ -101,10 +101,10 @@ async def test_pokes_during_work_mean_one_more_look(shop: Workshop) -> None:
 async def test_different_keys_do_not_wait_for_each_other(shop: Workshop) -> None:
     shop.gates["slow"] = asyncio.Event()
     async with shop.lanes.opened():
-        shop.lanes.poke("slow")
-        shop.lanes.poke("quick")
+        shop.lanes.notify("slow")
+        shop.lanes.notify("quick")
         await shop.until_ended("quick")
-        assert shop.lanes.busy() == 1
+        assert shop.lanes.active_count() == 1
         shop.gates["slow"].set()
         await shop.until_idle()
 
@@ -119,14 +119,14 @@ async def test_what_fails_is_tried_again_with_growing_pauses(shop: Workshop, err
     shop.failures["a"], shop.error = 12, error
     pauses = []
     async with shop.lanes.opened():
-        shop.lanes.poke("a")
+        shop.lanes.notify("a")
         for _ in range(12):
-            await shop.clock.somebody_sleeps()
-            (pause,) = shop.clock.sleeping()
+            await shop.clock.wait_for_sleeper()
+            (pause,) = shop.clock.remaining_sleeps_s()
             pauses.append(pause)
             await shop.clock.advance(pause)
         await shop.until_idle()
-    assert pauses == [min(FIRST_PAUSE_S * 2**n, LONGEST_PAUSE_S) for n in range(12)]
+    assert pauses == [min(INITIAL_BACKOFF_S * 2**n, MAX_BACKOFF_S) for n in range(12)]
     assert shop.ended == ["a"]
 
 
@@ -134,21 +134,21 @@ async def test_after_a_success_the_pauses_begin_anew(shop: Workshop) -> None:
     async with shop.lanes.opened():
         for _ in range(2):
             shop.failures["a"] = 1
-            shop.lanes.poke("a")
-            await shop.clock.somebody_sleeps()
-            assert shop.clock.sleeping() == (FIRST_PAUSE_S,)
-            await shop.clock.advance(FIRST_PAUSE_S)
+            shop.lanes.notify("a")
+            await shop.clock.wait_for_sleeper()
+            assert shop.clock.remaining_sleeps_s() == (INITIAL_BACKOFF_S,)
+            await shop.clock.advance(INITIAL_BACKOFF_S)
             await shop.until_idle()
 
 
 async def test_a_key_that_fails_does_not_touch_the_others(shop: Workshop) -> None:
     shop.failures["bad"] = 1
     async with shop.lanes.opened():
-        shop.lanes.poke("bad")
-        await shop.clock.somebody_sleeps()
-        shop.lanes.poke("good")
+        shop.lanes.notify("bad")
+        await shop.clock.wait_for_sleeper()
+        shop.lanes.notify("good")
         await shop.until_begun(2)
-        await shop.clock.advance(FIRST_PAUSE_S)
+        await shop.clock.advance(INITIAL_BACKOFF_S)
         await shop.until_idle()
     assert shop.ended == ["good", "bad"]
 
@@ -156,17 +156,19 @@ async def test_a_key_that_fails_does_not_touch_the_others(shop: Workshop) -> Non
 async def test_what_a_person_did_ends_a_pause_once_and_any_other_poke_ends_none(shop: Workshop) -> None:
     shop.failures["a"] = 4
     async with shop.lanes.opened():
-        shop.lanes.poke("a")
-        await shop.clock.somebody_sleeps()
-        shop.lanes.poke("a")
+        shop.lanes.notify("a")
+        await shop.clock.wait_for_sleeper()
+        shop.lanes.notify("a")
         await shop.clock.advance(0)
         assert len(shop.begun) == 1
-        shop.lanes.hurry("a")
+        shop.lanes.notify_now("a")
         await shop.until_begun(2)
         await shop.clock.advance(0)
         assert len(shop.begun) == 2
-        assert 2 * FIRST_PAUSE_S in shop.clock.sleeping(), "it failed again: nobody is to do that without a pause"
-        await shop.clock.advance(2 * FIRST_PAUSE_S)
+        assert 2 * INITIAL_BACKOFF_S in shop.clock.remaining_sleeps_s(), (
+            "it failed again: nobody is to do that without a pause"
+        )
+        await shop.clock.advance(2 * INITIAL_BACKOFF_S)
         assert len(shop.begun) == 3
 
 
@@ -174,79 +176,79 @@ async def test_what_a_person_did_while_the_work_was_about_to_fail_is_not_kept_wa
     shop.failures["a"] = 1
     shop.gates["a"] = asyncio.Event()
     async with shop.lanes.opened():
-        shop.lanes.poke("a")
+        shop.lanes.notify("a")
         await shop.until_begun(1)
-        shop.lanes.hurry("a")
+        shop.lanes.notify_now("a")
         shop.gates["a"].set()
         await shop.until_ended("a")
         await shop.until_idle()
-        shop.lanes.hurry("a")
+        shop.lanes.notify_now("a")
         await shop.until_idle()
     assert shop.begun == ["a", "a", "a"]
 
 
 async def test_closing_ends_a_pause_at_once(shop: Workshop) -> None:
     shop.failures["a"] = 1
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         async with shop.lanes.opened(grace_s=60):
-            shop.lanes.poke("a")
-            await shop.clock.somebody_sleeps()
-    assert (shop.begun, shop.ended, shop.lanes.busy()) == (["a"], [], 0)
+            shop.lanes.notify("a")
+            await shop.clock.wait_for_sleeper()
+    assert (shop.begun, shop.ended, shop.lanes.active_count()) == (["a"], [], 0)
 
 
 async def test_a_nap_inside_work_says_whether_to_go_on() -> None:
     clock, answers = ManualClock(), list[bool]()
 
     async def work(key: str) -> None:
-        while await lanes.nap(10):
+        while await lanes.sleep(10):
             answers.append(True)
         answers.append(False)
 
-    lanes = Lanes[str]("test", work, clock)
+    lanes = KeyedWorkers[str]("test", work, clock)
     async with lanes.opened():
-        lanes.poke("a")
-        await clock.somebody_sleeps()
+        lanes.notify("a")
+        await clock.wait_for_sleeper()
         await clock.advance(10)
         assert answers == [True]
-        await clock.somebody_sleeps()
+        await clock.wait_for_sleeper()
     assert answers == [True, False]
 
 
 async def test_closing_lets_work_in_progress_finish_and_takes_nothing_new(shop: Workshop) -> None:
     shop.gates["a"] = asyncio.Event()
     async with shop.lanes.opened(grace_s=60):
-        shop.lanes.poke("a")
+        shop.lanes.notify("a")
         await shop.until_begun(1)
-        shop.lanes.poke("a")
+        shop.lanes.notify("a")
         asyncio.get_running_loop().call_soon(shop.gates["a"].set)
-    shop.lanes.poke("b")
-    assert (shop.begun, shop.ended, shop.lanes.busy()) == (["a"], ["a"], 0)
+    shop.lanes.notify("b")
+    assert (shop.begun, shop.ended, shop.lanes.active_count()) == (["a"], ["a"], 0)
 
 
 async def test_work_that_outlasts_the_grace_is_cut_short(shop: Workshop) -> None:
     shop.gates["a"] = asyncio.Event()
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         async with shop.lanes.opened(grace_s=0.01):
-            shop.lanes.poke("a")
+            shop.lanes.notify("a")
             await shop.until_begun(1)
-    assert (shop.ended, shop.lanes.busy()) == ([], 0)
+    assert (shop.ended, shop.lanes.active_count()) == ([], 0)
 
 
 async def test_lanes_can_be_opened_again(shop: Workshop) -> None:
-    shop.lanes.poke("before")
+    shop.lanes.notify("before")
     for _ in range(2):
         async with shop.lanes.opened():
-            shop.lanes.poke("a")
+            shop.lanes.notify("a")
             await shop.until_idle()
     assert shop.ended == ["a", "a"]
 
 
 async def test_a_poke_at_the_very_end_is_not_kept_as_work(shop: Workshop) -> None:
     async with shop.lanes.opened(grace_s=0):
-        shop.lanes.poke("a")
-    assert shop.lanes.busy() == 0
+        shop.lanes.notify("a")
+    assert shop.lanes.active_count() == 0
     async with shop.lanes.opened():
-        shop.lanes.poke("a")
+        shop.lanes.notify("a")
         await shop.until_idle()
     assert shop.ended[-1] == "a"
 
@@ -260,21 +262,21 @@ async def test_a_poke_ends_a_light_nap_of_its_key_alone() -> None:
             looks.append(key)
             looked.set()
             if looks == ["a", "b"]:
-                lanes.poke("b")  # before it has fallen asleep
-            if await lanes.light_nap(key, 3600) or lanes.closing:
+                lanes.notify("b")  # before it has fallen asleep
+            if await lanes.wait(key, 3600) or lanes.is_closing:
                 return
 
     async def until_looked(count: int) -> None:
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while len(looks) < count:
                 looked.clear()
                 await looked.wait()
 
-    lanes = Lanes[str]("test", work, clock)
+    lanes = KeyedWorkers[str]("test", work, clock)
     async with lanes.opened():
-        lanes.poke("a")
-        lanes.poke("b")
+        lanes.notify("a")
+        lanes.notify("b")
         await until_looked(3)
-        lanes.poke("a")
+        lanes.notify("a")
         await until_looked(4)
     assert looks == ["a", "b", "b", "a"]

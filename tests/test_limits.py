@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.limits import FACTOR_VARIABLE, HANG_S, scaled, seconds
+from nanohost.testing.limits import FACTOR_VARIABLE, HANG_TIMEOUT_S, scale_timeout, scaled_timeout
 
 ROOT = Path(__file__).parents[1]
 WAITS = {"wait", "join", "result", "settimeout", "exited_within", "select", "tried"}
@@ -112,18 +112,18 @@ def test_every_limit_of_time_in_a_test_is_scaled_by_the_machines_load() -> None:
     [(0.0, 2, 1), (2.0, 2, 1), (5.0, 2, 2.5), (5.0, 8, 1), (25.0, 2, 12.5)],
 )
 def test_a_limit_is_as_much_longer_as_processes_want_each_core(load: float, cores: int, longer: float) -> None:
-    assert scaled(10, "1", load=load, cores=cores) == 10 * longer
-    assert scaled(10, "3", load=load, cores=cores) == 30 * longer
+    assert scale_timeout(10, "1", load=load, cores=cores) == 10 * longer
+    assert scale_timeout(10, "3", load=load, cores=cores) == 30 * longer
 
 
 @pytest.mark.parametrize("factor", ["", "two", "0", "-1", "nan", "inf"])
 def test_a_factor_that_is_no_number_above_zero_is_said(factor: str) -> None:
     with pytest.raises(ValueError, match=f"{FACTOR_VARIABLE} is '{factor}': set it to a number above zero"):
-        scaled(10, factor, load=0, cores=1)
+        scale_timeout(10, factor, load=0, cores=1)
 
 
 def test_the_variable_and_the_load_are_read_when_a_limit_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.getloadavg", lambda: (8.0, 0.0, 0.0))
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     monkeypatch.setenv(FACTOR_VARIABLE, "1.5")
-    assert seconds(HANG_S) == HANG_S * 3
+    assert scaled_timeout(HANG_TIMEOUT_S) == HANG_TIMEOUT_S * 3

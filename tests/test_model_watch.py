@@ -10,10 +10,10 @@ import pytest
 from aiohttp import web
 
 from nanohost.gateway.gateway import Gateway
-from nanohost.gateway.health import Complaint, Trouble
+from nanohost.gateway.health import ModelProblem, ModelProblemKind
 from nanohost.gateway.upstream import Upstream
-from nanohost.model_watch import AGAIN_S, ModelWatch
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.model_watch import RETRY_INTERVAL_S, ModelMonitor
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
 from tests.gateway.test_probe import answering
 
@@ -32,19 +32,19 @@ class Service:
 
 @asynccontextmanager
 async def watching(
-    clock: ManualClock, told: list[Complaint], base_url: str, *, is_asked: bool = True
-) -> AsyncIterator[tuple[Gateway, ModelWatch]]:
+    clock: ManualClock, told: list[ModelProblem], base_url: str, *, is_asked: bool = True
+) -> AsyncIterator[tuple[Gateway, ModelMonitor]]:
     async def record(_: Sequence[object]) -> None:
         """Nothing is called."""
 
     async def asked() -> bool:
         return is_asked
 
-    async def tell(complaint: Complaint) -> None:
+    async def tell(complaint: ModelProblem) -> None:
         told.append(complaint)
 
     gateway = Gateway(upstream=Upstream(base_url=base_url, api_key="k"), record=record, clock=clock)
-    watch = ModelWatch(gateway=gateway, clock=clock, is_asked=asked, tell=tell)
+    watch = ModelMonitor(gateway=gateway, clock=clock, is_model_used=asked, notify_owners=tell)
     async with gateway.opened():
         running = asyncio.create_task(watch.run())
         try:
@@ -58,37 +58,37 @@ async def watching(
 @pytest.mark.parametrize("meanwhile", [401, 503])
 async def test_a_wrong_key_is_told_once_and_tried_again_until_it_is_good(meanwhile: int) -> None:
     """An outage of the service in between is no end of it."""
-    clock, service, told = ManualClock(), Service(), list[Complaint]()
+    clock, service, told = ManualClock(), Service(), list[ModelProblem]()
     async with answering(service) as address, watching(clock, told, address) as (gateway, watch):
-        found = await watch.tried(seconds(HANG_S))
+        found = await watch.wait_for_first_check(scaled_timeout(HANG_TIMEOUT_S))
         assert found is not None
-        assert found.trouble is Trouble.KEY
+        assert found.kind is ModelProblemKind.KEY_REJECTED
         for tries in (1, 2):
-            await clock.somebody_sleeps()
+            await clock.wait_for_sleeper()
             assert service.asked == tries
             service.status = meanwhile if tries < 2 else 200
-            await clock.advance(AGAIN_S)
-        async with asyncio.timeout(seconds(HANG_S)):
-            while gateway.health.standing.complaint is not None:  # noqa: ASYNC110 - an answer on its way
+            await clock.advance(RETRY_INTERVAL_S)
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+            while gateway.health.status.problem is not None:  # noqa: ASYNC110 - an answer on its way
                 await asyncio.sleep(0.01)
         assert (told, service.asked) == ([found], 3)
-        assert clock.sleeping() == ()
+        assert clock.remaining_sleeps_s() == ()
 
 
 async def test_a_network_that_is_away_is_in_the_status_and_told_nobody_in_a_chat() -> None:
-    clock, told = ManualClock(), list[Complaint]()
+    clock, told = ManualClock(), list[ModelProblem]()
     async with answering(Service()) as gone:
         pass
     async with watching(clock, told, gone) as (_, watch):
-        found = await watch.tried(seconds(HANG_S))
-        await clock.somebody_sleeps()
+        found = await watch.wait_for_first_check(scaled_timeout(HANG_TIMEOUT_S))
+        await clock.wait_for_sleeper()
         assert found is not None
-        assert found.trouble is Trouble.UNREACHABLE
+        assert found.kind is ModelProblemKind.UNREACHABLE
         assert told == []
 
 
 async def test_where_no_agent_asks_a_model_none_is_tried() -> None:
-    clock, service, told = ManualClock(), Service(), list[Complaint]()
+    clock, service, told = ManualClock(), Service(), list[ModelProblem]()
     async with answering(service) as address, watching(clock, told, address, is_asked=False) as (_, watch):
-        assert await watch.tried(seconds(HANG_S)) is None
+        assert await watch.wait_for_first_check(scaled_timeout(HANG_TIMEOUT_S)) is None
     assert service.asked == 0

@@ -12,22 +12,22 @@ from structlog.testing import capture_logs
 
 from nanohost.channel_api import EventKind
 from nanohost.delivery.addresses import address_book
-from nanohost.delivery.kinds import Kinds
-from nanohost.delivery.removals import Removals
+from nanohost.delivery.kinds import KindHandlers
+from nanohost.delivery.removals import OutboxCleaner
 from nanohost.model import AgentGroup, AgentGroupId, Role, SessionMode
-from nanohost.moving import Moving
+from nanohost.moving import ChatMover
 from nanohost.store import agent_groups, audit, deliveries, messaging_groups, moved_chats, sessions, wirings
-from nanohost.store.cards import value_of
-from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
-from nanohost.store.domain_events import ChatHasNews
+from nanohost.store.cards import button_value
+from nanohost.store.deliveries import Delivery, DeliveryQueueKey, DeliveryStatus
+from nanohost.store.domain_events import ChatHasEvents
 from nanohost.store.events import ChatKey
-from nanohost.testing.able_channel import AbleChannel
+from nanohost.testing.able_channel import FullFeatureChannel
 from nanohost_protocol.payloads import CardOut, ChatOut, EditOut, encode
 from nanohost_protocol.rows import ChatId
 from nanohost_protocol.times import to_text
 from tests.routing.test_answers import asking
 from tests.routing.test_router import NOON, World
-from tests.support.heard import heard
+from tests.support.heard import record_events
 
 pytestmark = pytest.mark.behaviour("RT-12")
 
@@ -71,7 +71,7 @@ async def talking(folder: Path) -> AsyncIterator[World]:
         session = await world.session("a")
         async with world.store.transaction() as tx:
             for statement in WAITING.split(";")[:-1]:
-                await tx.run(statement, {"s": session.id} if ":s" in statement else {})
+                await tx.execute(statement, {"s": session.id} if ":s" in statement else {})
         await say(world, 9)
         yield world
 
@@ -83,7 +83,7 @@ async def say(world: World, seq: int, content: ChatOut | CardOut | EditOut = HEL
         await deliveries.add(
             tx,
             Delivery(
-                lane=LaneKey(session.id, OLD.channel_type, OLD.instance, OLD.platform_id),
+                queue=DeliveryQueueKey(session.id, OLD.channel_type, OLD.instance, OLD.platform_id),
                 seq=seq,
                 out_id=f"o{seq}",
                 kind={ChatOut: "chat", CardOut: "card", EditOut: "edit"}[type(content)],
@@ -96,24 +96,24 @@ async def say(world: World, seq: int, content: ChatOut | CardOut | EditOut = HEL
         )
 
 
-def moving(world: World, told: list[AgentGroupId] | None = None) -> Moving:
+def moving(world: World, told: list[AgentGroupId] | None = None) -> ChatMover:
     """`told` gets the agents that are told of it."""
 
     async def tell(agent: AgentGroupId) -> None:
         if told is not None:
             told.append(agent)
 
-    return Moving(store=world.store, clock=world.clock, zone=UTC, tell=tell)
+    return ChatMover(store=world.store, clock=world.clock, zone=UTC, notify_agents=tell)
 
 
 async def places(world: World) -> dict[str, list[str]]:
-    return {what: [row["place"] for row in await world.store.all(sql)] for what, sql in PLACES.items()}
+    return {what: [row["place"] for row in await world.store.fetch_all(sql)] for what, sql in PLACES.items()}
 
 
 async def test_all_that_waits_for_a_chat_waits_for_it_under_its_new_id(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
-        before = await messaging_groups.every(world.store)
-        chats = heard(world.store.bus, ChatHasNews, lambda event: event.chat)
+        before = await messaging_groups.list_all(world.store)
+        chats = record_events(world.store.bus, ChatHasEvents, lambda event: event.chat)
         world.answered.clear()
         await moving(world).move(OLD, "c9")
         assert await places(world) == {
@@ -125,7 +125,7 @@ async def test_all_that_waits_for_a_chat_waits_for_it_under_its_new_id(tmp_path:
             "questions": ["c9"],
             "messages": ["c1 -", "c9 -"],
         }
-        after = await messaging_groups.every(world.store)
+        after = await messaging_groups.list_all(world.store)
         assert [(one.id, one.platform_id) for one in after] == [(before[0].id, "c9")]
         session = await world.session("a")
         assert {place.platform_id for place in (await address_book(world.store, session)).by_name.values()} == {"c9"}
@@ -136,7 +136,7 @@ async def test_it_is_on_record_once_however_often_it_is_said(tmp_path: Path) -> 
     async with talking(tmp_path) as world:
         for _ in range(3):
             await moving(world).move(OLD, "c9")
-        [entry] = await audit.latest(world.store.reports, limit=9, what="chats.moved")
+        [entry] = await audit.latest(world.store.reports, limit=9, action="chats.moved")
     assert (entry.who, entry.about) == ("host", "fake:main:c9")
     assert entry.details == {
         "from": "fake:main:c1",
@@ -157,32 +157,32 @@ async def test_it_is_on_record_once_however_often_it_is_said(tmp_path: Path) -> 
 async def test_of_a_chat_that_nobody_knows_nothing_is_kept(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
         await moving(world).move(ChatKey("fake", "main", "c7"), "c8")
-        assert await world.store.all("SELECT * FROM moved_chats") == []
-        assert await audit.latest(world.store.reports, limit=9, what="chats.moved") == []
+        assert await world.store.fetch_all("SELECT * FROM moved_chats") == []
+        assert await audit.latest(world.store.reports, limit=9, action="chats.moved") == []
 
 
 async def test_it_is_all_or_nothing(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
         async with world.store.transaction() as tx:
-            await tx.run("CREATE TRIGGER full BEFORE UPDATE ON rules BEGIN SELECT RAISE(ABORT, 'full'); END")
+            await tx.execute("CREATE TRIGGER full BEFORE UPDATE ON rules BEGIN SELECT RAISE(ABORT, 'full'); END")
         before = await places(world)
         with pytest.raises(Exception, match="full"):
             await moving(world).move(OLD, "c9")
         assert await places(world) == before
-        assert await moved_chats.current(world.store, OLD) == OLD
-        assert [chat.platform_id for chat in await messaging_groups.every(world.store)] == ["c1"]
+        assert await moved_chats.current_chat(world.store, OLD) == OLD
+        assert [chat.platform_id for chat in await messaging_groups.list_all(world.store)] == ["c1"]
 
 
 async def test_what_comes_in_under_the_old_id_later_is_for_the_same_conversation(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
         await moving(world).move(OLD, "c9")
         async with world.store.transaction() as tx:
-            await tx.run("DELETE FROM paused")
+            await tx.execute("DELETE FROM paused")
         await world.says("late", chat="c1")
         await world.says("new", chat="c9")
         await world.route()
         assert await world.mailbox("a") == ["ask me", "late", "new"]
-        assert (await wirings.listening(world.store, OLD)).to_people
+        assert (await wirings.find_listeners(world.store, OLD)).can_hear_people
 
 
 async def test_what_is_said_to_the_old_id_later_goes_to_the_new_one_and_answers_nothing_there(tmp_path: Path) -> None:
@@ -196,11 +196,11 @@ async def test_a_button_of_before_can_be_pressed_in_the_new_chat(tmp_path: Path)
     async with asking(tmp_path) as world:
         await say(world, 9, content=CardOut(title="Which?", body="", options=("Red", "Blue")))
         async with world.store.transaction() as tx:
-            await tx.run("UPDATE deliveries SET status = 'sent'")
+            await tx.execute("UPDATE deliveries SET status = 'sent'")
         await moving(world).move(OLD, "c9")
         session = await world.session("a")
         for out_id in ("q1", "o9"):
-            await world.says("Red", chat="c9", kind=EventKind.CLICK, value=value_of(session.id, out_id, 1))
+            await world.says("Red", chat="c9", kind=EventKind.CLICK, value=button_value(session.id, out_id, 1))
         await world.route()
         assert await world.mailbox("a") == ["ask me", "Red", "Red"]
 
@@ -208,16 +208,17 @@ async def test_a_button_of_before_can_be_pressed_in_the_new_chat(tmp_path: Path)
 async def test_a_message_of_before_is_not_changed_in_the_new_chat_where_its_number_is_anothers(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         await say(world, 9, content=EditOut(message=1, text="changed"))
-        kinds, able = Kinds(world.store, world.mailboxes, Removals(world.clock)), AbleChannel()
+        kinds, able = KindHandlers(world.store, world.mailboxes, OutboxCleaner(world.clock)), FullFeatureChannel()
         session = await world.session("a")
         before = await deliveries.find(world.store, session.id, 9)
         assert before is not None
-        assert await kinds.left_out(before, able) is None
+        assert await kinds.skip_reason(before, able) is None
         await moving(world).move(OLD, "c9")
         after = await deliveries.find(world.store, session.id, 9)
         assert after is not None
         assert (
-            await kinds.left_out(after, able) == "the message that it is about was not sent, or is not known any more"
+            await kinds.skip_reason(after, able)
+            == "the message that it is about was not sent, or is not known any more"
         )
 
 
@@ -226,8 +227,8 @@ async def test_a_chat_that_moves_twice_is_found_under_each_of_its_ids(tmp_path: 
         await moving(world).move(OLD, "c9")
         await moving(world).move(NEW, "c10")
         for chat in (OLD, NEW):
-            assert (await moved_chats.current(world.store, chat)).platform_id == "c10"
-            found = await messaging_groups.of_chat(world.store, chat)
+            assert (await moved_chats.current_chat(world.store, chat)).platform_id == "c10"
+            found = await messaging_groups.find_by_chat(world.store, chat)
             assert found is not None
             assert found.platform_id == "c10"
 
@@ -248,43 +249,43 @@ async def test_a_chat_does_not_move_back_or_to_where_another_has_left(old: ChatK
         before = await places(world)
         with capture_logs() as lines:
             await moving(world).move(old, to)
-        assert [line["event"] for line in lines] == ["chat_move_ignored"]
+        assert [line["event"] for line in lines] == ["chat_move_rejected"]
         assert await places(world) == before
-        assert await moved_chats.current(world.store, OLD) == NEW
+        assert await moved_chats.current_chat(world.store, OLD) == NEW
 
 
 async def test_a_new_chat_that_nobody_set_up_is_the_old_one_with_what_it_had(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
         met = await world.chat("c9")
         async with world.store.transaction() as tx:
-            await tx.run("UPDATE destinations SET messaging_group_id = ?", (met.id,))
+            await tx.execute("UPDATE destinations SET messaging_group_id = ?", (met.id,))
         await moving(world).move(OLD, "c9")
-        [group] = await messaging_groups.every(world.store)
-        [name] = await world.store.all("SELECT messaging_group_id FROM destinations")
+        [group] = await messaging_groups.list_all(world.store)
+        [name] = await world.store.fetch_all("SELECT messaging_group_id FROM destinations")
         assert (group.platform_id, name["messaging_group_id"]) == ("c9", group.id)
-        assert len(await wirings.of_chat(world.store, group.id)) == 1
+        assert len(await wirings.list_for_chat(world.store, group.id)) == 1
 
 
 async def test_where_the_new_chat_is_set_up_already_that_stays_and_the_rest_is_added(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
-        old = await messaging_groups.of_chat(world.store, OLD)
+        old = await messaging_groups.find_by_chat(world.store, OLD)
         assert old is not None
         new, other = await world.chat("c9"), await world.agent("b")
         await world.wire(new, await agent(world), mode=SessionMode.SHARED, priority=5)
         await world.wire(old, other)
         await moving(world).move(OLD, "c9")
-        wired = await wirings.of_chat(world.store, new.id)
+        wired = await wirings.list_for_chat(world.store, new.id)
         assert [(one.agent_group_id, one.priority) for one in wired] == [(other.id, 0), (1, 5)]
         session = await world.session("a")
         assert session.messaging_group_id == new.id
-        assert await messaging_groups.of_chat(world.store, OLD) == new
+        assert await messaging_groups.find_by_chat(world.store, OLD) == new
 
 
 async def test_of_the_old_chat_nothing_is_left_where_all_of_it_went_to_one_that_is_set_up(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
         await world.wire(await world.chat("c9"), await world.agent("b"))
         await moving(world).move(OLD, "c9")
-        assert [chat.platform_id for chat in await messaging_groups.every(world.store)] == ["c9"]
+        assert [chat.platform_id for chat in await messaging_groups.list_all(world.store)] == ["c9"]
 
 
 async def test_a_session_that_finds_another_one_in_its_place_still_sends_to_the_new_chat(tmp_path: Path) -> None:
@@ -309,9 +310,9 @@ async def test_what_came_first_in_the_new_chat_and_waits_for_somebody_to_connect
         await moving(world).move(OLD, "c9")
         await world.route()
         assert await world.mailbox("a") == ["ask me", "I am first"]
-        [approval] = await world.store.all("SELECT status, reason FROM approvals")
+        [approval] = await world.store.fetch_all("SELECT status, reason FROM approvals")
         assert tuple(approval) == ("withdrawn", "an agent listens there by now")
-        assert [chat.platform_id for chat in await messaging_groups.every(world.store)] == ["c9"]
+        assert [chat.platform_id for chat in await messaging_groups.list_all(world.store)] == ["c9"]
 
 
 async def test_agents_that_may_send_there_are_told(tmp_path: Path) -> None:

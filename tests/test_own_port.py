@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from nanohost.testing.own_port import OwnPort
+from nanohost.testing.own_port import ReservedPort
 
 
 async def test_a_port_refuses_who_connects_until_it_is_listened_at_and_afterwards() -> None:
-    port = OwnPort()
+    port = ReservedPort()
     for _ in range(2):
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port.number)
@@ -23,7 +23,7 @@ async def test_a_port_refuses_who_connects_until_it_is_listened_at_and_afterward
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a port be held and listened at")
 async def test_a_port_is_given_to_no_other_program_while_nobody_listens() -> None:
-    port = OwnPort()
+    port = ReservedPort()
     with socket.socket() as other, pytest.raises(OSError, match="in use"):
         other.bind(("127.0.0.1", port.number))
 

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from nanohost.home import Home
-from nanohost.keeper.keeper import CUT_GRACE_S
+from nanohost.keeper.keeper import INTERRUPT_GRACE_S
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId
-from nanohost.pausing import LOOK_WITHIN_S, Pausing
+from nanohost.pausing import READ_TIMEOUT_S, PauseService
 from nanohost.store import host_messages, paused, sessions
-from nanohost.store.domain_events import LaneHasWork
+from nanohost.store.domain_events import QueueHasWork
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.rows import Origin
 from tests.routing.test_router import World
-from tests.support.heard import heard
-from tests.support.invariants import until
+from tests.support.heard import record_events
+from tests.support.invariants import wait_until
 from tests.support.new_home import opened_store
 
 OFFICE = Origin(channel_type="fake", instance="main", platform_id="office")
@@ -28,26 +28,26 @@ FULL = "CREATE TRIGGER full BEFORE UPDATE ON paused BEGIN SELECT RAISE(FAIL, 'di
 
 
 @dataclass(slots=True)
-class Keeper:
+class FakeContainers:
     """Remembers what it was told."""
 
     done: list[str] = field(default_factory=list)
 
-    def rest(self) -> None:
+    def pause(self) -> None:
         self.done.append("rest")
 
-    def cut(self) -> None:
+    def interrupt(self) -> None:
         self.done.append("cut")
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self.done.append("go on")
 
 
 @dataclass(slots=True)
-class Sends:
+class FakeDelivery:
     """Delivery, as far as a pause asks it."""
 
-    async def go_on(self) -> None: ...
+    async def resume(self) -> None: ...
 
 
 @pytest.fixture
@@ -60,65 +60,65 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         await world.route()
         session = await world.session("main")
         async with store.transaction() as tx:
-            await sessions.lease(tx, session.id, LeaseId("l1"), "process")
+            await sessions.set_lease(tx, session.id, LeaseId("l1"), "process")
         yield world
 
 
 @pytest.mark.behaviour("SE-12")
 async def test_a_disk_that_refuses_the_record_keeps_no_turn_from_being_cut(world: World) -> None:
-    keeper, clock = Keeper(), ManualClock()
-    entered = heard(world.store.bus, LaneHasWork)
-    pausing = Pausing(
+    keeper, clock = FakeContainers(), ManualClock()
+    entered = record_events(world.store.bus, QueueHasWork)
+    pausing = PauseService(
         store=world.store,
         mailboxes=world.mailboxes,
         clock=clock,
         containers=keeper,
-        sends=Sends(),
+        delivery=FakeDelivery(),
         zone=UTC,
     )
     async with pausing.opened():
         async with world.store.transaction() as tx:
             await paused.begin(tx, by="fake:boss", at=START, place=OFFICE)
-            await tx.run(FULL)
-        pausing.look()
-        await clock.somebody_sleeps()
+            await tx.execute(FULL)
+        pausing.check()
+        await clock.wait_for_sleeper()
         assert "cut" in keeper.done
         async with world.store.transaction() as tx:
-            await sessions.release(tx, (await world.session("main")).id, LeaseId("l1"))
-            await tx.run("DROP TRIGGER full")
+            await sessions.release_lease(tx, (await world.session("main")).id, LeaseId("l1"))
+            await tx.execute("DROP TRIGGER full")
         await clock.advance(60)
-        await until(lambda: bool(entered))
+        await wait_until(lambda: bool(entered))
     found = await paused.find(world.store)
     assert found is not None
-    assert found.cut is not None
-    assert [one.agent_group for one in found.cut] == ["main"], "as it was when the pause began"
+    assert found.interrupted_turns is not None
+    assert [one.agent_group for one in found.interrupted_turns] == ["main"], "as it was when the pause began"
     assert await host_messages.find(world.store, 1) is not None
 
 
 @pytest.mark.behaviour("SE-12")
 def test_a_turn_is_ended_within_two_seconds_however_deaf_its_runner_is() -> None:
-    assert LOOK_WITHIN_S + CUT_GRACE_S < 2, "a look at its file, then so long until SIGKILL"
+    assert READ_TIMEOUT_S + INTERRUPT_GRACE_S < 2, "a look at its file, then so long until SIGKILL"
 
 
 @pytest.mark.behaviour("SE-12")
 async def test_a_resume_is_not_kept_waiting_by_a_disk_that_was_full(world: World) -> None:
-    keeper, clock = Keeper(), ManualClock()
-    pausing = Pausing(
+    keeper, clock = FakeContainers(), ManualClock()
+    pausing = PauseService(
         store=world.store,
         mailboxes=world.mailboxes,
         clock=clock,
         containers=keeper,
-        sends=Sends(),
+        delivery=FakeDelivery(),
         zone=UTC,
     )
     async with pausing.opened():
         async with world.store.transaction() as tx:
             await paused.begin(tx, by="fake:boss", at=START, place=OFFICE)
-            await tx.run(FULL)
-        pausing.look()
-        await clock.somebody_sleeps()
+            await tx.execute(FULL)
+        pausing.check()
+        await clock.wait_for_sleeper()
         async with world.store.transaction() as tx:
             await paused.end(tx)
-        pausing.look()
-        await until(lambda: "go on" in keeper.done)
+        pausing.check()
+        await wait_until(lambda: "go on" in keeper.done)
         assert clock.now() == START

@@ -10,7 +10,7 @@ import pytest
 
 from agent_runner import providers
 from nanohost.errors import ExtensionError
-from nanohost.providers import Unsandboxed, asks_a_model, find_provider, provider_names
+from nanohost.providers import UnsandboxedPolicy, find_provider, provider_names, uses_gateway
 
 
 def put(root: Path, name: str, *lines: str) -> Path:
@@ -26,7 +26,7 @@ OURS = ("[tool.nanohost]", 'kind = "provider"', "api = 1")
 
 
 def test_the_host_finds_the_providers_that_the_runner_finds(tmp_path: Path) -> None:
-    assert provider_names(tmp_path) == providers.names() == ["claude", "demo", "scripted"]
+    assert provider_names(tmp_path) == providers.provider_names() == ["claude", "demo", "scripted"]
     put(tmp_path, "parrot", *OURS)
     for name in ("_helper", "a.b", "Parrot", "9"):  # no module has such a name, or another system would mix it up
         put(tmp_path, name)
@@ -36,23 +36,27 @@ def test_the_host_finds_the_providers_that_the_runner_finds(tmp_path: Path) -> N
 def test_each_provider_that_there_is_says_whether_it_may_run_unsandboxed(tmp_path: Path) -> None:
     said = {name: find_provider(tmp_path, name).unsandboxed for name in provider_names(tmp_path)}
     assert said == {
-        "claude": Unsandboxed.WITHOUT_TOOLS,
-        "demo": Unsandboxed.ALWAYS,
-        "scripted": Unsandboxed.ALWAYS,
+        "claude": UnsandboxedPolicy.WITHOUT_TOOLS,
+        "demo": UnsandboxedPolicy.ALWAYS,
+        "scripted": UnsandboxedPolicy.ALWAYS,
     }
 
 
 def test_only_claude_asks_the_model_of_the_settings(tmp_path: Path) -> None:
-    assert [name for name in provider_names(tmp_path) if asks_a_model(tmp_path, name)] == ["claude"]
-    assert not asks_a_model(tmp_path, "gone")
+    assert [name for name in provider_names(tmp_path) if uses_gateway(tmp_path, name)] == ["claude"]
+    assert not uses_gateway(tmp_path, "gone")
 
 
 def test_a_file_that_says_nothing_of_it_may_not_run_unsandboxed(tmp_path: Path) -> None:
     put(tmp_path, "parrot", "dependencies = ['seeds>=1']", *OURS)
     found = find_provider(tmp_path, "parrot")
-    assert (found.unsandboxed, found.gateway, found.dependencies) == (Unsandboxed.NEVER, False, ("seeds>=1",))
-    assert not found.may_run_unsandboxed("none")
-    assert found.missing() == ["seeds>=1"]
+    assert (found.unsandboxed, found.uses_gateway, found.dependencies) == (
+        UnsandboxedPolicy.NEVER,
+        False,
+        ("seeds>=1",),
+    )
+    assert not found.can_run_unsandboxed("none")
+    assert found.missing_dependencies() == ["seeds>=1"]
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ from nanohost.gateway.upstream import Upstream
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId, UnknownSender
-from nanohost.provisioning import Provisioning
+from nanohost.provisioning import ProvisioningService
 from nanohost.runtimes.port import Isolation
-from nanohost.settings import Settings, settings_of
+from nanohost.settings import Settings, make_settings
 from nanohost.store import destinations, messaging_groups
-from tests.keeper.bench import Bench, PaperRuntime, keeping
-from tests.support.between import WatchedMailboxes
+from tests.keeper.bench import ContainerManagerHarness, FakeRuntime, run_manager
+from tests.support.between import InterleavedMailboxes
 
 
 async def _records(_: Sequence[ModelCall]) -> None:
@@ -27,13 +27,13 @@ async def _records(_: Sequence[ModelCall]) -> None:
 
 
 def _provisioning(
-    bench: Bench,
+    bench: ContainerManagerHarness,
     root: Path,
     mailboxes: Mailboxes,
     isolation: Isolation = Isolation.CONTAINER,
     settings: Settings | None = None,
-) -> Provisioning:
-    return Provisioning(
+) -> ProvisioningService:
+    return ProvisioningService(
         store=bench.store,
         mailboxes=mailboxes,
         gateway=Gateway(upstream=Upstream(), record=_records, clock=bench.clock),
@@ -49,17 +49,17 @@ def _provisioning(
     ("isolation", "network"), [(Isolation.CONTAINER, "none"), (Isolation.SANDBOX, "none"), (Isolation.NONE, "open")]
 )
 async def test_a_container_is_told_whether_it_has_a_network(tmp_path: Path, isolation: Isolation, network: str) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         spec = await _provisioning(bench, tmp_path, bench.mailboxes, isolation).spec(session, LeaseId("l1"))
     assert spec.environment["NANOHOST_NETWORK"] == network
 
 
 async def test_an_agent_that_starts_knows_of_a_destination_that_is_given_just_then(tmp_path: Path) -> None:
     """Who gave it has told all that run, and this one before it was told where it may send at all."""
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
-        files = WatchedMailboxes(bench.mailboxes)
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
+        files = InterleavedMailboxes(bench.mailboxes)
         provisioning = _provisioning(bench, tmp_path, files)
 
         async def is_given() -> None:
@@ -83,9 +83,9 @@ async def test_an_agent_that_starts_knows_of_a_destination_that_is_given_just_th
                     now=bench.clock.now(),
                 )
 
-        files.before_change = is_given
+        files.before_update = is_given
         await provisioning.prepare(session, LeaseId("l1"))
-        told = await bench.mailboxes.inbound(session, lambda box: box.destinations())
+        told = await bench.mailboxes.read_inbound(session, lambda box: box.destinations())
         assert [one.name for one in told] == ["c1", "team"]
 
 
@@ -105,9 +105,9 @@ async def test_a_provider_that_may_not_or_cannot_run_so_is_not_started(
         (tmp_path / "providers").mkdir()
         lines = ("/// script", "[tool.nanohost]", header, "api = 1", "///")
         (tmp_path / "providers" / "parrot.py").write_text("".join(f"# {line}\n" for line in lines))
-    settings = settings_of(host={"provider": "parrot"})
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    settings = make_settings(host={"provider": "parrot"})
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         provisioning = _provisioning(bench, tmp_path, bench.mailboxes, isolation, settings)
         with pytest.raises(SpawnError, match=problem) as caught:
             await provisioning.spec(session, LeaseId("l1"))
@@ -115,8 +115,8 @@ async def test_a_provider_that_may_not_or_cannot_run_so_is_not_started(
 
 
 async def test_a_container_is_shown_the_installs_own_files_for_runners_as_far_as_there_are_any(tmp_path: Path) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         provisioning = _provisioning(bench, tmp_path, bench.mailboxes)
         before = await provisioning.spec(session, LeaseId("l1"))
         (tmp_path / "tools").mkdir()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from nanohost.remembered import MOST_AT_REST, Remembered
+from nanohost.remembered import MIN_CAPACITY, EvictingMap
 
 
 def test_of_many_that_are_at_rest_few_are_remembered_and_the_others_all() -> None:
-    known = Remembered[int, bool](lambda is_at_rest: is_at_rest)
-    for number in range(20 * MOST_AT_REST):
+    known = EvictingMap[int, bool](lambda is_at_rest: is_at_rest)
+    for number in range(20 * MIN_CAPACITY):
         known.put(number, number % 100 != 0)
-    assert len(known) < 2 * MOST_AT_REST
-    assert [known.get(number) for number in range(0, 20 * MOST_AT_REST, 100)] == [False] * (20 * MOST_AT_REST // 100)
+    assert len(known) < 2 * MIN_CAPACITY
+    assert [known.get(number) for number in range(0, 20 * MIN_CAPACITY, 100)] == [False] * (20 * MIN_CAPACITY // 100)
 
 
 def test_they_are_looked_through_seldom_however_many_are_not_at_rest() -> None:
@@ -21,17 +21,17 @@ def test_they_are_looked_through_seldom_however_many_are_not_at_rest() -> None:
         looked += 1
         return False
 
-    known = Remembered[int, int](is_at_rest)
-    for number in range(10 * MOST_AT_REST):
+    known = EvictingMap[int, int](is_at_rest)
+    for number in range(10 * MIN_CAPACITY):
         known.put(number, number)
     assert looked <= 2 * len(known)
 
 
 def test_a_few_are_remembered_at_rest_or_not() -> None:
-    known = Remembered[str, int](lambda _: True)
+    known = EvictingMap[str, int](lambda _: True)
     known.put("a", 1)
     known.put("b", 2)
     known.put("a", 3)
-    known.forget("b")
-    known.forget("nobody")
+    known.remove("b")
+    known.remove("nobody")
     assert (known.items(), known.get("b")) == ([("a", 3)], None)

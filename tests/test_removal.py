@@ -16,32 +16,32 @@ from pathlib import Path
 import pytest
 
 from nanohost import removal
-from nanohost.removal import MOST_OPEN, STEP_S, Progress, opened, remove, remove_some
-from tests.support.folders import MANY, fill, nest
+from nanohost.removal import MAX_OPEN_LEVELS, STEP_S, RemovalResult, open_dir, remove_step, remove_tree
+from tests.support.folders import MANY_FILES, fill_folder, nest_folders
 
 TRIES = 5_000
 """Without O_NOFOLLOW a few of a thousand go wrong."""
 STANDS: Callable[[], float] = lambda: 0.0  # noqa: E731
 
 
-def step(path: Path, *, monotonic: Callable[[], float] = STANDS) -> Progress:
-    with opened(path.parent, None) as above:
-        return remove_some(path.name, above, monotonic=monotonic)
+def step(path: Path, *, monotonic: Callable[[], float] = STANDS) -> RemovalResult:
+    with open_dir(path.parent, None) as above:
+        return remove_step(path.name, above, monotonic=monotonic)
 
 
-def steps(path: Path) -> Iterator[Progress]:
+def steps(path: Path) -> Iterator[RemovalResult]:
     """Until there is no more to be done. Time stands still: a step does all that it can."""
     while True:
         yield (progress := step(path))
-        if progress is not Progress.MORE:
+        if progress is not RemovalResult.INCOMPLETE:
             return
 
 
 def test_very_many_files_are_removed_in_little_memory(folder: Path) -> None:
-    fill(folder / "full", MANY)
+    fill_folder(folder / "full", MANY_FILES)
     tracemalloc.start()
     try:
-        assert list(steps(folder / "full"))[-1] is Progress.GONE
+        assert list(steps(folder / "full"))[-1] is RemovalResult.REMOVED
         _, most_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -50,28 +50,28 @@ def test_very_many_files_are_removed_in_little_memory(folder: Path) -> None:
 
 
 def test_a_step_ends_after_a_moment_and_the_next_goes_on(tmp_path: Path) -> None:
-    fill(tmp_path / "full", 10)
+    fill_folder(tmp_path / "full", 10)
     left = []
     ticks = count(step=STEP_S / 4)
-    while step(tmp_path / "full", monotonic=ticks.__next__) is Progress.MORE:
+    while step(tmp_path / "full", monotonic=ticks.__next__) is RemovalResult.INCOMPLETE:
         left.append(len(os.listdir(tmp_path / "full")))  # noqa: PTH208
     assert left == [5, 1]
     assert not (tmp_path / "full").exists()
 
 
-@pytest.mark.parametrize("levels", [MOST_OPEN - 1, MOST_OPEN, 5_000])
+@pytest.mark.parametrize("levels", [MAX_OPEN_LEVELS - 1, MAX_OPEN_LEVELS, 5_000])
 def test_folders_are_removed_however_deep_they_are_nested(folder: Path, levels: int) -> None:
-    nest(folder / "deep", levels)
-    assert list(steps(folder / "deep"))[-1] is Progress.GONE
+    nest_folders(folder / "deep", levels)
+    assert list(steps(folder / "deep"))[-1] is RemovalResult.REMOVED
     assert not (folder / "deep").exists()
 
 
 def test_depth_takes_no_more_descriptors_than_sixteen_levels(folder: Path) -> None:
-    nest(folder / "deep", 500)
+    nest_folders(folder / "deep", 500)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest_descriptor() + 2 * MOST_OPEN + 4, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest_descriptor() + 2 * MAX_OPEN_LEVELS + 4, before[1]))
     try:
-        assert list(steps(folder / "deep"))[-1] is Progress.GONE
+        assert list(steps(folder / "deep"))[-1] is RemovalResult.REMOVED
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
@@ -86,7 +86,7 @@ def test_links_lead_nowhere_and_go_themselves(tmp_path: Path) -> None:
     (tmp_path / "full" / "inner").mkdir(parents=True)
     for place in ("link", "inner/link"):
         (tmp_path / "full" / place).symlink_to(tmp_path / "host")
-    assert list(steps(tmp_path / "full"))[-1] is Progress.GONE
+    assert list(steps(tmp_path / "full"))[-1] is RemovalResult.REMOVED
     assert (tmp_path / "host" / "precious").read_text() == "12345"
 
 
@@ -95,7 +95,7 @@ def test_what_is_no_folder_goes_and_what_is_not_there_is_gone(tmp_path: Path) ->
     (tmp_path / "link").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "pipe")
     for name in ("file", "link", "pipe", "nothing"):
-        assert step(tmp_path / name) is Progress.GONE
+        assert step(tmp_path / name) is RemovalResult.REMOVED
     assert list(tmp_path.iterdir()) == []
 
 
@@ -124,7 +124,7 @@ def test_a_link_that_is_swapped_in_while_it_is_removed_leads_nowhere(folder: Pat
 
 
 def test_what_cannot_be_removed_stays_and_the_rest_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(tmp_path / "full", 5)
+    fill_folder(tmp_path / "full", 5)
 
     def refusing(name: str, *, dir_fd: int) -> None:
         if name == "3":
@@ -132,14 +132,14 @@ def test_what_cannot_be_removed_stays_and_the_rest_goes(tmp_path: Path, monkeypa
         os.unlink(name, dir_fd=dir_fd)
 
     monkeypatch.setattr(removal, "unlink", refusing)
-    assert list(steps(tmp_path / "full")) == [Progress.MORE, Progress.STUCK]
+    assert list(steps(tmp_path / "full")) == [RemovalResult.INCOMPLETE, RemovalResult.BLOCKED]
     assert os.listdir(tmp_path / "full") == ["3"]  # noqa: PTH208
 
 
 def test_a_folder_of_ours_is_removed_to_its_end(tmp_path: Path) -> None:
-    fill(tmp_path / "full", 10)
-    nest(tmp_path / "full" / "deep", 100)
-    remove(tmp_path / "full")
-    remove(tmp_path / "full")
-    remove(tmp_path / "no" / "such")
+    fill_folder(tmp_path / "full", 10)
+    nest_folders(tmp_path / "full" / "deep", 100)
+    remove_tree(tmp_path / "full")
+    remove_tree(tmp_path / "full")
+    remove_tree(tmp_path / "no" / "such")
     assert list(tmp_path.iterdir()) == []

@@ -16,11 +16,11 @@ from agent_runner.log import log
 from agent_runner.loop import Runner, utc_now
 from agent_runner.mailbox import Mailbox
 from agent_runner.settings import Settings, read_settings
-from agent_runner.signals import Signals
-from agent_runner.writer_lock import WriterLockHeld, holding
-from nanohost_protocol.crash_points import reach
+from agent_runner.signals import RunnerSignals
+from agent_runner.writer_lock import WriterLockHeld, hold_writer_lock
+from nanohost_protocol.crash_points import crash_point
 from nanohost_protocol.errors import ProtocolError, VersionMismatch
-from nanohost_protocol.heartbeat import beating
+from nanohost_protocol.heartbeat import run_heartbeat
 from nanohost_protocol.layout import PROVIDERS, TOOLS
 
 EX_USAGE, EX_IOERR, EX_TEMPFAIL, EX_CONFIG = 64, 74, 75, 78
@@ -30,19 +30,21 @@ def main() -> int:
     try:
         settings = read_settings(sys.argv[1:], os.environ)
         if settings.extensions is not None:
-            providers.look_in(settings.extensions / PROVIDERS)
-            tools.look_in(settings.extensions / TOOLS)
-        if settings.provider not in providers.names():
-            raise ValueError(f"NANOHOST_PROVIDER is {settings.provider!r}; there is {', '.join(providers.names())}")
+            providers.add_search_folder(settings.extensions / PROVIDERS)
+            tools.add_search_folder(settings.extensions / TOOLS)
+        if settings.provider not in providers.provider_names():
+            raise ValueError(
+                f"NANOHOST_PROVIDER is {settings.provider!r}; there is {', '.join(providers.provider_names())}"
+            )
     except ValueError as error:
-        log("wrong_settings", error=error)
+        log("invalid_settings", error=error)
         return EX_USAGE
     try:
-        with holding(settings.layout.writer_lock):
-            reach("runner.locked")
-            return _live(settings)
+        with hold_writer_lock(settings.layout.writer_lock):
+            crash_point("runner.locked")
+            return _run_with_mailbox(settings)
     except WriterLockHeld as error:
-        log("not_the_writer", error=error)
+        log("writer_lock_held", error=error)
         return EX_TEMPFAIL
     except VersionMismatch as error:
         log("version_mismatch", error=error, update=_side_to_update(error))
@@ -52,19 +54,19 @@ def main() -> int:
         return EX_IOERR
 
 
-def _live(settings: Settings) -> int:
+def _run_with_mailbox(settings: Settings) -> int:
     mailbox = Mailbox(settings.layout, lease=settings.lease)  # first of all: it rolls back what a dead runner left
     try:
-        mailbox.begin_life(utc_now())
-        reach("runner.begun")
-        with beating(settings.layout.heartbeat):
+        mailbox.abandon_stale_claims(utc_now())
+        crash_point("runner.begun")
+        with run_heartbeat(settings.layout.heartbeat):
             return asyncio.run(_run(settings, mailbox))
     finally:
         mailbox.close()
 
 
 async def _run(settings: Settings, mailbox: Mailbox) -> int:
-    signals = Signals()
+    signals = RunnerSignals()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.stop)

@@ -9,7 +9,7 @@ MEMORY_FOLDER = "memory"
 """In the agent's folder, so that all its conversations have the same."""
 
 
-def abilities(*, tools: str, network: str) -> str:
+def capabilities_prompt(*, tools: str, network: str) -> str:
     """Words for the system prompt. `tools`: all or none of the provider's own; `network`: none, or open."""
     place = _SANDBOX if network == "none" else _PLAIN_PROCESS
     return "\n\n".join([place.strip(), _NOT_CONNECTED.strip(), (_FILES if tools == "all" else _NO_FILES).strip()])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from agent_runner.prompt import decoded
+from agent_runner.prompt import decode_row
 from nanohost_protocol.payloads import ChatIn
 from nanohost_protocol.rows import InKind, MessageIn
 
@@ -20,14 +20,14 @@ NO_MODEL = "There is nothing to tell: no model is at work here."
 _COMMAND = re.compile(rf"\s*/({'|'.join(COMMANDS)})(?:@\w+)?(?=\s|$)(.*)", re.IGNORECASE | re.DOTALL)
 
 
-def command_in(row: MessageIn) -> str | None:
+def parse_command(row: MessageIn) -> str | None:
     """The command a row consists of, as the command line takes it; None if it is none.
 
     Only what a person typed: the label of a button is the agent's own choice, and was checked by nobody.
     """
     if row.kind is not InKind.CHAT or not row.trigger or row.origin is None or "/" not in row.content:
         return None
-    one = decoded(row)
+    one = decode_row(row)
     said = one.payload
     if not isinstance(said, ChatIn) or said.event != "message" or said.answers is not None:
         return None
@@ -36,6 +36,6 @@ def command_in(row: MessageIn) -> str | None:
     return None if found is None else " ".join([f"/{found[1].lower()}", *found[2].split()])
 
 
-def without_model(command: str) -> str:
+def reply_without_model(command: str) -> str:
     """What a provider answers that has nothing to compact or to count."""
     return NOTHING_TO_COMPACT if command.startswith(f"/{COMPACT}") else NO_MODEL

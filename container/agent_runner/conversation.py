@@ -10,14 +10,14 @@ import json
 from collections.abc import Mapping
 
 from agent_runner import providers
-from agent_runner.abilities import abilities
+from agent_runner.abilities import capabilities_prompt
 from agent_runner.log import log
 from agent_runner.mailbox import Mailbox
-from agent_runner.providers import Create, Provider, ProviderContext
+from agent_runner.providers import Provider, ProviderContext, ProviderFactory
 from agent_runner.settings import Settings
 from agent_runner.tools import Toolbox
 
-CLOSE_WITHIN_S = 10.0
+CLOSE_TIMEOUT_S = 10.0
 
 
 class Conversation:
@@ -27,11 +27,11 @@ class Conversation:
         self._settings = settings
         self._mailbox = mailbox
         self._toolbox = toolbox
-        self._create: asyncio.Future[Create] | None = None
+        self._factory: asyncio.Future[ProviderFactory] | None = None
         self._provider: Provider | None = None
         self._system_prompt = ""
         self._memory: Mapping[str, str] = {}
-        self._restored = False
+        self._is_restored = False
         self.id: str | None = None
 
     @property
@@ -42,22 +42,22 @@ class Conversation:
     def _memory_key(self) -> str:
         return f"memory:{self._settings.provider}"
 
-    def load(self) -> None:
+    def start_import(self) -> None:
         """Begin to import the provider, in a thread: an SDK takes a second that the first poll can use."""
         loop = asyncio.get_running_loop()
-        self._create = loop.run_in_executor(None, providers.load, self._settings.provider)
+        self._factory = loop.run_in_executor(None, providers.load_provider, self._settings.provider)
 
     async def provider(self, system_prompt: str) -> Provider:
         """The open provider; a new one if there is none, or if what it was told at its start has changed."""
         if self._provider is not None and self._system_prompt != system_prompt:
             await self.close()
         if self._provider is None:
-            self._provider = await self._opened(system_prompt)
+            self._provider = await self._create_provider(system_prompt)
         return self._provider
 
-    async def _opened(self, system_prompt: str) -> Provider:
-        assert self._create is not None, "load comes first"
-        create = await self._create
+    async def _create_provider(self, system_prompt: str) -> Provider:
+        assert self._factory is not None, "load comes first"
+        create = await self._factory
         await self._restore()
         layout = self._settings.layout
         self._system_prompt = system_prompt
@@ -68,7 +68,7 @@ class Conversation:
                 tools=tools,
                 network=network,
                 toolbox=self._toolbox,
-                system_prompt=f"{system_prompt}\n{abilities(tools=tools, network=network)}",
+                system_prompt=f"{system_prompt}\n{capabilities_prompt(tools=tools, network=network)}",
                 agent_dir=layout.agent_dir,
                 state_dir=layout.state_dir,
                 gateway_socket=layout.gateway_socket,
@@ -79,30 +79,30 @@ class Conversation:
 
     async def _restore(self) -> None:
         """What an earlier container left; once."""
-        if not self._restored:
+        if not self._is_restored:
             self.id = await self._mailbox.state(self._id_key)
             memory = await self._mailbox.state(self._memory_key)
             self._memory = json.loads(memory) if memory else {}
-            self._restored = True
+            self._is_restored = True
 
-    async def known(self, conversation_id: str) -> None:
+    async def save_id(self, conversation_id: str) -> None:
         """Keep the id, at once."""
         if conversation_id != self.id:
             await self._mailbox.set_state(self._id_key, conversation_id)
             self.id = conversation_id
 
-    async def forget(self) -> None:
+    async def reset(self) -> None:
         """Drop the conversation; the next provider starts afresh. The file learns of it with the turn's end."""
         await self.close()
         self.id, self._memory = None, {}
 
-    async def begin_anew(self) -> dict[str, str | None]:
+    async def clear_state(self) -> dict[str, str | None]:
         """Drop the conversation and what the provider noted in it; returns what the file is to forget."""
-        await self.forget()
-        self._restored = True
+        await self.reset()
+        self._is_restored = True
         return {self._id_key: None, self._memory_key: None}
 
-    def state(self, memory: Mapping[str, str] | None) -> dict[str, str | None]:
+    def state_changes(self, memory: Mapping[str, str] | None) -> dict[str, str | None]:
         """What the end of a turn is to keep."""
         kept: dict[str, str | None] = {self._id_key: self.id}
         if memory is not None and memory != self._memory:
@@ -116,7 +116,7 @@ class Conversation:
         if provider is None:
             return
         try:
-            async with asyncio.timeout(CLOSE_WITHIN_S):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await provider.close()
         except Exception as error:  # a provider that cannot even be closed must not take the session with it
             log("provider_close_failed", error=f"{type(error).__name__}: {error}")

@@ -27,7 +27,7 @@ class AddressBook:
         found = by_name or by_title
         return found[0] if len(found) == 1 else None
 
-    def origin_name(self, row: MessageIn) -> str | None:
+    def name_of_origin(self, row: MessageIn) -> str | None:
         """What the agent calls the chat a row came from."""
         if row.origin is None:
             return None
@@ -44,54 +44,58 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreachable:
+class UnreachableTarget:
     """Why nothing was sent, in words for the agent."""
 
     problem: str
 
 
-class Origin:
+class ReplyContext:
     """What an answer refers to: the last of `messages` if it does not say, any message of the turn if it does."""
 
-    def __init__(self, messages: Sequence[MessageIn], *, turn: Sequence[MessageIn]) -> None:
-        self._by_number = {row.seq: row for row in turn}
+    def __init__(self, messages: Sequence[MessageIn], *, turn_messages: Sequence[MessageIn]) -> None:
+        self._by_number = {row.seq: row for row in turn_messages}
         self._last = next((row for row in reversed(messages) if row.trigger and row.origin is not None), None)
-        self.one_chat = len({row.origin.chat for row in turn if row.trigger and row.origin is not None}) <= 1
+        self.is_single_chat = (
+            len({row.origin.chat for row in turn_messages if row.trigger and row.origin is not None}) <= 1
+        )
 
-    def last_from(self, chat: ChatId | None) -> MessageIn | None:
+    def last_message_from(self, chat: ChatId | None) -> MessageIn | None:
         """The last message of the turn that came from this chat and asked for an answer."""
         rows = (row for row in reversed(list(self._by_number.values())) if row.trigger and row.origin is not None)
         return next((row for row in rows if row.origin is not None and row.origin.chat == chat), None)
 
-    def answered(self, number: int | None) -> MessageIn | None:
+    def resolve(self, number: int | None) -> MessageIn | None:
         """The message a number names, or the last one that asked for an answer."""
         return self._by_number.get(number, self._last) if number is not None else self._last
 
 
-def address(to: str | None, re: int | None, *, book: AddressBook, origin: Origin) -> Address | Unreachable:
+def resolve_address(
+    to: str | None, re: int | None, *, book: AddressBook, reply_context: ReplyContext
+) -> Address | UnreachableTarget:
     """Where a message goes that names `to` and answers message number `re`; both may be left out."""
-    answered = origin.answered(re)
+    answered = reply_context.resolve(re)
     reply = answered.id if answered is not None else None
     if to is None:
         return Address(in_reply_to=reply)
     found = book.find(to)
     if found is None:
-        return Unreachable(f"There is no destination {to!r}; there is {_names(book)}.")
-    if re is None and (last := origin.last_from(found.chat)) is not None:
+        return UnreachableTarget(f"There is no destination {to!r}; there is {_list_names(book)}.")
+    if re is None and (last := reply_context.last_message_from(found.chat)) is not None:
         return Address(in_reply_to=last.id)
     # Without a chat behind it, a name means "where this came from" only while all who are answered sit in one chat.
-    if found.chat is None and found.name == book.default and origin.one_chat:
+    if found.chat is None and found.name == book.default and reply_context.is_single_chat:
         return Address(in_reply_to=reply)
     return Address(destination=found.name, in_reply_to=reply if re is not None else None)
 
 
-def bare_address(*, book: AddressBook, origin: Origin) -> Address | Unreachable:
+def resolve_bare_address(*, book: AddressBook, reply_context: ReplyContext) -> Address | UnreachableTarget:
     """Where text goes that is in no block."""
-    if len(book.destinations) > 1 or not origin.one_chat:
-        return Unreachable(f'Text outside of <message to="..."> was not sent; there is {_names(book)}.')
-    answered = origin.answered(None)
+    if len(book.destinations) > 1 or not reply_context.is_single_chat:
+        return UnreachableTarget(f'Text outside of <message to="..."> was not sent; there is {_list_names(book)}.')
+    answered = reply_context.resolve(None)
     return Address(in_reply_to=answered.id if answered is not None else None)
 
 
-def _names(book: AddressBook) -> str:
+def _list_names(book: AddressBook) -> str:
     return ", ".join(repr(one.name) for one in book.destinations) or "none"

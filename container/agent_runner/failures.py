@@ -19,24 +19,24 @@ SENTENCES: dict[ErrorClass, str] = {
 }
 
 
-TOO_MANY_TURNS = "This took more steps than I may take for one answer, so I stopped. Ask me to go on if I should."
-TOO_MUCH = (
+TURN_LIMIT_REACHED = "This took more steps than I may take for one answer, so I stopped. Ask me to go on if I should."
+INPUT_TOO_LARGE = (
     "This is more than my model can take in at once, so I stopped. Send it in smaller parts, or ask for less of it at a"
     " time."
 )
 """Of a message that is too long, or too large, in a new conversation as well."""
-TOO_LONG_AN_ANSWER = "My answer became longer than my model may write, so it ends here. Ask me to go on if I should."
-DECLINED = "My model declined to answer this: its safety check stopped it. Put it in other words, or leave it out."
-NO_SUCH_MODEL = "I cannot reach my model: there is none of its name at its address. The operator has to look at it."
+OUTPUT_TOO_LONG = "My answer became longer than my model may write, so it ends here. Ask me to go on if I should."
+MODEL_REFUSED = "My model declined to answer this: its safety check stopped it. Put it in other words, or leave it out."
+MODEL_NOT_FOUND = "I cannot reach my model: there is none of its name at its address. The operator has to look at it."
 """Of a request that the service knows no way for: the name is wrong, or the address."""
-UNREACHABLE = "I cannot reach my model right now."
+MODEL_UNREACHABLE = "I cannot reach my model right now."
 """An overload whose cause is the way to the model: no network, a wrong address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """What a provider says went wrong. `detail` is for the log; `retry_at` is known for some rate limits; `sentence`
-    replaces that of the class. `keeps_text`: it is a limit that was reached, and what was said before is for people
+    replaces that of the class. `should_keep_text`: it is a limit that was reached, and what was said before is for people
     all the same; only for classes that are not tried again, or they would read it twice. `history`: the model refuses
     what it was sent, for what is in it or for its size, and this is what was said in the conversation, in words: a new
     one may be begun with it."""
@@ -45,10 +45,10 @@ class Failure:
     detail: str = ""
     retry_at: datetime | None = None
     sentence: str = ""
-    keeps_text: bool = False
+    should_keep_text: bool = False
     history: str | None = None
 
-    def for_people(self) -> TurnError:
+    def to_turn_error(self) -> TurnError:
         sentence = self.sentence or SENTENCES[self.error_class]
         return TurnError(error_class=self.error_class, sentence=sentence, retry_at=self.retry_at)
 
@@ -61,7 +61,7 @@ class ProviderFailed(Exception):
         self.failure = failure
 
 
-def failure_of(error: Exception) -> Failure:
+def to_failure(error: Exception) -> Failure:
     """An exception out of a provider as a failure."""
     if isinstance(error, ProviderFailed):
         return error.failure

@@ -13,32 +13,32 @@ from datetime import UTC, datetime, tzinfo
 from agent_runner.claims import Batch
 from agent_runner.conversation import Conversation
 from agent_runner.log import log
-from agent_runner.mailbox import Mailbox, News
+from agent_runner.mailbox import InboundChanges, Mailbox
 from agent_runner.outbox import Now, Outbox
 from agent_runner.progress import Progress
-from agent_runner.prompt import View, decoded
-from agent_runner.questions import Questions
+from agent_runner.prompt import PromptContext, decode_row
+from agent_runner.questions import PendingQuestions
 from agent_runner.settings import Settings
-from agent_runner.signals import Signals
+from agent_runner.signals import RunnerSignals
 from agent_runner.tools import Toolbox, load_tools
-from agent_runner.turn import Bench, Turn
-from agent_runner.wake import listening
-from nanohost_protocol.crash_points import reach
+from agent_runner.turn import Turn, TurnContext
+from agent_runner.wake import listen_for_wake
+from nanohost_protocol.crash_points import crash_point
 from nanohost_protocol.ids import turn_id
 from nanohost_protocol.outbound import TurnEnd
 from nanohost_protocol.payloads import CLEAR, STOP, ControlIn
 from nanohost_protocol.rows import MessageIn, Meta, Usage
 
-PRUNE_WHEN_BUSY = 200
+BUSY_PRUNE_THRESHOLD = 200
 """Numbers the host has passed before a runner that is never idle stops to tidy: what a look costs grows with them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class IdleTimeouts:
     """After how many idle seconds what is given up."""
 
     close_provider_s: float = 60.0
-    gone_s: float = 5.0
+    session_missing_s: float = 5.0
 
 
 def utc_now() -> datetime:
@@ -52,16 +52,16 @@ class Runner:
         self,
         settings: Settings,
         mailbox: Mailbox,
-        signals: Signals,
+        signals: RunnerSignals,
         *,
         now: Now = utc_now,
-        patience: Patience = Patience(),
+        timeouts: IdleTimeouts = IdleTimeouts(),
     ) -> None:
         self._settings = settings
         self._mailbox = mailbox
         self._signals = signals
         self._now = now
-        self._patience = patience
+        self._timeouts = timeouts
         self._toolbox = Toolbox({})
         self._conversation = Conversation(settings, mailbox, self._toolbox)
         self._progress = Progress(mailbox)
@@ -69,88 +69,95 @@ class Runner:
 
     async def run(self) -> int:
         """Work until told to stop, until the session is deleted, or until idle for too long."""
-        self._conversation.load()
+        self._conversation.start_import()
         self._toolbox.tools = load_tools()
-        with listening(self._settings.layout.wake_fifo, self._signals.wake):
+        with listen_for_wake(self._settings.layout.wake_fifo, self._signals.notify_inbound_changed):
             try:
-                return await self._live()
+                return await self._main_loop()
             finally:
                 await self._conversation.close()
 
-    async def _live(self) -> int:
+    async def _main_loop(self) -> int:
         idle_since = time.monotonic()
         worked = True
-        while not self._signals.stopping:
-            self._signals.take_wake()
+        while not self._signals.is_stopping:
+            self._signals.take_inbound_changed()
             news = await self._mailbox.poll(self._now(), force=worked)
-            worked = news is not None and await self._work(news)
+            worked = news is not None and await self._process_changes(news)
             if worked:
                 idle_since = time.monotonic()
-                await self._mailbox.prune(self._meta, at_least=PRUNE_WHEN_BUSY)
+                await self._mailbox.prune(self._meta, at_least=BUSY_PRUNE_THRESHOLD)
                 continue
-            if self._is_over(time.monotonic() - idle_since):
+            if self._should_exit(time.monotonic() - idle_since):
                 return 0
-            if not await self._signals.wait(self._pause_s()):
-                await self._tidy(time.monotonic() - idle_since)
+            if not await self._signals.wait(self._poll_delay_s()):
+                await self._run_idle_maintenance(time.monotonic() - idle_since)
         return 0
 
-    async def _work(self, news: News) -> bool:
+    async def _process_changes(self, changes: InboundChanges) -> bool:
         """Do what there is to do; False if that is nothing."""
-        self._meta = news.meta
-        await self._obey(news.controls)
-        if news.withdrawn:
-            await self._mailbox.close_unseen(news.withdrawn, self._now())
-        if news.batch is not None:
-            await self._turn(news, news.batch)
-        return bool(news.controls or news.withdrawn or news.batch)
+        self._meta = changes.meta
+        await self._handle_controls(changes.control_messages)
+        if changes.withdrawn:
+            await self._mailbox.skip(changes.withdrawn, self._now())
+        if changes.batch is not None:
+            await self._run_turn(changes, changes.batch)
+        return bool(changes.control_messages or changes.withdrawn or changes.batch)
 
-    async def _turn(self, news: News, batch: Batch) -> None:
+    async def _run_turn(self, changes: InboundChanges, batch: Batch) -> None:
         begun = await self._mailbox.claim(batch, self._now())
-        reach("runner.claimed")
-        view, questions = self._view(news), Questions(self._signals.wake)
+        crash_point("runner.claimed")
+        view, questions = self._make_prompt_context(changes), PendingQuestions(self._signals.notify_inbound_changed)
         outbox = Outbox(
             session=self._settings.session,
             turn_id=batch.turn_id,
             mailbox=self._mailbox,
             layout=self._settings.layout,
-            book=news.book,
+            book=changes.address_book,
             zone=view.zone,
             now=self._now,
             questions=questions,
         )
-        outbox.said = {row.id for row in begun.said}
+        outbox.sent_ids = {row.id for row in begun.sent_messages}
         self._toolbox.outbox = outbox
         try:
-            turn = Turn(bench=self._bench(), news=news, begun=begun, view=view, outbox=outbox, questions=questions)
+            turn = Turn(
+                context=self._make_turn_context(),
+                changes=changes,
+                claimed=begun,
+                prompt_context=view,
+                outbox=outbox,
+                questions=questions,
+            )
             await turn.run()
         finally:
             self._toolbox.outbox = None
 
-    async def _obey(self, controls: Sequence[MessageIn]) -> None:
+    async def _handle_controls(self, controls: Sequence[MessageIn]) -> None:
         """Rows for the runner itself. A turn that ran is over by now, so to stop is to say so."""
         for row in controls:
-            payload = decoded(row).payload
+            payload = decode_row(row).payload
             command = payload.command if isinstance(payload, ControlIn) else "unreadable"
-            state = await self._conversation.begin_anew() if command == CLEAR else {}
+            state = await self._conversation.clear_state() if command == CLEAR else {}
             batch = Batch(turn_id=turn_id(row.id), messages=(row,))
             await self._mailbox.claim(batch, self._now())
             end = TurnEnd(turn_id=batch.turn_id, messages=(), usage=Usage(), state=state)
             await self._mailbox.finish(end, self._now())
-            log("obeyed" if command in {STOP, CLEAR} else "unknown_command", command=command)
+            log("control_handled" if command in {STOP, CLEAR} else "control_unknown", command=command)
         if controls:
             # What was interrupted may still have something to say; the next turn is to hear none of it.
             await self._conversation.close()
 
-    async def _tidy(self, idle_s: float) -> None:
+    async def _run_idle_maintenance(self, idle_s: float) -> None:
         """What can wait until there is nothing better to do."""
         await self._progress.write()
         await self._mailbox.prune(self._meta)
-        if idle_s >= self._patience.close_provider_s:
+        if idle_s >= self._timeouts.close_provider_s:
             await self._conversation.close()
 
-    def _is_over(self, idle_s: float) -> bool:
-        if self._mailbox.gone_s > self._patience.gone_s:
-            log("session_is_gone")
+    def _should_exit(self, idle_s: float) -> bool:
+        if self._mailbox.missing_s > self._timeouts.session_missing_s:
+            log("session_missing")
             return True
         limit = self._settings.idle_exit_s
         if limit and idle_s >= limit:
@@ -158,14 +165,14 @@ class Runner:
             return True
         return False
 
-    def _pause_s(self) -> float:
+    def _poll_delay_s(self) -> float:
         """Until the next poll, or until a message falls due if that is sooner."""
         due = self._mailbox.next_due
         pause_s = self._settings.poll_interval_s
         return pause_s if due is None else min(pause_s, max(0.0, (due - self._now()).total_seconds()))
 
-    def _bench(self) -> Bench:
-        return Bench(
+    def _make_turn_context(self) -> TurnContext:
+        return TurnContext(
             mailbox=self._mailbox,
             conversation=self._conversation,
             signals=self._signals,
@@ -174,13 +181,15 @@ class Runner:
             poll_interval_s=self._settings.poll_interval_s,
         )
 
-    def _view(self, news: News) -> View:
-        name = news.meta.get("timezone") or self._settings.timezone
-        zone = _zone(name)
-        return View(now=self._now(), zone=zone or UTC, timezone=name if zone else "UTC", book=news.book)
+    def _make_prompt_context(self, changes: InboundChanges) -> PromptContext:
+        name = changes.meta.get("timezone") or self._settings.timezone
+        zone = _load_zone(name)
+        return PromptContext(
+            now=self._now(), zone=zone or UTC, timezone=name if zone else "UTC", address_book=changes.address_book
+        )
 
 
-def _zone(name: str) -> tzinfo | None:
+def _load_zone(name: str) -> tzinfo | None:
     """A time zone by name, or None where it is unknown. Imported here: UTC needs no table of zones."""
     if name == "UTC":
         return UTC
@@ -189,5 +198,5 @@ def _zone(name: str) -> tzinfo | None:
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError):
-        log("unknown_timezone", name=name)
+        log("timezone_unknown", name=name)
         return None

@@ -10,53 +10,53 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-MOST_BYTES = 100 * 1024 * 1024
+MAX_FILE_BYTES = 100 * 1024 * 1024
 """The most that a platform of ours takes; each has its own limit below, which the host knows."""
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Unreadable(Exception):
+class UnreadableFile(Exception):
     """It cannot be sent; the text tells the agent why."""
 
 
-def read(path: str, *, roots: Sequence[Path], most_bytes: int = MOST_BYTES) -> bytes:
+def read_file(path: str, *, roots: Sequence[Path], max_bytes: int = MAX_FILE_BYTES) -> bytes:
     """What is in the file; a path that is not absolute counts from the first of `roots`. Raises Unreadable."""
     try:
-        return _content(*_inside(path, roots), most_bytes)
+        return _read_nofollow(*_locate(path, roots), max_bytes)
     except OSError as error:
-        raise Unreadable(f"{path!r} cannot be read: {error.strerror or error}.") from error
+        raise UnreadableFile(f"{path!r} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:  # a zero byte, or half a character, which no file system can be asked for
-        raise Unreadable(f"{path!r} is no path.") from error
+        raise UnreadableFile(f"{path!r} is no path.") from error
 
 
-def _inside(path: str, roots: Sequence[Path]) -> tuple[Path, Path]:
+def _locate(path: str, roots: Sequence[Path]) -> tuple[Path, Path]:
     """The root that the file really is in, and the way there from it."""
-    real = _real(roots[0] / path)
-    for root in map(_real, roots):
+    real = _real_path(roots[0] / path)
+    for root in map(_real_path, roots):
         if root in real.parents:
             return root, real.relative_to(root)
-    raise Unreadable(f"{path!r} is neither in your folder nor in /tmp: copy it there first.")
+    raise UnreadableFile(f"{path!r} is neither in your folder nor in /tmp: copy it there first.")
 
 
-def _real(path: Path) -> Path:
+def _real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))  # unlike resolve(), no error of its own where links go round in circles
 
 
-def _content(root: Path, way: Path, most_bytes: int) -> bytes:
+def _read_nofollow(root: Path, relative_path: Path, max_bytes: int) -> bytes:
     with ExitStack() as stack:
         at = os.open(root, _FLAGS | os.O_DIRECTORY)
         stack.callback(os.close, at)
-        for folder in way.parts[:-1]:
+        for folder in relative_path.parts[:-1]:
             at = os.open(folder, _FLAGS | os.O_DIRECTORY, dir_fd=at)
             stack.callback(os.close, at)
         # Without waiting: what looks like a file may be a pipe that nobody writes to.
-        descriptor = os.open(way.name, _FLAGS | os.O_NONBLOCK, dir_fd=at)
+        descriptor = os.open(relative_path.name, _FLAGS | os.O_NONBLOCK, dir_fd=at)
         stack.callback(os.close, descriptor)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Unreadable(f"{way.name!r} is no plain file.")
+            raise UnreadableFile(f"{relative_path.name!r} is no plain file.")
         with open(descriptor, "rb", closefd=False) as file:
-            data = file.read(most_bytes + 1)
-    if not 0 < len(data) <= most_bytes:
-        why = "is empty" if not data else f"is larger than {most_bytes // 1024**2} MiB"
-        raise Unreadable(f"{way.name!r} {why}; it cannot be sent.")
+            data = file.read(max_bytes + 1)
+    if not 0 < len(data) <= max_bytes:
+        why = "is empty" if not data else f"is larger than {max_bytes // 1024**2} MiB"
+        raise UnreadableFile(f"{relative_path.name!r} {why}; it cannot be sent.")
     return data

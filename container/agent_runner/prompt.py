@@ -13,7 +13,7 @@ from datetime import datetime, tzinfo
 from types import MappingProxyType
 
 from agent_runner.destinations import AddressBook
-from agent_runner.markup import clean, element, escaped, nested
+from agent_runner.markup import element, escape, nested_element, strip_control_chars
 from nanohost_protocol.errors import PayloadError
 from nanohost_protocol.payloads import (
     DELETION,
@@ -36,9 +36,9 @@ from nanohost_protocol.payloads import (
 from nanohost_protocol.rows import MessageIn, MessageOut
 from nanohost_protocol.times import from_text
 
-QUESTION_SHOWN = 200
+MAX_QUESTION_CHARS = 200
 """Characters of a question beside its answer."""
-_EVENTS = {
+_ELEMENT_NAMES = {
     "message": "message",
     "edit": "edit",
     "deletion": "deletion",
@@ -46,11 +46,11 @@ _EVENTS = {
     "reaction_removed": "reaction-removed",
     "notice": "notice",
 }
-_PARTS = {"quoted", "forwarded", "link", "shared"}
+_PART_KINDS = {"quoted", "forwarded", "link", "shared"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Incoming:
+class DecodedMessage:
     """A row with its content decoded; `payload` is None if the content makes no sense."""
 
     row: MessageIn
@@ -61,9 +61,9 @@ class Incoming:
         """What a person would call the text of it."""
         match self.payload:
             case ChatIn(text=text) | SystemIn(text=text):
-                return clean(text)
+                return strip_control_chars(text)
             case TaskIn(prompt=text) | WebhookIn(body=text):
-                return clean(text)
+                return strip_control_chars(text)
             case _:
                 return ""
 
@@ -77,71 +77,81 @@ class Prompt:
     """
 
     text: str
-    messages: tuple[Incoming, ...] = ()
+    messages: tuple[DecodedMessage, ...] = ()
     attempt: int = 1
     is_command: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class PromptContext:
     """What a prompt is made with besides the messages. `timezone` is the zone's name."""
 
     now: datetime
     zone: tzinfo
     timezone: str
-    book: AddressBook
+    address_book: AddressBook
 
 
-def decoded(row: MessageIn) -> Incoming:
+def decode_row(row: MessageIn) -> DecodedMessage:
     """A row whose content is not what its kind says is shown as unreadable, never fatal."""
     try:
-        return Incoming(row=row, payload=decode_in(row.kind, row.content))
+        return DecodedMessage(row=row, payload=decode_in(row.kind, row.content))
     except PayloadError:
-        return Incoming(row=row, payload=None)
+        return DecodedMessage(row=row, payload=None)
 
 
-def batch_prompt(
+def make_batch_prompt(
     messages: Sequence[MessageIn],
-    view: View,
+    context: PromptContext,
     *,
-    about: Mapping[str, int] = MappingProxyType({}),
-    asked: Mapping[str, str] = MappingProxyType({}),
+    referenced_seqs: Mapping[str, int] = MappingProxyType({}),
+    question_texts: Mapping[str, str] = MappingProxyType({}),
     attempt: int = 1,
-    said: Sequence[MessageOut] = (),
+    sent_messages: Sequence[MessageOut] = (),
 ) -> Prompt:
-    """The prompt of a batch or of follow-ups. `about`: the numbers of the messages that some of these concern, by row
-    id. `asked`: the questions that some of these answer, likewise. `said` is what earlier attempts of the turn have
+    """The prompt of a batch or of follow-ups. `referenced_seqs`: the numbers of the messages that some of these concern, by row
+    id. `question_texts`: the questions that some of these answer, likewise. `sent_messages` is what earlier attempts of the turn have
     already sent."""
-    incoming = tuple(decoded(row) for row in messages)
-    lines = [element("context", now=_local(view.now, view), timezone=view.timezone)]
-    lines += _said(said, view)
-    lines += [_message(one, about.get(one.row.id), asked.get(one.row.id), view) for one in incoming]
+    incoming = tuple(decode_row(row) for row in messages)
+    lines = [element("context", now=_format_local_time(context.now, context), timezone=context.timezone)]
+    lines += _render_sent_messages(sent_messages, context)
+    lines += [
+        _render_message(one, referenced_seqs.get(one.row.id), question_texts.get(one.row.id), context)
+        for one in incoming
+    ]
     return Prompt(text="\n".join(lines), messages=incoming, attempt=attempt)
 
 
-def correction(problems: Sequence[str]) -> Prompt:
+def make_correction_prompt(problems: Sequence[str]) -> Prompt:
     """Tells the agent, in the same turn, what of its answer did not reach anybody."""
     note = element("not-sent", " ".join(problems))
     return Prompt(text=f"{note}\nSend it again as it should have been, and nothing that did go out.")
 
 
-def carried_over(said: str) -> str:
+def carry_over_text(history: str) -> str:
     """What was said in a conversation that has ended, for the one that takes its place."""
     note = "This conversation goes on from an earlier one, of which this is left:"
-    return f"{note}\n{element('earlier-conversation', said)}\nNow:"
+    return f"{note}\n{element('earlier-conversation', history)}\nNow:"
 
 
-def _message(one: Incoming, about: int | None, asked: str | None, view: View) -> str:
-    row, chat = one.row, view.book.origin_name(one.row)
-    common: dict[str, str | int | None] = {"id": row.seq, "time": _local(row.timestamp, view)}
+def _render_message(
+    one: DecodedMessage, referenced_seq: int | None, question: str | None, context: PromptContext
+) -> str:
+    row, chat = one.row, context.address_book.name_of_origin(one.row)
+    common: dict[str, str | int | None] = {"id": row.seq, "time": _format_local_time(row.timestamp, context)}
     common["context"] = None if row.trigger else "yes"
     match one.payload:
         case ChatIn() as said:
-            facts = {"from_": said.sender, "chat": chat, "about": about, "answers": _short(asked)}
+            facts = {
+                "from_": said.sender,
+                "chat": chat,
+                "about": referenced_seq,
+                "answers": _truncate_question(question),
+            }
             if said.event == DELETION:
                 gone = {"files": ", ".join(said.files) or None, "from_": said.sender or None}
                 return element("deletion", said.text or None, **{**facts, **gone}, **common)
-            return _said_by_a_person(_EVENTS.get(said.event, "event"), said, view, **facts, **common)
+            return _render_chat(_ELEMENT_NAMES.get(said.event, "event"), said, context, **facts, **common)
         case TaskIn() as task:
             return element("task", task.prompt, **common)
         case WebhookIn() as hook:
@@ -152,50 +162,52 @@ def _message(one: Incoming, about: int | None, asked: str | None, view: View) ->
             return element("unreadable", **common)
 
 
-def _said_by_a_person(name: str, said: ChatIn, view: View, **facts: str | int | None) -> str:
+def _render_chat(name: str, said: ChatIn, view: PromptContext, **facts: str | int | None) -> str:
     """Their own words, with what they reply to before them and what they passed on behind."""
     if not said.parts:
         return element(name, said.text, **facts)
-    before = [_part(one, view) for one in said.parts if one.kind == "quoted"]
-    behind = [_part(one, view) for one in said.parts if one.kind != "quoted"]
-    return nested(name, [*before, *([escaped(said.text)] if said.text else []), *behind], **facts)
+    before = [_render_part(one, view) for one in said.parts if one.kind == "quoted"]
+    behind = [_render_part(one, view) for one in said.parts if one.kind != "quoted"]
+    return nested_element(name, [*before, *([escape(said.text)] if said.text else []), *behind], **facts)
 
 
-def _part(part: PartIn, view: View) -> str:
-    name = part.kind if part.kind in _PARTS else "shared"
+def _render_part(part: PartIn, view: PromptContext) -> str:
+    name = part.kind if part.kind in _PART_KINDS else "shared"
     facts = {
         "what": part.title or None,
         "from_": part.author or None,
         "chat": part.chat or None,
-        "time": _said_at(part, view),
+        "time": _part_time(part, view),
         "marked": part.marked or None,
         "url": part.url or None,
     }
     return element(name, part.text, **facts)
 
 
-def _said_at(part: PartIn, view: View) -> str | None:
+def _part_time(part: PartIn, view: PromptContext) -> str | None:
     try:
-        return _local(from_text(part.sent_at), view) if part.sent_at else None
+        return _format_local_time(from_text(part.sent_at), view) if part.sent_at else None
     except (ValueError, OverflowError):
         return None  # a time that is none is no reason not to show the words
 
 
-def _said(said: Sequence[MessageOut], view: View) -> list[str]:
-    if not said:
+def _render_sent_messages(sent_messages: Sequence[MessageOut], view: PromptContext) -> list[str]:
+    if not sent_messages:
         return []
     return [
         "<already-sent>",
         "This was begun before and broke off. These messages went out then; do not send them again.",
         *(
-            element("sent", _out_text(row), id=row.seq, to=row.destination, time=_local(row.timestamp, view))
-            for row in said
+            element(
+                "sent", _sent_text(row), id=row.seq, to=row.destination, time=_format_local_time(row.timestamp, view)
+            )
+            for row in sent_messages
         ),
         "</already-sent>",
     ]
 
 
-def _out_text(row: MessageOut) -> str:
+def _sent_text(row: MessageOut) -> str:
     match decode_out(row.kind, row.content):
         case ChatOut(text=text):
             return text
@@ -215,30 +227,38 @@ def _out_text(row: MessageOut) -> str:
             return row.kind
 
 
-def _short(question: str | None) -> str | None:
-    if question is None or len(question) <= QUESTION_SHOWN:
+def _truncate_question(question: str | None) -> str | None:
+    if question is None or len(question) <= MAX_QUESTION_CHARS:
         return question
-    return question[: QUESTION_SHOWN - 1] + "…"
+    return question[: MAX_QUESTION_CHARS - 1] + "…"
 
 
-def _local(moment: datetime, view: View) -> str:
+def _format_local_time(moment: datetime, view: PromptContext) -> str:
     return moment.astimezone(view.zone).strftime("%Y-%m-%d %H:%M")
 
 
-def system_prompt(book: AddressBook, agent_name: str) -> str:
+def make_system_prompt(book: AddressBook, agent_name: str) -> str:
     """What is added to the provider's own system prompt: who the agent is, whom it can write to, and how."""
-    return "\n".join([_WHO.format(name=clean(agent_name)), "", _destinations(book), "", _HOW.strip()])
+    return "\n".join(
+        [
+            _IDENTITY.format(name=strip_control_chars(agent_name)),
+            "",
+            _render_destinations(book),
+            "",
+            _INSTRUCTIONS.strip(),
+        ]
+    )
 
 
-def _destinations(book: AddressBook) -> str:
+def _render_destinations(book: AddressBook) -> str:
     if not book.destinations:
         return "You can answer the chat you were written from; there are no other destinations."
     lines = [element("destination", name=one.name, title=one.display_name, type=one.type) for one in book.destinations]
     return "\n".join(["You can send to:", *lines])
 
 
-_WHO = "You are {name}, an assistant that people talk to through chat apps."
-_HOW = """
+_IDENTITY = "You are {name}, an assistant that people talk to through chat apps."
+_INSTRUCTIONS = """
 Each turn brings the messages since your last one. Their ids are numbers of this conversation; messages marked
 context="yes" are there so that you know what was said, and were not addressed to you; answers="..." is a question of
 yours that one answers. Inside a message <quoted> is what it replies to (marked="..." the passage that was chosen),

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from agent_runner.prompt import decoded
+from agent_runner.prompt import decode_row
 from nanohost_protocol.payloads import ChatIn
 from nanohost_protocol.rows import InKind, MessageIn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class UserAnswer:
     """Somebody answered: what they said, and the number of the message that says it."""
 
     text: str
@@ -27,7 +27,7 @@ class Answered:
     number: int
 
 
-class Unanswered(Enum):
+class NoAnswerReason(Enum):
     """Why a call comes back without an answer."""
 
     NOT_YET = auto()
@@ -35,99 +35,99 @@ class Unanswered(Enum):
     """The question reached nobody: it was refused, or the platform gave up on it later."""
     INTERRUPTED = auto()
     """Something else came that is for the agent."""
-    OVER = auto()
+    TURN_ENDED = auto()
     """The turn has ended."""
 
 
-Outcome = Answered | Unanswered
+AnswerOutcome = UserAnswer | NoAnswerReason
 
 
-class Questions:
-    """Those of one turn. `look` makes the turn look for news at once: the answer may be there already."""
+class PendingQuestions:
+    """Those of one turn. `on_wait` makes the turn look for news at once: the answer may be there already."""
 
-    def __init__(self, look: Callable[[], None] = lambda: None) -> None:
-        self._look = look
-        self._open: dict[str, asyncio.Future[Outcome]] = {}
-        self._unseen = False
-        self._is_over = False
+    def __init__(self, on_wait: Callable[[], None] = lambda: None) -> None:
+        self._on_wait = on_wait
+        self._open: dict[str, asyncio.Future[AnswerOutcome]] = {}
+        self._has_new = False
+        self._is_closed = False
 
     @property
-    def are_open(self) -> bool:
+    def has_open(self) -> bool:
         """Whether a person is waited for."""
         return bool(self._open)
 
     @property
-    def waited_for(self) -> frozenset[str]:
+    def open_ids(self) -> frozenset[str]:
         """Ids of the questions that a call waits for an answer to."""
         return frozenset(self._open)
 
-    def take_unseen(self) -> bool:
+    def take_has_new(self) -> bool:
         """Was there a question since the last call? Its answer may have come before it was asked again."""
-        unseen, self._unseen = self._unseen, False
+        unseen, self._has_new = self._has_new, False
         return unseen
 
-    async def wait(self, question: str, seconds: float) -> Outcome:
+    async def wait(self, question: str, seconds: float) -> AnswerOutcome:
         """The answer to the row with this id, or why there is none. Zero seconds: only ask."""
         if seconds <= 0:
-            return Unanswered.NOT_YET
-        if self._is_over:
-            return Unanswered.OVER
+            return NoAnswerReason.NOT_YET
+        if self._is_closed:
+            return NoAnswerReason.TURN_ENDED
         future = self._open[question] = asyncio.get_running_loop().create_future()
-        self._unseen = True
-        self._look()
+        self._has_new = True
+        self._on_wait()
         try:
             # Not `timeout`: it would throw an answer away that comes in the same moment.
             await asyncio.wait({future}, timeout=seconds)
-            return future.result() if future.done() else Unanswered.NOT_YET
+            return future.result() if future.done() else NoAnswerReason.NOT_YET
         finally:
             del self._open[question]
 
-    def is_waited_for(self, row: MessageIn) -> bool:
+    def is_awaited_answer(self, row: MessageIn) -> bool:
         """Whether the row is an answer, and a call waits for it."""
-        return question_of(row) in self._open
+        return answered_question_id(row) in self._open
 
-    def answer(self, row: MessageIn) -> bool:
+    def deliver_answer(self, row: MessageIn) -> bool:
         """Give an answer to the call that waits for it. False if it waits no longer."""
-        return self._end(self._open.get(question_of(row) or ""), answer_in(row))
+        return self._resolve(self._open.get(answered_question_id(row) or ""), parse_answer(row))
 
-    def undelivered(self, questions: Iterable[str]) -> None:
+    def mark_undelivered(self, questions: Iterable[str]) -> None:
         """These reached nobody: there is nothing to wait for."""
         for question in questions:
-            self._end(self._open.get(question), Unanswered.UNDELIVERED)
+            self._resolve(self._open.get(question), NoAnswerReason.UNDELIVERED)
 
-    def give_way(self, rows: Iterable[MessageIn]) -> None:
+    def interrupt_for(self, rows: Iterable[MessageIn]) -> None:
         """These came for the agent: nobody is to wait behind a question. A note of the host keeps nobody waiting."""
         if any(row.trigger and row.kind is not InKind.SYSTEM for row in rows):
             self.interrupt()
 
     def interrupt(self) -> None:
         """Something waits that needs the agent, or the end of this turn."""
-        self._end_all(Unanswered.INTERRUPTED)
+        self._resolve_all(NoAnswerReason.INTERRUPTED)
 
     def close(self) -> None:
         """The turn is over: nobody waits any more, nor begins to."""
-        self._is_over = True
-        self._end_all(Unanswered.OVER)
+        self._is_closed = True
+        self._resolve_all(NoAnswerReason.TURN_ENDED)
 
-    def _end_all(self, outcome: Unanswered) -> None:
+    def _resolve_all(self, outcome: NoAnswerReason) -> None:
         for future in self._open.values():
-            self._end(future, outcome)
+            self._resolve(future, outcome)
 
-    def _end(self, future: asyncio.Future[Outcome] | None, outcome: Outcome) -> bool:
+    def _resolve(self, future: asyncio.Future[AnswerOutcome] | None, outcome: AnswerOutcome) -> bool:
         if future is None or future.done():
             return False
         future.set_result(outcome)
         return True
 
 
-def question_of(row: MessageIn) -> str | None:
+def answered_question_id(row: MessageIn) -> str | None:
     """The id of the agent's row that this row answers, if it answers one."""
-    payload = decoded(row).payload if row.kind is InKind.CHAT else None
+    payload = decode_row(row).payload if row.kind is InKind.CHAT else None
     return payload.answers if isinstance(payload, ChatIn) else None
 
 
-def answer_in(row: MessageIn) -> Answered:
+def parse_answer(row: MessageIn) -> UserAnswer:
     """What an answer says."""
-    said = decoded(row)
+    said = decode_row(row)
     sender = said.payload.sender if isinstance(said.payload, ChatIn) else ""
-    return Answered(text=said.text, sender=sender, number=row.seq)
+    return UserAnswer(text=said.text, sender=sender, number=row.seq)

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """One message block. `to` and `answers` (a message's number) are None when left out."""
+    """One message block. `to` and `reply_to_seq` (a message's number) are None when left out."""
 
     text: str
     to: str | None = None
-    answers: int | None = None
+    reply_to_seq: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Reply:
     """A text taken apart."""
 
     blocks: tuple[Block, ...]
-    bare: str
+    bare_text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,32 +42,32 @@ _ATTRIBUTE = re.compile(r"""\s(to|re)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))"
 _FENCE = re.compile(r"^[ ]{0,3}(`{3,}|~{3,})[^\n]*$", re.MULTILINE)
 
 
-def parse(text: str) -> Reply:
+def parse_reply(text: str) -> Reply:
     """Take a text apart. Nothing is invented: blocks and bare text are pieces of it, trimmed."""
-    seen = _without(text, _spans(text, "internal"))
-    spans = list(_spans(seen, "message"))
-    blocks = [_block(span) for span in spans if span.inner.strip()]
-    return Reply(blocks=tuple(blocks), bare=_without(seen, spans).strip())
+    seen = _remove_spans(text, _find_elements(text, "internal"))
+    spans = list(_find_elements(seen, "message"))
+    blocks = [_make_block(span) for span in spans if span.inner.strip()]
+    return Reply(blocks=tuple(blocks), bare_text=_remove_spans(seen, spans).strip())
 
 
-def _block(span: _Span) -> Block:
+def _make_block(span: _Span) -> Block:
     found = {name: "".join(values) for name, *values in _ATTRIBUTE.findall(span.tag)}
     number = found.get("re", "").strip().lstrip("#")
     return Block(
         text=span.inner.strip(),
-        to=_unescaped(found.get("to", "")).strip() or None,
-        answers=int(number) if number.isascii() and number.isdecimal() and len(number) < 16 else None,
+        to=_unescape(found.get("to", "")).strip() or None,
+        reply_to_seq=int(number) if number.isascii() and number.isdecimal() and len(number) < 16 else None,
     )
 
 
-def _unescaped(text: str) -> str:
+def _unescape(text: str) -> str:
     """Names are shown escaped in the prompt, so an agent may write them so."""
     for entity, character in (("&quot;", '"'), ("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
         text = text.replace(entity, character)
     return text
 
 
-def _without(text: str, spans: Iterator[_Span] | list[_Span]) -> str:
+def _remove_spans(text: str, spans: Iterator[_Span] | list[_Span]) -> str:
     kept, at = [], 0
     for span in spans:
         kept.append(text[at : span.start])
@@ -75,25 +75,25 @@ def _without(text: str, spans: Iterator[_Span] | list[_Span]) -> str:
     return "".join([*kept, text[at:]])
 
 
-def _spans(text: str, name: str) -> Iterator[_Span]:
+def _find_elements(text: str, name: str) -> Iterator[_Span]:
     """The elements of one name that stand outside of code. One that is never closed reaches to the end."""
     opening = re.compile(rf"(?<!`)<{name}(?:\s[^<>]*)?>")
     at = 0
-    while tag := _outside_code(opening, text, at):
-        inner, at = _body(text, tag.end(), f"</{name}>")
+    while tag := _search_outside_code(opening, text, at):
+        inner, at = _element_body(text, tag.end(), f"</{name}>")
         yield _Span(tag.start(), at, inner, tag.group())
 
 
-def _body(text: str, start: int, closing: str) -> tuple[str, int]:
+def _element_body(text: str, start: int, closing: str) -> tuple[str, int]:
     """What is inside, and where the element ends. A fence that is opened inside and never closed hides no end."""
     pattern = re.compile(re.escape(closing))
-    end = _outside_code(pattern, text, start) or pattern.search(text, start)
+    end = _search_outside_code(pattern, text, start) or pattern.search(text, start)
     return (text[start:], len(text)) if end is None else (text[start : end.start()], end.end())
 
 
-def _outside_code(pattern: re.Pattern[str], text: str, start: int) -> re.Match[str] | None:
+def _search_outside_code(pattern: re.Pattern[str], text: str, start: int) -> re.Match[str] | None:
     """The first match from `start` on that is not between two fences; fences count from `start`."""
-    at, fences = start, _fenced(text, start)
+    at, fences = start, _code_areas(text, start)
     while found := pattern.search(text, at):
         inside = next((end for begin, end in fences if begin <= found.start() < end), None)
         if inside is None:
@@ -102,7 +102,7 @@ def _outside_code(pattern: re.Pattern[str], text: str, start: int) -> re.Match[s
     return None
 
 
-def _fenced(text: str, start: int) -> list[tuple[int, int]]:
+def _code_areas(text: str, start: int) -> list[tuple[int, int]]:
     """Where code is: from a fence to the next of the same kind, or to the end of the text."""
     areas: list[tuple[int, int]] = []
     opened: re.Match[str] | None = None

@@ -36,7 +36,7 @@ class Settings:
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """Settings from the command line and the environment. Raises ValueError naming the variable that is wrong."""
-    named = _parser().parse_args(arguments)
+    named = _make_parser().parse_args(arguments)
     return Settings(
         install=named.install,
         session=named.session,
@@ -44,30 +44,30 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         workspace=Path(environment.get("NANOHOST_WORKSPACE") or WORKSPACE),
         provider=environment.get("NANOHOST_PROVIDER") or "demo",
         model=environment.get("NANOHOST_MODEL") or None,
-        tools=_one_of(environment, "NANOHOST_AGENT_TOOLS", "all", "none"),
-        network=_one_of(environment, "NANOHOST_NETWORK", "none", "open"),
+        tools=_parse_choice(environment, "NANOHOST_AGENT_TOOLS", "all", "none"),
+        network=_parse_choice(environment, "NANOHOST_NETWORK", "none", "open"),
         timezone=environment.get("NANOHOST_TIMEZONE") or "UTC",
-        poll_interval_s=_seconds(environment, "NANOHOST_POLL_INTERVAL_S", 1.0),
-        idle_exit_s=_seconds(environment, "NANOHOST_IDLE_EXIT_S", 0.0),
+        poll_interval_s=_parse_seconds(environment, "NANOHOST_POLL_INTERVAL_S", 1.0),
+        idle_exit_s=_parse_seconds(environment, "NANOHOST_IDLE_EXIT_S", 0.0),
         extensions=Path(found) if (found := environment.get("NANOHOST_EXTENSIONS")) else None,
     )
 
 
-def _parser() -> ArgumentParser:
+def _make_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m agent_runner", description="Runs the agent of one nanohost session.")
     for name in ("install", "session", "lease"):
         parser.add_argument(f"--{name}", required=True, help=f"the {name} this runner belongs to")
     return parser
 
 
-def _one_of(environment: Mapping[str, str], name: str, default: str, other: str) -> str:
+def _parse_choice(environment: Mapping[str, str], name: str, default: str, other: str) -> str:
     found = environment.get(name, default)
     if found not in {default, other}:
         raise ValueError(f"{name} is {found!r}; it must be {default} or {other}")
     return found
 
 
-def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:
+def _parse_seconds(environment: Mapping[str, str], name: str, default: float) -> float:
     text = environment.get(name)
     if not text:
         return default

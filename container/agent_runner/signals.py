@@ -6,38 +6,38 @@ import asyncio
 from contextlib import suppress
 
 
-class Signals:
+class RunnerSignals:
     """Set from callbacks on the loop; a signal that comes while nobody waits is kept."""
 
     def __init__(self) -> None:
-        self._stirred = asyncio.Event()
-        self._woken = False
-        self.stopping = False
+        self._notified = asyncio.Event()
+        self._is_inbound_changed = False
+        self.is_stopping = False
 
-    def stir(self) -> None:
+    def notify(self) -> None:
         """Something happened; whoever waits should look."""
-        self._stirred.set()
+        self._notified.set()
 
-    def wake(self) -> None:
+    def notify_inbound_changed(self) -> None:
         """The host says that its file changed."""
-        self._woken = True
-        self.stir()
+        self._is_inbound_changed = True
+        self.notify()
 
     def stop(self) -> None:
         """End soon."""
-        self.stopping = True
-        self.stir()
+        self.is_stopping = True
+        self.notify()
 
-    def take_wake(self) -> bool:
+    def take_inbound_changed(self) -> bool:
         """Was there a wake since the last call?"""
-        woken, self._woken = self._woken, False
+        woken, self._is_inbound_changed = self._is_inbound_changed, False
         return woken
 
     async def wait(self, seconds: float | None) -> bool:
         """Wait for a signal, at most so long. False if none came."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._stirred.wait()
-        stirred = self._stirred.is_set()
-        self._stirred.clear()
-        return stirred or self.stopping
+                await self._notified.wait()
+        stirred = self._notified.is_set()
+        self._notified.clear()
+        return stirred or self.is_stopping

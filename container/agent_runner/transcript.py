@@ -10,40 +10,40 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-MOST_CHARACTERS = 20_000
+MAX_CHARS = 20_000
 """Of what is carried over: the latest of it."""
-_WOVEN_IN = re.compile(r"<system-reminder>.*?</system-reminder>\s*", re.DOTALL)
+_SYSTEM_REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>\s*", re.DOTALL)
 
 
-def size(config_dir: Path, conversation: str | None) -> int:
+def record_size_bytes(config_dir: Path, conversation: str | None) -> int:
     """Bytes of the record; 0 when there is none."""
-    found = _find(config_dir, conversation)
+    found = _find_record(config_dir, conversation)
     try:
         return found.stat().st_size if found is not None and found.is_file() else 0
     except OSError:
         return 0
 
 
-def in_words(config_dir: Path, conversation: str | None) -> str:
+def read_as_text(config_dir: Path, conversation: str | None) -> str:
     """What was said, without pictures, files and what tools did; empty when nothing is known of it."""
-    found = _find(config_dir, conversation)
+    found = _find_record(config_dir, conversation)
     if found is None:
         return ""
     try:
         with found.open(encoding="utf-8", errors="replace") as lines:
-            said = "\n".join(_said(lines))
+            said = "\n".join(_spoken_lines(lines))
     except OSError:
         return ""
-    return said if len(said) <= MOST_CHARACTERS else "…" + said[-MOST_CHARACTERS:]
+    return said if len(said) <= MAX_CHARS else "…" + said[-MAX_CHARS:]
 
 
-def _find(config_dir: Path, conversation: str | None) -> Path | None:
+def _find_record(config_dir: Path, conversation: str | None) -> Path | None:
     if not conversation:
         return None
     return next((config_dir / "projects").glob(f"*/{conversation}.jsonl"), None)
 
 
-def _said(lines: Iterable[str]) -> Iterator[str]:
+def _spoken_lines(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         try:
             entry = json.loads(line)
@@ -55,14 +55,14 @@ def _said(lines: Iterable[str]) -> Iterator[str]:
         if who is None or entry.get("isApiErrorMessage"):
             continue
         message = entry.get("message")
-        for text in _texts(message.get("content") if isinstance(message, dict) else None):
+        for text in _text_blocks(message.get("content") if isinstance(message, dict) else None):
             yield f"{who}: {text}"
 
 
-def _texts(content: object) -> Iterator[str]:
+def _text_blocks(content: object) -> Iterator[str]:
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
     for block in blocks if isinstance(blocks, list) else []:
         if isinstance(block, dict) and block.get("type") == "text":
-            text = _WOVEN_IN.sub("", str(block.get("text") or "")).strip()
+            text = _SYSTEM_REMINDER.sub("", str(block.get("text") or "")).strip()
             if text:
                 yield text

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_CHUNK = 4096
+_CHUNK_BYTES = 4096
 
 
 class WakeFifo:
@@ -27,7 +27,7 @@ class WakeFifo:
         """Listen. Does nothing where there is no FIFO."""
         with suppress(OSError):
             self._fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            self._loop.add_reader(self._fd, self._readable)
+            self._loop.add_reader(self._fd, self._on_readable)
 
     def detach(self) -> None:
         if self._fd is not None:
@@ -35,10 +35,10 @@ class WakeFifo:
             os.close(self._fd)
             self._fd = None
 
-    def _readable(self) -> None:
+    def _on_readable(self) -> None:
         assert self._fd is not None
         try:
-            ended = os.read(self._fd, _CHUNK) == b""
+            ended = os.read(self._fd, _CHUNK_BYTES) == b""
         except BlockingIOError:
             return
         if ended:
@@ -59,7 +59,7 @@ class WakeFifo:
 
 
 @contextmanager
-def listening(path: Path, on_wake: Callable[[], None]) -> Iterator[None]:
+def listen_for_wake(path: Path, on_wake: Callable[[], None]) -> Iterator[None]:
     """Call `on_wake` on the loop whenever the host rings, while the block runs."""
     fifo = WakeFifo(path, on_wake)
     fifo.attach()

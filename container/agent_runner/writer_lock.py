@@ -17,7 +17,7 @@ class WriterLockHeld(Exception):
 
 
 @contextmanager
-def holding(path: Path) -> Iterator[None]:
+def hold_writer_lock(path: Path) -> Iterator[None]:
     """Hold the lock while the block runs. Raises WriterLockHeld at once if someone else does."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -16,92 +16,92 @@ from pathlib import Path
 
 import structlog
 
-from nanohost.access.telling import tell_owners, tell_slowed
-from nanohost.actions.actions import Actions
-from nanohost.actions.policy import policy_of
-from nanohost.actions.registry import with_files as own_actions
-from nanohost.approvals.engine import Approvals
+from nanohost.access.telling import notify_owners, notify_throttled
+from nanohost.actions.actions import ActionExecutor
+from nanohost.actions.policy import parse_policy
+from nanohost.actions.registry import extensions_loaded as own_actions
+from nanohost.approvals.engine import ApprovalEngine
 from nanohost.channel_api import Channel
-from nanohost.channels.connections import ChannelKey, Connections, Wanted
+from nanohost.channels.connections import ChannelKey, ChannelManager, ConfiguredChannel
 from nanohost.channels.loader import discover
-from nanohost.chat_commands.command import Shop
+from nanohost.chat_commands.command import ChatCommandContext
 from nanohost.chat_commands.executor import CommandExecutor
-from nanohost.chat_commands.menu import menu
-from nanohost.chat_commands.registry import with_files as own_commands
+from nanohost.chat_commands.menu import build_menu
+from nanohost.chat_commands.registry import extensions_loaded as own_commands
 from nanohost.clock import Clock, SystemClock
 from nanohost.commands.show import Json
-from nanohost.delivery.addresses import tell_addresses
-from nanohost.delivery.budget import rates_of
-from nanohost.delivery.delivery import Delivery
+from nanohost.delivery.addresses import update_destinations
+from nanohost.delivery.budget import rate_limits_from_settings
+from nanohost.delivery.delivery import DeliveryService
 from nanohost.delivery.settings import DeliverySettings
 from nanohost.errors import NanohostError, StoreError
 from nanohost.fair_share import FairShare
-from nanohost.gateway.budget import call_rates
+from nanohost.gateway.budget import call_limits_from_settings
 from nanohost.gateway.gateway import Gateway
-from nanohost.gateway.health import Complaint
+from nanohost.gateway.health import ModelProblem
 from nanohost.gateway.model_call import ModelCall
 from nanohost.gateway.prices import cost_usd
 from nanohost.gateway.settings import CallSettings, ModelSettings
 from nanohost.gateway.upstream import DEFAULT_BASE_URL, Upstream
 from nanohost.guard.guard import Guard
-from nanohost.guard.rule_ends import RuleEnds
+from nanohost.guard.rule_ends import RuleExpirer
 from nanohost.guard.settings import GuardSettings
 from nanohost.home import Home
 from nanohost.intake.inbox import ChannelInbox
-from nanohost.keeper.clock_watch import ClockWatch
-from nanohost.keeper.disk import DiskReserve
-from nanohost.keeper.keeper import Keeper, KeeperSettings
-from nanohost.keeper.orders import answer_to
-from nanohost.keeper.restart import restart
+from nanohost.keeper.clock_watch import ClockMonitor
+from nanohost.keeper.disk import DiskMonitor
+from nanohost.keeper.keeper import ContainerManager, ContainerManagerSettings
+from nanohost.keeper.orders import command_answer
+from nanohost.keeper.restart import restart_container
 from nanohost.keeper.settings import ContainerSettings, DiskSettings
-from nanohost.keeper.stuck import limits_of
+from nanohost.keeper.stuck import health_limits
 from nanohost.keeper.watchdog import Watchdog
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.mailbox.news import OutboxNews
+from nanohost.mailbox.news import OutboxMonitor
 from nanohost.mailbox.outbox_reader import OutboxReader
-from nanohost.mailbox.settings import NewsSettings
+from nanohost.mailbox.settings import OutboxMonitorSettings
 from nanohost.mailbox.writer import MailboxWriter
 from nanohost.model import AgentGroupId, Session, SessionId
-from nanohost.model_use import is_model_asked
-from nanohost.model_watch import ModelWatch
-from nanohost.moving import Moving
-from nanohost.pausing import Pausing
-from nanohost.provider_settings import provider_for
-from nanohost.provisioning import Provisioning
-from nanohost.reception.codes import Codes
-from nanohost.reception.commands import Commands
-from nanohost.reception.presses import Presses
-from nanohost.reception.reception import Counter, Reception
-from nanohost.report import report
-from nanohost.routing.attachments import Attachments
+from nanohost.model_use import is_model_used
+from nanohost.model_watch import ModelMonitor
+from nanohost.moving import ChatMover
+from nanohost.pausing import PauseService
+from nanohost.provider_settings import resolve_provider
+from nanohost.provisioning import ProvisioningService
+from nanohost.reception.codes import CodeHandler
+from nanohost.reception.commands import CommandHandler
+from nanohost.reception.presses import ButtonHandler
+from nanohost.reception.reception import HostRequestHandler, RequestHandler
+from nanohost.report import build_status
+from nanohost.routing.attachments import AttachmentFetcher
 from nanohost.routing.router import Router
 from nanohost.routing.settings import AttachmentSettings
-from nanohost.routing.speaker import Speaker
+from nanohost.routing.speaker import SessionResolver
 from nanohost.runtimes.choose import choose_runtime
-from nanohost.runtimes.output import keep_short
+from nanohost.runtimes.output import run_log_truncation
 from nanohost.runtimes.port import Isolation, Runtime
 from nanohost.runtimes.settings import DockerSettings, RuntimeSettings
 from nanohost.settings import Settings, channel_instances
 from nanohost.store import install, model_calls, sessions
 from nanohost.store.database import Store, Transaction
-from nanohost.store.opened import opened_store as opened_store
+from nanohost.store.opened import open_home_store as open_home_store
 from nanohost.store.settings import StoreSettings
-from nanohost.store.watch import watch
+from nanohost.store.watch import monitor_database
 from nanohost.supervisor import Supervisor
-from nanohost.tasks.engine import Tasks
+from nanohost.tasks.engine import Scheduler
 from nanohost.time_settings import TimeSettings
-from nanohost.upkeep.settings import UpkeepSettings
-from nanohost.upkeep.upkeep import Upkeep
+from nanohost.upkeep.settings import RetentionSettings
+from nanohost.upkeep.upkeep import Retention
 
-TERMINAL = ("terminal", "default")
+TERMINAL_KEY = ("terminal", "default")
 """The one channel that needs no setting up."""
-MODEL_WRONG = "No agent can ask its model: {problem}. On the machine that I run on, type: {do}"
+MODEL_PROBLEM_NOTICE = "No agent can ask its model: {problem}. On the machine that I run on, type: {do}"
 
 _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Overrides:
     """What a test or an embedding program replaces: the seams of the host. None means the real thing."""
 
     runtime: Runtime | None = None
@@ -110,90 +110,92 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ground:
+class Foundation:
     """What stands before any stage is built."""
 
     home: Home
     settings: Settings
     clock: Clock
     store: Store
-    install: str
+    install_id: str
     runtime: Runtime
-    fair: FairShare = field(default_factory=FairShare)
+    fair_share: FairShare = field(default_factory=FairShare)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
     """A host and its stages, in the order in which they start."""
 
-    ground: Ground
+    foundation: Foundation
     mailboxes: Mailboxes
     gateway: Gateway
-    model: ModelWatch
-    connections: Connections
-    moving: Moving
-    delivery: Delivery
-    news: OutboxNews
-    keeper: Keeper
-    tasks: Tasks
-    actions: Actions
-    approvals: Approvals
+    model_monitor: ModelMonitor
+    connections: ChannelManager
+    chat_mover: ChatMover
+    delivery: DeliveryService
+    outbox_monitor: OutboxMonitor
+    container_manager: ContainerManager
+    scheduler: Scheduler
+    action_executor: ActionExecutor
+    approval_engine: ApprovalEngine
     watchdog: Watchdog
-    disk: DiskReserve
-    pausing: Pausing
+    disk_monitor: DiskMonitor
+    pause_service: PauseService
     router: Router
     supervisor: Supervisor
-    receivers: Supervisor
+    receiver_supervisor: Supervisor
 
     @property
     def store(self) -> Store:
-        return self.ground.store
+        return self.foundation.store
 
     @property
     def clock(self) -> Clock:
-        return self.ground.clock
+        return self.foundation.clock
 
     def report(self) -> dict[str, Json]:
         """What `nanohost status` shows of a running host; plain JSON."""
-        return report(
-            runtime=self.ground.runtime,
-            provider=provider_for(self.ground.settings),
+        return build_status(
+            runtime=self.foundation.runtime,
+            provider=resolve_provider(self.foundation.settings),
             connections=self.connections,
-            keeper=self.keeper,
-            model=self.gateway.health.standing,
-            slowed=self.slowed(),
-            disks_short=self.disk.shorts(),
-            services=[*self.supervisor.services(), *self.receivers.services()],
+            containers=self.container_manager,
+            model=self.gateway.health.status,
+            throttled=self.throttled(),
+            low_disks=self.disk_monitor.low_disks(),
+            services=[*self.supervisor.services(), *self.receiver_supervisor.services()],
             clock=self.clock,
         )
 
-    def slowed(self) -> dict[SessionId, str]:
+    def throttled(self) -> dict[SessionId, str]:
         """The sessions that write more than they may, and what they have too much of."""
-        by_stage = (self.delivery.slowed(), self.keeper.slowed(), self.gateway.slowed())
+        by_stage = (self.delivery.throttled(), self.container_manager.throttled(), self.gateway.throttled())
         words = {id: [over[id] for over in by_stage if id in over] for stage in by_stage for id in stage}
         return {id: "; ".join(over) for id, over in words.items()}
 
     async def restart(self, session: Session, *, now: bool, message: str | None) -> bool:
-        return await restart(self.keeper, self.mailboxes, self.clock, session, now=now, message=message)
+        return await restart_container(
+            self.container_manager, self.mailboxes, self.clock, session, now=now, message=message
+        )
 
     def stop_container(self, session: Session) -> bool:
-        return self.keeper.stop(session.id)
+        return self.container_manager.stop(session.id)
 
     async def addresses_changed(self, agent_group: AgentGroupId) -> None:
-        await tell_addresses(self.store, self.mailboxes, agent_group)
+        await update_destinations(self.store, self.mailboxes, agent_group)
 
     async def deep_link(self, channel: str, instance: str, text: str) -> str | None:
         return await self.connections.deep_link((channel, instance), text)
 
-    async def living_folders(self) -> list[Path]:
+    async def live_session_dirs(self) -> list[Path]:
         """The folders of sessions whose container may be alive."""
-        return [self.mailboxes.layout(session).root for session in await sessions.leased(self.store)]
+        return [self.mailboxes.layout(session).root for session in await sessions.list_leased(self.store)]
 
-    async def stopped(self) -> None:
+    async def wait_until_failed(self) -> None:
         """Wait until the host cannot go on. Raises StoreError with the reason."""
-        failure = await self.supervisor.failed()
+        failure = await self.supervisor.wait_for_failure()
         hint = failure.error.hint if isinstance(failure.error, NanohostError) else ""
-        raise StoreError(f"{failure.name} failed: {failure.sentence}", hint=hint or "see the log; nanohost run")
+        raise StoreError(f"{failure.name} failed: {failure.message}", hint=hint or "see the log; nanohost run")
 
 
 @asynccontextmanager
@@ -203,263 +205,275 @@ async def running_host(
     *,
     progress: Callable[[str], None] = lambda _: None,
     keep_containers: bool = True,
-    parts: Parts | None = None,
+    overrides: Overrides | None = None,
 ) -> AsyncIterator[Host]:
     """A host that serves while entered. The caller holds the home's lock (home.hold).
 
     `keep_containers`: leave containers running for the next host, or stop them on leaving. Raises NanohostError.
     """
-    parts = parts or Parts()
+    overrides = overrides or Overrides()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(own_actions(home.actions))
         await stack.enter_async_context(own_commands(home.chat_commands))
-        ground = await _prepare(stack, home, settings, progress, parts)
-        host = await _assemble(ground, parts)
-        await _start(stack, host, keep_containers=keep_containers)
+        ground = await _build_foundation(stack, home, settings, progress, overrides)
+        host = await _build_host(ground, overrides)
+        await _start_stages(stack, host, keep_containers=keep_containers)
         yield host
 
 
-async def _prepare(
-    stack: AsyncExitStack, home: Home, settings: Settings, progress: Callable[[str], None], parts: Parts
-) -> Ground:
-    store = await stack.enter_async_context(opened_store(home, durable=settings.of(StoreSettings).durable))
+async def _build_foundation(
+    stack: AsyncExitStack, home: Home, settings: Settings, progress: Callable[[str], None], overrides: Overrides
+) -> Foundation:
+    store = await stack.enter_async_context(open_home_store(home, durable=settings.section(StoreSettings).durable))
     async with store.transaction() as tx:
-        install_id = await install.ensure(tx, parts.clock.now())
-    runtime = parts.runtime or await choose_runtime(
-        wanted=settings.of(RuntimeSettings).runtime,
+        install_id = await install.get_or_create(tx, overrides.clock.now())
+    runtime = overrides.runtime or await choose_runtime(
+        requested=settings.section(RuntimeSettings).runtime,
         root=home.root,
         install=install_id,
-        base_image=settings.of(DockerSettings).base_image,
+        base_image=settings.section(DockerSettings).base_image,
         progress=progress,
     )
-    return Ground(home=home, settings=settings, clock=parts.clock, store=store, install=install_id, runtime=runtime)
+    return Foundation(
+        home=home, settings=settings, clock=overrides.clock, store=store, install_id=install_id, runtime=runtime
+    )
 
 
-async def _assemble(ground: Ground, parts: Parts) -> Host:
+async def _build_host(foundation: Foundation, overrides: Overrides) -> Host:
     """Build the stages. Nothing runs yet; once they are opened they hear of each other's work by `store.bus`."""
-    store, clock, settings, home = ground.store, ground.clock, ground.settings, ground.home
-    mailboxes = Mailboxes(home.sessions, durable=settings.of(StoreSettings).durable, clock=clock, bus=store.bus)
+    store, clock, settings, home = foundation.store, foundation.clock, foundation.settings, foundation.home
+    mailboxes = Mailboxes(home.sessions, durable=settings.section(StoreSettings).durable, clock=clock, bus=store.bus)
     outbox = OutboxReader(store=store, mailboxes=mailboxes)
     upstream = _upstream(settings)
     gateway = Gateway(
         upstream=upstream,
-        record=recorder(store, priced_as=upstream.host),
+        record=model_call_recorder(store, priced_as=upstream.host),
         clock=clock,
-        rates=call_rates(settings.of(CallSettings)),
-        on_slowed=partial(_tell_of_slowed, ground),
+        call_limits=call_limits_from_settings(settings.section(CallSettings)),
+        on_throttled=partial(_notify_throttled, foundation),
     )
-    connections = Connections(
+    connections = ChannelManager(
         catalogue=await asyncio.to_thread(discover, home.channel_folders),
-        wanted=_wanted(settings, parts),
+        configured=_wanted_channels(settings, overrides),
         home=home.root,
-        runtime_dir=home.run,
-        made=parts.channels,
+        runtime_dir=home.run_dir,
+        preloaded=overrides.channels,
     )
     zone = settings.zone
-    moving = Moving(store=store, clock=clock, zone=zone, tell=partial(tell_addresses, store, mailboxes))
-    delivery = Delivery(
+    moving = ChatMover(
+        store=store, clock=clock, zone=zone, notify_agents=partial(update_destinations, store, mailboxes)
+    )
+    delivery = DeliveryService(
         store=store,
         mailboxes=mailboxes,
         clock=clock,
         channels=connections,
-        move=moving.move,
-        ask=settings.of(DeliverySettings).ambiguous == "ask",
-        rates=rates_of(settings.of(DeliverySettings)),
-        fair=ground.fair,
+        on_chat_moved=moving.move,
+        hold_ambiguous=settings.section(DeliverySettings).ambiguous == "ask",
+        rate_limits=rate_limits_from_settings(settings.section(DeliverySettings)),
+        fair_share=foundation.fair_share,
         outbox=outbox,
     )
-    tasks = Tasks(store=store, mailboxes=mailboxes, clock=clock)
-    noticed = settings.of(NewsSettings)
-    news = OutboxNews(clock, store.bus, interval_s=noticed.poll_interval_s, events=noticed.watch)
-    keeper = _keeper(ground, mailboxes, gateway, news, outbox)
+    tasks = Scheduler(store=store, mailboxes=mailboxes, clock=clock)
+    noticed = settings.section(OutboxMonitorSettings)
+    news = OutboxMonitor(clock, store.bus, interval_s=noticed.poll_interval_s, use_events=noticed.watch)
+    keeper = _container_manager(foundation, mailboxes, gateway, news, outbox)
     return Host(
-        ground=ground,
+        foundation=foundation,
         mailboxes=mailboxes,
         gateway=gateway,
-        model=ModelWatch(
+        model_monitor=ModelMonitor(
             gateway=gateway,
             clock=clock,
-            is_asked=partial(is_model_asked, store, settings, home.root),
-            tell=partial(_tell_of_model, ground),
+            is_model_used=partial(is_model_used, store, settings, home.root),
+            notify_owners=partial(_notify_model_problem, foundation),
         ),
         connections=connections,
-        moving=moving,
+        chat_mover=moving,
         delivery=delivery,
-        news=news,
-        keeper=keeper,
-        watchdog=_watchdog(ground, mailboxes, keeper),
-        disk=_disk_reserve(ground, delivery, keeper),
-        tasks=tasks,
-        actions=_actions(ground, mailboxes),
-        approvals=Approvals(store=store, clock=clock, channels=connections, zone=zone),
-        pausing=_pausing(ground, mailboxes, delivery, keeper),
-        router=_router(ground, mailboxes, connections, keeper),
+        outbox_monitor=news,
+        container_manager=keeper,
+        watchdog=_watchdog(foundation, mailboxes, keeper),
+        disk_monitor=_disk_monitor(foundation, delivery, keeper),
+        scheduler=tasks,
+        action_executor=_action_executor(foundation, mailboxes),
+        approval_engine=ApprovalEngine(store=store, clock=clock, channels=connections, zone=zone),
+        pause_service=_pause_service(foundation, mailboxes, delivery, keeper),
+        router=_router(foundation, mailboxes, connections, keeper),
         supervisor=Supervisor(clock),
-        receivers=Supervisor(clock),
+        receiver_supervisor=Supervisor(clock),
     )
 
 
-def _keeper(ground: Ground, mailboxes: Mailboxes, gateway: Gateway, news: OutboxNews, outbox: OutboxReader) -> Keeper:
-    store, clock, settings = ground.store, ground.clock, ground.settings
-    containers = settings.of(ContainerSettings)
-    services = Provisioning(
+def _container_manager(
+    foundation: Foundation, mailboxes: Mailboxes, gateway: Gateway, outbox_monitor: OutboxMonitor, outbox: OutboxReader
+) -> ContainerManager:
+    store, clock, settings = foundation.store, foundation.clock, foundation.settings
+    containers = settings.section(ContainerSettings)
+    services = ProvisioningService(
         store=store,
         mailboxes=mailboxes,
         gateway=gateway,
-        home=ground.home,
+        home=foundation.home,
         settings=settings,
-        isolation=ground.runtime.isolation,
+        isolation=foundation.runtime.isolation,
         clock=clock,
     )
-    return Keeper(
+    return ContainerManager(
         store=store,
         mailboxes=mailboxes,
-        runtime=ground.runtime,
-        news=news,
+        runtime=foundation.runtime,
+        outbox_monitor=outbox_monitor,
         services=services,
         clock=clock,
-        settings=KeeperSettings(
+        settings=ContainerManagerSettings(
             max_containers=containers.max_containers,
             idle_timeout_s=containers.idle_timeout_s,
             sweep_interval_s=containers.sweep_interval_s,
-            limits=limits_of(containers, settings.of(DiskSettings)),
-            groups=ground.home.groups,
+            limits=health_limits(containers, settings.section(DiskSettings)),
+            groups_dir=foundation.home.groups,
         ),
         outbox=outbox,
     )
 
 
-async def _tell_of_slowed(ground: Ground, id: SessionId, over: str) -> None:
+async def _notify_throttled(foundation: Foundation, id: SessionId, reason: str) -> None:
     """Say to the owners that a session asks for too much. Raises StoreError."""
-    await tell_slowed(ground.store, await sessions.get(ground.store, id), over, ground.clock.now())
+    await notify_throttled(foundation.store, await sessions.get(foundation.store, id), reason, foundation.clock.now())
 
 
-async def _tell_of_model(ground: Ground, complaint: Complaint) -> None:
+async def _notify_model_problem(foundation: Foundation, complaint: ModelProblem) -> None:
     """Say it to the owners, once a day and kind: only somebody at the machine can mend it. Raises StoreError."""
-    now = ground.clock.now()
-    text = MODEL_WRONG.format(problem=complaint.problem, do=complaint.do)
-    async with ground.store.transaction() as tx:
-        cause = f"model {complaint.trouble} {now:%Y-%m-%d}"
-        await tell_owners(tx, text, but=(), cause=cause, now=now)
+    now = foundation.clock.now()
+    text = MODEL_PROBLEM_NOTICE.format(problem=complaint.message, do=complaint.hint)
+    async with foundation.store.transaction() as tx:
+        cause = f"model {complaint.kind} {now:%Y-%m-%d}"
+        await notify_owners(tx, text, exclude=(), cause=cause, now=now)
 
 
-def _actions(ground: Ground, mailboxes: Mailboxes) -> Actions:
-    return Actions(
-        store=ground.store,
+def _action_executor(foundation: Foundation, mailboxes: Mailboxes) -> ActionExecutor:
+    return ActionExecutor(
+        store=foundation.store,
         mailboxes=mailboxes,
-        clock=ground.clock,
-        timezone=ground.settings.of(TimeSettings).timezone,
-        guard=Guard(policy=policy_of(ground.settings.of(GuardSettings).actions)),
+        clock=foundation.clock,
+        timezone=foundation.settings.section(TimeSettings).timezone,
+        guard=Guard(policy=parse_policy(foundation.settings.section(GuardSettings).actions)),
     )
 
 
-def _watchdog(ground: Ground, mailboxes: Mailboxes, keeper: Keeper) -> Watchdog:
+def _watchdog(foundation: Foundation, mailboxes: Mailboxes, manager: ContainerManager) -> Watchdog:
     return Watchdog(
-        store=ground.store,
+        store=foundation.store,
         mailboxes=mailboxes,
-        clock=ground.clock,
-        containers=keeper,
-        session_for=Speaker(ground.store, ground.clock).session_for,
-        deadline_s=ground.settings.of(ContainerSettings).answer_deadline_s,
+        clock=foundation.clock,
+        containers=manager,
+        session_for=SessionResolver(foundation.store, foundation.clock).find_or_create_session,
+        deadline_s=foundation.settings.section(ContainerSettings).answer_deadline_s,
     )
 
 
-def _disk_reserve(ground: Ground, delivery: Delivery, keeper: Keeper) -> DiskReserve:
-    return DiskReserve(
-        store=ground.store,
-        clock=ground.clock,
-        folders=_written(ground),
-        reserve=ground.settings.of(DiskSettings).reserve_bytes,
-        containers=keeper,
-        takes=delivery,
+def _disk_monitor(foundation: Foundation, delivery: DeliveryService, manager: ContainerManager) -> DiskMonitor:
+    return DiskMonitor(
+        store=foundation.store,
+        clock=foundation.clock,
+        folders=_watched_dirs(foundation),
+        reserve=foundation.settings.section(DiskSettings).reserve_bytes,
+        containers=manager,
+        collection=delivery,
     )
 
 
-def _written(ground: Ground) -> list[Path]:
+def _watched_dirs(foundation: Foundation) -> list[Path]:
     """What is watched for room: all that the host writes, and what all containers do. A single agent's folder may be a
     file system of its own: to fill that is its own affair. Plain processes write the machine's /tmp, too."""
-    home = ground.home
-    folders = [home.root, home.database.parent, home.sessions, home.groups, home.run]
-    return [*folders, Path(tempfile.gettempdir())] if ground.runtime.isolation is Isolation.NONE else folders
+    home = foundation.home
+    folders = [home.root, home.database.parent, home.sessions, home.groups, home.run_dir]
+    return [*folders, Path(tempfile.gettempdir())] if foundation.runtime.isolation is Isolation.NONE else folders
 
 
-def _pausing(ground: Ground, mailboxes: Mailboxes, delivery: Delivery, keeper: Keeper) -> Pausing:
-    return Pausing(
-        store=ground.store,
+def _pause_service(
+    foundation: Foundation, mailboxes: Mailboxes, delivery: DeliveryService, manager: ContainerManager
+) -> PauseService:
+    return PauseService(
+        store=foundation.store,
         mailboxes=mailboxes,
-        clock=ground.clock,
-        containers=keeper,
-        sends=delivery,
-        zone=ground.settings.zone,
+        clock=foundation.clock,
+        containers=manager,
+        delivery=delivery,
+        zone=foundation.settings.zone,
     )
 
 
-def _router(ground: Ground, mailboxes: Mailboxes, connections: Connections, keeper: Keeper) -> Router:
-    store, clock, settings = ground.store, ground.clock, ground.settings
+def _router(
+    foundation: Foundation, mailboxes: Mailboxes, connections: ChannelManager, manager: ContainerManager
+) -> Router:
+    store, clock, settings = foundation.store, foundation.clock, foundation.settings
     zone = settings.zone
-    counters: list[Counter] = [
-        Presses(),
-        Codes(),
-        Commands(channels=connections.names, trouble_of=connections.trouble_of),
+    counters: list[RequestHandler] = [
+        ButtonHandler(),
+        CodeHandler(),
+        CommandHandler(channels=connections.configured_names, channel_problem=connections.disconnect_reason),
     ]
-    reception = Reception(store=store, clock=clock, zone=zone, counters=counters)
-    shop = Shop(store=store, mailboxes=mailboxes, clock=clock, containers=keeper, zone=zone)
+    reception = HostRequestHandler(store=store, clock=clock, zone=zone, handlers=counters)
+    shop = ChatCommandContext(store=store, mailboxes=mailboxes, clock=clock, containers=manager, zone=zone)
     mailbox = MailboxWriter(mailboxes)
     return Router(
         store=store,
         mailbox=mailbox,
-        commands=CommandExecutor(shop, answer_to, mailbox),
+        commands=CommandExecutor(shop, command_answer, mailbox),
         clock=clock,
-        attachments=Attachments(
+        attachments=AttachmentFetcher(
             mailboxes=mailboxes,
             clock=clock,
             channels=connections,
-            most_bytes=settings.of(AttachmentSettings).attachment_bytes,
-            inside=ground.runtime.isolation is not Isolation.NONE,
+            max_bytes=settings.section(AttachmentSettings).attachment_bytes,
+            is_containerized=foundation.runtime.isolation is not Isolation.NONE,
         ),
-        requests=reception,
-        fair=ground.fair,
+        host_request_handler=reception,
+        fair_share=foundation.fair_share,
         zone=zone,
     )
 
 
-async def _start(stack: AsyncExitStack, host: Host, *, keep_containers: bool) -> None:
+async def _start_stages(stack: AsyncExitStack, host: Host, *, keep_containers: bool) -> None:
     """Start stage after stage; the stack stops them in reverse."""
     await stack.enter_async_context(host.mailboxes.opened())
-    await stack.enter_async_context(host.ground.runtime.opened(host.keeper.on_death))
+    await stack.enter_async_context(host.foundation.runtime.opened(host.container_manager.on_death))
     await stack.enter_async_context(host.gateway.opened())
     await stack.enter_async_context(host.connections.opened())
     await stack.enter_async_context(host.delivery.opened())
-    await stack.enter_async_context(host.news.opened())
+    await stack.enter_async_context(host.outbox_monitor.opened())
     await stack.enter_async_context(host.supervisor)
-    host.supervisor.start("central store", partial(_watch_store, host.ground), critical=True)
-    await stack.enter_async_context(host.pausing.opened())
-    await stack.enter_async_context(host.keeper.opened(keep_containers=keep_containers))
-    await stack.enter_async_context(host.tasks.opened())
-    await stack.enter_async_context(host.actions.opened())
-    await stack.enter_async_context(host.approvals.opened())
-    host.supervisor.start("model", host.model.run)
-    host.supervisor.start("sweep", host.keeper.sweep)
-    host.supervisor.start("disk reserve", host.disk.watch)
-    host.supervisor.start("watchdog", host.watchdog.watch)
-    host.supervisor.start("tasks", host.tasks.run)
-    host.supervisor.start("clock", _clock_watch(host).run)
-    host.supervisor.start("rules", RuleEnds(store=host.store, clock=host.clock).run)
-    host.supervisor.start("upkeep", _upkeep(host).serve)
-    host.supervisor.start("outbox poll", host.news.poll)
-    host.supervisor.start("outbox retries", partial(host.mailboxes.retry, host.news.changed))
-    logs = partial(keep_short, host.living_folders, host.disk.unless_short, host.clock)
+    host.supervisor.start("central store", partial(_watch_store, host.foundation), critical=True)
+    await stack.enter_async_context(host.pause_service.opened())
+    await stack.enter_async_context(host.container_manager.opened(keep_containers=keep_containers))
+    await stack.enter_async_context(host.scheduler.opened())
+    await stack.enter_async_context(host.action_executor.opened())
+    await stack.enter_async_context(host.approval_engine.opened())
+    host.supervisor.start("model", host.model_monitor.run)
+    host.supervisor.start("sweep", host.container_manager.sweep)
+    host.supervisor.start("disk reserve", host.disk_monitor.run)
+    host.supervisor.start("watchdog", host.watchdog.run)
+    host.supervisor.start("tasks", host.scheduler.run)
+    host.supervisor.start("clock", _clock_monitor(host).run)
+    host.supervisor.start("rules", RuleExpirer(store=host.store, clock=host.clock).run)
+    host.supervisor.start("upkeep", _retention(host).run)
+    host.supervisor.start("outbox poll", host.outbox_monitor.poll)
+    host.supervisor.start("outbox retries", partial(host.mailboxes.run_retries, host.outbox_monitor.notify_changed))
+    logs = partial(run_log_truncation, host.live_session_dirs, host.disk_monitor.remove_unless_low, host.clock)
     host.supervisor.start("container logs", logs)
-    if host.news.has_events:
-        host.supervisor.start("outbox events", host.news.listen)
-    if host.pausing.known is not None:
-        host.pausing.look()
+    if host.outbox_monitor.has_events:
+        host.supervisor.start("outbox events", host.outbox_monitor.listen)
+    if host.pause_service.current is not None:
+        host.pause_service.check()
     await stack.enter_async_context(host.router.opened())
-    await stack.enter_async_context(host.receivers)
-    host.connections.receive(host.receivers, _inboxes(host), clock=host.clock, commands=menu())
+    await stack.enter_async_context(host.receiver_supervisor)
+    host.connections.start_receiving(
+        host.receiver_supervisor, _inbox_factory(host), clock=host.clock, commands=build_menu()
+    )
 
 
-def _inboxes(host: Host) -> Callable[[str, str, Channel], ChannelInbox]:
+def _inbox_factory(host: Host) -> Callable[[str, str, Channel], ChannelInbox]:
     def make(name: str, instance: str, channel: Channel) -> ChannelInbox:
         return ChannelInbox(
             channel_type=name,
@@ -467,58 +481,62 @@ def _inboxes(host: Host) -> Callable[[str, str, Channel], ChannelInbox]:
             capabilities=channel.capabilities,
             store=host.store,
             clock=host.clock,
-            fair=host.ground.fair,
-            take_late_failure=host.delivery.failed_later,
-            move=host.moving.move,
+            fair_share=host.foundation.fair_share,
+            on_late_failure=host.delivery.record_late_failure,
+            on_move=host.chat_mover.move,
         )
 
     return make
 
 
-def _clock_watch(host: Host) -> ClockWatch:
-    return ClockWatch(store=host.store, mailboxes=host.mailboxes, clock=host.clock)
+def _clock_monitor(host: Host) -> ClockMonitor:
+    return ClockMonitor(store=host.store, mailboxes=host.mailboxes, clock=host.clock)
 
 
-def _upkeep(host: Host) -> Upkeep:
-    return Upkeep(
+def _retention(host: Host) -> Retention:
+    return Retention(
         store=host.store,
         mailboxes=host.mailboxes,
         clock=host.clock,
-        keep_days=host.ground.settings.of(UpkeepSettings).keep_days,
+        keep_days=host.foundation.settings.section(RetentionSettings).keep_days,
     )
 
 
-async def _watch_store(ground: Ground) -> None:
-    await watch(ground.store, ground.home.database, ground.clock, backups=ground.home.backups)
+async def _watch_store(foundation: Foundation) -> None:
+    await monitor_database(
+        foundation.store, foundation.home.database, foundation.clock, backups=foundation.home.backups
+    )
 
 
-def _wanted(settings: Settings, parts: Parts) -> list[Wanted]:
-    found = {(c.name, c.instance): c.settings for c in channel_instances(settings) if c.enabled}
-    found.setdefault(TERMINAL, {})
+def _wanted_channels(settings: Settings, overrides: Overrides) -> list[ConfiguredChannel]:
+    found = {(c.name, c.instance): c.settings for c in channel_instances(settings) if c.is_enabled}
+    found.setdefault(TERMINAL_KEY, {})
     return [
-        Wanted(name=name, instance=instance, settings=table)
+        ConfiguredChannel(name=name, instance=instance, settings=table)
         for (name, instance), table in found.items()
-        if (name, instance) not in parts.channels
+        if (name, instance) not in overrides.channels
     ]
 
 
 def _upstream(settings: Settings) -> Upstream:
-    model = settings.of(ModelSettings)
+    model = settings.section(ModelSettings)
     return Upstream(base_url=model.base_url or DEFAULT_BASE_URL, api_key=model.key)
 
 
-def recorder(store: Store, *, priced_as: str) -> Callable[[Sequence[ModelCall]], Coroutine[object, object, None]]:
+def model_call_recorder(
+    store: Store, *, priced_as: str
+) -> Callable[[Sequence[ModelCall]], Coroutine[object, object, None]]:
     """What keeps calls and what they cost at the host `priced_as`: all of some, or none."""
 
     async def record(calls: Sequence[ModelCall]) -> None:
         async with store.transaction() as tx:
             for call in calls:
-                await _keep(tx, call, priced_as)
+                await _record_call(tx, call, priced_as)
 
     return record
 
 
-async def _keep(tx: Transaction, call: ModelCall, priced_as: str) -> None:
+async def _record_call(tx: Transaction, call: ModelCall, priced_as: str) -> None:
     await model_calls.add(
         tx,
         session=call.session_id,

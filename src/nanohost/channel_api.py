@@ -13,7 +13,7 @@ A channel is one file with a header that is read without importing it:
 and a function `create(context: ChannelContext) -> Channel`. It holds no durable state: the host keeps what must
 survive, and where the channel was in its platform's stream, if it says so (`Inbox.save_checkpoint`). Abilities beyond
 plain text are separate small protocols that a channel may also satisfy. A channel that opens a Unix socket wraps its
-path in `short_path`: a home may lie deeper than the kernel lets a socket's path be. One that calls a platform asks
+path in `short_socket_path`: a home may lie deeper than the kernel lets a socket's path be. One that calls a platform asks
 `proxy_for` once, when it is created, and hands what it says to its HTTP client: the proxy's address, or None.
 
     ChannelError                    raised by `send` and nothing else is
@@ -43,7 +43,7 @@ from nanohost.proxies import aiohttp_options as aiohttp_options
 from nanohost.proxies import is_this_machine as is_this_machine
 from nanohost.rendering import Form as Form
 from nanohost.rendering import Unit as Unit
-from nanohost.short_socket import short_path as short_path
+from nanohost.short_socket import short_socket_path as short_socket_path
 
 API_VERSION = 1
 """What `api` in a channel's header must say. Raised when a channel written for the old number would break."""
@@ -53,14 +53,14 @@ SLOWEST_UPLOAD = 64_000
 """Bytes a second, half a megabit: a file that goes out more slowly is taken for one that does not go out."""
 
 
-_SYSTEM_KEEPS = 4 * 1024 * 1024
+_SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
 """Bytes of an upload that a system may have taken and not sent yet (Linux: the most of net.ipv4.tcp_wmem)."""
 
 
 def upload_answer_s(size: int) -> float:
     """How much longer than for a text the answer to an upload of so many bytes is to be waited for, once the last of
     them is handed over: what is under way yet goes at the line's pace."""
-    return min(size, _SYSTEM_KEEPS) / SLOWEST_UPLOAD
+    return min(size, _SOCKET_BUFFER_BYTES) / SLOWEST_UPLOAD
 
 
 class EventKind(StrEnum):
@@ -612,11 +612,11 @@ def proxy_for(url: str) -> str | None:
     """
     try:
         return proxies.proxy_for(url)
-    except proxies.UnusableProxy as error:
+    except proxies.InvalidProxyError as error:
         raise ChannelDown(str(error)) from None
 
 
 def through_proxy(url: str) -> str:
     """For a sentence that says that this address cannot be reached: ` through the proxy HOST:PORT (VARIABLE)`, without
     user and password; empty where it is reached directly."""
-    return proxies.through(url)
+    return proxies.describe_proxy(url)

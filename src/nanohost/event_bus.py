@@ -26,7 +26,7 @@ _log = structlog.get_logger()
 class Subscription(Generic[E]):
     """`handler` is called with each event of exactly this type. It must not block: it notes what is to be done."""
 
-    kind: type[E]
+    event_type: type[E]
     handler: Callable[[E], object]
 
 
@@ -36,20 +36,20 @@ class EventBus:
     def __init__(self) -> None:
         self._subscribers: defaultdict[type, list[Callable[[Any], object]]] = defaultdict(list)
 
-    def subscribe(self, kind: type[E], handler: Callable[[E], object]) -> None:
+    def subscribe(self, event_type: type[E], handler: Callable[[E], object]) -> None:
         """From now on; see Subscription."""
-        self._subscribers[kind].append(handler)
+        self._subscribers[event_type].append(handler)
 
     @contextmanager
     def subscribed(self, *subscriptions: Subscription[Any]) -> Iterator[None]:
         """While entered."""
         for one in subscriptions:
-            self.subscribe(one.kind, one.handler)
+            self.subscribe(one.event_type, one.handler)
         try:
             yield
         finally:
             for one in subscriptions:
-                self._subscribers[one.kind].remove(one.handler)
+                self._subscribers[one.event_type].remove(one.handler)
 
     def publish(self, *events: object) -> None:
         """Tell the subscribers of each event now. Equal events are told once. Raises nothing."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from nanohost.channel_api import InboundEvent, Part, PartKind
 
 
-def in_words(event: InboundEvent) -> str:
+def describe_event(event: InboundEvent) -> str:
     """The sender's words, and a line for each part beside them."""
-    return "\n".join([*([event.text] if event.text else []), *map(_part, event.parts)])
+    return "\n".join([*([event.text] if event.text else []), *map(_describe_part, event.parts)])
 
 
-def _part(part: Part) -> str:
+def _describe_part(part: Part) -> str:
     whose = f" from {part.author}" if part.author else ""
     where = f" in {part.chat}" if part.chat else ""
     match part.kind:

@@ -12,26 +12,26 @@ from pathlib import Path
 
 from nanohost.home import Home
 from nanohost.runtimes.folders import CONTAINER_UID
-from nanohost.settings import FILE, Settings, secrets_of
+from nanohost.settings import SETTINGS_FILE, Settings, collect_secrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exposed:
-    """`problem`: in a sentence without a full stop; `do`: a command of the shell."""
+class ExposedFile:
+    """`problem`: in a sentence without a full stop; `fix_command`: a command of the shell."""
 
     path: Path
     problem: str
-    do: str
+    fix_command: str
 
 
-def exposed(home: Home, settings: Settings) -> list[Exposed]:
+def find_exposed_files(home: Home, settings: Settings) -> list[ExposedFile]:
     """Nothing, for a home that is as `Home.prepare` makes it and settings that hold no secret themselves."""
-    return [*_settings_file(home.root / FILE, settings), *_groups(home.groups)]
+    return [*_check_settings_file(home.root / SETTINGS_FILE, settings), *_check_groups_folder(home.groups)]
 
 
-def _settings_file(path: Path, settings: Settings) -> Sequence[Exposed]:
-    secrets = secrets_of(settings)
-    if not secrets or not _open_to(path, stat.S_IRGRP | stat.S_IROTH):
+def _check_settings_file(path: Path, settings: Settings) -> Sequence[ExposedFile]:
+    secrets = collect_secrets(settings)
+    if not secrets or not _has_mode_bits(path, stat.S_IRGRP | stat.S_IROTH):
         return []
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -40,30 +40,34 @@ def _settings_file(path: Path, settings: Settings) -> Sequence[Exposed]:
     if not any(secret in text for secret in secrets):
         return []
     return [
-        Exposed(path=path, problem="others on this machine can read the secrets in it", do=f"chmod 600 {_word(path)}")
+        ExposedFile(
+            path=path,
+            problem="others on this machine can read the secrets in it",
+            fix_command=f"chmod 600 {_shell_quoted(path)}",
+        )
     ]
 
 
-def _groups(path: Path) -> Sequence[Exposed]:
+def _check_groups_folder(path: Path) -> Sequence[ExposedFile]:
     """The agents' folders, with their memory. Private by the folder above them, as sessions are: what a container is
     given is mounted by somebody who may enter."""
-    if not _open_to(path, stat.S_IRWXG | stat.S_IRWXO):
+    if not _has_mode_bits(path, stat.S_IRWXG | stat.S_IRWXO):
         return []
     problem = "others on this machine can enter it, and read what agents keep"
-    if os.getuid() == 0 and (name := _named(CONTAINER_UID)) is not None:
+    if os.getuid() == 0 and (name := _user_name(CONTAINER_UID)) is not None:
         changer = f"{name}, whose number containers have, can change what agents keep"
         problem = f"others on this machine can enter it, and {changer}"
-    return [Exposed(path=path, problem=problem, do=f"chmod 700 {_word(path)}")]
+    return [ExposedFile(path=path, problem=problem, fix_command=f"chmod 700 {_shell_quoted(path)}")]
 
 
-def _open_to(path: Path, bits: int) -> bool:
+def _has_mode_bits(path: Path, bits: int) -> bool:
     try:
         return bool(path.stat().st_mode & bits)
     except OSError:
         return False
 
 
-def _named(uid: int) -> str | None:
+def _user_name(uid: int) -> str | None:
     """Who on this machine has the number."""
     try:
         return pwd.getpwuid(uid).pw_name
@@ -71,5 +75,5 @@ def _named(uid: int) -> str | None:
         return None
 
 
-def _word(path: Path) -> str:
+def _shell_quoted(path: Path) -> str:
     return shlex.quote(str(path))

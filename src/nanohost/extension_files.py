@@ -12,22 +12,22 @@ from types import ModuleType
 
 from nanohost.errors import ExtensionError
 
-_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+_NAME_PATTERN = re.compile(r"[a-z][a-z0-9_-]*")
 
 
-def files_in(folders: Iterable[Path]) -> Iterator[Path]:
+def list_python_files(folders: Iterable[Path]) -> Iterator[Path]:
     """Those of each folder by name, without `_*.py`. A folder that does not exist is empty."""
     for folder in folders:
         yield from (path for path in sorted(folder.glob("*.py")) if not path.name.startswith(("_", ".")))
 
 
-def named_files(folders: Iterable[Path]) -> Iterator[Path]:
+def list_extension_files(folders: Iterable[Path]) -> Iterator[Path]:
     """Those whose name may be an extension's: it is set, stored and typed, and a module is found by it."""
-    return (path for path in files_in(folders) if _NAME.fullmatch(path.stem))
+    return (path for path in list_python_files(folders) if _NAME_PATTERN.fullmatch(path.stem))
 
 
-def file_of(kind: str, name: str, files: Sequence[Path], *, place: Path) -> Path:
-    """The one of these files that is the extension of this name. For the words: `kind`, such as provider, and `place`,
+def find_extension_file(kind: str, name: str, files: Sequence[Path], *, install_dir: Path) -> Path:
+    """The one of these files that is the extension of this name. For the words: `kind`, such as provider, and `install_dir`,
     where an install has its own.
 
     Raises ExtensionError where there is none, or more than one.
@@ -36,7 +36,7 @@ def file_of(kind: str, name: str, files: Sequence[Path], *, place: Path) -> Path
     if not found:
         names = ", ".join(sorted({path.stem for path in files})) or "none"
         raise ExtensionError(
-            f"there is no {kind} {name[:80]!r}", hint=f"there is {names}; another one is a file in {place}"
+            f"there is no {kind} {name[:80]!r}", hint=f"there is {names}; another one is a file in {install_dir}"
         )
     if len(found) > 1:
         files_found = " and ".join(map(str, found))
@@ -62,7 +62,7 @@ def import_file(path: Path, name: str) -> ModuleType:
     return module
 
 
-def not_installed(requirements: Iterable[str]) -> list[str]:
+def missing_requirements(requirements: Iterable[str]) -> list[str]:
     """Those that this Python lacks. By name only: whether the version fits is pip's business, and so is whether a
     marker (`; …`) applies."""
     return [requirement for requirement in requirements if not _is_installed(requirement)]

@@ -11,36 +11,36 @@ import asyncio
 import time
 from collections.abc import Callable, Hashable
 
-ABOUT_S = 5.0
+ACTIVE_WINDOW_S = 5.0
 """For how long after an event people are about in a chat: as long as they wait for its answer, as a rule."""
-PART = 3
+PAUSE_FACTOR = 3
 """So many times as long as it worked a backlog pauses: a quarter of the time is its own."""
-LONGEST_PAUSE_S = 0.5
+MAX_PAUSE_S = 0.5
 
 
 class FairShare:
-    """One per host. `now`: seconds that only grow; replaced by tests, as `sleep` is."""
+    """One per host. `monotonic`: seconds that only grow; replaced by tests, as `sleep` is."""
 
-    def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        self._last: tuple[Hashable, float] = (None, float("-inf"))
-        self._before = float("-inf")
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._last_event: tuple[Hashable, float] = (None, float("-inf"))
+        self._last_other_event = float("-inf")
         """The last event of any chat but that of `_last`."""
 
-    def heard(self, chat: Hashable) -> None:
+    def record_event(self, chat: Hashable) -> None:
         """The chat has a new event."""
-        last, at = self._last
+        last, at = self._last_event
         if chat != last:
-            self._before = at
-        self._last = (chat, self._now())
+            self._last_other_event = at
+        self._last_event = (chat, self._monotonic())
 
     def pause_s(self, chat: Hashable, worked_s: float) -> float:
         """How long a backlog of this chat is to pause after it was worked on for `worked_s`."""
-        last, at = self._last
-        others = self._before if last == chat else at
-        if self._now() - others > ABOUT_S:
+        last, at = self._last_event
+        others = self._last_other_event if last == chat else at
+        if self._monotonic() - others > ACTIVE_WINDOW_S:
             return 0.0
-        return min(PART * worked_s, LONGEST_PAUSE_S)
+        return min(PAUSE_FACTOR * worked_s, MAX_PAUSE_S)
 
-    async def give_way(self, chat: Hashable, worked_s: float) -> None:
+    async def yield_to_others(self, chat: Hashable, worked_s: float) -> None:
         await asyncio.sleep(self.pause_s(chat, worked_s))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-_ENDING = re.compile(r"(?<=.)(?:\.[^\W\d_]\w{0,3})?\.\w{1,16}\s*\Z", re.DOTALL)
+_SUFFIX_PATTERN = re.compile(r"(?<=.)(?:\.[^\W\d_]\w{0,3})?\.\w{1,16}\s*\Z", re.DOTALL)
 """What tells programs what is in a file: of `backup.tar.gz` both parts."""
 
 
-def shortened(name: str, limit: int) -> str:
-    """At most so many characters of a name; what is left out was before its ending. `limit` is 40 or more."""
-    if len(name) <= limit:
+def shorten_file_name(name: str, max_chars: int) -> str:
+    """At most so many characters of a name; what is left out was before its ending. `max_chars` is 40 or more."""
+    if len(name) <= max_chars:
         return name
-    ending = _ENDING.search(name, max(0, len(name) - 40))
+    ending = _SUFFIX_PATTERN.search(name, max(0, len(name) - 40))
     kept = ending[0] if ending else ""
-    return name[: limit - len(kept)] + kept
+    return name[: max_chars - len(kept)] + kept

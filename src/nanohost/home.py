@@ -20,12 +20,12 @@ from pathlib import Path
 
 from nanohost.errors import HomeError
 from nanohost.install_root import CONTROL_SOCKET, find_root
-from nanohost.phrases import passed
+from nanohost.phrases import format_duration
 from nanohost.shipped import shipped_root
 from nanohost_protocol.layout import PROVIDERS, TOOLS
 from nanohost_protocol.times import from_text, to_text
 
-CHARACTER = """# {name}
+CLAUDE_MD_TEMPLATE = """# {name}
 
 You are {name}, a personal assistant. People write to you in chats; answer briefly and in their language.
 
@@ -53,7 +53,7 @@ class Home:
         return self.root / "data" / "holder"
 
     @property
-    def announcements(self) -> Path:
+    def daemon_lock_file(self) -> Path:
         return self.root / "data" / "announced"
 
     @property
@@ -86,7 +86,7 @@ class Home:
         return self.root / "migrations"
 
     @property
-    def run(self) -> Path:
+    def run_dir(self) -> Path:
         return self.root / "run"
 
     @property
@@ -103,7 +103,7 @@ class Home:
         """Where migration sets are looked for, in the same order."""
         return tuple(dict.fromkeys((shipped_root() / "migrations", self.migrations)))
 
-    def is_made(self) -> bool:
+    def exists(self) -> bool:
         """Whether an install was begun here, be its database lost by now. Of what is no folder `prepare` complains."""
         begun = (self.database, self.backups, self.root / "nanohost.toml")
         return any(path.exists() for path in begun) or (self.root.exists() and not self.root.is_dir())
@@ -117,11 +117,11 @@ class Home:
             self.groups.mkdir(mode=0o700, exist_ok=True)
             if is_new:
                 self.groups.chmod(0o700)
-            for folder in (self.database.parent, self.sessions, self.run):
+            for folder in (self.database.parent, self.sessions, self.run_dir):
                 folder.mkdir(exist_ok=True)
                 folder.chmod(0o700)
         except OSError as error:
-            raise _unusable(self.root, error) from error
+            raise _unusable_error(self.root, error) from error
 
     def _has_agents(self) -> bool:
         return self.groups.is_dir() and any(not path.name.startswith(".") for path in self.groups.iterdir())
@@ -131,26 +131,26 @@ class Home:
         groups are called: small letters. Raises OSError."""
         return [path.name.casefold() for path in self.groups.iterdir()] if self.groups.is_dir() else []
 
-    def begin_group(self, folder: str, name: str) -> None:
+    def create_group_folder(self, folder: str, name: str) -> None:
         """Make an agent group's folder, with a CLAUDE.md to begin with if it has none. Raises OSError."""
         character = self.groups / folder / "CLAUDE.md"
         character.parent.mkdir(parents=True, exist_ok=True)
         # Exclusively: a container may have left a link there that leads nowhere yet.
         with suppress(FileExistsError), character.open("x", encoding="utf-8") as file:
-            file.write(CHARACTER.format(name=name))
+            file.write(CLAUDE_MD_TEMPLATE.format(name=name))
 
 
-def home_at(root: str) -> Home:
+def make_home(root: str) -> Home:
     """The install in this folder."""
     return Home(Path(root))
 
 
-def home_of(database: Path) -> Home:
+def home_of_database(database: Path) -> Home:
     """The install that this is the database of."""
     return Home(database.parent.parent)
 
 
-class Holding(StrEnum):
+class LockPurpose(StrEnum):
     """What a process holds the data directory for."""
 
     HOST = "host"
@@ -160,19 +160,19 @@ class Holding(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class LockHolder:
     """Who holds a data directory."""
 
     pid: int
     since: datetime
-    holding: Holding
+    purpose: LockPurpose
 
 
-class HomeBusy(HomeError):
+class HomeLocked(HomeError):
     """Another process holds the data directory. `holder` is None when it has not said yet who it is."""
 
-    def __init__(self, home: Home, holder: Holder | None) -> None:
-        who = f" (pid {holder.pid}, begun {passed(datetime.now(UTC) - holder.since)} ago)" if holder else ""
+    def __init__(self, home: Home, holder: LockHolder | None) -> None:
+        who = f" (pid {holder.pid}, begun {format_duration(datetime.now(UTC) - holder.since)} ago)" if holder else ""
         super().__init__(f"another nanohost{who} holds {home.root}", hint="nanohost status")
         self.holder = holder
 
@@ -183,8 +183,8 @@ def find_home(option: Path | None, environ: Mapping[str, str]) -> Path:
 
 
 @contextmanager
-def hold(home: Home, holding: Holding = Holding.HOST) -> Iterator[None]:
-    """Hold the data directory while entered. Raises HomeBusy at once when another process does.
+def lock_home(home: Home, purpose: LockPurpose = LockPurpose.HOST) -> Iterator[None]:
+    """Hold the data directory while entered. Raises HomeLocked at once when another process does.
 
     The file stays when it is let go: removing it would let two processes lock two files of one name.
     """
@@ -192,28 +192,28 @@ def hold(home: Home, holding: Holding = Holding.HOST) -> Iterator[None]:
     try:
         descriptor = os.open(home.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise _unusable(home.root, error) from error
+        raise _unusable_error(home.root, error) from error
     try:
-        _lock(descriptor, home)
-        _sign(descriptor, home, holding)
+        _acquire_lock(descriptor, home)
+        _write_holder(descriptor, home, purpose)
         yield
     finally:
         os.close(descriptor)
 
 
 @contextmanager
-def announced(home: Home) -> Iterator[None]:
+def announce_daemon(home: Home) -> Iterator[None]:
     """Say that a daemon is here, or about to be, while entered: from before it holds the home until after it has let
     it go. Several may. Raises HomeError."""
     home.prepare()
-    with _announcements(home) as descriptor:
+    with _open_daemon_lock(home) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_SH)  # waits for somebody who looks, see below
         yield
 
 
-def is_announced(home: Home) -> bool:
+def is_daemon_announced(home: Home) -> bool:
     """Whether a daemon is here, or about to be. Raises HomeError."""
-    with _announcements(home) as descriptor:
+    with _open_daemon_lock(home) as descriptor:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -222,43 +222,43 @@ def is_announced(home: Home) -> bool:
 
 
 @contextmanager
-def _announcements(home: Home) -> Iterator[int]:
+def _open_daemon_lock(home: Home) -> Iterator[int]:
     try:
-        descriptor = os.open(home.announcements, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(home.daemon_lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise _unusable(home.root, error) from error
+        raise _unusable_error(home.root, error) from error
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, home: Home) -> None:
+def _acquire_lock(descriptor: int, home: Home) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise HomeBusy(home, _read_holder(descriptor)) from None
+        raise HomeLocked(home, _read_holder(descriptor)) from None
     except OSError as error:
-        raise _unusable(home.root, error) from error
+        raise _unusable_error(home.root, error) from error
 
 
-def _sign(descriptor: int, home: Home, holding: Holding) -> None:
+def _write_holder(descriptor: int, home: Home, holding: LockPurpose) -> None:
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()} {to_text(datetime.now(UTC))} {holding}\n".encode(), 0)
     except OSError as error:
-        raise _unusable(home.root, error) from error
+        raise _unusable_error(home.root, error) from error
 
 
-def _read_holder(descriptor: int) -> Holder | None:
+def _read_holder(descriptor: int) -> LockHolder | None:
     try:
         pid, since, holding = os.pread(descriptor, 200, 0).decode().split()
-        return Holder(pid=int(pid), since=from_text(since), holding=Holding(holding))
+        return LockHolder(pid=int(pid), since=from_text(since), purpose=LockPurpose(holding))
     except ValueError:
         return None  # it has the lock and has not written yet
 
 
-def _unusable(root: Path, error: OSError) -> HomeError:
+def _unusable_error(root: Path, error: OSError) -> HomeError:
     return HomeError(
         f"{error.filename or root} cannot be written: {error.strerror}",
         hint="choose a folder you may write with --home, or set NANOHOST_HOME",

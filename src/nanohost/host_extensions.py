@@ -12,8 +12,8 @@ import structlog
 from pydantic import BaseModel, ConfigDict
 
 from nanohost.errors import ExtensionError
-from nanohost.extension_files import files_in, import_file, install_hint, not_installed
-from nanohost.script_header import Form, Script, api_mismatch
+from nanohost.extension_files import import_file, install_hint, list_python_files, missing_requirements
+from nanohost.script_header import HeaderSpec, Script, api_mismatch
 
 API_VERSION = 1
 """Of what such files import, as a header names it."""
@@ -29,48 +29,48 @@ _EXAMPLE = """\
 _log = structlog.get_logger(__name__)
 
 
-class _Nanohost(BaseModel):
+class _HeaderTable(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
     kind: str
     api: int
 
 
-def load_files(kind: str, folder: Path, attribute: str, take: Callable[[object], None]) -> None:
-    """Hand over what the files of this kind hold under that name. `take` raises ExtensionError for what is none.
+def load_extensions(kind: str, folder: Path, attribute: str, register: Callable[[object], None]) -> None:
+    """Hand over what the files of this kind hold under that name. `register` raises ExtensionError for what is none.
 
     Blocking: it imports. Raises nothing.
     """
-    for path in files_in([folder]):
+    for path in list_python_files([folder]):
         try:
-            take(_held(kind, path, attribute))
+            register(_load_attribute(kind, path, attribute))
         except ExtensionError as error:
-            _log.error("extension_not_loaded", kind=kind, file=str(path), why=str(error), hint=error.hint)
+            _log.error("extension_load_failed", kind=kind, file=str(path), why=str(error), hint=error.hint)
 
 
-def _held(kind: str, path: Path, attribute: str) -> object:
+def _load_attribute(kind: str, path: Path, attribute: str) -> object:
     _check_header(kind, path)
     try:
         module = import_file(path, f"{kind}_{path.stem}")
     except (Exception, SystemExit) as error:
         raise ExtensionError(f"it cannot be imported: {type(error).__name__}: {error}") from error
     if not hasattr(module, attribute):
-        raise ExtensionError(f"it has no {attribute}", hint=f"docs/how-to/add-{_page(kind)}.md has an example")
+        raise ExtensionError(f"it has no {attribute}", hint=f"docs/how-to/add-{_how_to_page(kind)}.md has an example")
     held: object = getattr(module, attribute)
     return held
 
 
 def _check_header(kind: str, path: Path) -> None:
     example = _EXAMPLE.format(kind=kind)
-    form = Form(kind=kind, script=Script[_Nanohost], example=example, error=ExtensionError)
-    script = form.parse(form.source(path), path)
+    form = HeaderSpec(kind=kind, script=Script[_HeaderTable], example=example, error_type=ExtensionError)
+    script = form.parse(form.read_source(path), path)
     ours = script.tool.nanohost
     if ours.kind != kind:
         raise ExtensionError(f"it is a {ours.kind[:40]}, and lies among the {kind}s", hint=f'write kind = "{kind}"')
-    if wrong := api_mismatch(kind, path, written=ours.api, spoken=API_VERSION):
+    if wrong := api_mismatch(kind, path, declared=ours.api, supported=API_VERSION):
         raise ExtensionError(wrong[0], hint=wrong[1])
-    if missing := not_installed(script.dependencies):
+    if missing := missing_requirements(script.dependencies):
         raise ExtensionError(f"it needs {', '.join(missing)}, which is not installed", hint=install_hint(missing))
 
 
-def _page(kind: str) -> str:
+def _how_to_page(kind: str) -> str:
     return {"action": "an-action", "chat_command": "a-chat-command"}.get(kind, kind)

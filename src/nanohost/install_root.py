@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-VARIABLE = "NANOHOST_HOME"
+HOME_VARIABLE = "NANOHOST_HOME"
 CONTROL_SOCKET = "run/control.sock"
 """Where a running host is asked, below the root."""
 
@@ -26,7 +26,7 @@ def shipped_folder() -> str:
 def find_root(option: str | None, environ: Mapping[str, str]) -> str:
     """--home, else NANOHOST_HOME, else the checkout this code lies in, else ~/.nanohost; absolute."""
     if option is None:
-        option = environ.get(VARIABLE) or None
+        option = environ.get(HOME_VARIABLE) or None
     if option is None:
         shipped = shipped_folder()
         option = shipped if _is_checkout(shipped) else "~/.nanohost"

@@ -17,17 +17,27 @@ from typing import TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-VARIABLE = "NANOHOST_LOG"
-FORMS = ("plain", "json")
+LOG_VARIABLE = "NANOHOST_LOG"
+LOG_FORMATS = ("plain", "json")
 LEVELS = {"quiet": logging.ERROR, "debug": logging.DEBUG}
-HIDDEN = "[hidden]"
-CHATTY = ("httpx", "httpcore", "aiohttp.access", "asyncio", "urllib3", "docker", "discord", "telegram", "slack_bolt")
-SHORTEST_SECRET = 6
+REDACTED = "[hidden]"
+NOISY_LOGGERS = (
+    "httpx",
+    "httpcore",
+    "aiohttp.access",
+    "asyncio",
+    "urllib3",
+    "docker",
+    "discord",
+    "telegram",
+    "slack_bolt",
+)
+MIN_SECRET_CHARS = 6
 """A shorter value would blot out ordinary words."""
-MOST_KNOWN = 500
+MAX_TRACKED_FAILURES = 500
 """Failures of different kinds that are counted; with more of them counting begins afresh."""
 
-_LOOKS_SECRET = re.compile(
+_SECRET_PATTERN = re.compile(
     r"(?i:\bbearer\s+)[\w.~+/=-]{8,}"
     r"|sk-ant-[\w-]{6,}"
     r"|\bbot\d{5,}:[\w-]{20,}|\b\d{8,}:[\w-]{30,}"
@@ -35,38 +45,38 @@ _LOOKS_SECRET = re.compile(
 )
 
 
-class Scrubber:
+class SecretScrubber:
     """Removes known secrets and what looks like one from everything that is logged."""
 
     def __init__(self) -> None:
-        self._known: re.Pattern[str] | None = None
+        self._pattern: re.Pattern[str] | None = None
         self._values: set[str] = set()
 
-    def learn(self, secrets: Iterable[str]) -> None:
+    def add_secrets(self, secrets: Iterable[str]) -> None:
         """From now on hide these values wherever they appear."""
-        self._values |= {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}
+        self._values |= {secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS}
         longest_first = sorted(self._values, key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
-    def clean(self, text: str) -> str:
-        if self._known is not None:
-            text = self._known.sub(HIDDEN, text)
-        return _LOOKS_SECRET.sub(HIDDEN, text)
+    def scrub(self, text: str) -> str:
+        if self._pattern is not None:
+            text = self._pattern.sub(REDACTED, text)
+        return _SECRET_PATTERN.sub(REDACTED, text)
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-        return {key: self._cleaned(value) for key, value in event.items()}
+        return {key: self._scrub_value(value) for key, value in event.items()}
 
-    def _cleaned(self, value: object) -> object:
+    def _scrub_value(self, value: object) -> object:
         if isinstance(value, str):
-            return self.clean(value)
+            return self.scrub(value)
         if isinstance(value, Mapping):
-            return {key: self._cleaned(inner) for key, inner in value.items()}
+            return {key: self._scrub_value(inner) for key, inner in value.items()}
         if isinstance(value, (list, tuple, set, frozenset)):
-            return [self._cleaned(inner) for inner in value]
-        return value if isinstance(value, (int, float, bool)) or value is None else self.clean(str(value))
+            return [self._scrub_value(inner) for inner in value]
+        return value if isinstance(value, (int, float, bool)) or value is None else self.scrub(str(value))
 
 
-class Repeats(logging.Filter):
+class RepeatedTracebackFilter(logging.Filter):
     """Shows a traceback once. The same failure again is a line without it, each time that its count has doubled.
 
     Tens of thousands of tries that fail alike (no more files, a full disk) would fill the disk with one traceback.
@@ -78,11 +88,11 @@ class Repeats(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         event = record.msg if isinstance(record.msg, dict) else {}
-        error = _error_of(event.get("exc_info") or record.exc_info)
+        error = _exception_of(event.get("exc_info") or record.exc_info)
         if error is None:
             return True
         key = (str(event.get("event", record.msg))[:200], f"{type(error).__name__}: {error}"[:200])
-        if key not in self._counts and len(self._counts) >= MOST_KNOWN:
+        if key not in self._counts and len(self._counts) >= MAX_TRACKED_FAILURES:
             self._counts.clear()
         count = self._counts[key] = self._counts.get(key, 0) + 1
         if count == 1:
@@ -97,14 +107,14 @@ class Repeats(logging.Filter):
         return True
 
 
-class OwnDebug(logging.Filter):
+class LibraryDebugFilter(logging.Filter):
     """At debug a library tells of each of its steps, such as two lines a statement of SQL: only our own are shown."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.levelno >= logging.INFO or isinstance(record.msg, dict)
 
 
-def _error_of(exc_info: object) -> BaseException | None:
+def _exception_of(exc_info: object) -> BaseException | None:
     if isinstance(exc_info, tuple):
         exc_info = exc_info[1]
     elif exc_info is True:
@@ -112,7 +122,7 @@ def _error_of(exc_info: object) -> BaseException | None:
     return exc_info if isinstance(exc_info, BaseException) else None
 
 
-class _PlainTime:
+class _LocalTimestamper:
     """Stamps a line with the time of day, and how far that is from UTC."""
 
     def __init__(self, zone: tzinfo | None) -> None:
@@ -124,33 +134,33 @@ class _PlainTime:
         return event
 
 
-scrubber = Scrubber()
+scrubber = SecretScrubber()
 """The process's own: a secret that one part learns is hidden in the lines of all."""
 
 
-def shows_colours(stream: TextIO, environ: Mapping[str, str]) -> bool:
+def supports_colours(stream: TextIO, environ: Mapping[str, str]) -> bool:
     """Whether colours are seen there, and wanted (see no-color.org)."""
     return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
-def set_up_logs(
-    environ: Mapping[str, str], *, stream: TextIO | None = None, form: str = "", zone: tzinfo | None = None
+def configure_logging(
+    environ: Mapping[str, str], *, stream: TextIO | None = None, log_format: str = "", zone: tzinfo | None = None
 ) -> None:
     """Send all logs to `stream` (standard error by default). May be called again: the last call counts.
 
     `zone`: of the times of plain lines (the machine's by default); those of json are in UTC.
-    `form` counts where NANOHOST_LOG says nothing; without either, it is plain on a terminal and json elsewhere. A word
+    `log_format` counts where NANOHOST_LOG says nothing; without either, it is plain on a terminal and json elsewhere. A word
     that means nothing is said so, and ignored: no host stays away for its log.
     """
     target = sys.stderr if stream is None else stream
-    words = _words(environ.get(VARIABLE) or form)
+    words = _split_words(environ.get(LOG_VARIABLE) or log_format)
     level = next((LEVELS[word] for word in words if word in LEVELS), logging.INFO)
     usual = "plain" if target.isatty() or level == logging.ERROR else "json"
-    form = next((word for word in words if word in FORMS), usual)
+    log_format = next((word for word in words if word in LOG_FORMATS), usual)
     before: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
-        _PlainTime(zone) if form == "plain" else structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _LocalTimestamper(zone) if log_format == "plain" else structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
         processors=[*before, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -158,33 +168,33 @@ def set_up_logs(
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
     handler = logging.StreamHandler(target)
-    handler.setFormatter(_formatter(form, before, colours=shows_colours(target, environ)))
-    handler.addFilter(OwnDebug())
-    handler.addFilter(Repeats())
+    handler.setFormatter(_make_formatter(log_format, before, colours=supports_colours(target, environ)))
+    handler.addFilter(LibraryDebugFilter())
+    handler.addFilter(RepeatedTracebackFilter())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    for name in CHATTY:
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO if level == logging.DEBUG else logging.WARNING)
     for word in words:
-        if word not in FORMS and word not in LEVELS:
-            known = ", ".join((*FORMS, *LEVELS))
-            structlog.get_logger().error("log_setting_unknown", word=word[:40], hint=f"{VARIABLE} takes {known}")
+        if word not in LOG_FORMATS and word not in LEVELS:
+            known = ", ".join((*LOG_FORMATS, *LEVELS))
+            structlog.get_logger().error("log_level_unknown", word=word[:40], hint=f"{LOG_VARIABLE} takes {known}")
 
 
-def _words(value: str) -> list[str]:
+def _split_words(value: str) -> list[str]:
     return value.lower().replace(",", " ").split()
 
 
-def _formatter(form: str, before: list[Processor], *, colours: bool) -> logging.Formatter:
+def _make_formatter(log_format: str, processors: list[Processor], *, colours: bool) -> logging.Formatter:
     """The traceback becomes text before the scrubber sees the line: a secret may stand in it."""
     last: Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
-        if form == "json"
+        if log_format == "json"
         else structlog.dev.ConsoleRenderer(colors=colours)
     )
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=before,
+        foreign_pre_chain=processors,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,

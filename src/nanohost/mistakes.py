@@ -10,59 +10,59 @@ from nanohost.errors import SettingsError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mistake:
+class SettingsProblem:
     """`line` of the file; None: it stands in a variable, or nowhere. `hint` is what is wanted."""
 
-    sentence: str
+    message: str
     hint: str
     line: int | None = None
     is_in_file: bool = True
 
 
 @dataclass(slots=True)
-class Mistakes:
+class ProblemCollector:
     """Of one file and the variables over it. `lines`: where each key stands, by its dotted name; `variables`: which
     variable it was overridden by."""
 
     path: Path
     lines: Mapping[str, int] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
-    found: list[Mistake] = field(default_factory=list)
+    problems: list[SettingsProblem] = field(default_factory=list)
 
-    def at_key(self, name: str, sentence: str, *, hint: str) -> None:
+    def add_for_key(self, name: str, sentence: str, *, hint: str) -> None:
         """A key, or a section, of this dotted name is wrong."""
         if (variable := self.variables.get(name)) is not None:
-            self.elsewhere(f"the variable {variable}: {sentence}", hint=hint)
+            self.add(f"the variable {variable}: {sentence}", hint=hint)
             return
-        self.at_line(self.lines.get(name), sentence, hint=hint)
+        self.add_at_line(self.lines.get(name), sentence, hint=hint)
 
-    def at_line(self, line: int | None, sentence: str, *, hint: str) -> None:
+    def add_at_line(self, line: int | None, sentence: str, *, hint: str) -> None:
         place = str(self.path) if line is None else f"{self.path}, line {line}"
-        self.found.append(Mistake(sentence=f"{place}: {sentence}", hint=hint, line=line))
+        self.problems.append(SettingsProblem(message=f"{place}: {sentence}", hint=hint, line=line))
 
-    def elsewhere(self, sentence: str, *, hint: str) -> None:
+    def add(self, sentence: str, *, hint: str) -> None:
         """The sentence names the place itself: a variable."""
-        self.found.append(Mistake(sentence=sentence, hint=hint, is_in_file=False))
+        self.problems.append(SettingsProblem(message=sentence, hint=hint, is_in_file=False))
 
-    def check(self) -> None:
+    def raise_if_any(self) -> None:
         """Raises SettingsError if there are any: one as it is, more in the order of the file."""
-        if len(self.found) == 1:
-            raise SettingsError(self.found[0].sentence, hint=self.found[0].hint)
-        if self.found:
-            by_line = sorted(self.found, key=lambda one: one.line or 0)
-            said = [f"  {one.sentence.removeprefix(f'{self.path}, ')} ({one.hint})" for one in by_line]
-            raise SettingsError("\n".join([f"{len(said)} mistakes {self._where()}:", *said]), hint=self._remedy())
+        if len(self.problems) == 1:
+            raise SettingsError(self.problems[0].message, hint=self.problems[0].hint)
+        if self.problems:
+            by_line = sorted(self.problems, key=lambda one: one.line or 0)
+            said = [f"  {one.message.removeprefix(f'{self.path}, ')} ({one.hint})" for one in by_line]
+            raise SettingsError("\n".join([f"{len(said)} mistakes {self._location()}:", *said]), hint=self._hint())
 
-    def _where(self) -> str:
-        if all(one.is_in_file for one in self.found):
+    def _location(self) -> str:
+        if all(one.is_in_file for one in self.problems):
             return f"in {self.path}"
-        return f"in {self.path} and the variables over it" if self._any_in_file() else "in variables of nanohost"
+        return f"in {self.path} and the variables over it" if self._has_any_in_file() else "in variables of nanohost"
 
-    def _remedy(self) -> str:
-        if all(one.is_in_file for one in self.found):
+    def _hint(self) -> str:
+        if all(one.is_in_file for one in self.problems):
             return f"correct them in {self.path}"
         variables = "the variables where they are set, or unset them"
-        return f"correct them in {self.path}, and {variables}" if self._any_in_file() else f"correct {variables}"
+        return f"correct them in {self.path}, and {variables}" if self._has_any_in_file() else f"correct {variables}"
 
-    def _any_in_file(self) -> bool:
-        return any(one.is_in_file for one in self.found)
+    def _has_any_in_file(self) -> bool:
+        return any(one.is_in_file for one in self.problems)

@@ -21,7 +21,7 @@ LeaseId = NewType("LeaseId", str)
 """One container's right to a session. A new container never inherits the lease of an old one."""
 
 
-HOST = SessionId("host")
+HOST_SESSION_ID = SessionId("host")
 """The session that is none: of what the host itself says to people, outside of any conversation with an agent."""
 
 
@@ -60,7 +60,7 @@ class SenderScope(StrEnum):
     """People with a role for this agent, also where the chat is public."""
 
 
-class Ignored(StrEnum):
+class IgnoredMessagePolicy(StrEnum):
     """What becomes of a message that a wiring's agent does not take part in."""
 
     DROP = "drop"
@@ -115,7 +115,7 @@ class Wiring:
     priority: int
     created_at: datetime
     sender_scope: SenderScope = SenderScope.ALL
-    ignored: Ignored = Ignored.DROP
+    ignored: IgnoredMessagePolicy = IgnoredMessagePolicy.DROP
     bots: bool = False
     """Whether other bots may speak here, too. Ourselves never."""
 

@@ -12,27 +12,27 @@ from datetime import tzinfo
 
 import structlog
 
-from nanohost.approvals.settled import settle
+from nanohost.approvals.settled import withdraw_obsolete
 from nanohost.clock import Clock
 from nanohost.model import AgentGroupId
 from nanohost.store import audit, moved_chats
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Store, Transaction
-from nanohost.store.domain_events import ChatHasNews
+from nanohost.store.domain_events import ChatHasEvents
 from nanohost.store.events import ChatKey
 
-Move = Callable[[ChatKey, str], Awaitable[None]]
+MoveHandler = Callable[[ChatKey, str], Awaitable[None]]
 """What is called with a chat and what it is called now."""
 
 _log = structlog.get_logger()
 
 
-async def nobody_moves(_: ChatKey, to: str) -> None:
+async def ignore_move(_: ChatKey, new_id: str) -> None:
     """For those who serve a platform on which no chat ever moves."""
 
 
-class Moving:
-    """`tell` is called for each agent that may send to a chat which moved, times that
+class ChatMover:
+    """`notify_agents` is called for each agent that may send to a chat which moved, times that
     people read are in `zone`."""
 
     def __init__(
@@ -41,45 +41,45 @@ class Moving:
         store: Store,
         clock: Clock,
         zone: tzinfo,
-        tell: Callable[[AgentGroupId], Awaitable[None]],
+        notify_agents: Callable[[AgentGroupId], Awaitable[None]],
     ) -> None:
         self._store = store
         self._clock = clock
         self._zone = zone
-        self._tell = tell
+        self._notify_agents = notify_agents
 
-    async def move(self, old: ChatKey, to: str) -> None:
-        """The chat `old` is called `to` from now on. Returns once that is on disk. Raises StoreError."""
-        new, now = ChatKey(old.channel_type, old.instance, to), self._clock.now()
+    async def move(self, old: ChatKey, new_id: str) -> None:
+        """The chat `old` is called `new_id` from now on. Returns once that is on disk. Raises StoreError."""
+        new, now = ChatKey(old.channel_type, old.instance, new_id), self._clock.now()
         if old == new:
             return
         async with self._store.transaction() as tx:
-            if await moved_chats.current(tx, new) != new:
-                _log.warning("chat_move_ignored", chat=str(old), to=to, reason="that one has moved away itself")
+            if await moved_chats.current_chat(tx, new) != new:
+                _log.warning("chat_move_rejected", chat=str(old), to=new_id, reason="that one has moved away itself")
                 return
             agents = await moved_chats.move_group(tx, old, new)
-            along = await moved_chats.move_along(tx, old, new)
+            along = await moved_chats.move_pending(tx, old, new)
             if agents is None and not along:
                 return  # nothing of it is here, or is here any more
-            is_news = await moved_chats.add(tx, old, new, now)
+            is_news = await moved_chats.record_move(tx, old, new, now)
             if is_news:
-                await self._record(tx, old, new, along)
+                await self._record_audit(tx, old, new, along)
             # What came first in the new chat may wait for somebody to connect it: that is not needed any more.
-            await settle(tx, now=now, zone=self._zone)
-            await moved_chats.emit_lanes(tx, new)
-            tx.emit(ChatHasNews(old), ChatHasNews(new))
+            await withdraw_obsolete(tx, now=now, zone=self._zone)
+            await moved_chats.emit_queues(tx, new)
+            tx.emit(ChatHasEvents(old), ChatHasEvents(new))
         if is_news:
-            _log.warning("chat_moved", channel=old.channel_type, chat=old.platform_id, to=to, moved=along)
+            _log.warning("chat_moved", channel=old.channel_type, chat=old.platform_id, to=new_id, moved=along)
         for agent in agents or ():
-            await self._tell(agent)
+            await self._notify_agents(agent)
 
-    async def _record(self, tx: Transaction, old: ChatKey, new: ChatKey, along: Mapping[str, int]) -> None:
+    async def _record_audit(self, tx: Transaction, old: ChatKey, new: ChatKey, moved_counts: Mapping[str, int]) -> None:
         await audit.record(
             tx,
-            who="host",
-            what="chats.moved",
-            about=audit.about_chat(new),
+            actor="host",
+            action="chats.moved",
+            target=audit.chat_target(new),
             outcome=AuditOutcome.DONE,
             now=self._clock.now(),
-            details={"from": audit.about_chat(old), "moved": along},
+            details={"from": audit.chat_target(old), "moved": moved_counts},
         )

@@ -10,9 +10,9 @@ from functools import cache
 
 import re2
 
-LONGEST_PATTERN = 500
+MAX_PATTERN_CHARS = 500
 """Characters."""
-MEMORY = 1 << 20
+MAX_PATTERN_BYTES = 1 << 20
 """Bytes that one pattern may take; what needs more is refused."""
 
 
@@ -23,29 +23,29 @@ class PatternError(ValueError):
 def matches(pattern: str, text: str) -> bool:
     """Whether the pattern is found anywhere in the text. Raises PatternError."""
     try:
-        return re2.search(pattern, text, _options()) is not None
+        return re2.search(pattern, text, _re2_options()) is not None
     except re2.error as error:
-        raise PatternError(_words(error)) from None
+        raise PatternError(_error_text(error)) from None
     except UnicodeEncodeError:
         raise PatternError("it is not text") from None
 
 
-def check(pattern: str) -> None:
+def validate_pattern(pattern: str) -> None:
     """Raises PatternError for what is not to be saved."""
-    if len(pattern) > LONGEST_PATTERN:
-        raise PatternError(f"it has {len(pattern)} characters, more than {LONGEST_PATTERN}")
+    if len(pattern) > MAX_PATTERN_CHARS:
+        raise PatternError(f"it has {len(pattern)} characters, more than {MAX_PATTERN_CHARS}")
     matches(pattern, "")
 
 
 @cache
-def _options() -> re2.Options:
+def _re2_options() -> re2.Options:
     options = re2.Options()
-    options.max_mem = MEMORY
+    options.max_mem = MAX_PATTERN_BYTES
     options.log_errors = False
     return options
 
 
-def _words(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     said = error.args[0] if error.args else ""
     words = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
     if words.startswith(("invalid perl operator: (?", "invalid escape sequence: \\")):

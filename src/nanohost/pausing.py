@@ -16,55 +16,55 @@ from typing import Protocol
 
 import structlog
 
-from nanohost.chat_commands.pause import cut_in_words
+from nanohost.chat_commands.pause import format_interrupted_turns
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError
 from nanohost.event_bus import Subscription
-from nanohost.lanes import Lanes
+from nanohost.lanes import KeyedWorkers
 from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session
 from nanohost.store import host_messages, paused, sessions
 from nanohost.store.database import Store
 from nanohost.store.domain_events import PauseChanged
-from nanohost.store.paused import CutTurn, Paused
-from nanohost_protocol.ids import derive
+from nanohost.store.paused import InterruptedTurn, PauseState
+from nanohost_protocol.ids import derive_id
 from nanohost_protocol.payloads import ChatOut
 from nanohost_protocol.times import to_text
 
-LOOK_WITHIN_S = 0.4
+READ_TIMEOUT_S = 0.4
 """At each runner's file: the turns are to be ended within two seconds, known or not."""
-_ALL = "all"
+_KEY = "all"
 
 _log = structlog.get_logger()
 
 
-class Containers(Protocol):
+class ContainerControl(Protocol):
     """Whoever starts and stops them: the keeper."""
 
-    def rest(self) -> None: ...
+    def pause(self) -> None: ...
 
-    def cut(self) -> None: ...
+    def interrupt(self) -> None: ...
 
-    def go_on(self) -> None: ...
+    def resume(self) -> None: ...
 
 
-class Sends(Protocol):
+class DeliveryControl(Protocol):
     """Whoever sends: delivery."""
 
-    async def go_on(self) -> None: ...
+    async def resume(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """What the pause that began `at` found, kept for a disk that refuses it at first: it is cut all the same."""
+class _TurnSnapshot:
+    """What the pause that began `paused_at` found, kept for a disk that refuses it at first: it is cut all the same."""
 
-    at: datetime
-    containers: int
-    turns: Sequence[CutTurn]
+    paused_at: datetime
+    container_count: int
+    turns: Sequence[InterruptedTurn]
 
 
-class Pausing:
+class PauseService:
     """One per host."""
 
     def __init__(
@@ -73,81 +73,83 @@ class Pausing:
         store: Store,
         mailboxes: Mailboxes,
         clock: Clock,
-        containers: Containers,
-        sends: Sends,
+        containers: ContainerControl,
+        delivery: DeliveryControl,
         zone: tzinfo,
     ) -> None:
         self._store = store
         self._mailboxes = mailboxes
         self._clock = clock
         self._containers = containers
-        self._sends = sends
+        self._delivery = delivery
         self._zone = zone
-        self._lanes = Lanes[str]("pausing", self._look, clock)
-        self._found: _Found | None = None
-        self.known: Paused | None = None
+        self._workers = KeyedWorkers[str]("pausing", self._apply, clock)
+        self._snapshot: _TurnSnapshot | None = None
+        self.current: PauseState | None = None
         """The pause that is being kept to, as it was last seen."""
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Keep to what is on record while entered. Entered before anything is started: a host that is paused starts
         nothing."""
-        self.known = await paused.find(self._store)
-        if self.known is not None:
-            self._containers.rest()
-            _log.warning("paused", by=self.known.by, since=to_text(self.known.at), hint="nanohost resume")
-        with self._store.bus.subscribed(Subscription(PauseChanged, lambda _: self.look())):
-            async with self._lanes.opened():
+        self.current = await paused.find(self._store)
+        if self.current is not None:
+            self._containers.pause()
+            _log.warning("paused", by=self.current.by, since=to_text(self.current.at), hint="nanohost resume")
+        with self._store.bus.subscribed(Subscription(PauseChanged, lambda _: self.check())):
+            async with self._workers.opened():
                 yield
 
-    def look(self) -> None:
+    def check(self) -> None:
         """The pause may have begun or ended. Returns at once."""
-        self._lanes.hurry(_ALL)
+        self._workers.notify_now(_KEY)
 
-    async def _look(self, _: str) -> None:
-        was, self.known = self.known, await paused.find(self._store)
-        if self.known is None:
+    async def _apply(self, _: str) -> None:
+        was, self.current = self.current, await paused.find(self._store)
+        if self.current is None:
             if was is not None:
                 _log.warning("resumed", since=to_text(was.at))
-            self._containers.go_on()
-            await self._sends.go_on()
+            self._containers.resume()
+            await self._delivery.resume()
             return
         if was is None:
-            _log.warning("paused", by=self.known.by, hint="nanohost resume")
-        self._containers.rest()
+            _log.warning("paused", by=self.current.by, hint="nanohost resume")
+        self._containers.pause()
         try:
-            if self.known.cut is None:
-                await self._note(self.known)
+            if self.current.interrupted_turns is None:
+                await self._record_interrupted(self.current)
         finally:
-            self._containers.cut()
+            self._containers.interrupt()
 
-    async def _note(self, pause: Paused) -> None:
+    async def _record_interrupted(self, pause: PauseState) -> None:
         """Put on record which turns are under way, and say so where the pause was asked for."""
-        if self._found is None or self._found.at != pause.at:
-            self._found = await self._under_way(pause)
-        cut = self._found.turns
+        if self._snapshot is None or self._snapshot.paused_at != pause.at:
+            self._snapshot = await self._snapshot_turns(pause)
+        cut = self._snapshot.turns
         async with self._store.transaction() as tx:
-            if not await paused.note_cut(tx, pause, cut):
+            if not await paused.record_interrupted(tx, pause, cut):
                 return
-            if pause.place is not None and self._found.containers:
+            if pause.origin is not None and self._snapshot.container_count:
                 now = self._clock.now()
-                text = cut_in_words(cut, now, self._zone)
-                out_id = derive("h", "cut", to_text(pause.at))
-                await host_messages.say(tx, pause.place, ChatOut(text=text), out_id=out_id, now=now)
+                text = format_interrupted_turns(cut, now, self._zone)
+                out_id = derive_id("h", "cut", to_text(pause.at))
+                await host_messages.enqueue(tx, pause.origin, ChatOut(text=text), out_id=out_id, now=now)
 
-    async def _under_way(self, pause: Paused) -> _Found:
-        leased = await sessions.leased(self._store)
-        found = await asyncio.gather(*(self._turn_of(session) for session in leased))
-        return _Found(at=pause.at, containers=len(leased), turns=[one for one in found if one is not None])
+    async def _snapshot_turns(self, pause: PauseState) -> _TurnSnapshot:
+        leased = await sessions.list_leased(self._store)
+        found = await asyncio.gather(*(self._running_turn(session) for session in leased))
+        return _TurnSnapshot(
+            paused_at=pause.at, container_count=len(leased), turns=[one for one in found if one is not None]
+        )
 
-    async def _turn_of(self, session: Session) -> CutTurn | None:
-        unknown = CutTurn(agent_group=session.group_folder, since=None)
+    async def _running_turn(self, session: Session) -> InterruptedTurn | None:
+        unknown = InterruptedTurn(agent_group=session.group_folder, since=None)
         try:
-            async with asyncio.timeout(LOOK_WITHIN_S):
-                doing = await self._mailboxes.outbound(session, queries.progress())
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                doing = await self._mailboxes.read_outbound(session, queries.progress())
         except (MailboxError, TimeoutError) as error:
-            _log.warning("turn_unknown", session=session.id, error=str(error) or "too slow")
+            _log.warning("turn_unreadable", session=session.id, error=str(error) or "too slow")
             return unknown
         if doing is None:
             return unknown
-        return CutTurn(agent_group=session.group_folder, since=doing.since) if doing.since else None
+        return InterruptedTurn(agent_group=session.group_folder, since=doing.since) if doing.since else None

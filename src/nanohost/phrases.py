@@ -7,25 +7,25 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta, tzinfo
 
 
-def day_and_time(at: datetime, zone: tzinfo) -> str:
+def format_datetime(at: datetime, zone: tzinfo) -> str:
     """A time that is days away, with its weekday and its zone."""
     return f"{at.astimezone(zone):%a %d %b %Y, %H:%M} ({zone})"
 
 
-def clock_time(at: datetime, now: datetime, zone: tzinfo) -> str:
+def format_time(at: datetime, now: datetime, zone: tzinfo) -> str:
     """With its day, where that is not today."""
     local, today = at.astimezone(zone), now.astimezone(zone)
     return f"{local:%H:%M}" if local.date() == today.date() else f"{local:%Y-%m-%d %H:%M}"
 
 
-def planned_time(at: datetime, now: datetime, zone: tzinfo) -> str:
+def format_time_with_zone(at: datetime, now: datetime, zone: tzinfo) -> str:
     """A time to come, with its zone: whoever plans by it may live elsewhere than the host's clock."""
-    return f"{clock_time(at, now, zone)} ({zone})"
+    return f"{format_time(at, now, zone)} ({zone})"
 
 
-def passed(span: timedelta) -> str:
+def format_duration(duration: timedelta) -> str:
     """How long something took, where its zone is not known or does not matter."""
-    seconds = max(0, int(span.total_seconds()))
+    seconds = max(0, int(duration.total_seconds()))
     for unit, of in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * of:
             return f"{seconds // of} {unit}"
@@ -39,15 +39,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else ""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggest_name(name: str, known: Iterable[str]) -> str:
     """What may have been meant, as a hint: the name that is like this one, else all there are."""
     return did_you_mean(name, known) or f"known here: {', '.join(sorted(known)) or 'none'}"
 
 
-def counted(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"
+def pluralize(count: int, singular: str, plural: str) -> str:
+    return f"{count} {singular if count == 1 else plural}"
 
 
-def sentence(words: str) -> str:
+def capitalize_first(text: str) -> str:
     """As it begins one."""
-    return words[:1].upper() + words[1:]
+    return text[:1].upper() + text[1:]

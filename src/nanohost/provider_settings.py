@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from nanohost.gateway.settings import ModelSettings
 from nanohost.providers import provider_names
-from nanohost.section import AUTO, Section, extension, setting
+from nanohost.section import AUTO, Section, extension_name, setting
 from nanohost.settings import Settings
 
 DEMO = "demo"
@@ -16,11 +16,11 @@ DEMO = "demo"
 class ProviderSettings(Section):
     table: ClassVar = "host"
 
-    provider: Annotated[str, extension("provider", provider_names)] = setting(
+    provider: Annotated[str, extension_name("provider", provider_names)] = setting(
         AUTO,
-        place=20,
+        order=20,
         title="What thinks. `auto`: Claude when there is a key or a base_url, else the demo.",
-        wanted="auto, claude, demo, scripted or the name of a file in providers/",
+        expected="auto, claude, demo, scripted or the name of a file in providers/",
     )
 
 
@@ -31,22 +31,22 @@ class AgentSettings(Section):
 
     model: str | None = setting(
         None,
-        place=310,
+        order=310,
         title="Which model is asked. Default: the provider's choice.",
-        wanted="a model's name",
+        expected="a model's name",
         min_length=1,
     )
     tools: Literal["all", "none"] = setting(
         "all",
-        place=340,
+        order=340,
         title="Whether Claude has its own tools (shell, files, memory) beside ours.",
-        wanted="all or none",
+        expected="all or none",
     )
 
 
-def provider_for(settings: Settings) -> str:
+def resolve_provider(settings: Settings) -> str:
     """The provider that `auto` stands for: claude when there is a key or an address to ask, else demo."""
-    wanted, model = settings.of(ProviderSettings).provider, settings.of(ModelSettings)
+    wanted, model = settings.section(ProviderSettings).provider, settings.section(ModelSettings)
     if wanted != AUTO:
         return wanted
     return "claude" if model.api_key or model.base_url else DEMO

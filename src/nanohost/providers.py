@@ -15,8 +15,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from nanohost.errors import ExtensionError
-from nanohost.extension_files import file_of, named_files, not_installed
-from nanohost.script_header import Form, Script, api_mismatch, usual_remedies
+from nanohost.extension_files import find_extension_file, list_extension_files, missing_requirements
+from nanohost.script_header import HeaderSpec, Script, api_mismatch, common_key_hints
 from nanohost_protocol.layout import PROVIDERS
 
 API_VERSION = 1
@@ -31,7 +31,7 @@ _EXAMPLE = """\
 # ///"""
 
 
-class Unsandboxed(StrEnum):
+class UnsandboxedPolicy(StrEnum):
     """Whether a provider may run with nothing around it. Our own tools write rows for the host to judge; a provider's
     own ones run programs and change files where the runner runs."""
 
@@ -45,27 +45,27 @@ class Unsandboxed(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderFile:
-    """What a provider's file says of itself. `gateway`: it asks the model that `[agent]` names, through the host's
+    """What a provider's file says of itself. `uses_gateway`: it asks the model that `[agent]` names, through the host's
     gateway. `dependencies` are requirements as pip takes them; a container has them from its image."""
 
     name: str
     path: Path
-    unsandboxed: Unsandboxed = Unsandboxed.NEVER
-    gateway: bool = False
+    unsandboxed: UnsandboxedPolicy = UnsandboxedPolicy.NEVER
+    uses_gateway: bool = False
     dependencies: tuple[str, ...] = ()
 
-    def may_run_unsandboxed(self, tools: str) -> bool:
+    def can_run_unsandboxed(self, tools: str) -> bool:
         """With this `[agent] tools` (all or none)."""
-        if self.unsandboxed is Unsandboxed.WITHOUT_TOOLS:
+        if self.unsandboxed is UnsandboxedPolicy.WITHOUT_TOOLS:
             return tools == "none"
-        return self.unsandboxed is Unsandboxed.ALWAYS
+        return self.unsandboxed is UnsandboxedPolicy.ALWAYS
 
-    def missing(self) -> list[str]:
+    def missing_dependencies(self) -> list[str]:
         """What it needs and this Python lacks."""
-        return not_installed(self.dependencies)
+        return missing_requirements(self.dependencies)
 
 
-class _Nanohost(BaseModel):
+class _HeaderTable(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
     kind: Literal["provider"]
     api: int
@@ -73,54 +73,56 @@ class _Nanohost(BaseModel):
     gateway: bool = False
 
 
-_FORM = Form(
+_HEADER_SPEC = HeaderSpec(
     kind="provider",
-    script=Script[_Nanohost],
+    script=Script[_HeaderTable],
     example=_EXAMPLE,
-    write_this={
-        **usual_remedies("provider"),
+    key_hints={
+        **common_key_hints("provider"),
         "tool.nanohost.unsandboxed": 'write "never", "without_tools" or "always", or leave it out: never',
         "tool.nanohost.gateway": "write gateway = true, or leave it out",
     },
-    error=ExtensionError,
+    error_type=ExtensionError,
 )
 
 
 def provider_folders(root: Path) -> tuple[Path, ...]:
     """Where providers are looked for: those that came with the runner, then those of the install at `root`."""
-    return (*_shipped(), root / PROVIDERS)
+    return (*_shipped_folders(), root / PROVIDERS)
 
 
 def provider_names(root: Path) -> list[str]:
     """Whatever stands in their files."""
-    return sorted({path.stem for path in named_files(provider_folders(root))})
+    return sorted({path.stem for path in list_extension_files(provider_folders(root))})
 
 
 def find_provider(root: Path, name: str) -> ProviderFile:
     """Reads the disk. Raises ExtensionError with what is wrong, and what to do."""
-    path = file_of("provider", name, list(named_files(provider_folders(root))), place=root / PROVIDERS)
-    script = _FORM.parse(_FORM.source(path), path)
+    path = find_extension_file(
+        "provider", name, list(list_extension_files(provider_folders(root))), install_dir=root / PROVIDERS
+    )
+    script = _HEADER_SPEC.parse(_HEADER_SPEC.read_source(path), path)
     ours = script.tool.nanohost
-    if wrong := api_mismatch("provider", path, written=ours.api, spoken=API_VERSION):
+    if wrong := api_mismatch("provider", path, declared=ours.api, supported=API_VERSION):
         raise ExtensionError(wrong[0], hint=wrong[1])
     return ProviderFile(
         name=name,
         path=path,
-        unsandboxed=Unsandboxed(ours.unsandboxed),
-        gateway=ours.gateway,
+        unsandboxed=UnsandboxedPolicy(ours.unsandboxed),
+        uses_gateway=ours.gateway,
         dependencies=tuple(script.dependencies),
     )
 
 
-def asks_a_model(root: Path, name: str) -> bool:
+def uses_gateway(root: Path, name: str) -> bool:
     """Whether the gateway is for this provider. Of one that cannot be used: no. Reads the disk."""
     try:
-        return find_provider(root, name).gateway
+        return find_provider(root, name).uses_gateway
     except ExtensionError:
         return False
 
 
-def _shipped() -> tuple[Path, ...]:
+def _shipped_folders() -> tuple[Path, ...]:
     """Found without importing the runner."""
     runner = importlib.util.find_spec("agent_runner")
     places = (runner.submodule_search_locations or ()) if runner is not None else ()

@@ -11,19 +11,19 @@ from collections.abc import Sequence
 from functools import partial
 
 from nanohost.clock import Clock
-from nanohost.delivery.addresses import Chats, chats_of, destinations
-from nanohost.delivery.projection import Projection
+from nanohost.delivery.addresses import SessionChats, session_chats, to_destinations
+from nanohost.delivery.projection import DeliveryProjection
 from nanohost.errors import ExtensionError, SpawnError
 from nanohost.gateway.gateway import Gateway
 from nanohost.home import Home
 from nanohost.keeper.settings import ContainerSettings
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.mailbox.settings import NewsSettings
+from nanohost.mailbox.settings import OutboxMonitorSettings
 from nanohost.model import AgentGroup, LeaseId, Session, SessionId
-from nanohost.provider_settings import AgentSettings, provider_for
+from nanohost.provider_settings import AgentSettings, resolve_provider
 from nanohost.providers import find_provider
 from nanohost.runtimes.choose import check_installed, check_unsandboxed
-from nanohost.runtimes.port import ContainerSpec, Isolation, limits_of
+from nanohost.runtimes.port import ContainerSpec, Isolation, resource_limits
 from nanohost.runtimes.settings import DockerSettings, RuntimeSettings
 from nanohost.settings import Settings
 from nanohost.store import agent_groups
@@ -32,13 +32,13 @@ from nanohost.store.domain_events import RunnerStarting
 from nanohost.time_settings import TimeSettings
 from nanohost_protocol import crash_points
 from nanohost_protocol.inbound import InboundWriter
-from nanohost_protocol.rows import Delivered
+from nanohost_protocol.rows import DeliveryResult
 
 IDLE_EXIT_FACTOR = 2
 """A runner whose host never came back ends itself after this many idle timeouts."""
 
 
-class Provisioning:
+class ProvisioningService:
     """Satisfies keeper.SessionServices."""
 
     def __init__(
@@ -58,23 +58,23 @@ class Provisioning:
         self._home = home
         self._settings = settings
         self._isolation = isolation
-        self._projection = Projection(store=store, mailboxes=mailboxes, clock=clock)
+        self._projection = DeliveryProjection(store=store, mailboxes=mailboxes, clock=clock)
 
     async def prepare(self, session: Session, lease: LeaseId) -> ContainerSpec:
         """Write names and limits into the mailbox and say how to start. Raises MailboxError, SpawnError."""
         group = await agent_groups.get(self._store, session.agent_group_id)
         spec = await self.spec(session, lease)
-        while not await self._described(session, group):
+        while not await self._write_session_info(session, group):
             pass  # where it may send was changed meanwhile, and who told it so may have come before us
         self._store.bus.publish(RunnerStarting(session.id))
         if not spec.agent_dir.exists():  # made by a word in a chat, which touches no folder
-            await asyncio.to_thread(self._home.begin_group, group.folder, group.name)
+            await asyncio.to_thread(self._home.create_group_folder, group.folder, group.name)
         return spec
 
     async def spec(self, session: Session, lease: LeaseId) -> ContainerSpec:
         """How to start, as of now; writes nothing. Raises SpawnError."""
         group = await agent_groups.get(self._store, session.agent_group_id)
-        provider = group.provider or provider_for(self._settings)
+        provider = group.provider or resolve_provider(self._settings)
         await asyncio.to_thread(self._check_provider, provider)
         return ContainerSpec(
             session_id=session.id,
@@ -82,7 +82,7 @@ class Provisioning:
             session_dir=self._mailboxes.layout(session).root,
             agent_dir=self._home.groups / group.folder,
             environment=self._environment(group, provider),
-            limits=limits_of(self._settings.of(DockerSettings)),
+            limits=resource_limits(self._settings.section(DockerSettings)),
             extensions=await asyncio.to_thread(lambda: self._home.runner_extensions),
         )
 
@@ -92,7 +92,7 @@ class Provisioning:
             provider = find_provider(self._home.root, name)
         except ExtensionError as error:
             raise SpawnError(str(error), hint=error.hint) from error
-        tools, runtime = self._settings.of(AgentSettings).tools, self._settings.of(RuntimeSettings)
+        tools, runtime = self._settings.section(AgentSettings).tools, self._settings.section(RuntimeSettings)
         check_unsandboxed(self._isolation, provider, tools, runtime.allow_unsandboxed)
         check_installed(self._isolation, provider)
 
@@ -102,42 +102,42 @@ class Provisioning:
     async def detach(self, session: SessionId) -> None:
         await self._gateway.detach(session)
 
-    async def _described(self, session: Session, group: AgentGroup) -> bool:
+    async def _write_session_info(self, session: Session, group: AgentGroup) -> bool:
         """False if where it may send is something else by now. Raises MailboxError."""
-        chats = await chats_of(self._store, session)
-        latest = await self._projection.latest(session)
-        await self._mailboxes.update(session, partial(self._describe, session, group, chats, latest))
-        return await chats_of(self._store, session) == chats
+        chats = await session_chats(self._store, session)
+        latest = await self._projection.latest_deliveries(session)
+        await self._mailboxes.update(session, partial(self._fill_session_info, session, group, chats, latest))
+        return await session_chats(self._store, session) == chats
 
-    def _describe(
+    def _fill_session_info(
         self,
         session: Session,
         group: AgentGroup,
-        chats: Chats,
-        latest: Sequence[Delivered],
+        chats: SessionChats,
+        latest: Sequence[DeliveryResult],
         box: InboundWriter,
     ) -> None:
-        box.project_delivered(latest)
-        box.set_destinations(destinations(chats), chats.default)
+        box.record_delivery_results(latest)
+        box.set_destinations(to_destinations(chats), chats.default)
         box.set_meta(
             {
                 "agent_name": group.name,
-                "timezone": self._settings.of(TimeSettings).timezone,
+                "timezone": self._settings.section(TimeSettings).timezone,
                 "out_cursor": str(session.out_cursor),
                 "ack_cursor": str(session.ack_cursor),
             }
         )
 
     def _environment(self, group: AgentGroup, provider: str) -> dict[str, str]:
-        agent = self._settings.of(AgentSettings)
+        agent = self._settings.section(AgentSettings)
         model = group.model or agent.model
         return {
             "NANOHOST_PROVIDER": provider,
             "NANOHOST_AGENT_TOOLS": agent.tools,
             "NANOHOST_NETWORK": "open" if self._isolation is Isolation.NONE else "none",
-            "NANOHOST_TIMEZONE": self._settings.of(TimeSettings).timezone,
-            "NANOHOST_POLL_INTERVAL_S": str(self._settings.of(NewsSettings).poll_interval_s),
-            "NANOHOST_IDLE_EXIT_S": str(self._settings.of(ContainerSettings).idle_timeout_s * IDLE_EXIT_FACTOR),
+            "NANOHOST_TIMEZONE": self._settings.section(TimeSettings).timezone,
+            "NANOHOST_POLL_INTERVAL_S": str(self._settings.section(OutboxMonitorSettings).poll_interval_s),
+            "NANOHOST_IDLE_EXIT_S": str(self._settings.section(ContainerSettings).idle_timeout_s * IDLE_EXIT_FACTOR),
             **({"NANOHOST_MODEL": model} if model else {}),
-            **crash_points.for_runner(os.environ),
+            **crash_points.runner_environment(os.environ),
         }

@@ -15,13 +15,13 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
-HTTP = ("http", "https")
-SOCKS = ("socks5", "socks5h")
+HTTP_SCHEMES = ("http", "https")
+SOCKS_SCHEMES = ("socks5", "socks5h")
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
-EXAMPLE = "http://proxy:3128 or socks5://proxy:1080"
+PROXY_EXAMPLES = "http://proxy:3128 or socks5://proxy:1080"
 
 
-class UnusableProxy(ValueError):
+class InvalidProxyError(ValueError):
     """What a variable says is no proxy that can be used: one line that names the variable and what is wanted."""
 
 
@@ -29,24 +29,24 @@ def proxy_for(url: str, environ: Mapping[str, str] | None = None) -> str | None:
     """The proxy for this address (http, https, ws or wss), with user and password; None: it is reached directly, or is
     no address at all, as who asks there will be told.
 
-    Raises UnusableProxy.
+    Raises InvalidProxyError.
     """
-    variable, value = _variable_for(url, os.environ if environ is None else environ)
-    return _checked(variable, value) if value else None
+    variable, value = _find_variable(url, os.environ if environ is None else environ)
+    return _validated_url(variable, value) if value else None
 
 
-def through(url: str, environ: Mapping[str, str] | None = None) -> str:
+def describe_proxy(url: str, environ: Mapping[str, str] | None = None) -> str:
     """The proxy for this address as it stands in a sentence behind a verb, without user and password; empty for none,
     and for what is none."""
-    variable, value = _variable_for(url, os.environ if environ is None else environ)
+    variable, value = _find_variable(url, os.environ if environ is None else environ)
     try:
-        found = urlsplit(_checked(variable, value)) if value else None
-    except UnusableProxy:
+        found = urlsplit(_validated_url(variable, value)) if value else None
+    except InvalidProxyError:
         return ""
     return f" through the proxy {found.netloc.rpartition('@')[2]} ({variable})" if found else ""
 
 
-def _variable_for(url: str, environ: Mapping[str, str]) -> tuple[str, str]:
+def _find_variable(url: str, environ: Mapping[str, str]) -> tuple[str, str]:
     """The variable that counts for this address, and what it says; both empty where it is reached directly."""
     try:
         target = urlsplit(url)
@@ -54,11 +54,11 @@ def _variable_for(url: str, environ: Mapping[str, str]) -> tuple[str, str]:
     except ValueError:
         return "", ""
     host = (target.hostname or "").lower()
-    if not host or is_this_machine(host) or _is_excepted(host, port, _value(environ, "no")[1]):
+    if not host or is_this_machine(host) or _is_no_proxy(host, port, _read_variable(environ, "no")[1]):
         return "", ""
     kind = {"ws": "http", "wss": "https"}.get(target.scheme, target.scheme)
     for name in (kind, "all"):
-        variable, value = _value(environ, name)
+        variable, value = _read_variable(environ, name)
         if value:
             return variable, value
     return "", ""
@@ -77,25 +77,25 @@ def aiohttp_options(proxy: str | None, **connector: Any) -> dict[str, Any]:
     """
     import aiohttp
 
-    if proxy is None or urlsplit(proxy).scheme in HTTP:
+    if proxy is None or urlsplit(proxy).scheme in HTTP_SCHEMES:
         made = {"connector": aiohttp.TCPConnector(**connector)} if connector else {}
         return made if proxy is None else {**made, "proxy": proxy}
-    from nanohost.socks import connector_through
+    from nanohost.socks import socks_connector
 
     found = urlsplit(proxy)
-    through = connector_through(_part(found.hostname), found.port or 1080, *_login(found), **connector)
+    through = socks_connector(_or_empty(found.hostname), found.port or 1080, *_credentials(found), **connector)
     return {"connector": through}
 
 
-def _login(address: SplitResult) -> tuple[str, str]:
-    return unquote(_part(address.username)), unquote(_part(address.password))
+def _credentials(address: SplitResult) -> tuple[str, str]:
+    return unquote(_or_empty(address.username)), unquote(_or_empty(address.password))
 
 
-def _part(part: str | None) -> str:
+def _or_empty(part: str | None) -> str:
     return part or ""
 
 
-def _value(environ: Mapping[str, str], name: str) -> tuple[str, str]:
+def _read_variable(environ: Mapping[str, str], name: str) -> tuple[str, str]:
     """A variable and what it says; in small letters it counts more, as everywhere."""
     for variable in (f"{name}_proxy", f"{name}_PROXY".upper()):
         if value := environ.get(variable, "").strip():
@@ -103,34 +103,36 @@ def _value(environ: Mapping[str, str], name: str) -> tuple[str, str]:
     return "", ""
 
 
-def _is_excepted(host: str, port: int, exceptions: str) -> bool:
-    return any(_excepts(one.lower(), host, port) for one in re.split(r"[,\s]+", exceptions) if one)
+def _is_no_proxy(host: str, port: int, no_proxy: str) -> bool:
+    return any(_matches_no_proxy(one.lower(), host, port) for one in re.split(r"[,\s]+", no_proxy) if one)
 
 
-def _excepts(exception: str, host: str, port: int) -> bool:
+def _matches_no_proxy(entry: str, host: str, port: int) -> bool:
     """One entry of NO_PROXY: *, a name (and all below it), an address, a network; with a port for that one alone."""
-    if exception == "*":
+    if entry == "*":
         return True
     with suppress(ValueError):
-        return ip_address(host) in ip_network(exception.strip("[]"), strict=False)
-    name, colon, only = exception.rpartition(":")
+        return ip_address(host) in ip_network(entry.strip("[]"), strict=False)
+    name, colon, only = entry.rpartition(":")
     if colon and only.isdecimal() and ":" not in name:
-        exception = name
+        entry = name
         if int(only) != port:
             return False
-    name = exception.removeprefix("*").lstrip(".")
+    name = entry.removeprefix("*").lstrip(".")
     return host == name or host.endswith(f".{name}")
 
 
-def _checked(variable: str, value: str) -> str:
+def _validated_url(variable: str, value: str) -> str:
     url = value if "://" in value else f"http://{value}"
     try:
         found = urlsplit(url)
         is_address = bool(found.hostname) and found.port != 0
     except ValueError:
-        raise UnusableProxy(f"{variable} is no address of a proxy, such as {EXAMPLE}") from None
-    if found.scheme not in (*HTTP, *SOCKS):
-        raise UnusableProxy(f"{variable} begins {found.scheme}://, and such a proxy cannot be used: {EXAMPLE} can")
+        raise InvalidProxyError(f"{variable} is no address of a proxy, such as {PROXY_EXAMPLES}") from None
+    if found.scheme not in (*HTTP_SCHEMES, *SOCKS_SCHEMES):
+        raise InvalidProxyError(
+            f"{variable} begins {found.scheme}://, and such a proxy cannot be used: {PROXY_EXAMPLES} can"
+        )
     if not is_address:
-        raise UnusableProxy(f"{variable} is no address of a proxy, such as {EXAMPLE}")
+        raise InvalidProxyError(f"{variable} is no address of a proxy, such as {PROXY_EXAMPLES}")
     return url

@@ -19,52 +19,52 @@ from pathlib import Path
 
 STEP_S = 0.05
 """For which something is removed in one step: some thousand files."""
-FRUITLESS_S = 2.0
+SEARCH_TIMEOUT_S = 2.0
 """For which a step looks for the first thing that it can remove."""
-MOST_OPEN = 16
+MAX_OPEN_LEVELS = 16
 """Levels that are open at once, two descriptors each. What lies deeper is moved up first."""
 
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Progress(StrEnum):
+class RemovalResult(StrEnum):
     """What a step came to."""
 
-    GONE = "gone"
-    MORE = "more"
+    REMOVED = "gone"
+    INCOMPLETE = "more"
     """Something was removed, and something is left."""
-    STUCK = "stuck"
+    BLOCKED = "stuck"
     """What is left cannot be removed."""
 
 
-def remove_some(
-    name: str, above: int, *, seconds: float = STEP_S, monotonic: Callable[[], float] = time.monotonic
-) -> Progress:
-    """Remove for so long what lies under a bare name in the folder with the descriptor `above`, and then the name."""
-    step = _Step(seconds, monotonic)
+def remove_step(
+    name: str, parent_fd: int, *, seconds: float = STEP_S, monotonic: Callable[[], float] = time.monotonic
+) -> RemovalResult:
+    """Remove for so long what lies under a bare name in the folder with the descriptor `parent_fd`, and then the name."""
+    step = _TimeBudget(seconds, monotonic)
     try:
-        with opened(name, above) as top:
-            _empty(top, step)
+        with open_dir(name, parent_fd) as top:
+            _empty_dir(top, step)
     except FileNotFoundError:
-        return Progress.GONE
+        return RemovalResult.REMOVED
     except OSError:  # it is no folder, or none of ours
-        return Progress.GONE if step.does(unlink, name, dir_fd=above) else Progress.STUCK
-    if not step.is_over() and step.does(rmdir, name, dir_fd=above):
-        return Progress.GONE
-    return Progress.MORE if step.removed else Progress.STUCK
+        return RemovalResult.REMOVED if step.try_remove(unlink, name, dir_fd=parent_fd) else RemovalResult.BLOCKED
+    if not step.is_over() and step.try_remove(rmdir, name, dir_fd=parent_fd):
+        return RemovalResult.REMOVED
+    return RemovalResult.INCOMPLETE if step.removed else RemovalResult.BLOCKED
 
 
-def remove(path: Path) -> None:
+def remove_tree(path: Path) -> None:
     """Remove all of it, however long that takes: for what lies where no container writes."""
-    with suppress(OSError), opened(path.parent, None) as above:
-        while remove_some(path.name, above) is Progress.MORE:
+    with suppress(OSError), open_dir(path.parent, None) as above:
+        while remove_step(path.name, above) is RemovalResult.INCOMPLETE:
             pass
 
 
 @contextmanager
-def opened(folder: Path | str, above: int | None) -> Iterator[int]:
+def open_dir(folder: Path | str, parent_fd: int | None) -> Iterator[int]:
     """A descriptor of a folder that is no link. Raises OSError."""
-    descriptor = os.open(folder, FOLDER, dir_fd=above)
+    descriptor = os.open(folder, DIR_FLAGS, dir_fd=parent_fd)
     try:
         yield descriptor
     finally:
@@ -72,44 +72,44 @@ def opened(folder: Path | str, above: int | None) -> Iterator[int]:
 
 
 @dataclass(slots=True)
-class _Step:
+class _TimeBudget:
     """When to stop. Time counts from the first thing that is removed, so that a step always gets somewhere."""
 
     seconds: float
     monotonic: Callable[[], float]
     removed: int = 0
-    until: float = math.nan
+    deadline: float = math.nan
 
     def __post_init__(self) -> None:
-        self.until = self.monotonic() + FRUITLESS_S
+        self.deadline = self.monotonic() + SEARCH_TIMEOUT_S
 
     def is_over(self) -> bool:
-        return self.monotonic() >= self.until
+        return self.monotonic() >= self.deadline
 
-    def does(self, remove: Callable[..., None], *arguments: str, **descriptors: int) -> bool:
+    def try_remove(self, remove: Callable[..., None], *arguments: str, **descriptors: int) -> bool:
         try:
             remove(*arguments, **descriptors)
         except OSError:
             return False
         if not self.removed:
-            self.until = self.monotonic() + self.seconds
+            self.deadline = self.monotonic() + self.seconds
         self.removed += 1
         return True
 
 
-class Level:
+class DirLevel:
     """A folder on the way down, and how far it was read. Takes the descriptor over. Raises OSError."""
 
     def __init__(self, name: str, folder: int) -> None:
         self.name = name
-        self.folder = folder
+        self.fd = folder
         try:
             self._entries = os.scandir(folder)
         except OSError:
             os.close(folder)
             raise
 
-    def next(self) -> os.DirEntry[str] | None:
+    def next_entry(self) -> os.DirEntry[str] | None:
         """The next name in it; None at its end, also when it cannot be read on."""
         try:
             return next(self._entries, None)
@@ -118,38 +118,38 @@ class Level:
 
     def close(self) -> None:
         self._entries.close()
-        os.close(self.folder)
+        os.close(self.fd)
 
 
-def _empty(top: int, step: _Step) -> None:
+def _empty_dir(top_fd: int, budget: _TimeBudget) -> None:
     """Deepest first. What a file system shows late, or somebody adds meanwhile, is left to the next step."""
-    levels = [Level("", os.dup(top))]
+    levels = [DirLevel("", os.dup(top_fd))]
     try:
-        while levels and not step.is_over():
+        while levels and not budget.is_over():
             level = levels[-1]
-            entry = level.next()
+            entry = level.next_entry()
             if entry is None:
                 levels.pop().close()
                 if levels:
-                    step.does(rmdir, level.name, dir_fd=levels[-1].folder)
-            elif not is_folder(entry):
-                step.does(unlink, entry.name, dir_fd=level.folder)
-            elif len(levels) < MOST_OPEN:
-                _go_down(levels, entry.name)
+                    budget.try_remove(rmdir, level.name, dir_fd=levels[-1].fd)
+            elif not is_directory(entry):
+                budget.try_remove(unlink, entry.name, dir_fd=level.fd)
+            elif len(levels) < MAX_OPEN_LEVELS:
+                _descend(levels, entry.name)
             else:
-                step.does(rename, entry.name, secrets.token_hex(16), src_dir_fd=level.folder, dst_dir_fd=top)
+                budget.try_remove(rename, entry.name, secrets.token_hex(16), src_dir_fd=level.fd, dst_dir_fd=top_fd)
     finally:
         for level in levels:
             level.close()
 
 
-def _go_down(levels: list[Level], name: str) -> None:
+def _descend(levels: list[DirLevel], name: str) -> None:
     """Not, if it is a link by now or may not be entered."""
     with suppress(OSError):
-        levels.append(Level(name, os.open(name, FOLDER, dir_fd=levels[-1].folder)))
+        levels.append(DirLevel(name, os.open(name, DIR_FLAGS, dir_fd=levels[-1].fd)))
 
 
-def is_folder(entry: os.DirEntry[str]) -> bool:
+def is_directory(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir(follow_symlinks=False)
     except OSError:

@@ -7,31 +7,31 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from nanohost import __version__
-from nanohost.channels.connections import Connections
+from nanohost.channels.connections import ChannelManager
 from nanohost.clock import Clock
-from nanohost.commands.show import Json, plain
-from nanohost.gateway.health import Standing
-from nanohost.keeper.disk import Short
-from nanohost.keeper.keeper import Keeper
-from nanohost.keeper.space import Scarce
+from nanohost.commands.show import Json, to_json
+from nanohost.gateway.health import ModelStatus
+from nanohost.keeper.disk import LowDisk
+from nanohost.keeper.keeper import ContainerManager
+from nanohost.keeper.space import DiskResource
 from nanohost.model import SessionId
 from nanohost.runtimes.port import Runtime
 from nanohost.supervisor import Service, ServiceState
 from nanohost_protocol.times import to_text
 
-TROUBLED_FOR = timedelta(minutes=15)
+RECENT_RESTART_WINDOW = timedelta(minutes=15)
 """For how long a service that was started again is shown, in case it fails once more."""
 
 
-def report(
+def build_status(
     *,
     runtime: Runtime,
     provider: str,
-    connections: Connections,
-    keeper: Keeper,
-    model: Standing,
-    slowed: Mapping[SessionId, str],
-    disks_short: Sequence[Short],
+    connections: ChannelManager,
+    containers: ContainerManager,
+    model: ModelStatus,
+    throttled: Mapping[SessionId, str],
+    low_disks: Sequence[LowDisk],
     services: Sequence[Service],
     clock: Clock,
 ) -> dict[str, Json]:
@@ -42,62 +42,66 @@ def report(
         "runtime": runtime.name,
         "isolation": str(runtime.isolation),
         "provider": provider,
-        "channels": [plain(state) for state in connections.report()],
+        "channels": [to_json(state) for state in connections.connection_states()],
         "containers": [
             {
                 "session": slot.session_id,
                 "state": str(slot.state),
-                "busy": slot.busy,
-                "for_s": round(now - slot.since),
+                "busy": slot.is_busy,
+                "for_s": round(now - slot.started_at),
             }
-            for slot in keeper.containers()
+            for slot in containers.containers()
         ],
         "sessions_in_trouble": [
             {
                 "session": session,
-                "failures": trouble.failures,
-                "next_try_in_s": max(0, round(trouble.until - now)),
+                "failures": trouble.count,
+                "next_try_in_s": max(0, round(trouble.retry_at - now)),
                 "reason": trouble.reason,
             }
-            for session, trouble in keeper.troubles().items()
+            for session, trouble in containers.failures().items()
         ],
         "conversations_not_kept": [
             {"session": session, "since": since.isoformat(timespec="seconds")}
-            for session, since in keeper.unkept().items()
+            for session, since in containers.unsaved_conversations().items()
         ],
-        "model_wrong": _complaint(model),
-        "model_good_at": None if model.good_at is None else to_text(model.good_at),
-        "disks_short": [_short(short) for short in disks_short],
+        "model_check_failed": _model_problem(model),
+        "model_good_at": None if model.last_success_at is None else to_text(model.last_success_at),
+        "disks_short": [_low_disk(short) for short in low_disks],
         "folders_large": [
             {
-                "whose": watched.whose,
+                "whose": watched.owner,
                 "folder": str(watched.path),
                 "size_mb": size // 1024**2,
-                "limit_mb": watched.limit // 1024**2,
+                "limit_mb": watched.limit_bytes // 1024**2,
                 "setting": watched.setting,
             }
-            for watched, size in keeper.large_folders()
+            for watched, size in containers.folders_over_limit()
         ],
-        "sessions_slowed": [{"session": session, "reason": reason} for session, reason in slowed.items()],
-        "waiting_for_a_container": list(keeper.waiting()),
-        "services_in_trouble": [plain(service) for service in services if _is_in_trouble(service, clock.now())],
+        "sessions_slowed": [{"session": session, "reason": reason} for session, reason in throttled.items()],
+        "waiting_for_a_container": list(containers.queued()),
+        "services_in_trouble": [to_json(service) for service in services if _is_unhealthy(service, clock.now())],
     }
 
 
-def _complaint(model: Standing) -> list[Json]:
-    if model.complaint is None or model.since is None:
+def _model_problem(model: ModelStatus) -> list[Json]:
+    if model.problem is None or model.since is None:
         return []
     since = model.since.isoformat(timespec="seconds")
-    return [{"problem": model.complaint.problem, "since": since, "do": model.complaint.do}]
+    return [{"problem": model.problem.message, "since": since, "do": model.problem.hint}]
 
 
-def _short(short: Short) -> Json:
-    space = short.space
-    left = f"{space.free // 1024**2:,} MiB" if short.what is Scarce.BYTES else f"{space.free_inodes:,} files"
-    return {"folder": str(short.folder), "left": left, "grew_most": short.grew or "not known"}
+def _low_disk(disk: LowDisk) -> Json:
+    space = disk.space
+    left = (
+        f"{space.free_bytes // 1024**2:,} MiB"
+        if disk.main_resource is DiskResource.BYTES
+        else f"{space.free_inodes:,} files"
+    )
+    return {"folder": str(disk.folder), "left": left, "grew_most": disk.largest_growth or "not known"}
 
 
-def _is_in_trouble(service: Service, now: datetime) -> bool:
+def _is_unhealthy(service: Service, now: datetime) -> bool:
     """It does not run, or has not run for long since it failed."""
-    lately = service.restarts > 0 and now - service.since < TROUBLED_FOR
+    lately = service.restarts > 0 and now - service.since < RECENT_RESTART_WINDOW
     return service.state is not ServiceState.RUNNING or lately

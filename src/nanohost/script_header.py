@@ -40,15 +40,17 @@ class Script(BaseModel, Generic[T]):
     tool: Tool[T]
 
 
-def api_mismatch(kind: str, path: Path, *, written: int, spoken: int) -> tuple[str, str] | None:
+def api_mismatch(kind: str, path: Path, *, declared: int, supported: int) -> tuple[str, str] | None:
     """What is wrong with a file that is written for another version of our API, and what to do; None: it is not."""
-    if written == spoken:
+    if declared == supported:
         return None
-    hint = "update nanohost" if written > spoken else f"look for a version of {path.stem} for {kind} API {spoken}"
-    return f"{path} is written for {kind} API {written}; this nanohost speaks {spoken}", hint
+    hint = (
+        "update nanohost" if declared > supported else f"look for a version of {path.stem} for {kind} API {supported}"
+    )
+    return f"{path} is written for {kind} API {declared}; this nanohost speaks {supported}", hint
 
 
-def usual_remedies(kind: str) -> dict[str, str]:
+def common_key_hints(kind: str) -> dict[str, str]:
     """What to write where a key is wrong that every such file has."""
     tool = f'write a table [tool.nanohost] with kind = "{kind}" and api = 1'
     return {
@@ -61,58 +63,58 @@ def usual_remedies(kind: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Form(Generic[T]):
+class HeaderSpec(Generic[T]):
     """One kind of header: what such a file is called, what stands in it, how one looks, what to write where a key is
     wrong, and what is raised."""
 
     kind: str
     script: type[Script[T]]
     example: str
-    write_this: Mapping[str, str] = field(default_factory=dict)
-    error: type[NanohostError]
+    key_hints: Mapping[str, str] = field(default_factory=dict)
+    error_type: type[NanohostError]
 
-    def source(self, path: Path) -> str:
+    def read_source(self, path: Path) -> str:
         """The text of a file. Raises `error` when it cannot be read or is not UTF-8."""
         try:
             return path.read_text(encoding="utf-8-sig")
         except OSError as error:
-            raise self.error(f"{path} cannot be read: {error.strerror or error}") from error
+            raise self.error_type(f"{path} cannot be read: {error.strerror or error}") from error
         except UnicodeDecodeError as error:
-            raise self.error(f"{path} is not UTF-8 (byte {error.start})", hint="save it as UTF-8") from error
+            raise self.error_type(f"{path} is not UTF-8 (byte {error.start})", hint="save it as UTF-8") from error
 
     def parse(self, source: str, path: Path) -> Script[T]:
         """The header in `source`; `path` is for the words of an `error` only, which names the line or key."""
-        block = self._block(source, path)
+        block = self._find_block(source, path)
         try:
             # Blank lines in front make the line numbers in the parser's words those of the file.
             table = tomllib.loads("\n" * block.first + block.toml)
         except tomllib.TOMLDecodeError as error:
             # Its column counts from after the comment sign, so it would be wrong in the file.
             words = re.sub(r", column \d+", "", str(error))
-            raise self.error(
+            raise self.error_type(
                 f"{path}: the header in lines {block.first} to {block.last} is not TOML: {words}",
                 hint=f"a header looks like this:\n{self.example}",
             ) from error
         try:
             return self.script.model_validate(table)
         except ValidationError as error:
-            raise self._wrong_value(error, path, block) from error
+            raise self._validation_error(error, path, block) from error
 
-    def _block(self, source: str, path: Path) -> _Block:
+    def _find_block(self, source: str, path: Path) -> _Block:
         lines = [line.rstrip("\r") for line in source.split("\n")]
         openings = [at for at, line in enumerate(lines) if line == OPENING]
         if not openings:
-            raise self.error(f"{path} has no {self.kind} header", hint=f"start the file with\n{self.example}")
+            raise self.error_type(f"{path} has no {self.kind} header", hint=f"start the file with\n{self.example}")
         if len(openings) > 1:
-            raise self.error(
+            raise self.error_type(
                 f"{path} has a second header in line {openings[1] + 1}", hint=f"keep one block that starts {OPENING!r}"
             )
         start = openings[0]
-        end = self._closing_line(lines, start, path)
+        end = self._find_closing_line(lines, start, path)
         toml = "".join(f"{line[2:]}\n" for line in lines[start + 1 : end])
         return _Block(toml=toml, first=start + 1, last=end + 1)
 
-    def _closing_line(self, lines: list[str], start: int, path: Path) -> int:
+    def _find_closing_line(self, lines: list[str], start: int, path: Path) -> int:
         """PEP 723: the last closing line of the unbroken run of comments ends the block."""
         end = None
         for at in range(start + 1, len(lines)):
@@ -121,19 +123,19 @@ class Form(Generic[T]):
             if lines[at] == _CLOSING:
                 end = at
         if end is None:
-            raise self.error(
+            raise self.error_type(
                 f"{path}: the header that starts in line {start + 1} is never closed",
                 hint=f"end it with a line {_CLOSING!r}; every line before that starts with '# '",
             )
         return end
 
-    def _wrong_value(self, error: ValidationError, path: Path, block: _Block) -> NanohostError:
+    def _validation_error(self, error: ValidationError, path: Path, block: _Block) -> NanohostError:
         first = error.errors(include_url=False)[0]
         parts = [str(part) for part in first["loc"] if isinstance(part, str)]
         key = ".".join(parts)
-        return self.error(
+        return self.error_type(
             f"{path}: {key} in the header (lines {block.first} to {block.last}): {first['msg']}",
-            hint=self.write_this.get(key, "remove it" if first["type"] == "extra_forbidden" else ""),
+            hint=self.key_hints.get(key, "remove it" if first["type"] == "extra_forbidden" else ""),
         )
 
 

@@ -27,14 +27,14 @@ AUTO = "auto"
 class Section(BaseModel):
     """Keys of one table of nanohost.toml, for one part of the host. Several sections may share a table.
 
-    One with `extra="allow"` has a table of its own whose keys are not ours, such as the names of actions; `wanted` says
+    One with `extra="allow"` has a table of its own whose keys are not ours, such as the names of actions; `expected` says
     what their values have to be.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
     table: ClassVar[str]
-    wanted: ClassVar[str] = ""
+    expected: ClassVar[str] = ""
 
     @classmethod
     def defaults(cls, environ: Mapping[str, str]) -> Mapping[str, object]:
@@ -42,12 +42,12 @@ class Section(BaseModel):
         return {}
 
     @classmethod
-    def by_key(cls, content: Mapping[str, object]) -> dict[str, object]:
+    def normalize_keys(cls, content: Mapping[str, object]) -> dict[str, object]:
         """The table's keys and values, as the file has them."""
         return dict(content)
 
     @classmethod
-    def is_open(cls) -> bool:
+    def allows_unknown_keys(cls) -> bool:
         """Whether its keys are not ours."""
         return cls.model_config.get("extra") == "allow"
 
@@ -55,31 +55,31 @@ class Section(BaseModel):
 def setting(
     default: object,
     *,
-    place: int,
+    order: int,
     title: str,
-    wanted: str,
+    expected: str,
     ge: float | None = None,
     gt: float | None = None,
     le: float | None = None,
     min_length: int | None = None,
     pattern: str | None = None,
 ) -> Any:
-    """A key of a section. `title` says what it is for and `wanted` what a value has to be, both for people; `place` is
+    """A key of a section. `title` says what it is for and `expected` what a value has to be, both for people; `order` is
     where it stands on the reference page: tables come in the order of their first keys."""
     return Field(
         default=default,
         title=title,
-        description=wanted,
+        description=expected,
         ge=ge,
         gt=gt,
         le=le,
         min_length=min_length,
         pattern=pattern,
-        json_schema_extra={"place": place},
+        json_schema_extra={"place": order},
     )
 
 
-def extension(kind: str, names: Callable[[Path], Collection[str]]) -> AfterValidator:
+def extension_name(kind: str, names: Callable[[Path], Collection[str]]) -> AfterValidator:
     """For a key that names a file of nanohost or of the install, or is AUTO. `names`: those that there are, by the
     install's root; what is made without an install is not looked up."""
 
@@ -93,7 +93,7 @@ def extension(kind: str, names: Callable[[Path], Collection[str]]) -> AfterValid
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class SettingKey:
     """A key that is declared."""
 
     section: type[Section]
@@ -101,11 +101,11 @@ class Key:
     field: FieldInfo
 
     @property
-    def wanted(self) -> str:
+    def expected(self) -> str:
         return self.field.description or ""
 
     @property
-    def place(self) -> int:
+    def order(self) -> int:
         extra = self.field.json_schema_extra
         return int(str(extra["place"])) if isinstance(extra, dict) else 0
 
@@ -117,19 +117,26 @@ class Key:
 @cache
 def sections() -> tuple[type[Section], ...]:
     """All that are declared, by their first keys on the reference page; those with keys that are not ours come last."""
-    found = [one for name in _modules() for one in vars(import_module(name)).values() if _is_declared(one, name)]
-    return tuple(sorted(found, key=lambda one: (one.is_open(), min((key.place for key in _keys(one)), default=0))))
+    found = [
+        one for name in _settings_modules() for one in vars(import_module(name)).values() if _is_declared(one, name)
+    ]
+    return tuple(
+        sorted(
+            found,
+            key=lambda one: (one.allows_unknown_keys(), min((key.order for key in _section_keys(one)), default=0)),
+        )
+    )
 
 
 @cache
-def tables() -> Mapping[str, Mapping[str, Key]]:
+def tables() -> Mapping[str, Mapping[str, SettingKey]]:
     """The tables with keys of ours, and their keys, in the order of the reference page.
 
     Raises ValueError where two sections declare the same key.
     """
-    found: dict[str, dict[str, Key]] = {}
-    every = (key for section in sections() for key in _keys(section))
-    for key in sorted(every, key=lambda one: (one.place, one.name)):
+    found: dict[str, dict[str, SettingKey]] = {}
+    every = (key for section in sections() for key in _section_keys(section))
+    for key in sorted(every, key=lambda one: (one.order, one.name)):
         table = found.setdefault(key.section.table, {})
         if (other := table.setdefault(key.name, key)) is not key:
             places = " and ".join(one.section.__module__ for one in (other, key))
@@ -139,10 +146,10 @@ def tables() -> Mapping[str, Mapping[str, Key]]:
 
 def open_sections() -> Mapping[str, type[Section]]:
     """The tables whose keys are not ours."""
-    return {one.table: one for one in sections() if one.is_open()}
+    return {one.table: one for one in sections() if one.allows_unknown_keys()}
 
 
-def _modules() -> Iterator[str]:
+def _settings_modules() -> Iterator[str]:
     """The modules that declare settings. Found by their names: to read all others would take longer than to load."""
     for folder in map(Path, nanohost.__path__):
         for path in sorted([*folder.glob("*_settings.py"), *folder.glob("*/settings.py")]):
@@ -153,5 +160,5 @@ def _is_declared(value: object, module: str) -> bool:
     return isinstance(value, type) and issubclass(value, Section) and value.__module__ == module
 
 
-def _keys(section: type[Section]) -> Iterator[Key]:
-    return (Key(section, name, field) for name, field in section.model_fields.items())
+def _section_keys(section: type[Section]) -> Iterator[SettingKey]:
+    return (SettingKey(section, name, field) for name, field in section.model_fields.items())

@@ -20,76 +20,82 @@ from typing import Any
 
 from nanohost.errors import UsageError
 from nanohost.secrets import secret_file
-from nanohost.settings import FILE
+from nanohost.settings import SETTINGS_FILE
 
 Table = Mapping[str, object]
-At = Sequence[str]
+TablePath = Sequence[str]
 """Where a table stands: ("channels", "slack", "work") is [channels.slack.work]."""
 
-SECRETS = "secrets"
+SECRETS_DIR_NAME = "secrets"
 """The folder of the install root that secrets are kept in."""
-_HEADING = re.compile(r"\s*\[[^\[\]]+\]\s*(#.*)?$")
-_KEY = re.compile(r"\s*(?P<key>[A-Za-z0-9_-]+)\s*=")
+_HEADING_PATTERN = re.compile(r"\s*\[[^\[\]]+\]\s*(#.*)?$")
+_KEY_PATTERN = re.compile(r"\s*(?P<key>[A-Za-z0-9_-]+)\s*=")
 
 
-def put(home: Path, at: At, values: Table) -> Path:
+def update_table(home: Path, table_path: TablePath, values: Table) -> Path:
     """Have the table, made where there is none, hold these values beside its others. Returns the file. Raises
     UsageError where only a person can do it."""
 
     def changed(text: str) -> str:
-        table = _find(tomllib.loads(text), at)
-        if table is None and not _headings(text.splitlines(), at):
-            return _with_table(text, at, values)
+        table = _find_table(tomllib.loads(text), table_path)
+        if table is None and not _find_headings(text.splitlines(), table_path):
+            return _append_table(text, table_path, values)
         own = {key: value for key, value in (table or {}).items() if not isinstance(value, dict)}
-        return _with_values(text, at, {**own, **values})
+        return _replace_values(text, table_path, {**own, **values})
 
-    return _edit(home, changed, lambda whole: {**(_find(whole, at) or {}), **values}, at, _lines_of(at, values))
+    return _edit(
+        home,
+        changed,
+        lambda whole: {**(_find_table(whole, table_path) or {}), **values},
+        table_path,
+        _manual_edit_hint(table_path, values),
+    )
 
 
-def add(home: Path, at: At, table: Table) -> Path:
+def add_table(home: Path, table_path: TablePath, table: Table) -> Path:
     """Add the table. Returns the file. Raises UsageError when it is there, or the file does not take one more."""
-    path, text = _added(home, at, table)
-    replace(path, text)
+    path, text = _text_with_table(home, table_path, table)
+    write_atomically(path, text)
     return path
 
 
-def check_can_add(home: Path, at: At, table: Table) -> None:
+def check_can_add(home: Path, table_path: TablePath, table: Table) -> None:
     """Raises UsageError where `add` would: before anything else is written for it."""
-    _added(home, at, table)
+    _text_with_table(home, table_path, table)
 
 
-def change(home: Path, at: At, table: Table) -> Path:
+def replace_table(home: Path, table_path: TablePath, table: Table) -> Path:
     """Have the table that is there hold this and nothing else; tables within it stay. Returns the file. Raises
     UsageError where only a person can do it."""
     return _edit(
         home,
-        lambda text: _with_values(text, at, table),
-        lambda whole: {**table, **_within(whole, at)},
-        at,
-        _lines_of(at, table),
+        lambda text: _replace_values(text, table_path, table),
+        lambda whole: {**table, **_subtables(whole, table_path)},
+        table_path,
+        _manual_edit_hint(table_path, table),
     )
 
 
-def remove(home: Path, at: At) -> Path:
+def remove_table(home: Path, table_path: TablePath) -> Path:
     """Take the table out; tables within it stay. Returns the file. Raises UsageError as `change` does."""
     return _edit(
         home,
-        lambda text: _without_table(text, at),
-        lambda whole: _within(whole, at),
-        at,
-        f"remove [{'.'.join(at)}] from it",
+        lambda text: _remove_lines(text, table_path),
+        lambda whole: _subtables(whole, table_path),
+        table_path,
+        f"remove [{'.'.join(table_path)}] from it",
     )
 
 
-def keep_secret(home: Path, name: str, secret: str) -> str:
+def store_secret(home: Path, name: str, secret: str) -> str:
     """Keep it in a file of its own. Returns what points at it. Raises UsageError."""
-    path = home / SECRETS / name
+    path = home / SECRETS_DIR_NAME / name
     try:
         path.parent.mkdir(mode=stat.S_IRWXU, exist_ok=True)
         if os.geteuid() == 0:  # the host may be another user, to whom the install root belongs
             owner = home.stat()
             os.chown(path.parent, owner.st_uid, owner.st_gid)
-        replace(path, f"{secret}\n")
+        write_atomically(path, f"{secret}\n")
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}", hint=f"ls -ld {path.parent}") from error
     return secret_reference(name)
@@ -97,40 +103,40 @@ def keep_secret(home: Path, name: str, secret: str) -> str:
 
 def secret_reference(name: str) -> str:
     """What points at the secret that is kept under this name."""
-    return f"file:{SECRETS}/{name}"
+    return f"file:{SECRETS_DIR_NAME}/{name}"
 
 
-def forget_secret(home: Path, name: str) -> None:
+def delete_secret(home: Path, name: str) -> None:
     """Delete its file, if there is one, and nothing in nanohost.toml points at it any more. Raises UsageError."""
-    path = home / SECRETS / name
+    path = home / SECRETS_DIR_NAME / name
     try:
-        if not _is_pointed_at(home, path):
+        if not _is_referenced(home, path):
             path.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(f"{path} cannot be deleted: {error.strerror}", hint=f"rm {path}") from error
 
 
-def _is_pointed_at(home: Path, path: Path) -> bool:
+def _is_referenced(home: Path, path: Path) -> bool:
     """However the file writes its path, and in whichever table."""
-    pointers = [text for text in _texts(tomllib.loads(_read(home / FILE))) if text.startswith("file:")]
+    pointers = [text for text in _strings_in(tomllib.loads(_read(home / SETTINGS_FILE))) if text.startswith("file:")]
     return path.resolve() in [secret_file(home, text.removeprefix("file:")).resolve() for text in pointers]
 
 
-def _texts(value: object) -> Iterator[str]:
+def _strings_in(value: object) -> Iterator[str]:
     """All that stand in a table and the tables and lists within it."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for one in inner:
-        yield from _texts(one)
+        yield from _strings_in(one)
     if isinstance(value, str):
         yield value
 
 
-def as_toml(at: At, table: Table) -> str:
+def to_toml(table_path: TablePath, table: Table) -> str:
     """A table as it stands in the file."""
-    return "".join([f"[{'.'.join(at)}]\n", *(_line(key, value) for key, value in table.items())])
+    return "".join([f"[{'.'.join(table_path)}]\n", *(_toml_line(key, value) for key, value in table.items())])
 
 
-def replace(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """The whole file or none of it, readable by its owner alone: the one it had, where root writes for another."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".nanohost-")
     try:
@@ -150,39 +156,41 @@ def replace(path: Path, text: str) -> None:
 
 def _edit(
     home: Path,
-    changed: Callable[[str], str],
-    wanted: Callable[[Mapping[str, Any]], Table],
-    at: At,
-    by_hand: str,
+    edit_text: Callable[[str], str],
+    expected_table: Callable[[Mapping[str, Any]], Table],
+    table_path: TablePath,
+    manual_hint: str,
 ) -> Path:
     """Change the text, if it says afterwards what it is to say at this place, and nothing else has changed."""
-    path = (home / FILE).resolve()
+    path = (home / SETTINGS_FILE).resolve()
     try:
         before = _read(path)
         whole = tomllib.loads(before)
-        after = changed(before)
-        if _filled(tomllib.loads(after)) != _filled(_with(whole, at, wanted(whole))):
+        after = edit_text(before)
+        if _without_empty_tables(tomllib.loads(after)) != _without_empty_tables(
+            _replace_in(whole, table_path, expected_table(whole))
+        ):
             raise ValueError("the text says it in another way")
-        replace(path, after)
+        write_atomically(path, after)
     except OSError as error:
         raise UsageError(f"{path} cannot be changed: {error.strerror}", hint=f"ls -l {path}") from error
     except ValueError as error:
         raise UsageError(
-            f"{path} is written in a way that no command can change safely, and was left as it is", hint=by_hand
+            f"{path} is written in a way that no command can change safely, and was left as it is", hint=manual_hint
         ) from error
     return path
 
 
-def _added(home: Path, at: At, table: Table) -> tuple[Path, str]:
-    path = (home / FILE).resolve()
+def _text_with_table(home: Path, table_path: TablePath, table: Table) -> tuple[Path, str]:
+    path = (home / SETTINGS_FILE).resolve()
     try:
-        after = _with_table(_read(path), at, table)
+        after = _append_table(_read(path), table_path, table)
         tomllib.loads(after)
     except OSError as error:
         raise UsageError(f"{path} cannot be changed: {error.strerror}", hint=f"ls -l {path}") from error
     except ValueError as error:
         raise UsageError(
-            f"{path} has no place for a table [{'.'.join(at)}]: {error}",
+            f"{path} has no place for a table [{'.'.join(table_path)}]: {error}",
             hint=f"if it is there already, edit it in {path}",
         ) from error
     return path, after
@@ -195,10 +203,10 @@ def _read(path: Path) -> str:
 # --- what the text says ---
 
 
-def _find(whole: Mapping[str, Any], at: At) -> Mapping[str, Any] | None:
+def _find_table(whole: Mapping[str, Any], table_path: TablePath) -> Mapping[str, Any] | None:
     """The table; None: there is none. Raises ValueError where something else stands there."""
     found: Any = whole
-    for part in at:
+    for part in table_path:
         found = found.get(part)
         if found is None:
             return None
@@ -207,102 +215,102 @@ def _find(whole: Mapping[str, Any], at: At) -> Mapping[str, Any] | None:
     return found  # type: ignore[no-any-return]
 
 
-def _within(whole: Mapping[str, Any], at: At) -> Table:
+def _subtables(whole: Mapping[str, Any], table_path: TablePath) -> Table:
     """The tables within this one."""
-    return {key: value for key, value in (_find(whole, at) or {}).items() if isinstance(value, dict)}
+    return {key: value for key, value in (_find_table(whole, table_path) or {}).items() if isinstance(value, dict)}
 
 
-def _with(whole: Mapping[str, Any], at: At, table: Table) -> Table:
+def _replace_in(whole: Mapping[str, Any], table_path: TablePath, table: Table) -> Table:
     """All of it, with this table in its place."""
-    if not at:
+    if not table_path:
         return table
-    first, *others = at
-    return {**whole, first: _with(whole.get(first, {}), others, table)}
+    first, *others = table_path
+    return {**whole, first: _replace_in(whole.get(first, {}), others, table)}
 
 
-def _filled(value: object) -> object:
+def _without_empty_tables(value: object) -> object:
     """Without what is empty: [channels] alone says nothing."""
     if not isinstance(value, dict):
         return value
-    filled = {key: _filled(inner) for key, inner in value.items()}
+    filled = {key: _without_empty_tables(inner) for key, inner in value.items()}
     return {key: inner for key, inner in filled.items() if inner != {}}
 
 
 # --- the lines of the text ---
 
 
-def _with_table(text: str, at: At, table: Table) -> str:
-    lines = _lines(text)
-    return "".join([*lines, *(["\n"] if lines else []), as_toml(at, table)])
+def _append_table(text: str, table_path: TablePath, table: Table) -> str:
+    lines = _split_lines(text)
+    return "".join([*lines, *(["\n"] if lines else []), to_toml(table_path, table)])
 
 
-def _with_values(text: str, at: At, table: Table) -> str:
-    lines = _lines(text)
-    first, end = _span(lines, at)
-    return "".join([*lines[:first], *_changed(lines[first:end], table), *lines[end:]])
+def _replace_values(text: str, table_path: TablePath, table: Table) -> str:
+    lines = _split_lines(text)
+    first, end = _table_span(lines, table_path)
+    return "".join([*lines[:first], *_merge_lines(lines[first:end], table), *lines[end:]])
 
 
-def _without_table(text: str, at: At) -> str:
-    lines = _lines(text)
-    first, end = _span(lines, at)
+def _remove_lines(text: str, table_path: TablePath) -> str:
+    lines = _split_lines(text)
+    first, end = _table_span(lines, table_path)
     return "".join([*lines[: first - 1], *lines[end:]])
 
 
-def _lines(text: str) -> list[str]:
+def _split_lines(text: str) -> list[str]:
     """Each with its end."""
     return f"{text}\n".splitlines(keepends=True) if text and not text.endswith("\n") else text.splitlines(keepends=True)
 
 
-def _headings(lines: Sequence[str], at: At) -> list[int]:
-    parts = r"\s*\.\s*".join(rf"[\"']?{re.escape(part)}[\"']?" for part in at)
+def _find_headings(lines: Sequence[str], table_path: TablePath) -> list[int]:
+    parts = r"\s*\.\s*".join(rf"[\"']?{re.escape(part)}[\"']?" for part in table_path)
     heading = re.compile(rf"\s*\[\s*{parts}\s*\]")
     return [number for number, line in enumerate(lines) if heading.match(line)]
 
 
-def _span(lines: Sequence[str], at: At) -> tuple[int, int]:
+def _table_span(lines: Sequence[str], table_path: TablePath) -> tuple[int, int]:
     """The lines of the table behind its heading: up to the next heading, without what is written right above that.
     Raises ValueError where there is no such heading, or more than one."""
-    [heading] = _headings(lines, at)
+    [heading] = _find_headings(lines, table_path)
     first = heading + 1
-    end = next((number for number in range(first, len(lines)) if _HEADING.match(lines[number])), len(lines))
+    end = next((number for number in range(first, len(lines)) if _HEADING_PATTERN.match(lines[number])), len(lines))
     if end < len(lines):
-        while end > first and not _KEY.match(lines[end - 1]):
+        while end > first and not _KEY_PATTERN.match(lines[end - 1]):
             end -= 1
     return first, end
 
 
-def _changed(lines: Sequence[str], table: Table) -> Iterator[str]:
+def _merge_lines(lines: Sequence[str], table: Table) -> Iterator[str]:
     """A line that says already what it is to say stays, with the comment behind it."""
     left = dict(table)
-    before = _said(lines)
+    before = _parse_lines(lines)
     for line in lines:
-        found = _KEY.match(line)
+        found = _KEY_PATTERN.match(line)
         if found is None:
             yield line
         elif (key := found["key"]) in left:
             value = left.pop(key)
-            yield line if key in before and before[key] == value else _line(key, value)
+            yield line if key in before and before[key] == value else _toml_line(key, value)
     for key, value in left.items():
-        yield _line(key, value)
+        yield _toml_line(key, value)
 
 
-def _said(lines: Sequence[str]) -> Table:
+def _parse_lines(lines: Sequence[str]) -> Table:
     try:
         return tomllib.loads("".join(lines))
     except tomllib.TOMLDecodeError:
         return {}
 
 
-def _lines_of(at: At, table: Table) -> str:
-    lines = "; ".join(_line(key, value).strip() for key, value in table.items())
-    return f"write below [{'.'.join(at)}] in it: {lines}"
+def _manual_edit_hint(table_path: TablePath, table: Table) -> str:
+    lines = "; ".join(_toml_line(key, value).strip() for key, value in table.items())
+    return f"write below [{'.'.join(table_path)}] in it: {lines}"
 
 
-def _line(key: str, value: object) -> str:
-    return f"{key} = {_value(value)}\n"
+def _toml_line(key: str, value: object) -> str:
+    return f"{key} = {_toml_value(value)}\n"
 
 
-def _value(value: object) -> str:
+def _toml_value(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, float)):

@@ -15,22 +15,22 @@ if TYPE_CHECKING:  # each short command loads this
     from collections.abc import Iterator
     from pathlib import Path
 
-PATH_LIMIT_BYTES = 103
+MAX_PATH_BYTES = 103
 """What fits everywhere: sun_path of unix(4) on macOS, 104 bytes, less the final zero."""
 
-_DESCRIPTORS = "/proc/self/fd"
+_FD_DIR = "/proc/self/fd"
 
 
 @contextmanager
-def short_path(path: Path | str) -> Iterator[str]:
+def short_socket_path(path: Path | str) -> Iterator[str]:
     """Lend a path to the same place that `bind` and `connect` take. Raises OSError when the folder is not there."""
     full = os.fspath(path)
-    if len(os.fsencode(full)) <= PATH_LIMIT_BYTES:
+    if len(os.fsencode(full)) <= MAX_PATH_BYTES:
         yield full
-    elif os.path.isdir(_DESCRIPTORS):
+    elif os.path.isdir(_FD_DIR):
         folder = os.open(os.path.dirname(full) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            yield f"{_DESCRIPTORS}/{folder}/{os.path.basename(full)}"
+            yield f"{_FD_DIR}/{folder}/{os.path.basename(full)}"
         finally:
             os.close(folder)
     else:

@@ -10,7 +10,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp_socks import ProxyConnectionError, ProxyConnector, ProxyError, ProxyTimeoutError, ProxyType
 
 
-class _Connector(ProxyConnector):
+class _SocksConnector(ProxyConnector):
     async def _wrap_create_connection(
         self, *args: Any, req: aiohttp.ClientRequest, **options: Any
     ) -> tuple[asyncio.Transport, ResponseHandler]:
@@ -21,9 +21,9 @@ class _Connector(ProxyConnector):
             raise aiohttp.ClientProxyConnectionError(req.connection_key, words) from error
 
 
-def connector_through(host: str, port: int, user: str, password: str, **options: Any) -> aiohttp.TCPConnector:
+def socks_connector(host: str, port: int, user: str, password: str, **options: Any) -> aiohttp.TCPConnector:
     """Names are looked up by the proxy: who needs one often cannot. To be called within a running loop."""
-    return _Connector(
+    return _SocksConnector(
         host=host,
         port=port,
         proxy_type=ProxyType.SOCKS5,

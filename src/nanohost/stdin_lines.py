@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TextIO
 
 
-async def typed_lines(stdin: TextIO) -> AsyncIterator[str]:
+async def read_lines(stdin: TextIO) -> AsyncIterator[str]:
     """Lines as they are typed. A thread reads, since a terminal cannot be waited for; it dies with the process."""
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[str | None] = asyncio.Queue()

@@ -19,10 +19,10 @@ import structlog
 from nanohost.clock import Clock
 from nanohost.errors import ChannelError, NanohostError
 
-FIRST_PAUSE_S = 1.0
-LONGEST_PAUSE_S = 60.0
-HEALTHY_AFTER_S = 60.0
-STOP_LIMIT_S = 10.0
+INITIAL_BACKOFF_S = 1.0
+MAX_BACKOFF_S = 60.0
+BACKOFF_RESET_S = 60.0
+STOP_TIMEOUT_S = 10.0
 JITTER = 0.25
 """Pauses are stretched or shortened by up to this part, so that services that fail together do not return together."""
 
@@ -54,7 +54,7 @@ class ServiceFailure:
     """A critical service ended. `error` is None when it simply returned."""
 
     name: str
-    sentence: str
+    message: str
     error: Exception | None
 
 
@@ -62,10 +62,10 @@ class Supervisor:
     """Runs services while entered. `jitter` gives numbers from 0 to 1."""
 
     def __init__(
-        self, clock: Clock, *, stop_limit_s: float = STOP_LIMIT_S, jitter: Callable[[], float] = random.random
+        self, clock: Clock, *, stop_timeout_s: float = STOP_TIMEOUT_S, jitter: Callable[[], float] = random.random
     ) -> None:
         self._clock = clock
-        self._stop_limit_s = stop_limit_s
+        self._stop_timeout_s = stop_timeout_s
         self._jitter = jitter
         self._services: dict[str, Service] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -80,49 +80,49 @@ class Supervisor:
     ) -> None:
         late = [name for name, task in reversed(self._tasks.items()) if not await self._stop(name, task)]
         if late:
-            _log.warning("services_stop_late", services=late, after_s=self._stop_limit_s)
+            _log.warning("service_stop_timed_out", services=late, after_s=self._stop_timeout_s)
 
     def start(self, name: str, factory: Callable[[], Awaitable[None]], *, critical: bool = False) -> None:
         """Run `factory()` as the service `name`, and again when it ends unless it is critical."""
         assert self._failure is not None, "services are started inside `async with supervisor`"
         assert name not in self._tasks, f"there is a service {name} already"
         self._services[name] = Service(name=name, state=ServiceState.RUNNING, since=self._clock.now())
-        run = self._run_once(name, factory) if critical else self._run_for_ever(name, factory)
+        run = self._run_once(name, factory) if critical else self._run_restarting(name, factory)
         self._tasks[name] = asyncio.create_task(run, name=name)
 
     def services(self) -> tuple[Service, ...]:
         """All services, in the order they were started."""
         return tuple(self._services.values())
 
-    async def failed(self) -> ServiceFailure:
+    async def wait_for_failure(self) -> ServiceFailure:
         """Wait until a critical service ends."""
         assert self._failure is not None, "wait for a failure inside `async with supervisor`"
         return await asyncio.shield(self._failure)
 
     async def _run_once(self, name: str, factory: Callable[[], Awaitable[None]]) -> None:
-        error = await self._outcome(factory)
-        sentence = _sentence(error)
-        self._enter(name, ServiceState.FAILED, error=sentence)
-        _report("service_failed", name, error, level="error")
+        error = await self._run_factory(factory)
+        sentence = _error_message(error)
+        self._set_state(name, ServiceState.FAILED, error=sentence)
+        _log_service_event("service_failed", name, error, level="error")
         assert self._failure is not None
         if not self._failure.done():
-            self._failure.set_result(ServiceFailure(name=name, sentence=sentence, error=error))
+            self._failure.set_result(ServiceFailure(name=name, message=sentence, error=error))
 
-    async def _run_for_ever(self, name: str, factory: Callable[[], Awaitable[None]]) -> None:
-        pause_s = FIRST_PAUSE_S
+    async def _run_restarting(self, name: str, factory: Callable[[], Awaitable[None]]) -> None:
+        pause_s = INITIAL_BACKOFF_S
         while True:
             began = self._clock.monotonic()
-            error = await self._outcome(factory)
-            if self._clock.monotonic() - began >= HEALTHY_AFTER_S:
-                pause_s = FIRST_PAUSE_S
+            error = await self._run_factory(factory)
+            if self._clock.monotonic() - began >= BACKOFF_RESET_S:
+                pause_s = INITIAL_BACKOFF_S
             wait_s = pause_s * (1 + JITTER * (2 * self._jitter() - 1))
-            self._enter(name, ServiceState.RESTARTING, error=_sentence(error))
-            _report("service_restarts", name, error, in_s=round(wait_s, 1))
+            self._set_state(name, ServiceState.RESTARTING, error=_error_message(error))
+            _log_service_event("service_restarting", name, error, in_s=round(wait_s, 1))
             await self._clock.sleep(wait_s)
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-            self._enter(name, ServiceState.RUNNING, restarts=self._services[name].restarts + 1)
+            pause_s = min(pause_s * 2, MAX_BACKOFF_S)
+            self._set_state(name, ServiceState.RUNNING, restarts=self._services[name].restarts + 1)
 
-    async def _outcome(self, factory: Callable[[], Awaitable[None]]) -> Exception | None:
+    async def _run_factory(self, factory: Callable[[], Awaitable[None]]) -> Exception | None:
         try:
             await factory()
         except asyncio.CancelledError:
@@ -134,7 +134,9 @@ class Supervisor:
             return error
         return None
 
-    def _enter(self, name: str, state: ServiceState, *, error: str | None = None, restarts: int | None = None) -> None:
+    def _set_state(
+        self, name: str, state: ServiceState, *, error: str | None = None, restarts: int | None = None
+    ) -> None:
         now = self._services[name]
         self._services[name] = replace(
             now,
@@ -147,22 +149,26 @@ class Supervisor:
     async def _stop(self, name: str, task: asyncio.Task[None]) -> bool:
         """False: it is late, and left to itself."""
         task.cancel()
-        _, late = await asyncio.wait([task], timeout=self._stop_limit_s)
+        _, late = await asyncio.wait([task], timeout=self._stop_timeout_s)
         if self._services[name].state is not ServiceState.FAILED:
-            self._enter(name, ServiceState.STOPPED)
+            self._set_state(name, ServiceState.STOPPED)
         return not late
 
 
-def _sentence(error: Exception | None) -> str:
+def _error_message(error: Exception | None) -> str:
     if error is None:
         return "it ended by itself"
     return str(error) or type(error).__name__
 
 
-def _report(event: str, name: str, error: Exception | None, *, level: str = "warning", **fields: object) -> None:
+def _log_service_event(
+    event: str, name: str, error: Exception | None, *, level: str = "warning", **fields: object
+) -> None:
     """One line for what can be expected; a traceback for what is a mistake of ours."""
     expected = error is None or isinstance(error, (NanohostError, ChannelError))
     hint = error.hint if isinstance(error, NanohostError) else ""
     if hint:
         fields["hint"] = hint
-    getattr(_log, level)(event, service=name, error=_sentence(error), exc_info=None if expected else error, **fields)
+    getattr(_log, level)(
+        event, service=name, error=_error_message(error), exc_info=None if expected else error, **fields
+    )

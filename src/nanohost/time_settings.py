@@ -12,7 +12,7 @@ from pydantic import AfterValidator
 from nanohost.section import Section, setting
 
 
-def _known_zone(name: str) -> str:
+def _validate_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ValueError, OSError, KeyError) as error:
@@ -23,11 +23,11 @@ def _known_zone(name: str) -> str:
 class TimeSettings(Section):
     table: ClassVar = "host"
 
-    timezone: Annotated[str, AfterValidator(_known_zone)] = setting(
+    timezone: Annotated[str, AfterValidator(_validate_zone)] = setting(
         "UTC",
-        place=30,
+        order=30,
         title="The zone of times that are shown and planned. Default: the machine's; where it is UTC you are asked.",
-        wanted="a time zone's name, such as Europe/Berlin",
+        expected="a time zone's name, such as Europe/Berlin",
     )
 
     @classmethod
@@ -41,10 +41,10 @@ class TimeSettings(Section):
 
 def machine_timezone(environ: Mapping[str, str]) -> str:
     """The machine's zone by name; UTC where it cannot be told."""
-    for name in (environ.get("TZ", "").lstrip(":"), _read_line(Path("/etc/timezone")), _zone_of_link()):
+    for name in (environ.get("TZ", "").lstrip(":"), _read_line(Path("/etc/timezone")), _localtime_link_zone()):
         try:
             if name and not name.startswith("/"):
-                return _known_zone(name)
+                return _validate_zone(name)
         except ValueError:
             continue
     return "UTC"
@@ -57,7 +57,7 @@ def _read_line(path: Path) -> str:
         return ""
 
 
-def _zone_of_link() -> str:
+def _localtime_link_zone() -> str:
     try:
         return str(Path("/etc/localtime").readlink()).partition("zoneinfo/")[2]
     except OSError:

@@ -13,44 +13,44 @@ from pathlib import Path
 
 from nanohost.home import Home
 
-SERVERS = ".mcp.json"
-MOST = 20
+MCP_CONFIG_FILE = ".mcp.json"
+MAX_REPORTED = 20
 """Named at once: they have one cause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unused:
-    """`problem`: in a sentence without a full stop; `do`: what to do, in words."""
+class UnusedFile:
+    """`problem`: in a sentence without a full stop; `hint`: what to do, in words."""
 
     path: Path
     problem: str
-    do: str
+    hint: str
 
 
-def unused(home: Home) -> list[Unused]:
+def find_unused_files(home: Home) -> list[UnusedFile]:
     """Nothing, for a home without skills and tool servers. What is in an agent's folder may be the agent's doing."""
-    return list(itertools.islice(_found(home), MOST))
+    return list(itertools.islice(_iter_unused_files(home), MAX_REPORTED))
 
 
-def _found(home: Home) -> Iterator[Unused]:
-    folders = [home.groups / name for name in _names(home.groups)]
+def _iter_unused_files(home: Home) -> Iterator[UnusedFile]:
+    folders = [home.groups / name for name in _visible_names(home.groups)]
     for path in (home.root, *folders):
-        if os.path.lexists(path / SERVERS):
-            yield Unused(
-                path=path / SERVERS,
+        if os.path.lexists(path / MCP_CONFIG_FILE):
+            yield UnusedFile(
+                path=path / MCP_CONFIG_FILE,
                 problem="no tool server is started or connected yet",
-                do=f"leave {SERVERS} for a later version, or remove it: docs/agents.md",
+                hint=f"leave {MCP_CONFIG_FILE} for a later version, or remove it: docs/agents.md",
             )
     for path in (home.root, *folders):
-        for name in _names(path / "skills"):
-            yield Unused(
+        for name in _visible_names(path / "skills"):
+            yield UnusedFile(
                 path=path / "skills" / name,
                 problem="skills are not looked for here yet",
-                do="put a skill into groups/AGENT/.claude/skills/: docs/agents.md",
+                hint="put a skill into groups/AGENT/.claude/skills/: docs/agents.md",
             )
 
 
-def _names(folder: Path) -> list[str]:
+def _visible_names(folder: Path) -> list[str]:
     """What is in a folder that is no link, but for what is hidden."""
     try:
         if folder.is_symlink():

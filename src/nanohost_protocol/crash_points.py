@@ -1,6 +1,6 @@
 """Named places in host and runner where a process may be killed, so that tests can kill it just there.
 
-Promises: without NANOHOST_CRASH_AT in the environment `reach` compares one constant and returns. With it, `name` or
+Promises: without NANOHOST_CRASH_AT in the environment `crash_point` compares one constant and returns. With it, `name` or
 `name:n`, the process ends itself by SIGKILL at that point's n-th passage: nothing is said, nothing is tidied.
 NANOHOST_CRASH_RUNNER_AT, set for a host, becomes the NANOHOST_CRASH_AT of the runners it starts.
 """
@@ -11,10 +11,10 @@ import os
 import signal
 from collections.abc import Mapping
 
-VARIABLE = "NANOHOST_CRASH_AT"
-RUNNER_VARIABLE = "NANOHOST_CRASH_RUNNER_AT"
+ENV_VARIABLE = "NANOHOST_CRASH_AT"
+RUNNER_ENV_VARIABLE = "NANOHOST_CRASH_RUNNER_AT"
 
-HOST: Mapping[str, str] = {
+HOST_POINTS: Mapping[str, str] = {
     "intake.open": "an event is written, its transaction is open",
     "intake.committed": "the event is committed, the platform not yet told",
     "reception.open": "what the host itself was asked is done, its transaction is open",
@@ -45,7 +45,7 @@ HOST: Mapping[str, str] = {
 }
 """Every point of the host, and what is true there."""
 
-RUNNER: Mapping[str, str] = {
+RUNNER_POINTS: Mapping[str, str] = {
     "runner.locked": "the runner has its lock, no file is open",
     "runner.begun": "earlier claims are given up, nothing is claimed",
     "runner.claimed": "the turn is claimed",
@@ -59,35 +59,35 @@ RUNNER: Mapping[str, str] = {
 """Every point of the runner."""
 
 
-class Armed:
+class CrashTrigger:
     """The point where this process is to end, and at which passage."""
 
     def __init__(self, text: str) -> None:
         """`text`: NAME or NAME:N. Raises ValueError for a point that does not exist."""
         name, _, passage = text.partition(":")
-        if name not in HOST and name not in RUNNER:
-            raise ValueError(f"{VARIABLE}: there is no crash point {name!r}")
+        if name not in HOST_POINTS and name not in RUNNER_POINTS:
+            raise ValueError(f"{ENV_VARIABLE}: there is no crash point {name!r}")
         self._name = name
-        self._left = int(passage or 1)
+        self._remaining_hits = int(passage or 1)
 
-    def passed(self, name: str) -> None:
+    def hit(self, name: str) -> None:
         """The process is at the point `name`."""
         if name == self._name:
-            self._left -= 1
-            if self._left <= 0:
+            self._remaining_hits -= 1
+            if self._remaining_hits <= 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-_armed = Armed(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None
+_trigger = CrashTrigger(os.environ[ENV_VARIABLE]) if os.environ.get(ENV_VARIABLE) else None
 
 
-def reach(name: str) -> None:
+def crash_point(name: str) -> None:
     """Say that the process is at this point."""
-    if _armed is not None:
-        _armed.passed(name)
+    if _trigger is not None:
+        _trigger.hit(name)
 
 
-def for_runner(environment: Mapping[str, str]) -> dict[str, str]:
+def runner_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """What a runner is to be given of the host's environment: nothing, but for a test that kills runners."""
-    wanted = environment.get(RUNNER_VARIABLE)
-    return {VARIABLE: wanted} if wanted else {}
+    wanted = environment.get(RUNNER_ENV_VARIABLE)
+    return {ENV_VARIABLE: wanted} if wanted else {}

@@ -1,11 +1,11 @@
 """What can be wrong with a session's file.
 
 ProtocolError
-├── NotOurs           not a database, or a database of something else
+├── InvalidFileError           not a database, or a database of something else
 ├── VersionMismatch   written by another version of the contract
-├── NotReady          half written by a process that died; its owner has to open it first. "No news yet".
+├── FileNotReady          half written by a process that died; its owner has to open it first. "No news yet".
 ├── Busy              the other side holds it; try again
-├── TooMuch           it takes more steps, time or memory to read than any mailbox
+├── ReadLimitExceeded           it takes more steps, time or memory to read than any mailbox
 └── PayloadError      a row whose content is not what its kind says
 """
 
@@ -16,7 +16,7 @@ class ProtocolError(Exception):
     """A session's file cannot be used as it is."""
 
 
-class NotOurs(ProtocolError):
+class InvalidFileError(ProtocolError):
     """The file is not a database, is damaged, or belongs to something else."""
 
 
@@ -30,15 +30,15 @@ class VersionMismatch(ProtocolError):
         self.expected = expected
 
 
-class NotReady(ProtocolError):
+class FileNotReady(ProtocolError):
     """The file has no tables yet, or a journal that only its owner may roll back."""
 
 
-class Busy(ProtocolError):
+class FileLocked(ProtocolError):
     """The file is locked by the other side for longer than the time allowed."""
 
 
-class TooMuch(ProtocolError):
+class ReadLimitExceeded(ProtocolError):
     """Reading the file takes more steps, time or memory than a mailbox may."""
 
 

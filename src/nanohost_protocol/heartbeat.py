@@ -13,7 +13,7 @@ INTERVAL_S = 1.0
 
 
 @contextmanager
-def beating(path: Path, *, interval_s: float = INTERVAL_S) -> Iterator[None]:
+def run_heartbeat(path: Path, *, interval_s: float = INTERVAL_S) -> Iterator[None]:
     """Touch the file now and every `interval_s` seconds, from a thread: a busy event loop does not stop it."""
     stop = threading.Event()
 
@@ -40,7 +40,7 @@ def _touch(path: Path) -> None:
         return  # a full or read-only disk is the host's to notice: the beat stops
 
 
-def last_beat(path: Path) -> datetime | None:
+def last_heartbeat(path: Path) -> datetime | None:
     """When it last beat, or None if it never did or the time is no time. A link is not followed: the folder is the
     container's, and so is what it sets the file's time to."""
     try:

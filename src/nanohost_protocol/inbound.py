@@ -1,6 +1,6 @@
 """inbound.db: the host writes, the runner reads.
 
-The host opens it for one transaction at a time (`writing`); a runner takes a snapshot per poll (`reading_inbound`).
+The host opens it for one transaction at a time (`writing`); a runner takes a snapshot per poll (`inbound_snapshot`).
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from nanohost_protocol.rows import ChatId, Delivered, Destination, InKind, MessageIn, Meta, NewMessageIn
+from nanohost_protocol.rows import ChatId, DeliveryResult, Destination, InKind, MessageIn, Meta, NewMessageIn
 from nanohost_protocol.schema import INBOUND
 from nanohost_protocol.sequence import next_even
-from nanohost_protocol.sqlite import connect_writer, immediate, reading, translated
+from nanohost_protocol.sqlite import connect_writer, immediate_transaction, read_snapshot, translate_errors
 from nanohost_protocol.times import from_text, to_text
 
-WRITE_BUSY_S = 0.3
+WRITE_BUSY_TIMEOUT_S = 0.3
 """How long a commit waits for a reader. A reader that holds on longer is the keeper's business."""
-OUTCOMES_KEPT = 1_000
+MAX_KEPT_DELIVERY_RESULTS = 1_000
 """Of the runner's messages. It refers to the latest hundred, and to those that it has not pruned."""
-MESSAGES_BACK = 10_000
+MAX_LOOKBACK_MESSAGES = 10_000
 """So far back a message is looked for by its platform's id: people react to what was said lately."""
-HELD_UNTIL = "held_until"
+HELD_UNTIL_KEY = "held_until"
 """The key in meta: nothing falls due before."""
 
-_PUT = """
+_INSERT_MESSAGE = """
 INSERT INTO messages_in
     (seq, id, kind, timestamp, process_after, "trigger", on_wake,
      channel_type, instance, platform_id, thread_id, platform_message_id, source_session_id, content)
@@ -41,18 +41,18 @@ UPDATE messages_in SET tries = :tries + 1, process_after = :process_after
 WHERE id = :id AND status = 'pending' AND tries = :tries
 """
 _CLOSE = "UPDATE messages_in SET status = :status WHERE id = :id AND status = 'pending'"
-_DELIVERED = """
+_UPSERT_DELIVERED = """
 INSERT INTO delivered (out_id, status, platform_message_ids, changed_at) VALUES (?, ?, ?, ?)
 ON CONFLICT (out_id) DO UPDATE SET status = excluded.status,
     platform_message_ids = excluded.platform_message_ids, changed_at = excluded.changed_at
 """
-_FORGET_OUTCOMES = "DELETE FROM delivered WHERE rowid <= (SELECT max(rowid) FROM delivered) - ?"
+_DELETE_OLD_DELIVERED = "DELETE FROM delivered WHERE rowid <= (SELECT max(rowid) FROM delivered) - ?"
 _HOLD = """
 UPDATE messages_in SET process_after = :until
 WHERE status = 'pending' AND kind != 'control' AND (process_after IS NULL OR process_after < :until)
 """
-_UNHOLD = "UPDATE messages_in SET process_after = NULL WHERE status = 'pending' AND process_after = ?"
-_FORGET_CLOSED = """
+_RELEASE_HOLD = "UPDATE messages_in SET process_after = NULL WHERE status = 'pending' AND process_after = ?"
+_DELETE_CLOSED = """
 DELETE FROM messages_in
 WHERE id = ? AND status IN ('completed', 'failed') AND seq < (SELECT max(seq) FROM messages_in)
 """
@@ -70,22 +70,22 @@ _FIRST_DUE = """
 SELECT min(ifnull(process_after, :now)) AS due FROM messages_in
 WHERE status = 'pending' AND "trigger" = 1 AND NOT (on_wake = 1 AND tries = 0 AND :has_container)
 """
-_ORDERS = "SELECT * FROM messages_in WHERE status = 'pending' AND kind = 'control' ORDER BY seq"
-_LATEST_OF_CHATS = """
+_CONTROL_MESSAGES = "SELECT * FROM messages_in WHERE status = 'pending' AND kind = 'control' ORDER BY seq"
+_LATEST_PER_CHAT = """
 SELECT * FROM messages_in WHERE seq IN (
     SELECT max(seq) FROM messages_in
     WHERE status = 'pending' AND "trigger" = 1 AND kind != 'control' AND channel_type IS NOT NULL
     GROUP BY channel_type, instance, platform_id)
 ORDER BY seq
 """
-_OLD = """
+_OVERDUE = """
 SELECT * FROM messages_in
 WHERE status = 'pending' AND "trigger" = 1 AND kind = 'chat' AND channel_type IS NOT NULL AND timestamp < :before
     AND (process_after IS NULL OR process_after <= :due)
 ORDER BY seq DESC LIMIT :limit
 """
-_WAITING = "SELECT id, process_after FROM messages_in WHERE status = 'pending' AND process_after > ?"
-_WAIT_UNTIL = "UPDATE messages_in SET process_after = ? WHERE id = ?"
+_NOT_YET_DUE = "SELECT id, process_after FROM messages_in WHERE status = 'pending' AND process_after > ?"
+_SET_PROCESS_AFTER = "UPDATE messages_in SET process_after = ? WHERE id = ?"
 _SET_META = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 
@@ -95,14 +95,14 @@ class InboundWriter:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
-    def put(self, message: NewMessageIn) -> bool:
+    def insert(self, message: NewMessageIn) -> bool:
         """Add a message; False if its id is there already (the step is being done again). Numbers never go back."""
         values = {
-            "seq": next_even(self._highest(), self._out_cursor()),
+            "seq": next_even(self._highest_seq(), self._out_cursor()),
             "id": message.id,
             "kind": message.kind,
             "timestamp": to_text(message.timestamp),
-            "process_after": self._not_before(message),
+            "process_after": self._effective_process_after(message),
             "trigger": int(message.trigger),
             "on_wake": int(message.on_wake),
             "source_session_id": message.source_session_id,
@@ -110,7 +110,7 @@ class InboundWriter:
         }
         for column in ("channel_type", "instance", "platform_id", "thread_id", "platform_message_id"):
             values[column] = getattr(message.origin, column) if message.origin else None
-        return self._db.execute(_PUT, values).rowcount == 1
+        return self._db.execute(_INSERT_MESSAGE, values).rowcount == 1
 
     def close(self, message_id: str, status: str) -> bool:
         """Take over a final ack: completed or failed. False if it was taken over before."""
@@ -121,41 +121,41 @@ class InboundWriter:
         values = {"id": message_id, "tries": tries, "process_after": to_text(process_after)}
         return self._db.execute(_RETRY, values).rowcount == 1
 
-    def bring_forward(self, *, by: timedelta, now: datetime, held_until: datetime | None = None) -> None:
+    def reschedule_earlier(self, *, shift: timedelta, now: datetime, held_until: datetime | None = None) -> None:
         """Make what is not due yet fall due so much sooner: the clock was set back. `held_until`: until when `hold`
         lasts now; what waits for that alone waits no longer."""
-        held = _text(held_until)
-        for row in self._db.execute(_WAITING, (to_text(now),)).fetchall():
+        held = _optional_text(held_until)
+        for row in self._db.execute(_NOT_YET_DUE, (to_text(now),)).fetchall():
             if row["process_after"] != held:
-                sooner = to_text(max(now, from_text(row["process_after"]) - by))
-                self._db.execute(_WAIT_UNTIL, (sooner if held is None else max(held, sooner), row["id"]))
+                sooner = to_text(max(now, from_text(row["process_after"]) - shift))
+                self._db.execute(_SET_PROCESS_AFTER, (sooner if held is None else max(held, sooner), row["id"]))
         if held is not None and self._held_until() is not None:
-            self.set_meta({HELD_UNTIL: held})
+            self.set_meta({HELD_UNTIL_KEY: held})
 
     def hold(self, until: datetime) -> None:
         """Nothing that waits or is put from now on falls due before `until`, save rows for the runner itself."""
         self._db.execute(_HOLD, {"until": to_text(until)})
-        self.set_meta({HELD_UNTIL: to_text(until)})
+        self.set_meta({HELD_UNTIL_KEY: to_text(until)})
 
-    def unhold(self) -> None:
+    def release_hold(self) -> None:
         """What waits only because of `hold` is due."""
         held = self._held_until()
         if held is not None:
-            self._db.execute(_UNHOLD, (held,))
-            self._db.execute("DELETE FROM meta WHERE key = ?", (HELD_UNTIL,))
+            self._db.execute(_RELEASE_HOLD, (held,))
+            self._db.execute("DELETE FROM meta WHERE key = ?", (HELD_UNTIL_KEY,))
 
-    def pass_over_context(self, keep: int) -> int:
+    def close_old_context(self, keep: int) -> int:
         """Close what only rides along with other messages, but for the newest: nobody will ever see the rest. What says
         that a message is gone stays while that waits itself. How many rows. Only while no runner may have claimed any
         of these."""
         return self._db.execute(_CLOSE_OLD_CONTEXT, (keep,)).rowcount
 
-    def project_delivered(self, rows: Iterable[Delivered]) -> None:
-        """Tell the runner what became of its messages. The latest OUTCOMES_KEPT stay."""
+    def record_delivery_results(self, rows: Iterable[DeliveryResult]) -> None:
+        """Tell the runner what became of its messages. The latest MAX_KEPT_DELIVERY_RESULTS stay."""
         for row in rows:
             ids = json.dumps(row.platform_message_ids)
-            self._db.execute(_DELIVERED, (row.out_id, row.status, ids, to_text(row.changed_at)))
-        self._db.execute(_FORGET_OUTCOMES, (OUTCOMES_KEPT,))
+            self._db.execute(_UPSERT_DELIVERED, (row.out_id, row.status, ids, to_text(row.changed_at)))
+        self._db.execute(_DELETE_OLD_DELIVERED, (MAX_KEPT_DELIVERY_RESULTS,))
 
     def set_destinations(self, destinations: Iterable[Destination], default: str | None) -> None:
         """Replace the address book. `default` names where a message goes that names nobody and answers nothing."""
@@ -187,38 +187,38 @@ class InboundWriter:
         row = self._db.execute(_FIRST_DUE, {"now": to_text(now), "has_container": has_container}).fetchone()
         return None if row["due"] is None else from_text(row["due"])
 
-    def orders(self) -> Iterator[MessageIn]:
+    def control_messages(self) -> Iterator[MessageIn]:
         """The open messages that are for the runner itself, oldest first."""
-        for row in self._db.execute(_ORDERS):
+        for row in self._db.execute(_CONTROL_MESSAGES):
             yield MessageIn.from_row(row)
 
-    def latest_of_chats(self) -> Iterator[MessageIn]:
+    def latest_per_chat(self) -> Iterator[MessageIn]:
         """Of each chat the latest open message that wakes an agent."""
-        for row in self._db.execute(_LATEST_OF_CHATS):
+        for row in self._db.execute(_LATEST_PER_CHAT):
             yield MessageIn.from_row(row)
 
     def find(self, message_id: str) -> MessageIn | None:
         row = self._db.execute("SELECT * FROM messages_in WHERE id = ?", (message_id,)).fetchone()
         return None if row is None else MessageIn.from_row(row)
 
-    def _not_before(self, message: NewMessageIn) -> str | None:
-        wanted = _text(message.process_after)
+    def _effective_process_after(self, message: NewMessageIn) -> str | None:
+        wanted = _optional_text(message.process_after)
         held = None if message.kind is InKind.CONTROL else self._held_until()
         return max((one for one in (wanted, held) if one is not None), default=None)
 
     def _held_until(self) -> str | None:
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (HELD_UNTIL,)).fetchone()
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (HELD_UNTIL_KEY,)).fetchone()
         return None if row is None else str(row[0])
 
-    def forget_closed(self, messages: Iterable[str]) -> None:
+    def delete_closed(self, messages: Iterable[str]) -> None:
         """Delete messages that are closed. The latest stays, closed or not: numbers never go back."""
-        self._db.executemany(_FORGET_CLOSED, [(id,) for id in messages])
+        self._db.executemany(_DELETE_CLOSED, [(id,) for id in messages])
 
-    def forget_delivered(self, before: datetime) -> None:
+    def delete_delivery_results(self, before: datetime) -> None:
         """Delete what was said before that moment of the runner's messages."""
         self._db.execute("DELETE FROM delivered WHERE changed_at < ?", (to_text(before),))
 
-    def _highest(self) -> int:
+    def _highest_seq(self) -> int:
         return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM messages_in").fetchone()[0])
 
     def _out_cursor(self) -> int:
@@ -227,10 +227,12 @@ class InboundWriter:
 
 
 @contextmanager
-def writing(path: Path, *, durable: bool = True, busy_s: float = WRITE_BUSY_S) -> Iterator[InboundWriter]:
-    """One transaction on the host's file; made on first use. Raises Busy when a reader holds on for `busy_s`."""
-    connection = connect_writer(path, INBOUND, busy_s=busy_s, durable=durable)
-    with translated(str(path)), closing(connection), immediate(connection):
+def inbound_transaction(
+    path: Path, *, durable: bool = True, busy_timeout_s: float = WRITE_BUSY_TIMEOUT_S
+) -> Iterator[InboundWriter]:
+    """One transaction on the host's file; made on first use. Raises Busy when a reader holds on for `busy_timeout_s`."""
+    connection = connect_writer(path, INBOUND, busy_timeout_s=busy_timeout_s, durable=durable)
+    with translate_errors(str(path)), closing(connection), immediate_transaction(connection):
         yield InboundWriter(connection)
 
 
@@ -250,10 +252,10 @@ class InboundReader:
         for row in rows:
             yield MessageIn.from_row(row)
 
-    def old(self, *, before: datetime, due: datetime, limit: int) -> list[MessageIn]:
+    def overdue(self, *, before: datetime, due: datetime, limit: int) -> list[MessageIn]:
         """The latest of the open messages that people wrote before a moment and that are due by another, oldest first;
         context is none of them."""
-        rows = self._db.execute(_OLD, {"before": to_text(before), "due": to_text(due), "limit": limit}).fetchall()
+        rows = self._db.execute(_OVERDUE, {"before": to_text(before), "due": to_text(due), "limit": limit}).fetchall()
         return [MessageIn.from_row(row) for row in reversed(rows)]
 
     def next_due(self, now: datetime) -> datetime | None:
@@ -268,24 +270,24 @@ class InboundReader:
         row = self._db.execute("SELECT * FROM messages_in WHERE id = ?", (message_id,)).fetchone()
         return None if row is None else MessageIn.from_row(row)
 
-    def known(self, message_ids: Iterable[str]) -> set[str]:
+    def existing_ids(self, message_ids: Iterable[str]) -> set[str]:
         """Which of these are ids of messages."""
         sql = "SELECT 1 FROM messages_in WHERE id = ?"
         return {id for id in message_ids if self._db.execute(sql, (id,)).fetchone()}
 
-    def open_after(self, seq: int) -> tuple[int, int]:
+    def count_open_after(self, seq: int) -> tuple[int, int]:
         """How many open messages have a higher number, and the highest number of those, or `seq`."""
         row = self._db.execute(
             "SELECT count(*), ifnull(max(seq), ?) FROM messages_in WHERE status = 'pending' AND seq > ?", (seq, seq)
         ).fetchone()
         return int(row[0]), int(row[1])
 
-    def numbered(self, seq: int) -> MessageIn | None:
+    def find_by_seq(self, seq: int) -> MessageIn | None:
         """The message with this number."""
         row = self._db.execute("SELECT * FROM messages_in WHERE seq = ?", (seq,)).fetchone()
         return None if row is None else MessageIn.from_row(row)
 
-    def answer_to(self, out_id: str, *, after: int) -> MessageIn | None:
+    def find_answer(self, out_id: str, *, after: int) -> MessageIn | None:
         """The first answer to the runner's question with the number `after`, whatever has become of it since."""
         row = self._db.execute(
             "SELECT * FROM messages_in WHERE seq > ? AND kind = 'chat' AND json_valid(content)"
@@ -294,17 +296,17 @@ class InboundReader:
         ).fetchone()
         return None if row is None else MessageIn.from_row(row)
 
-    def with_platform_id(self, chat: ChatId, platform_message_id: str) -> Iterator[MessageIn]:
+    def find_by_platform_id(self, chat: ChatId, platform_message_id: str) -> Iterator[MessageIn]:
         """Of the latest messages those from this chat that stand here under a platform's id, oldest first."""
         rows = self._db.execute(
             "SELECT * FROM messages_in WHERE seq > (SELECT max(seq) FROM messages_in) - ?"
             " AND platform_message_id = ? AND channel_type = ? AND instance = ? AND platform_id = ? ORDER BY seq",
-            (2 * MESSAGES_BACK, platform_message_id, chat.channel_type, chat.instance, chat.platform_id),
+            (2 * MAX_LOOKBACK_MESSAGES, platform_message_id, chat.channel_type, chat.instance, chat.platform_id),
         )
         for row in rows:
             yield MessageIn.from_row(row)
 
-    def sent_as(self, platform_message_id: str) -> tuple[str, ...]:
+    def find_out_ids(self, platform_message_id: str) -> tuple[str, ...]:
         """Ids of the runner's messages that a platform knows by this id, in whatever chat."""
         rows = self._db.execute(
             "SELECT DISTINCT out_id FROM delivered, json_each(platform_message_ids) WHERE json_each.value = ?",
@@ -330,7 +332,7 @@ class InboundReader:
         )
         return {row["seq"]: row["id"] for row in rows}
 
-    def has_delivered_before(self, moment: datetime) -> bool:
+    def has_delivery_results_before(self, moment: datetime) -> bool:
         """Whether something was said before that moment of the runner's messages."""
         row = self._db.execute("SELECT 1 FROM delivered WHERE changed_at < ? LIMIT 1", (to_text(moment),))
         return row.fetchone() is not None
@@ -351,11 +353,11 @@ class InboundReader:
 
 
 @contextmanager
-def reading_inbound(path: Path) -> Iterator[InboundReader]:
-    """A snapshot of the host's file. Raises what sqlite.reading raises; NotReady and Busy mean no news yet."""
-    with reading(path, INBOUND) as connection:
+def inbound_snapshot(path: Path) -> Iterator[InboundReader]:
+    """A snapshot of the host's file. Raises what sqlite.reading raises; FileNotReady and Busy mean no news yet."""
+    with read_snapshot(path, INBOUND) as connection:
         yield InboundReader(connection)
 
 
-def _text(moment: datetime | None) -> str | None:
+def _optional_text(moment: datetime | None) -> str | None:
     return None if moment is None else to_text(moment)

@@ -11,59 +11,59 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta, tzinfo
 
-LONGEST_WAIT = timedelta(days=366 * 10)
-JUST_NOW = timedelta(minutes=5)
+MAX_WAIT = timedelta(days=366 * 10)
+PAST_TOLERANCE = timedelta(minutes=5)
 """What has passed so lately is as good as now: whoever wrote it was thinking meanwhile, or had to ask somebody."""
 DAY = timedelta(days=1)
 
 _UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600, "d": 86_400}
 _UNITS |= {"day": 86_400, "w": 604_800, "week": 604_800}
-_PIECE = re.compile(r"(\d{1,9})\s*([a-z]*)")
+_DURATION_PART = re.compile(r"(\d{1,9})\s*([a-z]*)")
 # One way to read each text: a container wrote it, and a pattern that tries others takes for ever over a long number.
 _DURATION = re.compile(r"(?:in\s+|\+\s*)?((?:\d{1,9}(?!\d)(?:\s*[a-z]+)?\s*)+)")
 EXAMPLES = "2026-03-01T09:00, or in 10 minutes"
 
 
-def moment(text: str, *, zone: tzinfo, now: datetime) -> datetime:
-    """The moment in UTC; of a local time, when clocks there show it (`on_the_wall`). Raises ValueError with a
+def parse_moment(text: str, *, zone: tzinfo, now: datetime) -> datetime:
+    """The moment in UTC; of a local time, when clocks there show it (`resolve_wall_time`). Raises ValueError with a
     sentence."""
     wanted = text.strip()
     try:
-        found = _from_now(wanted, now) or _stated(wanted, zone)
+        found = _parse_relative(wanted, now) or _parse_absolute(wanted, zone)
     except (ValueError, OverflowError):
         raise ValueError(f"{text[:60]!r} is no time: write for example {EXAMPLES}") from None
-    if found - now > LONGEST_WAIT:
+    if found - now > MAX_WAIT:
         raise ValueError(f"{text[:60]!r} is more than ten years away")
     return found
 
 
-def coming(text: str, *, zone: tzinfo, now: datetime) -> datetime:
+def parse_future_moment(text: str, *, zone: tzinfo, now: datetime) -> datetime:
     """The moment in UTC for what is to happen then. Raises ValueError with a sentence, also for one that has passed:
     who counts with the wrong year would get an answer at once, and none on the day."""
-    found = moment(text, zone=zone, now=now)
-    if found >= now - JUST_NOW:
+    found = parse_moment(text, zone=zone, now=now)
+    if found >= now - PAST_TOLERANCE:
         return found
-    raise ValueError(in_the_past(repr(text[:60]), found, zone=zone, now=now))
+    raise ValueError(past_moment_error(repr(text[:60]), found, zone=zone, now=now))
 
 
-def in_the_past(what: str, passed: datetime, *, zone: tzinfo, now: datetime) -> str:
+def past_moment_error(what: str, moment: datetime, *, zone: tzinfo, now: datetime) -> str:
     """Why nothing can be done then, with the present time and what was probably meant, by the zone's clocks."""
     mark = "Z" if zone is UTC else ""
-    local, meant = now.astimezone(zone), probably_meant(passed, zone=zone, now=now)
+    local, meant = now.astimezone(zone), suggest_future_moment(moment, zone=zone, now=now)
     return (
         f"{what} is in the past: it is {local:%A, %Y-%m-%dT%H:%M}{mark} now."
         f" You probably meant {meant:%Y-%m-%dT%H:%M}{mark}: ask again with the time that you mean"
     )
 
 
-def on_the_wall(wall: datetime, zone: tzinfo) -> datetime:
+def resolve_wall_time(wall: datetime, zone: tzinfo) -> datetime:
     """When clocks in the zone show `wall` (a time without a zone), UTC: the first time if they do so twice, and the
     moment at which they are set forward if they skip it. Raises OverflowError for one that UTC has no date for."""
     first, second = (wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
-    return first if first <= second else _jump_between(second, first, zone)
+    return first if first <= second else _find_dst_transition(second, first, zone)
 
 
-def _jump_between(low: datetime, high: datetime, zone: tzinfo) -> datetime:
+def _find_dst_transition(low: datetime, high: datetime, zone: tzinfo) -> datetime:
     """When the zone's clocks are set forward, to the second."""
     before = low.astimezone(zone).utcoffset()
     while high - low > timedelta(seconds=1):
@@ -75,11 +75,11 @@ def _jump_between(low: datetime, high: datetime, zone: tzinfo) -> datetime:
     return high
 
 
-def probably_meant(passed: datetime, *, zone: tzinfo, now: datetime) -> datetime:
+def suggest_future_moment(moment: datetime, *, zone: tzinfo, now: datetime) -> datetime:
     """The next time, in the zone, that has the day and time of one that has passed, or its time alone if that was not
     a day ago: a year is what gets mistaken most."""
-    local = passed.astimezone(zone)
-    if now - passed < DAY:
+    local = moment.astimezone(zone)
+    if now - moment < DAY:
         return local + DAY
     for year in range(now.astimezone(zone).year, now.astimezone(zone).year + 9):
         try:
@@ -94,12 +94,12 @@ def probably_meant(passed: datetime, *, zone: tzinfo, now: datetime) -> datetime
     return local
 
 
-def seconds(text: str) -> int | None:
+def parse_duration_s(text: str) -> int | None:
     """A length of time such as `10m`, `in 2 hours` or `+600` in seconds; None if it is none."""
     whole = _DURATION.fullmatch(text.strip().casefold())
     if whole is None:
         return None
-    pieces = _PIECE.findall(whole[1])
+    pieces = _DURATION_PART.findall(whole[1])
     units = [unit if unit in _UNITS else unit.removesuffix("s") for _, unit in pieces]
     if units == [""]:
         # A bare number is a length only where something says so: 2026 is a year.
@@ -109,18 +109,18 @@ def seconds(text: str) -> int | None:
     return sum(int(number) * _UNITS[unit] for (number, _), unit in zip(pieces, units, strict=True))
 
 
-def is_counted(text: str | None) -> bool:
+def is_relative(text: str | None) -> bool:
     """Whether it says how long from now, and no time of day."""
-    return text is not None and seconds(text) is not None
+    return text is not None and parse_duration_s(text) is not None
 
 
-def _from_now(text: str, now: datetime) -> datetime | None:
-    length = seconds(text)
+def _parse_relative(text: str, now: datetime) -> datetime | None:
+    length = parse_duration_s(text)
     return None if length is None else now + timedelta(seconds=length)
 
 
-def _stated(text: str, zone: tzinfo) -> datetime:
+def _parse_absolute(text: str, zone: tzinfo) -> datetime:
     found = datetime.fromisoformat(text)
     if len(text) <= len("2026-03-01"):
         raise ValueError("a day is no moment")
-    return on_the_wall(found, zone) if found.tzinfo is None else found.astimezone(UTC)
+    return resolve_wall_time(found, zone) if found.tzinfo is None else found.astimezone(UTC)

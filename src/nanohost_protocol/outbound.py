@@ -1,7 +1,7 @@
 """outbound.db: the runner writes, the host reads.
 
 The runner keeps one connection for its life (`OutboundWriter`); each method is one transaction, so a kill between
-two calls leaves whole steps only. The host reads snapshots (`reading_outbound`) and believes nothing in them.
+two calls leaves whole steps only. The host reads snapshots (`outbound_snapshot`) and believes nothing in them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from nanohost_protocol.crash_points import reach
+from nanohost_protocol.crash_points import crash_point
 from nanohost_protocol.ids import turn_id
 from nanohost_protocol.payloads import MAX_CONTENT_BYTES
 from nanohost_protocol.rows import (
@@ -28,44 +28,50 @@ from nanohost_protocol.rows import (
     Usage,
 )
 from nanohost_protocol.schema import OUTBOUND
-from nanohost_protocol.sequence import HIGHEST, next_odd
-from nanohost_protocol.sqlite import READ_BUSY_S, connect_writer, immediate, reading, translated
+from nanohost_protocol.sequence import MAX_SEQ, next_odd
+from nanohost_protocol.sqlite import (
+    READ_BUSY_TIMEOUT_S,
+    connect_writer,
+    immediate_transaction,
+    read_snapshot,
+    translate_errors,
+)
 from nanohost_protocol.times import to_text
 
-WRITE_BUSY_S = 5.0
+WRITE_BUSY_TIMEOUT_S = 5.0
 """The host reads for less than a millisecond; five seconds of waiting means something is very wrong."""
 
-TURNS_KEPT = 1000
+MAX_KEPT_TURNS = 1000
 """Of the ended ones. A turn that is run again is among the latest."""
 
-PLACES_KEPT = 100
+MAX_KEPT_REFS = 100
 """Of the messages that are pruned: people react to what was said lately."""
 
-QUESTIONS_KEPT = 20
-LONGEST_KEPT_QUESTION = 4000
+MAX_KEPT_QUESTIONS = 20
+MAX_KEPT_QUESTION_CHARS = 4000
 """Of those that are pruned: an answer may come much later, and is shown with what it answers. Characters of content."""
 
-_FORGET_TURNS = """
+_DELETE_OLD_TURNS = """
 DELETE FROM turns WHERE rowid <= (SELECT max(rowid) FROM turns) - ? AND ended_at IS NOT NULL
     AND turn_id NOT IN (SELECT turn_id FROM messages_out) AND turn_id NOT IN (SELECT turn_id FROM processing_ack)
 """
 _PRUNABLE = "seq <= ? AND turn_id IN (SELECT turn_id FROM turns WHERE outcome = 'completed')"
-_PLACES = f"""
+_PRUNABLE_REFS = f"""
 SELECT id, seq, destination, in_reply_to FROM messages_out
 WHERE {_PRUNABLE} AND kind IN ('chat', 'card', 'question', 'file') ORDER BY seq DESC LIMIT ?
 """  # noqa: S608
-_QUESTIONS = f"""
+_PRUNABLE_QUESTIONS = f"""
 SELECT id, content FROM messages_out
-WHERE {_PRUNABLE} AND kind = 'question' AND length(content) <= {LONGEST_KEPT_QUESTION} ORDER BY seq DESC LIMIT ?
+WHERE {_PRUNABLE} AND kind = 'question' AND length(content) <= {MAX_KEPT_QUESTION_CHARS} ORDER BY seq DESC LIMIT ?
 """  # noqa: S608
-_SAY = """
+_INSERT_MESSAGE = """
 INSERT INTO messages_out
     (seq, id, turn_id, in_reply_to, timestamp, deliver_after, recurrence, kind, destination, content)
 VALUES
     (:seq, :id, :turn_id, :in_reply_to, :timestamp, :deliver_after, :recurrence, :kind, :destination, :content)
 ON CONFLICT (id) DO NOTHING
 """
-_ACK = """
+_UPSERT_ACK = """
 INSERT INTO processing_ack (message_id, change, status, container_id, turn_id, tries, changed_at)
 VALUES (:message_id, :change, 'processing', :container_id, :turn_id, :tries, :changed_at)
 ON CONFLICT (message_id) DO UPDATE SET change = excluded.change, status = excluded.status,
@@ -86,7 +92,7 @@ WHERE turn_id = :turn_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class MessageRef:
     """What is left of a message once it is pruned: its number, and the two columns that say where it went."""
 
     seq: int
@@ -115,12 +121,12 @@ class OutboundWriter:
     def __init__(self, path: Path, *, container_id: str, durable: bool = True) -> None:
         self._path = str(path)
         self._container_id = container_id
-        self._db = connect_writer(path, OUTBOUND, busy_s=WRITE_BUSY_S, durable=durable)
+        self._db = connect_writer(path, OUTBOUND, busy_timeout_s=WRITE_BUSY_TIMEOUT_S, durable=durable)
 
     def close(self) -> None:
         self._db.close()
 
-    def begin_life(self, now: datetime) -> None:
+    def abandon_stale_claims(self, now: datetime) -> None:
         """Mark what earlier containers left open as abandoned, and forget what was true of them only."""
         with self._transaction():
             left = self._db.execute(
@@ -135,19 +141,19 @@ class OutboundWriter:
             self._db.execute("DELETE FROM container_state")
 
     def claim(
-        self, turn_id: str, messages: Sequence[MessageIn], now: datetime, *, passed_over: Sequence[MessageIn] = ()
+        self, turn_id: str, messages: Sequence[MessageIn], now: datetime, *, skipped: Sequence[MessageIn] = ()
     ) -> None:
         """Begin a turn over a batch: the turn and all its claims, or none of it. What was passed over is closed."""
         with self._transaction():
             self._db.execute(
                 _BEGIN_TURN,
-                {"turn_id": turn_id, "message_ids": _ids(messages), "started_at": to_text(now)},
+                {"turn_id": turn_id, "message_ids": _ids_json(messages), "started_at": to_text(now)},
             )
-            self._take(turn_id, messages, now)
-            self._pass_over(turn_id, passed_over, now)
+            self._insert_claims(turn_id, messages, now)
+            self._skip(turn_id, skipped, now)
 
     def claim_more(
-        self, turn_id: str, messages: Sequence[MessageIn], now: datetime, *, passed_over: Sequence[MessageIn] = ()
+        self, turn_id: str, messages: Sequence[MessageIn], now: datetime, *, skipped: Sequence[MessageIn] = ()
     ) -> None:
         """Add follow-ups to the turn that is running. What was passed over is closed."""
         with self._transaction():
@@ -155,35 +161,35 @@ class OutboundWriter:
             assert turn is not None, "a turn is claimed before it is extended"
             together = json.dumps([*turn.message_ids, *(message.id for message in messages)])
             self._db.execute("UPDATE turns SET message_ids = ? WHERE turn_id = ?", (together, turn_id))
-            self._take(turn_id, messages, now)
-            self._pass_over(turn_id, passed_over, now)
+            self._insert_claims(turn_id, messages, now)
+            self._skip(turn_id, skipped, now)
 
-    def close_unseen(self, messages: Sequence[MessageIn], now: datetime) -> None:
+    def skip(self, messages: Sequence[MessageIn], now: datetime) -> None:
         """Close messages that no turn is to take, each by itself."""
         with self._transaction():
             for message in messages:
-                self._pass_over(turn_id(message.id), [message], now)
+                self._skip(turn_id(message.id), [message], now)
 
-    def say(self, message: NewMessageOut, *, floor: int, now: datetime) -> bool:
-        """One message during a turn. False if this turn said it before. `floor`: the highest number seen elsewhere."""
+    def insert(self, message: NewMessageOut, *, highest_seen_seq: int, now: datetime) -> bool:
+        """One message during a turn. False if this turn said it before. `highest_seen_seq`: the highest number seen elsewhere."""
         with self._transaction():
-            return self._put(message, floor, now)
+            return self._insert(message, highest_seen_seq, now)
 
-    def finish(self, end: TurnEnd, *, floor: int, now: datetime) -> None:
+    def finish(self, end: TurnEnd, *, highest_seen_seq: int, now: datetime) -> None:
         """End a turn: its last messages, the acks of all it contained, its record and the state, in one step."""
         with self._transaction():
             for message in end.messages:
-                self._put(message, floor, now)
+                self._insert(message, highest_seen_seq, now)
             self._end_turn(end, now)
             self._ack_all(end, now)
             for key, value in (end.state or {}).items():
                 self._set_state(key, value)
-            reach("runner.finishing")
+            crash_point("runner.finishing")
 
     def release(self, turn_id: str, now: datetime) -> None:
         """Give a turn's messages back unanswered: an orderly stop in the middle of it."""
         with self._transaction():
-            for message_id in self._claimed(turn_id):
+            for message_id in self._claimed_ids(turn_id):
                 self._db.execute(
                     "UPDATE processing_ack SET status = 'abandoned', change = ?, changed_at = ? WHERE message_id = ?",
                     (self._next_change(), to_text(now), message_id),
@@ -199,28 +205,28 @@ class OutboundWriter:
         return found
 
     def turn(self, turn_id: str) -> Turn | None:
-        with translated(self._path):
+        with translate_errors(self._path):
             return self._turn(turn_id)
 
-    def said(self, turn_id: str) -> tuple[MessageOut, ...]:
+    def sent_messages(self, turn_id: str) -> tuple[MessageOut, ...]:
         """What this turn has sent so far, in earlier attempts too."""
         rows = self._db.execute("SELECT * FROM messages_out WHERE turn_id = ? ORDER BY seq", (turn_id,))
         return tuple(MessageOut.from_row(row) for row in rows)
 
-    def place(self, out_id: str) -> Place | None:
+    def message_ref(self, out_id: str) -> MessageRef | None:
         """The number of a message of ours and where it went, also for a while after it was pruned."""
         row = self._db.execute("SELECT * FROM messages_out WHERE id = ?", (out_id,)).fetchone()
         if row is not None:
-            return Place(seq=row["seq"], destination=row["destination"], in_reply_to=row["in_reply_to"])
-        kept = self._places().get(out_id)
-        return None if kept is None else Place(seq=kept[0], destination=kept[1], in_reply_to=kept[2])
+            return MessageRef(seq=row["seq"], destination=row["destination"], in_reply_to=row["in_reply_to"])
+        kept = self._kept_refs().get(out_id)
+        return None if kept is None else MessageRef(seq=kept[0], destination=kept[1], in_reply_to=kept[2])
 
     def question(self, out_id: str) -> str | None:
         """The content of a question of ours, also for a while after it was pruned."""
         row = self._db.execute(
             "SELECT content FROM messages_out WHERE id = ? AND kind = 'question'", (out_id,)
         ).fetchone()
-        return self._questions().get(out_id) if row is None else str(row["content"])
+        return self._kept_questions().get(out_id) if row is None else str(row["content"])
 
     def state(self, key: str) -> str | None:
         row = self._db.execute("SELECT value FROM session_state WHERE key = ?", (key,)).fetchone()
@@ -240,22 +246,22 @@ class OutboundWriter:
     def prune(self, *, out_cursor: int, ack_cursor: int) -> None:
         """Delete what the host has taken over: sent messages of ended turns, and final acks; and turns of long ago."""
         with self._transaction():
-            self._keep_places(out_cursor)
+            self._keep_refs(out_cursor)
             self._keep_questions(out_cursor)
             self._db.execute(f"DELETE FROM messages_out WHERE {_PRUNABLE}", (out_cursor,))  # noqa: S608
             self._db.execute("DELETE FROM processing_ack WHERE change <= ? AND status = 'completed'", (ack_cursor,))
-            self._db.execute(_FORGET_TURNS, (TURNS_KEPT,))
-            reach("runner.pruning")
+            self._db.execute(_DELETE_OLD_TURNS, (MAX_KEPT_TURNS,))
+            crash_point("runner.pruning")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with translated(self._path), immediate(self._db):
+        with translate_errors(self._path), immediate_transaction(self._db):
             yield
 
-    def _take(self, turn_id: str, messages: Sequence[MessageIn], now: datetime) -> None:
+    def _insert_claims(self, turn_id: str, messages: Sequence[MessageIn], now: datetime) -> None:
         for message in messages:
             self._db.execute(
-                _ACK,
+                _UPSERT_ACK,
                 {
                     "message_id": message.id,
                     "change": self._next_change(),
@@ -266,17 +272,17 @@ class OutboundWriter:
                 },
             )
 
-    def _pass_over(self, turn_id: str, messages: Sequence[MessageIn], now: datetime) -> None:
-        self._take(turn_id, messages, now)
+    def _skip(self, turn_id: str, messages: Sequence[MessageIn], now: datetime) -> None:
+        self._insert_claims(turn_id, messages, now)
         for message in messages:
             self._db.execute("UPDATE processing_ack SET status = 'completed' WHERE message_id = ?", (message.id,))
 
-    def _put(self, message: NewMessageOut, floor: int, now: datetime) -> bool:
+    def _insert(self, message: NewMessageOut, highest_seen_seq: int, now: datetime) -> bool:
         highest = self._db.execute("SELECT coalesce(max(seq), 0) FROM messages_out").fetchone()[0]
         cursor = self._db.execute(
-            _SAY,
+            _INSERT_MESSAGE,
             {
-                "seq": next_odd(highest, floor),
+                "seq": next_odd(highest, highest_seen_seq),
                 "id": message.id,
                 "turn_id": message.turn_id,
                 "in_reply_to": message.in_reply_to,
@@ -308,7 +314,7 @@ class OutboundWriter:
 
     def _ack_all(self, end: TurnEnd, now: datetime) -> None:
         error = end.error
-        for message_id in self._claimed(end.turn_id):
+        for message_id in self._claimed_ids(end.turn_id):
             self._db.execute(
                 "UPDATE processing_ack SET status = ?, change = ?, changed_at = ?, error_class = ?, sentence = ?,"
                 " retry_at = ? WHERE message_id = ?",
@@ -323,7 +329,7 @@ class OutboundWriter:
                 ),
             )
 
-    def _claimed(self, turn_id: str) -> list[str]:
+    def _claimed_ids(self, turn_id: str) -> list[str]:
         rows = self._db.execute(
             "SELECT message_id FROM processing_ack WHERE turn_id = ? AND status = 'processing'", (turn_id,)
         )
@@ -338,25 +344,25 @@ class OutboundWriter:
         if value is not None:
             self._db.execute("INSERT INTO session_state (key, value) VALUES (?, ?)", (key, value))
 
-    def _keep_places(self, out_cursor: int) -> None:
-        rows = self._db.execute(_PLACES, (out_cursor, PLACES_KEPT)).fetchall()
+    def _keep_refs(self, out_cursor: int) -> None:
+        rows = self._db.execute(_PRUNABLE_REFS, (out_cursor, MAX_KEPT_REFS)).fetchall()
         if rows:
             pruned = {row["id"]: (row["seq"], row["destination"], row["in_reply_to"]) for row in reversed(rows)}
-            kept = list((self._places() | pruned).items())[-PLACES_KEPT:]
+            kept = list((self._kept_refs() | pruned).items())[-MAX_KEPT_REFS:]
             self._set_state("places", json.dumps(dict(kept)))
 
-    def _places(self) -> dict[str, tuple[int, str | None, str | None]]:
+    def _kept_refs(self) -> dict[str, tuple[int, str | None, str | None]]:
         places: dict[str, tuple[int, str | None, str | None]] = json.loads(self.state("places") or "{}")
         return places
 
     def _keep_questions(self, out_cursor: int) -> None:
-        rows = self._db.execute(_QUESTIONS, (out_cursor, QUESTIONS_KEPT)).fetchall()
+        rows = self._db.execute(_PRUNABLE_QUESTIONS, (out_cursor, MAX_KEPT_QUESTIONS)).fetchall()
         if rows:
             pruned = {row["id"]: row["content"] for row in reversed(rows)}
-            kept = list((self._questions() | pruned).items())[-QUESTIONS_KEPT:]
+            kept = list((self._kept_questions() | pruned).items())[-MAX_KEPT_QUESTIONS:]
             self._set_state("questions", json.dumps(dict(kept)))
 
-    def _questions(self) -> dict[str, str]:
+    def _kept_questions(self) -> dict[str, str]:
         questions: dict[str, str] = json.loads(self.state("questions") or "{}")
         return questions
 
@@ -369,56 +375,56 @@ class OutboundWriter:
         return change
 
 
-LONGEST_FIELD = 1024
+MAX_FIELD_CHARS = 1024
 """Characters of any field but content; a sentence for a person is cut there."""
-MOST_CHARACTERS = MAX_CONTENT_BYTES // 4
+MAX_READ_CHARS = MAX_CONTENT_BYTES // 4
 """Content taken over in one look, about; the rest comes with the next."""
-LONGEST_LIST = 64 * 1024
+MAX_MESSAGE_IDS_BYTES = 64 * 1024
 """Characters of the ids of a turn's messages, as JSON; a turn with a longer list is stepped over."""
-ACKS_A_LOOK = 200
+MAX_ACKS_PER_READ = 200
 """Each costs the host some statements; more come with the next look."""
-CLAIMS_A_LOOK = 500
+MAX_CLAIMS_PER_READ = 500
 """A batch of a turn is much smaller."""
-MOST_STATES = 50
+MAX_STATE_ENTRIES = 50
 """Entries of container_state that are read; a runner makes five."""
 
 # Nothing is read in full before its length is known: a field may hold as much as the file does. Lengths are of bytes:
 # length() of a text ends at its first NUL.
 _MESSAGES = f"""
-SELECT seq, substr(id, 1, {LONGEST_FIELD}) AS id, substr(turn_id, 1, {LONGEST_FIELD}) AS turn_id,
-       substr(in_reply_to, 1, {LONGEST_FIELD}) AS in_reply_to, substr(timestamp, 1, {LONGEST_FIELD}) AS timestamp,
-       substr(deliver_after, 1, {LONGEST_FIELD}) AS deliver_after, substr(kind, 1, {LONGEST_FIELD}) AS kind,
-       substr(destination, 1, {LONGEST_FIELD}) AS destination, substr(recurrence, 1, {LONGEST_FIELD}) AS recurrence,
+SELECT seq, substr(id, 1, {MAX_FIELD_CHARS}) AS id, substr(turn_id, 1, {MAX_FIELD_CHARS}) AS turn_id,
+       substr(in_reply_to, 1, {MAX_FIELD_CHARS}) AS in_reply_to, substr(timestamp, 1, {MAX_FIELD_CHARS}) AS timestamp,
+       substr(deliver_after, 1, {MAX_FIELD_CHARS}) AS deliver_after, substr(kind, 1, {MAX_FIELD_CHARS}) AS kind,
+       substr(destination, 1, {MAX_FIELD_CHARS}) AS destination, substr(recurrence, 1, {MAX_FIELD_CHARS}) AS recurrence,
        CASE WHEN length(CAST(content AS BLOB)) <= {MAX_CONTENT_BYTES} THEN content ELSE '' END AS content
-FROM messages_out WHERE seq > :cursor AND seq <= {HIGHEST} ORDER BY seq LIMIT :limit
+FROM messages_out WHERE seq > :cursor AND seq <= {MAX_SEQ} ORDER BY seq LIMIT :limit
 """  # noqa: S608
 _ACKS = f"""
-SELECT substr(message_id, 1, {LONGEST_FIELD}) AS message_id, change, substr(status, 1, {LONGEST_FIELD}) AS status,
-       substr(container_id, 1, {LONGEST_FIELD}) AS container_id, substr(turn_id, 1, {LONGEST_FIELD}) AS turn_id,
-       tries, substr(changed_at, 1, {LONGEST_FIELD}) AS changed_at,
-       substr(error_class, 1, {LONGEST_FIELD}) AS error_class, substr(sentence, 1, {LONGEST_FIELD}) AS sentence,
-       substr(retry_at, 1, {LONGEST_FIELD}) AS retry_at
+SELECT substr(message_id, 1, {MAX_FIELD_CHARS}) AS message_id, change, substr(status, 1, {MAX_FIELD_CHARS}) AS status,
+       substr(container_id, 1, {MAX_FIELD_CHARS}) AS container_id, substr(turn_id, 1, {MAX_FIELD_CHARS}) AS turn_id,
+       tries, substr(changed_at, 1, {MAX_FIELD_CHARS}) AS changed_at,
+       substr(error_class, 1, {MAX_FIELD_CHARS}) AS error_class, substr(sentence, 1, {MAX_FIELD_CHARS}) AS sentence,
+       substr(retry_at, 1, {MAX_FIELD_CHARS}) AS retry_at
 FROM processing_ack
 """  # noqa: S608
-_CHANGED = _ACKS + f"WHERE change > :change AND change <= {HIGHEST} ORDER BY change LIMIT :limit"
-_OPEN = _ACKS + "WHERE status = 'processing' LIMIT :limit"
+_CHANGED_ACKS = _ACKS + f"WHERE change > :change AND change <= {MAX_SEQ} ORDER BY change LIMIT :limit"
+_OPEN_CLAIMS = _ACKS + "WHERE status = 'processing' LIMIT :limit"
 _TURNS = f"""
-SELECT substr(turn_id, 1, {LONGEST_FIELD}) AS turn_id, attempt,
-       CASE WHEN length(CAST(message_ids AS BLOB)) <= {LONGEST_LIST} THEN message_ids END AS message_ids,
-       substr(started_at, 1, {LONGEST_FIELD}) AS started_at, substr(ended_at, 1, {LONGEST_FIELD}) AS ended_at,
-       substr(outcome, 1, {LONGEST_FIELD}) AS outcome, substr(model, 1, {LONGEST_FIELD}) AS model,
-       tokens_in, tokens_out, tokens_cached, cost_usd, substr(continuation, 1, {LONGEST_FIELD}) AS continuation
-FROM (SELECT * FROM turns ORDER BY rowid DESC LIMIT {TURNS_KEPT}) ORDER BY started_at DESC LIMIT ?
+SELECT substr(turn_id, 1, {MAX_FIELD_CHARS}) AS turn_id, attempt,
+       CASE WHEN length(CAST(message_ids AS BLOB)) <= {MAX_MESSAGE_IDS_BYTES} THEN message_ids END AS message_ids,
+       substr(started_at, 1, {MAX_FIELD_CHARS}) AS started_at, substr(ended_at, 1, {MAX_FIELD_CHARS}) AS ended_at,
+       substr(outcome, 1, {MAX_FIELD_CHARS}) AS outcome, substr(model, 1, {MAX_FIELD_CHARS}) AS model,
+       tokens_in, tokens_out, tokens_cached, cost_usd, substr(continuation, 1, {MAX_FIELD_CHARS}) AS continuation
+FROM (SELECT * FROM turns ORDER BY rowid DESC LIMIT {MAX_KEPT_TURNS}) ORDER BY started_at DESC LIMIT ?
 """  # noqa: S608
 _PROGRESS = f"""
-SELECT substr(key, 1, {LONGEST_FIELD}) AS key, substr(value, 1, {LONGEST_FIELD}) AS value
-FROM container_state LIMIT {MOST_STATES}
+SELECT substr(key, 1, {MAX_FIELD_CHARS}) AS key, substr(value, 1, {MAX_FIELD_CHARS}) AS value
+FROM container_state LIMIT {MAX_STATE_ENTRIES}
 """  # noqa: S608
 _USAGE = "SELECT tokens_in, tokens_out, tokens_cached, cost_usd FROM turns WHERE turn_id = ?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Malformed:
+class MalformedRow:
     """An outbound row that does not even have the right columns; `seq` lets the host step over it."""
 
     seq: int
@@ -431,31 +437,31 @@ class OutboundReader:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
-    def messages_after(self, cursor: int, *, limit: int = 500) -> list[MessageOut | Malformed]:
+    def messages_after(self, cursor: int, *, limit: int = 500) -> list[MessageOut | MalformedRow]:
         """Rows numbered above `cursor`, lowest first; an empty list means that there are none.
 
         Content that is too long is left out, and fewer rows than `limit` may come though there are more.
         """
-        found: list[MessageOut | Malformed] = []
+        found: list[MessageOut | MalformedRow] = []
         characters = 0
         for row in self._db.execute(_MESSAGES, {"cursor": cursor, "limit": limit}):
             try:
                 _check_types(row, nullable=("in_reply_to", "deliver_after", "destination", "recurrence"))
                 found.append(MessageOut.from_row(row))
             except (ValueError, TypeError) as error:
-                found.append(Malformed(seq=row["seq"], problem=str(error)))
+                found.append(MalformedRow(seq=row["seq"], problem=str(error)))
             characters += len(row["content"]) if isinstance(row["content"], (str, bytes)) else 0
-            if characters > MOST_CHARACTERS:
+            if characters > MAX_READ_CHARS:
                 break
         return found
 
-    def acks_after(self, change: int, *, limit: int = ACKS_A_LOOK) -> list[Ack]:
+    def acks_after(self, change: int, *, limit: int = MAX_ACKS_PER_READ) -> list[Ack]:
         """Acks that changed after `change`, oldest change first. A row that makes no sense is stepped over."""
-        return _sensible(self._db.execute(_CHANGED, {"change": change, "limit": limit}))
+        return _valid_acks(self._db.execute(_CHANGED_ACKS, {"change": change, "limit": limit}))
 
-    def open_claims(self, *, limit: int = CLAIMS_A_LOOK) -> list[Ack]:
+    def open_claims(self, *, limit: int = MAX_CLAIMS_PER_READ) -> list[Ack]:
         """What is being worked on, or was when the container died."""
-        return _sensible(self._db.execute(_OPEN, {"limit": limit}))
+        return _valid_acks(self._db.execute(_OPEN_CLAIMS, {"limit": limit}))
 
     def usage(self, turn_id: str) -> Usage | None:
         """What a turn took so far, all its tries together; None if the row is not there or makes no sense."""
@@ -464,9 +470,9 @@ class OutboundReader:
             return None
         tokens = (row["tokens_in"], row["tokens_out"], row["tokens_cached"])
         cost = row["cost_usd"]
-        if not all(isinstance(count, int) and 0 <= count <= HIGHEST for count in tokens):
+        if not all(isinstance(count, int) and 0 <= count <= MAX_SEQ for count in tokens):
             return None
-        if not isinstance(cost, int | float) or not 0 <= cost < HIGHEST:
+        if not isinstance(cost, int | float) or not 0 <= cost < MAX_SEQ:
             return None
         return Usage(tokens_in=tokens[0], tokens_out=tokens[1], tokens_cached=tokens[2], cost_usd=float(cost))
 
@@ -487,11 +493,11 @@ class OutboundReader:
 
 
 @contextmanager
-def reading_outbound(
-    path: Path, *, busy_s: float = READ_BUSY_S, most_steps: int | None = None
+def outbound_snapshot(
+    path: Path, *, busy_timeout_s: float = READ_BUSY_TIMEOUT_S, max_steps: int | None = None
 ) -> Iterator[OutboundReader]:
-    """A snapshot of the runner's file. Takes and raises what `reading` does; NotReady and Busy mean no news yet."""
-    with reading(path, OUTBOUND, busy_s=busy_s, most_steps=most_steps) as connection:
+    """A snapshot of the runner's file. Takes and raises what `reading` does; FileNotReady and Busy mean no news yet."""
+    with read_snapshot(path, OUTBOUND, busy_timeout_s=busy_timeout_s, max_steps=max_steps) as connection:
         yield OutboundReader(connection)
 
 
@@ -503,7 +509,7 @@ def _check_types(row: sqlite3.Row, *, nullable: tuple[str, ...]) -> None:
             raise TypeError(f"{column} is not {'a number' if wanted is int else 'text'}")
 
 
-def _sensible(rows: Iterable[sqlite3.Row]) -> list[Ack]:
+def _valid_acks(rows: Iterable[sqlite3.Row]) -> list[Ack]:
     found = []
     for row in rows:
         if not row["message_id"] or not row["turn_id"]:
@@ -514,5 +520,5 @@ def _sensible(rows: Iterable[sqlite3.Row]) -> list[Ack]:
     return found
 
 
-def _ids(messages: Sequence[MessageIn]) -> str:
+def _ids_json(messages: Sequence[MessageIn]) -> str:
     return json.dumps([message.id for message in messages])

@@ -20,7 +20,7 @@ MAX_CONTENT_BYTES = 4 * 1024 * 1024
 """The most one row may carry. Larger things travel as files."""
 
 
-LATER = {"later": True}
+OMIT_IF_DEFAULT = {"later": True}
 """Marks a field that is younger than its kind: left out while it has its default, so that content written before, and
 the ids that are made of it, stay what they were."""
 DELETION = "deletion"
@@ -62,9 +62,9 @@ class ChatIn:
     sender_id: str
     event: str = "message"
     refers_to: str | None = None
-    answers: str | None = field(default=None, metadata=LATER)
-    parts: tuple[PartIn, ...] = field(default=(), metadata=LATER)
-    files: tuple[str, ...] = field(default=(), metadata=LATER)
+    answers: str | None = field(default=None, metadata=OMIT_IF_DEFAULT)
+    parts: tuple[PartIn, ...] = field(default=(), metadata=OMIT_IF_DEFAULT)
+    files: tuple[str, ...] = field(default=(), metadata=OMIT_IF_DEFAULT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ class ControlIn:
     dealt with by itself. `answer`: what the host has said to it already."""
 
     command: str
-    answer: str | None = field(default=None, metadata=LATER)
+    answer: str | None = field(default=None, metadata=OMIT_IF_DEFAULT)
 
 
 # --- what the agent says and asks for ---
@@ -159,7 +159,7 @@ class TaskOut:
     prompt: str
     due: str
     recurrence: str | None = None
-    timezone: str | None = field(default=None, metadata=LATER)
+    timezone: str | None = field(default=None, metadata=OMIT_IF_DEFAULT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +222,7 @@ def decode_out(kind: str, content: str) -> OutPayload:
 P = TypeVar("P")
 
 
-def _decode(wanted: type[P], content: str) -> P:
+def _decode(payload_type: type[P], content: str) -> P:
     if len(content) > MAX_CONTENT_BYTES:
         raise PayloadError(f"content is longer than {MAX_CONTENT_BYTES} bytes")
     try:
@@ -231,35 +231,36 @@ def _decode(wanted: type[P], content: str) -> P:
         raise PayloadError(f"content is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise PayloadError("content is not a JSON object")
-    return wanted(**_checked(wanted, document))
+    return payload_type(**_validate(payload_type, document))
 
 
-_SHAPES: dict[type[Any], dict[str, tuple[Any, bool]]] = {}
+_SCHEMAS: dict[type[Any], dict[str, tuple[Any, bool]]] = {}
 
 
-def _checked(wanted: type[Any], document: dict[str, Any]) -> dict[str, Any]:
-    if wanted not in _SHAPES:
-        _SHAPES[wanted] = _shape(wanted)
-    shape = _SHAPES[wanted]
+def _validate(payload_type: type[Any], document: dict[str, Any]) -> dict[str, Any]:
+    if payload_type not in _SCHEMAS:
+        _SCHEMAS[payload_type] = _schema_of(payload_type)
+    shape = _SCHEMAS[payload_type]
     if unknown := sorted(set(document) - set(shape)):
         raise PayloadError(f"unknown key {unknown[0][:40]!r}")
     values = {}
     for key, (hint, required) in shape.items():
         if key in document:
-            values[key] = _value(key, hint, document[key])
+            values[key] = _validate_value(key, hint, document[key])
         elif required:
             raise PayloadError(f"key {key!r} is missing")
     return values
 
 
-def _shape(wanted: type[Any]) -> dict[str, tuple[Any, bool]]:
-    hints = typing.get_type_hints(wanted)
+def _schema_of(payload_type: type[Any]) -> dict[str, tuple[Any, bool]]:
+    hints = typing.get_type_hints(payload_type)
     return {
-        field.name: (hints[field.name], field.default is dataclasses.MISSING) for field in dataclasses.fields(wanted)
+        field.name: (hints[field.name], field.default is dataclasses.MISSING)
+        for field in dataclasses.fields(payload_type)
     }
 
 
-def _value(key: str, hint: Any, value: Any) -> Any:
+def _validate_value(key: str, hint: Any, value: Any) -> Any:
     """The value if it is of the hinted type: str, int, `X | None`, a dataclass or a tuple of these; no coercion."""
     if typing.get_origin(hint) in (Union, types.UnionType):
         if value is None:
@@ -268,11 +269,11 @@ def _value(key: str, hint: Any, value: Any) -> Any:
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list):
             raise PayloadError(f"key {key!r} must be a list")
-        return tuple(_value(f"{key}[{at}]", typing.get_args(hint)[0], item) for at, item in enumerate(value))
+        return tuple(_validate_value(f"{key}[{at}]", typing.get_args(hint)[0], item) for at, item in enumerate(value))
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise PayloadError(f"key {key!r} must be an object")
-        return hint(**_checked(hint, value))
+        return hint(**_validate(hint, value))
     if type(value) is not hint:
         raise PayloadError(f"key {key!r} must be {hint.__name__}, not {type(value).__name__}")
     return value

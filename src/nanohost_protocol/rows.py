@@ -114,11 +114,11 @@ class MessageIn:
             kind=InKind(row["kind"]),
             timestamp=from_text(row["timestamp"]),
             status=row["status"],
-            process_after=_time(row["process_after"]),
+            process_after=_optional_time(row["process_after"]),
             tries=row["tries"],
             trigger=bool(row["trigger"]),
             on_wake=bool(row["on_wake"]),
-            origin=place_of(row, message_id=row["platform_message_id"]),
+            origin=origin_from_row(row, message_id=row["platform_message_id"]),
             content=row["content"],
         )
 
@@ -177,7 +177,7 @@ class MessageOut:
             turn_id=row["turn_id"],
             in_reply_to=row["in_reply_to"],
             timestamp=from_text(row["timestamp"]),
-            deliver_after=_time(row["deliver_after"]),
+            deliver_after=_optional_time(row["deliver_after"]),
             kind=row["kind"],
             destination=row["destination"],
             content=row["content"],
@@ -252,7 +252,7 @@ class Turn:
             attempt=row["attempt"],
             message_ids=tuple(json.loads(row["message_ids"])),
             started_at=from_text(row["started_at"]),
-            ended_at=_time(row["ended_at"]),
+            ended_at=_optional_time(row["ended_at"]),
             outcome=row["outcome"],
             usage=Usage(
                 model=row["model"],
@@ -266,7 +266,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Delivered:
+class DeliveryResult:
     """What became of an outbound row, told to the runner."""
 
     out_id: str
@@ -278,11 +278,11 @@ class Delivered:
 Meta = Mapping[str, str]
 
 
-def _time(text: str | None) -> datetime | None:
+def _optional_time(text: str | None) -> datetime | None:
     return None if text is None else from_text(text)
 
 
-def place_of(row: sqlite3.Row, *, message_id: str | None = None) -> Origin | None:
+def origin_from_row(row: sqlite3.Row, *, message_id: str | None = None) -> Origin | None:
     """What its four columns name; None: they are NULL."""
     if row["channel_type"] is None:
         return None
@@ -301,5 +301,5 @@ def _turn_error(row: sqlite3.Row) -> TurnError | None:
     return TurnError(
         error_class=ErrorClass(row["error_class"]),
         sentence=row["sentence"] or "",
-        retry_at=_time(row["retry_at"]),
+        retry_at=_optional_time(row["retry_at"]),
     )

@@ -6,7 +6,7 @@ side needs to ask the other.
 
 from __future__ import annotations
 
-HIGHEST = 2**53
+MAX_SEQ = 2**53
 """Numbers above this are not ours: a container that writes one must not use up the numbers of the host."""
 
 

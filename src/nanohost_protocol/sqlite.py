@@ -19,16 +19,23 @@ from pathlib import Path
 from urllib.parse import quote
 
 from nanohost_protocol import VERSION
-from nanohost_protocol.errors import Busy, NotOurs, NotReady, ProtocolError, TooMuch, VersionMismatch
+from nanohost_protocol.errors import (
+    FileLocked,
+    FileNotReady,
+    InvalidFileError,
+    ProtocolError,
+    ReadLimitExceeded,
+    VersionMismatch,
+)
 from nanohost_protocol.payloads import MAX_CONTENT_BYTES
 from nanohost_protocol.schema import FileSchema
 
-READ_DEADLINE_S = 2.0
+READ_TIMEOUT_S = 2.0
 """A read takes 0.2 ms; one that takes this long is an attack or a dying disk."""
-READ_BUSY_S = 0.2
-DEADLINE_STEPS = 10_000
+READ_BUSY_TIMEOUT_S = 0.2
+STEPS_PER_CHECK = 10_000
 """Virtual-machine steps between two looks at the clock: about a millisecond."""
-LONGEST_VALUE = 4 * MAX_CONTENT_BYTES
+MAX_VALUE_BYTES = 4 * MAX_CONTENT_BYTES
 """Bytes of one value or row that a reader takes from a file: the largest content allowed, and what is beside it. SQLite
 itself refuses longer ones, before it makes room for them."""
 
@@ -44,38 +51,40 @@ _ROLLBACK_NEEDED = {"SQLITE_READONLY_ROLLBACK", "SQLITE_READONLY_RECOVERY", "SQL
 
 
 @contextmanager
-def translated(file: str) -> Iterator[None]:
+def translate_errors(file: str) -> Iterator[None]:
     """Turn sqlite3's errors into ours, naming the file."""
     try:
         yield
     except sqlite3.Error as error:
-        raise _translation(file, error) from error
+        raise _to_protocol_error(file, error) from error
 
 
-def _translation(file: str, error: sqlite3.Error) -> ProtocolError:
+def _to_protocol_error(file: str, error: sqlite3.Error) -> ProtocolError:
     name = getattr(error, "sqlite_errorname", "") or ""
     if name in _ROLLBACK_NEEDED:
-        return NotReady(f"{file} was left by a process that died; its owner has to open it first")
+        return FileNotReady(f"{file} was left by a process that died; its owner has to open it first")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return Busy(f"{file} is held by the other side")
+        return FileLocked(f"{file} is held by the other side")
     if name in {"SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_CORRUPT_INDEX", "SQLITE_FORMAT"}:
-        return NotOurs(f"{file} is not a database or is damaged ({error})")
+        return InvalidFileError(f"{file} is not a database or is damaged ({error})")
     if name == "SQLITE_CANTOPEN":
-        return NotReady(f"{file} is not there")
+        return FileNotReady(f"{file} is not there")
     if name == "SQLITE_INTERRUPT":
-        return TooMuch(f"{file} takes longer to read than any mailbox")
+        return ReadLimitExceeded(f"{file} takes longer to read than any mailbox")
     if name == "SQLITE_TOOBIG":
-        return TooMuch(f"{file} holds a value of more than {LONGEST_VALUE // 1024**2} MiB")
+        return ReadLimitExceeded(f"{file} holds a value of more than {MAX_VALUE_BYTES // 1024**2} MiB")
     return ProtocolError(f"{file}: {error}")
 
 
-def connect_writer(path: Path, schema: FileSchema, *, busy_s: float, durable: bool = True) -> sqlite3.Connection:
+def connect_writer(
+    path: Path, schema: FileSchema, *, busy_timeout_s: float, durable: bool = True
+) -> sqlite3.Connection:
     """Open for writing and roll back what a dead predecessor left; create the tables in an empty file.
 
-    `durable=False` turns sync off, for tests. Raises NotOurs, VersionMismatch, Busy.
+    `durable=False` turns sync off, for tests. Raises InvalidFileError, VersionMismatch, Busy.
     """
-    with translated(str(path)):
-        connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
+    with translate_errors(str(path)):
+        connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA mmap_size = 0")
             connection.execute("PRAGMA trusted_schema = 0")
@@ -93,10 +102,10 @@ def _ensure_schema(connection: sqlite3.Connection, path: Path, schema: FileSchem
     if not _is_empty(connection):
         check_version(connection, path, schema)
         return
-    with immediate(connection):
+    with immediate_transaction(connection):
         if not _is_empty(connection):
             return
-        for statement in statements(schema.sql):
+        for statement in split_statements(schema.sql):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {schema.application_id}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -106,7 +115,7 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
     return int(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]) == 0
 
 
-def statements(script: str) -> Iterator[str]:
+def split_statements(script: str) -> Iterator[str]:
     """The statements of an SQL script, one at a time, so that they run inside a transaction of the caller."""
     pending = ""
     for piece in re.split("(?<=;)", script):
@@ -119,19 +128,19 @@ def statements(script: str) -> Iterator[str]:
 
 
 def check_version(connection: sqlite3.Connection, path: Path, schema: FileSchema) -> None:
-    """Raises NotReady for a file without tables, NotOurs for another program's, VersionMismatch."""
+    """Raises FileNotReady for a file without tables, InvalidFileError for another program's, VersionMismatch."""
     mark = int(connection.execute("PRAGMA application_id").fetchone()[0])
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if mark == 0 and version == 0 and _is_empty(connection):
-        raise NotReady(f"{path} has no tables yet")
+        raise FileNotReady(f"{path} has no tables yet")
     if mark != schema.application_id:
-        raise NotOurs(f"{path} is not a nanohost {schema.name} (its mark is {mark:#x})")
+        raise InvalidFileError(f"{path} is not a nanohost {schema.name} (its mark is {mark:#x})")
     if version != VERSION:
         raise VersionMismatch(str(path), found=version, expected=VERSION)
 
 
 @contextmanager
-def immediate(connection: sqlite3.Connection) -> Iterator[None]:
+def immediate_transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """One transaction that has the write lock from its start; rolled back if the block raises."""
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -144,60 +153,60 @@ def immediate(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def reading(
+def read_snapshot(
     path: Path,
     schema: FileSchema,
     *,
-    deadline_s: float = READ_DEADLINE_S,
-    busy_s: float = READ_BUSY_S,
-    most_steps: int | None = None,
+    timeout_s: float = READ_TIMEOUT_S,
+    busy_timeout_s: float = READ_BUSY_TIMEOUT_S,
+    max_steps: int | None = None,
 ) -> Iterator[sqlite3.Connection]:
     """Open read-only, in one consistent snapshot, for the length of the block.
 
-    `busy_s`: how long to wait for a lock. `most_steps`: of SQLite's virtual machine, all statements together; a count
-    is the same on a busy machine. Raises NotReady (no news yet), NotOurs, VersionMismatch, Busy, and TooMuch at the
-    deadline, at `most_steps`, or at a value that is too long.
+    `busy_timeout_s`: how long to wait for a lock. `max_steps`: of SQLite's virtual machine, all statements together; a count
+    is the same on a busy machine. Raises FileNotReady (no news yet), InvalidFileError, VersionMismatch, Busy, and ReadLimitExceeded at the
+    deadline, at `max_steps`, or at a value that is too long.
     """
-    with translated(str(path)):
+    with translate_errors(str(path)):
         uri = f"file:{quote(str(path))}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True, timeout=busy_s, isolation_level=None)) as connection:
-            connection.set_progress_handler(_limits(deadline_s, most_steps), DEADLINE_STEPS)
-            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+        with closing(sqlite3.connect(uri, uri=True, timeout=busy_timeout_s, isolation_level=None)) as connection:
+            connection.set_progress_handler(_make_progress_handler(timeout_s, max_steps), STEPS_PER_CHECK)
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
             for pragma in _READER_PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
             connection.row_factory = sqlite3.Row
-            connection.text_factory = _lenient_text
+            connection.text_factory = _decode_lenient
             connection.execute("BEGIN")
             check_version(connection, path, schema)
-            _check_objects(connection, path, schema)
+            _check_schema_objects(connection, path, schema)
             yield connection
 
 
-def _limits(deadline_s: float, most_steps: int | None) -> Callable[[], bool]:
-    """Called every DEADLINE_STEPS; true ends the statement."""
-    give_up_at = time.monotonic() + deadline_s
+def _make_progress_handler(timeout_s: float, max_steps: int | None) -> Callable[[], bool]:
+    """Called every STEPS_PER_CHECK; true ends the statement."""
+    give_up_at = time.monotonic() + timeout_s
     calls = itertools.count(1)
-    most_calls = math.inf if most_steps is None else most_steps / DEADLINE_STEPS
+    most_calls = math.inf if max_steps is None else max_steps / STEPS_PER_CHECK
     return lambda: next(calls) > most_calls or time.monotonic() > give_up_at
 
 
-def _lenient_text(raw: bytes) -> str:
+def _decode_lenient(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
-def _check_objects(connection: sqlite3.Connection, path: Path, schema: FileSchema) -> None:
+def _check_schema_objects(connection: sqlite3.Connection, path: Path, schema: FileSchema) -> None:
     """The file holds our tables to the letter and nothing else: no view, trigger or virtual table to run code with."""
-    found = connection.execute(_OBJECTS).fetchmany(100)
+    found = connection.execute(_SCHEMA_OBJECTS).fetchmany(100)
     if {tuple(row) for row in found} != _expected_objects(schema):
-        raise NotOurs(f"{path} holds other tables than a nanohost {schema.name} does")
+        raise InvalidFileError(f"{path} holds other tables than a nanohost {schema.name} does")
 
 
-_OBJECTS = "SELECT type, name, tbl_name, sql FROM sqlite_schema"
+_SCHEMA_OBJECTS = "SELECT type, name, tbl_name, sql FROM sqlite_schema"
 
 
 @cache
 def _expected_objects(schema: FileSchema) -> frozenset[tuple[str | None, ...]]:
     with closing(sqlite3.connect(":memory:")) as connection:
-        for statement in statements(schema.sql):
+        for statement in split_statements(schema.sql):
             connection.execute(statement)
-        return frozenset(connection.execute(_OBJECTS).fetchall())
+        return frozenset(connection.execute(_SCHEMA_OBJECTS).fetchall())

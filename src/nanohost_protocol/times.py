@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 
 # Looked at before it is read, since reading takes many forms, and writing it again to compare costs four times as much.
-_FORM = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d\.\d{6}Z", re.ASCII)
+_TIME_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d\.\d{6}Z", re.ASCII)
 
 
 def to_text(moment: datetime) -> str:
@@ -22,6 +22,6 @@ def to_text(moment: datetime) -> str:
 
 def from_text(text: str) -> datetime:
     """Text back to an aware UTC time. Raises ValueError if it is not in the one form `to_text` writes."""
-    if _FORM.fullmatch(text) is None:
+    if _TIME_PATTERN.fullmatch(text) is None:
         raise ValueError(f"{text!r} is a time in another form than ours")
     return datetime.fromisoformat(text)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.access.hall import Hall, hall_in
+from tests.access.hall import AccessTestHost, open_access_host
 
 
 @pytest.fixture
-async def hall(tmp_path: Path) -> AsyncIterator[Hall]:
-    async with hall_in(tmp_path) as hall:
+async def host(tmp_path: Path) -> AsyncIterator[AccessTestHost]:
+    async with open_access_host(tmp_path) as hall:
         yield hall

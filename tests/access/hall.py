@@ -12,15 +12,15 @@ from typing import Any
 
 from nanohost.channel_api import EventKind, InboundEvent, Sender
 from nanohost.commands.context import CommandContext
-from nanohost.commands.registry import find
+from nanohost.commands.registry import find_command
 from nanohost.home import Home
-from nanohost.model import HOST, Role
-from nanohost.reception.codes import Codes
-from nanohost.reception.commands import Commands
-from nanohost.reception.reception import Counter, Reception
+from nanohost.model import HOST_SESSION_ID, Role
+from nanohost.reception.codes import CodeHandler
+from nanohost.reception.commands import CommandHandler
+from nanohost.reception.reception import HostRequestHandler, RequestHandler
 from nanohost.settings import Settings
 from nanohost.store import agent_groups, audit, events, roles
-from nanohost.store.audit import Audit
+from nanohost.store.audit import AuditEntry
 from nanohost.store.database import Store
 from nanohost.store.events import ChatKey
 from nanohost.testing.manual_clock import ManualClock
@@ -29,38 +29,38 @@ from tests.support.new_home import opened_store
 CHANNELS = ("telegram", "slack", "discord")
 
 
-class Hall:
+class AccessTestHost:
     """`clock` stands still until it is moved."""
 
     def __init__(self, home: Home, store: Store, clock: ManualClock) -> None:
         self.store, self.clock = store, clock
         settings = Settings(channels={name: {} for name in CHANNELS})
         self._context = CommandContext(home=home, settings=settings, clock=clock, store=store)
-        counters: list[Counter] = [Codes(), Commands(channels=CHANNELS)]
-        self._reception = Reception(store=store, clock=clock, zone=UTC, counters=counters)
+        counters: list[RequestHandler] = [CodeHandler(), CommandHandler(channels=CHANNELS)]
+        self._request_handler = HostRequestHandler(store=store, clock=clock, zone=UTC, handlers=counters)
         self._numbers = itertools.count(1)
 
-    async def operator(self, words: str, **arguments: object) -> Any:
+    async def run_command(self, words: str, **arguments: object) -> Any:
         """What somebody at the machine gets for a command."""
-        return await find(words).call(self._context, arguments)
+        return await find_command(words).execute(self._context, arguments)
 
-    async def reads(self, words: str, **arguments: object) -> str:
+    async def render_command(self, words: str, **arguments: object) -> str:
         """The same as a terminal shows it."""
-        return find(words).render(await self.operator(words, **arguments))
+        return find_command(words).render(await self.run_command(words, **arguments))
 
-    async def pair(self, channel: str = "telegram") -> str:
+    async def create_pairing_code(self, channel: str = "telegram") -> str:
         """A code made at the machine."""
-        return str((await self.operator("pair", channel=channel))["code"])
+        return str((await self.run_command("pair", channel=channel))["code"])
 
-    async def owner(self, user: str) -> None:
+    async def make_owner(self, user: str) -> None:
         async with self.store.transaction() as tx:
             await roles.grant(tx, user_id=user, role=Role.OWNER, agent_group=None, now=self.clock.now())
 
-    async def group(self, folder: str) -> None:
+    async def make_group(self, folder: str) -> None:
         async with self.store.transaction() as tx:
             await agent_groups.add(tx, folder=folder, name=folder, provider=None, model=None, now=self.clock.now())
 
-    async def write(
+    async def receive_message(
         self,
         user: str,
         text: str,
@@ -86,35 +86,35 @@ class Hall:
         chat = ChatKey(channel, "default", event.platform_id)
         async with self.store.transaction() as tx:
             await events.add(tx, chat, event, now=self.clock.now())
-        [*_, stored] = await events.new_in_chat(self.store, chat, limit=1000)
-        return await self._reception.handle(stored)
+        [*_, stored] = await events.list_new(self.store, chat, limit=1000)
+        return await self._request_handler.handle(stored)
 
-    async def again(self) -> bool:
+    async def repeat_last_message(self) -> bool:
         """What came last is done once more, as after a batch that failed. Whether it was for the host."""
-        row = await self.store.one("SELECT max(id) AS id FROM inbound_events")
+        row = await self.store.fetch_one("SELECT max(id) AS id FROM inbound_events")
         assert row is not None
-        return await self._reception.handle(await events.get(self.store, row["id"]))
+        return await self._request_handler.handle(await events.get(self.store, row["id"]))
 
-    async def told(self, user: str) -> list[str]:
+    async def host_messages_to(self, user: str) -> list[str]:
         """What stands in a chat (a user's direct one, or CHANNEL:CHAT) from the host."""
         channel, _, chat = user.partition(":")
-        rows = await self.store.all(
+        rows = await self.store.fetch_all(
             "SELECT content FROM deliveries WHERE session_id = ? AND channel_type = ? AND platform_id = ? ORDER BY seq",
-            (HOST, channel, chat),
+            (HOST_SESSION_ID, channel, chat),
         )
         return [json.loads(row["content"])["text"] for row in rows]
 
     async def is_owner(self, user: str) -> bool:
-        return Role.OWNER in {grant.role for grant in await roles.of_user(self.store, user)}
+        return Role.OWNER in {grant.role for grant in await roles.list_for_user(self.store, user)}
 
-    async def record(self, what: str) -> list[Audit]:
+    async def audit_entries(self, what: str) -> list[AuditEntry]:
         """Newest first."""
-        return await audit.latest(self.store.reports, limit=100, what=what)
+        return await audit.latest(self.store.reports, limit=100, action=what)
 
 
 @asynccontextmanager
-async def hall_in(root: Path, clock: ManualClock | None = None) -> AsyncIterator[Hall]:
+async def open_access_host(root: Path, clock: ManualClock | None = None) -> AsyncIterator[AccessTestHost]:
     """Entered again with the same root it is the same install, after a restart."""
     home = Home(root)
     async with opened_store(home, durable=False) as store:
-        yield Hall(home, store, clock or ManualClock())
+        yield AccessTestHost(home, store, clock or ManualClock())

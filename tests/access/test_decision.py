@@ -6,17 +6,17 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nanohost.access.decision import KNOWN_ONLY, is_admin, may_talk
+from nanohost.access.decision import KNOWN_ONLY, check_access, is_admin
 from nanohost.model import AgentGroupId, Role, SenderScope, UnknownSender
-from nanohost.store.roles import Grant
+from nanohost.store.roles import RoleGrant
 
 HERE, ELSEWHERE = AgentGroupId(1), AgentGroupId(2)
 APPROVAL = "the sender has no role here and waits for approval"
 STRICT = "the sender has no role here and the chat is strict"
 
 
-def grant(role: Role, scope: AgentGroupId | None = None) -> Grant:
-    return Grant(user_id="fake:u", role=role, agent_group_id=scope, granted_at=datetime(2026, 1, 1, tzinfo=UTC))
+def grant(role: Role, scope: AgentGroupId | None = None) -> RoleGrant:
+    return RoleGrant(user_id="fake:u", role=role, agent_group_id=scope, granted_at=datetime(2026, 1, 1, tzinfo=UTC))
 
 
 OWNER, ADMIN, MEMBER = grant(Role.OWNER), grant(Role.ADMIN), grant(Role.MEMBER)
@@ -41,10 +41,10 @@ MEMBER_HERE, MEMBER_ELSEWHERE = grant(Role.MEMBER, HERE), grant(Role.MEMBER, ELS
     ],
 )
 def test_the_highest_role_is_the_reason_whatever_the_chat_says(
-    grants: list[Grant], reason: str, policy: UnknownSender
+    grants: list[RoleGrant], reason: str, policy: UnknownSender
 ) -> None:
-    access = may_talk(grants, policy, HERE)
-    assert (access.allowed, access.reason) == (True, reason)
+    access = check_access(grants, policy, HERE)
+    assert (access.is_allowed, access.reason) == (True, reason)
 
 
 @pytest.mark.behaviour("AC-02", "AC-04")
@@ -58,21 +58,21 @@ def test_the_highest_role_is_the_reason_whatever_the_chat_says(
     ],
 )
 def test_without_a_role_here_the_chat_decides(
-    grants: list[Grant], policy: UnknownSender, allowed: bool, reason: str
+    grants: list[RoleGrant], policy: UnknownSender, allowed: bool, reason: str
 ) -> None:
-    access = may_talk(grants, policy, HERE)
-    assert (access.allowed, access.reason) == (allowed, reason)
+    access = check_access(grants, policy, HERE)
+    assert (access.is_allowed, access.reason) == (allowed, reason)
 
 
 @pytest.mark.behaviour("AC-05")
 @pytest.mark.parametrize("policy", UnknownSender)
 @pytest.mark.parametrize(("grants", "allowed"), [([], False), ([MEMBER_ELSEWHERE], False), ([MEMBER_HERE], True)])
 def test_who_an_agent_listens_to_that_knows_its_people_needs_a_role_whatever_the_chat_says(
-    grants: list[Grant], allowed: bool, policy: UnknownSender
+    grants: list[RoleGrant], allowed: bool, policy: UnknownSender
 ) -> None:
-    access = may_talk(grants, policy, HERE, SenderScope.KNOWN)
-    assert (access.allowed, access.reason) == (allowed, "member" if allowed else KNOWN_ONLY)
-    assert not access.may_ask
+    access = check_access(grants, policy, HERE, SenderScope.KNOWN)
+    assert (access.is_allowed, access.reason) == (allowed, "member" if allowed else KNOWN_ONLY)
+    assert not access.can_request_approval
 
 
 @pytest.mark.behaviour("AC-06")

@@ -8,17 +8,17 @@ from nanohost.access.linking import would_gain
 from nanohost.approvals.kinds import sender
 from nanohost.model import AgentGroupId, Role
 from nanohost.store import roles, users, wirings
-from nanohost.store.roles import Grant
+from nanohost.store.roles import RoleGrant
 from nanohost.testing.manual_clock import START
-from tests.access.hall import Hall
+from tests.access.hall import AccessTestHost
 
 ADA, ADA_ON_SLACK = "telegram:ada", "slack:u7"
 EVE = "discord:eve"
 
 
-def grant(role: Role, scope: int | None = None) -> Grant:
+def grant(role: Role, scope: int | None = None) -> RoleGrant:
     group = None if scope is None else AgentGroupId(scope)
-    return Grant(user_id="fake:u", role=role, agent_group_id=group, granted_at=START)
+    return RoleGrant(user_id="fake:u", role=role, agent_group_id=group, granted_at=START)
 
 
 OWNER, ADMIN, MEMBER, ADMIN_HERE = grant(Role.OWNER), grant(Role.ADMIN), grant(Role.MEMBER), grant(Role.ADMIN, 1)
@@ -44,199 +44,209 @@ OWNER, ADMIN, MEMBER, ADMIN_HERE = grant(Role.OWNER), grant(Role.ADMIN), grant(R
         ([grant(Role.MEMBER, 1)], [MEMBER], True),
     ],
 )
-def test_a_code_gives_to_who_types_it_and_never_takes(asker: list[Grant], typist: list[Grant], gains: bool) -> None:
+def test_a_code_gives_to_who_types_it_and_never_takes(
+    asker: list[RoleGrant], typist: list[RoleGrant], gains: bool
+) -> None:
     assert would_gain(asker, typist) is gains
 
 
-async def code_for(hall: Hall, user: str) -> str:
-    assert await hall.write(user, "/link")
-    return (await hall.told(user))[-1].partition("\n")[0]
+async def code_for(hall: AccessTestHost, user: str) -> str:
+    assert await hall.receive_message(user, "/link")
+    return (await hall.host_messages_to(user))[-1].partition("\n")[0]
 
 
 @pytest.mark.behaviour("AC-01")
 @pytest.mark.parametrize("before", ["", "/link "])
-async def test_a_code_makes_two_identities_one_human_and_a_role_of_one_counts_for_both(hall: Hall, before: str) -> None:
-    await hall.owner(ADA)
-    await hall.group("main")
-    await hall.write(ADA_ON_SLACK, before + await code_for(hall, ADA))
-    assert await hall.is_owner(ADA_ON_SLACK)
-    assert {one.user_id for one in await users.identities(hall.store, ADA)} == {ADA, ADA_ON_SLACK}
-    assert await hall.told(ADA_ON_SLACK) == [
+async def test_a_code_makes_two_identities_one_human_and_a_role_of_one_counts_for_both(
+    host: AccessTestHost, before: str
+) -> None:
+    await host.make_owner(ADA)
+    await host.make_group("main")
+    await host.receive_message(ADA_ON_SLACK, before + await code_for(host, ADA))
+    assert await host.is_owner(ADA_ON_SLACK)
+    assert {one.user_id for one in await users.list_identities(host.store, ADA)} == {ADA, ADA_ON_SLACK}
+    assert await host.host_messages_to(ADA_ON_SLACK) == [
         "You and `telegram:ada` are one person to me now: what one of you may do, both may. "
         "You can write to main here now."
     ]
-    [_, told] = await hall.told(ADA)
+    [_, told] = await host.host_messages_to(ADA)
     assert told == (
         "`U7` (`slack:u7`) is you from now on, and may do what you may. "
         "If that is not you: `nanohost users unlink slack:u7`"
     )
-    [entry] = await hall.record("users.link")
+    [entry] = await host.audit_entries("users.link")
     assert (entry.who, entry.about, entry.outcome) == (ADA_ON_SLACK, ADA, "done")
 
 
 @pytest.mark.behaviour("AC-01")
 @pytest.mark.parametrize("where", ["main", None])
-async def test_a_member_lets_nobody_in_whom_somebody_with_a_say_refused(hall: Hall, where: str | None) -> None:
-    await hall.group("main")
-    await hall.operator("members create", user=ADA, group=where)
-    await hall.operator("rules create", kind=sender.NAME, effect="deny", subject=EVE, group="main")
-    await hall.write(EVE, await code_for(hall, ADA))
-    assert await hall.told(EVE) == ["You were refused here: only an owner's code makes you one with them."]
-    assert await roles.of_user(hall.store, EVE) == []
-    [entry] = await hall.record("users.link")
+async def test_a_member_lets_nobody_in_whom_somebody_with_a_say_refused(
+    host: AccessTestHost, where: str | None
+) -> None:
+    await host.make_group("main")
+    await host.run_command("members create", user=ADA, group=where)
+    await host.run_command("rules create", kind=sender.KIND_NAME, effect="deny", subject=EVE, group="main")
+    await host.receive_message(EVE, await code_for(host, ADA))
+    assert await host.host_messages_to(EVE) == ["You were refused here: only an owner's code makes you one with them."]
+    assert await roles.list_for_user(host.store, EVE) == []
+    [entry] = await host.audit_entries("users.link")
     assert entry.outcome == "refused"
 
 
 @pytest.mark.behaviour("AC-01")
-async def test_a_refusal_of_ones_own_other_identity_or_for_another_agent_stands_in_nobodys_way(hall: Hall) -> None:
-    await hall.group("main")
-    await hall.group("work")
-    await hall.operator("members create", user=ADA, group="work")
-    await hall.operator("rules create", kind=sender.NAME, effect="deny", subject=ADA_ON_SLACK, group="main")
-    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
-    assert len(await roles.of_user(hall.store, ADA_ON_SLACK)) == 1
-    await hall.owner("telegram:boss")
-    await hall.operator("rules create", kind=sender.NAME, effect="deny", subject=EVE, group="main")
-    await hall.write(EVE, await code_for(hall, "telegram:boss"))
-    assert await hall.is_owner(EVE)
+async def test_a_refusal_of_ones_own_other_identity_or_for_another_agent_stands_in_nobodys_way(
+    host: AccessTestHost,
+) -> None:
+    await host.make_group("main")
+    await host.make_group("work")
+    await host.run_command("members create", user=ADA, group="work")
+    await host.run_command("rules create", kind=sender.KIND_NAME, effect="deny", subject=ADA_ON_SLACK, group="main")
+    await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
+    assert len(await roles.list_for_user(host.store, ADA_ON_SLACK)) == 1
+    await host.make_owner("telegram:boss")
+    await host.run_command("rules create", kind=sender.KIND_NAME, effect="deny", subject=EVE, group="main")
+    await host.receive_message(EVE, await code_for(host, "telegram:boss"))
+    assert await host.is_owner(EVE)
 
 
 @pytest.mark.behaviour("AC-01")
-async def test_who_may_something_else_on_each_platform_is_told_who_can_make_them_one(hall: Hall) -> None:
-    await hall.group("main")
-    await hall.group("work")
-    await hall.operator("members create", user=ADA, group="main")
-    await hall.operator("members create", user=ADA_ON_SLACK, group="work")
-    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
-    [said] = await hall.told(ADA_ON_SLACK)
+async def test_who_may_something_else_on_each_platform_is_told_who_can_make_them_one(host: AccessTestHost) -> None:
+    await host.make_group("main")
+    await host.make_group("work")
+    await host.run_command("members create", user=ADA, group="main")
+    await host.run_command("members create", user=ADA_ON_SLACK, group="work")
+    await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
+    [said] = await host.host_messages_to(ADA_ON_SLACK)
     assert "/link" not in said
     assert said.endswith("`nanohost users link telegram:ada slack:u7`")
-    await hall.operator("users link", user=ADA, other=ADA_ON_SLACK)
-    assert len(await roles.of_user(hall.store, ADA)) == 2
+    await host.run_command("users link", user=ADA, other=ADA_ON_SLACK)
+    assert len(await roles.list_for_user(host.store, ADA)) == 2
 
 
 @pytest.mark.behaviour("AC-01")
-async def test_a_third_identity_joins_the_two(hall: Hall) -> None:
-    await hall.owner(ADA)
-    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
-    await hall.write("discord:77", await code_for(hall, ADA_ON_SLACK))
-    assert len(await users.identities(hall.store, ADA)) == 3
-    assert await hall.is_owner("discord:77")
+async def test_a_third_identity_joins_the_two(host: AccessTestHost) -> None:
+    await host.make_owner(ADA)
+    await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
+    await host.receive_message("discord:77", await code_for(host, ADA_ON_SLACK))
+    assert len(await users.list_identities(host.store, ADA)) == 3
+    assert await host.is_owner("discord:77")
 
 
 @pytest.mark.behaviour("AC-01", "AC-03")
-async def test_the_other_owners_are_told_who_is_an_owner_by_a_link_once_a_chat(hall: Hall) -> None:
+async def test_the_other_owners_are_told_who_is_an_owner_by_a_link_once_a_chat(host: AccessTestHost) -> None:
     for user in (ADA, "telegram:boss"):
-        await hall.owner(user)
-        await hall.write(user, "/approve")
-    code = await code_for(hall, ADA)
-    await hall.write(ADA_ON_SLACK, code)
-    told = await hall.told("telegram:boss")
+        await host.make_owner(user)
+        await host.receive_message(user, "/approve")
+    code = await code_for(host, ADA)
+    await host.receive_message(ADA_ON_SLACK, code)
+    told = await host.host_messages_to("telegram:boss")
     assert told[1:] == ["`U7` (`slack:u7`) is an owner now, being one person with `telegram:ada`."]
-    assert len([text for text in await hall.told(ADA) if "slack:u7" in text]) == 1
+    assert len([text for text in await host.host_messages_to(ADA) if "slack:u7" in text]) == 1
 
 
 @pytest.mark.behaviour("AC-01", "AC-03")
-async def test_whoever_links_with_a_stolen_identity_is_seen_by_the_one_whose_role_it_is(hall: Hall) -> None:
-    await hall.owner(ADA)
-    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
-    await hall.write(EVE, await code_for(hall, ADA_ON_SLACK))
-    assert (await hall.told(ADA))[-1] == "`Eve` (`discord:eve`) is an owner now, being one person with `slack:u7`."
+async def test_whoever_links_with_a_stolen_identity_is_seen_by_the_one_whose_role_it_is(host: AccessTestHost) -> None:
+    await host.make_owner(ADA)
+    await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
+    await host.receive_message(EVE, await code_for(host, ADA_ON_SLACK))
+    assert (await host.host_messages_to(ADA))[
+        -1
+    ] == "`Eve` (`discord:eve`) is an owner now, being one person with `slack:u7`."
 
 
 @pytest.mark.behaviour("AC-01")
-async def test_a_link_that_makes_nobody_an_owner_is_told_to_no_owner(hall: Hall) -> None:
-    await hall.owner("telegram:boss")
-    await hall.write("telegram:boss", "/approve")
-    await hall.operator("roles grant", user=ADA, role="admin")
-    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
-    await hall.owner(ADA)
-    await hall.owner(EVE)
-    await hall.write(EVE, await code_for(hall, ADA))
-    assert len(await hall.told("telegram:boss")) == 1
+async def test_a_link_that_makes_nobody_an_owner_is_told_to_no_owner(host: AccessTestHost) -> None:
+    await host.make_owner("telegram:boss")
+    await host.receive_message("telegram:boss", "/approve")
+    await host.run_command("roles grant", user=ADA, role="admin")
+    await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
+    await host.make_owner(ADA)
+    await host.make_owner(EVE)
+    await host.receive_message(EVE, await code_for(host, ADA))
+    assert len(await host.host_messages_to("telegram:boss")) == 1
 
 
 @pytest.mark.behaviour("AC-01")
-async def test_unlinked_again_it_is_somebody_else(hall: Hall) -> None:
-    await hall.owner(ADA)
-    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
-    await hall.operator("users unlink", user=ADA_ON_SLACK)
-    assert not await hall.is_owner(ADA_ON_SLACK)
-    assert await hall.is_owner(ADA)
+async def test_unlinked_again_it_is_somebody_else(host: AccessTestHost) -> None:
+    await host.make_owner(ADA)
+    await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
+    await host.run_command("users unlink", user=ADA_ON_SLACK)
+    assert not await host.is_owner(ADA_ON_SLACK)
+    assert await host.is_owner(ADA)
 
 
-async def test_an_owner_who_is_talked_into_typing_a_code_gives_nothing_away(hall: Hall) -> None:
-    await hall.owner(ADA)
-    await hall.operator("roles grant", user=EVE, role="member")
-    code = await code_for(hall, EVE)
-    assert await hall.write(ADA, code)
-    [said] = await hall.told(ADA)
+async def test_an_owner_who_is_talked_into_typing_a_code_gives_nothing_away(host: AccessTestHost) -> None:
+    await host.make_owner(ADA)
+    await host.run_command("roles grant", user=EVE, role="member")
+    code = await code_for(host, EVE)
+    assert await host.receive_message(ADA, code)
+    [said] = await host.host_messages_to(ADA)
     assert said.startswith("You may do more here than `discord:eve` may.")
-    assert not await hall.is_owner(EVE)
-    assert [one.outcome for one in await hall.record("users.link")] == ["refused"]
-    await hall.write(ADA_ON_SLACK, code)
-    assert len(await users.identities(hall.store, EVE)) == 1, "and the code is used up"
+    assert not await host.is_owner(EVE)
+    assert [one.outcome for one in await host.audit_entries("users.link")] == ["refused"]
+    await host.receive_message(ADA_ON_SLACK, code)
+    assert len(await users.list_identities(host.store, EVE)) == 1, "and the code is used up"
 
 
-async def test_the_record_names_who_is_to_be_linked_and_who_used_the_code(hall: Hall) -> None:
-    await hall.owner(ADA)
-    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
-    [made], [used] = await hall.record("codes.create"), await hall.record("codes.use")
+async def test_the_record_names_who_is_to_be_linked_and_who_used_the_code(host: AccessTestHost) -> None:
+    await host.make_owner(ADA)
+    await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
+    [made], [used] = await host.audit_entries("codes.create"), await host.audit_entries("codes.use")
     assert (made.who, made.about, used.who, used.about) == (ADA, ADA, ADA_ON_SLACK, ADA)
 
 
-async def test_a_stranger_is_given_no_code(hall: Hall) -> None:
-    assert not await hall.write(EVE, "/link")
-    assert await hall.store.all("SELECT * FROM codes") == []
+async def test_a_stranger_is_given_no_code(host: AccessTestHost) -> None:
+    assert not await host.receive_message(EVE, "/link")
+    assert await host.store.fetch_all("SELECT * FROM codes") == []
 
 
-async def test_ones_own_code_is_refused_and_goes_on_being_good(hall: Hall) -> None:
-    await hall.owner(ADA)
-    code = await code_for(hall, ADA)
-    await hall.write(ADA, code)
-    assert "on the other platform" in (await hall.told(ADA))[1]
-    await hall.write(ADA_ON_SLACK, code)
-    assert await hall.is_owner(ADA_ON_SLACK)
+async def test_ones_own_code_is_refused_and_goes_on_being_good(host: AccessTestHost) -> None:
+    await host.make_owner(ADA)
+    code = await code_for(host, ADA)
+    await host.receive_message(ADA, code)
+    assert "on the other platform" in (await host.host_messages_to(ADA))[1]
+    await host.receive_message(ADA_ON_SLACK, code)
+    assert await host.is_owner(ADA_ON_SLACK)
 
 
-async def test_a_member_is_given_no_agent_on_the_other_platform(hall: Hall) -> None:
-    await hall.group("main")
-    await hall.operator("roles grant", user=ADA, role="member", group="main")
-    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
-    assert len(await users.identities(hall.store, ADA)) == 2
-    assert await wirings.every(hall.store) == []
+async def test_a_member_is_given_no_agent_on_the_other_platform(host: AccessTestHost) -> None:
+    await host.make_group("main")
+    await host.run_command("roles grant", user=ADA, role="member", group="main")
+    await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
+    assert len(await users.list_identities(host.store, ADA)) == 2
+    assert await wirings.list_all(host.store) == []
 
 
-async def test_who_is_one_already_is_told_so(hall: Hall) -> None:
-    await hall.owner(ADA)
-    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
-    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
-    assert (await hall.told(ADA_ON_SLACK))[1] == "You and `telegram:ada` are one person to me already."
+async def test_who_is_one_already_is_told_so(host: AccessTestHost) -> None:
+    await host.make_owner(ADA)
+    await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
+    await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
+    assert (await host.host_messages_to(ADA_ON_SLACK))[1] == "You and `telegram:ada` are one person to me already."
 
 
-async def test_who_is_one_already_is_told_so_although_they_were_refused_once(hall: Hall) -> None:
-    await hall.group("main")
-    await hall.operator("members create", user=ADA, group="main")
-    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
-    await hall.operator("rules create", kind=sender.NAME, effect="deny", subject=ADA_ON_SLACK, group="main")
-    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
-    assert (await hall.told(ADA_ON_SLACK))[-1] == "You and `telegram:ada` are one person to me already."
+async def test_who_is_one_already_is_told_so_although_they_were_refused_once(host: AccessTestHost) -> None:
+    await host.make_group("main")
+    await host.run_command("members create", user=ADA, group="main")
+    await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
+    await host.run_command("rules create", kind=sender.KIND_NAME, effect="deny", subject=ADA_ON_SLACK, group="main")
+    await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
+    assert (await host.host_messages_to(ADA_ON_SLACK))[-1] == "You and `telegram:ada` are one person to me already."
 
 
-async def test_after_ten_minutes_it_is_too_late(hall: Hall) -> None:
-    await hall.owner(ADA)
-    code = await code_for(hall, ADA)
-    await hall.clock.advance(10 * 60)
-    await hall.write(ADA_ON_SLACK, code)
-    assert await hall.told(ADA_ON_SLACK) == ["That code is too old; have a new one made."]
-    assert not await hall.is_owner(ADA_ON_SLACK)
+async def test_after_ten_minutes_it_is_too_late(host: AccessTestHost) -> None:
+    await host.make_owner(ADA)
+    code = await code_for(host, ADA)
+    await host.clock.advance(10 * 60)
+    await host.receive_message(ADA_ON_SLACK, code)
+    assert await host.host_messages_to(ADA_ON_SLACK) == ["That code is too old; have a new one made."]
+    assert not await host.is_owner(ADA_ON_SLACK)
 
 
-async def test_who_asked_and_was_forgotten_since_is_linked_with_nobody(hall: Hall) -> None:
-    await hall.owner("telegram:boss")
-    await hall.operator("roles grant", user=EVE, role="member")
-    code = await code_for(hall, EVE)
-    async with hall.store.transaction() as tx:
+async def test_who_asked_and_was_forgotten_since_is_linked_with_nobody(host: AccessTestHost) -> None:
+    await host.make_owner("telegram:boss")
+    await host.run_command("roles grant", user=EVE, role="member")
+    code = await code_for(host, EVE)
+    async with host.store.transaction() as tx:
         await users.delete(tx, EVE)
-    await hall.write(ADA, code)
-    assert await hall.told(ADA) == ["I do not know any more who asked for that code."]
+    await host.receive_message(ADA, code)
+    assert await host.host_messages_to(ADA) == ["I do not know any more who asked for that code."]

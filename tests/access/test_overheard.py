@@ -7,29 +7,29 @@ from pathlib import Path
 import pytest
 
 from nanohost.access.codes import issue
-from nanohost.reception.codes import OVERHEARD
+from nanohost.reception.codes import CODE_EXPOSED_IN_GROUP
 from nanohost.store import roles
-from nanohost.store.codes import Purpose
-from tests.approvals.hall import BOB, Hall, hall
+from nanohost.store.codes import CodePurpose
+from tests.approvals.hall import BOB, ApprovalsTestHost, run_approvals_host
 
 
-async def code_of(here: Hall) -> str:
-    store, now = here.flow.host.store, here.flow.host.clock.now()
+async def code_of(here: ApprovalsTestHost) -> str:
+    store, now = here.host.host.store, here.host.host.clock.now()
     async with store.transaction() as tx:
         made = await issue(
-            tx, Purpose.OWNER, channel_type="fake", user_id=None, created_by="local:test", origin="local", now=now
+            tx, CodePurpose.OWNER, channel_type="fake", user_id=None, created_by="local:test", origin="local", now=now
         )
     return made.code
 
 
 @pytest.mark.behaviour("AC-03", "RT-08")
 async def test_a_code_is_void_in_a_group_where_no_agent_listens_and_nobody_spoke_to_the_bot(tmp_path: Path) -> None:
-    async with hall(tmp_path, wired=False, owner=False) as here:
+    async with run_approvals_host(tmp_path, is_wired=False, has_owner=False) as here:
         code = await code_of(here)
         assert not (await here.fake.person_writes(f"not {code[:4]}-2A2A", chat="g1", group=True)).new
         await here.fake.person_writes(f"is it {code}?", chat="g1", group=True)
-        await here.reads("g1", OVERHEARD)
+        await here.wait_for_text("g1", CODE_EXPOSED_IN_GROUP)
         assert not (await here.fake.person_writes(f"it was {code}", chat="g1", group=True)).new
-        await here.writes(BOB, code, chat="dm-bob")
-        await here.reads("dm-bob", "That code is void")
-        assert await roles.every(here.flow.host.store) == []
+        await here.write_message(BOB, code, chat="dm-bob")
+        await here.wait_for_text("dm-bob", "That code is void")
+        assert await roles.list_all(here.host.host.store) == []

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.access.decision import KNOWN_ONLY, PUBLIC, STRICT, WAITS
+from nanohost.access.decision import AWAITING_APPROVAL, CHAT_IS_PUBLIC, CHAT_IS_STRICT, KNOWN_ONLY
 from nanohost.channel_api import EventKind, InboundEvent, Sender
 from nanohost.model import (
     AgentGroupId,
     EngageMode,
-    Ignored,
+    IgnoredMessagePolicy,
     MessagingGroupId,
     Role,
     SenderScope,
@@ -23,8 +23,15 @@ from nanohost.model import (
     Wiring,
     WiringId,
 )
-from nanohost.routing.consider import ANOTHER_BOT, NO_PART, NOT_ASKED, Decision, Made, consider
-from nanohost.store.roles import Grant
+from nanohost.routing.consider import (
+    NO_APPROVAL_REQUESTED,
+    NOT_ENGAGED,
+    SENT_BY_BOT,
+    Engagement,
+    EngagementDecision,
+    decide_engagement,
+)
+from nanohost.store.roles import RoleGrant
 from nanohost.testing.manual_clock import START
 
 TABLE = Path(__file__).with_name("table.txt")
@@ -41,14 +48,14 @@ ENGAGE = {
 }
 CHATS = {"dm": (False, False), "addressed": (True, True), "chatter": (True, False)}
 """Whether it is a group, and whether we are mentioned."""
-COMBINATIONS = list(product(SENDERS, SenderScope, UnknownSender, ENGAGE, Ignored, CHATS))
+COMBINATIONS = list(product(SENDERS, SenderScope, UnknownSender, ENGAGE, IgnoredMessagePolicy, CHATS))
 BECAUSE = {
-    "no-part": NO_PART,
+    "no-part": NOT_ENGAGED,
     "known": KNOWN_ONLY,
-    "strict": STRICT,
-    "waits": WAITS,
-    "not-asked": NOT_ASKED,
-    "public": PUBLIC,
+    "strict": CHAT_IS_STRICT,
+    "waits": AWAITING_APPROVAL,
+    "not-asked": NO_APPROVAL_REQUESTED,
+    "public": CHAT_IS_PUBLIC,
     **{role.value: role.value for role in Role},
 }
 
@@ -58,7 +65,7 @@ class Row:
     """A line of the table."""
 
     fits: tuple[str, ...]
-    expected: Decision
+    expected: EngagementDecision
 
     def decides(self, combination: tuple[str, ...]) -> bool:
         return all(fit == "*" or one in fit.split(",") for fit, one in zip(self.fits, combination, strict=True))
@@ -66,7 +73,7 @@ class Row:
 
 def rows() -> list[Row]:
     lines = [line.split() for line in TABLE.read_text().splitlines() if line.strip() and not line.startswith("#")]
-    return [Row(tuple(fits), Decision(Made(made), BECAUSE[because])) for *fits, made, because in lines]
+    return [Row(tuple(fits), EngagementDecision(Engagement(made), BECAUSE[because])) for *fits, made, because in lines]
 
 
 WIRING = Wiring(
@@ -84,11 +91,11 @@ EVENT = InboundEvent(
 )
 
 
-def grants(sender: str) -> list[Grant]:
+def grants(sender: str) -> list[RoleGrant]:
     if sender == "none":
         return []
     role, _, place = sender.partition("-")
-    return [Grant(user_id="fake:u1", role=Role(role), agent_group_id=PLACES.get(place), granted_at=START)]
+    return [RoleGrant(user_id="fake:u1", role=Role(role), agent_group_id=PLACES.get(place), granted_at=START)]
 
 
 def made_of(
@@ -96,18 +103,18 @@ def made_of(
     scope: SenderScope,
     strangers: UnknownSender,
     engage: str,
-    ignored: Ignored,
+    ignored: IgnoredMessagePolicy,
     chat: str,
     event: InboundEvent = EVENT,
-) -> Decision:
+) -> EngagementDecision:
     mode, pattern, sticks = ENGAGE[engage]
     is_group, mentions = CHATS[chat]
-    return consider(
+    return decide_engagement(
         replace(WIRING, engage_mode=mode, engage_pattern=pattern, sender_scope=scope, ignored=ignored),
         replace(event, is_group=is_group, mentions_bot=mentions),
         grants=grants(sender),
         policy=strangers,
-        sticks=sticks,
+        is_sticky=sticks,
     )
 
 
@@ -136,40 +143,46 @@ def test_what_access_refuses_is_context_nowhere_and_raises_a_card_only_where_it_
     strangers = [one for one in COMBINATIONS if one[0] == "none"]
     assert strangers
     for one in strangers:
-        known, allowed = made_of("owner", *one[1:]).made, made_of(*one).made
+        known, allowed = made_of("owner", *one[1:]).engagement, made_of(*one).engagement
         refused = (one[1], one[2]) != (SenderScope.ALL, UnknownSender.PUBLIC)
-        assert not (refused and allowed in (Made.WRITE, Made.CONTEXT))
-        assert allowed is not Made.ASK or known is Made.WRITE
+        assert not (refused and allowed in (Engagement.WRITE, Engagement.CONTEXT))
+        assert allowed is not Engagement.REQUEST_APPROVAL or known is Engagement.WRITE
 
 
 @pytest.mark.behaviour("IN-05")
 def test_another_bot_is_like_anybody_else_where_bots_may_speak_and_nobody_elsewhere() -> None:
     bot = replace(EVENT, sender=replace(EVENT.sender, is_bot=True))
-    assert consider(WIRING, bot, grants=[], policy=UnknownSender.PUBLIC, sticks=False).reason == ANOTHER_BOT
+    assert decide_engagement(WIRING, bot, grants=[], policy=UnknownSender.PUBLIC, is_sticky=False).reason == SENT_BY_BOT
     bots = replace(WIRING, bots=True)
-    assert [consider(bots, bot, grants=[], policy=policy, sticks=False).made for policy in UnknownSender] == [
-        consider(bots, EVENT, grants=[], policy=policy, sticks=False).made for policy in UnknownSender
+    assert [
+        decide_engagement(bots, bot, grants=[], policy=policy, is_sticky=False).engagement for policy in UnknownSender
+    ] == [
+        decide_engagement(bots, EVENT, grants=[], policy=policy, is_sticky=False).engagement for policy in UnknownSender
     ]
 
 
 def test_nobody_is_asked_because_of_a_reaction() -> None:
     reaction = replace(EVENT, kind=EventKind.REACTION)
-    decision = consider(WIRING, reaction, grants=[], policy=UnknownSender.REQUEST_APPROVAL, sticks=False)
-    assert decision == Decision(Made.DENY, NOT_ASKED)
+    decision = decide_engagement(WIRING, reaction, grants=[], policy=UnknownSender.REQUEST_APPROVAL, is_sticky=False)
+    assert decision == EngagementDecision(Engagement.DENY, NO_APPROVAL_REQUESTED)
 
 
 @pytest.mark.behaviour("RT-04")
 def test_a_pattern_that_cannot_be_tried_engages_nothing_and_says_why() -> None:
-    spoiled = replace(WIRING, engage_pattern=r"(a)\1", ignored=Ignored.ACCUMULATE)
-    decision = consider(spoiled, EVENT, grants=grants("owner"), policy=UnknownSender.PUBLIC, sticks=True)
-    assert decision.made is Made.DROP
+    spoiled = replace(WIRING, engage_pattern=r"(a)\1", ignored=IgnoredMessagePolicy.ACCUMULATE)
+    decision = decide_engagement(spoiled, EVENT, grants=grants("owner"), policy=UnknownSender.PUBLIC, is_sticky=True)
+    assert decision.engagement is Engagement.DROP
     assert "the wiring's pattern cannot be used" in decision.reason
 
 
 @pytest.mark.behaviour("AC-06")
-@pytest.mark.parametrize(("chat", "made"), [("dm", Made.WRITE), ("addressed", Made.WRITE), ("chatter", Made.DROP)])
-def test_a_command_needs_to_fit_no_pattern_where_we_are_spoken_to(chat: str, made: Made) -> None:
+@pytest.mark.parametrize(
+    ("chat", "made"), [("dm", Engagement.WRITE), ("addressed", Engagement.WRITE), ("chatter", Engagement.DROP)]
+)
+def test_a_command_needs_to_fit_no_pattern_where_we_are_spoken_to(chat: str, made: Engagement) -> None:
     stop = replace(EVENT, text="/stop")
-    combination = (SenderScope.ALL, UnknownSender.STRICT, "misses", Ignored.DROP, chat)
-    assert made_of("owner", *combination, event=stop).made is made
-    assert made_of("none", *combination, event=stop).made is (Made.DENY if made is Made.WRITE else made)
+    combination = (SenderScope.ALL, UnknownSender.STRICT, "misses", IgnoredMessagePolicy.DROP, chat)
+    assert made_of("owner", *combination, event=stop).engagement is made
+    assert made_of("none", *combination, event=stop).engagement is (
+        Engagement.DENY if made is Engagement.WRITE else made
+    )

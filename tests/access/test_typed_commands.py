@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nanohost.reception.commands import LONGEST
+from nanohost.reception.commands import MAX_ARGUMENT_CHARS
 from nanohost.store import paused
-from tests.access.hall import Hall
+from tests.access.hall import AccessTestHost
 
 pytestmark = pytest.mark.behaviour("AC-06")
 
@@ -14,17 +14,17 @@ ADA, EVE = "telegram:ada", "telegram:eve"
 
 
 @pytest.mark.parametrize("typed", ["/pause", "/PAUSE", "/Pause@the_bot", " \n/pause\n", "\u00a0/pause\u00a0"])
-async def test_a_command_is_read_in_any_case_and_with_space_around_it(hall: Hall, typed: str) -> None:
-    await hall.owner(ADA)
-    assert await hall.write(ADA, typed)
-    assert await paused.find(hall.store) is not None
+async def test_a_command_is_read_in_any_case_and_with_space_around_it(host: AccessTestHost, typed: str) -> None:
+    await host.make_owner(ADA)
+    assert await host.receive_message(ADA, typed)
+    assert await paused.find(host.store) is not None
 
 
 @pytest.mark.parametrize("typed", ["@nano /pause", "@15551234567 /pause", "/pause @nano", "@nano\n/pause"])
-async def test_in_a_group_the_mention_may_come_before_it_or_after_it(hall: Hall, typed: str) -> None:
-    await hall.owner(ADA)
-    assert await hall.write(ADA, typed, group="g1", mentions=True)
-    assert await paused.find(hall.store) is not None
+async def test_in_a_group_the_mention_may_come_before_it_or_after_it(host: AccessTestHost, typed: str) -> None:
+    await host.make_owner(ADA)
+    assert await host.receive_message(ADA, typed, group="g1", mentions=True)
+    assert await paused.find(host.store) is not None
 
 
 @pytest.mark.parametrize(
@@ -40,40 +40,42 @@ async def test_in_a_group_the_mention_may_come_before_it_or_after_it(hall: Hall,
         "/\u202epause",
     ],
 )
-async def test_what_only_looks_like_a_command_is_none(hall: Hall, typed: str) -> None:
-    await hall.owner(ADA)
-    assert not await hall.write(ADA, typed)
-    assert not await hall.write(ADA, typed, group="g1", mentions=True)
-    assert await paused.find(hall.store) is None
+async def test_what_only_looks_like_a_command_is_none(host: AccessTestHost, typed: str) -> None:
+    await host.make_owner(ADA)
+    assert not await host.receive_message(ADA, typed)
+    assert not await host.receive_message(ADA, typed, group="g1", mentions=True)
+    assert await paused.find(host.store) is None
 
 
 @pytest.mark.parametrize("typed", ["/pause please", "/pause\nor not", "/pause @nano at five", f"/pause {'x ' * 500}"])
-async def test_what_takes_nothing_and_is_given_something_does_nothing_and_says_so(hall: Hall, typed: str) -> None:
-    await hall.owner(ADA)
-    assert await hall.write(ADA, typed, group="g1", mentions=True)
-    assert await hall.told("telegram:g1") == ["/pause stands alone."]
-    assert await paused.find(hall.store) is None
+async def test_what_takes_nothing_and_is_given_something_does_nothing_and_says_so(
+    host: AccessTestHost, typed: str
+) -> None:
+    await host.make_owner(ADA)
+    assert await host.receive_message(ADA, typed, group="g1", mentions=True)
+    assert await host.host_messages_to("telegram:g1") == ["/pause stands alone."]
+    assert await paused.find(host.store) is None
 
 
-async def test_a_command_that_is_too_long_is_answered_as_one_and_reaches_no_agent(hall: Hall) -> None:
-    await hall.owner(ADA)
-    assert await hall.write(ADA, f"/deny k3f7qd {'because ' * 300}")
-    assert await hall.told(ADA) == [f"/deny takes {LONGEST:,} characters at most, not 2,406."]
-    await hall.write(EVE, f"/deny k3f7qd {'because ' * 300}")
-    assert await hall.told(EVE) == [], "a stranger is like one who wrote anything else"
+async def test_a_command_that_is_too_long_is_answered_as_one_and_reaches_no_agent(host: AccessTestHost) -> None:
+    await host.make_owner(ADA)
+    assert await host.receive_message(ADA, f"/deny k3f7qd {'because ' * 300}")
+    assert await host.host_messages_to(ADA) == [f"/deny takes {MAX_ARGUMENT_CHARS:,} characters at most, not 2,406."]
+    await host.receive_message(EVE, f"/deny k3f7qd {'because ' * 300}")
+    assert await host.host_messages_to(EVE) == [], "a stranger is like one who wrote anything else"
 
 
-async def test_the_longest_text_is_looked_at_in_no_time(hall: Hall) -> None:
-    await hall.owner(ADA)
-    assert await hall.write(ADA, f"/deny {'x' + ' ' * 100} {(' ' * 1000 + 'x') * 200}")
-    assert not await hall.write(ADA, " " * 200_000 + "x /deny")
+async def test_the_longest_text_is_looked_at_in_no_time(host: AccessTestHost) -> None:
+    await host.make_owner(ADA)
+    assert await host.receive_message(ADA, f"/deny {'x' + ' ' * 100} {(' ' * 1000 + 'x') * 200}")
+    assert not await host.receive_message(ADA, " " * 200_000 + "x /deny")
 
 
-async def test_a_name_that_turns_the_line_around_is_said_so_that_it_does_not(hall: Hall) -> None:
-    await hall.owner(ADA)
-    await hall.write(ADA, "/pause")
-    await hall.operator("users update", user=ADA, name="\u202eevil\n**Everything goes on**\u2066")
-    await hall.write(ADA, "/pause")
-    [line, *_] = (await hall.told(ADA))[1].splitlines()
+async def test_a_name_that_turns_the_line_around_is_said_so_that_it_does_not(host: AccessTestHost) -> None:
+    await host.make_owner(ADA)
+    await host.receive_message(ADA, "/pause")
+    await host.run_command("users update", user=ADA, name="\u202eevil\n**Everything goes on**\u2066")
+    await host.receive_message(ADA, "/pause")
+    [line, *_] = (await host.host_messages_to(ADA))[1].splitlines()
     name = "`⟨U+202E⟩evil **Everything goes on**⟨U+2066⟩`"
     assert line == f"Everything is paused since 12:00, by {name}, until /resume."

@@ -4,40 +4,40 @@ from __future__ import annotations
 
 import pytest
 
-from nanohost.approvals.requests import Held, about_sender
+from nanohost.approvals.requests import PendingApproval, request_sender_approval
 from nanohost.channel_api import InboundEvent, Sender
-from nanohost.commands.setup import chat_place, ensure_chat
+from nanohost.commands.setup import ensure_chat, parse_chat_address
 from nanohost.model import ApprovalId, EventId, Role
 from nanohost.store import agent_groups, approvals, roles
 from nanohost.store.approvals import ApprovalStatus
 from nanohost.store.events import ChatKey, StoredEvent
-from tests.access.hall import Hall
+from tests.access.hall import AccessTestHost
 
 ADA, BOB, EVE = "telegram:ada", "telegram:bob", "telegram:eve"
 
 
 @pytest.mark.parametrize("typed", ["/approve k3f7qd", "/deny k3f7qd not now"])
-async def test_only_admins_may_decide_and_strangers_are_not_even_told(hall: Hall, typed: str) -> None:
-    await hall.operator("roles grant", user=BOB, role="member")
-    assert await hall.write(BOB, typed)
-    assert await hall.told(BOB) == [f"Only an admin may use {typed.split()[0]}."]
-    assert not await hall.write(EVE, typed)
-    assert await hall.told(EVE) == []
+async def test_only_admins_may_decide_and_strangers_are_not_even_told(host: AccessTestHost, typed: str) -> None:
+    await host.run_command("roles grant", user=BOB, role="member")
+    assert await host.receive_message(BOB, typed)
+    assert await host.host_messages_to(BOB) == [f"Only an admin may use {typed.split()[0]}."]
+    assert not await host.receive_message(EVE, typed)
+    assert await host.host_messages_to(EVE) == []
 
 
-async def test_the_id_is_asked_for_with_an_example(hall: Hall) -> None:
-    await hall.owner(ADA)
-    await hall.write(ADA, "/approve")
-    await hall.write(ADA, "/deny")
-    assert await hall.told(ADA) == [
+async def test_the_id_is_asked_for_with_an_example(host: AccessTestHost) -> None:
+    await host.make_owner(ADA)
+    await host.receive_message(ADA, "/approve")
+    await host.receive_message(ADA, "/deny")
+    assert await host.host_messages_to(ADA) == [
         "/approve needs the id that is on the card.\nTry: /approve k3f7qd",
         "/deny needs the id that is on the card.\nTry: /deny k3f7qd not before Monday",
     ]
 
 
-async def asked_about_eve(hall: Hall) -> str:
+async def asked_about_eve(hall: AccessTestHost) -> str:
     """The id of what waits: whether Eve may talk to main."""
-    await hall.group("main")
+    await hall.make_group("main")
     now = hall.clock.now()
     sender = Sender(handle="eve", name="Eve")
     event = InboundEvent(platform_id="eve", platform_message_id="1", sender=sender, text="hello", sent_at=now)
@@ -47,52 +47,52 @@ async def asked_about_eve(hall: Hall) -> str:
     agent = await agent_groups.find(hall.store, "main")
     assert agent is not None
     async with hall.store.transaction() as tx:
-        chat = await ensure_chat(tx, chat_place("telegram", "eve"), unknown=None, now=now)
-        held = await about_sender(tx, stored=stored, group=chat, agent_group=agent, now=now)
-    assert isinstance(held, Held)
+        chat = await ensure_chat(tx, parse_chat_address("telegram", "eve"), unknown=None, now=now)
+        held = await request_sender_approval(tx, stored=stored, group=chat, agent_group=agent, now=now)
+    assert isinstance(held, PendingApproval)
     return held.id
 
 
-async def test_a_typed_yes_is_a_yes(hall: Hall) -> None:
-    await hall.owner(ADA)
-    id = await asked_about_eve(hall)
-    await hall.write(ADA, f"/approve {id.upper()}")
-    assert {grant.role for grant in await roles.of_user(hall.store, EVE)} == {Role.MEMBER}
-    await hall.write(ADA, f"/deny {id} too late")
-    [yes, no] = await hall.told(ADA)
+async def test_a_typed_yes_is_a_yes(host: AccessTestHost) -> None:
+    await host.make_owner(ADA)
+    id = await asked_about_eve(host)
+    await host.receive_message(ADA, f"/approve {id.upper()}")
+    assert {grant.role for grant in await roles.list_for_user(host.store, EVE)} == {Role.MEMBER}
+    await host.receive_message(ADA, f"/deny {id} too late")
+    [yes, no] = await host.host_messages_to(ADA)
     assert "Approved by `Ada`" in yes, yes
     assert "already" in no, no
-    found = await approvals.find(hall.store, ApprovalId(id))
+    found = await approvals.find(host.store, ApprovalId(id))
     assert found is not None
     assert (found.status, found.decided_by) == (ApprovalStatus.APPROVED, ADA)
 
 
-async def test_a_typed_no_takes_all_the_words_behind_it_as_the_reason(hall: Hall) -> None:
-    await hall.owner(ADA)
-    id = await asked_about_eve(hall)
-    await hall.write(ADA, f"/deny {id} we do not  know her")
-    found = await approvals.find(hall.store, ApprovalId(id))
+async def test_a_typed_no_takes_all_the_words_behind_it_as_the_reason(host: AccessTestHost) -> None:
+    await host.make_owner(ADA)
+    id = await asked_about_eve(host)
+    await host.receive_message(ADA, f"/deny {id} we do not  know her")
+    found = await approvals.find(host.store, ApprovalId(id))
     assert found is not None
     assert (found.status, found.reason) == (ApprovalStatus.DENIED, "we do not  know her")
-    assert await roles.of_user(hall.store, EVE) == []
+    assert await roles.list_for_user(host.store, EVE) == []
 
 
-async def test_whoever_may_not_decide_is_told_the_same_as_of_an_id_that_is_not_there(hall: Hall) -> None:
-    await hall.owner(ADA)
-    id = await asked_about_eve(hall)
-    await hall.group("work")
-    await hall.operator("roles grant", user=BOB, role="admin", group="work")
-    await hall.write(BOB, f"/approve {id}")
-    await hall.write(BOB, "/approve zzzzzz")
-    [theirs, none] = await hall.told(BOB)
+async def test_whoever_may_not_decide_is_told_the_same_as_of_an_id_that_is_not_there(host: AccessTestHost) -> None:
+    await host.make_owner(ADA)
+    id = await asked_about_eve(host)
+    await host.make_group("work")
+    await host.run_command("roles grant", user=BOB, role="admin", group="work")
+    await host.receive_message(BOB, f"/approve {id}")
+    await host.receive_message(BOB, "/approve zzzzzz")
+    [theirs, none] = await host.host_messages_to(BOB)
     assert theirs.replace(id, "zzzzzz") == none
-    assert await roles.of_user(hall.store, EVE) == []
+    assert await roles.list_for_user(host.store, EVE) == []
 
 
-async def test_it_is_typed_in_a_direct_message_alone(hall: Hall) -> None:
-    await hall.owner(ADA)
-    id = await asked_about_eve(hall)
-    await hall.write(ADA, f"/approve {id}", group="family", mentions=True)
-    [said] = await hall.told("telegram:family")
+async def test_it_is_typed_in_a_direct_message_alone(host: AccessTestHost) -> None:
+    await host.make_owner(ADA)
+    id = await asked_about_eve(host)
+    await host.receive_message(ADA, f"/approve {id}", group="family", mentions=True)
+    [said] = await host.host_messages_to("telegram:family")
     assert "direct message" in said
-    assert await roles.of_user(hall.store, EVE) == []
+    assert await roles.list_for_user(host.store, EVE) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.actions.actions import Actions
+from nanohost.actions.actions import ActionExecutor
 from nanohost.guard.guard import Guard
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import ApprovalId, MessagingGroupId, Session, SessionId, UnknownSender
@@ -17,45 +17,45 @@ from nanohost.store.actions import ActionRow
 from nanohost.store.database import Store, open_store
 from nanohost.store.domain_events import ApprovalChanged, RequestsWaiting, SessionHasWork, TasksChanged
 from nanohost.testing.manual_clock import START, ManualClock
-from nanohost_protocol.inbound import reading_inbound
+from nanohost_protocol.inbound import inbound_snapshot
 from nanohost_protocol.payloads import SystemIn, decode_in
 from nanohost_protocol.rows import MessageIn, Origin
 from tests.support.new_home import make_database
-from tests.support.requests import requests_of
+from tests.support.requests import list_requests
 
 HERE = Origin(channel_type="fake", instance="default", platform_id="c1")
 
 
 @dataclass(kw_only=True)
-class Bench:
-    """`woken`, `changed`, `asked_about` and `requests` are what the rest of the host was told."""
+class ActionsHarness:
+    """`woken_sessions`, `changed_sessions`, `notified_approvals` and `requesting_sessions` are what the rest of the host was told."""
 
     store: Store
     mailboxes: Mailboxes
     clock: ManualClock
     session: Session
     other: Session
-    woken: list[SessionId] = field(default_factory=list)
-    changed: list[SessionId] = field(default_factory=list)
-    asked_about: list[ApprovalId] = field(default_factory=list)
-    requests: list[SessionId] = field(default_factory=list)
-    asked: int = 0
+    woken_sessions: list[SessionId] = field(default_factory=list)
+    changed_sessions: list[SessionId] = field(default_factory=list)
+    notified_approvals: list[ApprovalId] = field(default_factory=list)
+    requesting_sessions: list[SessionId] = field(default_factory=list)
+    request_count: int = 0
 
     def __post_init__(self) -> None:
         bus = self.store.bus
-        bus.subscribe(SessionHasWork, lambda event: self.woken.append(event.session))
-        bus.subscribe(TasksChanged, lambda event: self.changed.append(event.session))
-        bus.subscribe(ApprovalChanged, lambda event: self.asked_about.append(event.approval))
-        bus.subscribe(RequestsWaiting, lambda event: self.requests.append(event.session))
+        bus.subscribe(SessionHasWork, lambda event: self.woken_sessions.append(event.session))
+        bus.subscribe(TasksChanged, lambda event: self.changed_sessions.append(event.session))
+        bus.subscribe(ApprovalChanged, lambda event: self.notified_approvals.append(event.approval))
+        bus.subscribe(RequestsWaiting, lambda event: self.requesting_sessions.append(event.session))
 
-    async def ask(self, name: str, arguments: str, *, session: Session | None = None) -> str:
+    async def request_action(self, name: str, arguments: str, *, session: Session | None = None) -> str:
         """An agent's request, on record as the collector leaves it; returns the outbound row's id."""
-        self.asked += 1
+        self.request_count += 1
         session = session or self.session
         row = ActionRow(
             session_id=session.id,
-            seq=2 * self.asked - 1,
-            out_id=f"o{self.asked}",
+            seq=2 * self.request_count - 1,
+            out_id=f"o{self.request_count}",
             name=name,
             arguments=arguments,
             origin=HERE,
@@ -70,14 +70,14 @@ class Bench:
         async with self.store.transaction() as tx:
             await actions.add(tx, replace(row, session_id=self.session.id))
 
-    async def settle(self, guard: Guard | None = None) -> None:
+    async def run_all(self, guard: Guard | None = None) -> None:
         """Carry out all there is, as a host does that starts and stops."""
-        async with self.stage(guard).opened():
+        async with self.make_executor(guard).opened():
             pass  # leaving waits for what began
 
-    def stage(self, guard: Guard | None = None) -> Actions:
+    def make_executor(self, guard: Guard | None = None) -> ActionExecutor:
         """The part of a host."""
-        return Actions(
+        return ActionExecutor(
             store=self.store,
             mailboxes=self.mailboxes,
             clock=self.clock,
@@ -86,28 +86,28 @@ class Bench:
         )
 
     async def statuses(self) -> list[str]:
-        return [str(row.status) for row in await requests_of(self.store, self.session.id)]
+        return [str(row.status) for row in await list_requests(self.store, self.session.id)]
 
     def notices(self) -> list[MessageIn]:
         """What the agent was told, in order."""
         path = self.mailboxes.layout(self.session).inbound_db
         if not path.exists():
             return []
-        with reading_inbound(path) as box:
+        with inbound_snapshot(path) as box:
             return list(box.due(self.clock.now()))
 
-    def told(self) -> list[str]:
+    def agent_messages(self) -> list[str]:
         payloads = [decode_in(row.kind, row.content) for row in self.notices()]
         return [payload.text for payload in payloads if isinstance(payload, SystemIn)]
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+async def harness(tmp_path: Path) -> AsyncIterator[ActionsHarness]:
     database = tmp_path / "nanohost.db"
     make_database(database)
     mailboxes = Mailboxes(tmp_path / "sessions", durable=False)
     async with open_store(database, durable=False) as store, mailboxes.opened():
-        yield Bench(
+        yield ActionsHarness(
             store=store,
             mailboxes=mailboxes,
             clock=ManualClock(),

@@ -10,27 +10,27 @@ from datetime import timedelta
 import pytest
 
 from nanohost.actions import registry
-from nanohost.actions.notice import MOST_TOLD, MOST_WAKES, WITHIN
-from nanohost.actions.registry import Action, Arguments, Request
+from nanohost.actions.notice import MAX_NOTICES, MAX_WAKES, REJECTION_WINDOW
+from nanohost.actions.registry import Action, ActionRequest, Arguments
 from nanohost.errors import UsageError
 from nanohost.guard.guard import Guard
-from nanohost.guard.ruling import Ruling
+from nanohost.guard.ruling import Permission
 from nanohost.store import holds, sessions
 from nanohost.store.actions import ActionRow, ActionStatus
 from nanohost.store.database import Transaction
 from nanohost_protocol.ids import notice_id
 from nanohost_protocol.times import to_text
-from tests.actions.conftest import HERE, Bench
-from tests.support.requests import requests_of
+from tests.actions.conftest import HERE, ActionsHarness
+from tests.support.requests import list_requests
 
 
 class Wish(Arguments):
     word: str
 
 
-async def _grant(tx: Transaction, request: Request, wish: Wish) -> str | None:
+async def _grant(tx: Transaction, request: ActionRequest, wish: Wish) -> str | None:
     """Changes something in the transaction, then behaves as it was asked."""
-    await tx.run("UPDATE agent_groups SET name = ? WHERE folder = 'main'", (wish.word,))
+    await tx.execute("UPDATE agent_groups SET name = ? WHERE folder = 'main'", (wish.word,))
     match wish.word:
         case "no":
             raise UsageError("it cannot be", hint="try yes")
@@ -46,35 +46,37 @@ async def _grant(tx: Transaction, request: Request, wish: Wish) -> str | None:
 @pytest.fixture(autouse=True)
 def wish() -> Iterator[None]:
     """One more action in the registry."""
-    registry.registered()["wish"] = Action(name="wish", title="Make a wish come true", arguments=Wish, effect=_grant)
+    registry.registered_actions()["wish"] = Action(
+        name="wish", title="Make a wish come true", arguments=Wish, effect=_grant
+    )
     yield
-    registry.registered.cache_clear()
+    registry.registered_actions.cache_clear()
 
 
 def wanted(word: str) -> str:
     return json.dumps({"word": word})
 
 
-async def name_of_main(bench: Bench) -> str:
-    [row] = await bench.store.all("SELECT name FROM agent_groups WHERE folder = 'main'")
+async def name_of_main(bench: ActionsHarness) -> str:
+    [row] = await bench.store.fetch_all("SELECT name FROM agent_groups WHERE folder = 'main'")
     return str(row["name"])
 
 
-async def test_what_is_asked_for_is_done_and_the_agent_need_not_know(bench: Bench) -> None:
-    await bench.ask("wish", wanted("yes"))
-    await bench.settle()
-    assert (await name_of_main(bench), await bench.statuses(), bench.notices()) == ("yes", ["done"], [])
-    assert bench.woken == []
+async def test_what_is_asked_for_is_done_and_the_agent_need_not_know(harness: ActionsHarness) -> None:
+    await harness.request_action("wish", wanted("yes"))
+    await harness.run_all()
+    assert (await name_of_main(harness), await harness.statuses(), harness.notices()) == ("yes", ["done"], [])
+    assert harness.woken_sessions == []
 
 
-async def test_what_is_to_be_told_of_a_success_wakes_nobody(bench: Bench) -> None:
-    out_id = await bench.ask("wish", wanted("tell"))
-    await bench.settle()
-    [notice] = bench.notices()
-    assert (notice.id, notice.trigger) == (notice_id(session=bench.session.id, request=out_id), False)
-    assert bench.told() == ["granted at 12:00 in Europe/Berlin"]
-    assert bench.woken == []
-    assert (await sessions.get(bench.store, bench.session.id)).due_at is None
+async def test_what_is_to_be_told_of_a_success_wakes_nobody(harness: ActionsHarness) -> None:
+    out_id = await harness.request_action("wish", wanted("tell"))
+    await harness.run_all()
+    [notice] = harness.notices()
+    assert (notice.id, notice.trigger) == (notice_id(session=harness.session.id, request=out_id), False)
+    assert harness.agent_messages() == ["granted at 12:00 in Europe/Berlin"]
+    assert harness.woken_sessions == []
+    assert (await sessions.get(harness.store, harness.session.id)).due_at is None
 
 
 @pytest.mark.parametrize(
@@ -94,142 +96,144 @@ async def test_what_is_to_be_told_of_a_success_wakes_nobody(bench: Bench) -> Non
     ],
 )
 async def test_what_cannot_be_is_refused_with_a_sentence_and_wakes_the_agent(
-    bench: Bench, name: str, arguments: str, sentence: str
+    harness: ActionsHarness, name: str, arguments: str, sentence: str
 ) -> None:
-    await bench.ask(name, arguments)
-    await bench.ask("wish", wanted("next"))
-    await bench.settle()
-    assert await bench.statuses() == ["refused", "done"]
-    [notice] = bench.notices()
-    assert sentence in bench.told()[0]
-    assert "Nothing was changed" in bench.told()[0]
-    assert len(bench.told()[0]) < 500
+    await harness.request_action(name, arguments)
+    await harness.request_action("wish", wanted("next"))
+    await harness.run_all()
+    assert await harness.statuses() == ["refused", "done"]
+    [notice] = harness.notices()
+    assert sentence in harness.agent_messages()[0]
+    assert "Nothing was changed" in harness.agent_messages()[0]
+    assert len(harness.agent_messages()[0]) < 500
     assert (notice.trigger, notice.origin) == (True, HERE)
-    assert bench.woken == [bench.session.id]
-    assert (await sessions.get(bench.store, bench.session.id)).due_at == bench.clock.now()
-    assert await name_of_main(bench) == "next"
+    assert harness.woken_sessions == [harness.session.id]
+    assert (await sessions.get(harness.store, harness.session.id)).due_at == harness.clock.now()
+    assert await name_of_main(harness) == "next"
 
 
-async def test_a_request_that_breaks_undoes_itself_and_holds_up_nothing(bench: Bench) -> None:
-    await bench.ask("wish", wanted("broken"))
-    await bench.settle()
-    assert (await bench.statuses(), await name_of_main(bench)) == (["failed"], "main")
-    assert "failed: ZeroDivisionError" in bench.told()[0]
-    assert bench.changed == []
+async def test_a_request_that_breaks_undoes_itself_and_holds_up_nothing(harness: ActionsHarness) -> None:
+    await harness.request_action("wish", wanted("broken"))
+    await harness.run_all()
+    assert (await harness.statuses(), await name_of_main(harness)) == (["failed"], "main")
+    assert "failed: ZeroDivisionError" in harness.agent_messages()[0]
+    assert harness.changed_sessions == []
 
 
-async def test_the_guard_is_asked_before_the_effect(bench: Bench) -> None:
-    await bench.ask("wish", wanted("yes"))
-    await bench.settle(guard=Guard(policy={"wish": Ruling.DENY}))
-    assert (await bench.statuses(), await name_of_main(bench)) == (["refused"], "main")
-    assert "the operator allows no agent to use wish" in bench.told()[0]
+async def test_the_guard_is_asked_before_the_effect(harness: ActionsHarness) -> None:
+    await harness.request_action("wish", wanted("yes"))
+    await harness.run_all(guard=Guard(policy={"wish": Permission.DENY}))
+    assert (await harness.statuses(), await name_of_main(harness)) == (["refused"], "main")
+    assert "the operator allows no agent to use wish" in harness.agent_messages()[0]
 
 
-async def test_a_host_that_died_before_it_told_does_it_again_once(bench: Bench) -> None:
-    await bench.ask("wish", wanted("no"))
-    await bench.settle()
+async def test_a_host_that_died_before_it_told_does_it_again_once(harness: ActionsHarness) -> None:
+    await harness.request_action("wish", wanted("no"))
+    await harness.run_all()
     for _ in range(2):
-        async with bench.store.transaction() as tx:
-            await tx.run("UPDATE actions SET told = 0")
-        await bench.settle()
-    assert len(bench.notices()) == 1
-    assert len(bench.woken) == 3
+        async with harness.store.transaction() as tx:
+            await tx.execute("UPDATE actions SET told = 0")
+        await harness.run_all()
+    assert len(harness.notices()) == 1
+    assert len(harness.woken_sessions) == 3
 
 
-async def test_an_effect_is_not_repeated_by_a_host_that_comes_after(bench: Bench) -> None:
-    await bench.ask("wish", wanted("yes"))
-    await bench.settle()
-    async with bench.store.transaction() as tx:
-        await tx.run("UPDATE agent_groups SET name = 'since' WHERE folder = 'main'")
-    await bench.settle()
-    assert await name_of_main(bench) == "since"
+async def test_an_effect_is_not_repeated_by_a_host_that_comes_after(harness: ActionsHarness) -> None:
+    await harness.request_action("wish", wanted("yes"))
+    await harness.run_all()
+    async with harness.store.transaction() as tx:
+        await tx.execute("UPDATE agent_groups SET name = 'since' WHERE folder = 'main'")
+    await harness.run_all()
+    assert await name_of_main(harness) == "since"
 
 
-async def test_an_agent_that_is_refused_again_and_again_is_woken_no_more_and_then_not_even_told(bench: Bench) -> None:
-    for _ in range(MOST_WAKES + 2):
-        await bench.ask("wish", wanted("no"))
-    await bench.settle()
-    assert [notice.trigger for notice in bench.notices()] == [True] * MOST_WAKES + [False] * 2
-    assert len(bench.notices()) == MOST_WAKES + 2
-    for _ in range(MOST_TOLD):
-        await bench.ask("wish", wanted("no"))
-    await bench.settle()
-    assert (len(bench.notices()), set(await bench.statuses())) == (MOST_TOLD, {"refused"})
-    await bench.clock.advance((WITHIN + timedelta(seconds=1)).total_seconds())
-    await bench.ask("wish", wanted("no"))
-    await bench.settle()
-    assert bench.notices()[-1].trigger is True
+async def test_an_agent_that_is_refused_again_and_again_is_woken_no_more_and_then_not_even_told(
+    harness: ActionsHarness,
+) -> None:
+    for _ in range(MAX_WAKES + 2):
+        await harness.request_action("wish", wanted("no"))
+    await harness.run_all()
+    assert [notice.trigger for notice in harness.notices()] == [True] * MAX_WAKES + [False] * 2
+    assert len(harness.notices()) == MAX_WAKES + 2
+    for _ in range(MAX_NOTICES):
+        await harness.request_action("wish", wanted("no"))
+    await harness.run_all()
+    assert (len(harness.notices()), set(await harness.statuses())) == (MAX_NOTICES, {"refused"})
+    await harness.clock.advance((REJECTION_WINDOW + timedelta(seconds=1)).total_seconds())
+    await harness.request_action("wish", wanted("no"))
+    await harness.run_all()
+    assert harness.notices()[-1].trigger is True
 
 
 async def test_what_was_refused_in_the_future_before_the_clock_was_set_back_keeps_nothing_from_the_agent(
-    bench: Bench,
+    harness: ActionsHarness,
 ) -> None:
-    for _ in range(MOST_TOLD):
-        await bench.ask("wish", wanted("no"))
-    await bench.settle()
-    async with bench.store.transaction() as tx:
-        await tx.run("UPDATE actions SET done_at = ?", (to_text(bench.clock.now() + timedelta(days=30)),))
-    out_id = await bench.ask("wish", wanted("no"))
-    await bench.settle()
-    told = {notice.id: notice for notice in bench.notices()}
-    assert told[notice_id(session=bench.session.id, request=out_id)].trigger is True
+    for _ in range(MAX_NOTICES):
+        await harness.request_action("wish", wanted("no"))
+    await harness.run_all()
+    async with harness.store.transaction() as tx:
+        await tx.execute("UPDATE actions SET done_at = ?", (to_text(harness.clock.now() + timedelta(days=30)),))
+    out_id = await harness.request_action("wish", wanted("no"))
+    await harness.run_all()
+    told = {notice.id: notice for notice in harness.notices()}
+    assert told[notice_id(session=harness.session.id, request=out_id)].trigger is True
 
 
-async def test_one_sessions_mailbox_holds_up_no_other_session(bench: Bench) -> None:
-    path = bench.mailboxes.layout(bench.session).inbound_db
+async def test_one_sessions_mailbox_holds_up_no_other_session(harness: ActionsHarness) -> None:
+    path = harness.mailboxes.layout(harness.session).inbound_db
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no database" * 100)
-    await bench.ask("wish", wanted("no"))
-    await bench.ask("wish", wanted("yes"), session=bench.other)
-    await bench.settle()
-    assert (await bench.statuses(), await name_of_main(bench)) == (["refused"], "yes")
+    await harness.request_action("wish", wanted("no"))
+    await harness.request_action("wish", wanted("yes"), session=harness.other)
+    await harness.run_all()
+    assert (await harness.statuses(), await name_of_main(harness)) == (["refused"], "yes")
     path.unlink()
-    await bench.settle()
-    assert len(bench.told()) == 1
+    await harness.run_all()
+    assert len(harness.agent_messages()) == 1
 
 
-async def test_a_request_on_record_is_kept_as_it_was(bench: Bench) -> None:
+async def test_a_request_on_record_is_kept_as_it_was(harness: ActionsHarness) -> None:
     row = ActionRow(
-        session_id=bench.session.id,
+        session_id=harness.session.id,
         seq=9,
         out_id="o",
         name="wish",
         arguments="{}",
         origin=None,
-        asked_at=bench.clock.now(),
-        created_at=bench.clock.now(),
+        asked_at=harness.clock.now(),
+        created_at=harness.clock.now(),
         status=ActionStatus.REFUSED,
         reason="never",
         notice_id="a",
-        done_at=bench.clock.now(),
+        done_at=harness.clock.now(),
     )
-    await bench.enter(row)
-    await bench.enter(replace(row, name="another"))
-    assert await requests_of(bench.store, bench.session.id) == [row]
+    await harness.enter(row)
+    await harness.enter(replace(row, name="another"))
+    assert await list_requests(harness.store, harness.session.id) == [row]
 
 
 def test_every_action_has_a_name_of_its_subject() -> None:
     assert {"tasks.create", "tasks.update", "tasks.pause", "tasks.resume", "tasks.cancel", "messages.repeat"} <= set(
-        registry.registered()
+        registry.registered_actions()
     )
 
 
-async def test_nothing_is_done_for_a_session_that_is_held_until_it_is_released(bench: Bench) -> None:
-    async with bench.store.transaction() as tx:
-        await holds.on_session(tx, bench.session.id, by="local:ann", at=bench.clock.now(), reason="too loud")
-    await bench.ask("wish", wanted("yes"))
-    await bench.settle()
-    assert (await name_of_main(bench), await bench.statuses()) == ("main", ["pending"])
-    async with bench.store.transaction() as tx:
-        await holds.release_session(tx, bench.session.id)
-    await bench.settle()
-    assert (await name_of_main(bench), await bench.statuses()) == ("yes", ["done"])
+async def test_nothing_is_done_for_a_session_that_is_held_until_it_is_released(harness: ActionsHarness) -> None:
+    async with harness.store.transaction() as tx:
+        await holds.hold_session(tx, harness.session.id, by="local:ann", at=harness.clock.now(), reason="too loud")
+    await harness.request_action("wish", wanted("yes"))
+    await harness.run_all()
+    assert (await name_of_main(harness), await harness.statuses()) == ("main", ["pending"])
+    async with harness.store.transaction() as tx:
+        await holds.release_session(tx, harness.session.id)
+    await harness.run_all()
+    assert (await name_of_main(harness), await harness.statuses()) == ("yes", ["done"])
 
 
-async def test_what_is_refused_keeps_the_beginning_of_what_was_asked_for(bench: Bench) -> None:
-    await bench.ask("wish", json.dumps({"word": "no", "more": "x" * 50_000}))
-    await bench.ask("wish", wanted("yes"))
-    await bench.settle()
-    refused, done = await requests_of(bench.store, bench.session.id)
+async def test_what_is_refused_keeps_the_beginning_of_what_was_asked_for(harness: ActionsHarness) -> None:
+    await harness.request_action("wish", json.dumps({"word": "no", "more": "x" * 50_000}))
+    await harness.request_action("wish", wanted("yes"))
+    await harness.run_all()
+    refused, done = await list_requests(harness.store, harness.session.id)
     assert (refused.status, len(refused.arguments)) == (ActionStatus.REFUSED, 2_000)
     assert done.arguments == wanted("yes")

@@ -11,9 +11,9 @@ from nanohost.store.domain_events import RequestsWaiting
 from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.payloads import ChatOut, SystemOut, TaskOut, encode
 from nanohost_protocol.rows import NewMessageOut, OutKind
-from tests.actions.conftest import Bench
-from tests.support.heard import heard
-from tests.support.requests import requests_of
+from tests.actions.conftest import ActionsHarness
+from tests.support.heard import record_events
+from tests.support.requests import list_requests
 
 WRITTEN = (
     (OutKind.SYSTEM, '{"action":"\\ud800","arguments":"\\udfff"}'),
@@ -26,14 +26,14 @@ WRITTEN = (
 )
 
 
-async def collected(bench: Bench, *rows: NewMessageOut) -> list[SessionId]:
+async def collected(bench: ActionsHarness, *rows: NewMessageOut) -> list[SessionId]:
     """A runner leaves these rows and the host takes them over; returns which sessions asked for something."""
-    asked = heard(bench.store.bus, RequestsWaiting, lambda event: event.session)
+    asked = record_events(bench.store.bus, RequestsWaiting, lambda event: event.session)
     await bench.mailboxes.put(bench.session, [])
     path = bench.mailboxes.layout(bench.session).outbound_db
     with closing(OutboundWriter(path, container_id="l", durable=False)) as box:
         for row in rows:
-            box.say(row, floor=0, now=bench.clock.now())
+            box.insert(row, highest_seen_seq=0, now=bench.clock.now())
     collector = Collector(
         store=bench.store,
         mailboxes=bench.mailboxes,
@@ -43,25 +43,25 @@ async def collected(bench: Bench, *rows: NewMessageOut) -> list[SessionId]:
     return asked
 
 
-async def test_whatever_a_container_asks_for_is_on_record_and_refused(bench: Bench) -> None:
+async def test_whatever_a_container_asks_for_is_on_record_and_refused(harness: ActionsHarness) -> None:
     rows = [
         NewMessageOut(id=f"r{at}", turn_id="t", kind=kind, content=content)
         for at, (kind, content) in enumerate(WRITTEN)
     ]
-    assert await collected(bench, *rows) == [bench.session.id]
-    session = await sessions.get(bench.store, bench.session.id)
+    assert await collected(harness, *rows) == [harness.session.id]
+    session = await sessions.get(harness.store, harness.session.id)
     assert session.out_cursor == 2 * len(WRITTEN) - 1
-    found = await requests_of(bench.store, bench.session.id)
+    found = await list_requests(harness.store, harness.session.id)
     assert [row.out_id for row in found] == [f"r{at}" for at in range(len(WRITTEN) - 1)]
-    [sent] = await bench.store.all("SELECT out_id FROM deliveries")
+    [sent] = await harness.store.fetch_all("SELECT out_id FROM deliveries")
     assert sent["out_id"] == f"r{len(WRITTEN) - 1}"
-    await bench.settle()
-    assert set(await bench.statuses()) == {"refused"}
-    kept = await audit.latest(bench.store.reports, limit=100, who=f"agent:{bench.session.id}")
+    await harness.run_all()
+    assert set(await harness.statuses()) == {"refused"}
+    kept = await audit.latest(harness.store.reports, limit=100, actor=f"agent:{harness.session.id}")
     assert (len(kept), {str(one.outcome) for one in kept}) == (len(found), {"refused"})
-    assert len(bench.told()) == len(found)
+    assert len(harness.agent_messages()) == len(found)
 
 
-async def test_rows_that_ask_for_nothing_wake_no_action(bench: Bench) -> None:
+async def test_rows_that_ask_for_nothing_wake_no_action(harness: ActionsHarness) -> None:
     row = NewMessageOut(id="r", turn_id="t", kind=OutKind.CHAT, content=encode(ChatOut(text="hi")))
-    assert await collected(bench, row) == []
+    assert await collected(harness, row) == []

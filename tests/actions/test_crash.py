@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from nanohost.home import Home
-from nanohost.testing.limits import seconds
-from tests.crash.measured import until_done
-from tests.crash.people import FOLDER, furnish
-from tests.crash.platform import Platform
+from nanohost.testing.limits import scaled_timeout
+from tests.crash.measured import wait_until_done
+from tests.crash.people import FOLDER, prepare_workload_home
+from tests.crash.platform import FakePlatform
 from tests.crash.victims import HostProcess
 
 LIMIT_S = 40.0
@@ -30,16 +30,16 @@ RULES = [
 
 
 @asynccontextmanager
-async def host_and_person(root: Path) -> AsyncIterator[tuple[HostProcess, Platform]]:
-    platform = Platform()
+async def host_and_person(root: Path) -> AsyncIterator[tuple[HostProcess, FakePlatform]]:
+    platform = FakePlatform()
     async with platform.opened():
         host = HostProcess(root, platform.port, {"runtime": "process", "durable": False})
-        await furnish(root, 1)
+        await prepare_workload_home(root, 1)
         (root / "groups" / FOLDER / "script.json").write_text(json.dumps(RULES))
         try:
             yield host, platform
         finally:
-            await asyncio.to_thread(host.end)
+            await asyncio.to_thread(host.cleanup)
 
 
 def records(root: Path, sql: str) -> Sequence[tuple[object, ...]]:
@@ -62,11 +62,11 @@ async def test_what_an_agent_asked_for_is_done_and_told_once(
     async with host_and_person(tmp_path / "home") as (host, platform):
         host.start(crash_at=point)
         platform.write("m1", "c0", text)
-        assert await asyncio.to_thread(host.exited_within, seconds(LIMIT_S)) == -signal.SIGKILL
+        assert await asyncio.to_thread(host.wait_for_exit, scaled_timeout(LIMIT_S)) == -signal.SIGKILL
         host.start()
-        async with asyncio.timeout(seconds(LIMIT_S)):
-            await platform.until_seen({("c0", one) for one in seen})
-        await until_done(host.root)
+        async with asyncio.timeout(scaled_timeout(LIMIT_S)):
+            await platform.wait_until_seen({("c0", one) for one in seen})
+        await wait_until_done(host.root)
         assert await asyncio.to_thread(host.stop) == 0
         assert sorted(copy.text for copy in platform.seen) == sorted(seen)
         assert records(host.root, "SELECT count(*) FROM tasks") == [(tasks,)]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.limits import seconds
+from nanohost.testing.limits import scaled_timeout
 from tests.actions.test_crash import LIMIT_S, host_and_person, records
-from tests.crash.measured import until_done
+from tests.crash.measured import wait_until_done
 from tests.crash.people import FOLDER
 from tests.crash.victims import HostProcess
 
@@ -32,7 +32,7 @@ async def appoint(host: HostProcess) -> None:
 
 
 async def killed(host: HostProcess) -> None:
-    assert await asyncio.to_thread(host.exited_within, seconds(LIMIT_S)) == -signal.SIGKILL
+    assert await asyncio.to_thread(host.wait_for_exit, scaled_timeout(LIMIT_S)) == -signal.SIGKILL
 
 
 @pytest.mark.behaviour("AP-07", "AP-08")
@@ -60,9 +60,9 @@ async def test_a_held_request_is_asked_about_decided_done_and_told_once(
         platform.write("m2", "c0", words.format(id=approval))
         await killed(host)
         host.start()
-        async with asyncio.timeout(seconds(LIMIT_S)):
-            await platform.until_seen({("c0", answer)})
-        await until_done(host.root)
+        async with asyncio.timeout(scaled_timeout(LIMIT_S)):
+            await platform.wait_until_seen({("c0", answer)})
+        await wait_until_done(host.root)
         assert await asyncio.to_thread(host.stop) == 0
         assert [copy.text for copy in platform.seen].count(answer) == 1
         assert len([copy for copy in platform.seen if f"/deny {approval}" in copy.text]) <= 1

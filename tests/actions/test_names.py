@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nanohost.actions
-from nanohost.actions.registry import registered
+from nanohost.actions.registry import registered_actions
 
 ROOT = Path(__file__).parents[2]
 CODE = ("src", "container", "channels")
@@ -27,13 +27,13 @@ def test_an_actions_name_is_written_once() -> None:
     written = {str(path.relative_to(ROOT)): " ".join(literals(path)).split() for path in files}
     places = {
         name: [file for file, words in written.items() for word in words if word.strip("'\",()") == name]
-        for name in registered()
+        for name in registered_actions()
     }
-    assert places == {name: ["src/nanohost_protocol/actions.py"] for name in registered()}
+    assert places == {name: ["src/nanohost_protocol/actions.py"] for name in registered_actions()}
 
 
 def test_no_action_is_named_out_of_parts() -> None:
     """`f"tasks.{change}"` is a name that nobody finds."""
-    subjects = {f"{name.partition('.')[0]}." for name in registered()}
+    subjects = {f"{name.partition('.')[0]}." for name in registered_actions()}
     files = [*(ROOT / "container").rglob("*.py"), *Path(nanohost.actions.__file__).parent.glob("*.py")]
     assert [path.name for path in files if subjects & set(literals(path))] == []

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from nanohost.actions.policy import policy_of
+from nanohost.actions.policy import parse_policy
 from nanohost.errors import SettingsError
-from nanohost.guard.ruling import Ruling
+from nanohost.guard.ruling import Permission
 
 
 def test_the_policy_is_by_action() -> None:
-    assert policy_of({"tasks.create": "hold", "model.change": "deny"}) == {
-        "tasks.create": Ruling.HOLD,
-        "model.change": Ruling.DENY,
+    assert parse_policy({"tasks.create": "hold", "model.change": "deny"}) == {
+        "tasks.create": Permission.HOLD,
+        "model.change": Permission.DENY,
     }
 
 
@@ -22,5 +22,5 @@ def test_the_policy_is_by_action() -> None:
 )
 def test_a_name_that_is_no_action_is_refused_with_those_that_there_are(name: str, hint: str) -> None:
     with pytest.raises(SettingsError, match=rf"\[guard\] names {name}, and there is no such action") as raised:
-        policy_of({name: "deny"})
+        parse_policy({name: "deny"})
     assert hint in raised.value.hint

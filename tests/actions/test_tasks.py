@@ -13,38 +13,38 @@ from nanohost.tasks import changes
 from nanohost.testing.manual_clock import START
 from nanohost_protocol.ids import task_id
 from nanohost_protocol.payloads import ChatOut, TaskOut, encode
-from tests.actions.conftest import HERE, Bench
+from tests.actions.conftest import HERE, ActionsHarness
 
 
-async def scheduled(bench: Bench, wanted: TaskOut, *, session: Session | None = None) -> TaskId:
-    out_id = await bench.ask("tasks.create", encode(wanted), session=session)
-    await bench.settle()
+async def scheduled(bench: ActionsHarness, wanted: TaskOut, *, session: Session | None = None) -> TaskId:
+    out_id = await bench.request_action("tasks.create", encode(wanted), session=session)
+    await bench.run_all()
     return TaskId(task_id(session=(session or bench.session).id, request=out_id))
 
 
-async def task(bench: Bench, id: TaskId) -> Task:
+async def task(bench: ActionsHarness, id: TaskId) -> Task:
     found = await changes.find(bench.store, id)
     assert found is not None
     return found
 
 
-async def asked(bench: Bench, change: str, **arguments: str) -> None:
-    await bench.ask(f"tasks.{change}", json.dumps(arguments))
-    await bench.settle()
+async def asked(bench: ActionsHarness, change: str, **arguments: str) -> None:
+    await bench.request_action(f"tasks.{change}", json.dumps(arguments))
+    await bench.run_all()
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_an_agents_task_is_made_under_the_id_it_knows(bench: Bench) -> None:
-    id = await scheduled(bench, TaskOut(prompt="water", due="in 10 minutes"))
-    made = await task(bench, id)
+async def test_an_agents_task_is_made_under_the_id_it_knows(harness: ActionsHarness) -> None:
+    id = await scheduled(harness, TaskOut(prompt="water", due="in 10 minutes"))
+    made = await task(harness, id)
     assert (made.content, made.kind, made.session_id, made.origin) == (
         "water",
         TaskKind.AGENT,
-        bench.session.id,
+        harness.session.id,
         HERE,
     )
     assert (made.next_due, made.cron, made.timezone) == (START.replace(minute=10), None, "Europe/Berlin")
-    assert (bench.changed, bench.notices()) == ([bench.session.id], [])
+    assert (harness.changed_sessions, harness.notices()) == ([harness.session.id], [])
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ async def test_an_agents_task_is_made_under_the_id_it_knows(bench: Bench) -> Non
         (TaskOut(prompt="p", due="in 1 h", recurrence="0 9 * * *"), datetime(2026, 1, 1, 13, tzinfo=UTC)),
     ],
 )
-async def test_the_host_works_out_when(bench: Bench, wanted: TaskOut, due: datetime) -> None:
-    assert (await task(bench, await scheduled(bench, wanted))).next_due == due
+async def test_the_host_works_out_when(harness: ActionsHarness, wanted: TaskOut, due: datetime) -> None:
+    assert (await task(harness, await scheduled(harness, wanted))).next_due == due
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ async def test_the_host_works_out_when(bench: Bench, wanted: TaskOut, due: datet
         (TaskOut(prompt="p", due="in 5 min", timezone="Middle/Earth"), "Middle/Earth"),
     ],
 )
-async def test_what_is_no_task_is_refused_and_said(bench: Bench, wanted: TaskOut, sentence: str) -> None:
-    await scheduled(bench, wanted)
-    assert await bench.statuses() == ["refused"]
-    assert sentence in bench.told()[0]
+async def test_what_is_no_task_is_refused_and_said(harness: ActionsHarness, wanted: TaskOut, sentence: str) -> None:
+    await scheduled(harness, wanted)
+    assert await harness.statuses() == ["refused"]
+    assert sentence in harness.agent_messages()[0]
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,12 @@ async def test_what_is_no_task_is_refused_and_said(bench: Bench, wanted: TaskOut
     ],
 )
 async def test_a_task_that_is_not_due_within_a_year_is_refused_in_words(
-    bench: Bench, wanted: TaskOut, sentence: str
+    harness: ActionsHarness, wanted: TaskOut, sentence: str
 ) -> None:
-    await scheduled(bench, wanted)
-    assert await bench.statuses() == ["refused"]
-    assert sentence in bench.told()[0]
-    assert await changes.of_session(bench.store, bench.session.id) == []
+    await scheduled(harness, wanted)
+    assert await harness.statuses() == ["refused"]
+    assert sentence in harness.agent_messages()[0]
+    assert await changes.list_open(harness.store, harness.session.id) == []
 
 
 @pytest.mark.parametrize(
@@ -106,64 +106,66 @@ async def test_a_task_that_is_not_due_within_a_year_is_refused_in_words(
         TaskOut(prompt="p", due="2027-01-01T09:00", recurrence="0 9 1 1 *"),
     ],
 )
-async def test_a_task_that_is_due_within_a_year_is_made(bench: Bench, wanted: TaskOut) -> None:
-    await scheduled(bench, wanted)
-    assert await bench.statuses() == ["done"]
+async def test_a_task_that_is_due_within_a_year_is_made(harness: ActionsHarness, wanted: TaskOut) -> None:
+    await scheduled(harness, wanted)
+    assert await harness.statuses() == ["done"]
 
 
-async def test_a_task_is_not_moved_further_ahead_than_it_may_be_made(bench: Bench) -> None:
-    id = await scheduled(bench, TaskOut(prompt="water", due="in 10 minutes"))
-    before = await task(bench, id)
-    await asked(bench, "update", id=id, due="in 1095 days")
-    await asked(bench, "update", id=id, recurrence="0 9 29 2 *")
-    assert await task(bench, id) == before
-    await asked(bench, "update", id=id, prompt="tea")
-    assert await bench.statuses() == ["done", "refused", "refused", "done"]
+async def test_a_task_is_not_moved_further_ahead_than_it_may_be_made(harness: ActionsHarness) -> None:
+    id = await scheduled(harness, TaskOut(prompt="water", due="in 10 minutes"))
+    before = await task(harness, id)
+    await asked(harness, "update", id=id, due="in 1095 days")
+    await asked(harness, "update", id=id, recurrence="0 9 29 2 *")
+    assert await task(harness, id) == before
+    await asked(harness, "update", id=id, prompt="tea")
+    assert await harness.statuses() == ["done", "refused", "refused", "done"]
 
 
-async def test_a_message_is_not_repeated_from_a_time_on_that_is_further_ahead_than_a_year(bench: Bench) -> None:
+async def test_a_message_is_not_repeated_from_a_time_on_that_is_further_ahead_than_a_year(
+    harness: ActionsHarness,
+) -> None:
     arguments = {"kind": "chat", "content": '{"text":"up"}', "due": "in 1095 days", "recurrence": "30 9 * * 1-5"}
-    await bench.ask("messages.repeat", json.dumps(arguments))
-    await bench.settle()
-    assert await bench.statuses() == ["refused"]
-    assert "would run for the first time on 2028-12-31" in bench.told()[0]
+    await harness.request_action("messages.repeat", json.dumps(arguments))
+    await harness.run_all()
+    assert await harness.statuses() == ["refused"]
+    assert "would run for the first time on 2028-12-31" in harness.agent_messages()[0]
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_an_agent_pauses_resumes_updates_and_cancels(bench: Bench) -> None:
-    id = await scheduled(bench, TaskOut(prompt="water", due="", recurrence="0 9 * * *"))
-    await asked(bench, "pause", id=id)
-    assert (await task(bench, id)).status is TaskStatus.PAUSED
-    await asked(bench, "resume", id=id)
-    assert (await task(bench, id)).status is TaskStatus.ACTIVE
-    await asked(bench, "update", id=id, prompt="tea", due="2026-07-01T09:00", timezone="Asia/Tokyo")
-    changed = await task(bench, id)
+async def test_an_agent_pauses_resumes_updates_and_cancels(harness: ActionsHarness) -> None:
+    id = await scheduled(harness, TaskOut(prompt="water", due="", recurrence="0 9 * * *"))
+    await asked(harness, "pause", id=id)
+    assert (await task(harness, id)).status is TaskStatus.PAUSED
+    await asked(harness, "resume", id=id)
+    assert (await task(harness, id)).status is TaskStatus.ACTIVE
+    await asked(harness, "update", id=id, prompt="tea", due="2026-07-01T09:00", timezone="Asia/Tokyo")
+    changed = await task(harness, id)
     assert (changed.content, changed.next_due) == ("tea", datetime(2026, 7, 1, 0, tzinfo=UTC))
-    await asked(bench, "cancel", id=id)
-    assert (await task(bench, id)).status is TaskStatus.CANCELLED
-    assert (await bench.statuses(), bench.told()) == (["done"] * 5, [])
+    await asked(harness, "cancel", id=id)
+    assert (await task(harness, id)).status is TaskStatus.CANCELLED
+    assert (await harness.statuses(), harness.agent_messages()) == (["done"] * 5, [])
 
 
 @pytest.mark.behaviour("TK-05")
 @pytest.mark.parametrize("change", ["pause", "resume", "update", "cancel"])
-async def test_tasks_of_another_session_are_not_there(bench: Bench, change: str) -> None:
-    id = await scheduled(bench, TaskOut(prompt="secret", due="in 1 h"), session=bench.other)
-    before = await task(bench, id)
-    await asked(bench, change, id=id)
-    await asked(bench, change, id="jnone")
-    assert await task(bench, id) == before
-    ours, none = bench.told()
+async def test_tasks_of_another_session_are_not_there(harness: ActionsHarness, change: str) -> None:
+    id = await scheduled(harness, TaskOut(prompt="secret", due="in 1 h"), session=harness.other)
+    before = await task(harness, id)
+    await asked(harness, change, id=id)
+    await asked(harness, change, id="jnone")
+    assert await task(harness, id) == before
+    ours, none = harness.agent_messages()
     assert f"there is no task '{id}' in this conversation" in ours
     assert ours.replace(id, "jnone") == none
 
 
 @pytest.mark.behaviour("TK-07")
-async def test_a_message_to_be_repeated_becomes_a_task(bench: Bench) -> None:
+async def test_a_message_to_be_repeated_becomes_a_task(harness: ActionsHarness) -> None:
     content = '{"text":"stand up"}'
     arguments = {"kind": "chat", "content": content, "due": None, "recurrence": "30 9 * * 1-5"}
-    out_id = await bench.ask("messages.repeat", json.dumps(arguments))
-    await bench.settle()
-    made = await task(bench, TaskId(task_id(session=bench.session.id, request=out_id)))
+    out_id = await harness.request_action("messages.repeat", json.dumps(arguments))
+    await harness.run_all()
+    made = await task(harness, TaskId(task_id(session=harness.session.id, request=out_id)))
     assert (made.kind, made.content, made.out_kind, made.cron) == (TaskKind.MESSAGE, content, "chat", "30 9 * * 1-5")
     assert made.origin == HERE
 
@@ -179,10 +181,12 @@ async def test_a_message_to_be_repeated_becomes_a_task(bench: Bench) -> None:
     ],
 )
 async def test_what_no_message_can_be_made_of_is_not_repeated_however_it_is_asked_for(
-    bench: Bench, kind: str, content: str, sentence: str
+    harness: ActionsHarness, kind: str, content: str, sentence: str
 ) -> None:
-    await bench.ask("messages.repeat", json.dumps({"kind": kind, "content": content, "recurrence": "0 9 * * *"}))
-    await bench.settle()
-    assert await bench.statuses() == ["refused"]
-    assert await changes.of_session(bench.store, bench.session.id) == []
-    assert sentence in bench.told()[0]
+    await harness.request_action(
+        "messages.repeat", json.dumps({"kind": kind, "content": content, "recurrence": "0 9 * * *"})
+    )
+    await harness.run_all()
+    assert await harness.statuses() == ["refused"]
+    assert await changes.list_open(harness.store, harness.session.id) == []
+    assert sentence in harness.agent_messages()[0]

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nanohost.approvals.approvers import Identity, Situation, Way, approvers, still_to_ask
+from nanohost.approvals.approvers import ApproverAddress, ApproverContext, Identity, next_approvers, rank_approvers
 from nanohost.approvals.kinds.chat import KIND as CHAT
 from nanohost.approvals.kinds.sender import KIND as SENDER
 from nanohost.model import AgentGroupId, Role
-from nanohost.store.roles import Grant
+from nanohost.store.roles import RoleGrant
 from nanohost_protocol.rows import Origin
 
 HERE, THERE = AgentGroupId(1), AgentGroupId(2)
@@ -19,8 +19,8 @@ SLACK, TELEGRAM, SECOND = ("slack", "default"), ("telegram", "default"), ("slack
 TERMINAL = ("terminal", "default")
 
 
-def grant(user: str, role: Role = Role.OWNER, group: AgentGroupId | None = None) -> Grant:
-    return Grant(user_id=user, role=role, agent_group_id=group, granted_at=datetime(2026, 1, 1, tzinfo=UTC))
+def grant(user: str, role: Role = Role.OWNER, group: AgentGroupId | None = None) -> RoleGrant:
+    return RoleGrant(user_id=user, role=role, agent_group_id=group, granted_at=datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def chat(key: tuple[str, str], id: str) -> Origin:
@@ -28,11 +28,11 @@ def chat(key: tuple[str, str], id: str) -> Origin:
 
 
 def somebody(user: str, *dms: Origin, person: str = "") -> Identity:
-    return Identity(user_id=user, person=person or user, dms=dms)
+    return Identity(user_id=user, person_id=person or user, direct_chats=dms)
 
 
 def asked(
-    grants: Sequence[Grant],
+    grants: Sequence[RoleGrant],
     identities: Sequence[Identity],
     *,
     origin: Origin | None = None,
@@ -43,19 +43,19 @@ def asked(
 ) -> list[str]:
     """The first way to each, in order: the user, and the direct chat, or `new`."""
     kind = SENDER if scoped else CHAT
-    found = approvers(
-        Situation(
+    found = rank_approvers(
+        ApproverContext(
             identities=identities,
             grants=grants,
-            tier=lambda one: kind.tier(one, HERE),
+            tier_of=lambda one: kind.approver_tier(one, HERE),
             origin=origin,
-            requester=requester,
-            usable={SLACK, TELEGRAM, SECOND, TERMINAL},
-            opens=opens,
-            groups=groups,
+            requester_id=requester,
+            usable_channels={SLACK, TELEGRAM, SECOND, TERMINAL},
+            dm_capable_channels=opens,
+            group_chats=groups,
         )
     )
-    return [f"{way.identity.user_id} {way.place.platform_id if way.place else 'new'}" for way, *_ in found]
+    return [f"{way.identity.user_id} {way.direct_chat.platform_id if way.direct_chat else 'new'}" for way, *_ in found]
 
 
 @pytest.mark.behaviour("AP-01")
@@ -158,18 +158,22 @@ def test_who_can_be_reached_nowhere_is_not_among_them() -> None:
 ADA, CARL = somebody("slack:ada", person="1"), somebody("slack:carl", person="2")
 
 
-def way(identity: Identity, channel: tuple[str, str] = SLACK) -> Way:
-    return Way(identity=identity, channel=channel, place=None)
+def way(identity: Identity, channel: tuple[str, str] = SLACK) -> ApproverAddress:
+    return ApproverAddress(identity=identity, channel=channel, direct_chat=None)
 
 
 @pytest.mark.behaviour("AP-06")
 def test_everybody_is_asked_once_before_anybody_is_asked_in_another_place() -> None:
     people = [[way(ADA), way(ADA, TELEGRAM)], [way(CARL)]]
     nothing: frozenset[str] = frozenset()
-    assert still_to_ask(people, asked=(), hopeless=(), tried=()) == people
-    next_ones = still_to_ask(people, asked={"1"}, hopeless=nothing, tried={("slack:ada", SLACK)})
+    assert next_approvers(people, asked_persons=(), unreachable_persons=(), tried_addresses=()) == people
+    next_ones = next_approvers(
+        people, asked_persons={"1"}, unreachable_persons=nothing, tried_addresses={("slack:ada", SLACK)}
+    )
     assert next_ones == [[way(CARL)], [way(ADA, TELEGRAM)]]
-    assert still_to_ask(people, asked={"1", "2"}, hopeless=nothing, tried={("slack:ada", SLACK)}) == [
+    assert next_approvers(
+        people, asked_persons={"1", "2"}, unreachable_persons=nothing, tried_addresses={("slack:ada", SLACK)}
+    ) == [
         [way(ADA, TELEGRAM)],
         [way(CARL)],
     ]
@@ -179,5 +183,7 @@ def test_everybody_is_asked_once_before_anybody_is_asked_in_another_place() -> N
 def test_whom_no_other_way_leads_to_is_not_asked_again() -> None:
     people = [[way(ADA), way(ADA, TELEGRAM)], [way(CARL)]]
     tried = {("slack:ada", SLACK), ("slack:carl", SLACK)}
-    assert still_to_ask(people, asked={"1", "2"}, hopeless={"1"}, tried=tried) == []
-    assert still_to_ask(people, asked={"1", "2"}, hopeless=(), tried=tried) == [[way(ADA, TELEGRAM)]]
+    assert next_approvers(people, asked_persons={"1", "2"}, unreachable_persons={"1"}, tried_addresses=tried) == []
+    assert next_approvers(people, asked_persons={"1", "2"}, unreachable_persons=(), tried_addresses=tried) == [
+        [way(ADA, TELEGRAM)]
+    ]

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanohost import quoting
-from nanohost.approvals.card import arguments_in_words, card, closed, digest_of, facts
+from nanohost.approvals.card import build_card, compute_digest, format_arguments, format_closed_card, format_facts
 from nanohost.approvals.kinds.sender import KIND
 from nanohost.delivery.render import render
 from nanohost.errors import UsageError
 from nanohost.model import ApprovalId
-from nanohost.rendering import Form, split
+from nanohost.rendering import Form, split_message
 from nanohost.rendering.form import Limits
 from nanohost.store.approvals import Approval, ApprovalStatus
 from nanohost_protocol.payloads import encode
@@ -49,9 +49,12 @@ THEIRS = st.lists(st.one_of(NASTY, WORDS), max_size=4).map("".join)
 
 
 def asked(name: str, text: str) -> Approval:
-    shown = facts(
+    shown = format_facts(
         f"May {quoting.name(name)} talk to main?",
-        [("Who", quoting.name(name)), ("They wrote", "\n" + quoting.quoted(text, limit=quoting.LONGEST_MESSAGE))],
+        [
+            ("Who", quoting.name(name)),
+            ("They wrote", "\n" + quoting.quote_block(text, limit=quoting.MAX_MESSAGE_CHARS)),
+        ],
     )
     return Approval(
         id=ApprovalId("k3f7qd"),
@@ -67,14 +70,14 @@ def asked(name: str, text: str) -> Approval:
         seq=None,
         created_at=NOW,
         expires_at=NOW + timedelta(days=1),
-        digest=digest_of(shown, "{}"),
+        digest=compute_digest(shown, "{}"),
     )
 
 
 def on_platform(approval: Approval, form: Form, most: int = 100_000) -> list[tuple[str, str]]:
     """The messages as they are sent, and in plain words."""
-    said = render(OutKind.CARD, encode(card(approval, KIND, UTC)), choices=False) or ""
-    return [(part.text, part.plain) for part in split(said, form, Limits(text=most))]
+    said = render(OutKind.CARD, encode(build_card(approval, KIND, UTC)), with_options=False) or ""
+    return [(part.text, part.plain) for part in split_message(said, form, Limits(max_length=most))]
 
 
 @pytest.mark.behaviour("AP-02")
@@ -122,7 +125,7 @@ def test_a_card_says_who_what_until_when_and_how_to_answer_without_buttons() -> 
 
 @pytest.mark.behaviour("AP-02")
 def test_a_long_message_is_cut_and_says_by_how_much() -> None:
-    shown = quoting.quoted("a" * 1_734, limit=500)
+    shown = quoting.quote_block("a" * 1_734, limit=500)
     assert shown.count("a" * 100) == 5
     assert shown.endswith("… and 1,234 characters more")
 
@@ -130,7 +133,7 @@ def test_a_long_message_is_cut_and_says_by_how_much() -> None:
 @pytest.mark.behaviour("AP-02")
 def test_every_argument_is_shown_whole_with_what_cannot_be_seen_by_its_number() -> None:
     arguments = {"prompt": "first\nsecond \u202e", "when": ["a", {"b": 1}], "count": 5}
-    lines = dict(arguments_in_words(json.dumps(arguments)))
+    lines = dict(format_arguments(json.dumps(arguments)))
     assert list(lines) == ["`prompt`", "`when`", "`count`"]
     assert "│ “first\n│ second ⟨U+202E⟩”" in lines["`prompt`"]
     assert '"b": 1' in lines["`when`"]
@@ -141,7 +144,7 @@ def test_every_argument_is_shown_whole_with_what_cannot_be_seen_by_its_number() 
 @pytest.mark.parametrize("arguments", ['{"a": 1, "a": 2}', "[1]", "{", '{"a": {"b": 1, "b": 2}}', "[" * 100_000])
 def test_arguments_that_could_be_read_in_two_ways_are_not_shown_at_all(arguments: str) -> None:
     with pytest.raises(UsageError):
-        arguments_in_words(arguments)
+        format_arguments(arguments)
 
 
 @pytest.mark.behaviour("AP-02")
@@ -155,15 +158,15 @@ def test_two_texts_that_differ_look_different(text: str) -> None:
         "\u202e" + text,
         text.replace("a", "\u0430") + "x",
     ):
-        assert quoting.quoted(other) != quoting.quoted(text)
+        assert quoting.quote_block(other) != quoting.quote_block(text)
 
 
 @pytest.mark.behaviour("AP-04")
 def test_what_was_decided_stands_alone_where_a_message_cannot_be_changed() -> None:
-    text = closed(
+    text = format_closed_card(
         asked("Bob", "hello"),
         status=ApprovalStatus.APPROVED,
-        by="`Ada`",
+        decided_by="`Ada`",
         outcome="`Bob` may talk to main now.",
         now=NOW,
         zone=UTC,

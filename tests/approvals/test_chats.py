@@ -12,48 +12,48 @@ from nanohost.approvals.kinds.chat import free_folder
 from nanohost.channel_api import EventKind, InboundEvent
 from nanohost.model import EngageMode, Role, UnknownSender
 from nanohost.store import agent_groups, dropped, messaging_groups, roles, wirings
-from tests.approvals.hall import BOB, CARL, OLGA, OLGAS, hall
+from tests.approvals.hall import BOB, CARL, OLGA, OLGA_DM, run_approvals_host
 
 
 @pytest.mark.behaviour("AP-10", "AP-01", "AP-02")
 async def test_an_unknown_direct_chat_is_connected_and_what_was_written_there_is_answered(tmp_path: Path) -> None:
-    async with hall(tmp_path, wired=False) as here:
-        await here.writes(BOB, "is this the bot?", chat="dm-bob")
+    async with run_approvals_host(tmp_path, is_wired=False) as here:
+        await here.write_message(BOB, "is this the bot?", chat="dm-bob")
         card = await here.card()
-        assert card.address.platform_id == OLGAS
+        assert card.address.platform_id == OLGA_DM
         assert [one.label for one in card.buttons] == ["Make a new agent", "Connect to main", "Refuse"]
         assert "is this the bot?" in card.text
-        await here.presses(OLGA, card, "Connect to main")
-        await here.reads("dm-bob", "echo: is this the bot?")
-        store = here.flow.host.store
-        [wiring] = await wirings.every(store)
+        await here.press_button(OLGA, card, "Connect to main")
+        await here.wait_for_text("dm-bob", "echo: is this the bot?")
+        store = here.host.host.store
+        [wiring] = await wirings.list_all(store)
         assert (wiring.engage_mode, wiring.engage_pattern) == (EngageMode.PATTERN, ".")
-        assert [one.role for one in await roles.of_user(store, "fake:bob")] == [Role.MEMBER]
+        assert [one.role for one in await roles.list_for_user(store, "fake:bob")] == [Role.MEMBER]
 
 
 @pytest.mark.behaviour("AP-10", "AP-02")
 async def test_the_card_says_that_connecting_shares_what_the_agent_has_and_offers_a_new_one_first(
     tmp_path: Path,
 ) -> None:
-    async with hall(tmp_path, wired=False) as here:
-        await here.writes(BOB, "hello", chat="dm-bob")
+    async with run_approvals_host(tmp_path, is_wired=False) as here:
+        await here.write_message(BOB, "hello", chat="dm-bob")
         card = await here.card()
         new, connect = card.text.index("Make a new agent:"), card.text.index("Connect:")
         assert new < connect
         assert "files and notes of its own" in card.text[new:connect]
         assert "What it has in its files and notes is shared with them" in card.text[connect:]
         assert "/approve " in card.text
-        await here.writes(OLGA, f"/approve {(await here.approvals())[0].id} new", chat=OLGAS)
-        await here.reads("dm-bob", "echo: hello")
-        [wiring] = await wirings.every(here.flow.host.store)
-        made = await agent_groups.get(here.flow.host.store, wiring.agent_group_id)
+        await here.write_message(OLGA, f"/approve {(await here.approvals())[0].id} new", chat=OLGA_DM)
+        await here.wait_for_text("dm-bob", "echo: hello")
+        [wiring] = await wirings.list_all(here.host.host.store)
+        made = await agent_groups.get(here.host.host.store, wiring.agent_group_id)
         assert made.folder != "main"
 
 
 @pytest.mark.behaviour("AP-10")
 async def test_in_a_group_an_agent_that_is_there_is_offered_first(tmp_path: Path) -> None:
-    async with hall(tmp_path, wired=False) as here:
-        await here.writes(BOB, "hello", chat="g1", group=True)
+    async with run_approvals_host(tmp_path, is_wired=False) as here:
+        await here.write_message(BOB, "hello", chat="g1", group=True)
         card = await here.card()
         assert [one.label for one in card.buttons] == ["Connect to main", "Make a new agent", "Refuse"]
         assert card.text.index("Connect:") < card.text.index("Make a new agent:")
@@ -62,115 +62,117 @@ async def test_in_a_group_an_agent_that_is_there_is_offered_first(tmp_path: Path
 
 @pytest.mark.behaviour("AP-10", "RT-11")
 async def test_what_was_edited_while_it_waited_reaches_the_agent_as_it_was_and_as_it_is(tmp_path: Path) -> None:
-    async with hall(tmp_path, wired=False) as here:
+    async with run_approvals_host(tmp_path, is_wired=False) as here:
         first = InboundEvent(
             platform_id="dm-bob", platform_message_id="b1", sender=BOB, text="at six", sent_at=datetime.now(UTC)
         )
-        await here.fake.happens(first)
+        await here.fake.emit_event(first)
         edit = replace(first, platform_message_id="b1:2", kind=EventKind.EDIT, text="at seven", refers_to="b1")
-        await here.fake.happens(edit)
-        await here.presses(OLGA, await here.card(), "Connect to main")
-        await here.reads("dm-bob", "at six")
-        await here.reads("dm-bob", "at seven")
+        await here.fake.emit_event(edit)
+        await here.press_button(OLGA, await here.card(), "Connect to main")
+        await here.wait_for_text("dm-bob", "at six")
+        await here.wait_for_text("dm-bob", "at seven")
 
 
 @pytest.mark.behaviour("AP-10")
 async def test_in_a_group_the_agent_answers_mentions_and_others_there_are_strangers_as_before(tmp_path: Path) -> None:
-    async with hall(tmp_path, wired=False) as here:
-        await here.writes(BOB, "hello", chat="g1", group=True)
-        await here.presses(OLGA, await here.card(), "Connect to main")
-        await here.reads("g1", "echo: hello")
-        store = here.flow.host.store
-        [wiring] = await wirings.every(store)
-        [chat] = await messaging_groups.every(store)
+    async with run_approvals_host(tmp_path, is_wired=False) as here:
+        await here.write_message(BOB, "hello", chat="g1", group=True)
+        await here.press_button(OLGA, await here.card(), "Connect to main")
+        await here.wait_for_text("g1", "echo: hello")
+        store = here.host.host.store
+        [wiring] = await wirings.list_all(store)
+        [chat] = await messaging_groups.list_all(store)
         assert (wiring.engage_mode, chat.unknown_sender) == (EngageMode.MENTION, UnknownSender.REQUEST_APPROVAL)
-        await here.writes(CARL, "and me?", chat="g1", group=True)
-        [_, second] = await here.statuses("approved", "pending")
+        await here.write_message(CARL, "and me?", chat="g1", group=True)
+        [_, second] = await here.wait_for_statuses("approved", "pending")
         assert (second.kind, second.requested_by) == ("sender", "fake:carl")
 
 
 @pytest.mark.behaviour("AP-10")
 async def test_a_new_agent_is_made_with_a_folder_of_its_own(tmp_path: Path) -> None:
-    async with hall(tmp_path, wired=False) as here:
-        await here.writes(BOB, "hello", chat="Book club", group=True)
-        await here.presses(OLGA, await here.card(), "Make a new agent")
-        await here.reads("Book club", "echo: hello")
-        made = await agent_groups.find(here.flow.host.store, "book-club")
+    async with run_approvals_host(tmp_path, is_wired=False) as here:
+        await here.write_message(BOB, "hello", chat="Book club", group=True)
+        await here.press_button(OLGA, await here.card(), "Make a new agent")
+        await here.wait_for_text("Book club", "echo: hello")
+        made = await agent_groups.find(here.host.host.store, "book-club")
         assert made is not None
         assert made.name == "book-club"
-        character = here.flow.home.groups / "book-club" / "CLAUDE.md"
+        character = here.host.home.groups / "book-club" / "CLAUDE.md"
         assert "You are book-club" in character.read_text()
 
 
 @pytest.mark.behaviour("AP-10")
 @pytest.mark.parametrize("left", ["book-club", "Book-Club"])
 async def test_a_new_agent_gets_no_folder_that_was_left_by_another_one(tmp_path: Path, left: str) -> None:
-    async with hall(tmp_path, wired=False) as here:
-        diary = here.flow.home.groups / left / "diary.md"
+    async with run_approvals_host(tmp_path, is_wired=False) as here:
+        diary = here.host.home.groups / left / "diary.md"
         diary.parent.mkdir()
         diary.write_text("nobody's business")
-        await here.writes(BOB, "hello", chat="Book club", group=True)
-        await here.presses(OLGA, await here.card(), "Make a new agent")
-        await here.reads("Book club", "echo: hello")
-        assert await agent_groups.find(here.flow.host.store, "book-club") is None
-        assert await agent_groups.find(here.flow.host.store, "book-club-2") is not None
+        await here.write_message(BOB, "hello", chat="Book club", group=True)
+        await here.press_button(OLGA, await here.card(), "Make a new agent")
+        await here.wait_for_text("Book club", "echo: hello")
+        assert await agent_groups.find(here.host.host.store, "book-club") is None
+        assert await agent_groups.find(here.host.host.store, "book-club-2") is not None
         assert [one.name for one in diary.parent.iterdir()] == ["diary.md"]
 
 
 @pytest.mark.behaviour("AP-10")
 async def test_a_new_agent_is_not_one_that_was_deleted_also_when_its_folder_is_gone(tmp_path: Path) -> None:
-    async with hall(tmp_path, wired=False) as here:
-        store, now = here.flow.host.store, datetime.now(UTC)
+    async with run_approvals_host(tmp_path, is_wired=False) as here:
+        store, now = here.host.host.store, datetime.now(UTC)
         async with store.transaction() as tx:
             old = await agent_groups.add(tx, folder="book-club", name="b", provider=None, model=None, now=now)
             await agent_groups.delete(tx, old.id, now)
-        await here.writes(BOB, "hello", chat="Book club", group=True)
-        await here.presses(OLGA, await here.card(), "Make a new agent")
-        await here.reads("Book club", "echo: hello")
-        assert [one.folder for one in await agent_groups.every(store)] == ["book-club-2", "main"]
+        await here.write_message(BOB, "hello", chat="Book club", group=True)
+        await here.press_button(OLGA, await here.card(), "Make a new agent")
+        await here.wait_for_text("Book club", "echo: hello")
+        assert [one.folder for one in await agent_groups.list_all(store)] == ["book-club-2", "main"]
 
 
 @pytest.mark.behaviour("AP-10")
 async def test_no_chat_gets_the_agent_that_an_owner_talks_to_by_its_name(tmp_path: Path) -> None:
-    async with hall(tmp_path, wired=False) as here:
-        async with here.flow.host.store.transaction() as tx:
-            await tx.run("UPDATE agent_groups SET folder = 'renamed' WHERE folder = 'main'")
-        await here.writes(BOB, "hello", chat="Main", group=True)
-        await here.presses(OLGA, await here.card(), "Make a new agent")
-        await here.reads("Main", "echo: hello")
-        assert [one.folder for one in await agent_groups.every(here.flow.host.store)] == ["main-2", "renamed"]
+    async with run_approvals_host(tmp_path, is_wired=False) as here:
+        async with here.host.host.store.transaction() as tx:
+            await tx.execute("UPDATE agent_groups SET folder = 'renamed' WHERE folder = 'main'")
+        await here.write_message(BOB, "hello", chat="Main", group=True)
+        await here.press_button(OLGA, await here.card(), "Make a new agent")
+        await here.wait_for_text("Main", "echo: hello")
+        assert [one.folder for one in await agent_groups.list_all(here.host.host.store)] == ["main-2", "renamed"]
 
 
 @pytest.mark.behaviour("AP-10", "RT-10")
 async def test_a_refused_chat_stays_refused(tmp_path: Path) -> None:
-    async with hall(tmp_path, wired=False) as here:
-        await here.writes(BOB, "hello", chat="dm-bob")
-        await here.presses(OLGA, await here.card(), "Refuse")
-        await here.statuses("denied")
-        await here.writes(BOB, "hello again", chat="dm-bob")
-        await here.routed()
+    async with run_approvals_host(tmp_path, is_wired=False) as here:
+        await here.write_message(BOB, "hello", chat="dm-bob")
+        await here.press_button(OLGA, await here.card(), "Refuse")
+        await here.wait_for_statuses("denied")
+        await here.write_message(BOB, "hello again", chat="dm-bob")
+        await here.wait_until_routed()
         assert len(await here.approvals()) == 1
-        rows = await here.flow.host.store.all("SELECT status, reason FROM inbound_events WHERE platform_id = 'dm-bob'")
+        rows = await here.host.host.store.fetch_all(
+            "SELECT status, reason FROM inbound_events WHERE platform_id = 'dm-bob'"
+        )
         assert {row["status"] for row in rows} == {"dropped"}
-        assert not await wirings.every(here.flow.host.store)
+        assert not await wirings.list_all(here.host.host.store)
 
 
 @pytest.mark.behaviour("AP-04", "AP-10")
 async def test_an_agent_that_has_no_button_can_be_typed(tmp_path: Path) -> None:
-    async with hall(tmp_path, wired=False) as here:
+    async with run_approvals_host(tmp_path, is_wired=False) as here:
         for number in range(6):
-            await here.flow.group(f"a{number}")
-        await here.writes(BOB, "hello", chat="dm-bob")
-        [approval] = await here.statuses("pending")
-        await here.reads(OLGAS, "May ")
-        await here.writes(OLGA, f"/approve {approval.id}", chat=OLGAS)
-        await here.reads(OLGAS, "Say which")
-        await here.writes(OLGA, f"/approve {approval.id} nobody", chat=OLGAS)
-        await here.reads(OLGAS, "There is no such choice")
-        await here.writes(OLGA, f"/approve {approval.id} a5", chat=OLGAS)
-        await here.reads("dm-bob", "echo: hello")
-        [wiring] = await wirings.every(here.flow.host.store)
-        found = await agent_groups.find(here.flow.host.store, "a5")
+            await here.host.ensure_group(f"a{number}")
+        await here.write_message(BOB, "hello", chat="dm-bob")
+        [approval] = await here.wait_for_statuses("pending")
+        await here.wait_for_text(OLGA_DM, "May ")
+        await here.write_message(OLGA, f"/approve {approval.id}", chat=OLGA_DM)
+        await here.wait_for_text(OLGA_DM, "Say which")
+        await here.write_message(OLGA, f"/approve {approval.id} nobody", chat=OLGA_DM)
+        await here.wait_for_text(OLGA_DM, "There is no such choice")
+        await here.write_message(OLGA, f"/approve {approval.id} a5", chat=OLGA_DM)
+        await here.wait_for_text("dm-bob", "echo: hello")
+        [wiring] = await wirings.list_all(here.host.host.store)
+        found = await agent_groups.find(here.host.host.store, "a5")
         assert found is not None
         assert wiring.agent_group_id == found.id
 
@@ -178,33 +180,33 @@ async def test_an_agent_that_has_no_button_can_be_typed(tmp_path: Path) -> None:
 @pytest.mark.behaviour("AP-04", "AP-10")
 @pytest.mark.parametrize("folder", ["agent", "new"])
 async def test_an_agents_name_means_that_agent_whatever_else_ends_so(tmp_path: Path, folder: str) -> None:
-    async with hall(tmp_path, wired=False) as here:
+    async with run_approvals_host(tmp_path, is_wired=False) as here:
         for number in range(6):
-            await here.flow.group(f"a{number}")
-        await here.flow.group(folder)
-        await here.writes(BOB, "hello", chat="dm-bob")
-        [approval] = await here.statuses("pending")
-        await here.reads(OLGAS, "May ")
-        await here.writes(OLGA, f"/approve {approval.id} {folder}", chat=OLGAS)
-        await here.reads("dm-bob", "echo: hello")
-        [wiring] = await wirings.every(here.flow.host.store)
-        found = await agent_groups.find(here.flow.host.store, folder)
+            await here.host.ensure_group(f"a{number}")
+        await here.host.ensure_group(folder)
+        await here.write_message(BOB, "hello", chat="dm-bob")
+        [approval] = await here.wait_for_statuses("pending")
+        await here.wait_for_text(OLGA_DM, "May ")
+        await here.write_message(OLGA, f"/approve {approval.id} {folder}", chat=OLGA_DM)
+        await here.wait_for_text("dm-bob", "echo: hello")
+        [wiring] = await wirings.list_all(here.host.host.store)
+        found = await agent_groups.find(here.host.host.store, folder)
         assert found is not None
         assert wiring.agent_group_id == found.id
 
 
 @pytest.mark.behaviour("AP-05")
 async def test_an_agent_that_is_gone_by_then_cannot_be_connected_and_both_hear_of_it(tmp_path: Path) -> None:
-    async with hall(tmp_path, wired=False) as here:
-        await here.writes(BOB, "hello", chat="dm-bob")
+    async with run_approvals_host(tmp_path, is_wired=False) as here:
+        await here.write_message(BOB, "hello", chat="dm-bob")
         card = await here.card()
-        async with here.flow.host.store.transaction() as tx:
-            await tx.run("UPDATE agent_groups SET folder = 'renamed' WHERE folder = 'main'")
-        await here.presses(OLGA, card, "Connect to main")
-        await here.reads(OLGAS, "the agent group main is gone")
-        await here.reads("dm-bob", "Nobody could let you in")
-        await here.statuses("failed")
-        assert not await wirings.every(here.flow.host.store)
+        async with here.host.host.store.transaction() as tx:
+            await tx.execute("UPDATE agent_groups SET folder = 'renamed' WHERE folder = 'main'")
+        await here.press_button(OLGA, card, "Connect to main")
+        await here.wait_for_text(OLGA_DM, "the agent group main is gone")
+        await here.wait_for_text("dm-bob", "Nobody could let you in")
+        await here.wait_for_statuses("failed")
+        assert not await wirings.list_all(here.host.host.store)
 
 
 @pytest.mark.behaviour("AP-05", "AP-10")
@@ -220,20 +222,20 @@ async def test_an_agent_that_is_gone_by_then_cannot_be_connected_and_both_hear_o
 async def test_whoever_was_refused_becomes_no_member_by_way_of_another_chat(
     tmp_path: Path, folder: str | None, pressed: str, becomes: str
 ) -> None:
-    async with hall(tmp_path, wired=False) as here:
-        await here.writes(BOB, "hello", chat="g1", group=True)
+    async with run_approvals_host(tmp_path, is_wired=False) as here:
+        await here.write_message(BOB, "hello", chat="g1", group=True)
         card = await here.card()
-        store = here.flow.host.store
+        store = here.host.host.store
         refused_for = await agent_groups.find(store, folder) if folder else None
-        rule = await here.refuse(BOB, group=refused_for.id if refused_for else None)
-        await here.presses(OLGA, card, pressed)
-        await here.statuses(becomes)
+        rule = await here.deny_by_rule(BOB, group=refused_for.id if refused_for else None)
+        await here.press_button(OLGA, card, pressed)
+        await here.wait_for_statuses(becomes)
         is_failure = becomes == "failed"
-        assert (await roles.of_user(store, "fake:bob") == []) is is_failure
-        assert (await wirings.every(store) == []) is is_failure
-        assert len(await agent_groups.every(store)) == (1 if is_failure else 2), "nothing was changed before"
+        assert (await roles.list_for_user(store, "fake:bob") == []) is is_failure
+        assert (await wirings.list_all(store) == []) is is_failure
+        assert len(await agent_groups.list_all(store)) == (1 if is_failure else 2), "nothing was changed before"
         if is_failure:
-            await here.reads(OLGAS, f"nanohost rules delete {rule.id}")
+            await here.wait_for_text(OLGA_DM, f"nanohost rules delete {rule.id}")
 
 
 @pytest.mark.behaviour("AP-10", "RT-10")
@@ -241,26 +243,26 @@ async def test_whoever_was_refused_becomes_no_member_by_way_of_another_chat(
 async def test_nobody_is_asked_about_the_chats_of_somebody_who_was_refused_for_all_agents(
     tmp_path: Path, group: bool
 ) -> None:
-    async with hall(tmp_path, wired=False) as here:
-        store = here.flow.host.store
-        await here.refuse(BOB)
-        await here.writes(BOB, "hello", chat="x1", group=group)
-        await here.routed()
+    async with run_approvals_host(tmp_path, is_wired=False) as here:
+        store = here.host.host.store
+        await here.deny_by_rule(BOB)
+        await here.write_message(BOB, "hello", chat="x1", group=group)
+        await here.wait_until_routed()
         assert await here.approvals() == []
         [counted] = await dropped.latest(store.reports, limit=10)
         assert (counted.user_id, counted.reason.startswith("the sender was refused on")) == ("fake:bob", True)
-        await here.writes(CARL, "hello", chat="x1", group=group)
-        await here.statuses("pending")
+        await here.write_message(CARL, "hello", chat="x1", group=group)
+        await here.wait_for_statuses("pending")
 
 
 @pytest.mark.behaviour("AP-05", "AC-02")
 async def test_a_refusal_of_somebody_who_was_given_a_role_since_stands_in_no_chats_way(tmp_path: Path) -> None:
-    async with hall(tmp_path, wired=False) as here:
-        await here.refuse(BOB)
+    async with run_approvals_host(tmp_path, is_wired=False) as here:
+        await here.deny_by_rule(BOB)
         await here.grant(BOB, Role.MEMBER)
-        await here.writes(BOB, "hello", chat="g1", group=True)
-        await here.presses(OLGA, await here.card(), "Connect to main")
-        await here.reads("g1", "echo: hello")
+        await here.write_message(BOB, "hello", chat="g1", group=True)
+        await here.press_button(OLGA, await here.card(), "Connect to main")
+        await here.wait_for_text("g1", "echo: hello")
 
 
 @pytest.mark.parametrize(

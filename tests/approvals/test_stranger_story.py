@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from nanohost.testing.simulator import BOB
-from nanohost.testing.stranger_story import FIRST, SECOND, THIRD, Story
-from tests.crash.measured import until_done
+from nanohost.testing.stranger_story import FIRST_MESSAGE, SECOND_MESSAGE, THIRD_MESSAGE, UnknownSenderScenario
+from tests.crash.measured import wait_until_done
 
 POINTS = (
     "routing.recorded",
@@ -20,24 +20,24 @@ POINTS = (
 """Where the host ends itself; the number is that of the passage. The other points are every message's."""
 
 
-async def played(tmp_path: Path, *, between: bool = False, crash_at: str = "") -> Story:
-    story = Story(tmp_path / "home")
+async def played(tmp_path: Path, *, between: bool = False, crash_at: str = "") -> UnknownSenderScenario:
+    story = UnknownSenderScenario(tmp_path / "home")
     async with story.running(crash_at=crash_at):
         for step in story.steps:
-            await step.do()
+            await step.run()
             if between:
                 await story.host.kill()
-        await until_done(tmp_path / "home")
-    assert (await story.host.command("verify")).startswith("clean")
+        await wait_until_done(tmp_path / "home")
+    assert (await story.host.run_command("verify")).startswith("clean")
     return story
 
 
-def everything_happened_once(story: Story, *, answered_twice: int = 0) -> None:
+def everything_happened_once(story: UnknownSenderScenario, *, answered_twice: int = 0) -> None:
     cards = [one for one in story.slack.screen(story.slack.dm) if "Bob" in one.text]
     assert len(cards) == 1, "one card, whatever happened"
-    assert cards[0].edits >= 1, "and it says what was decided"
-    for text in (FIRST, SECOND, THIRD):
-        assert 1 <= len(story.answers(text)) <= 1 + answered_twice, text
+    assert cards[0].edit_count >= 1, "and it says what was decided"
+    for text in (FIRST_MESSAGE, SECOND_MESSAGE, THIRD_MESSAGE):
+        assert 1 <= len(story.answers_containing(text)) <= 1 + answered_twice, text
     told = [one for one in story.telegram.screen(BOB.id) if "asked" in one.text]
     assert 1 <= len(told) <= 2, "Telegram knows no repeats: a send that was cut off by a kill is made again"
 
@@ -45,7 +45,7 @@ def everything_happened_once(story: Story, *, answered_twice: int = 0) -> None:
 @pytest.mark.behaviour("AP-08", "AP-10", "RT-08")
 async def test_a_stranger_is_let_in_while_the_host_is_killed_between_any_two_steps(tmp_path: Path) -> None:
     story = await played(tmp_path, between=True)
-    assert story.host.kills == len(story.steps)
+    assert story.host.kill_count == len(story.steps)
     # A step ends when the platform shows an answer: the host may be killed before it has written that down.
     everything_happened_once(story, answered_twice=1)
 
@@ -56,5 +56,5 @@ async def test_a_stranger_is_let_in_while_the_host_is_killed_in_the_middle_of_a_
     tmp_path: Path, point: str
 ) -> None:
     story = await played(tmp_path, crash_at=point)
-    assert story.host.kills == 1, "it was killed"
+    assert story.host.kill_count == 1, "it was killed"
     everything_happened_once(story, answered_twice=point.startswith("sender."))

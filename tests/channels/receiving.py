@@ -10,14 +10,14 @@ from nanohost.channel_api import Channel, Inbox
 
 
 @asynccontextmanager
-async def receiving(channel: Channel, inbox: Inbox) -> AsyncIterator[None]:
+async def run_channel(channel: Channel, inbox: Inbox) -> AsyncIterator[None]:
     """The channel is connected, and hands in what comes."""
-    async with channel.connected(), handing_in(channel, inbox):
+    async with channel.connected(), run_receive(channel, inbox):
         yield
 
 
 @asynccontextmanager
-async def handing_in(channel: Channel, inbox: Inbox) -> AsyncIterator[None]:
+async def run_receive(channel: Channel, inbox: Inbox) -> AsyncIterator[None]:
     """A channel that is connected already hands in what comes."""
     task = asyncio.create_task(channel.receive(inbox), name="receive")
     await asyncio.sleep(0)

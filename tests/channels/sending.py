@@ -7,7 +7,7 @@ from pathlib import Path
 from nanohost.channel_api import Address, Channel, OutboundCard, OutboundFile, OutboundText, SendsCards, SendsFiles
 
 
-async def send_ours(channel: Channel, there: Address, what: str, folder: Path) -> None:
+async def send_message(channel: Channel, there: Address, what: str, folder: Path) -> None:
     """`what`: text, card or file; the file is made in `folder`."""
     if what == "text":
         await channel.send(there, OutboundText(text="ours"), idempotency_key="k")

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from channels.terminal import MAX_LINE_BYTES
-from nanohost.short_socket import short_path
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.short_socket import short_socket_path
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 
 
-class TerminalPerson:
+class TerminalTestClient:
     """A client that reads all the time. What it saw outlives its connection, as a screen does."""
 
     def __init__(self, socket_path: Path, *, chat: str = "local", user: str = "ann") -> None:
@@ -24,7 +24,7 @@ class TerminalPerson:
         self.typings = 0
         self.seen: list[dict[str, object]] = []
         """Every line that came."""
-        self.says_received = True
+        self.should_acknowledge = True
         self._path = socket_path
         self._hello = {"type": "hello", "chat": chat, "user": user}
         self._ready = 0
@@ -32,15 +32,15 @@ class TerminalPerson:
         self._writer: asyncio.StreamWriter | None = None
         self._changed = asyncio.Condition()
 
-    async def arrive(self) -> None:
+    async def connect(self) -> None:
         """Connect and say hello."""
-        await self.leave()
-        with short_path(self._path) as short:
+        await self.disconnect()
+        with short_socket_path(self._path) as short:
             reader, self._writer = await asyncio.open_unix_connection(short, limit=MAX_LINE_BYTES)
         self._reading = asyncio.create_task(self._read(reader), name="terminal person")
-        await self.settle()
+        await self.flush()
 
-    async def leave(self) -> None:
+    async def disconnect(self) -> None:
         """Hang up, and wait until the host has hung up too."""
         if self._writer is not None and self._reading is not None:
             if self._writer.can_write_eof() and not self._writer.is_closing():
@@ -50,33 +50,33 @@ class TerminalPerson:
             await self._writer.wait_closed()
         self._writer = self._reading = None
 
-    async def settle(self) -> None:
+    async def flush(self) -> None:
         """Lines keep their order: once the answer to another hello is here, so is all that was said before."""
         wanted = self._ready + 1
-        self.tell(self._hello)
-        await self.until(lambda: self._ready >= wanted)
+        self.send_line(self._hello)
+        await self.wait_until(lambda: self._ready >= wanted)
 
-    def writes(self, text: str, message_id: str) -> None:
-        self.tell({"type": "message", "id": message_id, "text": text})
+    def send_message(self, text: str, message_id: str) -> None:
+        self.send_line({"type": "message", "id": message_id, "text": text})
 
-    def tell(self, line: object) -> None:
-        self.tell_bytes(json.dumps(line).encode() + b"\n")
+    def send_line(self, line: object) -> None:
+        self.send_bytes(json.dumps(line).encode() + b"\n")
 
-    def tell_bytes(self, line: bytes) -> None:
+    def send_bytes(self, line: bytes) -> None:
         assert self._writer is not None
         self._writer.write(line)
 
-    async def until(self, happened: Callable[[], bool]) -> None:
-        async with asyncio.timeout(seconds(HANG_S)), self._changed:
+    async def wait_until(self, happened: Callable[[], bool]) -> None:
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), self._changed:
             await self._changed.wait_for(happened)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
-            self._take(json.loads(line))
+            self._handle_line(json.loads(line))
             async with self._changed:
                 self._changed.notify_all()
 
-    def _take(self, said: dict[str, str]) -> None:
+    def _handle_line(self, said: dict[str, str]) -> None:
         self.seen.append(dict(said))
         match said["type"]:
             case "ready":
@@ -91,5 +91,5 @@ class TerminalPerson:
                 if said["key"] not in self.keys:
                     self.screen.append(said["text"])
                 self.keys.append(said["key"])
-                if self.says_received:
-                    self.tell({"type": "received", "key": said["key"]})
+                if self.should_acknowledge:
+                    self.send_line({"type": "received", "key": said["key"]})

@@ -16,29 +16,29 @@ import pytest
 from channels.whatsapp import WhatsAppChannel
 from channels.whatsapp import read_settings as whatsapp_settings
 from nanohost.channel_api import Channel
-from nanohost.delivery.delivery import Delivery as LoneDelivery
+from nanohost.delivery.delivery import DeliveryService as LoneDelivery
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
 from nanohost.store import agent_groups, deliveries, overview, sessions
 from nanohost.store.database import Store
-from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.store.deliveries import Delivery, DeliveryQueueKey, DeliveryStatus
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import START, ManualClock
-from nanohost.testing.simulated import find
-from nanohost.testing.simulator import BOB, Fault, Shown, Simulator, outage
+from nanohost.testing.simulated import find_simulator
+from nanohost.testing.simulator import BOB, Fault, ScreenMessage, Simulator, simulate_outage
 from nanohost.testing.simulator_suite import LONG_ANSWER
 from nanohost.testing.simulators.discord import DiscordSimulator
 from nanohost.testing.simulators.slack import SlackSimulator
 from nanohost.testing.simulators.telegram import A_MINUTE_IN_A_GROUP, TelegramSimulator
 from nanohost_protocol.payloads import ChatOut, EditOut, encode
 from nanohost_protocol.times import from_text
-from tests.channels.everywhere import Everywhere, bobs_chat, hosted, platform_names, play, read_by
-from tests.channels.examples import real_channel
+from tests.channels.everywhere import AllPlatforms, bobs_chat, platform_names, read_by, run_host, write_agent_script
+from tests.channels.examples import make_channel
 from tests.crash.victims import HostProcess
-from tests.support.flow import Flow
-from tests.support.hasty_clock import HastyClock
-from tests.support.invariants import assert_clean, until
+from tests.support.flow import RunningHost
+from tests.support.hasty_clock import AcceleratedClock
+from tests.support.invariants import assert_clean, wait_until
 from tests.support.new_home import opened_store
 
 OUTAGE_S = 20.0
@@ -55,23 +55,23 @@ TELLS_BY_ITSELF = "whatsapp"
 """Its word that a message is under way comes on another line; the channel waits for that within the attempt."""
 
 
-async def ledger(flow: Flow, platform: str) -> list[str]:
+async def ledger(flow: RunningHost, platform: str) -> list[str]:
     """The states of the deliveries to a platform, in order."""
-    rows = await flow.host.store.all(
+    rows = await flow.host.store.fetch_all(
         "SELECT status FROM deliveries WHERE channel_type = ? ORDER BY created_at, seq", (platform,)
     )
     return [row["status"] for row in rows]
 
 
-async def until_ledger(flow: Flow, platform: str, *wanted: str) -> None:
-    async with asyncio.timeout(seconds(HANG_S)):
+async def until_ledger(flow: RunningHost, platform: str, *wanted: str) -> None:
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while await ledger(flow, platform) != list(wanted):  # noqa: ASYNC110 - the ledger announces itself to nobody
             await asyncio.sleep(0.02)
 
 
-async def lost_answers(flow: Flow) -> dict[str, int]:
+async def lost_answers(flow: RunningHost) -> dict[str, int]:
     """How many attempts ended without an answer, by platform."""
-    rows = await flow.host.store.all(
+    rows = await flow.host.store.fetch_all(
         "SELECT d.channel_type AS name, count(*) AS count FROM delivery_attempts a JOIN deliveries d"
         " ON d.session_id = a.session_id AND d.seq = a.seq WHERE a.outcome = 'ambiguous' GROUP BY 1"
     )
@@ -83,33 +83,33 @@ async def lost_answers(flow: Flow) -> dict[str, int]:
 
 @pytest.mark.behaviour("IN-01", "IN-02", "DL-04", "DL-07")
 async def test_after_an_outage_of_all_platforms_everything_arrives_once_within_a_minute(tmp_path: Path) -> None:
-    play(tmp_path, {"match": "think", "actions": [{"until_file": "go"}, {"answer": "thought it over"}]})
-    world = Everywhere()
-    async with hosted(tmp_path, world) as flow:
-        await world.say("before")
-        await world.until_read("echo: before")
-        await world.say("think")
+    write_agent_script(tmp_path, {"match": "think", "actions": [{"until_file": "go"}, {"answer": "thought it over"}]})
+    world = AllPlatforms()
+    async with run_host(tmp_path, world) as flow:
+        await world.send_to_all("before")
+        await world.wait_until_read("echo: before")
+        await world.send_to_all("think")
         await until_started(flow, len(world.platforms))
-        async with outage(*world.platforms.values()):
+        async with simulate_outage(*world.platforms.values()):
             (tmp_path / "groups" / "main" / "go").touch()
             for text in ("during", "the outage"):
-                await world.say(text)
+                await world.send_to_all(text)
             await asyncio.sleep(OUTAGE_S)
         texts = ["echo: before", "thought it over", "echo: during", "echo: the outage"]
-        took = await world.until_read(*texts, limit_s=BACK_WITHIN_S)
-        await world.say("after")
-        await world.until_read("echo: after")
+        took = await world.wait_until_read(*texts, limit_s=BACK_WITHIN_S)
+        await world.send_to_all("after")
+        await world.wait_until_read("echo: after")
         await assert_clean(flow)
     print("\nback after", {name: f"{took_s:.1f} s" for name, took_s in took.items()})  # noqa: T201
-    assert world.read() == {name: [*texts, "echo: after"] for name in world.platforms}
+    assert world.read_texts() == {name: [*texts, "echo: after"] for name in world.platforms}
 
 
-async def until_started(flow: Flow, count: int) -> None:
+async def until_started(flow: RunningHost, count: int) -> None:
     """So many turns run."""
     open_turns = "SELECT count(*) AS count FROM routes WHERE outcome = 'written'"
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
-            [row] = await flow.host.store.all(open_turns)
+            [row] = await flow.host.store.fetch_all(open_turns)
             if row["count"] >= 2 * count:
                 return
             await asyncio.sleep(0.02)
@@ -131,7 +131,7 @@ WHATSAPP_STATUS_S = 0.01
 async def test_after_ten_minutes_of_server_errors_all_is_sent_in_order_once(
     tmp_path: Path, name: str, fault: Fault
 ) -> None:
-    clock, platform = ManualClock(), find(name)
+    clock, platform = ManualClock(), find_simulator(name)
     mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
     key = (name, "default")
     async with opened_store(Home(tmp_path), durable=False) as store, mailboxes.opened(), platform.running():
@@ -139,17 +139,17 @@ async def test_after_ten_minutes_of_server_errors_all_is_sent_in_order_once(
         delivery = LoneDelivery(store=store, mailboxes=mailboxes, clock=clock, channels={key: channel})
         async with channel.connected(), delivery.opened():
             await platform.write(bobs_chat(platform), "hello", person=BOB)
-            platform.faults.lasting = fault
+            platform.faults.persistent = fault
             entries = [*((platform.dm, text) for text in ("one", "two", "three")), (bobs_chat(platform), "mine")]
             for number, (chat, text) in enumerate(entries):
-                await entered(store, LaneKey(await lone_session(store), *key, chat), text, number)
+                await entered(store, DeliveryQueueKey(await lone_session(store), *key, chat), text, number)
             await pass_time(clock, TEN_MINUTES_S)
             assert platform.screen() == []
             [down] = (await overview.lists(store.reports, clock.now()))["platforms_down"]
             assert (down["channel"], down["messages"]) == (f"{name}:default", 4)
             since = clock.now() - from_text(str(down["since"]))
             assert timedelta(seconds=TEN_MINUTES_S - 30) <= since <= timedelta(seconds=TEN_MINUTES_S + 60)
-            platform.faults.lasting = None
+            platform.faults.persistent = None
             back = clock.now()
             await pass_until_all_is_sent(clock, store)
             assert clock.now() - back <= timedelta(seconds=BACK_AFTER_S)
@@ -162,21 +162,21 @@ def hasty_channel(platform: Simulator, home: Path) -> Channel:
     """The real one, but it does not wait as long for what the platform tells by itself."""
     if platform.name == TELLS_BY_ITSELF:
         return WhatsAppChannel(whatsapp_settings(platform.settings()), status_wait_s=WHATSAPP_STATUS_S)
-    return real_channel(platform, home)
+    return make_channel(platform, home)
 
 
 async def lone_session(store: Store) -> SessionId:
     async with store.transaction() as tx:
-        if found := await sessions.starting_with(tx, ""):
+        if found := await sessions.find_by_prefix(tx, ""):
             return found[0].id
         group = await agent_groups.add(tx, folder="main", name="main", provider=None, model=None, now=START)
         return await sessions.add(tx, agent_group=group.id, messaging_group=None, thread_id=None, now=START)
 
 
-async def entered(store: Store, lane: LaneKey, text: str, number: int) -> LaneKey:
+async def entered(store: Store, lane: DeliveryQueueKey, text: str, number: int) -> DeliveryQueueKey:
     """The agent says this."""
     entry = Delivery(
-        lane=lane,
+        queue=lane,
         seq=2 * number + 1,
         out_id=f"o{number}",
         kind="chat",
@@ -194,20 +194,20 @@ async def entered(store: Store, lane: LaneKey, text: str, number: int) -> LaneKe
 async def pass_time(clock: ManualClock, length_s: float) -> None:
     """Let so much time pass, each pause at a time: what is done between them takes real time only."""
     until = clock.monotonic() + length_s
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while clock.monotonic() < until:
-            await clock.somebody_sleeps()
-            await clock.advance(min(clock.sleeping(), default=0.0))
+            await clock.wait_for_sleeper()
+            await clock.advance(min(clock.remaining_sleeps_s(), default=0.0))
 
 
 async def pass_until_all_is_sent(clock: ManualClock, store: Store) -> None:
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while await _open(store):
-            await clock.advance(min(clock.sleeping(), default=0.0))
+            await clock.advance(min(clock.remaining_sleeps_s(), default=0.0))
 
 
 async def _open(store: Store) -> bool:
-    rows = await store.all("SELECT status FROM deliveries")
+    rows = await store.fetch_all("SELECT status FROM deliveries")
     assert {row["status"] for row in rows} <= {"pending", "sending", "sent"}
     return any(row["status"] != "sent" for row in rows)
 
@@ -217,18 +217,18 @@ async def _open(store: Store) -> bool:
 
 @pytest.mark.behaviour("DL-05")
 async def test_a_send_whose_answer_was_lost_is_seen_once_where_the_platform_can_tell(tmp_path: Path) -> None:
-    world = Everywhere()
-    async with hosted(tmp_path, world, clock=HastyClock()) as flow:
+    world = AllPlatforms()
+    async with run_host(tmp_path, world, clock=AcceleratedClock()) as flow:
         for platform in world.platforms.values():
             platform.faults.queue.append(Fault.RESET_AFTER)
         for text in ("one", "two"):
-            await world.say(text)
-            await world.until_read(f"echo: {text}")
+            await world.send_to_all(text)
+            await world.wait_until_read(f"echo: {text}")
         for name in world.platforms:
             await until_ledger(flow, name, "sent", "sent")
         assert await lost_answers(flow) == dict.fromkeys(world.platforms.keys() - {TELLS_BY_ITSELF}, 1)
     once = {name: ["echo: one", "echo: two"] for name in world.platforms}
-    seen = world.read()
+    seen = world.read_texts()
     assert seen.pop(MAY_DOUBLE) == ["echo: one", "echo: one", "echo: two"]
     assert {**seen, MAY_DOUBLE: once[MAY_DOUBLE]} == once
     assert not any(platform.faults.queue for platform in world.platforms.values())
@@ -236,21 +236,21 @@ async def test_a_send_whose_answer_was_lost_is_seen_once_where_the_platform_can_
 
 @pytest.mark.behaviour("DL-05", "DL-03")
 async def test_with_ask_only_what_no_platform_can_tell_is_held_until_an_operator_says_resend(tmp_path: Path) -> None:
-    world = Everywhere()
-    async with hosted(tmp_path, world, clock=HastyClock(), ambiguous="ask") as flow:
+    world = AllPlatforms()
+    async with run_host(tmp_path, world, clock=AcceleratedClock(), ambiguous="ask") as flow:
         for platform in world.platforms.values():
             platform.faults.queue.append(Fault.RESET_AFTER)
         for text in ("one", "two"):
-            await world.say(text)
-            await world.until_read(f"echo: {text}")
+            await world.send_to_all(text)
+            await world.wait_until_read(f"echo: {text}")
         for name in world.platforms:
             held = "unknown" if name == MAY_DOUBLE else "sent"
             await until_ledger(flow, name, held, "sent")
-        assert world.read() == {name: ["echo: one", "echo: two"] for name in world.platforms}
-        [unknown] = (await flow.types("status"))["deliveries_unknown"]
-        await flow.types("deliveries resend", unknown["session"], unknown["seq"])
+        assert world.read_texts() == {name: ["echo: one", "echo: two"] for name in world.platforms}
+        [unknown] = (await flow.run_command("status"))["deliveries_unknown"]
+        await flow.run_command("deliveries resend", unknown["session"], unknown["seq"])
         await until_ledger(flow, MAY_DOUBLE, "sent", "sent")
-    assert world.read()[MAY_DOUBLE] == ["echo: one", "echo: two", "echo: one"]
+    assert world.read_texts()[MAY_DOUBLE] == ["echo: one", "echo: two", "echo: one"]
 
 
 # --- pace ---
@@ -259,48 +259,48 @@ async def test_with_ask_only_what_no_platform_can_tell_is_held_until_an_operator
 @pytest.mark.behaviour("DL-08", "DL-09")
 async def test_thirty_edits_in_a_telegram_group_keep_its_pace_and_the_last_one_stands(tmp_path: Path) -> None:
     """Both the host's minute and the platform's take three seconds."""
-    clock = HastyClock(20)
+    clock = AcceleratedClock(20)
     telegram = TelegramSimulator()
     telegram.enforces_pace, telegram.minute_s = True, 60 / clock.factor
-    world = Everywhere(platforms={"telegram": telegram})
-    async with hosted(tmp_path, world, ("telegram", GROUP), clock=clock) as flow:
+    world = AllPlatforms(platforms={"telegram": telegram})
+    async with run_host(tmp_path, world, ("telegram", GROUP), clock=clock) as flow:
         began = time.monotonic()
         await telegram.write(GROUP, "work", group=True, mention=True)
-        await telegram.until_shown(1, GROUP)
+        await telegram.wait_for_messages(1, GROUP)
         lane = await progress_lane(flow)
         for step in range(1, STEPS + 1):
             await progress(flow, lane, step)
             await asyncio.sleep(1.2 / clock.factor)
         last = f"step {STEPS} of {STEPS}"
-        await telegram.until(lambda: telegram.texts(GROUP) == [last])
+        await telegram.wait_until(lambda: telegram.texts(GROUP) == [last])
         took = time.monotonic() - began
         rows = await settled_edits(flow)
     [shown] = telegram.screen(GROUP)
-    print(f"\n{shown.edits} edits of {STEPS} in {took * clock.factor:.0f} s, {telegram.too_many} refused")  # noqa: T201
-    assert A_MINUTE_IN_A_GROUP - 5 <= shown.edits < STEPS, "as many as the pace allows, and no more"
+    print(f"\n{shown.edit_count} edits of {STEPS} in {took * clock.factor:.0f} s, {telegram.too_many} refused")  # noqa: T201
+    assert A_MINUTE_IN_A_GROUP - 5 <= shown.edit_count < STEPS, "as many as the pace allows, and no more"
     assert telegram.too_many <= 1, "the two clocks are not quite the same"
-    assert sum(row["status"] == "sent" for row in rows) == shown.edits
+    assert sum(row["status"] == "sent" for row in rows) == shown.edit_count
     assert {row["reason"] for row in rows if row["status"] != "sent"} == {"superseded"}
 
 
-async def settled_edits(flow: Flow) -> list[sqlite3.Row]:
+async def settled_edits(flow: RunningHost) -> list[sqlite3.Row]:
     """The ledger's rows of all edits, once nothing is to be sent any more."""
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while {"pending", "sending"} & set(await ledger(flow, "telegram")):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-    return await flow.host.store.all("SELECT status, reason FROM deliveries WHERE kind = 'edit'")
+    return await flow.host.store.fetch_all("SELECT status, reason FROM deliveries WHERE kind = 'edit'")
 
 
-async def progress_lane(flow: Flow) -> LaneKey:
+async def progress_lane(flow: RunningHost) -> DeliveryQueueKey:
     [session] = await flow.sessions()
-    return LaneKey(session.id, "telegram", "default", GROUP)
+    return DeliveryQueueKey(session.id, "telegram", "default", GROUP)
 
 
-async def progress(flow: Flow, lane: LaneKey, step: int) -> None:
+async def progress(flow: RunningHost, lane: DeliveryQueueKey, step: int) -> None:
     """The agent changes its first message."""
-    [first] = await flow.host.store.all("SELECT min(seq) AS seq FROM deliveries WHERE kind = 'chat'")
+    [first] = await flow.host.store.fetch_all("SELECT min(seq) AS seq FROM deliveries WHERE kind = 'chat'")
     edit = Delivery(
-        lane=lane,
+        queue=lane,
         seq=-1_000_000 + 2 * step,
         out_id=f"step-{step}",
         kind="edit",
@@ -316,23 +316,23 @@ async def progress(flow: Flow, lane: LaneKey, step: int) -> None:
 
 @pytest.mark.behaviour("DL-07", "DL-08")
 async def test_a_chat_that_the_platform_wants_to_rest_delays_no_other_of_that_platform(tmp_path: Path) -> None:
-    world = Everywhere()
-    async with hosted(tmp_path, world, clock=HastyClock()):
-        await world.say("warm")
-        await world.until_read("echo: warm")
+    world = AllPlatforms()
+    async with run_host(tmp_path, world, clock=AcceleratedClock()):
+        await world.send_to_all("warm")
+        await world.wait_until_read("echo: warm")
         for platform in world.platforms.values():
             platform.faults.limits[bobs_chat(platform)] = (1, 36_000.0)
             await platform.write(bobs_chat(platform), "mine", person=BOB)
         await asyncio.gather(*map(_until_limited, world.platforms.values()))
-        await world.say("and mine?")
-        took = await world.until_read("echo: and mine?")
+        await world.send_to_all("and mine?")
+        took = await world.wait_until_read("echo: and mine?")
         assert [name for name, one in world.platforms.items() if read_by(one, bobs_chat(one))] == []
     print("\nbeside a 429", {name: f"{took_s:.2f} s" for name, took_s in took.items()})  # noqa: T201
-    assert max(took.values()) < seconds(HANG_S) / 2
+    assert max(took.values()) < scaled_timeout(HANG_TIMEOUT_S) / 2
 
 
 async def _until_limited(platform: Simulator) -> None:
-    await until(lambda: platform.faults.limits[bobs_chat(platform)][0] == 0)
+    await wait_until(lambda: platform.faults.limits[bobs_chat(platform)][0] == 0)
 
 
 # --- a long answer ---
@@ -342,11 +342,11 @@ async def _until_limited(platform: Simulator) -> None:
 async def test_a_long_mixed_answer_arrives_everywhere_whole_in_order_with_its_code_and_pings_nobody(
     tmp_path: Path,
 ) -> None:
-    play(tmp_path, {"match": "report", "actions": [{"answer": LONG_ANSWER}]})
+    write_agent_script(tmp_path, {"match": "report", "actions": [{"answer": LONG_ANSWER}]})
     assert len(LONG_ANSWER) > 11_000
-    world = Everywhere()
-    async with hosted(tmp_path, world, clock=HastyClock()):
-        await world.say("report")
+    world = AllPlatforms()
+    async with run_host(tmp_path, world, clock=AcceleratedClock()):
+        await world.send_to_all("report")
         await asyncio.gather(*(_until_ended(one) for one in world.platforms.values()))
     for name, platform in world.platforms.items():
         shown = platform.screen(platform.dm)
@@ -354,13 +354,13 @@ async def test_a_long_mixed_answer_arrives_everywhere_whole_in_order_with_its_co
         assert re.findall(r"\bw\d{4}\b", text) == [f"w{number:04}" for number in range(1, 148)], name
         for word in ("ordinary", "plain"):
             assert text.count(word) == LONG_ANSWER.count(word), (name, word)
-        assert frozenset().union(*(one.pinged for one in shown)) == frozenset(), name
+        assert frozenset().union(*(one.notified for one in shown)) == frozenset(), name
         assert words_in_code(platform, shown) == IN_BLOCKS, name
     print("\nparts", {name: len(one.screen(one.dm)) for name, one in world.platforms.items()})  # noqa: T201
 
 
 async def _until_ended(platform: Simulator) -> None:
-    await platform.until(lambda: any("w0147" in one for one in read_by(platform)))
+    await platform.wait_until(lambda: any("w0147" in one for one in read_by(platform)))
 
 
 IN_BLOCKS = [f"w{number:04}" for number in [*range(9, 60), *range(62, 110), 145, 146]]
@@ -369,7 +369,7 @@ IN_TABLE = {"w0007", "w0008"}
 """Some platforms have no tables: these are seen as code."""
 
 
-def words_in_code(platform: Simulator, shown: Sequence[Shown]) -> list[str]:
+def words_in_code(platform: Simulator, shown: Sequence[ScreenMessage]) -> list[str]:
     """The numbered words that a person sees in blocks of code, by what came over the wire."""
     block = r"<pre>.*?</pre>" if platform.name == "telegram" else r"^```[^\n]*\n.*?\n```$"
     found = []
@@ -387,22 +387,22 @@ def words_in_code(platform: Simulator, shown: Sequence[Shown]) -> list[str]:
 
 @pytest.mark.behaviour("IN-01", "IN-02", "DL-02", "DL-05")
 async def test_a_host_killed_in_a_burst_on_all_platforms_answers_every_message_once(tmp_path: Path) -> None:
-    world = Everywhere()
+    world = AllPlatforms()
     async with world.running(), killable(tmp_path, world) as host:
         host.start()
-        await until(lambda: host.is_ready() and _is_listened_to(world))
-        await world.say("warm")
-        await world.until_read("echo: warm")
+        await wait_until(lambda: host.is_ready() and _is_listened_to(world))
+        await world.send_to_all("warm")
+        await world.wait_until_read("echo: warm")
         for number in range(1, BURST + 1):
-            await world.say(f"m{number}")
-        await asyncio.gather(*(one.until_shown(1 + KILLED_AFTER, one.dm) for one in world.platforms.values()))
+            await world.send_to_all(f"m{number}")
+        await asyncio.gather(*(one.wait_for_messages(1 + KILLED_AFTER, one.dm) for one in world.platforms.values()))
         host.kill()
-        await world.say("to nobody")
+        await world.send_to_all("to nobody")
         host.start()
         answers = ["echo: warm", *(f"echo: m{number}" for number in range(1, BURST + 1)), "echo: to nobody"]
-        took = await world.until_read(*answers, limit_s=BACK_WITHIN_S)
+        took = await world.wait_until_read(*answers, limit_s=BACK_WITHIN_S)
         await asyncio.to_thread(host.stop)
-        seen = world.read()
+        seen = world.read_texts()
     print("\nafter the kill", {name: f"{took_s:.1f} s" for name, took_s in took.items()})  # noqa: T201
     extra = len(seen[MAY_DOUBLE]) - len(answers)
     assert 0 <= extra <= 1, "one send may have been cut off"
@@ -410,13 +410,13 @@ async def test_a_host_killed_in_a_burst_on_all_platforms_answers_every_message_o
     assert seen == dict.fromkeys(seen, answers)
 
 
-def _is_listened_to(world: Everywhere) -> bool:
+def _is_listened_to(world: AllPlatforms) -> bool:
     """Discord keeps nothing for a bot that never was there."""
     return all(one.is_listened_to for one in world.platforms.values() if isinstance(one, DiscordSimulator))
 
 
 @asynccontextmanager
-async def killable(root: Path, world: Everywhere) -> AsyncIterator[HostProcess]:
+async def killable(root: Path, world: AllPlatforms) -> AsyncIterator[HostProcess]:
     """`nanohost run` as an operator set it up: the file, and a wiring for each platform."""
     host = HostProcess(root, 0, {})
     tables = {"host": {"timezone": "UTC", "provider": "scripted", "runtime": "process"}}
@@ -429,7 +429,7 @@ async def killable(root: Path, world: Everywhere) -> AsyncIterator[HostProcess]:
             await _type(host, "wirings", "create", *place, "--group", "main", "--unknown", "public")
         yield host
     finally:
-        await asyncio.to_thread(host.end)
+        await asyncio.to_thread(host.cleanup)
 
 
 async def _type(host: HostProcess, *words: str) -> None:

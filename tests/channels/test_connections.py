@@ -18,12 +18,12 @@ from nanohost.channel_api import (
     MenuCommand,
     NotSent,
 )
-from nanohost.channels.connections import Connections
+from nanohost.channels.connections import ChannelManager
 from nanohost.channels.loader import discover
 from nanohost.supervisor import ServiceState, Supervisor
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
 
 GOOD, BAD = ("good", "default"), ("bad", "default")
@@ -83,24 +83,24 @@ class NoInbox(SuiteInbox):
         raise AssertionError("nobody writes here")
 
 
-def connections(tmp_path: Path, bad: FakeChannel, limit_s: float | None = None) -> Connections:
-    return Connections(
+def connections(tmp_path: Path, bad: FakeChannel, limit_s: float | None = None) -> ChannelManager:
+    return ChannelManager(
         catalogue=discover([]),
-        wanted=[],
+        configured=[],
         home=tmp_path,
         runtime_dir=tmp_path,
-        made={BAD: bad, GOOD: FakeChannel()},
-        limit_s=limit_s or seconds(0.05),
+        preloaded={BAD: bad, GOOD: FakeChannel()},
+        connect_timeout_s=limit_s or scaled_timeout(0.05),
     )
 
 
 @pytest.mark.behaviour("DL-07")
 async def test_a_channel_that_hangs_while_it_connects_keeps_no_other_from_connecting(tmp_path: Path) -> None:
-    limit_s = seconds(0.05)
+    limit_s = scaled_timeout(0.05)
     both = connections(tmp_path, Hangs(at_start=True), limit_s)
-    async with asyncio.timeout(seconds(HANG_S)), both.opened():
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), both.opened():
         assert list(both) == [GOOD]
-        [failed] = [state for state in both.report() if state.state == "failed"]
+        [failed] = [state for state in both.connection_states() if state.state == "failed"]
         assert (failed.name, failed.detail) == ("bad", f"it did not connect within {limit_s:g} s")
 
 
@@ -109,7 +109,7 @@ async def test_a_channel_that_cannot_be_closed_does_not_keep_the_host_from_stopp
     tmp_path: Path, bad: FakeChannel
 ) -> None:
     both = connections(tmp_path, bad)
-    async with asyncio.timeout(seconds(HANG_S)), both.opened():
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), both.opened():
         assert set(both) == {GOOD, BAD}
 
 
@@ -117,9 +117,13 @@ async def test_a_channel_that_cannot_be_closed_does_not_keep_the_host_from_stopp
 async def test_a_receiver_whose_library_cancels_something_is_started_again(tmp_path: Path) -> None:
     clock, channel = ManualClock(), Cancelled()
     both = connections(tmp_path, channel)
-    async with asyncio.timeout(seconds(HANG_S)), both.opened(), Supervisor(clock, jitter=lambda: 0.5) as supervisor:
-        both.receive(supervisor, lambda *_: NoInbox(), clock=ManualClock())
-        await clock.somebody_sleeps()
+    async with (
+        asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)),
+        both.opened(),
+        Supervisor(clock, jitter=lambda: 0.5) as supervisor,
+    ):
+        both.start_receiving(supervisor, lambda *_: NoInbox(), clock=ManualClock())
+        await clock.wait_for_sleeper()
         await clock.advance(1.1)
         assert channel.calls == 2
         assert {service.state for service in supervisor.services()} == {ServiceState.RUNNING}
@@ -128,8 +132,8 @@ async def test_a_receiver_whose_library_cancels_something_is_started_again(tmp_p
 async def test_a_receiver_that_swallows_its_cancellation_still_ends_with_the_host(tmp_path: Path) -> None:
     channel = Deaf()
     both = connections(tmp_path, channel)
-    async with asyncio.timeout(seconds(HANG_S)), both.opened(), Supervisor(ManualClock()) as supervisor:
-        both.receive(supervisor, lambda *_: NoInbox(), clock=ManualClock())
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), both.opened(), Supervisor(ManualClock()) as supervisor:
+        both.start_receiving(supervisor, lambda *_: NoInbox(), clock=ManualClock())
         await asyncio.sleep(0)
     assert channel.calls == 1
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("channel bad")]
@@ -153,14 +157,20 @@ class HasAMenu(FakeChannel):
 
 async def test_a_platforms_menu_is_told_of_the_commands_once_it_can_be_reached(tmp_path: Path) -> None:
     clock, able = ManualClock(), HasAMenu(ChannelDown("no line"), NotSent("no answer"))
-    both = Connections(
-        catalogue=discover([]), wanted=[], home=tmp_path, runtime_dir=tmp_path, made={GOOD: able, BAD: FakeChannel()}
+    both = ChannelManager(
+        catalogue=discover([]),
+        configured=[],
+        home=tmp_path,
+        runtime_dir=tmp_path,
+        preloaded={GOOD: able, BAD: FakeChannel()},
     )
     async with both.opened(), Supervisor(clock) as supervisor:
-        both.receive(supervisor, lambda *_: NoInbox(), clock=clock, commands=[MenuCommand(name="stop", help="stop it")])
-        async with asyncio.timeout(seconds(HANG_S)):
+        both.start_receiving(
+            supervisor, lambda *_: NoInbox(), clock=clock, commands=[MenuCommand(name="stop", help="stop it")]
+        )
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             for pause_s in (1, 2):
-                await clock.somebody_sleeps()
+                await clock.wait_for_sleeper()
                 await clock.advance(pause_s)
         assert (able.offered, able.asked) == (["stop"], 3)
         names = {service.name for service in supervisor.services()}

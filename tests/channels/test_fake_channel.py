@@ -26,13 +26,13 @@ from nanohost.channel_api import (
     ShowsTyping,
     Unit,
 )
-from nanohost.testing.channel_suite import ChannelBench, ChannelSuite, SuiteInbox
+from nanohost.testing.channel_suite import ChannelHarness, ChannelSuite, SuiteInbox
 from nanohost.testing.fake_channel import FakeChannel
 
 CHAT = Address(platform_id="c1")
 
 
-class FakeBench(ChannelBench):
+class FakeBench(ChannelHarness):
     def __init__(self, fake: FakeChannel) -> None:
         self.fake = fake
         self._writing: list[asyncio.Task[None]] = []
@@ -45,25 +45,25 @@ class FakeBench(ChannelBench):
     def address(self) -> Address:
         return CHAT
 
-    async def arrive(self) -> None:
-        self.fake.down = False
+    async def go_online(self) -> None:
+        self.fake.is_down = False
 
-    async def leave(self) -> None:
-        self.fake.down = True
+    async def go_offline(self) -> None:
+        self.fake.is_down = True
 
     async def person_writes(self, text: str, *, message_id: str) -> None:
         self._writing.append(asyncio.create_task(self._write(text, message_id)))
 
     async def person_sees(self, count: int) -> Sequence[str]:
-        return [message.text for message in await self.fake.wait_for(count)]
+        return [message.text for message in await self.fake.wait_for_sent(count)]
 
-    async def garbage(self) -> None:
+    async def send_garbage(self) -> None:
         """This platform has no wire that could carry any."""
 
     def acknowledged(self) -> Sequence[str]:
         return self.fake.acknowledged
 
-    async def settle(self) -> None:
+    async def flush(self) -> None:
         """Nothing is on its way: the platform is the same object."""
 
     async def close(self) -> None:
@@ -80,7 +80,7 @@ class FakeSuite(ChannelSuite):
     capabilities = Capabilities()
 
     @pytest.fixture
-    async def bench(self) -> AsyncIterator[ChannelBench]:
+    async def harness(self) -> AsyncIterator[ChannelHarness]:
         bench = FakeBench(FakeChannel(capabilities=self.capabilities))
         yield bench
         await bench.close()
@@ -114,7 +114,7 @@ async def send(fake: FakeChannel, key: str = "k1") -> tuple[str, ...]:
 
 async def test_what_was_sent_can_be_read_with_all_that_belongs_to_it(fake: FakeChannel) -> None:
     assert await send(fake) == ("fake-1",)
-    (message,) = await fake.wait_for(1)
+    (message,) = await fake.wait_for_sent(1)
     assert (message.address, message.text, message.reply_to, message.key, message.order) == (CHAT, "hi", "m1", "k1", 1)
 
 
@@ -143,7 +143,7 @@ async def test_a_mood_raises_its_error_and_shows_people_nothing(
 
 async def test_a_chat_can_be_rate_limited_alone_and_a_single_send_fail(fake: FakeChannel) -> None:
     fake.limited_chats = {"c2": 7.0}
-    fake.fails_at = {2: Refused("x")}
+    fake.errors_by_attempt = {2: Refused("x")}
     await send(fake)
     with pytest.raises(Refused):
         await send(fake)
@@ -198,7 +198,7 @@ async def test_writing_waits_for_the_host_and_returns_what_it_said(fake: FakeCha
 async def test_a_wait_that_fails_says_what_was_seen(fake: FakeChannel) -> None:
     await send(fake)
     with pytest.raises(AssertionError, match=r"does not send message 2; tried: \{'k1': 1\}, sent: \['hi'\]"):
-        await fake.wait_for(2, timeout_s=0.01)
+        await fake.wait_for_sent(2, timeout_s=0.01)
 
 
 async def test_the_fake_is_handed_to_the_host_as_a_channel(fake: FakeChannel, tmp_path: Path) -> None:
@@ -208,4 +208,4 @@ async def test_the_fake_is_handed_to_the_host_as_a_channel(fake: FakeChannel, tm
     assert fake.context is context
     assert isinstance(channel, ShowsTyping)
     await channel.typing(CHAT)
-    assert fake.typings == [CHAT]
+    assert fake.typing_addresses == [CHAT]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.channels.header import Header, Setting, parse_header, read_header
+from nanohost.channels.header import ChannelHeader, ChannelSetting, parse_header, read_header
 from nanohost.errors import ChannelLoadError
 
 FILE = Path("channels/example.py")
@@ -22,15 +22,15 @@ OURS = ("[tool.nanohost]", 'kind = "channel"', 'name = "example"', "api = 1")
 
 def test_a_header_says_name_api_and_dependencies() -> None:
     source = header('dependencies = ["httpx>=0.28", "rich"]', 'requires-python = ">=3.11"', "", *OURS)
-    assert parse_header(source, FILE) == Header(name="example", api=1, dependencies=("httpx>=0.28", "rich"))
+    assert parse_header(source, FILE) == ChannelHeader(name="example", api=1, dependencies=("httpx>=0.28", "rich"))
 
 
 def test_a_header_says_what_the_channel_wants_to_be_told() -> None:
     tables = ("[[tool.nanohost.settings]]", 'name = "token"', 'help = "the bot\'s token"', "secret = true")
     more = ("[[tool.nanohost.settings]]", 'name = "base_url"', 'help = "where"', 'default = "https://x"')
     assert parse_header(header(*OURS, *tables, *more), FILE).settings == (
-        Setting(name="token", help="the bot's token", secret=True),
-        Setting(name="base_url", help="where", default="https://x"),
+        ChannelSetting(name="token", help="the bot's token", secret=True),
+        ChannelSetting(name="base_url", help="where", default="https://x"),
     )
 
 

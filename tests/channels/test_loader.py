@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.channel_api import ChannelContext
-from nanohost.channels.loader import Available, Catalogue, Unavailable, discover, load
+from nanohost.channels.loader import AvailableChannel, ChannelCatalogue, UnavailableChannel, discover, load
 from nanohost.errors import ChannelLoadError, UsageError
 
 SHIPPED = Path(__file__).parents[2] / "channels"
@@ -39,7 +39,7 @@ def write_package(site: Path, module: str, entry_point: str = "faraway") -> None
     (info / "entry_points.txt").write_text(f"[nanohost.channels]\n{entry_point} = {module}\n")
 
 
-def why_not(catalogue: Catalogue, name: str) -> Unavailable:
+def why_not(catalogue: ChannelCatalogue, name: str) -> UnavailableChannel:
     (broken,) = [one for one in catalogue.unavailable if one.name == name]
     assert name not in catalogue.available
     return broken
@@ -134,7 +134,7 @@ def test_an_installed_channel_is_found_by_its_entry_point_and_loads(
     write_package(tmp_path / "site", "faraway_channel")
     path = write_channel(tmp_path / "site", "faraway", file="faraway_channel.py")
     entry = discover([]).find("faraway")
-    assert entry == Available(name="faraway", path=path, dependencies=())
+    assert entry == AvailableChannel(name="faraway", path=path, dependencies=())
     assert callable(load(entry))
 
 
@@ -174,7 +174,7 @@ def test_asking_for_a_channel_that_cannot_be_had_says_why(tmp_path: Path) -> Non
     ],
 )
 def test_a_file_that_cannot_be_imported_is_a_sentence(tmp_path: Path, body: str, sentence: str) -> None:
-    entry = Available(name="mine", path=write_channel(tmp_path, "mine", body), dependencies=("rich",))
+    entry = AvailableChannel(name="mine", path=write_channel(tmp_path, "mine", body), dependencies=("rich",))
     with pytest.raises(ChannelLoadError, match=sentence) as raised:
         load(entry)
     assert str(entry.path) in str(raised.value)
@@ -183,7 +183,7 @@ def test_a_file_that_cannot_be_imported_is_a_sentence(tmp_path: Path, body: str,
 
 def test_a_channel_hides_no_library_of_its_own_name(tmp_path: Path) -> None:
     body = "import json, dataclasses\n@dataclasses.dataclass\nclass C:\n    x: 'int'\ndef create(context): return json"
-    create = load(Available(name="json", path=write_channel(tmp_path, "json", body), dependencies=()))
+    create = load(AvailableChannel(name="json", path=write_channel(tmp_path, "json", body), dependencies=()))
     context = ChannelContext(instance="json", settings={}, runtime_dir=tmp_path, home=tmp_path)
     assert create(context).__name__ == "json"  # type: ignore[attr-defined]
     assert sys.modules["json"].__file__ != str(tmp_path / "json.py")

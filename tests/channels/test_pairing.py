@@ -9,30 +9,30 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from nanohost.app import Parts, running_host
+from nanohost.app import Overrides, running_host
 from nanohost.channel_api import Address, NotSent, OutboundText, Receipt
-from nanohost.channels.connections import Connections
-from nanohost.channels.loader import Catalogue
-from nanohost.home import Home, hold
+from nanohost.channels.connections import ChannelManager
+from nanohost.channels.loader import ChannelCatalogue
+from nanohost.home import Home, lock_home
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.store import roles, users
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.simulated import find
+from nanohost.testing.simulated import find_simulator
 from nanohost.testing.simulator import Simulator
-from tests.channels.everywhere import Everywhere, platform_names, read_by, settings_for, until_connected
-from tests.support.flow import Flow, install_of
+from tests.channels.everywhere import AllPlatforms, make_settings, platform_names, read_by, wait_until_connected
+from tests.support.flow import RunningHost, install_id_for
 
 
 @asynccontextmanager
-async def fresh(root: Path, *platforms: Simulator) -> AsyncIterator[Flow]:
+async def fresh(root: Path, *platforms: Simulator) -> AsyncIterator[RunningHost]:
     """A host that nobody has set anything up in, but for its platforms."""
-    world, home = Everywhere(platforms={one.name: one for one in platforms}), Home(root)
-    parts = Parts(runtime=ProcessRuntime(install=install_of(root)))
+    world, home = AllPlatforms(platforms={one.name: one for one in platforms}), Home(root)
+    parts = Overrides(runtime=ProcessRuntime(install=install_id_for(root)))
     async with world.running():
-        with hold(home):
-            async with running_host(home, settings_for(world), keep_containers=False, parts=parts) as host:
-                flow = Flow(host=host, fake=FakeChannel(), home=home)
-                await until_connected(flow)
+        with lock_home(home):
+            async with running_host(home, make_settings(world), keep_containers=False, overrides=parts) as host:
+                flow = RunningHost(host=host, fake=FakeChannel(), home=home)
+                await wait_until_connected(flow)
                 yield flow
 
 
@@ -42,14 +42,14 @@ async def reads(platform: Simulator, *beginnings: str) -> None:
     def have_come() -> bool:
         return all(any(text.startswith(begin) for text in read_by(platform)) for begin in beginnings)
 
-    await platform.until(have_come)
+    await platform.wait_until(have_come)
 
 
 @pytest.mark.behaviour("AC-03")
 async def test_the_deep_link_makes_the_owner_on_telegram_whose_next_message_is_answered(tmp_path: Path) -> None:
-    telegram = find("telegram")
+    telegram = find_simulator("telegram")
     async with fresh(tmp_path, telegram) as flow:
-        made = await flow.types("pair", "telegram")
+        made = await flow.run_command("pair", "telegram")
         assert made["state"] == "connected"
         assert made["link"].startswith("https://t.me/")
         [start] = parse_qs(urlsplit(made["link"]).query)["start"]
@@ -58,37 +58,37 @@ async def test_the_deep_link_makes_the_owner_on_telegram_whose_next_message_is_a
         await reads(telegram, "You are the owner now. You can write to main here now.")
         await telegram.write(telegram.dm, "hello")
         await reads(telegram, "echo: hello")
-        [grant] = await roles.every(flow.host.store)
+        [grant] = await roles.list_all(flow.host.store)
         assert (grant.user_id, str(grant.role)) == (f"telegram:{telegram.dm}", "owner")
 
 
 @pytest.mark.behaviour("AC-01", "AC-03")
 @pytest.mark.parametrize("name", platform_names())
 async def test_an_owner_on_any_platform_is_known_on_telegram_after_one_more_code(tmp_path: Path, name: str) -> None:
-    here, telegram = find(name), find("telegram")
+    here, telegram = find_simulator(name), find_simulator("telegram")
     if name == "telegram":
-        here, telegram = telegram, find("slack")
+        here, telegram = telegram, find_simulator("slack")
     async with fresh(tmp_path, here, telegram) as flow:
-        made = await flow.types("pair", name)
+        made = await flow.run_command("pair", name)
         assert (made["link"] is not None) is (name in {"telegram", "whatsapp"})
         await here.write(here.dm, made["code"].lower())
         await reads(here, "You are the owner now.")
         await here.write(here.dm, "/link")
-        await here.until(lambda: any("Write this to me" in text for text in read_by(here)))
+        await here.wait_until(lambda: any("Write this to me" in text for text in read_by(here)))
         [said] = [text for text in read_by(here) if "Write this to me" in text]
         await telegram.write(telegram.dm, said.split()[0])
         await reads(telegram, "You and ")
-        await here.until(lambda: any("is you from now on" in text for text in read_by(here)))
-        [owner] = await roles.every(flow.host.store)
-        both = await users.identities(flow.host.store, owner.user_id)
+        await here.wait_until(lambda: any("is you from now on" in text for text in read_by(here)))
+        [owner] = await roles.list_all(flow.host.store)
+        both = await users.list_identities(flow.host.store, owner.user_id)
         assert {one.user_id.partition(":")[0] for one in both} == {here.name, telegram.name}
         await telegram.write(telegram.dm, "hello")
         await reads(telegram, "echo: hello")
 
 
 async def test_a_number_on_whatsapp_is_a_link(tmp_path: Path) -> None:
-    async with fresh(tmp_path, find("whatsapp")) as flow:
-        made = await flow.types("pair", "whatsapp")
+    async with fresh(tmp_path, find_simulator("whatsapp")) as flow:
+        made = await flow.run_command("pair", "whatsapp")
         assert made["link"] == f"https://wa.me/15550001111?text={made['code']}"
 
 
@@ -108,14 +108,14 @@ class _Linking(FakeChannel):
 
 async def test_a_link_that_cannot_be_had_now_is_none(tmp_path: Path) -> None:
     fake, plain = _Linking(), FakeChannel()
-    connections = Connections(
-        catalogue=Catalogue(available={}, unavailable=()),
-        wanted=[],
+    connections = ChannelManager(
+        catalogue=ChannelCatalogue(available={}, unavailable=()),
+        configured=[],
         home=tmp_path,
         runtime_dir=tmp_path,
-        made={("fake", "default"): fake, ("plain", "default"): plain},
+        preloaded={("fake", "default"): fake, ("plain", "default"): plain},
     )
-    assert connections.names == {"fake", "plain"}
+    assert connections.configured_names == {"fake", "plain"}
     async with connections.opened():
         assert await connections.deep_link(("fake", "default"), "ABC") == "https://fake.example/ABC"
         assert await connections.deep_link(("plain", "default"), "ABC") is None

@@ -14,14 +14,14 @@ import pytest
 from aiohttp import web
 
 from nanohost.channels.loader import discover
-from nanohost.commands.channel_setup import tried
+from nanohost.commands.channel_setup import check_settings
 from nanohost.errors import ChannelLoadError
-from nanohost.proxies import UnusableProxy, aiohttp_options, proxy_for, through
+from nanohost.proxies import InvalidProxyError, aiohttp_options, describe_proxy, proxy_for
 from nanohost.shipped import shipped_root
-from nanohost.testing.simulated import find
+from nanohost.testing.simulated import find_simulator
 from nanohost.testing.simulator import Simulator
-from tests.channels.everywhere import Everywhere, hosted, platform_names
-from tests.support.proxy import StandInProxy
+from tests.channels.everywhere import AllPlatforms, platform_names, run_host
+from tests.support.proxy import StubProxy
 
 NAME = "platform.example"
 KINDS = ["http", "socks5", "socks5h"]
@@ -35,8 +35,8 @@ def _no_proxies_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def proxy() -> AsyncIterator[StandInProxy]:
-    proxy = StandInProxy()
+async def proxy() -> AsyncIterator[StubProxy]:
+    proxy = StubProxy()
     async with proxy.running():
         yield proxy
 
@@ -86,7 +86,7 @@ def test_the_variables_say_which_proxy(url: str, environ: Mapping[str, str], exp
     ],
 )
 def test_what_is_no_proxy_is_said_in_one_line_without_its_password(value: str, said: str) -> None:
-    with pytest.raises(UnusableProxy) as caught:
+    with pytest.raises(InvalidProxyError) as caught:
         proxy_for("https://a.example", {"HTTPS_PROXY": value})
     assert str(caught.value).startswith(said)
     assert "hush" not in str(caught.value)
@@ -105,36 +105,36 @@ def _texts(platform: Simulator) -> list[tuple[str, str]]:
 async def check(name: str, settings: Mapping[str, object], home: Path) -> str:
     """nanohost channels check."""
     entry = discover([shipped_root() / "channels"]).find(name)
-    return await tried(entry, "default", settings, home)
+    return await check_settings(entry, "default", settings, home)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", platform_names())
 async def test_each_channel_is_checked_through_each_kind_of_proxy(
-    name: str, kind: str, proxy: StandInProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, kind: str, proxy: StubProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    platform = find(name)
+    platform = find_simulator(name)
     monkeypatch.setenv("all_proxy", f"{kind}://ann:s3cret@127.0.0.1:{proxy.port}")
     async with platform.running():
         assert await check(name, elsewhere(platform), tmp_path)
-    assert set(proxy.asked) == {NAME}
+    assert set(proxy.requested_hosts) == {NAME}
     assert proxy.logins
     assert len(set(proxy.logins)) == 1
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5"])
 async def test_each_channel_is_connected_through_each_kind_of_proxy(
-    kind: str, proxy: StandInProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, proxy: StubProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sockets and long polls, too: a host is entered when all of them are connected."""
     monkeypatch.setenv("all_proxy", f"{kind}://127.0.0.1:{proxy.port}")
-    world = Everywhere()
+    world = AllPlatforms()
     for platform in world.platforms.values():
         monkeypatch.setattr(platform, "settings", lambda platform=platform: _moved(platform))
-    async with hosted(tmp_path, world):
+    async with run_host(tmp_path, world):
         for name in world.platforms:
-            assert NAME in proxy.asked, name
-    assert len(proxy.asked) >= len(world.platforms)
+            assert NAME in proxy.requested_hosts, name
+    assert len(proxy.requested_hosts) >= len(world.platforms)
 
 
 def _moved(platform: Simulator) -> dict[str, Any]:
@@ -146,22 +146,22 @@ def _moved(platform: Simulator) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", platform_names())
 async def test_a_platform_on_this_machine_or_in_no_proxy_is_reached_directly(
-    name: str, proxy: StandInProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, proxy: StubProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{proxy.port}")
-    platform = find(name)
+    platform = find_simulator(name)
     async with platform.running():
         assert await check(name, dict(_texts(platform)), tmp_path)
-    assert proxy.asked == []
+    assert proxy.requested_hosts == []
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5"])
 @pytest.mark.parametrize("name", platform_names())
 async def test_a_proxy_that_refuses_is_said_by_the_check_in_one_line(
-    name: str, kind: str, proxy: StandInProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, kind: str, proxy: StubProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    proxy.refuses = True
-    platform = find(name)
+    proxy.should_refuse = True
+    platform = find_simulator(name)
     monkeypatch.setenv("all_proxy", f"{kind}://127.0.0.1:{proxy.port}")
     async with platform.running():
         with pytest.raises(ChannelLoadError) as caught:
@@ -187,7 +187,7 @@ def _collect_what_httpcore_forgets() -> None:
 async def test_a_proxy_that_is_dead_is_named_by_the_check_without_its_password(
     name: str, kind: str, unused_tcp_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    platform = find(name)
+    platform = find_simulator(name)
     monkeypatch.setenv("all_proxy", f"{kind}://ann:hush@127.0.0.1:{unused_tcp_port}")
     async with platform.running():
         with pytest.raises(ChannelLoadError) as caught:
@@ -197,11 +197,13 @@ async def test_a_proxy_that_is_dead_is_named_by_the_check_without_its_password(
 
 
 def test_a_proxy_is_named_in_sentences_by_its_place_and_its_variable() -> None:
-    assert through("https://a.example", {"HTTPS_PROXY": "http://u:w@p:1"}) == " through the proxy p:1 (HTTPS_PROXY)"
-    assert through("http://a.example", {"all_proxy": "p:1"}) == " through the proxy p:1 (all_proxy)"
-    assert through("https://127.0.0.1:2", {"HTTPS_PROXY": "http://p:1"}) == ""
-    assert through("https://a.example", {}) == ""
-    assert through("https://a.example", {"HTTPS_PROXY": "socks4://p:1"}) == ""
+    assert (
+        describe_proxy("https://a.example", {"HTTPS_PROXY": "http://u:w@p:1"}) == " through the proxy p:1 (HTTPS_PROXY)"
+    )
+    assert describe_proxy("http://a.example", {"all_proxy": "p:1"}) == " through the proxy p:1 (all_proxy)"
+    assert describe_proxy("https://127.0.0.1:2", {"HTTPS_PROXY": "http://p:1"}) == ""
+    assert describe_proxy("https://a.example", {}) == ""
+    assert describe_proxy("https://a.example", {"HTTPS_PROXY": "socks4://p:1"}) == ""
 
 
 @pytest.mark.behaviour("OP-05")
@@ -211,13 +213,13 @@ async def test_a_proxy_that_cannot_be_used_is_said_by_the_check_in_one_line(
 ) -> None:
     monkeypatch.setenv("all_proxy", "socks4://u:hush@127.0.0.1:1")
     with pytest.raises(ChannelLoadError, match=f"channel {name}: all_proxy begins socks4://") as caught:
-        await check(name, elsewhere(find(name)), tmp_path)
+        await check(name, elsewhere(find_simulator(name)), tmp_path)
     assert "hush" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_the_model_is_asked_through_each_kind_of_proxy(kind: str, proxy: StandInProxy) -> None:
+async def test_the_model_is_asked_through_each_kind_of_proxy(kind: str, proxy: StubProxy) -> None:
     async def answer(request: web.Request) -> web.Response:
         return web.Response(text="hello")
 
@@ -232,4 +234,4 @@ async def test_the_model_is_asked_through_each_kind_of_proxy(kind: str, proxy: S
     async with aiohttp.ClientSession(**way) as session, session.get(f"http://{NAME}:{port}/") as got:
         assert await got.text() == "hello"
     await runner.cleanup()
-    assert proxy.asked == [NAME]
+    assert proxy.requested_hosts == [NAME]

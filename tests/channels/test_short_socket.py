@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nanohost import short_socket
-from nanohost.short_socket import PATH_LIMIT_BYTES, short_path
+from nanohost.short_socket import MAX_PATH_BYTES, short_socket_path
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def deep(tmp_path: Path) -> Path:
 
 
 def test_a_path_that_fits_is_lent_as_it_is() -> None:
-    with short_path(Path("/run/x.sock")) as short:
+    with short_socket_path(Path("/run/x.sock")) as short:
         assert short == "/run/x.sock"
 
 
@@ -29,20 +29,20 @@ def test_a_socket_in_a_deep_folder_is_bound_and_reached_and_nothing_is_left_behi
     deep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_descriptors: bool
 ) -> None:
     if not has_descriptors:
-        monkeypatch.setattr(short_socket, "_DESCRIPTORS", tmp_path / "no-proc")
+        monkeypatch.setattr(short_socket, "_FD_DIR", tmp_path / "no-proc")
     before = len(list(Path("/proc/self/fd").iterdir()))
     path = deep / "x.sock"
     with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
-        with short_path(path) as short:
-            assert len(os.fsencode(short)) <= PATH_LIMIT_BYTES
+        with short_socket_path(path) as short:
+            assert len(os.fsencode(short)) <= MAX_PATH_BYTES
             server.bind(short)
         server.listen()
         assert path.is_socket()
-        with short_path(path) as short:
+        with short_socket_path(path) as short:
             client.connect(short)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_folder_that_is_not_there_is_an_os_error(deep: Path) -> None:
-    with pytest.raises(FileNotFoundError), short_path(deep / "none" / "x.sock"):
+    with pytest.raises(FileNotFoundError), short_socket_path(deep / "none" / "x.sock"):
         pass

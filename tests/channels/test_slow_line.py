@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from channels import discord, slack
-from channels.telegram import Patience, TelegramChannel
+from channels.telegram import TelegramChannel, Timeouts
 from channels.telegram import read_settings as telegram_settings
 from channels.whatsapp import WhatsAppChannel
 from channels.whatsapp import read_settings as whatsapp_settings
 from nanohost.channel_api import Address, Channel, ChannelContext, OutboundFile, SendsFiles, upload_answer_s
-from nanohost.delivery.sender import SEND_LIMIT_S, send_limit_s
-from nanohost.testing.limits import seconds
-from nanohost.testing.simulated import find
+from nanohost.delivery.sender import SEND_TIMEOUT_S, send_timeout_s
+from nanohost.testing.limits import scaled_timeout
+from nanohost.testing.simulated import find_simulator
 from nanohost.testing.simulator import BOB
 from tests.channels.everywhere import bobs_chat, platform_names
 
@@ -31,11 +31,13 @@ PIECE = 64 * 1024
 URLS = ("base_url", "rest_url", "graph_url")
 
 MADE: dict[str, Callable[[dict[str, Any]], Channel]] = {
-    "telegram": lambda table: TelegramChannel(telegram_settings(table), patience=Patience(answer_s=seconds(ANSWER_S))),
+    "telegram": lambda table: TelegramChannel(
+        telegram_settings(table), timeouts=Timeouts(answer_timeout_s=scaled_timeout(ANSWER_S))
+    ),
     "slack": lambda table: slack.create(_context(table)),
     "discord": lambda table: discord.create(_context(table)),
     "whatsapp": lambda table: WhatsAppChannel(
-        whatsapp_settings(table), answer_limit_s=seconds(ANSWER_S), status_wait_s=0.1
+        whatsapp_settings(table), answer_limit_s=scaled_timeout(ANSWER_S), status_wait_s=0.1
     ),
 }
 
@@ -43,7 +45,7 @@ MADE: dict[str, Callable[[dict[str, Any]], Channel]] = {
 def _context(table: dict[str, Any]) -> ChannelContext:
     here = Path("/nonexistent")
     return ChannelContext(
-        instance="default", settings={**table, "timeout_s": seconds(ANSWER_S)}, runtime_dir=here, home=here
+        instance="default", settings={**table, "timeout_s": scaled_timeout(ANSWER_S)}, runtime_dir=here, home=here
     )
 
 
@@ -54,7 +56,7 @@ async def slow_line(port: int) -> AsyncIterator[int]:
     async def pass_slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", port)
         back = asyncio.ensure_future(_pass(there_reader, writer, 0.0))
-        await _pass(reader, there_writer, seconds(PIECE / A_SECOND))
+        await _pass(reader, there_writer, scaled_timeout(PIECE / A_SECOND))
         await back
 
     taken = socket.socket()
@@ -81,7 +83,7 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, paus
 @pytest.mark.behaviour("DL-15")
 @pytest.mark.parametrize("name", platform_names())
 async def test_a_file_on_a_slow_line_is_sent_once_however_long_it_takes(tmp_path: Path, name: str) -> None:
-    platform, content = find(name), tmp_path / "content"
+    platform, content = find_simulator(name), tmp_path / "content"
     content.write_bytes(b"x" * SIZE)
     async with platform.running():
         await platform.write(bobs_chat(platform), "hello", person=BOB)
@@ -101,10 +103,10 @@ async def test_a_file_on_a_slow_line_is_sent_once_however_long_it_takes(tmp_path
 
 @pytest.mark.behaviour("DL-15")
 def test_a_send_has_a_minute_and_its_file_the_time_of_a_slow_line() -> None:
-    assert send_limit_s(0) == SEND_LIMIT_S
+    assert send_timeout_s(0) == SEND_TIMEOUT_S
     at_one_megabit_s = 50_000_000 * 8 / 1_000_000
-    assert send_limit_s(50_000_000) > at_one_megabit_s + SEND_LIMIT_S
-    assert send_limit_s(50_000_000) < 900, "what does not get on is ended all the same"
+    assert send_timeout_s(50_000_000) > at_one_megabit_s + SEND_TIMEOUT_S
+    assert send_timeout_s(50_000_000) < 900, "what does not get on is ended all the same"
 
 
 @pytest.mark.behaviour("DL-15")

@@ -11,8 +11,8 @@ import pytest
 from nanohost.channel_api import Accepted, Address, InboundEvent, Inbox, OutboundText, Receipt
 from nanohost.testing.channel_suite import ChannelSuite, SuiteInbox
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_S
-from tests.channels.receiving import receiving
+from nanohost.testing.limits import HANG_TIMEOUT_S
+from tests.channels.receiving import run_channel
 
 from .test_fake_channel import FakeBench
 
@@ -20,9 +20,9 @@ SUITE = ChannelSuite()
 
 
 class AcknowledgesTooEarly(FakeChannel):
-    async def happens(self, event: InboundEvent, *, timeout_s: float = HANG_S) -> Accepted:
+    async def emit_event(self, event: InboundEvent, *, timeout_s: float = HANG_TIMEOUT_S) -> Accepted:
         self.acknowledged.append(event.platform_message_id)
-        return await super().happens(event, timeout_s=timeout_s)
+        return await super().emit_event(event, timeout_s=timeout_s)
 
 
 class MakesUpIds(FakeChannel):
@@ -38,7 +38,7 @@ class ShortensText(FakeChannel):
 
 class PretendsToBeUp(FakeChannel):
     async def send(self, address: Address, message: OutboundText, *, idempotency_key: str) -> Receipt:
-        return Receipt() if self.down else await super().send(address, message, idempotency_key=idempotency_key)
+        return Receipt() if self.is_down else await super().send(address, message, idempotency_key=idempotency_key)
 
 
 class GivesUp(FakeChannel):
@@ -72,7 +72,7 @@ class SwallowsCancellation(FakeChannel):
 class WorksOnce(FakeChannel):
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        assert self.connections == 0, "the session is closed"
+        assert self.connection_count == 0, "the session is closed"
         async with super().connected():
             yield
 
@@ -123,7 +123,7 @@ async def test_a_receive_that_gives_up_is_caught() -> None:
 
 async def test_a_receive_that_returns_is_caught_also_where_there_is_no_host() -> None:
     with pytest.raises(AssertionError, match="receive ended"):
-        async with receiving(Returns(), SuiteInbox()):
+        async with run_channel(Returns(), SuiteInbox()):
             pass
 
 

@@ -100,7 +100,7 @@ _JSON = st.recursive(_LEAVES, lambda inner: st.lists(inner, max_size=3) | _objec
 def test_slack(text: Any, blocks: Any, attachments: Any, files: Any) -> None:
     said = {"ts": "1.0", "user": "U1", "text": text, "blocks": blocks, "attachments": attachments, "files": files}
     message = slack._Message.model_validate(said)
-    taken = slack.taken_apart(message)
+    taken = slack.parse_content(message)
     assert isinstance(taken.text, str)
     assert all(isinstance(part.text, str) and isinstance(part.url, str) for part in taken.parts)
 
@@ -108,7 +108,7 @@ def test_slack(text: Any, blocks: Any, attachments: Any, files: Any) -> None:
 @settings(max_examples=150, deadline=None)
 @given(
     content=_JSON,
-    rest=st.dictionaries(st.sampled_from(discord._BESIDE_WHO_AND_WHERE), _JSON, max_size=4),
+    rest=st.dictionaries(st.sampled_from(discord._CONTENT_FIELDS), _JSON, max_size=4),
 )
 def test_discord(content: Any, rest: dict[str, Any]) -> None:
     said: dict[str, object] = {
@@ -117,18 +117,18 @@ def test_discord(content: Any, rest: dict[str, Any]) -> None:
         "author": {"id": "3"},
         "timestamp": "2026-09-21T14:13:20+00:00",
     }
-    message = discord.message_of({**said, "content": content, **rest})
-    reading = discord._Reading(me=None, my_roles=set(), roles={}, places={}, people={})
-    held = reading.read(message, quoted=None, chat="")
+    message = discord.parse_message({**said, "content": content, **rest})
+    reading = discord._MessageReader(me=None, my_roles=set(), roles={}, places={}, people={})
+    held = reading.read_message(message, quoted=None, chat="")
     assert isinstance(held.text, str)
-    assert reading.in_words(message)
+    assert reading.to_text(message)
 
 
 def test_what_says_neither_who_nor_where_is_no_message() -> None:
     broken: list[object] = [None, [], {}, {"id": "1"}, "text"]
     for said in broken:
         try:
-            discord.message_of(said)
+            discord.parse_message(said)
         except ValidationError:
             continue
         raise AssertionError(f"{said!r} was taken for a message")

@@ -9,20 +9,20 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from nanohost.chat_commands.cost import COMMAND, NOTHING
-from nanohost.chat_commands.host_command import Actor, HostAsked
+from nanohost.chat_commands.cost import COMMAND, NO_USAGE_TEXT
+from nanohost.chat_commands.host_command import Actor, HostCommandInvocation
 from nanohost.home import Home
 from nanohost.model import AgentGroupId, Role, SessionId
 from nanohost.store import agent_groups, turn_costs
 from nanohost.store.database import Store
-from nanohost.store.roles import Grant
+from nanohost.store.roles import RoleGrant
 from nanohost_protocol.rows import Usage
-from nanohost_protocol.sequence import HIGHEST
+from nanohost_protocol.sequence import MAX_SEQ
 from tests.support.new_home import opened_store
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
-LOCAL = Actor(who="local:root", name="root", is_local=True)
+LOCAL = Actor(id="local:root", name="root", is_local=True)
 
 
 @pytest.fixture
@@ -36,20 +36,20 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 async def took(store: Store, turn: str, folder: str, ago: timedelta, usage: Usage) -> None:
     async with store.transaction() as tx:
-        await turn_costs.put(tx, SessionId("s1"), agent_group=folder, usages={turn: usage}, now=NOW - ago)
+        await turn_costs.save(tx, SessionId("s1"), agent_group=folder, usages={turn: usage}, now=NOW - ago)
 
 
 async def said(store: Store, actor: Actor = LOCAL) -> Sequence[str]:
-    seen = await COMMAND.seen(store.reports, NOW, BERLIN)
+    seen = await COMMAND.run_prefetch(store.reports, NOW, BERLIN)
     async with store.transaction() as tx:
-        asked = HostAsked(tx=tx, actor=actor, now=NOW, zone=BERLIN, seen=seen)
-        return (await COMMAND.carry_out(asked, COMMAND.typed(""))).splitlines()
+        asked = HostCommandInvocation(tx=tx, actor=actor, now=NOW, zone=BERLIN, prefetched=seen)
+        return (await COMMAND.execute(asked, COMMAND.parse_arguments(""))).splitlines()
 
 
 def admin(group: int | None) -> Actor:
     where = None if group is None else AgentGroupId(group)
-    grant = Grant(user_id="fake:a", role=Role.ADMIN, agent_group_id=where, granted_at=NOW)
-    return Actor(who="fake:a", name="Ann", grants=[grant])
+    grant = RoleGrant(user_id="fake:a", role=Role.ADMIN, agent_group_id=where, granted_at=NOW)
+    return Actor(id="fake:a", name="Ann", grants=[grant])
 
 
 async def test_turns_are_summed_by_agent_and_span_and_dollars_are_said_where_they_are_known(store: Store) -> None:
@@ -94,7 +94,7 @@ async def test_an_admin_of_one_agent_is_told_of_that_one(store: Store) -> None:
     assert titles == ["work:"]
     everywhere = [line for line in await said(store, admin(None)) if line.endswith(":")]
     assert everywhere == ["gone:", "main:", "work:", "Together:"]
-    assert await said(store, admin(7)) == [NOTHING]
+    assert await said(store, admin(7)) == [NO_USAGE_TEXT]
 
 
 async def test_who_had_turns_that_took_nothing_or_long_ago_is_not_told_that_there_were_none(store: Store) -> None:
@@ -113,8 +113,8 @@ async def test_many_agents_are_the_dearest_and_a_sum(store: Store) -> None:
 
 async def test_a_container_that_claims_more_than_can_be_counted_costs_nobody_the_answer(store: Store) -> None:
     """A sum that the database refuses would be tried again for ever, and the whole chat would wait behind it."""
-    most = Usage(tokens_in=HIGHEST, tokens_out=HIGHEST, tokens_cached=HIGHEST, cost_usd=float(HIGHEST - 1))
+    most = Usage(tokens_in=MAX_SEQ, tokens_out=MAX_SEQ, tokens_cached=MAX_SEQ, cost_usd=float(MAX_SEQ - 1))
     async with store.transaction() as tx:
         usages = {f"t{number}": most for number in range(1030)}
-        await turn_costs.put(tx, SessionId("s1"), agent_group="main", usages=usages, now=NOW)
+        await turn_costs.save(tx, SessionId("s1"), agent_group="main", usages=usages, now=NOW)
     assert (await said(store))[1].startswith("- today: 1030 turns")

@@ -8,13 +8,20 @@ from pathlib import Path
 import pytest
 
 from nanohost.channel_api import EventKind, InboundEvent, Sender
-from nanohost.chat_commands.command import Who
-from nanohost.chat_commands.gate import TO_ME, Order, Passes, Vanishes, Verdict, gate
-from nanohost.chat_commands.host_command import refusal
-from nanohost.chat_commands.lists import FOREIGN, Fate
+from nanohost.chat_commands.command import RequiredRole
+from nanohost.chat_commands.gate import (
+    MENTION_REQUIRED,
+    CommandDecision,
+    Discard,
+    ParsedCommand,
+    PassThrough,
+    classify_command,
+)
+from nanohost.chat_commands.host_command import refusal_text
+from nanohost.chat_commands.lists import AGENT_COMMANDS, Disposition
 from nanohost.chat_commands.registry import chat_commands, host_commands
 from nanohost.model import Role
-from nanohost.reception.commands import command_of
+from nanohost.reception.commands import parse_host_command
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "how-to" / "chat-commands.md"
 ROLES: dict[str, tuple[Role, ...]] = {
@@ -24,59 +31,61 @@ ROLES: dict[str, tuple[Role, ...]] = {
     "owner": (Role.OWNER,),
 }
 ENOUGH = {
-    Who.ANYONE: {"none", "member", "admin", "owner"},
-    Who.KNOWN: {"member", "admin", "owner"},
-    Who.ADMIN: {"admin", "owner"},
-    Who.OWNER: {"owner"},
+    RequiredRole.ANYONE: {"none", "member", "admin", "owner"},
+    RequiredRole.ANY_ROLE: {"member", "admin", "owner"},
+    RequiredRole.ADMIN: {"admin", "owner"},
+    RequiredRole.OWNER: {"owner"},
 }
 """Which of these roles may use a command for those people, written down a second time."""
 
 
-def _expected(name: str, role: str) -> Verdict:
+def _expected(name: str, role: str) -> CommandDecision:
     """What the gate of a wiring says, by the lists."""
     rights = ROLES[role]
-    is_admin = role in ENOUGH[Who.ADMIN]
-    order = Order(name, is_admin, roles=frozenset(rights))
-    refused = Order(name, is_admin, refusal=f"Only an admin may use /{name} here.", roles=frozenset(rights))
+    is_admin = role in ENOUGH[RequiredRole.ADMIN]
+    order = ParsedCommand(name, is_admin, roles=frozenset(rights))
+    refused = ParsedCommand(name, is_admin, refusal=f"Only an admin may use /{name} here.", roles=frozenset(rights))
     if name in chat_commands():
-        return order if role in ENOUGH[chat_commands()[name].who] else refused
+        return order if role in ENOUGH[chat_commands()[name].required_role] else refused
     if (one := host_commands().get(name)) is not None:
-        told = TO_ME.format(name=name) if role in ENOUGH[one.who] else refusal(one)
-        return Order(name, is_admin, refusal=told, roles=frozenset(rights))
-    if FOREIGN[name].fate is Fate.VANISHES:
-        return Vanishes(f"/{name} is no command for a chat")
-    return Passes() if is_admin else refused
+        told = MENTION_REQUIRED.format(name=name) if role in ENOUGH[one.required_role] else refusal_text(one)
+        return ParsedCommand(name, is_admin, refusal=told, roles=frozenset(rights))
+    if AGENT_COMMANDS[name].disposition is Disposition.DISCARDED:
+        return Discard(f"/{name} is no command for a chat")
+    return PassThrough() if is_admin else refused
 
 
 @pytest.mark.behaviour("AC-06")
 @pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize("name", [*FOREIGN, *chat_commands(), *host_commands()])
+@pytest.mark.parametrize("name", [*AGENT_COMMANDS, *chat_commands(), *host_commands()])
 def test_every_listed_word_comes_to_what_the_lists_say_for_every_role(name: str, role: str) -> None:
     for text in (f"/{name}", f" /{name.upper()}@the_bot "):
-        assert gate(text, is_admin=role in ENOUGH[Who.ADMIN], roles=ROLES[role]) == _expected(name, role)
+        assert classify_command(text, is_admin=role in ENOUGH[RequiredRole.ADMIN], roles=ROLES[role]) == _expected(
+            name, role
+        )
 
 
 @pytest.mark.behaviour("AC-06")
-@pytest.mark.parametrize("name", [*FOREIGN, *chat_commands(), *host_commands()])
+@pytest.mark.parametrize("name", [*AGENT_COMMANDS, *chat_commands(), *host_commands()])
 def test_a_word_with_another_bots_name_behind_it_is_none_of_the_hosts_but_never_gets_past_what_is_kept_from_agents(
     name: str,
 ) -> None:
     """In a group where nobody mentioned us: what is behind the word is not our name."""
-    expected = Vanishes(f"/{name} is for another bot") if name in FOREIGN else Passes()
+    expected = Discard(f"/{name} is for another bot") if name in AGENT_COMMANDS else PassThrough()
     for is_admin in (True, False):
-        assert gate(f"/{name}@another_bot", is_admin=is_admin, is_to_us=False) == expected
-    assert gate(f"/{name}", is_admin=False, is_to_us=False) == _expected(name, "none")
+        assert classify_command(f"/{name}@another_bot", is_admin=is_admin, is_addressed=False) == expected
+    assert classify_command(f"/{name}", is_admin=False, is_addressed=False) == _expected(name, "none")
 
 
 @pytest.mark.behaviour("AC-06")
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("text", ["/unknown", "/stop it, please", "/costs", "a /pause would be nice", "//pause"])
 def test_everything_else_is_an_ordinary_message(text: str, role: str) -> None:
-    assert gate(text, is_admin=role in ENOUGH[Who.ADMIN], roles=ROLES[role]) == Passes()
+    assert classify_command(text, is_admin=role in ENOUGH[RequiredRole.ADMIN], roles=ROLES[role]) == PassThrough()
 
 
 @pytest.mark.behaviour("AC-06")
-@pytest.mark.parametrize("name", [*FOREIGN, *chat_commands(), *host_commands()])
+@pytest.mark.parametrize("name", [*AGENT_COMMANDS, *chat_commands(), *host_commands()])
 def test_the_hosts_commands_are_for_the_reception_where_we_are_spoken_to_and_no_other_word_is(name: str) -> None:
     is_the_hosts = name in host_commands()
     assert typed(said(name)) is is_the_hosts
@@ -86,7 +95,7 @@ def test_the_hosts_commands_are_for_the_reception_where_we_are_spoken_to_and_no_
 
 
 def typed(event: InboundEvent) -> bool:
-    return command_of(event) is not None
+    return parse_host_command(event) is not None
 
 
 def said(
@@ -107,11 +116,16 @@ def said(
 @pytest.mark.behaviour("AC-06")
 def test_the_page_about_commands_tells_of_every_word_of_the_lists() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    for name, foreign in FOREIGN.items():
-        what = "vanishes" if foreign.fate is Fate.VANISHES else "for admins"
-        assert f"| `/{name}` | {what} | {foreign.reason} |" in page
+    for name, foreign in AGENT_COMMANDS.items():
+        what = "vanishes" if foreign.disposition is Disposition.DISCARDED else "for admins"
+        assert f"| `/{name}` | {what} | {foreign.description} |" in page
     for command in chat_commands().values():
         assert f"| `/{command.name}` |" in page
     for one in host_commands().values():
-        whom = {Who.ANYONE: "everybody", Who.KNOWN: "people with a role", Who.ADMIN: "admins", Who.OWNER: "owners"}
-        assert f"| `/{one.name}` | {whom[one.who]} | {one.help}" in page
+        whom = {
+            RequiredRole.ANYONE: "everybody",
+            RequiredRole.ANY_ROLE: "people with a role",
+            RequiredRole.ADMIN: "admins",
+            RequiredRole.OWNER: "owners",
+        }
+        assert f"| `/{one.name}` | {whom[one.required_role]} | {one.help}" in page

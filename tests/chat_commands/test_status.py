@@ -8,28 +8,28 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from nanohost.chat_commands.command import ContainerState, Look
-from nanohost.chat_commands.status import Doing, Facts, status
+from nanohost.chat_commands.command import ContainerState, ContainerStatus
+from nanohost.chat_commands.status import AgentActivity, StatusFacts, format_status
 from nanohost.store.turn_failures import TurnFailures
 from nanohost_protocol.rows import ErrorClass
-from tests.support.rows import active_task
+from tests.support.rows import make_active_task
 
 NOW = datetime(2026, 1, 2, 23, 30, tzinfo=UTC)
-NOTHING = Facts(
-    look=Look(state=ContainerState.NONE),
-    doing=Doing(),
+NOTHING = StatusFacts(
+    container=ContainerStatus(state=ContainerState.NONE),
+    activity=AgentActivity(),
     tasks=(),
-    failures=None,
-    waiting=0,
+    recent_failures=None,
+    waiting_count=0,
     now=NOW,
     zone=ZoneInfo("Europe/Berlin"),
 )
-WORKING = Doing(since=NOW - timedelta(minutes=5), tool="Bash")
+WORKING = AgentActivity(turn_started_at=NOW - timedelta(minutes=5), tool="Bash")
 FAILED = TurnFailures(
     error_class=ErrorClass.AUTH, sentence="My key is missing.", since=NOW, latest_at=NOW - timedelta(hours=2), count=1
 )
 
-REMINDER = active_task(datetime(2026, 1, 3, 8, 0, tzinfo=UTC), content="water", timezone="Europe/Berlin")
+REMINDER = make_active_task(datetime(2026, 1, 3, 8, 0, tzinfo=UTC), content="water", timezone="Europe/Berlin")
 
 
 @pytest.mark.behaviour("SE-12")
@@ -46,19 +46,23 @@ REMINDER = active_task(datetime(2026, 1, 3, 8, 0, tzinfo=UTC), content="water", 
             ],
         ),
         (
-            replace(NOTHING, look=Look(state=ContainerState.RUNNING), doing=WORKING, waiting=1),
+            replace(
+                NOTHING, container=ContainerStatus(state=ContainerState.RUNNING), activity=WORKING, waiting_count=1
+            ),
             ["I am working since 00:25, now with the tool Bash.", "1 message waits."],
         ),
         (
-            replace(NOTHING, look=Look(state=ContainerState.WAITING), waiting=2),
+            replace(NOTHING, container=ContainerStatus(state=ContainerState.WAITING), waiting_count=2),
             ["I wait for a free place to work in.", "2 messages wait."],
         ),
         (
-            replace(NOTHING, look=Look(state=ContainerState.NONE, trouble="/home/x died"), waiting=1),
+            replace(
+                NOTHING, container=ContainerStatus(state=ContainerState.NONE, failure="/home/x died"), waiting_count=1
+            ),
             ["I have not begun yet.", "1 message waits.", "My last containers failed; the operator's log says why."],
         ),
         (
-            replace(NOTHING, failures=FAILED),
+            replace(NOTHING, recent_failures=FAILED),
             [
                 "I am not doing anything.",
                 "Nothing waits.",
@@ -67,5 +71,5 @@ REMINDER = active_task(datetime(2026, 1, 3, 8, 0, tzinfo=UTC), content="water", 
         ),
     ],
 )
-def test_status_is_words_for_people(facts: Facts, expected: list[str]) -> None:
-    assert status(facts).splitlines() == expected
+def test_status_is_words_for_people(facts: StatusFacts, expected: list[str]) -> None:
+    assert format_status(facts).splitlines() == expected

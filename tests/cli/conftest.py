@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +49,20 @@ class Shell:
                 process.kill()
                 raise
 
-    def types(self, *words: str, stdin: str = "", **environ: str) -> Typed:
+    def run(self, *words: str, stdin: str = "", **environ: str) -> CommandResult:
         with self.start(*words, **environ) as process:
-            out, err = process.communicate(stdin, timeout=seconds(HANG_S))
-        return Typed(code=process.returncode, out=out, err=err)
+            out, err = process.communicate(stdin, timeout=scaled_timeout(HANG_TIMEOUT_S))
+        return CommandResult(code=process.returncode, out=out, err=err)
 
-    def reads(self, *words: str) -> Any:
+    def run_json(self, *words: str) -> Any:
         """The command's result as JSON."""
-        typed = self.types(*words, "--json")
+        typed = self.run(*words, "--json")
         assert typed.code == 0, typed.err
         return json.loads(typed.out)
 
 
 @dataclass(frozen=True, slots=True)
-class Typed:
+class CommandResult:
     """What came of a command."""
 
     code: int
@@ -76,9 +76,9 @@ class Daemon:
 
     process: subprocess.Popen[str]
 
-    def stop(self, by: signal.Signals = signal.SIGTERM) -> int:
-        self.process.send_signal(by)
-        self.process.communicate(timeout=seconds(HANG_S))
+    def stop(self, signal_number: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(signal_number)
+        self.process.communicate(timeout=scaled_timeout(HANG_TIMEOUT_S))
         return self.process.returncode
 
 
@@ -90,13 +90,13 @@ def shell(tmp_path: Path) -> Shell:
 @pytest.fixture
 def daemon(shell: Shell) -> Iterator[Daemon]:
     with shell.start("run", NANOHOST_LOG="json") as process:
-        assert "host_ready" in _events(process.stderr or ())
+        assert "host_ready" in _event_names(process.stderr or ())
         yield Daemon(process)
         process.kill()
-    _end_containers(shell)
+    _stop_containers(shell)
 
 
-def _events(lines: Sequence[str] | Any) -> list[str]:
+def _event_names(lines: Sequence[str] | Any) -> list[str]:
     """The events of a log up to host_ready."""
     seen: list[str] = []
     for line in lines:
@@ -107,7 +107,7 @@ def _events(lines: Sequence[str] | Any) -> list[str]:
     return seen
 
 
-def _end_containers(shell: Shell) -> None:
+def _stop_containers(shell: Shell) -> None:
     """Containers outlive their host on purpose: a chat, which takes its own along, adopts and ends them."""
     if list(shell.home.glob("sessions/*/*")):
-        shell.types("chat", "--once", "bye")
+        shell.run("chat", "--once", "bye")

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pyte
 
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 
 COLUMNS, LINES = 72, 24
 ENTER, CTRL_C, CTRL_D, UP, LEFT, ALT_ENTER = "\r", "\x03", "\x04", "\x1b[A", "\x1b[D", "\x1b\r"
 
 
-def pasted(text: str) -> str:
+def bracketed_paste(text: str) -> str:
     """As a terminal sends what was pasted."""
     return f"\x1b[200~{text}\x1b[201~"
 
@@ -42,14 +42,14 @@ class Terminal:
 
     _stream: pyte.ByteStream = field(init=False)
 
-    def types(self, keys: str) -> None:
+    def send_keys(self, keys: str) -> None:
         os.write(self.master, keys.encode())
 
-    def says(self, line: str) -> None:
+    def send_line(self, line: str) -> None:
         """Type a line and send it."""
-        self.types(line + ENTER)
+        self.send_keys(line + ENTER)
 
-    def resized(self, columns: int) -> None:
+    def resize(self, columns: int) -> None:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
         self.screen.resize(LINES, columns)
 
@@ -65,27 +65,27 @@ class Terminal:
     def text(self) -> str:
         return "\n".join(self.lines())
 
-    def until(self, happened: Callable[[str], bool], *, limit_s: float = HANG_S) -> str:
+    def wait_until(self, happened: Callable[[str], bool], *, timeout_s: float = HANG_TIMEOUT_S) -> str:
         """Read until the screen is so; returns it."""
-        ends = time.monotonic() + seconds(limit_s)
+        wait_for_exit = time.monotonic() + scaled_timeout(timeout_s)
         while not happened(self.text()):
-            assert time.monotonic() < ends, f"never happened; the screen:\n{self.text()}"
+            assert time.monotonic() < wait_for_exit, f"never happened; the screen:\n{self.text()}"
             self._read(0.5)
         return self.text()
 
-    def shows(self, *words: str) -> str:
-        return self.until(lambda text: all(word in text for word in words))
+    def wait_for_text(self, *words: str) -> str:
+        return self.wait_until(lambda text: all(word in text for word in words))
 
     def ends(self) -> int:
         """The exit code, when the program has ended and all it wrote is read."""
-        ends = time.monotonic() + seconds(HANG_S)
+        ends = time.monotonic() + scaled_timeout(HANG_TIMEOUT_S)
         while self._read(0.5) and time.monotonic() < ends:
             pass
-        return self.process.wait(seconds(HANG_S))
+        return self.process.wait(scaled_timeout(HANG_TIMEOUT_S))
 
-    def _read(self, patience_s: float) -> bool:
+    def _read(self, timeout_s: float) -> bool:
         """False: nothing more will come."""
-        if not select.select([self.master], [], [], patience_s)[0]:
+        if not select.select([self.master], [], [], timeout_s)[0]:
             return self.process.poll() is None
         try:
             some = os.read(self.master, 65536)
@@ -97,7 +97,9 @@ class Terminal:
 
 
 @contextmanager
-def terminal(home: Path, *words: str, term: str = "xterm-256color", **environ: str) -> Iterator[Terminal]:
+def run_nanohost_in_terminal(
+    home: Path, *words: str, term: str = "xterm-256color", **environ: str
+) -> Iterator[Terminal]:
     """`nanohost` with these words in a terminal of its own."""
     settings = {
         "PATH": os.environ["PATH"],
@@ -109,12 +111,12 @@ def terminal(home: Path, *words: str, term: str = "xterm-256color", **environ: s
         "NANOHOST_PROVIDER": "demo",
         "NANOHOST_DURABLE": "false",
     }
-    with in_terminal([sys.executable, "-m", "nanohost", *words], settings | environ) as begun:
+    with run_in_terminal([sys.executable, "-m", "nanohost", *words], settings | environ) as begun:
         yield begun
 
 
 @contextmanager
-def in_terminal(
+def run_in_terminal(
     command: Sequence[str], environ: Mapping[str, str], *, columns: int = COLUMNS, folder: Path | None = None
 ) -> Iterator[Terminal]:
     """Any program in a terminal of its own."""
@@ -127,7 +129,7 @@ def in_terminal(
         stderr=slave,
         env=environ,
         cwd=folder,
-        preexec_fn=_own_terminal,
+        preexec_fn=_acquire_terminal,
     )
     os.close(slave)
     try:
@@ -135,12 +137,12 @@ def in_terminal(
     finally:
         os.close(master)  # its window is gone: it ends in order, and takes its containers along
         try:
-            process.wait(seconds(HANG_S))
+            process.wait(scaled_timeout(HANG_TIMEOUT_S))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
-def _own_terminal() -> None:
+def _acquire_terminal() -> None:
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)

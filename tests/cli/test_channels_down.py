@@ -29,7 +29,7 @@ def test_a_channel_that_is_refused_is_told_when_a_conversation_begins(shell: She
     (shell.home / "channels").mkdir(parents=True)
     (shell.home / "channels" / "pigeon.py").write_text(PIGEON)
     (shell.home / "nanohost.toml").write_text('[channels.pigeon]\ntoken = "coo"\n')
-    typed = shell.types("chat", stdin="/pair pigeon\n")
+    typed = shell.run("chat", stdin="/pair pigeon\n")
     said = typed.out + typed.err
     assert "pigeon:default is not connected: the loft takes no such token. More: nanohost status" in said
     assert "But pigeon is not connected now, and nobody reads it there: failed (the loft takes no such token)" in said

@@ -14,13 +14,13 @@ import pytest
 
 from channels.terminal import TerminalChannel
 from nanohost.channel_api import Accepted, Address, InboundEvent, OutboundText
-from nanohost.cli.chat import _once
-from nanohost.cli.registered import perform
-from nanohost.commands.registry import find
+from nanohost.cli.chat import _chat_once
+from nanohost.cli.registered import execute
+from nanohost.commands.registry import find_command
 from nanohost.errors import NanohostError
-from nanohost.home import Home, announced, hold
+from nanohost.home import Home, announce_daemon, lock_home
 from nanohost.testing.channel_suite import SuiteInbox
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Shell
 
 REMINDER = OutboundText(text="Reminder: tea", agent="main")
@@ -74,16 +74,18 @@ class Host(SuiteInbox):
                 await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def asked(home: Home, *says: OutboundText, text: str = "what is on my list?", timeout_s: float = HANG_S) -> int:
-    async with Host(TerminalChannel(home.run / "terminal.sock"), *says).serving():
-        return await _once(home, text, timeout_s)
+async def asked(
+    home: Home, *says: OutboundText, text: str = "what is on my list?", timeout_s: float = HANG_TIMEOUT_S
+) -> int:
+    async with Host(TerminalChannel(home.run_dir / "terminal.sock"), *says).serving():
+        return await _chat_once(home, text, timeout_s)
 
 
 @pytest.fixture
 async def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Home:
     home = Home(tmp_path)
     home.prepare()
-    await perform(find("terminal setup"), {}, home)
+    await execute(find_command("terminal setup"), {}, home)
     capsys.readouterr()
     return home
 
@@ -139,62 +141,62 @@ async def test_what_the_host_answers_to_a_command_is_a_reply(
 
 @pytest.mark.behaviour("OP-05")
 def test_while_all_is_paused_nothing_is_on_standard_output(shell: Shell) -> None:
-    shell.reads("terminal", "setup")
-    assert shell.types("pause").code == 0
-    typed = shell.types("chat", "--once", "hello")
+    shell.run_json("terminal", "setup")
+    assert shell.run("pause").code == 0
+    typed = shell.run("chat", "--once", "hello")
     assert (typed.code, typed.out) == (1, "")
     assert "nanohost: Everything is paused" in typed.err
 
 
 def test_a_host_that_is_just_starting_is_waited_for_and_has_the_home(shell: Shell) -> None:
-    with announced(Home(shell.home)), shell.start("chat", "--once", "are you there?") as chat:
+    with announce_daemon(Home(shell.home)), shell.start("chat", "--once", "are you there?") as chat:
         assert chat.stderr is not None
         assert "Another nanohost is starting" in chat.stderr.readline()
         with shell.start("run", NANOHOST_LOG="json") as run:
-            out, _ = chat.communicate(timeout=seconds(HANG_S))
-            assert shell.reads("status")["host"]["pid"] == run.pid
+            out, _ = chat.communicate(timeout=scaled_timeout(HANG_TIMEOUT_S))
+            assert shell.run_json("status")["host"]["pid"] == run.pid
             run.terminate()
-            run.communicate(timeout=seconds(HANG_S))
+            run.communicate(timeout=scaled_timeout(HANG_TIMEOUT_S))
     assert (chat.returncode, out) == (0, "You said: are you there?\n")
-    shell.types("chat", "--once", "bye")  # it adopts and ends the container that is left
+    shell.run("chat", "--once", "bye")  # it adopts and ends the container that is left
 
 
 def test_a_host_that_holds_the_home_and_does_not_answer_yet_is_waited_for(shell: Shell) -> None:
     with ExitStack() as held:
-        held.enter_context(hold(Home(shell.home)))
+        held.enter_context(lock_home(Home(shell.home)))
         with shell.start("chat", "--once", "are you there?") as chat:
             assert chat.stderr is not None
             assert "Another nanohost is starting" in chat.stderr.readline()
             held.close()
-            out, _ = chat.communicate(timeout=seconds(HANG_S))
+            out, _ = chat.communicate(timeout=scaled_timeout(HANG_TIMEOUT_S))
     assert (chat.returncode, out) == (0, "You said: are you there?\n")
 
 
 def test_a_host_that_does_not_answer_in_time_is_told(shell: Shell) -> None:
-    with announced(Home(shell.home)):
-        typed = shell.types("chat", "--once", "hello", "--timeout", "0.3")
+    with announce_daemon(Home(shell.home)):
+        typed = shell.run("chat", "--once", "hello", "--timeout", "0.3")
     assert (typed.code, typed.out) == (1, "")
     assert "has been starting or stopping for 0.3 s" in typed.err
 
 
 @pytest.mark.behaviour("OP-05")
 def test_an_agent_without_its_sandbox_is_told_on_standard_error(shell: Shell) -> None:
-    typed = shell.types("chat", "--once", "what?", NANOHOST_PROVIDER="claude", ANTHROPIC_API_KEY="none")
+    typed = shell.run("chat", "--once", "what?", NANOHOST_PROVIDER="claude", ANTHROPIC_API_KEY="none")
     assert (typed.code, typed.out) == (1, "")
     assert "nanohost: I cannot work right now: The provider 'claude' may run tools and has no sandbox" in typed.err
 
 
 @pytest.mark.behaviour("AC-03")
 def test_who_has_the_files_may_do_everything_in_the_terminal_whatever_the_shell_calls_them(shell: Shell) -> None:
-    paused = shell.types("chat", "--once", "/pause", LOGNAME="somebody-else", USER="somebody-else")
+    paused = shell.run("chat", "--once", "/pause", LOGNAME="somebody-else", USER="somebody-else")
     assert (paused.code, paused.out.splitlines()[0]) == (0, "Paused: nothing is started or sent until /resume.")
-    told = shell.types("chat", "--once", "/help").out
+    told = shell.run("chat", "--once", "/help").out
     for command in ("/pause", "/resume", "/approve", "/pair", "/compact", "/context", "/files"):
         assert f"\n{command}: " in told
 
 
 def test_a_mistyped_command_is_not_said(shell: Shell) -> None:
-    typed = shell.types("chat", "--once", "/stauts")
+    typed = shell.run("chat", "--once", "/stauts")
     assert (typed.code, typed.out) == (2, "")
     assert 'there is no command /stauts\n  try: nanohost chat --once "/status"' in typed.err
 
@@ -204,9 +206,9 @@ def test_a_command_of_the_installs_own_is_said_though_it_is_like_another(shell: 
     folder = shell.home / "chat_commands"
     folder.mkdir(parents=True)
     (folder / f"{file}.py").write_text(STATS)
-    typed = shell.types("chat", "--once", "/stats")
+    typed = shell.run("chat", "--once", "/stats")
     assert (typed.code, typed.out) == (0, "one or two\n"), typed.err
-    typed = shell.types("chat", stdin="/stats\n")
+    typed = shell.run("chat", stdin="/stats\n")
     assert (typed.code, typed.out) == (0, "one or two\n"), typed.err
 
 
@@ -214,7 +216,7 @@ def test_a_command_of_the_installs_own_is_said_though_it_is_like_another(shell: 
 def test_a_chat_whose_host_was_another_chat_that_left_goes_on_with_a_host_of_its_own_and_says_what_waits(
     shell: Shell,
 ) -> None:
-    shell.types("chat", "--once", "remind me in 600s to drink water")
+    shell.run("chat", "--once", "remind me in 600s to drink water")
     script = [{"match": "^gate", "actions": [{"until_file": "go"}, {"answer": "done now"}]}]
     folder = shell.home / "groups" / "main"
     (folder / "script.json").write_text(json.dumps(script))
@@ -223,9 +225,9 @@ def test_a_chat_whose_host_was_another_chat_that_left_goes_on_with_a_host_of_its
         assert any("Talking to" in line for line in first.stderr)
         with shell.start("chat", "--once", "gate", NANOHOST_PROVIDER="scripted") as second:
             until_claimed(shell)
-            first.communicate("/quit\n", timeout=seconds(HANG_S))
+            first.communicate("/quit\n", timeout=scaled_timeout(HANG_TIMEOUT_S))
             (folder / "go").touch()
-            out, err = second.communicate(timeout=seconds(HANG_S))
+            out, err = second.communicate(timeout=scaled_timeout(HANG_TIMEOUT_S))
     assert (second.returncode, out) == (0, "done now\n")
     assert "one runs here now" in err
     assert "No host stays behind: 1 planned task waits for the next one" in err
@@ -233,6 +235,6 @@ def test_a_chat_whose_host_was_another_chat_that_left_goes_on_with_a_host_of_its
 
 def until_claimed(shell: Shell) -> None:
     """Until a turn runs."""
-    ends = time.monotonic() + seconds(HANG_S)
-    while not any(one["container"] for one in shell.reads("sessions", "list")):
+    ends = time.monotonic() + scaled_timeout(HANG_TIMEOUT_S)
+    while not any(one["container"] for one in shell.run_json("sessions", "list")):
         assert time.monotonic() < ends

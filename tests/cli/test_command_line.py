@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from nanohost import __version__
-from nanohost.cli.main import build_parser, complain, main
+from nanohost.cli.main import build_parser, main, print_error
 from nanohost.commands.registry import commands
 from nanohost.errors import NanohostError
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Shell
 
 
@@ -140,7 +140,7 @@ def test_a_refusal_is_a_line_what_happened_and_a_line_what_to_type(
 
 
 def test_a_refusal_that_quotes_somebody_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    complain(NanohostError("it was \x1b]0;mine\x07 that failed", hint="nanohost \x9b2J"))
+    print_error(NanohostError("it was \x1b]0;mine\x07 that failed", hint="nanohost \x9b2J"))
     said = capsys.readouterr().err
     assert not [one for one in said if one in "\x1b\x07\x9b"]
     assert said.count("\n") == 2
@@ -170,12 +170,12 @@ def test_a_refusal_that_quotes_somebody_cannot_command_the_terminal(capsys: pyte
 def test_try_stands_before_what_can_be_typed_and_hint_before_what_cannot(
     hint: str, label: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    complain(NanohostError("it failed", hint=hint))
+    print_error(NanohostError("it failed", hint=hint))
     assert capsys.readouterr().err == f"nanohost: it failed\n  {label}: {hint}\n"
 
 
 def test_without_a_hint_there_is_no_second_line(capsys: pytest.CaptureFixture[str]) -> None:
-    complain(NanohostError("it failed"))
+    print_error(NanohostError("it failed"))
     assert capsys.readouterr().err == "nanohost: it failed\n"
 
 
@@ -184,7 +184,7 @@ def test_without_a_hint_there_is_no_second_line(capsys: pytest.CaptureFixture[st
 def test_a_wrong_setting_stops_everything_that_needs_settings(shell: Shell, words: list[str]) -> None:
     shell.home.mkdir()
     (shell.home / "nanohost.toml").write_text("[host]\nmax_container = 1\n")
-    typed = shell.types(*words)
+    typed = shell.run(*words)
     assert typed.code == 1
     assert typed.out == ""
     assert "[host] has no key max_container\n  hint: did you mean max_containers?\n" in typed.err
@@ -196,11 +196,11 @@ def test_a_wrong_setting_stops_everything_that_needs_settings(shell: Shell, word
 def test_a_misspelt_action_and_channel_are_told_before_a_host_starts_and_by_status(
     shell: Shell, words: list[str]
 ) -> None:
-    assert shell.types("groups", "create", "main").code == 0
+    assert shell.run("groups", "create", "main").code == 0
     (shell.home / "nanohost.toml").write_text(
         '[host]\nwatsh = true\n[guard]\n"tasks.creat" = "deny"\n[channels.telegrm]\ntoken = "x"\n'
     )
-    typed = shell.types(*words)
+    typed = shell.run(*words)
     assert (typed.code, typed.out) == (1, "")
     assert "line 4: [guard] names tasks.creat, and there is no such action (did you mean tasks.create?)" in typed.err
     assert "line 5: [channels.telegrm] is of no channel that is here (did you mean telegram?)" in typed.err
@@ -210,7 +210,7 @@ def test_a_misspelt_action_and_channel_are_told_before_a_host_starts_and_by_stat
 @pytest.mark.parametrize("words", [["run"], ["chat"], ["chat", "--once", "hi"], ["groups", "list"]])
 def test_a_home_that_cannot_be_used_is_told_in_words(shell: Shell, words: list[str]) -> None:
     shell.home.write_text("a file")
-    typed = shell.types(*words)
+    typed = shell.run(*words)
     assert typed.code == 1
     assert "cannot be written" in typed.err
     assert "Traceback" not in typed.err
@@ -219,7 +219,7 @@ def test_a_home_that_cannot_be_used_is_told_in_words(shell: Shell, words: list[s
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("words", [["status"], ["verify"], ["groups", "list"], ["logs", "s1"]])
 def test_a_look_where_no_install_is_makes_none(shell: Shell, words: list[str]) -> None:
-    typed = shell.types(*words)
+    typed = shell.run(*words)
     assert typed.code == 1
     assert f"there is no nanohost in {shell.home}" in typed.err
     assert "nanohost chat" in typed.err
@@ -238,14 +238,14 @@ def test_a_reader_that_leaves_is_no_error_of_ours(shell: Shell) -> None:
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_is_one_line(shell: Shell) -> None:
-    assert shell.types("groups", "create", "main").code == 0
+    assert shell.run("groups", "create", "main").code == 0
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "nanohost", "--home", shell.home, "status"],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=seconds(30),
+            timeout=scaled_timeout(30),
             check=False,
         )
     assert done.returncode == 1
@@ -259,6 +259,10 @@ def test_help_loads_no_platform_and_no_engine() -> None:
         "print([name for name in ('docker', 'aiohttp', 'discord', 'telegram', 'slack_bolt') if name in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=seconds(HANG_S)
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=scaled_timeout(HANG_TIMEOUT_S),
     )
     assert done.stdout.strip() == "[]"

@@ -14,9 +14,9 @@ import pytest
 
 from nanohost.cli.catalogue import read_catalogue
 from nanohost.cli.main import SHELLS, main
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Shell
-from tests.cli.terminal import Terminal, in_terminal
+from tests.cli.terminal import Terminal, run_in_terminal
 
 START = {
     "bash": ("bash", "--noprofile", "--norc", "-i"),
@@ -46,7 +46,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
             [sys.executable, "-m", "nanohost", "completion", shell],
             stdout=subprocess.PIPE,
             check=True,
-            timeout=seconds(HANG_S),
+            timeout=scaled_timeout(HANG_TIMEOUT_S),
         )
         (folder / shell).write_bytes(done.stdout)
     return folder
@@ -56,9 +56,9 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def typing_in(shell: str, scripts: Path, folder: Path) -> Iterator[Terminal]:
     """The shell at its prompt, in this folder, with the script read."""
     environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "TERM": "xterm-256color", "LANG": "C.UTF-8"}
-    with in_terminal(START[shell], environ, folder=folder) as terminal:
-        terminal.says(SET_UP[shell].format(script=scripts / shell))
-        terminal.until(lambda text: text.startswith("ready>"))
+    with run_in_terminal(START[shell], environ, folder=folder) as terminal:
+        terminal.send_line(SET_UP[shell].format(script=scripts / shell))
+        terminal.wait_until(lambda text: text.startswith("ready>"))
         yield terminal
 
 
@@ -83,20 +83,22 @@ def test_tab_completes_a_command_an_option_a_choice_and_a_folder(
 ) -> None:
     (tmp_path / "folder").mkdir()
     with typing_in(shell, scripts, tmp_path) as terminal:
-        terminal.types(f"{typed}\t")
-        terminal.shows(f"ready> {completed}")
+        terminal.send_keys(f"{typed}\t")
+        terminal.wait_for_text(f"ready> {completed}")
 
 
 @IN_EACH_SHELL
 def test_tab_twice_lists_what_can_follow(shell: str, scripts: Path, tmp_path: Path) -> None:
     with typing_in(shell, scripts, tmp_path) as terminal:
-        terminal.types("nanohost roles \t\t")
-        terminal.shows("create", "delete", "grant", "list", "revoke")
+        terminal.send_keys("nanohost roles \t\t")
+        terminal.wait_for_text("create", "delete", "grant", "list", "revoke")
 
 
 @IN_EACH_SHELL
 def test_the_shell_finds_no_mistake_in_its_script(shell: str, scripts: Path) -> None:
-    done = subprocess.run([shell, "-n", str(scripts / shell)], capture_output=True, text=True, timeout=seconds(HANG_S))
+    done = subprocess.run(
+        [shell, "-n", str(scripts / shell)], capture_output=True, text=True, timeout=scaled_timeout(HANG_TIMEOUT_S)
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -123,5 +125,5 @@ def test_a_shell_that_is_not_known_is_refused_with_those_that_are(capsys: pytest
 
 
 def test_completion_needs_no_install(shell: Shell) -> None:
-    assert shell.types("completion", "bash").code == 0
+    assert shell.run("completion", "bash").code == 0
     assert not shell.home.exists()

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from nanohost.cli.ending import LATE
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.cli.ending import EXIT_TIMED_OUT
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Daemon, Shell
-from tests.support.invariants import until
+from tests.support.invariants import wait_until
 
 CHANNEL = Path(__file__).parent / "channels" / "hangs.py"
 STOP_LIMIT_S = 2.0
@@ -54,13 +54,13 @@ def running(shell: Shell, where: str = "", *, ready: bool = True, **environ: str
 
 async def hang(shell: Shell) -> None:
     os.mkfifo(shell.home / "pipe")
-    await until((shell.home / "hanging").exists)
+    await wait_until((shell.home / "hanging").exists)
 
 
 def stopped(daemon: Daemon, by: signal.Signals = signal.SIGTERM) -> tuple[int, dict[str, Any]]:
     """The exit code, and what the log says of what hung."""
     daemon.process.send_signal(by)
-    _, log = daemon.process.communicate(timeout=seconds(HANG_S))
+    _, log = daemon.process.communicate(timeout=scaled_timeout(HANG_TIMEOUT_S))
     [said] = [json.loads(line) for line in log.splitlines() if '"stop_timed_out"' in line]
     return daemon.process.returncode, said
 
@@ -69,10 +69,10 @@ def stopped(daemon: Daemon, by: signal.Signals = signal.SIGTERM) -> tuple[int, d
 async def test_a_worker_that_does_not_come_back_is_named_and_the_host_ends(
     shell: Shell, by: signal.Signals, limit_s: float
 ) -> None:
-    with running(shell, "worker", NANOHOST_STOP_LIMIT_S=str(seconds(limit_s))) as daemon:
+    with running(shell, "worker", NANOHOST_STOP_LIMIT_S=str(scaled_timeout(limit_s))) as daemon:
         await hang(shell)
         code, said = stopped(daemon, by)
-    assert code == LATE
+    assert code == EXIT_TIMED_OUT
     [worker] = [each for each in said["threads"] if each.startswith("worker_")]
     assert f"Hangs._wait {shell.home / 'pipe'} for " in worker
 
@@ -81,16 +81,16 @@ async def test_a_thread_that_does_not_end_is_named_and_the_host_ends(shell: Shel
     with running(shell, "thread") as daemon:
         await hang(shell)
         code, said = stopped(daemon)
-    assert code == LATE
+    assert code == EXIT_TIMED_OUT
     assert any(each.startswith("of its own: in _wait (hangs.py:") for each in said["threads"])
 
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
 async def test_a_loop_that_stands_still_hears_the_signal_all_the_same(shell: Shell, by: signal.Signals) -> None:
-    with running(shell, "loop", NANOHOST_STOP_LIMIT_S=str(seconds(STOP_LIMIT_S))) as daemon:
+    with running(shell, "loop", NANOHOST_STOP_LIMIT_S=str(scaled_timeout(STOP_LIMIT_S))) as daemon:
         await hang(shell)
         code, said = stopped(daemon, by)
-    assert code == LATE
+    assert code == EXIT_TIMED_OUT
     assert said["threads"][0].startswith("MainThread: in _wait (hangs.py:")
 
 
@@ -98,7 +98,7 @@ async def test_a_second_signal_ends_a_loop_that_stands_still_at_once(shell: Shel
     with running(shell, "loop") as daemon:
         await hang(shell)
         daemon.process.send_signal(signal.SIGTERM)
-        await until(lambda: not _pending(daemon.process.pid))
+        await wait_until(lambda: not _pending(daemon.process.pid))
         assert daemon.stop(signal.SIGTERM) == 130
 
 
@@ -109,27 +109,27 @@ def _pending(process: int) -> bool:
 
 
 async def test_a_stage_that_does_not_close_is_named_and_the_host_ends(shell: Shell) -> None:
-    with running(shell, "closing", NANOHOST_STOP_LIMIT_S=str(seconds(STOP_LIMIT_S))) as daemon:
+    with running(shell, "closing", NANOHOST_STOP_LIMIT_S=str(scaled_timeout(STOP_LIMIT_S))) as daemon:
         await hang(shell)
         code, said = stopped(daemon)
-    assert code == LATE
+    assert code == EXIT_TIMED_OUT
     assert any(each.startswith("Task-1: in connected (hangs.py:") for each in said["tasks"])
 
 
 async def test_a_mailbox_that_does_not_let_itself_be_opened_is_named_and_the_host_ends(shell: Shell) -> None:
-    with running(shell, NANOHOST_STOP_LIMIT_S=str(seconds(STOP_LIMIT_S))) as daemon:
-        shell.reads("groups", "create", "main")
-        shell.reads(
+    with running(shell, NANOHOST_STOP_LIMIT_S=str(scaled_timeout(STOP_LIMIT_S))) as daemon:
+        shell.run_json("groups", "create", "main")
+        shell.run_json(
             "wirings", "create", "--channel", "terminal", "--chat", "local", "--group", "main", "--unknown", "public"
         )
-        assert shell.types("chat", "--once", "hello").code == 0
+        assert shell.run("chat", "--once", "hello").code == 0
         [mailbox] = shell.home.glob("sessions/*/*/in/inbound.db")
         with leased(mailbox), shell.start("chat", "--once", "are you there?") as chat:
-            await until(lambda: _opens(daemon.process.pid))
+            await wait_until(lambda: _opens(daemon.process.pid))
             code, said = stopped(daemon)
             chat.kill()
-        shell.types("chat", "--once", "bye")  # adopts the container and ends it
-    assert code == LATE
+        shell.run("chat", "--once", "bye")  # adopts the container and ends it
+    assert code == EXIT_TIMED_OUT
     [thread] = [each for each in said["threads"] if each.startswith("mailbox_")]
     assert f" {mailbox} for " in thread
 
@@ -153,10 +153,10 @@ def _opens(process: int) -> bool:
 async def test_a_start_that_hangs_ends_as_well(shell: Shell) -> None:
     (shell.home / "channels").mkdir(parents=True)
     os.mkfifo(shell.home / "channels" / "pipe.py")
-    with running(shell, ready=False, NANOHOST_STOP_LIMIT_S=str(seconds(STOP_LIMIT_S))) as daemon:
-        await until(lambda: _reads(daemon.process.pid))
+    with running(shell, ready=False, NANOHOST_STOP_LIMIT_S=str(scaled_timeout(STOP_LIMIT_S))) as daemon:
+        await wait_until(lambda: _reads(daemon.process.pid))
         code, said = stopped(daemon)
-    assert code == LATE
+    assert code == EXIT_TIMED_OUT
     assert any("discover" in each for each in said["threads"])
 
 

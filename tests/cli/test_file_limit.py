@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Shell
 
 SENTENCE = "This process may have"
@@ -28,7 +28,7 @@ def host_with(shell: Shell, limits: tuple[int, int]) -> Iterator[tuple[subproces
 
         def end() -> str:
             host.terminate()
-            _, rest = host.communicate(timeout=seconds(HANG_S))
+            _, rest = host.communicate(timeout=scaled_timeout(HANG_TIMEOUT_S))
             return "".join(lines) + rest
 
         yield host, end

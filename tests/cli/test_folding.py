@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.cli.folding import folded
+from nanohost.cli.folding import wrap_lines
 from nanohost.cli.time_zone import QUESTION
-from nanohost.commands.show import Json, table
+from nanohost.commands.show import Json, render_table
 from tests.cli.conftest import Shell
-from tests.cli.terminal import COLUMNS, terminal
+from tests.cli.terminal import COLUMNS, run_nanohost_in_terminal
 
 CASES = {
     "short": (["short"], 20),
@@ -26,14 +26,14 @@ CASES = {
 @pytest.mark.parametrize("line", CASES)
 def test_a_line_is_cut_between_words_and_goes_on_a_little_further_in(line: str) -> None:
     parts, columns = CASES[line]
-    assert folded([line], columns) == parts
+    assert wrap_lines([line], columns) == parts
 
 
 ROWS: list[dict[str, Json]] = [{"id": "a1", "why": "because of this and of that"}, {"id": "b", "why": None}]
 
 
 def test_the_last_column_of_a_table_goes_on_below_itself() -> None:
-    assert folded(table(ROWS).splitlines(), 28) == [
+    assert wrap_lines(render_table(ROWS).splitlines(), 28) == [
         "id  why",
         "a1  because of this and of",
         "    that",
@@ -45,7 +45,7 @@ def test_a_table_that_is_too_wide_is_told_row_by_row_without_what_is_not_there()
     wide: list[dict[str, Json]] = [
         {"id": "a1", "name of it": "x" * 20, **row} for row in ({"why": "this and that"}, {"why": None})
     ]
-    assert folded(["Title", *(f"  {line}" for line in table(wide).splitlines()), "", "more"], 30) == [
+    assert wrap_lines(["Title", *(f"  {line}" for line in render_table(wide).splitlines()), "", "more"], 30) == [
         "Title",
         "  id          a1",
         f"  name of it  {'x' * 20}",
@@ -56,12 +56,12 @@ def test_a_table_that_is_too_wide_is_told_row_by_row_without_what_is_not_there()
         "",
         "more",
     ]
-    assert folded(table(wide).splitlines(), 80) == table(wide).splitlines()
+    assert wrap_lines(render_table(wide).splitlines(), 80) == render_table(wide).splitlines()
 
 
 def test_lines_of_a_log_that_stand_below_each_other_are_no_table() -> None:
     lines = [f"2026-01-05 09:0{number} [info     ] message_sent          chat=c1 seq={number}" for number in (1, 2)]
-    assert folded(lines, 40) == [
+    assert wrap_lines(lines, 40) == [
         "2026-01-05 09:01 [info     ]",
         "  message_sent          chat=c1 seq=1",
         "2026-01-05 09:02 [info     ]",
@@ -71,12 +71,12 @@ def test_lines_of_a_log_that_stand_below_each_other_are_no_table() -> None:
 
 @pytest.mark.behaviour("OP-05")
 def test_on_a_terminal_no_word_is_cut_and_what_a_program_reads_keeps_its_lines(shell: Shell) -> None:
-    assert shell.types("groups", "create", "main").code == 0
+    assert shell.run("groups", "create", "main").code == 0
     for words in (["status"], ["groups", "get", "of-a-name-that-nobody-has-and-that-is-long"]):
-        with terminal(shell.home, *words) as shown:
+        with run_nanohost_in_terminal(shell.home, *words) as shown:
             shown.ends()
             lines = shown.lines()
-        typed = shell.types(*words)
+        typed = shell.run(*words)
         plain = (typed.out + typed.err).split()
         assert " ".join(lines).split() == plain
         assert max(len(line) for line in lines) <= COLUMNS
@@ -84,10 +84,10 @@ def test_on_a_terminal_no_word_is_cut_and_what_a_program_reads_keeps_its_lines(s
 
 @pytest.mark.behaviour("OP-05")
 def test_the_question_for_the_time_zone_is_not_cut_in_a_word(tmp_path: Path) -> None:
-    with terminal(tmp_path / "home", "chat", NANOHOST_TIMEZONE="", TZ="UTC") as chat:
-        words = chat.shows("time zone [UTC]:").split()
+    with run_nanohost_in_terminal(tmp_path / "home", "chat", NANOHOST_TIMEZONE="", TZ="UTC") as chat:
+        words = chat.wait_for_text("time zone [UTC]:").split()
         assert words[: len(QUESTION.split())] == QUESTION.split()
-        chat.says("")
-        chat.shows("you>")
-        chat.says("/quit")
+        chat.send_line("")
+        chat.wait_for_text("you>")
+        chat.send_line("/quit")
         assert chat.ends() == 0

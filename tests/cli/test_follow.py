@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Daemon, Shell
 
 
 def a_log(shell: Shell) -> Path:
     """The log of the only session, after a first word with its agent."""
-    assert shell.types("chat", "--once", "hello").code == 0
+    assert shell.run("chat", "--once", "hello").code == 0
     [folder] = shell.home.glob("sessions/*/*")
     return folder / "log" / "container.log"
 
@@ -29,14 +29,14 @@ def follow(shell: Shell, log: Path) -> None:
             file.write("three\n")
         assert process.stdout.readline() == "three\n"
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=seconds(HANG_S))
+        _, err = process.communicate(timeout=scaled_timeout(HANG_TIMEOUT_S))
     assert (process.returncode, err) == (130, "")
 
 
 @pytest.mark.behaviour("SE-11")
 def test_a_log_is_followed_until_ctrl_c(shell: Shell) -> None:
     follow(shell, a_log(shell))
-    typed = shell.types("logs", "nobody", "--follow")
+    typed = shell.run("logs", "nobody", "--follow")
     assert (typed.code, typed.out) == (2, "")
     assert "no session whose id begins with 'nobody'" in typed.err
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Shell, shell
-from tests.cli.terminal import terminal
+from tests.cli.terminal import run_nanohost_in_terminal
 
 __all__ = ["shell"]
 
@@ -48,39 +48,39 @@ CLAUDE = {"NANOHOST_PROVIDER": "claude", "NANOHOST_AGENT_TOOLS": "none"}
 
 @pytest.mark.behaviour("GW-08")
 def test_a_key_is_tried_before_it_is_kept_and_a_wrong_one_is_not(shell: Shell, address: str) -> None:
-    wrong = shell.types("model", "set", "--base-url", address, stdin="", ANTHROPIC_API_KEY="sk-ant-wrong")
+    wrong = shell.run("model", "set", "--base-url", address, stdin="", ANTHROPIC_API_KEY="sk-ant-wrong")
     assert wrong.code == 1
     assert "127.0.0.1 refuses the key for the model (401: invalid x-api-key)" in wrong.err
     assert "nanohost model set" in wrong.err
     assert wrong.err.count("refuses the key") == 1, "the log says no more of it"
     assert not (shell.home / "nanohost.toml").exists()
-    right = shell.types("model", "set", "--base-url", address, ANTHROPIC_API_KEY=KEY)
+    right = shell.run("model", "set", "--base-url", address, ANTHROPIC_API_KEY=KEY)
     assert right.code == 0, right.err
     assert "127.0.0.1 takes the key" in right.out
-    typed = shell.types("model", "set", stdin=f"\ufeff{KEY} \n")
+    typed = shell.run("model", "set", stdin=f"\ufeff{KEY} \n")
     assert typed.code == 0, typed.err
     assert (shell.home / "secrets" / "model-key").read_text() == f"{KEY}\n"
     assert KEY not in (shell.home / "nanohost.toml").read_text() + typed.out + typed.err
     assert "it counts from the host's next start" in typed.out
-    over = shell.types("model", "set", stdin=f"{KEY}\n", NANOHOST_AGENT_API_KEY="sk-ant-before")
+    over = shell.run("model", "set", stdin=f"{KEY}\n", NANOHOST_AGENT_API_KEY="sk-ant-before")
     assert "unset NANOHOST_AGENT_API_KEY" in over.out
-    checked = shell.types("model", "check", **CLAUDE)
+    checked = shell.run("model", "check", **CLAUDE)
     assert (checked.code, "takes the key" in checked.out) == (0, True), checked.err
 
 
 @pytest.mark.behaviour("GW-08")
 def test_a_key_that_is_kept_elsewhere_from_now_on_does_not_stay_on_the_disk(shell: Shell) -> None:
     file = shell.home / "secrets" / "model-key"
-    shell.types("model", "set", "--anyway", stdin=f"{KEY}\n")
-    same = shell.types("model", "set", "--anyway", "--key", f"file:{file}")
+    shell.run("model", "set", "--anyway", stdin=f"{KEY}\n")
+    same = shell.run("model", "set", "--anyway", "--key", f"file:{file}")
     assert (same.code, file.exists()) == (0, True), same.err
-    elsewhere = shell.types("model", "set", "--anyway", "--key", "env:MY_KEY", MY_KEY=KEY)
+    elsewhere = shell.run("model", "set", "--anyway", "--key", "env:MY_KEY", MY_KEY=KEY)
     assert (elsewhere.code, file.exists()) == (0, False), elsewhere.err
 
 
 @pytest.mark.behaviour("GW-08")
 def test_an_address_of_a_variable_that_is_not_saved_with_the_key_is_said(shell: Shell, address: str) -> None:
-    kept = shell.types("model", "set", stdin=f"{KEY}\n", ANTHROPIC_BASE_URL=address)
+    kept = shell.run("model", "set", stdin=f"{KEY}\n", ANTHROPIC_BASE_URL=address)
     assert "127.0.0.1 takes the key; that address stands in ANTHROPIC_BASE_URL alone" in kept.out, kept.err
     assert "base_url" not in (shell.home / "nanohost.toml").read_text()
 
@@ -111,11 +111,11 @@ def test_a_service_that_fails_is_not_said_to_take_the_key(shell: Shell, key: str
         serving.start()
         try:
             address = f"http://127.0.0.1:{server.server_port}"
-            saved = shell.types("model", "set", "--base-url", address, ANTHROPIC_API_KEY=key)
-            checked = shell.types("model", "check", ANTHROPIC_API_KEY=key, **CLAUDE)
+            saved = shell.run("model", "set", "--base-url", address, ANTHROPIC_API_KEY=key)
+            checked = shell.run("model", "check", ANTHROPIC_API_KEY=key, **CLAUDE)
         finally:
             server.shutdown()
-            serving.join(seconds(HANG_S))
+            serving.join(scaled_timeout(HANG_TIMEOUT_S))
     for typed in (saved, checked):
         assert (typed.code, f"{said}\n" in typed.out) == (0, True), typed.out + typed.err
 
@@ -123,7 +123,7 @@ def test_a_service_that_fails_is_not_said_to_take_the_key(shell: Shell, key: str
 @pytest.mark.behaviour("GW-08")
 def test_nobody_is_sent_to_check_what_was_not_saved(shell: Shell, unused_tcp_port: int) -> None:
     gone = f"http://127.0.0.1:{unused_tcp_port}"
-    typed = shell.types("model", "set", "--base-url", gone)
+    typed = shell.run("model", "set", "--base-url", gone)
     assert (typed.code, "; nothing was saved" in typed.err) == (1, True)
     assert "model check" not in typed.err
     assert "try: nanohost model set, when the network is up" in typed.err
@@ -131,11 +131,11 @@ def test_nobody_is_sent_to_check_what_was_not_saved(shell: Shell, unused_tcp_por
 
 @pytest.mark.behaviour("GW-08")
 def test_a_key_that_is_refused_is_asked_for_again_in_a_terminal(shell: Shell, address: str) -> None:
-    with terminal(shell.home, "model", "set", ANTHROPIC_BASE_URL=address) as person:
-        person.shows("(not shown):")
-        person.says("sk-ant-wrong")
-        person.until(lambda text: text.count("(not shown):") == 2)
-        person.says(KEY)
+    with run_nanohost_in_terminal(shell.home, "model", "set", ANTHROPIC_BASE_URL=address) as person:
+        person.wait_for_text("(not shown):")
+        person.send_line("sk-ant-wrong")
+        person.wait_until(lambda text: text.count("(not shown):") == 2)
+        person.send_line(KEY)
         assert person.ends() == 0
         assert "invalid x-api-key). Nothing was saved. Once more (Ctrl-C leaves):" in person.raw.decode()
     assert (shell.home / "secrets" / "model-key").read_text() == f"{KEY}\n"
@@ -143,16 +143,16 @@ def test_a_key_that_is_refused_is_asked_for_again_in_a_terminal(shell: Shell, ad
 
 @pytest.mark.behaviour("GW-08")
 def test_a_wrong_key_is_saved_when_told_so_and_the_check_fails_with_what_to_type(shell: Shell, address: str) -> None:
-    saved = shell.types("model", "set", "--anyway", stdin="sk-ant-wrong\n")
+    saved = shell.run("model", "set", "--anyway", stdin="sk-ant-wrong\n")
     assert saved.code == 0, saved.err
-    checked = shell.types("model", "check", ANTHROPIC_BASE_URL=address, **CLAUDE)
+    checked = shell.run("model", "check", ANTHROPIC_BASE_URL=address, **CLAUDE)
     assert checked.code == 1
     assert "refuses the key" in checked.err
     assert "nanohost model set" in checked.err
 
 
 def test_a_key_in_the_command_itself_is_refused_with_the_other_ways(shell: Shell) -> None:
-    typed = shell.types("model", "set", "--key", KEY)
+    typed = shell.run("model", "set", "--key", KEY)
     assert typed.code != 0
     assert "the shell's history" in typed.err
     assert "--key env:NAME" in typed.err
@@ -160,7 +160,7 @@ def test_a_key_in_the_command_itself_is_refused_with_the_other_ways(shell: Shell
 
 
 def test_without_a_model_the_check_says_how_one_is_set(shell: Shell) -> None:
-    typed = shell.types("model", "check")
+    typed = shell.run("model", "check")
     assert typed.code != 0
     assert "nanohost model set" in typed.err
 
@@ -176,9 +176,9 @@ def test_a_host_that_starts_with_a_wrong_key_says_so_at_once_and_in_status_and_n
             begun = list(itertools.takewhile(lambda line: "host_ready" not in line, host.stderr))
             said = "WARNING: No agent can ask its model: 127.0.0.1 refuses the key for the model (401"
             assert any(line.startswith(said) for line in begun) is is_wrong
-            assert any("model_wrong" in line for line in begun) is is_wrong
-            status = shell.types("status").out
+            assert any("model_check_failed" in line for line in begun) is is_wrong
+            status = shell.run("status").out
             assert ("The model cannot be asked   → nanohost model set" in status) is is_wrong
             assert ("All is well." in status) is not is_wrong
             host.terminate()
-            host.communicate(timeout=seconds(HANG_S))
+            host.communicate(timeout=scaled_timeout(HANG_TIMEOUT_S))

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import segno
 
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Daemon, Shell
-from tests.cli.terminal import in_terminal, terminal
+from tests.cli.terminal import run_in_terminal, run_nanohost_in_terminal
 from tests.commands.test_qr import modules
 
 LINK = "https://pigeon.example/home"
@@ -62,7 +62,7 @@ def shell(tmp_path: Path) -> Shell:
 
 
 def test_in_a_terminal_there_is_a_code_though_the_host_that_answers_has_none(shell: Shell, daemon: Daemon) -> None:
-    with terminal(shell.home, "pair", "pigeon", NO_COLOR="1") as person:
+    with run_nanohost_in_terminal(shell.home, "pair", "pigeon", NO_COLOR="1") as person:
         assert person.ends() == 0
         shown = person.text()
     code = shown.partition("or scan it with the phone:\n\n")[2].partition("\n\n")[0]
@@ -72,10 +72,12 @@ def test_in_a_terminal_there_is_a_code_though_the_host_that_answers_has_none(she
 def test_a_file_gets_no_picture_though_the_host_that_answers_has_a_terminal(shell: Shell) -> None:
     environ = {"PATH": os.environ["PATH"], "TERM": "xterm", "LANG": "C.UTF-8", "NANOHOST_HOME": str(shell.home)}
     host = {"NANOHOST_RUNTIME": "process", "NANOHOST_PROVIDER": "demo", "NANOHOST_DURABLE": "false"}
-    with in_terminal([sys.executable, "-m", "nanohost", "run"], environ | host | {"NANOHOST_TIMEZONE": "UTC"}) as run:
-        run.shows("ready")
-        typed = shell.types("pair", "pigeon")
+    with run_in_terminal(
+        [sys.executable, "-m", "nanohost", "run"], environ | host | {"NANOHOST_TIMEZONE": "UTC"}
+    ) as run:
+        run.wait_for_text("ready")
+        typed = shell.run("pair", "pigeon")
         assert f"or open {LINK}" in typed.out
         assert "scan it" not in typed.out
         run.process.terminate()
-        run.process.wait(seconds(HANG_S))
+        run.process.wait(scaled_timeout(HANG_TIMEOUT_S))

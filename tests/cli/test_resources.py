@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from nanohost.cli.main import main
-from nanohost.commands.context import CommandContext, local_user
+from nanohost.commands.context import CommandContext, local_user_id
 from nanohost.commands.registry import resources
 from nanohost.home import Home
 from nanohost.settings import Settings
 from nanohost.testing.manual_clock import ManualClock
 from tests.commands.conftest import Operator
-from tests.commands.filled import fill
+from tests.commands.filled import fill_resources
 from tests.commands.test_resources import KEYS
 from tests.support.new_home import opened_store
 
@@ -27,7 +27,9 @@ async def make(root: Path, *, full: bool) -> None:
     home = Home(root)
     async with opened_store(home, durable=False) as store:
         if full:
-            await fill(Operator(CommandContext(home=home, settings=Settings(), clock=ManualClock(), store=store)))
+            await fill_resources(
+                Operator(CommandContext(home=home, settings=Settings(), clock=ManualClock(), store=store))
+            )
 
 
 class Typing:
@@ -83,7 +85,7 @@ def test_a_change_is_typed_and_is_on_record_with_who_typed_it(
         "group": "main",
         "place": "telegram:default:1",
     }
-    assert entry["who"] == local_user(os.geteuid())
+    assert entry["who"] == local_user_id(os.geteuid())
 
 
 def test_what_was_typed_for_nothing_is_answered_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,25 +8,25 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from nanohost.runtimes.procfs import processes_with
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.runtimes.procfs import find_processes
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Daemon, Shell
 
 
 def test_commands_are_answered_by_the_running_host_and_take_effect_at_once(shell: Shell, daemon: Daemon) -> None:
-    status = shell.reads("status")
+    status = shell.run_json("status")
     assert (status["running"], status["host"]["pid"]) == (True, daemon.process.pid)
-    shell.reads("groups", "create", "main")
-    shell.reads(
+    shell.run_json("groups", "create", "main")
+    shell.run_json(
         "wirings", "create", "--channel", "terminal", "--chat", "local", "--group", "main", "--unknown", "public"
     )
-    typed = shell.types("chat", "--once", "are you there?")
+    typed = shell.run("chat", "--once", "are you there?")
     assert (typed.code, typed.out) == (0, "You said: are you there?\n")
 
 
 @pytest.mark.behaviour("SE-02")
 def test_a_second_host_on_the_same_home_refuses_to_start(shell: Shell, daemon: Daemon) -> None:
-    typed = shell.types("run")
+    typed = shell.run("run")
     assert typed.code == 1
     assert f"another nanohost (pid {daemon.process.pid}, begun " in typed.err
     assert "  try: nanohost status\n" in typed.err
@@ -36,7 +36,7 @@ def test_a_second_host_on_the_same_home_refuses_to_start(shell: Shell, daemon: D
 def test_one_signal_stops_it_in_order(shell: Shell, daemon: Daemon, by: signal.Signals) -> None:
     assert daemon.stop(by) == 0
     assert not (shell.home / "run" / "control.sock").exists()
-    assert shell.reads("status")["running"] is False
+    assert shell.run_json("status")["running"] is False
 
 
 def test_a_window_that_is_closed_stops_it_in_order_unless_it_was_told_to_stay(shell: Shell, daemon: Daemon) -> None:
@@ -50,45 +50,45 @@ def test_a_window_that_is_closed_stops_it_in_order_unless_it_was_told_to_stay(sh
         assert staying.stderr is not None
         assert any("host_ready" in line for line in staying.stderr)
         staying.send_signal(signal.SIGHUP)
-        assert shell.reads("status")["running"] is True
+        assert shell.run_json("status")["running"] is True
         staying.terminate()
-        staying.communicate(timeout=seconds(HANG_S))
+        staying.communicate(timeout=scaled_timeout(HANG_TIMEOUT_S))
     assert staying.returncode == 0
 
 
 def test_after_a_kill_commands_work_at_once(shell: Shell, daemon: Daemon) -> None:
     assert daemon.stop(signal.SIGKILL) == -signal.SIGKILL
-    assert shell.reads("groups", "create", "main")["folder"] == "main"
+    assert shell.run_json("groups", "create", "main")["folder"] == "main"
 
 
 def _runners(shell: Shell) -> int:
     """How many agents of this install run."""
     with closing(sqlite3.connect(shell.home / "data" / "nanohost.db")) as database:
         [[install]] = database.execute("SELECT id FROM install")
-    return len(list(processes_with(install)))
+    return len(list(find_processes(install)))
 
 
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("who", ["one", "all"])
 def test_a_container_that_outlived_its_host_is_stopped_without_one(shell: Shell, daemon: Daemon, who: str) -> None:
-    shell.reads("groups", "create", "main")
-    shell.reads(
+    shell.run_json("groups", "create", "main")
+    shell.run_json(
         "wirings", "create", "--channel", "terminal", "--chat", "local", "--group", "main", "--unknown", "public"
     )
-    assert shell.types("chat", "--once", "hello").code == 0
-    [session] = shell.reads("sessions", "list")
+    assert shell.run("chat", "--once", "hello").code == 0
+    [session] = shell.run_json("sessions", "list")
     daemon.stop()
     assert _runners(shell) == 1
-    typed = shell.types("sessions", "stop", "all" if who == "all" else session["id"])
+    typed = shell.run("sessions", "stop", "all" if who == "all" else session["id"])
     assert typed.code == 0, typed.err
     assert session["id"] in typed.out
     assert _runners(shell) == 0
-    again = shell.types("sessions", "stop", session["id"])
+    again = shell.run("sessions", "stop", session["id"])
     assert (again.code, "no container that runs" in again.err) == (2, True)
-    assert shell.reads("sessions", "stop", "all") == []
-    assert shell.types("chat", "--once", "are you back?").out == "You said: are you back?\n"
+    assert shell.run_json("sessions", "stop", "all") == []
+    assert shell.run("chat", "--once", "are you back?").out == "You said: are you back?\n"
 
 
 def test_where_nothing_ever_ran_nothing_is_stopped(shell: Shell) -> None:
-    shell.reads("groups", "create", "main")
-    assert shell.reads("sessions", "stop", "all") == []
+    shell.run_json("groups", "create", "main")
+    assert shell.run_json("sessions", "stop", "all") == []

@@ -9,11 +9,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from nanohost.cli.chat import _doubt
+from nanohost.cli.chat import _warn_if_not_accepted
 from nanohost.cli.screen import Screen
-from nanohost.cli.status_line import Doing
-from nanohost.cli.terminal_client import Shown, TerminalClient
-from nanohost.commands.registry import find
+from nanohost.cli.status_line import AgentActivity
+from nanohost.cli.terminal_client import TerminalClient, TerminalMessage
+from nanohost.commands.registry import find_command
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 OBEYED = "\x1b]0;mine\x07\x9b2J"
@@ -23,7 +23,7 @@ OBEYED = "\x1b]0;mine\x07\x9b2J"
 def test_nothing_that_an_agent_says_or_that_went_wrong_commands_the_terminal(
     capsys: pytest.CaptureFixture[str], is_error: bool
 ) -> None:
-    Screen().show(Shown(text=f"{OBEYED} hello", is_error=is_error))
+    Screen().show_message(TerminalMessage(text=f"{OBEYED} hello", is_error=is_error))
     shown = capsys.readouterr().out
     assert "hello" in shown
     assert shown.startswith("! ") is is_error
@@ -33,8 +33,10 @@ def test_nothing_that_an_agent_says_or_that_went_wrong_commands_the_terminal(
 def test_what_was_said_before_the_chat_was_opened_says_so_with_its_time(capsys: pytest.CaptureFixture[str]) -> None:
     screen = Screen(zone=ZoneInfo("Europe/Berlin"), opened_at=NOON)
     for minutes in (-60 * 24, -30, 1):
-        screen.show(Shown(text="I am on hold.", agent="", at=NOON + timedelta(minutes=minutes)))
-    screen.show(Shown(text="of a host of before"))
+        screen.show_message(
+            TerminalMessage(text="I am on hold.", agent="", created_at=NOON + timedelta(minutes=minutes))
+        )
+    screen.show_message(TerminalMessage(text="of a host of before"))
     assert capsys.readouterr().out.splitlines() == [
         "(earlier, 2026-01-01 13:00) I am on hold.",
         "(earlier, 12:30) I am on hold.",
@@ -45,7 +47,7 @@ def test_what_was_said_before_the_chat_was_opened_says_so_with_its_time(capsys: 
 
 @pytest.mark.parametrize("words", ["pause", "resume", "cost"])
 def test_no_name_in_the_answer_of_a_host_command_commands_the_terminal(words: str) -> None:
-    shown = find(words).render({"answer": f"{OBEYED} paused it"})
+    shown = find_command(words).render({"answer": f"{OBEYED} paused it"})
     assert "paused it" in shown
     assert not [one for one in shown if one in "\x1b\x07\x9b"]
 
@@ -54,7 +56,7 @@ def test_of_a_host_that_has_gone_nobody_is_told_that_it_does_not_take_a_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client = TerminalClient(tmp_path / "terminal.sock", "local", lambda _: None)
-    _doubt(client, Screen(), client.say("hello"))
+    _warn_if_not_accepted(client, Screen(), client.send("hello"))
     assert capsys.readouterr().err == ""
 
 
@@ -62,20 +64,20 @@ def test_of_a_host_that_has_gone_nobody_is_told_that_it_does_not_take_a_message(
 async def test_input_that_ended_waits_for_what_is_owed_and_no_longer_than_all_is_quiet(answered: list[str]) -> None:
     screen = Screen()
     for id in ("1", "2"):
-        screen.asked(id)
-    assert screen.unanswered == 2
+        screen.add_pending(id)
+    assert screen.unanswered_count == 2
     for id in answered:
-        screen.show(Shown(text="an answer", reply_to=id))
-    await screen.until_answered(3600.0, quiet_s=0.01)
-    assert screen.unanswered == 0
+        screen.show_message(TerminalMessage(text="an answer", reply_to=id))
+    await screen.wait_until_answered(3600.0, activity_ttl_s=0.01)
+    assert screen.unanswered_count == 0
 
 
 async def test_an_agent_that_is_still_at_work_after_it_said_something_is_waited_for() -> None:
     screen = Screen()
-    screen.asked("1")
-    screen.at_work(Doing(heard_at=0.0))
-    screen.show(Shown(text="On it.", reply_to="1"))
-    waiting = asyncio.ensure_future(screen.until_answered(3600.0, quiet_s=30.0))
+    screen.add_pending("1")
+    screen.update_activity(AgentActivity(received_at=0.0))
+    screen.show_message(TerminalMessage(text="On it.", reply_to="1"))
+    waiting = asyncio.ensure_future(screen.wait_until_answered(3600.0, activity_ttl_s=30.0))
     await asyncio.sleep(0)
     assert not waiting.done()
     waiting.cancel()
@@ -83,6 +85,6 @@ async def test_an_agent_that_is_still_at_work_after_it_said_something_is_waited_
 
 async def test_input_that_ended_with_no_answer_is_not_waited_for_without_end() -> None:
     screen = Screen()
-    screen.asked("1")
-    await screen.until_answered(0.01)
-    assert screen.unanswered == 1
+    screen.add_pending("1")
+    await screen.wait_until_answered(0.01)
+    assert screen.unanswered_count == 1

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.install_root import CONTROL_SOCKET
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Daemon, Shell
 
 MOST_MODULES = 100
@@ -38,7 +38,7 @@ def loaded(home: Path, *words: str) -> tuple[int, list[str]]:
         env={"PATH": os.environ["PATH"], "NANOHOST_HOME": str(home)},
         capture_output=True,
         text=True,
-        timeout=seconds(HANG_S),
+        timeout=scaled_timeout(HANG_TIMEOUT_S),
         check=True,
     )
     count, *heavy = done.stderr.splitlines()[-1].split()
@@ -64,14 +64,14 @@ def test_a_command_that_the_running_host_answers_loads_hardly_anything(shell: Sh
 
 
 def test_a_command_without_a_host_loads_no_platform_no_engine_and_no_host(shell: Shell) -> None:
-    assert shell.types("groups", "create", "main").code == 0
+    assert shell.run("groups", "create", "main").code == 0
     script = f"HEAVY = ('docker', 'aiohttp', 'discord', 'nanohost.app', 'nanohost.commands.groups')\n{COUNT}"
     done = subprocess.run(
         [sys.executable, "-c", script, "status"],
         env={"PATH": os.environ["PATH"], "NANOHOST_HOME": str(shell.home)},
         capture_output=True,
         text=True,
-        timeout=seconds(HANG_S),
+        timeout=scaled_timeout(HANG_TIMEOUT_S),
         check=True,
     )
     assert done.stderr.split()[1:] == []
@@ -85,11 +85,11 @@ def asking_a_stand_in(shell: Shell, *words: str) -> Iterator[tuple[subprocess.Po
     with socket.socket(socket.AF_UNIX) as host:
         host.bind(str(place))
         host.listen()
-        host.settimeout(seconds(HANG_S))
+        host.settimeout(scaled_timeout(HANG_TIMEOUT_S))
         with shell.start(*words) as process:
             connection, _ = host.accept()
             with connection:
-                connection.settimeout(seconds(HANG_S))
+                connection.settimeout(scaled_timeout(HANG_TIMEOUT_S))
                 yield process, connection, connection.recv(1000)
 
 
@@ -97,7 +97,7 @@ def test_ctrl_c_leaves_a_command_whose_host_does_not_answer(shell: Shell) -> Non
     with asking_a_stand_in(shell, "status") as (process, _, asked):
         assert b'"status"' in asked
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=seconds(HANG_S))
+        _, said = process.communicate(timeout=scaled_timeout(HANG_TIMEOUT_S))
     assert process.returncode == 130
     assert "Traceback" not in said
 
@@ -105,7 +105,7 @@ def test_ctrl_c_leaves_a_command_whose_host_does_not_answer(shell: Shell) -> Non
 def test_bad_news_from_the_host_is_exit_code_1(shell: Shell) -> None:
     with asking_a_stand_in(shell, "verify") as (process, connection, _):
         connection.sendall(b'{"ok": true, "text": "one row is wrong", "failed": true}\n')
-        said, _ = process.communicate(timeout=seconds(HANG_S))
+        said, _ = process.communicate(timeout=scaled_timeout(HANG_TIMEOUT_S))
     assert (process.returncode, said) == (1, "one row is wrong\n")
 
 
@@ -113,5 +113,5 @@ def test_bad_news_from_the_host_is_exit_code_1(shell: Shell) -> None:
     ("columns", "least", "most"), [("60", 40, 58), ("200", 79, 198), ("0", 60, 78), ("wide", 60, 78)]
 )
 def test_help_is_as_wide_as_the_terminal(shell: Shell, columns: str, least: int, most: int) -> None:
-    lines = shell.types("--help", COLUMNS=columns).out.splitlines()
+    lines = shell.run("--help", COLUMNS=columns).out.splitlines()
     assert least <= max(len(line) for line in lines) <= most

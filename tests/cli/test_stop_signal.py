@@ -8,9 +8,9 @@ import signal
 
 import pytest
 
-from nanohost.cli.stop_signal import Stopped, stoppable
-from nanohost.testing.limits import HANG_S, seconds
-from tests.support.invariants import until
+from nanohost.cli.stop_signal import StopRequested, handle_stop_signals
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.support.invariants import wait_until
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -18,12 +18,12 @@ async def test_the_first_signal_cancels_what_runs(number: signal.Signals) -> Non
     before = signal.getsignal(number)
 
     async def wait_for_a_signal() -> None:
-        async with stoppable():
+        async with handle_stop_signals():
             os.kill(os.getpid(), number)
             await asyncio.Event().wait()
 
-    with pytest.raises(Stopped):
-        await asyncio.wait_for(wait_for_a_signal(), seconds(HANG_S))
+    with pytest.raises(StopRequested):
+        await asyncio.wait_for(wait_for_a_signal(), scaled_timeout(HANG_TIMEOUT_S))
     assert signal.getsignal(number) is before
 
 
@@ -31,12 +31,15 @@ async def test_a_signal_cuts_no_stop_that_is_under_way(monkeypatch: pytest.Monke
     asked: list[str] = []
     exits: list[int] = []
     monkeypatch.setattr(os, "_exit", exits.append)
-    async with asyncio.timeout(seconds(HANG_S)), stoppable(lambda: asked.append("again")) as leaving:
+    async with (
+        asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)),
+        handle_stop_signals(lambda: asked.append("again")) as leaving,
+    ):
         os.kill(os.getpid(), signal.SIGTERM)
         while not asked:  # the loop must get no turn before
             pass
         leaving()
         await asyncio.sleep(0)
         os.kill(os.getpid(), signal.SIGTERM)
-        await until(lambda: bool(exits))
+        await wait_until(lambda: bool(exits))
     assert exits == [130]

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from nanohost.cli.terminal_client import Shown, TerminalClient
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.cli.terminal_client import TerminalClient, TerminalMessage
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 
 
 class Host:
@@ -34,7 +34,7 @@ class Host:
 
     async def greeted(self) -> Connection:
         """The next client, after its hello."""
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             connection = await self.connections.get()
         assert (await connection.hears())["type"] == "hello"
         connection.says(type="ready")
@@ -46,7 +46,7 @@ class Connection:
         self._reader, self._writer = reader, writer
 
     async def hears(self) -> Any:
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             return json.loads(await self._reader.readline())
 
     def says(self, **line: str | None) -> None:
@@ -65,7 +65,9 @@ async def host(tmp_path: Path) -> AsyncIterator[Host]:
 
 
 @asynccontextmanager
-async def talking(host: Host, tmp_path: Path, shown: list[Shown]) -> AsyncIterator[tuple[TerminalClient, Connection]]:
+async def talking(
+    host: Host, tmp_path: Path, shown: list[TerminalMessage]
+) -> AsyncIterator[tuple[TerminalClient, Connection]]:
     client = TerminalClient(tmp_path / "terminal.sock", "local", shown.append)
     greeted = asyncio.create_task(host.greeted())
     async with client.connected():
@@ -75,24 +77,24 @@ async def talking(host: Host, tmp_path: Path, shown: list[Shown]) -> AsyncIterat
 
 
 async def test_a_message_is_shown_once_and_acknowledged_each_time(host: Host, tmp_path: Path) -> None:
-    shown: list[Shown] = []
+    shown: list[TerminalMessage] = []
     async with talking(host, tmp_path, shown) as (_, connection):
         for _ in range(2):
             connection.says(type="message", key="k1", text="hello", reply_to=None)
             assert await connection.hears() == {"type": "received", "key": "k1"}
-    assert shown == [Shown(text="hello")]
+    assert shown == [TerminalMessage(text="hello")]
 
 
 async def test_ids_of_messages_sort_in_the_order_they_were_said(host: Host, tmp_path: Path) -> None:
     async with talking(host, tmp_path, []) as (client, _):
-        ids = [client.say(str(number)) for number in range(50)]
+        ids = [client.send(str(number)) for number in range(50)]
     assert ids == sorted(ids)
     assert len(set(ids)) == 50
 
 
 async def test_what_was_not_accepted_is_said_again_under_the_same_id(host: Host, tmp_path: Path) -> None:
     async with talking(host, tmp_path, []) as (client, connection):
-        kept, lost = client.say("kept"), client.say("lost")
+        kept, lost = client.send("kept"), client.send("lost")
         assert [(await connection.hears())["id"] for _ in range(2)] == [kept, lost]
         connection.says(type="accepted", id=kept)
         await connection.breaks()
@@ -102,7 +104,7 @@ async def test_what_was_not_accepted_is_said_again_under_the_same_id(host: Host,
 
 
 async def test_a_message_sent_again_after_a_restart_is_not_shown_again(host: Host, tmp_path: Path) -> None:
-    shown: list[Shown] = []
+    shown: list[TerminalMessage] = []
     async with talking(host, tmp_path, shown) as (_, connection):
         connection.says(type="message", key="k1", text="hello", reply_to="m1")
         await connection.hears()
@@ -111,7 +113,7 @@ async def test_a_message_sent_again_after_a_restart_is_not_shown_again(host: Hos
         again.says(type="message", key="k1", text="hello", reply_to="m1")
         assert await again.hears() == {"type": "received", "key": "k1"}
         await again.breaks()
-    assert shown == [Shown(text="hello", reply_to="m1")]
+    assert shown == [TerminalMessage(text="hello", reply_to="m1")]
 
 
 async def test_a_host_that_is_not_there_at_first_is_an_error(tmp_path: Path) -> None:

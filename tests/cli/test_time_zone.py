@@ -16,10 +16,17 @@ from zoneinfo import available_timezones
 
 import pytest
 
-from nanohost.cli.time_zone import QUESTION, asked, is_open, like, meant, save
+from nanohost.cli.time_zone import (
+    QUESTION,
+    ask_time_zone,
+    is_time_zone_unset,
+    match_time_zone,
+    save_time_zone,
+    suggest_time_zones,
+)
 from nanohost.errors import UsageError
 from nanohost.settings import load_settings
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.time_settings import TimeSettings
 from tests.cli.conftest import Shell
 
@@ -53,22 +60,22 @@ class Person:
 )
 def test_a_zone_is_known_by_its_name_or_its_city_and_nothing_keeps_utc(typed: str, zone: str) -> None:
     person = Person([typed])
-    assert asked(person.types, person.say) == zone
+    assert ask_time_zone(person.types, person.say) == zone
     assert person.read == f"{QUESTION}\n"
 
 
 def test_what_is_no_zone_is_asked_again_with_the_nearest_and_not_for_ever() -> None:
     person = Person(["Berlinn", "hello there", "Mars"])
-    assert asked(person.types, person.say) is None
+    assert ask_time_zone(person.types, person.say) is None
     assert "There is no time zone 'Berlinn'; did you mean Europe/Berlin?" in person.read
     assert "There is no time zone 'hello there'\n" in person.read
-    assert asked(Person([None]).types, person.say) is None
+    assert ask_time_zone(Person([None]).types, person.say) is None
 
 
 def test_every_name_is_found_by_itself() -> None:
     known = available_timezones()
-    assert [name for name in known if meant(name, known) != name] == []
-    assert like("", known) == []
+    assert [name for name in known if match_time_zone(name, known) != name] == []
+    assert suggest_time_zones("", known) == []
 
 
 @pytest.mark.parametrize(
@@ -87,7 +94,7 @@ def test_it_is_asked_where_nobody_has_said(
 ) -> None:
     if toml is not None:
         (tmp_path / "nanohost.toml").write_text(toml)
-    assert is_open(tmp_path, environ) is is_to_be_asked
+    assert is_time_zone_unset(tmp_path, environ) is is_to_be_asked
 
 
 @pytest.mark.parametrize(
@@ -103,17 +110,17 @@ def test_it_is_asked_where_nobody_has_said(
 )
 def test_the_answer_is_added_and_all_else_stays(tmp_path: Path, before: str, after: str) -> None:
     (tmp_path / "nanohost.toml").write_text(before)
-    path = save(tmp_path, "Asia/Tokyo")
+    path = save_time_zone(tmp_path, "Asia/Tokyo")
     assert path.read_text() == after
-    assert load_settings(tmp_path, IN_UTC).of(TimeSettings).timezone == "Asia/Tokyo"
-    assert not is_open(tmp_path, IN_UTC)
+    assert load_settings(tmp_path, IN_UTC).section(TimeSettings).timezone == "Asia/Tokyo"
+    assert not is_time_zone_unset(tmp_path, IN_UTC)
 
 
 @pytest.mark.parametrize("text", ['host = { runtime = "process" }\n', 'host.runtime = "process"\n'])
 def test_a_file_that_is_written_in_another_way_is_left_to_its_writer(tmp_path: Path, text: str) -> None:
     (tmp_path / "nanohost.toml").write_text(text)
     with pytest.raises(UsageError, match="no command can change safely"):
-        save(tmp_path, "Asia/Tokyo")
+        save_time_zone(tmp_path, "Asia/Tokyo")
     assert (tmp_path / "nanohost.toml").read_text() == text
 
 
@@ -143,7 +150,7 @@ def until(terminal: int, words: str) -> str:
     """What is shown, up to and with these words. A terminal that closes ends it with OSError."""
     shown = b""
     while words.encode() not in shown:
-        assert select.select([terminal], [], [], seconds(HANG_S))[0], shown
+        assert select.select([terminal], [], [], scaled_timeout(HANG_TIMEOUT_S))[0], shown
         shown += os.read(terminal, 1000)
     return shown.decode().replace("\r\n", "\n")
 
@@ -163,7 +170,7 @@ def test_who_begins_a_host_at_a_terminal_is_asked_once(shell: Shell, words: tupl
 
 
 def test_a_start_without_a_terminal_is_not_kept_waiting(shell: Shell) -> None:
-    typed = shell.types("chat", stdin="hello\n", **IN_UTC)
+    typed = shell.run("chat", stdin="hello\n", **IN_UTC)
     assert "Which time zone" not in typed.out + typed.err
     assert "Hello!" in typed.out
     assert not (shell.home / "nanohost.toml").exists()

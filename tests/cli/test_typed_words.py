@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nanohost.chat_commands.registry import chat_commands, host_commands
-from nanohost.cli.typed_words import is_for_host, leaves, meant_instead
+from nanohost.cli.typed_words import is_for_host, is_quit_command, suggest_command
 
 
 @pytest.mark.parametrize(
@@ -28,12 +28,12 @@ from nanohost.cli.typed_words import is_for_host, leaves, meant_instead
     ],
 )
 def test_a_word_that_is_nearly_a_command_is_taken_for_it_and_nothing_else_is(text: str, meant: str | None) -> None:
-    assert meant_instead(text) == meant
+    assert suggest_command(text) == meant
 
 
 @pytest.mark.parametrize("name", [*chat_commands(), *host_commands(), "compact", "login", "quit", "exit"])
 def test_no_command_is_taken_for_another(name: str) -> None:
-    assert meant_instead(f"/{name}") is None
+    assert suggest_command(f"/{name}") is None
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,12 @@ def test_what_the_host_may_answer_begins_with_a_command_that_there_is(text: str,
 
 
 def test_a_command_of_the_installs_own_is_taken_for_no_other_and_may_be_meant() -> None:
-    assert meant_instead("/stats", ["stats"]) is None
-    assert meant_instead("/stast", ["stats"]) == "stats"
+    assert suggest_command("/stats", ["stats"]) is None
+    assert suggest_command("/stast", ["stats"]) == "stats"
 
 
 @pytest.mark.parametrize(
     ("text", "is_left"), [("/quit", True), (" /EXIT\n", True), ("/quit now", False), ("quit", False)]
 )
 def test_leaving_is_a_word_of_its_own(text: str, is_left: bool) -> None:
-    assert leaves(text) is is_left
+    assert is_quit_command(text) is is_left

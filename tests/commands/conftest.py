@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nanohost.commands.context import CommandContext
-from nanohost.commands.registry import find
+from nanohost.commands.registry import find_command
 from nanohost.home import Home
 from nanohost.settings import Settings
 from nanohost.testing.manual_clock import ManualClock
@@ -23,12 +23,12 @@ class Operator:
 
     context: CommandContext
 
-    async def asks(self, words: str, **arguments: object) -> Any:
-        return await find(words).call(self.context, arguments)
+    async def run(self, words: str, **arguments: object) -> Any:
+        return await find_command(words).execute(self.context, arguments)
 
-    async def reads(self, words: str, **arguments: object) -> str:
+    async def render(self, words: str, **arguments: object) -> str:
         """What the terminal shows."""
-        return find(words).render(await self.asks(words, **arguments))
+        return find_command(words).render(await self.run(words, **arguments))
 
 
 @pytest.fixture

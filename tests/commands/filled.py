@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
-from nanohost.approvals.card import digest_of
+from nanohost.approvals.card import compute_digest
 from nanohost.approvals.kinds import sender
 from nanohost.channel_api import InboundEvent, Sender
 from nanohost.model import ApprovalId
@@ -18,16 +18,16 @@ from tests.commands.conftest import Operator
 ANN, ANN_AT_WORK, EVE = "telegram:1", "slack:U1", "telegram:666"
 
 
-async def fill(operator: Operator) -> None:
+async def fill_resources(operator: Operator) -> None:
     """Ann has written from two places, Eve was refused, an agent may send elsewhere, and a yes is waited for."""
-    await operator.asks("groups create", folder="main")
-    await operator.asks("wirings create", channel="telegram", chat="1", group="main")
-    await operator.asks("roles create", user=ANN, role="owner")
-    await operator.asks("members create", user="discord:9", group="main")
-    await operator.asks("destinations create", group="main", name="family", channel="slack:two", chat="C1")
-    await operator.asks("rules create", kind="sender", effect="deny", subject="telegram:13", group="main", until="30d")
-    await _meet(operator)
-    await _ask(operator)
+    await operator.run("groups create", folder="main")
+    await operator.run("wirings create", channel="telegram", chat="1", group="main")
+    await operator.run("roles create", user=ANN, role="owner")
+    await operator.run("members create", user="discord:9", group="main")
+    await operator.run("destinations create", group="main", name="family", channel="slack:two", chat="C1")
+    await operator.run("rules create", kind="sender", effect="deny", subject="telegram:13", group="main", until="30d")
+    await _record_contacts(operator)
+    await _request_approval(operator)
     await _write(operator)
 
 
@@ -40,17 +40,17 @@ async def _write(operator: Operator) -> None:
         await events.add(tx, ChatKey("telegram", "default", "1"), event, now=now)
 
 
-async def _meet(operator: Operator) -> None:
+async def _record_contacts(operator: Operator) -> None:
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
         for user, name in ((ANN, "Ann"), (ANN_AT_WORK, "ann.b"), (EVE, "Eve")):
-            await users.seen(tx, user, name=name, now=now)
-        await users.learn_dm(tx, ANN, Origin(channel_type="telegram", instance="default", platform_id="1"), now)
+            await users.record_seen(tx, user, name=name, now=now)
+        await users.save_dm(tx, ANN, Origin(channel_type="telegram", instance="default", platform_id="1"), now)
         for _ in range(3):
-            await dropped.count(tx, ChatKey("telegram", "default", "1"), EVE, "no role", now=now, agent_group="main")
+            await dropped.record(tx, ChatKey("telegram", "default", "1"), EVE, "no role", now=now, agent_group="main")
 
 
-async def _ask(operator: Operator) -> None:
+async def _request_approval(operator: Operator) -> None:
     now = operator.context.clock.now()
     main = await agent_groups.find(operator.context.store, "main")
     assert main is not None
@@ -61,7 +61,7 @@ async def _ask(operator: Operator) -> None:
         subject=f"{EVE} main",
         agent_group_id=main.id,
         shown=shown,
-        options=(sender.LET_IN, sender.REFUSE),
+        options=(sender.APPROVE_LABEL, sender.REFUSE_LABEL),
         payload=payload,
         requested_by=EVE,
         origin=Origin(channel_type="telegram", instance="default", platform_id="1"),
@@ -69,7 +69,7 @@ async def _ask(operator: Operator) -> None:
         seq=None,
         created_at=now,
         expires_at=now + timedelta(days=1),
-        digest=digest_of(shown, payload),
+        digest=compute_digest(shown, payload),
     )
     async with operator.context.store.transaction() as tx:
         assert await approvals.add(tx, asked)

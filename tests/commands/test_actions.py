@@ -11,7 +11,7 @@ from tests.store.test_entities import a_session
 async def test_requests_are_listed_with_what_became_of_them(operator: Operator) -> None:
     store, now = operator.context.store, operator.context.clock.now()
     session = await a_session(store)
-    assert await operator.reads("actions list") == await operator.reads("deliveries list")
+    assert await operator.render("actions list") == await operator.render("deliveries list")
     for seq, status in ((1, ActionStatus.DONE), (3, ActionStatus.REFUSED)):
         row = ActionRow(
             session_id=session,
@@ -27,8 +27,8 @@ async def test_requests_are_listed_with_what_became_of_them(operator: Operator) 
         )
         async with store.transaction() as tx:
             await actions.add(tx, row)
-    assert [row["seq"] for row in await operator.asks("actions list")] == [3, 1]
-    assert [row["seq"] for row in await operator.asks("actions list", limit="1", session=session[:6])] == [3]
-    [refused] = await operator.asks("actions list", status="refused")
+    assert [row["seq"] for row in await operator.run("actions list")] == [3, 1]
+    assert [row["seq"] for row in await operator.run("actions list", limit="1", session=session[:6])] == [3]
+    [refused] = await operator.run("actions list", status="refused")
     assert (refused["action"], refused["reason"]) == ("tasks.pause", "there is no such task")
-    assert "\x1b" not in await operator.reads("actions list")
+    assert "\x1b" not in await operator.render("actions list")

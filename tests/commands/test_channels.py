@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from nanohost.channel_api import Condition
-from nanohost.channels.connections import Connections
-from nanohost.channels.header import Setting
+from nanohost.channels.connections import ChannelManager
+from nanohost.channels.header import ChannelSetting
 from nanohost.channels.loader import discover
-from nanohost.commands.channel_setup import completed, given, updated
+from nanohost.commands.channel_setup import complete_settings, parse_settings, update_settings
 from nanohost.errors import ChannelLoadError, SettingsError, UsageError
 from nanohost.settings import channel_instances, load_settings
-from nanohost.settings_file import Table, add, as_toml
-from nanohost.testing.able_channel import AbleChannel
-from nanohost.testing.simulated import find as find_simulator
-from nanohost.testing.simulated import serve
+from nanohost.settings_file import Table, add_table, to_toml
+from nanohost.testing.able_channel import FullFeatureChannel
+from nanohost.testing.simulated import find_simulator as find_simulator
+from nanohost.testing.simulated import serve_terminal
 
 from .conftest import Operator
 
@@ -77,29 +77,29 @@ def written(operator: Operator) -> Path:
 async def test_a_channel_is_added_once_its_settings_work(pigeon: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     written(pigeon).write_text('[host]\nruntime = "process"')
     monkeypatch.setenv("LOFT_TOKEN", "coo")
-    said = await pigeon.asks("channels add", name="pigeon", settings="token=env:LOFT_TOKEN loft='https://my loft'")
+    said = await pigeon.run("channels add", name="pigeon", settings="token=env:LOFT_TOKEN loft='https://my loft'")
     assert said["said"] == "We are a pigeon of https://my loft."
     assert tomllib.loads(written(pigeon).read_text()) == {
         "host": {"runtime": "process"},
         "channels": {"pigeon": {"token": "env:LOFT_TOKEN", "loft": "https://my loft"}},
     }
     assert written(pigeon).stat().st_mode & 0o777 == 0o600
-    assert (await pigeon.asks("channels check", name="pigeon"))["said"] == said["said"]
+    assert (await pigeon.run("channels check", name="pigeon"))["said"] == said["said"]
 
 
 async def test_a_second_instance_stands_beside_the_first(pigeon: Operator) -> None:
     for name in ("pigeon", "pigeon:work"):
-        await pigeon.asks("channels add", name=name, settings="token=coo")
+        await pigeon.run("channels add", name=name, settings="token=coo")
     settings = load_settings(pigeon.context.home.root, {})
     assert settings.channels == {"pigeon": {"token": "coo", "work": {"token": "coo"}}}
     with pytest.raises(UsageError, match="has no place for a table"):
-        await pigeon.asks("channels add", name="pigeon", settings="token=other", anyway=True)
+        await pigeon.run("channels add", name="pigeon", settings="token=other", anyway=True)
     assert load_settings(pigeon.context.home.root, {}).channels == settings.channels
 
 
 async def test_a_secret_that_is_typed_is_kept_in_a_file_for_its_owner_alone(pigeon: Operator) -> None:
     for name in ("pigeon", "pigeon:work"):
-        await pigeon.asks("channels add", name=name, settings="token=coo loft=here")
+        await pigeon.run("channels add", name=name, settings="token=coo loft=here")
     assert "coo" not in written(pigeon).read_text()
     table = tomllib.loads(written(pigeon).read_text())["channels"]["pigeon"]
     assert (table["token"], table["loft"]) == ("file:secrets/pigeon.token", "here")
@@ -136,13 +136,13 @@ def kept(pigeon: Operator, monkeypatch: pytest.MonkeyPatch) -> Operator:
 
 
 async def test_a_setting_of_a_channel_is_changed_and_all_else_stays_as_it_was_written(kept: Operator) -> None:
-    said = await kept.asks("channels update", name="pigeon", settings="loft=there size=7")
+    said = await kept.run("channels update", name="pigeon", settings="loft=there size=7")
     assert said["said"] == "We are a pigeon of there."
     expected = HAND_WRITTEN.replace('loft = "here"  # east wing', 'loft = "there"').replace(
         'token = "env:LOFT_TOKEN"\n', 'token = "env:LOFT_TOKEN"\nsize = "7"\n'
     )
     assert written(kept).read_text() == expected
-    await kept.asks("channels update", name="pigeon", settings="size= loft=")
+    await kept.run("channels update", name="pigeon", settings="size= loft=")
     table = tomllib.loads(written(kept).read_text())["channels"]["pigeon"]
     assert table == {"token": "env:LOFT_TOKEN", "work": {"token": "coo"}}
 
@@ -151,20 +151,20 @@ async def test_a_setting_of_a_channel_is_changed_and_all_else_stays_as_it_was_wr
 async def test_a_change_that_does_not_work_changes_nothing(kept: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(ChannelLoadError, match="the loft does not know this token"):
-        await kept.asks("channels update", name="pigeon:work", settings="token=wrong")
+        await kept.run("channels update", name="pigeon:work", settings="token=wrong")
     with pytest.raises(UsageError, match="token cannot be left out"):
-        await kept.asks("channels update", name="pigeon", settings="token=")
+        await kept.run("channels update", name="pigeon", settings="token=")
     with pytest.raises(UsageError, match="nothing is to be changed"):
-        await kept.asks("channels update", name="pigeon")
+        await kept.run("channels update", name="pigeon")
     with pytest.raises(UsageError, match="is not set up"):
-        await kept.asks("channels update", name="pigeon:third", settings="token=coo")
+        await kept.run("channels update", name="pigeon:third", settings="token=coo")
     assert written(kept).read_text() == HAND_WRITTEN
     assert not (kept.context.home.root / "secrets").exists()
 
 
 async def test_a_new_secret_takes_the_place_of_the_one_in_the_file(kept: Operator) -> None:
-    await kept.asks("channels update", name="pigeon:work", settings="token=bad", anyway=True)
-    await kept.asks("channels update", name="pigeon:work", settings="token=coo")
+    await kept.run("channels update", name="pigeon:work", settings="token=bad", anyway=True)
+    await kept.run("channels update", name="pigeon:work", settings="token=coo")
     assert load_settings(kept.context.home.root, {"LOFT_TOKEN": "x"}).channels["pigeon"]["work"] == {"token": "coo"}
     assert (kept.context.home.root / "secrets" / "pigeon.work.token").read_text() == "coo\n"
 
@@ -177,8 +177,8 @@ async def test_a_secret_that_is_taken_out_or_kept_elsewhere_does_not_stay_on_the
     monkeypatch.setenv("LOFT_PIN", "1")
     (kept.context.home.root / "mine").write_text("1\n")
     secrets = kept.context.home.root / "secrets"
-    await kept.asks("channels update", name="pigeon:work", settings="token=coo loft_token=x pin_token=1")
-    await kept.asks("channels update", name="pigeon:work", settings=f"loft_token= pin_token={instead}")
+    await kept.run("channels update", name="pigeon:work", settings="token=coo loft_token=x pin_token=1")
+    await kept.run("channels update", name="pigeon:work", settings=f"loft_token= pin_token={instead}")
     assert [file.name for file in secrets.iterdir()] == ["pigeon.work.token"]
     assert (kept.context.home.root / "mine").exists(), "no command made it"
 
@@ -186,10 +186,10 @@ async def test_a_secret_that_is_taken_out_or_kept_elsewhere_does_not_stay_on_the
 @pytest.mark.behaviour("OP-05")
 async def test_a_secret_that_another_table_points_at_stays(kept: Operator) -> None:
     root = kept.context.home.root
-    await kept.asks("channels update", name="pigeon:work", settings="token=coo spare_token=x")
-    await kept.asks("channels update", name="pigeon", settings=f"token=file:{root}/secrets/pigeon.work.token")
+    await kept.run("channels update", name="pigeon:work", settings="token=coo spare_token=x")
+    await kept.run("channels update", name="pigeon", settings=f"token=file:{root}/secrets/pigeon.work.token")
     moved = "token=env:LOFT_TOKEN spare_token= other=file:secrets/./pigeon.work.spare_token"
-    await kept.asks("channels update", name="pigeon:work", settings=moved)
+    await kept.run("channels update", name="pigeon:work", settings=moved)
     files = sorted(file.name for file in (root / "secrets").iterdir())
     assert files == ["pigeon.work.spare_token", "pigeon.work.token"]
 
@@ -197,35 +197,38 @@ async def test_a_secret_that_another_table_points_at_stays(kept: Operator) -> No
 async def test_a_channel_that_is_disabled_is_set_up_and_not_started(
     kept: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await kept.asks("channels disable", name="pigeon")
+    await kept.run("channels disable", name="pigeon")
     monkeypatch.delenv("LOFT_TOKEN")
     settings = load_settings(kept.context.home.root, {})  # what is not started needs no secret
-    assert [(one.instance, one.enabled) for one in channel_instances(settings)] == [("default", False), ("work", True)]
+    assert [(one.instance, one.is_enabled) for one in channel_instances(settings)] == [
+        ("default", False),
+        ("work", True),
+    ]
     later = Operator(replace(kept.context, settings=settings))
-    rows = {row["name"]: row for row in await later.asks("channels list")}
+    rows = {row["name"]: row for row in await later.run("channels list")}
     assert rows["pigeon"]["instances"] == "default: disabled, work: set up"
     with pytest.raises(UsageError, match="pigeon:default is disabled") as refused:
-        await later.asks("pair", channel="pigeon")
+        await later.run("pair", channel="pigeon")
     assert refused.value.hint == "nanohost channels enable pigeon"
     with pytest.raises(UsageError, match="disabled already"):
-        await kept.asks("channels disable", name="pigeon")
+        await kept.run("channels disable", name="pigeon")
     monkeypatch.setenv("LOFT_TOKEN", "coo")
-    assert "But it is disabled" in (await kept.asks("channels check", name="pigeon"))["said"]
-    await kept.asks("channels enable", name="pigeon")
+    assert "But it is disabled" in (await kept.run("channels check", name="pigeon"))["said"]
+    await kept.run("channels enable", name="pigeon")
     assert written(kept).read_text() == HAND_WRITTEN
 
 
 async def test_a_channel_is_removed_with_the_secrets_that_were_kept_for_it(kept: Operator) -> None:
-    await kept.asks("channels update", name="pigeon:work", settings="token=bad", anyway=True)
-    await kept.asks("channels remove", name="pigeon:work")
+    await kept.run("channels update", name="pigeon:work", settings="token=bad", anyway=True)
+    await kept.run("channels remove", name="pigeon:work")
     assert list((kept.context.home.root / "secrets").iterdir()) == []
     assert tomllib.loads(written(kept).read_text())["channels"] == {
         "pigeon": {"loft": "here", "token": "env:LOFT_TOKEN"}
     }
-    await kept.asks("channels remove", name="pigeon")
+    await kept.run("channels remove", name="pigeon")
     assert tomllib.loads(written(kept).read_text()) == {"host": {"runtime": "process"}}
     with pytest.raises(UsageError, match="is not set up"):
-        await kept.asks("channels remove", name="pigeon")
+        await kept.run("channels remove", name="pigeon")
 
 
 @pytest.mark.behaviour("OP-05")
@@ -241,7 +244,7 @@ async def test_a_file_that_is_written_in_another_way_is_left_to_its_writer(pigeo
     written(pigeon).write_text(text)
     for words, more in (("update", {"settings": "loft=there"}), ("disable", {}), ("remove", {})):
         with pytest.raises(UsageError, match="in a way that no command can change safely"):
-            await pigeon.asks(f"channels {words}", name="pigeon", **more)
+            await pigeon.run(f"channels {words}", name="pigeon", **more)
         assert written(pigeon).read_text() == text
 
 
@@ -255,12 +258,12 @@ async def test_enabled_is_yes_or_no_and_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.behaviour("OP-05")
 async def test_what_does_not_work_is_saved_only_when_the_operator_says_so(pigeon: Operator) -> None:
     with pytest.raises(ChannelLoadError, match="the loft does not know this token; nothing was saved"):
-        await pigeon.asks("channels add", name="pigeon", settings="token=wrong")
+        await pigeon.run("channels add", name="pigeon", settings="token=wrong")
     assert not written(pigeon).exists()
-    saved = await pigeon.asks("channels add", name="pigeon", settings="token=wrong", anyway=True)
+    saved = await pigeon.run("channels add", name="pigeon", settings="token=wrong", anyway=True)
     assert saved["said"] == "it does not work yet: channel pigeon: the loft does not know this token"
     with pytest.raises(ChannelLoadError, match="the loft does not know this token") as refused:
-        await pigeon.asks("channels check", name="pigeon")
+        await pigeon.run("channels check", name="pigeon")
     assert refused.value.hint == "nanohost channels update pigeon"
 
 
@@ -268,11 +271,11 @@ async def test_what_does_not_work_is_saved_only_when_the_operator_says_so(pigeon
 async def test_what_is_missing_is_named_with_what_it_is_for(pigeon: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(UsageError, match="token has to be given: what the loft gave you"):
-        await pigeon.asks("channels add", name="pigeon")
+        await pigeon.run("channels add", name="pigeon")
     with pytest.raises(UsageError, match="is not set up"):
-        await pigeon.asks("channels check", name="pigeon")
+        await pigeon.run("channels check", name="pigeon")
     with pytest.raises(UsageError, match="there is no channel called owl"):
-        await pigeon.asks("channels add", name="owl")
+        await pigeon.run("channels add", name="owl")
 
 
 def test_a_file_that_is_a_link_stays_one_and_keeps_its_owner(tmp_path: Path) -> None:
@@ -284,7 +287,7 @@ def test_a_file_that_is_a_link_stays_one_and_keeps_its_owner(tmp_path: Path) -> 
     (tmp_path / "home").mkdir()
     link = tmp_path / "home" / "nanohost.toml"
     link.symlink_to(there)
-    add(tmp_path / "home", ("channels", "pigeon", "work"), {"token": "coo"})
+    add_table(tmp_path / "home", ("channels", "pigeon", "work"), {"token": "coo"})
     assert link.is_symlink()
     assert tomllib.loads(there.read_text())["channels"]["pigeon"]["work"] == {"token": "coo"}
     after = there.stat()
@@ -293,42 +296,49 @@ def test_a_file_that_is_a_link_stays_one_and_keeps_its_owner(tmp_path: Path) -> 
 
 def test_a_person_is_asked_for_what_was_not_given() -> None:
     settings = [
-        Setting(name="token", help="t"),
-        Setting(name="port", help="p", default=80),
-        Setting(name="a", help="", default=""),
+        ChannelSetting(name="token", help="t"),
+        ChannelSetting(name="port", help="p", default=80),
+        ChannelSetting(name="a", help="", default=""),
     ]
     asked: list[str] = []
 
-    def ask(setting: Setting) -> str:
+    def ask(setting: ChannelSetting) -> str:
         asked.append(setting.name)
         return {"port": "8080"}.get(setting.name, "")
 
-    assert completed(settings, given("token=x=y extra='a b'"), ask) == {"token": "x=y", "extra": "a b", "port": 8080}
+    assert complete_settings(settings, parse_settings("token=x=y extra='a b'"), ask) == {
+        "token": "x=y",
+        "extra": "a b",
+        "port": 8080,
+    }
     assert asked == ["port", "a"]
     for wrong in ("token", "=x", "token='x", "To-ken=x"):
         with pytest.raises(UsageError):
-            given(wrong)
+            parse_settings(wrong)
 
 
 def test_what_is_of_no_use_beside_another_setting_is_not_asked_for() -> None:
     settings = [
-        Setting(name="backend", help="", default="cloud"),
-        Setting(name="token", help="", only_if="backend=cloud"),
-        Setting(name="consent", help="", only_if="backend=linked"),
+        ChannelSetting(name="backend", help="", default="cloud"),
+        ChannelSetting(name="token", help="", only_if="backend=cloud"),
+        ChannelSetting(name="consent", help="", only_if="backend=linked"),
     ]
 
-    def answers(setting: Setting) -> str:
+    def answers(setting: ChannelSetting) -> str:
         return "" if setting.name == "backend" else "said"
 
-    assert completed(settings, {}, answers) == {"token": "said"}
-    assert completed(settings, given("backend=linked"), answers) == {"backend": "linked", "consent": "said"}
+    assert complete_settings(settings, {}, answers) == {"token": "said"}
+    assert complete_settings(settings, parse_settings("backend=linked"), answers) == {
+        "backend": "linked",
+        "consent": "said",
+    }
 
 
 TWO_BACKENDS = [
-    Setting(name="backend", help="", default="cloud"),
-    Setting(name="token", help="", secret=True, only_if="backend=cloud"),
-    Setting(name="path", help="", default="/hook", only_if="backend=cloud"),
-    Setting(name="consent", help="", only_if="backend=linked"),
+    ChannelSetting(name="backend", help="", default="cloud"),
+    ChannelSetting(name="token", help="", secret=True, only_if="backend=cloud"),
+    ChannelSetting(name="path", help="", default="/hook", only_if="backend=cloud"),
+    ChannelSetting(name="consent", help="", only_if="backend=linked"),
 ]
 CLOUD, LINKED = {"token": "coo", "path": "/mine", "own": 1}, {"backend": "linked", "consent": "yes", "own": 1}
 
@@ -350,61 +360,65 @@ def test_whoever_chooses_another_backend_is_asked_for_what_that_one_needs(
 ) -> None:
     asked: dict[str, object] = {}
 
-    def ask(setting: Setting) -> str:
+    def ask(setting: ChannelSetting) -> str:
         asked[setting.name] = setting.default
         return answers.get(setting.name, "")
 
-    assert updated(TWO_BACKENDS, before, {}, ask) == after
+    assert update_settings(TWO_BACKENDS, before, {}, ask) == after
     assert asked == offered
 
 
-def nobody(_: Setting) -> str:
+def nobody(_: ChannelSetting) -> str:
     """Who answers where nobody is asked."""
     return ""
 
 
 def test_what_is_of_no_use_any_more_goes_with_the_backend_it_was_for() -> None:
-    assert updated(TWO_BACKENDS, CLOUD, given("backend=linked consent=yes"), nobody) == LINKED
-    back = updated(TWO_BACKENDS, LINKED, given("backend=cloud token=coo"), nobody)
+    assert update_settings(TWO_BACKENDS, CLOUD, parse_settings("backend=linked consent=yes"), nobody) == LINKED
+    back = update_settings(TWO_BACKENDS, LINKED, parse_settings("backend=cloud token=coo"), nobody)
     assert back == {"backend": "cloud", "token": "coo", "own": 1}
-    assert updated(TWO_BACKENDS, {**CLOUD, "backend": "cloud"}, given("backend="), nobody) == CLOUD
+    assert update_settings(TWO_BACKENDS, {**CLOUD, "backend": "cloud"}, parse_settings("backend="), nobody) == CLOUD
     with pytest.raises(UsageError, match="consent cannot be left out"):
-        updated(TWO_BACKENDS, CLOUD, given("backend=linked"), nobody)
+        update_settings(TWO_BACKENDS, CLOUD, parse_settings("backend=linked"), nobody)
 
 
 def test_what_an_operator_gives_or_wrote_beside_another_backend_is_for_the_channel_to_judge() -> None:
     both = {**LINKED, "token": "coo"}
-    assert updated(TWO_BACKENDS, LINKED, given("token=coo"), nobody) == both
-    assert updated(TWO_BACKENDS, both, given("own=2"), nobody) == {**both, "own": "2"}
+    assert update_settings(TWO_BACKENDS, LINKED, parse_settings("token=coo"), nobody) == both
+    assert update_settings(TWO_BACKENDS, both, parse_settings("own=2"), nobody) == {**both, "own": "2"}
 
 
 @pytest.mark.parametrize("value", ['a"b', "back\\slash", "ü 😀 \x7f\x01", "new\nline", True, 7])
 def test_what_is_written_is_what_is_read(value: object) -> None:
-    assert tomllib.loads(as_toml(("channels", "x"), {"key": value})) == {"channels": {"x": {"key": value}}}
+    assert tomllib.loads(to_toml(("channels", "x"), {"key": value})) == {"channels": {"x": {"key": value}}}
 
 
 @pytest.mark.behaviour("OP-01")
 async def test_a_channel_that_says_what_is_wrong_with_it_is_shown_with_its_sentence(tmp_path: Path) -> None:
-    able = AbleChannel()
-    connections = Connections(
-        catalogue=discover([]), wanted=[], home=tmp_path, runtime_dir=tmp_path, made={("able", "default"): able}
+    able = FullFeatureChannel()
+    connections = ChannelManager(
+        catalogue=discover([]),
+        configured=[],
+        home=tmp_path,
+        runtime_dir=tmp_path,
+        preloaded={("able", "default"): able},
     )
     async with connections.opened():
-        [state] = connections.report()
+        [state] = connections.connection_states()
         assert (state.state, state.detail) == ("connected", "")
-        able.condition_is = (Condition.AUTH_FAILED, "mend the token")
-        [state] = connections.report()
+        able.current_condition = (Condition.AUTH_FAILED, "mend the token")
+        [state] = connections.connection_states()
         assert (state.state, state.detail) == ("auth_failed", "mend the token")
 
 
 async def test_the_list_says_what_is_set_up(pigeon: Operator) -> None:
-    rows = {row["name"]: row for row in await pigeon.asks("channels list")}
+    rows = {row["name"]: row for row in await pigeon.run("channels list")}
     assert (rows["pigeon"]["usable"], rows["pigeon"]["instances"]) == (True, "")
 
 
 async def test_a_simulated_platform_can_be_told_to_send_what_is_not_words() -> None:
     shown, telegram = io.StringIO(), find_simulator("telegram")
-    written = await serve(telegram, io.StringIO("/send poll\n/send pigeon\n"), shown)
+    written = await serve_terminal(telegram, io.StringIO("/send poll\n/send pigeon\n"), shown)
     assert written == 1
     assert "/send KIND sends what is more than words; /send alone lists what there is" in shown.getvalue()
     assert "there is nothing called 'pigeon' to send: /send alone lists what there is" in shown.getvalue()
@@ -413,7 +427,7 @@ async def test_a_simulated_platform_can_be_told_to_send_what_is_not_words() -> N
 
 async def test_a_simulated_platform_says_how_to_use_it_and_takes_what_is_typed() -> None:
     shown = io.StringIO()
-    written = await serve(find_simulator("telegram"), io.StringIO("hello\n\n/press Yes\n"), shown)
+    written = await serve_terminal(find_simulator("telegram"), io.StringIO("hello\n\n/press Yes\n"), shown)
     assert written == 1
     said = shown.getvalue()
     assert "[channels.telegram]\ntoken = " in said
@@ -425,10 +439,10 @@ async def test_a_simulated_platform_says_how_to_use_it_and_takes_what_is_typed()
 
 @pytest.mark.behaviour("OP-05")
 async def test_the_terminal_needs_no_setting_up_and_nobody_is_sent_to_do_it(operator: Operator) -> None:
-    said = await operator.asks("channels check", name="terminal")
+    said = await operator.run("channels check", name="terminal")
     assert said == {"channel": "terminal:default", "said": "it is always switched on, and has nothing to set up"}
     with pytest.raises(UsageError, match="the terminal is always switched on") as refused:
-        await operator.asks("channels add", name="terminal")
+        await operator.run("channels add", name="terminal")
     assert refused.value.hint == "nanohost chat"
     assert not written(operator).exists()
 
@@ -436,12 +450,12 @@ async def test_the_terminal_needs_no_setting_up_and_nobody_is_sent_to_do_it(oper
 @pytest.mark.behaviour("OP-05")
 async def test_a_channel_that_there_is_not_is_no_reason_to_add_it(pigeon: Operator) -> None:
     with pytest.raises(UsageError, match="there is no channel called pidgin"):
-        await pigeon.asks("channels check", name="pidgin")
+        await pigeon.run("channels check", name="pidgin")
     with pytest.raises(UsageError, match="no channel 'smoke' is set up, but these are: terminal") as refused:
-        await pigeon.asks("pair", channel="smoke")
+        await pigeon.run("pair", channel="smoke")
     assert refused.value.hint == "nanohost channels list"
     with pytest.raises(UsageError, match="no channel 'pigeon' is set up") as refused:
-        await pigeon.asks("pair", channel="pigeon")
+        await pigeon.run("pair", channel="pigeon")
     assert refused.value.hint == "nanohost channels add pigeon"
 
 
@@ -451,12 +465,12 @@ async def test_a_key_that_is_misspelt_is_answered_with_the_right_one(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(UsageError, match="token has to be given") as refused:
-        await pigeon.asks("channels add", name="pigeon", settings="tokn=coo")
+        await pigeon.run("channels add", name="pigeon", settings="tokn=coo")
     assert refused.value.hint == "tokn is no setting of it: did you mean token?"
     written(pigeon).write_text('[channels.pigeon]\ntokn = "coo"\n')
     with pytest.raises(ChannelLoadError, match="token is missing") as wrong:
-        await pigeon.asks("channels check", name="pigeon")
+        await pigeon.run("channels check", name="pigeon")
     assert wrong.value.hint == "tokn is no setting of it: did you mean token?"
     written(pigeon).write_text('[channels.pigeon]\ntoken = "coo"\nloff = "here"\nown = 1\n')
-    said = (await pigeon.asks("channels check", name="pigeon"))["said"]
+    said = (await pigeon.run("channels check", name="pigeon"))["said"]
     assert said == "We are a pigeon of the usual loft. But loff is no setting of it: did you mean loft?"

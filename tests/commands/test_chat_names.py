@@ -12,7 +12,7 @@ from nanohost.errors import UsageError
 from nanohost.model import AgentGroup, MessagingGroup, SessionId
 from nanohost.store import actions, agent_groups, deliveries, messaging_groups, sessions
 from nanohost.store.actions import ActionRow, ActionStatus
-from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost.store.deliveries import Delivery, DeliveryQueueKey, DeliveryStatus
 from tests.commands.conftest import Operator
 from tests.commands.test_status import running
 
@@ -31,12 +31,12 @@ class Two:
 @pytest.fixture
 async def two(operator: Operator) -> Two:
     for folder in ("main", "work"):
-        await operator.asks("groups create", folder=folder)
+        await operator.run("groups create", folder=folder)
     for channel, chat, name in (("telegram", "7", "Family"), ("slack:two", "C1", "team")):
-        await operator.asks("messaging-groups create", channel=channel, chat=chat, name=name)
-        await operator.asks("wirings create", channel=channel, chat=chat, group="main")
-        await operator.asks("wirings create", channel=channel, chat=chat, group="work", session="agent-shared")
-    family, team = await messaging_groups.every(operator.context.store)
+        await operator.run("messaging-groups create", channel=channel, chat=chat, name=name)
+        await operator.run("wirings create", channel=channel, chat=chat, group="main")
+        await operator.run("wirings create", channel=channel, chat=chat, group="work", session="agent-shared")
+    family, team = await messaging_groups.list_all(operator.context.store)
     family, team = sorted((family, team), key=lambda chat: chat.id)
     main, work = await _agent(operator, "main"), await _agent(operator, "work")
     return Two(
@@ -67,7 +67,7 @@ async def _session(
 
 async def _refusal(operator: Operator, words: str, **arguments: object) -> str:
     with pytest.raises(UsageError) as caught:
-        await operator.asks(words, **arguments)
+        await operator.run(words, **arguments)
     return str(caught.value)
 
 
@@ -78,19 +78,19 @@ def by_session(rows: list[dict[str, Any]], key: str = "session") -> dict[str, st
 async def test_a_session_says_its_chat_and_is_found_by_it(operator: Operator, two: Two) -> None:
     both = "telegram Family, slack:two team"
     names = {two.family: "telegram Family", two.team: "slack:two team", two.shared: both}
-    assert by_session(await operator.asks("sessions list"), "id") == names
-    assert set(by_session(await operator.asks("sessions list", chat="Family"), "id")) == {two.family, two.shared}
-    assert (await operator.asks("sessions show", id=two.team))["chat"] == "slack:two team"
+    assert by_session(await operator.run("sessions list"), "id") == names
+    assert set(by_session(await operator.run("sessions list", chat="Family"), "id")) == {two.family, two.shared}
+    assert (await operator.run("sessions show", id=two.team))["chat"] == "slack:two team"
 
 
 async def test_a_log_says_whose_it_is_and_is_found_by_the_chat(operator: Operator, two: Two) -> None:
-    shown = await operator.reads("logs", session=two.team)
+    shown = await operator.render("logs", session=two.team)
     assert shown.splitlines()[0] == f"session {two.team}, in slack:two team:"
-    await operator.asks("wirings delete", id=2)
+    await operator.run("wirings delete", id=2)
     clock = operator.context.clock
     async with operator.context.store.transaction() as tx:
         await sessions.make_due(tx, two.family, at=clock.now(), now=clock.now() + timedelta(minutes=1))
-    found = await operator.asks("logs", chat="Family")
+    found = await operator.run("logs", chat="Family")
     assert (found["session"], found["note"]) == (two.family, "")
     assert "the logs are one session's" in await _refusal(operator, "logs")
     assert "the logs are one session's" in await _refusal(operator, "logs", session=two.team, chat="Family")
@@ -103,20 +103,20 @@ async def test_of_several_conversations_in_a_chat_it_is_the_one_active_last_and_
     async with operator.context.store.transaction() as tx:
         await sessions.make_due(tx, two.shared, at=clock.now(), now=clock.now() + timedelta(minutes=1))
     note = "telegram Family has several conversations: this is the one that was active last; --session names another"
-    found = await operator.asks("logs", chat="Family")
+    found = await operator.run("logs", chat="Family")
     assert (found["session"], found["note"]) == (two.shared, note)
-    assert note in await operator.reads("logs", chat="Family")
-    made = await operator.asks("tasks create", prompt="x", at="in 10m", chat="Family")
+    assert note in await operator.render("logs", chat="Family")
+    made = await operator.run("tasks create", prompt="x", at="in 10m", chat="Family")
     assert (made["session"], made["note"]) == (two.shared, note)
-    made = await operator.asks("tasks create", prompt="x", at="in 10m", chat="Family", group="main")
+    made = await operator.run("tasks create", prompt="x", at="in 10m", chat="Family", group="main")
     assert (made["session"], made["chat"], "note" in made) == (two.family, "telegram Family", False)
 
 
 async def test_tasks_say_their_chat_and_are_found_by_it(operator: Operator, two: Two) -> None:
     for session in (two.family, two.team, two.shared):
-        await operator.asks("tasks create", prompt="x", at="in 10m", session=session)
-    assert by_session(await operator.asks("tasks list"))[two.team] == "slack:two team"
-    assert set(by_session(await operator.asks("tasks list", chat="team"))) == {two.team, two.shared}
+        await operator.run("tasks create", prompt="x", at="in 10m", session=session)
+    assert by_session(await operator.run("tasks list"))[two.team] == "slack:two team"
+    assert set(by_session(await operator.run("tasks list", chat="team"))) == {two.team, two.shared}
     assert "belongs to one conversation" in await _refusal(
         operator, "tasks create", prompt="x", at="in 10m", chat="team", session=two.team
     )
@@ -139,11 +139,11 @@ async def test_requests_say_their_chat_and_are_found_by_it(operator: Operator, t
     async with operator.context.store.transaction() as tx:
         for session in (two.team, two.family):
             await actions.add(tx, replace(asked, session_id=session))
-    assert by_session(await operator.asks("actions list")) == {
+    assert by_session(await operator.run("actions list")) == {
         two.team: "slack:two team",
         two.family: "telegram Family",
     }
-    assert set(by_session(await operator.asks("actions list", chat="Family"))) == {two.family}
+    assert set(by_session(await operator.run("actions list", chat="Family"))) == {two.family}
 
 
 async def test_deliveries_say_where_they_go_and_are_found_by_it(operator: Operator, two: Two) -> None:
@@ -151,7 +151,7 @@ async def test_deliveries_say_where_they_go_and_are_found_by_it(operator: Operat
     async with operator.context.store.transaction() as tx:
         for seq, place in enumerate((("telegram", "default", "7"), ("slack", "two", "C1"), ("fake", "default", "c9"))):
             delivery = Delivery(
-                lane=LaneKey(two.family, *place),
+                queue=DeliveryQueueKey(two.family, *place),
                 seq=seq,
                 out_id=f"o{seq}",
                 kind="chat",
@@ -162,14 +162,14 @@ async def test_deliveries_say_where_they_go_and_are_found_by_it(operator: Operat
                 created_at=now,
             )
             await deliveries.add(tx, delivery)
-    shown = await operator.asks("deliveries list")
+    shown = await operator.run("deliveries list")
     assert {(row["chat"], row["place"]) for row in shown} == {
         ("telegram Family", "telegram:default:7"),
         ("slack:two team", "slack:two:C1"),
         ("fake c9", "fake:default:c9"),
     }
-    assert [row["seq"] for row in await operator.asks("deliveries list", chat="team")] == [1]
-    status = await operator.asks("status")
+    assert [row["seq"] for row in await operator.run("deliveries list", chat="team")] == [1]
+    status = await operator.run("status")
     assert {(row["chat"], row["place"]) for row in status["deliveries_dead"]} == {
         (row["chat"], row["place"]) for row in shown
     }
@@ -184,7 +184,7 @@ async def test_status_says_the_chat_of_each_session(operator: Operator, two: Two
         containers=[{"session": two.family, "state": "running", "busy": True, "for_s": 20}],
         sessions_slowed=[{"session": two.shared, "reason": "too much"}],
     )
-    shown = await host.reads("status")
+    shown = await host.render("status")
     for session, chat in ((two.family, "telegram Family"), (two.team, "slack:two team"), (two.shared, "telegram Fam")):
         [line] = [line for line in shown.splitlines() if line.split()[:1] == [session]]
         assert chat in line
@@ -192,8 +192,8 @@ async def test_status_says_the_chat_of_each_session(operator: Operator, two: Two
 
 async def test_a_chat_that_nobody_set_up_has_no_sessions(operator: Operator, two: Two) -> None:
     assert "there is no chat 'Nowhere'" in await _refusal(operator, "tasks list", chat="Nowhere")
-    await operator.asks("messaging-groups create", channel="telegram", chat="9", name="Empty")
-    assert await operator.asks("tasks list", chat="Empty") == []
+    await operator.run("messaging-groups create", channel="telegram", chat="9", name="Empty")
+    assert await operator.run("tasks list", chat="Empty") == []
     assert "no conversation in telegram Empty yet" in await _refusal(operator, "logs", chat="Empty")
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from nanohost.approvals.card import digest_of
+from nanohost.approvals.card import compute_digest
 from nanohost.approvals.kinds import chat
 from nanohost.channel_api import InboundEvent, Sender
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import commands
-from nanohost.commands.show import as_json
+from nanohost.commands.show import dump_json
 from nanohost.errors import UsageError
 from nanohost.home import Home
 from nanohost.model import ApprovalId, EngageMode, SessionId, SessionMode
@@ -25,7 +25,7 @@ from nanohost.store.events import ChatKey
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.rows import Origin, Usage
 from tests.commands.conftest import Operator
-from tests.commands.filled import fill
+from tests.commands.filled import fill_resources
 from tests.support.new_home import opened_store
 
 CHAT = {"channel": "telegram", "chat": "123", "group": "main"}
@@ -33,7 +33,7 @@ CHAT = {"channel": "telegram", "chat": "123", "group": "main"}
 
 async def refusal(operator: Operator, words: str, **arguments: object) -> UsageError:
     with pytest.raises(UsageError) as caught:
-        await operator.asks(words, **arguments)
+        await operator.run(words, **arguments)
     return caught.value
 
 
@@ -41,11 +41,11 @@ async def refusal(operator: Operator, words: str, **arguments: object) -> UsageE
 
 
 async def test_a_group_gets_a_folder_with_a_character(operator: Operator) -> None:
-    await operator.asks("groups create", folder="work", name="Ada", model="large")
+    await operator.run("groups create", folder="work", name="Ada", model="large")
     character = operator.context.home.groups / "work" / "CLAUDE.md"
     assert "You are Ada" in character.read_text()
-    assert (await operator.asks("groups show", folder="work"))["model"] == "large"
-    assert "work" in await operator.reads("groups list")
+    assert (await operator.run("groups show", folder="work"))["model"] == "large"
+    assert "work" in await operator.render("groups list")
 
 
 @pytest.mark.behaviour("OP-05")
@@ -53,9 +53,9 @@ async def test_who_made_an_agent_group_is_on_record_however_it_was_made(tmp_path
     home, settings = Home(tmp_path), Settings(channels={"telegram": {"token": "t"}})
     async with opened_store(home, durable=False) as store:
         operator = Operator(CommandContext(home=home, settings=settings, clock=ManualClock(), store=store))
-        await operator.asks("pair", channel="telegram")
-        await operator.asks("groups create", folder="work", model="large")
-        entries = await operator.asks("audit list", what="groups")
+        await operator.run("pair", channel="telegram")
+        await operator.run("groups create", folder="work", model="large")
+        entries = await operator.run("audit list", what="groups")
         assert [(one["about"], one["details"]) for one in entries] == [
             ("work", {"name": "work", "model": "large"}),
             ("main", {"name": "main"}),
@@ -67,7 +67,7 @@ async def test_a_character_that_is_there_is_kept(operator: Operator) -> None:
     character = operator.context.home.groups / "work" / "CLAUDE.md"
     character.parent.mkdir()
     character.write_text("mine")
-    await operator.asks("groups create", folder="work")
+    await operator.run("groups create", folder="work")
     assert character.read_text() == "mine"
 
 
@@ -81,7 +81,7 @@ async def test_a_name_that_is_no_folders_name_is_refused(operator: Operator, fol
 
 @pytest.mark.behaviour("OP-05")
 async def test_a_group_that_is_there_or_is_not_is_told_so(operator: Operator) -> None:
-    await operator.asks("groups create", folder="work")
+    await operator.run("groups create", folder="work")
     assert "already" in str(await refusal(operator, "groups create", folder="work"))
     assert (await refusal(operator, "groups show", folder="wrok")).hint == "did you mean work?"
     assert (await refusal(operator, "groups show", folder="zebra")).hint == "nanohost groups create zebra"
@@ -89,61 +89,61 @@ async def test_a_group_that_is_there_or_is_not_is_told_so(operator: Operator) ->
 
 @pytest.mark.behaviour("OP-05")
 async def test_an_agent_group_is_changed_one_thing_at_a_time(operator: Operator) -> None:
-    made = await operator.asks("groups create", folder="work", name="Ada", model="large")
+    made = await operator.run("groups create", folder="work", name="Ada", model="large")
     for change in ({"name": "Bea"}, {"provider": "demo"}, {"model": "small"}):
-        before = await operator.asks("groups get", folder="work")
-        told = await operator.asks("groups update", folder="work", **change)
-        assert await operator.asks("groups get", folder="work") == {**before, **change}
+        before = await operator.run("groups get", folder="work")
+        told = await operator.run("groups update", folder="work", **change)
+        assert await operator.run("groups get", folder="work") == {**before, **change}
         assert told["next"]
-    back = await operator.asks("groups update", folder="work", provider="default", model="default")
+    back = await operator.run("groups update", folder="work", provider="default", model="default")
     assert (back["provider"], back["model"], back["id"]) == (None, None, made["id"])
     error = await refusal(operator, "groups update", folder="work")
     assert (str(error), error.hint) == ("nothing is to be changed", "nanohost groups update --help")
     assert (await refusal(operator, "groups update", folder="wrok", model="x")).hint == "did you mean work?"
-    [last, *_] = await operator.asks("audit list", what="groups")
+    [last, *_] = await operator.run("audit list", what="groups")
     assert (last["what"], last["about"], last["details"]["model"]) == ("groups.update", "work", "default")
 
 
 @pytest.mark.behaviour("OP-05")
 async def test_a_deleted_agent_group_is_in_no_chat_and_no_list_and_its_files_are_kept(operator: Operator) -> None:
-    await fill(operator)
+    await fill_resources(operator)
     session = await a_session(operator)
-    await operator.asks("tasks create", session=session, at="in 10m", prompt="look")
+    await operator.run("tasks create", session=session, at="in 10m", prompt="look")
     note = operator.context.home.groups / "main" / "note.md"
     note.write_text("milk")
-    gone = await operator.asks("groups delete", folder="main")
+    gone = await operator.run("groups delete", folder="main")
     assert (gone["deleted"], gone["chats"], gone["tasks"]) == ("main", 1, 1)
     assert note.read_text() == "milk"
     for words in ("groups list", "wirings list", "members list", "destinations list", "rules list", "tasks list"):
-        assert await operator.asks(words) == [], words
-    assert [one["status"] for one in await operator.asks("approvals list")] == ["withdrawn"]
-    [kept] = await operator.asks("sessions list")
+        assert await operator.run(words) == [], words
+    assert [one["status"] for one in await operator.run("approvals list")] == ["withdrawn"]
+    [kept] = await operator.run("sessions list")
     assert kept["group"] == "main"
-    assert (await operator.asks("audit list", what="groups.delete"))[0]["about"] == "main"
+    assert (await operator.run("audit list", what="groups.delete"))[0]["about"] == "main"
     assert "there is no agent group 'main'" in str(await refusal(operator, "groups delete", folder="main"))
 
 
 async def test_an_agent_group_that_was_deleted_is_made_again_with_what_it_had(operator: Operator) -> None:
-    await fill(operator)
+    await fill_resources(operator)
     session = await a_session(operator)
-    was = await operator.asks("groups get", folder="main")
-    await operator.asks("groups delete", folder="main")
-    again = await operator.asks("groups create", folder="main", model="large")
+    was = await operator.run("groups get", folder="main")
+    await operator.run("groups delete", folder="main")
+    again = await operator.run("groups create", folder="main", model="large")
     assert (again["id"], again["model"]) == (was["id"], "large")
-    assert (await operator.asks("sessions show", id=session))["group"] == "main"
+    assert (await operator.run("sessions show", id=session))["group"] == "main"
     assert "already" in str(await refusal(operator, "groups create", folder="main"))
 
 
 @pytest.mark.behaviour("OP-05")
 async def test_an_agent_group_at_work_is_not_deleted(operator: Operator) -> None:
-    await fill(operator)
+    await fill_resources(operator)
     session, now = SessionId(await a_session(operator)), operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
         await sessions.make_due(tx, session, at=now, now=now)
     error = await refusal(operator, "groups delete", folder="main")
     assert session in str(error)
     assert f"nanohost sessions stop {session}" in error.hint
-    assert len(await operator.asks("wirings list")) == 1
+    assert len(await operator.run("wirings list")) == 1
 
 
 async def a_session(operator: Operator) -> str:
@@ -160,41 +160,41 @@ async def a_session(operator: Operator) -> str:
 
 
 async def test_a_wiring_makes_its_chat_known_and_says_who_is_answered(operator: Operator) -> None:
-    await operator.asks("groups create", folder="main")
-    made = await operator.asks("wirings create", **CHAT)
+    await operator.run("groups create", folder="main")
+    made = await operator.run("wirings create", **CHAT)
     assert (made["engage"], made["session"], made["unknown"]) == ("always", "shared", "request_approval")
     assert "from people with a role" in made["next"]
     assert "about others a person is asked" in made["next"]
     assert "--unknown public" in made["next"]
-    [chat] = await operator.asks("messaging-groups list")
+    [chat] = await operator.run("messaging-groups list")
     assert (chat["channel_type"], chat["instance"], chat["platform_id"]) == ("telegram", "default", "123")
 
 
 async def test_a_public_chat_answers_whoever_writes(operator: Operator) -> None:
-    await operator.asks("groups create", folder="main")
-    assert "whoever writes" in (await operator.asks("wirings create", **CHAT, unknown="public"))["next"]
+    await operator.run("groups create", folder="main")
+    assert "whoever writes" in (await operator.run("wirings create", **CHAT, unknown="public"))["next"]
 
 
 async def test_a_wiring_of_a_channel_that_cannot_be_heard_says_what_is_missing(operator: Operator) -> None:
     for folder in ("main", "work"):
-        await operator.asks("groups create", folder=folder)
-    shown = await operator.reads("wirings create", **{**CHAT, "channel": "smoke-signals"})
+        await operator.run("groups create", folder=folder)
+    shown = await operator.render("wirings create", **{**CHAT, "channel": "smoke-signals"})
     assert "missing: there is no channel smoke-signals yet" in shown
     assert "unless --unknown public" in shown, "a sentence is shown whole"
-    other = await operator.asks("wirings create", channel="terminal:two", chat="1", group="main")
+    other = await operator.run("wirings create", channel="terminal:two", chat="1", group="main")
     assert "nanohost channels add terminal:two" in other["missing"]
-    assert "missing" not in await operator.asks("wirings create", channel="terminal", chat="1", group="work")
+    assert "missing" not in await operator.run("wirings create", channel="terminal", chat="1", group="work")
 
 
 async def test_what_strangers_call_their_chats_cannot_command_the_terminal(operator: Operator) -> None:
-    await operator.asks("messaging-groups create", channel="telegram", chat="1", name="\x1b]0;mine\x07\x9b2J")
-    shown = await operator.reads("messaging-groups list")
+    await operator.run("messaging-groups create", channel="telegram", chat="1", name="\x1b]0;mine\x07\x9b2J")
+    shown = await operator.render("messaging-groups list")
     assert not [character for character in shown if (character < " " and character != "\n") or character == "\x9b"]
 
 
 def test_json_shows_what_strangers_say_exactly_and_cannot_command_the_terminal() -> None:
     said = {"name": "\x1b]0;mine\x07\x9b2J\u202e\x7f Zoë 😀\n"}
-    shown = as_json([said])
+    shown = dump_json([said])
     assert json.loads(shown) == [said]
     assert not [one for one in shown if one in "\x1b\x07\x9b\u202e\x7f"]
     assert "Zoë 😀" in shown
@@ -218,17 +218,17 @@ async def test_a_word_that_is_none_of_a_few_is_answered_with_them(operator: Oper
 
 async def test_a_policy_given_with_a_wiring_changes_the_chat_and_one_left_out_does_not(operator: Operator) -> None:
     for folder in ("main", "work", "play"):
-        await operator.asks("groups create", folder=folder)
-    await operator.asks("wirings create", **CHAT, unknown="strict")
-    assert (await operator.asks("wirings create", **{**CHAT, "group": "work"}))["unknown"] == "strict"
-    assert (await operator.asks("wirings create", **{**CHAT, "group": "play"}, unknown="public"))["unknown"] == "public"
+        await operator.run("groups create", folder=folder)
+    await operator.run("wirings create", **CHAT, unknown="strict")
+    assert (await operator.run("wirings create", **{**CHAT, "group": "work"}))["unknown"] == "strict"
+    assert (await operator.run("wirings create", **{**CHAT, "group": "play"}, unknown="public"))["unknown"] == "public"
 
 
 async def test_a_channels_instance_stands_behind_a_colon(operator: Operator) -> None:
-    await operator.asks("groups create", folder="main")
-    made = await operator.asks("wirings create", **{**CHAT, "channel": "telegram:work"})
+    await operator.run("groups create", folder="main")
+    made = await operator.run("wirings create", **{**CHAT, "channel": "telegram:work"})
     assert made["channel"] == "telegram:work"
-    [chat] = await operator.asks("messaging-groups list")
+    [chat] = await operator.run("messaging-groups list")
     assert chat["instance"] == "work"
 
 
@@ -242,9 +242,9 @@ async def test_a_channels_instance_stands_behind_a_colon(operator: Operator) -> 
     ],
 )
 async def test_engage_modes_are_kept_as_typed(operator: Operator, engage: str, mode: EngageMode, pattern: str) -> None:
-    await operator.asks("groups create", folder="main")
-    made = await operator.asks("wirings create", **CHAT, engage=engage, session="per-thread", priority="-3")
-    [kept] = await wirings.every(operator.context.store)
+    await operator.run("groups create", folder="main")
+    made = await operator.run("wirings create", **CHAT, engage=engage, session="per-thread", priority="-3")
+    [kept] = await wirings.list_all(operator.context.store)
     assert (kept.engage_mode, kept.engage_pattern) == (mode, pattern)
     assert (kept.session_mode, kept.priority) == (SessionMode.PER_THREAD, -3)
     assert made["engage"] == engage
@@ -266,22 +266,22 @@ async def test_engage_modes_are_kept_as_typed(operator: Operator, engage: str, m
 async def test_an_engage_mode_that_cannot_work_is_refused_and_nothing_is_made(
     operator: Operator, engage: str, said: str
 ) -> None:
-    await operator.asks("groups create", folder="main")
+    await operator.run("groups create", folder="main")
     assert said in str(await refusal(operator, "wirings create", **CHAT, engage=engage))
-    assert await operator.asks("wirings list") == []
-    assert await operator.asks("messaging-groups list") == []
+    assert await operator.run("wirings list") == []
+    assert await operator.run("messaging-groups list") == []
 
 
 @pytest.mark.behaviour("OP-05")
 async def test_a_wiring_that_is_there_or_is_not_is_told_so(operator: Operator) -> None:
     assert (await refusal(operator, "wirings create", **CHAT)).hint == "nanohost groups create main"
-    await operator.asks("groups create", folder="main")
-    made = await operator.asks("wirings create", **CHAT)
+    await operator.run("groups create", folder="main")
+    made = await operator.run("wirings create", **CHAT)
     assert "wired to main already" in str(await refusal(operator, "wirings create", **CHAT, unknown="public"))
-    [chat] = await operator.asks("messaging-groups list")
+    [chat] = await operator.run("messaging-groups list")
     assert chat["unknown_sender"] == "request_approval"  # a refused command changes nothing
-    await operator.asks("wirings delete", id=made["id"])
-    assert await operator.reads("wirings list") == "nothing there"
+    await operator.run("wirings delete", id=made["id"])
+    assert await operator.render("wirings list") == "nothing there"
     assert "there is no wiring" in str(await refusal(operator, "wirings delete", id=made["id"]))
 
 
@@ -289,8 +289,8 @@ async def test_a_wiring_that_is_there_or_is_not_is_told_so(operator: Operator) -
 
 
 async def test_a_chat_can_be_made_known_and_its_policy_changed(operator: Operator) -> None:
-    await operator.asks("messaging-groups create", channel="slack", chat="C1", name="random")
-    changed = await operator.asks("messaging-groups create", channel="slack", chat="C1", unknown="strict")
+    await operator.run("messaging-groups create", channel="slack", chat="C1", name="random")
+    changed = await operator.run("messaging-groups create", channel="slack", chat="C1", unknown="strict")
     assert (changed["name"], changed["unknown_sender"]) == ("random", "strict")
     assert "needs a channel and an id" in str(
         await refusal(operator, "messaging-groups create", channel=":x", chat="1")
@@ -298,14 +298,14 @@ async def test_a_chat_can_be_made_known_and_its_policy_changed(operator: Operato
 
 
 async def test_a_role_is_granted_once_and_revoked_once(operator: Operator) -> None:
-    await operator.asks("groups create", folder="main")
+    await operator.run("groups create", folder="main")
     member = {"user": "telegram:1", "role": "member", "group": "main"}
-    assert (await operator.asks("roles grant", **member))["granted"] == "now"
-    assert (await operator.asks("roles grant", **member))["granted"] == "before"
-    await operator.asks("roles grant", user="telegram:1", role="owner")
-    shown = [(grant["role"], grant["group"]) for grant in await operator.asks("roles list")]
+    assert (await operator.run("roles grant", **member))["granted"] == "now"
+    assert (await operator.run("roles grant", **member))["granted"] == "before"
+    await operator.run("roles grant", user="telegram:1", role="owner")
+    shown = [(grant["role"], grant["group"]) for grant in await operator.run("roles list")]
     assert shown == [("member", "main"), ("owner", "everywhere")]
-    await operator.asks("roles revoke", **member)
+    await operator.run("roles revoke", **member)
     assert "is no member there" in str(await refusal(operator, "roles revoke", **member))
 
 
@@ -323,12 +323,12 @@ async def test_a_role_that_makes_no_sense_is_refused(operator: Operator, argumen
 
 
 async def test_a_session_is_found_by_the_beginning_of_its_id(operator: Operator) -> None:
-    group = (await operator.asks("groups create", folder="main"))["id"]
+    group = (await operator.run("groups create", folder="main"))["id"]
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
         id = await sessions.add(tx, agent_group=group, messaging_group=None, thread_id="t", now=now)
         await sessions.add(tx, agent_group=group, messaging_group=None, thread_id="u", now=now)
-    shown = await operator.asks("sessions show", id=id[:8])
+    shown = await operator.run("sessions show", id=id[:8])
     assert (shown["id"], shown["group"], shown["thread"]) == (id, "main", "t")
     assert shown["folder"].endswith(f"sessions/main/{id}")
     assert "2 sessions" in str(await refusal(operator, "sessions show", id="s"))
@@ -336,7 +336,7 @@ async def test_a_session_is_found_by_the_beginning_of_its_id(operator: Operator)
 
 
 async def test_nothing_is_no_beginning_of_a_session_that_could_be_stopped(operator: Operator) -> None:
-    group = (await operator.asks("groups create", folder="main"))["id"]
+    group = (await operator.run("groups create", folder="main"))["id"]
     async with operator.context.store.transaction() as tx:
         id = await sessions.add(
             tx, agent_group=group, messaging_group=None, thread_id="t", now=operator.context.clock.now()
@@ -351,11 +351,11 @@ async def test_nothing_is_no_beginning_of_a_session_that_could_be_stopped(operat
 
 async def test_a_first_chat_needs_nothing_but_itself(operator: Operator) -> None:
     for _ in range(2):
-        await operator.asks("terminal setup")
-    [wiring] = await operator.asks("wirings list")
+        await operator.run("terminal setup")
+    [wiring] = await operator.run("wirings list")
     assert (wiring["channel"], wiring["chat"], wiring["group"]) == ("terminal", "local", "main")
     assert (wiring["engage"], wiring["session"], wiring["unknown"]) == ("always", "shared", "public")
-    wired, granted, made = await operator.asks("audit list")
+    wired, granted, made = await operator.run("audit list")
     assert (made["what"], made["about"], made["who"]) == ("groups.create", "main", operator.context.who)
     assert (wired["what"], wired["about"], wired["who"]) == (
         "wirings.create",
@@ -370,16 +370,16 @@ async def test_a_first_chat_needs_nothing_but_itself(operator: Operator) -> None
 
 @pytest.mark.behaviour("AP-10")
 async def test_a_first_chat_settles_what_was_asked_about_the_terminal(operator: Operator) -> None:
-    await operator.asks("terminal setup")
-    await operator.asks("wirings delete", id=1)
+    await operator.run("terminal setup")
+    await operator.run("wirings delete", id=1)
     now, payload = operator.context.clock.now(), json.dumps({"user": "terminal:ann", "is_group": False, "name": "Ann"})
     asked = Approval(
         id=ApprovalId("k3f7qd"),
-        kind=chat.NAME,
+        kind=chat.KIND_NAME,
         subject="terminal:default:local",
         agent_group_id=None,
         shown="Ann wants an agent",
-        options=(chat.NEW, chat.REFUSE),
+        options=(chat.NEW_AGENT_LABEL, chat.REFUSE_LABEL),
         payload=payload,
         requested_by="terminal:ann",
         origin=Origin(channel_type="terminal", instance="default", platform_id="local"),
@@ -387,12 +387,12 @@ async def test_a_first_chat_settles_what_was_asked_about_the_terminal(operator: 
         seq=None,
         created_at=now,
         expires_at=now + timedelta(days=3),
-        digest=digest_of("Ann wants an agent", payload),
+        digest=compute_digest("Ann wants an agent", payload),
     )
     async with operator.context.store.transaction() as tx:
         assert await approvals.add(tx, asked)
-    await operator.asks("terminal setup")
-    settled = await operator.asks("approvals get", id="k3f7qd")
+    await operator.run("terminal setup")
+    settled = await operator.run("approvals get", id="k3f7qd")
     assert (settled["status"], settled["outcome"]) == ("withdrawn", "an agent listens there by now.")
 
 
@@ -400,10 +400,10 @@ async def test_a_first_chat_settles_what_was_asked_about_the_terminal(operator: 
 async def test_who_has_the_files_is_owner_in_the_terminal_also_of_an_older_install(
     operator: Operator,
 ) -> None:
-    await operator.asks("groups create", folder="work")
-    await operator.asks("wirings create", channel="terminal", chat="local", group="work")
-    await operator.asks("terminal setup")
-    [role] = await operator.asks("roles list")
+    await operator.run("groups create", folder="work")
+    await operator.run("wirings create", channel="terminal", chat="local", group="work")
+    await operator.run("terminal setup")
+    [role] = await operator.run("roles list")
     assert (role["user"], role["role"]) == (f"terminal:{audit.local_name(operator.context.who)}", "owner")
 
 
@@ -412,16 +412,16 @@ async def test_who_is_owner_in_the_terminal_alone_can_be_asked_there_before_they
     operator: Operator,
 ) -> None:
     for _ in range(2):
-        await operator.asks("terminal setup")
-    known = await users.dms(operator.context.store, f"terminal:{audit.local_name(operator.context.who)}")
+        await operator.run("terminal setup")
+    known = await users.list_dms(operator.context.store, f"terminal:{audit.local_name(operator.context.who)}")
     assert [(one.channel_type, one.instance, one.platform_id) for one in known] == [("terminal", "default", "local")]
 
 
 async def test_a_terminal_that_is_wired_elsewhere_stays_so(operator: Operator) -> None:
-    await operator.asks("groups create", folder="work")
-    await operator.asks("wirings create", channel="terminal", chat="local", group="work", unknown="strict")
-    await operator.asks("terminal setup")
-    [wiring] = await operator.asks("wirings list")
+    await operator.run("groups create", folder="work")
+    await operator.run("wirings create", channel="terminal", chat="local", group="work", unknown="strict")
+    await operator.run("terminal setup")
+    [wiring] = await operator.run("wirings list")
     assert (wiring["group"], wiring["unknown"]) == ("work", "strict")
 
 
@@ -429,7 +429,7 @@ async def test_a_channel_file_that_cannot_be_used_is_listed_with_the_reason(oper
     folder = operator.context.home.channels
     folder.mkdir()
     (folder / "broken.py").write_text("no header")
-    found = {channel["name"]: channel for channel in await operator.asks("channels list")}
+    found = {channel["name"]: channel for channel in await operator.run("channels list")}
     assert found["terminal"]["usable"] is True
     assert found["broken"]["usable"] is False
     assert "has no channel header" in found["broken"]["reason"]
@@ -446,18 +446,18 @@ async def test_status_of_a_stopped_host_says_what_waits_and_what_to_type(operato
     )
     async with operator.context.store.transaction() as tx:
         now = operator.context.clock.now()
-        await events.add(tx, ChatKey("telegram", "default", "c9"), event, now=now, dropped="no wiring")
-    shown = await operator.reads("status")
+        await events.add(tx, ChatKey("telegram", "default", "c9"), event, now=now, drop_reason="no wiring")
+    shown = await operator.render("status")
     assert "no nanohost runs in" in shown
     assert "nanohost run" in shown
     assert "telegram:default" in shown
     assert "nanohost wirings create" in shown
-    status = await operator.asks("status")
+    status = await operator.run("status")
     assert status["running"] is False
     assert status["events_dropped"][0]["reason"] == "no wiring"
-    await operator.asks("groups create", folder="main")
-    await operator.asks("wirings create", channel="telegram", chat="c9", group="main")
-    assert (await operator.asks("status"))["events_dropped"] == [], "nothing is left to do about it"
+    await operator.run("groups create", folder="main")
+    await operator.run("wirings create", channel="telegram", chat="c9", group="main")
+    assert (await operator.run("status"))["events_dropped"] == [], "nothing is left to do about it"
 
 
 # --- events -------------------------------------------------------------------------------------------------------
@@ -476,20 +476,20 @@ async def set_aside(operator: Operator, text: str) -> int:
     chat = ChatKey("telegram", "default", "c9")
     async with context.store.transaction() as tx:
         await events.add(tx, chat, event, now=context.clock.now())
-    [stored] = await events.new_in_chat(context.store, chat, limit=1)
+    [stored] = await events.list_new(context.store, chat, limit=1)
     async with context.store.transaction() as tx:
-        await events.set_aside(tx, stored.id, "ValueError: oh")
+        await events.quarantine(tx, stored.id, "ValueError: oh")
     return stored.id
 
 
 @pytest.mark.behaviour("IN-04")
 async def test_an_event_that_was_set_aside_is_shown_and_can_be_brought_back(operator: Operator) -> None:
     number = await set_aside(operator, "hello?")
-    assert "nanohost events retry" in await operator.reads("status")
-    assert "ValueError: oh" in await operator.reads("events list")
-    assert "nanohost run" in (await operator.asks("events retry", id=number))["next"]
-    assert await operator.asks("events list") == []
-    assert await events.chats_with_new(operator.context.store) == [ChatKey("telegram", "default", "c9")]
+    assert "nanohost events retry" in await operator.render("status")
+    assert "ValueError: oh" in await operator.render("events list")
+    assert "nanohost run" in (await operator.run("events retry", id=number))["next"]
+    assert await operator.run("events list") == []
+    assert await events.list_chats_with_new(operator.context.store) == [ChatKey("telegram", "default", "c9")]
 
 
 @pytest.mark.behaviour("IN-04", "OP-05")
@@ -502,40 +502,42 @@ async def test_an_event_that_is_not_set_aside_cannot_be_brought_back(operator: O
 
 @pytest.mark.behaviour("SE-12", "OP-01")
 async def test_a_pause_can_be_begun_and_ended_while_no_host_runs_and_status_says_so_first(operator: Operator) -> None:
-    said = await operator.reads("pause")
+    said = await operator.render("pause")
     assert said.startswith("Paused: nothing is started or sent until nanohost resume.")
-    assert "nanohost resume" in (again := await operator.reads("pause"))
+    assert "nanohost resume" in (again := await operator.render("pause"))
     assert "/resume" not in said + again
-    assert (await operator.reads("status")).startswith("PAUSED 0 s ago by local:")
-    assert (await operator.asks("status"))["paused"]["by"].startswith("local:")
-    assert (await operator.reads("resume")).startswith("Everything goes on")
-    assert (await operator.asks("status"))["paused"] is None
-    assert await operator.reads("resume") == "Nothing is paused."
+    assert (await operator.render("status")).startswith("PAUSED 0 s ago by local:")
+    assert (await operator.run("status"))["paused"]["by"].startswith("local:")
+    assert (await operator.render("resume")).startswith("Everything goes on")
+    assert (await operator.run("status"))["paused"] is None
+    assert await operator.render("resume") == "Nothing is paused."
 
 
 # --- answers as data ------------------------------------------------------------------------------------------------
 
 
 async def test_what_models_have_cost_is_data_for_a_program_and_words_for_a_person(operator: Operator) -> None:
-    await operator.asks("groups create", folder="main")
+    await operator.run("groups create", folder="main")
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
         usage = Usage(tokens_in=1500, tokens_out=20, cost_usd=0.25)
-        await turn_costs.put(tx, SessionId("s1"), agent_group="main", usages={"t1": usage}, now=now - timedelta(days=3))
-    told = json.loads(as_json(await operator.asks("cost")))
+        await turn_costs.save(
+            tx, SessionId("s1"), agent_group="main", usages={"t1": usage}, now=now - timedelta(days=3)
+        )
+    told = json.loads(dump_json(await operator.run("cost")))
     cost = {"turns": 1, "tokens_in": 1500, "tokens_out": 20, "tokens_cached": 0, "cost_usd": 0.25, "unpriced": 0}
     assert told["groups"] == {"today": {}, "days_7": {"main": cost}, "days_30": {"main": cost}}
     assert datetime.fromisoformat(told["since"]) == now - timedelta(days=3)
-    assert (await operator.reads("cost")).startswith("main:\n")
+    assert (await operator.render("cost")).startswith("main:\n")
 
 
 async def test_a_pause_is_data_for_a_program_and_words_for_a_person(operator: Operator) -> None:
-    await operator.asks("groups create", folder="main")
+    await operator.run("groups create", folder="main")
     now = operator.context.clock.now()
-    told = json.loads(as_json(await operator.asks("pause")))
+    told = json.loads(dump_json(await operator.run("pause")))
     assert (told["paused"], told["by"], told["cut"]) == (True, operator.context.who, None)
     assert datetime.fromisoformat(told["since"]) == now
     assert told["waiting"] == {"to_send": 0, "conversations": 0, "tasks": 0, "first_task": None}
-    assert (await operator.reads("pause")).startswith("Everything is paused since")
-    told = json.loads(as_json(await operator.asks("resume")))
+    assert (await operator.render("pause")).startswith("Everything is paused since")
+    told = json.loads(dump_json(await operator.run("resume")))
     assert (told["paused"], told["since"]) == (False, None)

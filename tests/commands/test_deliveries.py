@@ -10,16 +10,16 @@ import pytest
 from nanohost.errors import UsageError
 from nanohost.model import SessionId
 from nanohost.store import deliveries
-from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome, StoredPart
-from nanohost.store.notice_numbers import OF_DELIVERIES, OF_EVENTS, OF_MESSAGES
-from nanohost.tasks.entries import LOWEST
+from nanohost.store.deliveries import AttemptOutcome, Delivery, DeliveryPart, DeliveryQueueKey, DeliveryStatus
+from nanohost.store.notice_numbers import DELIVERY_NOTICES_START, EVENT_NOTICES_START, MESSAGE_NOTICES_START
+from nanohost.tasks.entries import MIN_SEQ
 from nanohost_protocol.payloads import ChatOut, encode
 from tests.commands.conftest import Operator
 from tests.store.test_entities import a_session
 
 CONTENT = encode(ChatOut(text="hello"))
 AN_ANSWER = Delivery(
-    lane=LaneKey(SessionId("s"), "fake", "default", "c1"),
+    queue=DeliveryQueueKey(SessionId("s"), "fake", "default", "c1"),
     seq=1,
     out_id="o1",
     kind="chat",
@@ -37,7 +37,7 @@ async def entered(operator: Operator, *wanted: DeliveryStatus) -> str:
     session = await a_session(store)
     for seq, status in enumerate(wanted, 1):
         delivery = Delivery(
-            lane=LaneKey(session, "fake", "default", "c1"),
+            queue=DeliveryQueueKey(session, "fake", "default", "c1"),
             seq=seq,
             out_id=f"o{seq}",
             kind="chat",
@@ -49,10 +49,10 @@ async def entered(operator: Operator, *wanted: DeliveryStatus) -> str:
         )
         async with store.transaction() as tx:
             await deliveries.add(tx, delivery)
-            await deliveries.begin(tx, delivery, now)
+            await deliveries.begin_attempt(tx, delivery, now)
             if status is not DeliveryStatus.SENDING:
-                await deliveries.end(
-                    tx, delivery, Outcome(status=status, outcome="not_sent", reason="no\x1b[2J", error="no"), now
+                await deliveries.end_attempt(
+                    tx, delivery, AttemptOutcome(status=status, code="not_sent", reason="no\x1b[2J", error="no"), now
                 )
     return session
 
@@ -60,11 +60,11 @@ async def entered(operator: Operator, *wanted: DeliveryStatus) -> str:
 @pytest.mark.behaviour("DL-02")
 async def test_deliveries_are_listed_by_status_and_session_and_shown_with_every_try(operator: Operator) -> None:
     session = await entered(operator, DeliveryStatus.DEAD, DeliveryStatus.SENT)
-    assert [row["seq"] for row in await operator.asks("deliveries list")] == [2, 1]
-    assert [row["seq"] for row in await operator.asks("deliveries list", limit="1")] == [2]
-    [dead] = await operator.asks("deliveries list", status="dead", session=session[:6])
+    assert [row["seq"] for row in await operator.run("deliveries list")] == [2, 1]
+    assert [row["seq"] for row in await operator.run("deliveries list", limit="1")] == [2]
+    [dead] = await operator.run("deliveries list", status="dead", session=session[:6])
     assert (dead["session"], dead["seq"], dead["chat"], dead["place"]) == (session, 1, "fake c1", "fake:default:c1")
-    shown = await operator.reads("deliveries show", session=session, seq="1")
+    shown = await operator.render("deliveries show", session=session, seq="1")
     assert "text: hello" in shown
     assert "not_sent" in shown
     assert "\x1b" not in shown
@@ -75,23 +75,23 @@ async def test_of_a_long_message_it_is_shown_how_much_is_sent(operator: Operator
     session = await entered(operator, DeliveryStatus.SENDING)
     store, now = operator.context.store, operator.context.clock.now()
     [delivery] = await deliveries.latest(store.reports, status=None, session=SessionId(session), limit=1)
-    first, last = (StoredPart(number=number, of=2, text="t", plain="t") for number in range(2))
+    first, last = (DeliveryPart(number=number, of=2, text="t", plain="t") for number in range(2))
     async with store.transaction() as tx:
         await deliveries.add_parts(tx, delivery, [first, last])
         await deliveries.end_part(tx, delivery, first, ["7"], now)
-    shown = await operator.asks("deliveries show", session=session, seq=1)
+    shown = await operator.run("deliveries show", session=session, seq=1)
     assert (shown["parts"], shown["reason"]) == ("1 of 2 sent", "part 1 of 2 is sent")
 
 
 @pytest.mark.behaviour("DL-03", "DL-05")
 async def test_what_is_decided_on_a_stopped_host_is_ready_for_its_next_start(operator: Operator) -> None:
     session = await entered(operator, DeliveryStatus.DEAD, DeliveryStatus.UNKNOWN)
-    resent = await operator.asks("deliveries resend", session=session, seq=1)
+    resent = await operator.run("deliveries resend", session=session, seq=1)
     assert (resent["status"], resent["next"]) == ("pending", "it is sent when the host runs: nanohost run")
-    dropped = await operator.asks("deliveries drop", session=session, seq=2, reason="wrong chat")
+    dropped = await operator.run("deliveries drop", session=session, seq=2, reason="wrong chat")
     assert (dropped["status"], dropped["reason"]) == ("dropped", "dropped by the operator: wrong chat")
     assert f"nanohost deliveries resend {session} 2" in dropped["next"]
-    shown = await operator.asks("deliveries show", session=session, seq=2)
+    shown = await operator.run("deliveries show", session=session, seq=2)
     assert shown["operator_said"] == "drop"
 
 
@@ -110,7 +110,7 @@ async def test_what_cannot_be_decided_is_refused_with_the_reason(
 ) -> None:
     session = await entered(operator, status)
     with pytest.raises(UsageError, match=said) as caught:
-        await operator.asks(words, session=session, seq=1)
+        await operator.run(words, session=session, seq=1)
     assert caught.value.hint == f"nanohost deliveries show {session} 1"
 
 
@@ -118,47 +118,53 @@ async def test_what_cannot_be_decided_is_refused_with_the_reason(
 async def test_a_delivery_that_is_not_there_is_told_so(operator: Operator) -> None:
     session = await entered(operator)
     with pytest.raises(UsageError, match="no delivery 7") as caught:
-        await operator.asks("deliveries drop", session=session, seq=7)
+        await operator.run("deliveries drop", session=session, seq=7)
     assert caught.value.hint == f"nanohost deliveries list --session {session}"
     with pytest.raises(UsageError, match="no session"):
-        await operator.asks("deliveries show", session="nobody", seq=7)
+        await operator.run("deliveries show", session="nobody", seq=7)
 
 
 @pytest.mark.behaviour("SE-12", "OP-05")
 async def test_while_all_is_paused_nothing_is_promised_before_it_goes_on(operator: Operator) -> None:
     session = await entered(operator, DeliveryStatus.DEAD)
-    await operator.asks("pause")
-    resent = await operator.asks("deliveries resend", session=session, seq=1)
+    await operator.run("pause")
+    resent = await operator.run("deliveries resend", session=session, seq=1)
     assert resent["next"] == "it is sent when all goes on: nanohost resume"
 
 
 @pytest.mark.behaviour("DL-02")
 @pytest.mark.parametrize(
     ("seq", "typed"),
-    [(OF_MESSAGES + 448, "n448"), (OF_EVENTS + 17, "e17"), (OF_DELIVERIES + 5, "d5"), (LOWEST + 25, "t25"), (9, "9")],
+    [
+        (MESSAGE_NOTICES_START + 448, "n448"),
+        (EVENT_NOTICES_START + 17, "e17"),
+        (DELIVERY_NOTICES_START + 5, "d5"),
+        (MIN_SEQ + 25, "t25"),
+        (9, "9"),
+    ],
 )
 async def test_a_number_of_twenty_characters_is_shown_and_typed_in_a_few(
     operator: Operator, seq: int, typed: str
 ) -> None:
     session = await a_session(operator.context.store)
-    delivery = replace(AN_ANSWER, lane=replace(AN_ANSWER.lane, session_id=session), seq=seq)
+    delivery = replace(AN_ANSWER, queue=replace(AN_ANSWER.queue, session_id=session), seq=seq)
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
         await deliveries.add(tx, delivery)
-        await deliveries.begin(tx, delivery, now)
-        dead = Outcome(status=DeliveryStatus.DEAD, outcome="refused", reason="no", error="no")
-        await deliveries.end(tx, delivery, dead, now)
+        await deliveries.begin_attempt(tx, delivery, now)
+        dead = AttemptOutcome(status=DeliveryStatus.DEAD, code="refused", reason="no", error="no")
+        await deliveries.end_attempt(tx, delivery, dead, now)
     for words in ("deliveries list", "status"):
-        shown = await operator.reads(words)
+        shown = await operator.render(words)
         assert typed in shown.split(), words
         assert str(seq) not in shown or seq == 9
-    assert f"deliveries resend {session} {typed}," in await operator.reads("status")
+    assert f"deliveries resend {session} {typed}," in await operator.render("status")
     for again in (typed, str(seq)):
-        assert (await operator.asks("deliveries show", session=session, seq=again))["seq"] == seq
-    gone = await operator.asks("deliveries drop", session=session, seq=typed)
+        assert (await operator.run("deliveries show", session=session, seq=again))["seq"] == seq
+    gone = await operator.run("deliveries drop", session=session, seq=typed)
     assert gone["next"] == f"nanohost deliveries resend {session} {typed} takes it back"
     with pytest.raises(UsageError, match=f"delivery {typed} of session {session} was dropped"):
-        await operator.asks("deliveries drop", session=session, seq=typed)
+        await operator.run("deliveries drop", session=session, seq=typed)
 
 
 @pytest.mark.behaviour("OP-05")
@@ -166,5 +172,5 @@ async def test_a_number_of_twenty_characters_is_shown_and_typed_in_a_few(
 async def test_what_is_no_number_of_a_delivery_is_refused_in_words(operator: Operator, typed: str) -> None:
     session = await a_session(operator.context.store)
     with pytest.raises(UsageError) as refused:
-        await operator.asks("deliveries show", session=session, seq=typed)
+        await operator.run("deliveries show", session=session, seq=typed)
     assert "there is no delivery" in str(refused.value) or "seq: " in str(refused.value)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from nanohost.errors import UsageError
-from nanohost.keeper.notices import Notice, delivery_of
+from nanohost.keeper.notices import Notice, notice_delivery
 from nanohost.model import SessionId
 from nanohost.store import agent_groups, audit, deliveries, holds, sessions
 from nanohost.store.domain_events import HoldChanged
-from nanohost.store.notice_numbers import GIVEN_UP, ON_HOLD
+from nanohost.store.notice_numbers import FAILED_NOTICE, ON_HOLD_NOTICE
 from nanohost_protocol.rows import Origin
 from tests.commands.conftest import Operator
-from tests.support.heard import heard
-from tests.support.rows import pending_message
+from tests.support.heard import record_events
+from tests.support.rows import make_pending_message
 
 
 async def some_sessions(operator: Operator) -> list[SessionId]:
@@ -33,18 +33,18 @@ async def some_sessions(operator: Operator) -> list[SessionId]:
 async def test_a_session_is_held_and_released_once_on_record_and_the_host_looks(operator: Operator) -> None:
     session, other, _ = await some_sessions(operator)
     at = operator
-    changed = heard(at.context.store.bus, HoldChanged, lambda event: event.session)
-    await at.asks("sessions hold", id=session, reason="too loud")
+    changed = record_events(at.context.store.bus, HoldChanged, lambda event: event.session)
+    await at.run("sessions hold", id=session, reason="too loud")
     hold = await holds.find(at.context.store, session)
     assert hold is not None
     assert (hold.by, hold.reason) == (at.context.who, "too loud")
     assert await holds.find(at.context.store, other) is None
     with pytest.raises(UsageError, match="held already"):
-        await at.asks("sessions hold", id=session)
-    await at.asks("sessions release", id=session)
+        await at.run("sessions hold", id=session)
+    await at.run("sessions release", id=session)
     assert await holds.find(at.context.store, session) is None
     with pytest.raises(UsageError, match="is not held"):
-        await at.asks("sessions release", id=session)
+        await at.run("sessions release", id=session)
     assert changed == [session, session]
     recorded = [one.what for one in await audit.latest(at.context.store.reports, limit=10)]
     assert recorded == ["sessions.release", "sessions.hold"]
@@ -54,16 +54,16 @@ async def test_a_session_is_held_and_released_once_on_record_and_the_host_looks(
 async def test_an_agent_group_is_held_with_its_sessions_and_those_to_come(operator: Operator, noun: str) -> None:
     first, second, other = await some_sessions(operator)
     store = operator.context.store
-    told = await operator.asks(f"{noun} hold", folder="main")
+    told = await operator.run(f"{noun} hold", folder="main")
     assert "nanohost agents release main" in str(told)
     assert [await holds.find(store, one) is not None for one in (first, second, other)] == [True, True, False]
     with pytest.raises(UsageError, match="held with its agent group only"):
-        await operator.asks("sessions release", id=first)
-    await operator.asks("sessions hold", id=second)
+        await operator.run("sessions release", id=first)
+    await operator.run("sessions hold", id=second)
     held = await holds.find(store, second)
     assert held is not None
     assert held.reason == "no reason given"
-    await operator.asks(f"{noun} release", folder="main")
+    await operator.run(f"{noun} release", folder="main")
     assert [await holds.find(store, one) is not None for one in (first, second, other)] == [False, True, False]
 
 
@@ -71,23 +71,23 @@ async def say(operator: Operator, session: SessionId, number: int) -> None:
     """Enter a notice about a message, of which nobody has heard yet."""
     now, found = operator.context.clock.now(), await sessions.get(operator.context.store, session)
     origin = Origin(channel_type="terminal", instance="default", platform_id="local", platform_message_id="1")
-    message = pending_message(now, origin=origin)
+    message = make_pending_message(now, origin=origin)
     async with operator.context.store.transaction() as tx:
-        await deliveries.add(tx, delivery_of(found, Notice(message=message, number=number, sentence="said"), now))
+        await deliveries.add(tx, notice_delivery(found, Notice(message=message, number=number, text="said"), now))
 
 
 async def to_say(operator: Operator, session: SessionId) -> list[str]:
-    lane = deliveries.LaneKey(session, "terminal", "default", "local")
-    return [one.status for one in await deliveries.waiting(operator.context.store, lane)]
+    lane = deliveries.DeliveryQueueKey(session, "terminal", "default", "local")
+    return [one.status for one in await deliveries.list_waiting(operator.context.store, lane)]
 
 
 async def test_that_a_session_is_on_hold_is_not_said_any_more_once_it_is_released(operator: Operator) -> None:
     session, other, _ = await some_sessions(operator)
     for one in (session, other):
-        await operator.asks("sessions hold", id=one)
-        await say(operator, one, ON_HOLD)
-    await say(operator, session, GIVEN_UP)
-    await operator.asks("sessions release", id=session)
+        await operator.run("sessions hold", id=one)
+        await say(operator, one, ON_HOLD_NOTICE)
+    await say(operator, session, FAILED_NOTICE)
+    await operator.run("sessions release", id=session)
     left = (len(await to_say(operator, session)), len(await to_say(operator, other)))
     assert left == (1, 1), "what else is said stays"
 
@@ -96,15 +96,15 @@ async def test_a_session_that_is_held_with_its_agent_group_still_says_so_until_t
     operator: Operator,
 ) -> None:
     session, other, _ = await some_sessions(operator)
-    await operator.asks("agents hold", folder="main")
-    await operator.asks("sessions hold", id=session)
+    await operator.run("agents hold", folder="main")
+    await operator.run("sessions hold", id=session)
     async with operator.context.store.transaction() as tx:
         for one in (session, other):
             await sessions.make_due(tx, one, at=operator.context.clock.now(), now=operator.context.clock.now())
     for one in (session, other):
-        await say(operator, one, ON_HOLD)
-    await operator.asks("sessions release", id=session)
+        await say(operator, one, ON_HOLD_NOTICE)
+    await operator.run("sessions release", id=session)
     assert len(await to_say(operator, session)) == 1
-    await operator.asks("sessions hold", id=session)
-    await operator.asks("agents release", folder="main")
+    await operator.run("sessions hold", id=session)
+    await operator.run("agents release", folder="main")
     assert (len(await to_say(operator, session)), len(await to_say(operator, other))) == (1, 0)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.commands.logs import MOST_LINES
-from nanohost.commands.registry import find
+from nanohost.commands.logs import MAX_LINES
+from nanohost.commands.registry import find_command
 from nanohost.errors import UsageError
-from nanohost.mailbox.paths import prepare, session_layout
-from nanohost.runtimes.folders import container_log
-from nanohost.runtimes.output import MOST_BYTES, shorten
-from nanohost.settings import settings_of
+from nanohost.mailbox.paths import prepare_session_dir, session_layout
+from nanohost.runtimes.folders import container_log_path
+from nanohost.runtimes.output import MAX_READ_BYTES, truncate_log
+from nanohost.settings import make_settings
 from nanohost.store import sessions
 from tests.commands.conftest import Operator
 from tests.store.test_entities import a_session
@@ -25,64 +25,64 @@ async def log(operator: Operator) -> Path:
     """The log of the only session, which does not exist yet."""
     session = await sessions.get(operator.context.store, await a_session(operator.context.store))
     layout = session_layout(operator.context.home.sessions, session.group_folder, session.id)
-    prepare(layout)
-    return container_log(layout.root)
+    prepare_session_dir(layout)
+    return container_log_path(layout.root)
 
 
 @pytest.mark.behaviour("SE-11")
 async def test_the_last_lines_are_shown_by_the_beginning_of_a_sessions_id(operator: Operator, log: Path) -> None:
     log.write_text("".join(f"line {number}\n" for number in range(200)))
-    assert (await operator.asks("logs", session="s"))["lines"] == [f"line {number}" for number in range(100, 200)]
-    shown = await operator.reads("logs", session="s", lines="2")
+    assert (await operator.run("logs", session="s"))["lines"] == [f"line {number}" for number in range(100, 200)]
+    shown = await operator.render("logs", session="s", lines="2")
     assert shown.splitlines() == [f"session {log.parent.parent.name}, in no chat:", "line 198", "line 199"]
 
 
 @pytest.mark.behaviour("SE-11")
 async def test_times_are_those_of_the_hosts_zone_and_utc_for_programs(operator: Operator, log: Path) -> None:
     log.write_text("2026-01-01T12:00:00Z turn_failed turn=t1\n9999-99-99T12:00:00Z x\nTraceback\n")
-    settings = settings_of(host={"timezone": "Europe/Berlin"})
+    settings = make_settings(host={"timezone": "Europe/Berlin"})
     there = Operator(replace(operator.context, settings=settings))
-    shown = (await there.reads("logs", session="s")).splitlines()
+    shown = (await there.render("logs", session="s")).splitlines()
     assert shown[1:] == ["2026-01-01 13:00:00+01:00 turn_failed turn=t1", "9999-99-99T12:00:00Z x", "Traceback"]
-    assert (await there.asks("logs", session="s"))["lines"][0].startswith("2026-01-01T12:00:00Z ")
+    assert (await there.run("logs", session="s"))["lines"][0].startswith("2026-01-01T12:00:00Z ")
 
 
 @pytest.mark.behaviour("SE-11")
 async def test_a_session_that_said_nothing_says_so(operator: Operator, log: Path) -> None:
-    assert (await operator.reads("logs", session="s")).splitlines()[1:] == ["(nothing said yet)"]
+    assert (await operator.render("logs", session="s")).splitlines()[1:] == ["(nothing said yet)"]
     log.touch()
-    assert (await operator.reads("logs", session="s")).splitlines()[1:] == ["(nothing said yet)"]
+    assert (await operator.render("logs", session="s")).splitlines()[1:] == ["(nothing said yet)"]
 
 
 @pytest.mark.behaviour("SE-11")
 async def test_what_a_container_says_cannot_command_the_terminal(operator: Operator, log: Path) -> None:
     log.write_bytes(b"\x1b]0;owned\x07 \xff half\ra text\n")
-    shown = await operator.reads("logs", session="s")
+    shown = await operator.render("logs", session="s")
     assert not set(shown) & set("\x1b\x07\r")
     assert "owned" in shown
 
 
 @pytest.mark.behaviour("SE-11")
 async def test_a_huge_log_is_read_from_its_end_and_a_link_not_at_all(operator: Operator, log: Path) -> None:
-    log.write_bytes(b"x" * (3 * MOST_BYTES) + b"\nlast\n")
-    lines = (await operator.asks("logs", session="s"))["lines"]
+    log.write_bytes(b"x" * (3 * MAX_READ_BYTES) + b"\nlast\n")
+    lines = (await operator.run("logs", session="s"))["lines"]
     assert lines[-1] == "last"
-    assert sum(map(len, lines)) <= MOST_BYTES
+    assert sum(map(len, lines)) <= MAX_READ_BYTES
     log.unlink()
     log.symlink_to("/etc/hostname")
-    assert (await operator.asks("logs", session="s"))["lines"] == []
+    assert (await operator.run("logs", session="s"))["lines"] == []
 
 
 @pytest.mark.behaviour("SE-11")
 async def test_a_log_that_a_container_writes_without_end_is_cut_to_its_latest(log: Path) -> None:
     with log.open("ab", buffering=0) as container:
-        container.write(b"x" * MOST_BYTES + b"\nlatest\n")
-        shorten(log.parent.parent)
+        container.write(b"x" * MAX_READ_BYTES + b"\nlatest\n")
+        truncate_log(log.parent.parent)
         container.write(b"and on\n")
-    assert log.stat().st_size <= MOST_BYTES
+    assert log.stat().st_size <= MAX_READ_BYTES
     assert log.read_bytes().endswith(b"\nlatest\nand on\n")
     before = log.read_bytes()
-    shorten(log.parent.parent)
+    truncate_log(log.parent.parent)
     assert log.read_bytes() == before
 
 
@@ -93,19 +93,19 @@ async def test_disk_that_is_reserved_behind_the_end_of_a_log_is_given_back(log: 
         container.write(b"said\n")
         fallocate = ctypes.CDLL(None, use_errno=True).fallocate
         fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long)
-        if fallocate(container.fileno(), keep_size, 0, 8 * MOST_BYTES):
+        if fallocate(container.fileno(), keep_size, 0, 8 * MAX_READ_BYTES):
             pytest.skip("no disk can be reserved here")
-        assert log.stat().st_blocks * 512 > MOST_BYTES
-        shorten(log.parent.parent)
+        assert log.stat().st_blocks * 512 > MAX_READ_BYTES
+        truncate_log(log.parent.parent)
     assert log.read_bytes() == b"said\n"
-    assert log.stat().st_blocks * 512 < MOST_BYTES
+    assert log.stat().st_blocks * 512 < MAX_READ_BYTES
 
 
 @pytest.mark.behaviour("SE-11", "OP-05")
-@pytest.mark.parametrize("lines", ["0", str(MOST_LINES + 1), "many"])
+@pytest.mark.parametrize("lines", ["0", str(MAX_LINES + 1), "many"])
 async def test_a_number_of_lines_that_cannot_be_is_refused(operator: Operator, log: Path, lines: str) -> None:
     with pytest.raises(UsageError, match="logs: lines"):
-        await operator.asks("logs", session="s", lines=lines)
+        await operator.run("logs", session="s", lines=lines)
 
 
 @pytest.mark.behaviour("SE-11")
@@ -124,8 +124,8 @@ async def test_a_number_of_lines_that_cannot_be_is_refused(operator: Operator, l
     ],
 )
 def test_what_is_followed_shows_each_line_once(before: str, now: str, new: str | None) -> None:
-    following = find("logs").following
+    following = find_command("logs").follow_mode
     assert following is not None
     known = {"session": "s", "missing": ""}
-    news = following.news(*(known | {"chat": "c", "note": "", "lines": list(text)} for text in (before, now)))
+    news = following.changes(*(known | {"chat": "c", "note": "", "lines": list(text)} for text in (before, now)))
     assert news == (None if new is None else known | {"chat": "", "note": "", "lines": list(new)})

@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
-from nanohost.commands.delivery_number import short
-from nanohost.commands.message_status import MEANINGS, MessageStatus, Outcome, outcome
-from nanohost.commands.messages import next_step, went, what_mends
+from nanohost.commands.delivery_number import short_number
+from nanohost.commands.message_status import STATUS_DESCRIPTIONS, MessageOutcome, MessageStatus, message_outcome
+from nanohost.commands.messages import delivery_step, model_key_fix, next_step
 from nanohost.errors import UsageError
-from nanohost.model import HOST, ApprovalId, EventId, SessionId, WiringId
+from nanohost.model import HOST_SESSION_ID, ApprovalId, EventId, SessionId, WiringId
 from nanohost.store import agent_groups, deliveries, events, host_messages, messages, sessions, turn_failures
 from nanohost.store.deliveries import DeliveryStatus
 from nanohost.store.events import ChatKey
 from nanohost.store.message_turns import TurnOutcome
-from nanohost.store.messages import Message, Reached, Sent, Turn
-from nanohost.store.notice_numbers import OF_MESSAGES
+from nanohost.store.messages import Message, MessageRoute, MessageTurn, SentMessage
+from nanohost.store.notice_numbers import MESSAGE_NOTICES_START
 from nanohost.store.routes import RouteOutcome
 from nanohost.store.turn_failures import TurnFailures
 from nanohost.testing.manual_clock import START
@@ -49,10 +49,10 @@ MESSAGE = Message(
     reason=None,
     approval_id=None,
 )
-WRITTEN = Reached(
+WRITTEN = MessageRoute(
     event_id=EventId(1),
     wiring_id=WiringId(1),
-    group="main",
+    agent_folder="main",
     outcome=RouteOutcome.WRITTEN,
     reason="",
     session_id=SessionId("s1"),
@@ -62,15 +62,15 @@ WRITTEN = Reached(
     turn=None,
     is_at_rest=False,
 )
-RUNS = Turn(id="t1", began_at=START, ended_at=None, outcome=None, error=None)
+RUNS = MessageTurn(id="t1", began_at=START, ended_at=None, outcome=None, error=None)
 
 
-def ended(how: TurnOutcome, error: str | None = None) -> Reached:
+def ended(how: TurnOutcome, error: str | None = None) -> MessageRoute:
     return replace(WRITTEN, turn=replace(RUNS, ended_at=START, outcome=how, error=error))
 
 
-def sent(status: DeliveryStatus, reason: str | None = None) -> Sent:
-    return Sent(
+def sent(status: DeliveryStatus, reason: str | None = None) -> SentMessage:
+    return SentMessage(
         session_id=SessionId("s1"),
         turn_id="t1",
         out_id="o1",
@@ -79,17 +79,17 @@ def sent(status: DeliveryStatus, reason: str | None = None) -> Sent:
         status=status,
         reason=reason,
         created_at=START,
-        at=START,
+        changed_at=START,
     )
 
 
 DONE = ended(TurnOutcome.COMPLETED)
-CASES: list[tuple[Message, Sequence[tuple[Reached, Sequence[Sent]]], str, str]] = [
+CASES: list[tuple[Message, Sequence[tuple[MessageRoute, Sequence[SentMessage]]], str, str]] = [
     (replace(MESSAGE, status="new", reason="OSError: x"), (), "received", "OSError: x"),
     (replace(MESSAGE, status="held", approval_id=ApprovalId("k3")), (), "held", "it waits for approval k3"),
     (replace(MESSAGE, status="set_aside", reason="KeyError: x"), (), "set_aside", "KeyError: x"),
     (replace(MESSAGE, status="dropped", reason="no agent is here"), (), "dropped", "no agent is here"),
-    (replace(MESSAGE, reason=events.FOR_HOST), (), "host", ""),
+    (replace(MESSAGE, reason=events.REASON_FOR_HOST), (), "host", ""),
     (replace(MESSAGE, reason="one message with event 7"), (), "host", "one message with event 7"),
     (MESSAGE, [(WRITTEN, ())], "waiting", "its agent has not begun with it"),
     (MESSAGE, [(replace(WRITTEN, is_at_rest=True), ())], "stopped", "/stop or /clear in the chat ended it"),
@@ -139,19 +139,19 @@ CASES: list[tuple[Message, Sequence[tuple[Reached, Sequence[Sent]]], str, str]] 
 
 @pytest.mark.parametrize(("message", "routes", "status", "why"), CASES)
 def test_what_became_of_a_message_is_decided_from_what_is_on_record(
-    message: Message, routes: Sequence[tuple[Reached, Sequence[Sent]]], status: str, why: str
+    message: Message, routes: Sequence[tuple[MessageRoute, Sequence[SentMessage]]], status: str, why: str
 ) -> None:
-    found = outcome(message, routes)
-    assert (found.status, found.why) == (status, why)
+    found = message_outcome(message, routes)
+    assert (found.status, found.reason) == (status, why)
 
 
 def test_every_status_is_decided_above_and_has_a_meaning() -> None:
-    assert {status for _, _, status, _ in CASES} == set(MessageStatus) == set(MEANINGS)
+    assert {status for _, _, status, _ in CASES} == set(MessageStatus) == set(STATUS_DESCRIPTIONS)
 
 
-def typed_about(message: Message, routes: Sequence[tuple[Reached, Sequence[Sent]]]) -> str:
-    found = outcome(message, routes)
-    return next_step(message, found, next((sent for route, sent in routes if route is found.of), ()))
+def typed_about(message: Message, routes: Sequence[tuple[MessageRoute, Sequence[SentMessage]]]) -> str:
+    found = message_outcome(message, routes)
+    return next_step(message, found, next((sent for route, sent in routes if route is found.route), ()))
 
 
 @pytest.mark.parametrize(
@@ -159,11 +159,11 @@ def typed_about(message: Message, routes: Sequence[tuple[Reached, Sequence[Sent]
     [
         (sent(DeliveryStatus.DEAD), "nanohost deliveries resend s1 1"),
         (sent(DeliveryStatus.UNKNOWN), "nanohost deliveries resend s1 1"),
-        (replace(sent(DeliveryStatus.DROPPED), is_dropped_by_word=True), "nanohost deliveries resend s1 1"),
+        (replace(sent(DeliveryStatus.DROPPED), is_dropped_by_operator=True), "nanohost deliveries resend s1 1"),
         (sent(DeliveryStatus.DROPPED), "nanohost deliveries show s1 1"),
     ],
 )
-def test_an_answer_that_did_not_arrive_is_sent_again_where_it_may_be(lost: Sent, step: str) -> None:
+def test_an_answer_that_did_not_arrive_is_sent_again_where_it_may_be(lost: SentMessage, step: str) -> None:
     assert typed_about(MESSAGE, [(DONE, [lost])]) == step
 
 
@@ -171,15 +171,19 @@ async def test_an_answer_that_an_operator_dropped_is_known_as_such(operator: Ope
     place = Origin(channel_type="telegram", instance="default", platform_id="7", platform_message_id="m1")
     await came(operator, "m1")
     async with operator.context.store.transaction() as tx:
-        said = await host_messages.say(tx, place, ChatOut(text="hi"), out_id="h1", now=START)
+        said = await host_messages.enqueue(tx, place, ChatOut(text="hi"), out_id="h1", now=START)
     reports = operator.context.store.reports
-    ids = {(HOST, "h1"): "m1"}
-    [before] = await messages.known_as(reports, ids, most=9)
+    ids = {(HOST_SESSION_ID, "h1"): "m1"}
+    [before] = await messages.find_sent_by_ids(reports, ids, limit=9)
     async with operator.context.store.transaction() as tx:
         await deliveries.drop(tx, said, "not now", START)
-    [after] = await messages.known_as(reports, ids, most=9)
-    [shown] = await messages.said_by_host(reports, MESSAGE)
-    assert (before.is_dropped_by_word, after.is_dropped_by_word, shown.is_dropped_by_word) == (False, True, True)
+    [after] = await messages.find_sent_by_ids(reports, ids, limit=9)
+    [shown] = await messages.list_sent_by_host(reports, MESSAGE)
+    assert (before.is_dropped_by_operator, after.is_dropped_by_operator, shown.is_dropped_by_operator) == (
+        False,
+        True,
+        True,
+    )
 
 
 def test_the_page_about_messages_without_an_answer_says_to_type_what_the_command_says() -> None:
@@ -190,7 +194,7 @@ def test_the_page_about_messages_without_an_answer_says_to_type_what_the_command
     for message, routes, status, _ in [*CASES, (MESSAGE, [(DONE, [sent(DeliveryStatus.DEAD)])], "undelivered", "")]:
         if step := re.match(r"nanohost \w+(?: (?!s1)[a-z]+)?", typed_about(message, routes)):
             said[status].add(step[0])
-    said["failed"].add("nanohost model set")  # see what_mends
+    said["failed"].add("nanohost model set")  # see model_key_fix
     said["dropped"].add("nanohost wirings create")  # where that chat has none
     assert on_page == said
 
@@ -225,12 +229,12 @@ async def came(
 
 
 async def texts(operator: Operator, **filters: object) -> list[str]:
-    return [row["text"] for row in await operator.asks("messages list", **filters)]
+    return [row["text"] for row in await operator.run("messages list", **filters)]
 
 
 async def refusal(operator: Operator, words: str, **arguments: object) -> UsageError:
     with pytest.raises(UsageError) as caught:
-        await operator.asks(words, **arguments)
+        await operator.run(words, **arguments)
     return caught.value
 
 
@@ -250,7 +254,7 @@ async def test_the_list_begins_with_the_latest_and_is_of_one_chat_or_from_a_time
     assert await texts(operator, status="received") == ["elsewhere", "new"]
     assert "lost" in str(await refusal(operator, "messages list", status="lost"))
     assert "is no time" in str(await refusal(operator, "messages list", since="lately"))
-    assert [row["chat"] for row in await operator.asks("messages list")][:2] == ["slack:two general", "telegram Family"]
+    assert [row["chat"] for row in await operator.run("messages list")][:2] == ["slack:two general", "telegram Family"]
 
 
 async def test_of_a_message_without_words_it_is_said_how_many_files_came(operator: Operator) -> None:
@@ -262,8 +266,8 @@ async def test_of_a_message_without_words_it_is_said_how_many_files_came(operato
     "typed", ["telegram Family", "TELEGRAM  family", "Family", "fam", "7", "telegram:7", "telegram:default:7", "1"]
 )
 async def test_a_chat_is_typed_by_all_that_is_shown_of_it(operator: Operator, typed: str) -> None:
-    await operator.asks("messaging-groups create", channel="telegram", chat="7", name="Family")
-    await operator.asks("messaging-groups create", channel="slack", chat="C1", name="general")
+    await operator.run("messaging-groups create", channel="telegram", chat="7", name="Family")
+    await operator.run("messaging-groups create", channel="slack", chat="C1", name="general")
     await came(operator, "here")
     await came(operator, "elsewhere", chat=ChatKey("slack", "default", "C1"), called="general")
     assert await texts(operator, chat=typed) == ["here"]
@@ -277,11 +281,11 @@ async def test_a_chat_that_nobody_has_set_up_is_found_by_what_came_from_it(opera
 
 async def test_a_word_that_means_no_chat_or_several_is_refused_with_what_to_type(operator: Operator) -> None:
     for chat in ("7", "8"):
-        await operator.asks("messaging-groups create", channel="telegram", chat=chat, name="Family")
+        await operator.run("messaging-groups create", channel="telegram", chat=chat, name="Family")
     error = await refusal(operator, "messages list", chat="Family")
     assert str(error) == "'Family' may be 2 chats: telegram Family (7), telegram Family (8)"
     assert error.hint == "--chat CHANNEL:ID names one"
-    assert await operator.asks("messages list", chat="telegram Family (8)") == []
+    assert await operator.run("messages list", chat="telegram Family (8)") == []
     error = await refusal(operator, "messages list", chat="Work")
     assert (str(error), error.hint) == ("there is no chat 'Work'", "nanohost messaging-groups list")
     assert "no chat" in str(await refusal(operator, "messages list", chat=""))
@@ -305,17 +309,17 @@ async def test_a_refused_key_is_mended_by_setting_one_and_not_by_reading_logs(
         session = await sessions.add(tx, agent_group=group.id, messaging_group=None, thread_id=None, now=START)
         if error is not None:
             failures = TurnFailures(error_class=error, sentence="x", since=START, latest_at=START, count=1)
-            await turn_failures.put(tx, session, failures)
+            await turn_failures.save(tx, session, failures)
     route = replace(ended(TurnOutcome.FAILED), session_id=session)
-    assert await what_mends(store.reports, Outcome(status=status, why="x", of=route)) == do
+    assert await model_key_fix(store.reports, MessageOutcome(status=status, reason="x", route=route)) == do
 
 
 async def test_a_chat_that_has_moved_is_found_with_what_came_before(operator: Operator) -> None:
-    await operator.asks("messaging-groups create", channel="telegram", chat="8", name="Family")
+    await operator.run("messaging-groups create", channel="telegram", chat="8", name="Family")
     await came(operator, "before")
     await came(operator, "since", chat=ChatKey("telegram", "default", "8"))
     async with operator.context.store.transaction() as tx:
-        await tx.run(
+        await tx.execute(
             "INSERT INTO moved_chats (channel_type, instance, platform_id, moved_to, moved_at)"
             " VALUES ('telegram', 'default', '7', '8', '2026-01-01T00:00:00.000Z')"
         )
@@ -324,26 +328,29 @@ async def test_a_chat_that_has_moved_is_found_with_what_came_before(operator: Op
 
 async def test_what_is_to_be_typed_about_a_message_for_nobody_can_be_typed(operator: Operator) -> None:
     """Also where the platform's id would be taken for an option, or for words to a shell."""
-    await operator.asks("groups create", folder="helper")
+    await operator.run("groups create", folder="helper")
     await came(operator, "m1", chat=ChatKey("telegram", "default", "-100; reboot"))
     async with operator.context.store.transaction() as tx:
         await events.mark_dropped(tx, EventId(1), "no agent is wired to this chat")
-    shown = await operator.asks("messages get", id=1)
+    shown = await operator.run("messages get", id=1)
     assert shown["next"] == ("nanohost wirings create --channel telegram:default --chat '-100; reboot' --group helper")
-    await operator.asks("wirings create", channel="telegram:default", chat="-100; reboot", group="helper")
-    assert (await operator.asks("messages get", id=1))["next"] == ""
+    await operator.run("wirings create", channel="telegram:default", chat="-100; reboot", group="helper")
+    assert (await operator.run("messages get", id=1))["next"] == ""
 
 
 async def test_what_the_host_answered_by_itself_is_one_of_the_steps(operator: Operator) -> None:
     await came(operator, "m1")
     place = Origin(channel_type="telegram", instance="default", platform_id="7", platform_message_id="m1")
     async with operator.context.store.transaction() as tx:
-        await events.mark_settled(tx, EventId(1), events.FOR_HOST)
-        said = await host_messages.say(tx, place, ChatOut(text="hi"), out_id="h1", now=START)
-    shown: Any = await operator.asks("messages get", id=1)
+        await events.mark_settled(tx, EventId(1), events.REASON_FOR_HOST)
+        said = await host_messages.enqueue(tx, place, ChatOut(text="hi"), out_id="h1", now=START)
+    shown: Any = await operator.run("messages get", id=1)
     assert (shown["status"], shown["why"], shown["next"]) == ("host", "", "")
-    assert shown["steps"][-1]["what"] == f"pending: the host's message {short(said.seq)} of session {HOST} (chat)"
-    notice = replace(sent(DeliveryStatus.SENT), seq=OF_MESSAGES + 448)
-    assert went(notice)[1] == "sent: the host's message n448 of session s1 (chat)"
-    text = await operator.reads("messages get", id=1)
+    assert (
+        shown["steps"][-1]["what"]
+        == f"pending: the host's message {short_number(said.seq)} of session {HOST_SESSION_ID} (chat)"
+    )
+    notice = replace(sent(DeliveryStatus.SENT), seq=MESSAGE_NOTICES_START + 448)
+    assert delivery_step(notice)[1] == "sent: the host's message n448 of session s1 (chat)"
+    text = await operator.render("messages get", id=1)
     assert "received from Ann in telegram Family" in text.splitlines()[-3]

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from nanohost.commands.one_heading import IN_ORDER, once
+from nanohost.commands.one_heading import SECTION_SUBJECTS, deduplicate_sections
 from nanohost.commands.show import Json
 from nanohost.commands.status import SECTIONS
-from nanohost.gateway.model_call import NO_KEY, TOO_LARGE
+from nanohost.gateway.model_call import NO_KEY_ERROR, TOO_LARGE_ERROR
 from tests.commands.conftest import Operator
 from tests.commands.test_status import running
 
@@ -45,11 +45,14 @@ CASES: list[tuple[Lists, dict[str, int]]] = [
         {"turns_failing": 1, "models_failing": 1},
     ),
     (
-        {"turns_failing": [SESSION | {"class": "auth"}], "models_failing": [{"status": 0, "error": NO_KEY}]},
+        {"turns_failing": [SESSION | {"class": "auth"}], "models_failing": [{"status": 0, "error": NO_KEY_ERROR}]},
         {"turns_failing": 1},
     ),
     (
-        {"turns_failing": [SESSION | {"class": "overloaded"}], "models_failing": [{"status": 0, "error": TOO_LARGE}]},
+        {
+            "turns_failing": [SESSION | {"class": "overloaded"}],
+            "models_failing": [{"status": 0, "error": TOO_LARGE_ERROR}],
+        },
         {"turns_failing": 1, "models_failing": 1},
     ),
     ({"deliveries_dead": [DEAD], "messages_late": [late("delivery s1 7")]}, {"deliveries_dead": 1}),
@@ -89,7 +92,7 @@ CASES: list[tuple[Lists, dict[str, int]]] = [
 
 @pytest.mark.parametrize(("lists", "kept"), CASES)
 def test_what_was_said_by_a_cause_is_not_said_again(lists: Lists, kept: dict[str, int]) -> None:
-    assert {name: len(rows) for name, rows in once(lists).items() if rows} == kept
+    assert {name: len(rows) for name, rows in deduplicate_sections(lists).items() if rows} == kept
 
 
 def test_of_what_waits_to_be_sent_those_that_are_late_are_not_counted_again() -> None:
@@ -97,11 +100,11 @@ def test_of_what_waits_to_be_sent_those_that_are_late_are_not_counted_again() ->
         "messages_late": [late("delivery s1 7")],
         "deliveries_waiting": [{"channel": "fake:default", "messages": 3}],
     }
-    assert once(waiting)["deliveries_waiting"] == [{"channel": "fake:default", "messages": 2}]
+    assert deduplicate_sections(waiting)["deliveries_waiting"] == [{"channel": "fake:default", "messages": 2}]
 
 
 def test_each_section_that_is_looked_through_is_one() -> None:
-    assert {name for name, _ in IN_ORDER} <= {section.key for section in SECTIONS}
+    assert {name for name, _ in SECTION_SUBJECTS} <= {section.key for section in SECTIONS}
 
 
 async def test_a_channel_that_is_down_stands_under_one_heading(operator: Operator) -> None:
@@ -114,6 +117,6 @@ async def test_a_channel_that_is_down_stands_under_one_heading(operator: Operato
         ],
         services_in_trouble=[{"name": "channel telegram:default", "state": "restarting", "since": since, "error": "x"}],
     )
-    shown = await host.reads("status")
+    shown = await host.render("status")
     assert [line.split()[0] for line in shown.splitlines() if line.startswith("  telegram ")] == ["telegram"]
     assert "Services in trouble" not in shown

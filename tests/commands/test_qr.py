@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import pytest
 import segno
 
-from nanohost.commands.qr import AS_BEFORE, LIGHT_ON_DARK, QUIET, drawn
-from nanohost.commands.registry import find
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.commands.qr import LIGHT_ON_DARK, QUIET_ZONE_MODULES, RESET_COLOURS, render_qr
+from nanohost.commands.registry import find_command
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 
 LINK = "https://t.me/nanohost_bot?start=Q2X7-4K9P"
 RESULT = {
@@ -33,7 +33,10 @@ MODULES = {" ": (1, 1), "▀": (0, 1), "▄": (1, 0), "█": (0, 0)}
 def modules(lines: list[str]) -> list[list[int]]:
     """What a camera sees: 1 is dark. The margin is cut off."""
     rows = [[MODULES[sign][half] for sign in line] for line in lines for half in (0, 1)]
-    return [row[QUIET:-QUIET] for row in rows[QUIET : len(rows[0]) - QUIET]]
+    return [
+        row[QUIET_ZONE_MODULES:-QUIET_ZONE_MODULES]
+        for row in rows[QUIET_ZONE_MODULES : len(rows[0]) - QUIET_ZONE_MODULES]
+    ]
 
 
 def on_a_terminal(environ: Mapping[str, str]) -> str:
@@ -47,7 +50,7 @@ def on_a_terminal(environ: Mapping[str, str]) -> str:
                 stdout=terminal,
                 env=given,
                 check=True,
-                timeout=seconds(HANG_S),
+                timeout=scaled_timeout(HANG_TIMEOUT_S),
             )
         shown = b""
         try:
@@ -72,11 +75,11 @@ def test_a_code_is_light_on_dark_whatever_the_colours_of_the_terminal() -> None:
     after = on_a_terminal({"TERM": "xterm"}).partition("or scan it with the phone:\n\n")[2]
     lines = after.partition("\n\n")[0].splitlines()
     assert lines
-    assert all(line.startswith(LIGHT_ON_DARK) and line.endswith(AS_BEFORE) for line in lines)
+    assert all(line.startswith(LIGHT_ON_DARK) and line.endswith(RESET_COLOURS) for line in lines)
 
 
 def test_what_a_program_reads_has_the_link_and_no_picture() -> None:
-    shown = find("pair").render(RESULT)
+    shown = find_command("pair").render(RESULT)
     assert f"or open {LINK}" in shown
     assert "█" not in shown
 
@@ -86,4 +89,4 @@ def test_what_a_program_reads_has_the_link_and_no_picture() -> None:
     [(LINK, 20, "utf-8"), (LINK, 80, "ascii"), (LINK, 80, "no such"), ("x" * 5000, 400, "utf-8")],
 )
 def test_a_code_that_a_terminal_cannot_show_is_left_out(link: str, columns: int, encoding: str) -> None:
-    assert drawn(link, columns=columns, encoding=encoding, colours=False) is None
+    assert render_qr(link, columns=columns, encoding=encoding, has_colours=False) is None

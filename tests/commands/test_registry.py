@@ -11,7 +11,7 @@ import pytest
 from nanohost.cli.main import build_parser
 from nanohost.commands.command import Command
 from nanohost.commands.registry import commands
-from nanohost.commands.show import harmless
+from nanohost.commands.show import replace_control_chars
 from nanohost.errors import UsageError
 from tests.commands.conftest import Operator
 
@@ -40,9 +40,9 @@ def test_the_example_of_a_command_can_be_typed(command: Command) -> None:
 
 @pytest.mark.parametrize("words", [words for words in commands() if words.endswith((" list", "status"))])
 async def test_an_install_without_anything_is_json_and_text(words: str, operator: Operator) -> None:
-    result = await operator.asks(words)
+    result = await operator.run(words)
     assert json.loads(json.dumps(result)) == result
-    assert await operator.reads(words)
+    assert await operator.render(words)
 
 
 @pytest.mark.behaviour("OP-05")
@@ -60,19 +60,19 @@ async def test_wrong_arguments_are_refused_by_their_name(
     operator: Operator, words: str, arguments: dict[str, object], named: str
 ) -> None:
     with pytest.raises(UsageError, match=f"{words}: {named}: ") as caught:
-        await operator.asks(words, **arguments)
+        await operator.run(words, **arguments)
     assert caught.value.hint == f"nanohost {words} --help"
 
 
 @pytest.mark.behaviour("OP-05")
 async def test_words_that_name_no_command_are_refused(operator: Operator) -> None:
     with pytest.raises(UsageError, match="there is no command 'fly'") as caught:
-        await operator.asks("fly")
+        await operator.run("fly")
     assert caught.value.hint == "nanohost --help"
 
 
 def test_what_a_terminal_obeys_and_what_turns_a_line_around_is_not_shown() -> None:
     for odd in ("\x1b[2J", "\x9b", "\r", "\x00", "\u202e", "\u2066", "\u200f", "\u061c"):
-        assert "\N{REPLACEMENT CHARACTER}" in harmless(f"Ann{odd}owner")
-        assert odd not in harmless(f"Ann{odd}owner")
-    assert harmless("שלום\tAnn\n") == "שלום\tAnn\n"
+        assert "\N{REPLACEMENT CHARACTER}" in replace_control_chars(f"Ann{odd}owner")
+        assert odd not in replace_control_chars(f"Ann{odd}owner")
+    assert replace_control_chars("שלום\tAnn\n") == "שלום\tAnn\n"

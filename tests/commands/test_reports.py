@@ -27,7 +27,7 @@ async def test_a_report_asks_nothing_on_the_connection_that_messages_wait_for(
         asked.append(sql)
         return []
 
-    monkeypatch.setattr(Store, "one", one)
-    monkeypatch.setattr(Store, "all", every)
-    await operator.asks(words)
+    monkeypatch.setattr(Store, "fetch_one", one)
+    monkeypatch.setattr(Store, "fetch_all", every)
+    await operator.run(words)
     assert asked == []

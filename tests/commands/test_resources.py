@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from nanohost.approvals.ending import HOST_ITSELF
+from nanohost.approvals.ending import HOST_ACTOR
 from nanohost.commands.registry import commands, resources
-from nanohost.commands.resource import Change, Listing, Look, Resource, Verb
+from nanohost.commands.resource import ChangeVerb, GetVerb, ListVerb, Resource, Verb
 from nanohost.errors import UsageError
 from nanohost.store import audit, messaging_groups, sessions, users, wirings
 from nanohost.store.audit import AuditOutcome
 from tests.commands.conftest import Operator
-from tests.commands.filled import ANN, ANN_AT_WORK, EVE, fill
+from tests.commands.filled import ANN, ANN_AT_WORK, EVE, fill_resources
 
 NAMES = (
     "users",
@@ -34,7 +34,7 @@ NAMES = (
 EACH = pytest.mark.parametrize("resource", resources().values(), ids=list(resources()))
 VERBS = [(resource, verb) for resource in resources().values() for verb in resource.verbs]
 EACH_VERB = pytest.mark.parametrize(
-    ("resource", "verb"), VERBS, ids=[f"{resource.name} {verb.word}" for resource, verb in VERBS]
+    ("resource", "verb"), VERBS, ids=[f"{resource.name} {verb.name}" for resource, verb in VERBS]
 )
 KEYS: dict[str, dict[str, object]] = {
     "users": {"user": ANN},
@@ -80,7 +80,7 @@ CHANGES: list[tuple[str, dict[str, object], str]] = [
 
 async def refusal(operator: Operator, words: str, **arguments: object) -> UsageError:
     with pytest.raises(UsageError) as caught:
-        await operator.asks(words, **arguments)
+        await operator.run(words, **arguments)
     return caught.value
 
 
@@ -115,9 +115,9 @@ def test_no_command_deletes_what_is_on_record() -> None:
 
 @EACH_VERB
 def test_every_column_has_a_field_that_says_what_it_means(resource: Resource, verb: Verb) -> None:
-    fields = resource.result(verb).model_fields
+    fields = resource.result_type(verb).model_fields
     assert [name for name, field in fields.items() if not field.description] == []
-    assert set(resource.result(verb).ABOUT) <= set(fields)
+    assert set(resource.result_type(verb).AUDIT_KEY_FIELDS) <= set(fields)
 
 
 @EACH
@@ -126,43 +126,43 @@ async def test_a_list_shows_the_documented_columns_as_json_and_as_text(
     operator: Operator, resource: Resource, full: bool
 ) -> None:
     if full:
-        await fill(operator)
-    rows = await operator.asks(f"{resource.name} list")
+        await fill_resources(operator)
+    rows = await operator.run(f"{resource.name} list")
     assert json.loads(json.dumps(rows)) == rows
     assert bool(rows) is full
     assert all(list(row) == list(resource.row.model_fields) for row in rows)
-    shown = await operator.reads(f"{resource.name} list")
+    shown = await operator.render(f"{resource.name} list")
     assert ("nothing there" in shown) is not full
-    assert await operator.asks(f"{resource.name} list", limit=1) == rows[:1]
+    assert await operator.run(f"{resource.name} list", limit=1) == rows[:1]
 
 
 @pytest.mark.parametrize("name", list(KEYS))
 async def test_one_row_is_shown_by_its_key_as_it_is_in_the_list(operator: Operator, name: str) -> None:
-    await fill(operator)
+    await fill_resources(operator)
     resource = resources()[name]
-    [look] = [verb for verb in resource.verbs if isinstance(verb, Look)]
-    row = await operator.asks(f"{name} get", **KEYS[name])
+    [look] = [verb for verb in resource.verbs if isinstance(verb, GetVerb)]
+    row = await operator.run(f"{name} get", **KEYS[name])
     assert json.loads(json.dumps(row)) == row
-    assert list(row) == list(resource.result(look).model_fields)
+    assert list(row) == list(resource.result_type(look).model_fields)
     short = {column: row[column] for column in resource.row.model_fields}
-    assert short in await operator.asks(f"{name} list")
+    assert short in await operator.run(f"{name} list")
 
 
 def test_every_resource_with_keys_is_looked_at_here() -> None:
-    assert {resource.name for resource, verb in VERBS if isinstance(verb, Look)} == set(KEYS) == set(NOWHERE)
+    assert {resource.name for resource, verb in VERBS if isinstance(verb, GetVerb)} == set(KEYS) == set(NOWHERE)
 
 
 @pytest.mark.behaviour("OP-05")
 async def test_a_key_that_is_not_there_is_answered_with_what_to_type(operator: Operator) -> None:
-    await fill(operator)
+    await fill_resources(operator)
     for resource, verb in VERBS:
-        if verb.word not in ("get", "update", "delete") or resource.name not in NOWHERE:
+        if verb.name not in ("get", "update", "delete") or resource.name not in NOWHERE:
             continue
         key, fields = NOWHERE[resource.name], verb.arguments.model_fields
         change = {"name": "x"} if "name" in fields else {"priority": 1}
-        given = key | (change if verb.word == "update" else {})
-        error = await refusal(operator, f"{resource.name} {verb.word}", **given)
-        assert str(error) == f"there is no {resource.one} {' '.join(str(part) for part in key.values())}"
+        given = key | (change if verb.name == "update" else {})
+        error = await refusal(operator, f"{resource.name} {verb.name}", **given)
+        assert str(error) == f"there is no {resource.singular} {' '.join(str(part) for part in key.values())}"
         assert error.hint == f"nanohost {resource.name} list"
 
 
@@ -182,11 +182,11 @@ async def test_a_number_beyond_all_rows_is_refused_in_words(operator: Operator, 
 async def test_a_change_leaves_a_record_of_who_did_what(
     operator: Operator, words: str, arguments: dict[str, object], about: str
 ) -> None:
-    await fill(operator)
-    before = await operator.asks("audit list")
-    result = await operator.asks(words, **arguments)
+    await fill_resources(operator)
+    before = await operator.run("audit list")
+    result = await operator.run(words, **arguments)
     assert json.loads(json.dumps(result)) == result
-    entry, *rest = [one for one in await operator.asks("audit list") if one["who"] != HOST_ITSELF]
+    entry, *rest = [one for one in await operator.run("audit list") if one["who"] != HOST_ACTOR]
     assert rest == before
     what = words.replace(" ", ".").replace("grant", "create").replace("revoke", "delete")
     assert (entry["who"], entry["what"], entry["about"]) == (operator.context.who, what, about)
@@ -196,13 +196,13 @@ async def test_a_change_leaves_a_record_of_who_did_what(
 
 
 def test_every_change_is_tried_above() -> None:
-    changes = {f"{resource.name} {verb.word}" for resource, verb in VERBS if isinstance(verb, Change)}
+    changes = {f"{resource.name} {verb.name}" for resource, verb in VERBS if isinstance(verb, ChangeVerb)}
     tried = {words.replace("grant", "create").replace("revoke", "delete") for words, _, _ in CHANGES}
     assert changes - tried == {"messaging-groups delete", "users unlink"}  # each has a test of its own
 
 
 async def test_what_cannot_be_recorded_is_not_done(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
-    await fill(operator)
+    await fill_resources(operator)
 
     async def full(*_: object, **__: object) -> None:
         raise OSError("no space left")
@@ -212,12 +212,12 @@ async def test_what_cannot_be_recorded_is_not_done(operator: Operator, monkeypat
         patch.setattr(audit, "record", full)
         for words, arguments, _ in CHANGES:
             with pytest.raises(OSError, match="no space left"):
-                await operator.asks(words, **arguments)
+                await operator.run(words, **arguments)
             assert await everything(operator) == before, words
 
 
 async def test_what_is_refused_leaves_no_record_that_it_was_done(operator: Operator) -> None:
-    await fill(operator)
+    await fill_resources(operator)
     before = await everything(operator)
     await refusal(operator, "wirings update", id=1)
     await refusal(operator, "wirings update", id=1, engage="sometimes")
@@ -227,7 +227,9 @@ async def test_what_is_refused_leaves_no_record_that_it_was_done(operator: Opera
 
 
 async def everything(operator: Operator) -> list[Any]:
-    return [[tuple(row) for row in await operator.context.store.all(f"SELECT * FROM {table}")] for table in TABLES]
+    return [
+        [tuple(row) for row in await operator.context.store.fetch_all(f"SELECT * FROM {table}")] for table in TABLES
+    ]
 
 
 CONCERNED: list[tuple[str, dict[str, object], str]] = [
@@ -250,30 +252,30 @@ CONCERNED: list[tuple[str, dict[str, object], str]] = [
 async def test_all_that_concerned_somebody_is_found_by_their_name_whatever_it_is_filed_under(
     operator: Operator, words: str, arguments: dict[str, object], whom: str
 ) -> None:
-    await fill(operator)
-    before = len(await operator.asks("audit list", about=whom))
-    await operator.asks(words, **arguments)
-    found = await operator.asks("audit list", about=whom)
+    await fill_resources(operator)
+    before = len(await operator.run("audit list", about=whom))
+    await operator.run(words, **arguments)
+    found = await operator.run("audit list", about=whom)
     assert len(found) > before
-    assert await operator.asks("audit list", about=f"{whom}0") == []
+    assert await operator.run("audit list", about=f"{whom}0") == []
 
 
 async def test_what_an_agent_asked_for_in_a_form_that_is_no_json_hides_no_entry(operator: Operator) -> None:
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
         for details in ({"share": float("nan")}, {"of": "telegram:13"}):
-            await audit.record(tx, who="agent:s", what="wish", outcome=AuditOutcome.HELD, now=now, details=details)
-    [found] = await operator.asks("audit list", about="telegram:13")
+            await audit.record(tx, actor="agent:s", action="wish", outcome=AuditOutcome.HELD, now=now, details=details)
+    [found] = await operator.run("audit list", about="telegram:13")
     assert found["details"] == {"of": "telegram:13"}
-    assert len(await operator.asks("audit list")) == 2
+    assert len(await operator.run("audit list")) == 2
 
 
 async def test_the_record_is_searched_by_who_what_whom_and_when(operator: Operator) -> None:
-    await fill(operator)
-    whole = await operator.asks("audit list")
+    await fill_resources(operator)
+    whole = await operator.run("audit list")
 
     async def count(**filters: object) -> int:
-        return len(await operator.asks("audit list", **filters))
+        return len(await operator.run("audit list", **filters))
 
     assert await count(what="roles") == await count(what="roles.create") == 1
     assert await count(what="role") == 0
@@ -296,25 +298,25 @@ async def test_the_record_is_searched_by_who_what_whom_and_when(operator: Operat
 @pytest.mark.parametrize("words", ["roles revoke", "roles delete"])
 async def test_the_last_owner_stays_owner(operator: Operator, words: str) -> None:
     owner = {"user": ANN, "role": "owner"}
-    await operator.asks("roles grant", **owner)
+    await operator.run("roles grant", **owner)
     error = await refusal(operator, words, **owner)
     assert "is the last owner" in str(error)
     assert "roles grant" in error.hint
-    await operator.asks("roles grant", user="telegram:2", role="owner")
-    await operator.asks(words, **owner)
-    assert [role["user"] for role in await operator.asks("roles list")] == ["telegram:2"]
+    await operator.run("roles grant", user="telegram:2", role="owner")
+    await operator.run(words, **owner)
+    assert [role["user"] for role in await operator.run("roles list")] == ["telegram:2"]
     assert "is no owner there" in str(await refusal(operator, words, **owner))
 
 
 async def test_roles_are_listed_by_user_role_and_agent_group(operator: Operator) -> None:
     for folder in ("main", "work"):
-        await operator.asks("groups create", folder=folder)
-    await operator.asks("roles grant", user=ANN, role="owner")
-    await operator.asks("roles grant", user=EVE, role="member", group="main")
-    await operator.asks("roles grant", user=EVE, role="admin", group="work")
+        await operator.run("groups create", folder=folder)
+    await operator.run("roles grant", user=ANN, role="owner")
+    await operator.run("roles grant", user=EVE, role="member", group="main")
+    await operator.run("roles grant", user=EVE, role="admin", group="work")
 
     async def listed(**filters: object) -> list[tuple[str, str]]:
-        return [(one["role"], one["group"]) for one in await operator.asks("roles list", **filters)]
+        return [(one["role"], one["group"]) for one in await operator.run("roles list", **filters)]
 
     assert await listed(user=EVE) == [("admin", "work"), ("member", "main")]
     assert await listed(role="member") == [("member", "main")]
@@ -323,11 +325,11 @@ async def test_roles_are_listed_by_user_role_and_agent_group(operator: Operator)
 
 
 async def test_members_are_the_roles_of_that_name(operator: Operator) -> None:
-    await fill(operator)
-    await operator.asks("members create", user=ANN)
-    listed = [(one["user"], one["name"], one["group"]) for one in await operator.asks("members list", group="main")]
+    await fill_resources(operator)
+    await operator.run("members create", user=ANN)
+    listed = [(one["user"], one["name"], one["group"]) for one in await operator.run("members list", group="main")]
     assert listed == [("discord:9", "", "main"), (ANN, "Ann", "everywhere")]
-    await operator.asks("members delete", user="discord:9", group="main")
+    await operator.run("members delete", user="discord:9", group="main")
     assert "is no member there" in str(await refusal(operator, "members delete", user="discord:9", group="main"))
     assert "is not a user" in str(await refusal(operator, "members create", user="somebody"))
 
@@ -337,47 +339,47 @@ async def test_members_are_the_roles_of_that_name(operator: Operator) -> None:
 
 @pytest.mark.behaviour("AC-01")
 async def test_linked_users_have_each_others_roles_until_they_are_parted(operator: Operator) -> None:
-    await fill(operator)
-    both = await operator.asks("users link", user=ANN_AT_WORK, other=ANN)
+    await fill_resources(operator)
+    both = await operator.run("users link", user=ANN_AT_WORK, other=ANN)
     assert (both["identities"], both["roles"]) == ([ANN], ["owner everywhere"])
     assert "are one already" in str(await refusal(operator, "users link", user=ANN, other=ANN_AT_WORK))
     assert "was never seen" in str(await refusal(operator, "users link", user=ANN, other="telegram:404"))
     assert "was never seen" in str(await refusal(operator, "users link", user="telegram:404", other=ANN))
-    apart = await operator.asks("users unlink", user=ANN_AT_WORK)
+    apart = await operator.run("users unlink", user=ANN_AT_WORK)
     assert (apart["identities"], apart["roles"]) == ([], [])
-    assert (await operator.asks("audit list"))[0]["what"] == "users.unlink"
+    assert (await operator.run("audit list"))[0]["what"] == "users.unlink"
     assert "is linked with nobody" in str(await refusal(operator, "users unlink", user=ANN_AT_WORK))
     assert "there is no user" in str(await refusal(operator, "users unlink", user="telegram:404"))
 
 
 async def test_a_user_is_shown_with_where_they_can_be_written_to_and_renamed(operator: Operator) -> None:
-    await fill(operator)
-    shown = await operator.asks("users update", user=ANN, name="Anna")
+    await fill_resources(operator)
+    shown = await operator.run("users update", user=ANN, name="Anna")
     assert (shown["name"], shown["direct"]) == ("Anna", ["telegram:1"])
 
 
 async def test_a_user_is_forgotten_with_roles_and_counts_and_what_denies_them_stays(operator: Operator) -> None:
-    await fill(operator)
-    await operator.asks("members create", user=EVE, group="main")
-    await operator.asks("rules create", kind="sender", effect="deny", subject=EVE, group="main")
-    gone = await operator.asks("users delete", user=EVE)
+    await fill_resources(operator)
+    await operator.run("members create", user=EVE, group="main")
+    await operator.run("rules create", kind="sender", effect="deny", subject=EVE, group="main")
+    gone = await operator.run("users delete", user=EVE)
     assert gone == {"deleted": EVE, "roles": 1, "counts": 1}
     for words in ("users list", "roles list", "dropped list"):
-        assert EVE not in json.dumps(await operator.asks(words))
-    assert (await operator.asks("rules list"))[0]["subject"] == EVE
+        assert EVE not in json.dumps(await operator.run(words))
+    assert (await operator.run("rules list"))[0]["subject"] == EVE
 
 
 @pytest.mark.behaviour("AC-02")
 async def test_the_last_owner_cannot_be_forgotten(operator: Operator) -> None:
-    await fill(operator)
+    await fill_resources(operator)
     assert "is the last owner" in str(await refusal(operator, "users delete", user=ANN))
     assert await users.find(operator.context.store, ANN) is not None
-    assert await users.dms(operator.context.store, ANN) != []
+    assert await users.list_dms(operator.context.store, ANN) != []
 
 
 async def test_somebody_with_a_role_who_never_wrote_can_be_forgotten(operator: Operator) -> None:
-    await fill(operator)
-    assert (await operator.asks("users delete", user="discord:9"))["roles"] == 1
+    await fill_resources(operator)
+    assert (await operator.run("users delete", user="discord:9"))["roles"] == 1
 
 
 # --- wirings and chats --------------------------------------------------------------------------------------------
@@ -385,8 +387,8 @@ async def test_somebody_with_a_role_who_never_wrote_can_be_forgotten(operator: O
 
 @pytest.mark.behaviour("RT-04", "RT-05", "AC-05")
 async def test_how_an_agent_takes_part_can_be_changed_one_thing_at_a_time(operator: Operator) -> None:
-    await operator.asks("groups create", folder="main")
-    made = await operator.asks(
+    await operator.run("groups create", folder="main")
+    made = await operator.run(
         "wirings create", channel="telegram", chat="1", group="main", sender_scope="known", ignored="accumulate"
     )
     assert (made["sender_scope"], made["ignored"], made["bots"]) == ("known", "accumulate", False)
@@ -399,63 +401,63 @@ async def test_how_an_agent_takes_part_can_be_changed_one_thing_at_a_time(operat
         {"ignored": "drop"},
         {"bots": True},
     ):
-        before = await operator.asks("wirings get", **key)
-        assert await operator.asks("wirings update", **key, **change) == {**before, **change}
-    [kept] = await wirings.every(operator.context.store)
+        before = await operator.run("wirings get", **key)
+        assert await operator.run("wirings update", **key, **change) == {**before, **change}
+    [kept] = await wirings.list_all(operator.context.store)
     assert (kept.engage_pattern, kept.bots) == ("^hey", True)
-    assert (await operator.asks("wirings update", **key, bots="no"))["bots"] is False
+    assert (await operator.run("wirings update", **key, bots="no"))["bots"] is False
 
 
 @pytest.mark.behaviour("OP-05")
 async def test_an_update_without_a_change_says_what_can_be_changed(operator: Operator) -> None:
-    await fill(operator)
+    await fill_resources(operator)
     error = await refusal(operator, "wirings update", id=1)
     assert (str(error), error.hint) == ("nothing is to be changed", "nanohost wirings update --help")
     assert "'a(b' is no" in str(await refusal(operator, "wirings update", id=1, engage="pattern:a(b"))
 
 
 async def test_wirings_are_listed_by_agent_group_and_channel(operator: Operator) -> None:
-    await fill(operator)
-    await operator.asks("groups create", folder="work")
-    await operator.asks("wirings create", channel="slack:two", chat="C1", group="work")
-    assert [one["group"] for one in await operator.asks("wirings list", group="work")] == ["work"]
-    assert [one["group"] for one in await operator.asks("wirings list", channel="slack:two")] == ["work"]
-    assert await operator.asks("wirings list", channel="slack") == []
+    await fill_resources(operator)
+    await operator.run("groups create", folder="work")
+    await operator.run("wirings create", channel="slack:two", chat="C1", group="work")
+    assert [one["group"] for one in await operator.run("wirings list", group="work")] == ["work"]
+    assert [one["group"] for one in await operator.run("wirings list", channel="slack:two")] == ["work"]
+    assert await operator.run("wirings list", channel="slack") == []
 
 
 async def test_a_chat_is_forgotten_only_when_nothing_refers_to_it(operator: Operator) -> None:
-    await fill(operator)
+    await fill_resources(operator)
     assert (await refusal(operator, "messaging-groups delete", id=1)).hint == "nanohost wirings delete 1"
     assert "is the destination family" in str(await refusal(operator, "messaging-groups delete", id=2))
-    await operator.asks("destinations delete", group="main", name="family")
-    assert await operator.asks("messaging-groups delete", id=2) == {
+    await operator.run("destinations delete", group="main", name="family")
+    assert await operator.run("messaging-groups delete", id=2) == {
         "deleted": 2,
         "channel": "slack:two",
         "chat": "C1",
     }
-    assert (await operator.asks("audit list"))[0]["what"] == "messaging-groups.delete"
-    assert [chat["id"] for chat in await operator.asks("messaging-groups list")] == [1]
+    assert (await operator.run("audit list"))[0]["what"] == "messaging-groups.delete"
+    assert [chat["id"] for chat in await operator.run("messaging-groups list")] == [1]
 
 
 @pytest.mark.behaviour("OP-05")
 async def test_a_chat_with_conversations_is_kept_and_what_can_be_done_instead_is_said(operator: Operator) -> None:
-    await fill(operator)
+    await fill_resources(operator)
     store, now = operator.context.store, operator.context.clock.now()
-    [wiring] = await wirings.every(store)
+    [wiring] = await wirings.list_all(store)
     async with store.transaction() as tx:
         await sessions.add(
             tx, agent_group=wiring.agent_group_id, messaging_group=wiring.messaging_group_id, thread_id=None, now=now
         )
-    await operator.asks("wirings delete", id=wiring.id)
+    await operator.run("wirings delete", id=wiring.id)
     kept = await refusal(operator, "messaging-groups delete", id=1)
     assert "conversations, and those are kept" in str(kept)
     assert kept.hint == "nanohost rules create chat deny --subject telegram:default:1, and nobody is asked about it"
-    await operator.asks("rules create", kind="chat", effect="deny", subject="telegram:default:1")
+    await operator.run("rules create", kind="chat", effect="deny", subject="telegram:default:1")
 
 
 async def test_a_chat_is_renamed_and_closed_to_strangers_by_its_number(operator: Operator) -> None:
-    await fill(operator)
-    changed = await operator.asks("messaging-groups update", id=1, name="Home", unknown="strict")
+    await fill_resources(operator)
+    changed = await operator.run("messaging-groups update", id=1, name="Home", unknown="strict")
     assert (changed["name"], changed["unknown_sender"]) == ("Home", "strict")
     kept = await messaging_groups.find(
         operator.context.store, channel_type="telegram", instance="default", platform_id="1"
@@ -465,10 +467,10 @@ async def test_a_chat_is_renamed_and_closed_to_strangers_by_its_number(operator:
 
 
 async def test_a_chat_that_is_known_already_gets_the_name_that_was_typed_for_it(operator: Operator) -> None:
-    await fill(operator)
-    made = await operator.asks("messaging-groups create", channel="telegram", chat="1", name="Home")
+    await fill_resources(operator)
+    made = await operator.run("messaging-groups create", channel="telegram", chat="1", name="Home")
     assert (made["id"], made["name"]) == (1, "Home")
-    again = await operator.asks("messaging-groups create", channel="telegram", chat="1", unknown="strict")
+    again = await operator.run("messaging-groups create", channel="telegram", chat="1", unknown="strict")
     assert (again["name"], again["unknown_sender"]) == ("Home", "strict")
 
 
@@ -478,29 +480,29 @@ async def test_a_chat_that_is_known_already_gets_the_name_that_was_typed_for_it(
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("name", ["", "Family", "a b", "ä", "-x", "x" * 41, "family\n"])
 async def test_a_name_that_agents_could_not_write_is_refused(operator: Operator, name: str) -> None:
-    await fill(operator)
+    await fill_resources(operator)
     place = {"group": "main", "channel": "slack", "chat": "C2"}
     assert "no name for a chat" in str(await refusal(operator, "destinations create", **place, name=name))
-    assert len(await operator.asks("messaging-groups list")) == 2, "a refused command makes no chat known"
+    assert len(await operator.run("messaging-groups list")) == 2, "a refused command makes no chat known"
 
 
 async def test_a_destination_is_one_agent_groups_and_its_name_is_taken_once(operator: Operator) -> None:
-    await fill(operator)
-    await operator.asks("groups create", folder="work")
+    await fill_resources(operator)
+    await operator.run("groups create", folder="work")
     place = {"name": "family", "channel": "slack", "chat": "C1"}
     assert "already" in str(await refusal(operator, "destinations create", group="main", **place))
-    assert (await operator.asks("destinations create", group="work", **place))["created_by"] == operator.context.who
-    assert [one["channel"] for one in await operator.asks("destinations list", group="main")] == ["slack:two"]
-    assert len(await operator.asks("destinations list")) == 2
+    assert (await operator.run("destinations create", group="work", **place))["created_by"] == operator.context.who
+    assert [one["channel"] for one in await operator.run("destinations list", group="main")] == ["slack:two"]
+    assert len(await operator.run("destinations list")) == 2
     assert (await refusal(operator, "destinations list", group="mian")).hint == "did you mean main?"
 
 
 async def test_a_rule_ends_and_stays_on_record(operator: Operator) -> None:
-    await fill(operator)
-    ended = await operator.asks("rules delete", id=1)
+    await fill_resources(operator)
+    ended = await operator.run("rules delete", id=1)
     assert ended["ended_by"] == operator.context.who
-    assert await operator.asks("rules list") == []
-    assert await operator.asks("rules list", ended=True) == [ended]
+    assert await operator.run("rules list") == []
+    assert await operator.run("rules list", ended=True) == [ended]
     assert "has ended already" in str(await refusal(operator, "rules delete", id=1))
 
 
@@ -521,7 +523,7 @@ async def test_a_rule_ends_and_stays_on_record(operator: Operator) -> None:
 async def test_a_rule_that_makes_no_sense_is_refused(
     operator: Operator, arguments: dict[str, object], said: str
 ) -> None:
-    await fill(operator)
+    await fill_resources(operator)
     rule = {"kind": "sender", "effect": "deny"} | arguments
     assert said in str(await refusal(operator, "rules create", **rule))
 
@@ -531,13 +533,13 @@ async def test_a_rule_is_made_about_an_action_of_the_install_where_no_host_runs(
     folder = operator.context.home.actions
     folder.mkdir()
     (folder / "rename.py").write_text(page.split("```python\n")[1].partition("```")[0])
-    rule = await operator.asks("rules create", kind="agent.rename", effect="deny")
+    rule = await operator.run("rules create", kind="agent.rename", effect="deny")
     assert rule["kind"] == "agent.rename"
 
 
 @pytest.mark.behaviour("OP-05")
 async def test_a_misspelt_name_is_answered_with_a_question_that_names_the_nearest(operator: Operator) -> None:
-    await fill(operator)
+    await fill_resources(operator)
     for words, arguments, hint in (
         ("rules create", {"kind": "sendr", "effect": "deny"}, "did you mean sender?"),
         ("groups delete", {"folder": "man"}, "did you mean main?"),
@@ -545,71 +547,71 @@ async def test_a_misspelt_name_is_answered_with_a_question_that_names_the_neares
         ("channels simulate", {"name": "telgram"}, "did you mean telegram?"),
     ):
         assert (await refusal(operator, words, **arguments)).hint == hint
-    wiring = await operator.asks("wirings create", channel="telgram", chat="7", group="main")
+    wiring = await operator.run("wirings create", channel="telgram", chat="7", group="main")
     assert "there is no channel telgram: did you mean telegram?" in wiring["missing"]
 
 
 @pytest.mark.behaviour("RT-10")
 async def test_what_was_refused_is_counted_and_the_counts_can_be_forgotten(operator: Operator) -> None:
-    await fill(operator)
-    [row] = await operator.asks("dropped list", user=EVE, channel="telegram")
+    await fill_resources(operator)
+    [row] = await operator.run("dropped list", user=EVE, channel="telegram")
     assert (row["user"], row["count"], row["reason"], row["group"]) == (EVE, 3, "no role", "main")
-    assert await operator.asks("dropped list", channel="slack") == []
-    assert await operator.asks("dropped clear", user=ANN) == {"user": ANN, "cleared": 0}
-    assert await operator.asks("dropped clear") == {"user": "everybody", "cleared": 1}
-    assert await operator.asks("dropped list") == []
+    assert await operator.run("dropped list", channel="slack") == []
+    assert await operator.run("dropped clear", user=ANN) == {"user": ANN, "cleared": 0}
+    assert await operator.run("dropped clear") == {"user": "everybody", "cleared": 1}
+    assert await operator.run("dropped list") == []
 
 
 async def test_an_approval_is_shown_with_its_card_and_whom_it_reached(operator: Operator) -> None:
-    await fill(operator)
-    shown = await operator.asks("approvals get", id="k3f7qd")
+    await fill_resources(operator)
+    shown = await operator.run("approvals get", id="k3f7qd")
     assert (shown["card"], shown["options"]) == ("Eve wants to talk to main", ["Let them in", "Refuse"])
     assert shown["asked"] == [f"{ANN} (nobody knows where to write to them)"]
-    text = await operator.reads("approvals get", id="k3f7qd")
+    text = await operator.render("approvals get", id="k3f7qd")
     assert "options: Let them in, Refuse" in text
     assert text.endswith("\n\nEve wants to talk to main")
-    assert len(await operator.asks("approvals list", status="pending", kind="sender")) == 1
-    assert await operator.asks("approvals list", status="denied") == []
+    assert len(await operator.run("approvals list", status="pending", kind="sender")) == 1
+    assert await operator.run("approvals list", status="denied") == []
 
 
 @pytest.mark.behaviour("AP-03", "AP-04")
 async def test_whoever_is_at_the_machine_may_decide_and_it_is_decided_once(operator: Operator) -> None:
-    await fill(operator)
-    answer = (await operator.asks("approvals approve", id="k3f7qd"))["answer"]
+    await fill_resources(operator)
+    answer = (await operator.run("approvals approve", id="k3f7qd"))["answer"]
     assert "may talk to main" in answer
-    assert EVE in [one["user"] for one in await operator.asks("members list", group="main")]
-    shown = await operator.asks("approvals get", id="k3f7qd")
+    assert EVE in [one["user"] for one in await operator.run("members list", group="main")]
+    shown = await operator.run("approvals get", id="k3f7qd")
     assert (shown["status"], shown["decided_by"], shown["choice"]) == ("approved", operator.context.who, "Let them in")
     before = await everything(operator)
     late = await refusal(operator, "approvals deny", id="k3f7qd")
     assert "already" in str(late)
     assert late.hint == "nanohost approvals get k3f7qd"
     assert await everything(operator) == before
-    record = await operator.asks("audit list", who=operator.context.who, limit=5)
+    record = await operator.run("audit list", who=operator.context.who, limit=5)
     assert "members.create" in [entry["what"] for entry in record]
 
 
 @pytest.mark.behaviour("AP-07", "AP-10")
 async def test_a_no_can_have_a_reason_and_stays(operator: Operator) -> None:
-    await fill(operator)
-    await operator.asks("approvals deny", id="k3f7qd", reason="not in this house")
-    shown = await operator.asks("approvals get", id="k3f7qd")
+    await fill_resources(operator)
+    await operator.run("approvals deny", id="k3f7qd", reason="not in this house")
+    shown = await operator.run("approvals get", id="k3f7qd")
     assert (shown["status"], shown["reason"]) == ("denied", "not in this house")
-    rule = (await operator.asks("rules list"))[0]
+    rule = (await operator.run("rules list"))[0]
     assert (rule["kind"], rule["effect"], rule["subject"], rule["group"]) == ("sender", "deny", EVE, "main")
 
 
 async def test_the_name_of_an_approval_is_read_in_capitals_too_as_it_is_in_a_chat(operator: Operator) -> None:
-    await fill(operator)
-    shown = await operator.asks("approvals get", id="K3F7QD")
+    await fill_resources(operator)
+    shown = await operator.run("approvals get", id="K3F7QD")
     assert isinstance(shown, dict)
     assert shown["id"] == "k3f7qd"
-    assert (await operator.asks("approvals deny", id="K3f7qD"))["id"] == "k3f7qd"
+    assert (await operator.run("approvals deny", id="K3f7qD"))["id"] == "k3f7qd"
 
 
 @pytest.mark.behaviour("OP-05")
 async def test_an_approval_that_is_not_there_cannot_be_decided(operator: Operator) -> None:
-    await fill(operator)
+    await fill_resources(operator)
     for words in ("approvals approve", "approvals deny"):
         assert "nosuch" in str(await refusal(operator, words, id="nosuch"))
 
@@ -618,18 +620,18 @@ async def test_an_approval_that_is_not_there_cannot_be_decided(operator: Operato
 def test_the_page_of_resources_names_every_field_and_every_verb() -> None:
     page = (Path(__file__).parents[2] / "docs" / "reference" / "resources.md").read_text(encoding="utf-8")
     for resource, verb in VERBS:
-        assert f"| `{verb.word}`" in page
+        assert f"| `{verb.name}`" in page
         section = page.partition(f"\n## {resource.name}\n")[2].partition("\n## ")[0]
-        assert all(f"| `{name}` |" in section for name in resource.result(verb).model_fields)
+        assert all(f"| `{name}` |" in section for name in resource.result_type(verb).model_fields)
 
 
 def test_lists_take_a_limit_and_changes_do_not() -> None:
     for _, verb in VERBS:
-        assert ("limit" in verb.arguments.model_fields) is isinstance(verb, Listing)
+        assert ("limit" in verb.arguments.model_fields) is isinstance(verb, ListVerb)
 
 
 async def test_what_could_not_be_decided_at_the_machine_says_what_to_type_there(operator: Operator) -> None:
-    await fill(operator)
+    await fill_resources(operator)
     missing = await refusal(operator, "approvals approve", id="nobody")
     assert missing.hint == "nanohost approvals list --status pending"
     unclear = await refusal(operator, "approvals approve", id="k3f7qd", choice="something else")
@@ -648,8 +650,8 @@ async def test_a_word_that_is_neither_yes_nor_no_is_said_in_plain_words(operator
 
 
 async def test_a_rule_about_one_chat_or_one_sender_names_them_as_a_card_does(operator: Operator) -> None:
-    await fill(operator)
+    await fill_resources(operator)
     for kind, subject in (("sender", "telegram:13"), ("chat", "telegram:default:-100123"), ("tasks.create", "x")):
-        made = await operator.asks("rules create", kind=kind, effect="deny", subject=subject)
+        made = await operator.run("rules create", kind=kind, effect="deny", subject=subject)
         assert isinstance(made, dict)
         assert made["subject"] == subject

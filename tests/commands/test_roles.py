@@ -19,7 +19,7 @@ def with_channels(operator: Operator, channels: dict[str, dict[str, object]]) ->
 
 async def refusal(operator: Operator, words: str, arguments: dict[str, str]) -> UsageError:
     with pytest.raises(UsageError) as raised:
-        await operator.asks(words, **arguments)
+        await operator.run(words, **arguments)
     return raised.value
 
 
@@ -30,14 +30,14 @@ async def test_an_owner_on_a_channel_that_is_not_set_up_is_not_the_one_who_is_le
 ) -> None:
     here = with_channels(operator, {"telegram": {}})
     gone = {"user": ANN, "role": "owner"} if words == "roles revoke" else {"user": ANN}
-    await here.asks("roles grant", user=ANN, role="owner")
-    await here.asks("roles grant", user="telegran:2", role="owner")
+    await here.run("roles grant", user=ANN, role="owner")
+    await here.run("roles grant", user="telegran:2", role="owner")
     assert "is the last owner" in str(await refusal(here, words, gone))
-    await here.asks("roles revoke", user="telegran:2", role="owner")
+    await here.run("roles revoke", user="telegran:2", role="owner")
     assert "is the last owner" in str(await refusal(here, words, gone))
-    await here.asks("roles grant", user="terminal:owner", role="owner")
-    await here.asks(words, **gone)
-    assert [role["user"] for role in await here.asks("roles list")] == ["terminal:owner"]
+    await here.run("roles grant", user="terminal:owner", role="owner")
+    await here.run(words, **gone)
+    assert [role["user"] for role in await here.run("roles list")] == ["terminal:owner"]
 
 
 @pytest.mark.parametrize("words", ["roles grant", "members create"])
@@ -45,7 +45,7 @@ async def test_a_role_on_a_channel_that_is_not_set_up_is_given_and_that_is_said(
     here = with_channels(operator, {"telegram": {"token": "t"}, "mail": {"a": {}}})
     role = {"role": "member"} if words == "roles grant" else {}
     for user in ("telegram:2", "mail:2", "terminal:owner"):
-        assert "missing" not in await here.asks(words, user=user, **role)
-    made = await here.asks(words, user="telegran:2", **role)
+        assert "missing" not in await here.run(words, user=user, **role)
+    made = await here.run(words, user="telegran:2", **role)
     assert made["granted"] == "now"
     assert made["missing"] == "no channel telegran is set up, but these are: mail, telegram, terminal"

@@ -12,9 +12,9 @@ import pytest
 
 from nanohost.commands import status
 from nanohost.commands.show import Json
-from nanohost.gateway.model_call import NO_KEY, TOO_LARGE
+from nanohost.gateway.model_call import NO_KEY_ERROR, TOO_LARGE_ERROR
 from nanohost.model import SessionId
-from nanohost.settings import Settings, settings_of
+from nanohost.settings import Settings, make_settings
 from nanohost.store import agent_groups, model_calls, sessions, users
 from nanohost_protocol.times import to_text
 from tests.commands.conftest import Operator
@@ -51,12 +51,12 @@ class Live:
 
 
 def running(operator: Operator, **said: Json) -> Operator:
-    return Operator(replace(operator.context, live=Live(**said)))  # type: ignore[arg-type]
+    return Operator(replace(operator.context, host=Live(**said)))  # type: ignore[arg-type]
 
 
 def with_model(operator: Operator) -> Operator:
     """Where agents ask a model unless something else is said of them."""
-    return Operator(replace(operator.context, settings=settings_of(host={"provider": "claude"})))
+    return Operator(replace(operator.context, settings=make_settings(host={"provider": "claude"})))
 
 
 async def a_session(operator: Operator, *, due: bool = False) -> SessionId:
@@ -70,13 +70,13 @@ async def a_session(operator: Operator, *, due: bool = False) -> SessionId:
 
 
 async def test_a_host_without_trouble_says_that_all_is_well(operator: Operator) -> None:
-    shown = await running(operator).reads("status")
+    shown = await running(operator).render("status")
     assert shown.endswith("All is well.")
     assert "→" not in shown
 
 
 async def test_without_a_host_it_says_how_to_start_one_and_that_the_data_is_fine(operator: Operator) -> None:
-    shown = await operator.reads("status")
+    shown = await operator.render("status")
     assert "→ nanohost run, or nanohost chat" in shown
     assert "Nothing is wrong with the data." in shown
 
@@ -90,7 +90,7 @@ async def test_containers_are_shown_busy_or_idle_and_since_when(operator: Operat
             {"session": "s3", "state": "starting", "busy": True, "for_s": 1},
         ],
     )
-    shown = [line.split() for line in (await host.reads("status")).splitlines()]
+    shown = [line.split() for line in (await host.render("status")).splitlines()]
     assert ["s1", "busy", "20", "s"] in shown
     assert ["s2", "idle", "2", "h"] in shown
     assert ["s3", "starting", "1", "s"] in shown
@@ -116,7 +116,7 @@ async def test_a_session_that_waits_is_shown_with_the_reason(
 ) -> None:
     session = await a_session(operator, due=True)
     told = {key: _named(value, session) for key, value in said.items()}
-    shown = await running(operator, **told).reads("status")
+    shown = await running(operator, **told).render("status")
     assert why in shown
     assert session in shown
 
@@ -124,7 +124,7 @@ async def test_a_session_that_waits_is_shown_with_the_reason(
 async def test_a_conversation_that_is_not_kept_is_shown_with_its_folder(operator: Operator) -> None:
     since = operator.context.clock.now() - timedelta(minutes=5)
     rows: Json = [{"session": "s4kq", "since": since.isoformat()}]
-    shown = await running(operator, conversations_not_kept=rows).reads("status")
+    shown = await running(operator, conversations_not_kept=rows).render("status")
     assert "Conversations that are not kept" in shown
     assert "is the folder sessions/.../s4kq/state full, or read-only?" in shown
     assert "5 min ago" in shown
@@ -136,12 +136,12 @@ async def test_a_session_whose_model_cannot_be_asked_says_until_when(operator: O
     session = await a_session(operator, due=True)
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
-        await tx.run(
+        await tx.execute(
             "INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures, until)"
             " VALUES (?, 'rate_limited', 'later', ?, ?, 3, ?)",
             (session, to_text(now), to_text(now), to_text(now + timedelta(minutes=30))),
         )
-    shown = await running(operator).reads("status")
+    shown = await running(operator).render("status")
     assert shown.count(session) == 1
     assert "rate_limited" in shown
     assert "tried again by itself" in shown
@@ -153,14 +153,14 @@ async def test_why_a_message_waits_is_told_with_times_of_the_hosts_zone(operator
     session, now = await a_session(operator, due=True), operator.context.clock.now()
     until = now + timedelta(minutes=30)
     async with operator.context.store.transaction() as tx:
-        await tx.run(
+        await tx.execute(
             "INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures, until)"
             " VALUES (?, 'rate_limited', 'later', ?, ?, 3, ?)",
             (session, to_text(now), to_text(now), to_text(until)),
         )
-    settings = settings_of(host={"timezone": "Asia/Tokyo"})
+    settings = make_settings(host={"timezone": "Asia/Tokyo"})
     host = running(Operator(replace(operator.context, settings=settings)))
-    why = await status.why_it_waits(host.context, host.context.store.reports, session)
+    why = await status.wait_reason(host.context, host.context.store.reports, session)
     assert f"{until.astimezone(ZoneInfo('Asia/Tokyo')):%H:%M} (Asia/Tokyo)" in why
 
 
@@ -168,12 +168,12 @@ async def test_what_happens_while_the_report_is_made_is_not_told_as_to_come(oper
     session = await a_session(operator)
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
-        await tx.run(
+        await tx.execute(
             "INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures)"
             " VALUES (?, 'permanent', 'no', ?, ?, 1)",
             (session, to_text(now), to_text(now + timedelta(seconds=0.4))),
         )
-    shown = await running(operator).reads("status")
+    shown = await running(operator).render("status")
     assert "0 s ago" in shown
     assert "in 0 s" not in shown
 
@@ -183,12 +183,12 @@ async def test_a_session_whose_model_refuses_it_comes_with_what_heals_it(operato
     session = await a_session(operator)
     now = to_text(operator.context.clock.now())
     async with operator.context.store.transaction() as tx:
-        await tx.run(
+        await tx.execute(
             "INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures)"
             " VALUES (?, 'permanent', 'no', ?, ?, 1)",
             (session, now, now),
         )
-    shown = await running(operator).reads("status")
+    shown = await running(operator).render("status")
     assert f"/clear in the chat begins a new conversation; why: nanohost logs {session}" in shown
 
 
@@ -200,8 +200,8 @@ async def test_a_session_whose_model_refuses_it_comes_with_what_heals_it(operato
         (429, "rate_limit_error", "tried again by itself"),
         (400, "messages.3: Could not process image", "begins a new one by itself; if it lasts: /clear in that chat"),
         (413, "Request exceeds the maximum size", "begins a new one by itself; if it lasts: /clear in that chat"),
-        (0, TOO_LARGE, "begins a new one by itself; if it lasts: /clear in that chat"),
-        (0, NO_KEY, "set ANTHROPIC_API_KEY"),
+        (0, TOO_LARGE_ERROR, "begins a new one by itself; if it lasts: /clear in that chat"),
+        (0, NO_KEY_ERROR, "set ANTHROPIC_API_KEY"),
     ],
 )
 async def test_model_calls_that_fail_are_counted_and_said_what_to_do_about(
@@ -210,9 +210,9 @@ async def test_model_calls_that_fail_are_counted_and_said_what_to_do_about(
     operator = with_model(operator)
     await _call(operator, code, error)
     await _call(operator, code, error)
-    shown = await running(operator).reads("status")
+    shown = await running(operator).render("status")
     assert advice in shown
-    [failing] = (await operator.asks("status"))["models_failing"]
+    [failing] = (await operator.run("status"))["models_failing"]
     assert (failing["calls"], failing["error"]) == (2, error)
 
 
@@ -239,11 +239,11 @@ async def test_a_later_success_ends_what_it_shows_to_be_over(
     operator = with_model(operator)
     await _call(operator, 200, None, session="s1")  # an earlier one ends nothing
     await _call(operator, code, "refused", session="s1")
-    assert len((await operator.asks("status"))["models_failing"]) == 1
+    assert len((await operator.run("status"))["models_failing"]) == 1
     await _call(operator, 200, "cut in the middle", session=session, model=model)
-    assert len((await operator.asks("status"))["models_failing"]) == 1
+    assert len((await operator.run("status"))["models_failing"]) == 1
     await _call(operator, 200, None, session=session, model=model)
-    assert ((await operator.asks("status"))["models_failing"] == []) is is_over
+    assert ((await operator.run("status"))["models_failing"] == []) is is_over
 
 
 @pytest.mark.behaviour("GW-08")
@@ -256,19 +256,19 @@ async def test_a_try_of_the_hosts_own_that_succeeds_later_ends_what_is_said_of_t
     now = operator.context.clock.now()
     await _call(operator, 401, "invalid")
     await _call(operator, 429, "limited")
-    await _call(operator, 0, TOO_LARGE)
+    await _call(operator, 0, TOO_LARGE_ERROR)
     async with operator.context.store.transaction() as tx:
-        await tx.run(
+        await tx.execute(
             "INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures)"
             " VALUES (?, 'auth', 'no', ?, ?, 1)",
             (session, to_text(now), to_text(now)),
         )
     host = running(operator, model_good_at=to_text(now + timedelta(seconds=after_s)))
-    found = await host.asks("status")
+    found = await host.run("status")
     of_the_key = [row for row in found["models_failing"] if row["status"] == 401] + found["turns_failing"]
     assert len(of_the_key) == (0 if is_over else 1), "what follows from the key is said once"
     assert [row["status"] for row in found["models_failing"] if row["status"] == 429] == [429]
-    assert [row["error"] for row in found["models_failing"] if row["status"] == 0] == [TOO_LARGE]
+    assert [row["error"] for row in found["models_failing"] if row["status"] == 0] == [TOO_LARGE_ERROR]
 
 
 @pytest.mark.behaviour("GW-08")
@@ -277,7 +277,7 @@ async def test_what_is_wrong_with_the_key_is_shown_under_one_heading(operator: O
     await _call(operator, 401, "invalid")
     since = operator.context.clock.now().isoformat()
     wrong: Json = [{"problem": "it refuses the key", "since": since, "do": "nanohost model set"}]
-    shown = await running(operator, model_wrong=wrong).reads("status")
+    shown = await running(operator, model_wrong=wrong).render("status")
     assert "The model cannot be asked   → nanohost model set" in shown
     assert "it refuses the key" in shown
     assert "Model calls that failed" not in shown
@@ -288,7 +288,7 @@ async def test_what_is_wrong_with_the_key_is_shown_under_one_heading(operator: O
 async def test_each_kind_of_model_call_that_fails_has_its_own_advice(operator: Operator) -> None:
     await _call(operator, 401, "invalid")
     await _call(operator, 0, "no route")
-    shown = await running(with_model(operator)).reads("status")
+    shown = await running(with_model(operator)).render("status")
     heads = [line for line in shown.splitlines() if "Model calls that failed" in line]
     assert sorted(head.split("→ ")[1].split(":")[0] for head in heads) == [
         "the key is refused",
@@ -301,17 +301,17 @@ async def test_where_no_agent_asks_a_model_any_more_nothing_is_advised_about_one
     session, now = await a_session(operator), operator.context.clock.now()
     await _call(operator, 0, "no route")
     async with operator.context.store.transaction() as tx:
-        await tx.run(
+        await tx.execute(
             "INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures)"
             " VALUES (?, 'auth', 'no', ?, ?, 1)",
             (session, to_text(now), to_text(now)),
         )
     wrong: Json = [{"problem": "it refuses the key", "since": now.isoformat(), "do": "nanohost model set"}]
     demo = Operator(replace(operator.context, settings=Settings()))
-    assert (await running(demo, model_wrong=wrong).reads("status")).endswith("All is well.")
+    assert (await running(demo, model_wrong=wrong).render("status")).endswith("All is well.")
     async with operator.context.store.transaction() as tx:
-        await tx.run("UPDATE agent_groups SET provider = 'claude'")
-    assert "nanohost model set" in await running(demo, model_wrong=wrong).reads("status"), "one still does"
+        await tx.execute("UPDATE agent_groups SET provider = 'claude'")
+    assert "nanohost model set" in await running(demo, model_wrong=wrong).render("status"), "one still does"
 
 
 OWN = """\
@@ -335,17 +335,17 @@ async def test_of_a_model_is_said_what_is_wrong_where_the_gateway_is_for_the_pro
     (own / "parrot.py").write_text(OWN.format(gateway="false"))
     (own / "cloud.py").write_text(OWN.format(gateway="true"))
     await _call(operator, 0, "no route")
-    of_host = Operator(replace(operator.context, settings=settings_of(host={"provider": provider})))
-    assert bool((await of_host.asks("status"))["models_failing"]) is is_said
+    of_host = Operator(replace(operator.context, settings=make_settings(host={"provider": provider})))
+    assert bool((await of_host.run("status"))["models_failing"]) is is_said
     async with operator.context.store.transaction() as tx:
-        await tx.run("UPDATE agent_groups SET provider = ?", (provider,))
+        await tx.execute("UPDATE agent_groups SET provider = ?", (provider,))
     of_group = Operator(replace(operator.context, settings=Settings()))
-    assert bool((await of_group.asks("status"))["models_failing"]) is is_said
+    assert bool((await of_group.run("status"))["models_failing"]) is is_said
 
 
 async def test_whoever_is_turned_away_is_let_in_by_the_same_command_everywhere(operator: Operator) -> None:
-    await operator.asks("groups create", folder="work")
-    wired = await operator.asks("wirings create", channel="terminal", chat="7", group="work")
+    await operator.run("groups create", folder="work")
+    wired = await operator.run("wirings create", channel="terminal", chat="7", group="work")
     advice = {section.key: section.advice for section in status.SECTIONS}["senders_denied"]
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "when-status-shows.md").read_text()
     assert "nanohost members create {user}" in advice
@@ -355,27 +355,27 @@ async def test_whoever_is_turned_away_is_let_in_by_the_same_command_everywhere(o
 
 async def test_model_calls_that_failed_long_ago_are_no_news(operator: Operator) -> None:
     await _call(operator, 401, "invalid", ago=timedelta(minutes=16))
-    assert (await operator.asks("status"))["models_failing"] == []
+    assert (await operator.run("status"))["models_failing"] == []
 
 
 async def test_a_paused_task_comes_with_the_command_that_resumes_it(operator: Operator) -> None:
     session = await a_session(operator)
     now = to_text(operator.context.clock.now())
     async with operator.context.store.transaction() as tx:
-        await tx.run(
+        await tx.execute(
             "INSERT INTO tasks (id, session_id, kind, content, timezone, status, misfire, reason, created_by,"
             " created_at, changed_at)"
             " VALUES ('t1', ?, 'agent', 'x', 'UTC', 'paused', 'latest', 'it failed', 'a', ?, ?)",
             (session, now, now),
         )
-    shown = await running(operator).reads("status")
+    shown = await running(operator).render("status")
     assert "nanohost tasks resume t1" in shown
     assert "it failed" in shown
 
 
 async def test_a_channel_that_is_not_connected_is_wrong(operator: Operator) -> None:
     down: Json = [{"name": "telegram", "instance": "default", "state": "restarting", "detail": "no network"}]
-    shown = await running(operator, channels=down).reads("status")
+    shown = await running(operator, channels=down).render("status")
     assert "Channels that are not connected" in shown
     assert "no network" in shown
     assert "All is well" not in shown
@@ -411,7 +411,7 @@ async def test_a_channel_that_is_not_connected_comes_with_what_sets_it_and_how_t
     operator: Operator, name: str, instance: str, state: str, advice: str
 ) -> None:
     failed: Json = [{"name": name, "instance": instance, "state": state, "detail": "why"}]
-    shown = await running(operator, channels=failed).reads("status")
+    shown = await running(operator, channels=failed).render("status")
     assert f"Channels that are not connected   → {advice}\n" in shown
 
 
@@ -419,7 +419,7 @@ async def test_what_is_wrong_in_different_ways_is_advised_on_one_by_one(operator
     channels: Json = [
         {"name": name, "instance": "default", "state": "failed", "detail": "why"} for name in ("telegram", "slack")
     ]
-    shown = await running(operator, channels=channels).reads("status")
+    shown = await running(operator, channels=channels).render("status")
     assert [line.split(" says ")[0].split("→ ")[1] for line in shown.splitlines() if "→" in line] == [
         "nanohost channels check telegram",
         "nanohost channels check slack",
@@ -432,13 +432,13 @@ async def test_all_is_not_well_while_a_message_cannot_be_sent(
 ) -> None:
     session = await a_session(operator)
     async with operator.context.store.transaction() as tx:
-        await tx.run(
+        await tx.execute(
             "INSERT INTO deliveries (session_id, seq, out_id, kind, channel_type, instance, platform_id, content,"
             " status, reason, created_at, changed_at)"
             " VALUES (?, 1, 'o', 'chat', 'telegram', 'default', 'c', '{}', 'pending', ?, ?, ?)",
             (session, reason, *[to_text(operator.context.clock.now())] * 2),
         )
-    shown = await running(operator).reads("status")
+    shown = await running(operator).render("status")
     assert "Waiting to be sent" in shown
     assert "auth: nanohost channels update telegram, then" in shown
     assert ("All is well." in shown) is is_well
@@ -446,7 +446,7 @@ async def test_all_is_not_well_while_a_message_cannot_be_sent(
 
 async def test_a_disk_that_is_nearly_full_is_told(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "LOW_DISK_BYTES", 2**63)
-    shown = await running(operator).reads("status")
+    shown = await running(operator).render("status")
     assert "The disk is nearly full" in shown
     assert "df -h" in shown
 
@@ -454,12 +454,12 @@ async def test_a_disk_that_is_nearly_full_is_told(operator: Operator, monkeypatc
 async def test_a_late_message_is_told_with_its_cause(operator: Operator) -> None:
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
-        await tx.run(
+        await tx.execute(
             "INSERT INTO late_messages (name, channel, platform_id, cause, sentence, since, found_at, told)"
             " VALUES ('event 1', 'telegram:default', 'c1', 'routing', 'it is not routed', ?, ?, 0)",
             (to_text(now - timedelta(minutes=20)), to_text(now)),
         )
-    shown = await running(operator).reads("status")
+    shown = await running(operator).render("status")
     assert "it is not routed" in shown
     assert "20 min ago" in shown
 
@@ -479,25 +479,25 @@ async def test_to_let_somebody_in_is_advised_only_about_those_without_a_role_by_
 ) -> None:
     """Who has a role and typed a word that vanishes is not turned away; who has two names is one human."""
     for folder in ("main", "other"):
-        await operator.asks("groups create", folder=folder)
-    await operator.asks("wirings create", channel="telegram", chat="1", group="main")
+        await operator.run("groups create", folder=folder)
+    await operator.run("wirings create", channel="telegram", chat="1", group="main")
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
         for user in ("telegram:1", "slack:U1"):
-            await users.seen(tx, user, name="Ann", now=now)
+            await users.record_seen(tx, user, name="Ann", now=now)
         await users.link(tx, "telegram:1", "slack:U1")
     if granted is not None:
-        await operator.asks("roles create", **granted)
+        await operator.run("roles create", **granted)
     async with operator.context.store.transaction() as tx:
-        await tx.run(
+        await tx.execute(
             "INSERT INTO inbound_events (channel_type, instance, platform_id, platform_message_id, event_kind,"
             " is_group, mentions_bot, sender_handle, sender_name, sender_is_bot, chat_name, text, sent_at, received_at,"
             " status)"
             " VALUES ('telegram', 'default', '1', 'm1', 'message', 0, 0, '1', 'Ann', 0, '', '/config', '2100-01-01',"
             " '2100-01-01', 'routed')"
         )
-        await tx.run("INSERT INTO routes (event_id, wiring_id, outcome, reason) VALUES (1, 1, 'denied', '')")
-    shown = await operator.asks("status")
+        await tx.execute("INSERT INTO routes (event_id, wiring_id, outcome, reason) VALUES (1, 1, 'denied', '')")
+    shown = await operator.run("status")
     assert isinstance(shown, dict)
     assert bool(shown["senders_denied"]) is is_shown
 
@@ -537,13 +537,13 @@ async def _call(
 
 async def test_who_is_on_hold_is_named_with_the_reason_and_how_it_is_released(operator: Operator) -> None:
     session = await a_session(operator, due=True)
-    await operator.asks("sessions hold", id=session, reason="too loud")
-    text = await running(operator).reads("status")
+    await operator.run("sessions hold", id=session, reason="too loud")
+    text = await running(operator).render("status")
     assert f"On hold: nothing is started, messages wait   → nanohost sessions release {session}" in text
     assert "too loud" in text
     assert "Sessions that wait" not in text
-    await operator.asks("sessions release", id=session)
-    assert "On hold" not in await running(operator).reads("status")
+    await operator.run("sessions release", id=session)
+    assert "On hold" not in await running(operator).render("status")
 
 
 async def test_what_is_to_be_done_before_a_release_is_shown_to_its_end(operator: Operator) -> None:
@@ -553,19 +553,19 @@ async def test_what_is_to_be_done_before_a_release_is_shown_to_its_end(operator:
         f"(/srv/sessions/work/{session}/state), or raise session_disk_mb in [host] of nanohost.toml "
         "and start nanohost again"
     )
-    await operator.asks("sessions hold", id=session, reason=reason)
-    assert reason in await running(operator).reads("status")
+    await operator.run("sessions hold", id=session, reason=reason)
+    assert reason in await running(operator).render("status")
 
 
 async def test_an_agent_on_hold_is_released_by_its_folder(operator: Operator) -> None:
     await a_session(operator)
-    await operator.asks("agents hold", folder="work", reason="its folder is full")
-    assert "nanohost agents release work" in await operator.reads("status")
+    await operator.run("agents hold", folder="work", reason="its folder is full")
+    assert "nanohost agents release work" in await operator.render("status")
 
 
 async def test_who_writes_too_much_is_named_with_what_it_is(operator: Operator) -> None:
     slowed: list[Json] = [{"session": "s1", "reason": "more than 600 requests an hour"}]
-    text = await running(operator, sessions_slowed=slowed).reads("status")
+    text = await running(operator, sessions_slowed=slowed).render("status")
     assert "Sessions that write more than they may" in text
     assert "nanohost sessions hold s1" in text
     assert "more than 600 requests an hour" in text
@@ -575,7 +575,7 @@ async def test_a_disk_that_is_kept_for_the_host_says_who_filled_it_and_what_that
     grew = "the workspace folder of the agent bad grew by 600 MiB to 700 MiB (/srv/nanohost/groups/bad)"
     rows: list[Json] = [{"folder": "/srv/groups", "left": "410 MiB", "grew_most": grew}]
     session = await a_session(operator, due=True)
-    text = await running(operator, disks_short=rows).reads("status")
+    text = await running(operator, disks_short=rows).render("status")
     assert "The disk is nearly full" in text
     assert "all containers are stopped until there is room" in text
     assert "410 MiB" in text
@@ -594,7 +594,7 @@ async def test_a_folder_that_was_above_its_limit_when_it_was_first_seen_is_shown
         "limit_mb": 10_240,
         "setting": "workspace_mb",
     }
-    text = await running(operator, folders_large=[row]).reads("status")
+    text = await running(operator, folders_large=[row]).render("status")
     assert "Folders above their limit" in text
     assert "or raise [host] workspace_mb and start nanohost again" in text
     assert "/srv/groups/work" in text

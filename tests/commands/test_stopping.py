@@ -11,7 +11,7 @@ import pytest
 from nanohost.commands.stopping import stop_without_host
 from nanohost.errors import RuntimeUnavailable, SettingsError
 from nanohost.model import LeaseId, Session, SessionId
-from nanohost.runtimes.choose import runtime_of_running
+from nanohost.runtimes.choose import reopen_runtime
 from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Exited, Isolation, RunState, Runtime
 from nanohost.store import install, sessions
 from tests.commands.conftest import Operator
@@ -51,20 +51,20 @@ class Engine:
 async def leased(operator: Operator, runtime: str) -> Session:
     """A session whose container is on record."""
     store, now = operator.context.store, operator.context.clock.now()
-    group = (await operator.asks("groups create", folder="main"))["id"]
+    group = (await operator.run("groups create", folder="main"))["id"]
     async with store.transaction() as tx:
-        await install.ensure(tx, now)
+        await install.get_or_create(tx, now)
         id = await sessions.add(tx, agent_group=group, messaging_group=None, thread_id="t", now=now)
-        await sessions.lease(tx, id, LeaseId("l"), runtime)
+        await sessions.set_lease(tx, id, LeaseId("l"), runtime)
     return await sessions.get(store, id)
 
 
 async def test_of_one_session_only_its_own_container_is_stopped(operator: Operator) -> None:
     session = await leased(operator, "docker")
     docker = Engine("docker", session.id, "other")
-    assert await stop_without_host(operator.context.store, NO_INSTALL, session, make=lambda name, _: docker) == [
-        session.id
-    ]
+    assert await stop_without_host(
+        operator.context.store, NO_INSTALL, session, make_runtime=lambda name, _: docker
+    ) == [session.id]
     assert [one.session_id for one in docker.running] == ["other"]
 
 
@@ -75,7 +75,9 @@ async def test_all_are_also_those_that_no_session_knows_of(operator: Operator) -
         "bubblewrap": Engine("bubblewrap", "stray"),
         "process": Engine("process", session.id),
     }
-    stopped = await stop_without_host(operator.context.store, NO_INSTALL, None, make=lambda name, _: engines[name])
+    stopped = await stop_without_host(
+        operator.context.store, NO_INSTALL, None, make_runtime=lambda name, _: engines[name]
+    )
     assert set(stopped) == {session.id, "stray"}
 
 
@@ -86,9 +88,9 @@ async def test_a_runtimes_file_that_cannot_be_used_keeps_no_container_alive(oper
     engines = {name: Engine(name) for name in ("docker", "bubblewrap")} | {"process": Engine("process", session.id)}
 
     def make(name: str, install_id: str) -> Runtime:
-        return engines.get(name) or runtime_of_running(name, root=tmp_path, install=install_id)
+        return engines.get(name) or reopen_runtime(name, root=tmp_path, install=install_id)
 
-    assert await stop_without_host(operator.context.store, tmp_path, None, make=make) == [session.id]
+    assert await stop_without_host(operator.context.store, tmp_path, None, make_runtime=make) == [session.id]
 
 
 @pytest.mark.parametrize("every", [True, False])
@@ -99,15 +101,15 @@ async def test_an_engine_that_does_not_answer_for_what_it_runs_is_told(operator:
             operator.context.store,
             NO_INSTALL,
             None if every else session,
-            make=lambda name, _: Engine(name, answers=name != "docker"),
+            make_runtime=lambda name, _: Engine(name, answers=name != "docker"),
         )
 
 
 @pytest.mark.parametrize("name", ["docker", "bubblewrap", "process"])
 def test_each_runtime_that_started_something_is_known_again(name: str) -> None:
-    assert runtime_of_running(name, root=NO_INSTALL, install="i").name == name
+    assert reopen_runtime(name, root=NO_INSTALL, install="i").name == name
 
 
 def test_a_runtime_of_another_version_is_an_error() -> None:
     with pytest.raises(SettingsError, match="'podman'"):
-        runtime_of_running("podman", root=NO_INSTALL, install="i")
+        reopen_runtime("podman", root=NO_INSTALL, install="i")

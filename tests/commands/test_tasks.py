@@ -25,8 +25,8 @@ async def conversation(operator: Operator, thread: str | None = None) -> Session
     """A conversation of the agent `main`, in a chat."""
     context = operator.context
     if await agent_groups.find(context.store, "main") is None:
-        await operator.asks("groups create", folder="main")
-        await operator.asks("wirings create", **CHAT)
+        await operator.run("groups create", folder="main")
+        await operator.run("wirings create", **CHAT)
     group = await agent_groups.find(context.store, "main")
     chat = await messaging_groups.find(context.store, channel_type="telegram", instance="default", platform_id="123")
     assert group is not None
@@ -39,7 +39,7 @@ async def conversation(operator: Operator, thread: str | None = None) -> Session
 
 async def refusal(operator: Operator, words: str, **arguments: object) -> UsageError:
     with pytest.raises(UsageError) as caught:
-        await operator.asks(words, **arguments)
+        await operator.run(words, **arguments)
     assert caught.value.hint
     return caught.value
 
@@ -47,31 +47,31 @@ async def refusal(operator: Operator, words: str, **arguments: object) -> UsageE
 @pytest.mark.behaviour("TK-05")
 async def test_a_task_is_made_listed_changed_and_ended(operator: Operator) -> None:
     session = await conversation(operator)
-    made = await operator.asks(
+    made = await operator.run(
         "tasks create", group="main", prompt="What is new?", cron="0 9 * * 1-5", timezone="Europe/Berlin"
     )
     assert made["next_due"] == "2026-01-02T09:00:00+01:00"
     assert made["session"] == session
     id = made["id"]
-    shown = await operator.reads("tasks show", id=id[:6])
+    shown = await operator.render("tasks show", id=id[:6])
     assert "chat: telegram 123" in shown
     assert "answers_to: telegram 123 (telegram:123)" in shown
     assert "it has not run yet" in shown
-    assert [row["id"] for row in await operator.asks("tasks list", session=session[:8])] == [id]
-    assert (await operator.asks("tasks pause", id=id))["status"] == "paused"
-    assert (await operator.asks("tasks resume", id=id))["status"] == "active"
-    changed = await operator.asks("tasks update", id=id, prompt="What is old?", at="2026-02-01T10:00")
+    assert [row["id"] for row in await operator.run("tasks list", session=session[:8])] == [id]
+    assert (await operator.run("tasks pause", id=id))["status"] == "paused"
+    assert (await operator.run("tasks resume", id=id))["status"] == "active"
+    changed = await operator.run("tasks update", id=id, prompt="What is old?", at="2026-02-01T10:00")
     assert (changed["cron"], changed["next_due"]) == (None, "2026-02-01T10:00:00+01:00")
-    assert "when the host runs" in (await operator.asks("tasks run", id=id))["next"]
-    assert (await operator.asks("tasks cancel", id=id))["status"] == "cancelled"
-    assert await operator.asks("tasks list") == []
-    assert [row["status"] for row in await operator.asks("tasks list", all=True)] == ["cancelled"]
+    assert "when the host runs" in (await operator.run("tasks run", id=id))["next"]
+    assert (await operator.run("tasks cancel", id=id))["status"] == "cancelled"
+    assert await operator.run("tasks list") == []
+    assert [row["status"] for row in await operator.run("tasks list", all=True)] == ["cancelled"]
 
 
 @pytest.mark.behaviour("TK-05", "OP-05")
 async def test_what_cannot_be_is_refused_with_what_to_type(operator: Operator) -> None:
     assert "one conversation" in str(await refusal(operator, "tasks create", prompt="x", at="in 10m"))
-    await operator.asks("groups create", folder="other")
+    await operator.run("groups create", folder="other")
     assert "no conversation yet" in str(await refusal(operator, "tasks create", prompt="x", at="in 10m", group="other"))
     await conversation(operator)
     assert "needs a time" in str(await refusal(operator, "tasks create", prompt="x", group="main"))
@@ -80,11 +80,11 @@ async def test_what_cannot_be_is_refused_with_what_to_type(operator: Operator) -
         await refusal(operator, "tasks create", prompt="x", group="main", cron="0 0 30 2 *")
     )
     assert "no task" in str(await refusal(operator, "tasks show", id="j"))
-    made = await operator.asks("tasks create", group="main", prompt="x", at="in 10m")
+    made = await operator.run("tasks create", group="main", prompt="x", at="in 10m")
     assert "nothing is to be changed" in str(await refusal(operator, "tasks update", id=made["id"]))
-    await operator.asks("tasks run", id=made["id"])
+    await operator.run("tasks run", id=made["id"])
     assert "about to" in str(await refusal(operator, "tasks run", id=made["id"]))
-    await operator.asks("tasks cancel", id=made["id"])
+    await operator.run("tasks cancel", id=made["id"])
     assert "is cancelled" in str(await refusal(operator, "tasks run", id=made["id"]))
     await conversation(operator, thread="t1")
     assert "more than one conversation" in str(
@@ -95,18 +95,18 @@ async def test_what_cannot_be_is_refused_with_what_to_type(operator: Operator) -
 @pytest.mark.behaviour("SE-12", "OP-01")
 async def test_while_all_is_paused_no_task_is_late_and_none_is_said_to_run_now(operator: Operator) -> None:
     await conversation(operator)
-    made = await operator.asks("tasks create", group="main", prompt="What is new?", at="in 10m")
+    made = await operator.run("tasks create", group="main", prompt="What is new?", at="in 10m")
     clock = operator.context.clock
     assert isinstance(clock, ManualClock)
-    assert (await operator.asks("status"))["tasks_overdue"] == []
+    assert (await operator.run("status"))["tasks_overdue"] == []
     await clock.advance(601)
-    assert (await operator.asks("status"))["tasks_overdue"] != [], "no host runs that is about to"
+    assert (await operator.run("status"))["tasks_overdue"] != [], "no host runs that is about to"
     await clock.advance(3600)
-    assert (await operator.asks("status"))["tasks_overdue"] != []
-    await operator.asks("pause")
-    asked = await operator.asks("tasks run", id=made["id"])
+    assert (await operator.run("status"))["tasks_overdue"] != []
+    await operator.run("pause")
+    asked = await operator.run("tasks run", id=made["id"])
     assert asked["next"] == "it runs when all goes on: nanohost resume"
-    assert (await operator.asks("status"))["tasks_overdue"] == []
+    assert (await operator.run("status"))["tasks_overdue"] == []
 
 
 async def heard(operator: Operator, session: SessionId, user: str, id: str) -> None:
@@ -122,10 +122,10 @@ async def heard(operator: Operator, session: SessionId, user: str, id: str) -> N
         sent_at=now,
     )
     chat = ChatKey(channel_type, "default", "123")
-    [wiring] = await wirings.every(context.store)
+    [wiring] = await wirings.list_all(context.store)
     async with context.store.transaction() as tx:
         await events.add(tx, chat, event, now=now)
-    stored = (await events.new_in_chat(context.store, chat, limit=100))[-1]
+    stored = (await events.list_new(context.store, chat, limit=100))[-1]
     route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=RouteOutcome.WRITTEN, session_id=session)
     async with context.store.transaction() as tx:
         await routes.add(tx, replace(route, message_id=f"i{id}"), now=now)
@@ -137,30 +137,30 @@ async def test_of_several_conversations_a_task_is_in_the_one_that_the_owner_wrot
     operator: Operator, owner: str
 ) -> None:
     one, other, third = [await conversation(operator, thread=thread) for thread in ("t1", "t2", "t3")]
-    await operator.asks("roles create", user="telegram:ann", role="owner")
-    await operator.asks("messaging-groups update", id=1, name="Family")
+    await operator.run("roles create", user="telegram:ann", role="owner")
+    await operator.run("messaging-groups update", id=1, name="Family")
     for session, user, id in ((one, owner, "1"), (other, owner, "2"), (third, "telegram:eve", "3")):
         await heard(operator, session, user, id)
-    made = await operator.asks("tasks create", prompt="x", at="in 10m", group="main")
+    made = await operator.run("tasks create", prompt="x", at="in 10m", group="main")
     assert made["session"] == other
     assert made["note"] == (
         "main has several conversations: this is the one that an owner wrote in last, in telegram Family;"
         " --session or --chat names another"
     )
     await heard(operator, one, owner, "4")
-    assert (await operator.asks("tasks create", prompt="x", at="in 10m", group="main"))["session"] == one
+    assert (await operator.run("tasks create", prompt="x", at="in 10m", group="main"))["session"] == one
 
 
 @pytest.mark.behaviour("TK-05")
 async def test_who_is_linked_with_an_owner_is_the_owner(operator: Operator) -> None:
     sessions = [await conversation(operator, thread=thread) for thread in ("t1", "t2")]
-    await operator.asks("roles create", user="slack:U1", role="owner")
+    await operator.run("roles create", user="slack:U1", role="owner")
     async with operator.context.store.transaction() as tx:
         for user in ("slack:U1", "telegram:ann"):
-            await users.seen(tx, user, name="", now=operator.context.clock.now())
-    await operator.asks("users link", user="slack:U1", other="telegram:ann")
+            await users.record_seen(tx, user, name="", now=operator.context.clock.now())
+    await operator.run("users link", user="slack:U1", other="telegram:ann")
     await heard(operator, sessions[1], "telegram:ann", "1")
-    made = await operator.asks("tasks create", prompt="x", at="in 10m", group="main")
+    made = await operator.run("tasks create", prompt="x", at="in 10m", group="main")
     assert made["session"] == sessions[1]
 
 
@@ -173,26 +173,26 @@ async def test_a_time_that_has_passed_is_refused_with_the_one_that_was_probably_
 
 async def test_the_first_time_of_a_series_is_not_in_the_past_either(operator: Operator) -> None:
     session = await conversation(operator)
-    made = await operator.asks("tasks create", session=session, prompt="Water", cron="0 9 * * *")
+    made = await operator.run("tasks create", session=session, prompt="Water", cron="0 9 * * *")
     for asked in (("tasks create", {"session": session, "prompt": "Water"}), ("tasks update", {"id": made["id"]})):
         said = str(await refusal(operator, asked[0], **asked[1], at="2025-03-01T09:00", cron="0 8 * * *"))
         assert "You probably meant 2026-03-01T09:00" in said
-    assert (await operator.asks("tasks show", id=made["id"]))["cron"] == "0 9 * * *"
+    assert (await operator.run("tasks show", id=made["id"]))["cron"] == "0 9 * * *"
 
 
 async def test_a_run_whose_model_has_no_price_on_record_cost_nobody_knows_what(operator: Operator) -> None:
     session, store = await conversation(operator), operator.context.store
-    made = await operator.asks("tasks create", session=session, prompt="Water", at="in 1 h")
+    made = await operator.run("tasks create", session=session, prompt="Water", at="in 1 h")
     now = operator.context.clock.now()
     async with store.transaction() as tx:
-        await tx.run(
+        await tx.execute(
             "INSERT INTO task_runs (task_id, session_id, due, message_id, decided_at, started_at)"
             " VALUES (?, ?, ?, 'k1', ?, ?)",
             (made["id"], session, *[to_text(now)] * 3),
         )
     async with store.transaction() as tx:
-        [run] = await tasks.open_runs(tx, session)
+        [run] = await tasks.list_open_runs(tx, session)
         usage = Usage(tokens_in=10, tokens_out=2, cost_usd=None)
         await tasks.end_run(tx, run, RunOutcome.COMPLETED, now, usage=usage, error=None)
-    [row] = (await operator.asks("tasks show", id=made["id"]))["runs"]
+    [row] = (await operator.run("tasks show", id=made["id"]))["runs"]
     assert (row["cost_usd"], row["tokens"]) == ("unknown", 12)

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from nanohost.commands.context import CommandContext, local_user
+from nanohost.commands.context import CommandContext, local_user_id
 from nanohost.commands.show import Json
-from nanohost.control.client import NobodyThere, ask, ask_in_text
-from nanohost.control.server import serving
+from nanohost.control.client import HostNotRunning, send_command, send_command_for_text
+from nanohost.control.server import serve_control_socket
 from nanohost.errors import NanohostError, UsageError
 from nanohost.home import Home
 from nanohost.model import AgentGroupId, Session
 from nanohost.settings import Settings
-from nanohost.short_socket import short_path
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.short_socket import short_socket_path
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
 from tests.support.new_home import opened_store
 
@@ -51,17 +51,17 @@ async def host(root: Path, *, live: BrokenHost | None = None) -> AsyncIterator[H
     """A home with its commands served."""
     home = Home(root)
     async with opened_store(home, durable=False) as store:
-        context = CommandContext(home=home, settings=Settings(), clock=ManualClock(), store=store, live=live)
-        async with serving(context):
+        context = CommandContext(home=home, settings=Settings(), clock=ManualClock(), store=store, host=live)
+        async with serve_control_socket(context):
             yield home
 
 
 async def says(home: Home, *lines: bytes) -> list[Any]:
     """What a client of its own make is answered, line by line."""
-    with short_path(home.control_socket) as path:
+    with short_socket_path(home.control_socket) as path:
         reader, writer = await asyncio.open_unix_connection(path)
     answers = []
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         for line in lines:
             writer.write(line + b"\n")
             answers.append(json.loads(await reader.readline()))
@@ -72,16 +72,16 @@ async def says(home: Home, *lines: bytes) -> list[Any]:
 
 async def test_a_command_is_answered_with_its_result(tmp_path: Path) -> None:
     async with host(tmp_path) as home:
-        made = await ask(home, "groups create", {"folder": "main"})
+        made = await send_command(home, "groups create", {"folder": "main"})
         assert made["folder"] == "main"
-        assert [group["folder"] for group in await ask(home, "groups list", {})] == ["main"]
+        assert [group["folder"] for group in await send_command(home, "groups list", {})] == ["main"]
 
 
 @pytest.mark.behaviour("OP-05")
 async def test_a_refusal_comes_over_with_its_sentence_and_its_hint(tmp_path: Path) -> None:
     async with host(tmp_path) as home:
         with pytest.raises(UsageError, match="there is no agent group 'main'") as caught:
-            await ask(home, "groups show", {"folder": "main"})
+            await send_command(home, "groups show", {"folder": "main"})
         assert caught.value.hint == "nanohost groups create main"
 
 
@@ -116,32 +116,32 @@ async def test_a_line_that_makes_no_sense_is_answered_and_the_next_one_works(tmp
 async def test_a_mistake_of_ours_is_told_and_logged_and_harms_nobody_else(tmp_path: Path) -> None:
     async with host(tmp_path, live=BrokenHost()) as home:
         with capture_logs() as lines, pytest.raises(NanohostError, match="ZeroDivisionError") as caught:
-            await ask(home, "status", {})
+            await send_command(home, "status", {})
         assert "log" in caught.value.hint
         assert [line["event"] for line in lines] == ["command_failed"]
-        assert await ask(home, "groups list", {}) == []
+        assert await send_command(home, "groups list", {}) == []
 
 
 async def test_many_ask_at_once_and_each_gets_its_own_answer(tmp_path: Path) -> None:
     async with host(tmp_path) as home:
         folders = [f"g{number}" for number in range(20)]
-        made = await asyncio.gather(*(ask(home, "groups create", {"folder": folder}) for folder in folders))
+        made = await asyncio.gather(*(send_command(home, "groups create", {"folder": folder}) for folder in folders))
         assert [group["folder"] for group in made] == folders
 
 
 async def test_a_client_that_leaves_halfway_harms_nobody(tmp_path: Path) -> None:
     async with host(tmp_path) as home:
-        with short_path(home.control_socket) as path:
+        with short_socket_path(home.control_socket) as path:
             _, writer = await asyncio.open_unix_connection(path)
         writer.write(b'{"command": "groups li')
         writer.close()
         await writer.wait_closed()
-        assert await ask(home, "groups list", {}) == []
+        assert await send_command(home, "groups list", {}) == []
 
 
 async def test_a_home_however_deep_can_be_asked(tmp_path: Path) -> None:
     async with host(tmp_path / ("deep" * 30) / ("er" * 60)) as home:
-        assert await ask(home, "groups list", {}) == []
+        assert await send_command(home, "groups list", {}) == []
 
 
 async def test_a_socket_that_a_dead_host_left_is_replaced(tmp_path: Path) -> None:
@@ -149,18 +149,18 @@ async def test_a_socket_that_a_dead_host_left_is_replaced(tmp_path: Path) -> Non
     home.prepare()
     home.control_socket.write_text("left over")
     async with host(tmp_path):
-        assert await ask(home, "groups list", {}) == []
+        assert await send_command(home, "groups list", {}) == []
 
 
 async def test_without_a_host_nobody_answers(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    with pytest.raises(NobodyThere):
-        await ask(home, "status", {})
+    with pytest.raises(HostNotRunning):
+        await send_command(home, "status", {})
     async with host(tmp_path):
         pass
     assert not home.control_socket.exists()
-    with pytest.raises(NobodyThere):
-        await ask(home, "status", {})
+    with pytest.raises(HostNotRunning):
+        await send_command(home, "status", {})
 
 
 @pytest.mark.behaviour("OP-05")
@@ -172,33 +172,33 @@ async def test_a_host_that_goes_away_before_it_answers_is_told_in_words(tmp_path
         await reader.readline()
         writer.close()
 
-    with short_path(home.control_socket) as path:
+    with short_socket_path(home.control_socket) as path:
         server = await asyncio.start_unix_server(dies, path)
     async with server:
         with pytest.raises(NanohostError, match="went away before it answered"):
-            await ask(home, "status", {})
+            await send_command(home, "status", {})
 
 
 async def test_what_is_changed_through_the_socket_is_on_record_with_who_asked(tmp_path: Path) -> None:
     async with host(tmp_path) as home:
-        await ask(home, "roles create", {"user": "telegram:1", "role": "owner"})
-        [entry] = await ask(home, "audit list", {})
-    assert entry["who"] == local_user(os.geteuid())
+        await send_command(home, "roles create", {"user": "telegram:1", "role": "owner"})
+        [entry] = await send_command(home, "audit list", {})
+    assert entry["who"] == local_user_id(os.geteuid())
 
 
 def test_somebody_without_a_name_on_this_machine_is_known_by_number() -> None:
-    assert local_user(4_000_000_000) == "local:4000000000"
+    assert local_user_id(4_000_000_000) == "local:4000000000"
 
 
 async def test_the_host_renders_what_is_to_be_printed(tmp_path: Path) -> None:
     async with host(tmp_path) as home:
         socket = str(home.control_socket)
-        await ask(home, "groups create", {"folder": "main"})
-        text, failed = await asyncio.to_thread(ask_in_text, socket, "groups list", {}, form="text")
+        await send_command(home, "groups create", {"folder": "main"})
+        text, failed = await asyncio.to_thread(send_command_for_text, socket, "groups list", {}, output_format="text")
         assert "folder" in text.splitlines()[0]
         assert not failed
-        text, _ = await asyncio.to_thread(ask_in_text, socket, "groups list", {}, form="json")
-        assert json.loads(text) == await ask(home, "groups list", {})
+        text, _ = await asyncio.to_thread(send_command_for_text, socket, "groups list", {}, output_format="json")
+        assert json.loads(text) == await send_command(home, "groups list", {})
 
 
 @pytest.mark.behaviour("OP-05")
@@ -206,7 +206,7 @@ async def test_a_refusal_comes_over_also_where_the_host_renders(tmp_path: Path) 
     async with host(tmp_path) as home:
         with pytest.raises(UsageError, match="there is no agent group 'main'") as caught:
             await asyncio.to_thread(
-                ask_in_text, str(home.control_socket), "groups show", {"folder": "main"}, form="text"
+                send_command_for_text, str(home.control_socket), "groups show", {"folder": "main"}, output_format="text"
             )
         assert caught.value.hint == "nanohost groups create main"
 
@@ -223,8 +223,8 @@ async def test_a_host_that_cannot_render_counts_as_none_to_render(tmp_path: Path
         writer.close()
 
     async with await asyncio.start_unix_server(older, tmp_path / "s"):
-        with pytest.raises(NobodyThere):
-            await asyncio.to_thread(ask_in_text, str(tmp_path / "s"), "groups list", {}, form="text")
+        with pytest.raises(HostNotRunning):
+            await asyncio.to_thread(send_command_for_text, str(tmp_path / "s"), "groups list", {}, output_format="text")
 
 
 @pytest.mark.behaviour("OP-05")
@@ -236,9 +236,9 @@ async def test_a_host_that_leaves_before_it_answers_is_told(tmp_path: Path) -> N
 
     async with await asyncio.start_unix_server(leaves, tmp_path / "s"):
         with pytest.raises(NanohostError, match="went away before it answered"):
-            await asyncio.to_thread(ask_in_text, str(tmp_path / "s"), "groups list", {}, form="text")
+            await asyncio.to_thread(send_command_for_text, str(tmp_path / "s"), "groups list", {}, output_format="text")
 
 
 async def test_where_no_host_is_nobody_is_there_to_render(tmp_path: Path) -> None:
-    with pytest.raises(NobodyThere):
-        ask_in_text(str(tmp_path / "s"), "groups list", {}, form="text")
+    with pytest.raises(HostNotRunning):
+        send_command_for_text(str(tmp_path / "s"), "groups list", {}, output_format="text")

@@ -20,44 +20,46 @@ from pathlib import Path
 import structlog
 
 from nanohost.errors import NanohostError
-from nanohost.runtimes.docker_engine import reach_engine
+from nanohost.runtimes.docker_engine import connect_engine
 from nanohost.runtimes.docker_image import ensure_image
-from nanohost_protocol.crash_points import HOST, RUNNER
-from tests.crash.faults import CannotBeDone
+from nanohost_protocol.crash_points import HOST_POINTS, RUNNER_POINTS
+from tests.crash.faults import FaultUnavailable
 from tests.crash.ground import CASES, WITH_DOCKER, Case
 from tests.crash.measured import Result
-from tests.crash.page import page, summary
-from tests.crash.runs import PASSAGES, Soak, host_killed_at, runners_killed_at, soaked
+from tests.crash.page import render_page, render_summary
+from tests.crash.runs import PASSES_PER_POINT, SoakTest, run_host_kills_at, run_runner_kills_at, run_soak
 
 RESULT = Path("crash.json")
 PAGE = Path("docs/reliability.md")
 KILLS = 20
-AT_ONCE = 3
+MAX_PARALLEL = 3
 """Runs that share the machine; two cores are busy with three."""
-IDLE = {"bad channel", "bad channel, no keys", "container fills its disk", "deaf container"}
+LOW_CPU_CASES = {"bad channel", "bad channel, no keys", "container fills its disk", "deaf container"}
 """Runs that mostly wait: they share what the others leave."""
-IDLE_AT_ONCE = 2
+MAX_PARALLEL_LOW_CPU = 2
 SENDS = ("sender.intended", "sender.sent", "sender.open", "sender.settled")
 SOAKS = (
-    Soak(runtime="process", messages=2000, host_kills=200, runner_kills=200),
-    Soak(runtime="docker", messages=400, host_kills=40, runner_kills=40, seed=3, forked=False),
-    Soak(runtime="process", messages=400, host_kills=40, runner_kills=40, seed=2, idempotent=False, forked=False),
+    SoakTest(runtime="process", messages=2000, host_kills=200, runner_kills=200),
+    SoakTest(runtime="docker", messages=400, host_kills=40, runner_kills=40, seed=3, is_forked=False),
+    SoakTest(
+        runtime="process", messages=400, host_kills=40, runner_kills=40, seed=2, idempotent=False, is_forked=False
+    ),
 )
 
 
 def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     wanted = _arguments()
-    kept = [result for result in _earlier() if result.name not in wanted.only] if wanted.only else []
+    kept = [result for result in _load_previous() if result.name not in wanted.only] if wanted.only else []
     with tempfile.TemporaryDirectory(prefix="nanohost-crash-") as folder:
-        outcomes = asyncio.run(_all(Path(folder), frozenset(wanted.only), wanted.part))
+        outcomes = asyncio.run(_run_all(Path(folder), frozenset(wanted.only), wanted.part))
     results = [*kept, *(outcome for outcome in outcomes if isinstance(outcome, Result))]
     failures = [str(outcome) for outcome in outcomes if isinstance(outcome, AssertionError)]
-    skipped = [str(outcome) for outcome in outcomes if isinstance(outcome, CannotBeDone)]
-    RESULT.write_text(json.dumps(_record(results, failures, skipped), indent=1) + "\n", encoding="utf-8")
+    skipped = [str(outcome) for outcome in outcomes if isinstance(outcome, FaultUnavailable)]
+    RESULT.write_text(json.dumps(_write_results(results, failures, skipped), indent=1) + "\n", encoding="utf-8")
     if wanted.write:
-        PAGE.write_text(page(results), encoding="utf-8")
-    print(summary(results))
+        PAGE.write_text(render_page(results), encoding="utf-8")
+    print(render_summary(results))
     for word, sentences in (("FAILED", failures), ("NOT MEASURED", skipped)):
         for sentence in sentences:
             print(f"{word} {sentence}", file=sys.stderr)
@@ -72,16 +74,16 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _earlier() -> list[Result]:
+def _load_previous() -> list[Result]:
     if not RESULT.exists():
         return []
     runs = json.loads(RESULT.read_text(encoding="utf-8"))["runs"]
     return [Result(**{**run, "missing": tuple(run["missing"])}) for run in runs]
 
 
-async def _docker_is_ready() -> bool:
+async def _is_docker_ready() -> bool:
     try:
-        reach_engine().close()
+        connect_engine().close()
         await ensure_image(progress=lambda line: print(line, file=sys.stderr))
     except NanohostError as error:
         print(f"no run with Docker: {error}", file=sys.stderr)
@@ -89,29 +91,31 @@ async def _docker_is_ready() -> bool:
     return True
 
 
-def _runs(*, docker: bool, part: int) -> list[tuple[str, Case]]:
+def _list_runs(*, docker: bool, part: int) -> list[tuple[str, Case]]:
     """The longest first, so that the last one does not run alone."""
-    kills = max(PASSAGES, KILLS // part)
+    kills = max(PASSES_PER_POINT, KILLS // part)
     soaks = [soak.part(part) for soak in SOAKS if docker or soak.runtime != "docker"]
     return [
-        *((soak.name, partial(soaked, soak)) for soak in soaks),
+        *((soak.name, partial(run_soak, soak)) for soak in soaks),
         *((name, case) for name, case in CASES.items() if docker or name not in WITH_DOCKER),
-        *((point, partial(runners_killed_at, point, kills=kills)) for point in RUNNER),
-        *((point, partial(host_killed_at, point, kills=kills)) for point in HOST),
-        *((point, partial(host_killed_at, point, kills=kills, idempotent=False)) for point in SENDS),
+        *((point, partial(run_runner_kills_at, point, kills=kills)) for point in RUNNER_POINTS),
+        *((point, partial(run_host_kills_at, point, kills=kills)) for point in HOST_POINTS),
+        *((point, partial(run_host_kills_at, point, kills=kills, idempotent=False)) for point in SENDS),
     ]
 
 
-async def _all(folder: Path, only: Iterable[str], part: int) -> Sequence[Result | AssertionError | CannotBeDone]:
-    runs = [run for run in _runs(docker=await _docker_is_ready(), part=part) if not only or run[0] in only]
-    places, beside = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(IDLE_AT_ONCE)
+async def _run_all(
+    folder: Path, only: Iterable[str], part: int
+) -> Sequence[Result | AssertionError | FaultUnavailable]:
+    runs = [run for run in _list_runs(docker=await _is_docker_ready(), part=part) if not only or run[0] in only]
+    places, beside = asyncio.Semaphore(MAX_PARALLEL), asyncio.Semaphore(MAX_PARALLEL_LOW_CPU)
 
-    async def one(number: int, name: str, run: Case) -> Result | AssertionError | CannotBeDone:
-        async with beside if name in IDLE else places:
+    async def one(number: int, name: str, run: Case) -> Result | AssertionError | FaultUnavailable:
+        async with beside if name in LOW_CPU_CASES else places:
             try:
                 result = await run(folder / f"{number}")
-            except CannotBeDone as error:
-                return CannotBeDone(f"{name}: {error}")
+            except FaultUnavailable as error:
+                return FaultUnavailable(f"{name}: {error}")
             except Exception as error:
                 return AssertionError(f"{name}: {type(error).__name__}: {error}")  # the other runs go on
             print(f"{result.name}: {result.kills} kills in {result.seconds:.0f} s", file=sys.stderr)
@@ -120,7 +124,7 @@ async def _all(folder: Path, only: Iterable[str], part: int) -> Sequence[Result 
     return await asyncio.gather(*(one(number, name, run) for number, (name, run) in enumerate(runs)))
 
 
-def _record(results: Sequence[Result], failures: Sequence[str], skipped: Sequence[str]) -> dict[str, object]:
+def _write_results(results: Sequence[Result], failures: Sequence[str], skipped: Sequence[str]) -> dict[str, object]:
     """Sums first, as whoever compares two runs wants them; then every run."""
     killed = ("kills", "host_kills", "container_kills")
     counted = ("events", "lost", "repeated", "ambiguous", "ambiguous_extra", "disordered", "notices")

@@ -14,26 +14,26 @@ from pathlib import Path
 
 from docker.utils import kwargs_from_env
 
-from nanohost.testing.limits import seconds
+from nanohost.testing.limits import scaled_timeout
 
-REMOUNT_LIMIT_S, REMOUNT_PAUSE_S = 5.0, 0.1
+REMOUNT_TIMEOUT_S, REMOUNT_PAUSE_S = 5.0, 0.1
 ENGINE = "unix:///var/run/docker.sock"
 
 
-class CannotBeDone(Exception):
+class FaultUnavailable(Exception):
     """The fault needs what this user or this machine does not give."""
 
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
-    """A disk of its own for a folder. Raises CannotBeDone where this user may not mount."""
+    """A disk of its own for a folder. Raises FaultUnavailable where this user may not mount."""
     folder.mkdir(parents=True, exist_ok=True)
     if os.geteuid() != 0:
-        raise CannotBeDone("only root may mount a small disk")
+        raise FaultUnavailable("only root may mount a small disk")
     words = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "nanohost-small-disk", str(folder)]
     mounted = subprocess.run(words, capture_output=True, text=True, check=False)
     if mounted.returncode != 0:
-        raise CannotBeDone(mounted.stderr.strip())
+        raise FaultUnavailable(mounted.stderr.strip())
     try:
         yield
     finally:
@@ -41,18 +41,18 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
 
 
 def remount(folder: Path, how: str) -> None:
-    """`how`: ro or rw. Blocking: who was killed a moment ago may still have files open. Raises CannotBeDone."""
-    ends = time.monotonic() + seconds(REMOUNT_LIMIT_S)
+    """`how`: ro or rw. Blocking: who was killed a moment ago may still have files open. Raises FaultUnavailable."""
+    ends = time.monotonic() + scaled_timeout(REMOUNT_TIMEOUT_S)
     while time.monotonic() < ends:
         done = subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], capture_output=True, check=False)
         if done.returncode == 0:
             return
         time.sleep(REMOUNT_PAUSE_S)
-    raise CannotBeDone(f"{folder} cannot be mounted {how}")
+    raise FaultUnavailable(f"{folder} cannot be mounted {how}")
 
 
 @contextmanager
-def filled(folder: Path) -> Iterator[None]:
+def fill_disk(folder: Path) -> Iterator[None]:
     """No byte is left on its disk while entered."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as file:
@@ -71,7 +71,7 @@ def filled(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def no_writing(pids: Iterable[int]) -> Iterator[None]:
+def block_writes(pids: Iterable[int]) -> Iterator[None]:
     """These processes, and those they start meanwhile, can write to no file while entered."""
     before = {pid: resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in pids}
     for pid, (_, hard) in before.items():
@@ -84,13 +84,13 @@ def no_writing(pids: Iterable[int]) -> Iterator[None]:
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
 
 
-class EngineDoor:
+class EngineProxy:
     """A socket in front of the engine's that can be shut: who is inside is thrown out, who comes is not let in."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._server: asyncio.Server | None = None
-        self._passing: set[asyncio.StreamWriter] = set()
+        self._is_open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -98,39 +98,39 @@ class EngineDoor:
         return f"unix://{self._path}"
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[EngineDoor]:
+    async def opened(self) -> AsyncIterator[EngineProxy]:
         await self.open()
         try:
             yield self
         finally:
-            await self.shut()
+            await self.close()
 
     async def open(self) -> None:
-        self._server = await asyncio.start_unix_server(self._enter, str(self._path))
+        self._server = await asyncio.start_unix_server(self._handle_client, str(self._path))
 
-    async def shut(self) -> None:
+    async def close(self) -> None:
         if self._server is None:
             return
         self._server.close()
         self._server = None
         self._path.unlink(missing_ok=True)
-        for writer in self._passing:
+        for writer in self._is_open:
             writer.transport.abort()
         await asyncio.gather(*self._tasks)
 
-    def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._pass(reader, writer))
+    def _handle_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._forward(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         url = kwargs_from_env().get("base_url") or ENGINE
         theirs, ours = await asyncio.open_unix_connection(url.removeprefix("unix://").removeprefix("http+unix://"))
-        self._passing |= {writer, ours}
+        self._is_open |= {writer, ours}
         try:
             await asyncio.gather(_pump(reader, ours), _pump(theirs, writer))
         finally:
-            self._passing -= {writer, ours}
+            self._is_open -= {writer, ours}
             writer.close()
             ours.close()
 

@@ -14,53 +14,57 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext, suppres
 from functools import partial
 from pathlib import Path
 
-from nanohost.keeper.held import WORDS as ON_HOLD
-from nanohost.testing.limits import seconds
-from tests.crash.faults import EngineDoor, filled, no_writing, remount, small_disk
+from nanohost.keeper.held import HOLD_NOTICE as ON_HOLD
+from nanohost.testing.limits import scaled_timeout
+from tests.crash.faults import EngineProxy, block_writes, fill_disk, remount, small_disk
 from tests.crash.measured import Result
-from tests.crash.moods import AT_MOST, bad_days
+from tests.crash.moods import MAX_OCCURRENCES, random_faults
 from tests.crash.odd_runner import HOARD_MB
-from tests.crash.runs import RESTLESS
-from tests.crash.scene import SETTLE_LIMIT_S, Scene, staged
-from tests.crash.victims import HOME, HostProcess
+from tests.crash.runs import BUSY_SETTINGS
+from tests.crash.scene import FINISH_TIMEOUT_S, CrashScenario, prepare_scenario
+from tests.crash.victims import HOME_PLACEHOLDER, HostProcess
 
 Case = Callable[[Path], Coroutine[object, object, Result]]
 
-FELT_S = 1.0
+MIN_FAULT_S = 1.0
 """How long a fault lasts at least."""
 DISK_MB = 24
 HOUR_S = 3600.0
-LOOK_S = 0.1
-MOST_GONE = 4
+POLL_INTERVAL_S = 0.1
+MAX_LOST_CONTAINERS = 4
 """One a session: those that the case itself killed may be told of late."""
-SMALL: Mapping[str, object] = {**RESTLESS, "session_disk_mb": 16}
+SMALL_DISK_SETTINGS: Mapping[str, object] = {**BUSY_SETTINGS, "session_disk_mb": 16}
 """So little that a test can fill it."""
 ODD_HOST = Path(__file__).with_name("odd_host.py")
-PROCESS: Mapping[str, object] = {"runtime": "process"}
+PROCESS_SETTINGS: Mapping[str, object] = {"runtime": "process"}
 
 
 async def full_disk(root: Path) -> Result:
-    """Messages come while no byte is left. Raises CannotBeDone without the right to mount."""
+    """Messages come while no byte is left. Raises FaultUnavailable without the right to mount."""
     with small_disk(root, DISK_MB):
-        async with staged("full disk", root, chats=3, settings=PROCESS, log=_beside(root)) as scene:
-            await _at_work(scene)
-            with filled(root):
+        async with prepare_scenario(
+            "full disk", root, chats=3, settings=PROCESS_SETTINGS, log=_external_log(root)
+        ) as scene:
+            await _start_busy_host(scene)
+            with fill_disk(root):
                 await scene.write(9)
-                await scene.until("the log says that the disk is full", partial(_said, scene.host, "disk is full"))
-                await asyncio.sleep(FELT_S)
-                assert not scene.people.expected() <= scene.platform.texts().keys(), "all was answered on a full disk"
+                await scene.wait_until(
+                    "the log says that the disk is full", partial(_log_contains, scene.host, "disk is full")
+                )
+                await asyncio.sleep(MIN_FAULT_S)
+                assert not scene.workload.expected() <= scene.platform.texts().keys(), "all was answered on a full disk"
             await scene.write(3)
             return await scene.result()
 
 
-async def disk_refuses(root: Path) -> Result:
+async def read_only_files(root: Path) -> Result:
     """Host and runners can write to no file for a while: what a disk that turned read-only does to them."""
-    async with staged("no write succeeds", root, chats=3, settings=PROCESS) as scene:
-        await _at_work(scene)
-        with no_writing([scene.host.pid, *scene.host.runners()]):
+    async with prepare_scenario("no write succeeds", root, chats=3, settings=PROCESS_SETTINGS) as scene:
+        await _start_busy_host(scene)
+        with block_writes([scene.host.pid, *scene.host.runner_pids()]):
             await scene.write(9)
-            await asyncio.sleep(FELT_S)
-            assert not scene.people.expected() <= scene.platform.texts().keys(), "all was answered without a write"
+            await asyncio.sleep(MIN_FAULT_S)
+            assert not scene.workload.expected() <= scene.platform.texts().keys(), "all was answered without a write"
         await scene.write(3)
         return await scene.result()
 
@@ -68,54 +72,56 @@ async def disk_refuses(root: Path) -> Result:
 async def read_only_at_start(root: Path) -> Result:
     """A host that is started on a read-only disk says so and ends; started on the mended one it goes on."""
     with small_disk(root, DISK_MB):
-        async with staged("read-only disk", root, chats=3, settings=PROCESS, log=_beside(root)) as scene:
-            await _at_work(scene)
+        async with prepare_scenario(
+            "read-only disk", root, chats=3, settings=PROCESS_SETTINGS, log=_external_log(root)
+        ) as scene:
+            await _start_busy_host(scene)
             await scene.write(6)
             await asyncio.to_thread(scene.host.kill)
             await asyncio.to_thread(scene.host.kill_all_runners)
             await asyncio.to_thread(remount, root, "ro")
             scene.host.start()
-            code = await asyncio.to_thread(scene.host.exited_within, seconds(40))
+            code = await asyncio.to_thread(scene.host.wait_for_exit, scaled_timeout(40))
             assert code, f"it ended with {code}"
-            assert _said(scene.host, "Read-only file system"), "it does not say why"
+            assert _log_contains(scene.host, "Read-only file system"), "it does not say why"
             await asyncio.to_thread(remount, root, "rw")
             await scene.write(3)
             scene.host.start()
             return await scene.result(container_kills=3)
 
 
-async def clock_set(root: Path, *, name: str, by_s: float, suspended: bool = False) -> Result:
+async def clock_jump(root: Path, *, name: str, by_s: float, suspended: bool = False) -> Result:
     """The wall clock jumps while turns run and retries wait; `suspended`: all stood still meanwhile."""
-    async with _odd(name, root, mode="plain", chats=4, settings={}) as (scene, offset):
-        await _at_work(scene)
+    async with _run_odd_host(name, root, mode="plain", chats=4, settings={}) as (scene, offset):
+        await _start_busy_host(scene)
         await scene.write(4)
         killed = await asyncio.to_thread(scene.host.kill_all_runners)  # retries are due soon, by the old clock
         await scene.write(4)
-        before = _containers_gone(scene.host)
-        with _standing_still(scene.host) if suspended else nullcontext():
+        before = _count_lost_containers(scene.host)
+        with _suspended(scene.host) if suspended else nullcontext():
             _write_offset(offset, by_s)
         await scene.write(8)
-        result = await scene.result(max(killed, scene.host.deaths()))
-        assert _containers_gone(scene.host) - before <= MOST_GONE, "working containers were ended"
+        result = await scene.result(max(killed, scene.host.count_runner_deaths()))
+        assert _count_lost_containers(scene.host) - before <= MAX_LOST_CONTAINERS, "working containers were ended"
         return result
 
 
-async def engine_gone(root: Path) -> Result:
+async def engine_outage(root: Path) -> Result:
     """The engine is not there for a while, then it is; containers live on meanwhile."""
     root.mkdir(parents=True, exist_ok=True)
-    async with EngineDoor(root / "engine.sock").opened() as door:
+    async with EngineProxy(root / "engine.sock").opened() as door:
         environment = {"DOCKER_HOST": door.url}
         settings = {"runtime": "docker"}
-        async with staged("engine gone", root, chats=4, settings=settings, environment=environment) as scene:
+        async with prepare_scenario("engine gone", root, chats=4, settings=settings, environment=environment) as scene:
             scene.host.start()
             await scene.write(2)  # two of the chats have a container when it happens
-            await scene.answered()
-            await door.shut()
+            await scene.wait_until_answered()
+            await door.close()
             await scene.write(6)
-            await scene.until(
-                "the log says that no container came up", partial(_said, scene.host, "container_not_started")
+            await scene.wait_until(
+                "the log says that no container came up", partial(_log_contains, scene.host, "container_not_started")
             )
-            await asyncio.sleep(FELT_S)
+            await asyncio.sleep(MIN_FAULT_S)
             await door.open()
             await scene.write(4)
             result = await scene.result()
@@ -123,51 +129,60 @@ async def engine_gone(root: Path) -> Result:
             return result
 
 
-async def bad_channel(root: Path, *, idempotent: bool) -> Result:
+async def flaky_channel(root: Path, *, idempotent: bool) -> Result:
     """The platform limits, fails before and after it has the message, cuts the connection, or never answers."""
-    mood = bad_days(seed=5)
+    mood = random_faults(seed=5)
     name = "bad channel" if idempotent else "bad channel, no keys"
-    async with staged(name, root, chats=8, settings=PROCESS, idempotent=idempotent, mood=mood) as scene:
+    async with prepare_scenario(
+        name, root, chats=8, settings=PROCESS_SETTINGS, idempotent=idempotent, mood=mood
+    ) as scene:
         scene.host.start()
         for _ in range(20):
             await scene.write(5)
             await asyncio.sleep(0.2)
-        result = await scene.result(limit_s=4 * SETTLE_LIMIT_S)
-        assert scene.platform.moods.keys() > AT_MOST.keys(), "some mood was not met"
+        result = await scene.result(limit_s=4 * FINISH_TIMEOUT_S)
+        assert scene.platform.fault_counts.keys() > MAX_OCCURRENCES.keys(), "some mood was not met"
         return result
 
 
-async def stubborn_runners(root: Path) -> Result:
+async def unstoppable_runners(root: Path) -> Result:
     """Containers that do not end when they are told to; who writes meanwhile is answered by the next."""
-    async with _odd("stubborn container", root, mode="stubborn", chats=2, settings=RESTLESS) as (scene, _):
+    async with _run_odd_host("stubborn container", root, mode="stubborn", chats=2, settings=BUSY_SETTINGS) as (
+        scene,
+        _,
+    ):
         scene.host.start()
         await scene.write(4)
-        await scene.answered()
-        await scene.until("an idle container is stopped", partial(_said, scene.host, "container_idle"))
+        await scene.wait_until_answered()
+        await scene.wait_until("an idle container is stopped", partial(_log_contains, scene.host, "container_idle"))
         await scene.write(4)
         return await scene.result()
 
 
-async def deaf_runners(root: Path) -> Result:
+async def unresponsive_runners(root: Path) -> Result:
     """Containers live and take no message, each in its session's first life: stopped, the next ones answer."""
-    settings = {"heartbeat_limit_s": seconds(2)}
-    async with _odd("deaf container", root, mode="deaf", chats=2, settings=settings) as (scene, _):
+    settings = {"heartbeat_limit_s": scaled_timeout(2)}
+    async with _run_odd_host("deaf container", root, mode="deaf", chats=2, settings=settings) as (scene, _):
         scene.host.start()
         await scene.write(4)
-        await scene.answered()
+        await scene.wait_until_answered()
         await scene.write(4)
-        return await scene.result(_containers_gone(scene.host))
+        return await scene.result(_count_lost_containers(scene.host))
 
 
-async def hoarders(root: Path) -> Result:
+async def disk_filling_runners(root: Path) -> Result:
     """A container fills its folder: it is stopped and held, status and the person are told, nothing of it is deleted,
     and when somebody made room and released it all is answered."""
-    async with _odd("container fills its disk", root, mode="hoarder", chats=1, settings=SMALL) as (scene, _):
+    async with _run_odd_host(
+        "container fills its disk", root, mode="hoarder", chats=1, settings=SMALL_DISK_SETTINGS
+    ) as (scene, _):
         scene.host.start()
         await scene.write(2)
-        await scene.until("the log says why it was stopped", partial(_said, scene.host, '"reason": "disk"'))
+        await scene.wait_until(
+            "the log says why it was stopped", partial(_log_contains, scene.host, '"reason": "disk"')
+        )
         told = ("c0", ON_HOLD)
-        await scene.until("its person is told", lambda: told in scene.platform.texts(), within_s=60)
+        await scene.wait_until("its person is told", lambda: told in scene.platform.texts(), within_s=60)
         status = await asyncio.to_thread(scene.host.command, "status")
         assert "its out folder has grown" in status.stdout, status.stdout + status.stderr
         hoard = list(root.glob("sessions/*/*/out/hoard-*"))
@@ -177,50 +192,52 @@ async def hoarders(root: Path) -> Result:
         session = hoard[0].parent.parent.name
         await asyncio.to_thread(scene.host.command, "sessions", "release", session)
         await scene.write(2)
-        result = await scene.result(_containers_gone(scene.host))
+        result = await scene.result(_count_lost_containers(scene.host))
         assert result.notices == 1, f"{result.notices} notices"
         return result
 
 
 async def two_hosts(root: Path, *, rounds: int = 3) -> Result:
     """Two hosts are started together on one home: one serves, one is refused; the winner is killed, and again."""
-    async with staged("two hosts", root, chats=2, settings=PROCESS) as scene:
-        other = HostProcess(root, scene.platform.port, PROCESS, log="other.log")
+    async with prepare_scenario("two hosts", root, chats=2, settings=PROCESS_SETTINGS) as scene:
+        other = HostProcess(root, scene.platform.port, PROCESS_SETTINGS, log="other.log")
         try:
             for _ in range(rounds):
                 await scene.write(2)
                 for host in (scene.host, other):
                     host.start()
-                loser, winner = await _loser_and_winner(scene.host, other)
-                assert _said(loser, str(winner.pid)), "the refused host does not say who serves"
-                await scene.platform.until_seen(scene.people.expected(), SETTLE_LIMIT_S)
+                loser, winner = await _sort_loser_winner(scene.host, other)
+                assert _log_contains(loser, str(winner.pid)), "the refused host does not say who serves"
+                await scene.platform.wait_until_seen(scene.workload.expected(), FINISH_TIMEOUT_S)
                 await asyncio.to_thread(winner.kill)
         finally:
-            await asyncio.to_thread(other.end)
-        scene.host.kills += other.kills
+            await asyncio.to_thread(other.cleanup)
+        scene.host.kill_count += other.kill_count
         await scene.write(2)
         scene.host.start()
         return await scene.result()
 
 
-async def _at_work(scene: Scene) -> None:
+async def _start_busy_host(scene: CrashScenario) -> None:
     """A host that serves, with a container for each chat, and more to do."""
     scene.host.start()
     await scene.write(6)
-    await scene.answered()
+    await scene.wait_until_answered()
     await scene.write(3)
 
 
 @asynccontextmanager
-async def _odd(
+async def _run_odd_host(
     name: str, root: Path, *, mode: str, chats: int, settings: Mapping[str, object]
-) -> AsyncIterator[tuple[Scene, Path]]:
+) -> AsyncIterator[tuple[CrashScenario, Path]]:
     """A host with a clock to shift, by the file it is given with it, and with odd runners."""
     root.mkdir(parents=True, exist_ok=True)
     offset = root / "offset"
     _write_offset(offset, 0.0)
-    program = ("-P", str(ODD_HOST), HOME, str(offset), mode)
-    async with staged(name, root, chats=chats, settings={**PROCESS, **settings}, program=program) as scene:
+    program = ("-P", str(ODD_HOST), HOME_PLACEHOLDER, str(offset), mode)
+    async with prepare_scenario(
+        name, root, chats=chats, settings={**PROCESS_SETTINGS, **settings}, program=program
+    ) as scene:
         yield scene, offset
 
 
@@ -232,9 +249,9 @@ def _write_offset(offset: Path, seconds: float) -> None:
 
 
 @contextmanager
-def _standing_still(host: HostProcess) -> Iterator[None]:
+def _suspended(host: HostProcess) -> Iterator[None]:
     """Host and runners stand still, as in a suspended machine."""
-    pids = [host.pid, *host.runners()]
+    pids = [host.pid, *host.runner_pids()]
     for number in (signal.SIGSTOP, signal.SIGCONT):
         for pid in pids:
             with suppress(ProcessLookupError):
@@ -243,47 +260,47 @@ def _standing_still(host: HostProcess) -> Iterator[None]:
             yield
 
 
-def _said(host: HostProcess, words: str) -> bool:
+def _log_contains(host: HostProcess, words: str) -> bool:
     return words in host.log.read_text()
 
 
-def _containers_gone(host: HostProcess) -> int:
+def _count_lost_containers(host: HostProcess) -> int:
     """How many ended that had worked or should have: stopped as stuck, or dead."""
-    return sum(1 for line in host.log.read_text().splitlines() if '"event": "container_died"' in line)
+    return sum(1 for line in host.log.read_text().splitlines() if '"event": "container_failed"' in line)
 
 
-def _beside(root: Path) -> Path:
+def _external_log(root: Path) -> Path:
     """A log that is not on the disk that is taken away."""
     return root.parent / f"{root.name}.log"
 
 
-async def _loser_and_winner(one: HostProcess, other: HostProcess) -> tuple[HostProcess, HostProcess]:
-    async with asyncio.timeout(seconds(SETTLE_LIMIT_S)):
+async def _sort_loser_winner(one: HostProcess, other: HostProcess) -> tuple[HostProcess, HostProcess]:
+    async with asyncio.timeout(scaled_timeout(FINISH_TIMEOUT_S)):
         while True:
             for loser, winner in ((one, other), (other, one)):
-                code = await asyncio.to_thread(loser.exited_within, LOOK_S)
+                code = await asyncio.to_thread(loser.wait_for_exit, POLL_INTERVAL_S)
                 if code is not None:
                     assert code > 0, f"the refused host ended with {code}"
                     return loser, winner
 
 
 CASES: Mapping[str, Case] = {
-    "bad channel": partial(bad_channel, idempotent=True),
-    "bad channel, no keys": partial(bad_channel, idempotent=False),
-    "container fills its disk": hoarders,
-    "deaf container": deaf_runners,
+    "bad channel": partial(flaky_channel, idempotent=True),
+    "bad channel, no keys": partial(flaky_channel, idempotent=False),
+    "container fills its disk": disk_filling_runners,
+    "deaf container": unresponsive_runners,
     "full disk": full_disk,
-    "no write succeeds": disk_refuses,
+    "no write succeeds": read_only_files,
     "read-only disk": read_only_at_start,
-    "clock an hour ahead": partial(clock_set, name="clock an hour ahead", by_s=HOUR_S),
-    "clock an hour back": partial(clock_set, name="clock an hour back", by_s=-HOUR_S),
-    "three days of suspend": partial(clock_set, name="three days of suspend", by_s=72 * HOUR_S, suspended=True),
-    "engine gone": engine_gone,
+    "clock an hour ahead": partial(clock_jump, name="clock an hour ahead", by_s=HOUR_S),
+    "clock an hour back": partial(clock_jump, name="clock an hour back", by_s=-HOUR_S),
+    "three days of suspend": partial(clock_jump, name="three days of suspend", by_s=72 * HOUR_S, suspended=True),
+    "engine gone": engine_outage,
     "two hosts": two_hosts,
-    "stubborn container": stubborn_runners,
+    "stubborn container": unstoppable_runners,
 }
 WITH_DOCKER = {"engine gone"}
-MEANINGS: Mapping[str, str] = {
+DESCRIPTIONS: Mapping[str, str] = {
     "bad channel": "the platform answers 429, fails before and after it has a message, cuts the connection after it"
     " has one, or never answers, by chance",
     "bad channel, no keys": "the same on a platform that shows a message twice when it is sent twice",

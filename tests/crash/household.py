@@ -18,16 +18,16 @@ from pathlib import Path
 from nanohost import quoting
 from nanohost.model import Role, UnknownSender
 from nanohost.store import agent_groups, roles
-from tests.crash.people import FOLDER, Chat, furnished
-from tests.crash.platform import Copy, Platform
+from tests.crash.people import FOLDER, Chat, prepared_home
+from tests.crash.platform import DeliveredCopy, FakePlatform
 
 OWNER = "olga"
 OWNERS_DM = f"dm-{OWNER}"
-DOOR = "door"
+UNKNOWN_SENDERS_CHAT = "door"
 """A group whose strangers are asked about."""
 AGENTS_CHATS = ("c0", "c1", "c2")
 ASKING_CHATS = ("q0", "q1", "q2")
-MOST_OPEN = 4
+MAX_OPEN = 4
 """Cards of one kind that wait: the host asks about ten requests of an agent at a time."""
 SCRIPT = [
     {"match": "^later", "actions": [{"answer": "done: {text}"}]},
@@ -43,7 +43,7 @@ SCRIPT = [
     {
         "match": "^reach-",
         "actions": [
-            {"tool": "add_destination", "arguments": {"name": "{text}", "chat": DOOR}},
+            {"tool": "add_destination", "arguments": {"name": "{text}", "chat": UNKNOWN_SENDERS_CHAT}},
             {"answer": "echo: {text}"},
         ],
     },
@@ -56,21 +56,21 @@ SCRIPT = [
     },
     {"match": ".", "actions": [{"answer": "echo: {text}"}]},
 ]
-YES = ("Allow", "Allow once", "Let them in", "Blue")
+APPROVE_LABELS = ("Allow", "Allow once", "Let them in", "Blue")
 """What is pressed."""
-_TYPED = re.compile(r"/approve ([a-z0-9]+)")
-_ENDED = re.compile(r"\(`([a-z0-9]+)`\)\nApproved by `Olga`, ")
-_LATE = "Approved already by `Olga`"
+_APPROVE_COMMAND = re.compile(r"/approve ([a-z0-9]+)")
+_APPROVED_CARD = re.compile(r"\(`([a-z0-9]+)`\)\nApproved by `Olga`, ")
+_ALREADY_APPROVED_TEXT = "Approved already by `Olga`"
 
 
-class What(StrEnum):
+class MessageKind(StrEnum):
     """What somebody writes."""
 
-    HOLD = "hold"
+    HELD_ACTION = "hold"
     """The agent is asked for a task, which the operator holds."""
-    KNOCK = "knock"
+    UNKNOWN_SENDER = "knock"
     """A stranger writes, one who was never there."""
-    REACH = "reach"
+    NEW_DESTINATION = "reach"
     """The agent is asked for a place to send to, which is held for everybody."""
     ASK = "ask"
     """The agent is to ask something, and waits for the answer."""
@@ -78,67 +78,73 @@ class What(StrEnum):
     """The owner says something to the host itself."""
 
 
-CARDED = (What.HOLD, What.KNOCK, What.REACH)
+KINDS_WITH_CARDS = (MessageKind.HELD_ACTION, MessageKind.UNKNOWN_SENDER, MessageKind.NEW_DESTINATION)
 
 
-class Household:
-    """Write numbered messages of all kinds in turn, `oftener` every other time. See People."""
+class ApprovalWorkload:
+    """Write numbered messages of all kinds in turn, `frequent_kind` every other time. See People."""
 
-    def __init__(self, platform: Platform, *, oftener: What | None = None) -> None:
+    def __init__(self, platform: FakePlatform, *, frequent_kind: MessageKind | None = None) -> None:
         self._platform = platform
-        self._oftener = oftener
-        self._whats: list[What] = []
+        self._frequent_kind = frequent_kind
+        self._kinds: list[MessageKind] = []
         self._asked_in: dict[int, str] = {}
-        platform.on_card = self._read
+        platform.on_card = self._handle_card
         self._pressed = 0
 
     @property
-    def written(self) -> int:
-        return len(self._whats)
+    def write_count(self) -> int:
+        return len(self._kinds)
 
     def write(self) -> None:
         """One more message."""
-        number = self.written
-        what = self._next()
-        if what is What.ASK:
-            self._asked_in[number] = self._quiet()[0]
-        self._whats.append(what)
-        self._platform.write(f"m{number}", self._chat(number), self._text(number), **self._by(number))
+        number = self.write_count
+        what = self._next_kind()
+        if what is MessageKind.ASK:
+            self._asked_in[number] = self._quiet_chats()[0]
+        self._kinds.append(what)
+        self._platform.write(f"m{number}", self._chat(number), self._text(number), **self._sender_of(number))
 
     def expected(self) -> set[tuple[str, str]]:
         """What people should have seen in the end, each once, as (chat, text)."""
-        return {each for number in range(self.written) for each in self._answers(number)}
+        return {each for number in range(self.write_count) for each in self._answers(number)}
 
-    def in_parts(self) -> list[list[tuple[str, str]]]:
+    def multipart_texts(self) -> list[list[tuple[str, str]]]:
         return []
 
-    def oddities(self, root: Path) -> Iterator[str]:
+    def find_anomalies(self, root: Path) -> Iterator[str]:
         """What is not as it should be with cards and record: one card a request, one effect, one end."""
-        for number, what in enumerate(self._whats):
-            if what in CARDED:
+        for number, what in enumerate(self._kinds):
+            if what in KINDS_WITH_CARDS:
                 cards = self._cards(number)
                 if len(cards) != 1:
                     yield f"{len(cards)} cards ask about {self._text(number)}"
                 yield from (f"a card still asks: {self._text(number)}" for card in cards if not _is_ended(card))
-        ids = Counter(match[1] for copy in self._told() if (match := _ENDED.search(copy.text)))
+        ids = Counter(match[1] for copy in self._expected_notices() if (match := _APPROVED_CARD.search(copy.text)))
         yield from (f"{id} was said to be decided {count} times" for id, count in ids.items() if count > 1)
-        late = sum(copy.text.startswith(_LATE) for copy in self._told())
-        if late > self._count(*CARDED):
+        late = sum(copy.text.startswith(_ALREADY_APPROVED_TEXT) for copy in self._expected_notices())
+        if late > self._count(*KINDS_WITH_CARDS):
             yield f"{late} sentences to whoever came too late"
-        strange = [copy for copy in self._told() if not (_ENDED.search(copy.text) or copy.text.startswith(_LATE))]
+        strange = [
+            copy
+            for copy in self._expected_notices()
+            if not (_APPROVED_CARD.search(copy.text) or copy.text.startswith(_ALREADY_APPROVED_TEXT))
+        ]
         yield from (f"nobody was to read in {copy.chat}: {copy.text}" for copy in strange)
-        yield from self._wrong_on_record(root)
+        yield from self._find_record_anomalies(root)
 
-    def _wrong_on_record(self, root: Path) -> Iterator[str]:
+    def _find_record_anomalies(self, root: Path) -> Iterator[str]:
         wanted = {
-            "SELECT count(*) FROM approvals WHERE status = 'approved'": self._count(*CARDED),
-            "SELECT count(*) FROM approvals": self._count(*CARDED),
-            "SELECT count(*) FROM destinations": self._count(What.REACH),
-            "SELECT count(*) FROM tasks": self._count(What.HOLD),
-            "SELECT count(*) FROM roles WHERE role = 'member'": self._count(What.KNOCK),
-            "SELECT count(*) FROM questions WHERE status = 'answered' AND answer = 'Blue'": self._count(What.ASK),
-            "SELECT count(*) FROM questions": self._count(What.ASK),
-            "SELECT count(*) FROM audit_log WHERE what = 'approval.approved'": self._count(*CARDED),
+            "SELECT count(*) FROM approvals WHERE status = 'approved'": self._count(*KINDS_WITH_CARDS),
+            "SELECT count(*) FROM approvals": self._count(*KINDS_WITH_CARDS),
+            "SELECT count(*) FROM destinations": self._count(MessageKind.NEW_DESTINATION),
+            "SELECT count(*) FROM tasks": self._count(MessageKind.HELD_ACTION),
+            "SELECT count(*) FROM roles WHERE role = 'member'": self._count(MessageKind.UNKNOWN_SENDER),
+            "SELECT count(*) FROM questions WHERE status = 'answered' AND answer = 'Blue'": self._count(
+                MessageKind.ASK
+            ),
+            "SELECT count(*) FROM questions": self._count(MessageKind.ASK),
+            "SELECT count(*) FROM audit_log WHERE what = 'approval.approved'": self._count(*KINDS_WITH_CARDS),
         }
         with closing(sqlite3.connect(f"file:{root / 'data' / 'nanohost.db'}?mode=ro", uri=True)) as db:
             for question, count in wanted.items():
@@ -146,50 +152,50 @@ class Household:
                 if found != count:
                     yield f"{found} instead of {count}: {question}"
 
-    def _next(self) -> What:
-        number = self.written
-        if self._oftener is not None and number % 2:
-            wish = self._oftener
+    def _next_kind(self) -> MessageKind:
+        number = self.write_count
+        if self._frequent_kind is not None and number % 2:
+            wish = self._frequent_kind
         else:
-            wish = list(What)[number // (1 if self._oftener is None else 2) % len(What)]
-        can_be = self._quiet() if wish is What.ASK else len(self._waiting(wish)) < MOST_OPEN
-        return wish if can_be else What.COMMAND
+            wish = list(MessageKind)[number // (1 if self._frequent_kind is None else 2) % len(MessageKind)]
+        can_be = self._quiet_chats() if wish is MessageKind.ASK else len(self._pending_numbers(wish)) < MAX_OPEN
+        return wish if can_be else MessageKind.COMMAND
 
-    def _quiet(self) -> list[str]:
+    def _quiet_chats(self) -> list[str]:
         """The chats where nobody is asked anything: what else is written there would be the answer, or end the wait."""
-        waiting = {self._chat(number) for number in self._waiting(What.ASK)}
+        waiting = {self._chat(number) for number in self._pending_numbers(MessageKind.ASK)}
         return [chat for chat in ASKING_CHATS if chat not in waiting]
 
-    def _waiting(self, what: What) -> list[int]:
+    def _pending_numbers(self, what: MessageKind) -> list[int]:
         """Which of these are not done yet, as far as people see."""
         seen = self._platform.texts().keys()
-        return [number for number, one in enumerate(self._whats) if one is what and not self._answers(number) <= seen]
+        return [number for number, one in enumerate(self._kinds) if one is what and not self._answers(number) <= seen]
 
     def _chat(self, number: int) -> str:
-        match self._whats[number]:
-            case What.KNOCK:
-                return DOOR
-            case What.COMMAND:
+        match self._kinds[number]:
+            case MessageKind.UNKNOWN_SENDER:
+                return UNKNOWN_SENDERS_CHAT
+            case MessageKind.COMMAND:
                 return OWNERS_DM
-            case What.ASK:
+            case MessageKind.ASK:
                 return self._asked_in[number]
             case _:
                 return AGENTS_CHATS[number % len(AGENTS_CHATS)]
 
     def _text(self, number: int) -> str:
-        match self._whats[number]:
-            case What.REACH:
+        match self._kinds[number]:
+            case MessageKind.NEW_DESTINATION:
                 return f"reach-{number}"
-            case What.COMMAND:
+            case MessageKind.COMMAND:
                 return f"/approve no{number}"
             case what:
                 return f"{what} {number}"
 
-    def _by(self, number: int) -> Mapping[str, object]:
-        match self._whats[number]:
-            case What.KNOCK:
+    def _sender_of(self, number: int) -> Mapping[str, object]:
+        match self._kinds[number]:
+            case MessageKind.UNKNOWN_SENDER:
                 return {"sender": f"guest{number}", "group": True}
-            case What.COMMAND:
+            case MessageKind.COMMAND:
                 return {"sender": OWNER}
             case _:
                 return {}
@@ -197,25 +203,25 @@ class Household:
     def _answers(self, number: int) -> set[tuple[str, str]]:
         chat, text = self._chat(number), self._text(number)
         echo = (chat, f"echo: {text}")
-        match self._whats[number]:
-            case What.HOLD:
+        match self._kinds[number]:
+            case MessageKind.HELD_ACTION:
                 return {echo, (chat, f"done: later {text}")}
-            case What.REACH:
+            case MessageKind.NEW_DESTINATION:
                 done = f"Your request destinations.add was approved and is done. You can send to {text} now."
                 return {echo, (chat, f"told: {done}")}
-            case What.ASK:
+            case MessageKind.ASK:
                 return {echo, (chat, f"From the agent `{FOLDER}`:\nand {text}?")}
-            case What.COMMAND:
+            case MessageKind.COMMAND:
                 unknown = quoting.name(text.removeprefix("/approve "))
                 return {(chat, f"Nothing with the id {unknown} waits for you.\nHint: look at the id on its card")}
             case _:
                 return {echo}
 
-    def _read(self, card: Copy, buttons: Sequence[Mapping[str, str]]) -> None:
+    def _handle_card(self, card: DeliveredCopy, buttons: Sequence[Mapping[str, str]]) -> None:
         """Press, or type; every third one again at once."""
-        [button] = [one for one in buttons if one["label"] in YES]
+        [button] = [one for one in buttons if one["label"] in APPROVE_LABELS]
         self._pressed += 1
-        typed = _TYPED.search(card.text)
+        typed = _APPROVE_COMMAND.search(card.text)
         for again in range(2 if self._pressed % 3 == 0 else 1):
             id = f"p{self._pressed}-{again}"
             if typed and self._pressed % 4 == 0:
@@ -224,33 +230,33 @@ class Household:
                 sender = OWNER if card.chat == OWNERS_DM else "ann"
                 self._platform.write(id, card.chat, button["label"], sender=sender, value=button["value"])
 
-    def _cards(self, number: int) -> list[Copy]:
+    def _cards(self, number: int) -> list[DeliveredCopy]:
         """The cards about a message, each once however often it was seen."""
-        words = re.compile(rf"\b{re.escape(self._about(number))}\b")
+        words = re.compile(rf"\b{re.escape(self._cards_by_number(number))}\b")
         found = {copy.key: copy for copy in self._platform.seen if copy.buttons and words.search(copy.text)}
         return [card for card in found.values() if card.chat == OWNERS_DM]
 
-    def _about(self, number: int) -> str:
-        return f"guest{number}" if self._whats[number] is What.KNOCK else self._text(number)
+    def _cards_by_number(self, number: int) -> str:
+        return f"guest{number}" if self._kinds[number] is MessageKind.UNKNOWN_SENDER else self._text(number)
 
-    def _told(self) -> list[Copy]:
+    def _expected_notices(self) -> list[DeliveredCopy]:
         """What people read beside the answers and the cards."""
         expected = self.expected()
         others = [one for one in self._platform.seen if not one.buttons and (one.chat, one.text) not in expected]
         return list({one.key: one for one in others}.values())
 
-    def _count(self, *whats: What) -> int:
-        return sum(self._whats.count(what) for what in whats)
+    def _count(self, *whats: MessageKind) -> int:
+        return sum(self._kinds.count(what) for what in whats)
 
 
-def _is_ended(card: Copy) -> bool:
-    return bool(card.edits and _ENDED.search(card.edits[-1]))
+def _is_ended(card: DeliveredCopy) -> bool:
+    return bool(card.edits and _APPROVED_CARD.search(card.edits[-1]))
 
 
-async def settle_in(root: Path) -> None:
+async def prepare_home(root: Path) -> None:
     """An owner, an agent group and its chats, in a home without a host."""
     chats = [Chat(name) for name in (*AGENTS_CHATS, *ASKING_CHATS)]
-    door = Chat(DOOR, is_group=True, unknown=UnknownSender.REQUEST_APPROVAL)
-    async with furnished(root, [*chats, door], script=json.dumps(SCRIPT)) as (tx, now):
+    door = Chat(UNKNOWN_SENDERS_CHAT, is_group=True, unknown=UnknownSender.REQUEST_APPROVAL)
+    async with prepared_home(root, [*chats, door], script=json.dumps(SCRIPT)) as (tx, now):
         assert await agent_groups.find(tx, FOLDER) is not None
         await roles.grant(tx, user_id=f"wire:{OWNER}", role=Role.OWNER, agent_group=None, now=now)

@@ -9,15 +9,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanohost.testing.limits import HANG_S, seconds
-from nanohost_protocol.ids import derive
-from nanohost_protocol.outbound import reading_outbound
-from tests.crash.household import Household
-from tests.crash.people import People
-from tests.crash.platform import Platform
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost_protocol.ids import derive_id
+from nanohost_protocol.outbound import outbound_snapshot
+from tests.crash.household import ApprovalWorkload
+from tests.crash.people import UserWorkload
+from tests.crash.platform import FakePlatform
 from tests.crash.victims import HostProcess
 
-MOST_MISSING = 10
+MAX_LISTED_MISSING = 10
 AMBIGUOUS = """
 SELECT d.session_id, d.out_id, count(b.number) AS part
 FROM deliveries d JOIN delivery_attempts a USING (session_id, seq)
@@ -77,11 +77,11 @@ class Result:
         return not any((self.lost, self.repeated, self.disordered, self.odd, *left))
 
 
-def measured(
+def measure_run(
     name: str,
     host: HostProcess,
-    platform: Platform,
-    people: People | Household,
+    platform: FakePlatform,
+    people: UserWorkload | ApprovalWorkload,
     *,
     idempotent: bool,
     container_kills: int,
@@ -89,19 +89,19 @@ def measured(
     seconds: float,
 ) -> Result:
     """Count. The host has been stopped; its runners may live. Blocking."""
-    ambiguous = _ambiguous(host.root)
+    ambiguous = _ambiguous_attempts(host.root)
     copies = Counter(copy.key for copy in platform.seen)
     keys = Counter((chat, text) for chat, text, _ in {(one.chat, one.text, one.key) for one in platform.seen})
     expected, seen = people.expected(), platform.texts()
     missing = expected - seen.keys()
-    odd = tuple(people.oddities(host.root))
+    odd = tuple(people.find_anomalies(host.root))
     unexcused = sum(max(0, count - 1 - ambiguous[key]) for key, count in copies.items())
     return Result(
         name=name,
         idempotent=idempotent,
-        host_kills=host.kills,
+        host_kills=host.kill_count,
         container_kills=container_kills,
-        events=people.written,
+        events=people.write_count,
         lost=len(missing) + platform.unacknowledged(),
         repeated=unexcused + sum(count - 1 for where, count in keys.items() if where in expected),
         ambiguous=ambiguous.total(),
@@ -109,60 +109,63 @@ def measured(
         notices=len(seen.keys() - expected),
         unfinished=unfinished,
         open_claims=_open_claims(host.root),
-        orphan_containers=_orphans(host),
+        orphan_containers=_count_orphan_containers(host),
         verify_failures=_verify_failures(host),
         seconds=round(seconds, 1),
-        disordered=_disordered(platform, people),
+        disordered=_count_disordered(platform, people),
         odd=len(odd),
-        missing=(*(f"{chat}: {text}" for chat, text in sorted(missing)[:MOST_MISSING]), *odd[:MOST_MISSING]),
+        missing=(
+            *(f"{chat}: {text}" for chat, text in sorted(missing)[:MAX_LISTED_MISSING]),
+            *odd[:MAX_LISTED_MISSING],
+        ),
     )
 
 
 def unfinished(root: Path) -> int:
     """How much a running host has yet to do: deliveries, sessions that are due, events to route."""
-    with closing(_central(root)) as db:
+    with closing(_open_central_db(root)) as db:
         return int(db.execute(UNFINISHED).fetchone()[0])
 
 
-async def until_done(root: Path, *, limit_s: float = 40.0) -> None:
+async def wait_until_done(root: Path, *, timeout_s: float = 40.0) -> None:
     """Wait until a running host has nothing left to do. Raises TimeoutError."""
-    async with asyncio.timeout(seconds(limit_s)):
+    async with asyncio.timeout(scaled_timeout(timeout_s)):
         while await asyncio.to_thread(unfinished, root):  # noqa: ASYNC110 - another process works
             await asyncio.sleep(0.05)
 
 
-def _disordered(platform: Platform, people: People | Household) -> int:
+def _count_disordered(platform: FakePlatform, people: UserWorkload | ApprovalWorkload) -> int:
     first: dict[tuple[str, str], int] = {}
     for place, copy in enumerate(platform.seen):
         first.setdefault((copy.chat, copy.text), place)
-    places = [[first[part] for part in parts if part in first] for parts in people.in_parts()]
+    places = [[first[part] for part in parts if part in first] for parts in people.multipart_texts()]
     return sum(1 for found in places if found != sorted(found))
 
 
-def _ambiguous(root: Path) -> Counter[str]:
+def _ambiguous_attempts(root: Path) -> Counter[str]:
     """By key, how many attempts ended without anybody knowing whether the platform has the message."""
-    with closing(_central(root)) as db:
+    with closing(_open_central_db(root)) as db:
         return Counter(_key(session, out_id, part) for session, out_id, part in db.execute(AMBIGUOUS))
 
 
 def _key(session: str, out_id: str, part: int) -> str:
     """What a part is sent under; the first goes by the message's own."""
-    return derive("k", session, out_id, *([str(part)] if part else []))
+    return derive_id("k", session, out_id, *([str(part)] if part else []))
 
 
 def _open_claims(root: Path) -> int:
     claims = 0
     for path in (root / "sessions").glob("*/*/out/outbound.db"):
-        with reading_outbound(path, busy_s=seconds(HANG_S)) as box:
+        with outbound_snapshot(path, busy_timeout_s=scaled_timeout(HANG_TIMEOUT_S)) as box:
             claims += len(box.open_claims())
     return claims
 
 
-def _orphans(host: HostProcess) -> int:
+def _count_orphan_containers(host: HostProcess) -> int:
     """Runners that no session has on record, and sessions' second ones."""
-    with closing(_central(host.root)) as db:
+    with closing(_open_central_db(host.root)) as db:
         leased = {(id, lease) for id, lease in db.execute("SELECT id, lease FROM sessions WHERE lease IS NOT NULL")}
-    return sum(count - (lease in leased) for lease, count in Counter(host.leases()).items())
+    return sum(count - (lease in leased) for lease, count in Counter(host.runner_leases()).items())
 
 
 def _verify_failures(host: HostProcess) -> int:
@@ -174,5 +177,5 @@ def _verify_failures(host: HostProcess) -> int:
     return int(verified.returncode != 0)
 
 
-def _central(root: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{root / 'data' / 'nanohost.db'}?mode=ro", uri=True, timeout=seconds(5))
+def _open_central_db(root: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{root / 'data' / 'nanohost.db'}?mode=ro", uri=True, timeout=scaled_timeout(5))

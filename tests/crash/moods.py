@@ -7,40 +7,48 @@ from collections.abc import Callable
 from enum import StrEnum
 
 
-class Mood(StrEnum):
-    FINE = "fine"
+class FaultKind(StrEnum):
+    NONE = "fine"
     LIMITED = "limited"
     """429: not sent, ask again in a moment."""
-    BROKEN = "broken"
+    SERVER_ERROR = "broken"
     """500, and nobody saw the message."""
-    BROKEN_AFTER = "broken_after"
+    SERVER_ERROR_AFTER_EFFECT = "broken_after"
     """500, and people see the message."""
     RESET = "reset"
     """People see the message, the connection is cut before it is said."""
-    HANGS = "hangs"
+    HANG = "hangs"
     """Nobody sees it, and no answer comes."""
 
 
-PARTS = {Mood.LIMITED: 0.2, Mood.BROKEN: 0.05, Mood.BROKEN_AFTER: 0.05, Mood.RESET: 0.05, Mood.HANGS: 0.02}
+FAULT_RATES = {
+    FaultKind.LIMITED: 0.2,
+    FaultKind.SERVER_ERROR: 0.05,
+    FaultKind.SERVER_ERROR_AFTER_EFFECT: 0.05,
+    FaultKind.RESET: 0.05,
+    FaultKind.HANG: 0.02,
+}
 """How often each is met."""
-AT_MOST = {Mood.RESET: 4, Mood.HANGS: 2}
+MAX_OCCURRENCES = {FaultKind.RESET: 4, FaultKind.HANG: 2}
 """A lost connection is tried again after a pause that doubles, a hanging send is given a minute."""
 
 
-def fine() -> Mood:
-    return Mood.FINE
+def no_faults() -> FaultKind:
+    return FaultKind.NONE
 
 
-def bad_days(seed: int) -> Callable[[], Mood]:
+def random_faults(seed: int) -> Callable[[], FaultKind]:
     """A mood for each send, by chance."""
     chance = random.Random(seed)
-    left = dict(AT_MOST)
+    left = dict(MAX_OCCURRENCES)
 
-    def mood() -> Mood:
-        drawn = chance.choices([Mood.FINE, *PARTS], [1 - sum(PARTS.values()), *PARTS.values()])[0]
+    def mood() -> FaultKind:
+        drawn = chance.choices([FaultKind.NONE, *FAULT_RATES], [1 - sum(FAULT_RATES.values()), *FAULT_RATES.values()])[
+            0
+        ]
         if drawn in left:
             left[drawn] -= 1
-            return drawn if left[drawn] >= 0 else Mood.FINE
+            return drawn if left[drawn] >= 0 else FaultKind.NONE
         return drawn
 
     return mood

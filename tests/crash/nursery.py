@@ -22,10 +22,10 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import BinaryIO
 
-LARGEST = 1 << 17
+MAX_MESSAGE_BYTES = 1 << 17
 
 
-class Forked:
+class ForkedProcess:
     """A host that was started here: as much of subprocess.Popen as is used of it."""
 
     def __init__(self, answers: int) -> None:
@@ -67,7 +67,7 @@ class Forked:
         return int(answer)
 
 
-class Nursery:
+class ForkServer:
     """One per process of tests."""
 
     def __init__(self) -> None:
@@ -75,46 +75,46 @@ class Nursery:
         with theirs:
             door = theirs.fileno()
             self._process = subprocess.Popen([sys.executable, "-P", __file__, str(door)], pass_fds=[door])
-        self._door = ours
-        atexit.register(self._end)
+        self._socket = ours
+        atexit.register(self._stop)
 
-    def start(self, words: Sequence[str], *, log: BinaryIO, environment: Mapping[str, str]) -> Forked:
+    def start(self, words: Sequence[str], *, log: BinaryIO, environment: Mapping[str, str]) -> ForkedProcess:
         """`words`: those of the command nanohost."""
         answers, theirs = os.pipe()
         request = json.dumps({"words": words, "environment": dict(environment)}).encode()
         try:
-            socket.send_fds(self._door, [request], [log.fileno(), theirs])
+            socket.send_fds(self._socket, [request], [log.fileno(), theirs])
         finally:
             os.close(theirs)
-        return Forked(answers)
+        return ForkedProcess(answers)
 
-    def _end(self) -> None:
-        self._door.close()
+    def _stop(self) -> None:
+        self._socket.close()
         self._process.wait()
 
 
 @cache
-def nursery() -> Nursery:
+def fork_server() -> ForkServer:
     """The one of this process."""
-    return Nursery()
+    return ForkServer()
 
 
 def main() -> None:
-    _load()
+    _preload_modules()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     door = socket.socket(fileno=int(sys.argv[1]))
     while True:
-        request, fds, _, _ = socket.recv_fds(door, LARGEST, 2)
+        request, fds, _, _ = socket.recv_fds(door, MAX_MESSAGE_BYTES, 2)
         if not request:
             return
         if os.fork() == 0:
             door.close()
-            _bring_up(json.loads(request), *fds)
+            _fork_host(json.loads(request), *fds)
         for fd in fds:
             os.close(fd)
 
 
-def _load() -> None:
+def _preload_modules() -> None:
     """All that a host imports while it starts; what is imported later is there, too."""
     import nanohost.cli.hosting
     import nanohost.cli.main
@@ -124,13 +124,13 @@ def _load() -> None:
     gc.freeze()
 
 
-def _bring_up(request: Mapping[str, object], log: int, answers: int) -> None:
+def _fork_host(request: Mapping[str, object], log: int, answers: int) -> None:
     """Fork the host and tell of it. Does not return."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()
     if pid == 0:
         os.close(answers)
-        _be_host(request, log)
+        _run_host(request, log)
     os.close(log)
     os.write(answers, b"%16d" % pid)
     _, status = os.waitpid(pid, 0)
@@ -138,7 +138,7 @@ def _bring_up(request: Mapping[str, object], log: int, answers: int) -> None:
     os._exit(0)
 
 
-def _be_host(request: Mapping[str, object], log: int) -> None:
+def _run_host(request: Mapping[str, object], log: int) -> None:
     for number in (1, 2):
         os.dup2(log, number)
     os.close(log)
@@ -148,8 +148,8 @@ def _be_host(request: Mapping[str, object], log: int) -> None:
     from nanohost.cli.main import main as host
     from nanohost_protocol import crash_points
 
-    if crash_points.VARIABLE in os.environ:
-        crash_points._armed = crash_points.Armed(os.environ[crash_points.VARIABLE])
+    if crash_points.ENV_VARIABLE in os.environ:
+        crash_points._trigger = crash_points.CrashTrigger(os.environ[crash_points.ENV_VARIABLE])
     code = 1
     try:
         code = host()

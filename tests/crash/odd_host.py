@@ -16,14 +16,14 @@ from pathlib import Path
 
 import structlog
 
-from nanohost.app import Parts, opened_store, running_host
-from nanohost.cli.hosting import holding
-from nanohost.cli.stop_signal import Stopped, stoppable
+from nanohost.app import Overrides, open_home_store, running_host
+from nanohost.cli.hosting import wait_for_home_lock
+from nanohost.cli.stop_signal import StopRequested, handle_stop_signals
 from nanohost.clock import SystemClock
 from nanohost.commands.context import CommandContext
-from nanohost.control.server import serving
+from nanohost.control.server import serve_control_socket
 from nanohost.home import Home
-from nanohost.logs import set_up_logs
+from nanohost.logs import configure_logging
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.settings import load_settings
 from nanohost.store import install
@@ -43,25 +43,27 @@ class ShiftedClock(SystemClock):
 
 async def serve(home: Home, offset: Path, mode: str) -> None:
     clock = ShiftedClock(offset)
-    async with holding(home):
-        async with opened_store(home) as store, store.transaction() as tx:
-            install_id = await install.ensure(tx, clock.now())
+    async with wait_for_home_lock(home):
+        async with open_home_store(home) as store, store.transaction() as tx:
+            install_id = await install.get_or_create(tx, clock.now())
         # The word tells whoever lists processes that this is a runner.
         command = (sys.executable, "-P", str(RUNNER), mode, str(offset), "agent_runner")
-        parts = Parts(runtime=ProcessRuntime(install=install_id, command=command), clock=clock)
+        parts = Overrides(runtime=ProcessRuntime(install=install_id, command=command), clock=clock)
         settings = load_settings(home.root, os.environ)
         async with (
-            running_host(home, settings, parts=parts) as host,
-            serving(CommandContext(home=home, settings=settings, clock=clock, store=host.store, live=host)),
+            running_host(home, settings, overrides=parts) as host,
+            serve_control_socket(
+                CommandContext(home=home, settings=settings, clock=clock, store=host.store, host=host)
+            ),
         ):
             structlog.get_logger().info("host_ready")
-            await host.stopped()
+            await host.wait_until_failed()
 
 
 async def main() -> None:
-    set_up_logs(os.environ)
-    with suppress(Stopped):
-        async with stoppable():
+    configure_logging(os.environ)
+    with suppress(StopRequested):
+        async with handle_stop_signals():
             await serve(Home(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3])
 
 

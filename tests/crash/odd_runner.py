@@ -20,15 +20,15 @@ from pathlib import Path
 
 from agent_runner import __main__ as entry
 from agent_runner.loop import Runner, utc_now
-from agent_runner.signals import Signals
-from nanohost_protocol.heartbeat import beating
+from agent_runner.signals import RunnerSignals
+from nanohost_protocol.heartbeat import run_heartbeat
 from nanohost_protocol.layout import SessionLayout
 
 HOARD_MB = 24
-LOOK_S = 0.1
+POLL_INTERVAL_S = 0.1
 
 
-class Stubborn(Signals):
+class StopIgnoringSignals(RunnerSignals):
     """Hears nobody."""
 
     def stop(self) -> None:
@@ -42,11 +42,11 @@ def main() -> int:
     vars(entry).update(utc_now=now, Runner=partial(Runner, now=now))
     layout = SessionLayout(Path(os.environ["NANOHOST_WORKSPACE"]))
     if mode == "stubborn":
-        vars(entry).update(Signals=Stubborn)
+        vars(entry).update(Signals=StopIgnoringSignals)
     elif mode == "hoarder":
-        _hoard(layout)
-    elif _first_life(layout) and mode == "deaf":
-        _do_nothing(layout)
+        _fill_disk(layout)
+    elif _is_first_container(layout) and mode == "deaf":
+        _ignore_messages(layout)
     return entry.main()
 
 
@@ -54,26 +54,26 @@ def _shifted(offset: Path) -> datetime:
     return utc_now() + timedelta(seconds=float(offset.read_text()))
 
 
-def _first_life(layout: SessionLayout) -> bool:
+def _is_first_container(layout: SessionLayout) -> bool:
     lived = layout.state_dir / "lived"
     first = not lived.exists()
     lived.touch()
     return first
 
 
-def _do_nothing(layout: SessionLayout) -> None:
-    with beating(layout.heartbeat):
+def _ignore_messages(layout: SessionLayout) -> None:
+    with run_heartbeat(layout.heartbeat):
         while True:
             signal.pause()
 
 
-def _hoard(layout: SessionLayout) -> None:
-    if _first_life(layout):
+def _fill_disk(layout: SessionLayout) -> None:
+    if _is_first_container(layout):
         for number in range(HOARD_MB):
             (layout.out_dir / f"hoard-{number}").write_bytes(b"\1" * 1024**2)
-    with beating(layout.heartbeat):
+    with run_heartbeat(layout.heartbeat):
         while any(layout.out_dir.glob("hoard-*")):
-            time.sleep(LOOK_S)
+            time.sleep(POLL_INTERVAL_S)
 
 
 if __name__ == "__main__":

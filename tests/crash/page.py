@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nanohost_protocol.crash_points import HOST, RUNNER
-from tests.crash.ground import CASES, MEANINGS
+from nanohost_protocol.crash_points import HOST_POINTS, RUNNER_POINTS
+from tests.crash.ground import CASES, DESCRIPTIONS
 from tests.crash.measured import Result
 
 HEADINGS = (
@@ -21,7 +21,7 @@ HEADINGS = (
     "left",
     "verify",
 )
-POINTS = {**HOST, **RUNNER}
+POINTS = {**HOST_POINTS, **RUNNER_POINTS}
 TEXT = """# Reliability
 
 ## What is promised
@@ -105,44 +105,44 @@ runners feel meanwhile is measured as `no write succeeds`, what the next start s
 """
 
 
-def page(results: Sequence[Result]) -> str:
+def render_page(results: Sequence[Result]) -> str:
     """docs/reliability.md."""
     killed = [result for result in results if result.name not in CASES]
     largest = max(killed, key=lambda result: result.host_kills + result.events)
     return TEXT.format(
-        table=_table(killed),
-        cases_table=_table([result for result in results if result.name in CASES]),
-        cases="\n".join(f"* {name}: {sentence}" for name, sentence in MEANINGS.items()),
+        table=_render_table(killed),
+        cases_table=_render_table([result for result in results if result.name in CASES]),
+        cases="\n".join(f"* {name}: {sentence}" for name, sentence in DESCRIPTIONS.items()),
         points="\n".join(f"* `{name}`: {sentence}" for name, sentence in POINTS.items()),
-        kills=max(result.host_kills for result in results if result.name in HOST),
+        kills=max(result.host_kills for result in results if result.name in HOST_POINTS),
         most_hosts=largest.host_kills,
         most_containers=largest.container_kills,
         most_messages=largest.events,
-        **_sums(killed),
+        **_totals(killed),
     )
 
 
-def summary(results: Sequence[Result]) -> str:
+def render_summary(results: Sequence[Result]) -> str:
     """The table alone, and one line."""
     kills = "{host_kills} kills of a host, {container_kills} of a container"
     line = f"{kills}, {{events}} messages: {{lost}} lost, {{repeated}} repeated"
-    return f"{_table(results)}\n\n{line.format(**_sums(results))}"
+    return f"{_render_table(results)}\n\n{line.format(**_totals(results))}"
 
 
-def _sums(results: Sequence[Result]) -> dict[str, int]:
+def _totals(results: Sequence[Result]) -> dict[str, int]:
     names = ("host_kills", "container_kills", "events", "lost", "repeated")
     return {name: sum(getattr(result, name) for result in results) for name in names}
 
 
-def _table(results: Sequence[Result]) -> str:
-    lines = [HEADINGS, *map(_line, _ordered(results))]
+def _render_table(results: Sequence[Result]) -> str:
+    lines = [HEADINGS, *map(_render_row, _sort_results(results))]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
     rows = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     return "\n".join([rows[0], rule, *rows[1:]])
 
 
-def _line(result: Result) -> tuple[str, ...]:
+def _render_row(result: Result) -> tuple[str, ...]:
     killed = (result.host_kills, result.container_kills)
     numbers = (*killed, result.events, result.lost, result.repeated, result.ambiguous, result.ambiguous_extra)
     left = result.open_claims + result.orphan_containers + result.unfinished + result.odd
@@ -150,7 +150,7 @@ def _line(result: Result) -> tuple[str, ...]:
     return (result.name, "yes" if result.idempotent else "no", *map(str, (*numbers, left)), verify)
 
 
-def _ordered(results: Iterable[Result]) -> list[Result]:
+def _sort_results(results: Iterable[Result]) -> list[Result]:
     """Points in a message's order, with keys before without; what was random comes last."""
     place = {name: number for number, name in enumerate(POINTS)}
     return sorted(results, key=lambda one: (place.get(one.name, len(place)), one.name, not one.idempotent))

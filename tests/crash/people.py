@@ -10,11 +10,11 @@ from datetime import datetime
 from pathlib import Path
 
 from nanohost.clock import SystemClock
-from nanohost.home import Home, hold
+from nanohost.home import Home, lock_home
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.store import agent_groups, messaging_groups, wirings
 from nanohost.store.database import Transaction
-from tests.crash.platform import Platform
+from tests.crash.platform import FakePlatform
 from tests.support.new_home import opened_store
 
 FOLDER = "main"
@@ -41,32 +41,32 @@ SCRIPT = [
 """Every message is answered; every third one also makes the agent use its tools in the middle of its turn: it says
 something, and makes a task that falls due at once and is answered too. Some make it ask something, without waiting: the
 next message in the chat answers that, and is answered like any other."""
-LONG_EVERY = 5
-ASKS_EVERY = 7
+LONG_ANSWER_INTERVAL = 5
+QUESTION_INTERVAL = 7
 PARTS = 3
 """Of a long message, and of its answer: two of them are more than the platform takes at once."""
 FILLER = "and so on " * 30
 
 
-class People:
+class UserWorkload:
     """Write numbered messages to chats in turn."""
 
-    def __init__(self, platform: Platform, chats: int, *, tool_every: int = 3) -> None:
+    def __init__(self, platform: FakePlatform, chats: int, *, tool_every: int = 3) -> None:
         self._platform = platform
         self._chats = chats
         self._tool_every = tool_every
-        self.written = 0
+        self.write_count = 0
 
     def write(self) -> None:
         """One more message to the next chat."""
-        number = self.written
-        self.written += 1
+        number = self.write_count
+        self.write_count += 1
         self._platform.write(f"m{number}", self._chat(number), self._text(number))
 
     def expected(self) -> set[tuple[str, str]]:
         """What people should have seen in the end, each once, as (chat, text)."""
         seen: set[tuple[str, str]] = set()
-        for number in range(self.written):
+        for number in range(self.write_count):
             seen.update((self._chat(number), part) for part in self._answer(number))
             if self._uses_tool(number):
                 seen.add((self._chat(number), f"sent: {self._text(number)}"))
@@ -75,12 +75,12 @@ class People:
                 seen.add((self._chat(number), f"and {self._text(number)}?"))
         return seen
 
-    def in_parts(self) -> list[list[tuple[str, str]]]:
+    def multipart_texts(self) -> list[list[tuple[str, str]]]:
         """The long answers: what is to be seen one after the other."""
-        answers = [(self._chat(number), self._answer(number)) for number in range(self.written)]
+        answers = [(self._chat(number), self._answer(number)) for number in range(self.write_count)]
         return [[(chat, part) for part in parts] for chat, parts in answers if len(parts) > 1]
 
-    def oddities(self, root: Path) -> Iterator[str]:
+    def find_anomalies(self, root: Path) -> Iterator[str]:
         """What else is not as it should be: nothing that can be told beforehand."""
         del root
         return iter(())
@@ -96,7 +96,7 @@ class People:
             return f"tool {number}"
         if self._asks(number):
             return f"ask {number}"
-        if number % LONG_EVERY:
+        if number % LONG_ANSWER_INTERVAL:
             return f"message {number}"
         return "\n\n".join(f"message {number} part {part} {FILLER}".strip() for part in range(1, PARTS + 1))
 
@@ -104,7 +104,7 @@ class People:
         return number % self._tool_every == 0
 
     def _asks(self, number: int) -> bool:
-        return number % ASKS_EVERY == 1 and number % LONG_EVERY != 0 and not self._uses_tool(number)
+        return number % QUESTION_INTERVAL == 1 and number % LONG_ANSWER_INTERVAL != 0 and not self._uses_tool(number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +114,19 @@ class Chat:
     unknown: UnknownSender = UnknownSender.PUBLIC
 
 
-async def furnish(root: Path, chats: int) -> None:
+async def prepare_workload_home(root: Path, chats: int) -> None:
     """An agent group and that many chats wired to it, in a home without a host."""
-    async with furnished(root, [Chat(f"c{number}") for number in range(chats)], script=json.dumps(SCRIPT)):
+    async with prepared_home(root, [Chat(f"c{number}") for number in range(chats)], script=json.dumps(SCRIPT)):
         pass
 
 
 @asynccontextmanager
-async def furnished(root: Path, chats: Sequence[Chat], *, script: str) -> AsyncIterator[tuple[Transaction, datetime]]:
+async def prepared_home(
+    root: Path, chats: Sequence[Chat], *, script: str
+) -> AsyncIterator[tuple[Transaction, datetime]]:
     """An agent group whose agent plays the script, and chats wired to it; what is entered meanwhile is theirs, too."""
     home, now = Home(root), SystemClock().now()
-    with hold(home):
+    with lock_home(home):
         async with opened_store(home, durable=False) as store, store.transaction() as tx:
             group = await agent_groups.add(tx, folder=FOLDER, name=FOLDER, provider=None, model=None, now=now)
             for one in chats:

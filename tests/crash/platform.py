@@ -15,12 +15,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from nanohost.testing.limits import seconds
-from tests.crash.moods import Mood, fine
+from nanohost.testing.limits import scaled_timeout
+from tests.crash.moods import FaultKind, no_faults
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class DeliveredCopy:
     """One message as people see it, and the key it was sent under. `edits`: what it has said since."""
 
     chat: str
@@ -30,47 +30,47 @@ class Copy:
     edits: list[str] = field(default_factory=list)
 
 
-class Platform:
+class FakePlatform:
     """`seen` is what people see, in order; `sends` counts how often each key was sent, seen or not."""
 
-    def __init__(self, mood: Callable[[], Mood] = fine) -> None:
-        """`mood` says of each send how it is answered."""
-        self._mood = mood
+    def __init__(self, fault_for_send: Callable[[], FaultKind] = no_faults) -> None:
+        """`fault_for_send` says of each send how it is answered."""
+        self._fault_for_send = fault_for_send
         self.port = 0
-        self.moods: Counter[Mood] = Counter()
-        self.seen: list[Copy] = []
+        self.fault_counts: Counter[FaultKind] = Counter()
+        self.seen: list[DeliveredCopy] = []
         self.sends: Counter[str] = Counter()
         self.acknowledged: set[str] = set()
-        self.on_card: Callable[[Copy, Sequence[Mapping[str, str]]], None] | None = None
+        self.on_card: Callable[[DeliveredCopy, Sequence[Mapping[str, str]]], None] | None = None
         """Whoever reads the cards: is told of each when it is seen first, with its buttons."""
         self._texts: set[tuple[str, str]] = set()
         self._messages: dict[str, dict[str, object]] = {}
         self._keys: dict[str, str] = {}
-        self._wires: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
+        self._connections: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[Platform]:
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0, limit=1 << 20)
+    async def opened(self) -> AsyncIterator[FakePlatform]:
+        server = await asyncio.start_server(self._on_connect, "127.0.0.1", 0, limit=1 << 20)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
         finally:
             server.close()
-            for wire in list(self._wires):
+            for wire in list(self._connections):
                 wire.close()
-            await asyncio.gather(*self._wires.values())
+            await asyncio.gather(*self._connections.values())
 
     def write(self, id: str, chat: str, text: str, **more: object) -> None:
         """Somebody writes; if nobody is connected it waits for the next connection. `more`: sender, group, and the
         value of a button that is pressed."""
         self._messages[id] = {"id": id, "chat": chat, "text": text, **more}
-        for wire in self._wires:
+        for wire in self._connections:
             wire.write(json.dumps(self._messages[id]).encode() + b"\n")
 
-    async def until_seen(self, wanted: set[tuple[str, str]], timeout_s: float | None = None) -> None:
+    async def wait_until_seen(self, wanted: set[tuple[str, str]], timeout_s: float | None = None) -> None:
         """Wait until people have seen these (chat, text). Raises TimeoutError, unless no limit is given."""
-        async with asyncio.timeout(None if timeout_s is None else seconds(timeout_s)), self._changed:
+        async with asyncio.timeout(None if timeout_s is None else scaled_timeout(timeout_s)), self._changed:
             await self._changed.wait_for(lambda: wanted <= self._texts)
 
     def unacknowledged(self) -> int:
@@ -81,8 +81,8 @@ class Platform:
         """How often each (chat, text) was seen."""
         return Counter((copy.chat, copy.text) for copy in self.seen)
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._wires[writer] = asyncio.create_task(self._serve(reader, writer))
+    def _on_connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections[writer] = asyncio.create_task(self._serve(reader, writer))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for id, message in self._messages.items():
@@ -91,14 +91,14 @@ class Platform:
         try:
             while line := await reader.readline():
                 if line.endswith(b"\n"):
-                    await self._hear(json.loads(line), writer)
+                    await self._handle_message(json.loads(line), writer)
         except ConnectionError:
             pass
         finally:
-            self._wires.pop(writer, None)
+            self._connections.pop(writer, None)
             writer.close()
 
-    async def _hear(self, message: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+    async def _handle_message(self, message: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         if "ack" in message:
             self.acknowledged.add(message["ack"])
             return
@@ -109,25 +109,25 @@ class Platform:
             return
         key = message["send"]
         self.sends[key] += 1
-        mood = self._mood()
-        self.moods[mood] += 1
-        if mood not in (Mood.LIMITED, Mood.BROKEN, Mood.HANGS):
-            await self._show(message)
+        mood = self._fault_for_send()
+        self.fault_counts[mood] += 1
+        if mood not in (FaultKind.LIMITED, FaultKind.SERVER_ERROR, FaultKind.HANG):
+            await self._deliver(message)
         match mood:
-            case Mood.FINE:
+            case FaultKind.NONE:
                 writer.write(json.dumps({"sent": key, "id": self._keys[key]}).encode() + b"\n")
-            case Mood.RESET:
+            case FaultKind.RESET:
                 writer.transport.abort()
-            case Mood.LIMITED | Mood.BROKEN | Mood.BROKEN_AFTER:
-                writer.write(json.dumps({"failed": key, "limited": mood is Mood.LIMITED}).encode() + b"\n")
+            case FaultKind.LIMITED | FaultKind.SERVER_ERROR | FaultKind.SERVER_ERROR_AFTER_EFFECT:
+                writer.write(json.dumps({"failed": key, "limited": mood is FaultKind.LIMITED}).encode() + b"\n")
 
-    async def _show(self, message: dict[str, Any]) -> None:
+    async def _deliver(self, message: dict[str, Any]) -> None:
         key, buttons = message["send"], message.get("buttons")
         async with self._changed:
             first = key not in self._keys
             if first or not message["once"]:
                 self._keys[key] = f"p{len(self.seen)}"
-                self.seen.append(Copy(message["chat"], message["text"], key, bool(buttons)))
+                self.seen.append(DeliveredCopy(message["chat"], message["text"], key, bool(buttons)))
                 self._texts.add((message["chat"], message["text"]))
             self._changed.notify_all()
         if first and buttons and self.on_card is not None:

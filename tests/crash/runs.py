@@ -14,24 +14,24 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nanohost.testing.limits import seconds
-from tests.crash.household import What
+from nanohost.testing.limits import scaled_timeout
+from tests.crash.household import MessageKind
 from tests.crash.measured import Result
-from tests.crash.scene import TICK_S, Scene, staged, staged_where_people_decide
+from tests.crash.scene import STATUS_INTERVAL_S, CrashScenario, prepare_approval_scenario, prepare_scenario
 from tests.crash.victims import HostProcess
 
-REACHED_S = 20.0
+CRASH_POINT_TIMEOUT_S = 20.0
 """For which somebody writes until a point is reached; then it is not reached at all."""
-PASSAGES = 3
+PASSES_PER_POINT = 3
 """A host dies at the first, second, third passage in turn: something was done before, or nothing."""
-RESTLESS: Mapping[str, object] = {"idle_timeout_s": 0.3, "sweep_interval_s": 0.2}
+BUSY_SETTINGS: Mapping[str, object] = {"idle_timeout_s": 0.3, "sweep_interval_s": 0.2}
 """Settings under which containers come and go all the time."""
 
-WHERE_PEOPLE_DECIDE: Mapping[str, What | None] = {
+APPROVAL_POINTS: Mapping[str, MessageKind | None] = {
     "reception.open": None,
     "reception.committed": None,
-    "answers.claimed": What.ASK,
-    "actions.held": What.HOLD,
+    "answers.claimed": MessageKind.ASK,
+    "actions.held": MessageKind.HELD_ACTION,
     "approvals.asking": None,
     "approvals.asked": None,
     "approvals.open": None,
@@ -39,65 +39,63 @@ WHERE_PEOPLE_DECIDE: Mapping[str, What | None] = {
 """Points that ordinary messages do not come to, and what is to be written more often than the rest."""
 
 
-async def host_killed_at(point: str, root: Path, *, kills: int, idempotent: bool = True) -> Result:
+async def run_host_kills_at(point: str, root: Path, *, kills: int, idempotent: bool = True) -> Result:
     """Kill the host at a point, start it again, and so on, while people write."""
-    async with _stage_of(point, root, idempotent=idempotent) as scene:
+    async with _make_scene_for(point, root, idempotent=idempotent) as scene:
         for life in range(kills):
-            scene.host.start(crash_at=f"{point}:{1 + life % PASSAGES}")
-            await _until_killed(scene)
+            scene.host.start(crash_at=f"{point}:{1 + life % PASSES_PER_POINT}")
+            await _wait_until_killed(scene)
         scene.host.start()
         return await scene.result()
 
 
-def _stage_of(point: str, root: Path, *, idempotent: bool) -> AbstractAsyncContextManager[Scene]:
+def _make_scene_for(point: str, root: Path, *, idempotent: bool) -> AbstractAsyncContextManager[CrashScenario]:
     """People who reach the point."""
-    if point in WHERE_PEOPLE_DECIDE:
-        return staged_where_people_decide(
-            point, root, settings={"runtime": "process"}, oftener=WHERE_PEOPLE_DECIDE[point]
-        )
-    restless = RESTLESS if point.startswith("keeper.") else {}
+    if point in APPROVAL_POINTS:
+        return prepare_approval_scenario(point, root, settings={"runtime": "process"}, oftener=APPROVAL_POINTS[point])
+    restless = BUSY_SETTINGS if point.startswith("keeper.") else {}
     settings = {"runtime": "process", **restless}
-    return staged(point, root, chats=6, idempotent=idempotent, settings=settings, forked=True)
+    return prepare_scenario(point, root, chats=6, idempotent=idempotent, settings=settings, forked=True)
 
 
-async def _until_killed(scene: Scene) -> None:
-    ends = time.monotonic() + seconds(REACHED_S)
+async def _wait_until_killed(scene: CrashScenario) -> None:
+    ends = time.monotonic() + scaled_timeout(CRASH_POINT_TIMEOUT_S)
     while time.monotonic() < ends:
-        scene.people.write()
-        code = await asyncio.to_thread(scene.host.exited_within, TICK_S)
+        scene.workload.write()
+        code = await asyncio.to_thread(scene.host.wait_for_exit, STATUS_INTERVAL_S)
         if code is not None:
             assert code == -signal.SIGKILL, f"{scene.name}: the host ended with {code}"
             return
     raise AssertionError(f"{scene.name} was not reached")
 
 
-async def runners_killed_at(point: str, root: Path, *, kills: int) -> Result:
+async def run_runner_kills_at(point: str, root: Path, *, kills: int) -> Result:
     """Kill the runner of each of so many sessions at a point, then all there is, and let another host mend it."""
     settings = {"runtime": "process", "max_containers": kills, "poll_interval_s": 0.3}
-    async with staged(point, root, chats=kills, tool_every=1, settings=settings, forked=True) as scene:
+    async with prepare_scenario(point, root, chats=kills, tool_every=1, settings=settings, forked=True) as scene:
         for _ in range(kills):
-            scene.people.write()
+            scene.workload.write()
         scene.host.start(crash_runner_at=point)
-        await _until_deaths(scene, kills)
-        deaths = scene.host.deaths()
+        await _wait_for_deaths(scene, kills)
+        deaths = scene.host.count_runner_deaths()
         await asyncio.to_thread(scene.host.kill)
         await asyncio.to_thread(scene.host.kill_all_runners)  # those that were started again would die once more
         scene.host.start()
         return await scene.result(deaths)
 
 
-async def _until_deaths(scene: Scene, wanted: int) -> None:
-    ends = time.monotonic() + seconds(REACHED_S)
+async def _wait_for_deaths(scene: CrashScenario, wanted: int) -> None:
+    ends = time.monotonic() + scaled_timeout(CRASH_POINT_TIMEOUT_S)
     while time.monotonic() < ends:
-        code = await asyncio.to_thread(scene.host.exited_within, TICK_S)
+        code = await asyncio.to_thread(scene.host.wait_for_exit, STATUS_INTERVAL_S)
         assert code is None, f"{scene.name}: the host ended with {code}"
-        if scene.host.deaths() >= wanted:
+        if scene.host.count_runner_deaths() >= wanted:
             return
-    raise AssertionError(f"{scene.name} was reached by {scene.host.deaths()} runners only")
+    raise AssertionError(f"{scene.name} was reached by {scene.host.count_runner_deaths()} runners only")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Soak:
+class SoakTest:
     """Kills at any moment. So many messages are spread over so many lives of the host; the last life may live."""
 
     runtime: str
@@ -106,55 +104,57 @@ class Soak:
     runner_kills: int
     seed: int = 1
     idempotent: bool = True
-    forked: bool = True
+    is_forked: bool = True
     """Whether hosts are forked, or load their code and may be killed at that, too."""
 
     @property
     def name(self) -> str:
         return f"random, {self.runtime}"
 
-    def part(self, n: int) -> Soak:
+    def part(self, n: int) -> SoakTest:
         """An nth of it."""
         return replace(
             self, messages=self.messages // n, host_kills=self.host_kills // n, runner_kills=self.runner_kills // n
         )
 
 
-LIFE_S = (0.05, 1.2)
+HOST_LIFETIME_S = (0.05, 1.2)
 """How long a host lives: most from the moment it serves, some from their start, which they may not survive."""
-STILLBORN = 0.2
-READY_LIMIT_S = 30.0
-RUNNER_PAUSE_S = (0.1, 1.0)
+EARLY_KILL_RATE = 0.2
+READY_TIMEOUT_S = 30.0
+RUNNER_KILL_INTERVAL_S = (0.1, 1.0)
 CHATS = 8
 
 
-async def soaked(soak: Soak, root: Path) -> Result:
+async def run_soak(soak: SoakTest, root: Path) -> Result:
     """Kill hosts and runners at random moments while people write."""
     chance = random.Random(soak.seed)
     settings = {"runtime": soak.runtime}
-    forked, idempotent = soak.forked, soak.idempotent
-    async with staged(soak.name, root, chats=CHATS, idempotent=idempotent, settings=settings, forked=forked) as scene:
+    forked, idempotent = soak.is_forked, soak.idempotent
+    async with prepare_scenario(
+        soak.name, root, chats=CHATS, idempotent=idempotent, settings=settings, forked=forked
+    ) as scene:
         scene.host.start()
         await asyncio.gather(_people_and_host_kills(scene, soak, chance), _kill_runners(scene.host, soak, chance))
         return await scene.result(soak.runner_kills)
 
 
-async def _people_and_host_kills(scene: Scene, soak: Soak, chance: random.Random) -> None:
+async def _people_and_host_kills(scene: CrashScenario, soak: SoakTest, chance: random.Random) -> None:
     for life in range(soak.host_kills):
-        if chance.random() > STILLBORN:
-            await scene.until("it serves", scene.host.is_ready, within_s=READY_LIMIT_S)
-        life_s = chance.uniform(*LIFE_S)
-        writes = soak.messages * (life + 1) // soak.host_kills - scene.people.written
+        if chance.random() > EARLY_KILL_RATE:
+            await scene.wait_until("it serves", scene.host.is_ready, within_s=READY_TIMEOUT_S)
+        life_s = chance.uniform(*HOST_LIFETIME_S)
+        writes = soak.messages * (life + 1) // soak.host_kills - scene.workload.write_count
         for _ in range(writes):
-            scene.people.write()
+            scene.workload.write()
             await asyncio.sleep(life_s / writes)
         await asyncio.to_thread(scene.host.kill)
         scene.host.start()
 
 
-async def _kill_runners(host: HostProcess, soak: Soak, chance: random.Random) -> None:
+async def _kill_runners(host: HostProcess, soak: SoakTest, chance: random.Random) -> None:
     """Until so many died by our hand; there is not always one."""
     killed = 0
     while killed < soak.runner_kills:
-        await asyncio.sleep(chance.uniform(*RUNNER_PAUSE_S))
-        killed += await asyncio.to_thread(host.kill_a_runner, chance)
+        await asyncio.sleep(chance.uniform(*RUNNER_KILL_INTERVAL_S))
+        killed += await asyncio.to_thread(host.kill_random_runner, chance)

@@ -12,72 +12,74 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanohost.testing.limits import seconds
-from tests.crash.household import Household, What, settle_in
-from tests.crash.measured import Result, measured, unfinished
-from tests.crash.moods import Mood, fine
-from tests.crash.people import People, furnish
-from tests.crash.platform import Platform
+from nanohost.testing.limits import scaled_timeout
+from tests.crash.household import ApprovalWorkload, MessageKind, prepare_home
+from tests.crash.measured import Result, measure_run, unfinished
+from tests.crash.moods import FaultKind, no_faults
+from tests.crash.people import UserWorkload, prepare_workload_home
+from tests.crash.platform import FakePlatform
 from tests.crash.victims import NANOHOST_RUN, HostProcess
 
-TICK_S = 0.25
-LOOK_S = 0.05
-SETTLE_LIMIT_S = 90.0
+STATUS_INTERVAL_S = 0.25
+POLL_INTERVAL_S = 0.05
+FINISH_TIMEOUT_S = 90.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class CrashScenario:
     name: str
     host: HostProcess
-    platform: Platform
-    people: People | Household
+    platform: FakePlatform
+    workload: UserWorkload | ApprovalWorkload
     idempotent: bool
-    began: float
+    started_at: float
 
-    async def result(self, container_kills: int = 0, *, limit_s: float = SETTLE_LIMIT_S) -> Result:
+    async def result(self, container_kills: int = 0, *, limit_s: float = FINISH_TIMEOUT_S) -> Result:
         """Wait until nothing is left to do, stop the host, count."""
         try:
-            async with asyncio.timeout(seconds(limit_s)):
-                await self._settled()
+            async with asyncio.timeout(scaled_timeout(limit_s)):
+                await self._wait_until_finished()
         except TimeoutError:
             pass  # what is missing is counted
         left = await asyncio.to_thread(unfinished, self.host.root)
         assert await asyncio.to_thread(self.host.stop) == 0, f"{self.name}: the host did not stop in order"
         return await asyncio.to_thread(
-            measured,
+            measure_run,
             self.name,
             self.host,
             self.platform,
-            self.people,
+            self.workload,
             idempotent=self.idempotent,
             container_kills=container_kills,
             unfinished=left,
-            seconds=time.monotonic() - self.began,
+            seconds=time.monotonic() - self.started_at,
         )
 
     async def write(self, messages: int) -> None:
         """So many messages, a few milliseconds apart."""
         for _ in range(messages):
-            self.people.write()
+            self.workload.write()
             await asyncio.sleep(0.01)
 
-    async def answered(self) -> None:
+    async def wait_until_answered(self) -> None:
         """Wait until people have seen every answer."""
-        wanted = self.people.expected()
-        await self.until("all is answered", lambda: wanted <= self.platform.texts().keys(), within_s=SETTLE_LIMIT_S)
+        wanted = self.workload.expected()
+        await self.wait_until(
+            "all is answered", lambda: wanted <= self.platform.texts().keys(), within_s=FINISH_TIMEOUT_S
+        )
 
-    async def until(self, what: str, holds: Callable[[], bool], *, within_s: float = 30.0) -> None:
+    async def wait_until(self, what: str, holds: Callable[[], bool], *, within_s: float = 30.0) -> None:
         """Look again and again. The host must live meanwhile."""
-        ends = time.monotonic() + seconds(within_s)
+        ends = time.monotonic() + scaled_timeout(within_s)
         while not holds():
             assert time.monotonic() < ends, f"{self.name}: not within {within_s:.0f} s of a quiet machine: {what}"
-            code = await asyncio.to_thread(self.host.exited_within, LOOK_S)
+            code = await asyncio.to_thread(self.host.wait_for_exit, POLL_INTERVAL_S)
             assert code is None, f"{self.name}: the host ended with {code}"
 
-    async def _settled(self) -> None:
-        await self.platform.until_seen(self.people.expected())
+    async def _wait_until_finished(self) -> None:
+        await self.platform.wait_until_seen(self.workload.expected())
         while not await asyncio.to_thread(self._is_done):
-            code = await asyncio.to_thread(self.host.exited_within, LOOK_S)
+            code = await asyncio.to_thread(self.host.wait_for_exit, POLL_INTERVAL_S)
             assert code is None, f"{self.name}: the host ended with {code}"
 
     def _is_done(self) -> bool:
@@ -85,7 +87,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def staged(
+async def prepare_scenario(
     name: str,
     root: Path,
     *,
@@ -93,14 +95,14 @@ async def staged(
     settings: Mapping[str, object],
     idempotent: bool = True,
     tool_every: int = 3,
-    mood: Callable[[], Mood] = fine,
+    mood: Callable[[], FaultKind] = no_faults,
     log: str | Path = "host.log",
     program: Sequence[str] = NANOHOST_RUN,
     environment: Mapping[str, str] | None = None,
     forked: bool = False,
-) -> AsyncIterator[Scene]:
+) -> AsyncIterator[CrashScenario]:
     """A home, people and a platform, and a host that is not started yet."""
-    platform = Platform(mood)
+    platform = FakePlatform(mood)
     began = time.monotonic()
     async with platform.opened():
         process = HostProcess(
@@ -113,27 +115,31 @@ async def staged(
             environment=environment,
             forked=forked,
         )
-        await furnish(root, chats)
-        people = People(platform, chats, tool_every=tool_every)
+        await prepare_workload_home(root, chats)
+        people = UserWorkload(platform, chats, tool_every=tool_every)
         try:
-            yield Scene(name=name, host=process, platform=platform, people=people, idempotent=idempotent, began=began)
+            yield CrashScenario(
+                name=name, host=process, platform=platform, workload=people, idempotent=idempotent, started_at=began
+            )
         finally:
-            await asyncio.to_thread(process.end)
+            await asyncio.to_thread(process.cleanup)
 
 
 @asynccontextmanager
-async def staged_where_people_decide(
-    name: str, root: Path, *, settings: Mapping[str, object], oftener: What | None = None
-) -> AsyncIterator[Scene]:
+async def prepare_approval_scenario(
+    name: str, root: Path, *, settings: Mapping[str, object], oftener: MessageKind | None = None
+) -> AsyncIterator[CrashScenario]:
     """The same with a household: see there."""
-    platform = Platform()
+    platform = FakePlatform()
     began = time.monotonic()
     async with platform.opened():
         guard = {"tasks.create": "hold"}
         process = HostProcess(root, platform.port, settings, forked=True, able=True, guard=guard)
-        await settle_in(root)
-        people = Household(platform, oftener=oftener)
+        await prepare_home(root)
+        people = ApprovalWorkload(platform, frequent_kind=oftener)
         try:
-            yield Scene(name=name, host=process, platform=platform, people=people, idempotent=True, began=began)
+            yield CrashScenario(
+                name=name, host=process, platform=platform, workload=people, idempotent=True, started_at=began
+            )
         finally:
-            await asyncio.to_thread(process.end)
+            await asyncio.to_thread(process.cleanup)

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from nanohost.home import Home
-from nanohost.testing.limits import HANG_S, seconds
-from tests.crash.measured import until_done
-from tests.crash.people import FOLDER, furnish
-from tests.crash.platform import Platform
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.crash.measured import wait_until_done
+from tests.crash.people import FOLDER, prepare_workload_home
+from tests.crash.platform import FakePlatform
 from tests.crash.victims import HostProcess
 
 ASK = {
@@ -35,30 +35,30 @@ def records(root: Path, sql: str) -> Sequence[tuple[object, ...]]:
 @pytest.mark.behaviour("AP-09")
 @pytest.mark.parametrize("point", ["answers.claimed", "routing.written:2", "routing.recorded:2", "collector.open"])
 async def test_an_answer_counts_once_whenever_the_host_dies(tmp_path: Path, point: str) -> None:
-    platform = Platform()
+    platform = FakePlatform()
     async with platform.opened():
         settings = {"runtime": "process", "durable": False}
         host = HostProcess(tmp_path / "home", platform.port, settings, forked=True)
-        await furnish(host.root, 1)
+        await prepare_workload_home(host.root, 1)
         (host.root / "groups" / FOLDER / "script.json").write_text(json.dumps([{"match": "^ask", "actions": [ASK]}]))
         try:
             host.start(crash_at=point)
             platform.write("m1", "c0", "ask me")
             if not point.startswith("collector"):
-                await platform.until_seen({("c0", QUESTION)}, HANG_S)
+                await platform.wait_until_seen({("c0", QUESTION)}, HANG_TIMEOUT_S)
                 platform.write("m2", "c0", "2")
-            assert await asyncio.to_thread(host.exited_within, seconds(HANG_S)) == -signal.SIGKILL
+            assert await asyncio.to_thread(host.wait_for_exit, scaled_timeout(HANG_TIMEOUT_S)) == -signal.SIGKILL
             if not point.startswith("collector"):
                 platform.write("m3", "c0", "1")
             host.start()
-            await platform.until_seen({("c0", QUESTION)}, HANG_S)
+            await platform.wait_until_seen({("c0", QUESTION)}, HANG_TIMEOUT_S)
             if point.startswith("collector"):
                 platform.write("m2", "c0", "2")
             await _until_answered(platform)
-            await until_done(host.root)
+            await wait_until_done(host.root)
             assert await asyncio.to_thread(host.stop) == 0
         finally:
-            await asyncio.to_thread(host.end)
+            await asyncio.to_thread(host.cleanup)
         said = [copy.text for copy in platform.seen if copy.text.startswith("so: ")]
         assert said == ['so: <answer from="Ann" id="4">Blue</answer>']
         assert records(host.root, "SELECT status, answer FROM questions") == [("answered", "Blue")]
@@ -66,9 +66,9 @@ async def test_an_answer_counts_once_whenever_the_host_dies(tmp_path: Path, poin
         assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-async def _until_answered(platform: Platform) -> None:
+async def _until_answered(platform: FakePlatform) -> None:
     try:
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while not any(copy.text.startswith("so: ") for copy in platform.seen):  # noqa: ASYNC110 - by what is seen
                 await asyncio.sleep(0.02)
     except TimeoutError:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nanohost_protocol import crash_points
-from nanohost_protocol.crash_points import HOST, RUNNER, RUNNER_VARIABLE, VARIABLE, Armed
+from nanohost_protocol.crash_points import ENV_VARIABLE, HOST_POINTS, RUNNER_ENV_VARIABLE, RUNNER_POINTS, CrashTrigger
 
 ROOT = Path(__file__).parent.parent.parent
 PASS_TWICE = "from nanohost_protocol.crash_points import reach; reach('runner.said'); print(1); reach('runner.said')"
@@ -20,38 +20,38 @@ PASS_TWICE = "from nanohost_protocol.crash_points import reach; reach('runner.sa
 
 def test_every_point_is_in_the_code_once() -> None:
     found = Counter(name for folder in ("src", "container") for name in _reached(ROOT / folder))
-    assert found == Counter([*HOST, *RUNNER])
+    assert found == Counter([*HOST_POINTS, *RUNNER_POINTS])
 
 
 def test_the_page_about_reliability_has_a_result_of_every_point() -> None:
     written = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
-    assert {name for name in [*HOST, *RUNNER] if f"| {name} " not in written} == set()
+    assert {name for name in [*HOST_POINTS, *RUNNER_POINTS] if f"| {name} " not in written} == set()
 
 
 def test_nothing_is_armed_without_the_variable() -> None:
-    assert crash_points._armed is None
+    assert crash_points._trigger is None
     assert _passing({}) == (0, "1\n")
 
 
 @pytest.mark.parametrize(("armed", "said"), [("runner.said", ""), ("runner.said:1", ""), ("runner.said:2", "1\n")])
 def test_a_process_ends_at_the_passage_it_was_told(armed: str, said: str) -> None:
-    assert _passing({VARIABLE: armed}) == (-9, said)
+    assert _passing({ENV_VARIABLE: armed}) == (-9, said)
 
 
 def test_other_points_are_passed() -> None:
-    assert _passing({VARIABLE: "runner.said:3"}) == (0, "1\n")
-    assert _passing({VARIABLE: "runner.claimed"}) == (0, "1\n")
+    assert _passing({ENV_VARIABLE: "runner.said:3"}) == (0, "1\n")
+    assert _passing({ENV_VARIABLE: "runner.claimed"}) == (0, "1\n")
 
 
 def test_a_point_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no crash point 'runner\.sang'"):
-        Armed("runner.sang:2")
+        CrashTrigger("runner.sang:2")
 
 
 def test_a_runner_is_given_its_own_point_and_nothing_else() -> None:
-    assert crash_points.for_runner({VARIABLE: "sender.sent", "HOME": "/root"}) == {}
-    assert crash_points.for_runner({VARIABLE: "sender.sent", RUNNER_VARIABLE: "runner.said"}) == {
-        VARIABLE: "runner.said"
+    assert crash_points.runner_environment({ENV_VARIABLE: "sender.sent", "HOME": "/root"}) == {}
+    assert crash_points.runner_environment({ENV_VARIABLE: "sender.sent", RUNNER_ENV_VARIABLE: "runner.said"}) == {
+        ENV_VARIABLE: "runner.said"
     }
 
 

@@ -8,46 +8,50 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.household import OWNERS_DM, Household, What, settle_in
-from tests.crash.platform import Copy, Platform
-from tests.crash.runs import host_killed_at
+from tests.crash.household import OWNERS_DM, ApprovalWorkload, MessageKind, prepare_home
+from tests.crash.platform import DeliveredCopy, FakePlatform
+from tests.crash.runs import run_host_kills_at
 
 BUTTONS = [{"label": "Allow once", "value": "v1"}, {"label": "Deny", "value": "v2"}]
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> tuple[Platform, Household, Path]:
+async def scene(tmp_path: Path) -> tuple[FakePlatform, ApprovalWorkload, Path]:
     """One message that makes the agent ask for what is held, and nothing of it done."""
-    await settle_in(tmp_path)
-    platform = Platform()
-    people = Household(platform, oftener=What.HOLD)
+    await prepare_home(tmp_path)
+    platform = FakePlatform()
+    people = ApprovalWorkload(platform, frequent_kind=MessageKind.HELD_ACTION)
     people.write()
     return platform, people, tmp_path
 
 
-def odd(scene: tuple[Platform, Household, Path], words: str) -> list[str]:
+def odd(scene: tuple[FakePlatform, ApprovalWorkload, Path], words: str) -> list[str]:
     _, people, root = scene
-    return [one for one in people.oddities(root) if words in one]
+    return [one for one in people.find_anomalies(root) if words in one]
 
 
-async def test_a_request_without_a_card_and_one_with_two_are_odd(scene: tuple[Platform, Household, Path]) -> None:
+async def test_a_request_without_a_card_and_one_with_two_are_odd(
+    scene: tuple[FakePlatform, ApprovalWorkload, Path],
+) -> None:
     platform, _, _ = scene
     assert odd(scene, "0 cards ask about hold 0")
     for key in ("k1", "k1", "k2"):
-        platform.seen.append(Copy(OWNERS_DM, "asks for later hold 0", key, buttons=True))
+        platform.seen.append(DeliveredCopy(OWNERS_DM, "asks for later hold 0", key, buttons=True))
     assert odd(scene, "2 cards ask about hold 0")
 
 
-async def test_a_card_that_still_asks_when_all_is_over_is_odd(scene: tuple[Platform, Household, Path]) -> None:
+async def test_a_card_that_still_asks_when_all_is_over_is_odd(
+    scene: tuple[FakePlatform, ApprovalWorkload, Path],
+) -> None:
     platform, _, _ = scene
-    card = Copy(OWNERS_DM, "asks for later hold 0", "k1", buttons=True)
+    card = DeliveredCopy(OWNERS_DM, "asks for later hold 0", "k1", buttons=True)
     platform.seen.append(card)
     assert odd(scene, "still asks: hold 0")
     card.edits.append("**Make a task** (`k3f7qd`)\nApproved by `Olga`, 09:00: main may do it this once.")
     assert not odd(scene, "hold 0")
 
 
-async def test_an_effect_that_is_there_twice_is_odd(scene: tuple[Platform, Household, Path]) -> None:
+async def test_an_effect_that_is_there_twice_is_odd(scene: tuple[FakePlatform, ApprovalWorkload, Path]) -> None:
     _, _, root = scene
     assert not odd(scene, "FROM roles")
     with closing(sqlite3.connect(root / "data" / "nanohost.db")) as db, db:
@@ -57,14 +61,14 @@ async def test_an_effect_that_is_there_twice_is_odd(scene: tuple[Platform, House
     assert odd(scene, "1 instead of 0: SELECT count(*) FROM roles")
 
 
-async def test_words_that_nobody_was_to_read_are_odd(scene: tuple[Platform, Household, Path]) -> None:
+async def test_words_that_nobody_was_to_read_are_odd(scene: tuple[FakePlatform, ApprovalWorkload, Path]) -> None:
     platform, _, _ = scene
-    platform.seen.append(Copy("c0", "Your request tasks.create was refused.", "k1"))
+    platform.seen.append(DeliveredCopy("c0", "Your request tasks.create was refused.", "k1"))
     assert odd(scene, "nobody was to read in c0")
 
 
 @pytest.mark.behaviour("AP-07", "AP-08", "AP-09")
 async def test_a_host_that_dies_while_people_decide_asks_does_and_ends_each_thing_once(tmp_path: Path) -> None:
-    result = await host_killed_at("approvals.open", tmp_path / "home", kills=3)
+    result = await run_host_kills_at("approvals.open", tmp_path / "home", kills=3)
     assert result.is_sound, result
     assert (result.kills, result.ambiguous_extra) == (3, 0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.runs import Soak, soaked
+from tests.crash.runs import SoakTest, run_soak
 
 HOST_KILLS = 3
 RUNNER_KILLS = 3
@@ -18,8 +18,8 @@ MESSAGES = 60
 async def test_nothing_is_lost_or_answered_twice(request: pytest.FixtureRequest, tmp_path: Path, runtime: str) -> None:
     if runtime == "docker":
         request.getfixturevalue("docker_engine")
-    soak = Soak(runtime=runtime, messages=MESSAGES, host_kills=HOST_KILLS, runner_kills=RUNNER_KILLS)
-    result = await soaked(soak, tmp_path / "home")
+    soak = SoakTest(runtime=runtime, messages=MESSAGES, host_kills=HOST_KILLS, runner_kills=RUNNER_KILLS)
+    result = await run_soak(soak, tmp_path / "home")
     assert result.is_sound, result
     assert (result.events, result.ambiguous_extra) == (MESSAGES, 0)
     assert (result.host_kills, result.container_kills) == (HOST_KILLS, RUNNER_KILLS)

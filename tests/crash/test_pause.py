@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.chat_commands.pause import PAUSED
-from nanohost.testing.limits import seconds
-from tests.crash.people import FOLDER, furnish
-from tests.crash.platform import Platform
+from nanohost.chat_commands.pause import PAUSED_REPLY
+from nanohost.testing.limits import scaled_timeout
+from tests.crash.people import FOLDER, prepare_workload_home
+from tests.crash.platform import FakePlatform
 from tests.crash.victims import HostProcess
 
 LIMIT_S = 60.0
@@ -23,46 +23,46 @@ SCRIPT = [{"match": "long", "attempt": 1, "actions": [{"until_file": "never"}]}]
 @pytest.mark.parametrize("point", ["reception.open", "reception.committed"])
 async def test_a_pause_survives_a_kill_and_all_is_answered_once_after_it(tmp_path: Path, point: str) -> None:
     home = tmp_path / "home"
-    async with Platform().opened() as platform:
+    async with FakePlatform().opened() as platform:
         host = HostProcess(home, platform.port, {"runtime": "process"}, forked=True)
-        await furnish(home, 2)
+        await prepare_workload_home(home, 2)
         (home / "groups" / FOLDER / "script.json").write_text(json.dumps(SCRIPT))
         assert host.command("roles", "grant", "wire:ann", "owner").returncode == 0
         try:
-            async with asyncio.timeout(seconds(LIMIT_S)):
+            async with asyncio.timeout(scaled_timeout(LIMIT_S)):
                 await _paused_and_killed(host, platform, point)
                 platform.write("m3", "c0", "hi")
-                await platform.until_seen({("c0", PAUSED.text)})
+                await platform.wait_until_seen({("c0", PAUSED_REPLY.text)})
                 await asyncio.to_thread(host.kill)
                 assert (await asyncio.to_thread(host.command, "status")).stdout.startswith("PAUSED ")
                 host.start()
                 await _none_runs(host)
                 assert (await asyncio.to_thread(host.command, "resume")).returncode == 0
-                await platform.until_seen({("c0", "echo: hi"), ("c0", "echo: long")})
+                await platform.wait_until_seen({("c0", "echo: hi"), ("c0", "echo: long")})
         finally:
-            await asyncio.to_thread(host.end)
+            await asyncio.to_thread(host.cleanup)
     seen = platform.texts()
     answers = {text: count for (chat, text), count in seen.items() if chat == "c0"}
-    assert answers == {PAUSED.text: 1, "echo: hi": 1, "echo: long": 1}
+    assert answers == {PAUSED_REPLY.text: 1, "echo: hi": 1, "echo: long": 1}
     told = Counter(text.split(":")[0].split(",")[0].split(" since")[0] for (chat, text) in seen if chat == "c1")
     assert set(told) <= {"Paused", "Cut in the middle of a turn"}
     assert told["Paused"] == 1
 
 
-async def _paused_and_killed(host: HostProcess, platform: Platform, point: str) -> None:
+async def _paused_and_killed(host: HostProcess, platform: FakePlatform, point: str) -> None:
     """A long turn runs, /pause is said, the host dies at the point, and the next one is started."""
     host.start()
     platform.write("m1", "c0", "long")
-    while not host.runners():  # noqa: ASYNC110 - another process's doing
+    while not host.runner_pids():  # noqa: ASYNC110 - another process's doing
         await asyncio.sleep(0.05)
     await asyncio.to_thread(host.kill)
     host.start(crash_at=point)
     platform.write("m2", "c1", "/pause")
-    assert await asyncio.to_thread(host.exited_within, seconds(LIMIT_S)) is not None
+    assert await asyncio.to_thread(host.wait_for_exit, scaled_timeout(LIMIT_S)) is not None
     host.start()
     await _none_runs(host)
 
 
 async def _none_runs(host: HostProcess) -> None:
-    while await asyncio.to_thread(host.runners):  # noqa: ASYNC110 - another process's doing
+    while await asyncio.to_thread(host.runner_pids):  # noqa: ASYNC110 - another process's doing
         await asyncio.sleep(0.05)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.chat_commands.stop import STOPPED
-from nanohost.testing.limits import HANG_S, seconds
-from nanohost_protocol.errors import Busy, NotReady
-from nanohost_protocol.outbound import reading_outbound
-from tests.crash.people import FOLDER, furnish
-from tests.crash.platform import Platform
+from nanohost.chat_commands.stop import STOPPED_TEXT
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost_protocol.errors import FileLocked, FileNotReady
+from nanohost_protocol.outbound import outbound_snapshot
+from tests.crash.people import FOLDER, prepare_workload_home
+from tests.crash.platform import FakePlatform
 from tests.crash.victims import HostProcess
 
 SCRIPT = [
@@ -30,22 +30,22 @@ SCRIPT = [
 )
 async def test_a_stop_survives_a_kill_at_any_moment(tmp_path: Path, point: str, kills_runner: bool) -> None:
     home = tmp_path / "home"
-    async with Platform().opened() as platform:
+    async with FakePlatform().opened() as platform:
         host = HostProcess(home, platform.port, {"runtime": "process"}, forked=True)
-        await furnish(home, 1)
+        await prepare_workload_home(home, 1)
         (home / "groups" / FOLDER / "script.json").write_text(json.dumps(SCRIPT))
         try:
-            async with asyncio.timeout(seconds(HANG_S)):
+            async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
                 await _stopped_and_killed(host, platform, point, kills_runner=kills_runner)
-                await platform.until_seen({("c0", STOPPED)})
+                await platform.wait_until_seen({("c0", STOPPED_TEXT)})
                 platform.write("m3", "c0", "hi")
-                await platform.until_seen({("c0", "echo: hi")})
+                await platform.wait_until_seen({("c0", "echo: hi")})
         finally:
-            await asyncio.to_thread(host.end)
-    assert platform.texts() == Counter({("c0", STOPPED): 1, ("c0", "echo: hi"): 1})
+            await asyncio.to_thread(host.cleanup)
+    assert platform.texts() == Counter({("c0", STOPPED_TEXT): 1, ("c0", "echo: hi"): 1})
 
 
-async def _stopped_and_killed(host: HostProcess, platform: Platform, point: str, *, kills_runner: bool) -> None:
+async def _stopped_and_killed(host: HostProcess, platform: FakePlatform, point: str, *, kills_runner: bool) -> None:
     """A long turn is stopped, the host dies at the point, perhaps its runner too, and the next host is started."""
     host.start()
     platform.write("m1", "c0", "long")
@@ -54,7 +54,7 @@ async def _stopped_and_killed(host: HostProcess, platform: Platform, point: str,
     await asyncio.to_thread(host.kill)
     host.start(crash_at=point)
     platform.write("m2", "c0", "/stop")
-    assert await asyncio.to_thread(host.exited_within, seconds(HANG_S)) is not None
+    assert await asyncio.to_thread(host.wait_for_exit, scaled_timeout(HANG_TIMEOUT_S)) is not None
     if kills_runner:
         host.kill_all_runners()
     host.start()
@@ -63,8 +63,8 @@ async def _stopped_and_killed(host: HostProcess, platform: Platform, point: str,
 def _claimed(home: Path) -> bool:
     for path in (home / "sessions").glob("*/*/out/outbound.db"):
         try:
-            with reading_outbound(path) as box:
+            with outbound_snapshot(path) as box:
                 return bool(box.open_claims())
-        except (NotReady, Busy):
+        except (FileNotReady, FileLocked):
             return False
     return False

@@ -8,8 +8,15 @@ from typing import Any
 
 import pytest
 
-from nanohost.delivery.addresses import Chats, _named, as_told, book_of, destinations, retold
-from nanohost.delivery.examine import AddressBook, chat_of
+from nanohost.delivery.addresses import (
+    SessionChats,
+    _assign_names,
+    build_address_book,
+    merge_destinations,
+    to_destinations,
+    with_known_names,
+)
+from nanohost.delivery.examine import AddressBook, origin_chat_id
 from nanohost.model import MessagingGroup, MessagingGroupId, UnknownSender
 from nanohost.testing.manual_clock import START as NOW
 from nanohost_protocol.rows import Destination, Origin
@@ -40,7 +47,7 @@ def test_naming_chats_costs_the_same_for_each_however_many_have_one_name() -> No
     before = sys.gettrace()
     sys.settrace(count)
     try:
-        named = _named(chats, {})
+        named = _assign_names(chats, {})
     finally:
         sys.settrace(before)
     assert list(named)[-1] == "fake-500"
@@ -61,13 +68,13 @@ def test_naming_chats_costs_the_same_for_each_however_many_have_one_name() -> No
 )
 def test_names_are_short_and_tell_chats_apart(names: list[str], wanted: list[str]) -> None:
     chats = [chat(name) for name in names]
-    named = _named(chats, {})
+    named = _assign_names(chats, {})
     assert list(named) == wanted
     assert list(named.values()) == chats
 
 
 def test_a_chat_without_any_name_is_still_called_something() -> None:
-    assert list(_named([chat("", channel_type="…")], {})) == ["chat"]
+    assert list(_assign_names([chat("", channel_type="…")], {})) == ["chat"]
 
 
 HOME = Origin(channel_type="fake", instance="default", platform_id="c1")
@@ -76,27 +83,27 @@ GONE = Origin(channel_type="fake", instance="default", platform_id="c3")
 
 
 def told(**names: Origin) -> list[Destination]:
-    return [Destination(name=name, display_name=name, chat=chat_of(place)) for name, place in names.items()]
+    return [Destination(name=name, display_name=name, chat=origin_chat_id(place)) for name, place in names.items()]
 
 
 @pytest.mark.behaviour("DL-01")
 def test_a_name_means_the_chat_that_the_agent_was_told_of_whatever_chats_are_called_now() -> None:
     now = AddressBook(by_name={"secret": HOME, "family": WORK}, default=HOME)
-    book = as_told(now, told(family=HOME, secret=WORK))
+    book = with_known_names(now, told(family=HOME, secret=WORK))
     assert book.by_name == {"family": HOME, "secret": WORK}
 
 
 @pytest.mark.behaviour("DL-01")
 def test_a_chat_that_the_session_has_no_more_is_not_sent_to_by_the_name_it_had() -> None:
-    book = as_told(AddressBook(by_name={"home": HOME}, default=HOME), told(home=HOME, gone=GONE))
+    book = with_known_names(AddressBook(by_name={"home": HOME}, default=HOME), told(home=HOME, gone=GONE))
     assert book.by_name == {"home": HOME}
-    assert not book.has(GONE)
+    assert not book.contains(GONE)
 
 
 def test_a_chat_that_was_added_meanwhile_can_be_answered_and_has_no_name_yet() -> None:
-    book = as_told(AddressBook(by_name={"home": HOME, "work": WORK}, default=HOME), told(home=HOME))
+    book = with_known_names(AddressBook(by_name={"home": HOME, "work": WORK}, default=HOME), told(home=HOME))
     assert book.by_name == {"home": HOME}
-    assert book.has(WORK)
+    assert book.contains(WORK)
 
 
 # --- destinations -------------------------------------------------------------------------------------------------
@@ -106,21 +113,21 @@ FAMILY = chat("The Smiths", platform_id="c2")
 
 @pytest.mark.behaviour("DL-01")
 def test_a_destination_is_a_chat_as_a_whole_and_never_where_bare_text_goes() -> None:
-    book = book_of(Chats(own={"home": chat("home")}, given={"family": FAMILY}), "thread")
+    book = build_address_book(SessionChats(own={"home": chat("home")}, destinations={"family": FAMILY}), "thread")
     assert book.by_name["family"] == WORK
     assert book.by_name["home"].thread_id == "thread"
     assert book.default == book.by_name["home"]
-    nowhere = Chats(own={}, given={"family": FAMILY})
-    assert (book_of(nowhere, None).default, nowhere.default) == (None, None)
+    nowhere = SessionChats(own={}, destinations={"family": FAMILY})
+    assert (build_address_book(nowhere, None).default, nowhere.default) == (None, None)
 
 
 def test_another_name_for_the_chat_that_one_talks_in_leads_to_the_same_thread() -> None:
-    book = book_of(Chats(own={"home": chat("home")}, given={"here": chat("home")}), "thread")
+    book = build_address_book(SessionChats(own={"home": chat("home")}, destinations={"here": chat("home")}), "thread")
     assert book.by_name["here"] == book.by_name["home"]
 
 
 def test_the_agent_knows_a_destination_by_the_name_it_was_given_not_by_what_people_there_call_it() -> None:
-    [own, given] = destinations(Chats(own={"home": chat("Home")}, given={"family": FAMILY}))
+    [own, given] = to_destinations(SessionChats(own={"home": chat("Home")}, destinations={"family": FAMILY}))
     assert (own.name, own.display_name) == ("home", "Home")
     assert (given.name, given.display_name) == ("family", "family")
 
@@ -157,4 +164,4 @@ def names(told: list[Destination]) -> dict[str, str]:
 def test_what_a_running_agent_is_told_changes_no_name_that_it_knows(
     before: dict[str, Origin], now: dict[str, Origin], then: dict[str, str]
 ) -> None:
-    assert names(retold(told(**before), told(**now))) == then
+    assert names(merge_destinations(told(**before), told(**now))) == then

@@ -14,22 +14,22 @@ from typing import Any
 
 import pytest
 
-from nanohost.delivery.budget import Budget, Weight, rates_of
-from nanohost.delivery.delivery import Delivery
+from nanohost.delivery.budget import RowCost, SessionBudget, rate_limits_from_settings
+from nanohost.delivery.delivery import DeliveryService
 from nanohost.delivery.settings import DeliverySettings
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId, Role, Session, UnknownSender
 from nanohost.store import agent_groups, messaging_groups, roles, sessions, users
 from nanohost.store.database import Store
-from nanohost.store.domain_events import OutboxToRead
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.store.domain_events import OutboxNeedsRead
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.payloads import ChatIn, ChatOut, EditOut, ReactionOut, SystemOut, encode
 from nanohost_protocol.rows import InKind, NewMessageIn, Origin, OutKind
 from nanohost_protocol.times import to_text
-from tests.support.invariants import until
+from tests.support.invariants import wait_until
 from tests.support.new_home import opened_store
 
 LEASE = LeaseId("l1")
@@ -42,7 +42,7 @@ class Desk:
     store: Store
     mailboxes: Mailboxes
     clock: ManualClock
-    delivery: Delivery
+    delivery: DeliveryService
     session: Session
 
     def writes(
@@ -70,7 +70,7 @@ class Desk:
             )
 
     async def entered(self, status: str = "%") -> int:
-        row = await self.store.one(
+        row = await self.store.fetch_one(
             "SELECT (SELECT count(*) FROM deliveries WHERE session_id != 'host' AND status LIKE ?1)"
             " + (SELECT count(*) FROM actions WHERE status LIKE ?1) AS found",
             (status,),
@@ -80,13 +80,13 @@ class Desk:
 
     async def looks_until(self, count: int, status: str = "%") -> None:
         """Until so much is entered: fails when it never is."""
-        self.store.bus.publish(OutboxToRead(self.session.id))
-        async with asyncio.timeout(seconds(HANG_S)):
+        self.store.bus.publish(OutboxNeedsRead(self.session.id))
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while await self.entered(status) < count:  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0.01)
 
     async def owner_heard(self) -> list[str]:
-        rows = await self.store.all("SELECT content FROM deliveries WHERE session_id = 'host' ORDER BY seq")
+        rows = await self.store.fetch_all("SELECT content FROM deliveries WHERE session_id = 'host' ORDER BY seq")
         return [json.loads(row["content"])["text"] for row in rows]
 
 
@@ -110,8 +110,8 @@ async def desk(root: Path) -> AsyncIterator[Desk]:
                 now=now,
             )
             id = await sessions.add(tx, agent_group=group.id, messaging_group=chat.id, thread_id=None, now=now)
-            await users.seen(tx, "fake:boss", name="Boss", now=now)
-            await users.learn_dm(tx, "fake:boss", Origin(channel_type="fake", instance="default", platform_id="d"), now)
+            await users.record_seen(tx, "fake:boss", name="Boss", now=now)
+            await users.save_dm(tx, "fake:boss", Origin(channel_type="fake", instance="default", platform_id="d"), now)
             await roles.grant(tx, user_id="fake:boss", role=Role.OWNER, agent_group=None, now=now)
         session = await sessions.get(store, id)
         home_chat = Origin(channel_type="fake", instance="default", platform_id="c1")
@@ -119,7 +119,7 @@ async def desk(root: Path) -> AsyncIterator[Desk]:
         asked = NewMessageIn(id="m1", kind=InKind.CHAT, timestamp=now, content=content, origin=home_chat)
         await mailboxes.put(session, [asked])
         OutboundWriter(mailboxes.layout(session).outbound_db, container_id=LEASE, durable=False).close()
-        delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={})
+        delivery = DeliveryService(store=store, mailboxes=mailboxes, clock=clock, channels={})
         async with delivery.opened():
             yield Desk(store=store, mailboxes=mailboxes, clock=clock, delivery=delivery, session=session)
 
@@ -127,12 +127,12 @@ async def desk(root: Path) -> AsyncIterator[Desk]:
 async def test_rows_over_the_budget_wait_in_their_own_file_and_are_entered_later(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         at.writes(1_500)
-        at.store.bus.publish(OutboxToRead(at.session.id))
-        await until(lambda: bool(at.delivery.slowed()))
+        at.store.bus.publish(OutboxNeedsRead(at.session.id))
+        await wait_until(lambda: bool(at.delivery.throttled()))
         assert await at.entered() == 1_200, "a sixth of an hour's 7,200"
-        assert at.delivery.slowed() == {at.session.id: "more than 7,200 messages an hour"}
+        assert at.delivery.throttled() == {at.session.id: "more than 7,200 messages an hour"}
         await passes(at, lambda count: count == 1_500)
-        await until(lambda: not at.delivery.slowed())
+        await wait_until(lambda: not at.delivery.throttled())
         assert await at.owner_heard() == [
             f"The agent main writes too much in session {at.session.id}: more than 7,200 messages an hour. It is "
             f"slowed down, and nothing is lost. To stop it: nanohost sessions hold {at.session.id}"
@@ -142,8 +142,8 @@ async def test_rows_over_the_budget_wait_in_their_own_file_and_are_entered_later
 async def test_requests_have_a_budget_of_their_own_and_each_look_at_a_flood_comes_later(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         at.writes(1_000, kind=OutKind.SYSTEM, content=ASKS)
-        at.store.bus.publish(OutboxToRead(at.session.id))
-        await until(lambda: bool(at.delivery.slowed()))
+        at.store.bus.publish(OutboxNeedsRead(at.session.id))
+        await wait_until(lambda: bool(at.delivery.throttled()))
         assert await at.entered() == 100, "a sixth of an hour's 600"
         before = at.clock.monotonic()
         await passes(at, lambda count: count >= 130, exactly=True)
@@ -153,10 +153,10 @@ async def test_requests_have_a_budget_of_their_own_and_each_look_at_a_flood_come
 async def test_bytes_count_and_what_is_larger_than_the_budget_is_paid_for_afterwards(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         at.writes(30, content=encode(ChatOut(text="x" * 200_000)))
-        at.store.bus.publish(OutboxToRead(at.session.id))
-        await until(lambda: bool(at.delivery.slowed()))
+        at.store.bus.publish(OutboxNeedsRead(at.session.id))
+        await wait_until(lambda: bool(at.delivery.throttled()))
         assert await at.entered() == 21, "the last was begun within the 4 MiB that may come at once"
-        assert at.delivery.slowed() == {at.session.id: "more than 24 MiB of messages an hour"}
+        assert at.delivery.throttled() == {at.session.id: "more than 24 MiB of messages an hour"}
 
 
 async def test_a_session_with_very_much_under_way_is_looked_at_again_when_that_is_less(tmp_path: Path) -> None:
@@ -165,12 +165,12 @@ async def test_a_session_with_very_much_under_way_is_looked_at_again_when_that_i
         await at.looks_until(1_100)
         await at.clock.advance(600)
         at.writes(1_100)
-        at.store.bus.publish(OutboxToRead(at.session.id))
-        await until(lambda: bool(at.delivery.slowed()))
+        at.store.bus.publish(OutboxNeedsRead(at.session.id))
+        await wait_until(lambda: bool(at.delivery.throttled()))
         assert await at.entered() == 2_000
-        assert at.delivery.slowed() == {at.session.id: "2,000 of its messages and requests wait already"}
+        assert at.delivery.throttled() == {at.session.id: "2,000 of its messages and requests wait already"}
         async with at.store.transaction() as tx:
-            await tx.run("UPDATE deliveries SET status = 'dropped' WHERE seq < 1000")
+            await tx.execute("UPDATE deliveries SET status = 'dropped' WHERE seq < 1000")
         await passes(at, lambda count: count == 2_200)
 
 
@@ -180,7 +180,7 @@ async def test_a_message_for_a_time_after_a_year_is_refused_in_words(tmp_path: P
         at.writes(1, after=to_text(at.clock.now() + timedelta(days=400)), content=encode(ChatOut(text="x" * 9_000)))
         await at.looks_until(2)
         assert (await at.entered("pending"), await at.entered("refused")) == (1, 1)
-        row = await at.store.one("SELECT name, reason, arguments, notice_id FROM actions")
+        row = await at.store.fetch_one("SELECT name, reason, arguments, notice_id FROM actions")
         assert row is not None
         assert row["name"] == "messages.send_later"
         assert "more than a year ahead" in row["reason"]
@@ -214,18 +214,18 @@ async def test_only_so_many_messages_wait_for_a_later_time_and_those_for_now_are
 async def test_what_is_refused_or_dropped_costs_what_a_request_does(tmp_path: Path, rows: dict[str, Any]) -> None:
     async with desk(tmp_path) as at:
         at.writes(150, **rows)
-        at.store.bus.publish(OutboxToRead(at.session.id))
-        await until(lambda: bool(at.delivery.slowed()))
+        at.store.bus.publish(OutboxNeedsRead(at.session.id))
+        await wait_until(lambda: bool(at.delivery.throttled()))
         assert await at.entered() == 100, "a sixth of an hour's 600"
-        assert at.delivery.slowed() == {at.session.id: "more than 600 requests and refused messages an hour"}
+        assert at.delivery.throttled() == {at.session.id: "more than 600 requests and refused messages an hour"}
         await passes(at, lambda count: count == 150)
 
 
 async def test_messages_beyond_those_that_may_wait_for_later_cost_what_a_request_does(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         at.writes(650, after=to_text(at.clock.now() + timedelta(days=30)))
-        at.store.bus.publish(OutboxToRead(at.session.id))
-        await until(lambda: bool(at.delivery.slowed()))
+        at.store.bus.publish(OutboxNeedsRead(at.session.id))
+        await wait_until(lambda: bool(at.delivery.throttled()))
         assert (await at.entered("pending"), await at.entered("refused")) == (500, 100)
 
 
@@ -233,8 +233,8 @@ async def test_good_messages_behind_those_that_are_refused_come_when_there_is_bu
     async with desk(tmp_path) as at:
         at.writes(110, content="no JSON")
         at.writes(5)
-        at.store.bus.publish(OutboxToRead(at.session.id))
-        await until(lambda: bool(at.delivery.slowed()))
+        at.store.bus.publish(OutboxNeedsRead(at.session.id))
+        await wait_until(lambda: bool(at.delivery.throttled()))
         assert await at.entered("pending") == 0, "the order of rows is the order of the conversation"
         await passes(at, lambda count: count == 115)
         assert await at.entered("dropped") == 110, "and five are sent, or wait for that"
@@ -244,7 +244,7 @@ async def test_what_is_dropped_keeps_its_beginning_only(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         at.writes(1, content="no JSON " * 10_000)
         await at.looks_until(1, "dropped")
-        row = await at.store.one("SELECT length(content) AS size FROM deliveries WHERE status = 'dropped'")
+        row = await at.store.fetch_one("SELECT length(content) AS size FROM deliveries WHERE status = 'dropped'")
         assert row is not None
         assert row["size"] == 2_000
 
@@ -254,17 +254,17 @@ async def passes(at: Desk, enough: Callable[[int], bool], *, exactly: bool = Fal
     nothing else waits for the clock."""
     while not enough(await at.entered()):
         if exactly:
-            await at.clock.somebody_sleeps()
+            await at.clock.wait_for_sleeper()
         await at.clock.advance(1.0)
         await asyncio.sleep(0.02)  # a look is another process's doing
         assert at.clock.monotonic() < 10_000, f"only {await at.entered()} are entered"
 
 
 def test_a_budget_is_as_good_as_new_once_time_has_paid_for_what_was_entered() -> None:
-    budget = Budget(rates_of(DeliverySettings()), 0.0)
+    budget = SessionBudget(rate_limits_from_settings(DeliverySettings()), 0.0)
     assert budget.is_full(0.0)
-    budget.take([Weight(100, as_request=False)] * 7, 0.0)
+    budget.consume([RowCost(100, is_request=False)] * 7, 0.0)
     assert not budget.is_full(1.0)
     assert budget.is_full(10.0)
-    budget.over = "too much"
+    budget.reason = "too much"
     assert not budget.is_full(3600.0)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.delivery.addresses import tell_addresses
+from nanohost.delivery.addresses import update_destinations
 from nanohost.delivery.collector import Collector
-from nanohost.delivery.projection import Projection
+from nanohost.delivery.projection import DeliveryProjection
 from nanohost.model import LeaseId, MessagingGroupId, Session, UnknownSender
 from nanohost.store import destinations, messaging_groups, moved_chats, sessions
 from nanohost.store.database import Store
@@ -18,11 +18,13 @@ from nanohost.store.events import ChatKey
 from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import ChatId, NewMessageOut, OutKind
-from tests.keeper.bench import Bench, PaperRuntime, keeping
-from tests.support.between import WatchedMailboxes, WatchedStore
+from tests.keeper.bench import ContainerManagerHarness, FakeRuntime, run_manager
+from tests.support.between import InterleavedMailboxes, InterleavedStore
 
 
-def _collector(bench: Bench, *, store: Store | None = None, mailboxes: WatchedMailboxes | None = None) -> Collector:
+def _collector(
+    bench: ContainerManagerHarness, *, store: Store | None = None, mailboxes: InterleavedMailboxes | None = None
+) -> Collector:
     return Collector(
         store=store or bench.store,
         mailboxes=mailboxes or bench.mailboxes,
@@ -30,42 +32,42 @@ def _collector(bench: Bench, *, store: Store | None = None, mailboxes: WatchedMa
     )
 
 
-def _says(bench: Bench, session: Session, destination: str | None = None) -> None:
+def _says(bench: ContainerManagerHarness, session: Session, destination: str | None = None) -> None:
     row = NewMessageOut(
         id="o1", turn_id="t", kind=OutKind.CHAT, destination=destination, content=encode(ChatOut(text="hello"))
     )
     with closing(
         OutboundWriter(bench.mailboxes.layout(session).outbound_db, container_id=LeaseId("l"), durable=False)
     ) as box:
-        box.say(row, floor=0, now=bench.clock.now())
+        box.insert(row, highest_seen_seq=0, now=bench.clock.now())
 
 
-async def _ledger(bench: Bench) -> list[tuple[str, str]]:
-    rows = await bench.store.all("SELECT out_id, status FROM deliveries")
+async def _ledger(bench: ContainerManagerHarness) -> list[tuple[str, str]]:
+    rows = await bench.store.fetch_all("SELECT out_id, status FROM deliveries")
     return [(row["out_id"], row["status"]) for row in rows]
 
 
 async def test_what_was_sent_and_forgotten_meanwhile_is_not_entered_anew(tmp_path: Path) -> None:
     """Its number is in the ledger no more, so only the cursor knows that it was there."""
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         _says(bench, session)
-        files = WatchedMailboxes(bench.mailboxes)
+        files = InterleavedMailboxes(bench.mailboxes)
 
         async def another_collects_and_all_of_it_is_forgotten() -> None:
             await _collector(bench).collect(session.id)
             async with bench.store.transaction() as tx:
-                await tx.run("DELETE FROM deliveries")
+                await tx.execute("DELETE FROM deliveries")
 
-        files.after_look = another_collects_and_all_of_it_is_forgotten
+        files.after_read = another_collects_and_all_of_it_is_forgotten
         await _collector(bench, mailboxes=files).collect(session.id)
         assert await _ledger(bench) == []
         assert (await sessions.get(bench.store, session.id)).out_cursor == 1
 
 
 async def test_a_destination_that_is_taken_back_while_a_row_is_taken_over_gets_it_no_more(tmp_path: Path) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         chat = await _chat(bench, "c2")
         async with bench.store.transaction() as tx:
             given = await destinations.add(
@@ -77,7 +79,7 @@ async def test_a_destination_that_is_taken_back_while_a_row_is_taken_over_gets_i
                 now=bench.clock.now(),
             )
         _says(bench, session, "team")
-        store = WatchedStore(bench.store)
+        store = InterleavedStore(bench.store)
 
         async def is_taken_back() -> None:
             async with bench.store.transaction() as tx:
@@ -90,30 +92,30 @@ async def test_a_destination_that_is_taken_back_while_a_row_is_taken_over_gets_i
 
 async def test_the_lanes_of_two_chats_tell_one_runner_in_turn(tmp_path: Path) -> None:
     """Whoever read first may not write last: the runner would be told of an outcome that is none any more."""
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session, other = await bench.session("c1"), await bench.session("c2")
-        files = WatchedMailboxes(bench.mailboxes)
-        projection = Projection(store=bench.store, mailboxes=files, clock=bench.clock)
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session, other = await bench.add_session("c1"), await bench.add_session("c2")
+        files = InterleavedMailboxes(bench.mailboxes)
+        projection = DeliveryProjection(store=bench.store, mailboxes=files, clock=bench.clock)
         second: list[asyncio.Task[None]] = []
 
         async def another_lane_comes() -> None:
             second.append(asyncio.create_task(projection.refresh(session.id)))
             await projection.refresh(other.id)  # waits for nobody
 
-        files.before_change = another_lane_comes
+        files.before_update = another_lane_comes
         await projection.refresh(session.id)
-        assert files.changed == [session.id, other.id]
+        assert files.updated_sessions == [session.id, other.id]
         await asyncio.gather(*second)
-        assert files.changed == [session.id, other.id, session.id]
+        assert files.updated_sessions == [session.id, other.id, session.id]
 
 
 async def test_an_agent_is_told_of_a_destination_that_is_given_while_it_is_told_of_others(tmp_path: Path) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         async with bench.store.transaction() as tx:
-            await sessions.lease(tx, session.id, LeaseId("l1"), "paper")
+            await sessions.set_lease(tx, session.id, LeaseId("l1"), "paper")
         chat = await _chat(bench, "c2")
-        files = WatchedMailboxes(bench.mailboxes)
+        files = InterleavedMailboxes(bench.mailboxes)
 
         async def is_given() -> None:
             async with bench.store.transaction() as tx:
@@ -126,9 +128,9 @@ async def test_an_agent_is_told_of_a_destination_that_is_given_while_it_is_told_
                     now=bench.clock.now(),
                 )
 
-        files.before_change = is_given
-        await tell_addresses(bench.store, files, session.agent_group_id)
-        told = await bench.mailboxes.inbound(session, lambda box: box.destinations())
+        files.before_update = is_given
+        await update_destinations(bench.store, files, session.agent_group_id)
+        told = await bench.mailboxes.read_inbound(session, lambda box: box.destinations())
         assert [one.name for one in told] == ["c1", "team"]
 
 
@@ -136,25 +138,25 @@ async def test_an_agent_is_told_of_a_destination_that_is_given_while_it_is_told_
 async def test_a_name_that_the_agent_knows_means_the_chat_after_it_has_moved(
     tmp_path: Path,
 ) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         async with bench.store.transaction() as tx:
-            await sessions.lease(tx, session.id, LeaseId("l1"), "paper")
-        await tell_addresses(bench.store, bench.mailboxes, session.agent_group_id)
+            await sessions.set_lease(tx, session.id, LeaseId("l1"), "paper")
+        await update_destinations(bench.store, bench.mailboxes, session.agent_group_id)
         old, new = ChatKey("fake", "default", "c1"), ChatKey("fake", "default", "c9")
         async with bench.store.transaction() as tx:
-            await moved_chats.add(tx, old, new, bench.clock.now())
+            await moved_chats.record_move(tx, old, new, bench.clock.now())
             await moved_chats.move_group(tx, old, new)
         _says(bench, session, "c1")
         await _collector(bench).collect(session.id)
-        [row] = await bench.store.all("SELECT status, platform_id FROM deliveries")
+        [row] = await bench.store.fetch_all("SELECT status, platform_id FROM deliveries")
         assert (row["status"], row["platform_id"]) == ("pending", "c9")
-        await tell_addresses(bench.store, bench.mailboxes, session.agent_group_id)
-        [told] = await bench.mailboxes.inbound(session, lambda box: box.destinations())
+        await update_destinations(bench.store, bench.mailboxes, session.agent_group_id)
+        [told] = await bench.mailboxes.read_inbound(session, lambda box: box.destinations())
         assert (told.name, told.chat) == ("c1", ChatId("fake", "default", "c9"))
 
 
-async def _chat(bench: Bench, platform_id: str) -> MessagingGroupId:
+async def _chat(bench: ContainerManagerHarness, platform_id: str) -> MessagingGroupId:
     async with bench.store.transaction() as tx:
         chat = await messaging_groups.add(
             tx,

@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import pytest
 
-from nanohost.delivery.examine import AddressBook, examine
+from nanohost.delivery.examine import AddressBook, validate
 from nanohost.model import SessionId
 from nanohost.store.actions import ActionRow, ActionStatus
 from nanohost.store.deliveries import Delivery, DeliveryStatus
 from nanohost.testing.manual_clock import START as NOW
-from nanohost_protocol.outbound import Malformed
+from nanohost_protocol.outbound import MalformedRow
 from nanohost_protocol.payloads import ChatOut, EditOut, ReactionOut, encode
 from nanohost_protocol.rows import MessageOut, Origin
 
@@ -33,8 +33,8 @@ ROW = MessageOut(
 )
 
 
-def examined(row: MessageOut | Malformed, book: AddressBook = BOOK) -> Delivery:
-    entry = examine(row, session=SessionId("s"), book=book, origins={"m1": ASKED}, now=NOW)
+def examined(row: MessageOut | MalformedRow, book: AddressBook = BOOK) -> Delivery:
+    entry = validate(row, session=SessionId("s"), book=book, origins={"m1": ASKED}, now=NOW)
     assert isinstance(entry, Delivery)
     return entry
 
@@ -61,7 +61,7 @@ def test_an_answer_to_a_chat_that_was_taken_out_of_the_session_goes_nowhere() ->
 
 def test_a_name_leads_to_its_chat_and_answers_nobody_there() -> None:
     entry = examined(replace(ROW, destination="other", in_reply_to="m1"))
-    assert (entry.lane.channel_type, entry.lane.instance, entry.platform_id) == ("other", "work", "c2")
+    assert (entry.queue.channel_type, entry.queue.instance, entry.platform_id) == ("other", "work", "c2")
     assert entry.reply_to is None
 
 
@@ -85,11 +85,11 @@ def test_a_name_beside_what_is_answered_answers_it_if_it_is_from_there(
         (replace(ROW, destination="a"), AddressBook(by_name={}, default=None), "known: none"),
         (replace(ROW, content="?"), BOOK, "not JSON"),
         (replace(ROW, kind="telepathy"), BOOK, "unknown kind"),
-        (Malformed(seq=5, problem="timestamp"), BOOK, "malformed: timestamp"),
+        (MalformedRow(seq=5, problem="timestamp"), BOOK, "malformed: timestamp"),
     ],
 )
 def test_what_may_not_go_out_is_dropped_with_the_reason(
-    row: MessageOut | Malformed, book: AddressBook, reason: str
+    row: MessageOut | MalformedRow, book: AddressBook, reason: str
 ) -> None:
     entry = examined(row, book)
     assert entry.status is DeliveryStatus.DROPPED
@@ -107,7 +107,7 @@ def test_a_row_for_later_waits_for_its_time() -> None:
 def test_a_row_for_a_time_that_passed_before_it_was_written_is_refused_with_the_one_that_was_probably_meant() -> None:
     """Its tool says so at once; the host holds other runners to it, too. One that waited with us is sent."""
     last_year = NOW - timedelta(days=365) + timedelta(hours=1)
-    entry = examine(
+    entry = validate(
         replace(ROW, deliver_after=last_year), session=SessionId("s"), book=BOOK, origins={"m1": ASKED}, now=NOW
     )
     assert isinstance(entry, ActionRow)
@@ -123,7 +123,7 @@ EDITS = replace(ROW, kind="edit", content=encode(EditOut(message=1, text="now"))
 
 
 def about(row: MessageOut, numbered: dict[int, Origin], book: AddressBook = BOOK) -> Delivery:
-    entry = examine(row, session=SessionId("s"), book=book, origins={}, now=NOW, numbered=numbered)
+    entry = validate(row, session=SessionId("s"), book=book, origins={}, now=NOW, origins_by_number=numbered)
     assert isinstance(entry, Delivery)
     return entry
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.delivery.files import forget_some, in_words
-from nanohost.removal import Progress
+from nanohost.delivery.files import describe_file, remove_outbox_step
+from nanohost.removal import RemovalResult
 from nanohost_protocol.layout import SessionLayout
 
 
@@ -20,18 +20,18 @@ def layout(tmp_path: Path) -> SessionLayout:
 
 def test_a_file_is_told_with_its_size_and_its_place_in_the_home(layout: SessionLayout) -> None:
     (layout.out_dir / "outbox" / "o1" / "plan.txt").write_text("buy milk")
-    told = in_words(layout, "o1", "plan.txt")
+    told = describe_file(layout, "o1", "plan.txt")
     assert told == "plan.txt, 8 bytes, kept in sessions/main/s1/out/outbox/o1/plan.txt"
 
 
 @pytest.mark.parametrize("name", ["../../../secret", "/etc/passwd", "..", "", "a/b", "x" * 300])
 def test_a_name_that_is_no_bare_name_is_not_looked_up(layout: SessionLayout, name: str) -> None:
-    assert in_words(layout, "o1", name) == "a file whose name cannot be used"
+    assert describe_file(layout, "o1", name) == "a file whose name cannot be used"
 
 
 def test_a_link_is_not_followed(layout: SessionLayout) -> None:
     (layout.out_dir / "outbox" / "o1" / "link").symlink_to("/etc/hostname")
-    assert in_words(layout, "o1", "link") == "link, which is not there"
+    assert describe_file(layout, "o1", "link") == "link, which is not there"
 
 
 @pytest.mark.parametrize("linked", ["outbox", "outbox/o2"])
@@ -42,12 +42,12 @@ def test_a_link_in_the_place_of_a_folder_is_not_followed(layout: SessionLayout, 
     (layout.out_dir / "outbox").rename(layout.out_dir / "was")
     (layout.out_dir / linked).parent.mkdir(exist_ok=True)
     (layout.out_dir / linked).symlink_to(tmp_path / "host")
-    assert in_words(layout, "o2", "secret") == "secret, which is not there"
+    assert describe_file(layout, "o2", "secret") == "secret, which is not there"
 
 
 def test_a_name_that_no_file_can_have_is_not_there(layout: SessionLayout) -> None:
-    assert in_words(layout, "o1", "half\ud800").endswith("which is not there")
-    assert forget_some(layout, "half\ud800") is Progress.STUCK
+    assert describe_file(layout, "o1", "half\ud800").endswith("which is not there")
+    assert remove_outbox_step(layout, "half\ud800") is RemovalResult.BLOCKED
 
 
 @pytest.mark.parametrize("linked", ["outbox", "outbox/o1"])
@@ -58,5 +58,5 @@ def test_a_link_that_is_swapped_in_leads_nowhere(layout: SessionLayout, tmp_path
     (layout.out_dir / "outbox").rename(layout.out_dir / "was")
     (layout.out_dir / linked).parent.mkdir(exist_ok=True)
     (layout.out_dir / linked).symlink_to(tmp_path / "host")
-    forget_some(layout, "o1")
+    remove_outbox_step(layout, "o1")
     assert sorted(path.name for path in (tmp_path / "host").rglob("*")) == ["o1", "precious", "precious"]

@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 from nanohost.channel_api import Ambiguous, ChannelError, ChatMoved, ThreadGone
-from nanohost.delivery.kinds import LEFT_THREAD
+from nanohost.delivery.kinds import THREAD_GONE_NOTE
 from nanohost.store import deliveries
 from nanohost.store.deliveries import DeliveryStatus
 from nanohost.store.events import ChatKey
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.delivery.test_parts import FAKE, LONG, Bench, bench, fake, words
 
 __all__ = ["bench", "fake"]
@@ -22,7 +22,7 @@ __all__ = ["bench", "fake"]
 async def test_the_rest_of_a_message_goes_to_where_the_chat_is_now_in_order_and_at_once(
     bench: Bench, part: int
 ) -> None:
-    bench.fake.fails_at = {part: ChatMoved("x", to="c9")}
+    bench.fake.errors_by_attempt = {part: ChatMoved("x", to="c9")}
     await bench.enter(LONG, 1)
     await bench.enter("and then", 3)
     await bench.settled(3)
@@ -34,7 +34,7 @@ async def test_the_rest_of_a_message_goes_to_where_the_chat_is_now_in_order_and_
 
 @pytest.mark.behaviour("RT-12")
 async def test_a_chat_that_is_said_to_have_moved_to_itself_is_given_up_on_with_the_reason(bench: Bench) -> None:
-    bench.fake.fails_at = {number: ChatMoved("moved away", to="c1") for number in range(1, 7)}
+    bench.fake.errors_by_attempt = {number: ChatMoved("moved away", to="c1") for number in range(1, 7)}
     await bench.enter("hello", 1)
     dead = await bench.settled(1, DeliveryStatus.DEAD)
     assert (dead.reason, bench.fake.attempts.total()) == ("moved: moved away", 6)
@@ -42,14 +42,14 @@ async def test_a_chat_that_is_said_to_have_moved_to_itself_is_given_up_on_with_t
 
 @pytest.mark.behaviour("DL-13")
 async def test_a_long_answer_to_a_thread_that_is_gone_comes_in_the_chat_and_says_so_first(bench: Bench) -> None:
-    bench.fake.fails_at = {1: ThreadGone("x")}
+    bench.fake.errors_by_attempt = {1: ThreadGone("x")}
     await bench.enter(LONG, 1, thread="t1")
     await bench.enter("and then", 3, thread="t1")
     await bench.enter("elsewhere", 5, thread="t2")
     await bench.settled(5)
     *parts, last, elsewhere = bench.texts()
-    assert words(*parts) == words(LEFT_THREAD, LONG)
-    assert (last, elsewhere) == (f"{LEFT_THREAD}\n\nand then", "elsewhere")
+    assert words(*parts) == words(THREAD_GONE_NOTE, LONG)
+    assert (last, elsewhere) == (f"{THREAD_GONE_NOTE}\n\nand then", "elsewhere")
     assert [one.address.thread_id for one in bench.fake.sent] == [None] * (len(parts) + 1) + ["t2"]
     assert {one.reply_to for one in bench.fake.sent[:-1]} == {None}
     assert sorted(bench.fake.attempts.values())[-1] == 2, "one try too many in all, for the first of them"
@@ -57,7 +57,7 @@ async def test_a_long_answer_to_a_thread_that_is_gone_comes_in_the_chat_and_says
 
 @pytest.mark.behaviour("DL-13")
 async def test_an_answer_whose_thread_goes_in_the_middle_is_not_begun_again(bench: Bench) -> None:
-    bench.fake.fails_at = {3: ThreadGone("x")}
+    bench.fake.errors_by_attempt = {3: ThreadGone("x")}
     await bench.enter(LONG, 1, thread="t1")
     await bench.settled(1)
     assert words(*bench.texts()) == words(LONG)
@@ -69,7 +69,7 @@ async def test_an_answer_whose_thread_goes_in_the_middle_is_not_begun_again(benc
 async def test_what_is_entered_for_the_old_chat_later_is_sent_to_the_new_one_without_asking_the_platform(
     bench: Bench,
 ) -> None:
-    bench.fake.fails_at = {1: ChatMoved("x", to="c9")}
+    bench.fake.errors_by_attempt = {1: ChatMoved("x", to="c9")}
     await bench.enter("one", 1)
     await bench.settled(1)
     await bench.enter("two", 3)
@@ -82,7 +82,7 @@ async def test_what_is_entered_for_the_old_chat_later_is_sent_to_the_new_one_wit
 async def test_what_is_being_sent_while_its_chat_moves_is_looked_at_again_only_when_that_send_is_over(
     bench: Bench, answer: ChannelError | None
 ) -> None:
-    bench.fake.fails_at = {} if answer is None else {1: answer}
+    bench.fake.errors_by_attempt = {} if answer is None else {1: answer}
     bench.fake.hold()
     await bench.enter("one", 1)
     await bench.enter("two", 3)
@@ -93,10 +93,10 @@ async def test_what_is_being_sent_while_its_chat_moves_is_looked_at_again_only_w
         await bench.known(1)
     assert bench.fake.attempts.total() == 1
     bench.fake.release()
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while (await bench.known(3)).status is not DeliveryStatus.SENT:
             await bench.clock.advance(1)
-    tries = [one.outcome for one in await deliveries.attempts(bench.store, await bench.known(1))]
+    tries = [one.outcome for one in await deliveries.list_attempts(bench.store, await bench.known(1))]
     assert tries == (["sent"] if answer is None else [answer.reason, "sent"])
     assert bench.texts() == ["one", "two"]
     assert bench.texts("c9") == (["two"] if answer is None else ["one", "two"])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.delivery.test_parts import LONG, words
 
 REPOSITORY = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ async def deliver(tmp_path: Path, *, kill_at: str | None = None) -> int:
         stdout=asyncio.subprocess.DEVNULL,
     )
     try:
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             return await process.wait()
     finally:
         if process.returncode is None:

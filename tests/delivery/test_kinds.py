@@ -14,19 +14,24 @@ import pytest
 
 from nanohost.channel_api import Ambiguous, Capabilities, Pace, RefusedHere
 from nanohost.delivery import files
-from nanohost.delivery.kinds import SUPERSEDED, Kinds
-from nanohost.delivery.manner import NEAREST, reaction
-from nanohost.delivery.pacing import MARGIN
-from nanohost.delivery.removals import Removals
-from nanohost.removal import Progress
+from nanohost.delivery.kinds import SUPERSEDED, KindHandlers
+from nanohost.delivery.manner import EMOJI_FALLBACKS, map_reaction
+from nanohost.delivery.pacing import PACE_MARGIN
+from nanohost.delivery.removals import OutboxCleaner
+from nanohost.removal import RemovalResult
 from nanohost.store import deliveries, sessions
-from nanohost.store.cards import chosen
-from nanohost.store.deliveries import DeliveryStatus, LaneKey, StoredPart
+from nanohost.store.cards import find_choice
+from nanohost.store.deliveries import DeliveryPart, DeliveryQueueKey, DeliveryStatus
 from nanohost.store.domain_events import SessionWorking
-from nanohost.store.notice_numbers import ANSWER, HELD, NOTICES_A_MESSAGE, OF_MESSAGES
-from nanohost.testing.able_channel import ABLE, AbleChannel, RemembersSent
+from nanohost.store.notice_numbers import (
+    COMMAND_ANSWER_NOTICE,
+    MESSAGE_NOTICES_START,
+    MODEL_HELD_NOTICE,
+    NOTICES_PER_MESSAGE,
+)
+from nanohost.testing.able_channel import FULL_CAPABILITIES, FindsSentChannel, FullFeatureChannel
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import (
     CardOut,
@@ -39,7 +44,7 @@ from nanohost_protocol.payloads import (
     encode,
 )
 from tests.delivery.test_parts import FAKE, Bench, running
-from tests.support.invariants import until
+from tests.support.invariants import wait_until
 
 KINDS = {
     ChatOut: "chat",
@@ -54,23 +59,23 @@ WHICH = QuestionOut(text="Which *one*?", options=("Red", "Blue"))
 
 
 @pytest.fixture
-def able() -> AbleChannel:
-    return AbleChannel()
+def able() -> FullFeatureChannel:
+    return FullFeatureChannel()
 
 
 @pytest.fixture
-async def bench(tmp_path: Path, able: AbleChannel) -> AsyncIterator[Bench]:
+async def bench(tmp_path: Path, able: FullFeatureChannel) -> AsyncIterator[Bench]:
     async with running(tmp_path, able, ManualClock()) as bench:
         yield bench
 
 
 async def enter(bench: Bench, *said: OutPayload, first: int = 1, reply_to: str | None = None) -> None:
     """Rows of the agent, numbered 1, 3, 5 …, all there before the first of them is sent."""
-    lane = LaneKey(bench.session, *FAKE, "c1")
+    lane = DeliveryQueueKey(bench.session, *FAKE, "c1")
     async with bench.store.transaction() as tx:
         for place, payload in enumerate(said):
             entry = deliveries.Delivery(
-                lane=lane,
+                queue=lane,
                 seq=first + 2 * place,
                 out_id=f"o{first + 2 * place}",
                 kind=KINDS[type(payload)],
@@ -96,13 +101,13 @@ async def outbox(bench: Bench, seq: int, name: str, content: bytes) -> Path:
 
 
 @pytest.mark.behaviour("DL-09")
-async def test_a_question_has_buttons_and_each_of_them_leads_back_to_it(bench: Bench, able: AbleChannel) -> None:
+async def test_a_question_has_buttons_and_each_of_them_leads_back_to_it(bench: Bench, able: FullFeatureChannel) -> None:
     await enter(bench, WHICH)
     await bench.settled(1)
     [shown] = able.sent
     assert (shown.text, [button.label for button in shown.buttons]) == (f"{FROM}Which *one*?", ["Red", "Blue"])
     assert all(len(button.value.encode()) <= 32 for button in shown.buttons)
-    choice = await chosen(bench.store, shown.buttons[1].value)
+    choice = await find_choice(bench.store, shown.buttons[1].value)
     assert choice is not None
     assert (choice.label, choice.card.seq) == ("Blue", 1)
     for made_up in (
@@ -112,12 +117,12 @@ async def test_a_question_has_buttons_and_each_of_them_leads_back_to_it(bench: B
         shown.buttons[0].value[:-1] + "3",
         None,
     ):
-        assert await chosen(bench.store, made_up) is None
+        assert await find_choice(bench.store, made_up) is None
 
 
 @pytest.mark.behaviour("DL-09")
 async def test_labels_that_are_too_long_are_numbered_and_the_text_says_them_in_full(
-    bench: Bench, able: AbleChannel
+    bench: Bench, able: FullFeatureChannel
 ) -> None:
     await enter(bench, CardOut(title="T", body="B", options=("Short", "Much longer than a button can be")))
     await bench.settled(1)
@@ -137,7 +142,7 @@ async def test_labels_that_are_too_long_are_numbered_and_the_text_says_them_in_f
     ],
 )
 async def test_every_button_has_a_label_of_its_own_that_a_person_can_read(
-    bench: Bench, able: AbleChannel, options: tuple[str, ...], labels: list[str]
+    bench: Bench, able: FullFeatureChannel, options: tuple[str, ...], labels: list[str]
 ) -> None:
     await enter(bench, QuestionOut(text="Which?", options=options))
     await bench.settled(1)
@@ -145,7 +150,9 @@ async def test_every_button_has_a_label_of_its_own_that_a_person_can_read(
 
 
 @pytest.mark.behaviour("DL-09")
-@pytest.mark.parametrize("channel", [FakeChannel(), AbleChannel(capabilities=replace(ABLE, buttons=1))])
+@pytest.mark.parametrize(
+    "channel", [FakeChannel(), FullFeatureChannel(capabilities=replace(FULL_CAPABILITIES, buttons=1))]
+)
 async def test_a_question_without_enough_buttons_is_numbered_words(tmp_path: Path, channel: FakeChannel) -> None:
     async with running(tmp_path, channel, ManualClock()) as bench:
         await enter(bench, WHICH)
@@ -156,7 +163,7 @@ async def test_a_question_without_enough_buttons_is_numbered_words(tmp_path: Pat
 
 @pytest.mark.behaviour("DL-06", "DL-09")
 async def test_a_card_that_is_too_long_has_its_buttons_on_the_last_part(tmp_path: Path) -> None:
-    able = AbleChannel(capabilities=replace(ABLE, text_limit=100))
+    able = FullFeatureChannel(capabilities=replace(FULL_CAPABILITIES, text_limit=100))
     async with running(tmp_path, able, ManualClock()) as bench:
         await enter(bench, QuestionOut(text="many words " * 30, options=("Yes",)))
         sent = await bench.settled(1)
@@ -169,14 +176,14 @@ async def test_a_card_that_is_too_long_has_its_buttons_on_the_last_part(tmp_path
 
 @pytest.mark.behaviour("DL-10")
 async def test_a_file_goes_out_with_its_words_and_its_folder_goes_when_it_is_sent(
-    bench: Bench, able: AbleChannel
+    bench: Bench, able: FullFeatureChannel
 ) -> None:
     folder = await outbox(bench, 1, "notes.txt", b"all of it")
     await enter(bench, FileOut(name="notes.txt", caption="see here"))
     await bench.settled(1)
     [shown] = able.sent
     assert (shown.text, shown.file_name, shown.content) == ("see here", "notes.txt", b"all of it")
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while folder.exists() or list((folder.parents[2] / "sending").iterdir()):
             await bench.clock.advance(0)
 
@@ -197,11 +204,11 @@ async def test_what_a_host_that_was_killed_did_not_clear_away_goes_with_the_next
     folder = await outbox(bench, 1, "notes.txt", b"all of it")
     said_in_words = await outbox(bench, 3, "kept.txt", b"x")
     layout = bench.mailboxes.layout(await sessions.get(bench.store, bench.session))
-    copy = files.copy(layout, "o1", "notes.txt", 100)
+    copy = files.copy_file(layout, "o1", "notes.txt", 100)
     async with bench.store.transaction() as tx:
         for seq in (1, 3):
             entry = deliveries.Delivery(
-                lane=LaneKey(bench.session, *FAKE, "c1"),
+                queue=DeliveryQueueKey(bench.session, *FAKE, "c1"),
                 seq=seq,
                 out_id=f"o{seq}",
                 kind="file",
@@ -212,20 +219,20 @@ async def test_what_a_host_that_was_killed_did_not_clear_away_goes_with_the_next
                 created_at=bench.clock.now(),
             )
             await deliveries.add(tx, entry)
-    removals = Removals(bench.clock)
+    removals = OutboxCleaner(bench.clock)
     async with removals.opened():
-        await Kinds(bench.store, bench.mailboxes, removals).tidy()
-        await until(lambda: folder.exists() is not folder_goes and copy.parent.exists() is not copy_goes)
+        await KindHandlers(bench.store, bench.mailboxes, removals).clean_up_copies()
+        await wait_until(lambda: folder.exists() is not folder_goes and copy.parent.exists() is not copy_goes)
     assert said_in_words.exists()
 
 
 @pytest.mark.behaviour("DL-10")
-async def test_a_file_that_is_not_sent_stays_until_it_is(bench: Bench, able: AbleChannel) -> None:
+async def test_a_file_that_is_not_sent_stays_until_it_is(bench: Bench, able: FullFeatureChannel) -> None:
     folder = await outbox(bench, 1, "notes.txt", b"all of it")
-    able.fails_at = {1: Ambiguous("lost")}
+    able.errors_by_attempt = {1: Ambiguous("lost")}
     await enter(bench, FileOut(name="notes.txt"))
     await able.wait_for_attempts(1)
-    await bench.clock.somebody_sleeps()
+    await bench.clock.wait_for_sleeper()
     assert (folder / "notes.txt").read_bytes() == b"all of it"
     await bench.clock.advance(10)
     await bench.settled(1)
@@ -233,7 +240,7 @@ async def test_a_file_that_is_not_sent_stays_until_it_is(bench: Bench, able: Abl
 
 
 @pytest.mark.behaviour("DL-09", "DL-10")
-async def test_a_caption_that_is_too_long_is_a_message_before_the_file(bench: Bench, able: AbleChannel) -> None:
+async def test_a_caption_that_is_too_long_is_a_message_before_the_file(bench: Bench, able: FullFeatureChannel) -> None:
     await outbox(bench, 1, "a.txt", b"x")
     await enter(bench, FileOut(name="a.txt", caption="long " * 20))
     sent = await bench.settled(1)
@@ -246,7 +253,7 @@ async def test_a_caption_that_is_too_long_is_a_message_before_the_file(bench: Be
 @pytest.mark.behaviour("DL-09", "DL-10")
 @pytest.mark.parametrize("size", [0, 1_000_001])
 async def test_a_file_that_the_platform_does_not_take_is_told_in_words_and_kept(
-    bench: Bench, able: AbleChannel, size: int
+    bench: Bench, able: FullFeatureChannel, size: int
 ) -> None:
     folder = await outbox(bench, 1, "a.txt", b"x" * size)
     await enter(bench, FileOut(name="a.txt", caption="look"))
@@ -260,7 +267,7 @@ async def test_a_file_that_the_platform_does_not_take_is_told_in_words_and_kept(
 @pytest.mark.behaviour("DL-10")
 @pytest.mark.parametrize("trick", ["link", "pipe", "folder", "linked folder", "../secret"])
 async def test_what_is_no_plain_file_of_the_row_never_leaves_the_machine(
-    bench: Bench, able: AbleChannel, tmp_path: Path, trick: str
+    bench: Bench, able: FullFeatureChannel, tmp_path: Path, trick: str
 ) -> None:
     secret = tmp_path / "secret"
     secret.write_text("the host's own")
@@ -285,7 +292,7 @@ async def test_what_is_no_plain_file_of_the_row_never_leaves_the_machine(
 
 
 @pytest.mark.behaviour("DL-09")
-async def test_an_edit_changes_the_message_that_is_meant(bench: Bench, able: AbleChannel) -> None:
+async def test_an_edit_changes_the_message_that_is_meant(bench: Bench, able: FullFeatureChannel) -> None:
     await enter(bench, ChatOut(text="working"), ChatOut(text="by the way"))
     await bench.settled(3)
     await enter(bench, EditOut(message=1, text="done"), first=5)
@@ -295,15 +302,15 @@ async def test_an_edit_changes_the_message_that_is_meant(bench: Bench, able: Abl
 
 @pytest.mark.behaviour("DL-08", "DL-09")
 async def test_thirty_edits_in_a_group_stay_under_the_pace_and_the_last_state_is_shown(tmp_path: Path) -> None:
-    able = AbleChannel(capabilities=replace(ABLE, pace=Pace(between_s=1.0)))
+    able = FullFeatureChannel(capabilities=replace(FULL_CAPABILITIES, pace=Pace(between_s=1.0)))
     async with running(tmp_path, able, ManualClock()) as bench:
         await enter(bench, ChatOut(text="0 %"))
         await bench.settled(1)
         for number in range(30):
             await enter(bench, EditOut(message=1, text=f"{number} %"), first=3 + 2 * number)
         await enter(bench, EditOut(message=1, text="100 %"), first=99)
-        await bench.clock.somebody_sleeps()
-        await bench.clock.advance(1.0 * MARGIN)
+        await bench.clock.wait_for_sleeper()
+        await bench.clock.advance(1.0 * PACE_MARGIN)
         await bench.settled(99)
         assert able.edits == [("fake-1", "100 %")]
         assert (await bench.known(3)).status is DeliveryStatus.DROPPED
@@ -312,14 +319,14 @@ async def test_thirty_edits_in_a_group_stay_under_the_pace_and_the_last_state_is
 
 @pytest.mark.behaviour("DL-09")
 async def test_an_edit_of_what_was_not_sent_or_cannot_be_changed_is_left_out_on_record(
-    bench: Bench, able: AbleChannel
+    bench: Bench, able: FullFeatureChannel
 ) -> None:
     await enter(bench, EditOut(message=7, text="?"))
     dropped = await bench.settled(1, DeliveryStatus.DROPPED)
     assert dropped.reason == "the message that it is about was not sent, or is not known any more"
     await enter(bench, ChatOut(text="final"), first=3)
     await bench.settled(3)
-    able.uneditable = True
+    able.should_refuse_edits = True
     await enter(bench, EditOut(message=3, text="more final"), first=5)
     assert "refused" in ((await bench.settled(5, DeliveryStatus.DROPPED)).reason or "")
     assert [one.text for one in able.sent] == ["final"]
@@ -328,13 +335,13 @@ async def test_an_edit_of_what_was_not_sent_or_cannot_be_changed_is_left_out_on_
 @pytest.mark.behaviour("DL-04", "DL-09")
 @pytest.mark.parametrize("said", [EditOut(message=7, text="?"), ReactionOut(message=7, emoji="👍")])
 async def test_of_a_message_that_is_not_known_any_more_no_platform_is_asked(
-    bench: Bench, able: AbleChannel, said: OutPayload
+    bench: Bench, able: FullFeatureChannel, said: OutPayload
 ) -> None:
     await enter(bench, said)
     delivery = await bench.settled(1, DeliveryStatus.DROPPED)  # between this look and the next it may have been known
-    part = StoredPart(number=0, of=1, text="?", plain="?")
+    part = DeliveryPart(number=0, of=1, text="?", plain="?")
     with pytest.raises(RefusedHere):
-        await Kinds(bench.store, bench.mailboxes, Removals(bench.clock)).send(able, delivery, part, "k")
+        await KindHandlers(bench.store, bench.mailboxes, OutboxCleaner(bench.clock)).send(able, delivery, part, "k")
 
 
 @pytest.mark.behaviour("DL-09")
@@ -347,7 +354,7 @@ async def test_without_edits_only_the_last_state_of_a_turn_becomes_a_message(tmp
         assert (await bench.known(3)).status is DeliveryStatus.DROPPED
         bench.store.bus.publish(SessionWorking(bench.session, frozenset(["m1"])))
         await enter(bench, EditOut(message=5, text="all done, really"), first=7)
-        await bench.clock.somebody_sleeps()
+        await bench.clock.wait_for_sleeper()
         assert [one.text for one in fake.sent] == ["0 %", "all done"]
         bench.store.bus.publish(SessionWorking(bench.session, frozenset()))
         await bench.clock.advance(2.0)
@@ -359,25 +366,27 @@ async def test_without_edits_only_the_last_state_of_a_turn_becomes_a_message(tmp
 
 
 @pytest.mark.behaviour("DL-09")
-async def test_a_reaction_is_the_nearest_that_the_platform_has(bench: Bench, able: AbleChannel) -> None:
+async def test_a_reaction_is_the_nearest_that_the_platform_has(bench: Bench, able: FullFeatureChannel) -> None:
     await enter(bench, ReactionOut(message=2, emoji="✅"), reply_to="p1")
     await bench.settled(1)
     assert able.reactions == [("p1", "👍")]
 
 
 @pytest.mark.behaviour("DL-09")
-async def test_a_reaction_that_nothing_comes_near_is_left_out_without_an_error(bench: Bench, able: AbleChannel) -> None:
+async def test_a_reaction_that_nothing_comes_near_is_left_out_without_an_error(
+    bench: Bench, able: FullFeatureChannel
+) -> None:
     await enter(bench, ReactionOut(message=2, emoji="🦄"), reply_to="p1")
     assert (await bench.settled(1, DeliveryStatus.DROPPED)).reason == "the platform has no reaction like 🦄"
     assert able.attempts.total() == 0
 
 
 @pytest.mark.parametrize("emoji", ["\ud800", "..", "ok", "👍" * 100])
-@pytest.mark.parametrize("known", [ABLE.reactions, None])
+@pytest.mark.parametrize("known", [FULL_CAPABILITIES.reactions, None])
 async def test_what_is_no_emoji_is_left_out_and_holds_nothing_up(
     tmp_path: Path, emoji: str, known: frozenset[str] | None
 ) -> None:
-    channel = AbleChannel(capabilities=replace(ABLE, reactions=known))
+    channel = FullFeatureChannel(capabilities=replace(FULL_CAPABILITIES, reactions=known))
     async with running(tmp_path, channel, ManualClock()) as bench:
         await enter(bench, ChatOut(text="one"), ReactionOut(message=1, emoji=emoji), ChatOut(text="two"))
         await bench.settled(3, DeliveryStatus.DROPPED)
@@ -387,9 +396,9 @@ async def test_what_is_no_emoji_is_left_out_and_holds_nothing_up(
 
 
 def test_every_emoji_that_has_a_nearest_one_comes_to_an_end() -> None:
-    assert {reaction(emoji, frozenset()) for emoji in NEAREST} == {None}
-    assert reaction("🦄", None) == "🦄"
-    assert reaction("❤️", frozenset({"❤"})) == "❤"
+    assert {map_reaction(emoji, frozenset()) for emoji in EMOJI_FALLBACKS} == {None}
+    assert map_reaction("🦄", None) == "🦄"
+    assert map_reaction("❤️", frozenset({"❤"})) == "❤"
 
 
 # --- what may have been sent
@@ -397,25 +406,25 @@ def test_every_emoji_that_has_a_nearest_one_comes_to_an_end() -> None:
 
 @pytest.mark.behaviour("DL-05")
 async def test_what_the_platform_finds_is_not_sent_again_and_is_held_for_nobody(tmp_path: Path) -> None:
-    remembers = RemembersSent()
+    remembers = FindsSentChannel()
     remembers.ambiguous_after_effect = 1
     async with running(tmp_path, remembers, ManualClock(), ask=True) as bench:
         await enter(bench, WHICH)
-        await remembers.wait_for(1)
-        await bench.clock.somebody_sleeps()
+        await remembers.wait_for_sent(1)
+        await bench.clock.wait_for_sleeper()
         await bench.clock.advance(10)
         assert (await bench.settled(1)).receipt == ("fake-1",)
-    assert (len(remembers.sent), len(remembers.asked)) == (1, 1)
+    assert (len(remembers.sent), len(remembers.looked_up_keys)) == (1, 1)
 
 
 @pytest.mark.behaviour("DL-05")
 async def test_what_the_platform_surely_does_not_have_is_sent_again(tmp_path: Path) -> None:
-    remembers = RemembersSent(capabilities=Capabilities())
+    remembers = FindsSentChannel(capabilities=Capabilities())
     remembers.ambiguous_without_effect = 1
     async with running(tmp_path, remembers, ManualClock(), ask=True) as bench:
         await enter(bench, ChatOut(text="hi"))
         await remembers.wait_for_attempts(1)
-        await bench.clock.somebody_sleeps()
+        await bench.clock.wait_for_sleeper()
         await bench.clock.advance(10)
         await bench.settled(1)
     assert [one.text for one in remembers.sent] == ["hi"]
@@ -423,21 +432,21 @@ async def test_what_the_platform_surely_does_not_have_is_sent_again(tmp_path: Pa
 
 @pytest.mark.behaviour("DL-05", "DL-09")
 async def test_an_edit_whose_answer_was_lost_is_made_again_and_held_for_nobody(tmp_path: Path) -> None:
-    able = AbleChannel()
+    able = FullFeatureChannel()
     async with running(tmp_path, able, ManualClock(), ask=True) as bench:
         await enter(bench, ChatOut(text="working"))
         await bench.settled(1)
-        able.fails_at_edit = Ambiguous("the answer was lost")
+        able.next_edit_error = Ambiguous("the answer was lost")
         await enter(bench, EditOut(message=1, text="done"), first=3)
         await able.wait_for_attempts(2)
-        await bench.clock.somebody_sleeps()
+        await bench.clock.wait_for_sleeper()
         await bench.clock.advance(10)
         await bench.settled(3)
     assert [one.text for one in able.sent] == ["done"]
 
 
 @pytest.mark.behaviour("DL-09")
-async def test_a_question_without_a_text_says_its_options(bench: Bench, able: AbleChannel) -> None:
+async def test_a_question_without_a_text_says_its_options(bench: Bench, able: FullFeatureChannel) -> None:
     await enter(bench, QuestionOut(text=" ", options=("Red", "Blue")))
     await bench.settled(1)
     assert "1. Red\n2. Blue" in able.sent[0].text
@@ -448,21 +457,21 @@ async def test_a_file_that_grew_since_it_was_looked_at_is_not_copied(bench: Benc
     await outbox(bench, 1, "a.txt", b"x" * 11)
     layout = bench.mailboxes.layout(await sessions.get(bench.store, bench.session))
     with pytest.raises(OSError, match="large"):
-        files.copy(layout, "o1", "a.txt", 10)
-    assert files.copy(layout, "o1", "a.txt", 11).read_bytes() == b"x" * 11
+        files.copy_file(layout, "o1", "a.txt", 10)
+    assert files.copy_file(layout, "o1", "a.txt", 11).read_bytes() == b"x" * 11
     with pytest.raises(OSError, match="bare"):
-        files.copy(layout, "../out", "a.txt", 11)
+        files.copy_file(layout, "../out", "a.txt", 11)
     for out_id in ("../out", "..", "", "a/b"):
-        files.drop_copy(layout, out_id)
-        assert files.forget_some(layout, out_id) is Progress.STUCK
+        files.delete_copy(layout, out_id)
+        assert files.remove_outbox_step(layout, out_id) is RemovalResult.BLOCKED
     assert (layout.out_dir / "outbox" / "o1" / "a.txt").exists()
-    files.drop_copy(layout, "o1")
+    files.delete_copy(layout, "o1")
     assert not (layout.root / "sending" / "o1").exists()
 
 
 @pytest.mark.behaviour("DL-05")
 async def test_after_a_crash_the_platform_is_asked_before_anything_is_sent_again(tmp_path: Path) -> None:
-    remembers = RemembersSent()
+    remembers = FindsSentChannel()
     async with running(tmp_path, remembers, ManualClock()) as bench:
         await enter(bench, WHICH)
         await bench.settled(1)
@@ -471,11 +480,11 @@ async def test_after_a_crash_the_platform_is_asked_before_anything_is_sent_again
         database.execute("UPDATE delivery_attempts SET ended_at = NULL, outcome = NULL")
     async with running(tmp_path, remembers, ManualClock(), ask=True) as bench:
         assert (await bench.settled(1)).receipt == ("fake-1",)
-    assert (len(remembers.sent), len(remembers.asked)) == (1, 1)
+    assert (len(remembers.sent), len(remembers.looked_up_keys)) == (1, 1)
 
 
 @pytest.mark.behaviour("DL-15")
-async def test_a_file_has_more_time_than_a_text_and_is_sent_once(tmp_path: Path, able: AbleChannel) -> None:
+async def test_a_file_has_more_time_than_a_text_and_is_sent_once(tmp_path: Path, able: FullFeatureChannel) -> None:
     """No text is answered in time here; the file is, when the platform takes it at last."""
     sizes: list[int] = []
 
@@ -489,7 +498,7 @@ async def test_a_file_has_more_time_than_a_text_and_is_sent_once(tmp_path: Path,
         await enter(bench, FileOut(name="notes.txt"))
         await able.wait_for_attempts(1)
         await bench.enter("hello", 3, chat="c2")
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while (await bench.known(3)).status is not DeliveryStatus.PENDING or not (await bench.known(3)).reason:
                 await bench.clock.advance(0)
         assert "did not answer within" in str((await bench.known(3)).reason)
@@ -502,13 +511,19 @@ async def test_a_file_has_more_time_than_a_text_and_is_sent_once(tmp_path: Path,
 # --- who speaks
 
 
-async def test_a_channel_is_told_whose_words_they_are(bench: Bench, able: AbleChannel) -> None:
+async def test_a_channel_is_told_whose_words_they_are(bench: Bench, able: FullFeatureChannel) -> None:
     await enter(bench, ChatOut(text="of the agent"))
-    await enter(bench, ChatOut(text="of the host"), first=OF_MESSAGES + 2 * NOTICES_A_MESSAGE + HELD)
-    await enter(bench, ChatOut(text="an answer of the host"), first=OF_MESSAGES + 4 * NOTICES_A_MESSAGE + ANSWER)
-    await bench.settled(OF_MESSAGES + 4 * NOTICES_A_MESSAGE)
+    await enter(
+        bench, ChatOut(text="of the host"), first=MESSAGE_NOTICES_START + 2 * NOTICES_PER_MESSAGE + MODEL_HELD_NOTICE
+    )
+    await enter(
+        bench,
+        ChatOut(text="an answer of the host"),
+        first=MESSAGE_NOTICES_START + 4 * NOTICES_PER_MESSAGE + COMMAND_ANSWER_NOTICE,
+    )
+    await bench.settled(MESSAGE_NOTICES_START + 4 * NOTICES_PER_MESSAGE)
     await bench.settled(1)
-    said = {one.text: (one.agent, one.is_trouble) for one in able.sent}
+    said = {one.text: (one.agent, one.is_failure) for one in able.sent}
     assert said == {
         "of the agent": ("main", False),
         "of the host": ("", True),

@@ -14,10 +14,10 @@ from nanohost.channel_api import Ambiguous, Capabilities, ChannelError, Refused
 from nanohost.errors import MailboxError
 from nanohost.model import SessionId
 from nanohost.store import deliveries, host_messages, late_failures, sessions
-from nanohost.store.deliveries import DeliveryStatus, LaneKey
+from nanohost.store.deliveries import DeliveryQueueKey, DeliveryStatus
 from nanohost.store.domain_events import DeliveryDecided, DeliveryFailedLater
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import ChatOut, SystemIn, decode_in, encode
 from nanohost_protocol.rows import MessageIn, Origin
@@ -39,7 +39,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 async def gives_up(bench: Bench, id: str, *, key: str | None = None, channel: str = FAKE[0]) -> None:
     key = key or bench.fake.sent[-1].key
-    await bench.delivery.failed_later((channel, FAKE[1]), key=key, platform_message_id=id, reason=WHY)
+    await bench.delivery.record_late_failure((channel, FAKE[1]), key=key, platform_message_id=id, reason=WHY)
 
 
 async def told(bench: Bench) -> list[MessageIn]:
@@ -49,7 +49,9 @@ async def told(bench: Bench) -> list[MessageIn]:
         return []
     # Its file may be in the making.
     with suppress(MailboxError):
-        return await bench.mailboxes.inbound(session, lambda box: list(box.due(bench.clock.now() + timedelta(days=1))))
+        return await bench.mailboxes.read_inbound(
+            session, lambda box: list(box.due(bench.clock.now() + timedelta(days=1)))
+        )
     return []
 
 
@@ -90,7 +92,7 @@ async def test_an_agent_that_was_not_told_before_a_kill_is_told_at_the_next_star
         [id] = (await bench.settled(1)).receipt
         await gives_up(bench, id)
         async with bench.store.transaction() as tx:
-            await tx.run("UPDATE late_failures SET told = 0")
+            await tx.execute("UPDATE late_failures SET told = 0")
     (await _mailbox(bench)).unlink()
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
         assert len(await told(bench)) == 1
@@ -106,7 +108,7 @@ async def _mailbox(bench: Bench) -> Path:
 async def test_a_failure_that_is_told_before_the_send_is_answered_counts_as_well(bench: Bench) -> None:
     bench.fake.hold()
     await bench.enter("good morning", 1)
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while not bench.fake.attempts:
             await bench.clock.advance(0)
     [key] = bench.fake.attempts
@@ -114,7 +116,7 @@ async def test_a_failure_that_is_told_before_the_send_is_answered_counts_as_well
     assert (await bench.known(1)).status is DeliveryStatus.SENDING
     bench.fake.release()
     await bench.settled(1, DEAD)
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while not await told(bench):
             await bench.clock.advance(0)
 
@@ -140,7 +142,7 @@ async def test_what_an_operator_sends_again_is_not_failed_by_the_old_failure_tha
     failed = await bench.settled(1, DEAD)
     async with bench.store.transaction() as tx:
         assert await deliveries.resend(tx, failed, bench.clock.now())
-    bench.store.bus.publish(DeliveryDecided(failed.lane))
+    bench.store.bus.publish(DeliveryDecided(failed.queue))
     [again] = (await bench.settled(1)).receipt
     await gives_up(bench, id)
     assert (await bench.known(1)).status is SENT
@@ -165,8 +167,8 @@ async def test_what_the_host_itself_said_is_failed_as_well_and_who_waits_for_it_
     heard: list[int] = []
     bench.store.bus.subscribe(DeliveryFailedLater, lambda event: heard.append(event.delivery.seq))
     async with bench.store.transaction() as tx:
-        said = await host_messages.say(tx, place, ChatOut(text="hello"), out_id="h1", now=bench.clock.now())
-    async with asyncio.timeout(seconds(HANG_S)):
+        said = await host_messages.enqueue(tx, place, ChatOut(text="hello"), out_id="h1", now=bench.clock.now())
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while (found := await host_messages.find(bench.store, said.seq)) is None or found.status is not SENT:
             await bench.clock.advance(0)
     await gives_up(bench, found.receipt[0])
@@ -182,10 +184,10 @@ async def test_failures_that_come_together_are_each_told_once(bench: Bench) -> N
     bench.store.bus.subscribe(DeliveryFailedLater, lambda event: heard.append(event.delivery.seq))
     async with bench.store.transaction() as tx:
         said = [
-            await host_messages.say(tx, place, ChatOut(text="hello"), out_id=f"h{number}", now=bench.clock.now())
+            await host_messages.enqueue(tx, place, ChatOut(text="hello"), out_id=f"h{number}", now=bench.clock.now())
             for number in range(5)
         ]
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while (last := await host_messages.find(bench.store, said[-1].seq)) is None or last.status is not SENT:
             await bench.clock.advance(0)
     sent = [(one.key, f"fake-{one.order}") for one in bench.fake.sent]
@@ -199,7 +201,7 @@ async def given_up(bench: Bench, session: SessionId, count: int) -> None:
     async with bench.store.transaction() as tx:
         for number in range(count):
             dead = deliveries.Delivery(
-                lane=LaneKey(session, *FAKE, "c1"),
+                queue=DeliveryQueueKey(session, *FAKE, "c1"),
                 seq=2 * number + 1,
                 out_id=f"o{number}",
                 kind="chat",
@@ -210,18 +212,18 @@ async def given_up(bench: Bench, session: SessionId, count: int) -> None:
                 created_at=now,
             )
             await deliveries.add(tx, dead)
-            await late_failures.add_not_taken(tx, dead, WHY, now)
+            await late_failures.add_not_accepted(tx, dead, WHY, now)
 
 
 async def untold(bench: Bench) -> set[SessionId]:
-    rows = await bench.store.all("SELECT DISTINCT session_id FROM late_failures WHERE told = 0")
+    rows = await bench.store.fetch_all("SELECT DISTINCT session_id FROM late_failures WHERE told = 0")
     return {SessionId(row["session_id"]) for row in rows}
 
 
 @pytest.mark.behaviour("DL-16")
 async def test_all_that_a_kill_kept_from_being_told_is_told_at_the_next_start(tmp_path: Path) -> None:
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
-        await given_up(bench, bench.session, 2 * late_failures.BATCH + 1)
+        await given_up(bench, bench.session, 2 * late_failures.BATCH_SIZE + 1)
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
         assert await untold(bench) == set()
 
@@ -230,7 +232,7 @@ async def test_all_that_a_kill_kept_from_being_told_is_told_at_the_next_start(tm
 async def test_a_session_whose_mailbox_refuses_keeps_no_other_from_being_told(tmp_path: Path) -> None:
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
         refusing, other = sorted([bench.session, await bench.another_session("t2")])
-        await given_up(bench, refusing, late_failures.BATCH + 1)
+        await given_up(bench, refusing, late_failures.BATCH_SIZE + 1)
         await given_up(bench, other, 1)
         path = bench.mailboxes.layout(await sessions.get(bench.store, refusing)).inbound_db
         path.parent.mkdir(parents=True)
@@ -241,9 +243,9 @@ async def test_a_session_whose_mailbox_refuses_keeps_no_other_from_being_told(tm
 
 @pytest.mark.behaviour("DL-16", "DL-05")
 async def test_a_lost_answer_and_a_late_failure_of_what_was_sent_after_all(bench: Bench) -> None:
-    bench.fake.fails_at[1] = Ambiguous("the answer was lost")
+    bench.fake.errors_by_attempt[1] = Ambiguous("the answer was lost")
     await bench.enter("good morning", 1)
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while not (await bench.known(1)).reason:
             await bench.clock.advance(0)
         [key] = bench.fake.attempts
@@ -258,7 +260,7 @@ async def test_a_lost_answer_and_a_late_failure_of_what_was_sent_after_all(bench
 
 async def notes(bench: Bench, count: int = 1) -> list[SystemIn]:
     """What the agent is told, once that is so much."""
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while len(rows := await told(bench)) < count:
             await bench.clock.advance(0)
     assert not any(row.trigger for row in rows)
@@ -274,9 +276,9 @@ async def test_of_what_could_not_be_sent_the_agent_knows_without_being_woken(
     tmp_path: Path, error: ChannelError, tries: int, read_by: str
 ) -> None:
     async with running(tmp_path, FakeChannel(), ManualClock()) as bench:
-        bench.fake.fails_at = dict.fromkeys(range(1, tries + 1), error)
+        bench.fake.errors_by_attempt = dict.fromkeys(range(1, tries + 1), error)
         await bench.enter("good morning", 1)
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while (await bench.known(1)).status is not DEAD:
                 await bench.clock.advance(300)
         [note] = await notes(bench)
@@ -284,7 +286,7 @@ async def test_of_what_could_not_be_sent_the_agent_knows_without_being_woken(
         assert f"could not be sent: {WHY}. {read_by}" in note.text
         assert "good morning" in note.text
         assert (await bench.known(1)).reason == f"{error.reason}: {WHY}"
-        bench.fake.fails_at = {}
+        bench.fake.errors_by_attempt = {}
         await bench.enter("good evening", 3)
         await bench.settled(3)
 
@@ -293,7 +295,7 @@ async def test_of_what_could_not_be_sent_the_agent_knows_without_being_woken(
 async def test_of_a_long_message_that_could_not_be_sent_to_its_end_the_agent_knows_what_arrived(tmp_path: Path) -> None:
     fake = FakeChannel(capabilities=Capabilities(text_limit=LIMIT))
     async with running(tmp_path, fake, ManualClock()) as bench:
-        fake.fails_at[3] = Refused(WHY)
+        fake.errors_by_attempt[3] = Refused(WHY)
         await bench.enter(LONG, 1)
         await bench.settled(1, DEAD)
         [note] = await notes(bench)
@@ -305,7 +307,7 @@ async def test_of_a_message_for_later_that_could_not_be_sent_the_agent_knows_and
     tmp_path: Path,
 ) -> None:
     async with running(tmp_path, FakeChannel(), ManualClock()) as bench:
-        bench.fake.refuses = True
+        bench.fake.should_refuse = True
         for number in (-(2**63) + 4, -(2**63) + 5, -7):
             await bench.enter("good morning", number)
             await bench.settled(number, DEAD)
@@ -318,19 +320,19 @@ async def test_what_is_sent_again_and_refused_again_is_told_again_and_a_kill_in_
     tmp_path: Path,
 ) -> None:
     async with running(tmp_path, FakeChannel(), ManualClock()) as bench:
-        bench.fake.refuses = True
+        bench.fake.should_refuse = True
         await bench.enter("good morning", 1)
         failed = await bench.settled(1, DEAD)
         await notes(bench)
         async with bench.store.transaction() as tx:
             assert await deliveries.resend(tx, failed, bench.clock.now())
-        bench.store.bus.publish(DeliveryDecided(failed.lane))
+        bench.store.bus.publish(DeliveryDecided(failed.queue))
         await notes(bench, 2)
-        async with asyncio.timeout(seconds(HANG_S)):
-            while await late_failures.untold(bench.store):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+            while await late_failures.list_unnotified(bench.store):
                 await bench.clock.advance(0)
         async with bench.store.transaction() as tx:
-            await tx.run("UPDATE late_failures SET told = 0")
+            await tx.execute("UPDATE late_failures SET told = 0")
     (await _mailbox(bench)).unlink()
     async with running(tmp_path, FakeChannel(), ManualClock()) as bench:
         assert len(await notes(bench, 2)) == 2

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from nanohost.channel_api import EventKind, InboundEvent, Sender
-from nanohost.delivery.marks import HOST_HEADER, HOST_WORDS, disarmed
+from nanohost.delivery.marks import HOST_HEADER, HOST_HEADER_TEXT, escape_host_header
 from nanohost.model import EventId
-from nanohost.reception.presses import Presses
-from nanohost.rendering import Form, Limits, split
+from nanohost.reception.presses import ButtonHandler
+from nanohost.rendering import Form, Limits, split_message
 from nanohost.store import host_messages
 from nanohost.store.deliveries import DeliveryStatus
 from nanohost.store.events import ChatKey, StoredEvent
-from nanohost.testing.able_channel import ABLE, AbleChannel
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.able_channel import FULL_CAPABILITIES, FullFeatureChannel
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import CardOut, ChatOut
 from nanohost_protocol.rows import Origin
@@ -41,20 +41,20 @@ IMITATIONS = [
 
 
 @pytest.fixture
-def able() -> AbleChannel:
-    return AbleChannel()
+def able() -> FullFeatureChannel:
+    return FullFeatureChannel()
 
 
 @pytest.fixture
-async def bench(tmp_path: Path, able: AbleChannel) -> AsyncIterator[Bench]:
+async def bench(tmp_path: Path, able: FullFeatureChannel) -> AsyncIterator[Bench]:
     async with running(tmp_path, able, ManualClock()) as bench:
         yield bench
 
 
 async def host_asks(bench: Bench, card: CardOut = ASKS) -> None:
     async with bench.store.transaction() as tx:
-        said = await host_messages.say(tx, PLACE, card, out_id="h1", now=bench.clock.now())
-    async with asyncio.timeout(seconds(HANG_S)):
+        said = await host_messages.enqueue(tx, PLACE, card, out_id="h1", now=bench.clock.now())
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while (found := await host_messages.find(bench.store, said.seq)) is None or found.status is not SENT:
             await bench.clock.advance(0)
 
@@ -62,25 +62,25 @@ async def host_asks(bench: Bench, card: CardOut = ASKS) -> None:
 @pytest.mark.behaviour("AP-02")
 @pytest.mark.parametrize("said", IMITATIONS)
 def test_nothing_that_an_agent_writes_reads_as_the_header(said: str) -> None:
-    for line in disarmed(f"hello\n{said}\nbye").split("\n")[1:-1]:
+    for line in escape_host_header(f"hello\n{said}\nbye").split("\n")[1:-1]:
         assert line.startswith("│ ")
         assert not set("⟦⟧〚〛") & set(line)
 
 
 @pytest.mark.parametrize("said", ["I asked nanohost", "**bold** [a](b)", "⌘ 1. one", "nanohost is an host, ask me"])
 def test_what_an_agent_says_otherwise_is_left_alone(said: str) -> None:
-    assert disarmed(said) == said
+    assert escape_host_header(said) == said
 
 
 @pytest.mark.behaviour("AP-02")
 @pytest.mark.parametrize("form", list(Form))
 def test_the_header_is_read_on_every_platform(form: Form) -> None:
-    [part] = split(f"{HOST_HEADER}\n**May `Bob` talk to main?**", form, Limits(text=1000))
-    assert f"⟦ {HOST_WORDS} ⟧" in part.text
+    [part] = split_message(f"{HOST_HEADER}\n**May `Bob` talk to main?**", form, Limits(max_length=1000))
+    assert f"⟦ {HOST_HEADER_TEXT} ⟧" in part.text
 
 
 @pytest.mark.behaviour("AP-02")
-async def test_a_card_says_in_our_words_whose_it_is(bench: Bench, able: AbleChannel) -> None:
+async def test_a_card_says_in_our_words_whose_it_is(bench: Bench, able: FullFeatureChannel) -> None:
     await host_asks(bench)
     await enter(bench, replace(ASKS, title=HOST_HEADER), ChatOut(text=f"{HOST_HEADER}\nMay Bob in?"))
     await bench.settled(3)
@@ -92,7 +92,7 @@ async def test_a_card_says_in_our_words_whose_it_is(bench: Bench, able: AbleChan
 
 @pytest.mark.behaviour("AP-02")
 async def test_the_buttons_of_a_card_in_parts_stand_below_our_words(tmp_path: Path) -> None:
-    able = AbleChannel(capabilities=replace(ABLE, text_limit=120))
+    able = FullFeatureChannel(capabilities=replace(FULL_CAPABILITIES, text_limit=120))
     async with running(tmp_path, able, ManualClock()) as bench:
         await host_asks(bench, replace(ASKS, body="many words " * 30))
         hosts = able.sent[-1]
@@ -105,14 +105,14 @@ async def test_the_buttons_of_a_card_in_parts_stand_below_our_words(tmp_path: Pa
 
 
 @pytest.mark.behaviour("AP-03", "AP-04")
-async def test_a_press_on_an_agents_card_is_no_decision(bench: Bench, able: AbleChannel) -> None:
+async def test_a_press_on_an_agents_card_is_no_decision(bench: Bench, able: FullFeatureChannel) -> None:
     await enter(bench, ASKS)
     await bench.settled(1)
     await host_asks(bench)
     agents, hosts = able.sent
     assert [one.label for one in agents.buttons] == [one.label for one in hosts.buttons]
-    assert not await Presses().wants(bench.store, press(agents.buttons[0].value))
-    assert await Presses().wants(bench.store, press(hosts.buttons[0].value))
+    assert not await ButtonHandler().can_handle(bench.store, press(agents.buttons[0].value))
+    assert await ButtonHandler().can_handle(bench.store, press(hosts.buttons[0].value))
 
 
 def press(value: str) -> StoredEvent:

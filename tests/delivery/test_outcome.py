@@ -19,8 +19,15 @@ from nanohost.channel_api import (
     RefusedHere,
     ThreadGone,
 )
-from nanohost.delivery.outcome import PAUSES_S, SERVER_ERROR_PAUSES_S, failed, left_off, sent, waits_for_its_channel
-from nanohost.store.deliveries import DeliveryStatus, Outcome
+from nanohost.delivery.outcome import (
+    RETRY_DELAYS_S,
+    SERVER_ERROR_RETRY_DELAYS_S,
+    dropped_outcome,
+    failure_outcome,
+    is_waiting_for_channel,
+    sent_outcome,
+)
+from nanohost.store.deliveries import AttemptOutcome, DeliveryStatus
 from nanohost.testing.manual_clock import START as NOW
 
 PENDING, DEAD = DeliveryStatus.PENDING, DeliveryStatus.DEAD
@@ -60,50 +67,50 @@ PENDING, DEAD = DeliveryStatus.PENDING, DeliveryStatus.DEAD
 def test_each_error_has_its_rule(
     error: ChannelError, attempts: int, tries: int, status: DeliveryStatus, pause_s: float | None
 ) -> None:
-    outcome = failed(error, attempts=attempts, tries=tries, now=NOW)
+    outcome = failure_outcome(error, attempts=attempts, counted_attempts=tries, now=NOW)
     assert outcome.status == status
     assert outcome.next_try_at == (None if pause_s is None else NOW + timedelta(seconds=pause_s))
-    assert outcome.outcome == error.reason
+    assert outcome.code == error.reason
     assert outcome.reason == f"{error.reason}: x"
     assert outcome.error == "x"
 
 
 def test_that_nothing_can_be_written_in_a_chat_is_said_so() -> None:
-    outcome = failed(Refused("blocked", chat_closed=True), attempts=1, tries=1, now=NOW)
-    assert (outcome.status, outcome.outcome, outcome.reason) == (DEAD, "refused", "chat_closed: blocked")
+    outcome = failure_outcome(Refused("blocked", chat_closed=True), attempts=1, counted_attempts=1, now=NOW)
+    assert (outcome.status, outcome.code, outcome.reason) == (DEAD, "refused", "chat_closed: blocked")
 
 
 @pytest.mark.parametrize(
     ("error", "asked"), [(Refused("x"), True), (RefusedHere("x"), False), (ChannelError("x"), False)]
 )
 def test_only_what_the_platform_refused_itself_shows_that_it_works(error: ChannelError, asked: bool) -> None:
-    assert failed(error, attempts=1, tries=1, now=NOW).platform_refused is asked
+    assert failure_outcome(error, attempts=1, counted_attempts=1, now=NOW).is_refused_by_platform is asked
 
 
 def test_six_tries_take_eight_minutes() -> None:
-    assert (len(PAUSES_S) + 1, sum(PAUSES_S)) == (6, 480)
-    assert sum(SERVER_ERROR_PAUSES_S) == 470, "as long, and asked more often"
+    assert (len(RETRY_DELAYS_S) + 1, sum(RETRY_DELAYS_S)) == (6, 480)
+    assert sum(SERVER_ERROR_RETRY_DELAYS_S) == 470, "as long, and asked more often"
 
 
 def test_what_was_sent_keeps_its_receipt() -> None:
-    outcome = sent(Receipt(platform_message_ids=("1", "2")))
-    assert outcome == Outcome(status=DeliveryStatus.SENT, outcome="sent", receipt=("1", "2"))
+    outcome = sent_outcome(Receipt(platform_message_ids=("1", "2")))
+    assert outcome == AttemptOutcome(status=DeliveryStatus.SENT, code="sent", receipt=("1", "2"))
 
 
 def test_a_message_that_moved_or_lost_its_thread_says_so_and_is_tried_at_once() -> None:
-    moved = failed(ChatMoved("x", to="c9"), attempts=1, tries=1, now=NOW)
-    lost = failed(ThreadGone("x"), attempts=1, tries=1, now=NOW)
-    assert (moved.moved_to, moved.thread_gone, moved.next_try_at) == ("c9", False, NOW)
-    assert (lost.moved_to, lost.thread_gone, lost.next_try_at) == (None, True, NOW)
+    moved = failure_outcome(ChatMoved("x", to="c9"), attempts=1, counted_attempts=1, now=NOW)
+    lost = failure_outcome(ThreadGone("x"), attempts=1, counted_attempts=1, now=NOW)
+    assert (moved.moved_to, moved.is_thread_gone, moved.next_try_at) == ("c9", False, NOW)
+    assert (lost.moved_to, lost.is_thread_gone, lost.next_try_at) == (None, True, NOW)
 
 
 @pytest.mark.parametrize(("error", "by_the_platform"), [(Refused("x"), True), (RefusedHere("x"), False)])
 def test_what_nobody_misses_is_left_off_with_the_reason(error: Refused, by_the_platform: bool) -> None:
-    assert left_off(error) == Outcome(
+    assert dropped_outcome(error) == AttemptOutcome(
         status=DeliveryStatus.DROPPED,
-        outcome=error.reason,
+        code=error.reason,
         reason=f"{error.reason}: x",
-        platform_refused=by_the_platform,
+        is_refused_by_platform=by_the_platform,
     )
 
 
@@ -115,27 +122,27 @@ def test_what_nobody_misses_is_left_off_with_the_reason(error: Refused, by_the_p
 def test_a_platform_that_fails_as_a_whole_is_down_however_often_it_is_asked(
     error: ChannelError, outcome: str, failures: int, pause_s: float
 ) -> None:
-    ended = failed(error, attempts=1000, tries=6, now=NOW, platform_failures=failures)
-    assert (ended.status, ended.outcome, ended.reason) == (PENDING, outcome, f"{outcome}: x")
+    ended = failure_outcome(error, attempts=1000, counted_attempts=6, now=NOW, platform_failures=failures)
+    assert (ended.status, ended.code, ended.reason) == (PENDING, outcome, f"{outcome}: x")
     assert ended.next_try_at == NOW + timedelta(seconds=pause_s)
-    assert waits_for_its_channel(ended.reason)
+    assert is_waiting_for_channel(ended.reason)
 
 
 @pytest.mark.behaviour("DL-05")
 def test_what_may_have_been_sent_is_held_also_where_the_platform_fails_as_a_whole() -> None:
     error = Ambiguous("x", server_error=True)
-    ended = failed(error, attempts=1, tries=1, now=NOW, hold_ambiguous=True, platform_failures=1)
+    ended = failure_outcome(error, attempts=1, counted_attempts=1, now=NOW, hold_ambiguous=True, platform_failures=1)
     assert ended.status is DeliveryStatus.UNKNOWN
 
 
 @pytest.mark.behaviour("DL-05")
 @pytest.mark.parametrize("tries", [1, 6])
 def test_what_may_have_been_sent_is_held_where_somebody_is_to_be_asked(tries: int) -> None:
-    outcome = failed(Ambiguous("x"), attempts=tries, tries=tries, now=NOW, hold_ambiguous=True)
+    outcome = failure_outcome(Ambiguous("x"), attempts=tries, counted_attempts=tries, now=NOW, hold_ambiguous=True)
     assert (outcome.status, outcome.next_try_at) == (DeliveryStatus.UNKNOWN, None)
-    assert (outcome.outcome, outcome.reason, outcome.error) == ("ambiguous", "ambiguous: x", "x")
+    assert (outcome.code, outcome.reason, outcome.error) == ("ambiguous", "ambiguous: x", "x")
 
 
 @pytest.mark.behaviour("DL-05")
 def test_what_was_surely_not_sent_is_never_held() -> None:
-    assert failed(NotSent("x"), attempts=1, tries=1, now=NOW, hold_ambiguous=True).status is PENDING
+    assert failure_outcome(NotSent("x"), attempts=1, counted_attempts=1, now=NOW, hold_ambiguous=True).status is PENDING

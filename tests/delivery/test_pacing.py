@@ -7,17 +7,17 @@ import asyncio
 import pytest
 
 from nanohost.channel_api import Pace
-from nanohost.delivery.pacing import MARGIN, Pacing, Rule, channel_rules, chat_rules, wait_s
+from nanohost.delivery.pacing import PACE_MARGIN, RateLimiter, WindowLimit, channel_limits, chat_limits, required_wait_s
 from nanohost.model import SessionId
-from nanohost.store.deliveries import LaneKey
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.store.deliveries import DeliveryQueueKey
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
 
-SECOND, GROUP = Rule(1, 1.0), Rule(3, 60.0)
+SECOND, GROUP = WindowLimit(1, 1.0), WindowLimit(3, 60.0)
 
 
-def lane(session: str, chat: str) -> LaneKey:
-    return LaneKey(SessionId(session), "fake", "default", chat)
+def lane(session: str, chat: str) -> DeliveryQueueKey:
+    return DeliveryQueueKey(SessionId(session), "fake", "default", chat)
 
 
 @pytest.mark.behaviour("DL-08")
@@ -37,27 +37,27 @@ def lane(session: str, chat: str) -> LaneKey:
     ],
 )
 def test_the_next_message_waits_until_every_rule_lets_it(
-    rules: list[Rule], sent: list[float], now: float, wait: float
+    rules: list[WindowLimit], sent: list[float], now: float, wait: float
 ) -> None:
-    assert wait_s(rules, sent, now) == pytest.approx(wait)
+    assert required_wait_s(rules, sent, now) == pytest.approx(wait)
 
 
 @pytest.mark.behaviour("DL-08")
 def test_a_pace_is_a_little_slower_than_what_the_platform_says() -> None:
-    assert 1.05 <= MARGIN <= 1.2
+    assert 1.05 <= PACE_MARGIN <= 1.2
     pace = Pace(between_s=1.0, a_minute_in_a_group=20, a_second=30)
-    assert chat_rules(pace, is_group=False) == [Rule(1, MARGIN)]
-    assert chat_rules(pace, is_group=True) == [Rule(1, MARGIN), Rule(20, 60 * MARGIN)]
-    assert channel_rules(pace) == [Rule(30, MARGIN)]
-    assert chat_rules(Pace(), is_group=True) == channel_rules(Pace()) == []
+    assert chat_limits(pace, is_group=False) == [WindowLimit(1, PACE_MARGIN)]
+    assert chat_limits(pace, is_group=True) == [WindowLimit(1, PACE_MARGIN), WindowLimit(20, 60 * PACE_MARGIN)]
+    assert channel_limits(pace) == [WindowLimit(30, PACE_MARGIN)]
+    assert chat_limits(Pace(), is_group=True) == channel_limits(Pace()) == []
 
 
 class Bench:
-    """Lanes that ask for their turn, in the order they got it."""
+    """KeyedWorkers that ask for their turn, in the order they got it."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.pacing = Pacing(self.clock)
+        self.pacing = RateLimiter(self.clock)
         self.passed: list[str] = []
 
     async def nap(self, seconds: float) -> bool:
@@ -66,7 +66,7 @@ class Bench:
 
     async def send(self, session: str, chat: str, times: int = 1, *, pace: Pace) -> None:
         for _ in range(times):
-            assert await self.pacing.turn(lane(session, chat), pace, is_group=False, nap=self.nap)
+            assert await self.pacing.acquire(lane(session, chat), pace, is_group=False, sleep=self.nap)
             self.passed.append(session)
             await asyncio.sleep(0)
 
@@ -74,14 +74,14 @@ class Bench:
 @pytest.mark.behaviour("DL-08")
 async def test_sessions_that_share_a_chat_take_turns_and_another_chat_does_not_wait() -> None:
     bench, pace = Bench(), Pace(between_s=1.0)
-    async with asyncio.timeout(seconds(HANG_S)), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), asyncio.TaskGroup() as group:
         group.create_task(bench.send("a", "c1", 3, pace=pace))
         group.create_task(bench.send("b", "c1", 3, pace=pace))
         await bench.clock.advance(0.5)
         group.create_task(bench.send("other", "c2", pace=pace))
         await bench.clock.advance(0.1)
         assert bench.passed == ["a", "other"]
-        await bench.clock.advance(4.0 * MARGIN)
+        await bench.clock.advance(4.0 * PACE_MARGIN)
         assert len(bench.passed) == 6
         await bench.clock.advance(1.0)
     assert [one for one in bench.passed if one != "other"] == ["a", "b"] * 3
@@ -92,8 +92,8 @@ async def test_the_pace_goes_on_from_when_the_platform_had_the_last_message() ->
     bench, pace = Bench(), Pace(between_s=1.0)
     await bench.send("a", "c1", pace=pace)
     await bench.clock.advance(1.5)
-    bench.pacing.answered(lane("a", "c1"))
-    async with asyncio.timeout(seconds(HANG_S)), asyncio.TaskGroup() as group:
+    bench.pacing.record_response(lane("a", "c1"))
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), asyncio.TaskGroup() as group:
         group.create_task(bench.send("a", "c1", pace=pace))
         await bench.clock.advance(1.0)
         assert bench.passed == ["a"], "the first may have arrived at the end of the second and a half"
@@ -104,14 +104,14 @@ async def test_the_pace_goes_on_from_when_the_platform_had_the_last_message() ->
 @pytest.mark.behaviour("DL-08")
 async def test_a_channels_own_pace_holds_for_all_its_chats_together() -> None:
     bench, pace = Bench(), Pace(a_second=2)
-    async with asyncio.timeout(seconds(HANG_S)), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), asyncio.TaskGroup() as group:
         for chat in "vwxyz":
             group.create_task(bench.send(chat, chat, pace=pace))
         await bench.clock.advance(0.5)
         assert len(bench.passed) == 2
-        await bench.clock.advance(1.0 * MARGIN)
+        await bench.clock.advance(1.0 * PACE_MARGIN)
         assert len(bench.passed) == 4
-        await bench.clock.advance(1.0 * MARGIN)
+        await bench.clock.advance(1.0 * PACE_MARGIN)
     assert sorted(bench.passed) == list("vwxyz")
 
 
@@ -119,7 +119,7 @@ async def test_a_channels_own_pace_holds_for_all_its_chats_together() -> None:
 async def test_a_pause_holds_one_chat_or_the_whole_channel() -> None:
     bench = Bench()
     bench.pacing.pause(lane("a", "c1"), 30, whole_channel=False)
-    async with asyncio.timeout(seconds(HANG_S)), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), asyncio.TaskGroup() as group:
         group.create_task(bench.send("same chat", "c1", pace=Pace()))
         group.create_task(bench.send("other chat", "c2", pace=Pace()))
         await bench.clock.advance(29)
@@ -136,7 +136,7 @@ async def test_a_pause_holds_one_chat_or_the_whole_channel() -> None:
 async def test_an_operators_word_is_not_held_by_a_pause() -> None:
     bench = Bench()
     bench.pacing.pause(lane("a", "c1"), 30, whole_channel=False)
-    bench.pacing.lift(lane("a", "c1"))
+    bench.pacing.reset(lane("a", "c1"))
     await bench.send("a", "c1", pace=Pace())
     assert bench.passed == ["a"]
 
@@ -148,11 +148,11 @@ async def test_who_waits_stops_waiting_when_the_host_closes() -> None:
     async def closing(seconds: float) -> bool:
         return False
 
-    assert not await bench.pacing.turn(lane("a", "c1"), Pace(), is_group=False, nap=closing)
+    assert not await bench.pacing.acquire(lane("a", "c1"), Pace(), is_group=False, sleep=closing)
 
 
 async def test_chats_that_need_not_wait_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nanohost.delivery.pacing.MOST_REMEMBERED", 10)
+    monkeypatch.setattr("nanohost.delivery.pacing.MAX_TRACKED_GATES", 10)
     bench = Bench()
     for number in range(50):
         await bench.send("a", f"c{number}", pace=Pace(between_s=0.5))
@@ -162,10 +162,10 @@ async def test_chats_that_need_not_wait_are_forgotten(monkeypatch: pytest.Monkey
 
 @pytest.mark.behaviour("DL-08")
 async def test_a_chat_is_forgotten_when_its_minute_is_over_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nanohost.delivery.pacing.MOST_REMEMBERED", 1)
+    monkeypatch.setattr("nanohost.delivery.pacing.MAX_TRACKED_GATES", 1)
     bench = Bench()
     await bench.send("a", "c1", pace=Pace(between_s=0.5))
-    await bench.clock.advance(60 * MARGIN - 0.1)
+    await bench.clock.advance(60 * PACE_MARGIN - 0.1)
     await bench.send("b", "c2", pace=Pace(between_s=0.5))
     assert len(bench.pacing._gates) == 2
     await bench.clock.advance(0.1)
@@ -181,15 +181,15 @@ async def test_a_chat_is_forgotten_when_its_minute_is_over_and_not_before(monkey
 
 @pytest.mark.behaviour("DL-08")
 async def test_a_chat_that_somebody_waits_in_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nanohost.delivery.pacing.MOST_REMEMBERED", 1)
+    monkeypatch.setattr("nanohost.delivery.pacing.MAX_TRACKED_GATES", 1)
     bench = Bench()
     bench.pacing.pause(lane("a", "c1"), 30, whole_channel=False)
-    async with asyncio.timeout(seconds(HANG_S)), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), asyncio.TaskGroup() as group:
         group.create_task(bench.send("a", "c1", pace=Pace()))
         await bench.clock.advance(1)
-        bench.pacing.answered(lane("a", "c1"))
+        bench.pacing.record_response(lane("a", "c1"))
         gate = bench.pacing._gates["fake", "default", "c1"]
-        gate.paused_until = 0.0
+        gate.paused_until_s = 0.0
         bench.pacing.pause(lane("a", "c2"), 30, whole_channel=False)
         assert bench.pacing._gates["fake", "default", "c1"] is gate
         await bench.clock.advance(30)
@@ -199,11 +199,11 @@ async def test_a_chat_that_somebody_waits_in_is_not_forgotten(monkeypatch: pytes
 @pytest.mark.behaviour("DL-08")
 async def test_the_pace_of_a_group_holds_in_groups_alone() -> None:
     clock = ManualClock()
-    pacing, pace = Pacing(clock), Pace(a_minute_in_a_group=1)
+    pacing, pace = RateLimiter(clock), Pace(a_minute_in_a_group=1)
 
     async def at_once(_: float) -> bool:
         return False
 
-    direct = [await pacing.turn(lane("a", "dm"), pace, is_group=False, nap=at_once) for _ in range(2)]
-    group = [await pacing.turn(lane("a", "group"), pace, is_group=True, nap=at_once) for _ in range(2)]
+    direct = [await pacing.acquire(lane("a", "dm"), pace, is_group=False, sleep=at_once) for _ in range(2)]
+    group = [await pacing.acquire(lane("a", "group"), pace, is_group=True, sleep=at_once) for _ in range(2)]
     assert (direct, group) == ([True, True], [True, False])

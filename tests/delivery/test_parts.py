@@ -12,18 +12,18 @@ from pathlib import Path
 import pytest
 
 from nanohost.channel_api import Ambiguous, Capabilities, ChannelDown, Form, NotSent, Pace, RateLimited, Refused
-from nanohost.delivery.delivery import Delivery
-from nanohost.delivery.pacing import MARGIN
-from nanohost.delivery.sender import send_limit_s
+from nanohost.delivery.delivery import DeliveryService
+from nanohost.delivery.pacing import PACE_MARGIN
+from nanohost.delivery.sender import send_timeout_s
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import AgentGroupId, SessionId, UnknownSender
-from nanohost.moving import Moving
+from nanohost.moving import ChatMover
 from nanohost.store import agent_groups, deliveries, messaging_groups, sessions
 from nanohost.store.database import Store
-from nanohost.store.deliveries import DeliveryStatus, LaneKey
+from nanohost.store.deliveries import DeliveryQueueKey, DeliveryStatus
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.payloads import ChatOut, encode
@@ -47,9 +47,9 @@ class Bench:
     home: Home
     clock: ManualClock
     fake: FakeChannel
-    delivery: Delivery
+    delivery: DeliveryService
     mailboxes: Mailboxes
-    moving: Moving
+    moving: ChatMover
     session: SessionId
 
     async def wrote(self, put: Callable[[InboundWriter], None]) -> None:
@@ -67,9 +67,9 @@ class Bench:
         thread: str | None = None,
     ) -> None:
         now = self.clock.now()
-        lane = LaneKey(session or self.session, *FAKE, chat)
+        lane = DeliveryQueueKey(session or self.session, *FAKE, chat)
         entry = deliveries.Delivery(
-            lane=lane,
+            queue=lane,
             seq=seq,
             out_id=f"o{seq}",
             kind="chat",
@@ -85,7 +85,7 @@ class Bench:
 
     async def another_session(self, thread: str) -> SessionId:
         async with self.store.transaction() as tx:
-            [group] = await agent_groups.every(tx)
+            [group] = await agent_groups.list_all(tx)
             return await sessions.add(
                 tx, agent_group=group.id, messaging_group=None, thread_id=thread, now=self.clock.now()
             )
@@ -97,7 +97,7 @@ class Bench:
 
     async def settled(self, seq: int, status: DeliveryStatus = DeliveryStatus.SENT) -> deliveries.Delivery:
         """The delivery once it stands so."""
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while (found := await self.known(seq)).status is not status:
                 await self.clock.advance(0)
         return found
@@ -113,13 +113,13 @@ async def running(
     clock: ManualClock,
     *,
     ask: bool = False,
-    limit_s: Callable[[int], float] = send_limit_s,
+    limit_s: Callable[[int], float] = send_timeout_s,
 ) -> AsyncIterator[Bench]:
     async def nobody(_: AgentGroupId) -> None: ...
 
     home = Home(root)
     async with opened_store(home, durable=False) as store:
-        found = [one async for one in sessions.every(store.reports)]
+        found = [one async for one in sessions.iter_all(store.reports)]
         if found:
             session = found[0].id
         else:
@@ -131,15 +131,15 @@ async def running(
                     tx, agent_group=group.id, messaging_group=None, thread_id=None, now=clock.now()
                 )
         mailboxes = Mailboxes(home.sessions, durable=False)
-        moving = Moving(store=store, clock=clock, zone=UTC, tell=nobody)
-        delivery = Delivery(
+        moving = ChatMover(store=store, clock=clock, zone=UTC, notify_agents=nobody)
+        delivery = DeliveryService(
             store=store,
             mailboxes=mailboxes,
             clock=clock,
             channels={FAKE: fake},
-            ask=ask,
-            limit_s=limit_s,
-            move=moving.move,
+            hold_ambiguous=ask,
+            timeout_s=limit_s,
+            on_chat_moved=moving.move,
         )
         async with mailboxes.opened(), fake.connected(), delivery.opened():
             yield Bench(
@@ -179,7 +179,7 @@ async def test_a_long_message_arrives_complete_in_order_and_once(bench: Bench) -
     done = await bench.settled(1)
     assert done.receipt == tuple(f"fake-{number}" for number in range(1, len(parts) + 1))
     assert [one.reply_to for one in bench.fake.sent[:2]] == ["m1", None]
-    assert await deliveries.progress(bench.store, done) == (0, 0)
+    assert await deliveries.part_progress(bench.store, done) == (0, 0)
 
 
 @pytest.mark.behaviour("DL-06")
@@ -189,12 +189,12 @@ async def test_a_long_message_arrives_complete_in_order_and_once(bench: Bench) -
     ids=lambda error: type(error).__name__,
 )
 async def test_a_retry_begins_at_the_part_that_failed(bench: Bench, error: NotSent | Ambiguous) -> None:
-    bench.fake.fails_at = {3: error}
+    bench.fake.errors_by_attempt = {3: error}
     await bench.enter(LONG, 1)
     await bench.fake.wait_for_attempts(3)
     await bench.settled(1, DeliveryStatus.PENDING)
-    assert await deliveries.progress(bench.store, await bench.known(1)) == (2, len(await parts_of(bench)))
-    await bench.clock.somebody_sleeps()
+    assert await deliveries.part_progress(bench.store, await bench.known(1)) == (2, len(await parts_of(bench)))
+    await bench.clock.wait_for_sleeper()
     await bench.clock.advance(6)
     await bench.settled(1)
     assert words(*bench.texts()) == words(LONG)
@@ -202,12 +202,12 @@ async def test_a_retry_begins_at_the_part_that_failed(bench: Bench, error: NotSe
 
 
 async def parts_of(bench: Bench) -> list[str]:
-    return [row["text"] for row in await bench.store.all("SELECT text FROM delivery_parts ORDER BY number")]
+    return [row["text"] for row in await bench.store.fetch_all("SELECT text FROM delivery_parts ORDER BY number")]
 
 
 @pytest.mark.behaviour("DL-06")
 async def test_what_was_given_up_in_the_middle_goes_on_there_when_an_operator_has_it_sent_again(bench: Bench) -> None:
-    bench.fake.fails_at = {3: Refused("x")}
+    bench.fake.errors_by_attempt = {3: Refused("x")}
     await bench.enter(LONG, 1)
     await bench.enter("next", 3)
     dead = await bench.settled(1, DeliveryStatus.DEAD)
@@ -222,7 +222,7 @@ async def test_what_was_given_up_in_the_middle_goes_on_there_when_an_operator_ha
 @pytest.mark.behaviour("DL-06")
 async def test_a_version_that_cuts_differently_goes_on_with_the_parts_as_they_were(tmp_path: Path) -> None:
     clock, before = ManualClock(), FakeChannel(capabilities=Capabilities(text_limit=LIMIT))
-    before.fails_at = {3: NotSent("x")}
+    before.errors_by_attempt = {3: NotSent("x")}
     async with running(tmp_path, before, clock) as bench:
         await bench.enter(LONG, 1)
         await before.wait_for_attempts(3)
@@ -238,7 +238,7 @@ async def test_a_version_that_cuts_differently_goes_on_with_the_parts_as_they_we
 @pytest.mark.behaviour("DL-06", "DL-05")
 async def test_a_part_that_may_have_been_sent_is_held_and_goes_on_from_there(tmp_path: Path) -> None:
     fake = FakeChannel(capabilities=Capabilities(text_limit=LIMIT))
-    fake.fails_at = {2: Ambiguous("x")}
+    fake.errors_by_attempt = {2: Ambiguous("x")}
     async with running(tmp_path, fake, ManualClock(), ask=True) as bench:
         await bench.enter(LONG, 1)
         held = await bench.settled(1, DeliveryStatus.UNKNOWN)
@@ -250,22 +250,22 @@ async def test_a_part_that_may_have_been_sent_is_held_and_goes_on_from_there(tmp
 
 @pytest.mark.behaviour("DL-06", "DL-03")
 async def test_a_part_that_got_through_gives_the_next_one_all_its_tries(bench: Bench) -> None:
-    bench.fake.fails_at = {number: NotSent("x") for number in (1, 2, 3, 4, 5, 7, 8, 9)}
+    bench.fake.errors_by_attempt = {number: NotSent("x") for number in (1, 2, 3, 4, 5, 7, 8, 9)}
     await bench.enter(LONG, 1)
     for _ in range(8):
-        await bench.clock.somebody_sleeps()
+        await bench.clock.wait_for_sleeper()
         await bench.clock.advance(300)
     await bench.settled(1)
     assert words(*bench.texts()) == words(LONG)
 
 
 async def test_a_message_that_fits_is_in_no_parts(bench: Bench) -> None:
-    bench.fake.fails_at = {1: NotSent("x")}
+    bench.fake.errors_by_attempt = {1: NotSent("x")}
     await bench.enter("short", 1)
     await bench.fake.wait_for_attempts(1)
     await bench.settled(1, DeliveryStatus.PENDING)
     assert await parts_of(bench) == []
-    await bench.clock.somebody_sleeps()
+    await bench.clock.wait_for_sleeper()
     await bench.clock.advance(6)
     assert (await bench.settled(1)).receipt == ("fake-1",)
 
@@ -293,12 +293,12 @@ async def test_a_chat_that_is_rate_limited_holds_up_no_other_and_every_session_i
     assert bench.fake.attempts.total() == 2
     bench.fake.limited_chats = {}
     await bench.clock.advance(2)
-    assert len(await bench.fake.wait_for(3)) == 3
+    assert len(await bench.fake.wait_for_sent(3)) == 3
 
 
 @pytest.mark.behaviour("DL-08")
 async def test_a_limit_on_the_whole_channel_holds_all_its_chats(bench: Bench) -> None:
-    bench.fake.rate_limited_after_s, bench.fake.whole_channel_limited = 30.0, True
+    bench.fake.rate_limited_after_s, bench.fake.is_limit_channel_wide = 30.0, True
     await bench.enter("first", 1)
     await bench.fake.wait_for_attempts(1)
     await bench.settled(1, DeliveryStatus.PENDING)
@@ -307,7 +307,7 @@ async def test_a_limit_on_the_whole_channel_holds_all_its_chats(bench: Bench) ->
     await bench.clock.advance(29)
     assert bench.texts() == []
     await bench.clock.advance(2)
-    await bench.fake.wait_for(2)
+    await bench.fake.wait_for_sent(2)
 
 
 @pytest.mark.behaviour("DL-08")
@@ -330,15 +330,15 @@ async def test_a_declared_pace_is_kept_and_its_waits_are_no_attempts(tmp_path: P
         for number in range(5):
             await bench.enter(f"{number}", 1 + 4 * number, chat="group")
             await bench.enter(f"{number}", 3 + 4 * number, chat="dm")
-        async with asyncio.timeout(seconds(HANG_S)):
-            while (passed_s := bench.clock.monotonic()) < 60 * MARGIN:
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+            while (passed_s := bench.clock.monotonic()) < 60 * PACE_MARGIN:
                 assert len(bench.texts("dm")) <= passed_s + 1
                 assert len(bench.texts("group")) <= min(3, passed_s + 1)
-                await bench.clock.somebody_sleeps()
+                await bench.clock.wait_for_sleeper()
                 await bench.clock.advance(0.5)
                 await bench.known(1)
         assert bench.texts("dm") == list("01234")
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while len(bench.texts("group")) < 5:
                 await bench.clock.advance(0.5)
                 await bench.known(1)
@@ -352,14 +352,14 @@ async def test_a_message_for_later_holds_up_nothing_and_comes_at_its_time(bench:
     await bench.enter("in a minute", 3, in_s=60)
     await bench.enter("now", 5)
     await bench.settled(5)
-    await bench.clock.somebody_sleeps()
+    await bench.clock.wait_for_sleeper()
     await bench.clock.advance(59)
     assert bench.texts() == ["now"]
     await bench.clock.advance(1)
     await bench.settled(3)
     await bench.enter("meanwhile", 7)
     await bench.settled(7)
-    await bench.clock.somebody_sleeps()
+    await bench.clock.wait_for_sleeper()
     await bench.clock.advance(3600)
     await bench.settled(1)
     assert bench.texts() == ["now", "in a minute", "meanwhile", "in an hour"]
@@ -370,10 +370,10 @@ async def test_a_message_for_later_outlives_the_host(tmp_path: Path) -> None:
     clock, fake = ManualClock(), FakeChannel()
     async with running(tmp_path, fake, clock) as bench:
         await bench.enter("later", 1, in_s=60)
-        await clock.somebody_sleeps()
+        await clock.wait_for_sleeper()
     clock = ManualClock(clock.now() + timedelta(seconds=30))
     async with running(tmp_path, fake, clock) as bench:
-        await clock.somebody_sleeps()
+        await clock.wait_for_sleeper()
         assert bench.texts() == []
         await clock.advance(31)
         await bench.settled(1)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.delivery.delivery import Delivery
+from nanohost.delivery.delivery import DeliveryService
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
 from nanohost.store import agent_groups, deliveries, host_messages, paused, questions, sessions
 from nanohost.store.database import Store
-from nanohost.store.deliveries import DeliveryStatus, LaneKey
-from nanohost.tasks.entries import LOWEST
+from nanohost.store.deliveries import DeliveryQueueKey, DeliveryStatus
+from nanohost.tasks.entries import MIN_SEQ
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import ChatOut, OutPayload, QuestionOut, encode
@@ -31,16 +31,16 @@ PLACE = Origin(channel_type="fake", instance="default", platform_id="c1")
 @dataclass(frozen=True, slots=True)
 class Ground:
     store: Store
-    delivery: Delivery
+    delivery: DeliveryService
     fake: FakeChannel
     clock: ManualClock
     session: SessionId
 
-    async def enter(self, text: str, seq: int, *, not_before: datetime | None = None) -> LaneKey:
+    async def enter(self, text: str, seq: int, *, not_before: datetime | None = None) -> DeliveryQueueKey:
         entry = self._entry("chat", ChatOut(text=text), seq)
         async with self.store.transaction() as tx:
             await deliveries.add(tx, replace(entry, not_before=not_before))
-        return entry.lane
+        return entry.queue
 
     async def ask(self, text: str, seq: int) -> None:
         entry = self._entry("question", QuestionOut(text=text, options=()), seq)
@@ -50,7 +50,7 @@ class Ground:
 
     def _entry(self, kind: str, payload: OutPayload, seq: int) -> deliveries.Delivery:
         return deliveries.Delivery(
-            lane=LaneKey(self.session, *FAKE, "c1"),
+            queue=DeliveryQueueKey(self.session, *FAKE, "c1"),
             seq=seq,
             out_id=f"o{seq}",
             kind=kind,
@@ -68,11 +68,11 @@ class Ground:
     async def go_on(self) -> None:
         async with self.store.transaction() as tx:
             await paused.end(tx)
-        await self.delivery.go_on()
+        await self.delivery.resume()
 
     async def host_says(self, text: str) -> None:
         async with self.store.transaction() as tx:
-            await host_messages.say(tx, PLACE, ChatOut(text=text), out_id=text, now=self.clock.now())
+            await host_messages.enqueue(tx, PLACE, ChatOut(text=text), out_id=text, now=self.clock.now())
 
     def texts(self) -> list[str]:
         return [one.text for one in self.fake.sent]
@@ -88,7 +88,7 @@ async def ground(tmp_path: Path, fake: FakeChannel) -> AsyncIterator[Ground]:
             session = await sessions.add(
                 tx, agent_group=group.id, messaging_group=None, thread_id=None, now=clock.now()
             )
-        delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
+        delivery = DeliveryService(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
         async with mailboxes.opened(), fake.connected(), delivery.opened():
             yield Ground(store, delivery, fake, clock, session)
 
@@ -98,13 +98,13 @@ async def test_the_host_goes_on_speaking_and_agents_and_tasks_wait(tmp_path: Pat
     async with ground(tmp_path, FakeChannel()) as here:
         await here.pause()
         await here.enter("of the agent", 1)
-        await here.enter("of a task", LOWEST + 2)
+        await here.enter("of a task", MIN_SEQ + 2)
         await here.enter("a notice", -65)
         await here.host_says("a card")
-        await here.fake.wait_for(2)
+        await here.fake.wait_for_sent(2)
         assert sorted(here.texts()) == ["a card", "a notice"]
         await here.go_on()
-        await here.fake.wait_for(4)
+        await here.fake.wait_for_sent(4)
     assert here.texts()[2:] == ["of a task", "of the agent"]
 
 
@@ -118,7 +118,7 @@ async def test_what_is_to_be_sent_later_does_not_count_as_waiting_for_the_pause_
         await here.enter("tomorrow", 5, not_before=now + timedelta(days=1))
         await here.enter("a notice", -65)
         assert (await paused.backlog(here.store, now, tasks_within=timedelta())).to_send == 2
-        await here.fake.wait_for(1)
+        await here.fake.wait_for_sent(1)
 
 
 @pytest.mark.behaviour("AP-09", "SE-12")
@@ -131,7 +131,7 @@ async def test_a_question_that_a_clear_closed_before_anybody_saw_it_is_not_asked
             await questions.close_all(tx, here.session)
         await here.ask("Who are you?", 3)
         await here.go_on()
-        await here.fake.wait_for(1)
+        await here.fake.wait_for_sent(1)
         unasked = await deliveries.find(here.store, here.session, 1)
     assert here.texts() == ["Who are you?"]
     assert unasked is not None
@@ -146,13 +146,13 @@ async def test_what_was_being_sent_at_a_kill_is_not_sent_after_the_pause_if_its_
         await here.pause()
         lane = await here.enter("of before", 1)
         async with here.store.transaction() as tx:
-            await tx.run("UPDATE deliveries SET status = 'sending', attempts = 1")
-            [cut_off] = await deliveries.waiting(tx, lane)
+            await tx.execute("UPDATE deliveries SET status = 'sending', attempts = 1")
+            [cut_off] = await deliveries.list_waiting(tx, lane)
             assert not await deliveries.drop(tx, cut_off, "taken away", here.clock.now())
-            await deliveries.not_again(tx, cut_off, "taken away")
+            await deliveries.forbid_retry(tx, cut_off, "taken away")
         await here.enter("of after", 3)
         await here.go_on()
-        await here.fake.wait_for(1)
+        await here.fake.wait_for_sent(1)
         settled = await deliveries.find(here.store, here.session, 1)
     assert here.texts() == ["of after"]
     assert settled is not None
@@ -163,18 +163,18 @@ async def test_what_was_being_sent_at_a_kill_is_not_sent_after_the_pause_if_its_
 async def test_nothing_is_begun_once_the_pause_is_on_record(tmp_path: Path) -> None:
     """Also where the sender has looked before: whoever begins a send looks in the same transaction."""
     async with ground(tmp_path, FakeChannel()) as here:
-        here.fake.down = True
+        here.fake.is_down = True
         lane = await here.enter("waits", 1)
         await here.fake.wait_for_attempts(1)
-        await here.clock.somebody_sleeps()
-        seen = await deliveries.next_in_lane(here.store, lane, here.clock.now())
+        await here.clock.wait_for_sleeper()
+        seen = await deliveries.next_in_queue(here.store, lane, here.clock.now())
         assert seen is not None
         await here.pause()
         async with here.store.transaction() as tx:
-            assert not await deliveries.begin(tx, seen, here.clock.now())
-        here.fake.down = False
+            assert not await deliveries.begin_attempt(tx, seen, here.clock.now())
+        here.fake.is_down = False
         await here.clock.advance(3600)
         assert here.fake.attempts.total() == 1
         await here.go_on()
-        await here.fake.wait_for(1)
+        await here.fake.wait_for_sent(1)
     assert here.texts() == ["waits"]

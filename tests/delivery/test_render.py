@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from nanohost.delivery.render import problem_of, render
+from nanohost.delivery.render import content_problem, render
 
 
 def content(**values: object) -> str:
@@ -51,5 +51,5 @@ def test_each_kind_has_its_words(kind: str, text: str, words: str | None) -> Non
     ],
 )
 def test_what_can_never_be_sent_has_a_reason(kind: str, text: str, problem: str | None) -> None:
-    found = problem_of(kind, text)
+    found = content_problem(kind, text)
     assert found is None if problem is None else found is not None and problem in found

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from nanohost.delivery.examine import AddressBook, examine
+from nanohost.delivery.examine import AddressBook, validate
 from nanohost.model import SessionId
 from nanohost.store.actions import ActionRow, ActionStatus
 from nanohost.testing.manual_clock import START as NOW
@@ -36,7 +36,7 @@ REPEATED = replace(TASK, kind="chat", content=encode(ChatOut(text="up")), recurr
 
 
 def requested(row: MessageOut, book: AddressBook = BOOK) -> ActionRow:
-    entry = examine(row, session=SessionId("s"), book=book, origins={"m1": ASKED}, now=NOW)
+    entry = validate(row, session=SessionId("s"), book=book, origins={"m1": ASKED}, now=NOW)
     assert isinstance(entry, ActionRow)
     return entry
 

@@ -13,17 +13,17 @@ import pytest
 
 from nanohost.channel_api import Address, Ambiguous, OutboundText, Receipt, Refused, RefusedHere
 from nanohost.clock import Clock
-from nanohost.delivery.delivery import Delivery
-from nanohost.delivery.outcome import SERVER_ERROR_PAUSES_S
+from nanohost.delivery.delivery import DeliveryService
+from nanohost.delivery.outcome import SERVER_ERROR_RETRY_DELAYS_S
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
 from nanohost.store import agent_groups, deliveries, sessions
 from nanohost.store.database import Store
-from nanohost.store.deliveries import DeliveryStatus, LaneKey
-from nanohost.store.domain_events import ChannelHeard, DeliveryDecided
+from nanohost.store.deliveries import DeliveryQueueKey, DeliveryStatus
+from nanohost.store.domain_events import ChannelActive, DeliveryDecided
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.payloads import ChatOut, encode
 from tests.support.new_home import opened_store
@@ -38,30 +38,30 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 @asynccontextmanager
-async def delivering(store: Store, root: Path, clock: Clock, fake: FakeChannel) -> AsyncIterator[Delivery]:
+async def delivering(store: Store, root: Path, clock: Clock, fake: FakeChannel) -> AsyncIterator[DeliveryService]:
     """A delivery that is at work, with one channel."""
     mailboxes = Mailboxes(Home(root).sessions, durable=False)
-    delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
+    delivery = DeliveryService(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
     async with mailboxes.opened(), fake.connected(), delivery.opened():
         yield delivery
 
 
 async def _enter(
     store: Store, clock: ManualClock, text: str, seq: int, *, chat: str = "c1", not_before: datetime | None = None
-) -> LaneKey:
+) -> DeliveryQueueKey:
     now = clock.now()
     async with store.transaction() as tx:
-        found = await sessions.starting_with(tx, "")
+        found = await sessions.find_by_prefix(tx, "")
         if found:
             id = found[0].id
         else:
             group = await agent_groups.add(tx, folder="main", name="main", provider=None, model=None, now=now)
             id = await sessions.add(tx, agent_group=group.id, messaging_group=None, thread_id=None, now=now)
-        lane = LaneKey(SessionId(id), *FAKE, chat)
+        lane = DeliveryQueueKey(SessionId(id), *FAKE, chat)
         await deliveries.add(
             tx,
             deliveries.Delivery(
-                lane=lane,
+                queue=lane,
                 seq=seq,
                 out_id=f"o{seq}",
                 kind="chat",
@@ -80,15 +80,15 @@ async def _enter(
 async def test_what_waits_for_a_channel_goes_out_at_the_first_sign_of_life(store: Store, tmp_path: Path) -> None:
     clock, fake = ManualClock(), FakeChannel()  # the clock stands still: no pause ends by itself
     async with delivering(store, tmp_path, clock, fake):
-        fake.down = True
+        fake.is_down = True
         await _enter(store, clock, "first", 1)
         await fake.wait_for_attempts(1)
-        await clock.somebody_sleeps()
-        fake.down = False
-        store.bus.publish(ChannelHeard("other", "default"))
+        await clock.wait_for_sleeper()
+        fake.is_down = False
+        store.bus.publish(ChannelActive("other", "default"))
         assert fake.sent == []
-        store.bus.publish(ChannelHeard(*FAKE))
-        assert [message.text for message in await fake.wait_for(1)] == ["first"]
+        store.bus.publish(ChannelActive(*FAKE))
+        assert [message.text for message in await fake.wait_for_sent(1)] == ["first"]
 
 
 class CountingClock(ManualClock):
@@ -106,11 +106,11 @@ async def test_a_sign_of_life_wakes_nobody_who_waits_for_a_later_time(store: Sto
     clock, fake = CountingClock(), FakeChannel()
     async with delivering(store, tmp_path, clock, fake):
         await _enter(store, clock, "later", 1, not_before=clock.now() + timedelta(hours=1))
-        await clock.somebody_sleeps()
+        await clock.wait_for_sleeper()
         before = clock.sleeps
-        store.bus.publish(ChannelHeard(*FAKE))
+        store.bus.publish(ChannelActive(*FAKE))
         await _enter(store, clock, "now", 3, chat="c2")
-        await fake.wait_for(1)
+        await fake.wait_for_sent(1)
         assert clock.sleeps == before
 
 
@@ -118,13 +118,13 @@ async def test_a_sign_of_life_wakes_nobody_who_waits_for_a_later_time(store: Sto
 async def test_a_new_answer_takes_the_one_that_waited_along(store: Store, tmp_path: Path) -> None:
     clock, fake = ManualClock(), FakeChannel()
     async with delivering(store, tmp_path, clock, fake):
-        fake.down = True
+        fake.is_down = True
         await _enter(store, clock, "first", 1)
         await fake.wait_for_attempts(1)
-        await clock.somebody_sleeps()
-        fake.down = False
+        await clock.wait_for_sleeper()
+        fake.is_down = False
         await _enter(store, clock, "second", 3)
-        assert [message.text for message in await fake.wait_for(2)] == ["first", "second"]
+        assert [message.text for message in await fake.wait_for_sent(2)] == ["first", "second"]
 
 
 class Failing(FakeChannel):
@@ -149,13 +149,13 @@ class Failing(FakeChannel):
 async def _until_asked(clock: ManualClock, fake: Failing, more: int) -> None:
     """Let pauses pass until the platform was asked so often again."""
     wanted = len(fake.asked) + more
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while len(fake.asked) < wanted:
-            await clock.advance(min(clock.sleeping(), default=0.0))
+            await clock.advance(min(clock.remaining_sleeps_s(), default=0.0))
 
 
 async def _statuses(store: Store) -> list[str]:
-    return [row["status"] for row in await store.all("SELECT status FROM deliveries ORDER BY platform_id, seq")]
+    return [row["status"] for row in await store.fetch_all("SELECT status FROM deliveries ORDER BY platform_id, seq")]
 
 
 @pytest.mark.behaviour("DL-04", "DL-07")
@@ -173,7 +173,7 @@ async def test_a_platform_that_answers_nothing_but_failures_is_waited_for_and_al
         assert set(await _statuses(store)) <= {"pending", "sending"}
         fake.fails_for = None
         await _until_asked(clock, fake, 1)
-        sent = await fake.wait_for(3)
+        sent = await fake.wait_for_sent(3)
         assert [one.text for one in sent if one.address.platform_id == "c1"] == ["one", "two"]
         assert len(sent) == 3
 
@@ -190,13 +190,13 @@ async def test_a_message_that_fails_alone_while_others_go_through_is_given_up_an
         for number in range(25):
             before = len(fake.sent)
             await _enter(store, clock, f"well {number}", 5 + 2 * number, chat="c2")
-            await fake.wait_for(before + 1)
+            await fake.wait_for_sent(before + 1)
             if "behind it" in fake.asked:
                 break
             await _until_asked(clock, fake, 1)
         assert "behind it" in fake.asked
         assert (await _statuses(store))[0] == "dead"
-        tries = len(SERVER_ERROR_PAUSES_S) + 1
+        tries = len(SERVER_ERROR_RETRY_DELAYS_S) + 1
         assert tries <= fake.asked.count("spoiled") <= tries + 2, "the first failures may have been the platform's"
 
 
@@ -213,12 +213,12 @@ async def test_what_is_refused_shows_that_the_platform_works_only_where_that_was
         for number in range(25):
             asked = fake.asked.count("hello")
             await _enter(store, clock, f"odd {number}", 3 + 2 * number, chat="c2")
-            async with asyncio.timeout(seconds(HANG_S)):
+            async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
                 while (await _statuses(store))[-1] != "dead":
                     await clock.advance(0)
             if (await _statuses(store))[0] == "dead":
                 break
-            await clock.somebody_sleeps()
+            await clock.wait_for_sleeper()
             assert given_up or fake.asked.count("hello") == asked, "nobody is woken"
             await _until_asked(clock, fake, 1)
         assert ((await _statuses(store))[0] == "dead") is given_up
@@ -233,7 +233,7 @@ async def test_a_short_burst_of_failures_holds_a_chat_for_seconds(store: Store, 
         await _until_asked(clock, fake, 2)
         fake.fails_for = None
         await _until_asked(clock, fake, 1)
-        await fake.wait_for(1)
+        await fake.wait_for_sent(1)
         assert clock.now() - START < timedelta(seconds=10)
 
 
@@ -247,11 +247,11 @@ async def test_a_burst_in_which_others_go_through_holds_a_chat_for_half_a_minute
         await _enter(store, clock, "mine", 1)
         for number in range(5):
             await _enter(store, clock, f"well {number}", 3 + 2 * number, chat="c2")
-            await fake.wait_for(number + 1)
+            await fake.wait_for_sent(number + 1)
             await _until_asked(clock, fake, 1)
         fake.fails_for, over = None, clock.now()
         await _until_asked(clock, fake, 1)
-        await fake.wait_for(6)
+        await fake.wait_for_sent(6)
         assert clock.now() - over <= timedelta(seconds=30)
 
 
@@ -264,10 +264,10 @@ async def test_what_a_failing_platform_did_not_take_is_tried_at_once_when_somebo
         fake.fails_for = ""
         await _enter(store, clock, "hello", 1)
         await _until_asked(clock, fake, 8)
-        await clock.somebody_sleeps()
+        await clock.wait_for_sleeper()
         fake.fails_for = None
-        store.bus.publish(ChannelHeard(*FAKE))
-        await fake.wait_for(1)
+        store.bus.publish(ChannelActive(*FAKE))
+        await fake.wait_for_sent(1)
 
 
 @pytest.mark.behaviour("DL-03", "DL-04")
@@ -282,7 +282,7 @@ async def test_a_message_on_which_its_platform_chokes_does_not_hold_its_chat_for
         while clock.now() - START < timedelta(hours=1, minutes=1):
             await _until_asked(clock, fake, 1)
         assert set(await _statuses(store)) <= {"pending", "sending"}
-        store.bus.publish(ChannelHeard(*FAKE))
+        store.bus.publish(ChannelActive(*FAKE))
         while "behind it" not in fake.asked:
             await _until_asked(clock, fake, 1)
         assert clock.now() - START < timedelta(hours=1, minutes=15)
@@ -295,11 +295,13 @@ async def test_what_an_operator_decided_is_done_at_once_also_after_the_disk_was_
     clock, fake = ManualClock(), FakeChannel()
     async with delivering(store, tmp_path, clock, fake):
         async with store.transaction() as tx:
-            await tx.run("CREATE TRIGGER full BEFORE UPDATE ON deliveries BEGIN SELECT RAISE(FAIL, 'disk full'); END")
+            await tx.execute(
+                "CREATE TRIGGER full BEFORE UPDATE ON deliveries BEGIN SELECT RAISE(FAIL, 'disk full'); END"
+            )
         lane = await _enter(store, clock, "first", 1)
-        await clock.somebody_sleeps()
+        await clock.wait_for_sleeper()
         async with store.transaction() as tx:
-            await tx.run("DROP TRIGGER full")
+            await tx.execute("DROP TRIGGER full")
         store.bus.publish(DeliveryDecided(lane))
-        assert [message.text for message in await fake.wait_for(1)] == ["first"]
+        assert [message.text for message in await fake.wait_for_sent(1)] == ["first"]
     assert clock.now() == START

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from nanohost.channel_api import Address, Capabilities, Work
-from nanohost.delivery.typing import LONGEST_TOOL, MOST_S, work_of
-from nanohost.mailbox.queries import Doing
+from nanohost.delivery.typing import MAX_TOOL_NAME_CHARS, MAX_TURN_S, parse_work
+from nanohost.mailbox.queries import RunnerProgress
 from nanohost.store import sessions
 from nanohost.store.domain_events import SessionWorking
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.manual_clock import ManualClock
-from nanohost_protocol.inbound import InboundWriter, reading_inbound
+from nanohost_protocol.inbound import InboundWriter, inbound_snapshot
 from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.rows import InKind, NewMessageIn, Origin
 from nanohost_protocol.times import to_text
@@ -29,7 +29,7 @@ async def person_wrote(bench: Bench, id: str, *, thread: str | None = None, kind
     message = NewMessageIn(id=id, kind=kind, timestamp=bench.clock.now(), origin=origin, content="{}")
 
     def put(box: InboundWriter) -> None:
-        box.put(message)
+        box.insert(message)
 
     await bench.wrote(put)
 
@@ -39,11 +39,11 @@ async def test_a_quick_turn_shows_nothing(tmp_path: Path) -> None:
     async with running(tmp_path, fake, ManualClock()) as bench:
         await person_wrote(bench, "m1")
         bench.store.bus.publish(SessionWorking(bench.session, frozenset(["m1"])))
-        await bench.clock.somebody_sleeps()
+        await bench.clock.wait_for_sleeper()
         await bench.clock.advance(0.4)
         bench.store.bus.publish(SessionWorking(bench.session, frozenset()))
         await bench.clock.advance(60)
-        assert fake.typings == []
+        assert fake.typing_addresses == []
 
 
 async def test_it_is_shown_in_the_thread_until_the_turn_ends(tmp_path: Path) -> None:
@@ -52,14 +52,14 @@ async def test_it_is_shown_in_the_thread_until_the_turn_ends(tmp_path: Path) -> 
         await person_wrote(bench, "m1", thread="t7")
         bench.store.bus.publish(SessionWorking(bench.session, frozenset(["m1"])))
         for count in range(1, 4):
-            await bench.clock.somebody_sleeps()
+            await bench.clock.wait_for_sleeper()
             await bench.clock.advance(3.0)
             await fake.wait_for_typings(count)
             bench.store.bus.publish(SessionWorking(bench.session, frozenset(["m1"])))
-        assert set(fake.typings) == {Address(platform_id="c1", thread_id="t7")}
+        assert set(fake.typing_addresses) == {Address(platform_id="c1", thread_id="t7")}
         bench.store.bus.publish(SessionWorking(bench.session, frozenset()))
         await bench.clock.advance(60)
-        assert len(fake.typings) == 3
+        assert len(fake.typing_addresses) == 3
 
 
 async def test_an_answer_stops_it_even_before_the_turn_is_known_to_be_over(tmp_path: Path) -> None:
@@ -67,15 +67,15 @@ async def test_an_answer_stops_it_even_before_the_turn_is_known_to_be_over(tmp_p
     async with running(tmp_path, fake, ManualClock()) as bench:
         await person_wrote(bench, "m1")
         bench.store.bus.publish(SessionWorking(bench.session, frozenset(["m1"])))
-        await bench.clock.somebody_sleeps()
+        await bench.clock.wait_for_sleeper()
         await bench.clock.advance(0.5)
         await fake.wait_for_typings(1)
-        await bench.clock.somebody_sleeps()
+        await bench.clock.wait_for_sleeper()
         await bench.clock.advance(3.5)
         await bench.enter("the answer", 1)
         await bench.settled(1)
         await bench.clock.advance(1)
-        assert len(fake.typings) == 1
+        assert len(fake.typing_addresses) == 1
 
 
 async def test_what_no_person_wrote_shows_nothing(tmp_path: Path) -> None:
@@ -84,18 +84,18 @@ async def test_what_no_person_wrote_shows_nothing(tmp_path: Path) -> None:
         await person_wrote(bench, "t1", kind=InKind.TASK)
         bench.store.bus.publish(SessionWorking(bench.session, frozenset(["t1"])))
         for _ in range(3):
-            await bench.clock.somebody_sleeps()
+            await bench.clock.wait_for_sleeper()
             await bench.clock.advance(4)
-        assert fake.typings == []
+        assert fake.typing_addresses == []
 
 
 async def test_a_channel_that_hangs_over_it_keeps_no_message_waiting(tmp_path: Path) -> None:
     fake = FakeChannel()
-    fake.typing_hangs = True
+    fake.should_hang_typing = True
     async with running(tmp_path, fake, ManualClock()) as bench:
         await person_wrote(bench, "m1")
         bench.store.bus.publish(SessionWorking(bench.session, frozenset(["m1"])))
-        await bench.clock.somebody_sleeps()
+        await bench.clock.wait_for_sleeper()
         await bench.clock.advance(1)
         await fake.wait_for_typings(1)
         await bench.enter("the answer", 1)
@@ -108,11 +108,11 @@ async def test_nobody_sees_it_for_longer_than_an_hour(tmp_path: Path) -> None:
         await person_wrote(bench, "m1")
         bench.store.bus.publish(SessionWorking(bench.session, frozenset(["m1"])))
         for count in range(1, 5):
-            await bench.clock.somebody_sleeps()
+            await bench.clock.wait_for_sleeper()
             await bench.clock.advance(900)
             await fake.wait_for_typings(count)
-        await bench.clock.advance(MOST_S)
-        assert len(fake.typings) <= 5
+        await bench.clock.advance(MAX_TURN_S)
+        assert len(fake.typing_addresses) <= 5
 
 
 class Shows(FakeChannel):
@@ -132,14 +132,14 @@ async def test_a_channel_that_can_is_told_what_is_being_done_and_for_how_long(tm
     async with running(tmp_path, shows, ManualClock()) as bench:
         await person_wrote(bench, "m1")
         layout = bench.mailboxes.layout(await sessions.get(bench.store, bench.session))
-        with reading_inbound(layout.inbound_db) as written:
+        with inbound_snapshot(layout.inbound_db) as written:
             message = written.find("m1")
         assert message is not None
         with closing(OutboundWriter(layout.outbound_db, container_id="c1", durable=False)) as box:
             box.claim("t1", [message], bench.clock.now())
             box.set_progress({"state": "turn", "tool": "mcp__nanohost__Bash", "tool_since": to_text(bench.clock.now())})
         bench.store.bus.publish(SessionWorking(bench.session, frozenset(["m1"])))
-        await bench.clock.somebody_sleeps()
+        await bench.clock.wait_for_sleeper()
         await bench.clock.advance(2)
         await shows.wait_for_typings(1)
     assert shows.works[0] == Work(for_s=2.0, tool="Bash", tool_for_s=2.0)
@@ -148,8 +148,8 @@ async def test_a_channel_that_can_is_told_what_is_being_done_and_for_how_long(tm
 @pytest.mark.parametrize("since", ["", "yesterday", "0001-01-01T00:00:00.000000Z", "9999-12-31T23:59:59.999999Z"])
 def test_what_a_container_says_of_itself_may_be_anything(since: str) -> None:
     now = datetime(2026, 3, 1, tzinfo=UTC)
-    doing = Doing(claims=[], state={"tool": "\x1b]0;x" * 40, "tool_since": since}, highest_seq=0, since=now)
-    work = work_of(doing, now)
+    doing = RunnerProgress(claims=[], state={"tool": "\x1b]0;x" * 40, "tool_since": since}, highest_seq=0, since=now)
+    work = parse_work(doing, now)
     assert work.tool.isprintable()
-    assert len(work.tool) <= LONGEST_TOOL
-    assert 0 <= work.tool_for_s <= MOST_S
+    assert len(work.tool) <= MAX_TOOL_NAME_CHARS
+    assert 0 <= work.tool_for_s <= MAX_TURN_S

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from nanohost.channel_api import EventKind
-from nanohost.delivery.withdrawal import withdraw
+from nanohost.delivery.withdrawal import withdraw_deliveries
 from nanohost.model import MessagingGroup
-from nanohost.routing.answers import CLOSED
+from nanohost.routing.answers import QUESTION_CLOSED_TEXT
 from nanohost.store import messaging_groups, questions
-from nanohost.store.cards import value_of
+from nanohost.store.cards import button_value
 from nanohost.store.questions import QuestionStatus
 from nanohost_protocol.payloads import QuestionOut
 from tests.routing.test_answers import ask, asking
@@ -24,7 +24,7 @@ WHICH = QuestionOut(text="Which?", options=("Red", "Blue"))
 async def _taken_away(world: World, chat: MessagingGroup) -> None:
     session = await world.session("a")
     async with world.store.transaction() as tx:
-        await withdraw(tx, session.agent_group_id, chat, reason="taken away", now=world.clock.now())
+        await withdraw_deliveries(tx, session.agent_group_id, chat, reason="taken away", now=world.clock.now())
 
 
 async def _statuses(world: World) -> list[QuestionStatus | None]:
@@ -41,14 +41,14 @@ async def test_a_question_in_a_chat_that_was_taken_away_is_closed_and_others_sta
         await _taken_away(world, elsewhere)
         assert await _statuses(world) == [QuestionStatus.OPEN, QuestionStatus.CLOSED]
         session = await world.session("a")
-        await world.says("Red", chat="c2", kind=EventKind.CLICK, value=value_of(session.id, "q3", 1))
+        await world.says("Red", chat="c2", kind=EventKind.CLICK, value=button_value(session.id, "q3", 1))
         await world.route()
-        assert await answers(world) == [CLOSED]
+        assert await answers(world) == [QUESTION_CLOSED_TEXT]
 
 
 @pytest.mark.behaviour("AP-09", "DL-01")
 async def test_a_question_where_the_session_may_still_speak_stays_open(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
-        [chat] = await messaging_groups.every(world.store)
+        [chat] = await messaging_groups.list_all(world.store)
         await _taken_away(world, chat)
         assert await _statuses(world) == [QuestionStatus.OPEN, None]

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.stage import Stage
+from tests.flows.stage import HostTestEnv
 
 
 @pytest.fixture(params=[True, False], ids=["watcher on", "watcher off"])
-async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
-    stage = Stage(tmp_path, watch=bool(request.param))
+async def host_env(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[HostTestEnv]:
+    stage = HostTestEnv(tmp_path, watch=bool(request.param))
     yield stage
-    await stage.clear()
+    await stage.cleanup()
 
 
 @pytest.fixture
-async def watched(tmp_path: Path) -> AsyncIterator[Stage]:
+async def host_env_with_events(tmp_path: Path) -> AsyncIterator[HostTestEnv]:
     """For what has nothing to do with how news travel: with file events only."""
-    stage = Stage(tmp_path)
+    stage = HostTestEnv(tmp_path)
     yield stage
-    await stage.clear()
+    await stage.cleanup()

@@ -12,29 +12,29 @@ import pytest
 
 from nanohost.channel_api import Attachment, Button, EventKind, InboundEvent
 from nanohost.store import deliveries
-from nanohost.store.deliveries import DeliveryStatus, LaneKey
-from nanohost.testing.able_channel import AbleChannel
+from nanohost.store.deliveries import DeliveryQueueKey, DeliveryStatus
+from nanohost.testing.able_channel import FullFeatureChannel
 from nanohost.testing.fake_channel import PERSON, SentMessage
-from nanohost.testing.limits import HANG_S, seconds
-from nanohost_protocol.inbound import reading_inbound
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost_protocol.inbound import inbound_snapshot
 from nanohost_protocol.payloads import ChatIn, QuestionOut, decode_in, encode
-from tests.flows.stage import Stage
-from tests.support.flow import FAKE, Flow, Script
-from tests.support.invariants import until
+from tests.flows.stage import HostTestEnv
+from tests.support.flow import FAKE_CHANNEL, RunningHost, Script
+from tests.support.invariants import wait_until
 
 
 @pytest.fixture
-def able(watched: Stage) -> AbleChannel:
-    watched.fake = able = AbleChannel()
+def able(host_env_with_events: HostTestEnv) -> FullFeatureChannel:
+    host_env_with_events.fake = able = FullFeatureChannel()
     return able
 
 
-async def ask(flow: Flow, able: AbleChannel) -> SentMessage:
+async def ask(flow: RunningHost, able: FullFeatureChannel) -> SentMessage:
     """The session's host asks something, in a thread; returns what people see of it."""
-    lane = LaneKey((await flow.session()).id, *FAKE, "c1")
+    lane = DeliveryQueueKey((await flow.session()).id, *FAKE_CHANNEL, "c1")
     async with flow.host.store.transaction() as tx:
         entry = deliveries.Delivery(
-            lane=lane,
+            queue=lane,
             seq=-1_000_000,
             out_id="question",
             kind="question",
@@ -45,47 +45,47 @@ async def ask(flow: Flow, able: AbleChannel) -> SentMessage:
             created_at=flow.host.clock.now(),
         )
         await deliveries.add(tx, entry)
-    return (await able.wait_for(2))[-1]
+    return (await able.wait_for_sent(2))[-1]
 
 
-async def outcomes(flow: Flow, count: int) -> list[tuple[str, str]]:
+async def outcomes(flow: RunningHost, count: int) -> list[tuple[str, str]]:
     """What became of the presses, once so many are routed."""
     query = (
         "SELECT r.outcome, r.reason FROM routes r JOIN inbound_events e ON e.id = r.event_id"
         " WHERE e.event_kind = 'click' AND e.status = 'routed' ORDER BY e.id"
     )
-    async with asyncio.timeout(seconds(HANG_S)):
-        while len(rows := await flow.host.store.all(query)) < count:  # noqa: ASYNC110 - it announces itself to nobody
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+        while len(rows := await flow.host.store.fetch_all(query)) < count:  # noqa: ASYNC110 - it announces itself to nobody
             await asyncio.sleep(0.01)
     return [(row["outcome"], row["reason"]) for row in rows]
 
 
 @pytest.mark.behaviour("DL-09", "RT-04")
 async def test_a_press_reaches_the_session_whose_card_it_was_in_the_agents_own_words(
-    watched: Stage, able: AbleChannel
+    host_env_with_events: HostTestEnv, able: FullFeatureChannel
 ) -> None:
-    async with watched.host() as flow:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(pattern="hello")
         await able.person_writes("hello")
-        await able.wait_for(1)
+        await able.wait_for_sent(1)
         card = await ask(flow, able)
         assert [button.label for button in card.buttons] == ["Red", "Blue"]
         lying = Button(label="/stop", value=card.buttons[1].value)
         await able.person_presses(card, lying)
-        *_, answer = await able.wait_for(3)
+        *_, answer = await able.wait_for_sent(3)
         assert (answer.text, answer.address.thread_id) == ("echo: Blue", "t7")
         assert answer.reply_to == f"fake-{card.order}"
 
 
 @pytest.mark.behaviour("RT-10")
 async def test_a_press_on_a_button_that_nobody_made_is_on_record_and_goes_nowhere(
-    watched: Stage, able: AbleChannel
+    host_env_with_events: HostTestEnv, able: FullFeatureChannel
 ) -> None:
-    async with watched.host() as flow:
+    async with host_env_with_events.run_host() as flow:
         for chat in ("c1", "c2"):
             await flow.wire(chat, "main" if chat == "c1" else "other")
         await able.person_writes("hello")
-        await able.wait_for(1)
+        await able.wait_for_sent(1)
         card = await ask(flow, able)
         await able.person_presses(card, Button(label="Red", value="q:aaaaaaaaaaaaaaaaaaaa:1"))
         await able.person_presses(card, card.buttons[0], chat="c2")
@@ -95,12 +95,14 @@ async def test_a_press_on_a_button_that_nobody_made_is_on_record_and_goes_nowher
 
 
 @pytest.mark.behaviour("IN-06")
-async def test_a_file_is_there_when_the_agent_is_told_of_it(watched: Stage, able: AbleChannel) -> None:
+async def test_a_file_is_there_when_the_agent_is_told_of_it(
+    host_env_with_events: HostTestEnv, able: FullFeatureChannel
+) -> None:
     able.files = {"f1": b"hello"}
-    async with watched.host() as flow:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire()
         await able.person_sends("see this", Attachment(ref="f1", name="notes.txt"), Attachment(ref="f2", name="b"))
-        [answer] = await able.wait_for(1)
+        [answer] = await able.wait_for_sent(1)
         found = re.search(r"\[file: notes\.txt, 5 bytes, at (\S+)\]", answer.text)
         assert found is not None
         assert Path(found[1]).read_bytes() == b"hello"
@@ -108,23 +110,27 @@ async def test_a_file_is_there_when_the_agent_is_told_of_it(watched: Stage, able
 
 
 @pytest.mark.behaviour("IN-06", "IN-07")
-async def test_order_is_kept_around_a_message_whose_file_takes_its_time(watched: Stage, able: AbleChannel) -> None:
+async def test_order_is_kept_around_a_message_whose_file_takes_its_time(
+    host_env_with_events: HostTestEnv, able: FullFeatureChannel
+) -> None:
     able.files = {"f1": b"hello"}
-    able.fetch_fails = 1
-    async with watched.host() as flow:
+    able.fetch_failures_left = 1
+    async with host_env_with_events.run_host() as flow:
         await flow.wire()
         await able.person_sends("first", Attachment(ref="f1", name="a"))
         await able.person_writes("second")
-        answers = await able.wait_for(2)
+        answers = await able.wait_for_sent(2)
         assert [one.text.split("\n")[0] for one in answers] == ["echo: first", "echo: second"]
 
 
 @pytest.mark.behaviour("RT-11")
-async def test_edits_and_reactions_reach_the_agent_as_rows_about_the_message(watched: Stage, able: AbleChannel) -> None:
-    async with watched.host() as flow:
+async def test_edits_and_reactions_reach_the_agent_as_rows_about_the_message(
+    host_env_with_events: HostTestEnv, able: FullFeatureChannel
+) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire()
         await able.person_writes("teh", message_id="m1")
-        await able.wait_for(1)
+        await able.wait_for_sent(1)
         event = InboundEvent(
             platform_id="c1",
             platform_message_id="m1:edited:7",
@@ -134,35 +140,35 @@ async def test_edits_and_reactions_reach_the_agent_as_rows_about_the_message(wat
             kind=EventKind.EDIT,
             refers_to="m1",
         )
-        await able.happens(event)
-        await able.happens(replace(event, platform_message_id="m1:👍", text="👍", kind=EventKind.REACTION))
-        answers = await able.wait_for(3)
+        await able.emit_event(event)
+        await able.emit_event(replace(event, platform_message_id="m1:👍", text="👍", kind=EventKind.REACTION))
+        answers = await able.wait_for_sent(3)
         assert [one.reply_to for one in answers] == ["m1"] * 3, "what is answered is the message"
-        with reading_inbound(flow.layout(await flow.session()).inbound_db) as box:
-            rows = [decode_in(row.kind, row.content) for seq in (2, 4, 6, 8, 10) if (row := box.numbered(seq))]
+        with inbound_snapshot(flow.layout(await flow.session()).inbound_db) as box:
+            rows = [decode_in(row.kind, row.content) for seq in (2, 4, 6, 8, 10) if (row := box.find_by_seq(seq))]
     said = [(row.event, row.text, row.refers_to) for row in rows if isinstance(row, ChatIn)]
     assert said == [("message", "teh", None), ("edit", "the", "m1"), ("reaction", "👍", "m1")]
 
 
 @pytest.mark.behaviour("RT-11")
 async def test_the_agent_is_told_by_number_what_people_react_to_be_it_theirs_or_its_own(
-    watched: Stage, able: AbleChannel
+    host_env_with_events: HostTestEnv, able: FullFeatureChannel
 ) -> None:
     shows: Script = [
         {"match": "👍", "actions": [{"answer": "{prompt}"}]},
         {"match": "", "actions": [{"answer": "hello"}]},
     ]
-    async with watched.host() as flow:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(script=shows)
         await able.person_writes("hi", message_id="m1")
-        await able.wait_for(1)
+        await able.wait_for_sent(1)
         inbound_db = flow.layout(await flow.session()).inbound_db
 
         def told() -> bool:
-            with reading_inbound(inbound_db) as box:
-                return bool(box.sent_as("fake-1"))
+            with inbound_snapshot(inbound_db) as box:
+                return bool(box.find_out_ids("fake-1"))
 
-        await until(told)
+        await wait_until(told)
         for number, about in enumerate(("m1", "fake-1"), 2):
             event = InboundEvent(
                 platform_id="c1",
@@ -173,14 +179,16 @@ async def test_the_agent_is_told_by_number_what_people_react_to_be_it_theirs_or_
                 kind=EventKind.REACTION,
                 refers_to=about,
             )
-            await able.happens(event)
-            await able.wait_for(number)
+            await able.emit_event(event)
+            await able.wait_for_sent(number)
     prompts = [one.text for one in able.sent[1:]]
     assert [re.findall(r'about="(\d+)"', prompt) for prompt in prompts] == [["2"], ["3"]]
 
 
 @pytest.mark.behaviour("DL-09", "DL-10")
-async def test_an_agent_reports_progress_reacts_and_sends_a_file(watched: Stage, able: AbleChannel) -> None:
+async def test_an_agent_reports_progress_reacts_and_sends_a_file(
+    host_env_with_events: HostTestEnv, able: FullFeatureChannel
+) -> None:
     calls: list[tuple[str, dict[str, object]]] = [
         ("send_message", {"text": "working"}),
         ("edit_message", {"message": 3, "text": "half of it"}),
@@ -191,12 +199,12 @@ async def test_an_agent_reports_progress_reacts_and_sends_a_file(watched: Stage,
     tools: Script = [
         {"match": "", "actions": [{"tool": name, "arguments": arguments} for name, arguments in calls]},
     ]
-    async with watched.host() as flow:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(script=tools)
         (flow.home.groups / "main" / "report.txt").write_text("all good")
         await able.person_writes("go", message_id="m1")
         await able.wait_for_edits("all of it")
         assert await able.wait_for_reactions(1) == [("m1", "👍")]
-        progress, report = await able.wait_for(2)
+        progress, report = await able.wait_for_sent(2)
     assert progress.text == "all of it"
     assert (report.file_name, report.content, report.text) == ("report.txt", b"all good", "The report.")

@@ -9,19 +9,19 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nanohost.chat_commands.clear import FRESH
-from nanohost.chat_commands.stop import NOTHING, STOPPED
+from nanohost.chat_commands.clear import CLEARED_TEXT
+from nanohost.chat_commands.stop import NOTHING_TO_STOP, STOPPED_TEXT
 from nanohost.mailbox import queries
 from nanohost.model import Session
-from nanohost.testing.limits import HANG_S, seconds
-from nanohost_protocol.inbound import reading_inbound
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost_protocol.inbound import inbound_snapshot
 from nanohost_protocol.payloads import SystemIn, encode
 from nanohost_protocol.rows import InKind, NewMessageIn
 from nanohost_protocol.schema import OUTBOUND
-from nanohost_protocol.sqlite import reading
-from tests.flows.stage import Stage
-from tests.support.flow import Flow, Script
-from tests.support.invariants import claimed, claims_of, until
+from nanohost_protocol.sqlite import read_snapshot
+from tests.flows.stage import HostTestEnv
+from tests.support.flow import RunningHost, Script
+from tests.support.invariants import read_open_claims, wait_for_claims, wait_until
 
 WORKS: Script = [
     {"match": "long", "actions": [{"narration": "Let me see."}, {"hang": True}, {"answer": "never"}]},
@@ -31,204 +31,212 @@ FAILS: Script = [{"match": "fails", "actions": [{"error": "transient"}]}]
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_stop_ends_the_running_turn_and_what_waits_and_says_so_once(stage: Stage) -> None:
-    async with stage.host() as flow:
+async def test_stop_ends_the_running_turn_and_what_waits_and_says_so_once(host_env: HostTestEnv) -> None:
+    async with host_env.run_host() as flow:
         await flow.wire(script=WORKS)
-        await stage.fake.person_writes("long one", message_id="q1")
-        await claimed(flow)
-        await stage.fake.person_writes("/stop", message_id="stop")
-        await stage.fake.wait_for(1)
-        assert [(one.text, one.reply_to) for one in stage.fake.sent] == [(STOPPED, "stop")]
+        await host_env.fake.person_writes("long one", message_id="q1")
+        await wait_for_claims(flow)
+        await host_env.fake.person_writes("/stop", message_id="stop")
+        await host_env.fake.wait_for_sent(1)
+        assert [(one.text, one.reply_to) for one in host_env.fake.sent] == [(STOPPED_TEXT, "stop")]
         assert len(await flow.containers()) == 1  # it obeyed, so it goes on living
-        await stage.fake.person_writes("hi")
-        await stage.fake.wait_for(2)
-    assert flow.texts() == [STOPPED, "echo: hi"]
+        await host_env.fake.person_writes("hi")
+        await host_env.fake.wait_for_sent(2)
+    assert flow.texts() == [STOPPED_TEXT, "echo: hi"]
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_stop_ends_a_turn_over_a_word_for_a_fresh_container_and_leaves_one_for_the_next(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_stop_ends_a_turn_over_a_word_for_a_fresh_container_and_leaves_one_for_the_next(
+    host_env_with_events: HostTestEnv,
+) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(script=WORKS)
-        await watched.fake.person_writes("hi")
-        await watched.fake.wait_for(1)
-        await flow.types("groups restart", "main", message="a long one")
-        await claimed(flow)
+        await host_env_with_events.fake.person_writes("hi")
+        await host_env_with_events.fake.wait_for_sent(1)
+        await flow.run_command("groups restart", "main", message="a long one")
+        await wait_for_claims(flow)
         session = await flow.session()
         await flow.host.mailboxes.put(session, [_word("w2")])
-        await watched.fake.person_writes("/stop")
-        await watched.fake.wait_for(2)
-        with reading_inbound(flow.layout(session).inbound_db) as box:
+        await host_env_with_events.fake.person_writes("/stop")
+        await host_env_with_events.fake.wait_for_sent(2)
+        with inbound_snapshot(flow.layout(session).inbound_db) as box:
             found = box.find("w2")
         assert found is not None
         assert found.status == "pending"
-        flow.host.keeper.stop(session.id)
-        await watched.fake.person_writes("and now")
-        await watched.fake.wait_for(3)
-    assert flow.texts()[:2] == ["echo: hi", STOPPED]
+        flow.host.container_manager.stop(session.id)
+        await host_env_with_events.fake.person_writes("and now")
+        await host_env_with_events.fake.wait_for_sent(3)
+    assert flow.texts()[:2] == ["echo: hi", STOPPED_TEXT]
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_the_same_stop_delivered_twice_is_answered_once(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_the_same_stop_delivered_twice_is_answered_once(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(script=WORKS)
-        await watched.fake.person_writes("long one")
-        await claimed(flow)
+        await host_env_with_events.fake.person_writes("long one")
+        await wait_for_claims(flow)
         for _ in range(2):
-            await watched.fake.person_writes("/stop", message_id="the same")
-        await watched.fake.wait_for(1)
-        await watched.fake.person_writes("/help")
-        await watched.fake.wait_for(2)
-    assert flow.texts().count(STOPPED) == 1
+            await host_env_with_events.fake.person_writes("/stop", message_id="the same")
+        await host_env_with_events.fake.wait_for_sent(1)
+        await host_env_with_events.fake.person_writes("/help")
+        await host_env_with_events.fake.wait_for_sent(2)
+    assert flow.texts().count(STOPPED_TEXT) == 1
 
 
 @pytest.mark.behaviour("SE-12")
 @pytest.mark.parametrize("text", ["/stop", " /STOP  ", "/stop@the_bot", "/Stop\n"])
-async def test_stop_is_known_in_every_spelling_and_nothing_to_stop_is_said(watched: Stage, text: str) -> None:
-    async with watched.host() as flow:
+async def test_stop_is_known_in_every_spelling_and_nothing_to_stop_is_said(
+    host_env_with_events: HostTestEnv, text: str
+) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire()
-        await watched.fake.person_writes(text)
-        await watched.fake.wait_for(1)
+        await host_env_with_events.fake.person_writes(text)
+        await host_env_with_events.fake.wait_for_sent(1)
         assert await flow.containers() == []
-    assert flow.texts() == [NOTHING]
+    assert flow.texts() == [NOTHING_TO_STOP]
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_what_is_to_be_tried_again_is_stopped_too(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_what_is_to_be_tried_again_is_stopped_too(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(script=FAILS)
-        await watched.fake.person_writes("fails")
+        await host_env_with_events.fake.person_writes("fails")
         session = await _backing_off(flow)
-        await watched.fake.person_writes("/stop")
-        await watched.fake.wait_for(1)
-        with reading_inbound(flow.layout(session).inbound_db) as box:
+        await host_env_with_events.fake.person_writes("/stop")
+        await host_env_with_events.fake.wait_for_sent(1)
+        with inbound_snapshot(flow.layout(session).inbound_db) as box:
             assert box.next_due(datetime.now(UTC)) is None
-    assert flow.texts() == [STOPPED]
+    assert flow.texts() == [STOPPED_TEXT]
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_runner_that_does_not_listen_is_ended_and_the_person_is_told(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_a_runner_that_does_not_listen_is_ended_and_the_person_is_told(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(script=WORKS)
-        await watched.fake.person_writes("long one")
-        await claimed(flow)
+        await host_env_with_events.fake.person_writes("long one")
+        await wait_for_claims(flow)
         [container] = await flow.containers()
         os.kill(int(container.state["pid"]), signal.SIGSTOP)
-        await watched.fake.person_writes("/stop")
-        await watched.fake.wait_for(1)
-        assert flow.texts() == [STOPPED]
+        await host_env_with_events.fake.person_writes("/stop")
+        await host_env_with_events.fake.wait_for_sent(1)
+        assert flow.texts() == [STOPPED_TEXT]
         assert container not in await flow.containers()
-        await watched.fake.person_writes("hi")
-        await watched.fake.wait_for(2)
-    assert flow.texts() == [STOPPED, "echo: hi"]
+        await host_env_with_events.fake.person_writes("hi")
+        await host_env_with_events.fake.wait_for_sent(2)
+    assert flow.texts() == [STOPPED_TEXT, "echo: hi"]
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_container_that_dies_after_the_stop_brings_nothing_back(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_a_container_that_dies_after_the_stop_brings_nothing_back(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(script=WORKS)
-        await watched.fake.person_writes("long one")
-        await claimed(flow)
+        await host_env_with_events.fake.person_writes("long one")
+        await wait_for_claims(flow)
         [container] = await flow.containers()
         os.kill(int(container.state["pid"]), signal.SIGSTOP)
-        await watched.fake.person_writes("/stop")
+        await host_env_with_events.fake.person_writes("/stop")
         os.kill(int(container.state["pid"]), signal.SIGKILL)
-        await watched.fake.wait_for(1)
-        await watched.fake.person_writes("hi")
-        await watched.fake.wait_for(2)
-    assert flow.texts() == [STOPPED, "echo: hi"]
+        await host_env_with_events.fake.wait_for_sent(1)
+        await host_env_with_events.fake.person_writes("hi")
+        await host_env_with_events.fake.wait_for_sent(2)
+    assert flow.texts() == [STOPPED_TEXT, "echo: hi"]
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_clear_forgets_the_conversation_while_a_container_runs(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_clear_forgets_the_conversation_while_a_container_runs(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(script=WORKS)
-        await watched.fake.person_writes("remember")
-        await watched.fake.wait_for(1)
+        await host_env_with_events.fake.person_writes("remember")
+        await host_env_with_events.fake.wait_for_sent(1)
         assert await conversation(flow) == "abc"
-        await watched.fake.person_writes("/clear")
-        await watched.fake.wait_for(2)
+        await host_env_with_events.fake.person_writes("/clear")
+        await host_env_with_events.fake.wait_for_sent(2)
         await forgotten(flow)
-        await watched.fake.person_writes("hi")
-        await watched.fake.wait_for(3)
-    assert flow.texts() == ["noted", FRESH, "echo: hi"]
+        await host_env_with_events.fake.person_writes("hi")
+        await host_env_with_events.fake.wait_for_sent(3)
+    assert flow.texts() == ["noted", CLEARED_TEXT, "echo: hi"]
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_clear_during_a_turn_stops_it(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_clear_during_a_turn_stops_it(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(script=WORKS)
-        await watched.fake.person_writes("long one")
-        await claimed(flow)
-        await watched.fake.person_writes("/clear")
-        await watched.fake.person_writes("hi")
-        await watched.fake.wait_for(2)
-    assert flow.texts() == [FRESH, "echo: hi"]
+        await host_env_with_events.fake.person_writes("long one")
+        await wait_for_claims(flow)
+        await host_env_with_events.fake.person_writes("/clear")
+        await host_env_with_events.fake.person_writes("hi")
+        await host_env_with_events.fake.wait_for_sent(2)
+    assert flow.texts() == [CLEARED_TEXT, "echo: hi"]
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_clear_without_a_container_wakes_none_and_the_next_one_starts_afresh(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_clear_without_a_container_wakes_none_and_the_next_one_starts_afresh(
+    host_env_with_events: HostTestEnv,
+) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(script=WORKS)
-        await watched.fake.person_writes("remember")
-        await watched.fake.wait_for(1)
-    async with watched.host() as flow:
-        await watched.fake.person_writes("/clear")
-        await watched.fake.wait_for(2)
+        await host_env_with_events.fake.person_writes("remember")
+        await host_env_with_events.fake.wait_for_sent(1)
+    async with host_env_with_events.run_host() as flow:
+        await host_env_with_events.fake.person_writes("/clear")
+        await host_env_with_events.fake.wait_for_sent(2)
         assert await flow.containers() == []
-        await watched.fake.person_writes("hi")
-        await watched.fake.wait_for(3)
+        await host_env_with_events.fake.person_writes("hi")
+        await host_env_with_events.fake.wait_for_sent(3)
         await forgotten(flow)
-    assert flow.texts() == ["noted", FRESH, "echo: hi"]
+    assert flow.texts() == ["noted", CLEARED_TEXT, "echo: hi"]
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_status_says_what_is_done_since_when_and_what_waits(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_status_says_what_is_done_since_when_and_what_waits(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(script=WORKS)
-        await watched.fake.person_writes("/status")
-        await watched.fake.wait_for(1)
-        await watched.fake.person_writes("long one")
-        await claimed(flow)
-        await watched.fake.person_writes("/status")
-        await watched.fake.wait_for(2)
-        await watched.fake.person_writes("/stop")
-        await watched.fake.wait_for(3)
+        await host_env_with_events.fake.person_writes("/status")
+        await host_env_with_events.fake.wait_for_sent(1)
+        await host_env_with_events.fake.person_writes("long one")
+        await wait_for_claims(flow)
+        await host_env_with_events.fake.person_writes("/status")
+        await host_env_with_events.fake.wait_for_sent(2)
+        await host_env_with_events.fake.person_writes("/stop")
+        await host_env_with_events.fake.wait_for_sent(3)
     assert flow.texts()[0] == "I am not doing anything.\nNothing waits."
     assert flow.texts()[1].startswith("I am working since ")
     assert flow.texts()[1].endswith("Nothing waits.")
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_help_lists_the_commands_and_starts_nothing(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_help_lists_the_commands_and_starts_nothing(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire()
-        await watched.fake.person_writes("/help")
-        await watched.fake.wait_for(1)
+        await host_env_with_events.fake.person_writes("/help")
+        await host_env_with_events.fake.wait_for_sent(1)
         assert await flow.containers() == []
     for name in ("/stop", "/clear", "/status", "/help"):
         assert name in flow.texts()[0]
 
 
 @pytest.mark.behaviour("SE-13")
-async def test_a_row_for_a_fresh_container_is_not_seen_by_the_running_one_but_first_by_the_next(stage: Stage) -> None:
-    async with stage.host() as flow:
+async def test_a_row_for_a_fresh_container_is_not_seen_by_the_running_one_but_first_by_the_next(
+    host_env: HostTestEnv,
+) -> None:
+    async with host_env.run_host() as flow:
         await flow.wire()
-        await stage.fake.person_writes("one")
-        await stage.fake.wait_for(1)
+        await host_env.fake.person_writes("one")
+        await host_env.fake.wait_for_sent(1)
         session = await flow.session()
         await flow.host.mailboxes.put(session, [_word("w1")])
-        await stage.fake.person_writes("two")
-        await stage.fake.wait_for(2)
-        with reading_inbound(flow.layout(session).inbound_db) as box:
+        await host_env.fake.person_writes("two")
+        await host_env.fake.wait_for_sent(2)
+        with inbound_snapshot(flow.layout(session).inbound_db) as box:
             found = box.find("w1")
         assert found is not None
         assert found.status == "pending"
-        assert flow.host.keeper.stop(session.id)
-        await until(lambda: not flow.host.keeper.containers())
+        assert flow.host.container_manager.stop(session.id)
+        await wait_until(lambda: not flow.host.container_manager.containers())
         assert await flow.containers() == []  # by itself it starts none
-        await stage.fake.person_writes("three")
-        await stage.fake.wait_for(3)
-        turns = await flow.host.mailboxes.outbound(session, queries.turns())
+        await host_env.fake.person_writes("three")
+        await host_env.fake.wait_for_sent(3)
+        turns = await flow.host.mailboxes.read_outbound(session, queries.turns())
         assert turns is not None
         assert "w1" in turns[0].message_ids
 
@@ -241,25 +249,25 @@ def _word(id: str) -> NewMessageIn:
     )
 
 
-async def _backing_off(flow: Flow) -> Session:
+async def _backing_off(flow: RunningHost) -> Session:
     """Wait until the only session's message failed and is to be tried again."""
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
             for session in await flow.sessions():
-                if session.ack_cursor and session.due_at and not await claims_of(flow, session):
+                if session.ack_cursor and session.due_at and not await read_open_claims(flow, session):
                     return session
             await asyncio.sleep(0.01)
 
 
-async def conversation(flow: Flow) -> str | None:
+async def conversation(flow: RunningHost) -> str | None:
     """The conversation that the only session's runner would go on with."""
-    with reading(flow.layout(await flow.session()).outbound_db, OUTBOUND) as db:
+    with read_snapshot(flow.layout(await flow.session()).outbound_db, OUTBOUND) as db:
         found = db.execute("SELECT value FROM session_state WHERE key = 'conversation:scripted'").fetchone()
     return None if found is None else str(found["value"])
 
 
-async def forgotten(flow: Flow) -> None:
+async def forgotten(flow: RunningHost) -> None:
     """Wait until there is none."""
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while await conversation(flow) is not None:  # noqa: ASYNC110 - a file announces nothing
             await asyncio.sleep(0.01)

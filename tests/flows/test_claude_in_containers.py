@@ -12,22 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from agent_runner.turn import BEGUN_AFRESH, OUTGROWN
+from agent_runner.turn import CONTEXT_FULL_NOTICE, NEW_CONVERSATION_NOTICE
 from nanohost.channel_api import Attachment
 from nanohost.errors import RuntimeUnavailable
-from nanohost.gateway.model_call import TOO_LARGE
+from nanohost.gateway.model_call import TOO_LARGE_ERROR
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.docker_image import ensure_image
 from nanohost.runtimes.port import Runtime
-from nanohost.settings import settings_of
+from nanohost.settings import make_settings
 from nanohost.store import model_calls
-from nanohost.testing.able_channel import AbleChannel
-from tests.support.contents import photo, scanned_pdf
+from nanohost.testing.able_channel import FullFeatureChannel
+from tests.support.contents import make_photo, make_scanned_pdf
 from tests.support.engine import docker_engine, podman_engine, podman_image
-from tests.support.flow import Flow, flowing, install_of
-from tests.support.messages_api import Asked, Failure, MessagesApi, Rule, Text, ToolUse
-from tests.support.need import missing
+from tests.support.flow import RunningHost, install_id_for, run_host
+from tests.support.messages_api import Failure, RecordedRequest, Rule, StubMessagesApi, Text, ToolUse
+from tests.support.need import skip_or_fail
 
 __all__ = ["docker_engine", "podman_engine", "podman_image"]
 
@@ -47,41 +47,43 @@ async def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Runtime:
     if request.param is not None:
         request.getfixturevalue(request.param)
         image = await ensure_image(progress=lambda _: None)
-        return DockerRuntime(install=install_of(tmp_path), image=image)
-    sandbox = BubblewrapRuntime(install=install_of(tmp_path))
+        return DockerRuntime(install=install_id_for(tmp_path), image=image)
+    sandbox = BubblewrapRuntime(install=install_id_for(tmp_path))
     try:
         sandbox.check()
     except RuntimeUnavailable as error:
-        missing("BUBBLEWRAP", str(error))
+        skip_or_fail("BUBBLEWRAP", str(error))
     return sandbox
 
 
 @pytest.fixture
-async def api() -> AsyncIterator[MessagesApi]:
-    async with MessagesApi(key=KEY) as api:
+async def api() -> AsyncIterator[StubMessagesApi]:
+    async with StubMessagesApi(key=KEY) as api:
         yield api
 
 
 @pytest.fixture
-def able() -> AbleChannel:
-    return AbleChannel()
+def able() -> FullFeatureChannel:
+    return FullFeatureChannel()
 
 
 @asynccontextmanager
-async def claude(api: MessagesApi, able: AbleChannel, runtime: Runtime, root: Path) -> AsyncIterator[Flow]:
+async def claude(
+    api: StubMessagesApi, able: FullFeatureChannel, runtime: Runtime, root: Path
+) -> AsyncIterator[RunningHost]:
     """A host whose agents are Claude."""
-    settings = settings_of(
+    settings = make_settings(
         host={"provider": "claude", "timezone": "UTC", "durable": False},
         agent={"base_url": api.base_url, "api_key": KEY},
     )
-    async with flowing(root, fake=able, settings=settings, runtime=runtime) as flow:
+    async with run_host(root, fake=able, settings=settings, runtime=runtime) as flow:
         await flow.wire()
         yield flow
 
 
 @pytest.mark.behaviour("GW-01", "RU-06")
 async def test_claude_answers_from_its_container_through_the_gateway(
-    api: MessagesApi, able: AbleChannel, runtime: Runtime, tmp_path: Path
+    api: StubMessagesApi, able: FullFeatureChannel, runtime: Runtime, tmp_path: Path
 ) -> None:
     """Two messages and a shell command, and the key nowhere in the session's files."""
     api.replies.extend(
@@ -93,7 +95,7 @@ async def test_claude_answers_from_its_container_through_the_gateway(
     )
     async with claude(api, able, runtime, tmp_path) as flow:
         await able.person_writes("hello")
-        sent = await able.wait_for(2, LIMIT_S)
+        sent = await able.wait_for_sent(2, LIMIT_S)
         calls = await model_calls.totals(flow.host.store.reports)
     assert [message.text for message in sent] == ["one moment", "the answer"]
     assert calls["calls"] == 3
@@ -103,7 +105,7 @@ async def test_claude_answers_from_its_container_through_the_gateway(
     assert [path for path in written if KEY.encode() in path.read_bytes()] == []
 
 
-def reads(asked: Asked) -> ToolUse:
+def reads(asked: RecordedRequest) -> ToolUse:
     """Have the agent read the file that came with the message."""
     found = re.search(r"\[file: [^,]+, [^,]+, at (\S+)\]", asked.user_text)
     assert found is not None, asked.user_text
@@ -114,17 +116,17 @@ def reads(asked: Asked) -> ToolUse:
 @pytest.mark.case("a photo of 6 MB sent by a person")
 @pytest.mark.behaviour("IN-06", "RU-06")
 async def test_a_scanned_pdf_and_a_photo_that_a_person_sends_are_read_and_answered(
-    api: MessagesApi, able: AbleChannel, runtime: Runtime, tmp_path: Path
+    api: StubMessagesApi, able: FullFeatureChannel, runtime: Runtime, tmp_path: Path
 ) -> None:
-    able.files = {"letter": scanned_pdf(3_000_000), "photo": photo()}
+    able.files = {"letter": make_scanned_pdf(3_000_000), "photo": make_photo()}
     assert len(able.files["photo"]) > 6_000_000
     async with claude(api, able, runtime, tmp_path):
         api.replies.extend([reads, Text("It is from the landlord.")])
         await able.person_sends("what is in it?", Attachment(ref="letter", name="scan.pdf"))
-        await able.wait_for(1, LIMIT_S)
+        await able.wait_for_sent(1, LIMIT_S)
         api.replies.extend([reads, Text("A garden.")])
         await able.person_sends("and on this?", Attachment(ref="photo", name="IMG_0001.jpg"))
-        await able.wait_for(2, LIMIT_S)
+        await able.wait_for_sent(2, LIMIT_S)
     assert [message.text for message in able.sent] == ["It is from the landlord.", "A garden."]
     (kind, letter), (other, picture) = api.messages[-1].files
     assert (kind, letter == able.files["letter"]) == ("document", True)
@@ -133,13 +135,13 @@ async def test_a_scanned_pdf_and_a_photo_that_a_person_sends_are_read_and_answer
 
 @pytest.mark.behaviour("IN-06", "RU-06")
 async def test_the_largest_pdf_that_is_fetched_is_read_and_answered(
-    api: MessagesApi, able: AbleChannel, runtime: Runtime, tmp_path: Path
+    api: StubMessagesApi, able: FullFeatureChannel, runtime: Runtime, tmp_path: Path
 ) -> None:
-    able.files = {"book": scanned_pdf(20_000_000)}
+    able.files = {"book": make_scanned_pdf(20_000_000)}
     async with claude(api, able, runtime, tmp_path):
         api.replies.extend([reads, Text("A book.")])
         await able.person_sends("what is in it?", Attachment(ref="book", name="scan.pdf"))
-        await able.wait_for(1, LIMIT_S)
+        await able.wait_for_sent(1, LIMIT_S)
     assert [message.text for message in able.sent] == ["A book."]
     [(_, book)] = api.messages[-1].files
     assert book == able.files["book"]
@@ -147,25 +149,25 @@ async def test_the_largest_pdf_that_is_fetched_is_read_and_answered(
 
 @pytest.mark.behaviour("GW-01", "RU-06")
 async def test_two_pdfs_that_are_more_than_one_request_may_hold_are_read_and_answered(
-    api: MessagesApi, able: AbleChannel, runtime: Runtime, tmp_path: Path
+    api: StubMessagesApi, able: FullFeatureChannel, runtime: Runtime, tmp_path: Path
 ) -> None:
     """The gateway refuses the request that holds both, and the command line shortens the conversation."""
-    able.files = {"one": scanned_pdf(14_000_000), "two": scanned_pdf(14_000_001)}
+    able.files = {"one": make_scanned_pdf(14_000_000), "two": make_scanned_pdf(14_000_001)}
     api.default = Text("A letter.")
     async with claude(api, able, runtime, tmp_path) as flow:
         for number, ref in enumerate(able.files, 1):
             api.replies.append(reads)
             await able.person_sends("what is in it?", Attachment(ref=ref, name="scan.pdf"))
-            await able.wait_for(number, LIMIT_S)
-        failed = await flow.host.store.reports.all("SELECT error FROM model_calls WHERE status != 200")
+            await able.wait_for_sent(number, LIMIT_S)
+        failed = await flow.host.store.reports.fetch_all("SELECT error FROM model_calls WHERE status != 200")
     assert [message.text for message in able.sent] == ["A letter.", "A letter."]
-    assert [row["error"] for row in failed] == [TOO_LARGE]
+    assert [row["error"] for row in failed] == [TOO_LARGE_ERROR]
 
 
 @pytest.mark.case("a file of 1.3 MB written by the agent")
 @pytest.mark.behaviour("RU-06")
 async def test_an_agent_writes_a_file_of_more_than_a_mebibyte(
-    api: MessagesApi, able: AbleChannel, runtime: Runtime, tmp_path: Path
+    api: StubMessagesApi, able: FullFeatureChannel, runtime: Runtime, tmp_path: Path
 ) -> None:
     text = "A word.\n" * 162_500
     api.replies.extend(
@@ -173,40 +175,43 @@ async def test_an_agent_writes_a_file_of_more_than_a_mebibyte(
     )
     async with claude(api, able, runtime, tmp_path) as flow:
         await able.person_writes("write it down")
-        await able.wait_for(1, LIMIT_S)
+        await able.wait_for_sent(1, LIMIT_S)
         written = (flow.home.groups / "main" / "book.txt").read_text()
     assert [message.text for message in able.sent] == ["Written."]
     assert (len(written), written == text) == (1_300_000, True)
 
 
 REFUSALS = {
-    "a picture": (Failure(400, "invalid_request_error", "messages.3: this content cannot be processed"), BEGUN_AFRESH),
-    "its size": (Failure(413, "request_too_large", "Request exceeds the maximum size"), OUTGROWN),
+    "a picture": (
+        Failure(400, "invalid_request_error", "messages.3: this content cannot be processed"),
+        NEW_CONVERSATION_NOTICE,
+    ),
+    "its size": (Failure(413, "request_too_large", "Request exceeds the maximum size"), CONTEXT_FULL_NOTICE),
 }
 
 
-def _is_not_begun_afresh(asked: Asked) -> bool:
+def _is_not_begun_afresh(asked: RecordedRequest) -> bool:
     return "earlier-conversation" not in json.dumps(asked.body["messages"])
 
 
 @pytest.mark.case("a history that the model refuses")
 @pytest.mark.parametrize("why", REFUSALS)
 async def test_a_spoiled_history_heals_in_one_message(
-    api: MessagesApi, able: AbleChannel, runtime: Runtime, tmp_path: Path, why: str
+    api: StubMessagesApi, able: FullFeatureChannel, runtime: Runtime, tmp_path: Path, why: str
 ) -> None:
     refusal, told = REFUSALS[why]
-    able.files = {"photo": photo(800, 600)}
+    able.files = {"photo": make_photo(800, 600)}
     api.default = Text("Yes.")
     async with claude(api, able, runtime, tmp_path) as flow:
         api.replies.extend([reads, Text("A garden.")])
         await able.person_sends("what is on it?", Attachment(ref="photo", name="IMG_0001.jpg"))
-        await able.wait_for(1, LIMIT_S)
+        await able.wait_for_sent(1, LIMIT_S)
         api.rules.append(Rule(_is_not_begun_afresh, refusal))
         await able.person_writes("is it yours?")
-        await able.wait_for(3, LIMIT_S)
+        await able.wait_for_sent(3, LIMIT_S)
         advice = await flow.status()
         await able.person_writes("and now?")
-        await able.wait_for(4, LIMIT_S)
+        await able.wait_for_sent(4, LIMIT_S)
     assert [message.text for message in able.sent] == ["A garden.", told, "Yes.", "Yes."]
     assert "begins a new one by itself; if it lasts: /clear in that chat" in advice
 
@@ -216,7 +221,7 @@ REACHING_OUT = "python3 -c 'import socket; socket.create_connection((\"192.0.2.1
 
 @pytest.mark.behaviour("RU-13", "RU-14")
 async def test_two_chats_of_an_agent_have_one_memory_and_no_network(
-    api: MessagesApi, able: AbleChannel, runtime: Runtime, tmp_path: Path
+    api: StubMessagesApi, able: FullFeatureChannel, runtime: Runtime, tmp_path: Path
 ) -> None:
     """What is noted in one chat is known in the other, in the folder of their agent; neither is offered the web, and a
     try of the shell finds no network, as the prompt says."""
@@ -226,9 +231,9 @@ async def test_two_chats_of_an_agent_have_one_memory_and_no_network(
     async with claude(api, able, runtime, tmp_path) as flow:
         await flow.wire("c2")
         await able.person_writes("I take my tea green", chat="c1")
-        await able.wait_for(1, LIMIT_S)
+        await able.wait_for_sent(1, LIMIT_S)
         await able.person_writes("what tea do I take?", chat="c2")
-        await able.wait_for(2, LIMIT_S)
+        await able.wait_for_sent(2, LIMIT_S)
         assert len(await flow.sessions("main")) == 2
     assert (tmp_path / "groups" / "main" / "memory" / "MEMORY.md").read_text() == note["content"]
     asked = api.messages[2]

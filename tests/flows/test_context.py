@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent
-from nanohost.model import EngageMode, Ignored, SessionMode
+from nanohost.model import EngageMode, IgnoredMessagePolicy, SessionMode
 from nanohost.store import events
-from nanohost.testing.able_channel import ABLE, AbleChannel
+from nanohost.testing.able_channel import FULL_CAPABILITIES, FullFeatureChannel
 from nanohost.testing.fake_channel import PERSON
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.rows import MessageIn
-from tests.support.flow import Flow, flowing
+from tests.support.flow import RunningHost, run_host
 
 FILE = Attachment(ref="f1", name="plan.txt", media_type="text/plain", size=8)
 
 
 async def happens(
-    fake: AbleChannel,
+    fake: FullFeatureChannel,
     text: str,
     *,
     id: str,
@@ -33,7 +33,7 @@ async def happens(
     files: Sequence[Attachment] = (),
     mentions: bool = False,
 ) -> None:
-    await fake.happens(
+    await fake.emit_event(
         InboundEvent(
             platform_id="c1",
             platform_message_id=id,
@@ -50,29 +50,29 @@ async def happens(
     )
 
 
-async def wired(flow: Flow, session: SessionMode = SessionMode.SHARED) -> None:
+async def wired(flow: RunningHost, session: SessionMode = SessionMode.SHARED) -> None:
     await flow.wire(engage=EngageMode.MENTION, session=session)
     async with flow.host.store.transaction() as tx:
-        await tx.run("UPDATE wirings SET ignored = ?", (Ignored.ACCUMULATE,))
-        await tx.run("UPDATE messaging_groups SET is_group = 1")
+        await tx.execute("UPDATE wirings SET ignored = ?", (IgnoredMessagePolicy.ACCUMULATE,))
+        await tx.execute("UPDATE messaging_groups SET is_group = 1")
 
 
-async def routed(flow: Flow) -> None:
-    async with asyncio.timeout(seconds(HANG_S)):
+async def routed(flow: RunningHost) -> None:
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
-            if not await events.chats_with_new(flow.host.store):
+            if not await events.list_chats_with_new(flow.host.store):
                 return
             await asyncio.sleep(0.01)  # the database tells nobody
 
 
-async def waiting(flow: Flow, number: int = 0) -> list[MessageIn]:
+async def waiting(flow: RunningHost, number: int = 0) -> list[MessageIn]:
     session = (await flow.sessions())[number]
-    return await flow.host.mailboxes.inbound(session, lambda box: list(box.due(datetime.now(UTC))))
+    return await flow.host.mailboxes.read_inbound(session, lambda box: list(box.due(datetime.now(UTC))))
 
 
-async def left(flow: Flow, *wanted: int) -> None:
+async def left(flow: RunningHost, *wanted: int) -> None:
     """Until so many rows wait in the sessions' mailboxes: what was taken is closed after the answer."""
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
             if tuple([len(await waiting(flow, number)) for number in range(len(wanted))]) == wanted:
                 return
@@ -83,9 +83,9 @@ async def left(flow: Flow, *wanted: int) -> None:
 async def test_files_edits_reactions_and_commands_that_were_not_said_to_it_are_context_and_do_nothing(
     tmp_path: Path,
 ) -> None:
-    fake = AbleChannel()
+    fake = FullFeatureChannel()
     fake.files["f1"] = b"the plan"
-    async with flowing(tmp_path, fake=fake) as flow:
+    async with run_host(tmp_path, fake=fake) as flow:
         await wired(flow)
         await happens(fake, "look at this", id="m1", files=[FILE])
         await happens(fake, "look at that", id="e1", kind=EventKind.EDIT, to="m1")
@@ -100,19 +100,19 @@ async def test_files_edits_reactions_and_commands_that_were_not_said_to_it_are_c
         folder = flow.layout(await flow.session()).root
         assert [one.read_bytes() for one in folder.rglob("plan.txt")] == [b"the plan"]
         await happens(fake, "what do you say?", id="m9", mentions=True)
-        await fake.wait_for(1)
+        await fake.wait_for_sent(1)
         await left(flow, 0)
     assert flow.texts() == ["echo: what do you say?"]
 
 
 @pytest.mark.behaviour("RT-05", "RT-06")
 async def test_context_of_one_thread_does_not_reach_another(tmp_path: Path) -> None:
-    fake = AbleChannel(capabilities=replace(ABLE, threads=True))
-    async with flowing(tmp_path, fake=fake) as flow:
+    fake = FullFeatureChannel(capabilities=replace(FULL_CAPABILITIES, threads=True))
+    async with run_host(tmp_path, fake=fake) as flow:
         await wired(flow, SessionMode.PER_THREAD)
         await happens(fake, "in one", id="m1", thread="t1")
         await happens(fake, "in two", id="m2", thread="t2")
         await happens(fake, "speak", id="m3", thread="t2", mentions=True)
-        await fake.wait_for(1)
+        await fake.wait_for_sent(1)
         await left(flow, 1, 0)
     assert flow.texts() == ["echo: speak"]

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.app import recorder
+from nanohost.app import model_call_recorder
 from nanohost.chat_commands.cost import COMMAND
-from nanohost.chat_commands.host_command import Actor, HostAsked
+from nanohost.chat_commands.host_command import Actor, HostCommandInvocation
 from nanohost.clock import SystemClock
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
@@ -24,20 +24,20 @@ from nanohost.gateway.upstream import Upstream
 from nanohost.home import Home
 from nanohost.store import agent_groups, sessions
 from nanohost.store.database import Store
-from nanohost.testing.limits import seconds
+from nanohost.testing.limits import scaled_timeout
 from nanohost_protocol.rows import AckStatus
-from tests.runner.host_side import WAIT_S, HostSide, running, until
-from tests.support.messages_api import MessagesApi, Text, Tokens
+from tests.runner.host_side import WAIT_TIMEOUT_S, SessionHost, run_runner, wait_until
+from tests.support.messages_api import StubMessagesApi, Text, Tokens
 from tests.support.new_home import opened_store
 
 HELLO = '<message to="home">yes</message>'
-LOCAL = Actor(who="local:root", name="root", is_local=True)
+LOCAL = Actor(id="local:root", name="root", is_local=True)
 
 
 class Spending:
     """A session whose agent is Claude, and what the host has on record of it."""
 
-    def __init__(self, store: Store, host: HostSide, api: MessagesApi) -> None:
+    def __init__(self, store: Store, host: SessionHost, api: StubMessagesApi) -> None:
         self.store, self.host, self.api = store, host, api
         self.recorded = asyncio.Event()
         """The gateway records beside the stream."""
@@ -45,24 +45,24 @@ class Spending:
     async def turn(self, number: int, tokens: int, *, model: str = "claude-opus-5-5", dies: bool = False) -> str:
         """One life of the runner with one turn. `dies`: its command line is killed when it has answered."""
         self.api.replies.append(Text(HELLO, tokens=Tokens(input=tokens, output=0)))
-        self.host.say(f"m{number}", f"question {number}")
+        self.host.write_message(f"m{number}", f"question {number}")
         self.recorded.clear()
-        async with running(self.host, replace(self.host.settings("claude", f"lease-{number}"), model=model)):
-            await self.host.acked(f"m{number}", status=AckStatus.COMPLETED)
+        async with run_runner(self.host, replace(self.host.settings("claude", f"lease-{number}"), model=model)):
+            await self.host.wait_for_acks(f"m{number}", status=AckStatus.COMPLETED)
             if dies:
                 kill_command_lines()
-        async with asyncio.timeout(seconds(WAIT_S)):
+        async with asyncio.timeout(scaled_timeout(WAIT_TIMEOUT_S)):
             await self.recorded.wait()
         return await self.told()
 
     async def told(self) -> str:
         """Of the longest span that /cost tells of."""
         now = SystemClock().now()
-        assert COMMAND.look is not None
-        seen = await COMMAND.look(self.store.reports, now, UTC)
+        assert COMMAND.prefetch is not None
+        seen = await COMMAND.prefetch(self.store.reports, now, UTC)
         async with self.store.transaction() as tx:
-            asked = HostAsked(tx=tx, actor=LOCAL, now=now, zone=UTC, seen=seen)
-            return (await COMMAND.carry_out(asked, COMMAND.typed(""))).splitlines()[3]
+            asked = HostCommandInvocation(tx=tx, actor=LOCAL, now=now, zone=UTC, prefetched=seen)
+            return (await COMMAND.execute(asked, COMMAND.parse_arguments(""))).splitlines()[3]
 
 
 def command_lines() -> list[int]:
@@ -78,9 +78,9 @@ def kill_command_lines() -> None:
 
 @asynccontextmanager
 async def spending(tmp_path: Path, *, priced_as: str) -> AsyncIterator[Spending]:
-    host = HostSide(tmp_path / "s")
-    async with MessagesApi() as api, opened_store(Home(tmp_path / "home"), durable=False) as store:
-        it, keep = Spending(store, host, api), recorder(store, priced_as=priced_as)
+    host = SessionHost(tmp_path / "s")
+    async with StubMessagesApi() as api, opened_store(Home(tmp_path / "home"), durable=False) as store:
+        it, keep = Spending(store, host, api), model_call_recorder(store, priced_as=priced_as)
         async with store.transaction() as tx:
             now = SystemClock().now()
             group = await agent_groups.add(tx, folder="main", name="main", provider=None, model=None, now=now)
@@ -101,7 +101,7 @@ async def test_the_sum_is_right_at_every_step_however_often_the_container_is_kil
     """The running total of the command line begins at zero after a kill, and passes the old one in its first turn."""
     async with spending(tmp_path, priced_as=PRICED_HOST) as it:
         first = await it.turn(1, 100_000, dies=True)
-        await until(lambda: not command_lines())
+        await wait_until(lambda: not command_lines())
         second = await it.turn(2, 150_000, dies=True)
         third = await it.turn(3, 100_000)
     assert [told.rpartition(", ")[2] for told in (first, second, third)] == [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.simulated import find, simulated
+from nanohost.testing.simulated import find_simulator, simulator_names
 
 SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "demo_channels"
 
@@ -21,7 +21,7 @@ async def test_one_agent_answers_on_every_platform_in_its_own_place() -> None:
     printed, complaints = await script.communicate()
     assert (script.returncode, complaints.decode()) == (0, "")
     places = dict(each.split("\n", 1) for each in printed.decode().strip().split("\n\n"))
-    assert sorted(places) == [name for name in simulated() if find(name).name == name]
+    assert sorted(places) == [name for name in simulator_names() if find_simulator(name).name == name]
     for name, said in places.items():
         assert f"bot: You said: Hello from {name.capitalize()}!" in said
         assert "bot: You chose Red." in said

@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from nanohost.commands.context import CommandContext
-from nanohost.commands.registry import find
-from nanohost.testing.limits import HANG_S, seconds
-from tests.flows.stage import Stage
-from tests.support.flow import Flow
+from nanohost.commands.registry import find_command
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.flows.stage import HostTestEnv
+from tests.support.flow import RunningHost
 
 FAMILY = {"group": "main", "name": "family"}
 TOLD = [
@@ -19,49 +19,53 @@ TOLD = [
 ]
 
 
-async def create(flow: Flow) -> None:
-    await flow.types("destinations create", "main", "family", channel="fake", chat="c2")
+async def create(flow: RunningHost) -> None:
+    await flow.run_command("destinations create", "main", "family", channel="fake", chat="c2")
 
 
-async def reasons(flow: Flow, count: int) -> list[str]:
+async def reasons(flow: RunningHost, count: int) -> list[str]:
     """Why the host dropped what the agent wrote."""
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
-            rows = await flow.host.store.all("SELECT reason FROM deliveries WHERE status = 'dropped' ORDER BY seq")
+            rows = await flow.host.store.fetch_all(
+                "SELECT reason FROM deliveries WHERE status = 'dropped' ORDER BY seq"
+            )
             if len(rows) >= count:
                 return [row["reason"] for row in rows]
             await asyncio.sleep(0.02)
 
 
 @pytest.mark.behaviour("DL-01")
-async def test_a_running_agent_sends_to_a_destination_once_it_is_there(stage: Stage) -> None:
-    async with stage.host() as flow:
+async def test_a_running_agent_sends_to_a_destination_once_it_is_there(host_env: HostTestEnv) -> None:
+    async with host_env.run_host() as flow:
         await flow.wire("c1", script=TOLD)
-        await stage.fake.person_writes("tell them")
-        await stage.fake.wait_for(1)
+        await host_env.fake.person_writes("tell them")
+        await host_env.fake.wait_for_sent(1)
         assert flow.texts("c2") == []
         [container] = await flow.containers()
         await create(flow)
-        await stage.fake.person_writes("tell them")
-        await stage.fake.wait_for(3)
+        await host_env.fake.person_writes("tell them")
+        await host_env.fake.wait_for_sent(3)
         assert [one.lease for one in await flow.containers()] == [container.lease], "it needed no fresh start"
         assert flow.texts("c2") == ["dinner"]
     assert flow.texts("c1") == ["told", "told"]
 
 
 @pytest.mark.behaviour("DL-01")
-async def test_a_destination_that_is_taken_away_during_a_turn_is_not_sent_to_any_more(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_a_destination_that_is_taken_away_during_a_turn_is_not_sent_to_any_more(
+    host_env_with_events: HostTestEnv,
+) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire("c1", script=TOLD)
         await create(flow)
-        await watched.fake.person_writes("tell them")
-        await watched.fake.wait_for(2)
-        await watched.fake.person_writes("late")
+        await host_env_with_events.fake.person_writes("tell them")
+        await host_env_with_events.fake.wait_for_sent(2)
+        await host_env_with_events.fake.person_writes("late")
         host = flow.host
         unheard = CommandContext(
-            home=flow.home, settings=host.ground.settings, clock=host.clock, store=host.store, live=None
+            home=flow.home, settings=host.foundation.settings, clock=host.clock, store=host.store, host=None
         )
-        await find("destinations delete").call(unheard, FAMILY)  # the agent is not told, and tries
+        await find_command("destinations delete").execute(unheard, FAMILY)  # the agent is not told, and tries
         (flow.home.groups / "main" / "go").touch()
         [reason] = await reasons(flow, 1)
     assert reason.startswith("there is no destination 'family'")
@@ -69,38 +73,42 @@ async def test_a_destination_that_is_taken_away_during_a_turn_is_not_sent_to_any
 
 
 @pytest.mark.behaviour("DL-01")
-async def test_an_agent_is_told_that_a_destination_is_gone(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_an_agent_is_told_that_a_destination_is_gone(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire("c1", script=TOLD)
         await create(flow)
-        await watched.fake.person_writes("tell them")
-        await watched.fake.wait_for(2)
-        await flow.types("destinations delete", "main", "family")
+        await host_env_with_events.fake.person_writes("tell them")
+        await host_env_with_events.fake.wait_for_sent(2)
+        await flow.run_command("destinations delete", "main", "family")
         session = await flow.session()
-        told = await flow.host.mailboxes.inbound(session, lambda box: (box.destinations(), box.default_destination()))
+        told = await flow.host.mailboxes.read_inbound(
+            session, lambda box: (box.destinations(), box.default_destination())
+        )
         assert ([one.name for one in told[0]], told[1]) == (["c1"], "c1")
-        await watched.fake.person_writes("tell them")
-        await watched.fake.wait_for(3)
+        await host_env_with_events.fake.person_writes("tell them")
+        await host_env_with_events.fake.wait_for_sent(3)
     assert flow.texts("c2") == ["dinner"]
 
 
 @pytest.mark.behaviour("DL-01")
-async def test_a_destination_is_for_its_agent_group_alone(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_a_destination_is_for_its_agent_group_alone(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire("c1", script=TOLD)
-        await flow.group("work")
-        await flow.types("destinations create", "work", "family", channel="fake", chat="c2")
-        await watched.fake.person_writes("tell them")
-        await watched.fake.wait_for(1)
+        await flow.ensure_group("work")
+        await flow.run_command("destinations create", "work", "family", channel="fake", chat="c2")
+        await host_env_with_events.fake.person_writes("tell them")
+        await host_env_with_events.fake.wait_for_sent(1)
     assert flow.texts("c2") == []
 
 
-async def test_a_group_that_calls_itself_like_a_destination_gets_nothing_that_was_meant_for_it(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_a_group_that_calls_itself_like_a_destination_gets_nothing_that_was_meant_for_it(
+    host_env_with_events: HostTestEnv,
+) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire("family", script=TOLD)
         await create(flow)
-        await watched.fake.person_writes("tell them", chat="family")
-        await watched.fake.wait_for(2)
+        await host_env_with_events.fake.person_writes("tell them", chat="family")
+        await host_env_with_events.fake.wait_for_sent(2)
     assert flow.texts("family") == ["told"]
     assert flow.texts("c2") == ["dinner"]
 
@@ -117,56 +125,58 @@ LATER = [
 ]
 
 
-async def planned(flow: Flow) -> None:
+async def planned(flow: RunningHost) -> None:
     """Wait until the host has taken over what is to be sent again and again, so all that came before it."""
-    async with asyncio.timeout(seconds(HANG_S)):
-        while not await flow.types("tasks list"):  # noqa: ASYNC110 - the database announces nothing
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+        while not await flow.run_command("tasks list"):  # noqa: ASYNC110 - the database announces nothing
             await asyncio.sleep(0.02)
 
 
 @pytest.mark.behaviour("DL-01")
-async def test_what_waits_for_a_destination_that_is_taken_away_is_never_sent(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_what_waits_for_a_destination_that_is_taken_away_is_never_sent(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire("c1", script=LATER)
         await create(flow)
-        await watched.fake.person_writes("later")
-        await watched.fake.wait_for(1)
+        await host_env_with_events.fake.person_writes("later")
+        await host_env_with_events.fake.wait_for_sent(1)
         await planned(flow)
-        gone = await flow.types("destinations delete", "main", "family")
+        gone = await flow.run_command("destinations delete", "main", "family")
         assert (gone["messages"], gone["tasks"]) == (1, 1)
-        assert await flow.types("tasks list") == []
-        [waited] = await flow.types("deliveries list", status="dropped")
+        assert await flow.run_command("tasks list") == []
+        [waited] = await flow.run_command("deliveries list", status="dropped")
         assert waited["reason"] == "the destination family was taken away"
         await create(flow)  # under the same name again: it is another permission
-        assert (await flow.types("destinations delete", "main", "family"))["messages"] == 0
+        assert (await flow.run_command("destinations delete", "main", "family"))["messages"] == 0
     assert flow.texts("c2") == []
 
 
 @pytest.mark.behaviour("DL-01")
-async def test_what_is_being_sent_when_its_destination_is_taken_away_is_not_tried_again(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_what_is_being_sent_when_its_destination_is_taken_away_is_not_tried_again(
+    host_env_with_events: HostTestEnv,
+) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire("c1", script=TOLD)
         await create(flow)
-        watched.fake.hold()
-        await watched.fake.person_writes("tell them")
-        await watched.fake.wait_for_attempts(2)
-        assert (await flow.types("destinations delete", "main", "family"))["messages"] == 0
-        watched.fake.limited_chats["c2"] = 0.5
-        watched.fake.release()
+        host_env_with_events.fake.hold()
+        await host_env_with_events.fake.person_writes("tell them")
+        await host_env_with_events.fake.wait_for_attempts(2)
+        assert (await flow.run_command("destinations delete", "main", "family"))["messages"] == 0
+        host_env_with_events.fake.limited_chats["c2"] = 0.5
+        host_env_with_events.fake.release()
         assert await reasons(flow, 1) == ["the destination family was taken away"]
-        watched.fake.limited_chats.clear()
+        host_env_with_events.fake.limited_chats.clear()
     assert (flow.texts("c1"), flow.texts("c2")) == (["told"], [])
 
 
-async def test_what_waits_for_a_chat_that_has_another_name_stays(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_what_waits_for_a_chat_that_has_another_name_stays(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire("c1", script=LATER)
         await create(flow)
-        await flow.types("destinations create", "main", "smiths", channel="fake", chat="c2")
-        await watched.fake.person_writes("later")
-        await watched.fake.wait_for(1)
+        await flow.run_command("destinations create", "main", "smiths", channel="fake", chat="c2")
+        await host_env_with_events.fake.person_writes("later")
+        await host_env_with_events.fake.wait_for_sent(1)
         await planned(flow)
-        gone = await flow.types("destinations delete", "main", "family")
+        gone = await flow.run_command("destinations delete", "main", "family")
         assert (gone["messages"], gone["tasks"]) == (0, 0)
-        gone = await flow.types("destinations delete", "main", "smiths")
+        gone = await flow.run_command("destinations delete", "main", "smiths")
         assert (gone["messages"], gone["tasks"]) == (1, 1)

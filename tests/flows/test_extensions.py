@@ -8,25 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.app import Parts, running_host
-from nanohost.chat_commands.menu import menu
+from nanohost.app import Overrides, running_host
+from nanohost.chat_commands.menu import build_menu
 from nanohost.commands.stopping import stop_without_host
 from nanohost.errors import RuntimeUnavailable
-from nanohost.home import Home, hold
+from nanohost.home import Home, lock_home
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.docker_image import ensure_image
 from nanohost.runtimes.port import Runtime
 from nanohost.settings import Settings, load_settings
-from nanohost.store.opened import opened_store
+from nanohost.store.opened import open_home_store
 from nanohost.testing.fake_channel import FakeChannel
-from tests.flows.stage import Stage
+from tests.flows.stage import HostTestEnv
 from tests.flows.test_held_requests import DM, hosted, press, seen
 from tests.support.engine import docker_engine, podman_engine, podman_image
-from tests.support.flow import FAKE, SCRIPTED, Flow, install_of, scripted_settings
-from tests.support.how_to import example
-from tests.support.invariants import until
-from tests.support.need import missing
+from tests.support.flow import FAKE_CHANNEL, SCRIPTED_HOST_SETTINGS, RunningHost, install_id_for, scripted_settings
+from tests.support.how_to import read_example
+from tests.support.invariants import wait_until
+from tests.support.need import skip_or_fail
 
 __all__ = ["docker_engine", "podman_engine", "podman_image"]
 
@@ -43,19 +43,19 @@ def put(root: Path, name: str, source: str) -> Path:
 
 def configured(root: Path, sections: str = "", **host: str) -> Settings:
     """What nanohost.toml of an install says: agents are scripted, and this."""
-    values = SCRIPTED | host
+    values = SCRIPTED_HOST_SETTINGS | host
     lines = ["[host]", *(f"{name} = {json.dumps(value)}" for name, value in values.items()), sections]
     put(root, "nanohost.toml", "\n".join(lines))
     return load_settings(root, {})
 
 
 @pytest.mark.behaviour("EX-01")
-async def test_a_provider_is_one_file_in_the_install(watched: Stage) -> None:
-    put(watched.root, "providers/parrot.py", example("add-a-provider.md"))
-    async with watched.host({"provider": "parrot"}) as flow:
+async def test_a_provider_is_one_file_in_the_install(host_env_with_events: HostTestEnv) -> None:
+    put(host_env_with_events.root, "providers/parrot.py", read_example("add-a-provider.md"))
+    async with host_env_with_events.run_host({"provider": "parrot"}) as flow:
         await flow.wire()
-        await watched.fake.person_writes("hello")
-        [answer] = await watched.fake.wait_for(1)
+        await host_env_with_events.fake.person_writes("hello")
+        [answer] = await host_env_with_events.fake.wait_for_sent(1)
     assert answer.text == "hello! hello!"
 
 
@@ -70,12 +70,12 @@ async def walls(request: pytest.FixtureRequest, tmp_path: Path) -> Runtime:
     """Each runtime that shows a runner only what it is given."""
     if request.param is not None:
         request.getfixturevalue(request.param)
-        return DockerRuntime(install=install_of(tmp_path), image=await ensure_image(progress=lambda _: None))
-    sandbox = BubblewrapRuntime(install=install_of(tmp_path))
+        return DockerRuntime(install=install_id_for(tmp_path), image=await ensure_image(progress=lambda _: None))
+    sandbox = BubblewrapRuntime(install=install_id_for(tmp_path))
     try:
         sandbox.check()
     except RuntimeUnavailable as error:
-        missing("BUBBLEWRAP", str(error))
+        skip_or_fail("BUBBLEWRAP", str(error))
     return sandbox
 
 
@@ -93,16 +93,16 @@ def tried():
 
 @pytest.mark.behaviour("EX-01")
 async def test_a_runner_behind_walls_is_shown_a_providers_file_and_cannot_write_beside_it(
-    watched: Stage, walls: Runtime
+    host_env_with_events: HostTestEnv, walls: Runtime
 ) -> None:
     """Here one that does not say that it may do without walls."""
-    source = example("add-a-provider.md").replace('# unsandboxed = "always"\n', "")
+    source = read_example("add-a-provider.md").replace('# unsandboxed = "always"\n', "")
     source = source.replace("{message.text}! {message.text}!", "{message.text} {tried()}") + WRITES
-    put(watched.root, "providers/parrot.py", source).parent.chmod(0o777)
-    async with watched.host({"provider": "parrot"}, runtime=walls) as flow:
+    put(host_env_with_events.root, "providers/parrot.py", source).parent.chmod(0o777)
+    async with host_env_with_events.run_host({"provider": "parrot"}, runtime=walls) as flow:
         await flow.wire()
-        await watched.fake.person_writes("hello")
-        [answer] = await watched.fake.wait_for(1, CONTAINER_LIMIT_S)
+        await host_env_with_events.fake.person_writes("hello")
+        [answer] = await host_env_with_events.fake.wait_for_sent(1, CONTAINER_LIMIT_S)
     assert answer.text == "hello EROFS"
 
 
@@ -110,26 +110,26 @@ COUNTS = [{"match": "", "actions": [{"tool": "count_words", "arguments": {"text"
 
 
 @pytest.mark.behaviour("EX-03")
-async def test_a_tool_is_one_file_in_the_install(watched: Stage) -> None:
-    put(watched.root, "tools/count_words.py", example("add-a-tool.md"))
-    async with watched.host() as flow:
+async def test_a_tool_is_one_file_in_the_install(host_env_with_events: HostTestEnv) -> None:
+    put(host_env_with_events.root, "tools/count_words.py", read_example("add-a-tool.md"))
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(script=COUNTS)
-        await watched.fake.person_writes("one two three")
-        [answer] = await watched.fake.wait_for(1)
+        await host_env_with_events.fake.person_writes("one two three")
+        [answer] = await host_env_with_events.fake.wait_for_sent(1)
     assert answer.text == "3 words."
 
 
 @pytest.mark.behaviour("EX-03")
-async def test_a_tool_that_cannot_be_imported_harms_no_other(watched: Stage) -> None:
-    put(watched.root, "tools/broken.py", "import no_such_module")
-    put(watched.root, "tools/count_words.py", example("add-a-tool.md"))
-    async with watched.host() as flow:
+async def test_a_tool_that_cannot_be_imported_harms_no_other(host_env_with_events: HostTestEnv) -> None:
+    put(host_env_with_events.root, "tools/broken.py", "import no_such_module")
+    put(host_env_with_events.root, "tools/count_words.py", read_example("add-a-tool.md"))
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(script=COUNTS)
-        await watched.fake.person_writes("one two three")
-        [answer] = await watched.fake.wait_for(1)
+        await host_env_with_events.fake.person_writes("one two three")
+        [answer] = await host_env_with_events.fake.wait_for_sent(1)
         log = "".join(path.read_text() for path in flow.layout(await flow.session()).log_dir.iterdir())
     assert answer.text == "3 words."
-    assert "tool_not_loaded" in log
+    assert "tool_load_failed" in log
     assert "No module named 'no_such_module'" in log
 
 
@@ -140,15 +140,15 @@ ASKS_BY_TOOL = [TOLD, {"match": "", "actions": [{"tool": "rename", "arguments": 
 
 @pytest.mark.behaviour("EX-04")
 async def test_an_action_that_needs_a_yes_is_one_file_in_the_install(tmp_path: Path) -> None:
-    put(tmp_path, "actions/rename.py", example("add-an-action.md"))
+    put(tmp_path, "actions/rename.py", read_example("add-an-action.md"))
     async with hosted(tmp_path) as (flow, fake):
         await flow.wire(script=ASKS)
         await fake.person_writes("Ada")
         card = await seen(fake, DM, card=True)
-        before = (await flow.group()).name
+        before = (await flow.ensure_group()).name
         await press(fake, card, "Allow")
         told = await seen(fake, "c1", "told: ")
-        after = (await flow.group()).name
+        after = (await flow.ensure_group()).name
     assert "Be called `Ada`" in card.text
     assert (before, after) == ("main", "Ada")
     assert told.text == "told: Your request agent.rename was approved and is done. People read Ada now."
@@ -156,8 +156,8 @@ async def test_an_action_that_needs_a_yes_is_one_file_in_the_install(tmp_path: P
 
 @pytest.mark.behaviour("EX-04")
 async def test_the_operator_may_forbid_an_action_that_a_tool_of_the_install_asks_for(tmp_path: Path) -> None:
-    put(tmp_path, "actions/rename.py", example("add-an-action.md"))
-    put(tmp_path, "tools/rename.py", example("add-an-action.md", 1))
+    put(tmp_path, "actions/rename.py", read_example("add-an-action.md"))
+    put(tmp_path, "tools/rename.py", read_example("add-an-action.md", 1))
     async with hosted(tmp_path, guard={"agent.rename": "deny"}) as (flow, fake):
         await flow.wire(script=ASKS_BY_TOOL)
         await fake.person_writes("Ada")
@@ -166,47 +166,49 @@ async def test_the_operator_may_forbid_an_action_that_a_tool_of_the_install_asks
 
 
 @pytest.mark.behaviour("EX-05")
-async def test_a_chat_command_is_one_file_in_the_install(watched: Stage) -> None:
-    put(watched.root, "chat_commands/since.py", example("add-a-chat-command.md"))
-    async with watched.host() as flow:
+async def test_a_chat_command_is_one_file_in_the_install(host_env_with_events: HostTestEnv) -> None:
+    put(host_env_with_events.root, "chat_commands/since.py", read_example("add-a-chat-command.md"))
+    async with host_env_with_events.run_host() as flow:
         await flow.wire()
-        await watched.fake.person_writes("/since")
-        await watched.fake.person_writes("/help")
-        since, told = await watched.fake.wait_for(2)
+        await host_env_with_events.fake.person_writes("/since")
+        await host_env_with_events.fake.person_writes("/help")
+        since, told = await host_env_with_events.fake.wait_for_sent(2)
         began = (await flow.session()).created_at
-        offered = {one.name for one in menu()}
+        offered = {one.name for one in build_menu()}
     assert since.text == f"We have been talking since {began:%Y-%m-%d %H:%M}."
     assert "/since: say when this conversation began" in told.text
     assert "since" in offered
-    assert "since" not in {one.name for one in menu()}, "it is this install's"
+    assert "since" not in {one.name for one in build_menu()}, "it is this install's"
 
 
 @pytest.mark.behaviour("EX-06")
 async def test_a_channel_is_one_file_in_the_install(tmp_path: Path) -> None:
-    put(tmp_path, "channels/lines.py", example("add-a-channel.md"))
+    put(tmp_path, "channels/lines.py", read_example("add-a-channel.md"))
     folder, home = tmp_path / "chat", Home(tmp_path)
     settings = configured(tmp_path, f'[channels.lines]\nfolder = "{folder}"\n')
-    with hold(home):
+    with lock_home(home):
         async with running_host(home, settings, keep_containers=False) as host:
-            flow = Flow(host=host, fake=FakeChannel(), home=home)
+            flow = RunningHost(host=host, fake=FakeChannel(), home=home)
             await flow.wire("file", channel=("lines", "default"))
             folder.mkdir(exist_ok=True)
             (folder / "in.txt").write_text("hello\n")
-            await until(lambda: (folder / "out.txt").exists() and "\n" in (folder / "out.txt").read_text())
+            await wait_until(lambda: (folder / "out.txt").exists() and "\n" in (folder / "out.txt").read_text())
     assert (folder / "out.txt").read_text() == "echo: hello\n"
 
 
 @pytest.mark.behaviour("EX-02")
 async def test_a_runtime_is_one_file_in_the_install(tmp_path: Path) -> None:
-    put(tmp_path, "runtimes/patient.py", example("add-a-runtime.md"))
+    put(tmp_path, "runtimes/patient.py", read_example("add-a-runtime.md"))
     home, fake = Home(tmp_path), FakeChannel()
     settings = configured(tmp_path, runtime="patient")
-    with hold(home):
-        async with running_host(home, settings, keep_containers=False, parts=Parts(channels={FAKE: fake})) as host:
-            flow = Flow(host=host, fake=fake, home=home)
+    with lock_home(home):
+        async with running_host(
+            home, settings, keep_containers=False, overrides=Overrides(channels={FAKE_CHANNEL: fake})
+        ) as host:
+            flow = RunningHost(host=host, fake=fake, home=home)
             await flow.wire()
             await fake.person_writes("hello")
-            [answer] = await fake.wait_for(1)
+            [answer] = await fake.wait_for_sent(1)
             [container] = await flow.containers()
             priority = os.getpriority(os.PRIO_PROCESS, int(container.state["pid"]))
             session = await flow.session()
@@ -215,15 +217,17 @@ async def test_a_runtime_is_one_file_in_the_install(tmp_path: Path) -> None:
 
 @pytest.mark.behaviour("EX-02")
 async def test_what_a_runtime_of_an_install_has_started_is_stopped_where_no_host_runs(tmp_path: Path) -> None:
-    put(tmp_path, "runtimes/patient.py", example("add-a-runtime.md"))
+    put(tmp_path, "runtimes/patient.py", read_example("add-a-runtime.md"))
     home, fake = Home(tmp_path), FakeChannel()
     settings = scripted_settings(runtime="patient")
-    with hold(home):
-        async with running_host(home, settings, keep_containers=True, parts=Parts(channels={FAKE: fake})) as host:
-            flow = Flow(host=host, fake=fake, home=home)
+    with lock_home(home):
+        async with running_host(
+            home, settings, keep_containers=True, overrides=Overrides(channels={FAKE_CHANNEL: fake})
+        ) as host:
+            flow = RunningHost(host=host, fake=fake, home=home)
             await flow.wire()
             await fake.person_writes("hello")
-            await fake.wait_for(1)
+            await fake.wait_for_sent(1)
             session = await flow.session()
-        async with opened_store(home, durable=False) as store:
+        async with open_home_store(home, durable=False) as store:
             assert await stop_without_host(store, home.root, session) == [session.id]

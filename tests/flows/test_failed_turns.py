@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from nanohost.keeper.watchdog import NOT_YET
+from nanohost.keeper.watchdog import PENDING_NOTICE
 from nanohost.mailbox import queries
-from nanohost.testing.limits import seconds
-from tests.flows.stage import Stage
-from tests.support.flow import Flow, Script
-from tests.support.invariants import claimed, until
+from nanohost.testing.limits import scaled_timeout
+from tests.flows.stage import HostTestEnv
+from tests.support.flow import RunningHost, Script
+from tests.support.invariants import wait_for_claims, wait_until
 
 PATIENCE_S = 12.0
 SAYS = {"tool": "send_message", "arguments": {"text": "I am looking into it"}}
@@ -25,21 +25,21 @@ def breaks(how: dict[str, object]) -> Script:
 
 @pytest.mark.behaviour("RU-08", "RU-09")
 async def test_a_turn_that_broke_after_it_said_something_is_told_what_it_said_be_it_delivered_or_not(
-    watched: Stage,
+    host_env_with_events: HostTestEnv,
 ) -> None:
     """A failed turn and a killed container; their words are delivered only after the next try began."""
-    async with watched.host() as flow:
-        watched.fake.down = True
+    async with host_env_with_events.run_host() as flow:
+        host_env_with_events.fake.is_down = True
         await flow.wire("failed", "failed", script=breaks({"error": "transient"}))
         await flow.wire("killed", "killed", script=breaks({"crash": True}))
         for chat in ("failed", "killed"):
-            await watched.fake.person_writes("please", chat=chat)
+            await host_env_with_events.fake.person_writes("please", chat=chat)
         await rows(flow, "SELECT seq FROM deliveries WHERE content LIKE '%already-sent%'", 2)
         assert flow.texts() == []
-        watched.fake.down = False
+        host_env_with_events.fake.is_down = False
         for chat in ("failed", "killed"):
-            await watched.fake.person_writes("thanks", chat=chat)
-        await watched.fake.wait_for(4, timeout_s=PATIENCE_S)
+            await host_env_with_events.fake.person_writes("thanks", chat=chat)
+        await host_env_with_events.fake.wait_for_sent(4, timeout_s=PATIENCE_S)
     for chat in ("failed", "killed"):
         said, prompt = flow.texts(chat)[:2]
         assert said == "I am looking into it"
@@ -47,58 +47,62 @@ async def test_a_turn_that_broke_after_it_said_something_is_told_what_it_said_be
         assert "I am looking into it</sent>" in prompt
 
 
-async def rows(flow: Flow, query: str, count: int) -> None:
+async def rows(flow: RunningHost, query: str, count: int) -> None:
     """Wait until a question to the central database has so many rows for an answer."""
-    async with asyncio.timeout(seconds(PATIENCE_S)):
-        while len(await flow.host.store.all(query)) != count:  # noqa: ASYNC110 - the database announces nothing
+    async with asyncio.timeout(scaled_timeout(PATIENCE_S)):
+        while len(await flow.host.store.fetch_all(query)) != count:  # noqa: ASYNC110 - the database announces nothing
             await asyncio.sleep(0.02)
 
 
 @pytest.mark.behaviour("RU-04")
 async def test_who_writes_again_while_the_model_is_limited_is_not_told_again_and_all_is_answered_in_the_end(
-    watched: Stage,
+    host_env_with_events: HostTestEnv,
 ) -> None:
     limited: Script = [{"match": "one", "attempt": 1, "actions": [{"error": "rate_limited", "retry_in_s": 2}]}]
-    async with watched.host() as flow:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(script=limited)
-        await watched.fake.person_writes("one")
-        [told] = await watched.fake.wait_for(1)
+        await host_env_with_events.fake.person_writes("one")
+        [told] = await host_env_with_events.fake.wait_for_sent(1)
         assert "I keep your message and try again" in told.text
-        await watched.fake.person_writes("two")
-        await watched.fake.person_writes("three")
-        await watched.fake.wait_for(4, timeout_s=PATIENCE_S)
-        turns = await flow.host.mailboxes.outbound(await flow.session(), queries.turns())
+        await host_env_with_events.fake.person_writes("two")
+        await host_env_with_events.fake.person_writes("three")
+        await host_env_with_events.fake.wait_for_sent(4, timeout_s=PATIENCE_S)
+        turns = await flow.host.mailboxes.read_outbound(await flow.session(), queries.turns())
     assert sorted(flow.texts()[1:]) == ["echo: one", "echo: three", "echo: two"]
     assert turns is not None
     assert max(turn.attempt for turn in turns) == 2
 
 
 @pytest.mark.behaviour("RU-04", "OP-01")
-async def test_a_turn_that_fails_for_want_of_a_key_is_on_the_status_screen_until_one_goes_well(watched: Stage) -> None:
+async def test_a_turn_that_fails_for_want_of_a_key_is_on_the_status_screen_until_one_goes_well(
+    host_env_with_events: HostTestEnv,
+) -> None:
     keyless: Script = [{"match": "one", "actions": [{"error": "auth"}]}]
-    async with watched.host() as flow:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(script=keyless)
-        await watched.fake.person_writes("one")
-        [told] = await watched.fake.wait_for(1)
+        await host_env_with_events.fake.person_writes("one")
+        [told] = await host_env_with_events.fake.wait_for_sent(1)
         assert "operator has to" in told.text
         assert "nanohost model check" in await flow.status()
-        await watched.fake.person_writes("two")
-        await watched.fake.wait_for(2)
+        await host_env_with_events.fake.person_writes("two")
+        await host_env_with_events.fake.wait_for_sent(2)
         await rows(flow, "SELECT session_id FROM turn_failures", 0)
         assert "nanohost model check" not in await flow.status()
 
 
 @pytest.mark.behaviour("RU-04", "SE-04")
-async def test_who_waits_too_long_for_a_container_is_told_once_and_answered_when_there_is_one(watched: Stage) -> None:
+async def test_who_waits_too_long_for_a_container_is_told_once_and_answered_when_there_is_one(
+    host_env_with_events: HostTestEnv,
+) -> None:
     slow: Script = [{"match": "", "actions": [{"until_file": "go"}, {"answer": "done"}]}]
-    async with watched.host({"max_containers": 1, "answer_deadline_s": 0.5}) as flow:
+    async with host_env_with_events.run_host({"max_containers": 1, "answer_deadline_s": 0.5}) as flow:
         await flow.wire("busy", "busy", script=slow)
         await flow.wire("waits", "waits")
-        await watched.fake.person_writes("work", chat="busy")
-        await claimed(flow, folder="busy")
-        await watched.fake.person_writes("hi", chat="waits")
-        await watched.fake.wait_for(1)
-        flow.goes_on("busy")
-        await until(lambda: "echo: hi" in flow.texts("waits"), limit_s=PATIENCE_S)
+        await host_env_with_events.fake.person_writes("work", chat="busy")
+        await wait_for_claims(flow, folder="busy")
+        await host_env_with_events.fake.person_writes("hi", chat="waits")
+        await host_env_with_events.fake.wait_for_sent(1)
+        flow.resume_script("busy")
+        await wait_until(lambda: "echo: hi" in flow.texts("waits"), timeout_s=PATIENCE_S)
         await rows(flow, "SELECT name FROM late_messages", 0)
-    assert flow.texts("waits") == [NOT_YET, "echo: hi"]
+    assert flow.texts("waits") == [PENDING_NOTICE, "echo: hi"]

@@ -8,9 +8,9 @@ import pytest
 
 from nanohost.errors import RuntimeUnavailable
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
-from tests.story.first_hour import HASTY, FirstHour
+from tests.story.first_hour import FAST, FirstHourStory
 from tests.story.pages import FIRST_HOUR
-from tests.support.need import missing
+from tests.support.need import skip_or_fail
 
 
 @pytest.mark.bubblewrap
@@ -19,5 +19,5 @@ def test_the_first_hour_in_the_tutorial_is_what_is_seen(tmp_path: Path) -> None:
     try:
         BubblewrapRuntime(install="first-hour").check()
     except RuntimeUnavailable as error:
-        missing("BUBBLEWRAP", str(error))
-    assert FirstHour(tmp_path, HASTY).play() == FIRST_HOUR.stands(), "run make transcripts"
+        skip_or_fail("BUBBLEWRAP", str(error))
+    assert FirstHourStory(tmp_path, FAST).play() == FIRST_HOUR.current_text(), "run make transcripts"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.home import Home
-from nanohost.model import HOST, EngageMode, Role, Session, SessionMode
+from nanohost.model import HOST_SESSION_ID, EngageMode, Role, Session, SessionMode
 from nanohost.settings import load_settings
 from nanohost.store import (
     actions,
@@ -50,15 +50,15 @@ from nanohost.store.approvals import ApprovalStatus
 from nanohost.store.database import Store
 from nanohost.store.deliveries import DeliveryStatus
 from nanohost.store.events import ChatKey
-from nanohost.store.opened import opened_store
+from nanohost.store.opened import open_home_store
 from nanohost.store.rules import RuleEffect
-from nanohost.testing.able_channel import AbleChannel
-from nanohost_protocol.inbound import reading_inbound
+from nanohost.testing.able_channel import FullFeatureChannel
+from nanohost_protocol.inbound import inbound_snapshot
 from nanohost_protocol.layout import SessionLayout
-from nanohost_protocol.outbound import reading_outbound
+from nanohost_protocol.outbound import outbound_snapshot
 from nanohost_protocol.rows import ErrorClass
-from tests.support.flow import flowing
-from tests.support.invariants import until
+from tests.support.flow import run_host
+from tests.support.invariants import wait_until
 
 ARCHIVE = Path(__file__).parents[1] / "golden" / "home-015466f.tar.xz"
 """Called after the commit that made it; written by scripts/golden_home."""
@@ -75,12 +75,12 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture
 async def store(home: Home) -> AsyncIterator[Store]:
-    async with opened_store(home, durable=False) as store:
+    async with open_home_store(home, durable=False) as store:
         yield store
 
 
 async def session_of(store: Store, folder: str) -> Session:
-    [found] = [one async for one in sessions.every(store.reports) if one.group_folder == folder]
+    [found] = [one async for one in sessions.iter_all(store.reports) if one.group_folder == folder]
     return found
 
 
@@ -98,19 +98,19 @@ def rows(home: Home) -> Counter[int]:
 
 async def test_no_row_of_an_earlier_build_is_lost_when_its_home_is_opened(home: Home) -> None:
     before = rows(home)
-    async with opened_store(home, durable=False):
+    async with open_home_store(home, durable=False):
         pass
     assert before.total() >= 40
     assert rows(home) >= before
 
 
 async def test_who_talks_where_is_read_as_an_earlier_build_wrote_it(store: Store) -> None:
-    groups = {one.folder: one for one in await agent_groups.every(store)}
-    chats = {one.platform_id: one for one in await messaging_groups.every(store)}
-    [wired] = await wirings.of_chat(store, chats["c1"].id)
-    granted = {one.user_id: (one.role, one.agent_group_id) for one in await roles.every(store)}
-    [named] = await destinations.every(store)
-    known = {one.user_id: one.name for one in await users.every(store.reports, limit=MANY)}
+    groups = {one.folder: one for one in await agent_groups.list_all(store)}
+    chats = {one.platform_id: one for one in await messaging_groups.list_all(store)}
+    [wired] = await wirings.list_for_chat(store, chats["c1"].id)
+    granted = {one.user_id: (one.role, one.agent_group_id) for one in await roles.list_all(store)}
+    [named] = await destinations.list_all(store)
+    known = {one.user_id: one.name for one in await users.list_all(store.reports, limit=MANY)}
     old = ChatKey("fake", "default", "small")
     assert groups.keys() == {"old", "main", "other", "strict", "moved", "limited", "cut"}
     assert chats.keys() == {"old", "c1", "family", "strict", "asks", "large", "limited", "cut", "dm-olga"}
@@ -122,12 +122,12 @@ async def test_who_talks_where_is_read_as_an_earlier_build_wrote_it(store: Store
     assert granted == {"fake:olga": (Role.OWNER, None), "fake:ann": (Role.MEMBER, groups["main"].id)}
     assert (named.name, named.messaging_group_id) == ("family", chats["family"].id)
     assert known.items() >= {"fake:olga": "Olga", "fake:eve": "Eve", "fake:u1": "Ann"}.items()
-    assert len(await users.dms(store, "fake:olga")) == 1
-    assert (await moved_chats.current(store, old)).platform_id == "large"
+    assert len(await users.list_dms(store, "fake:olga")) == 1
+    assert (await moved_chats.current_chat(store, old)).platform_id == "large"
     assert await checkpoints.find(store, channel_type="fake", instance="default") == "event 17"
     [turned_away] = await dropped.latest(store.reports, limit=MANY)
     assert (turned_away.user_id, turned_away.count) == ("fake:bob", 1)
-    assert len(await codes.all_open(store)) == 1
+    assert len(await codes.list_open(store)) == 1
 
 
 async def test_what_was_said_is_read_as_an_earlier_build_wrote_it(home: Home, store: Store) -> None:
@@ -141,14 +141,14 @@ async def test_what_was_said_is_read_as_an_earlier_build_wrote_it(home: Home, st
     assert [one.text for one in reversed(heard)][:4] == ["hello", "plants, please", "family, please", "ask me"]
     assert '{"text":"echo: hello"}' in said
     assert {one.status for one in sent} == {DeliveryStatus.SENT}
-    assert all(attempt.outcome == "sent" for attempt in await deliveries.attempts(store, sent[-1]))
+    assert all(attempt.outcome == "sent" for attempt in await deliveries.list_attempts(store, sent[-1]))
     assert part is not None
     assert (part.number, part.of, part.text[:9]) == (0, 2, "word word")
     assert (failed.platform_id, failed.reason) == ("large", "failed_later: the number is not in use")
-    assert await deliveries.latest(store.reports, status=None, session=HOST, limit=MANY)
-    with reading_inbound(layout(home, main).inbound_db) as box:
+    assert await deliveries.latest(store.reports, status=None, session=HOST_SESSION_ID, limit=MANY)
+    with inbound_snapshot(layout(home, main).inbound_db) as box:
         assert {one.name for one in box.destinations()} == {"c1", "family"}
-    with reading_outbound(layout(home, main).outbound_db) as out:
+    with outbound_snapshot(layout(home, main).outbound_db) as out:
         assert out.progress()["tool"] == "react"
         assert [turn.outcome for turn in out.turns()].count(None) == 1
 
@@ -156,11 +156,11 @@ async def test_what_was_said_is_read_as_an_earlier_build_wrote_it(home: Home, st
 async def test_what_people_decided_is_read_as_an_earlier_build_wrote_it(store: Store) -> None:
     main, moved, limited = [await session_of(store, folder) for folder in ("main", "moved", "limited")]
     decided = await approvals.latest(store.reports, limit=MANY)
-    [rule] = await rules.every(store.reports, limit=MANY)
-    [task] = await tasks.latest(store.reports, session=main.id, ended=False, limit=MANY)
-    [run] = await tasks.runs(store, task.id, limit=MANY)
+    [rule] = await rules.list_all(store.reports, limit=MANY)
+    [task] = await tasks.latest(store.reports, session=main.id, include_ended=False, limit=MANY)
+    [run] = await tasks.list_runs(store, task.id, limit=MANY)
     asked = await actions.latest(store.reports, status=ActionStatus.DONE, session=main.id, limit=MANY)
-    [question] = await questions.open_in_chat(store, ChatKey("fake", "default", "c1"))
+    [question] = await questions.list_open_in_chat(store, ChatKey("fake", "default", "c1"))
     stop, held = await paused.find(store), await holds.find(store, moved.id)
     waits = await turn_failures.find(store, limited.id)
     assert [(one.kind, one.status, one.decided_by) for one in reversed(decided)] == [
@@ -168,7 +168,7 @@ async def test_what_people_decided_is_read_as_an_earlier_build_wrote_it(store: S
         ("action", ApprovalStatus.APPROVED, "fake:olga"),
         ("sender", ApprovalStatus.PENDING, None),
     ]
-    assert [card.user_id for card in await approvals.cards(store, decided[0].id)] == ["fake:olga"]
+    assert [card.user_id for card in await approvals.list_cards(store, decided[0].id)] == ["fake:olga"]
     assert (rule.kind, rule.effect, rule.created_by) == ("tasks.create", RuleEffect.ALLOW, "fake:olga")
     assert (task.content, task.cron, task.id, run.outcome) == (
         "water the plants",
@@ -179,20 +179,20 @@ async def test_what_people_decided_is_read_as_an_earlier_build_wrote_it(store: S
     assert {one.name for one in asked} == {"tasks.create", "destinations.add"}
     assert question.question.out_id
     assert stop is not None
-    assert (stop.by, [turn.agent_group for turn in stop.cut or ()]) == ("fake:olga", ["main"])
+    assert (stop.by, [turn.agent_group for turn in stop.interrupted_turns or ()]) == ("fake:olga", ["main"])
     assert held is not None
     assert held.reason == "it fills the disk"
     assert waits is not None
     assert waits.error_class is ErrorClass.RATE_LIMITED
-    assert len(await spared_tries.of_session(store, main.id)) == 1
-    assert {one.platform_id for one in (await late.known(store)).values()} == {"large"}
+    assert len(await spared_tries.list_for_session(store, main.id)) == 1
+    assert {one.platform_id for one in (await late.list_known(store)).values()} == {"large"}
     kept = await audit.latest(store.reports, limit=MANY)
     assert {"roles.create", "tasks.create", "approval.approved", "sessions.hold"} <= {one.what for one in kept}
 
 
 async def test_what_it_cost_is_read_as_an_earlier_build_wrote_it(store: Store) -> None:
     totals = await model_calls.totals(store.reports)
-    spent = await turn_costs.since(store.reports, BEFORE_ALL)
+    spent = await turn_costs.costs_since(store.reports, BEFORE_ALL)
     assert (totals["calls"], totals["unpriced"], totals["cost_usd"]) == (3, 1, 0.625)
     assert spent["main"].cost_usd > 0
 
@@ -204,11 +204,11 @@ def test_verify_finds_a_home_of_an_earlier_build_clean(home: Home) -> None:
 
 
 async def test_a_host_goes_on_where_an_earlier_build_was_paused(home: Home) -> None:
-    fake = AbleChannel()
-    async with flowing(home.root, fake=fake, settings=load_settings(home.root, {})) as flow:
+    fake = FullFeatureChannel()
+    async with run_host(home.root, fake=fake, settings=load_settings(home.root, {})) as flow:
         assert "paused" in (await flow.status()).lower()
-        await flow.types("resume")
-        await until(lambda: "echo: work" in flow.texts("c1"))
+        await flow.run_command("resume")
+        await wait_until(lambda: "echo: work" in flow.texts("c1"))
         await fake.person_writes("hello again", message_id="after")
-        await until(lambda: "echo: hello again" in flow.texts("c1"))
+        await wait_until(lambda: "echo: hello again" in flow.texts("c1"))
     test_verify_finds_a_home_of_an_earlier_build_clean(home)

@@ -11,13 +11,13 @@ import pytest
 
 from nanohost.channel_api import Sender
 from nanohost.model import Role
-from nanohost.settings import settings_of
+from nanohost.settings import make_settings
 from nanohost.store import agent_groups, audit, roles
 from nanohost.tasks import changes
-from nanohost.testing.able_channel import AbleChannel
+from nanohost.testing.able_channel import FullFeatureChannel
 from nanohost.testing.fake_channel import SentMessage
-from nanohost.testing.limits import HANG_S, seconds
-from tests.support.flow import SCRIPTED, Flow, flowing
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.support.flow import SCRIPTED_HOST_SETTINGS, RunningHost, run_host
 from tests.support.invariants import assert_clean
 
 OLGA = Sender(handle="olga", name="Olga")
@@ -31,10 +31,14 @@ SCHEDULE = {
 
 
 @asynccontextmanager
-async def hosted(root: Path, *, guard: Mapping[str, str] | None = None) -> AsyncIterator[tuple[Flow, AbleChannel]]:
+async def hosted(
+    root: Path, *, guard: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[RunningHost, FullFeatureChannel]]:
     """A host with an owner, who can be written to."""
-    fake = AbleChannel()
-    async with flowing(root, fake=fake, settings=settings_of(host=SCRIPTED, guard=guard or {})) as flow:
+    fake = FullFeatureChannel()
+    async with run_host(
+        root, fake=fake, settings=make_settings(host=SCRIPTED_HOST_SETTINGS, guard=guard or {})
+    ) as flow:
         async with flow.host.store.transaction() as tx:
             now = flow.host.clock.now()
             await roles.grant(tx, user_id="fake:olga", role=Role.OWNER, agent_group=None, now=now)
@@ -42,20 +46,20 @@ async def hosted(root: Path, *, guard: Mapping[str, str] | None = None) -> Async
         await assert_clean(flow)
 
 
-async def seen(fake: AbleChannel, chat: str, words: str = "", *, card: bool = False) -> SentMessage:
+async def seen(fake: FullFeatureChannel, chat: str, words: str = "", *, card: bool = False) -> SentMessage:
     """The latest message there with these words, or with buttons, once there is one."""
 
     def found() -> list[SentMessage]:
         there = [one for one in fake.sent if one.address.platform_id == chat and words in one.text]
         return [one for one in there if one.buttons or not card]
 
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while not found():
-            await fake.wait_for(len(fake.sent) + 1)
+            await fake.wait_for_sent(len(fake.sent) + 1)
     return found()[-1]
 
 
-async def press(fake: AbleChannel, card: SentMessage, label: str) -> None:
+async def press(fake: FullFeatureChannel, card: SentMessage, label: str) -> None:
     [button] = [one for one in card.buttons if one.label == label]
     await fake.person_presses(card, button, sender=OLGA)
 
@@ -71,11 +75,11 @@ async def test_a_task_that_the_operator_holds_is_there_when_its_owner_said_yes_t
         assert "water the plants" in card.text
         assert "0 9 * * *" in card.text
         session = await flow.session()
-        assert await changes.of_session(flow.host.store, session.id) == []
+        assert await changes.list_open(flow.host.store, session.id) == []
         await press(fake, card, "Allow once")
         told = await seen(fake, "c1", "told: ")
-        [task] = await changes.of_session(flow.host.store, session.id)
-        kept = await audit.latest(flow.host.store.reports, limit=10, what="tasks")
+        [task] = await changes.list_open(flow.host.store, session.id)
+        kept = await audit.latest(flow.host.store.reports, limit=10, action="tasks")
     assert (task.content, task.cron) == ("water the plants", "0 9 * * *")
     assert told.text == "told: Your request tasks.create was approved and is done."
     assert [str(one.outcome) for one in reversed(kept)] == ["held", "done"]
@@ -89,7 +93,7 @@ async def test_an_agent_hears_why_not(tmp_path: Path) -> None:
         await fake.person_writes("plants, daily")
         await press(fake, await seen(fake, DM, card=True), "Deny")
         told = await seen(fake, "c1", "told: ")
-        assert await changes.of_session(flow.host.store, (await flow.session()).id) == []
+        assert await changes.list_open(flow.host.store, (await flow.session()).id) == []
     assert told.text.startswith("told: Your request tasks.create was refused: a person said no")
 
 

@@ -11,21 +11,21 @@ import pytest
 from nanohost.model import Session
 from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.payloads import MAX_CONTENT_BYTES, ChatOut, EditOut, ReactionOut, encode
-from tests.flows.stage import Stage
-from tests.support.flow import Flow
-from tests.support.hostile import FUTURE_VERSION, HEALED, SPOILERS, STOPS_THE_RUNNER, junk, say
-from tests.support.invariants import until
+from tests.flows.stage import HostTestEnv
+from tests.support.flow import RunningHost
+from tests.support.hostile import CORRUPTIONS, FUTURE_VERSION, RECOVERABLE, RUNNER_STOPPING, insert_row, junk
+from tests.support.invariants import wait_until
 
 BAD, GOOD = "bad", "good"
 
 
-async def begun(stage: Stage) -> SessionLayout:
+async def begun(stage: HostTestEnv) -> SessionLayout:
     """Two sessions that have been talked to, and no host: the layout of the one to spoil."""
-    async with stage.host() as flow:
+    async with stage.run_host() as flow:
         for chat in (BAD, GOOD):
             await flow.wire(chat, chat)
             await stage.fake.person_writes("hi", chat=chat)
-        await stage.fake.wait_for(2)
+        await stage.fake.wait_for_sent(2)
         return flow.layout(await flow.session(BAD))
 
 
@@ -35,66 +35,74 @@ def lease(flow_home_database: os.PathLike[str], session: Session) -> None:
         database.execute("UPDATE sessions SET lease = 'l-dead', runtime = 'process' WHERE id = ?", (session.id,))
 
 
-async def ledger(flow: Flow) -> dict[int, tuple[str, str]]:
+async def ledger(flow: RunningHost) -> dict[int, tuple[str, str]]:
     """Status and reason by number, of the session that was spoiled."""
     session = await flow.session(BAD)
-    rows = await flow.host.store.all("SELECT seq, status, reason FROM deliveries WHERE session_id = ?", (session.id,))
+    rows = await flow.host.store.fetch_all(
+        "SELECT seq, status, reason FROM deliveries WHERE session_id = ?", (session.id,)
+    )
     return {row["seq"]: (row["status"], row["reason"] or "") for row in rows}
 
 
 @pytest.mark.behaviour("RT-03")
-@pytest.mark.parametrize("spoiler", SPOILERS)
-async def test_a_spoiled_outbound_file_harms_its_own_session_alone(watched: Stage, spoiler: str) -> None:
-    async with watched.host() as flow:
+@pytest.mark.parametrize("spoiler", CORRUPTIONS)
+async def test_a_spoiled_outbound_file_harms_its_own_session_alone(
+    host_env_with_events: HostTestEnv, spoiler: str
+) -> None:
+    async with host_env_with_events.run_host() as flow:
         for chat in (BAD, GOOD):
             await flow.wire(chat, chat)
-            await watched.fake.person_writes("hi", chat=chat)
-        await watched.fake.wait_for(2)
+            await host_env_with_events.fake.person_writes("hi", chat=chat)
+        await host_env_with_events.fake.wait_for_sent(2)
         session = await flow.session(BAD)
         layout = flow.layout(session)
     lease(flow.home.database, session)
-    SPOILERS[spoiler](layout)
-    async with watched.host(clean=False) as flow:
+    CORRUPTIONS[spoiler](layout)
+    async with host_env_with_events.run_host(should_verify_clean=False) as flow:
         for chat in (BAD, GOOD):
-            await watched.fake.person_writes("again", chat=chat)
-        await until(lambda: flow.texts(GOOD) == ["echo: hi", "echo: again"])
-        await watched.fake.person_writes("and again", chat=GOOD)
-        await until(lambda: flow.texts(GOOD)[2:] == ["echo: and again"])
-        if spoiler in HEALED:
-            await until(lambda: flow.texts(BAD) == ["echo: hi", "echo: again"])
+            await host_env_with_events.fake.person_writes("again", chat=chat)
+        await wait_until(lambda: flow.texts(GOOD) == ["echo: hi", "echo: again"])
+        await host_env_with_events.fake.person_writes("and again", chat=GOOD)
+        await wait_until(lambda: flow.texts(GOOD)[2:] == ["echo: and again"])
+        if spoiler in RECOVERABLE:
+            await wait_until(lambda: flow.texts(BAD) == ["echo: hi", "echo: again"])
 
 
 @pytest.mark.behaviour("SE-08")
-@pytest.mark.parametrize("spoiler", STOPS_THE_RUNNER)
-async def test_who_waits_for_an_agent_that_cannot_even_begin_is_told_once(watched: Stage, spoiler: str) -> None:
-    SPOILERS[spoiler](await begun(watched))
-    async with watched.host(clean=False) as flow:
-        await watched.fake.person_writes("there?", chat=BAD)
-        await until(lambda: len(flow.texts(BAD)) == 2)
+@pytest.mark.parametrize("spoiler", RUNNER_STOPPING)
+async def test_who_waits_for_an_agent_that_cannot_even_begin_is_told_once(
+    host_env_with_events: HostTestEnv, spoiler: str
+) -> None:
+    CORRUPTIONS[spoiler](await begun(host_env_with_events))
+    async with host_env_with_events.run_host(should_verify_clean=False) as flow:
+        await host_env_with_events.fake.person_writes("there?", chat=BAD)
+        await wait_until(lambda: len(flow.texts(BAD)) == 2)
         assert "keep" in flow.texts(BAD)[1]
 
 
-async def test_bad_rows_are_dropped_on_record_and_good_ones_between_them_are_delivered(watched: Stage) -> None:
-    layout = await begun(watched)
+async def test_bad_rows_are_dropped_on_record_and_good_ones_between_them_are_delivered(
+    host_env_with_events: HostTestEnv,
+) -> None:
+    layout = await begun(host_env_with_events)
     long = encode(ChatOut(text="x" * (MAX_CONTENT_BYTES + 1)))
-    say(layout, 101, content="not json")
-    say(layout, 103, content="[1]")
-    say(layout, 105)
-    say(layout, 107, kind="telepathy")
-    say(layout, 109, destination="nobody")
-    say(layout, 111, content=encode(ChatOut(text="  ")))
-    say(layout, 113, timestamp="yesterday")
-    say(layout, 115, content=long)
-    say(layout, 117, content='{"text": "\\ud800"}')
-    say(layout, 119, content='{"text": "hi", "extra": 1}')
-    say(layout, 121, kind="system", content='{"action": "format_disk", "arguments": "{}"}')
-    say(layout, 122)
-    say(layout, 123, in_reply_to="m-nobody-knows")
+    insert_row(layout, 101, content="not json")
+    insert_row(layout, 103, content="[1]")
+    insert_row(layout, 105)
+    insert_row(layout, 107, kind="telepathy")
+    insert_row(layout, 109, destination="nobody")
+    insert_row(layout, 111, content=encode(ChatOut(text="  ")))
+    insert_row(layout, 113, timestamp="yesterday")
+    insert_row(layout, 115, content=long)
+    insert_row(layout, 117, content='{"text": "\\ud800"}')
+    insert_row(layout, 119, content='{"text": "hi", "extra": 1}')
+    insert_row(layout, 121, kind="system", content='{"action": "format_disk", "arguments": "{}"}')
+    insert_row(layout, 122)
+    insert_row(layout, 123, in_reply_to="m-nobody-knows")
     refusal = "echo: Your request format_disk was refused: there is no action 'format_disk'. Nothing was changed."
-    async with watched.host() as flow:
-        await until(lambda: {"row 123", refusal} <= set(flow.texts(BAD)))
+    async with host_env_with_events.run_host() as flow:
+        await wait_until(lambda: {"row 123", refusal} <= set(flow.texts(BAD)))
         found = await ledger(flow)
-        [request] = await flow.host.store.all("SELECT seq, status FROM actions")
+        [request] = await flow.host.store.fetch_all("SELECT seq, status FROM actions")
     assert [text for text in flow.texts(BAD)[1:] if text != refusal] == ["row 105", "?", "row 122", "row 123"]
     dropped = {seq: reason for seq, (status, reason) in found.items() if status == "dropped"}
     assert set(dropped) == {101, 103, 107, 109, 111, 113, 115, 119}
@@ -104,92 +112,104 @@ async def test_bad_rows_are_dropped_on_record_and_good_ones_between_them_are_del
 
 
 @pytest.mark.parametrize("number", [10**30, 10**30 + 1, -1, 0])
-async def test_a_change_of_a_message_that_no_number_can_name_is_dropped_on_record(watched: Stage, number: int) -> None:
-    layout = await begun(watched)
-    say(layout, 101, kind="edit", content=encode(EditOut(message=number, text="other words")))
-    say(layout, 103, kind="reaction", content=encode(ReactionOut(message=number, emoji="👍")))
-    say(layout, 105)
-    async with watched.host() as flow:
-        await until(lambda: "row 105" in flow.texts(BAD))
+async def test_a_change_of_a_message_that_no_number_can_name_is_dropped_on_record(
+    host_env_with_events: HostTestEnv, number: int
+) -> None:
+    layout = await begun(host_env_with_events)
+    insert_row(layout, 101, kind="edit", content=encode(EditOut(message=number, text="other words")))
+    insert_row(layout, 103, kind="reaction", content=encode(ReactionOut(message=number, emoji="👍")))
+    insert_row(layout, 105)
+    async with host_env_with_events.run_host() as flow:
+        await wait_until(lambda: "row 105" in flow.texts(BAD))
         found = await ledger(flow)
     assert [found[seq][0] for seq in (101, 103)] == ["dropped", "dropped"]
 
 
 @pytest.mark.parametrize("seq", [2**63 - 1, 2**62 + 1])
-async def test_a_number_without_measure_harms_its_own_session_alone(watched: Stage, seq: int) -> None:
-    layout = await begun(watched)
-    say(layout, seq)
-    async with watched.host(clean=False) as flow:
+async def test_a_number_without_measure_harms_its_own_session_alone(
+    host_env_with_events: HostTestEnv, seq: int
+) -> None:
+    layout = await begun(host_env_with_events)
+    insert_row(layout, seq)
+    async with host_env_with_events.run_host(should_verify_clean=False) as flow:
         for _ in range(2):
-            await watched.fake.person_writes("still there?", chat=GOOD)
-            await watched.fake.person_writes("and you?", chat=BAD)
-        await until(lambda: flow.texts(GOOD)[1:] == ["echo: still there?"] * 2)
-        rows = await flow.host.store.all("SELECT outcome FROM routes")
+            await host_env_with_events.fake.person_writes("still there?", chat=GOOD)
+            await host_env_with_events.fake.person_writes("and you?", chat=BAD)
+        await wait_until(lambda: flow.texts(GOOD)[1:] == ["echo: still there?"] * 2)
+        rows = await flow.host.store.fetch_all("SELECT outcome FROM routes")
         assert {row[0] for row in rows} == {"written"}
 
 
-async def test_rows_that_come_without_end_do_not_keep_the_host_from_others(watched: Stage) -> None:
-    layout = await begun(watched)
+async def test_rows_that_come_without_end_do_not_keep_the_host_from_others(host_env_with_events: HostTestEnv) -> None:
+    layout = await begun(host_env_with_events)
     for seq in range(101, 1101, 2):
-        say(layout, seq, content="no")
-    async with watched.host(clean=False) as flow:
-        await watched.fake.person_writes("hi", chat=GOOD)
-        await until(lambda: flow.texts(GOOD) == ["echo: hi", "echo: hi"])
+        insert_row(layout, seq, content="no")
+    async with host_env_with_events.run_host(should_verify_clean=False) as flow:
+        await host_env_with_events.fake.person_writes("hi", chat=GOOD)
+        await wait_until(lambda: flow.texts(GOOD) == ["echo: hi", "echo: hi"])
         bad = await flow.session(BAD)
-        await until(lambda: list(flow.host.delivery.slowed()) == [bad.id])
+        await wait_until(lambda: list(flow.host.delivery.throttled()) == [bad.id])
         assert len(await ledger(flow)) < 110, "a hundred may come at once, with what was said before"
 
 
 @pytest.mark.behaviour("RU-12")
-async def test_a_mailbox_of_a_future_version_is_refused_with_words_and_others_go_on(watched: Stage) -> None:
-    layout = await begun(watched)
+async def test_a_mailbox_of_a_future_version_is_refused_with_words_and_others_go_on(
+    host_env_with_events: HostTestEnv,
+) -> None:
+    layout = await begun(host_env_with_events)
     with closing(sqlite3.connect(layout.inbound_db)) as database, database:
         database.execute(f"PRAGMA user_version = {FUTURE_VERSION}")
-    async with watched.host(clean=False) as flow:
+    async with host_env_with_events.run_host(should_verify_clean=False) as flow:
         for chat in (BAD, GOOD):
-            await watched.fake.person_writes("again", chat=chat)
-        await until(lambda: flow.texts(GOOD) == ["echo: hi", "echo: again"])
-        [row] = await flow.host.store.all("SELECT reason FROM routes WHERE outcome = 'waiting'")
+            await host_env_with_events.fake.person_writes("again", chat=chat)
+        await wait_until(lambda: flow.texts(GOOD) == ["echo: hi", "echo: again"])
+        [row] = await flow.host.store.fetch_all("SELECT reason FROM routes WHERE outcome = 'waiting'")
         assert f"version {FUTURE_VERSION}" in row["reason"]
         assert "update this program" in row["reason"]
     assert flow.texts(BAD) == ["echo: hi"]
 
 
-async def test_a_session_that_is_due_and_whose_mailbox_is_junk_is_not_started_without_end(watched: Stage) -> None:
-    layout = await begun(watched)
+async def test_a_session_that_is_due_and_whose_mailbox_is_junk_is_not_started_without_end(
+    host_env_with_events: HostTestEnv,
+) -> None:
+    layout = await begun(host_env_with_events)
     layout.inbound_db.write_bytes(b"junk" * 2000)
-    runtime = watched.runtime()
+    runtime = host_env_with_events.make_runtime()
     settings: dict[str, object] = {"sweep_interval_s": 0.02}
-    async with watched.host(settings, clean=False, runtime=runtime) as flow:
+    async with host_env_with_events.run_host(settings, should_verify_clean=False, runtime=runtime) as flow:
         async with flow.host.store.transaction() as tx:
-            await tx.run("UPDATE sessions SET due_at = created_at WHERE id = ?", ((await flow.session(BAD)).id,))
-        await watched.fake.person_writes("again", chat=GOOD)
-        await until(lambda: flow.texts(GOOD) == ["echo: hi", "echo: again"])
-        pauses, bad = flow.host.keeper._pauses, await flow.session(BAD)
-        assert not pauses.over(bad.id, flow.host.clock.monotonic())
+            await tx.execute("UPDATE sessions SET due_at = created_at WHERE id = ?", ((await flow.session(BAD)).id,))
+        await host_env_with_events.fake.person_writes("again", chat=GOOD)
+        await wait_until(lambda: flow.texts(GOOD) == ["echo: hi", "echo: again"])
+        pauses, bad = flow.host.container_manager._start_backoff, await flow.session(BAD)
+        assert not pauses.can_start(bad.id, flow.host.clock.monotonic())
     assert {spec.session_dir.parent.name for spec in runtime.started} == {GOOD}
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root can write anywhere")
-async def test_a_session_folder_that_cannot_be_written_makes_its_messages_wait(watched: Stage) -> None:
-    layout = await begun(watched)
+async def test_a_session_folder_that_cannot_be_written_makes_its_messages_wait(
+    host_env_with_events: HostTestEnv,
+) -> None:
+    layout = await begun(host_env_with_events)
     layout.in_dir.chmod(0o555)
     try:
-        async with watched.host(clean=False) as flow:
+        async with host_env_with_events.run_host(should_verify_clean=False) as flow:
             for chat in (BAD, GOOD):
-                await watched.fake.person_writes("again", chat=chat)
-            await until(lambda: flow.texts(GOOD) == ["echo: hi", "echo: again"])
+                await host_env_with_events.fake.person_writes("again", chat=chat)
+            await wait_until(lambda: flow.texts(GOOD) == ["echo: hi", "echo: again"])
             layout.in_dir.chmod(0o755)
-            await until(lambda: flow.texts(BAD) == ["echo: hi", "echo: again"])
+            await wait_until(lambda: flow.texts(BAD) == ["echo: hi", "echo: again"])
     finally:
         layout.in_dir.chmod(0o755)
 
 
-async def test_junk_in_one_outbound_file_does_not_keep_the_host_from_stopping(watched: Stage) -> None:
-    async with watched.host(clean=False) as flow:
+async def test_junk_in_one_outbound_file_does_not_keep_the_host_from_stopping(
+    host_env_with_events: HostTestEnv,
+) -> None:
+    async with host_env_with_events.run_host(should_verify_clean=False) as flow:
         await flow.wire(BAD, BAD)
-        await watched.fake.person_writes("hi", chat=BAD)
-        await watched.fake.wait_for(1)
+        await host_env_with_events.fake.person_writes("hi", chat=BAD)
+        await host_env_with_events.fake.wait_for_sent(1)
         junk(flow.layout(await flow.session(BAD)))
-    async with watched.host(clean=False) as flow:
+    async with host_env_with_events.run_host(should_verify_clean=False) as flow:
         assert list(await flow.containers()) == []

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Refused, Sender
-from nanohost.logs import set_up_logs
+from nanohost.logs import configure_logging
 from nanohost.model import SessionId, UnknownSender
-from nanohost.store.deliveries import LaneKey
+from nanohost.store.deliveries import DeliveryQueueKey
 from nanohost.store.events import ChatKey
 from nanohost.testing.fake_channel import PERSON, FakeChannel
 from nanohost.testing.manual_clock import START
-from tests.channels.everywhere import Everywhere, hosted
-from tests.flows.stage import Stage
+from tests.channels.everywhere import AllPlatforms, run_host
+from tests.flows.stage import HostTestEnv
 from tests.flows.test_messages import becomes
-from tests.support.flow import Flow, Script
+from tests.support.flow import RunningHost, Script
 
 Logs = Callable[..., io.StringIO]
 SECRET = "marzipan"
@@ -44,7 +44,7 @@ def logs() -> Logs:
 
     def begin(asked: str) -> io.StringIO:
         written = io.StringIO()
-        set_up_logs({"NANOHOST_LOG": asked}, stream=written)
+        configure_logging({"NANOHOST_LOG": asked}, stream=written)
         return written
 
     return begin
@@ -62,24 +62,28 @@ def said(written: io.StringIO) -> list[dict[str, Any]]:
 
 
 @pytest.mark.behaviour("OP-09")
-async def test_a_message_that_a_platform_delivers_again_is_a_line_for_who_debugs(watched: Stage, logs: Logs) -> None:
+async def test_a_message_that_a_platform_delivers_again_is_a_line_for_who_debugs(
+    host_env_with_events: HostTestEnv, logs: Logs
+) -> None:
     written = logs("json,debug")
-    async with watched.host() as flow:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire()
         for _ in range(2):
-            await watched.fake.person_writes("hello", message_id="m-1")
+            await host_env_with_events.fake.person_writes("hello", message_id="m-1")
         await becomes(flow, "answered")
-    repeats = [line for line in said(written) if line["event"] == "message_repeated"]
+    repeats = [line for line in said(written) if line["event"] == "message_duplicate"]
     assert [(line["level"], line["chat"], line["message"]) for line in repeats] == [("debug", "c1", "m-1")]
     assert len([line for line in said(written) if line["event"] == "message_received" and "user" in line]) == 1
 
 
 @pytest.mark.behaviour("OP-09")
-async def test_the_log_says_when_a_message_comes_is_routed_answered_and_sent(watched: Stage, logs: Logs) -> None:
+async def test_the_log_says_when_a_message_comes_is_routed_answered_and_sent(
+    host_env_with_events: HostTestEnv, logs: Logs
+) -> None:
     written = logs("json")
-    async with watched.host() as flow:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire()
-        await watched.fake.person_writes("hello", message_id="m-1")
+        await host_env_with_events.fake.person_writes("hello", message_id="m-1")
         await becomes(flow, "answered")
         session = await flow.session()
     lines = {line["event"]: line for line in said(written)}
@@ -87,7 +91,7 @@ async def test_the_log_says_when_a_message_comes_is_routed_answered_and_sent(wat
     assert [event for event in order if event != "turn_completed"] == [
         "message_received",
         "message_routed",
-        "message_answered",
+        "message_collected",
         "message_sent",
     ]
     assert all(lines[event]["level"] == "info" for event in order)
@@ -99,11 +103,11 @@ async def test_the_log_says_when_a_message_comes_is_routed_answered_and_sent(wat
         "written",
         session.id,
     )
-    assert lines["turn_completed"]["turn"] == lines["message_answered"]["turn"]
-    assert lines["message_sent"]["seq"] == lines["message_answered"]["seq"]
+    assert lines["turn_completed"]["turn"] == lines["message_collected"]["turn"]
+    assert lines["message_sent"]["seq"] == lines["message_collected"]["seq"]
 
 
-async def many_things_happen(flow: Flow, fake: FakeChannel) -> None:
+async def many_things_happen(flow: RunningHost, fake: FakeChannel) -> None:
     """People write in all the ways that end differently; their words are in all of it."""
     for chat in ("c1", "fails", "dies", "lost", "card"):
         await flow.wire(chat, script=SCRIPT)
@@ -128,18 +132,18 @@ async def many_things_happen(flow: Flow, fake: FakeChannel) -> None:
             refers_to="m1" if kind is not EventKind.MESSAGE else None,
             attachments=(Attachment(ref="f", name=f"{SECRET}.txt"),) if kind is EventKind.MESSAGE else (),
         )
-        await fake.happens(event)
-    fake.refuses = True
+        await fake.emit_event(event)
+    fake.should_refuse = True
     await fake.person_writes(f"refused {SECRET}")
     await becomes(flow, "undelivered", id=await _last(flow))
-    fake.refuses = False
+    fake.should_refuse = False
     await becomes(flow, "failed", id=1)
     [first, *_] = await flow.sessions()
-    await flow.types("tasks create", session=first.id, prompt=SECRET, at="in 10m")
+    await flow.run_command("tasks create", session=first.id, prompt=SECRET, at="in 10m")
 
 
-async def _last(flow: Flow) -> int:
-    [row] = await flow.host.store.all("SELECT max(id) AS id FROM inbound_events")
+async def _last(flow: RunningHost) -> int:
+    [row] = await flow.host.store.fetch_all("SELECT max(id) AS id FROM inbound_events")
     return int(row["id"])
 
 
@@ -147,25 +151,25 @@ async def _last(flow: Flow) -> int:
 @pytest.mark.parametrize("asked", ["json", "json,debug"])
 async def test_what_people_write_is_in_the_log_at_debug_alone(tmp_path: Path, logs: Logs, asked: str) -> None:
     written = logs(asked)
-    stage = Stage(tmp_path)
+    stage = HostTestEnv(tmp_path)
     stage.fake = Forgetful()
-    async with stage.host(clean=False) as flow:
+    async with stage.run_host(should_verify_clean=False) as flow:
         await many_things_happen(flow, stage.fake)
-    await stage.clear()
+    await stage.cleanup()
     told = [line for line in written.getvalue().splitlines() if SECRET in line]
     assert bool(told) is ("debug" in asked)
     assert {json.loads(line)["level"] for line in told} <= {"debug"}
     events = {line["event"] for line in said(written)}
-    assert events >= {"message_received", "message_routed", "turn_failed", "not_delivered", "attachment_not_fetched"}
+    assert events >= {"message_received", "message_routed", "turn_failed", "delivery_failed", "attachment_fetch_failed"}
 
 
 @pytest.mark.behaviour("OP-09")
 async def test_the_log_says_the_same_while_every_platform_is_connected(tmp_path: Path, logs: Logs) -> None:
     """Their libraries set up loggers of their own."""
-    written, world = logs("json"), Everywhere()
-    async with hosted(tmp_path, world):
-        await world.say("hello")
-        await world.until_read("echo: hello")
+    written, world = logs("json"), AllPlatforms()
+    async with run_host(tmp_path, world):
+        await world.send_to_all("hello")
+        await world.wait_until_read("echo: hello")
     told = {(line["event"], line.get("channel")) for line in said(written)}
     assert told >= {("message_received", name) for name in world.platforms}
 
@@ -173,6 +177,6 @@ async def test_the_log_says_the_same_while_every_platform_is_connected(tmp_path:
 def test_what_order_is_kept_within_is_said_by_what_people_know_of_it() -> None:
     """No log line has a class of ours in it."""
     assert str(ChatKey("telegram", "default", "-100:7")) == "telegram:default:-100:7"
-    lane = LaneKey(SessionId("s1"), "telegram", "work", "7")
+    lane = DeliveryQueueKey(SessionId("s1"), "telegram", "work", "7")
     assert str(lane) == "s1 telegram:work:7"
-    assert str(replace(lane, cards=True)) == "s1 telegram:work:7 (cards)"
+    assert str(replace(lane, is_card_queue=True)) == "s1 telegram:work:7 (cards)"

@@ -8,27 +8,27 @@ from pathlib import Path
 import pytest
 
 from nanohost.errors import StoreError
-from nanohost.store.watch import WATCH_INTERVAL_S
-from nanohost.testing.limits import HANG_S, seconds
-from tests.support.flow import flowing
-from tests.support.hasty_clock import HastyClock
+from nanohost.store.watch import CHECK_INTERVAL_S
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.support.flow import run_host
+from tests.support.hasty_clock import AcceleratedClock
 
 pytestmark = pytest.mark.behaviour("OP-05")
 
 
 async def test_a_host_whose_database_is_gone_ends_and_says_what_to_do(tmp_path: Path) -> None:
-    async with flowing(tmp_path, clock=HastyClock(WATCH_INTERVAL_S), with_channel=False) as flow:
+    async with run_host(tmp_path, clock=AcceleratedClock(CHECK_INTERVAL_S), with_channel=False) as flow:
         flow.home.database.unlink()
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             with pytest.raises(StoreError, match="central store failed") as told:
-                await flow.host.stopped()
+                await flow.host.wait_until_failed()
     assert "backups" in told.value.hint
 
 
 async def test_conversations_without_their_database_are_not_covered_up_by_an_empty_one(tmp_path: Path) -> None:
     (tmp_path / "sessions" / "main" / "s1" / "in").mkdir(parents=True)
     with pytest.raises(StoreError, match="is gone") as told:
-        async with flowing(tmp_path, with_channel=False):
+        async with run_host(tmp_path, with_channel=False):
             pass
     assert "to begin anew" in told.value.hint
     assert not (tmp_path / "data" / "nanohost.db").exists()

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from nanohost.app import opened_store
+from nanohost.app import open_home_store
 from nanohost.channel_api import InboundEvent
 from nanohost.clock import SystemClock
 from nanohost.home import Home
@@ -20,10 +20,10 @@ from nanohost.tasks import changes
 from nanohost.testing.fake_channel import PERSON
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import Origin, OutKind
-from tests.flows.stage import Stage
-from tests.support.flow import FAKE, Script
+from tests.flows.stage import HostTestEnv
+from tests.support.flow import FAKE_CHANNEL, Script
 
-HERE = Origin(channel_type=FAKE[0], instance=FAKE[1], platform_id="c1")
+HERE = Origin(channel_type=FAKE_CHANNEL[0], instance=FAKE_CHANNEL[1], platform_id="c1")
 ECHO: Script = [{"match": "", "actions": [{"answer": "heard {text}"}]}]
 NOW = SystemClock().now()
 
@@ -32,8 +32,8 @@ async def _commit_one_of_each(tx: Transaction, session: Session) -> None:
     """What a host commits that is killed before anybody hears of it: a message of a person,
     one of the host's own, a request of an agent (which is refused, and the agent told so), a task that is due."""
     event = InboundEvent(platform_id="c1", platform_message_id="lost", sender=PERSON, text="lost", sent_at=NOW)
-    await events.add(tx, ChatKey(*FAKE, "c1"), event, now=NOW)
-    await host_messages.say(tx, HERE, ChatOut(text="said by the host"), out_id="h-lost", now=NOW)
+    await events.add(tx, ChatKey(*FAKE_CHANNEL, "c1"), event, now=NOW)
+    await host_messages.enqueue(tx, HERE, ChatOut(text="said by the host"), out_id="h-lost", now=NOW)
     request = ActionRow(
         session_id=session.id,
         seq=1_001,
@@ -62,16 +62,16 @@ async def _commit_one_of_each(tx: Transaction, session: Session) -> None:
 
 
 @pytest.mark.behaviour("SE-03")
-async def test_what_was_committed_and_told_to_nobody_is_done_by_the_next_host(stage: Stage) -> None:
-    async with stage.host() as flow:
+async def test_what_was_committed_and_told_to_nobody_is_done_by_the_next_host(host_env: HostTestEnv) -> None:
+    async with host_env.run_host() as flow:
         await flow.wire(script=ECHO)
-        await stage.fake.person_writes("first")
-        await stage.fake.wait_for(1)
+        await host_env.fake.person_writes("first")
+        await host_env.fake.wait_for_sent(1)
         session = await flow.session()
-    async with opened_store(Home(stage.root), durable=False) as store, store.transaction() as tx:
+    async with open_home_store(Home(host_env.root), durable=False) as store, store.transaction() as tx:
         await _commit_one_of_each(tx, session)
-    async with stage.host() as flow:
-        await stage.fake.wait_for(5)
+    async with host_env.run_host() as flow:
+        await host_env.fake.wait_for_sent(5)
         refused, *texts = sorted(flow.texts())
     assert refused.startswith("heard Your request tasks.none was refused")
     assert texts == ["heard first", "heard lost", "said by a task", "said by the host"]

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.approvals.held import ASKED
+from nanohost.approvals.held import APPROVAL_REQUESTED_TEXT
 from nanohost.channel_api import Sender
-from nanohost.chat_commands.pause import PAUSED
+from nanohost.chat_commands.pause import PAUSED_REPLY
 from nanohost.model import Role, UnknownSender
 from nanohost.store import audit, paused, roles
 from nanohost.tasks import changes
 from nanohost.testing.fake_channel import PERSON
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.flows.test_held_requests import DM, OLGA, SCHEDULE, TOLD, hosted, press, seen
-from tests.support.flow import Flow
+from tests.support.flow import RunningHost
 
 EVE = Sender(handle="eve", name="Eve")
 OFFICE = "office"
@@ -24,13 +24,13 @@ COLOURS = {"question": "Which colour?", "options": ["Red", "Blue"]}
 ASKS = [{"match": "^ask", "actions": [{"tool": "ask_user_question", "arguments": COLOURS, "answer": "so: {result}"}]}]
 
 
-async def owner(flow: Flow, text: str) -> str:
+async def owner(flow: RunningHost, text: str) -> str:
     """What the owner is told for a command."""
     before = len(flow.texts(OFFICE))
     await flow.fake.person_writes(text, chat=OFFICE, sender=OLGA)
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while len(flow.texts(OFFICE)) <= before:
-            await flow.fake.wait_for(len(flow.fake.sent) + 1)
+            await flow.fake.wait_for_sent(len(flow.fake.sent) + 1)
     return flow.texts(OFFICE)[before]
 
 
@@ -42,11 +42,11 @@ async def test_who_is_let_in_during_a_pause_is_told_of_it_and_answered_after_it(
         await fake.person_writes("may I?", sender=EVE)
         card = await seen(fake, OFFICE, card=True)
         await press(fake, card, card.buttons[0].label)
-        await seen(fake, "c1", PAUSED.text)
-        assert flow.texts("c1") == [ASKED, PAUSED.text]
+        await seen(fake, "c1", PAUSED_REPLY.text)
+        assert flow.texts("c1") == [APPROVAL_REQUESTED_TEXT, PAUSED_REPLY.text]
         assert (await owner(flow, "/resume")).startswith("Everything goes on")
         await seen(fake, "c1", "echo: may I?")
-        assert flow.texts("c1") == [ASKED, PAUSED.text, "echo: may I?"]
+        assert flow.texts("c1") == [APPROVAL_REQUESTED_TEXT, PAUSED_REPLY.text, "echo: may I?"]
 
 
 @pytest.mark.behaviour("SE-12", "AP-05")
@@ -58,13 +58,13 @@ async def test_what_is_approved_during_a_pause_is_done_after_it_and_the_agent_is
         await owner(flow, "/pause")
         await press(fake, card, "Allow once")
         session = await flow.session()
-        async with asyncio.timeout(seconds(HANG_S)):
-            while not await audit.latest(flow.host.store.reports, limit=1, what="approval.approved"):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+            while not await audit.latest(flow.host.store.reports, limit=1, action="approval.approved"):
                 pass
-        assert await changes.of_session(flow.host.store, session.id) == []
+        assert await changes.list_open(flow.host.store, session.id) == []
         await owner(flow, "/resume")
         await seen(fake, "c1", "told: ")
-        assert len(await changes.of_session(flow.host.store, session.id)) == 1
+        assert len(await changes.list_open(flow.host.store, session.id)) == 1
 
 
 @pytest.mark.behaviour("SE-12", "AP-09")
@@ -75,12 +75,12 @@ async def test_a_question_that_waits_is_answered_during_a_pause_and_the_answer_c
         card = await seen(fake, "c1", card=True)
         assert "1 container is being ended: main." in await owner(flow, "/pause")
         await fake.person_presses(card, card.buttons[1], sender=PERSON)
-        await seen(fake, "c1", PAUSED.text)
+        await seen(fake, "c1", PAUSED_REPLY.text)
         await owner(flow, "/resume")
         await seen(fake, "c1", "Blue</answer>")
         await seen(fake, "c1", "Answered by Ann: Blue")
     assert flow.texts("c1").count('so: <answer from="Ann" id="4">Blue</answer>') == 1
-    assert flow.texts("c1").count(PAUSED.text) == 1
+    assert flow.texts("c1").count(PAUSED_REPLY.text) == 1
 
 
 @pytest.mark.behaviour("SE-12")
@@ -103,9 +103,9 @@ async def test_of_many_who_pause_and_resume_at_once_each_is_told_what_is_true(tm
                     for number in range(6)
                 )
             )
-            async with asyncio.timeout(seconds(HANG_S)):
+            async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
                 while len([one for one in fake.sent[before:] if one.text.startswith((first, others))]) < 6:
-                    await fake.wait_for(len(fake.sent) + 1)
+                    await fake.wait_for_sent(len(fake.sent) + 1)
             said = [one.text for one in fake.sent[before:]]
             assert sum(one.startswith(first) for one in said) == 1
             assert sum(one.startswith(others) for one in said) == 5

@@ -10,21 +10,21 @@ import pytest
 
 from nanohost.cli.main import build_parser
 from nanohost.model import UnknownSender
-from nanohost.testing.limits import HANG_S, seconds
-from tests.flows.stage import Stage
-from tests.support.flow import Flow, Script
-from tests.support.invariants import claimed
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.flows.stage import HostTestEnv
+from tests.support.flow import RunningHost, Script
+from tests.support.invariants import wait_for_claims
 
 COSTS: Script = [{"match": "", "actions": [{"answer": "done"}, {"usage": {"tokens_in": 10, "cost_usd": 0.5}}]}]
 
 
-async def becomes(flow: Flow, status: str, *, id: int = 1) -> Any:
+async def becomes(flow: RunningHost, status: str, *, id: int = 1) -> Any:
     """What is said of a message once this has become of it."""
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
-            found = {row["id"]: row for row in await flow.types("messages list")}
+            found = {row["id"]: row for row in await flow.run_command("messages list")}
             if id in found and found[id]["status"] == status:
-                shown = await flow.types("messages get", id)
+                shown = await flow.run_command("messages get", id)
                 if shown["next"]:
                     build_parser().parse_args(shlex.split(shown["next"])[1:])
                 return shown
@@ -38,11 +38,13 @@ def in_words(shown: Any) -> list[str]:
 
 
 @pytest.mark.behaviour("OP-09")
-async def test_a_message_that_was_answered_is_shown_with_its_way_its_turn_and_what_it_cost(stage: Stage) -> None:
-    async with stage.host() as flow:
+async def test_a_message_that_was_answered_is_shown_with_its_way_its_turn_and_what_it_cost(
+    host_env: HostTestEnv,
+) -> None:
+    async with host_env.run_host() as flow:
         await flow.wire(script=COSTS)
-        await stage.fake.person_writes("please do it", message_id="m-1")
-        await stage.fake.wait_for(1)
+        await host_env.fake.person_writes("please do it", message_id="m-1")
+        await host_env.fake.wait_for_sent(1)
         shown = await becomes(flow, "answered")
         session = await flow.session()
     assert in_words(shown)[:2] == ["received", "routed"]
@@ -60,12 +62,12 @@ async def test_a_message_that_was_answered_is_shown_with_its_way_its_turn_and_wh
 
 
 @pytest.mark.behaviour("OP-09")
-async def test_a_message_whose_turn_runs_is_said_to_be_worked_on(watched: Stage) -> None:
+async def test_a_message_whose_turn_runs_is_said_to_be_worked_on(host_env_with_events: HostTestEnv) -> None:
     slow: Script = [{"match": "", "actions": [{"until_file": "go"}, {"answer": "done"}]}]
-    async with watched.host() as flow:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(script=slow)
-        await watched.fake.person_writes("please")
-        await claimed(flow)
+        await host_env_with_events.fake.person_writes("please")
+        await wait_for_claims(flow)
         shown = await becomes(flow, "working")
         assert in_words(shown) == ["received", "routed", "turn"]
         assert shown["next"] == f"nanohost logs {shown['session']}"
@@ -84,26 +86,28 @@ async def test_a_message_whose_turn_runs_is_said_to_be_worked_on(watched: Stage)
     ids=["refused key", "failed", "silent"],
 )
 async def test_a_turn_that_sent_no_answer_is_told_from_one_that_failed(
-    watched: Stage, does: list[dict[str, object]], status: str, why: str, do: str
+    host_env_with_events: HostTestEnv, does: list[dict[str, object]], status: str, why: str, do: str
 ) -> None:
-    async with watched.host() as flow:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(script=[{"match": "", "actions": does}])
-        await watched.fake.person_writes("hi")
+        await host_env_with_events.fake.person_writes("hi")
         shown = await becomes(flow, status)
         assert why in shown["why"]
         assert shown["next"] == do.format(session=shown["session"])
 
 
 @pytest.mark.behaviour("OP-09", "DL-03")
-async def test_an_answer_that_the_platform_refused_is_shown_with_what_sends_it_again(watched: Stage) -> None:
-    watched.fake.refuses = True
-    async with watched.host() as flow:
+async def test_an_answer_that_the_platform_refused_is_shown_with_what_sends_it_again(
+    host_env_with_events: HostTestEnv,
+) -> None:
+    host_env_with_events.fake.should_refuse = True
+    async with host_env_with_events.run_host() as flow:
         await flow.wire()
-        await watched.fake.person_writes("hi")
+        await host_env_with_events.fake.person_writes("hi")
         shown = await becomes(flow, "undelivered")
         assert "refused" in shown["why"]
-        watched.fake.refuses = False
-        await flow.types(*_typed(shown["next"]))
+        host_env_with_events.fake.should_refuse = False
+        await flow.run_command(*_typed(shown["next"]))
         assert (await becomes(flow, "answered"))["next"] == ""
 
 
@@ -114,42 +118,44 @@ def _typed(words: str) -> list[Any]:
 
 
 @pytest.mark.behaviour("OP-09")
-async def test_what_reached_no_agent_is_shown_with_the_reason_and_what_to_type(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_what_reached_no_agent_is_shown_with_the_reason_and_what_to_type(
+    host_env_with_events: HostTestEnv,
+) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire("strict", unknown=UnknownSender.STRICT)
         await flow.wire("pattern", pattern="^hey")
         for chat in ("strict", "pattern"):
-            await watched.fake.person_writes("hi", chat=chat)
-        await watched.fake.person_writes("/status", chat="pattern")
+            await host_env_with_events.fake.person_writes("hi", chat=chat)
+        await host_env_with_events.fake.person_writes("/status", chat="pattern")
         denied = await becomes(flow, "denied", id=1)
         assert denied["why"]
         assert denied["next"] == "nanohost members create fake:u1 --group main"
         ignored = await becomes(flow, "ignored", id=2)
         assert ignored["next"] == "nanohost wirings update 2 --engage always"
-        [by_chat] = await flow.types("messages list", chat="strict")
+        [by_chat] = await flow.run_command("messages list", chat="strict")
         assert by_chat["id"] == 1
 
 
 @pytest.mark.behaviour("OP-09")
-async def test_a_command_that_the_host_answers_by_itself_is_answered(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_a_command_that_the_host_answers_by_itself_is_answered(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire()
-        await watched.fake.person_writes("/status")
-        await watched.fake.wait_for(1)
+        await host_env_with_events.fake.person_writes("/status")
+        await host_env_with_events.fake.wait_for_sent(1)
         shown = await becomes(flow, "answered")
         assert in_words(shown) == ["received", "routed", "sent:"]
         assert "the host's message" in shown["steps"][-1]["what"]
 
 
 @pytest.mark.behaviour("OP-09")
-async def test_a_message_that_waits_says_for_what(watched: Stage) -> None:
-    async with watched.host(clean=False) as flow:
+async def test_a_message_that_waits_says_for_what(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host(should_verify_clean=False) as flow:
         await flow.wire()
-        await flow.types("groups hold", "main", reason="not now")
-        await watched.fake.person_writes("hi")
+        await flow.run_command("groups hold", "main", reason="not now")
+        await host_env_with_events.fake.person_writes("hi")
         shown = await becomes(flow, "waiting")
         assert shown["why"].startswith("its agent has not begun with it; it is on hold")
-        [row] = await flow.types("messages list")
+        [row] = await flow.run_command("messages list")
         assert row["why"] == "its agent has not begun with it; it is on hold"
-        await flow.types("groups release", "main")
+        await flow.run_command("groups release", "main")
         await becomes(flow, "answered")

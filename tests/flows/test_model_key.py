@@ -8,28 +8,28 @@ import pytest
 
 from agent_runner.failures import SENTENCES
 from nanohost.commands.context import CommandContext
-from nanohost.commands.registry import find
+from nanohost.commands.registry import find_command
 from nanohost.model import Role
-from nanohost.settings import settings_of
+from nanohost.settings import make_settings
 from nanohost.store import roles, users
 from nanohost_protocol.rows import ErrorClass, Origin
-from tests.support.flow import Flow, flowing
-from tests.support.invariants import until
-from tests.support.messages_api import UNAUTHORIZED, Asked, MessagesApi, Rule, Text
+from tests.support.flow import RunningHost, run_host
+from tests.support.invariants import wait_until
+from tests.support.messages_api import UNAUTHORIZED, RecordedRequest, Rule, StubMessagesApi, Text
 
 LIMIT_S = 60.0
 
 
-async def status(flow: Flow) -> str:
+async def status(flow: RunningHost) -> str:
     host = flow.host
     context = CommandContext(
-        home=flow.home, settings=host.ground.settings, clock=host.clock, store=host.store, live=host
+        home=flow.home, settings=host.foundation.settings, clock=host.clock, store=host.store, host=host
     )
-    command = find("status")
-    return command.render(await command.call(context, {}))
+    command = find_command("status")
+    return command.render(await command.execute(context, {}))
 
 
-def to_messages(_: Asked) -> bool:
+def to_messages(_: RecordedRequest) -> bool:
     return True
 
 
@@ -38,18 +38,18 @@ async def test_a_key_that_is_revoked_is_said_plainly_to_the_person_with_what_to_
     tmp_path: Path,
 ) -> None:
     """The key was good when the host started; the next answer that passes shows that it is good again."""
-    async with MessagesApi(default=Text("hello")) as api:
-        settings = settings_of(
+    async with StubMessagesApi(default=Text("hello")) as api:
+        settings = make_settings(
             host={"provider": "claude", "timezone": "UTC", "durable": False},
             agent={"api_key": "k", "tools": "none", "base_url": api.base_url},
         )
-        async with flowing(tmp_path, settings=settings) as flow:
+        async with run_host(tmp_path, settings=settings) as flow:
             await flow.wire("c1")
             await is_owner(flow, "boss")
             assert "All is well." in await status(flow)
             api.rules.append(Rule(to_messages, UNAUTHORIZED))
             await flow.fake.person_writes("hi", chat="c1")
-            await until(lambda: bool(flow.texts("c1") and flow.texts("boss-dm")), limit_s=LIMIT_S)
+            await wait_until(lambda: bool(flow.texts("c1") and flow.texts("boss-dm")), timeout_s=LIMIT_S)
             assert flow.texts("c1") == [SENTENCES[ErrorClass.AUTH]]
             [told] = flow.texts("boss-dm")
             assert "127.0.0.1 refuses the key for the model (401)" in told
@@ -60,16 +60,16 @@ async def test_a_key_that_is_revoked_is_said_plainly_to_the_person_with_what_to_
             assert "turns fail" not in shown
             api.rules.clear()
             await flow.fake.person_writes("again", chat="c1")
-            await until(lambda: len(flow.texts("c1")) == 2, limit_s=LIMIT_S)
+            await wait_until(lambda: len(flow.texts("c1")) == 2, timeout_s=LIMIT_S)
             assert flow.texts("c1")[1] == "hello"
             assert "All is well." in await status(flow)
 
 
-async def is_owner(flow: Flow, name: str) -> None:
+async def is_owner(flow: RunningHost, name: str) -> None:
     """An owner whom the host knows a direct chat of."""
     now = flow.host.clock.now()
     async with flow.host.store.transaction() as tx:
         await roles.grant(tx, user_id=f"fake:{name}", role=Role.OWNER, agent_group=None, now=now)
         place = Origin(channel_type="fake", instance="default", platform_id=f"{name}-dm", platform_message_id=None)
-        await users.seen(tx, f"fake:{name}", name=name, now=now)
-        await users.learn_dm(tx, f"fake:{name}", place, now)
+        await users.record_seen(tx, f"fake:{name}", name=name, now=now)
+        await users.save_dm(tx, f"fake:{name}", place, now)

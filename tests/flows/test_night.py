@@ -8,9 +8,9 @@ import pytest
 
 from nanohost.errors import RuntimeUnavailable
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
-from tests.story.night import Night
+from tests.story.night import NightStory
 from tests.story.pages import NIGHT
-from tests.support.need import missing
+from tests.support.need import skip_or_fail
 
 
 @pytest.mark.bubblewrap
@@ -19,5 +19,5 @@ def test_the_night_in_the_documentation_is_what_an_operator_sees(tmp_path: Path)
     try:
         BubblewrapRuntime(install="night").check()
     except RuntimeUnavailable as error:
-        missing("BUBBLEWRAP", str(error))
-    assert Night(tmp_path).play() == NIGHT.stands(), "run make transcripts"
+        skip_or_fail("BUBBLEWRAP", str(error))
+    assert NightStory(tmp_path).play() == NIGHT.current_text(), "run make transcripts"

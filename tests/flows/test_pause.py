@@ -11,16 +11,16 @@ from datetime import UTC, datetime
 import pytest
 
 from nanohost.channel_api import Sender
-from nanohost.chat_commands.cost import NOTHING
-from nanohost.chat_commands.gate import TO_ME
-from nanohost.chat_commands.pause import NOTHING_CUT, PAUSED
+from nanohost.chat_commands.cost import NO_USAGE_TEXT
+from nanohost.chat_commands.gate import MENTION_REQUIRED
+from nanohost.chat_commands.pause import NO_TURN_INTERRUPTED, PAUSED_REPLY
 from nanohost.chat_commands.resume import NOT_PAUSED
 from nanohost.model import Role, UnknownSender
 from nanohost.store import paused, roles, turn_costs
-from nanohost.testing.limits import HANG_S, seconds
-from tests.flows.stage import Stage
-from tests.support.flow import Flow, Script
-from tests.support.invariants import claimed, until
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.flows.stage import HostTestEnv
+from tests.support.flow import RunningHost, Script
+from tests.support.invariants import wait_for_claims, wait_until
 
 OWNER = Sender(handle="boss", name="Bea")
 BEN = Sender(handle="u2", name="Ben")
@@ -29,212 +29,224 @@ WORKS: Script = [{"match": "long", "attempt": 1, "actions": [{"hang": True}]}]
 """The first run of a long one never ends; the second one is an echo."""
 
 
-async def _with_owner(flow: Flow) -> None:
+async def _with_owner(flow: RunningHost) -> None:
     async with flow.host.store.transaction() as tx:
         await roles.grant(tx, user_id="fake:boss", role=Role.OWNER, agent_group=None, now=datetime.now(UTC))
 
 
-async def _owner_says(stage: Stage, text: str, *, answers: int = 1) -> Sequence[str]:
+async def _owner_says(stage: HostTestEnv, text: str, *, answers: int = 1) -> Sequence[str]:
     """Returns what the owner is told, in a chat where no agent listens."""
     before = len(_office(stage))
     await stage.fake.person_writes(text, chat=OFFICE, sender=OWNER)
-    await until(lambda: len(_office(stage)) >= before + answers)
+    await wait_until(lambda: len(_office(stage)) >= before + answers)
     return _office(stage)[before:]
 
 
-async def _none_runs(flow: Flow) -> None:
-    async with asyncio.timeout(seconds(HANG_S)):
+async def _none_runs(flow: RunningHost) -> None:
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while await flow.containers():  # noqa: ASYNC110 - other processes' doing
             await asyncio.sleep(0.01)
 
 
-def _office(stage: Stage) -> list[str]:
+def _office(stage: HostTestEnv) -> list[str]:
     return [one.text for one in stage.fake.sent if one.address.platform_id == OFFICE]
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_pause_cuts_the_running_turn_and_all_goes_on_after_it(stage: Stage) -> None:
-    async with stage.host() as flow:
+async def test_a_pause_cuts_the_running_turn_and_all_goes_on_after_it(host_env: HostTestEnv) -> None:
+    async with host_env.run_host() as flow:
         await _with_owner(flow)
         await flow.wire(script=WORKS)
-        await stage.fake.person_writes("long one")
-        await claimed(flow)
-        answer, cut = await _owner_says(stage, "/pause", answers=2)
+        await host_env.fake.person_writes("long one")
+        await wait_for_claims(flow)
+        answer, cut = await _owner_says(host_env, "/pause", answers=2)
         await _none_runs(flow)
         assert answer.splitlines()[:2] == [
             "Paused: nothing is started or sent until /resume.",
             "1 container is being ended: main.",
         ]
         assert cut.splitlines()[1].startswith("- main, at work since ")
-        await stage.fake.person_writes("another")
-        await stage.fake.person_writes("and another")
-        await stage.fake.person_writes("hello", sender=BEN)
+        await host_env.fake.person_writes("another")
+        await host_env.fake.person_writes("and another")
+        await host_env.fake.person_writes("hello", sender=BEN)
 
-        await until(lambda: flow.texts("c1").count(PAUSED.text) == 2)
-        assert flow.texts("c1") == [PAUSED.text, PAUSED.text]
-        [again] = await _owner_says(stage, "/pause")
+        await wait_until(lambda: flow.texts("c1").count(PAUSED_REPLY.text) == 2)
+        assert flow.texts("c1") == [PAUSED_REPLY.text, PAUSED_REPLY.text]
+        [again] = await _owner_says(host_env, "/pause")
         assert again.startswith("Everything is paused since ")
         assert "by `Bea`" in again
         assert "- main, at work since " in again
-        [resumed] = await _owner_says(stage, "/resume")
+        [resumed] = await _owner_says(host_env, "/resume")
         assert resumed.startswith("Everything goes on, after a pause since ")
         assert resumed.endswith(": 1 conversation.")
-        await stage.fake.wait_for(9)
+        await host_env.fake.wait_for_sent(9)
     assert sorted(flow.texts("c1")[2:]) == ["echo: and another", "echo: another", "echo: hello", "echo: long one"]
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_runner_that_does_not_listen_is_ended_too(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_a_runner_that_does_not_listen_is_ended_too(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await _with_owner(flow)
         await flow.wire(script=WORKS)
-        await watched.fake.person_writes("long one")
-        await claimed(flow)
+        await host_env_with_events.fake.person_writes("long one")
+        await wait_for_claims(flow)
         [container] = await flow.containers()
         os.kill(int(container.state["pid"]), signal.SIGSTOP)
-        await _owner_says(watched, "/pause", answers=2)
+        await _owner_says(host_env_with_events, "/pause", answers=2)
         await _none_runs(flow)
-        await _owner_says(watched, "/resume")
-        await until(lambda: flow.texts("c1") == ["echo: long one"])
+        await _owner_says(host_env_with_events, "/resume")
+        await wait_until(lambda: flow.texts("c1") == ["echo: long one"])
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_cut_turn_uses_up_no_try(watched: Stage) -> None:
+async def test_a_cut_turn_uses_up_no_try(host_env_with_events: HostTestEnv) -> None:
     """Five pauses in a row are more than a message has tries."""
     script: Script = [{"match": "long", "attempt": n, "actions": [{"hang": True}]} for n in range(1, 7)]
-    async with watched.host() as flow:
+    async with host_env_with_events.run_host() as flow:
         await _with_owner(flow)
         await flow.wire(script=script)
-        await watched.fake.person_writes("long one")
+        await host_env_with_events.fake.person_writes("long one")
         for _ in range(6):
-            await claimed(flow)
-            await _owner_says(watched, "/pause", answers=2)
+            await wait_for_claims(flow)
+            await _owner_says(host_env_with_events, "/pause", answers=2)
             await _none_runs(flow)
-            await _owner_says(watched, "/resume")
+            await _owner_says(host_env_with_events, "/resume")
 
-        await until(lambda: flow.texts("c1") == ["echo: long one"])
+        await wait_until(lambda: flow.texts("c1") == ["echo: long one"])
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_what_the_platform_has_is_settled_and_what_waits_is_sent_once_it_goes_on(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_what_the_platform_has_is_settled_and_what_waits_is_sent_once_it_goes_on(
+    host_env_with_events: HostTestEnv,
+) -> None:
+    async with host_env_with_events.run_host() as flow:
         await _with_owner(flow)
         await flow.wire("c1", script=[{"match": "two", "actions": [{"answer": "one"}, {"answer": "two"}]}])
-        watched.fake.hold()
-        await watched.fake.person_writes("two")
+        host_env_with_events.fake.hold()
+        await host_env_with_events.fake.person_writes("two")
 
-        await until(lambda: watched.fake.attempts.total() == 1)
-        await watched.fake.person_writes("/pause", chat=OFFICE, sender=OWNER)
+        await wait_until(lambda: host_env_with_events.fake.attempts.total() == 1)
+        await host_env_with_events.fake.person_writes("/pause", chat=OFFICE, sender=OWNER)
 
-        await until(lambda: flow.host.pausing.known is not None)
-        watched.fake.release()
-        await watched.fake.wait_for(3)  # the one in flight, the answer, what was cut
+        await wait_until(lambda: flow.host.pause_service.current is not None)
+        host_env_with_events.fake.release()
+        await host_env_with_events.fake.wait_for_sent(3)  # the one in flight, the answer, what was cut
         assert flow.texts("c1") == ["one"]
-        [resumed] = await _owner_says(watched, "/resume")
+        [resumed] = await _owner_says(host_env_with_events, "/resume")
         assert resumed.endswith("1 message to send.")
-        await watched.fake.wait_for(5)
+        await host_env_with_events.fake.wait_for_sent(5)
     assert flow.texts("c1") == ["one", "two"]
-    assert max(watched.fake.attempts.values()) == 1
+    assert max(host_env_with_events.fake.attempts.values()) == 1
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_pause_outlives_the_host_and_what_came_meanwhile_is_answered_after_it(watched: Stage) -> None:
-    async with watched.host(keep_containers=True, clean=False) as flow:
+async def test_a_pause_outlives_the_host_and_what_came_meanwhile_is_answered_after_it(
+    host_env_with_events: HostTestEnv,
+) -> None:
+    async with host_env_with_events.run_host(keep_containers=True, should_verify_clean=False) as flow:
         await _with_owner(flow)
         await flow.wire(script=WORKS)
-        await watched.fake.person_writes("long one")
-        await claimed(flow)
+        await host_env_with_events.fake.person_writes("long one")
+        await wait_for_claims(flow)
         async with flow.host.store.transaction() as tx:  # as by a host that is killed right after the commit
             await paused.begin(tx, by="fake:boss", at=datetime.now(UTC), place=None)
-    async with watched.host() as flow:
+    async with host_env_with_events.run_host() as flow:
         await _none_runs(flow)
         pause = await paused.find(flow.host.store)
         assert pause is not None
-        assert [one.agent_group for one in pause.cut or ()] == ["main"]
-        await watched.fake.person_writes("hi")
-        await watched.fake.wait_for(1)
-        assert flow.texts() == [PAUSED.text]
-        await _owner_says(watched, "/resume")
-        await watched.fake.wait_for(4)
-    assert sorted(flow.texts("c1")) == [PAUSED.text, "echo: hi", "echo: long one"]
+        assert [one.agent_group for one in pause.interrupted_turns or ()] == ["main"]
+        await host_env_with_events.fake.person_writes("hi")
+        await host_env_with_events.fake.wait_for_sent(1)
+        assert flow.texts() == [PAUSED_REPLY.text]
+        await _owner_says(host_env_with_events, "/resume")
+        await host_env_with_events.fake.wait_for_sent(4)
+    assert sorted(flow.texts("c1")) == [PAUSED_REPLY.text, "echo: hi", "echo: long one"]
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_status_and_stop_are_answered_while_all_is_paused(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_status_and_stop_are_answered_while_all_is_paused(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await _with_owner(flow)
         await flow.wire(script=WORKS)
-        await _owner_says(watched, "/pause")
-        await watched.fake.person_writes("/status", chat="c1")
-        await watched.fake.wait_for(2)
+        await _owner_says(host_env_with_events, "/pause")
+        await host_env_with_events.fake.person_writes("/status", chat="c1")
+        await host_env_with_events.fake.wait_for_sent(2)
         [status] = flow.texts("c1")
         assert status.startswith("Everything is paused since ")
-        await _owner_says(watched, "/resume")
-        assert await _owner_says(watched, "/resume") == [NOT_PAUSED]
+        await _owner_says(host_env_with_events, "/resume")
+        assert await _owner_says(host_env_with_events, "/resume") == [NOT_PAUSED]
 
 
 @pytest.mark.behaviour("SE-12", "AC-06")
-async def test_nobody_but_an_owner_pauses(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_nobody_but_an_owner_pauses(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire()
-        await watched.fake.person_writes("/pause")
-        await watched.fake.wait_for(1)
+        await host_env_with_events.fake.person_writes("/pause")
+        await host_env_with_events.fake.wait_for_sent(1)
         assert flow.texts() == ["Only an owner may use /pause."]
         assert await paused.find(flow.host.store) is None
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_pause_while_nobody_works_says_so(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_a_pause_while_nobody_works_says_so(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await _with_owner(flow)
-        [said] = await _owner_says(watched, "/pause")
+        [said] = await _owner_says(host_env_with_events, "/pause")
         assert said.splitlines() == [
             "Paused: nothing is started or sent until /resume.",
             "No container was running.",
         ]
-        [again] = await _owner_says(watched, "/pause")
-        assert again.splitlines()[1] == NOTHING_CUT
-        await _owner_says(watched, "/resume")
+        [again] = await _owner_says(host_env_with_events, "/pause")
+        assert again.splitlines()[1] == NO_TURN_INTERRUPTED
+        await _owner_says(host_env_with_events, "/resume")
 
 
 @pytest.mark.behaviour("SE-12", "AC-04")
-async def test_who_may_not_talk_here_is_not_told_of_the_pause(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_who_may_not_talk_here_is_not_told_of_the_pause(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await _with_owner(flow)
         await flow.wire(unknown=UnknownSender.STRICT)
-        await _owner_says(watched, "/pause")
-        await watched.fake.person_writes("hello?", sender=BEN)
-        await watched.fake.person_writes("hello", sender=OWNER)
-        await until(lambda: bool(flow.texts("c1")))
-        await _owner_says(watched, "/resume")
-        await watched.fake.wait_for(4)
-    assert flow.texts("c1") == [PAUSED.text, "echo: hello"]
+        await _owner_says(host_env_with_events, "/pause")
+        await host_env_with_events.fake.person_writes("hello?", sender=BEN)
+        await host_env_with_events.fake.person_writes("hello", sender=OWNER)
+        await wait_until(lambda: bool(flow.texts("c1")))
+        await _owner_says(host_env_with_events, "/resume")
+        await host_env_with_events.fake.wait_for_sent(4)
+    assert flow.texts("c1") == [PAUSED_REPLY.text, "echo: hello"]
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_who_could_not_be_told_of_a_pause_before_it_ended_is_not_told_of_it_later(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_who_could_not_be_told_of_a_pause_before_it_ended_is_not_told_of_it_later(
+    host_env_with_events: HostTestEnv,
+) -> None:
+    async with host_env_with_events.run_host() as flow:
         await _with_owner(flow)
         await flow.wire()
-        await _owner_says(watched, "/pause")
-        watched.fake.down = True
-        await watched.fake.person_writes("hello")
-        await until(lambda: any(count for count in watched.fake.attempts.values() if watched.fake.down and count > 0))
-        await flow.types("resume")
-        watched.fake.down = False
-        await watched.fake.person_writes("again")
-        await until(lambda: len(flow.texts("c1")) >= 2)
+        await _owner_says(host_env_with_events, "/pause")
+        host_env_with_events.fake.is_down = True
+        await host_env_with_events.fake.person_writes("hello")
+        await wait_until(
+            lambda: any(
+                count
+                for count in host_env_with_events.fake.attempts.values()
+                if host_env_with_events.fake.is_down and count > 0
+            )
+        )
+        await flow.run_command("resume")
+        host_env_with_events.fake.is_down = False
+        await host_env_with_events.fake.person_writes("again")
+        await wait_until(lambda: len(flow.texts("c1")) >= 2)
     assert flow.texts("c1") == ["echo: hello", "echo: again"]
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_help_tells_each_of_the_hosts_commands_that_they_may_use(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_help_tells_each_of_the_hosts_commands_that_they_may_use(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await _with_owner(flow)
         await flow.wire()
-        await watched.fake.person_writes("/help", sender=OWNER)
-        await watched.fake.person_writes("/help", sender=BEN)
-        await watched.fake.wait_for(2)
+        await host_env_with_events.fake.person_writes("/help", sender=OWNER)
+        await host_env_with_events.fake.person_writes("/help", sender=BEN)
+        await host_env_with_events.fake.wait_for_sent(2)
         of_owner, of_stranger = flow.texts("c1")
     assert "/pause: stop every agent and every message until /resume" in of_owner
     assert "/approve: say yes to what waits for you, like /approve k3f7qd (in a direct message)" in of_owner
@@ -243,30 +255,34 @@ async def test_help_tells_each_of_the_hosts_commands_that_they_may_use(watched: 
 
 
 @pytest.mark.behaviour("AC-06")
-async def test_in_a_group_a_command_of_the_host_needs_a_mention_and_no_agent_sees_it(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_in_a_group_a_command_of_the_host_needs_a_mention_and_no_agent_sees_it(
+    host_env_with_events: HostTestEnv,
+) -> None:
+    async with host_env_with_events.run_host() as flow:
         await _with_owner(flow)
         await flow.wire()
-        await watched.fake.person_writes("/cost", sender=OWNER, group=True)
-        await watched.fake.person_writes("/cost", sender=OWNER, group=True, mentions=True)
-        await watched.fake.person_writes("/cost", sender=BEN, group=True)
-        await watched.fake.wait_for(3)
+        await host_env_with_events.fake.person_writes("/cost", sender=OWNER, group=True)
+        await host_env_with_events.fake.person_writes("/cost", sender=OWNER, group=True, mentions=True)
+        await host_env_with_events.fake.person_writes("/cost", sender=BEN, group=True)
+        await host_env_with_events.fake.wait_for_sent(3)
         assert await flow.containers() == []
-    assert sorted(flow.texts("c1")) == sorted([TO_ME.format(name="cost"), NOTHING, "Only an admin may use /cost."])
+    assert sorted(flow.texts("c1")) == sorted(
+        [MENTION_REQUIRED.format(name="cost"), NO_USAGE_TEXT, "Only an admin may use /cost."]
+    )
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_what_turns_took_is_told(watched: Stage) -> None:
+async def test_what_turns_took_is_told(host_env_with_events: HostTestEnv) -> None:
     script: Script = [
         {"match": "go", "actions": [{"usage": {"tokens_in": 10, "tokens_out": 5, "cost_usd": 0.5}}, {"answer": "done"}]}
     ]
-    async with watched.host() as flow:
+    async with host_env_with_events.run_host() as flow:
         await _with_owner(flow)
         await flow.wire(script=script)
-        await watched.fake.person_writes("go")
-        await watched.fake.wait_for(1)
-        async with asyncio.timeout(seconds(HANG_S)):
-            while await turn_costs.first(flow.host.store.reports) is None:  # noqa: ASYNC110 - another process's doing
+        await host_env_with_events.fake.person_writes("go")
+        await host_env_with_events.fake.wait_for_sent(1)
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+            while await turn_costs.first_at(flow.host.store.reports) is None:  # noqa: ASYNC110 - another process's doing
                 await asyncio.sleep(0.01)
-        [said] = await _owner_says(watched, "/cost")
+        [said] = await _owner_says(host_env_with_events, "/cost")
     assert said.splitlines()[1] == "- today: 1 turn, tokens 10 in, 0 cached, 5 out, about $0.50"

@@ -9,11 +9,11 @@ import pytest
 
 from nanohost.errors import UsageError
 from nanohost.mailbox import queries
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.rows import Turn
-from tests.flows.stage import Stage
-from tests.support.flow import Flow, Script
-from tests.support.invariants import claimed, until
+from tests.flows.stage import HostTestEnv
+from tests.support.flow import RunningHost, Script
+from tests.support.invariants import wait_for_claims, wait_until
 
 SLOW: Script = [{"match": "slow", "actions": [{"until_file": "go"}, {"answer": "done with {text}"}]}]
 ONCE: Script = [
@@ -22,17 +22,17 @@ ONCE: Script = [
 ]
 
 
-async def lease(flow: Flow) -> str | None:
+async def lease(flow: RunningHost) -> str | None:
     return (await flow.session()).lease
 
 
 async def eventually(true: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while not await true():  # noqa: ASYNC110 - processes announce nothing
             await asyncio.sleep(0.02)
 
 
-async def replaced(flow: Flow, before: str | None) -> None:
+async def replaced(flow: RunningHost, before: str | None) -> None:
     """Wait until a fresh container runs in the place of that one."""
 
     async def fresh() -> bool:
@@ -41,50 +41,50 @@ async def replaced(flow: Flow, before: str | None) -> None:
     await eventually(fresh)
 
 
-async def turns(flow: Flow) -> list[Turn]:
+async def turns(flow: RunningHost) -> list[Turn]:
     """Newest first."""
-    return await flow.host.mailboxes.outbound(await flow.session(), queries.turns()) or []
+    return await flow.host.mailboxes.read_outbound(await flow.session(), queries.turns()) or []
 
 
 @pytest.mark.behaviour("SE-14")
-async def test_restart_lets_the_turn_end_and_starts_a_fresh_container(stage: Stage) -> None:
-    async with stage.host() as flow:
+async def test_restart_lets_the_turn_end_and_starts_a_fresh_container(host_env: HostTestEnv) -> None:
+    async with host_env.run_host() as flow:
         await flow.wire(script=SLOW)
-        await stage.fake.person_writes("slow")
-        await claimed(flow)
+        await host_env.fake.person_writes("slow")
+        await wait_for_claims(flow)
         before = await lease(flow)
-        assert await flow.types("groups restart", folder="main")
-        flow.goes_on()
-        await stage.fake.wait_for(1)
+        assert await flow.run_command("groups restart", folder="main")
+        flow.resume_script()
+        await host_env.fake.wait_for_sent(1)
         await replaced(flow, before)
         assert [turn.attempt for turn in await turns(flow)] == [1]
     assert flow.texts() == ["done with slow"]
 
 
 @pytest.mark.behaviour("SE-14")
-async def test_restart_now_runs_the_turn_again_without_a_lost_try(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_restart_now_runs_the_turn_again_without_a_lost_try(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ONCE)
-        await watched.fake.person_writes("long")
-        await claimed(flow)
+        await host_env_with_events.fake.person_writes("long")
+        await wait_for_claims(flow)
         before = await lease(flow)
-        await flow.types("groups restart", folder="main", now=True)
-        await watched.fake.wait_for(1)
+        await flow.run_command("groups restart", folder="main", now=True)
+        await host_env_with_events.fake.wait_for_sent(1)
         await replaced(flow, before)
-        assert await flow.host.store.all("SELECT * FROM spared_tries") == []
+        assert await flow.host.store.fetch_all("SELECT * FROM spared_tries") == []
     assert flow.texts() == ["done with long"]
 
 
 @pytest.mark.behaviour("SE-14", "SE-13")
-async def test_restart_with_a_message_tells_the_fresh_container_and_only_that(stage: Stage) -> None:
-    async with stage.host() as flow:
+async def test_restart_with_a_message_tells_the_fresh_container_and_only_that(host_env: HostTestEnv) -> None:
+    async with host_env.run_host() as flow:
         await flow.wire(script=SLOW)
-        await stage.fake.person_writes("slow")
-        await claimed(flow)
+        await host_env.fake.person_writes("slow")
+        await wait_for_claims(flow)
         before = await lease(flow)
-        await flow.types("groups restart", folder="main", message="you have a new tool")
-        flow.goes_on()
-        await stage.fake.wait_for(1)
+        await flow.run_command("groups restart", folder="main", message="you have a new tool")
+        flow.resume_script()
+        await host_env.fake.wait_for_sent(1)
         await replaced(flow, before)
 
         async def told() -> bool:
@@ -96,46 +96,53 @@ async def test_restart_with_a_message_tells_the_fresh_container_and_only_that(st
 
 
 @pytest.mark.behaviour("SE-14")
-async def test_restart_of_a_group_without_containers_starts_none(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_restart_of_a_group_without_containers_starts_none(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire()
-        assert await flow.types("groups restart", folder="main", message="hello") == {"group": "main", "restarted": []}
+        assert await flow.run_command("groups restart", folder="main", message="hello") == {
+            "group": "main",
+            "restarted": [],
+        }
         assert await flow.containers() == []
 
 
 @pytest.mark.behaviour("SE-14")
-async def test_a_session_is_stopped_by_command_and_goes_on_with_the_next_message(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_a_session_is_stopped_by_command_and_goes_on_with_the_next_message(
+    host_env_with_events: HostTestEnv,
+) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire()
-        await watched.fake.person_writes("one")
-        await watched.fake.wait_for(1)
+        await host_env_with_events.fake.person_writes("one")
+        await host_env_with_events.fake.wait_for_sent(1)
         session = await flow.session()
-        await flow.types("sessions stop", id=session.id)
-        await until(lambda: not flow.host.keeper.containers())
+        await flow.run_command("sessions stop", id=session.id)
+        await wait_until(lambda: not flow.host.container_manager.containers())
         with pytest.raises(UsageError, match="no container that runs"):
-            await flow.types("sessions stop", id=session.id)
-        assert await flow.types("sessions stop", id="all") == []
-        await watched.fake.person_writes("two")
-        await watched.fake.wait_for(2)
-        assert session.id in str(await flow.types("sessions stop", id="all"))
-        await until(lambda: not flow.host.keeper.containers())
+            await flow.run_command("sessions stop", id=session.id)
+        assert await flow.run_command("sessions stop", id="all") == []
+        await host_env_with_events.fake.person_writes("two")
+        await host_env_with_events.fake.wait_for_sent(2)
+        assert session.id in str(await flow.run_command("sessions stop", id="all"))
+        await wait_until(lambda: not flow.host.container_manager.containers())
 
 
 @pytest.mark.behaviour("SE-03")
 async def test_an_adopted_container_of_other_settings_ends_its_turn_and_the_next_has_the_new_ones(
-    watched: Stage,
+    host_env_with_events: HostTestEnv,
 ) -> None:
-    async with watched.host(clean=False, keep_containers=True) as flow:
+    async with host_env_with_events.run_host(should_verify_clean=False, keep_containers=True) as flow:
         await flow.wire(script=SLOW)
-        await watched.fake.person_writes("slow")
-        await claimed(flow)
+        await host_env_with_events.fake.person_writes("slow")
+        await wait_for_claims(flow)
         [before] = await flow.containers()
-    async with watched.host({"timezone": "Europe/Berlin"}, runtime=(runtime := watched.runtime())) as flow:
-        flow.goes_on()
-        await watched.fake.wait_for(1)
-        await until(lambda: not flow.host.keeper.containers())
+    async with host_env_with_events.run_host(
+        {"timezone": "Europe/Berlin"}, runtime=(runtime := host_env_with_events.make_runtime())
+    ) as flow:
+        flow.resume_script()
+        await host_env_with_events.fake.wait_for_sent(1)
+        await wait_until(lambda: not flow.host.container_manager.containers())
         assert before not in await flow.containers()
-        await watched.fake.person_writes("hi")
-        await watched.fake.wait_for(2)
+        await host_env_with_events.fake.person_writes("hi")
+        await host_env_with_events.fake.wait_for_sent(2)
     assert runtime.started[0].environment["NANOHOST_TIMEZONE"] == "Europe/Berlin"
     assert flow.texts() == ["done with slow", "echo: hi"]

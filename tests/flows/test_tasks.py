@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 
-from nanohost.app import opened_store
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.app import open_home_store
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.times import to_text
-from tests.flows.stage import Stage
+from tests.flows.stage import HostTestEnv
 from tests.flows.test_turns import fails
-from tests.support.flow import Flow
+from tests.support.flow import RunningHost
 
 COSTS = [{"match": "cost", "actions": [{"answer": "done: {text}"}, {"usage": {"tokens_in": 7, "cost_usd": 0.5}}]}]
 
 
-async def shown(flow: Flow, task: str, fits: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
+async def shown(flow: RunningHost, task: str, fits: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
     """The task as it is shown, once that fits."""
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
-            found: Mapping[str, Any] = await flow.types("tasks show", task)
+            found: Mapping[str, Any] = await flow.run_command("tasks show", task)
             if fits(found):
                 return found
             await asyncio.sleep(0.02)
@@ -34,21 +34,23 @@ def ended(count: int) -> Callable[[Mapping[str, Any]], bool]:
     return lambda task: sum(1 for run in task["runs"] if run["ended"]) == count
 
 
-async def greeted(stage: Stage, flow: Flow) -> None:
+async def greeted(stage: HostTestEnv, flow: RunningHost) -> None:
     """There is a conversation."""
     await stage.fake.person_writes("hi")
-    await stage.fake.wait_for(1)
+    await stage.fake.wait_for_sent(1)
     stage.fake.sent.clear()
 
 
 @pytest.mark.behaviour("TK-01", "TK-02", "TK-05", "TK-06")
-async def test_a_task_for_once_is_done_at_its_time_and_answered_in_the_chat_it_came_from(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_a_task_for_once_is_done_at_its_time_and_answered_in_the_chat_it_came_from(
+    host_env_with_events: HostTestEnv,
+) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(script=COSTS)
-        await greeted(watched, flow)
-        made = await flow.types("tasks create", group="main", prompt="what does it cost", at="in 1s")
+        await greeted(host_env_with_events, flow)
+        made = await flow.run_command("tasks create", group="main", prompt="what does it cost", at="in 1s")
         assert flow.texts() == []
-        await watched.fake.wait_for(1)
+        await host_env_with_events.fake.wait_for_sent(1)
         done = await shown(flow, made["id"], lambda task: task["runs"][0]["ended"] is not None)
         assert done["status"] == "done"
         [run] = done["runs"]
@@ -58,54 +60,56 @@ async def test_a_task_for_once_is_done_at_its_time_and_answered_in_the_chat_it_c
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_a_series_can_be_run_beside_its_schedule(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_a_series_can_be_run_beside_its_schedule(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire()
-        await greeted(watched, flow)
-        made = await flow.types("tasks create", group="main", prompt="look", cron="0 0 1 1 *")
+        await greeted(host_env_with_events, flow)
+        made = await flow.run_command("tasks create", group="main", prompt="look", cron="0 0 1 1 *")
         for number in (1, 2):
-            await flow.types("tasks run", made["id"])
-            await watched.fake.wait_for(number)
+            await flow.run_command("tasks run", made["id"])
+            await host_env_with_events.fake.wait_for_sent(number)
             await shown(flow, made["id"], ended(number))
-        task = await flow.types("tasks show", made["id"])
+        task = await flow.run_command("tasks show", made["id"])
         assert (task["status"], len(task["runs"])) == ("active", 2)
         assert task["next_due"].endswith("-01-01T00:00:00+00:00")
     assert flow.texts() == ["echo: look", "echo: look"]
 
 
 @pytest.mark.behaviour("TK-04", "TK-06")
-async def test_a_series_that_fails_three_times_is_paused_and_the_chat_is_told_how_to_go_on(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_a_series_that_fails_three_times_is_paused_and_the_chat_is_told_how_to_go_on(
+    host_env_with_events: HostTestEnv,
+) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire()
-        await greeted(watched, flow)
-        await flow.group(script=fails("permanent"))
-        made = await flow.types("tasks create", group="main", prompt="look", cron="0 0 1 1 *")
+        await greeted(host_env_with_events, flow)
+        await flow.ensure_group(script=fails("permanent"))
+        made = await flow.run_command("tasks create", group="main", prompt="look", cron="0 0 1 1 *")
         for number in (1, 2, 3):
-            await flow.types("tasks run", made["id"])
+            await flow.run_command("tasks run", made["id"])
             failed = await shown(flow, made["id"], ended(number))
             assert failed["failures_in_a_row"] == number
         assert failed["status"] == "paused"
         assert {run["outcome"] for run in failed["runs"]} == {"failed"}
-        await watched.fake.wait_for(4)
+        await host_env_with_events.fake.wait_for_sent(4)
         [told] = [text for text in flow.texts() if "paused" in text]
         assert f"nanohost tasks resume {made['id']}" in told
-        await flow.group(script=[])
-        resumed = await flow.types("tasks resume", made["id"])
+        await flow.ensure_group(script=[])
+        resumed = await flow.run_command("tasks resume", made["id"])
         assert resumed["status"] == "active"
-        await flow.types("tasks run", made["id"])
+        await flow.run_command("tasks run", made["id"])
         good = await shown(flow, made["id"], lambda task: task["runs"][0]["outcome"] == "completed")
         assert good["failures_in_a_row"] == 0
 
 
 @pytest.mark.behaviour("TK-02", "TK-03")
-async def test_a_task_that_fell_due_while_no_host_ran_is_done_when_one_does(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_a_task_that_fell_due_while_no_host_ran_is_done_when_one_does(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire()
-        await greeted(watched, flow)
-        made = await flow.types("tasks create", group="main", prompt="look", at="in 3h")
-    async with opened_store(flow.home, durable=False) as store, store.transaction() as tx:
-        await tx.run("UPDATE tasks SET next_due = ?", (to_text(flow.host.clock.now() - timedelta(hours=2)),))
-    async with watched.host() as flow:
-        await watched.fake.wait_for(1)
+        await greeted(host_env_with_events, flow)
+        made = await flow.run_command("tasks create", group="main", prompt="look", at="in 3h")
+    async with open_home_store(flow.home, durable=False) as store, store.transaction() as tx:
+        await tx.execute("UPDATE tasks SET next_due = ?", (to_text(flow.host.clock.now() - timedelta(hours=2)),))
+    async with host_env_with_events.run_host() as flow:
+        await host_env_with_events.fake.wait_for_sent(1)
         await shown(flow, made["id"], lambda task: task["runs"][0]["outcome"] == "completed")
     assert flow.texts() == ["echo: look"]

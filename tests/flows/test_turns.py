@@ -9,9 +9,9 @@ import pytest
 
 from nanohost.mailbox import queries
 from nanohost_protocol.rows import AckStatus, ErrorClass
-from tests.flows.stage import Stage
+from tests.flows.stage import HostTestEnv
 from tests.support.flow import Script
-from tests.support.invariants import claimed
+from tests.support.invariants import wait_for_claims
 
 PATIENCE_S = 12.0
 CRASHES_AFTER_A_TOOL: Script = [
@@ -29,18 +29,18 @@ def fails(error: str, *, once: bool = False, **more: object) -> Script:
 
 
 @pytest.mark.behaviour("RU-02", "RU-03")
-async def test_a_message_that_comes_during_a_turn_joins_it(stage: Stage) -> None:
+async def test_a_message_that_comes_during_a_turn_joins_it(host_env: HostTestEnv) -> None:
     slow = [{"match": "first", "actions": [{"until_file": "go"}, {"answer": "echo: {text}"}]}]
-    async with stage.host() as flow:
+    async with host_env.run_host() as flow:
         await flow.wire(script=slow)
-        await stage.fake.person_writes("first")
-        await claimed(flow)
-        await stage.fake.person_writes("second")
-        await claimed(flow, 2)
+        await host_env.fake.person_writes("first")
+        await wait_for_claims(flow)
+        await host_env.fake.person_writes("second")
+        await wait_for_claims(flow, 2)
         assert flow.texts() == []
-        flow.goes_on()
-        await stage.fake.wait_for(2)
-        turns = await flow.host.mailboxes.outbound(await flow.session(), queries.turns())
+        flow.resume_script()
+        await host_env.fake.wait_for_sent(2)
+        turns = await flow.host.mailboxes.read_outbound(await flow.session(), queries.turns())
     assert flow.texts() == ["echo: first", "echo: second"]
     assert turns is not None
     assert [len(turn.message_ids) for turn in turns] == [2]
@@ -48,14 +48,18 @@ async def test_a_message_that_comes_during_a_turn_joins_it(stage: Stage) -> None
 
 @pytest.mark.behaviour("RU-04")
 @pytest.mark.parametrize("error", [ErrorClass.PERMANENT, ErrorClass.AUTH, ErrorClass.BUDGET])
-async def test_what_cannot_be_mended_by_trying_again_is_told_and_closed(watched: Stage, error: ErrorClass) -> None:
-    runtime = watched.runtime()
-    async with watched.host(runtime=runtime) as flow:
+async def test_what_cannot_be_mended_by_trying_again_is_told_and_closed(
+    host_env_with_events: HostTestEnv, error: ErrorClass
+) -> None:
+    runtime = host_env_with_events.make_runtime()
+    async with host_env_with_events.run_host(runtime=runtime) as flow:
         await flow.wire(script=fails(error))
-        await watched.fake.person_writes("hi", message_id="m-1")
-        [told] = await watched.fake.wait_for(1)
-        [route] = await flow.host.store.all("SELECT message_id FROM routes")
-        message = await flow.host.mailboxes.inbound(await flow.session(), lambda box: box.find(route["message_id"]))
+        await host_env_with_events.fake.person_writes("hi", message_id="m-1")
+        [told] = await host_env_with_events.fake.wait_for_sent(1)
+        [route] = await flow.host.store.fetch_all("SELECT message_id FROM routes")
+        message = await flow.host.mailboxes.read_inbound(
+            await flow.session(), lambda box: box.find(route["message_id"])
+        )
     assert "model" in told.text or "budget" in told.text
     assert told.reply_to == "m-1"
     assert message is not None
@@ -63,12 +67,12 @@ async def test_what_cannot_be_mended_by_trying_again_is_told_and_closed(watched:
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_a_rate_limit_is_told_once_and_tried_again_when_it_is_over(stage: Stage) -> None:
-    async with stage.host() as flow:
+async def test_a_rate_limit_is_told_once_and_tried_again_when_it_is_over(host_env: HostTestEnv) -> None:
+    async with host_env.run_host() as flow:
         await flow.wire(script=fails("rate_limited", once=True, retry_in_s=0.5))
-        await stage.fake.person_writes("hi")
-        [told, answer] = await stage.fake.wait_for(2)
-        acks = await flow.host.mailboxes.outbound(await flow.session(), queries.acks_after(0))
+        await host_env.fake.person_writes("hi")
+        [told, answer] = await host_env.fake.wait_for_sent(2)
+        acks = await flow.host.mailboxes.read_outbound(await flow.session(), queries.acks_after(0))
     assert "limiting" in told.text
     assert answer.text == "echo: hi"
     assert acks is not None
@@ -76,21 +80,23 @@ async def test_a_rate_limit_is_told_once_and_tried_again_when_it_is_over(stage: 
 
 
 @pytest.mark.behaviour("RU-04", "RU-08", "SE-03", "SE-07")
-async def test_what_broke_off_is_tried_again_after_five_seconds_and_nothing_is_said_twice(watched: Stage) -> None:
+async def test_what_broke_off_is_tried_again_after_five_seconds_and_nothing_is_said_twice(
+    host_env_with_events: HostTestEnv,
+) -> None:
     """One test for all that waits for the first pause."""
     hangs_once: Script = [{"match": "", "attempt": 1, "actions": [{"hang": True}]}]
-    async with watched.host(clean=False, keep_containers=True) as flow:
+    async with host_env_with_events.run_host(should_verify_clean=False, keep_containers=True) as flow:
         await flow.wire("hung", "hung", script=hangs_once)
-        await watched.fake.person_writes("hi", chat="hung")
-        await claimed(flow, folder="hung")
+        await host_env_with_events.fake.person_writes("hi", chat="hung")
+        await wait_for_claims(flow, folder="hung")
         [container] = await flow.containers()
     os.kill(int(container.state["pid"]), signal.SIGKILL)
     scripts = {"transient": fails("transient", once=True), "overloaded": fails("overloaded", once=True)}
-    async with watched.host() as flow:
+    async with host_env_with_events.run_host() as flow:
         for chat, script in {**scripts, "crashed": CRASHES_AFTER_A_TOOL}.items():
             await flow.wire(chat, chat, script=script)
-            await watched.fake.person_writes("hi", chat=chat)
-        await watched.fake.wait_for(5, timeout_s=PATIENCE_S)
+            await host_env_with_events.fake.person_writes("hi", chat=chat)
+        await host_env_with_events.fake.wait_for_sent(5, timeout_s=PATIENCE_S)
     assert {chat: flow.texts(chat) for chat in ("hung", *scripts)} == {
         chat: ["echo: hi"] for chat in ("hung", *scripts)
     }

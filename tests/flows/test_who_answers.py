@@ -9,8 +9,8 @@ import pytest
 from nanohost.channel_api import Capabilities
 from nanohost.model import EngageMode, SessionMode
 from nanohost.testing.fake_channel import FakeChannel
-from tests.flows.stage import Stage
-from tests.support.flow import Flow
+from tests.flows.stage import HostTestEnv
+from tests.support.flow import RunningHost
 
 SAY_NAME = {
     folder: [{"match": "", "actions": [{"answer": f"{folder}: {{text}}"}]}] for folder in ("main", "one", "two")
@@ -24,18 +24,20 @@ def spoil(path: Path) -> bytes:
     return was
 
 
-async def outcomes(flow: Flow) -> list[str]:
-    return [row[0] for row in await flow.host.store.all("SELECT outcome FROM routes ORDER BY event_id, wiring_id")]
+async def outcomes(flow: RunningHost) -> list[str]:
+    return [
+        row[0] for row in await flow.host.store.fetch_all("SELECT outcome FROM routes ORDER BY event_id, wiring_id")
+    ]
 
 
 @pytest.mark.behaviour("RT-01", "RT-02", "RU-07")
-async def test_each_thread_of_a_group_is_a_conversation_of_its_own(stage: Stage) -> None:
-    stage.fake = FakeChannel(capabilities=Capabilities(threads=True))
-    async with stage.host() as flow:
+async def test_each_thread_of_a_group_is_a_conversation_of_its_own(host_env: HostTestEnv) -> None:
+    host_env.fake = FakeChannel(capabilities=Capabilities(threads=True))
+    async with host_env.run_host() as flow:
         await flow.wire()
         for text, thread in (("a", "t1"), ("b", "t2"), ("c", "t1"), ("d", None)):
-            await stage.fake.person_writes(text, thread=thread, group=True)
-        sent = await stage.fake.wait_for(4)
+            await host_env.fake.person_writes(text, thread=thread, group=True)
+        sent = await host_env.fake.wait_for_sent(4)
         found = [session.thread_id for session in await flow.sessions()]
     assert sorted(found, key=str) == [None, "t1", "t2"]
     assert {(one.text, one.address.thread_id) for one in sent} == {
@@ -47,121 +49,123 @@ async def test_each_thread_of_a_group_is_a_conversation_of_its_own(stage: Stage)
 
 
 @pytest.mark.behaviour("RT-01", "RT-02", "RU-07")
-async def test_a_direct_message_is_one_conversation_and_is_answered_in_its_thread(stage: Stage) -> None:
-    stage.fake = FakeChannel(capabilities=Capabilities(threads=True))
-    async with stage.host() as flow:
+async def test_a_direct_message_is_one_conversation_and_is_answered_in_its_thread(host_env: HostTestEnv) -> None:
+    host_env.fake = FakeChannel(capabilities=Capabilities(threads=True))
+    async with host_env.run_host() as flow:
         await flow.wire()
         for text, thread in (("a", "t1"), ("b", "t2")):
-            await stage.fake.person_writes(text, thread=thread)
-        sent = await stage.fake.wait_for(2)
+            await host_env.fake.person_writes(text, thread=thread)
+        sent = await host_env.fake.wait_for_sent(2)
         assert len(await flow.sessions()) == 1
     assert [(one.text, one.address.thread_id) for one in sent] == [("echo: a", "t1"), ("echo: b", "t2")]
 
 
 @pytest.mark.behaviour("RT-01")
-async def test_threads_mean_nothing_on_a_platform_without_them(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_threads_mean_nothing_on_a_platform_without_them(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire()
         for thread in ("t1", "t2"):
-            await watched.fake.person_writes("hi", thread=thread, group=True)
-        sent = await watched.fake.wait_for(2)
+            await host_env_with_events.fake.person_writes("hi", thread=thread, group=True)
+        sent = await host_env_with_events.fake.wait_for_sent(2)
         assert len(await flow.sessions()) == 1
     assert {one.address.thread_id for one in sent} == {None}
 
 
 @pytest.mark.behaviour("RT-02", "RU-06")
-async def test_chats_that_share_an_agents_session_are_answered_each_in_its_place(stage: Stage) -> None:
+async def test_chats_that_share_an_agents_session_are_answered_each_in_its_place(host_env: HostTestEnv) -> None:
     script = [{"match": "tell the other", "actions": [{"text": '<message to="c2">from c1</message>'}]}]
-    async with stage.host() as flow:
+    async with host_env.run_host() as flow:
         for chat in ("c1", "c2"):
             await flow.wire(chat, session=SessionMode.AGENT_SHARED, script=script)
-            await stage.fake.person_writes(f"here is {chat}", chat=chat)
-        await stage.fake.wait_for(2)
+            await host_env.fake.person_writes(f"here is {chat}", chat=chat)
+        await host_env.fake.wait_for_sent(2)
         assert (flow.texts("c1"), flow.texts("c2")) == (["echo: here is c1"], ["echo: here is c2"])
-        await stage.fake.person_writes("tell the other", chat="c1")
-        await stage.fake.wait_for(3)
+        await host_env.fake.person_writes("tell the other", chat="c1")
+        await host_env.fake.wait_for_sent(3)
         assert len(await flow.sessions()) == 1
     assert flow.texts("c2")[1:] == ["from c1"]
 
 
 @pytest.mark.behaviour("RU-06")
-async def test_what_goes_to_an_unknown_name_reaches_nobody_and_the_rest_is_delivered(watched: Stage) -> None:
+async def test_what_goes_to_an_unknown_name_reaches_nobody_and_the_rest_is_delivered(
+    host_env_with_events: HostTestEnv,
+) -> None:
     text = '<message to="nobody">lost</message><message to="c1">found</message><internal>secret</internal>'
-    async with watched.host() as flow:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(script=[{"match": "", "actions": [{"text": text}]}])
-        await watched.fake.person_writes("hi")
-        await watched.fake.wait_for(1)
+        await host_env_with_events.fake.person_writes("hi")
+        await host_env_with_events.fake.wait_for_sent(1)
     assert flow.texts() == ["found"]
 
 
 @pytest.mark.behaviour("RT-03")
-async def test_two_agents_in_one_chat_both_answer(stage: Stage) -> None:
-    async with stage.host() as flow:
+async def test_two_agents_in_one_chat_both_answer(host_env: HostTestEnv) -> None:
+    async with host_env.run_host() as flow:
         for folder in ("one", "two"):
             await flow.wire("c1", folder, script=SAY_NAME[folder])
-        await stage.fake.person_writes("hi")
-        await stage.fake.wait_for(2)
+        await host_env.fake.person_writes("hi")
+        await host_env.fake.wait_for_sent(2)
         assert [len(await flow.sessions(folder)) for folder in ("one", "two")] == [1, 1]
     assert sorted(flow.texts()) == ["one: hi", "two: hi"]
 
 
 @pytest.mark.behaviour("RT-03", "IN-03")
 async def test_an_agent_with_a_broken_mailbox_does_not_stop_the_other_and_answers_when_it_is_mended(
-    stage: Stage,
+    host_env: HostTestEnv,
 ) -> None:
-    async with stage.host() as flow:
+    async with host_env.run_host() as flow:
         for folder in ("one", "two"):
             await flow.wire("c1", folder, script=SAY_NAME[folder])
-        await stage.fake.person_writes("hi")
-        await stage.fake.wait_for(2)
+        await host_env.fake.person_writes("hi")
+        await host_env.fake.wait_for_sent(2)
         inbound = flow.layout(await flow.session("two")).inbound_db
     was = spoil(inbound)
-    async with stage.host() as flow:
-        await stage.fake.person_writes("there?")
-        await stage.fake.wait_for(3)
+    async with host_env.run_host() as flow:
+        await host_env.fake.person_writes("there?")
+        await host_env.fake.wait_for_sent(3)
         assert flow.texts()[2:] == ["one: there?"]
-        await stage.fake.person_writes("still?")
-        await stage.fake.wait_for(4)
-        [row, _] = await flow.host.store.all("SELECT reason FROM routes WHERE outcome = 'waiting'")
+        await host_env.fake.person_writes("still?")
+        await host_env.fake.wait_for_sent(4)
+        [row, _] = await flow.host.store.fetch_all("SELECT reason FROM routes WHERE outcome = 'waiting'")
         assert "not a database" in row["reason"]
         inbound.write_bytes(was)
-        await stage.fake.wait_for(6)
+        await host_env.fake.wait_for_sent(6)
     assert [text for text in flow.texts() if text.startswith("two")] == ["two: hi", "two: there?", "two: still?"]
 
 
 @pytest.mark.behaviour("RT-04", "RT-05")
-async def test_a_pattern_says_which_messages_an_agent_answers(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_a_pattern_says_which_messages_an_agent_answers(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(pattern=r"^!\w")
         for text in ("hello", "!", "!go"):
-            await watched.fake.person_writes(text)
-        await watched.fake.wait_for(1)
+            await host_env_with_events.fake.person_writes(text)
+        await host_env_with_events.fake.wait_for_sent(1)
         assert await outcomes(flow) == ["not_engaged", "not_engaged", "written"]
     assert flow.texts() == ["echo: !go"]
 
 
 @pytest.mark.behaviour("RT-04")
-async def test_a_mention_is_needed_in_a_group_and_not_in_a_direct_message(watched: Stage) -> None:
-    async with watched.host() as flow:
+async def test_a_mention_is_needed_in_a_group_and_not_in_a_direct_message(host_env_with_events: HostTestEnv) -> None:
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(engage=EngageMode.MENTION)
         await flow.wire("dm", "one", engage=EngageMode.MENTION)
-        await watched.fake.person_writes("chatter", group=True)
-        await watched.fake.person_writes("you there", group=True, mentions=True)
-        await watched.fake.person_writes("more chatter", group=True)
-        await watched.fake.person_writes("psst", chat="dm")
-        await watched.fake.wait_for(2)
+        await host_env_with_events.fake.person_writes("chatter", group=True)
+        await host_env_with_events.fake.person_writes("you there", group=True, mentions=True)
+        await host_env_with_events.fake.person_writes("more chatter", group=True)
+        await host_env_with_events.fake.person_writes("psst", chat="dm")
+        await host_env_with_events.fake.wait_for_sent(2)
     assert sorted(flow.texts()) == ["echo: psst", "echo: you there"]
 
 
 @pytest.mark.behaviour("RT-04")
-async def test_a_sticky_mention_holds_for_its_thread_only(watched: Stage) -> None:
-    watched.fake = FakeChannel(capabilities=Capabilities(threads=True))
-    async with watched.host() as flow:
+async def test_a_sticky_mention_holds_for_its_thread_only(host_env_with_events: HostTestEnv) -> None:
+    host_env_with_events.fake = FakeChannel(capabilities=Capabilities(threads=True))
+    async with host_env_with_events.run_host() as flow:
         await flow.wire(engage=EngageMode.MENTION_STICKY)
-        await watched.fake.person_writes("before", thread="t1", group=True)
-        await watched.fake.person_writes("you", thread="t1", group=True, mentions=True)
-        await watched.fake.person_writes("go on", thread="t1", group=True)
-        await watched.fake.person_writes("elsewhere", thread="t2", group=True)
-        await watched.fake.wait_for(2)
+        await host_env_with_events.fake.person_writes("before", thread="t1", group=True)
+        await host_env_with_events.fake.person_writes("you", thread="t1", group=True, mentions=True)
+        await host_env_with_events.fake.person_writes("go on", thread="t1", group=True)
+        await host_env_with_events.fake.person_writes("elsewhere", thread="t2", group=True)
+        await host_env_with_events.fake.wait_for_sent(2)
         assert await outcomes(flow) == ["not_engaged", "written", "written", "not_engaged"]
     assert flow.texts() == ["echo: you", "echo: go on"]

@@ -15,54 +15,54 @@ from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
-from nanohost.testing.limits import HANG_S, seconds
-from tests.support.messages_api import MessagesApi
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.support.messages_api import StubMessagesApi
 
 KEY = "sk-ant-api03-the-real-one"
 MESSAGES = "http://localhost/v1/messages?beta=true"
 
 
-def question(text: str = "hello", *, stream: bool = True) -> dict[str, object]:
+def make_request_body(text: str = "hello", *, stream: bool = True) -> dict[str, object]:
     """The body of a request for an answer."""
     messages = [{"role": "user", "content": text}]
     return {"model": "claude-test", "max_tokens": 100, "stream": stream, "messages": messages}
 
 
-class Ledger:
-    """Where model calls are recorded. `trouble` is raised, `gate` is waited for, before one counts as recorded."""
+class CallLedger:
+    """Where model calls are recorded. `error` is raised, `gate` is waited for, before one counts as recorded."""
 
     def __init__(self) -> None:
         self.calls: list[ModelCall] = []
-        self.trouble: Exception | None = None
+        self.error: Exception | None = None
         self.gate: asyncio.Event | None = None
         self._written = asyncio.Condition()
 
     async def record(self, calls: Sequence[ModelCall]) -> None:
         if self.gate is not None:
             await self.gate.wait()
-        if self.trouble is not None:
-            raise self.trouble
+        if self.error is not None:
+            raise self.error
         async with self._written:
             self.calls.extend(calls)
             self._written.notify_all()
 
-    async def recorded(self, count: int = 1) -> list[ModelCall]:
-        async with asyncio.timeout(seconds(HANG_S)), self._written:
+    async def wait_for_recorded(self, count: int = 1) -> list[ModelCall]:
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), self._written:
             await self._written.wait_for(lambda: len(self.calls) >= count)
         return self.calls
 
 
-class Host:
+class GatewayTestHost:
     """Opens gateways and clients; ends them in the right order when the test is over."""
 
-    def __init__(self, stack: AsyncExitStack, folder: Path, ledger: Ledger) -> None:
+    def __init__(self, stack: AsyncExitStack, folder: Path, ledger: CallLedger) -> None:
         self._stack = stack
         self._folder = folder
         self._ledger = ledger
-        self.told: list[tuple[SessionId, str]] = []
+        self.budget_notices: list[tuple[SessionId, str]] = []
 
-    async def _is_told(self, session: SessionId, over: str) -> None:
-        self.told.append((session, over))
+    async def _on_budget_notice(self, session: SessionId, over: str) -> None:
+        self.budget_notices.append((session, over))
 
     def gateway(self, upstream: Upstream, *, grace_s: float = 5.0, clock: Clock | None = None) -> Gateway:
         return Gateway(
@@ -70,7 +70,7 @@ class Host:
             record=self._ledger.record,
             clock=clock or SystemClock(),
             grace_s=grace_s,
-            on_slowed=self._is_told,
+            on_throttled=self._on_budget_notice,
         )
 
     async def open(self, upstream: Upstream, *, clock: Clock | None = None) -> Gateway:
@@ -96,33 +96,33 @@ class Host:
 
 
 @pytest.fixture
-def ledger() -> Ledger:
-    return Ledger()
+def ledger() -> CallLedger:
+    return CallLedger()
 
 
 @pytest.fixture
-async def api() -> AsyncIterator[MessagesApi]:
-    async with MessagesApi(key=KEY) as api:
+async def api() -> AsyncIterator[StubMessagesApi]:
+    async with StubMessagesApi(key=KEY) as api:
         yield api
 
 
 @pytest.fixture
-def upstream(api: MessagesApi) -> Upstream:
+def upstream(api: StubMessagesApi) -> Upstream:
     return Upstream(base_url=api.base_url, api_key=KEY)
 
 
 @pytest.fixture
-async def host(tmp_path: Path, ledger: Ledger) -> AsyncIterator[Host]:
+async def host(tmp_path: Path, ledger: CallLedger) -> AsyncIterator[GatewayTestHost]:
     async with AsyncExitStack() as stack:
-        yield Host(stack, tmp_path, ledger)
+        yield GatewayTestHost(stack, tmp_path, ledger)
 
 
 @pytest.fixture
-async def gateway(host: Host, upstream: Upstream) -> Gateway:
+async def gateway(host: GatewayTestHost, upstream: Upstream) -> Gateway:
     return await host.open(upstream)
 
 
 @pytest.fixture
-async def client(host: Host, gateway: Gateway) -> aiohttp.ClientSession:
+async def client(host: GatewayTestHost, gateway: Gateway) -> aiohttp.ClientSession:
     """The client of session s1."""
     return await host.session(gateway)

@@ -10,25 +10,25 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from nanohost.gateway.budget import CALM_S, CallBudget, call_rates
+from nanohost.gateway.budget import COOLDOWN_S, CallBudget, call_limits_from_settings
 from nanohost.gateway.model_call import CallOutcome, ModelCall, Usage
-from nanohost.gateway.recordings import BATCH, MOST_WAITING, Recordings
+from nanohost.gateway.recordings import BATCH_SIZE, MAX_QUEUED, CallRecorder
 from nanohost.gateway.settings import CallSettings
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
-from nanohost.slowing import BURST, LONGEST_PAUSE_S
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.slowing import BURST_SHARE, MAX_PAUSE_S
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import START, ManualClock
-from tests.gateway.conftest import MESSAGES, Host, Ledger, question
-from tests.support.invariants import until
-from tests.support.messages_api import MessagesApi, Text
+from tests.gateway.conftest import MESSAGES, CallLedger, GatewayTestHost, make_request_body
+from tests.support.invariants import wait_until
+from tests.support.messages_api import StubMessagesApi, Text
 
 S1 = SessionId("s1")
 NO_KEY = Upstream(api_key=None)
 """Every call fails, and none leaves the host."""
-USUAL = call_rates(CallSettings())
-FAILURES_AT_ONCE = int(USUAL.failures * BURST)
-REQUESTS_AT_ONCE = int(USUAL.requests * BURST)
+USUAL = call_limits_from_settings(CallSettings())
+FAILURES_AT_ONCE = int(USUAL.failures_per_hour * BURST_SHARE)
+REQUESTS_AT_ONCE = int(USUAL.requests_per_hour * BURST_SHARE)
 CONNECTIONS = 8
 EMPTY_CALL = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
 FORBIDDEN = b"GET /nope HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -50,7 +50,7 @@ class Client:
         return self.received.count(f"HTTP/1.1 {status} ".encode())
 
     async def has_been_left(self) -> None:
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             await self._reading
 
     async def leave(self) -> None:
@@ -79,11 +79,13 @@ def answers(flood: Sequence[Client], status: int) -> int:
 
 async def all_wait(clock: ManualClock, count: int = CONNECTIONS) -> None:
     """So many requests wait for their pause to end, and one who watches the session."""
-    await until(lambda: len(clock.sleeping()) == count + 1)
+    await wait_until(lambda: len(clock.remaining_sleeps_s()) == count + 1)
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_a_flood_of_calls_leaves_as_many_rows_as_are_in_the_budget(host: Host, ledger: Ledger) -> None:
+async def test_a_flood_of_calls_leaves_as_many_rows_as_are_in_the_budget(
+    host: GatewayTestHost, ledger: CallLedger
+) -> None:
     clock = ManualClock()
     gateway = await host.open(NO_KEY, clock=clock)
     await gateway.attach(S1, host.socket("s1"))
@@ -96,13 +98,13 @@ async def test_a_flood_of_calls_leaves_as_many_rows_as_are_in_the_budget(host: H
         for pause_s in (1, 2, 4, 8, 16, 32, 60, 60):
             await clock.advance(pause_s)
             await all_wait(clock)
-        spent = FAILURES_AT_ONCE + USUAL.failures * clock.monotonic() / 3600
+        spent = FAILURES_AT_ONCE + USUAL.failures_per_hour * clock.monotonic() / 3600
         assert len(ledger.calls) <= spent + 1
         assert answers(flood, 429) == 8 * CONNECTIONS
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_a_flood_of_refused_requests_has_two_lines_in_the_log_beyond_its_budget(host: Host) -> None:
+async def test_a_flood_of_refused_requests_has_two_lines_in_the_log_beyond_its_budget(host: GatewayTestHost) -> None:
     clock = ManualClock()
     with capture_logs() as lines:
         gateway = await host.open(NO_KEY, clock=clock)
@@ -112,18 +114,21 @@ async def test_a_flood_of_refused_requests_has_two_lines_in_the_log_beyond_its_b
                 client.send(FORBIDDEN, 100)
             await all_wait(clock)
             assert answers(flood, 403) == FAILURES_AT_ONCE
-        await until(lambda: len(clock.sleeping()) >= 1)
-        await clock.advance(CALM_S + 1)
-        assert gateway.slowed() == {}
+        await wait_until(lambda: len(clock.remaining_sleeps_s()) >= 1)
+        await clock.advance(COOLDOWN_S + 1)
+        assert gateway.throttled() == {}
     events = [line["event"] for line in lines]
-    assert events.count("gateway.refused") == FAILURES_AT_ONCE
-    assert [event for event in events if event != "gateway.refused"] == ["session_over_budget", "session_within_budget"]
+    assert events.count("gateway_request_rejected") == FAILURES_AT_ONCE
+    assert [event for event in events if event != "gateway_request_rejected"] == [
+        "session_over_budget",
+        "session_within_budget",
+    ]
     assert lines[-1]["turned_down"] == CONNECTIONS
 
 
 @pytest.mark.behaviour("SE-06")
 async def test_bytes_that_are_no_request_are_paid_for_and_leave_no_tracebacks(
-    host: Host, caplog: pytest.LogCaptureFixture
+    host: GatewayTestHost, caplog: pytest.LogCaptureFixture
 ) -> None:
     with capture_logs() as lines:
         gateway = await host.open(NO_KEY, clock=ManualClock())
@@ -133,13 +138,13 @@ async def test_bytes_that_are_no_request_are_paid_for_and_leave_no_tracebacks(
                 client.send(b"GET nonsense %d\r\n\r\n" % number, 1)
                 await client.has_been_left()
                 assert b" 400 Bad Request" in client.received
-    assert [line["event"] for line in lines].count("gateway.refused") == FAILURES_AT_ONCE
-    assert gateway.slowed() == {}
+    assert [line["event"] for line in lines].count("gateway_request_rejected") == FAILURES_AT_ONCE
+    assert gateway.throttled() == {}
     assert not [record for record in caplog.records if record.name.startswith("aiohttp")]
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_requests_that_leave_nothing_behind_are_counted_too(host: Host) -> None:
+async def test_requests_that_leave_nothing_behind_are_counted_too(host: GatewayTestHost) -> None:
     clock = ManualClock()
     gateway = await host.open(NO_KEY, clock=clock)
     await gateway.attach(S1, host.socket("s1"))
@@ -148,28 +153,28 @@ async def test_requests_that_leave_nothing_behind_are_counted_too(host: Host) ->
             client.send(PROBE, 400)
         await all_wait(clock)
         assert answers(flood, 200) == REQUESTS_AT_ONCE
-        assert gateway.slowed() == {S1: "more than 7,200 requests to the model an hour"}
+        assert gateway.throttled() == {S1: "more than 7,200 requests to the model an hour"}
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_a_client_that_opens_connections_without_end_waits_for_them_to_be_taken(host: Host) -> None:
+async def test_a_client_that_opens_connections_without_end_waits_for_them_to_be_taken(host: GatewayTestHost) -> None:
     clock = ManualClock()
     gateway = await host.open(NO_KEY, clock=clock)
     await gateway.attach(S1, host.socket("s1"))
-    for _ in range(int(USUAL.connections * BURST)):
+    for _ in range(int(USUAL.connections_per_hour * BURST_SHARE)):
         _, writer = await asyncio.open_unix_connection(host.socket("s1"))
         writer.close()
     async with clients(host.socket("s1"), 1) as (client,):
         client.send(PROBE, 1)
         await all_wait(clock, 1)
-        assert gateway.slowed() == {S1: "more than 7,200 connections to the model an hour"}
+        assert gateway.throttled() == {S1: "more than 7,200 connections to the model an hour"}
         assert client.received == b""
         await clock.advance(1)
-        await until(lambda: client.answers(200) == 1)
+        await wait_until(lambda: client.answers(200) == 1)
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_the_owners_are_told_once_of_a_session_that_goes_on(host: Host) -> None:
+async def test_the_owners_are_told_once_of_a_session_that_goes_on(host: GatewayTestHost) -> None:
     clock = ManualClock()
     gateway = await host.open(NO_KEY, clock=clock)
     await gateway.attach(S1, host.socket("s1"))
@@ -178,18 +183,18 @@ async def test_the_owners_are_told_once_of_a_session_that_goes_on(host: Host) ->
             client.send(EMPTY_CALL, 200)
         await all_wait(clock)
         for pause_s in (1, 2):
-            assert host.told == []
+            assert host.budget_notices == []
             await clock.advance(pause_s)
             await all_wait(clock)
         for pause_s in (4, 8):
-            assert host.told == [(S1, "more than 1,200 requests to the model an hour that fail")]
+            assert host.budget_notices == [(S1, "more than 1,200 requests to the model an hour that fail")]
             await clock.advance(pause_s)
             await all_wait(clock)
 
 
 @pytest.mark.behaviour("SE-06")
 async def test_another_session_is_served_meanwhile_and_a_new_container_has_no_new_budget(
-    host: Host, api: MessagesApi, upstream: Upstream
+    host: GatewayTestHost, api: StubMessagesApi, upstream: Upstream
 ) -> None:
     clock = ManualClock()
     gateway = await host.open(upstream, clock=clock)
@@ -199,21 +204,21 @@ async def test_another_session_is_served_meanwhile_and_a_new_container_has_no_ne
         for client in flood:
             client.send(FORBIDDEN, 100)
         await all_wait(clock)
-        async with other.post(MESSAGES, json=question()) as answer:
+        async with other.post(MESSAGES, json=make_request_body()) as answer:
             assert answer.status == 200
     await gateway.detach(S1)
     await gateway.attach(S1, host.socket("s1"))
     async with clients(host.socket("s1"), 1) as (client,):
         client.send(EMPTY_CALL, 1)
-        await until(lambda: len(clock.sleeping()) >= 2)
+        await wait_until(lambda: len(clock.remaining_sleeps_s()) >= 2)
         await clock.advance(1)
-        await until(lambda: client.answers(429) == 1)
+        await wait_until(lambda: client.answers(429) == 1)
     assert b"Retry-After: " in client.received
     assert b"rate_limit_error" in client.received
 
 
 async def test_when_the_service_answers_again_a_session_goes_on(
-    host: Host, api: MessagesApi, upstream: Upstream
+    host: GatewayTestHost, api: StubMessagesApi, upstream: Upstream
 ) -> None:
     clock = ManualClock()
     gateway = await host.open(upstream, clock=clock)
@@ -222,37 +227,37 @@ async def test_when_the_service_answers_again_a_session_goes_on(
         for one in flood:
             one.send(FORBIDDEN, 100)
         await all_wait(clock)
-    await clock.advance(CALM_S + 1)
+    await clock.advance(COOLDOWN_S + 1)
     for _ in range(2 * CONNECTIONS):
-        async with client.post(MESSAGES, json=question()) as answer:
+        async with client.post(MESSAGES, json=make_request_body()) as answer:
             assert answer.status == 200
-    assert gateway.slowed() == {}
+    assert gateway.throttled() == {}
 
 
 @pytest.mark.behaviour("SE-06")
 async def test_a_client_that_leaves_in_the_middle_pays_for_a_failure(
-    host: Host, api: MessagesApi, upstream: Upstream, ledger: Ledger
+    host: GatewayTestHost, api: StubMessagesApi, upstream: Upstream, ledger: CallLedger
 ) -> None:
     clock = ManualClock()
     gateway = await host.open(upstream, clock=clock)
     client = await host.session(gateway)
     api.default = Text("first second", gate=asyncio.Event())
     for _ in range(FAILURES_AT_ONCE):
-        async with client.post(MESSAGES, json=question()) as answer:
+        async with client.post(MESSAGES, json=make_request_body()) as answer:
             answer.close()
-    await ledger.recorded(FAILURES_AT_ONCE)
+    await ledger.wait_for_recorded(FAILURES_AT_ONCE)
     assert {call.outcome for call in ledger.calls} == {CallOutcome.ABANDONED}
-    asking = asyncio.create_task(client.post(MESSAGES, json=question()))
+    asking = asyncio.create_task(client.post(MESSAGES, json=make_request_body()))
     await all_wait(clock, 1)
     await clock.advance(1)
     assert (await asking).status == 429
     assert len(ledger.calls) == FAILURES_AT_ONCE
 
 
-async def test_a_stop_does_not_wait_for_those_who_are_slowed_down(host: Host) -> None:
+async def test_a_stop_does_not_wait_for_those_who_are_slowed_down(host: GatewayTestHost) -> None:
     clock = ManualClock()
     gateway = host.gateway(NO_KEY, clock=clock, grace_s=60.0)
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         async with gateway.opened():
             await gateway.attach(S1, host.socket("s1"))
             async with clients(host.socket("s1")) as flood:
@@ -283,11 +288,11 @@ async def test_calls_that_wait_together_are_written_together_and_all_of_them() -
         batches.append([one.model for one in calls])
         await asyncio.sleep(0)
 
-    recordings = Recordings(record)
+    recordings = CallRecorder(record)
     for number in range(250):
-        recordings.put(call(number))
-    await recordings.written()
-    assert [len(batch) for batch in batches] == [BATCH, BATCH, 50]
+        recordings.enqueue(call(number))
+    await recordings.flush()
+    assert [len(batch) for batch in batches] == [BATCH_SIZE, BATCH_SIZE, 50]
     assert [one for batch in batches for one in batch] == [str(number) for number in range(250)]
 
 
@@ -299,32 +304,32 @@ async def test_a_call_that_cannot_be_written_takes_no_other_with_it() -> None:
             raise ValueError("7")
         kept.extend(one.model for one in calls)
 
-    recordings = Recordings(record)
+    recordings = CallRecorder(record)
     for number in range(20):
-        recordings.put(call(number))
+        recordings.enqueue(call(number))
     with capture_logs() as lines:
-        await recordings.written()
+        await recordings.flush()
     assert len(kept) == 19
-    assert [(line["event"], line["calls"]) for line in lines] == [("gateway.record_failed", 1)]
+    assert [(line["event"], line["calls"]) for line in lines] == [("gateway_record_failed", 1)]
 
 
 @pytest.mark.behaviour("SE-06")
 async def test_no_more_calls_are_made_while_too_many_wait_to_be_written(
-    host: Host, api: MessagesApi, upstream: Upstream, ledger: Ledger
+    host: GatewayTestHost, api: StubMessagesApi, upstream: Upstream, ledger: CallLedger
 ) -> None:
     ledger.gate = asyncio.Event()
     gateway = await host.open(upstream)
     client = await host.session(gateway)
-    for number in range(MOST_WAITING + BATCH):
-        gateway._recordings.put(call(number))
+    for number in range(MAX_QUEUED + BATCH_SIZE):
+        gateway._recorder.enqueue(call(number))
         if number == 0:
             await asyncio.sleep(0)  # the writer has taken the first
-    async with client.post(MESSAGES, json=question()) as answer:
+    async with client.post(MESSAGES, json=make_request_body()) as answer:
         assert answer.status == 529
     assert api.messages == []
     ledger.gate.set()
-    await ledger.recorded(MOST_WAITING + BATCH)
-    async with client.post(MESSAGES, json=question()) as answer:
+    await ledger.wait_for_recorded(MAX_QUEUED + BATCH_SIZE)
+    async with client.post(MESSAGES, json=make_request_body()) as answer:
         assert answer.status == 200
 
 
@@ -334,13 +339,13 @@ def test_pauses_grow_once_for_all_that_comes_in_one_and_are_never_longer_than_a_
         pauses.append(budget.wait_s(now))
         assert budget.wait_s(now + 0.5) == pauses[-1] - 0.5
         now += pauses[-1]
-    assert pauses == [1, 2, 4, 8, 16, 32, LONGEST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_PAUSE_S]
+    assert pauses == [1, 2, 4, 8, 16, 32, MAX_PAUSE_S, MAX_PAUSE_S, MAX_PAUSE_S]
 
 
 def test_a_budget_that_is_at_rest_is_as_good_as_none() -> None:
     budget = CallBudget(USUAL, 0.0)
     assert budget.is_full(0.0)
-    assert budget.request(0.0)
-    budget.fail()
+    assert budget.consume_request(0.0)
+    budget.consume_failure()
     assert not budget.is_full(1.0)
     assert budget.is_full(10.0)

@@ -15,13 +15,13 @@ from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ResultMessage
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import CallOutcome
 from nanohost.model import SessionId
-from nanohost.testing.limits import HANG_S, seconds
-from tests.gateway.conftest import KEY, Host, Ledger
-from tests.support.messages_api import UNAUTHORIZED, MessagesApi, Text, ToolUse, rate_limited
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.gateway.conftest import KEY, CallLedger, GatewayTestHost
+from tests.support.messages_api import UNAUTHORIZED, StubMessagesApi, Text, ToolUse, rate_limited
 
 
 @pytest.fixture
-def options(tmp_path: Path, host: Host) -> ClaudeAgentOptions:
+def options(tmp_path: Path, host: GatewayTestHost) -> ClaudeAgentOptions:
     work, home = tmp_path / "work", tmp_path / "home"
     work.mkdir()
     home.mkdir()
@@ -49,10 +49,10 @@ async def turn(client: ClaudeSDKClient, text: str) -> ResultMessage:
 
 @pytest.mark.behaviour("GW-01", "GW-02", "GW-05")
 async def test_the_real_client_works_through_the_socket(
-    api: MessagesApi, host: Host, gateway: Gateway, ledger: Ledger, options: ClaudeAgentOptions
+    api: StubMessagesApi, host: GatewayTestHost, gateway: Gateway, ledger: CallLedger, options: ClaudeAgentOptions
 ) -> None:
     await gateway.attach(SessionId("s1"), host.socket("s1"))
-    async with asyncio.timeout(seconds(HANG_S)), ClaudeSDKClient(options) as claude:
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), ClaudeSDKClient(options) as claude:
         api.replies += [
             ToolUse("Bash", {"command": "env", "description": "Look around"}),
             rate_limited(),
@@ -66,6 +66,6 @@ async def test_the_real_client_works_through_the_socket(
     assert "ANTHROPIC_API_KEY=worthless" in seen_inside
     assert KEY not in seen_inside
     assert {asked.headers["x-api-key"] for asked in api.messages} == {KEY}
-    assert [call.status for call in await ledger.recorded(4)] == [200, 429, 200, 401]
+    assert [call.status for call in await ledger.wait_for_recorded(4)] == [200, 429, 200, 401]
     assert ledger.calls[2].outcome is CallOutcome.COMPLETED
     assert len(api.messages) == len(api.requests) == 4, "side calls, or a refused key was tried again"

@@ -16,19 +16,19 @@ from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import CallOutcome
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
-from nanohost.testing.limits import HANG_S, seconds
-from tests.gateway.conftest import KEY, MESSAGES, Host, Ledger, question
-from tests.support.messages_api import UNAUTHORIZED, Cut, Failure, MessagesApi, Text
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.gateway.conftest import KEY, MESSAGES, CallLedger, GatewayTestHost, make_request_body
+from tests.support.messages_api import UNAUTHORIZED, DroppedConnection, Failure, StubMessagesApi, Text
 
 S1 = SessionId("s1")
 
 
 @pytest.mark.behaviour("GW-01")
 async def test_the_key_is_added_on_the_way_and_never_shown_on_the_way_back(
-    api: MessagesApi, host: Host, gateway: Gateway
+    api: StubMessagesApi, host: GatewayTestHost, gateway: Gateway
 ) -> None:
     await gateway.attach(S1, host.socket("s1"))
-    api.replies += [Text("hi"), UNAUTHORIZED, Cut()]
+    api.replies += [Text("hi"), UNAUTHORIZED, DroppedConnection()]
     received = b""
     for path in ("/v1/messages", "/v1/messages", "/v1/messages", "/v1/files", "/"):
         received += await exchange(host.socket("s1"), path)
@@ -46,18 +46,20 @@ def test_the_key_is_in_no_representation() -> None:
 
 @pytest.mark.behaviour("GW-02")
 async def test_calls_belong_to_the_session_of_the_socket_whatever_the_client_says(
-    host: Host, gateway: Gateway, client: aiohttp.ClientSession, ledger: Ledger
+    host: GatewayTestHost, gateway: Gateway, client: aiohttp.ClientSession, ledger: CallLedger
 ) -> None:
     other = await host.session(gateway, "s2")
     for who in (client, other):
         headers = {"x-claude-code-session-id": "s1", "x-api-key": "token-of-s1"}
-        async with who.post(MESSAGES, json=question(), headers=headers) as answer:
+        async with who.post(MESSAGES, json=make_request_body(), headers=headers) as answer:
             assert answer.status == 200
-    assert sorted(call.session_id for call in await ledger.recorded(2)) == ["s1", "s2"]
+    assert sorted(call.session_id for call in await ledger.wait_for_recorded(2)) == ["s1", "s2"]
 
 
 @pytest.mark.behaviour("GW-01")
-async def test_what_the_service_would_know_a_client_by_goes_to_no_other_session(host: Host, api: MessagesApi) -> None:
+async def test_what_the_service_would_know_a_client_by_goes_to_no_other_session(
+    host: GatewayTestHost, api: StubMessagesApi
+) -> None:
     """By a name: of an address no client keeps cookies."""
     base_url = api.base_url.replace("127.0.0.1", "localhost")
     gateway = await host.open(Upstream(base_url=base_url, api_key=KEY))
@@ -65,39 +67,39 @@ async def test_what_the_service_would_know_a_client_by_goes_to_no_other_session(
     api.replies.append(Failure(529, "overloaded_error", "Overloaded", cookie))
     for name in ("s1", "s2", "s1"):
         client = await host.session(gateway, name)
-        async with client.post(MESSAGES, json=question()) as answer:
+        async with client.post(MESSAGES, json=make_request_body()) as answer:
             await answer.read()
     assert [asked.headers.get("cookie") for asked in api.messages] == [None, None, None]
 
 
 @pytest.mark.behaviour("GW-02")
 async def test_detaching_ends_the_way_in_and_the_open_streams_of_that_session_only(
-    api: MessagesApi, host: Host, gateway: Gateway, client: aiohttp.ClientSession, ledger: Ledger
+    api: StubMessagesApi, host: GatewayTestHost, gateway: Gateway, client: aiohttp.ClientSession, ledger: CallLedger
 ) -> None:
     gate = asyncio.Event()
     api.default = Text("first second", gate=gate)
     other = await host.session(gateway, "s2")
     async with (
-        asyncio.timeout(seconds(HANG_S)),
-        client.post(MESSAGES, json=question()) as ending,
-        other.post(MESSAGES, json=question()) as staying,
+        asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)),
+        client.post(MESSAGES, json=make_request_body()) as ending,
+        other.post(MESSAGES, json=make_request_body()) as staying,
     ):
         await gateway.detach(S1)
         with pytest.raises(aiohttp.ClientError):
             await ending.read()
         with pytest.raises(aiohttp.ClientConnectorError):
-            await client.post(MESSAGES, json=question())
+            await client.post(MESSAGES, json=make_request_body())
         gate.set()
         assert b'"second"' in await staying.read()
     assert not host.socket("s1").exists()
-    outcomes = {call.session_id: call.outcome for call in await ledger.recorded(2)}
+    outcomes = {call.session_id: call.outcome for call in await ledger.wait_for_recorded(2)}
     assert outcomes == {"s1": CallOutcome.ABANDONED, "s2": CallOutcome.COMPLETED}
 
 
 @pytest.mark.behaviour("GW-02")
-async def test_an_idle_connection_does_not_outlive_its_session(gateway: Gateway, host: Host) -> None:
+async def test_an_idle_connection_does_not_outlive_its_session(gateway: Gateway, host: GatewayTestHost) -> None:
     await gateway.attach(S1, host.socket("s1"))
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         reader, writer = await asyncio.open_unix_connection(host.socket("s1"))
         writer.write(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
@@ -108,16 +110,16 @@ async def test_an_idle_connection_does_not_outlive_its_session(gateway: Gateway,
 
 
 async def test_detaching_a_reader_that_never_reads_takes_no_time(
-    api: MessagesApi, gateway: Gateway, client: aiohttp.ClientSession, ledger: Ledger
+    api: StubMessagesApi, gateway: Gateway, client: aiohttp.ClientSession, ledger: CallLedger
 ) -> None:
     api.default = Text(("x" * 100_000 + " ") * 150)
-    async with asyncio.timeout(seconds(HANG_S)), client.post(MESSAGES, json=question()):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), client.post(MESSAGES, json=make_request_body()):
         await gateway.detach(S1)
-        assert (await ledger.recorded())[0].outcome is CallOutcome.ABANDONED
+        assert (await ledger.wait_for_recorded())[0].outcome is CallOutcome.ABANDONED
 
 
 async def test_attaching_and_detaching_twice_is_fine(
-    host: Host, gateway: Gateway, client: aiohttp.ClientSession
+    host: GatewayTestHost, gateway: Gateway, client: aiohttp.ClientSession
 ) -> None:
     await gateway.attach(S1, host.socket("s1"))
     assert await status(client) == 200
@@ -130,14 +132,14 @@ async def test_attaching_and_detaching_twice_is_fine(
     assert await status(client) == 200
 
 
-async def test_a_socket_left_by_an_earlier_host_is_replaced(host: Host, gateway: Gateway) -> None:
+async def test_a_socket_left_by_an_earlier_host_is_replaced(host: GatewayTestHost, gateway: Gateway) -> None:
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(host.socket("s1")))
     client = await host.session(gateway)
     assert await status(client) == 200
 
 
-async def test_what_is_not_a_socket_is_not_replaced(host: Host, gateway: Gateway) -> None:
+async def test_what_is_not_a_socket_is_not_replaced(host: GatewayTestHost, gateway: Gateway) -> None:
     host.socket("s1").write_text("precious")
     with pytest.raises(HomeError, match="session s1"):
         await gateway.attach(S1, host.socket("s1"))
@@ -149,7 +151,7 @@ async def test_a_missing_folder_is_said_in_a_sentence(gateway: Gateway, tmp_path
         await gateway.attach(S1, tmp_path / "nowhere" / "gateway.sock")
 
 
-async def test_a_home_in_a_deep_folder_works(host: Host, gateway: Gateway, tmp_path: Path) -> None:
+async def test_a_home_in_a_deep_folder_works(host: GatewayTestHost, gateway: Gateway, tmp_path: Path) -> None:
     deep = tmp_path.joinpath(*["a-folder-with-a-long-name"] * 8, "run")
     deep.mkdir(parents=True)
     (tmp_path / "short").symlink_to(deep)
@@ -159,16 +161,18 @@ async def test_a_home_in_a_deep_folder_works(host: Host, gateway: Gateway, tmp_p
     assert list(deep.iterdir()) == []
 
 
-async def test_a_container_of_another_user_may_connect(host: Host, gateway: Gateway) -> None:
+async def test_a_container_of_another_user_may_connect(host: GatewayTestHost, gateway: Gateway) -> None:
     await gateway.attach(S1, host.socket("s1"))
     assert stat.S_IMODE(host.socket("s1").stat().st_mode) == 0o666
 
 
-async def test_a_session_with_too_many_connections_leaves_room_for_others(host: Host, gateway: Gateway) -> None:
+async def test_a_session_with_too_many_connections_leaves_room_for_others(
+    host: GatewayTestHost, gateway: Gateway
+) -> None:
     await gateway.attach(S1, host.socket("s1"))
     other = await host.session(gateway, "s2")
     writers = []
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         for _ in range(MAX_CONNECTIONS):
             reader, writer = await asyncio.open_unix_connection(host.socket("s1"))
             writer.write(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -183,7 +187,7 @@ async def test_a_session_with_too_many_connections_leaves_room_for_others(host: 
 
 
 async def status(client: aiohttp.ClientSession) -> int:
-    async with client.post(MESSAGES, json=question()) as answer:
+    async with client.post(MESSAGES, json=make_request_body()) as answer:
         await answer.read()
         return answer.status
 
@@ -192,7 +196,7 @@ async def exchange(path: Path, target: str) -> bytes:
     """Every byte that comes back, status line and headers included."""
     body = b'{"model":"claude-test","stream":true,"messages":[{"role":"user","content":"hi"}]}'
     head = f"POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         reader, writer = await asyncio.open_unix_connection(path)
         writer.write(head.encode() + b"x-api-key: worthless\r\nAuthorization: Bearer worthless\r\n\r\n" + body)
         received = await reader.read()

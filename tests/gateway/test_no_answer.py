@@ -15,8 +15,8 @@ from nanohost.gateway.api_error import MAX_BODY_BYTES
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import CallOutcome
 from nanohost.gateway.upstream import Upstream
-from tests.gateway.conftest import KEY, MESSAGES, Host, Ledger, question
-from tests.support.messages_api import MessagesApi
+from tests.gateway.conftest import KEY, MESSAGES, CallLedger, GatewayTestHost, make_request_body
+from tests.support.messages_api import StubMessagesApi
 
 
 async def error_of(answer: aiohttp.ClientResponse) -> tuple[int, str, str]:
@@ -26,47 +26,51 @@ async def error_of(answer: aiohttp.ClientResponse) -> tuple[int, str, str]:
 
 
 @pytest.mark.behaviour("GW-05")
-async def test_without_a_key_the_client_is_told_what_to_set_and_not_to_retry(host: Host, ledger: Ledger) -> None:
+async def test_without_a_key_the_client_is_told_what_to_set_and_not_to_retry(
+    host: GatewayTestHost, ledger: CallLedger
+) -> None:
     client = await host.session(await host.open(Upstream(api_key=None)))
-    async with client.post(MESSAGES, json=question()) as answer:
+    async with client.post(MESSAGES, json=make_request_body()) as answer:
         status, kind, sentence = await error_of(answer)
         assert (status, kind) == (401, "authentication_error")
         assert "ANTHROPIC_API_KEY" in sentence
         assert answer.headers["x-should-retry"] == "false"
-    (call,) = await ledger.recorded()
+    (call,) = await ledger.wait_for_recorded()
     assert (call.outcome, call.status) == (CallOutcome.NOT_SENT, 0)
 
 
 @pytest.mark.behaviour("GW-05")
-async def test_a_dead_key_is_told_apart_on_record_and_not_retried(api: MessagesApi, host: Host, ledger: Ledger) -> None:
+async def test_a_dead_key_is_told_apart_on_record_and_not_retried(
+    api: StubMessagesApi, host: GatewayTestHost, ledger: CallLedger
+) -> None:
     client = await host.session(await host.open(Upstream(base_url=api.base_url, api_key="sk-ant-revoked")))
-    async with client.post(MESSAGES, json=question()) as answer:
+    async with client.post(MESSAGES, json=make_request_body()) as answer:
         assert (await error_of(answer))[:2] == (401, "authentication_error")
         assert answer.headers["x-should-retry"] == "false"
-    (call,) = await ledger.recorded()
-    assert (call.outcome, call.status) == (CallOutcome.REFUSED, 401)
+    (call,) = await ledger.wait_for_recorded()
+    assert (call.outcome, call.status) == (CallOutcome.REJECTED, 401)
     assert call.error == "authentication_error: invalid x-api-key"
 
 
-async def test_a_service_of_ones_own_needs_no_key(host: Host) -> None:
-    async with MessagesApi() as own:
+async def test_a_service_of_ones_own_needs_no_key(host: GatewayTestHost) -> None:
+    async with StubMessagesApi() as own:
         client = await host.session(await host.open(Upstream(base_url=own.base_url + "/")))
-        async with client.post(MESSAGES, json=question()) as answer:
+        async with client.post(MESSAGES, json=make_request_body()) as answer:
             assert answer.status == 200
         assert "x-api-key" not in own.messages[0].headers
 
 
 async def test_a_service_that_is_down_is_an_error_worth_retrying(
-    host: Host, ledger: Ledger, unused_tcp_port: int
+    host: GatewayTestHost, ledger: CallLedger, unused_tcp_port: int
 ) -> None:
     client = await host.session(
         await host.open(Upstream(base_url=f"http://u:p@127.0.0.1:{unused_tcp_port}", api_key=KEY))
     )
-    async with client.post(MESSAGES, json=question()) as answer:
+    async with client.post(MESSAGES, json=make_request_body()) as answer:
         status, kind, sentence = await error_of(answer)
     assert (status, kind) == (502, "api_error")
     assert "u:p" not in sentence
-    (call,) = await ledger.recorded()
+    (call,) = await ledger.wait_for_recorded()
     assert (call.outcome, call.status, call.usage.tokens_in) == (CallOutcome.UNREACHABLE, 0, 0)
 
 
@@ -82,32 +86,34 @@ async def redirecting() -> AsyncIterator[str]:
     await runner.cleanup()
 
 
-async def test_a_redirect_is_never_followed(host: Host, ledger: Ledger, redirecting: str) -> None:
+async def test_a_redirect_is_never_followed(host: GatewayTestHost, ledger: CallLedger, redirecting: str) -> None:
     client = await host.session(await host.open(Upstream(base_url=redirecting, api_key=KEY)))
-    async with client.post(MESSAGES, json=question(), allow_redirects=False) as answer:
+    async with client.post(MESSAGES, json=make_request_body(), allow_redirects=False) as answer:
         assert (await error_of(answer))[0] == 502
         assert "location" not in answer.headers
-    (call,) = await ledger.recorded()
-    assert (call.outcome, call.status) == (CallOutcome.REFUSED, 307)
+    (call,) = await ledger.wait_for_recorded()
+    assert (call.outcome, call.status) == (CallOutcome.REJECTED, 307)
 
 
 async def test_a_request_beyond_the_limit_is_refused_unread(
-    api: MessagesApi, client: aiohttp.ClientSession, ledger: Ledger
+    api: StubMessagesApi, client: aiohttp.ClientSession, ledger: CallLedger
 ) -> None:
     async with client.post(MESSAGES, data=io.BytesIO(bytes(MAX_BODY_BYTES + 1))) as answer:
         assert (await error_of(answer))[:2] == (413, "request_too_large")
-    assert (await ledger.recorded())[0].outcome is CallOutcome.NOT_SENT
+    assert (await ledger.wait_for_recorded())[0].outcome is CallOutcome.NOT_SENT
     assert api.requests == []
 
 
-async def test_a_large_request_within_the_limit_passes_whole(api: MessagesApi, client: aiohttp.ClientSession) -> None:
-    body = json.dumps(question("x" * 5_000_000, stream=False)).encode()
+async def test_a_large_request_within_the_limit_passes_whole(
+    api: StubMessagesApi, client: aiohttp.ClientSession
+) -> None:
+    body = json.dumps(make_request_body("x" * 5_000_000, stream=False)).encode()
     async with client.post(MESSAGES, data=io.BytesIO(body)) as answer:
         assert answer.status == 200
     assert len(api.messages[0].user_text) == 5_000_000
 
 
-async def test_a_request_of_unknown_length_is_refused(api: MessagesApi, client: aiohttp.ClientSession) -> None:
+async def test_a_request_of_unknown_length_is_refused(api: StubMessagesApi, client: aiohttp.ClientSession) -> None:
     async def body() -> AsyncIterator[bytes]:
         yield b"{}"
 
@@ -117,7 +123,7 @@ async def test_a_request_of_unknown_length_is_refused(api: MessagesApi, client: 
 
 
 async def test_other_paths_are_refused_here_and_probes_are_answered_here(
-    api: MessagesApi, client: aiohttp.ClientSession, ledger: Ledger
+    api: StubMessagesApi, client: aiohttp.ClientSession, ledger: CallLedger
 ) -> None:
     async with client.post("http://localhost/v1/files", data=b"x") as answer:
         status, kind, sentence = await error_of(answer)
@@ -129,12 +135,14 @@ async def test_other_paths_are_refused_here_and_probes_are_answered_here(
     assert ledger.calls == []
 
 
-async def test_an_unreachable_service_does_not_stop_the_gateway_from_opening(host: Host, unused_tcp_port: int) -> None:
+async def test_an_unreachable_service_does_not_stop_the_gateway_from_opening(
+    host: GatewayTestHost, unused_tcp_port: int
+) -> None:
     assert isinstance(await host.open(Upstream(base_url=f"http://127.0.0.1:{unused_tcp_port}")), Gateway)
 
 
 async def test_a_proxy_that_cannot_be_used_keeps_the_gateway_from_opening(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    host: GatewayTestHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("https_proxy", "no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)

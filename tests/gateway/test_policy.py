@@ -4,39 +4,39 @@ from __future__ import annotations
 
 import pytest
 
-from nanohost.gateway.policy import Verdict, judge
+from nanohost.gateway.policy import GatewayDecision, decide
 
 
 @pytest.mark.parametrize(
     ("method", "target", "verdict"),
     [
-        ("POST", "/v1/messages", Verdict.CALL),
-        ("POST", "/v1/messages?beta=true", Verdict.CALL),
-        ("POST", "/v1/messages/count_tokens?beta=true", Verdict.FORWARD),
-        ("GET", "/v1/models", Verdict.FORWARD),
-        ("GET", "/v1/models?limit=5", Verdict.FORWARD),
-        ("GET", "/v1/models/claude-opus-4-5@20251101", Verdict.FORWARD),
-        ("HEAD", "/", Verdict.PROBE),
-        ("GET", "/", Verdict.PROBE),
-        ("GET", "/api/hello", Verdict.PROBE),
-        ("GET", "/v1/messages", Verdict.REFUSE),
-        ("DELETE", "/v1/models/claude", Verdict.REFUSE),
-        ("POST", "/v1/files", Verdict.REFUSE),
-        ("POST", "/v1/messages/batches", Verdict.REFUSE),
-        ("GET", "/v1/organizations/api_keys", Verdict.REFUSE),
-        ("CONNECT", "api.anthropic.com:443", Verdict.REFUSE),
-        ("POST", "http://elsewhere.example/v1/messages", Verdict.REFUSE),
-        ("POST", "//elsewhere.example/v1/messages", Verdict.REFUSE),
-        ("POST", "/v1/messages/", Verdict.REFUSE),
-        ("POST", "/v1/../v1/messages", Verdict.REFUSE),
-        ("POST", "/v1/%6dessages", Verdict.REFUSE),
-        ("GET", "/v1/models/..", Verdict.REFUSE),
-        ("GET", "/v1/models/../files", Verdict.REFUSE),
-        ("GET", "/v1/models/%2e%2e", Verdict.REFUSE),
-        ("GET", "/v1/models/a/b", Verdict.REFUSE),
-        ("post", "/v1/messages", Verdict.REFUSE),
-        ("POST", "", Verdict.REFUSE),
+        ("POST", "/v1/messages", GatewayDecision.CALL),
+        ("POST", "/v1/messages?beta=true", GatewayDecision.CALL),
+        ("POST", "/v1/messages/count_tokens?beta=true", GatewayDecision.FORWARD),
+        ("GET", "/v1/models", GatewayDecision.FORWARD),
+        ("GET", "/v1/models?limit=5", GatewayDecision.FORWARD),
+        ("GET", "/v1/models/claude-opus-4-5@20251101", GatewayDecision.FORWARD),
+        ("HEAD", "/", GatewayDecision.PROBE),
+        ("GET", "/", GatewayDecision.PROBE),
+        ("GET", "/api/hello", GatewayDecision.PROBE),
+        ("GET", "/v1/messages", GatewayDecision.REJECT),
+        ("DELETE", "/v1/models/claude", GatewayDecision.REJECT),
+        ("POST", "/v1/files", GatewayDecision.REJECT),
+        ("POST", "/v1/messages/batches", GatewayDecision.REJECT),
+        ("GET", "/v1/organizations/api_keys", GatewayDecision.REJECT),
+        ("CONNECT", "api.anthropic.com:443", GatewayDecision.REJECT),
+        ("POST", "http://elsewhere.example/v1/messages", GatewayDecision.REJECT),
+        ("POST", "//elsewhere.example/v1/messages", GatewayDecision.REJECT),
+        ("POST", "/v1/messages/", GatewayDecision.REJECT),
+        ("POST", "/v1/../v1/messages", GatewayDecision.REJECT),
+        ("POST", "/v1/%6dessages", GatewayDecision.REJECT),
+        ("GET", "/v1/models/..", GatewayDecision.REJECT),
+        ("GET", "/v1/models/../files", GatewayDecision.REJECT),
+        ("GET", "/v1/models/%2e%2e", GatewayDecision.REJECT),
+        ("GET", "/v1/models/a/b", GatewayDecision.REJECT),
+        ("post", "/v1/messages", GatewayDecision.REJECT),
+        ("POST", "", GatewayDecision.REJECT),
     ],
 )
-def test_only_what_the_table_names_passes(method: str, target: str, verdict: Verdict) -> None:
-    assert judge(method, target) is verdict
+def test_only_what_the_table_names_passes(method: str, target: str, verdict: GatewayDecision) -> None:
+    assert decide(method, target) is verdict

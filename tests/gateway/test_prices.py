@@ -76,4 +76,4 @@ def test_how_long_the_cache_is_to_stay_is_read_from_the_answer() -> None:
         b'"cache_creation_input_tokens":7,"cache_creation":{"ephemeral_5m_input_tokens":2,'
         b'"ephemeral_1h_input_tokens":5}}}}\n\n'
     )
-    assert reader.findings.usage == Usage(tokens_in=1, tokens_cache_written=7, tokens_cache_written_1h=5)
+    assert reader.summary.usage == Usage(tokens_in=1, tokens_cache_written=7, tokens_cache_written_1h=5)

@@ -12,17 +12,25 @@ from aiohttp import web
 
 from nanohost.clock import SystemClock
 from nanohost.gateway.gateway import Gateway
-from nanohost.gateway.health import Complaint, Health, Trouble, Unknown, key_refused, unreachable, wrong_address
+from nanohost.gateway.health import (
+    InconclusiveCheck,
+    ModelHealth,
+    ModelProblem,
+    ModelProblemKind,
+    rejected_key_problem,
+    unreachable_problem,
+    wrong_address_problem,
+)
 from nanohost.gateway.upstream import Upstream
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
-from tests.gateway.conftest import KEY, MESSAGES, Host, question
-from tests.support.messages_api import OVERLOADED, UNAUTHORIZED, MessagesApi
+from tests.gateway.conftest import KEY, MESSAGES, GatewayTestHost, make_request_body
+from tests.support.messages_api import OVERLOADED, UNAUTHORIZED, StubMessagesApi
 
 Answer = Callable[[web.BaseRequest], web.Response]
 
 ANYWHERE = Upstream(base_url="http://127.0.0.1:9", api_key=KEY)
-REFUSED, AWAY = key_refused(ANYWHERE, 401), unreachable(ANYWHERE, "Connect call failed")
+REFUSED, AWAY = rejected_key_problem(ANYWHERE, 401), unreachable_problem(ANYWHERE, "Connect call failed")
 
 
 @asynccontextmanager
@@ -41,7 +49,7 @@ async def answering(answer: Answer) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def checked(upstream: Upstream, *, before: Complaint | None = None) -> Complaint | Unknown | None:
+async def checked(upstream: Upstream, *, before: ModelProblem | None = None) -> ModelProblem | InconclusiveCheck | None:
     """As a command does it, without sessions. `before`: what was wrong when it was tried last."""
 
     async def record(_: object) -> None:
@@ -50,34 +58,34 @@ async def checked(upstream: Upstream, *, before: Complaint | None = None) -> Com
     gateway = Gateway(upstream=upstream, record=record, clock=SystemClock())
     async with gateway.opened():
         if before is not None:
-            gateway.health.complain(before)
+            gateway.health.report_problem(before)
         found = await gateway.check()
-    standing = gateway.health.standing
-    is_over = found is None or (isinstance(found, Unknown) and before == AWAY)
-    assert standing.complaint == (found if isinstance(found, Complaint) else None if is_over else before)
-    assert (standing.good_at is not None) is (found is None), "only a good answer shows that it is good"
+    standing = gateway.health.status
+    is_over = found is None or (isinstance(found, InconclusiveCheck) and before == AWAY)
+    assert standing.problem == (found if isinstance(found, ModelProblem) else None if is_over else before)
+    assert (standing.last_success_at is not None) is (found is None), "only a good answer shows that it is good"
     return found
 
 
-async def complaint_of(upstream: Upstream) -> Complaint | None:
+async def complaint_of(upstream: Upstream) -> ModelProblem | None:
     found = await checked(upstream)
-    assert not isinstance(found, Unknown)
+    assert not isinstance(found, InconclusiveCheck)
     return found
 
 
 @pytest.mark.behaviour("GW-08")
-async def test_a_good_key_at_a_good_address_costs_one_request_for_a_list(api: MessagesApi) -> None:
+async def test_a_good_key_at_a_good_address_costs_one_request_for_a_list(api: StubMessagesApi) -> None:
     assert await checked(Upstream(base_url=api.base_url, api_key=KEY)) is None
     assert [(asked.method, asked.path) for asked in api.requests] == [("GET", "/v1/models")]
 
 
 @pytest.mark.behaviour("GW-08")
-async def test_a_key_that_is_refused_is_said_with_what_to_type_and_without_the_key(api: MessagesApi) -> None:
+async def test_a_key_that_is_refused_is_said_with_what_to_type_and_without_the_key(api: StubMessagesApi) -> None:
     complaint = await complaint_of(Upstream(base_url=api.base_url, api_key="sk-ant-wrong"))
     assert complaint is not None
-    assert complaint.trouble is Trouble.KEY
-    assert complaint.problem == "127.0.0.1 refuses the key for the model (401: invalid x-api-key)"
-    assert complaint.do == "nanohost model set"
+    assert complaint.kind is ModelProblemKind.KEY_REJECTED
+    assert complaint.message == "127.0.0.1 refuses the key for the model (401: invalid x-api-key)"
+    assert complaint.hint == "nanohost model set"
 
 
 async def test_a_service_that_repeats_the_key_does_not_have_it_shown() -> None:
@@ -87,14 +95,14 @@ async def test_a_service_that_repeats_the_key_does_not_have_it_shown() -> None:
     async with answering(refuse) as address:
         complaint = await complaint_of(Upstream(base_url=address, api_key="sk-ant-wrong"))
     assert complaint is not None
-    assert complaint.problem.endswith("(401: no such key: …[31m)")
+    assert complaint.message.endswith("(401: no such key: …[31m)")
 
 
 @pytest.mark.behaviour("GW-08")
 async def test_no_key_for_the_public_service_is_said_without_asking_it() -> None:
     complaint = await complaint_of(Upstream())
     assert complaint is not None
-    assert complaint.trouble is Trouble.NO_KEY
+    assert complaint.kind is ModelProblemKind.NO_KEY
 
 
 @pytest.mark.behaviour("GW-08")
@@ -112,43 +120,48 @@ async def test_an_address_at_which_no_model_answers_is_said(answer: Answer, why:
     async with answering(answer) as address:
         complaint = await complaint_of(Upstream(base_url=f"{address}/llm", api_key=KEY))
     assert complaint is not None
-    assert complaint.trouble is Trouble.ADDRESS
-    assert complaint.problem.startswith(f"{address}/llm is no address of a model: ")
-    assert why in complaint.problem
-    assert complaint.do == "nanohost model set --base-url URL"
+    assert complaint.kind is ModelProblemKind.WRONG_ADDRESS
+    assert complaint.message.startswith(f"{address}/llm is no address of a model: ")
+    assert why in complaint.message
+    assert complaint.hint == "nanohost model set --base-url URL"
 
 
 @pytest.mark.behaviour("GW-08")
-async def test_an_address_that_ends_where_the_api_begins_is_said_with_the_one_that_is_meant(api: MessagesApi) -> None:
+async def test_an_address_that_ends_where_the_api_begins_is_said_with_the_one_that_is_meant(
+    api: StubMessagesApi,
+) -> None:
     complaint = await complaint_of(Upstream(base_url=f"{api.base_url}/v1/", api_key=KEY))
     assert complaint is not None
-    assert complaint.do == f"nanohost model set --base-url {api.base_url}"
+    assert complaint.hint == f"nanohost model set --base-url {api.base_url}"
 
 
 @pytest.mark.behaviour("GW-08")
-async def test_an_address_where_nobody_is_or_that_is_none_is_said(api: MessagesApi) -> None:
+async def test_an_address_where_nobody_is_or_that_is_none_is_said(api: StubMessagesApi) -> None:
     async with answering(lambda _: web.Response()) as gone:
         pass
     nobody = await complaint_of(Upstream(base_url=gone, api_key=KEY))
     assert nobody is not None
-    assert nobody.trouble is Trouble.UNREACHABLE
-    assert "127.0.0.1 cannot be reached: " in nobody.problem
+    assert nobody.kind is ModelProblemKind.UNREACHABLE
+    assert "127.0.0.1 cannot be reached: " in nobody.message
     with pytest.MonkeyPatch.context() as patch:
         for name in [one for one in os.environ if one.lower().endswith("_proxy")]:
             patch.delenv(name)
         patch.setenv("http_proxy", "http://u:hush@127.0.0.1:9")
-        away = unreachable(Upstream(base_url="http://192.0.2.1", api_key=KEY), "Connect call failed")
-    assert away.problem == "192.0.2.1 cannot be reached through the proxy 127.0.0.1:9 (http_proxy): Connect call failed"
+        away = unreachable_problem(Upstream(base_url="http://192.0.2.1", api_key=KEY), "Connect call failed")
+    assert away.message == "192.0.2.1 cannot be reached through the proxy 127.0.0.1:9 (http_proxy): Connect call failed"
     none = await complaint_of(Upstream(base_url="http://user:secret@:99999999/x", api_key=KEY))
     assert none is not None
-    assert none.trouble is Trouble.ADDRESS
-    assert "secret" not in none.problem
+    assert none.kind is ModelProblemKind.WRONG_ADDRESS
+    assert "secret" not in none.message
 
 
 @pytest.mark.behaviour("GW-08")
-@pytest.mark.parametrize(("status", "trouble"), [(400, None), (422, None), (401, Trouble.KEY), (405, Trouble.ADDRESS)])
+@pytest.mark.parametrize(
+    ("status", "trouble"),
+    [(400, None), (422, None), (401, ModelProblemKind.KEY_REJECTED), (405, ModelProblemKind.WRONG_ADDRESS)],
+)
 async def test_a_service_without_a_list_of_models_is_asked_what_it_can_but_refuse(
-    status: int, trouble: Trouble | None
+    status: int, trouble: ModelProblemKind | None
 ) -> None:
     asked: list[str] = []
 
@@ -158,23 +171,25 @@ async def test_a_service_without_a_list_of_models_is_asked_what_it_can_but_refus
 
     async with answering(answer) as address:
         complaint = await complaint_of(Upstream(base_url=address, api_key=KEY))
-    assert (complaint.trouble if complaint else None) is trouble
+    assert (complaint.kind if complaint else None) is trouble
     assert asked == ["GET /v1/models", "POST /v1/messages"]
 
 
 @pytest.mark.behaviour("GW-08")
-@pytest.mark.parametrize(("status", "trouble"), [(400, None), (404, Trouble.KEY), (403, Trouble.KEY)])
-async def test_a_key_that_is_for_messages_alone_is_good(status: int, trouble: Trouble | None) -> None:
+@pytest.mark.parametrize(
+    ("status", "trouble"), [(400, None), (404, ModelProblemKind.KEY_REJECTED), (403, ModelProblemKind.KEY_REJECTED)]
+)
+async def test_a_key_that_is_for_messages_alone_is_good(status: int, trouble: ModelProblemKind | None) -> None:
     def answer(request: web.BaseRequest) -> web.Response:
         return web.Response(status=403 if request.method == "GET" else status)
 
     async with answering(answer) as address:
         complaint = await complaint_of(Upstream(base_url=address, api_key=KEY))
-    assert (complaint.trouble if complaint else None) is trouble
+    assert (complaint.kind if complaint else None) is trouble
 
 
 @pytest.mark.behaviour("GW-08")
-async def test_an_address_that_speaks_in_another_way_is_said(api: MessagesApi) -> None:
+async def test_an_address_that_speaks_in_another_way_is_said(api: StubMessagesApi) -> None:
     """Plain where a secured one is meant, and something that hangs up."""
     secured = await complaint_of(Upstream(base_url=api.base_url.replace("http:", "https:"), api_key=KEY))
 
@@ -186,15 +201,15 @@ async def test_an_address_that_speaks_in_another_way_is_said(api: MessagesApi) -
         closed = await complaint_of(Upstream(base_url=f"http://127.0.0.1:{port}", api_key=KEY))
     assert secured is not None
     assert closed is not None
-    assert secured.trouble is closed.trouble is Trouble.UNREACHABLE
-    assert "closes the connection" in closed.problem
+    assert secured.kind is closed.kind is ModelProblemKind.UNREACHABLE
+    assert "closes the connection" in closed.message
 
 
 @pytest.mark.behaviour("GW-08")
-@pytest.mark.parametrize("before", [None, REFUSED, wrong_address(ANYWHERE, "a page answers there"), AWAY])
+@pytest.mark.parametrize("before", [None, REFUSED, wrong_address_problem(ANYWHERE, "a page answers there"), AWAY])
 @pytest.mark.parametrize(("models", "messages"), [(429, 0), (500, 0), (529, 0), (400, 0), (404, 500), (403, 429)])
 async def test_a_limit_or_a_failure_of_the_service_says_nothing_of_the_key(
-    models: int, messages: int, before: Complaint | None
+    models: int, messages: int, before: ModelProblem | None
 ) -> None:
     """Neither for it nor against it; that nobody answers is over."""
 
@@ -203,29 +218,33 @@ async def test_a_limit_or_a_failure_of_the_service_says_nothing_of_the_key(
 
     async with answering(answer) as address:
         found = await checked(Upstream(base_url=address, api_key=KEY), before=before)
-    assert found == Unknown(status=messages or models)
+    assert found == InconclusiveCheck(status=messages or models)
 
 
 async def test_a_key_that_no_header_can_hold_is_said() -> None:
     async with answering(lambda _: web.Response()) as address:
         complaint = await complaint_of(Upstream(base_url=address, api_key="sk-\nant"))
     assert complaint is not None
-    assert complaint.trouble is Trouble.KEY
+    assert complaint.kind is ModelProblemKind.KEY_REJECTED
 
 
 @pytest.mark.behaviour("GW-08")
 async def test_an_answer_that_passes_ends_the_complaint_and_a_refusal_begins_one(
-    host: Host, api: MessagesApi, upstream: Upstream
+    host: GatewayTestHost, api: StubMessagesApi, upstream: Upstream
 ) -> None:
     gateway = await host.open(upstream)
     client = await host.session(gateway)
     api.replies.extend([UNAUTHORIZED, OVERLOADED])
-    for trouble in (Trouble.KEY, Trouble.KEY, None):  # an overloaded service says nothing of the key
-        async with client.post(MESSAGES, json=question()) as answer:
+    for trouble in (
+        ModelProblemKind.KEY_REJECTED,
+        ModelProblemKind.KEY_REJECTED,
+        None,
+    ):  # an overloaded service says nothing of the key
+        async with client.post(MESSAGES, json=make_request_body()) as answer:
             await answer.read()
-        complaint = gateway.health.standing.complaint
-        assert (complaint.trouble if complaint else None) is trouble
-    assert gateway.health.standing.good_at is not None
+        complaint = gateway.health.status.problem
+        assert (complaint.kind if complaint else None) is trouble
+    assert gateway.health.status.last_success_at is not None
 
 
 @pytest.mark.behaviour("GW-08")
@@ -240,7 +259,7 @@ async def test_an_answer_that_passes_ends_the_complaint_and_a_refusal_begins_one
 )
 @pytest.mark.parametrize("before", [REFUSED, AWAY])
 async def test_only_an_answer_as_a_model_gives_one_shows_that_the_model_can_be_asked(
-    host: Host, content_type: str, is_good: bool, before: Complaint
+    host: GatewayTestHost, content_type: str, is_good: bool, before: ModelProblem
 ) -> None:
     """A page that the network's owner puts before everything has status 200, too."""
 
@@ -250,34 +269,36 @@ async def test_only_an_answer_as_a_model_gives_one_shows_that_the_model_can_be_a
     async with answering(page) as address:
         gateway = await host.open(Upstream(base_url=address, api_key=KEY))
         client = await host.session(gateway)
-        gateway.health.complain(before)
-        async with client.post(MESSAGES, json=question()) as answer:
+        gateway.health.report_problem(before)
+        async with client.post(MESSAGES, json=make_request_body()) as answer:
             await answer.read()
-    standing = gateway.health.standing
-    assert standing.complaint == (None if is_good or before == AWAY else before)
-    assert (standing.good_at is not None) is is_good
+    standing = gateway.health.status
+    assert standing.problem == (None if is_good or before == AWAY else before)
+    assert (standing.last_success_at is not None) is is_good
 
 
 @pytest.mark.behaviour("GW-08")
 def test_that_nobody_answers_for_a_while_is_no_end_of_what_was_wrong_before() -> None:
-    health = Health(ANYWHERE, ManualClock())
-    health.complain(REFUSED)
-    health.complain(AWAY)
-    health.is_reached()
-    assert health.standing.complaint == REFUSED
-    health.is_good()
-    health.complain(AWAY)
-    health.complain(REFUSED)
-    assert health.standing.complaint == REFUSED, "somebody answered"
+    health = ModelHealth(ANYWHERE, ManualClock())
+    health.report_problem(REFUSED)
+    health.report_problem(AWAY)
+    health.mark_reachable()
+    assert health.status.problem == REFUSED
+    health.mark_healthy()
+    health.report_problem(AWAY)
+    health.report_problem(REFUSED)
+    assert health.status.problem == REFUSED, "somebody answered"
 
 
 @pytest.mark.behaviour("GW-08")
-async def test_who_waits_for_a_complaint_hears_of_it(host: Host, api: MessagesApi, upstream: Upstream) -> None:
+async def test_who_waits_for_a_complaint_hears_of_it(
+    host: GatewayTestHost, api: StubMessagesApi, upstream: Upstream
+) -> None:
     gateway = await host.open(upstream)
     client = await host.session(gateway)
-    waiting = asyncio.create_task(gateway.health.complained())
+    waiting = asyncio.create_task(gateway.health.wait_for_problem())
     api.replies.append(UNAUTHORIZED)
-    async with client.post(MESSAGES, json=question()) as answer:
+    async with client.post(MESSAGES, json=make_request_body()) as answer:
         await answer.read()
-    async with asyncio.timeout(seconds(HANG_S)):
-        assert (await waiting).trouble is Trouble.KEY
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+        assert (await waiting).kind is ModelProblemKind.KEY_REJECTED

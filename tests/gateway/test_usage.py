@@ -14,7 +14,7 @@ from nanohost.gateway.usage import (
     MAX_DOCUMENT_BYTES,
     MAX_EVENT_BYTES,
     MAX_TOKENS,
-    Findings,
+    ResponseSummary,
     StreamReader,
     UsageReader,
     reader_for,
@@ -46,12 +46,12 @@ STREAM = START + delta('Grüße, "usage": {"output_tokens": 9999} "message_delta
 USAGE = Usage(tokens_in=3, tokens_out=77, tokens_cached=40, tokens_cache_written=5)
 
 
-def read(*chunks: bytes, content_type: str = "text/event-stream") -> Findings:
+def read(*chunks: bytes, content_type: str = "text/event-stream") -> ResponseSummary:
     reader: UsageReader = reader_for(content_type)
     for chunk in chunks:
         reader.feed(chunk)
     reader.close()
-    return reader.findings
+    return reader.summary
 
 
 @given(st.lists(st.integers(min_value=0, max_value=len(STREAM))), st.sampled_from([b"\n", b"\r\n"]))
@@ -59,7 +59,7 @@ def test_a_stream_reads_the_same_wherever_it_is_cut(cuts: list[int], newline: by
     edges = [0, *sorted(cuts), len(STREAM)]
     chunks = [STREAM[start:end].replace(b"\n", newline) for start, end in pairwise(edges)]
     found = read(*chunks)
-    assert (found.model, found.usage, found.ended, found.error) == ("claude-test", USAGE, True, "")
+    assert (found.model, found.usage, found.is_complete, found.error) == ("claude-test", USAGE, True, "")
 
 
 @given(st.lists(st.binary() | st.sampled_from([START, END, b"data: ", b"\n", b'{"type":"error"']), max_size=20))
@@ -91,7 +91,7 @@ def test_a_count_that_is_none_is_not_taken(count: object) -> None:
 def test_a_stream_that_stops_early_has_the_usage_seen_so_far() -> None:
     found = read(START, delta("Once upon a"))
     assert found.usage.tokens_in == 3
-    assert not found.ended
+    assert not found.is_complete
 
 
 def test_an_error_in_the_stream_is_kept_with_its_words() -> None:
@@ -106,7 +106,7 @@ def test_a_line_too_long_is_skipped_and_the_next_ones_are_read() -> None:
         reader.feed(long[start : start + 1000])
         assert len(reader._line) <= MAX_EVENT_BYTES
     reader.feed(START)
-    assert reader.findings.usage.tokens_in == 3
+    assert reader.summary.usage.tokens_in == 3
 
 
 def test_an_answer_in_one_document_has_the_same_usage() -> None:
@@ -114,7 +114,7 @@ def test_an_answer_in_one_document_has_the_same_usage() -> None:
     whole = json.dumps({"type": "message", "model": "m", "content": [], "usage": usage}).encode()
     found = read(whole[:20], whole[20:], content_type="application/json")
     assert found.usage == Usage(tokens_in=1, tokens_out=2, tokens_cached=3, tokens_cache_written=4)
-    assert (found.model, found.ended) == ("m", True)
+    assert (found.model, found.is_complete) == ("m", True)
 
 
 def test_a_document_too_long_is_not_kept() -> None:

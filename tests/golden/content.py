@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from nanohost_protocol.ids import channel_message_id, out_id, turn_id
-from nanohost_protocol.inbound import writing
+from nanohost_protocol.inbound import inbound_transaction
 from nanohost_protocol.outbound import OutboundWriter, TurnEnd
 from nanohost_protocol.payloads import (
     CardOut,
@@ -27,7 +27,7 @@ from nanohost_protocol.payloads import (
 )
 from nanohost_protocol.rows import (
     ChatId,
-    Delivered,
+    DeliveryResult,
     Destination,
     ErrorClass,
     InKind,
@@ -41,7 +41,7 @@ from nanohost_protocol.rows import (
 )
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, 345678, tzinfo=UTC)
-LATER = NOON + timedelta(minutes=5)
+FIVE_PAST = NOON + timedelta(minutes=5)
 FOLDER = Path(__file__).parent
 
 ORIGIN = Origin(channel_type="telegram", instance="main", platform_id="-100", thread_id="7", platform_message_id="4711")
@@ -74,7 +74,7 @@ INCOMING = (
         kind=InKind.TASK,
         timestamp=NOON,
         content=encode(TaskIn(prompt="water the plants", script="true")),
-        process_after=LATER,
+        process_after=FIVE_PAST,
     ),
     NewMessageIn(id="webhook", kind=InKind.WEBHOOK, timestamp=NOON, content=encode(WebhookIn(source="ci", body="{}"))),
     NewMessageIn(
@@ -97,7 +97,7 @@ META = {"out_cursor": "9", "ack_cursor": "3", "timezone": "Europe/Berlin"}
 
 TURN = turn_id(CHAT_ID)
 FAILED_TURN = turn_id("webhook")
-SAID: tuple[tuple[OutKind, OutPayload], ...] = (
+OUTGOING: tuple[tuple[OutKind, OutPayload], ...] = (
     (OutKind.CHAT, ChatOut(text="Hallo 🌍")),
     (OutKind.CARD, CardOut(title="Deploy?", body="v2", options=("yes", "no"))),
     (OutKind.QUESTION, QuestionOut(text="Which?", options=("a", "b"))),
@@ -108,10 +108,10 @@ SAID: tuple[tuple[OutKind, OutPayload], ...] = (
     (OutKind.SYSTEM, SystemOut(action="create_agent", arguments="{}")),
 )
 USAGE = Usage(model="m-1", tokens_in=10, tokens_out=20, tokens_cached=5, cost_usd=0.25)
-ERROR = TurnError(error_class=ErrorClass.RATE_LIMITED, sentence="The model asks to wait.", retry_at=LATER)
+ERROR = TurnError(error_class=ErrorClass.RATE_LIMITED, sentence="The model asks to wait.", retry_at=FIVE_PAST)
 
 
-def outgoing(kind: OutKind, payload: OutPayload, *, turn: str = TURN) -> NewMessageOut:
+def make_outgoing(kind: OutKind, payload: OutPayload, *, turn: str = TURN) -> NewMessageOut:
     """A message of a turn; the first chat line answers its cause, the rest is addressed by name."""
     content = encode(payload)
     answers = kind is OutKind.CHAT
@@ -122,48 +122,48 @@ def outgoing(kind: OutKind, payload: OutPayload, *, turn: str = TURN) -> NewMess
         content=content,
         in_reply_to=CHAT_ID if answers else None,
         destination=None if answers else "home",
-        deliver_after=LATER if kind is OutKind.FILE else None,
+        deliver_after=FIVE_PAST if kind is OutKind.FILE else None,
     )
 
 
 def write_inbound(path: Path) -> None:
     """The host's file: open, closed and retried rows, projections, addresses."""
-    with writing(path, durable=False) as box:
+    with inbound_transaction(path, durable=False) as box:
         box.set_meta(META)
         for message in INCOMING:
-            box.put(message)
-        box.retry("task", tries=0, process_after=LATER)
+            box.insert(message)
+        box.retry("task", tries=0, process_after=FIVE_PAST)
         box.close("webhook", "failed")
         box.set_destinations(DESTINATIONS, "home")
-        box.project_delivered(
-            [Delivered(out_id="o1", status="sent", platform_message_ids=("5", "6"), changed_at=LATER)]
+        box.record_delivery_results(
+            [DeliveryResult(out_id="o1", status="sent", platform_message_ids=("5", "6"), changed_at=FIVE_PAST)]
         )
 
 
 def write_outbound(path: Path, incoming: dict[str, MessageIn]) -> None:
     """The runner's file: a turn that completed, one that failed, a claim left open and one given up."""
     earlier = OutboundWriter(path, container_id="lease0", durable=False)
-    earlier.begin_life(NOON)
+    earlier.abandon_stale_claims(NOON)
     earlier.claim("t-gone", [incoming["context"]], NOON)
     earlier.close()
     box = OutboundWriter(path, container_id="lease1", durable=False)
-    box.begin_life(NOON)
+    box.abandon_stale_claims(NOON)
     box.claim(TURN, [incoming[CHAT_ID]], NOON)
     box.claim_more(TURN, [incoming["system"]], NOON)
-    box.say(outgoing(*SAID[0]), floor=10, now=NOON)
+    box.insert(make_outgoing(*OUTGOING[0]), highest_seen_seq=10, now=NOON)
     box.finish(
         TurnEnd(
             turn_id=TURN,
-            messages=[outgoing(*each) for each in SAID[1:]],
+            messages=[make_outgoing(*each) for each in OUTGOING[1:]],
             usage=USAGE,
             continuation="conversation-1",
             state={"conversation:claude": "conversation-1"},
         ),
-        floor=20,
-        now=LATER,
+        highest_seen_seq=20,
+        now=FIVE_PAST,
     )
     box.claim(FAILED_TURN, [incoming["webhook"]], NOON)
-    box.finish(TurnEnd(turn_id=FAILED_TURN, messages=(), usage=Usage(), error=ERROR), floor=0, now=LATER)
-    box.claim("t-open", [incoming["task"]], LATER)
+    box.finish(TurnEnd(turn_id=FAILED_TURN, messages=(), usage=Usage(), error=ERROR), highest_seen_seq=0, now=FIVE_PAST)
+    box.claim("t-open", [incoming["task"]], FIVE_PAST)
     box.set_progress({"tool": "Bash"})
     box.close()

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.guard.rule_ends import RuleEnds, ended_sentence
+from nanohost.guard.rule_ends import RuleExpirer, expiry_text
 from nanohost.model import AgentGroup
 from nanohost.store import agent_groups, audit, rules, users
 from nanohost.store.database import Store, open_store
-from nanohost.store.domain_events import LaneHasWork
+from nanohost.store.domain_events import QueueHasWork
 from nanohost.store.rules import Rule, RuleEffect
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.payloads import ChatOut, decode_out
@@ -36,13 +36,13 @@ class Register:
     poked: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.store.bus.subscribe(LaneHasWork, lambda event: self.poked.append(event.lane.platform_id))
+        self.store.bus.subscribe(QueueHasWork, lambda event: self.poked.append(event.queue.platform_id))
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """The service runs while entered."""
-        service = asyncio.create_task(RuleEnds(store=self.store, clock=self.clock).run())
-        await self.clock.somebody_sleeps()
+        service = asyncio.create_task(RuleExpirer(store=self.store, clock=self.clock).run())
+        await self.clock.wait_for_sleeper()
         try:
             yield
         finally:
@@ -54,7 +54,7 @@ class Register:
         """Hour by hour, as the service looks."""
         for _ in range(days * 24):
             await self.clock.advance(3600)
-            await self.clock.somebody_sleeps()
+            await self.clock.wait_for_sleeper()
 
     async def rule(self, *, days: int | None, subject: str | None = None, by: str = "fake:owner") -> Rule:
         now = self.clock.now()
@@ -71,7 +71,7 @@ class Register:
             )
 
     async def said(self) -> list[str]:
-        rows = await self.store.all("SELECT content FROM deliveries WHERE session_id = 'host' ORDER BY seq")
+        rows = await self.store.fetch_all("SELECT content FROM deliveries WHERE session_id = 'host' ORDER BY seq")
         payloads = [decode_out(OutKind.CHAT, row["content"]) for row in rows]
         return [payload.text for payload in payloads if isinstance(payload, ChatOut)]
 
@@ -83,8 +83,8 @@ async def register(tmp_path: Path) -> AsyncIterator[Register]:
     async with open_store(database, durable=False) as store:
         async with store.transaction() as tx:
             group = await agent_groups.add(tx, folder="main", name="main", provider=None, model=None, now=START)
-            await users.seen(tx, "fake:owner", name="Olga", now=START)
-            await users.learn_dm(tx, "fake:owner", DM, START)
+            await users.record_seen(tx, "fake:owner", name="Olga", now=START)
+            await users.save_dm(tx, "fake:owner", DM, START)
         yield Register(store=store, clock=ManualClock(), group=group)
 
 
@@ -97,7 +97,7 @@ async def test_months_pass_and_what_was_allowed_for_thirty_days_ends_and_its_mak
     async with register.kept():
         await register.pass_days(10)
         async with register.store.transaction() as tx:
-            await rules.use(tx, used, register.clock.now())
+            await rules.record_use(tx, used, register.clock.now())
         await register.pass_days(19)
         assert await register.said() == []
         await register.pass_days(2)
@@ -109,11 +109,11 @@ async def test_months_pass_and_what_was_allowed_for_thirty_days_ends_and_its_mak
         " time on 2026-01-11. You will be asked again."
     ]
     assert (await register.said(), register.poked) == (said, ["dm-of-owner"])
-    assert [rule.id for rule in await rules.every(register.store.reports, limit=10)] == [lasting.id]
+    assert [rule.id for rule in await rules.list_all(register.store.reports, limit=10)] == [lasting.id]
     ended = await rules.find(register.store, unused.id)
     assert ended is not None
     assert (ended.ended_by, ended.ended_at) == ("host", START + timedelta(days=30))
-    kept = await audit.latest(register.store.reports, limit=10, what="rules.end")
+    kept = await audit.latest(register.store.reports, limit=10, action="rules.end")
     assert {(one.who, one.about) for one in kept} == {("host", str(unused.id)), ("host", str(used.id))}
 
 
@@ -122,7 +122,9 @@ async def test_a_rule_decides_nothing_from_its_end_on_even_before_it_is_ended_on
 
     async def applies() -> bool:
         now, group = register.clock.now(), register.group.id
-        found = await rules.that_applies(register.store, kind="tasks.create", subject="x", agent_group=group, now=now)
+        found = await rules.find_applicable(
+            register.store, kind="tasks.create", subject="x", agent_group=group, now=now
+        )
         return found is not None
 
     assert await applies()
@@ -138,7 +140,7 @@ async def test_a_rule_made_at_the_machine_or_by_one_who_is_nowhere_to_be_told_en
     async with register.kept():
         await register.pass_days(2)
     assert await register.said() == []
-    assert await rules.every(register.store.reports, limit=10) == []
+    assert await rules.list_all(register.store.reports, limit=10) == []
 
 
 async def test_many_that_end_together_are_one_message(register: Register) -> None:
@@ -153,4 +155,4 @@ async def test_many_that_end_together_are_one_message(register: Register) -> Non
 async def test_a_refusal_is_called_one(register: Register) -> None:
     rule = await register.rule(days=1)
     refusal = Rule(**{name: getattr(rule, name) for name in Rule.__slots__} | {"effect": RuleEffect.DENY})
-    assert ended_sentence(refusal, None).startswith("Your refusal of 2026-01-01 (tasks.create, for all agents)")
+    assert expiry_text(refusal, None).startswith("Your refusal of 2026-01-01 (tasks.create, for all agents)")

@@ -6,12 +6,12 @@ from itertools import product
 
 import pytest
 
-from nanohost.guard.ruling import Facts, Ruling, decide
+from nanohost.guard.ruling import GuardFacts, Permission, decide
 from nanohost.model import AgentGroupId
 from nanohost.store.rules import Rule, RuleEffect
 from nanohost.testing.manual_clock import START
 
-ALLOW, HOLD, DENY = Ruling.ALLOW, Ruling.HOLD, Ruling.DENY
+ALLOW, HOLD, DENY = Permission.ALLOW, Permission.HOLD, Permission.DENY
 ANY = "*"
 
 # policy, rule, usual, approved: the first row that fits decides.
@@ -25,7 +25,7 @@ TABLE = (
     (ANY, "allow", ANY, ANY, ALLOW),
     (ANY, ANY, ANY, ANY, HOLD),
 )
-COMBINATIONS = list(product((None, *Ruling), (None, "allow", "deny"), Ruling, (False, True)))
+COMBINATIONS = list(product((None, *Permission), (None, "allow", "deny"), Permission, (False, True)))
 
 
 def rule(effect: str | None) -> Rule | None:
@@ -58,11 +58,11 @@ def row_for(case: tuple[object, ...]) -> int:
 @pytest.mark.behaviour("AP-05")
 @pytest.mark.parametrize(("policy", "effect", "usual", "approved"), COMBINATIONS)
 def test_a_request_is_decided_as_the_table_says(
-    policy: Ruling | None, effect: str | None, usual: Ruling, approved: bool
+    policy: Permission | None, effect: str | None, usual: Permission, approved: bool
 ) -> None:
-    facts = Facts(action="tasks.create", usual=usual, policy=policy, rule=rule(effect), approved=approved)
+    facts = GuardFacts(action="tasks.create", default=usual, policy=policy, rule=rule(effect), is_approved=approved)
     decision = decide(facts)
-    assert decision.ruling is TABLE[row_for((policy, effect, usual, approved))][-1]
+    assert decision.permission is TABLE[row_for((policy, effect, usual, approved))][-1]
     assert decision.reason
 
 
@@ -71,7 +71,7 @@ def test_no_row_of_the_table_is_idle() -> None:
 
 
 def test_only_the_rule_that_decided_is_counted_as_used() -> None:
-    spared = Facts(action="a", usual=HOLD, policy=None, rule=rule("allow"), approved=False)
-    free = Facts(action="a", usual=ALLOW, policy=None, rule=rule("allow"), approved=False)
-    refused = Facts(action="a", usual=ALLOW, policy=None, rule=rule("deny"), approved=False)
+    spared = GuardFacts(action="a", default=HOLD, policy=None, rule=rule("allow"), is_approved=False)
+    free = GuardFacts(action="a", default=ALLOW, policy=None, rule=rule("allow"), is_approved=False)
+    refused = GuardFacts(action="a", default=ALLOW, policy=None, rule=rule("deny"), is_approved=False)
     assert (decide(spared).rule, decide(free).rule, decide(refused).rule) == (rule("allow"), None, rule("deny"))

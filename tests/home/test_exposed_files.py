@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.exposed_files import exposed
+from nanohost.exposed_files import find_exposed_files
 from nanohost.home import Home
 from nanohost.runtimes.folders import CONTAINER_UID
 from nanohost.settings import load_settings
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Daemon, Shell, daemon, shell
 
 __all__ = ["daemon", "shell"]
@@ -29,7 +29,7 @@ def home(tmp_path: Path) -> Home:
 
 def test_a_new_home_shows_nothing_to_others(home: Home) -> None:
     assert home.groups.stat().st_mode & 0o777 == 0o700
-    assert exposed(home, load_settings(home.root, {})) == []
+    assert find_exposed_files(home, load_settings(home.root, {})) == []
 
 
 def test_a_checkout_that_nobody_has_used_is_made_private_and_one_in_use_is_left_as_it_is(tmp_path: Path) -> None:
@@ -52,25 +52,25 @@ def test_secrets_in_a_file_that_others_can_read_are_named_and_the_command_mends_
     file = home.root / "nanohost.toml"
     file.write_text(INLINE)
     file.chmod(mode)
-    [found] = exposed(home, load_settings(home.root, {}))
+    [found] = find_exposed_files(home, load_settings(home.root, {}))
     assert found.path == file
-    subprocess.run(found.do, shell=True, check=True)
-    assert exposed(home, load_settings(home.root, {})) == []
+    subprocess.run(found.fix_command, shell=True, check=True)
+    assert find_exposed_files(home, load_settings(home.root, {})) == []
 
 
 def test_a_file_without_secrets_may_be_read_by_all(home: Home) -> None:
     file = home.root / "nanohost.toml"
     file.write_text('[host]\nprovider = "demo"\n')
     file.chmod(0o644)
-    assert exposed(home, load_settings(home.root, {"ANTHROPIC_API_KEY": "sk-from-the-environment"})) == []
+    assert find_exposed_files(home, load_settings(home.root, {"ANTHROPIC_API_KEY": "sk-from-the-environment"})) == []
 
 
 def test_open_agent_folders_are_named_and_the_command_mends_it(home: Home) -> None:
     home.groups.chmod(0o755)
-    [found] = exposed(home, load_settings(home.root, {}))
+    [found] = find_exposed_files(home, load_settings(home.root, {}))
     assert found.path == home.groups
-    subprocess.run(found.do, shell=True, check=True)
-    assert exposed(home, load_settings(home.root, {})) == []
+    subprocess.run(found.fix_command, shell=True, check=True)
+    assert find_exposed_files(home, load_settings(home.root, {})) == []
     home.prepare()
     assert home.groups.stat().st_mode & 0o777 == 0o700
 
@@ -84,25 +84,25 @@ def test_open_agent_folders_of_a_root_host_are_said_to_be_in_the_hands_of_whoeve
     home.groups.chmod(0o755)
     with monkeypatch.context() as machine:
         machine.setattr(pwd, "getpwuid", {CONTAINER_UID: ann}.__getitem__)
-        [found] = exposed(home, load_settings(home.root, {}))
+        [found] = find_exposed_files(home, load_settings(home.root, {}))
         assert found.problem.endswith("and ann, whose number containers have, can change what agents keep")
         machine.setattr(pwd, "getpwuid", {}.__getitem__)
-        [found] = exposed(home, load_settings(home.root, {}))
+        [found] = find_exposed_files(home, load_settings(home.root, {}))
         assert found.problem == "others on this machine can enter it, and read what agents keep"
         home.groups.chmod(0o700)
         machine.setattr(pwd, "getpwuid", {CONTAINER_UID: ann}.__getitem__)
-        assert exposed(home, load_settings(home.root, {})) == [], "whoever has the number cannot get there"
+        assert find_exposed_files(home, load_settings(home.root, {})) == [], "whoever has the number cannot get there"
 
 
 def test_status_and_the_start_of_a_host_say_so(shell: Shell, daemon: Daemon) -> None:
-    assert shell.reads("status")["files_exposed"] == []
+    assert shell.run_json("status")["files_exposed"] == []
     (shell.home / "groups").chmod(0o755)
-    [row] = shell.reads("status")["files_exposed"]
+    [row] = shell.run_json("status")["files_exposed"]
     assert row["do"].startswith("chmod 700 ")
-    assert row["do"] in shell.types("status").out
+    assert row["do"] in shell.run("status").out
     daemon.stop()
     with shell.start("run", NANOHOST_LOG="json") as host:
         assert host.stderr is not None
         assert any(row["do"] in line for line in host.stderr)
         host.terminate()
-        host.communicate(timeout=seconds(HANG_S))
+        host.communicate(timeout=scaled_timeout(HANG_TIMEOUT_S))

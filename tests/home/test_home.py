@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from nanohost.errors import HomeError
-from nanohost.home import Holding, Home, HomeBusy, find_home, hold
+from nanohost.home import Home, HomeLocked, LockPurpose, find_home, lock_home
 from nanohost.shipped import shipped_root
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 
 HOLDS = """
 import sys, time
@@ -55,7 +55,7 @@ def test_preparing_makes_what_is_missing_and_keeps_others_out(tmp_path: Path) ->
     home.prepare()
     home.prepare()
     assert home.groups.is_dir()
-    for private in (home.database.parent, home.sessions, home.run):
+    for private in (home.database.parent, home.sessions, home.run_dir):
         assert private.stat().st_mode & 0o777 == 0o700
 
 
@@ -70,44 +70,44 @@ def test_a_home_that_cannot_be_written_is_refused_in_words(tmp_path: Path) -> No
 @pytest.mark.behaviour("SE-02")
 def test_a_second_host_is_refused_and_told_who_holds_the_home(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     told = rf"another nanohost \(pid {holder.pid}, begun \d+ (s|min) ago\) holds"
-    with pytest.raises(HomeBusy, match=told) as caught, hold(Home(tmp_path)):
+    with pytest.raises(HomeLocked, match=told) as caught, lock_home(Home(tmp_path)):
         pass
     assert caught.value.hint == "nanohost status"
     assert caught.value.holder is not None
-    assert caught.value.holder.holding is Holding.HOST
+    assert caught.value.holder.purpose is LockPurpose.HOST
 
 
 @pytest.mark.behaviour("SE-02")
 def test_a_holder_that_was_killed_holds_nothing(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     holder.kill()
-    holder.wait(timeout=seconds(HANG_S))
-    with hold(Home(tmp_path)):
+    holder.wait(timeout=scaled_timeout(HANG_TIMEOUT_S))
+    with lock_home(Home(tmp_path)):
         pass
 
 
 def test_a_home_that_was_let_go_can_be_held_again(tmp_path: Path) -> None:
-    with hold(Home(tmp_path)), pytest.raises(HomeBusy), hold(Home(tmp_path)):
+    with lock_home(Home(tmp_path)), pytest.raises(HomeLocked), lock_home(Home(tmp_path)):
         pass
-    with hold(Home(tmp_path), Holding.COMMAND):
+    with lock_home(Home(tmp_path), LockPurpose.COMMAND):
         assert Home(tmp_path).lock_file.read_text().split()[0] == str(os.getpid())
 
 
 def test_a_program_we_start_does_not_inherit_the_lock(tmp_path: Path) -> None:
     program = [sys.executable, "-c", "print('up', flush=True); input()"]
-    with hold(Home(tmp_path)):
+    with lock_home(Home(tmp_path)):
         child = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, close_fds=False)
         assert child.stdout is not None
         assert child.stdout.readline() == "up\n"
     with child:
-        with hold(Home(tmp_path)):
+        with lock_home(Home(tmp_path)):
             pass
-        child.communicate("\n", timeout=seconds(HANG_S))
+        child.communicate("\n", timeout=scaled_timeout(HANG_TIMEOUT_S))
 
 
 def test_a_holder_that_has_not_written_its_name_yet_is_refused_all_the_same(tmp_path: Path) -> None:
-    with hold(Home(tmp_path)):
+    with lock_home(Home(tmp_path)):
         Home(tmp_path).lock_file.write_text("")
-        with pytest.raises(HomeBusy, match="another nanohost holds") as caught, hold(Home(tmp_path)):
+        with pytest.raises(HomeLocked, match="another nanohost holds") as caught, lock_home(Home(tmp_path)):
             pass
     assert caught.value.holder is None
 
@@ -117,5 +117,5 @@ def test_an_agents_character_is_written_through_no_link(tmp_path: Path) -> None:
     home.prepare()
     (home.groups / "main").mkdir()
     (home.groups / "main" / "CLAUDE.md").symlink_to(tmp_path / "elsewhere")
-    home.begin_group("main", "main")
+    home.create_group_folder("main", "main")
     assert not (tmp_path / "elsewhere").exists()

@@ -53,16 +53,16 @@ def of_host(name: str) -> str:
 
 async def test_actions_of_an_install_are_there_while_its_host_is(tmp_path: Path) -> None:
     put(tmp_path / "actions", "own", ACTION.format(name="own.do"))
-    before = set(actions.registered())
-    async with actions.with_files(tmp_path / "actions"):
-        assert set(actions.registered()) - before == {"own.do"}
-        assert actions.find("own.do").title == "t"
-    assert set(actions.registered()) == before
+    before = set(actions.registered_actions())
+    async with actions.extensions_loaded(tmp_path / "actions"):
+        assert set(actions.registered_actions()) - before == {"own.do"}
+        assert actions.get_action("own.do").title == "t"
+    assert set(actions.registered_actions()) == before
 
 
 async def test_an_action_that_cannot_be_used_is_logged_and_harms_no_other(tmp_path: Path) -> None:
     folder, own = tmp_path / "actions", ACTION.format(name="own.do")
-    before = dict(actions.registered())
+    before = dict(actions.registered_actions())
     put(folder, "a_good", own)
     put(folder, "b_taken", ACTION.format(name="tasks.create"))
     put(folder, "c_twice", own)
@@ -75,11 +75,11 @@ async def test_an_action_that_cannot_be_used_is_logged_and_harms_no_other(tmp_pa
     put(folder, "j_needs", own, dependencies=["no-such-package"])
     put(folder, "k_odd", "ACTIONS = (1,)")
     with capture_logs() as lines:
-        async with actions.with_files(folder):
-            assert actions.registered().keys() - before.keys() == {"own.do"}
-            assert actions.registered()["tasks.create"] is before["tasks.create"]
+        async with actions.extensions_loaded(folder):
+            assert actions.registered_actions().keys() - before.keys() == {"own.do"}
+            assert actions.registered_actions()["tasks.create"] is before["tasks.create"]
     assert [(line["event"], Path(line["file"]).stem) for line in lines] == [
-        ("extension_not_loaded", path.stem) for path in sorted(folder.glob("[b-k]_*.py"))
+        ("extension_load_failed", path.stem) for path in sorted(folder.glob("[b-k]_*.py"))
     ]
     assert "tasks.create" in lines[0]["why"]
 
@@ -97,7 +97,7 @@ async def test_a_chat_command_takes_no_word_that_is_taken(tmp_path: Path, source
     put(folder, "g_odd", "COMMAND = 1")
     before = {**commands.chat_commands(), **commands.host_commands()}
     with capture_logs() as lines:
-        async with commands.with_files(folder):
+        async with commands.extensions_loaded(folder):
             after = {**commands.chat_commands(), **commands.host_commands()}
     assert after.keys() - before.keys() == {"own"}
     assert all(after[name] is before[name] for name in before)

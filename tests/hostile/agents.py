@@ -17,10 +17,10 @@ from nanohost.runtimes.docker_image import ensure_image
 from nanohost.runtimes.port import Runtime
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.store import holds
-from nanohost.testing.limits import seconds
+from nanohost.testing.limits import scaled_timeout
 from tests.hostile import program
-from tests.support.flow import Flow, flowing, install_of, scripted_settings
-from tests.support.invariants import until
+from tests.support.flow import RunningHost, install_id_for, run_host, scripted_settings
+from tests.support.invariants import wait_until
 
 RUNTIMES = (
     "process",
@@ -28,48 +28,48 @@ RUNTIMES = (
     pytest.param("docker", marks=pytest.mark.docker),
 )
 GOOD = "good"
-START_LIMIT_S = 90.0
+START_TIMEOUT_S = 90.0
 
 
 @asynccontextmanager
-async def hosting(root: Path, kind: str, **host: object) -> AsyncIterator[Flow]:
+async def run_hostile_host(root: Path, kind: str, **host: object) -> AsyncIterator[RunningHost]:
     """A host whose containers are of that kind, with these settings of [host]. Skips the test where there are none."""
     runtime = await _runtime(root, kind)
     settings = scripted_settings(runtime=kind, poll_interval_s=0.2, **host)
-    async with flowing(root, runtime=runtime, settings=settings) as flow:
+    async with run_host(root, runtime=runtime, settings=settings) as flow:
         yield flow
 
 
-async def let_loose(flow: Flow, name: str, *, chat: str = "bad") -> None:
+async def start_hostile_agent(flow: RunningHost, name: str, *, chat: str = "bad") -> None:
     """An agent of a chat of its own that has begun to be hostile, in the way of that program."""
     rule = {"match": "begin", "actions": [{"start": ["python3", "program.py", name]}, {"answer": "begun"}]}
     await flow.wire(chat, chat, script=[rule])
     folder = flow.home.groups / chat
     shutil.copy(program.__file__, folder / "program.py")
     await flow.fake.person_writes("begin", chat=chat)
-    await until(lambda: (folder / "at-work").exists(), limit_s=START_LIMIT_S)
+    await wait_until(lambda: (folder / "at-work").exists(), timeout_s=START_TIMEOUT_S)
 
 
-async def ask(flow: Flow, text: str, *, chat: str = GOOD) -> str:
+async def ask_agent(flow: RunningHost, text: str, *, chat: str = GOOD) -> str:
     """What a person is answered who writes that."""
     before = len(flow.texts(chat))
     await flow.fake.person_writes(text, chat=chat)
-    await until(lambda: len(flow.texts(chat)) > before, limit_s=START_LIMIT_S)
+    await wait_until(lambda: len(flow.texts(chat)) > before, timeout_s=START_TIMEOUT_S)
     return flow.texts(chat)[before]
 
 
-async def trouble(flow: Flow, chat: str = "bad") -> str:
+async def wait_for_stop_reason(flow: RunningHost, chat: str = "bad") -> str:
     """Wait until the chat's session was stopped, and return what the operator is told of it."""
     session = await flow.session(chat)
-    await until(lambda: session.id in flow.host.keeper.troubles(), limit_s=START_LIMIT_S)
-    return flow.host.keeper.troubles()[session.id].reason
+    await wait_until(lambda: session.id in flow.host.container_manager.failures(), timeout_s=START_TIMEOUT_S)
+    return flow.host.container_manager.failures()[session.id].reason
 
 
-async def held(flow: Flow, agent: str) -> str:
+async def wait_for_hold_reason(flow: RunningHost, agent: str) -> str:
     """Wait until the agent, or its session, is on hold, and return the reason."""
-    async with asyncio.timeout(seconds(START_LIMIT_S)):
+    async with asyncio.timeout(scaled_timeout(START_TIMEOUT_S)):
         while True:
-            for row in await holds.listed(flow.host.store.reports):
+            for row in await holds.list_for_status(flow.host.store.reports):
                 if row["agent_group"] == agent:
                     return str(row["reason"])
             await asyncio.sleep(0.05)
@@ -77,10 +77,10 @@ async def held(flow: Flow, agent: str) -> str:
 
 async def _runtime(root: Path, kind: str) -> Runtime:
     if kind == "process":
-        return ProcessRuntime(install=install_of(root))
+        return ProcessRuntime(install=install_id_for(root))
     if kind == "docker":
-        return DockerRuntime(install=install_of(root), image=await ensure_image(progress=lambda _: None))
-    runtime = BubblewrapRuntime(install=install_of(root))
+        return DockerRuntime(install=install_id_for(root), image=await ensure_image(progress=lambda _: None))
+    runtime = BubblewrapRuntime(install=install_id_for(root))
     try:
         runtime.check()
     except RuntimeUnavailable as why:

@@ -24,13 +24,13 @@ OUT = Path(os.environ.get("NANOHOST_WORKSPACE", "/workspace")) / "out"
 IN = OUT.parent / "in"
 DATABASE = OUT / "outbound.db"
 JOURNAL = OUT / "outbound.db-journal"
-EXCHANGE = 2
+RENAME_EXCHANGE = 2
 """RENAME_EXCHANGE of renameat2(2)."""
 FLOOD_ROWS = 900_000
 BATCH_ROWS = 20_000
-LARGE = 250 * 1024 * 1024
+LARGE_BYTES = 250 * 1024 * 1024
 MIB = 1024 * 1024
-LONGEST_S = 120.0
+MAX_RUNTIME_S = 120.0
 # Rows are inserted OR IGNORE: the runner goes on in the same file, and may have taken the number that comes next.
 
 
@@ -42,10 +42,10 @@ def swap_journal() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     names = (os.fsencode(pipe), os.fsencode(JOURNAL))
     _at_work()
-    until = time.monotonic() + LONGEST_S
+    until = time.monotonic() + MAX_RUNTIME_S
     while time.monotonic() < until:
         for _ in range(10_000):
-            libc.renameat2(-100, names[0], -100, names[1], EXCHANGE)
+            libc.renameat2(-100, names[0], -100, names[1], RENAME_EXCHANGE)
         os.utime(DATABASE)  # it is looked at once more
 
 
@@ -54,7 +54,7 @@ def lock() -> None:
     connection = sqlite3.connect(DATABASE, isolation_level=None, timeout=60)
     connection.execute("BEGIN EXCLUSIVE")
     _at_work()
-    until = time.monotonic() + LONGEST_S
+    until = time.monotonic() + MAX_RUNTIME_S
     while time.monotonic() < until:
         os.utime(DATABASE)  # it is looked at once more
         time.sleep(0.05)
@@ -66,7 +66,7 @@ def lock_inbound() -> None:
     connection.execute("BEGIN")
     connection.execute("SELECT count(*) FROM meta").fetchall()
     _at_work()
-    time.sleep(LONGEST_S)
+    time.sleep(MAX_RUNTIME_S)
 
 
 def lease_inbound() -> None:
@@ -74,7 +74,7 @@ def lease_inbound() -> None:
     signal.signal(signal.SIGIO, signal.SIG_IGN)
     descriptor = os.open(IN / "inbound.db", os.O_RDONLY)
     _at_work()
-    until = time.monotonic() + LONGEST_S
+    until = time.monotonic() + MAX_RUNTIME_S
     while time.monotonic() < until:
         with suppress(OSError):
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
@@ -102,7 +102,7 @@ def large_state() -> None:
     with closing(sqlite3.connect(DATABASE, timeout=60)) as database:
         database.execute("PRAGMA synchronous = OFF")
         with database:
-            for number in range(LARGE // (8 * 1024 * 1024)):
+            for number in range(LARGE_BYTES // (8 * 1024 * 1024)):
                 database.execute(
                     "INSERT OR REPLACE INTO container_state VALUES (?, hex(zeroblob(?)))",
                     (f"key-{number}", 4 * 1024 * 1024),
@@ -131,7 +131,7 @@ def flood_requests() -> None:
         database.execute("PRAGMA synchronous = OFF")
         _at_work()
         number = 100_001
-        until = time.monotonic() + LONGEST_S
+        until = time.monotonic() + MAX_RUNTIME_S
         while time.monotonic() < until:
             with database:
                 for _ in range(100):
@@ -168,7 +168,7 @@ def fill_renamed() -> None:
     hidden.mkdir()
     _hoard(hidden)
     os.chdir("many")
-    until, number = time.monotonic() + LONGEST_S, 0
+    until, number = time.monotonic() + MAX_RUNTIME_S, 0
     while time.monotonic() < until:
         number += 1
         os.rename(f"hidden-{number - 1}", f"hidden-{number}")  # noqa: PTH104 - as fast as can be
@@ -216,7 +216,7 @@ def flood_acks() -> None:
         database.execute("PRAGMA synchronous = OFF")
         _at_work()
         number = 1_000_000
-        until = time.monotonic() + LONGEST_S
+        until = time.monotonic() + MAX_RUNTIME_S
         while time.monotonic() < until:
             with database:
                 row = "'completed', 'c', 't' || ?, 0, '2026-01-01T00:00:00.000000Z', NULL, NULL, NULL"
@@ -234,7 +234,7 @@ def flood_gateway() -> None:
     _at_work()
     for _ in range(8):
         threading.Thread(target=_flood, args=(socket_path,), daemon=True).start()
-    time.sleep(LONGEST_S)
+    time.sleep(MAX_RUNTIME_S)
 
 
 def _flood(socket_path: str) -> None:
@@ -252,7 +252,7 @@ def _flood(socket_path: str) -> None:
 
 
 def _touch(database: sqlite3.Connection) -> None:
-    until = time.monotonic() + LONGEST_S
+    until = time.monotonic() + MAX_RUNTIME_S
     while time.monotonic() < until:
         with database:
             database.execute("INSERT OR REPLACE INTO session_state VALUES ('touched', hex(randomblob(4)))")

@@ -10,11 +10,18 @@ from nanohost.keeper import health
 from nanohost.model import Role
 from nanohost.store import roles, users
 from nanohost_protocol.rows import Origin
-from tests.hostile.agents import RUNTIMES, START_LIMIT_S, ask, held, hosting, let_loose
+from tests.hostile.agents import (
+    RUNTIMES,
+    START_TIMEOUT_S,
+    ask_agent,
+    run_hostile_host,
+    start_hostile_agent,
+    wait_for_hold_reason,
+)
 from tests.support.engine import docker_engine
-from tests.support.flow import Flow
-from tests.support.invariants import until
-from tests.support.small_disk import small_disk
+from tests.support.flow import RunningHost
+from tests.support.invariants import wait_until
+from tests.support.small_disk import mount_small_disk
 
 __all__ = ["docker_engine"]
 
@@ -28,25 +35,25 @@ def _engine(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(autouse=True)
 def _frequent_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each second and not each ten: the tests are many, and wait for several."""
-    monkeypatch.setattr(health, "LOOK_EVERY_S", 1.0)
+    monkeypatch.setattr(health, "CHECK_INTERVAL_S", 1.0)
 
 
 @pytest.mark.parametrize("kind", RUNTIMES)
 @pytest.mark.behaviour("SE-06")
 async def test_who_fills_a_folder_is_held_and_everybody_else_goes_on(tmp_path: Path, kind: str) -> None:
-    async with hosting(tmp_path, kind, session_disk_mb=8, workspace_mb=8) as flow:
+    async with run_hostile_host(tmp_path, kind, session_disk_mb=8, workspace_mb=8) as flow:
         await flow.wire("good", "good")
         for name in ("out", "state", "workspace"):
-            await let_loose(flow, f"fill_{name}", chat=name)
-            reason = await held(flow, name)
+            await start_hostile_agent(flow, f"fill_{name}", chat=name)
+            reason = await wait_for_hold_reason(flow, name)
             assert f"its {name} folder has grown beyond 8 MiB" in reason
             setting = "workspace_mb" if name == "workspace" else "session_disk_mb"
             assert f"raise {setting} in [host] of nanohost.toml" in reason
-        await until(lambda: not flow.host.keeper.containers(), limit_s=START_LIMIT_S)
+        await wait_until(lambda: not flow.host.container_manager.containers(), timeout_s=START_TIMEOUT_S)
         await flow.fake.person_writes("begin", chat="state")
-        assert await ask(flow, "hi") == "echo: hi"
+        assert await ask_agent(flow, "hi") == "echo: hi"
         good = await flow.session("good")
-        assert [slot.session_id for slot in flow.host.keeper.containers()] == [good.id]
+        assert [slot.session_id for slot in flow.host.container_manager.containers()] == [good.id]
 
 
 @pytest.mark.parametrize("kind", RUNTIMES)
@@ -54,11 +61,11 @@ async def test_who_fills_a_folder_is_held_and_everybody_else_goes_on(tmp_path: P
 async def test_what_is_renamed_so_often_that_it_cannot_be_counted_is_found_when_it_rests(
     tmp_path: Path, kind: str
 ) -> None:
-    async with hosting(tmp_path, kind, workspace_mb=24) as flow:
-        await let_loose(flow, "fill_renamed")
-        await until(lambda: not flow.host.keeper.containers(), limit_s=START_LIMIT_S)
+    async with run_hostile_host(tmp_path, kind, workspace_mb=24) as flow:
+        await start_hostile_agent(flow, "fill_renamed")
+        await wait_until(lambda: not flow.host.container_manager.containers(), timeout_s=START_TIMEOUT_S)
         await flow.fake.person_writes("are you there?", chat="bad")
-        assert "its workspace folder has grown beyond 24 MiB" in await held(flow, "bad")
+        assert "its workspace folder has grown beyond 24 MiB" in await wait_for_hold_reason(flow, "bad")
 
 
 @pytest.mark.parametrize("kind", RUNTIMES)
@@ -67,29 +74,29 @@ async def test_who_makes_the_disk_short_is_named_and_held_and_everybody_else_goe
     tmp_path: Path, kind: str
 ) -> None:
     home = tmp_path / "home"
-    with small_disk(home, 200):
-        async with hosting(home, kind) as flow:
+    with mount_small_disk(home, 200):
+        async with run_hostile_host(home, kind) as flow:
             await has_an_owner(flow)
             await flow.wire("good", "good")
-            assert await ask(flow, "hi") == "echo: hi"
-            await let_loose(flow, "fill_disk")
-            reason = await held(flow, "bad")
+            assert await ask_agent(flow, "hi") == "echo: hi"
+            await start_hostile_agent(flow, "fill_disk")
+            reason = await wait_for_hold_reason(flow, "bad")
             assert "while the disk got short, most of it in its workspace folder" in reason
             hoard = home / "groups" / "bad" / "hoard"
-            [short] = flow.host.disk.shorts()
-            assert short.grew.startswith("the workspace folder of the agent bad grew by")
-            assert f" to {hoard.stat().st_blocks * 512 / 1024**2:.0f} MiB" in short.grew
-            await until(lambda: len(flow.texts("boss")) == 2, limit_s=START_LIMIT_S)
+            [short] = flow.host.disk_monitor.low_disks()
+            assert short.largest_growth.startswith("the workspace folder of the agent bad grew by")
+            assert f" to {hoard.stat().st_blocks * 512 / 1024**2:.0f} MiB" in short.largest_growth
+            await wait_until(lambda: len(flow.texts("boss")) == 2, timeout_s=START_TIMEOUT_S)
             [notice] = [text for text in flow.texts("boss") if text.startswith("The disk is nearly full")]
             assert "The workspace folder of the agent bad grew by" in notice
             before = len(flow.texts("good"))
             await flow.fake.person_writes("later", chat="good")
             await flow.fake.person_writes("begin", chat="bad")
             hoard.unlink()
-            await until(lambda: len(flow.texts("good")) > before, limit_s=START_LIMIT_S)
+            await wait_until(lambda: len(flow.texts("good")) > before, timeout_s=START_TIMEOUT_S)
             assert flow.texts("good")[before:] == ["echo: later"]
             good = await flow.session("good")
-            assert [slot.session_id for slot in flow.host.keeper.containers()] == [good.id]
+            assert [slot.session_id for slot in flow.host.container_manager.containers()] == [good.id]
             assert not hoard.exists()
 
 
@@ -98,19 +105,19 @@ async def test_who_makes_the_disk_short_is_named_and_held_and_everybody_else_goe
 async def test_who_fills_the_disk_with_its_log_is_held_and_its_log_is_cut(tmp_path: Path) -> None:
     """Docker keeps what a container says within limits of its own; plain processes find the logs of all others."""
     home = tmp_path / "home"
-    with small_disk(home, 200):
-        async with hosting(home, "bubblewrap") as flow:
+    with mount_small_disk(home, 200):
+        async with run_hostile_host(home, "bubblewrap") as flow:
             await flow.wire("good", "good")
-            assert await ask(flow, "hi") == "echo: hi"
-            await let_loose(flow, "fill_log")
-            assert "while the disk got short, most of it in its log folder" in await held(flow, "bad")
-            assert await ask(flow, "later") == "echo: later"
-            assert not flow.host.disk.short
+            assert await ask_agent(flow, "hi") == "echo: hi"
+            await start_hostile_agent(flow, "fill_log")
+            assert "while the disk got short, most of it in its log folder" in await wait_for_hold_reason(flow, "bad")
+            assert await ask_agent(flow, "later") == "echo: later"
+            assert not flow.host.disk_monitor.is_low
 
 
-async def has_an_owner(flow: Flow) -> None:
+async def has_an_owner(flow: RunningHost) -> None:
     now, place = flow.host.clock.now(), Origin(channel_type="fake", instance="default", platform_id="boss")
     async with flow.host.store.transaction() as tx:
-        await users.seen(tx, "fake:boss", name="Boss", now=now)
-        await users.learn_dm(tx, "fake:boss", place, now)
+        await users.record_seen(tx, "fake:boss", name="Boss", now=now)
+        await users.save_dm(tx, "fake:boss", place, now)
         await roles.grant(tx, user_id="fake:boss", role=Role.OWNER, agent_group=None, now=now)

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.keeper.ack_budget import OVER
+from nanohost.keeper.ack_budget import OVER_BUDGET_REASON
 from nanohost.model import Role
 from nanohost.store import model_calls, roles, users
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.rows import Origin
-from tests.hostile.agents import RUNTIMES, ask, hosting, let_loose, trouble
+from tests.hostile.agents import RUNTIMES, ask_agent, run_hostile_host, start_hostile_agent, wait_for_stop_reason
 from tests.support.engine import docker_engine
-from tests.support.flow import Flow
-from tests.support.invariants import until
+from tests.support.flow import RunningHost
+from tests.support.invariants import wait_until
 
 __all__ = ["docker_engine"]
 
@@ -33,31 +33,31 @@ def _engine(request: pytest.FixtureRequest) -> None:
 @pytest.mark.parametrize("kind", RUNTIMES)
 @pytest.mark.behaviour("SE-06", "RT-03")
 async def test_a_journal_that_is_swapped_for_a_pipe_stops_its_own_session_alone(tmp_path: Path, kind: str) -> None:
-    async with hosting(tmp_path, kind) as flow:
+    async with run_hostile_host(tmp_path, kind) as flow:
         await flow.wire("good", "good")
-        await let_loose(flow, "swap_journal")
+        await start_hostile_agent(flow, "swap_journal")
         asking = asyncio.create_task(_talk(flow))
-        assert "outbound.db" in await trouble(flow)
+        assert "outbound.db" in await wait_for_stop_reason(flow)
         assert await asking == [f"echo: {number}" for number in range(MESSAGES)]
 
 
 @pytest.mark.parametrize("kind", RUNTIMES)
 @pytest.mark.behaviour("SE-06")
 async def test_a_session_that_only_holds_a_lock_is_stopped_and_named(tmp_path: Path, kind: str) -> None:
-    async with hosting(tmp_path, kind) as flow:
-        await let_loose(flow, "lock")
+    async with run_hostile_host(tmp_path, kind) as flow:
+        await start_hostile_agent(flow, "lock")
         await flow.fake.person_writes("are you there?", chat="bad")
-        assert "outbound.db has been locked for" in await trouble(flow)
+        assert "outbound.db has been locked for" in await wait_for_stop_reason(flow)
 
 
 @pytest.mark.case("ten sessions that lock their own outbound.db")
 @pytest.mark.behaviour("SE-06", "RT-03")
 async def test_beside_ten_sessions_that_hold_a_lock_another_is_answered(tmp_path: Path) -> None:
     """How fast, benchmarks/hostile.py measures."""
-    async with hosting(tmp_path, "process", max_containers=12) as flow:
+    async with run_hostile_host(tmp_path, "process", max_containers=12) as flow:
         await flow.wire("good", "good")
         for number in range(10):
-            await let_loose(flow, "lock", chat=f"bad{number}")
+            await start_hostile_agent(flow, "lock", chat=f"bad{number}")
             await flow.fake.person_writes("are you there?", chat=f"bad{number}")
         assert await _talk(flow) == [f"echo: {number}" for number in range(MESSAGES)]
 
@@ -65,10 +65,10 @@ async def test_beside_ten_sessions_that_hold_a_lock_another_is_answered(tmp_path
 @pytest.mark.parametrize("kind", RUNTIMES)
 @pytest.mark.behaviour("SE-06")
 async def test_a_session_that_keeps_the_host_from_writing_is_stopped_and_named(tmp_path: Path, kind: str) -> None:
-    async with hosting(tmp_path, kind) as flow:
-        await let_loose(flow, "lock_inbound")
+    async with run_hostile_host(tmp_path, kind) as flow:
+        await start_hostile_agent(flow, "lock_inbound")
         await flow.fake.person_writes("are you there?", chat="bad")
-        assert "inbound.db has been locked for" in await trouble(flow)
+        assert "inbound.db has been locked for" in await wait_for_stop_reason(flow)
 
 
 @pytest.mark.parametrize(
@@ -80,15 +80,15 @@ async def test_a_session_that_keeps_the_host_from_writing_is_stopped_and_named(t
 )
 @pytest.mark.behaviour("SE-06")
 async def test_no_lease_on_the_hosts_files_keeps_the_host_waiting(tmp_path: Path, kind: str) -> None:
-    async with hosting(tmp_path, kind) as flow:
+    async with run_hostile_host(tmp_path, kind) as flow:
         await flow.wire("good", "good")
-        assert await ask(flow, "hi") == "echo: hi"
+        assert await ask_agent(flow, "hi") == "echo: hi"
         for chat in ("bad", "worse"):
-            await let_loose(flow, "lease_inbound", chat=chat)
+            await start_hostile_agent(flow, "lease_inbound", chat=chat)
             await flow.fake.person_writes("are you there?", chat=chat)
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             assert await _talk(flow) == [f"echo: {number}" for number in range(MESSAGES)]
-            await until(lambda: all(len(flow.texts(chat)) == 2 for chat in ("bad", "worse")))
+            await wait_until(lambda: all(len(flow.texts(chat)) == 2 for chat in ("bad", "worse")))
 
 
 @pytest.mark.parametrize("name", ["fill_table", "large_text"])
@@ -97,11 +97,11 @@ async def test_no_lease_on_the_hosts_files_keeps_the_host_waiting(tmp_path: Path
 async def test_a_file_that_takes_too_much_to_read_stops_its_own_session_alone(
     tmp_path: Path, kind: str, name: str
 ) -> None:
-    async with hosting(tmp_path, kind) as flow:
+    async with run_hostile_host(tmp_path, kind) as flow:
         await flow.wire("good", "good")
-        await let_loose(flow, name)
-        assert "outbound.db cannot be read" in await trouble(flow)
-        assert await ask(flow, "hi") == "echo: hi"
+        await start_hostile_agent(flow, name)
+        assert "outbound.db cannot be read" in await wait_for_stop_reason(flow)
+        assert await ask_agent(flow, "hi") == "echo: hi"
 
 
 @pytest.mark.parametrize("kind", RUNTIMES)
@@ -109,14 +109,14 @@ async def test_a_file_that_takes_too_much_to_read_stops_its_own_session_alone(
 async def test_a_session_that_acks_without_end_is_slowed_down_and_named_and_others_are_answered(
     tmp_path: Path, kind: str
 ) -> None:
-    async with hosting(tmp_path, kind) as flow:
+    async with run_hostile_host(tmp_path, kind) as flow:
         await flow.wire("good", "good")
-        await let_loose(flow, "flood_acks")
+        await start_hostile_agent(flow, "flood_acks")
         session = await flow.session("bad")
-        await until(lambda: session.id in flow.host.slowed(), limit_s=60.0)
+        await wait_until(lambda: session.id in flow.host.throttled(), timeout_s=60.0)
         shown = flow.host.report()["sessions_slowed"]
-        assert shown == [{"session": session.id, "reason": OVER}]
-        assert await ask(flow, "hi") == "echo: hi"
+        assert shown == [{"session": session.id, "reason": OVER_BUDGET_REASON}]
+        assert await ask_agent(flow, "hi") == "echo: hi"
 
 
 @pytest.mark.parametrize("kind", RUNTIMES)
@@ -124,11 +124,11 @@ async def test_a_session_that_acks_without_end_is_slowed_down_and_named_and_othe
 async def test_a_session_that_floods_its_way_to_the_model_is_slowed_down_and_named_and_others_are_answered(
     tmp_path: Path, kind: str
 ) -> None:
-    async with hosting(tmp_path, kind) as flow:
+    async with run_hostile_host(tmp_path, kind) as flow:
         await flow.wire("good", "good")
-        await let_loose(flow, "flood_gateway")
+        await start_hostile_agent(flow, "flood_gateway")
         for number in range(MESSAGES):
-            assert await ask(flow, str(number)) == f"echo: {number}"
+            assert await ask_agent(flow, str(number)) == f"echo: {number}"
         assert (await model_calls.totals(flow.host.store.reports))["calls"] < 1_000
         session = await flow.session("bad")
         shown = flow.host.report()["sessions_slowed"]
@@ -137,14 +137,14 @@ async def test_a_session_that_floods_its_way_to_the_model_is_slowed_down_and_nam
 
 @pytest.mark.behaviour("SE-06")
 async def test_the_owner_is_told_of_a_session_that_goes_on_flooding_its_way_to_the_model(tmp_path: Path) -> None:
-    async with hosting(tmp_path, "process", session_calls_per_hour=36) as flow:
+    async with run_hostile_host(tmp_path, "process", session_calls_per_hour=36) as flow:
         now, place = flow.host.clock.now(), Origin(channel_type="fake", instance="default", platform_id="d")
         async with flow.host.store.transaction() as tx:
-            await users.seen(tx, "fake:boss", name="Boss", now=now)
-            await users.learn_dm(tx, "fake:boss", place, now)
+            await users.record_seen(tx, "fake:boss", name="Boss", now=now)
+            await users.save_dm(tx, "fake:boss", place, now)
             await roles.grant(tx, user_id="fake:boss", role=Role.OWNER, agent_group=None, now=now)
-        await let_loose(flow, "flood_gateway")
-        await until(lambda: bool(flow.texts("d")))
+        await start_hostile_agent(flow, "flood_gateway")
+        await wait_until(lambda: bool(flow.texts("d")))
         session = await flow.session("bad")
         [words] = flow.texts("d")
         assert words.startswith(f"The agent bad writes too much in session {session.id}: more than 6 requests")
@@ -154,19 +154,19 @@ async def test_the_owner_is_told_of_a_session_that_goes_on_flooding_its_way_to_t
 @pytest.mark.case("a container that keeps 250 MB in its state")
 @pytest.mark.parametrize("name", ["large_state", "large_text"])
 async def test_what_a_container_keeps_in_its_file_is_not_kept_in_the_hosts_memory(tmp_path: Path, name: str) -> None:
-    async with hosting(tmp_path, "process") as flow:
+    async with run_hostile_host(tmp_path, "process") as flow:
         await flow.wire("good", "good")
-        await ask(flow, "hi")
+        await ask_agent(flow, "hi")
         before = _resident_mb()
-        await let_loose(flow, name)
-        await ask(flow, "/status", chat="bad")  # reads what the container says of its turn
+        await start_hostile_agent(flow, name)
+        await ask_agent(flow, "/status", chat="bad")  # reads what the container says of its turn
         for number in range(MESSAGES):
-            await ask(flow, str(number))
+            await ask_agent(flow, str(number))
         assert _resident_mb() - before < 20
 
 
-async def _talk(flow: Flow) -> list[str]:
-    return [await ask(flow, str(number)) for number in range(MESSAGES)]
+async def _talk(flow: RunningHost) -> list[str]:
+    return [await ask_agent(flow, str(number)) for number in range(MESSAGES)]
 
 
 def _resident_mb() -> float:

@@ -15,19 +15,19 @@ import pytest
 
 from nanohost.channel_api import Attachment, Capabilities, EventKind, InboundEvent, Part, PartKind, Sender
 from nanohost.errors import StoreError
-from nanohost.intake.cleaning import LONGEST_NAME, LONGEST_TEXT, MOST_ATTACHMENTS, MOST_PARTS, NOTHING_IN_IT
-from nanohost.intake.inbox import BATCH, ChannelInbox
-from nanohost.model import HOST, EngageMode, SessionMode, UnknownSender, WiringId
-from nanohost.routing.message import message_for
+from nanohost.intake.cleaning import EMPTY_MESSAGE, MAX_ATTACHMENTS, MAX_NAME_CHARS, MAX_PARTS, MAX_TEXT_CHARS
+from nanohost.intake.inbox import BATCH_SIZE, ChannelInbox
+from nanohost.model import HOST_SESSION_ID, EngageMode, SessionMode, UnknownSender, WiringId
+from nanohost.routing.message import build_message
 from nanohost.store import agent_groups, cards, dropped, events, host_messages, messaging_groups, pieces, wirings
 from nanohost.store.database import Store, Transaction, open_store
-from nanohost.store.domain_events import ChatHasNews
+from nanohost.store.domain_events import ChatHasEvents
 from nanohost.store.events import ChatKey
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import MAX_CONTENT_BYTES, CardOut, ChatIn, decode_in
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import to_text
-from tests.support.heard import heard
+from tests.support.heard import record_events
 from tests.support.new_home import make_database
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -85,7 +85,7 @@ async def wire(store: Store, instance: str, chat: str, *, bots: bool = False) ->
 
 @pytest.fixture
 def told(store: Store) -> list[ChatKey]:
-    return heard(store.bus, ChatHasNews, lambda event: event.chat)
+    return record_events(store.bus, ChatHasEvents, lambda event: event.chat)
 
 
 @pytest.fixture
@@ -108,12 +108,12 @@ def inbox(make_inbox: MakeInbox) -> ChannelInbox:
 
 
 async def kept(store: Store) -> InboundEvent:
-    (stored,) = await events.new_in_chat(store, CHAT, limit=9)
+    (stored,) = await events.list_new(store, CHAT, limit=9)
     return stored.event
 
 
 async def drops(store: Store) -> list[tuple[str, str]]:
-    rows = await store.all("SELECT platform_id, reason FROM inbound_events WHERE status = 'dropped' ORDER BY id")
+    rows = await store.fetch_all("SELECT platform_id, reason FROM inbound_events WHERE status = 'dropped' ORDER BY id")
     return [(row["platform_id"], row["reason"]) for row in rows]
 
 
@@ -200,7 +200,7 @@ async def test_bots_are_put_on_record_and_not_routed(
     assert (await inbox.accept(event)).new
     assert not (await inbox.accept(event)).new
     assert await drops(store) == [("c1", reason)]
-    assert (await events.chats_with_new(store), told) == ([], [])
+    assert (await events.list_chats_with_new(store), told) == ([], [])
 
 
 # --- text
@@ -225,11 +225,11 @@ async def test_a_megabyte_of_text_is_cut_says_so_and_fits_into_a_mailbox(
     inbox: ChannelInbox, store: Store, character: str
 ) -> None:
     await inbox.accept(replace(EVENT, text=character * 1024 * 1024))
-    (stored,) = await events.new_in_chat(store, CHAT, limit=9)
+    (stored,) = await events.list_new(store, CHAT, limit=9)
     text = stored.event.text
-    assert text.startswith(character * LONGEST_TEXT)
-    assert text.endswith(f"[cut: {1024 * 1024 - LONGEST_TEXT} more characters]")
-    message = message_for(stored, WiringId(1))
+    assert text.startswith(character * MAX_TEXT_CHARS)
+    assert text.endswith(f"[cut: {1024 * 1024 - MAX_TEXT_CHARS} more characters]")
+    message = build_message(stored, WiringId(1))
     payload = decode_in(message.kind, message.content)
     assert isinstance(payload, ChatIn)
     assert payload.text == text
@@ -238,13 +238,13 @@ async def test_a_megabyte_of_text_is_cut_says_so_and_fits_into_a_mailbox(
 async def test_names_are_cut(inbox: ChannelInbox, store: Store) -> None:
     await inbox.accept(replace(EVENT, sender=Sender(handle="u1", name="n" * 5000), chat_name="c" * 5000))
     event = await kept(store)
-    assert (len(event.sender.name), len(event.chat_name)) == (LONGEST_NAME, LONGEST_NAME)
+    assert (len(event.sender.name), len(event.chat_name)) == (MAX_NAME_CHARS, MAX_NAME_CHARS)
 
 
 async def test_a_file_name_that_is_cut_keeps_its_ending(inbox: ChannelInbox, store: Store) -> None:
     await inbox.accept(replace(EVENT, attachments=(Attachment(ref="f", name="n" * 5000 + ".tar.gz"),)))
     [file] = (await kept(store)).attachments
-    assert (len(file.name), file.name[-9:]) == (LONGEST_NAME, "nn.tar.gz")
+    assert (len(file.name), file.name[-9:]) == (MAX_NAME_CHARS, "nn.tar.gz")
 
 
 async def test_a_name_that_is_no_text_is_empty(inbox: ChannelInbox, store: Store) -> None:
@@ -303,12 +303,12 @@ async def test_an_event_that_can_never_be_used_is_on_record_and_does_not_come_ba
     assert (await inbox.accept(event)).new is False
     ((_, reason),) = await drops(store)
     assert reason
-    assert (await events.chats_with_new(store), told) == ([], [])
+    assert (await events.list_chats_with_new(store), told) == ([], [])
 
 
 async def test_a_kind_that_is_said_as_plain_text_is_that_kind(inbox: ChannelInbox, store: Store) -> None:
     assert (await inbox.accept(replace(EVENT, kind="message", platform_id="unwired"))).new  # type: ignore[arg-type]
-    [found] = await events.new_in_chat(store, ChatKey("fake", "main", "unwired"), limit=9)
+    [found] = await events.list_new(store, ChatKey("fake", "main", "unwired"), limit=9)
     assert found.event.kind is EventKind.MESSAGE
 
 
@@ -347,7 +347,7 @@ UNHEARD = [
 
 
 async def rows(store: Store) -> int:
-    found = await store.one(
+    found = await store.fetch_one(
         "SELECT (SELECT count(*) FROM inbound_events) + (SELECT count(*) FROM dropped_messages) AS n"
     )
     assert found is not None
@@ -363,7 +363,7 @@ async def test_chatter_where_no_agent_listens_writes_nothing(
     if known:
         await wire(store, "main", "elsewhere")
         async with store.transaction() as tx:
-            await tx.run("DELETE FROM wirings WHERE messaging_group_id = (SELECT max(id) FROM messaging_groups)")
+            await tx.execute("DELETE FROM wirings WHERE messaging_group_id = (SELECT max(id) FROM messaging_groups)")
     before = store._writer.total_changes
     assert not (await make_inbox().accept(event)).new
     assert (store._writer.total_changes, await rows(store), told) == (before, 0, [])
@@ -379,8 +379,8 @@ async def test_chatter_where_no_agent_listens_costs_one_look_up_by_index(
     for number in range(3):
         await inbox.accept(replace(CHATTER, platform_message_id=str(number)))
     assert len(asked) == 3
-    plan = await store.all(
-        f"EXPLAIN QUERY PLAN {wirings.LISTENING}", {"channel_type": "", "instance": "", "platform_id": ""}
+    plan = await store.fetch_all(
+        f"EXPLAIN QUERY PLAN {wirings.LISTENERS}", {"channel_type": "", "instance": "", "platform_id": ""}
     )
     assert not [row["detail"] for row in plan if row["detail"].startswith("SCAN")]
 
@@ -401,7 +401,7 @@ async def test_an_edit_where_no_agent_listens_is_kept_while_what_it_is_about_wai
 ) -> None:
     await inbox.accept(replace(CHATTER, mentions_bot=True))
     async with store.transaction() as tx:
-        await tx.run("UPDATE inbound_events SET status = ?", (status,))
+        await tx.execute("UPDATE inbound_events SET status = ?", (status,))
     edit = replace(CHATTER, platform_message_id="1:2", kind=EventKind.EDIT, refers_to="1")
     assert not (await inbox.accept(replace(edit, platform_id="another"))).new
     assert (await inbox.accept(edit)).new == (status != "dropped")
@@ -417,7 +417,7 @@ async def test_an_edit_that_is_the_first_to_name_us_is_said_to_us_wherever_it_is
     assert (await inbox.accept(edit)).new
     assert (await inbox.accept(replace(edit, platform_message_id="1:3", mentions_bot=False))).new, "the first one waits"
     async with store.transaction() as tx:
-        await tx.run("UPDATE inbound_events SET status = 'dropped'")
+        await tx.execute("UPDATE inbound_events SET status = 'dropped'")
     assert not (await inbox.accept(replace(edit, platform_message_id="1:4"))).new, "it was decided on"
 
 
@@ -441,18 +441,20 @@ async def test_where_no_agent_listens_an_edit_of_any_piece_is_one_of_its_album(
 ) -> None:
     for id in ("1", "2"):
         await inbox.accept(replace(CHATTER, platform_message_id=id, mentions_bot=True, album="g"))
-    said = await events.new_in_chat(store, ChatKey("fake", "main", CHATTER.platform_id), limit=9)
+    said = await events.list_new(store, ChatKey("fake", "main", CHATTER.platform_id), limit=9)
     async with store.transaction() as tx:
         await pieces.add_all(tx, [(one.id, one.event) for one in said])
-        await events.join(tx, [one.id for one in said], replace(said[0].event, album=None))
-        await tx.run("UPDATE inbound_events SET mentions_bot = 0")
+        await events.join_album(tx, [one.id for one in said], replace(said[0].event, album=None))
+        await tx.execute("UPDATE inbound_events SET mentions_bot = 0")
     naming = replace(CHATTER, kind=EventKind.EDIT, platform_message_id="n", refers_to=named, mentions_bot=True)
     assert (await inbox.accept(naming)).new, "the album waits"
     async with store.transaction() as tx:
-        await tx.run("UPDATE inbound_events SET status = iif(event_kind = 'edit', 'held', 'routed'), approval_id = 'a'")
+        await tx.execute(
+            "UPDATE inbound_events SET status = iif(event_kind = 'edit', 'held', 'routed'), approval_id = 'a'"
+        )
     assert (await inbox.accept(replace(naming, platform_message_id="w", refers_to=piece, mentions_bot=False))).new
     async with store.transaction() as tx:
-        await tx.run("UPDATE inbound_events SET status = 'dropped'")
+        await tx.execute("UPDATE inbound_events SET status = 'dropped'")
     assert not (await inbox.accept(replace(naming, platform_message_id="l", refers_to=piece))).new, "it was decided on"
 
 
@@ -480,7 +482,7 @@ async def test_a_deletion_of_what_waits_is_kept_whoever_it_is_by_and_counted_for
     await inbox.accept(EVENT)
     assert (await inbox.accept(replace(GONE, sender=by))).new
     assert not (await inbox.accept(replace(GONE, sender=by))).new
-    assert [one.event.kind for one in await events.new_in_chat(store, CHAT, limit=9)] == ["message", "deletion"]
+    assert [one.event.kind for one in await events.list_new(store, CHAT, limit=9)] == ["message", "deletion"]
     assert await dropped.latest(store.reports, limit=9) == []
 
 
@@ -500,7 +502,7 @@ async def test_a_deletion_that_comes_together_with_its_message_is_kept_where_no_
 async def test_of_what_reached_nobody_a_deletion_leaves_nothing(inbox: ChannelInbox, store: Store, status: str) -> None:
     await inbox.accept(EVENT)
     async with store.transaction() as tx:
-        await tx.run("UPDATE inbound_events SET status = ?", (status,))
+        await tx.execute("UPDATE inbound_events SET status = ?", (status,))
     assert not (await inbox.accept(GONE)).new
 
 
@@ -510,8 +512,8 @@ async def test_a_press_on_the_hosts_own_card_needs_no_agent_and_none_of_another_
 ) -> None:
     place = Origin(channel_type="fake", instance="main", platform_id="dm")
     async with store.transaction() as tx:
-        await host_messages.say(tx, place, CardOut(title="?", body="", options=("yes",)), out_id="h1", now=NOON)
-    press = replace(CHATTER, platform_id="dm", kind=EventKind.CLICK, value=cards.value_of(HOST, "h1", 1))
+        await host_messages.enqueue(tx, place, CardOut(title="?", body="", options=("yes",)), out_id="h1", now=NOON)
+    press = replace(CHATTER, platform_id="dm", kind=EventKind.CLICK, value=cards.button_value(HOST_SESSION_ID, "h1", 1))
     assert not (await inbox.accept(replace(press, platform_id="elsewhere"))).new
     assert (await inbox.accept(press)).new
     assert told == [ChatKey("fake", "main", "dm")]
@@ -548,9 +550,9 @@ async def test_an_event_has_a_few_of_a_flooded_chat_before_it_and_not_all(store:
     await asyncio.sleep(0)  # all of them are under way
     await inbox.accept(replace(EVENT, platform_id="c2"))
     before = sum(one.done() for one in flood)
-    assert before <= 2 * BATCH, f"{before} events of another chat came first"
+    assert before <= 2 * BATCH_SIZE, f"{before} events of another chat came first"
     await asyncio.gather(*flood)
-    assert [one.event.platform_message_id for one in await events.new_in_chat(store, CHAT, limit=500)] == [
+    assert [one.event.platform_message_id for one in await events.list_new(store, CHAT, limit=500)] == [
         f"flood {number}" for number in range(500)
     ]
 
@@ -562,7 +564,7 @@ async def test_events_that_came_together_are_each_accepted_as_what_they_are(inbo
         *map(inbox.accept, (EVENT, replace(EVENT, platform_message_id="2"), robot, EVENT, replace(EVENT, text="more")))
     )
     assert [one.new for one in accepted] == [True, True, True, False, False]
-    assert [one.event.platform_message_id for one in await events.new_in_chat(store, CHAT, limit=9)] == ["1", "2"]
+    assert [one.event.platform_message_id for one in await events.list_new(store, CHAT, limit=9)] == ["1", "2"]
     [counted] = await dropped.latest(store.reports, limit=9)
     assert (counted.user_id, counted.count) == ("fake:b", 1)
 
@@ -584,7 +586,7 @@ async def test_an_event_that_came_together_with_one_that_cannot_be_written_is_ke
         *(inbox.accept(replace(EVENT, platform_message_id=name)) for name in names), return_exceptions=True
     )
     assert [isinstance(one, RuntimeError) for one in results] == [False, False, True, False]
-    assert [one.event.platform_message_id for one in await events.new_in_chat(store, CHAT, limit=9)] == ["1", "2", "4"]
+    assert [one.event.platform_message_id for one in await events.list_new(store, CHAT, limit=9)] == ["1", "2", "4"]
 
 
 @pytest.mark.behaviour("IN-01")
@@ -601,7 +603,7 @@ async def test_a_channel_that_leaves_while_it_hands_in_an_event_takes_no_other_w
     results = await asyncio.gather(*handed_in, return_exceptions=True)
     stayed = [str(number) for number in range(12) if number not in {0, 3, 9}]
     assert [number for number, one in enumerate(results) if isinstance(one, asyncio.CancelledError)] == [0, 3, 9]
-    kept_now = [one.event.platform_message_id for one in await events.new_in_chat(store, CHAT, limit=20)]
+    kept_now = [one.event.platform_message_id for one in await events.list_new(store, CHAT, limit=20)]
     assert [name for name in kept_now if name in stayed] == stayed
 
 
@@ -610,7 +612,7 @@ async def test_a_message_with_nothing_in_it_wakes_nobody_and_is_on_record(
     inbox: ChannelInbox, store: Store, told: list[ChatKey], text: str
 ) -> None:
     assert (await inbox.accept(replace(EVENT, text=text))).new
-    assert await drops(store) == [("c1", NOTHING_IN_IT)]
+    assert await drops(store) == [("c1", EMPTY_MESSAGE)]
     assert told == []
 
 
@@ -626,9 +628,9 @@ async def test_a_message_of_parts_alone_is_kept_with_them_and_comes_to_the_agent
     inbox: ChannelInbox, store: Store
 ) -> None:
     await inbox.accept(replace(EVENT, text="", parts=PARTS))
-    [stored] = await events.new_in_chat(store, CHAT, limit=9)
+    [stored] = await events.list_new(store, CHAT, limit=9)
     assert stored.event.parts == PARTS
-    row = message_for(stored, WiringId(1))
+    row = build_message(stored, WiringId(1))
     said = decode_in(row.kind, row.content)
     assert isinstance(said, ChatIn)
     assert [(one.kind, one.text, one.sent_at) for one in said.parts] == [
@@ -638,8 +640,8 @@ async def test_a_message_of_parts_alone_is_kept_with_them_and_comes_to_the_agent
 
 async def test_a_row_without_parts_is_what_it_was_before_there_were_any(inbox: ChannelInbox, store: Store) -> None:
     await inbox.accept(EVENT)
-    [stored] = await events.new_in_chat(store, CHAT, limit=9)
-    assert "parts" not in message_for(stored, WiringId(1)).content
+    [stored] = await events.list_new(store, CHAT, limit=9)
+    assert "parts" not in build_message(stored, WiringId(1)).content
 
 
 async def test_however_much_comes_with_a_message_its_row_fits_into_a_mailbox(inbox: ChannelInbox, store: Store) -> None:
@@ -649,26 +651,26 @@ async def test_however_much_comes_with_a_message_its_row_fits_into_a_mailbox(inb
         for _ in range(30)
     )
     await inbox.accept(replace(EVENT, text="\x01" * 200_000, parts=much))
-    [stored] = await events.new_in_chat(store, CHAT, limit=9)
-    assert len(message_for(stored, WiringId(1)).content.encode()) < MAX_CONTENT_BYTES
-    assert len(stored.event.parts) == MOST_PARTS + 1
+    [stored] = await events.list_new(store, CHAT, limit=9)
+    assert len(build_message(stored, WiringId(1)).content.encode()) < MAX_CONTENT_BYTES
+    assert len(stored.event.parts) == MAX_PARTS + 1
     assert "80 more parts" in stored.event.parts[-1].text
 
 
 async def test_files_that_are_too_many_are_said_to_be_there(inbox: ChannelInbox, store: Store) -> None:
-    files = tuple(Attachment(ref=str(n), name=f"{n}.jpg") for n in range(MOST_ATTACHMENTS + 5))
+    files = tuple(Attachment(ref=str(n), name=f"{n}.jpg") for n in range(MAX_ATTACHMENTS + 5))
     await inbox.accept(replace(EVENT, attachments=files))
-    [stored] = await events.new_in_chat(store, CHAT, limit=9)
-    assert len(stored.event.attachments) == MOST_ATTACHMENTS
+    [stored] = await events.list_new(store, CHAT, limit=9)
+    assert len(stored.event.attachments) == MAX_ATTACHMENTS
     assert stored.event.parts[-1].text == "[cut: 5 more files of this message]"
 
 
 @pytest.mark.parametrize("text", ["\u200b", "\u2800\u3164", "\u200e \u202c\n", "\ufeff\u00ad"])
 async def test_a_text_of_which_nobody_sees_anything_wakes_nobody(inbox: ChannelInbox, store: Store, text: str) -> None:
     await inbox.accept(replace(EVENT, text=text))
-    assert await events.new_in_chat(store, CHAT, limit=9) == []
-    [row] = await store.all("SELECT reason FROM inbound_events")
-    assert row["reason"] == NOTHING_IN_IT
+    assert await events.list_new(store, CHAT, limit=9) == []
+    [row] = await store.fetch_all("SELECT reason FROM inbound_events")
+    assert row["reason"] == EMPTY_MESSAGE
 
 
 @pytest.mark.parametrize("text", [".", "👍", "\U0001f9d1\u200d\U0001f680", "\ue000", "\U000e0fff", "⟨"])
@@ -676,7 +678,7 @@ async def test_a_text_of_which_somebody_may_see_something_is_a_message(
     inbox: ChannelInbox, store: Store, text: str
 ) -> None:
     await inbox.accept(replace(EVENT, text=text))
-    [stored] = await events.new_in_chat(store, CHAT, limit=9)
+    [stored] = await events.list_new(store, CHAT, limit=9)
     assert stored.event.text == text
 
 

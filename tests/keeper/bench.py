@@ -9,32 +9,32 @@ from pathlib import Path
 
 from nanohost.errors import HomeError
 from nanohost.home import Home
-from nanohost.keeper.keeper import Keeper, KeeperSettings
+from nanohost.keeper.keeper import ContainerManager, ContainerManagerSettings
 from nanohost.keeper.settings import DiskSettings
-from nanohost.keeper.stuck import Limits
+from nanohost.keeper.stuck import HealthLimits
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.mailbox.news import OutboxNews
+from nanohost.mailbox.news import OutboxMonitor
 from nanohost.model import LeaseId, Session, SessionId, UnknownSender
 from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Exited, Isolation, Running, RunState
 from nanohost.store import agent_groups, messaging_groups, sessions
 from nanohost.store.database import Store
-from nanohost.store.deliveries import LaneKey
-from nanohost.store.domain_events import LaneHasWork, OutboxToRead
+from nanohost.store.deliveries import DeliveryQueueKey
+from nanohost.store.domain_events import OutboxNeedsRead, QueueHasWork
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import ChatIn, encode
 from nanohost_protocol.rows import InKind, NewMessageIn, Origin
-from tests.support.heard import heard
+from tests.support.heard import record_events
 from tests.support.new_home import opened_store
 
 
-class PaperRuntime:
+class FakeRuntime:
     """Satisfies Runtime: a container lives from `start` until `stop`, or until the test lets it die."""
 
     name = "paper"
     isolation = Isolation.CONTAINER
 
     def __init__(self) -> None:
-        self.started: list[Container] = []
+        self.started_specs: list[Container] = []
         self.living: list[Container] = []
         self.on_death: DeathListener = lambda _: None
 
@@ -45,13 +45,13 @@ class PaperRuntime:
 
     async def start(self, spec: ContainerSpec) -> Container:
         container = Container(session_id=spec.session_id, lease=spec.lease, state={})
-        self.started.append(container)
+        self.started_specs.append(container)
         self.living.append(container)
         return container
 
     async def stop(self, container: Container, *, grace_s: float) -> None:
         if container in self.living:
-            self.die(container)
+            self.exit_container(container)
 
     async def poll(self, container: Container) -> RunState:
         return Running() if container in self.living else Exited()
@@ -59,19 +59,19 @@ class PaperRuntime:
     async def adopt(self) -> Sequence[Container]:
         return list(self.living)
 
-    def die(self, container: Container) -> None:
+    def exit_container(self, container: Container) -> None:
         """It ends, and the news of it comes at once."""
         self.living.remove(container)
         self.on_death(container)
 
 
 @dataclass(slots=True)
-class Services:
+class FakeSessionServices:
     """Satisfies SessionServices; remembers for whom it was asked to close what a container talks to."""
 
     mailboxes: Mailboxes
-    refuses: SessionId | None = None
-    detached: list[SessionId] = field(default_factory=list)
+    refused_session: SessionId | None = None
+    detached_sessions: list[SessionId] = field(default_factory=list)
 
     async def prepare(self, session: Session, lease: LeaseId) -> ContainerSpec:
         return await self.spec(session, lease)
@@ -81,28 +81,28 @@ class Services:
         return ContainerSpec(session_id=session.id, lease=lease, session_dir=root, agent_dir=root, environment={})
 
     async def attach(self, session: Session) -> None:
-        if session.id == self.refuses:
+        if session.id == self.refused_session:
             raise HomeError("its folder is gone")
 
     async def detach(self, session: SessionId) -> None:
-        self.detached.append(session)
+        self.detached_sessions.append(session)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
+class ContainerManagerHarness:
     """A keeper that is open, and all that it works with."""
 
-    keeper: Keeper
+    manager: ContainerManager
     store: Store
     mailboxes: Mailboxes
-    runtime: PaperRuntime
-    services: Services
+    runtime: FakeRuntime
+    services: FakeSessionServices
     clock: ManualClock
-    notices: list[LaneKey]
-    news: list[SessionId]
+    notified_queues: list[DeliveryQueueKey]
+    changed_sessions: list[SessionId]
     """Whose outbound.db delivery was told to look at."""
 
-    async def session(self, chat: str) -> Session:
+    async def add_session(self, chat: str) -> Session:
         """A session of its own, with a message that waits."""
         now = self.clock.now()
         async with self.store.transaction() as tx:
@@ -120,11 +120,11 @@ class Bench:
             id = await sessions.add(tx, agent_group=group.id, messaging_group=place.id, thread_id=None, now=now)
             await sessions.make_due(tx, id, at=now, now=now)
         session = await sessions.get(self.store, id)
-        await self.mailboxes.put(session, [message(chat, self.clock)])
+        await self.mailboxes.put(session, [make_message(chat, self.clock)])
         return session
 
 
-def message(chat: str, clock: ManualClock) -> NewMessageIn:
+def make_message(chat: str, clock: ManualClock) -> NewMessageIn:
     return NewMessageIn(
         id=f"m-{chat}",
         kind=InKind.CHAT,
@@ -135,54 +135,54 @@ def message(chat: str, clock: ManualClock) -> NewMessageIn:
 
 
 @asynccontextmanager
-async def keeping(
+async def run_manager(
     root: Path,
-    runtime: PaperRuntime,
+    runtime: FakeRuntime,
     *,
     max_containers: int = 8,
-    refuses: SessionId | None = None,
+    refused_session: SessionId | None = None,
     session_bytes: int = DiskSettings().session_bytes,
     workspace_bytes: int = DiskSettings().workspace_bytes,
-) -> AsyncIterator[Bench]:
-    """A keeper while entered. Its containers are left alive. `refuses`: whose containers cannot be attached."""
+) -> AsyncIterator[ContainerManagerHarness]:
+    """A keeper while entered. Its containers are left alive. `refused_session`: whose containers cannot be attached."""
     clock = ManualClock()
     home = Home(root)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(opened_store(home, durable=False))
         mailboxes = Mailboxes(home.sessions, durable=False, clock=clock, bus=store.bus)
         await stack.enter_async_context(mailboxes.opened())
-        services = Services(mailboxes, refuses)
-        notices = heard(store.bus, LaneHasWork, lambda event: event.lane)
-        news = heard(store.bus, OutboxToRead, lambda event: event.session)
-        keeper = Keeper(
+        services = FakeSessionServices(mailboxes, refused_session)
+        notices = record_events(store.bus, QueueHasWork, lambda event: event.queue)
+        news = record_events(store.bus, OutboxNeedsRead, lambda event: event.session)
+        keeper = ContainerManager(
             store=store,
             mailboxes=mailboxes,
             runtime=runtime,
-            news=OutboxNews(clock, store.bus, interval_s=1.0, events=False),
+            outbox_monitor=OutboxMonitor(clock, store.bus, interval_s=1.0, use_events=False),
             services=services,
             clock=clock,
-            settings=KeeperSettings(
+            settings=ContainerManagerSettings(
                 max_containers=max_containers,
                 idle_timeout_s=600,
                 sweep_interval_s=60,
-                limits=Limits(
-                    heartbeat_s=30,
-                    first_s=60,
-                    turn_s=1800,
-                    session_bytes=session_bytes,
-                    workspace_bytes=workspace_bytes,
+                limits=HealthLimits(
+                    heartbeat_timeout_s=30,
+                    startup_timeout_s=60,
+                    turn_timeout_s=1800,
+                    max_session_bytes=session_bytes,
+                    max_workspace_bytes=workspace_bytes,
                 ),
-                groups=home.groups,
+                groups_dir=home.groups,
             ),
         )
         async with runtime.opened(keeper.on_death), keeper.opened(keep_containers=True):
-            yield Bench(
-                keeper=keeper,
+            yield ContainerManagerHarness(
+                manager=keeper,
                 store=store,
                 mailboxes=mailboxes,
                 runtime=runtime,
                 services=services,
                 clock=clock,
-                notices=notices,
-                news=news,
+                notified_queues=notices,
+                changed_sessions=news,
             )

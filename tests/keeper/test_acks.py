@@ -10,55 +10,59 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.chat_commands.clear import FRESH
+from nanohost.chat_commands.clear import CLEARED_TEXT
 from nanohost.errors import StoreError
-from nanohost.keeper.acks import AckTaker
-from nanohost.keeper.verdict import DIED
+from nanohost.keeper.acks import AckProcessor
+from nanohost.keeper.verdict import REPEATED_CRASH_NOTICE
 from nanohost.model import LeaseId, Session, SessionId
 from nanohost.store import model_calls, sessions, spared_tries, turn_costs
 from nanohost.store.database import Transaction
-from nanohost.store.turn_costs import Cost
-from nanohost.tasks.ends import Closed
+from nanohost.store.turn_costs import TurnCosts
+from nanohost.tasks.ends import ClosedMessage
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.outbound import OutboundWriter, TurnEnd
 from nanohost_protocol.payloads import CLEAR, STOP, ControlIn, encode
 from nanohost_protocol.rows import ErrorClass, InKind, MessageIn, NewMessageIn, TurnError, Usage
 from nanohost_protocol.times import to_text
-from tests.keeper.bench import Bench, PaperRuntime, keeping
+from tests.keeper.bench import ContainerManagerHarness, FakeRuntime, run_manager
 
 WORDS = "It did not work."
 
 
 def _taker(
-    bench: Bench, kind: type[AckTaker] = AckTaker, *, ended_by_us: bool = False, now: datetime = START
-) -> AckTaker:
+    bench: ContainerManagerHarness,
+    kind: type[AckProcessor] = AckProcessor,
+    *,
+    ended_by_us: bool = False,
+    now: datetime = START,
+) -> AckProcessor:
     return kind(
         store=bench.store,
         mailboxes=bench.mailboxes,
         clock=ManualClock(now),
-        alive=lambda session, lease: False,
-        ended_by_us=lambda lease: ended_by_us,
+        is_alive=lambda session, lease: False,
+        was_stopped=lambda lease: ended_by_us,
     )
 
 
 @contextmanager
-def _runner(bench: Bench, session: Session) -> Iterator[OutboundWriter]:
+def _runner(bench: ContainerManagerHarness, session: Session) -> Iterator[OutboundWriter]:
     with closing(OutboundWriter(bench.mailboxes.layout(session).outbound_db, container_id=LeaseId("l1"))) as runner:
         yield runner
 
 
-async def _message(bench: Bench, session: Session) -> MessageIn:
-    found = await bench.mailboxes.inbound(session, lambda box: box.find(f"m-{session.group_folder}"))
+async def _message(bench: ContainerManagerHarness, session: Session) -> MessageIn:
+    found = await bench.mailboxes.read_inbound(session, lambda box: box.find(f"m-{session.group_folder}"))
     assert found is not None
     return found
 
 
-async def _told(bench: Bench) -> list[str]:
-    return [row["content"] for row in await bench.store.all("SELECT content FROM deliveries")]
+async def _told(bench: ContainerManagerHarness) -> list[str]:
+    return [row["content"] for row in await bench.store.fetch_all("SELECT content FROM deliveries")]
 
 
-async def _raise_tries(bench: Bench, session: Session, count: int) -> None:
+async def _raise_tries(bench: ContainerManagerHarness, session: Session, count: int) -> None:
     def retry(box: InboundWriter) -> None:
         for tries in range(count):
             box.retry(f"m-{session.group_folder}", tries=tries, process_after=START)
@@ -66,24 +70,24 @@ async def _raise_tries(bench: Bench, session: Session, count: int) -> None:
     await bench.mailboxes.update(session, retry)
 
 
-class Killed(AckTaker):
+class Killed(AckProcessor):
     """Is killed between the two files: inbound.db has the verdict, the database was not told."""
 
     async def _record(self, *_: object) -> None:
         raise StoreError("killed here")
 
 
-async def _due(bench: Bench, session: Session) -> datetime | None:
+async def _due(bench: ContainerManagerHarness, session: Session) -> datetime | None:
     return (await sessions.get(bench.store, session.id)).due_at
 
 
 @pytest.mark.behaviour("SE-05")
 async def test_a_due_time_that_outlived_its_work_is_cleared(tmp_path: Path) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         OutboundWriter(bench.mailboxes.layout(session).outbound_db, container_id=LeaseId("l1")).close()
         await bench.mailboxes.update(session, lambda box: box.close("m-c1", "completed"))
-        standing = await _taker(bench).take(session.id)
+        standing = await _taker(bench).process(session.id)
         assert standing is not None
         assert (standing.due_at, await _due(bench, session)) == (None, None)
 
@@ -91,18 +95,21 @@ async def test_a_due_time_that_outlived_its_work_is_cleared(tmp_path: Path) -> N
 @pytest.mark.behaviour("SE-12")
 async def test_an_order_that_a_runner_dies_over_is_due_again_before_what_was_written_after_it(tmp_path: Path) -> None:
     """Else the next runner would answer that within the old conversation, and be cut short by the order later."""
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         order = NewMessageIn(
-            id="clear", kind=InKind.CONTROL, timestamp=START, content=encode(ControlIn(command=CLEAR, answer=FRESH))
+            id="clear",
+            kind=InKind.CONTROL,
+            timestamp=START,
+            content=encode(ControlIn(command=CLEAR, answer=CLEARED_TEXT)),
         )
         await bench.mailboxes.put(session, [order])
-        row = await bench.mailboxes.inbound(session, lambda box: box.find("clear"))
+        row = await bench.mailboxes.read_inbound(session, lambda box: box.find("clear"))
         assert row is not None
         with _runner(bench, session) as runner:
             runner.claim("t1", [row], START)
-        await _taker(bench).take(session.id)
-        row = await bench.mailboxes.inbound(session, lambda box: box.find("clear"))
+        await _taker(bench).process(session.id)
+        row = await bench.mailboxes.read_inbound(session, lambda box: box.find("clear"))
         assert row is not None
         assert (row.status, row.tries, row.process_after) == ("pending", 1, START)
 
@@ -110,8 +117,8 @@ async def test_an_order_that_a_runner_dies_over_is_due_again_before_what_was_wri
 @pytest.mark.behaviour("SE-09", "SE-12")
 async def test_nobody_is_told_of_a_stop_that_it_is_kept_and_tried_again(tmp_path: Path) -> None:
     """What it stopped is closed: "I keep your message and try again" would be a lie, and "Stopped." comes anyway."""
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         hello = await _message(bench, session)
         stop = NewMessageIn(
             id="stop",
@@ -120,16 +127,16 @@ async def test_nobody_is_told_of_a_stop_that_it_is_kept_and_tried_again(tmp_path
             content=encode(ControlIn(command=STOP)),
             origin=hello.origin,
         )
-        await bench.mailboxes.update(session, lambda box: (box.close(hello.id, "failed"), box.put(stop)))
-        await _taker(bench).tell_waiting(session, WORDS)
+        await bench.mailboxes.update(session, lambda box: (box.close(hello.id, "failed"), box.insert(stop)))
+        await _taker(bench).notify_waiting(session, WORDS)
         assert await _told(bench) == []
 
 
 async def test_a_due_time_with_work_behind_it_stays_as_it_is(tmp_path: Path) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         OutboundWriter(bench.mailboxes.layout(session).outbound_db, container_id=LeaseId("l1")).close()
-        standing = await _taker(bench).take(session.id)
+        standing = await _taker(bench).process(session.id)
         assert standing is not None
         assert standing.due_at == session.due_at == await _due(bench, session)
         assert session.due_at is not None
@@ -140,16 +147,16 @@ async def test_a_due_time_with_work_behind_it_stays_as_it_is(tmp_path: Path) -> 
 async def test_a_host_that_is_killed_between_a_verdict_and_its_notice_still_gives_the_notice_once(
     tmp_path: Path, error_class: ErrorClass
 ) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         with _runner(bench, session) as runner:
             runner.claim("t1", [await _message(bench, session)], START)
             error = TurnError(error_class=error_class, sentence=WORDS)
-            runner.finish(TurnEnd(turn_id="t1", messages=(), usage=Usage(), error=error), floor=0, now=START)
+            runner.finish(TurnEnd(turn_id="t1", messages=(), usage=Usage(), error=error), highest_seen_seq=0, now=START)
         with pytest.raises(StoreError):
-            await _taker(bench, Killed).take(session.id)
+            await _taker(bench, Killed).process(session.id)
         for _ in range(2):
-            await _taker(bench).take(session.id)
+            await _taker(bench).process(session.id)
         [told] = await _told(bench)
         assert WORDS in told
 
@@ -157,29 +164,29 @@ async def test_a_host_that_is_killed_between_a_verdict_and_its_notice_still_give
 @pytest.mark.behaviour("SE-07")
 async def test_a_runner_deletes_nothing_that_a_host_which_was_killed_has_not_on_record(tmp_path: Path) -> None:
     """Else nobody would ever learn what the turn took, or that a task's run has ended."""
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         with _runner(bench, session) as runner:
             runner.claim("t1", [await _message(bench, session)], START)
-            runner.finish(TurnEnd(turn_id="t1", messages=(), usage=Usage(tokens_in=7)), floor=0, now=START)
+            runner.finish(TurnEnd(turn_id="t1", messages=(), usage=Usage(tokens_in=7)), highest_seen_seq=0, now=START)
             with pytest.raises(StoreError):
-                await _taker(bench, Killed).take(session.id)
-            meta = await bench.mailboxes.inbound(session, lambda box: box.meta())
+                await _taker(bench, Killed).process(session.id)
+            meta = await bench.mailboxes.read_inbound(session, lambda box: box.meta())
             runner.prune(out_cursor=0, ack_cursor=int(meta["ack_cursor"]))
-        await _taker(bench).take(session.id)
-        [cost] = await bench.store.all("SELECT tokens_in FROM turn_costs")
+        await _taker(bench).process(session.id)
+        [cost] = await bench.store.fetch_all("SELECT tokens_in FROM turn_costs")
         assert cost["tokens_in"] == 7
 
 
 @pytest.mark.behaviour("OP-09")
 async def test_of_each_message_the_last_turn_over_it_is_on_record(tmp_path: Path) -> None:
     """Also where a container died over it, and of what it says of the future no word is believed."""
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
 
         async def turn() -> tuple[object, ...]:
-            await _taker(bench).take(session.id)
-            [row] = await bench.store.all(
+            await _taker(bench).process(session.id)
+            [row] = await bench.store.fetch_all(
                 "SELECT turn_id, began_at, ended_at, outcome, error FROM message_turns WHERE message_id = 'm-c1'"
             )
             return tuple(row)
@@ -191,23 +198,23 @@ async def test_of_each_message_the_last_turn_over_it_is_on_record(tmp_path: Path
             message = replace(await _message(bench, session), tries=1)
             error = TurnError(error_class=ErrorClass.PERMANENT, sentence=WORDS)
             runner.claim("t2", [message], START - timedelta(seconds=5))
-            runner.finish(TurnEnd(turn_id="t2", messages=(), usage=Usage(), error=error), floor=0, now=later)
+            runner.finish(TurnEnd(turn_id="t2", messages=(), usage=Usage(), error=error), highest_seen_seq=0, now=later)
             assert await turn() == ("t2", None, now, "failed", WORDS)
-    async with keeping(tmp_path / "other", PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path / "other", FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         with _runner(bench, session) as runner:
             message = await _message(bench, session)
             runner.claim("t1", [message], START)
-            runner.finish(TurnEnd(turn_id="t1", messages=(), usage=Usage()), floor=0, now=START)
+            runner.finish(TurnEnd(turn_id="t1", messages=(), usage=Usage()), highest_seen_seq=0, now=START)
             assert await turn() == ("t1", None, now, "completed", None)
 
 
 async def test_what_passed_the_gateway_counts_whatever_a_runner_tells_of_it(tmp_path: Path) -> None:
     """Also of a turn that a runner has not a word about: its container was killed."""
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        closed: list[Closed] = []
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        closed: list[ClosedMessage] = []
 
-        async def end_runs(tx: Transaction, session: SessionId, ended: Sequence[Closed], now: datetime) -> None:
+        async def end_runs(tx: Transaction, session: SessionId, ended: Sequence[ClosedMessage], now: datetime) -> None:
             closed.extend(ended)
 
         costs = []
@@ -217,22 +224,22 @@ async def test_what_passed_the_gateway_counts_whatever_a_runner_tells_of_it(tmp_
             ("c3", Usage(), [(100, 0.5)]),
             ("c4", Usage(tokens_in=7, cost_usd=9), []),
         ):
-            session = await bench.session(chat)
+            session = await bench.add_session(chat)
             async with bench.store.transaction() as tx:
                 for tokens, cost in seen:
                     await a_call(tx, session.id, tokens, cost)
             with _runner(bench, session) as runner:
                 runner.claim("t1", [await _message(bench, session)], START)
-                runner.finish(TurnEnd(turn_id="t1", messages=(), usage=told), floor=0, now=START)
-            taker = AckTaker(
+                runner.finish(TurnEnd(turn_id="t1", messages=(), usage=told), highest_seen_seq=0, now=START)
+            taker = AckProcessor(
                 store=bench.store,
                 mailboxes=bench.mailboxes,
                 clock=ManualClock(START),
-                alive=lambda session, lease: False,
-                ended_by_us=lambda lease: False,
-                end_runs=end_runs,
+                is_alive=lambda session, lease: False,
+                was_stopped=lambda lease: False,
+                on_messages_closed=end_runs,
             )
-            await taker.take(session.id)
+            await taker.process(session.id)
             costs.append(closed[-1].usage)
         assert costs == [
             Usage(tokens_in=100, cost_usd=0.5),
@@ -240,8 +247,8 @@ async def test_what_passed_the_gateway_counts_whatever_a_runner_tells_of_it(tmp_
             Usage(tokens_in=100, cost_usd=0.5),
             Usage(tokens_in=7, cost_usd=9),
         ]
-        by_group = await turn_costs.since(bench.store.reports, START - timedelta(days=1))
-        assert sum(by_group.values(), Cost()) == Cost(turns=4, tokens_in=308, cost_usd=10.5, unpriced=1)
+        by_group = await turn_costs.costs_since(bench.store.reports, START - timedelta(days=1))
+        assert sum(by_group.values(), TurnCosts()) == TurnCosts(turns=4, tokens_in=308, cost_usd=10.5, unpriced=1)
 
 
 async def a_call(tx: Transaction, session: SessionId, tokens: int, cost: float | None) -> None:
@@ -265,13 +272,13 @@ async def a_call(tx: Transaction, session: SessionId, tokens: int, cost: float |
 async def test_a_claim_that_was_freed_for_another_try_is_not_given_up_when_it_is_looked_at_again(
     tmp_path: Path,
 ) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         await _raise_tries(bench, session, 4)
         with _runner(bench, session) as runner:
             runner.claim("t1", [await _message(bench, session)], START)
-        await _taker(bench, ended_by_us=True).take(session.id)
-        await _taker(bench, ended_by_us=False).take(session.id)
+        await _taker(bench, ended_by_us=True).process(session.id)
+        await _taker(bench, ended_by_us=False).process(session.id)
         message = await _message(bench, session)
         assert (message.status, message.tries) == ("pending", 5)
         assert await _told(bench) == []
@@ -279,82 +286,84 @@ async def test_a_claim_that_was_freed_for_another_try_is_not_given_up_when_it_is
 
 @pytest.mark.behaviour("SE-07")
 async def test_an_orderly_stop_uses_up_no_try_however_often_it_happens(tmp_path: Path) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         with _runner(bench, session) as runner:
             for stop in range(7):
                 runner.claim("t1", [await _message(bench, session)], START)
                 if stop % 2:
                     runner.release("t1", START)
-                await _taker(bench, ended_by_us=True).take(session.id)
+                await _taker(bench, ended_by_us=True).process(session.id)
         assert (await _message(bench, session)).tries == 7
         pauses = []
         for _ in range(5):
             with _runner(bench, session) as runner:
                 runner.claim("t1", [await _message(bench, session)], START)
-            await _taker(bench).take(session.id)
+            await _taker(bench).process(session.id)
             message = await _message(bench, session)
             assert message.process_after is not None
             pauses.append((message.status, (message.process_after - START).total_seconds()))
         assert pauses == [("pending", 5), ("pending", 10), ("pending", 20), ("pending", 40), ("failed", 40)]
         [told] = await _told(bench)
-        assert DIED in told
-        assert await spared_tries.of_session(bench.store, session.id) == {}
+        assert REPEATED_CRASH_NOTICE in told
+        assert await spared_tries.list_for_session(bench.store, session.id) == {}
 
 
 @pytest.mark.behaviour("SE-07")
 async def test_who_waits_for_a_claim_that_is_given_up_is_told_once_however_often_it_is_looked_at(
     tmp_path: Path,
 ) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         await _raise_tries(bench, session, 4)
         with _runner(bench, session) as runner:
             runner.claim("t1", [await _message(bench, session)], START)
         for _ in range(3):
-            await _taker(bench).take(session.id)
+            await _taker(bench).process(session.id)
         [told] = await _told(bench)
-        assert DIED in told
+        assert REPEATED_CRASH_NOTICE in told
 
 
 async def test_a_claim_of_the_dead_does_not_make_the_session_due_anew_at_every_look(tmp_path: Path) -> None:
     """A due time that moves wakes the sweep, which looks again: a container could keep the host busy for ever."""
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         with _runner(bench, session) as runner:
             stranger = replace(await _message(bench, session), id="m-nobody-knows")
             runner.claim("t1", [stranger], START)
         for seconds in (1, 2):
-            standing = await _taker(bench, now=START + timedelta(seconds=seconds)).take(session.id)
+            standing = await _taker(bench, now=START + timedelta(seconds=seconds)).process(session.id)
             assert standing is not None
             assert standing.due_at == session.due_at == await _due(bench, session)
 
 
 async def test_acks_of_messages_that_were_never_given_cost_nothing_and_end_no_pause(tmp_path: Path) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         async with bench.store.transaction() as tx:
             await a_call(tx, session.id, 100, 0.5)
         given = await _message(bench, session)
         with _runner(bench, session) as runner:
             runner.claim("made-up", [replace(given, id=f"made-up-{number}") for number in range(20)], START)
-            runner.finish(TurnEnd(turn_id="made-up", messages=(), usage=Usage(tokens_in=7)), floor=0, now=START)
-        standing = await _taker(bench).take(session.id)
-        turns = await bench.store.all("SELECT turn_id FROM turn_costs")
+            runner.finish(
+                TurnEnd(turn_id="made-up", messages=(), usage=Usage(tokens_in=7)), highest_seen_seq=0, now=START
+            )
+        standing = await _taker(bench).process(session.id)
+        turns = await bench.store.fetch_all("SELECT turn_id FROM turn_costs")
         on_record = await sessions.get(bench.store, session.id)
     assert standing is not None
-    assert (standing.acted, on_record.ack_cursor > 0, turns) == (False, True, [])
+    assert (standing.has_progressed, on_record.ack_cursor > 0, turns) == (False, True, [])
 
 
 async def test_an_ack_of_a_turn_without_a_name_is_stepped_over(tmp_path: Path) -> None:
     """The host keeps the empty name for calls from before turns were counted: they would vanish from the costs."""
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         async with bench.store.transaction() as tx:
             await a_call(tx, session.id, 100, 0.5)
         with _runner(bench, session) as runner:
             runner.claim("", [await _message(bench, session)], START)
-            runner.finish(TurnEnd(turn_id="", messages=(), usage=Usage(tokens_in=7)), floor=0, now=START)
-        await _taker(bench).take(session.id)
-        hidden = await bench.store.all("SELECT 1 FROM model_calls WHERE turn_id = ''")
+            runner.finish(TurnEnd(turn_id="", messages=(), usage=Usage(tokens_in=7)), highest_seen_seq=0, now=START)
+        await _taker(bench).process(session.id)
+        hidden = await bench.store.fetch_all("SELECT 1 FROM model_calls WHERE turn_id = ''")
     assert hidden == []

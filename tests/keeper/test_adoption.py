@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.keeper.adoption import is_outdated, remembered
+from nanohost.keeper.adoption import is_outdated, persisted_state
 from nanohost.model import AgentGroupId, LeaseId, Session, SessionId
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.docker import DockerRuntime
@@ -63,4 +63,4 @@ def test_a_container_of_which_it_is_not_known_is_as_good_as_new() -> None:
 
 
 def started(runtime: Runtime) -> Session:
-    return replace(SESSION, runtime_state=dict(remembered(CONTAINER, SPEC, runtime)))
+    return replace(SESSION, runtime_state=dict(persisted_state(CONTAINER, SPEC, runtime)))

@@ -10,36 +10,36 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.keeper.blocked import MOST_STOPS, WITHIN_S, MailboxStops
-from nanohost.keeper.held import WORDS
-from nanohost.mailbox.patience import LOCKED_LIMIT_S, LONGEST_PAUSE_S
+from nanohost.keeper.blocked import MAX_STOPS, WINDOW_S, MailboxStopCounter
+from nanohost.keeper.held import HOLD_NOTICE
+from nanohost.mailbox.patience import MAX_BACKOFF_S, MAX_LOCKED_S
 from nanohost.model import Session, SessionId
 from nanohost.runtimes.port import Container
 from nanohost.store import holds
 from nanohost_protocol.outbound import OutboundWriter
-from tests.keeper.bench import Bench, PaperRuntime, keeping
+from tests.keeper.bench import ContainerManagerHarness, FakeRuntime, run_manager
 from tests.keeper.test_held import has_an_owner, hold, looks, release, rests, told, writes
 from tests.keeper.test_keeper import has_started
-from tests.support.invariants import until
+from tests.support.invariants import wait_until
 
 WHY = "its outbound.db has been locked for 8 s"
 
 
-async def runs(bench: Bench, session: Session, number: int) -> None:
+async def runs(bench: ContainerManagerHarness, session: Session, number: int) -> None:
     """Its container, the one of this number, lives."""
-    bench.keeper._pauses.forget(session.id)
-    bench.keeper.wake(session.id)
-    await until(partial(has_started, bench, number))
+    bench.manager._start_backoff.reset(session.id)
+    bench.manager.wake(session.id)
+    await wait_until(partial(has_started, bench, number))
     await rests(bench)
 
 
-async def is_stopped(bench: Bench, session: Session, why: str = WHY) -> None:
-    bench.keeper.stop_blocked(session.id, why)
-    await until(lambda: not bench.keeper.containers())
+async def is_stopped(bench: ContainerManagerHarness, session: Session, why: str = WHY) -> None:
+    bench.manager.stop_for_blocked_mailbox(session.id, why)
+    await wait_until(lambda: not bench.manager.containers())
     await rests(bench)
 
 
-async def is_held(bench: Bench, session: Session) -> bool:
+async def is_held(bench: ContainerManagerHarness, session: Session) -> bool:
     return await holds.find(bench.store, session.id) is not None
 
 
@@ -47,79 +47,79 @@ async def is_held(bench: Bench, session: Session) -> bool:
 async def test_a_session_that_is_stopped_for_its_mailbox_three_times_in_an_hour_is_held_and_all_are_told(
     tmp_path: Path,
 ) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
         await has_an_owner(bench)
-        session = await bench.session("a")
-        for number in range(1, MOST_STOPS + 1):
+        session = await bench.add_session("a")
+        for number in range(1, MAX_STOPS + 1):
             assert not await is_held(bench, session)
             await runs(bench, session, number)
             await is_stopped(bench, session)
         await writes(bench, session, "more")
-        assert (bench.runtime.living, len(bench.runtime.started)) == ([], MOST_STOPS)
-        reason = f"{WHY}; within an hour it has kept the host from its mailbox {MOST_STOPS} times"
-        (row,) = await holds.listed(bench.store.reports)
+        assert (bench.runtime.living, len(bench.runtime.started_specs)) == ([], MAX_STOPS)
+        reason = f"{WHY}; within an hour it has kept the host from its mailbox {MAX_STOPS} times"
+        (row,) = await holds.list_for_status(bench.store.reports)
         assert (row["session"], row["by"], row["reason"]) == (session.id, "host", reason)
         owner = f"Session {session.id} is on hold: {reason}. To let it go on: nanohost sessions release {session.id}"
         assert ("d", owner) in await told(bench)
-        assert ("a", WORDS) in await told(bench)
+        assert ("a", HOLD_NOTICE) in await told(bench)
 
 
 @pytest.mark.behaviour("SE-06", "SE-07")
 async def test_the_stop_that_holds_a_session_uses_up_no_try_and_the_hold_is_what_status_shows(tmp_path: Path) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("a")
-        for number in range(1, MOST_STOPS + 1):
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("a")
+        for number in range(1, MAX_STOPS + 1):
             await runs(bench, session, number)
             await is_stopped(bench, session)
-        assert bench.keeper.troubles() == {}
+        assert bench.manager.failures() == {}
 
 
 async def test_a_session_that_is_released_has_all_its_stops_again(tmp_path: Path) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("a")
-        for number in range(1, MOST_STOPS + 1):
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("a")
+        for number in range(1, MAX_STOPS + 1):
             await runs(bench, session, number)
             await is_stopped(bench, session)
         await release(bench, session)
-        await until(partial(has_started, bench, MOST_STOPS + 1))
+        await wait_until(partial(has_started, bench, MAX_STOPS + 1))
         await rests(bench)
         await is_stopped(bench, session)
         assert not await is_held(bench, session)
 
 
 def test_stops_of_an_hour_ago_and_of_others_do_not_count() -> None:
-    stops, one, other = MailboxStops(), SessionId("s1"), SessionId("s2")
-    assert [stops.stopped(one, now) for now in (0.0, 1.0)] == [1, 2]
-    assert stops.stopped(other, 2.0) == 1
-    assert [stops.stopped(one, now) for now in (WITHIN_S, WITHIN_S + 1)] == [2, 2]
+    stops, one, other = MailboxStopCounter(), SessionId("s1"), SessionId("s2")
+    assert [stops.record_stop(one, now) for now in (0.0, 1.0)] == [1, 2]
+    assert stops.record_stop(other, 2.0) == 1
+    assert [stops.record_stop(one, now) for now in (WINDOW_S, WINDOW_S + 1)] == [2, 2]
 
 
 def test_nothing_is_remembered_of_sessions_that_behave() -> None:
-    stops = MailboxStops()
+    stops = MailboxStopCounter()
     for number in range(1_000):
-        stops.stopped(SessionId(f"s{number}"), number * WITHIN_S / 10)
+        stops.record_stop(SessionId(f"s{number}"), number * WINDOW_S / 10)
     assert len(stops._stops) == 10
 
 
 async def test_a_container_that_dies_by_itself_again_and_again_holds_nobody(tmp_path: Path) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("a")
-        for number in range(1, 2 * MOST_STOPS):
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("a")
+        for number in range(1, 2 * MAX_STOPS):
             await runs(bench, session, number)
-            bench.runtime.die(bench.runtime.living[0])
-            await until(lambda: not bench.keeper.containers())
+            bench.runtime.exit_container(bench.runtime.living[0])
+            await wait_until(lambda: not bench.manager.containers())
             await rests(bench)
         assert not await is_held(bench, session)
 
 
 @pytest.mark.behaviour("SE-06")
 async def test_a_file_that_is_refused_when_the_container_is_looked_at_counts_as_well(tmp_path: Path) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("a")
-        for number in range(1, MOST_STOPS):
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("a")
+        for number in range(1, MAX_STOPS):
             await runs(bench, session, number)
             await is_stopped(bench, session)
-        await runs(bench, session, MOST_STOPS)
+        await runs(bench, session, MAX_STOPS)
         bench.mailboxes.layout(session).outbound_db.write_bytes(b"no database " * 1000)
         for _ in range(20):
             await looks(bench, session)
@@ -129,59 +129,59 @@ async def test_a_file_that_is_refused_when_the_container_is_looked_at_counts_as_
 
 @pytest.mark.behaviour("SE-06")
 async def test_a_session_that_holds_its_file_locked_in_each_of_its_containers_is_held(tmp_path: Path) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("a")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("a")
         outbound = bench.mailboxes.layout(session).outbound_db
         OutboundWriter(outbound, container_id="l", durable=False).close()
-        for number in range(1, MOST_STOPS + 1):
+        for number in range(1, MAX_STOPS + 1):
             await runs(bench, session, number)
             with closing(sqlite3.connect(outbound, isolation_level=None)) as locker:
                 locker.execute("PRAGMA locking_mode = EXCLUSIVE")
                 locker.execute("BEGIN EXCLUSIVE")
                 await stops_answering(bench, session.id)
-            await until(lambda: not bench.keeper.containers())
+            await wait_until(lambda: not bench.manager.containers())
             await rests(bench)
         assert await is_held(bench, session)
 
 
-async def stops_answering(bench: Bench, session: SessionId) -> None:
+async def stops_answering(bench: ContainerManagerHarness, session: SessionId) -> None:
     """It is looked at every now and then until its container is stopped."""
     for _ in range(50):
-        if not bench.keeper.containers():
+        if not bench.manager.containers():
             return
-        bench.keeper.on_change(session)
-        await until(lambda: not bench.keeper._acks.busy())
-        await bench.clock.advance(min(LONGEST_PAUSE_S, LOCKED_LIMIT_S / 4))
+        bench.manager.on_outbox_changed(session)
+        await wait_until(lambda: not bench.manager._ack_workers.active_count())
+        await bench.clock.advance(min(MAX_BACKOFF_S, MAX_LOCKED_S / 4))
     raise AssertionError("nobody stops it")
 
 
 async def test_who_waits_is_told_although_the_mailbox_refuses_until_the_container_is_gone(tmp_path: Path) -> None:
-    async with keeping(tmp_path, SlowToGo()) as bench:
+    async with run_manager(tmp_path, SlowToGo()) as bench:
         runtime = bench.runtime
         assert isinstance(runtime, SlowToGo)
-        session = await bench.session("a")
-        for number in range(1, MOST_STOPS):
+        session = await bench.add_session("a")
+        for number in range(1, MAX_STOPS):
             await runs(bench, session, number)
             await is_stopped(bench, session)
-        await runs(bench, session, MOST_STOPS)
+        await runs(bench, session, MAX_STOPS)
         with closing(sqlite3.connect(bench.mailboxes.layout(session).inbound_db, isolation_level=None)) as reader:
             reader.execute("BEGIN")
             reader.execute("SELECT * FROM meta").fetchall()
             runtime.may_go.clear()
-            bench.keeper.stop_blocked(session.id, WHY)
-            await until(lambda: not bench.keeper._holds.busy())
-            assert WORDS not in [text for _, text in await told(bench)]
+            bench.manager.stop_for_blocked_mailbox(session.id, WHY)
+            await wait_until(lambda: not bench.manager._hold_workers.active_count())
+            assert HOLD_NOTICE not in [text for _, text in await told(bench)]
         runtime.may_go.set()
-        await until(lambda: not bench.keeper.containers())
+        await wait_until(lambda: not bench.manager.containers())
         await rests(bench)
-        assert ("a", WORDS) in await told(bench)
+        assert ("a", HOLD_NOTICE) in await told(bench)
 
 
 async def test_whoever_is_released_before_anybody_was_told_has_the_pauses_of_a_container_that_crashes(
     tmp_path: Path,
 ) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("a")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("a")
         with closing(sqlite3.connect(bench.mailboxes.layout(session).inbound_db, isolation_level=None)) as reader:
             reader.execute("BEGIN")
             reader.execute("SELECT * FROM meta").fetchall()
@@ -189,30 +189,30 @@ async def test_whoever_is_released_before_anybody_was_told_has_the_pauses_of_a_c
         await release(bench, session)
         for number in range(1, 3):
             await runs(bench, session, number)
-            bench.runtime.die(bench.runtime.living[0])
-            await until(lambda: not bench.keeper.containers())
+            bench.runtime.exit_container(bench.runtime.living[0])
+            await wait_until(lambda: not bench.manager.containers())
             await rests(bench)
-            assert session.id in bench.keeper.troubles()
+            assert session.id in bench.manager.failures()
 
 
 async def test_a_hold_that_the_database_refuses_is_put_on_record_later(tmp_path: Path) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("a")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("a")
         async with bench.store.transaction() as tx:
-            await tx.run("CREATE TRIGGER full BEFORE INSERT ON holds BEGIN SELECT RAISE(FAIL, 'disk full'); END")
-        for number in range(1, MOST_STOPS + 1):
+            await tx.execute("CREATE TRIGGER full BEFORE INSERT ON holds BEGIN SELECT RAISE(FAIL, 'disk full'); END")
+        for number in range(1, MAX_STOPS + 1):
             await runs(bench, session, number)
-            bench.keeper.stop_blocked(session.id, WHY)
-            await until(lambda: not bench.keeper.containers())
-        await bench.clock.somebody_sleeps()
+            bench.manager.stop_for_blocked_mailbox(session.id, WHY)
+            await wait_until(lambda: not bench.manager.containers())
+        await bench.clock.wait_for_sleeper()
         async with bench.store.transaction() as tx:
-            await tx.run("DROP TRIGGER full")
+            await tx.execute("DROP TRIGGER full")
         await bench.clock.advance(1)
         await rests(bench)
         assert await is_held(bench, session)
 
 
-class SlowToGo(PaperRuntime):
+class SlowToGo(FakeRuntime):
     """A container that does not end at once when it is told to."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nanohost.clock import Clock
-from nanohost.keeper.clock_watch import LOOK_EVERY_S, ClockWatch
+from nanohost.keeper.clock_watch import CHECK_INTERVAL_S, ClockMonitor
 from nanohost.model import Session, SessionId, TaskId
 from nanohost.store import sessions, tasks, turn_failures
 from nanohost.store.domain_events import SessionHasWork, TasksChanged
@@ -22,9 +22,9 @@ from nanohost.store.turn_failures import TurnFailures
 from nanohost.tasks import changes
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.rows import ErrorClass
-from tests.keeper.bench import Bench, PaperRuntime, keeping, message
-from tests.support.heard import heard
-from tests.support.invariants import until
+from tests.keeper.bench import ContainerManagerHarness, FakeRuntime, make_message, run_manager
+from tests.support.heard import record_events
+from tests.support.invariants import wait_until
 
 HOUR = timedelta(hours=1)
 PAUSE = timedelta(seconds=40)
@@ -56,27 +56,27 @@ class Told:
     planned: list[SessionId]
 
 
-async def retried_later(bench: Bench) -> SessionId:
+async def retried_later(bench: ContainerManagerHarness) -> SessionId:
     """A session whose one message is to be tried again after a pause."""
-    session = await bench.session("c1")
+    session = await bench.add_session("c1")
     at = bench.clock.now() + PAUSE
     await bench.mailboxes.update(session, lambda box: box.retry("m-c1", tries=0, process_after=at))
     async with bench.store.transaction() as tx:
-        await sessions.replace_due(tx, session.id, seen=session.due_at, due=at)
+        await sessions.replace_due(tx, session.id, expected=session.due_at, due=at)
     return session.id
 
 
 @asynccontextmanager
-async def watching(bench: Bench, clock: Clock) -> AsyncIterator[Told]:
+async def watching(bench: ContainerManagerHarness, clock: Clock) -> AsyncIterator[Told]:
     """A watch that has taken its first look."""
     bus = bench.store.bus
     told = Told(
-        awake=heard(bus, SessionHasWork, lambda event: event.session),
-        planned=heard(bus, TasksChanged, lambda event: event.session),
+        awake=record_events(bus, SessionHasWork, lambda event: event.session),
+        planned=record_events(bus, TasksChanged, lambda event: event.session),
     )
-    watch = ClockWatch(store=bench.store, mailboxes=bench.mailboxes, clock=clock)
+    watch = ClockMonitor(store=bench.store, mailboxes=bench.mailboxes, clock=clock)
     task = asyncio.create_task(watch.run())
-    await bench.clock.somebody_sleeps()
+    await bench.clock.wait_for_sleeper()
     try:
         yield told
     finally:
@@ -84,7 +84,7 @@ async def watching(bench: Bench, clock: Clock) -> AsyncIterator[Told]:
         await asyncio.wait([task])
 
 
-async def due_of(bench: Bench, session: SessionId) -> datetime:
+async def due_of(bench: ContainerManagerHarness, session: SessionId) -> datetime:
     due = (await sessions.get(bench.store, session)).due_at
     assert due is not None
     return due
@@ -95,38 +95,38 @@ async def due_of(bench: Bench, session: SessionId) -> datetime:
 async def test_a_retry_waits_its_pause_and_not_what_the_clock_was_set_back(
     tmp_path: Path, set_by: timedelta, woken: bool
 ) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
         waits = await retried_later(bench)
         clock = SetClock(bench.clock)
         async with watching(bench, clock) as told:
             clock.off = set_by
-            await bench.clock.advance(LOOK_EVERY_S)
+            await bench.clock.advance(CHECK_INTERVAL_S)
             if not woken:
                 assert told.awake == []
                 return
-            await until(lambda: told.awake == [waits])
+            await wait_until(lambda: told.awake == [waits])
             assert timedelta() < await due_of(bench, waits) - clock.now() <= PAUSE
 
 
 @pytest.mark.behaviour("SE-07")
 async def test_what_was_due_when_the_clock_was_set_back_is_due_now(tmp_path: Path) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         clock = SetClock(bench.clock)
         async with watching(bench, clock) as told:
             clock.off = -HOUR
-            await bench.clock.advance(LOOK_EVERY_S)
-            await until(lambda: told.awake == [session.id])
+            await bench.clock.advance(CHECK_INTERVAL_S)
+            await wait_until(lambda: told.awake == [session.id])
             assert await due_of(bench, session.id) <= clock.now()
 
 
 async def test_a_clock_that_goes_on_slowly_was_not_set_back(tmp_path: Path) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
         await retried_later(bench)
         async with watching(bench, SetClock(bench.clock, rate=0.01)) as told:
             for _ in range(20):
-                await bench.clock.advance(LOOK_EVERY_S)
-                await bench.clock.somebody_sleeps()
+                await bench.clock.advance(CHECK_INTERVAL_S)
+                await bench.clock.wait_for_sleeper()
             assert told.awake == []
 
 
@@ -135,29 +135,29 @@ async def test_a_clock_that_goes_on_slowly_was_not_set_back(tmp_path: Path) -> N
 async def test_a_pause_of_the_model_is_not_an_hour_longer_because_the_clock_was_set_back(
     tmp_path: Path, wrote: bool
 ) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await held(bench, wrote=wrote)
         clock = SetClock(bench.clock)
         async with watching(bench, clock) as told:
             clock.off = -HOUR
-            await bench.clock.advance(LOOK_EVERY_S)
-            await until(lambda: told.awake == [session.id])
+            await bench.clock.advance(CHECK_INTERVAL_S)
+            await wait_until(lambda: told.awake == [session.id])
         found = await turn_failures.find(bench.store, session.id)
         assert found is not None
         assert found.until is not None
         assert timedelta() < found.until - clock.now() <= PAUSE
-        await bench.mailboxes.put(session, [message("later", bench.clock)])
+        await bench.mailboxes.put(session, [make_message("later", bench.clock)])
         rows = await bench.mailboxes.update(session, lambda box: list(box.pending()))
         assert {row.process_after for row in rows} == {found.until}
-        await bench.mailboxes.update(session, lambda box: box.unhold())
+        await bench.mailboxes.update(session, lambda box: box.release_hold())
         assert {
             row.process_after for row in await bench.mailboxes.update(session, lambda box: list(box.pending()))
         } == {None}
 
 
-async def held(bench: Bench, *, wrote: bool) -> Session:
+async def held(bench: ContainerManagerHarness, *, wrote: bool) -> Session:
     """A session whose model is not to be asked during a pause. `wrote`: a message waits for its end."""
-    session = await bench.session("c1")
+    session = await bench.add_session("c1")
     now = bench.clock.now()
     failures = TurnFailures(
         error_class=ErrorClass.RATE_LIMITED, sentence="No.", since=now, latest_at=now, count=1, until=now + PAUSE
@@ -166,17 +166,17 @@ async def held(bench: Bench, *, wrote: bool) -> Session:
         await bench.mailboxes.update(session, lambda box: box.close("m-c1", "completed"))
     await bench.mailboxes.update(session, lambda box: box.hold(now + PAUSE))
     async with bench.store.transaction() as tx:
-        await turn_failures.put(tx, session.id, failures)
+        await turn_failures.save(tx, session.id, failures)
         due = now + PAUSE if wrote else None
-        await sessions.replace_due(tx, session.id, seen=session.due_at, due=due)
+        await sessions.replace_due(tx, session.id, expected=session.due_at, due=due)
     return session
 
 
 @pytest.mark.behaviour("TK-02", "SE-07")
 @pytest.mark.parametrize("counted", [True, False])
 async def test_in_ten_minutes_is_counted_and_a_time_of_day_goes_by_the_clock(tmp_path: Path, counted: bool) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session, now = await bench.session("c1"), bench.clock.now()
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session, now = await bench.add_session("c1"), bench.clock.now()
         async with bench.store.transaction() as tx:
             task = await changes.create(
                 tx,
@@ -191,13 +191,13 @@ async def test_in_ten_minutes_is_counted_and_a_time_of_day_goes_by_the_clock(tmp
                 origin=None,
                 created_by="test",
                 now=now,
-                counted=counted,
+                is_relative=counted,
             )
         clock = SetClock(bench.clock)
         async with watching(bench, clock) as told:
             clock.off = -HOUR
-            await bench.clock.advance(LOOK_EVERY_S)
-            await until(lambda: bool(told.awake))
+            await bench.clock.advance(CHECK_INTERVAL_S)
+            await wait_until(lambda: bool(told.awake))
             assert told.planned == ([session.id] if counted else [])
         found = await tasks.find(bench.store, task.id)
         assert found is not None

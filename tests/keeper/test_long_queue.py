@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from nanohost_protocol.inbound import InboundReader, InboundWriter, writing
+from nanohost_protocol.inbound import InboundReader, InboundWriter, inbound_transaction
 from nanohost_protocol.payloads import STOP, ControlIn, encode
 from nanohost_protocol.rows import InKind, MessageIn, NewMessageIn, Origin
-from tests.protocol.conftest import NOON, message
+from tests.protocol.conftest import NOON, make_message
 
 WAITING = 3_000
 FEW = 60
@@ -36,13 +36,13 @@ class Rows:
 def path(tmp_path: Path) -> Path:
     """A mailbox in which people of two chats wait, and an order."""
     path = tmp_path / "inbound.db"
-    with writing(path, durable=False) as box:
+    with inbound_transaction(path, durable=False) as box:
         for number in range(WAITING):
             place = Origin(channel_type="t", instance="i", platform_id=f"c{number % 2}")
-            waits = message(f"m{number}", process_after=NOON + timedelta(seconds=number))
-            box.put(replace(waits, origin=place))
+            waits = make_message(f"m{number}", process_after=NOON + timedelta(seconds=number))
+            box.insert(replace(waits, origin=place))
         content = encode(ControlIn(command=STOP, answer=None))
-        box.put(NewMessageIn(id="stop", kind=InKind.CONTROL, timestamp=NOON, content=content, trigger=False))
+        box.insert(NewMessageIn(id="stop", kind=InKind.CONTROL, timestamp=NOON, content=content, trigger=False))
     return path
 
 
@@ -54,13 +54,13 @@ def _ids(rows: list[MessageIn]) -> list[str]:
     ("ask", "answer"),
     [
         (lambda db: InboundWriter(db).first_due(LATER, has_container=True), NOON),
-        (lambda db: _ids(list(InboundWriter(db).orders())), ["stop"]),
+        (lambda db: _ids(list(InboundWriter(db).control_messages())), ["stop"]),
         (
-            lambda db: _ids(list(InboundWriter(db).latest_of_chats())),
+            lambda db: _ids(list(InboundWriter(db).latest_per_chat())),
             [f"m{WAITING - 2}", f"m{WAITING - 1}"],
         ),
         (
-            lambda db: _ids(InboundReader(db).old(before=LATER, due=NOON + timedelta(seconds=99), limit=2)),
+            lambda db: _ids(InboundReader(db).overdue(before=LATER, due=NOON + timedelta(seconds=99), limit=2)),
             ["m98", "m99"],
         ),
     ],
@@ -78,14 +78,14 @@ def test_what_is_asked_of_a_long_queue_reads_a_few_of_its_rows(
 
 def test_the_first_that_is_due_is_none_for_a_fresh_container_while_another_lives(tmp_path: Path) -> None:
     path = tmp_path / "inbound.db"
-    with writing(path, durable=False) as box:
+    with inbound_transaction(path, durable=False) as box:
         assert box.first_due(NOON, has_container=False) is None
-        box.put(replace(message("context"), trigger=False))
+        box.insert(replace(make_message("context"), trigger=False))
         assert box.first_due(NOON, has_container=False) is None
-        box.put(replace(message("fresh"), on_wake=True))
+        box.insert(replace(make_message("fresh"), on_wake=True))
         assert box.first_due(NOON, has_container=True) is None
         assert box.first_due(NOON, has_container=False) == NOON
         box.retry("fresh", tries=0, process_after=LATER)
         assert box.first_due(NOON, has_container=True) == LATER
-        box.put(message("now"))
+        box.insert(make_message("now"))
         assert box.first_due(NOON, has_container=True) == NOON

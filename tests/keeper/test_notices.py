@@ -13,38 +13,41 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanohost.keeper.notices import Notice, about_delivery, about_event, delivery_of, notice_seqs
+from nanohost.keeper.notices import Notice, delivery_notice, event_notice, notice_delivery, notice_seqs
 from nanohost.model import SessionId
 from nanohost.shipped import shipped_root
-from nanohost.store.migrations import migrate, read_sets
+from nanohost.store.migrations import load_migrations, migrate
 from nanohost.store.notice_numbers import (
-    ANSWER,
-    GIVEN_UP,
-    HELD,
-    LATE,
-    NO_TRY,
+    COMMAND_ANSWER_NOTICE,
+    FAILED_NOTICE,
+    MODEL_HELD_NOTICE,
+    NO_CONTAINER_NOTICE,
+    OVERDUE_NOTICE,
+    is_error_notice,
     is_notice,
-    is_trouble,
 )
-from nanohost.tasks.entries import LOWEST
+from nanohost.tasks.entries import MIN_SEQ
 from nanohost_protocol.rows import Origin
 from tests.support.a_session import SESSION
-from tests.support.rows import pending_message
+from tests.support.rows import make_pending_message
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ORIGIN = Origin(channel_type="fake", instance="default", platform_id="c1")
-MESSAGE = pending_message(NOW, origin=ORIGIN)
+MESSAGE = make_pending_message(NOW, origin=ORIGIN)
 
 
 def number_of(message: int, number: int) -> int:
     about = replace(MESSAGE, seq=message, id=f"m{message}")
-    return delivery_of(SESSION, Notice(message=about, number=number, sentence="x"), NOW).seq
+    return notice_delivery(SESSION, Notice(message=about, number=number, text="x"), NOW).seq
 
 
 @pytest.mark.behaviour("DL-07")
 @given(
     st.lists(
-        st.tuples(st.integers(1, 2**40), st.integers(1, GIVEN_UP)), min_size=2, max_size=6, unique_by=lambda x: x[0]
+        st.tuples(st.integers(1, 2**40), st.integers(1, FAILED_NOTICE)),
+        min_size=2,
+        max_size=6,
+        unique_by=lambda x: x[0],
     )
 )
 def test_what_is_said_about_a_later_message_comes_later(notices: list[tuple[int, int]]) -> None:
@@ -56,16 +59,16 @@ def test_what_is_said_about_a_later_message_comes_later(notices: list[tuple[int,
 @pytest.mark.behaviour("DL-07")
 def test_that_a_message_was_given_up_is_the_last_that_is_said_about_it() -> None:
     """Not "I tried and stopped" first, and then "I keep your message and try again"."""
-    earlier = [number_of(2, number) for number in (0, 1, 1000, NO_TRY, HELD, LATE)]
+    earlier = [number_of(2, number) for number in (0, 1, 1000, NO_CONTAINER_NOTICE, MODEL_HELD_NOTICE, OVERDUE_NOTICE)]
     assert len({*earlier}) == len(earlier)
-    assert max(earlier) < number_of(2, GIVEN_UP) < number_of(4, 0)
+    assert max(earlier) < number_of(2, FAILED_NOTICE) < number_of(4, 0)
 
 
 @pytest.mark.behaviour("DL-07")
 def test_what_is_said_about_events_and_answers_comes_after_it_and_before_the_agent() -> None:
-    of_message = delivery_of(SESSION, Notice(message=MESSAGE, number=GIVEN_UP, sentence="x"), NOW)
-    of_event = about_event(SESSION.id, 7, ORIGIN, "x", NOW)
-    of_answer = about_delivery(replace(of_message, seq=12), "x", NOW)
+    of_message = notice_delivery(SESSION, Notice(message=MESSAGE, number=FAILED_NOTICE, text="x"), NOW)
+    of_event = event_notice(SESSION.id, 7, ORIGIN, "x", NOW)
+    of_answer = delivery_notice(replace(of_message, seq=12), "x", NOW)
     assert of_message.seq < of_event.seq < of_answer.seq < 0
     assert of_message.seq in notice_seqs(MESSAGE)
 
@@ -73,7 +76,7 @@ def test_what_is_said_about_events_and_answers_comes_after_it_and_before_the_age
 @pytest.mark.behaviour("DL-07")
 def test_notices_of_an_older_nanohost_keep_their_places_as_of_today_with_their_attempts(tmp_path: Path) -> None:
     database, backups = tmp_path / "nanohost.db", tmp_path / "backups"
-    everything = read_sets([shipped_root() / "migrations"])
+    everything = load_migrations([shipped_root() / "migrations"])
     migrate(database, [each for each in everything if each.name < "0015"], backups=backups)
     columns = (
         "session_id, seq, out_id, kind, channel_type, instance, platform_id, content, status, created_at, changed_at"
@@ -97,29 +100,29 @@ def test_notices_of_an_older_nanohost_keep_their_places_as_of_today_with_their_a
     assert numbers == {
         "of message 2": number_of(2, 1),
         "of message 4": number_of(4, 1),
-        "of event 7": about_event(SESSION.id, 7, ORIGIN, "x", NOW).seq,
+        "of event 7": event_notice(SESSION.id, 7, ORIGIN, "x", NOW).seq,
         "of the agent": 1,
         "of a task": -(2**63) + 2,
     }
     assert tried == number_of(4, 1)
 
 
-@pytest.mark.parametrize("number", [1, 2, LATE, HELD, NO_TRY, GIVEN_UP])
+@pytest.mark.parametrize("number", [1, 2, OVERDUE_NOTICE, MODEL_HELD_NOTICE, NO_CONTAINER_NOTICE, FAILED_NOTICE])
 def test_a_notice_is_known_as_trouble_and_the_answer_to_a_command_is_not(number: int) -> None:
-    assert is_trouble(number_of(2, number))
-    answer = number_of(2, ANSWER)
+    assert is_error_notice(number_of(2, number))
+    answer = number_of(2, COMMAND_ANSWER_NOTICE)
     assert is_notice(answer)
-    assert not is_trouble(answer)
+    assert not is_error_notice(answer)
 
 
 def test_what_an_agent_or_a_task_says_is_no_notice() -> None:
-    for seq in (1, 3, LOWEST, LOWEST + 3):
+    for seq in (1, 3, MIN_SEQ, MIN_SEQ + 3):
         assert not is_notice(seq)
-        assert not is_trouble(seq)
+        assert not is_error_notice(seq)
 
 
 def test_what_is_about_an_event_or_a_delivery_is_trouble() -> None:
-    entry = delivery_of(SESSION, Notice(message=MESSAGE, number=1, sentence="x"), NOW)
+    entry = notice_delivery(SESSION, Notice(message=MESSAGE, number=1, text="x"), NOW)
     answer = replace(entry, seq=1)
-    for told in (about_event(SessionId("s"), 64, ORIGIN, "x", NOW), about_delivery(answer, "x", NOW)):
-        assert is_trouble(told.seq)
+    for told in (event_notice(SessionId("s"), 64, ORIGIN, "x", NOW), delivery_notice(answer, "x", NOW)):
+        assert is_error_notice(told.seq)

@@ -6,19 +6,19 @@ from datetime import UTC, datetime
 
 import pytest
 
-from agent_runner.failures import NO_SUCH_MODEL, SENTENCES
+from agent_runner.failures import MODEL_NOT_FOUND, SENTENCES
 from nanohost.errors import HomeError, NanohostError, RuntimeUnavailable, SpawnError
-from nanohost.keeper.notices import about_event
-from nanohost.keeper.sentences import CRASHES, UNNAMED, at_own_terminal, no_container
-from nanohost.keeper.verdict import DIED
-from nanohost.keeper.watchdog import NOT_YET
+from nanohost.keeper.notices import event_notice
+from nanohost.keeper.sentences import CRASH_NOTICE, START_FAILURE_NOTICE, start_failure_notice, with_operator_hint
+from nanohost.keeper.verdict import REPEATED_CRASH_NOTICE
+from nanohost.keeper.watchdog import PENDING_NOTICE
 from nanohost_protocol.rows import ErrorClass, Origin
 from tests.support.a_session import SESSION
 
 
 @pytest.mark.behaviour("SE-09")
 def test_what_is_wrong_with_the_machine_is_said_and_what_to_do_about_it() -> None:
-    told = no_container(RuntimeUnavailable("bubblewrap is not installed.", hint="apt-get install bubblewrap"))
+    told = start_failure_notice(RuntimeUnavailable("bubblewrap is not installed.", hint="apt-get install bubblewrap"))
     assert "bubblewrap is not installed. I keep" in told
     assert "apt-get install bubblewrap" in told
 
@@ -28,29 +28,31 @@ def test_what_is_wrong_with_the_machine_is_said_and_what_to_do_about_it() -> Non
     [
         (SENTENCES[ErrorClass.AUTH], "nanohost model set"),
         (
-            NO_SUCH_MODEL,
+            MODEL_NOT_FOUND,
             "[agent] model, or nanohost groups update GROUP --model NAME where the agent has one of its own; nanohost"
             " model check tries the address",
         ),
         ("I cannot ask my model for a reason of its own. The operator can see it.", "nanohost model check"),
-        (UNNAMED, "nanohost status"),
-        (CRASHES, "nanohost status"),
-        (NOT_YET, "nanohost status"),
+        (START_FAILURE_NOTICE, "nanohost status"),
+        (CRASH_NOTICE, "nanohost status"),
+        (PENDING_NOTICE, "nanohost status"),
     ],
 )
 def test_in_the_owners_own_terminal_it_is_said_what_to_type(sentence: str, do: str) -> None:
-    assert at_own_terminal(sentence) == f"{sentence} In this terminal that is you: {do}"
+    assert with_operator_hint(sentence) == f"{sentence} In this terminal that is you: {do}"
 
 
-@pytest.mark.parametrize("sentence", [DIED, "I cannot. (For the operator: apt-get install bubblewrap)"])
+@pytest.mark.parametrize(
+    "sentence", [REPEATED_CRASH_NOTICE, "I cannot. (For the operator: apt-get install bubblewrap)"]
+)
 def test_what_says_itself_what_to_do_is_left_as_it_is(sentence: str) -> None:
-    assert at_own_terminal(sentence) == sentence
+    assert with_operator_hint(sentence) == sentence
 
 
 @pytest.mark.parametrize(("channel", "is_told"), [("terminal", True), ("telegram", False)])
 def test_only_who_writes_in_the_terminal_is_told_commands(channel: str, is_told: bool) -> None:
     origin = Origin(channel_type=channel, instance="default", platform_id="local")
-    entry = about_event(SESSION.id, 1, origin, UNNAMED, datetime(2026, 3, 1, tzinfo=UTC))
+    entry = event_notice(SESSION.id, 1, origin, START_FAILURE_NOTICE, datetime(2026, 3, 1, tzinfo=UTC))
     assert ("nanohost status" in entry.content) is is_told
 
 
@@ -64,9 +66,9 @@ def test_only_who_writes_in_the_terminal_is_told_commands(channel: str, is_told:
     ],
 )
 def test_nobody_is_told_a_path_of_this_machine(error: Exception) -> None:
-    assert no_container(error) == UNNAMED
+    assert start_failure_notice(error) == START_FAILURE_NOTICE
 
 
 def test_a_hint_that_names_a_path_stays_in_the_log() -> None:
     error: NanohostError = SpawnError("No free link", hint="rm -r /tmp/nanohost-0")
-    assert "/" not in no_container(error)
+    assert "/" not in start_failure_notice(error)

@@ -7,16 +7,16 @@ from datetime import timedelta
 
 import pytest
 
-from nanohost.keeper.footprint import Grown
-from nanohost.keeper.progress import LONGEST_TOOL_S, MOST_A_LOOK_S, Progress, Seen
-from nanohost.keeper.stuck import Fine, Limits, Signs, Stuck, judge
+from nanohost.keeper.footprint import FolderOverLimit
+from nanohost.keeper.progress import MAX_STEP_S, MAX_TOOL_S, ProgressSample, ProgressTracker
+from nanohost.keeper.stuck import HealthLimits, HealthSignals, Healthy, Stuck, evaluate
 from nanohost.testing.manual_clock import START
 from nanohost_protocol.times import to_text
 
-LIMITS = Limits(heartbeat_s=30, first_s=60, turn_s=1800)
-WELL = Signs()
-WORKS = Seen(claims=1, change=1, state={"state": "turn"})
-IDLE = Seen(claims=0, change=1, state={})
+LIMITS = HealthLimits(heartbeat_timeout_s=30, startup_timeout_s=60, turn_timeout_s=1800)
+WELL = HealthSignals()
+WORKS = ProgressSample(claims=1, fingerprint=1, state={"state": "turn"})
+IDLE = ProgressSample(claims=0, fingerprint=1, state={})
 
 
 @pytest.mark.behaviour("SE-06")
@@ -24,49 +24,55 @@ IDLE = Seen(claims=0, change=1, state={})
     ("signs", "reason", "says"),
     [
         (WELL, None, ""),
-        (Signs(silent_s=30), None, ""),
-        (Signs(silent_s=31), "heartbeat", "stopped 31 s ago"),
-        (Signs(has_beaten=False, silent_s=60), None, ""),
-        (Signs(has_beaten=False, silent_s=61), "start", "no sign of life"),
-        (Signs(unclaimed_s=60), None, ""),
-        (Signs(unclaimed_s=61), "claim", "due for 61 s"),
-        (Signs(quiet_s=1800), None, ""),
-        (Signs(quiet_s=1801), "turn", "in its turn for 1801 s"),
-        (Signs(quiet_s=1801, tool="Bash"), "turn", "in the tool Bash"),
-        (Signs(quiet_s=1801, tool="Bash", tool_timeout_s=3600), None, ""),
-        (Signs(quiet_s=3601, tool="Bash", tool_timeout_s=3600), "turn", "in the tool Bash"),
-        (Signs(quiet_s=1801, tool="Bash", tool_timeout_s=60), "turn", "in the tool Bash"),
-        (Signs(quiet_s=9000, tool="ask", for_person=True), None, ""),
-        (Signs(quiet_s=24 * 3600 + 1, tool="ask", for_person=True), "turn", "in the tool ask"),
-        (Signs(quiet_s=9000, limited=True), None, ""),
-        (Signs(quiet_s=6 * 3600 + 1, limited=True), "turn", "in its turn"),
-        (Signs(silent_s=31, tool="Bash", tool_timeout_s=3600), "heartbeat", "heartbeat"),
-        (Signs(silent_s=99, refused="it is a link"), "mailbox", "it is a link"),
-        (Signs(grown=Grown(sentence="it has grown", of_group=False)), "disk", "it has grown"),
+        (HealthSignals(heartbeat_age_s=30), None, ""),
+        (HealthSignals(heartbeat_age_s=31), "heartbeat", "stopped 31 s ago"),
+        (HealthSignals(has_heartbeat=False, heartbeat_age_s=60), None, ""),
+        (HealthSignals(has_heartbeat=False, heartbeat_age_s=61), "start", "no sign of life"),
+        (HealthSignals(unclaimed_s=60), None, ""),
+        (HealthSignals(unclaimed_s=61), "claim", "due for 61 s"),
+        (HealthSignals(stalled_s=1800), None, ""),
+        (HealthSignals(stalled_s=1801), "turn", "in its turn for 1801 s"),
+        (HealthSignals(stalled_s=1801, tool_name="Bash"), "turn", "in the tool Bash"),
+        (HealthSignals(stalled_s=1801, tool_name="Bash", tool_timeout_s=3600), None, ""),
+        (HealthSignals(stalled_s=3601, tool_name="Bash", tool_timeout_s=3600), "turn", "in the tool Bash"),
+        (HealthSignals(stalled_s=1801, tool_name="Bash", tool_timeout_s=60), "turn", "in the tool Bash"),
+        (HealthSignals(stalled_s=9000, tool_name="ask", is_waiting_for_user=True), None, ""),
+        (HealthSignals(stalled_s=24 * 3600 + 1, tool_name="ask", is_waiting_for_user=True), "turn", "in the tool ask"),
+        (HealthSignals(stalled_s=9000, is_rate_limited=True), None, ""),
+        (HealthSignals(stalled_s=6 * 3600 + 1, is_rate_limited=True), "turn", "in its turn"),
+        (HealthSignals(heartbeat_age_s=31, tool_name="Bash", tool_timeout_s=3600), "heartbeat", "heartbeat"),
+        (HealthSignals(heartbeat_age_s=99, read_error="it is a link"), "mailbox", "it is a link"),
+        (
+            HealthSignals(oversized_folder=FolderOverLimit(detail="it has grown", is_group_wide=False)),
+            "disk",
+            "it has grown",
+        ),
     ],
 )
-def test_each_sign_has_its_limit_and_its_reason(signs: Signs, reason: str | None, says: str) -> None:
-    found = judge(signs, LIMITS)
+def test_each_sign_has_its_limit_and_its_reason(signs: HealthSignals, reason: str | None, says: str) -> None:
+    found = evaluate(signs, LIMITS)
     if reason is None:
-        assert found == Fine()
+        assert found == Healthy()
     else:
         assert isinstance(found, Stuck)
         assert found.reason == reason
-        assert says in found.sentence
+        assert says in found.detail
 
 
-def watched(*looks: tuple[float, int, Seen | None], due: bool = False, busy: bool = True, refused: str = "") -> Signs:
+def watched(
+    *looks: tuple[float, int, ProgressSample | None], due: bool = False, busy: bool = True, refused: str = ""
+) -> HealthSignals:
     """Looks at (time, heartbeat, what was seen); the container was started at 0 with heartbeat 0."""
-    progress = Progress((0, 1), 0.0)
+    progress = ProgressTracker((0, 1), 0.0)
     for now, beat, seen in looks:
-        progress.look((beat, 1), seen, now, due=due, busy=busy, refused=refused)
-    return progress.signs(START)
+        progress.update((beat, 1), seen, now, is_due=due, is_busy=busy, read_error=refused)
+    return progress.signals(START)
 
 
 @pytest.mark.behaviour("SE-06")
 def test_silence_is_what_was_watched_since_the_heartbeat_changed() -> None:
-    assert watched((10, 0, IDLE), (20, 0, IDLE)) == replace(WELL, has_beaten=False, silent_s=20)
-    assert watched((10, 5, IDLE), (20, 5, IDLE), (30, 5, IDLE)) == replace(WELL, silent_s=20)
+    assert watched((10, 0, IDLE), (20, 0, IDLE)) == replace(WELL, has_heartbeat=False, heartbeat_age_s=20)
+    assert watched((10, 5, IDLE), (20, 5, IDLE), (30, 5, IDLE)) == replace(WELL, heartbeat_age_s=20)
     assert watched((10, 5, IDLE), (20, 5, IDLE), (30, 6, IDLE)) == WELL
 
 
@@ -74,16 +80,16 @@ def test_silence_is_what_was_watched_since_the_heartbeat_changed() -> None:
 def test_a_clock_that_goes_back_is_a_heartbeat_and_a_host_that_slept_holds_nothing_against_anybody() -> None:
     assert watched((10, 5000, IDLE), (20, 3, IDLE)) == WELL
     slept = watched((10, 5, WORKS), (9 * 3600, 5, WORKS), due=True)
-    assert slept == replace(WELL, silent_s=MOST_A_LOOK_S, quiet_s=MOST_A_LOOK_S)
-    assert judge(slept, LIMITS) == Fine()
+    assert slept == replace(WELL, heartbeat_age_s=MAX_STEP_S, stalled_s=MAX_STEP_S)
+    assert evaluate(slept, LIMITS) == Healthy()
 
 
 @pytest.mark.behaviour("SE-06")
 def test_a_turn_is_quiet_until_it_shows_something_and_who_does_not_work_is_never_quiet() -> None:
-    assert watched((10, 1, WORKS), (20, 2, WORKS), (30, 3, WORKS)).quiet_s == 20
-    assert watched((10, 1, WORKS), (20, 2, WORKS), (30, 3, replace(WORKS, change=2))).quiet_s == 0
-    assert watched((10, 1, IDLE), (20, 2, IDLE), (30, 3, IDLE), busy=False).quiet_s == 0
-    assert watched((10, 1, None), (20, 2, None)).quiet_s == 20
+    assert watched((10, 1, WORKS), (20, 2, WORKS), (30, 3, WORKS)).stalled_s == 20
+    assert watched((10, 1, WORKS), (20, 2, WORKS), (30, 3, replace(WORKS, fingerprint=2))).stalled_s == 0
+    assert watched((10, 1, IDLE), (20, 2, IDLE), (30, 3, IDLE), busy=False).stalled_s == 0
+    assert watched((10, 1, None), (20, 2, None)).stalled_s == 20
 
 
 @pytest.mark.behaviour("SE-06")
@@ -97,14 +103,14 @@ def test_what_is_due_counts_only_while_nothing_is_claimed_and_the_file_can_be_re
 @pytest.mark.behaviour("SE-06")
 @pytest.mark.parametrize(
     ("said", "believed"),
-    [("600", 600), ("", 0), ("for ever", 0), ("nan", 0), ("-5", 0), ("inf", LONGEST_TOOL_S), ("1e300", LONGEST_TOOL_S)],
+    [("600", 600), ("", 0), ("for ever", 0), ("nan", 0), ("-5", 0), ("inf", MAX_TOOL_S), ("1e300", MAX_TOOL_S)],
 )
 def test_a_tool_is_believed_as_far_as_it_makes_sense(said: str, believed: float) -> None:
     state = {"tool": "Ba\x1b[2Jsh" + "x" * 100, "tool_timeout_s": said}
     signs = watched((10, 1, replace(WORKS, state=state)))
     assert signs.tool_timeout_s == believed
-    assert signs.tool.startswith("Ba[2Jsh")
-    assert len(signs.tool) <= 40
+    assert signs.tool_name.startswith("Ba[2Jsh")
+    assert len(signs.tool_name) <= 40
     assert watched((10, 1, replace(WORKS, state={"tool_timeout_s": said}))).tool_timeout_s == 0
 
 
@@ -121,19 +127,19 @@ def test_a_tool_is_believed_as_far_as_it_makes_sense(said: str, believed: float)
 )
 def test_a_limit_is_believed_until_a_little_after_its_time(until: str, believed: bool) -> None:
     state = {"state": "turn", "rate_limited_until": until}
-    assert watched((10, 1, replace(WORKS, state=state))).limited is believed
+    assert watched((10, 1, replace(WORKS, state=state))).is_rate_limited is believed
 
 
 @pytest.mark.behaviour("SE-06")
 def test_a_turn_waits_for_a_person_as_long_as_its_tool_is_in_flight() -> None:
-    assert watched((10, 1, replace(WORKS, state={"tool": "ask", "waiting": "person"}))).for_person
-    assert not watched((10, 1, replace(WORKS, state={"waiting": "person"}))).for_person
+    assert watched((10, 1, replace(WORKS, state={"tool": "ask", "waiting": "person"}))).is_waiting_for_user
+    assert not watched((10, 1, replace(WORKS, state={"waiting": "person"}))).is_waiting_for_user
 
 
 @pytest.mark.behaviour("SE-06")
 def test_a_file_is_refused_for_good_when_it_was_refused_twice_in_a_row() -> None:
-    assert watched((10, 1, None), refused="a link").refused == ""
-    assert watched((10, 1, None), (20, 2, None), refused="a link").refused == "a link"
+    assert watched((10, 1, None), refused="a link").read_error == ""
+    assert watched((10, 1, None), (20, 2, None), refused="a link").read_error == "a link"
 
 
 @pytest.mark.behaviour("SE-06")

@@ -18,11 +18,11 @@ from nanohost.errors import MailboxError
 from nanohost.event_bus import EventBus
 from nanohost.mailbox import mailboxes as mailboxes_module
 from nanohost.mailbox import queries
-from nanohost.mailbox.mailboxes import THREADS, Mailboxes
-from nanohost.mailbox.patience import LOCKED_LIMIT_S, LONGEST_PAUSE_S
+from nanohost.mailbox.mailboxes import THREAD_COUNT, Mailboxes
+from nanohost.mailbox.patience import MAX_BACKOFF_S, MAX_LOCKED_S
 from nanohost.model import Session, SessionId
 from nanohost.store.domain_events import MailboxBlocked
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.times import to_text
@@ -70,7 +70,7 @@ async def test_what_nobody_thought_of_in_a_file_is_an_error_of_its_session(mailb
     # Half a character, which no text that leaves the reader can hold.
     _run(mailboxes, "INSERT INTO turns (turn_id, attempt, message_ids, started_at) VALUES (?, 1, ?, ?)")
     with pytest.raises(MailboxError, match=r"s1 of main.*cannot be read: UnicodeEncodeError"):
-        await mailboxes.outbound(SESSION, queries.turns())
+        await mailboxes.read_outbound(SESSION, queries.turns())
 
 
 async def test_a_locked_outbound_db_is_no_news_and_is_looked_at_again_after_growing_pauses(
@@ -78,17 +78,17 @@ async def test_a_locked_outbound_db_is_no_news_and_is_looked_at_again_after_grow
 ) -> None:
     told: list[SessionId] = []
     looks = 0
-    retrying = asyncio.create_task(mailboxes.retry(told.append))
+    retrying = asyncio.create_task(mailboxes.run_retries(told.append))
     with closing(_locked(mailboxes)):
         for _ in range(400):
-            before = mailboxes.looks
-            assert await mailboxes.outbound(SESSION, queries.open_claims()) is None
-            looks += mailboxes.looks - before
+            before = mailboxes.read_count
+            assert await mailboxes.read_outbound(SESSION, queries.open_claims()) is None
+            looks += mailboxes.read_count - before
             await clock.advance(0.05)
     assert looks < 20, "in twenty seconds"
     assert told, "somebody is told to look again"
-    await clock.advance(LOCKED_LIMIT_S)
-    assert await mailboxes.outbound(SESSION, queries.open_claims()) == []
+    await clock.advance(MAX_LOCKED_S)
+    assert await mailboxes.read_outbound(SESSION, queries.open_claims()) == []
     retrying.cancel()
 
 
@@ -103,11 +103,11 @@ async def test_ten_sessions_that_lock_their_files_take_no_look_from_the_eleventh
             _make(mailboxes, one)
             locks.enter_context(closing(_locked(mailboxes, one)))
         for _ in range(100):
-            before = mailboxes.looks
+            before = mailboxes.read_count
             for one in ten:
-                assert await mailboxes.outbound(one, queries.open_claims()) is None
-            in_vain += mailboxes.looks - before
-            assert await mailboxes.outbound(SESSION, queries.open_claims()) == []
+                assert await mailboxes.read_outbound(one, queries.open_claims()) is None
+            in_vain += mailboxes.read_count - before
+            assert await mailboxes.read_outbound(SESSION, queries.open_claims()) == []
             await clock.advance(0.1)
     assert in_vain <= 10 * len(ten), "in a thousand tries within ten seconds"
 
@@ -117,7 +117,7 @@ async def test_sessions_that_are_at_rest_leave_nothing_behind_in_memory(mailboxe
     before = _locks()
     for number in range(100):
         one = replace(SESSION, id=SessionId(f"rests-{number}"))
-        assert await mailboxes.outbound(one, queries.open_claims()) is None
+        assert await mailboxes.read_outbound(one, queries.open_claims()) is None
         await mailboxes.update(one, lambda box: box.set_meta({}))
     assert _locks() - before < 10
 
@@ -131,30 +131,30 @@ async def test_a_session_that_keeps_its_file_locked_is_named(
     mailboxes: Mailboxes, clock: ManualClock, bus: EventBus
 ) -> None:
     named: dict[SessionId, str] = {}
-    bus.subscribe(MailboxBlocked, lambda event: named.__setitem__(event.session, event.why))
+    bus.subscribe(MailboxBlocked, lambda event: named.__setitem__(event.session, event.reason))
     with closing(_locked(mailboxes)):
-        while clock.monotonic() < LOCKED_LIMIT_S:
-            await mailboxes.outbound(SESSION, queries.open_claims())
+        while clock.monotonic() < MAX_LOCKED_S:
+            await mailboxes.read_outbound(SESSION, queries.open_claims())
             assert not named
             await clock.advance(1)
-        await clock.advance(LONGEST_PAUSE_S)
-        await mailboxes.outbound(SESSION, queries.open_claims())
+        await clock.advance(MAX_BACKOFF_S)
+        await mailboxes.read_outbound(SESSION, queries.open_claims())
     assert "outbound.db has been locked for" in named[SESSION.id]
 
 
 async def test_a_session_whose_container_is_gone_is_looked_at_at_once(mailboxes: Mailboxes) -> None:
     with closing(_locked(mailboxes)):
         for _ in range(10):
-            await mailboxes.outbound(SESSION, queries.open_claims())
-    mailboxes.forgive(SESSION.id)
-    assert await mailboxes.outbound(SESSION, queries.open_claims()) == []
+            await mailboxes.read_outbound(SESSION, queries.open_claims())
+    mailboxes.reset_backoff(SESSION.id)
+    assert await mailboxes.read_outbound(SESSION, queries.open_claims()) == []
 
 
 async def test_a_reader_of_inbound_db_keeps_no_thread_and_is_named(
     mailboxes: Mailboxes, clock: ManualClock, bus: EventBus
 ) -> None:
     named: dict[SessionId, str] = {}
-    bus.subscribe(MailboxBlocked, lambda event: named.__setitem__(event.session, event.why))
+    bus.subscribe(MailboxBlocked, lambda event: named.__setitem__(event.session, event.reason))
     await mailboxes.update(SESSION, lambda box: box.set_meta({"a": "b"}))
     with closing(sqlite3.connect(mailboxes.layout(SESSION).inbound_db, isolation_level=None)) as reader:
         reader.execute("BEGIN")
@@ -162,19 +162,19 @@ async def test_a_reader_of_inbound_db_keeps_no_thread_and_is_named(
         for _ in range(4):
             with pytest.raises(MailboxError, match="held by the other side"):
                 await mailboxes.update(SESSION, lambda box: box.set_meta({"a": "c"}))
-            await clock.advance(LOCKED_LIMIT_S / 3 + 1)
+            await clock.advance(MAX_LOCKED_S / 3 + 1)
     assert "inbound.db has been locked for" in named[SESSION.id]
     await mailboxes.update(SESSION, lambda box: box.set_meta({"a": "c"}))
 
 
 async def test_work_in_what_a_container_writes_keeps_nothing_else_waiting(mailboxes: Mailboxes) -> None:
     hangs = threading.Event()
-    hanging = [asyncio.create_task(mailboxes.in_folder(hangs.wait)) for _ in range(3 * THREADS)]
+    hanging = [asyncio.create_task(mailboxes.run_in_folder_pool(hangs.wait)) for _ in range(3 * THREAD_COUNT)]
     try:
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             await mailboxes.update(SESSION, lambda box: box.set_meta({"agent_name": "main"}))
-            await mailboxes.inbound(SESSION, lambda box: None)
-            assert await mailboxes.outbound(SESSION, queries.open_claims()) == []
+            await mailboxes.read_inbound(SESSION, lambda box: None)
+            assert await mailboxes.read_outbound(SESSION, queries.open_claims()) == []
             assert await asyncio.to_thread(lambda: "others go on") == "others go on"
     finally:
         hangs.set()
@@ -184,10 +184,10 @@ async def test_work_in_what_a_container_writes_keeps_nothing_else_waiting(mailbo
 async def test_a_folder_that_does_not_answer_is_not_waited_for_without_end(
     mailboxes: Mailboxes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mailboxes_module, "FOLDER_LIMIT_S", 0.01)
+    monkeypatch.setattr(mailboxes_module, "FOLDER_TIMEOUT_S", 0.01)
     hangs = threading.Event()
     try:
         with pytest.raises(OSError, match="timed out"):
-            await mailboxes.in_folder(hangs.wait)
+            await mailboxes.run_in_folder_pool(hangs.wait)
     finally:
         hangs.set()

@@ -13,10 +13,10 @@ import pytest
 
 from nanohost.clock import Clock, SystemClock
 from nanohost.event_bus import EventBus
-from nanohost.mailbox.news import MOST_EVENTS, QUIET_S, OutboxNews
+from nanohost.mailbox.news import EVENT_COOLDOWN_S, MAX_EVENTS, OutboxMonitor
 from nanohost.model import SessionId
 from nanohost.store.domain_events import OutboxChanged
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.outbound import OutboundWriter
@@ -56,25 +56,25 @@ def told_by(told: Told) -> EventBus:
     return bus
 
 
-def polling(told: Told, clock: ManualClock | None = None) -> OutboxNews:
-    return OutboxNews(clock or ManualClock(), told_by(told), interval_s=1.0, events=False)
+def polling(told: Told, clock: ManualClock | None = None) -> OutboxMonitor:
+    return OutboxMonitor(clock or ManualClock(), told_by(told), interval_s=1.0, use_events=False)
 
 
 def test_a_look_tells_of_each_change_once(layout: SessionLayout) -> None:
     told = Told()
     news = polling(told)
     news.watch(ONE, layout)
-    news.look()
+    news.check_all()
     assert told.sessions == []
     changed(layout)
-    news.look()
-    news.look()
+    news.check_all()
+    news.check_all()
     assert told.sessions == [ONE]
     changed(layout, second=1)
-    news.look()
+    news.check_all()
     assert told.sessions == [ONE, ONE]
     changed(layout, second=1, text="longer, at the same time")
-    news.look()
+    news.check_all()
     assert told.sessions == [ONE, ONE, ONE]
 
 
@@ -83,11 +83,11 @@ def test_a_file_that_changed_a_moment_ago_is_looked_at_again(layout: SessionLayo
     news = polling(told)
     news.watch(ONE, layout)
     layout.outbound_db.write_text("x")
-    news.look()
+    news.check_all()
     assert told.sessions == [ONE]
     os.utime(layout.outbound_db, (LONG_AGO, LONG_AGO))
-    news.look()
-    news.look()
+    news.check_all()
+    news.check_all()
     assert told.sessions == [ONE, ONE]
 
 
@@ -95,10 +95,10 @@ def test_a_session_without_a_container_is_not_looked_at(layout: SessionLayout) -
     told = Told()
     news = polling(told)
     news.watch(ONE, layout)
-    news.forget(ONE)
-    news.forget(ONE)
+    news.unwatch(ONE)
+    news.unwatch(ONE)
     changed(layout)
-    news.look()
+    news.check_all()
     assert told.sessions == []
 
 
@@ -108,7 +108,7 @@ async def test_the_poll_looks_once_an_interval(layout: SessionLayout) -> None:
     news.watch(ONE, layout)
     changed(layout)
     poll = asyncio.create_task(news.poll())
-    await clock.somebody_sleeps()
+    await clock.wait_for_sleeper()
     await clock.advance(0.9)
     assert told.sessions == []
     await clock.advance(0.2)
@@ -124,10 +124,10 @@ async def test_without_file_events_there_is_nothing_to_listen_to() -> None:
 
 
 @asynccontextmanager
-async def listening(told: Told, clock: Clock | None = None) -> AsyncIterator[OutboxNews]:
+async def listening(told: Told, clock: Clock | None = None) -> AsyncIterator[OutboxMonitor]:
     """File events alone: nobody polls."""
     pytest.importorskip("asyncinotify")
-    news = OutboxNews(clock or SystemClock(), told_by(told), interval_s=3600, events=True)
+    news = OutboxMonitor(clock or SystemClock(), told_by(told), interval_s=3600, use_events=True)
     async with news.opened():
         task = asyncio.create_task(news.listen())
         try:
@@ -142,8 +142,8 @@ async def test_a_commit_is_heard_of_without_a_poll(layout: SessionLayout) -> Non
     async with listening(told) as news:
         writer = OutboundWriter(layout.outbound_db, container_id="l", durable=False)
         news.watch(ONE, layout)
-        writer.begin_life(datetime.now(UTC))
-        async with asyncio.timeout(seconds(HANG_S)):
+        writer.abandon_stale_claims(datetime.now(UTC))
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             await told.something.wait()
         writer.close()
     assert set(told.sessions) == {ONE}
@@ -154,25 +154,25 @@ async def test_a_folder_that_makes_too_many_events_is_left_to_the_poll_for_a_whi
     files = [layout.out_dir / name for name in ("a", "b")]
     async with listening(told, clock) as news:
         news.watch(ONE, layout)
-        for number in range(2 * MOST_EVENTS):
+        for number in range(2 * MAX_EVENTS):
             files[number % 2].write_text(str(number))  # in turns: the kernel makes one of what is the same twice
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             await told.something.wait()
         told.something.clear()
         commit(layout)
-        news.look()
+        news.check_all()
         assert told.something.is_set(), "the poll finds it"
-        await clock.advance(QUIET_S)
-        news.look()
+        await clock.advance(EVENT_COOLDOWN_S)
+        news.check_all()
         told.something.clear()
         commit(layout)
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             await told.something.wait()
 
 
 def commit(layout: SessionLayout) -> None:
     writer = OutboundWriter(layout.outbound_db, container_id="l", durable=False)
-    writer.begin_life(datetime.now(UTC))
+    writer.abandon_stale_claims(datetime.now(UTC))
     writer.close()
 
 
@@ -181,11 +181,11 @@ async def test_a_forgotten_folder_is_not_heard_of_and_can_be_watched_again(layou
     journal = layout.out_dir / "outbound.db-journal"
     async with listening(told) as news:
         news.watch(ONE, layout)
-        news.forget(ONE)
+        news.unwatch(ONE)
         journal.write_text("")
         journal.unlink()
         news.watch(ONE, layout)
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while not told.sessions:
                 told.something.clear()
                 journal.write_text("")
@@ -197,5 +197,5 @@ async def test_a_forgotten_folder_is_not_heard_of_and_can_be_watched_again(layou
 async def test_a_folder_that_is_gone_is_left_to_the_poll(tmp_path: Path) -> None:
     async with listening(Told()) as news:
         news.watch(ONE, SessionLayout(tmp_path / "nowhere"))
-        news.look()
-        news.forget(ONE)
+        news.check_all()
+        news.unwatch(ONE)

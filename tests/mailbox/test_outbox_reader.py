@@ -14,42 +14,42 @@ from nanohost.model import LeaseId, Session
 from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import MessageOut, NewMessageOut, OutKind
-from tests.keeper.bench import Bench, PaperRuntime, keeping
-from tests.support.between import WatchedMailboxes
+from tests.keeper.bench import ContainerManagerHarness, FakeRuntime, run_manager
+from tests.support.between import InterleavedMailboxes
 
 
-def _says(bench: Bench, session: Session, id: str) -> None:
+def _says(bench: ContainerManagerHarness, session: Session, id: str) -> None:
     """The session's runner wrote this message."""
     row = NewMessageOut(id=id, turn_id="t", kind=OutKind.CHAT, content=encode(ChatOut(text="hello")))
     path = bench.mailboxes.layout(session).outbound_db
     with closing(OutboundWriter(path, container_id=LeaseId("l"), durable=False)) as box:
-        box.say(row, floor=0, now=bench.clock.now())
+        box.insert(row, highest_seen_seq=0, now=bench.clock.now())
 
 
 async def _ids(reader: OutboxReader, session: Session) -> list[str]:
     read = await reader.rows(session.id, limit=10)
-    assert read.news is not None
-    return [row.id for row in read.news.rows if isinstance(row, MessageOut)]
+    assert read.batch is not None
+    return [row.id for row in read.batch.rows if isinstance(row, MessageOut)]
 
 
 async def test_who_asks_at_the_same_moment_shares_one_look(tmp_path: Path) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         _says(bench, session, "o1")
-        files = WatchedMailboxes(bench.mailboxes)
+        files = InterleavedMailboxes(bench.mailboxes)
         reader = OutboxReader(store=bench.store, mailboxes=files)
         ids, acks = await asyncio.gather(_ids(reader, session), reader.acks(session.id))
         assert ids == ["o1"]
-        assert acks.news is not None
-        assert acks.news.acks == []
-        assert files.looked == [session.id]
+        assert acks.batch is not None
+        assert acks.batch.acks == []
+        assert files.read_sessions == [session.id]
 
 
 async def test_who_asks_while_a_look_is_under_way_has_one_that_begins_later(tmp_path: Path) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         _says(bench, session, "o1")
-        files = WatchedMailboxes(bench.mailboxes)
+        files = InterleavedMailboxes(bench.mailboxes)
         reader = OutboxReader(store=bench.store, mailboxes=files)
         later: list[asyncio.Task[list[str]]] = []
 
@@ -58,29 +58,29 @@ async def test_who_asks_while_a_look_is_under_way_has_one_that_begins_later(tmp_
             later.append(asyncio.create_task(_ids(reader, session)))
             await asyncio.sleep(0)
 
-        files.after_look = another_asks_for_what_came_since
+        files.after_read = another_asks_for_what_came_since
         assert await _ids(reader, session) == ["o1"]
         assert await later[0] == ["o1", "o2"]
-        assert files.looked == [session.id, session.id]
+        assert files.read_sessions == [session.id, session.id]
 
 
 async def test_a_look_that_fails_fails_for_all_who_share_it(tmp_path: Path) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         path = bench.mailboxes.layout(session).outbound_db
         path.unlink(missing_ok=True)
         path.write_text("no database")
-        files = WatchedMailboxes(bench.mailboxes)
+        files = InterleavedMailboxes(bench.mailboxes)
         reader = OutboxReader(store=bench.store, mailboxes=files)
         asked = (_ids(reader, session), reader.acks(session.id))
         found = await asyncio.gather(*asked, return_exceptions=True)
         assert [type(one) for one in found] == [MailboxError, MailboxError]
-        assert files.looked == [session.id]
+        assert files.read_sessions == [session.id]
 
 
 async def test_who_shares_a_look_has_it_though_the_first_who_asked_is_cancelled(tmp_path: Path) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         _says(bench, session, "o1")
         reader = OutboxReader(store=bench.store, mailboxes=bench.mailboxes)
         first = asyncio.create_task(reader.acks(session.id))
@@ -93,14 +93,14 @@ async def test_who_shares_a_look_has_it_though_the_first_who_asked_is_cancelled(
 
 
 async def test_each_part_is_read_from_its_own_cursor_and_tells_of_more(tmp_path: Path) -> None:
-    async with keeping(tmp_path, PaperRuntime()) as bench:
-        session = await bench.session("c1")
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("c1")
         for number in range(3):
             _says(bench, session, f"o{number}")
         reader = OutboxReader(store=bench.store, mailboxes=bench.mailboxes)
         few = await reader.rows(session.id, limit=2)
-        assert few.news is not None
-        assert (len(few.news.rows), few.news.more) == (2, True)
+        assert few.batch is not None
+        assert (len(few.batch.rows), few.batch.more) == (2, True)
         all_of_it = await reader.rows(session.id, limit=3)
-        assert all_of_it.news is not None
-        assert (len(all_of_it.news.rows), all_of_it.news.more) == (3, False)
+        assert all_of_it.batch is not None
+        assert (len(all_of_it.batch.rows), all_of_it.batch.more) == (3, False)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from nanohost.mailbox.untrusted import check_outbound
-from nanohost_protocol.errors import NotOurs, NotReady
+from nanohost_protocol.errors import FileNotReady, InvalidFileError
 from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.outbound import OutboundWriter
-from tests.support.hostile import SPOILERS
+from tests.support.hostile import CORRUPTIONS
 
 READ_INSIDE = ("view", "trigger", "future")
 """These pass the look from outside; the reader's own check finds them."""
@@ -39,24 +39,24 @@ def test_a_journal_beside_it_passes(layout: SessionLayout) -> None:
 
 def test_a_file_that_is_not_there_or_empty_is_no_news_yet(layout: SessionLayout) -> None:
     os.truncate(layout.outbound_db, 0)
-    with pytest.raises(NotReady):
+    with pytest.raises(FileNotReady):
         check_outbound(layout.outbound_db)
     layout.outbound_db.unlink()
-    with pytest.raises(NotReady):
+    with pytest.raises(FileNotReady):
         check_outbound(layout.outbound_db)
 
 
-@pytest.mark.parametrize("spoiler", [name for name in SPOILERS if name not in (*READ_INSIDE, "gone")])
+@pytest.mark.parametrize("spoiler", [name for name in CORRUPTIONS if name not in (*READ_INSIDE, "gone")])
 def test_anything_else_is_not_opened(layout: SessionLayout, spoiler: str) -> None:
-    SPOILERS[spoiler](layout)
-    with pytest.raises(NotOurs):
+    CORRUPTIONS[spoiler](layout)
+    with pytest.raises(InvalidFileError):
         check_outbound(layout.outbound_db)
 
 
 def test_a_link_that_leads_nowhere_is_not_opened(layout: SessionLayout) -> None:
     layout.outbound_db.unlink()
     layout.outbound_db.symlink_to("nowhere")
-    with pytest.raises(NotOurs):
+    with pytest.raises(InvalidFileError):
         check_outbound(layout.outbound_db)
 
 
@@ -65,7 +65,7 @@ def test_a_link_in_place_of_a_side_file_is_not_followed(layout: SessionLayout, s
     beside = layout.outbound_db.with_name(f"outbound.db{suffix}")
     beside.unlink(missing_ok=True)
     beside.symlink_to("nowhere")
-    with pytest.raises(NotOurs):
+    with pytest.raises(InvalidFileError):
         check_outbound(layout.outbound_db)
 
 
@@ -75,6 +75,6 @@ def test_a_file_of_ones_own_making_in_wal_mode_is_not_opened_and_left_as_it_is(l
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("CREATE TABLE t (x)")
     before = {path.name: path.read_bytes() for path in layout.out_dir.iterdir()}
-    with pytest.raises(NotOurs):
+    with pytest.raises(InvalidFileError):
         check_outbound(layout.outbound_db)
     assert {path.name: path.read_bytes() for path in layout.out_dir.iterdir()} == before

@@ -21,14 +21,14 @@ from pathlib import Path
 
 from nanohost.testing.limits import FACTOR_VARIABLE
 from tests.mutants.decisions import DECISIONS
-from tests.mutants.surviving import Change, change_in, is_of_words, known_equal
+from tests.mutants.surviving import MutationChange, is_text_only, load_equivalent, parse_change
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("src", "tests", "channels", "migrations", "docs", "requirements", "scripts", "Makefile")
 RESULT = re.compile(r"^\s*(?P<name>\S+__mutmut_\d+): (?P<status>.+)$", re.MULTILINE)
 STATUSES = ("killed", "timeout", "survived", "no tests")
-AT_ONCE = "2"
-HASTE = "0.1"
+MAX_CHILDREN = "2"
+TIME_FACTOR = "0.1"
 """A change that makes a test hang is noticed when its limit is over."""
 DIFFS = """
 import json, sys
@@ -43,36 +43,36 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="nanohost-mutants-") as folder:
         tree = Path(folder)
         make_tree(tree, chosen)
-        environ = {**os.environ, FACTOR_VARIABLE: HASTE}
-        run = subprocess.run([*mutmut(), "run", "--max-children", AT_ONCE], cwd=tree, check=False, env=environ)
+        environ = {**os.environ, FACTOR_VARIABLE: TIME_FACTOR}
+        run = subprocess.run([*run_mutmut(), "run", "--max-children", MAX_CHILDREN], cwd=tree, check=False, env=environ)
         if run.returncode:
             print("mutmut could not run: see above; the tests have to pass without a change", file=sys.stderr)
             return 1
-        results = results_in(tree)
+        results = read_results(tree)
         print_table(results)
         survivors = changes_of(tree, [name for name, status in results.items() if status in STATUSES[2:]])
         modules = {module_of(name) for name in results}
-        return report(survivors, [change for change in known_equal() if change.module in modules])
+        return report(survivors, [change for change in load_equivalent() if change.module in modules])
 
 
 def make_tree(tree: Path, decisions: Mapping[str, Sequence[str]]) -> None:
     """The copy. mutmut knows a module by its path below src/, so the runner is there, too."""
     for name in COPIED:
-        copy(ROOT / name, tree / name)
-    copy(ROOT / "container" / "agent_runner", tree / "src" / "agent_runner")
-    copy(ROOT / "container", tree / "container")
+        copy_tree(ROOT / name, tree / name)
+    copy_tree(ROOT / "container" / "agent_runner", tree / "src" / "agent_runner")
+    copy_tree(ROOT / "container", tree / "container")
     settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    (tree / "pyproject.toml").write_text(settings + table(decisions), encoding="utf-8")
+    (tree / "pyproject.toml").write_text(settings + make_config(decisions), encoding="utf-8")
 
 
-def copy(this: Path, there: Path) -> None:
+def copy_tree(this: Path, there: Path) -> None:
     if this.is_dir():
         shutil.copytree(this, there, ignore=shutil.ignore_patterns("__pycache__"))
     else:
         shutil.copy(this, there)
 
 
-def table(decisions: Mapping[str, Sequence[str]]) -> str:
+def make_config(decisions: Mapping[str, Sequence[str]]) -> str:
     """mutmut's settings."""
     modules = [path.replace("container/", "src/", 1) for path in decisions]
     tests = list(dict.fromkeys(f"tests/{name}" for names in decisions.values() for name in names))
@@ -82,13 +82,15 @@ def table(decisions: Mapping[str, Sequence[str]]) -> str:
     return "\n[tool.mutmut]\n" + "".join(f"{key} = {values!r}\n" for key, values in lists.items())
 
 
-def mutmut() -> list[str]:
+def run_mutmut() -> list[str]:
     return [sys.executable, "-m", "mutmut"]
 
 
-def results_in(tree: Path) -> dict[str, str]:
+def read_results(tree: Path) -> dict[str, str]:
     """What became of each change, by its name."""
-    said = subprocess.run([*mutmut(), "results", "--all", "true"], cwd=tree, check=True, capture_output=True, text=True)
+    said = subprocess.run(
+        [*run_mutmut(), "results", "--all", "true"], cwd=tree, check=True, capture_output=True, text=True
+    )
     return {found["name"]: found["status"] for found in RESULT.finditer(said.stdout)}
 
 
@@ -108,20 +110,20 @@ def module_of(name: str) -> str:
     return re.split(r"\.x[_ǁ]", name)[0]
 
 
-def changes_of(tree: Path, names: Sequence[str]) -> dict[str, Change]:
+def changes_of(tree: Path, names: Sequence[str]) -> dict[str, MutationChange]:
     """What each of these changes is. In one process: `mutmut show` takes a second for each."""
     said = subprocess.run(
         [sys.executable, "-c", DIFFS, *names], cwd=tree, check=True, stdout=subprocess.PIPE, text=True
     )
     diffs: dict[str, str] = json.loads(said.stdout)
-    return {name: change_in(module_of(name), diff) for name, diff in diffs.items()}
+    return {name: parse_change(module_of(name), diff) for name, diff in diffs.items()}
 
 
-def report(survivors: Mapping[str, Change], equal: Collection[Change]) -> int:
-    words = [name for name, change in survivors.items() if is_of_words(change)]
+def report(survivors: Mapping[str, MutationChange], equal: Collection[MutationChange]) -> int:
+    words = [name for name, change in survivors.items() if is_text_only(change)]
     unnoticed = {name: change for name, change in survivors.items() if name not in words and change not in equal}
     print(f"\n{len(words)} changes of words, {len(survivors) - len(words) - len(unnoticed)} that change nothing")
-    for line in shown(unnoticed):
+    for line in format_survivors(unnoticed):
         print(line)
     stale = [change for change in equal if change not in survivors.values()]
     for change in stale:
@@ -129,7 +131,7 @@ def report(survivors: Mapping[str, Change], equal: Collection[Change]) -> int:
     return int(bool(unnoticed or stale))
 
 
-def shown(unnoticed: Mapping[str, Change]) -> Iterator[str]:
+def format_survivors(unnoticed: Mapping[str, MutationChange]) -> Iterator[str]:
     for name, change in unnoticed.items():
         yield f"\nno test notices {name}:\n" + "\n".join(
             [*(f"    - {line}" for line in change.old), *(f"    + {line}" for line in change.new)]

@@ -8,12 +8,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-EQUAL = Path(__file__).with_name("equal.toml")
+EQUIVALENT_FILE = Path(__file__).with_name("equal.toml")
 _TEXT = re.compile(r'f?"(?:[^"\\]|\\.)*"')
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class MutationChange:
     """The lines of a module that went and that came in their place, without their indentation."""
 
     module: str
@@ -21,14 +21,14 @@ class Change:
     new: tuple[str, ...]
 
 
-def change_in(module: str, diff: str) -> Change:
+def parse_change(module: str, diff: str) -> MutationChange:
     """The change that a unified diff of one hunk shows."""
     lines = [line for line in diff.splitlines() if not line.startswith(("---", "+++"))]
     old, new = (tuple(line[1:].strip() for line in lines if line.startswith(sign)) for sign in "-+")
-    return Change(module, old, new)
+    return MutationChange(module, old, new)
 
 
-def is_of_words(change: Change) -> bool:
+def is_text_only(change: MutationChange) -> bool:
     """Whether nothing but sentences differs. A text of one word is none: it may be a state."""
     old, new = (" ".join(lines) for lines in (change.old, change.new))
     if _TEXT.sub("", old) != _TEXT.sub("", new):
@@ -39,11 +39,11 @@ def is_of_words(change: Change) -> bool:
     return bool(differing) and all(" " in text for text in differing)
 
 
-def known_equal(file: Path = EQUAL) -> Collection[Change]:
+def load_equivalent(file: Path = EQUIVALENT_FILE) -> Collection[MutationChange]:
     """Changes that change nothing that anybody could see, each with the reason."""
     found = tomllib.loads(file.read_text(encoding="utf-8"))
     assert all(one["why"] for one in found.get("change", ()))
     return [
-        Change(one["module"], tuple(one["old"].strip().splitlines()), tuple(one["new"].strip().splitlines()))
+        MutationChange(one["module"], tuple(one["old"].strip().splitlines()), tuple(one["new"].strip().splitlines()))
         for one in found.get("change", ())
     ]

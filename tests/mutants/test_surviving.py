@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutants.decisions import DECISIONS
-from tests.mutants.surviving import Change, change_in, is_of_words, known_equal
+from tests.mutants.surviving import MutationChange, is_text_only, load_equivalent, parse_change
 
 ROOT = Path(__file__).parents[2]
 DIFF = """\
@@ -27,7 +27,7 @@ def test_what_is_changed_and_its_tests_are_there() -> None:
 
 
 def test_a_change_is_known_by_its_module_and_its_lines() -> None:
-    assert change_in("nanohost.lanes", DIFF) == Change(
+    assert parse_change("nanohost.lanes", DIFF) == MutationChange(
         "nanohost.lanes", ("return len(self._workers)",), ("return 1 + len(self._workers)",)
     )
 
@@ -44,21 +44,21 @@ def test_a_change_is_known_by_its_module_and_its_lines() -> None:
     ],
 )
 def test_only_what_changes_texts_alone_is_a_change_of_words(old: str, new: str, words: bool) -> None:
-    assert is_of_words(Change("m", (old,), (new,))) is words
+    assert is_text_only(MutationChange("m", (old,), (new,))) is words
 
 
 def test_a_change_that_changes_nothing_is_named_with_the_reason(tmp_path: Path) -> None:
     file = tmp_path / "equal.toml"
     file.write_text('[[change]]\nmodule = "m"\nold = "a"\nnew = """\nb\nc"""\nwhy = "the same"\n')
-    assert list(known_equal(file)) == [Change("m", ("a",), ("b", "c"))]
+    assert list(load_equivalent(file)) == [MutationChange("m", ("a",), ("b", "c"))]
     file.write_text('[[change]]\nmodule = "m"\nold = "a"\nnew = "b"\nwhy = ""\n')
     with pytest.raises(AssertionError):
-        known_equal(file)
+        load_equivalent(file)
 
 
 def test_each_line_that_was_there_is_in_its_module_still() -> None:
     """Else the list would be long, and say less and less of what there is."""
     sources = {path.replace("container/", "src/", 1): (ROOT / path).read_text(encoding="utf-8") for path in DECISIONS}
     texts = {path.removeprefix("src/").removesuffix(".py").replace("/", "."): text for path, text in sources.items()}
-    for change in known_equal():
+    for change in load_equivalent():
         assert all(line in texts[change.module] for line in change.old), change

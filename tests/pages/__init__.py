@@ -23,27 +23,27 @@ _PAGES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """A part of a page between two marks, or all of it. `made` takes a while."""
+    """A part of a page between two marks, or all of it. `render` takes a while."""
 
     page: Path
-    made: Callable[[], str]
+    render: Callable[[], str]
     about: str = ""
 
-    def stands(self) -> str:
+    def current_text(self) -> str:
         """What the page has now."""
-        return self._taken_apart()[1]
+        return self._split()[1]
 
     def write(self) -> None:
         """Put in what it should have."""
-        self._taken_apart()  # raises before anything is made
-        self.put(self.made())
+        self._split()  # raises before anything is made
+        self.replace_with(self.render())
 
-    def put(self, text: str) -> None:
+    def replace_with(self, text: str) -> None:
         """Put in this."""
-        before, _, after = self._taken_apart()
+        before, _, after = self._split()
         self.page.write_text(before + text + after, encoding="utf-8")
 
-    def _taken_apart(self) -> tuple[str, str, str]:
+    def _split(self) -> tuple[str, str, str]:
         text = self.page.read_text(encoding="utf-8") if self.page.exists() else ""
         if not self.about:
             return "", text, ""
@@ -58,11 +58,11 @@ class Block:
         return f"{self.page.stem} {self.about}".strip().replace(" ", "-")
 
 
-def blocks() -> list[Block]:
+def all_blocks() -> list[Block]:
     """All of them."""
-    made = [Block(page=_DOCS / "reference" / "content.md", made=content.page)]
+    made = [Block(page=_DOCS / "reference" / "content.md", render=content.render_page)]
     for platform, name in _PAGES.items():
         page = _DOCS / "channels" / name
-        made.append(Block(page=page, made=partial(incoming.table, platform), about="what arrives as what"))
-        made.append(Block(page=page, made=partial(outgoing.table, platform), about="what is said as what"))
+        made.append(Block(page=page, render=partial(incoming.render_table, platform), about="what arrives as what"))
+        made.append(Block(page=page, render=partial(outgoing.render_table, platform), about="what is said as what"))
     return made

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
-from nanohost.logs import set_up_logs
-from tests.pages import blocks
+from nanohost.logs import configure_logging
+from tests.pages import all_blocks
 
 
 def main() -> int:
-    set_up_logs(os.environ, form="quiet")
-    for block in blocks():
+    configure_logging(os.environ, log_format="quiet")
+    for block in all_blocks():
         block.write()
         sys.stdout.write(f"{block}\n")
     return 0

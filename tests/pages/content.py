@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from nanohost.testing.content import NOT_THERE, Content
-from nanohost.testing.simulated import find, simulated
-from tests.support.cases import ROOT, located
-from tests.support.marks import tests_with
+from nanohost.testing.content import UNSUPPORTED_CONTENT, ContentKind
+from nanohost.testing.simulated import find_simulator, simulator_names
+from tests.support.cases import ROOT, load_cases
+from tests.support.marks import tests_with_mark
 
 COLUMNS: Mapping[str, str] = {
     "telegram": "Telegram",
@@ -40,66 +40,66 @@ a test compares it with what there is, and a kind that a platform has and nothin
 """
 
 
-def page() -> str:
+def render_page() -> str:
     """All of it."""
     lines = [f"| | {' | '.join(COLUMNS.values())} |", f"|---|{'---|' * len(COLUMNS)}"]
-    for kind in Content:
+    for kind in ContentKind:
         lines.append(f"| **{kind}** | {' | '.join(_cell(kind, platform) for platform in COLUMNS)} |")
     return "\n".join([_HEAD, *lines]) + "\n"
 
 
-def missing() -> list[str]:
+def find_untested() -> list[str]:
     """What a platform has and nothing tests."""
     return [
         f"{platform}: {kind}"
         for platform in COLUMNS
-        for kind in Content
-        if kind not in NOT_THERE[platform] and not tests_of(kind, platform)
+        for kind in ContentKind
+        if kind not in UNSUPPORTED_CONTENT[platform] and not test_names(kind, platform)
     ]
 
 
-def tests_of(kind: Content, platform: str) -> Sequence[str]:
+def test_names(kind: ContentKind, platform: str) -> Sequence[str]:
     """What shows that this kind arrives from this platform, as the page names it."""
-    return [*_cases(kind, platform), *_examples(kind, platform), *_marked(platform).get(kind, ())]
+    return [*_cases(kind, platform), *_examples(kind, platform), *_tests_by_kind(platform).get(kind, ())]
 
 
-def _cell(kind: Content, platform: str) -> str:
-    if kind in NOT_THERE[platform]:
-        because = NOT_THERE[platform][kind]
+def _cell(kind: ContentKind, platform: str) -> str:
+    if kind in UNSUPPORTED_CONTENT[platform]:
+        because = UNSUPPORTED_CONTENT[platform][kind]
         return f"not there: {because}" if because else "not there"
-    return "<br>".join(tests_of(kind, platform))
+    return "<br>".join(test_names(kind, platform))
 
 
-def _cases(kind: Content, platform: str) -> Iterator[str]:
-    for one in located():
+def _cases(kind: ContentKind, platform: str) -> Iterator[str]:
+    for one in load_cases():
         if one.platform == platform and one.case.get("kind") == kind:
             yield f"*{one.case['name']}*"
 
 
-def _examples(kind: Content, platform: str) -> Iterator[str]:
-    if platform in simulated():
-        for name in find(platform).contents().get(kind, ()):
+def _examples(kind: ContentKind, platform: str) -> Iterator[str]:
+    if platform in simulator_names():
+        for name in find_simulator(platform).content_examples().get(kind, ()):
             yield f"`/send {name}`"
 
 
 @cache
-def _marked(platform: str) -> Mapping[Content, Sequence[str]]:
+def _tests_by_kind(platform: str) -> Mapping[ContentKind, Sequence[str]]:
     """The tests that name each kind."""
-    found: dict[Content, list[str]] = {}
-    for path in files_of(platform):
-        for test, kind in marks_in(path):
+    found: dict[ContentKind, list[str]] = {}
+    for path in test_files(platform):
+        for test, kind in content_marks(path):
             found.setdefault(kind, []).append(f"`{path.name}::{test}`")
     return found
 
 
-def files_of(platform: str) -> Sequence[Path]:
+def test_files(platform: str) -> Sequence[Path]:
     """Where the tests of this platform are."""
     folder = _CHANNELS / platform
     return sorted(folder.glob("test_*.py")) if folder.is_dir() else [_CHANNELS / f"test_{platform}.py"]
 
 
-def marks_in(path: Path) -> Iterator[tuple[str, Content]]:
+def content_marks(path: Path) -> Iterator[tuple[str, ContentKind]]:
     """The test (or class of tests) and the kind, of each `@pytest.mark.content(Content.KIND, …)`."""
-    for test, given in tests_with(path, "content"):
+    for test, given in tests_with_mark(path, "content"):
         if isinstance(given, ast.Attribute):
-            yield test, Content[given.attr]
+            yield test, ContentKind[given.attr]

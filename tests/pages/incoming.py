@@ -3,18 +3,18 @@ them."""
 
 from __future__ import annotations
 
-from tests.channels.examples import Arrived, arrived
-from tests.support.arrivals import as_one, cell
+from tests.channels.examples import ReceivedExample, receive_examples
+from tests.support.arrivals import merge_album, table_cell
 
 HEAD = "| what somebody sends | what the agent reads |\n|---|---|"
 
 
-def table(platform: str) -> str:
+def render_table(platform: str) -> str:
     """One line an example."""
-    return "\n".join([HEAD, *(f"| {name} | {_told(one)} |" for name, one in arrived(platform).items())])
+    return "\n".join([HEAD, *(f"| {name} | {_describe(one)} |" for name, one in receive_examples(platform).items())])
 
 
-def _told(one: Arrived) -> str:
+def _describe(one: ReceivedExample) -> str:
     """Events are in the chat of the example; a move is told of the chat itself."""
     moves = [f"nothing: the chat goes on as `{new}`" for _, new in dict.fromkeys(one.moves)]
-    return "<br>".join([*map(cell, as_one(one.events)), *moves]) or "nothing"
+    return "<br>".join([*map(table_cell, merge_album(one.events)), *moves]) or "nothing"

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from nanohost.commands.setup import MAIN
-from nanohost.testing.simulated import find
-from nanohost.testing.simulator import Shown, Simulator
-from tests.channels.everywhere import Everywhere, hosted, platform_names, play
-from tests.support.arrivals import code
-from tests.support.hasty_clock import HastyClock
+from nanohost.commands.setup import MAIN_GROUP
+from nanohost.testing.simulated import find_simulator
+from nanohost.testing.simulator import ScreenMessage, Simulator
+from tests.channels.everywhere import AllPlatforms, platform_names, run_host, write_agent_script
+from tests.support.arrivals import inline_code
+from tests.support.hasty_clock import AcceleratedClock
 
 _PICTURE = bytes.fromhex("89504e470d0a1a0a") + b"made up"
 FILES = {"report.txt": b"all is well", "garden.png": _PICTURE}
-WORDS = {
+MARKDOWN_EXAMPLES = {
     "marks": "**bold**, *italic*, ~~struck~~ and `code`",
     "heading": "# Plan\n\nMeet at noon.",
     "list": "- bread\n  - with butter\n- tea",
@@ -32,7 +32,7 @@ WORDS = {
     "HTML": "<b>bold</b><br>R&D <u>and</u> 1 < 2",
     "names of everybody": "@everyone, @here and <!channel>: look",
 }
-TOOLS: Mapping[str, tuple[str, Mapping[str, object]]] = {
+TOOL_EXAMPLES: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "question with choices": (
         "ask_user_question",
         {"question": "Shall we?", "options": ["Yes", "No"], "wait_minutes": 0},
@@ -40,7 +40,7 @@ TOOLS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "file": ("send_file", {"path": "report.txt", "caption": "The report."}),
     "picture": ("send_file", {"path": "garden.png", "caption": "Our garden."}),
 }
-FIRST = "first"
+FIRST_CHAT = "first"
 """Of the first message the agent knows the number of each row."""
 FIRST_CALLS: Sequence[tuple[str, Mapping[str, object]]] = [
     ("react", {"message": 2, "emoji": "👍"}),
@@ -52,23 +52,23 @@ FIRST_CALLS: Sequence[tuple[str, Mapping[str, object]]] = [
 HEAD = "| what the agent does | | what people see |\n|---|---|---|"
 
 
-def table(platform: str) -> str:
+def render_table(platform: str) -> str:
     """One line an example, as the platform's page shows it."""
-    rows = said()[platform].items()
+    rows = collect_examples()[platform].items()
     lines = (f"| {name} | {_code(one.words.splitlines())} | {_code(one.shown)} |" for name, one in rows)
     return "\n".join([HEAD, *lines])
 
 
 def _code(lines: Sequence[str]) -> str:
-    return "<br>".join(code(line.translate(_UNSEEN)) for line in lines if line.strip())
+    return "<br>".join(inline_code(line.translate(_INVISIBLE_CHARS)) for line in lines if line.strip())
 
 
-_UNSEEN = {ord("\u200b"): None}
+_INVISIBLE_CHARS = {ord("\u200b"): None}
 """What keeps a platform from reading a name as one, and nobody sees."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class OutgoingExample:
     """What the agent said, and what came of it on the screen."""
 
     words: str
@@ -76,26 +76,28 @@ class Said:
 
 
 @cache
-def said() -> Mapping[str, Mapping[str, Said]]:
+def collect_examples() -> Mapping[str, Mapping[str, OutgoingExample]]:
     """By platform (or form of it) and example. Not to be called where a loop runs."""
-    return asyncio.run(_said())
+    return asyncio.run(_collect_examples())
 
 
-async def _said() -> Mapping[str, Mapping[str, Said]]:
-    plain = await _on({name: find(name) for name in platform_names()})
-    linked = await _on({"whatsapp": find("whatsapp_linked")})  # another way to the same platform, so another host
+async def _collect_examples() -> Mapping[str, Mapping[str, OutgoingExample]]:
+    plain = await _run_on({name: find_simulator(name) for name in platform_names()})
+    linked = await _run_on(
+        {"whatsapp": find_simulator("whatsapp_linked")}
+    )  # another way to the same platform, so another host
     return {**plain, "whatsapp_linked": linked["whatsapp"]}
 
 
-async def _on(platforms: Mapping[str, Simulator]) -> Mapping[str, Mapping[str, Said]]:
-    world = Everywhere(platforms=platforms)
+async def _run_on(platforms: Mapping[str, Simulator]) -> Mapping[str, Mapping[str, OutgoingExample]]:
+    world = AllPlatforms(platforms=platforms)
     with tempfile.TemporaryDirectory(prefix="nanohost-pages-") as folder:
         root = Path(folder)
-        play(root, *_rules())
+        write_agent_script(root, *_rules())
         for name, content in FILES.items():
-            (root / "groups" / MAIN / name).write_bytes(content)
-        async with hosted(root, world, clock=HastyClock()):
-            found = await asyncio.gather(*(_talk(one) for one in platforms.values()))
+            (root / "groups" / MAIN_GROUP / name).write_bytes(content)
+        async with run_host(root, world, clock=AcceleratedClock()):
+            found = await asyncio.gather(*(_play_examples(one) for one in platforms.values()))
     return dict(zip(platforms, found, strict=True))
 
 
@@ -107,27 +109,29 @@ def _rules() -> list[Mapping[str, object]]:
         return {"tool": tool, "arguments": arguments}
 
     return [
-        rule(FIRST, *(call(*one) for one in FIRST_CALLS)),
-        *(rule(name, {"answer": text}) for name, text in WORDS.items()),
-        *(rule(name, call(*one)) for name, one in TOOLS.items()),
+        rule(FIRST_CHAT, *(call(*one) for one in FIRST_CALLS)),
+        *(rule(name, {"answer": text}) for name, text in MARKDOWN_EXAMPLES.items()),
+        *(rule(name, call(*one)) for name, one in TOOL_EXAMPLES.items()),
     ]
 
 
-async def _talk(platform: Simulator) -> Mapping[str, Said]:
+async def _play_examples(platform: Simulator) -> Mapping[str, OutgoingExample]:
     """One example after the other; each is over when something is new on the screen."""
     found = {}
-    first = await platform.write(platform.dm, FIRST)
-    await platform.until(lambda: "all of it" in platform.texts(platform.dm))
-    await platform.until(lambda: bool(_reactions(platform, first)))
-    found["reaction"] = Said(words="👍", shown=[f"{''.join(_reactions(platform, first))} below the message"])
-    found["message that is changed"] = Said(
+    first = await platform.write(platform.dm, FIRST_CHAT)
+    await platform.wait_until(lambda: "all of it" in platform.texts(platform.dm))
+    await platform.wait_until(lambda: bool(_reactions(platform, first)))
+    found["reaction"] = OutgoingExample(words="👍", shown=[f"{''.join(_reactions(platform, first))} below the message"])
+    found["message that is changed"] = OutgoingExample(
         words="half of it, then all of it", shown=_cells(platform.screen(platform.dm))
     )
-    for name in (*WORDS, *TOOLS):
+    for name in (*MARKDOWN_EXAMPLES, *TOOL_EXAMPLES):
         before = len(platform.screen(platform.dm))
         await platform.write(platform.dm, name)
-        shown = (await platform.until_shown(before + 1, platform.dm))[before:]
-        found[name] = Said(words=WORDS.get(name) or _in_words(*TOOLS[name]), shown=_cells(shown))
+        shown = (await platform.wait_for_messages(before + 1, platform.dm))[before:]
+        found[name] = OutgoingExample(
+            words=MARKDOWN_EXAMPLES.get(name) or _in_words(*TOOL_EXAMPLES[name]), shown=_cells(shown)
+        )
     return found
 
 
@@ -139,12 +143,12 @@ def _in_words(tool: str, arguments: Mapping[str, object]) -> str:
     return " ".join([tool, *(f"{key}={value}" for key, value in arguments.items())])
 
 
-def _cells(shown: Sequence[Shown]) -> Sequence[str]:
+def _cells(shown: Sequence[ScreenMessage]) -> Sequence[str]:
     return [line for one in shown for line in _lines(one)]
 
 
-def _lines(one: Shown) -> list[str]:
+def _lines(one: ScreenMessage) -> list[str]:
     file = [f"file {one.file_name}"] if one.file_name else []
     buttons = [" ".join(f"[{label}]" for label in one.buttons)] if one.buttons else []
-    edited = ["(changed)"] if one.edits else []
+    edited = ["(changed)"] if one.edit_count else []
     return [*one.text.splitlines(), *file, *buttons, *edited]

@@ -6,55 +6,59 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.content import NOT_THERE, Content
-from nanohost.testing.simulated import simulated
-from tests.pages import Block, blocks, content
-from tests.support.cases import PLATFORMS, ROOT, Located, located
+from nanohost.testing.content import UNSUPPORTED_CONTENT, ContentKind
+from nanohost.testing.simulated import simulator_names
+from tests.pages import Block, all_blocks, content
+from tests.support.cases import PLATFORMS, ROOT, LocatedCase, load_cases
 
 
-@pytest.mark.parametrize("block", blocks(), ids=str)
+@pytest.mark.parametrize("block", all_blocks(), ids=str)
 def test_a_page_shows_what_the_tests_see(block: Block) -> None:
-    assert block.stands() == block.made(), "run make docs"
+    assert block.current_text() == block.render(), "run make docs"
 
 
 def test_no_kind_that_a_platform_has_is_without_a_test() -> None:
-    assert content.missing() == []
+    assert content.find_untested() == []
 
 
 def test_a_kind_that_nothing_tests_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(NOT_THERE, "terminal", {})
-    assert "terminal: poll" in content.missing()
+    monkeypatch.setitem(UNSUPPORTED_CONTENT, "terminal", {})
+    assert "terminal: poll" in content.find_untested()
 
 
 def test_the_table_has_every_platform_that_there_are_cases_or_a_simulator_of() -> None:
-    assert content.COLUMNS.keys() == {*PLATFORMS, *simulated(), "terminal"} == NOT_THERE.keys()
+    assert content.COLUMNS.keys() == {*PLATFORMS, *simulator_names(), "terminal"} == UNSUPPORTED_CONTENT.keys()
 
 
-@pytest.mark.parametrize("one", [one for one in located() if "kind" in one.case], ids=str)
-def test_a_case_is_of_a_kind_that_its_platform_has(one: Located) -> None:
-    assert one.case["kind"] in list(Content)
+@pytest.mark.parametrize("one", [one for one in load_cases() if "kind" in one.case], ids=str)
+def test_a_case_is_of_a_kind_that_its_platform_has(one: LocatedCase) -> None:
+    assert one.case["kind"] in list(ContentKind)
     assert one.platform is not None
-    assert one.case["kind"] not in NOT_THERE[one.platform]
+    assert one.case["kind"] not in UNSUPPORTED_CONTENT[one.platform]
 
 
 def test_a_test_is_marked_where_the_table_looks_and_with_what_its_platform_has() -> None:
-    of = {path: platform for platform in content.COLUMNS for path in content.files_of(platform)}
-    marked = [(path, test, kind) for path in (ROOT / "tests").rglob("*.py") for test, kind in content.marks_in(path)]
+    of = {path: platform for platform in content.COLUMNS for path in content.test_files(platform)}
+    marked = [
+        (path, test, kind) for path in (ROOT / "tests").rglob("*.py") for test, kind in content.content_marks(path)
+    ]
     assert marked
     assert [f"{path.name}::{test}" for path, test, _ in marked if path not in of] == []
-    assert [f"{path.name}::{test}: {kind}" for path, test, kind in marked if kind in NOT_THERE[of[path]]] == []
+    assert [
+        f"{path.name}::{test}: {kind}" for path, test, kind in marked if kind in UNSUPPORTED_CONTENT[of[path]]
+    ] == []
 
 
 def test_a_page_without_its_marks_is_an_error_that_says_which(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("no table")
     with pytest.raises(ValueError, match=r"page.md has no <!-- fish: generated -->"):
-        Block(page=page, made=str, about="fish").write()
+        Block(page=page, render=str, about="fish").write()
     assert page.read_text() == "no table"
 
 
 def test_what_stands_around_a_block_is_left_alone(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- fish: generated -->\nold\n<!-- end -->\nafter\n<!-- end -->\n")
-    Block(page=page, made=lambda: "new", about="fish").write()
+    Block(page=page, render=lambda: "new", about="fish").write()
     assert page.read_text() == "before\n<!-- fish: generated -->\nnew\n<!-- end -->\nafter\n<!-- end -->\n"

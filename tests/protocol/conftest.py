@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost_protocol.inbound import reading_inbound, writing
+from nanohost_protocol.inbound import inbound_snapshot, inbound_transaction
 from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.payloads import ChatIn, ChatOut, encode
 from nanohost_protocol.rows import InKind, MessageIn, NewMessageIn, NewMessageOut, OutKind
@@ -18,23 +18,23 @@ NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 MakeWriter = Callable[[str], OutboundWriter]
 
 
-def message(id: str, text: str = "hello", *, process_after: datetime | None = None) -> NewMessageIn:
+def make_message(id: str, text: str = "hello", *, process_after: datetime | None = None) -> NewMessageIn:
     """A chat line on its way to the agent."""
     content = encode(ChatIn(text=text, sender="Ada", sender_id="u1"))
     return NewMessageIn(id=id, kind=InKind.CHAT, timestamp=NOON, content=content, process_after=process_after)
 
 
-def answer(id: str, text: str = "hi", *, turn: str = "t1") -> NewMessageOut:
+def make_answer(id: str, text: str = "hi", *, turn: str = "t1") -> NewMessageOut:
     """A chat line on its way to people."""
     return NewMessageOut(id=id, turn_id=turn, kind=OutKind.CHAT, content=encode(ChatOut(text=text)), destination="home")
 
 
-def put(path: Path, *ids: str) -> list[MessageIn]:
+def insert_messages(path: Path, *ids: str) -> list[MessageIn]:
     """Messages as the host wrote them and the runner sees them."""
-    with writing(path, durable=False) as box:
+    with inbound_transaction(path, durable=False) as box:
         for id in ids:
-            box.put(message(id))
-    with reading_inbound(path) as reader:
+            box.insert(make_message(id))
+    with inbound_snapshot(path) as reader:
         return [found for id in ids if (found := reader.find(id))]
 
 
@@ -49,7 +49,7 @@ def outbound(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def runner(outbound: Path) -> Iterator[MakeWriter]:
+def open_writer(outbound: Path) -> Iterator[MakeWriter]:
     """Containers by name, one after another on the same file."""
     made: list[OutboundWriter] = []
 

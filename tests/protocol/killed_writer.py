@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nanohost_protocol.ids import out_id
-from nanohost_protocol.inbound import writing
+from nanohost_protocol.inbound import inbound_transaction
 from nanohost_protocol.outbound import OutboundWriter, TurnEnd
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import AckStatus, InKind, MessageIn, NewMessageIn, NewMessageOut, OutKind, Usage
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
-MESSAGES_A_TURN = 2
+MESSAGES_PER_TURN = 2
 
 
 def main() -> None:
@@ -25,28 +25,30 @@ def main() -> None:
     if what == "outbound":
         run_turns(path, life=int(sys.argv[3]))
     else:
-        stop_in_the_middle(path)
+        kill_in_transaction(path)
 
 
 def run_turns(path: Path, *, life: int) -> None:
     """Begin where the last life ended; a turn it left open is run again, with the same ids."""
     box = OutboundWriter(path, container_id=f"life{life}", durable=False)
-    box.begin_life(NOON)
-    say("ready")
+    box.abandon_stale_claims(NOON)
+    print_line("ready")
     number = 0
     while True:
-        row = message(number, life)
+        row = make_message(number, life)
         number += 1
         ack = box.acks([row.id]).get(row.id)
         if ack is not None and ack.status is AckStatus.COMPLETED:
             continue
         turn = f"turn-{row.id}"
         box.claim(turn, [row], NOON)
-        box.say(answer(turn, 0), floor=row.seq, now=NOON)
-        box.finish(TurnEnd(turn_id=turn, messages=[answer(turn, 1)], usage=Usage()), floor=row.seq, now=NOON)
+        box.insert(make_answer(turn, 0), highest_seen_seq=row.seq, now=NOON)
+        box.finish(
+            TurnEnd(turn_id=turn, messages=[make_answer(turn, 1)], usage=Usage()), highest_seen_seq=row.seq, now=NOON
+        )
 
 
-def answer(turn: str, at: int) -> NewMessageOut:
+def make_answer(turn: str, at: int) -> NewMessageOut:
     content = encode(ChatOut(text=f"answer {at} " + "x" * 2000))
     return NewMessageOut(
         id=out_id(turn=turn, kind="chat", destination="", content=content, occurrence=at),
@@ -56,7 +58,7 @@ def answer(turn: str, at: int) -> NewMessageOut:
     )
 
 
-def message(number: int, tries: int) -> MessageIn:
+def make_message(number: int, tries: int) -> MessageIn:
     return MessageIn(
         seq=2 * number + 2,
         id=f"m{number}",
@@ -72,16 +74,16 @@ def message(number: int, tries: int) -> MessageIn:
     )
 
 
-def stop_in_the_middle(path: Path) -> None:
-    with writing(path) as box:
+def kill_in_transaction(path: Path) -> None:
+    with inbound_transaction(path) as box:
         box._db.execute("PRAGMA cache_size = 1")  # so that pages reach the file before the commit
         for number in range(200):
-            box.put(NewMessageIn(id=f"half{number}", kind=InKind.CHAT, timestamp=NOON, content="x" * 2000))
-        say("half way")
+            box.insert(NewMessageIn(id=f"half{number}", kind=InKind.CHAT, timestamp=NOON, content="x" * 2000))
+        print_line("half way")
         sys.stdin.read()
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from nanohost_protocol import VERSION
-from nanohost_protocol.inbound import reading_inbound
-from nanohost_protocol.outbound import reading_outbound
+from nanohost_protocol.inbound import inbound_snapshot
+from nanohost_protocol.outbound import outbound_snapshot
 from nanohost_protocol.payloads import decode_in, decode_out
 from nanohost_protocol.rows import AckStatus, MessageIn, MessageOut
 from nanohost_protocol.schema import INBOUND, OUTBOUND, FileSchema
@@ -21,16 +21,16 @@ from tests.golden.content import (
     DESTINATIONS,
     ERROR,
     FAILED_TURN,
+    FIVE_PAST,
     FOLDER,
     INCOMING,
-    LATER,
     META,
     NOON,
     ORIGIN,
-    SAID,
+    OUTGOING,
     TURN,
     USAGE,
-    outgoing,
+    make_outgoing,
     write_inbound,
     write_outbound,
 )
@@ -59,7 +59,7 @@ def schema_of(path: Path) -> set[tuple[object, ...]]:
 
 
 def incoming(folder: Path) -> dict[str, MessageIn]:
-    with reading_inbound(folder / "inbound.db") as box:
+    with inbound_snapshot(folder / "inbound.db") as box:
         return {message.id: found for message in INCOMING if (found := box.find(message.id))}
 
 
@@ -78,21 +78,21 @@ def test_the_hosts_golden_messages_are_read_as_they_were_written(golden: Path) -
 
 
 def test_the_hosts_golden_addresses_and_settings_are_read(golden: Path) -> None:
-    with reading_inbound(golden / "inbound.db") as box:
+    with inbound_snapshot(golden / "inbound.db") as box:
         assert box.destinations() == DESTINATIONS
         assert box.default_destination() == "home"
         assert box.meta() == META
         assert box.highest_seq() == 20
-        assert box.next_due(NOON) == LATER
+        assert box.next_due(NOON) == FIVE_PAST
 
 
 def test_the_runners_golden_messages_are_read_as_they_were_written(golden: Path) -> None:
-    with reading_outbound(golden / "outbound.db") as box:
+    with outbound_snapshot(golden / "outbound.db") as box:
         found = box.messages_after(0)
     assert [row.seq for row in found] == [11, 21, 23, 25, 27, 29, 31, 33]
-    for row, (kind, payload) in zip(found, SAID, strict=True):
+    for row, (kind, payload) in zip(found, OUTGOING, strict=True):
         assert isinstance(row, MessageOut)
-        wanted = outgoing(kind, payload)
+        wanted = make_outgoing(kind, payload)
         assert (row.id, row.turn_id, row.kind) == (wanted.id, TURN, kind)
         assert (row.in_reply_to, row.destination) == (wanted.in_reply_to, wanted.destination)
         assert row.deliver_after == wanted.deliver_after
@@ -100,7 +100,7 @@ def test_the_runners_golden_messages_are_read_as_they_were_written(golden: Path)
 
 
 def test_the_runners_golden_acks_and_turns_are_read(golden: Path) -> None:
-    with reading_outbound(golden / "outbound.db") as box:
+    with outbound_snapshot(golden / "outbound.db") as box:
         acks = {ack.message_id: ack for ack in box.acks_after(0)}
         turns = {turn.turn_id: turn for turn in box.turns()}
     statuses = {message_id: ack.status for message_id, ack in acks.items()}
@@ -116,7 +116,7 @@ def test_the_runners_golden_acks_and_turns_are_read(golden: Path) -> None:
     assert (turns[TURN].message_ids, turns[TURN].usage) == ((CHAT_ID, "system"), USAGE)
     assert (turns[TURN].outcome, turns[TURN].ended_at, turns[TURN].continuation) == (
         "completed",
-        LATER,
+        FIVE_PAST,
         "conversation-1",
     )
     assert (turns[FAILED_TURN].outcome, turns[FAILED_TURN].attempt) == ("rate_limited", 1)
@@ -135,6 +135,6 @@ def test_todays_writers_write_what_the_golden_files_hold(golden: Path, tmp_path:
 def test_the_tables_change_only_with_the_version(schema: FileSchema, tmp_path: Path) -> None:
     golden = FOLDER / schema.name.replace(".db", f"-{VERSION}.db")
     assert golden.exists(), "VERSION was raised: make its golden files with scripts/golden"
-    connect_writer(tmp_path / schema.name, schema, busy_s=1, durable=False).close()
+    connect_writer(tmp_path / schema.name, schema, busy_timeout_s=1, durable=False).close()
     changed = schema_of(tmp_path / schema.name) ^ schema_of(golden)
     assert not changed, "schema.py changed: raise VERSION and make new golden files with scripts/golden"

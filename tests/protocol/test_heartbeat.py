@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.limits import HANG_S, seconds
-from nanohost_protocol.heartbeat import beating, last_beat
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost_protocol.heartbeat import last_heartbeat, run_heartbeat
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def until_after(path: Path, moment: datetime) -> datetime:
     """Wait, without giving the thread that beats anything but time."""
-    give_up_at = time.monotonic() + seconds(HANG_S)
+    give_up_at = time.monotonic() + scaled_timeout(HANG_TIMEOUT_S)
     while time.monotonic() < give_up_at:
-        beat = last_beat(path)
+        beat = last_heartbeat(path)
         if beat is not None and beat > moment:
             return beat
         time.sleep(0)
@@ -29,26 +29,26 @@ def until_after(path: Path, moment: datetime) -> datetime:
 @pytest.mark.behaviour("SE-06")
 def test_it_beats_at_once_and_again_while_the_caller_is_busy(tmp_path: Path) -> None:
     path = tmp_path / ".heartbeat"
-    assert last_beat(path) is None
-    with beating(path, interval_s=0.01):
+    assert last_heartbeat(path) is None
+    with run_heartbeat(path, interval_s=0.01):
         first = until_after(path, LONG_AGO)
-        assert abs(first - datetime.now(UTC)) < timedelta(seconds=seconds(10))
+        assert abs(first - datetime.now(UTC)) < timedelta(seconds=scaled_timeout(10))
         os.utime(path, (LONG_AGO.timestamp(), LONG_AGO.timestamp()))
         until_after(path, LONG_AGO)
 
 
 def test_it_is_still_after_the_end(tmp_path: Path) -> None:
     path = tmp_path / ".heartbeat"
-    with beating(path, interval_s=0.001):
+    with run_heartbeat(path, interval_s=0.001):
         until_after(path, LONG_AGO)
     os.utime(path, (LONG_AGO.timestamp(), LONG_AGO.timestamp()))
-    assert last_beat(path) == LONG_AGO
+    assert last_heartbeat(path) == LONG_AGO
 
 
 def test_a_folder_that_cannot_be_written_stops_the_beat_and_not_the_runner(tmp_path: Path) -> None:
-    with beating(tmp_path / "missing" / ".heartbeat", interval_s=0.001):
+    with run_heartbeat(tmp_path / "missing" / ".heartbeat", interval_s=0.001):
         pass
-    assert last_beat(tmp_path / "missing" / ".heartbeat") is None
+    assert last_heartbeat(tmp_path / "missing" / ".heartbeat") is None
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     os.utime(target, (LONG_AGO.timestamp(), LONG_AGO.timestamp()))
     link = tmp_path / ".heartbeat"
     link.symlink_to(target)
-    beat = last_beat(link)
+    beat = last_heartbeat(link)
     assert beat is not None
     assert beat > LONG_AGO
 
@@ -69,6 +69,6 @@ def test_a_time_that_is_no_time_counts_as_no_beat(since_1970_s: int) -> None:
     path.touch()
     try:
         os.utime(path, (since_1970_s, since_1970_s))
-        assert last_beat(path) is None
+        assert last_heartbeat(path) is None
     finally:
         path.unlink()

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from nanohost_protocol.errors import NotOurs, NotReady, ProtocolError
-from nanohost_protocol.inbound import writing
-from nanohost_protocol.outbound import LONGEST_FIELD, Malformed, OutboundReader, OutboundWriter, reading_outbound
+from nanohost_protocol.errors import FileNotReady, InvalidFileError, ProtocolError
+from nanohost_protocol.inbound import inbound_transaction
+from nanohost_protocol.outbound import MAX_FIELD_CHARS, MalformedRow, OutboundReader, OutboundWriter, outbound_snapshot
 from nanohost_protocol.payloads import MAX_CONTENT_BYTES
 from nanohost_protocol.rows import MessageOut
 from nanohost_protocol.schema import OUTBOUND
-from nanohost_protocol.sequence import HIGHEST
-from nanohost_protocol.sqlite import reading
+from nanohost_protocol.sequence import MAX_SEQ
+from nanohost_protocol.sqlite import read_snapshot
 from nanohost_protocol.times import to_text
-from tests.protocol.conftest import NOON, answer, message
+from tests.protocol.conftest import NOON, make_answer, make_message
 
 SAY = "INSERT INTO messages_out (seq, id, turn_id, timestamp, kind, content) VALUES (?, ?, ?, ?, ?, ?)"
 ACK = "INSERT INTO processing_ack VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -33,7 +33,7 @@ REACHES_FAR = 2**63 - 1
 def one_message(outbound: Path) -> None:
     """An ordinary file to begin with."""
     box = OutboundWriter(outbound, container_id="c", durable=False)
-    box.say(answer("o1"), floor=0, now=NOON)
+    box.insert(make_answer("o1"), highest_seen_seq=0, now=NOON)
     box.close()
 
 
@@ -54,8 +54,8 @@ def tampering(outbound: Path) -> Iterator[sqlite3.Connection]:
             db.execute("UPDATE sqlite_schema SET sql = ? WHERE name = ?", (sql, name))
 
 
-def read(outbound: Path) -> list[MessageOut | Malformed]:
-    with reading_outbound(outbound) as box:
+def read(outbound: Path) -> list[MessageOut | MalformedRow]:
+    with outbound_snapshot(outbound) as box:
         return box.messages_after(0)
 
 
@@ -85,8 +85,8 @@ def test_a_row_of_wrong_types_is_named_and_stepped_over(outbound: Path, row: tup
         db.execute(SAY, (5, "o5", "t", TIME, "chat", "{}"))
     first, second, third = read(outbound)
     assert (first.seq, second.seq, third.seq) == (1, 3, 5)
-    assert isinstance(second, Malformed)
-    assert len(second.problem) < 2 * LONGEST_FIELD
+    assert isinstance(second, MalformedRow)
+    assert len(second.problem) < 2 * MAX_FIELD_CHARS
     assert isinstance(third, MessageOut)
 
 
@@ -103,7 +103,7 @@ def test_fields_are_cut_and_long_content_is_left_out(outbound: Path) -> None:
     row = read(outbound)[1]
     assert isinstance(row, MessageOut)
     texts = (row.id, row.turn_id, row.kind, row.destination, row.in_reply_to)
-    assert [len(text or "") for text in texts] == [LONGEST_FIELD] * 5
+    assert [len(text or "") for text in texts] == [MAX_FIELD_CHARS] * 5
     assert row.content == ""
 
 
@@ -111,7 +111,7 @@ def test_one_look_takes_a_bounded_amount_and_the_next_goes_on(outbound: Path) ->
     with tampering(outbound) as db:
         db.executemany(SAY, [(seq, f"o{seq}", "t", TIME, "chat", "c" * MAX_CONTENT_BYTES) for seq in range(3, 23, 2)])
     taken: list[int] = []
-    with reading_outbound(outbound) as box:
+    with outbound_snapshot(outbound) as box:
         while rows := box.messages_after(taken[-1] if taken else 0):
             assert len(rows) < 8
             taken += [row.seq for row in rows]
@@ -121,14 +121,14 @@ def test_one_look_takes_a_bounded_amount_and_the_next_goes_on(outbound: Path) ->
 def test_a_number_out_of_reach_cannot_use_up_the_hosts_numbers(outbound: Path, inbound: Path) -> None:
     with tampering(outbound) as db:
         db.execute(SAY, (REACHES_FAR, "far", "t", TIME, "chat", "{}"))
-        db.execute(SAY, (HIGHEST + 1, "near", "t", TIME, "chat", "{}"))
+        db.execute(SAY, (MAX_SEQ + 1, "near", "t", TIME, "chat", "{}"))
         db.execute(ACK, ("m", REACHES_FAR, "completed", "c", "t", 0, TIME, None, None, None))
     assert [row.seq for row in read(outbound)] == [1]
-    with reading_outbound(outbound) as box:
+    with outbound_snapshot(outbound) as box:
         assert box.acks_after(0) == []
-    with writing(inbound, durable=False) as host:
-        host.set_meta({"out_cursor": str(HIGHEST)})
-        assert host.put(message("m")) is True
+    with inbound_transaction(inbound, durable=False) as host:
+        host.set_meta({"out_cursor": str(MAX_SEQ)})
+        assert host.insert(make_message("m")) is True
 
 
 BROKEN_ACKS: list[dict[int, object]] = [
@@ -158,12 +158,12 @@ def test_acks_and_turns_that_make_no_sense_are_stepped_over(outbound: Path) -> N
                 "INSERT INTO turns (turn_id, attempt, message_ids, started_at) VALUES (?, 1, ?, ?)",
                 (f"t{number}", ids, TIME),
             )
-    with reading_outbound(outbound) as box:
+    with outbound_snapshot(outbound) as box:
         first, second = box.acks_after(0)
         turns = box.turns()
     assert first.message_id == "m1"
     assert second.error is not None
-    assert len(second.error.sentence) == LONGEST_FIELD
+    assert len(second.error.sentence) == MAX_FIELD_CHARS
     assert {"t4"} <= {turn.turn_id for turn in turns}
     assert not {"t0", "t1", "t2"} & {turn.turn_id for turn in turns}
 
@@ -199,7 +199,7 @@ def test_text_that_is_not_utf8_is_read_with_replacements(outbound: Path) -> None
 def test_a_file_with_other_tables_than_ours_is_refused(outbound: Path, statement: str) -> None:
     with closing(sqlite3.connect(outbound)) as db:
         db.execute(statement)
-    with pytest.raises(NotOurs), reading_outbound(outbound):
+    with pytest.raises(InvalidFileError), outbound_snapshot(outbound):
         pass
 
 
@@ -207,7 +207,7 @@ def test_a_view_in_the_place_of_a_table_is_refused(outbound: Path) -> None:
     with closing(sqlite3.connect(outbound, isolation_level=None)) as db:
         db.execute("ALTER TABLE messages_out RENAME TO real")
         db.execute("CREATE VIEW messages_out AS SELECT * FROM real")
-    with pytest.raises(NotOurs), reading_outbound(outbound):
+    with pytest.raises(InvalidFileError), outbound_snapshot(outbound):
         pass
 
 
@@ -217,21 +217,24 @@ def test_a_file_in_wal_mode_is_refused_without_touching_shared_memory(outbound: 
         db.execute("PRAGMA journal_mode = WAL")
         if alive:
             db.execute("DELETE FROM messages_out")
-            with pytest.raises(ProtocolError), reading_outbound(outbound):
+            with pytest.raises(ProtocolError), outbound_snapshot(outbound):
                 pass
     if not alive:
-        with pytest.raises(ProtocolError), reading_outbound(outbound):
+        with pytest.raises(ProtocolError), outbound_snapshot(outbound):
             pass
 
 
 def test_a_query_that_takes_too_long_is_given_up(outbound: Path) -> None:
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
-    with pytest.raises(ProtocolError, match="takes longer to read"), reading(outbound, OUTBOUND, deadline_s=0.05) as db:
+    with (
+        pytest.raises(ProtocolError, match="takes longer to read"),
+        read_snapshot(outbound, OUTBOUND, timeout_s=0.05) as db,
+    ):
         db.execute(endless).fetchone()
 
 
 def test_a_reader_cannot_write(outbound: Path) -> None:
-    with pytest.raises(ProtocolError), reading(outbound, OUTBOUND) as db:
+    with pytest.raises(ProtocolError), read_snapshot(outbound, OUTBOUND) as db:
         db.execute("DELETE FROM messages_out")
 
 
@@ -241,13 +244,13 @@ def test_a_damaged_page_is_an_error_of_ours(outbound: Path) -> None:
         raw[at : at + 512] = b"\xff" * 512
     outbound.write_bytes(raw)
     for look in (OutboundReader.messages_after, OutboundReader.acks_after):
-        with pytest.raises(ProtocolError), reading_outbound(outbound) as box:
+        with pytest.raises(ProtocolError), outbound_snapshot(outbound) as box:
             look(box, 0)
 
 
 def test_a_truncated_file_is_an_error_of_ours(outbound: Path) -> None:
     os.truncate(outbound, 5000)
-    with pytest.raises(ProtocolError), reading_outbound(outbound) as box:
+    with pytest.raises(ProtocolError), outbound_snapshot(outbound) as box:
         box.messages_after(0)
 
 
@@ -255,7 +258,7 @@ def test_an_empty_file_and_none_give_no_news_and_a_folder_is_an_error(tmp_path: 
     (tmp_path / "folder").mkdir()
     (tmp_path / "empty").touch()
     for name in ("empty", "missing"):
-        with pytest.raises(NotReady), reading_outbound(tmp_path / name):
+        with pytest.raises(FileNotReady), outbound_snapshot(tmp_path / name):
             pass
-    with pytest.raises(ProtocolError), reading_outbound(tmp_path / "folder"):
+    with pytest.raises(ProtocolError), outbound_snapshot(tmp_path / "folder"):
         pass

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanohost_protocol.ids import DERIVED_LENGTH, channel_message_id, derive, draw, notice_id, out_id, task_id, turn_id
+from nanohost_protocol.ids import (
+    DERIVED_LENGTH,
+    channel_message_id,
+    derive_id,
+    notice_id,
+    out_id,
+    random_id,
+    task_id,
+    turn_id,
+)
 from nanohost_protocol.sequence import next_even, next_odd
 from nanohost_protocol.times import from_text, to_text
 
@@ -31,7 +40,7 @@ def test_ids_of_earlier_versions_stay_what_they_are() -> None:
     assert message == "mkq6p6c6by3j7xubj5b2h3tpr"
     assert turn_id("m1") == "trbdvpwx4aftwe7ksi6owvfcf"
     assert out_id(turn="t1", kind="chat", destination="home", content="{}", occurrence=0) == "ossjaiflccqklax4ldqdsy5xi"
-    assert derive("x") == "x4oymiquy7qobjgx36tejs35z"
+    assert derive_id("x") == "x4oymiquy7qobjgx36tejs35z"
 
 
 def test_both_sides_know_a_task_and_what_is_told_of_it_by_the_request() -> None:
@@ -43,28 +52,28 @@ def test_both_sides_know_a_task_and_what_is_told_of_it_by_the_request() -> None:
 
 @given(one=PARTS, other=PARTS)
 def test_different_causes_give_different_ids(one: list[str], other: list[str]) -> None:
-    assert (derive("m", *one) == derive("m", *other)) == (one == other)
+    assert (derive_id("m", *one) == derive_id("m", *other)) == (one == other)
 
 
 @given(parts=st.lists(st.text(min_size=1, max_size=4), min_size=2, max_size=4))
 def test_where_one_part_ends_and_the_next_begins_is_part_of_the_cause(parts: list[str]) -> None:
-    assert derive("m", *parts) != derive("m", "".join(parts))
-    assert derive("m", *parts) != derive("m", parts[0] + parts[1], *parts[2:])
+    assert derive_id("m", *parts) != derive_id("m", "".join(parts))
+    assert derive_id("m", *parts) != derive_id("m", parts[0] + parts[1], *parts[2:])
 
 
 def test_half_a_surrogate_pair_has_an_id_too() -> None:
-    assert derive("m", "\ud800") != derive("m", "\udfff")
+    assert derive_id("m", "\ud800") != derive_id("m", "\udfff")
 
 
 def test_ids_fit_where_platforms_take_them_and_differ_by_letter() -> None:
-    assert len(derive("o", "x" * 1000)) == DERIVED_LENGTH + 1 <= 25
-    assert derive("o", "x").isalnum()
-    assert derive("o", "x").islower()
-    assert derive("o", "x")[1:] == derive("m", "x")[1:]
+    assert len(derive_id("o", "x" * 1000)) == DERIVED_LENGTH + 1 <= 25
+    assert derive_id("o", "x").isalnum()
+    assert derive_id("o", "x").islower()
+    assert derive_id("o", "x")[1:] == derive_id("m", "x")[1:]
 
 
 def test_drawn_ids_do_not_repeat() -> None:
-    assert len({draw("s") for _ in range(1000)}) == 1000
+    assert len({random_id("s") for _ in range(1000)}) == 1000
 
 
 # --- times

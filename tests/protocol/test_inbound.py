@@ -11,18 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.limits import seconds
-from nanohost_protocol.errors import Busy, NotOurs, NotReady, ProtocolError, VersionMismatch
-from nanohost_protocol.inbound import MESSAGES_BACK, OUTCOMES_KEPT, reading_inbound, writing
+from nanohost.testing.limits import scaled_timeout
+from nanohost_protocol.errors import FileLocked, FileNotReady, InvalidFileError, ProtocolError, VersionMismatch
+from nanohost_protocol.inbound import (
+    MAX_KEPT_DELIVERY_RESULTS,
+    MAX_LOOKBACK_MESSAGES,
+    inbound_snapshot,
+    inbound_transaction,
+)
 from nanohost_protocol.payloads import ChatIn, encode
-from nanohost_protocol.rows import Delivered, Destination, InKind, NewMessageIn, Origin
-from tests.protocol.conftest import NOON, message
+from nanohost_protocol.rows import DeliveryResult, Destination, InKind, NewMessageIn, Origin
+from tests.protocol.conftest import NOON, make_message
 
 LATER = NOON + timedelta(minutes=5)
 
 
 def seqs(path: Path) -> list[int]:
-    with reading_inbound(path) as box:
+    with inbound_snapshot(path) as box:
         return [row.seq for row in box.due(LATER)]
 
 
@@ -31,45 +36,45 @@ def seqs(path: Path) -> list[int]:
 
 @pytest.mark.behaviour("IN-02")
 def test_a_message_that_is_there_is_not_put_again(inbound: Path) -> None:
-    with writing(inbound, durable=False) as box:
-        assert box.put(message("m1", "first")) is True
-        assert box.put(message("m1", "second")) is False
-    with writing(inbound, durable=False) as box:
-        assert box.put(message("m1", "third")) is False
-    with reading_inbound(inbound) as reader:
+    with inbound_transaction(inbound, durable=False) as box:
+        assert box.insert(make_message("m1", "first")) is True
+        assert box.insert(make_message("m1", "second")) is False
+    with inbound_transaction(inbound, durable=False) as box:
+        assert box.insert(make_message("m1", "third")) is False
+    with inbound_snapshot(inbound) as reader:
         (found,) = reader.due(NOON)
     assert "first" in found.content
 
 
 def test_numbers_are_even_and_grow(inbound: Path) -> None:
-    with writing(inbound, durable=False) as box:
+    with inbound_transaction(inbound, durable=False) as box:
         for id in ("a", "b", "b", "c"):
-            box.put(message(id))
+            box.insert(make_message(id))
     assert seqs(inbound) == [2, 4, 6]
 
 
 @pytest.mark.parametrize(("cursor", "following"), [(0, 2), (1, 2), (2, 4), (9, 10), (10, 12)])
 def test_numbers_are_above_what_the_host_has_read_of_the_runner(inbound: Path, cursor: int, following: int) -> None:
-    with writing(inbound, durable=False) as box:
+    with inbound_transaction(inbound, durable=False) as box:
         box.set_meta({"out_cursor": str(cursor)})
-        box.put(message("a"))
-        box.put(message("b"))
+        box.insert(make_message("a"))
+        box.insert(make_message("b"))
     assert seqs(inbound) == [following, following + 2]
 
 
 def test_a_low_cursor_does_not_bring_numbers_back(inbound: Path) -> None:
-    with writing(inbound, durable=False) as box:
+    with inbound_transaction(inbound, durable=False) as box:
         box.set_meta({"out_cursor": "99"})
-        box.put(message("a"))
+        box.insert(make_message("a"))
         box.set_meta({"out_cursor": "3"})
-        box.put(message("b"))
+        box.insert(make_message("b"))
     assert seqs(inbound) == [100, 102]
 
 
 def test_a_row_that_breaks_a_rule_is_an_error_and_not_a_repeat(inbound: Path) -> None:
     broken = NewMessageIn(id="m", kind="poem", timestamp=NOON, content="{}")  # type: ignore[arg-type]
-    with pytest.raises(ProtocolError), writing(inbound, durable=False) as box:
-        box.put(broken)
+    with pytest.raises(ProtocolError), inbound_transaction(inbound, durable=False) as box:
+        box.insert(broken)
 
 
 def test_every_field_reaches_the_runner(inbound: Path) -> None:
@@ -85,11 +90,11 @@ def test_every_field_reaches_the_runner(inbound: Path) -> None:
         origin=origin,
         source_session_id="s",
     )
-    with writing(inbound, durable=False) as box:
-        box.put(sent)
+    with inbound_transaction(inbound, durable=False) as box:
+        box.insert(sent)
         assert box.find("nobody") is None
         assert [row.id for row in box.pending()] == ["m"]
-    with reading_inbound(inbound) as reader:
+    with inbound_snapshot(inbound) as reader:
         found = reader.find("m")
         assert reader.find("nobody") is None
     assert found is not None
@@ -98,18 +103,18 @@ def test_every_field_reaches_the_runner(inbound: Path) -> None:
 
 
 def test_an_exception_undoes_the_whole_transaction(inbound: Path) -> None:
-    with writing(inbound, durable=False) as box:
-        box.put(message("kept"))
+    with inbound_transaction(inbound, durable=False) as box:
+        box.insert(make_message("kept"))
 
     def fail() -> None:
-        with writing(inbound, durable=False) as box:
-            box.put(message("lost"))
+        with inbound_transaction(inbound, durable=False) as box:
+            box.insert(make_message("lost"))
             box.close("kept", "completed")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
-    with reading_inbound(inbound) as reader:
+    with inbound_snapshot(inbound) as reader:
         assert [row.id for row in reader.due(NOON)] == ["kept"]
 
 
@@ -117,8 +122,8 @@ def test_an_exception_undoes_the_whole_transaction(inbound: Path) -> None:
 
 
 def test_a_retry_happens_once_for_each_count_of_tries(inbound: Path) -> None:
-    with writing(inbound, durable=False) as box:
-        box.put(message("m"))
+    with inbound_transaction(inbound, durable=False) as box:
+        box.insert(make_message("m"))
         assert box.retry("m", tries=0, process_after=LATER) is True
         assert box.retry("m", tries=0, process_after=NOON) is False
         found = box.find("m")
@@ -129,12 +134,12 @@ def test_a_retry_happens_once_for_each_count_of_tries(inbound: Path) -> None:
 
 
 def test_a_message_is_closed_once_and_stays_closed(inbound: Path) -> None:
-    with writing(inbound, durable=False) as box:
-        box.put(message("m"))
+    with inbound_transaction(inbound, durable=False) as box:
+        box.insert(make_message("m"))
         assert box.close("m", "completed") is True
         assert box.close("m", "failed") is False
         assert box.retry("m", tries=0, process_after=NOON) is False
-        assert box.put(message("m")) is False
+        assert box.insert(make_message("m")) is False
         assert box.close("nobody", "failed") is False
         found = box.find("m")
     assert found is not None
@@ -143,13 +148,13 @@ def test_a_message_is_closed_once_and_stays_closed(inbound: Path) -> None:
 
 
 def test_only_what_is_due_is_seen_and_the_next_time_is_known(inbound: Path) -> None:
-    with writing(inbound, durable=False) as box:
-        box.put(message("later", process_after=LATER + timedelta(hours=1)))
-        box.put(message("soon", process_after=LATER))
-        box.put(message("now"))
-        box.put(message("closed", process_after=NOON + timedelta(seconds=1)))
+    with inbound_transaction(inbound, durable=False) as box:
+        box.insert(make_message("later", process_after=LATER + timedelta(hours=1)))
+        box.insert(make_message("soon", process_after=LATER))
+        box.insert(make_message("now"))
+        box.insert(make_message("closed", process_after=NOON + timedelta(seconds=1)))
         box.close("closed", "completed")
-    with reading_inbound(inbound) as reader:
+    with inbound_snapshot(inbound) as reader:
         assert [row.id for row in reader.due(NOON)] == ["now"]
         assert [row.id for row in reader.due(LATER)] == ["soon", "now"]
         assert reader.next_due(NOON) == LATER
@@ -163,36 +168,40 @@ def test_only_what_is_due_is_seen_and_the_next_time_is_known(inbound: Path) -> N
 @pytest.mark.behaviour("AP-09")
 def test_the_first_answer_to_a_question_is_found_whatever_became_of_it(inbound: Path) -> None:
     def said(id: str, answers: str | None) -> NewMessageIn:
-        return replace(message(id), content=encode(ChatIn(text=id, sender="Ada", sender_id="u1", answers=answers)))
+        return replace(make_message(id), content=encode(ChatIn(text=id, sender="Ada", sender_id="u1", answers=answers)))
 
-    with writing(inbound, durable=False) as box:
+    with inbound_transaction(inbound, durable=False) as box:
         box.set_meta({"out_cursor": "1"})
-        box.put(replace(message("odd"), content="no json"))
+        box.insert(replace(make_message("odd"), content="no json"))
         for id, answers in (("m1", None), ("m2", "o2"), ("m3", "o1"), ("m4", "o1")):
-            box.put(said(id, answers))
+            box.insert(said(id, answers))
         box.close("m3", "completed")
-    with reading_inbound(inbound) as reader:
-        found = [reader.answer_to(id, after=1) for id in ("o1", "o2", "o3")]
+    with inbound_snapshot(inbound) as reader:
+        found = [reader.find_answer(id, after=1) for id in ("o1", "o2", "o3")]
     assert [one and (one.id, one.status) for one in found] == [("m3", "completed"), ("m2", "pending"), None]
 
 
 def test_destinations_are_replaced_as_a_whole(inbound: Path) -> None:
     home = Destination(name="home", display_name="Home")
     bob = Destination(name="bob", display_name="Bob", type="agent")
-    with writing(inbound, durable=False) as box:
+    with inbound_transaction(inbound, durable=False) as box:
         box.set_destinations([bob, home], "home")
-    with reading_inbound(inbound) as reader:
+    with inbound_snapshot(inbound) as reader:
         assert (reader.destinations(), reader.default_destination()) == ((bob, home), "home")
-    with writing(inbound, durable=False) as box:
+    with inbound_transaction(inbound, durable=False) as box:
         box.set_destinations([home], None)
-    with reading_inbound(inbound) as reader:
+    with inbound_snapshot(inbound) as reader:
         assert (reader.destinations(), reader.default_destination()) == ((home,), None)
 
 
 def test_what_became_of_a_message_is_told_again_when_it_changes(inbound: Path) -> None:
-    with writing(inbound, durable=False) as box:
-        box.project_delivered([Delivered(out_id="o", status="sending", platform_message_ids=(), changed_at=NOON)])
-        box.project_delivered([Delivered(out_id="o", status="sent", platform_message_ids=("9",), changed_at=LATER)])
+    with inbound_transaction(inbound, durable=False) as box:
+        box.record_delivery_results(
+            [DeliveryResult(out_id="o", status="sending", platform_message_ids=(), changed_at=NOON)]
+        )
+        box.record_delivery_results(
+            [DeliveryResult(out_id="o", status="sent", platform_message_ids=("9",), changed_at=LATER)]
+        )
     with closing(sqlite3.connect(inbound)) as db:
         assert db.execute("SELECT out_id, status, platform_message_ids FROM delivered").fetchall() == [
             ("o", "sent", '["9"]')
@@ -201,34 +210,35 @@ def test_what_became_of_a_message_is_told_again_when_it_changes(inbound: Path) -
 
 def test_of_what_became_of_messages_the_latest_is_kept(inbound: Path) -> None:
     said = [
-        Delivered(out_id=f"o{n}", status="sent", platform_message_ids=(f"p{n}",), changed_at=NOON) for n in range(9)
+        DeliveryResult(out_id=f"o{n}", status="sent", platform_message_ids=(f"p{n}",), changed_at=NOON)
+        for n in range(9)
     ]
-    with writing(inbound, durable=False) as box:
-        for _ in range(OUTCOMES_KEPT // 9 + 2):
-            box.project_delivered(said)  # told again, none of them is older
-    with writing(inbound, durable=False) as box:
-        box.project_delivered(replace(said[0], out_id=f"new {n}") for n in range(OUTCOMES_KEPT - 1))
+    with inbound_transaction(inbound, durable=False) as box:
+        for _ in range(MAX_KEPT_DELIVERY_RESULTS // 9 + 2):
+            box.record_delivery_results(said)  # told again, none of them is older
+    with inbound_transaction(inbound, durable=False) as box:
+        box.record_delivery_results(replace(said[0], out_id=f"new {n}") for n in range(MAX_KEPT_DELIVERY_RESULTS - 1))
     with closing(sqlite3.connect(inbound)) as db:
-        assert db.execute("SELECT count(*) FROM delivered").fetchone() == (OUTCOMES_KEPT,)
-    with reading_inbound(inbound) as reader:
-        assert [reader.sent_as(f"p{n}") for n in (7, 8)] == [(), ("o8",)]
+        assert db.execute("SELECT count(*) FROM delivered").fetchone() == (MAX_KEPT_DELIVERY_RESULTS,)
+    with inbound_snapshot(inbound) as reader:
+        assert [reader.find_out_ids(f"p{n}") for n in (7, 8)] == [(), ("o8",)]
 
 
 def test_a_message_is_looked_for_by_its_platforms_id_among_the_latest(inbound: Path) -> None:
     here = Origin(channel_type="t", instance="i", platform_id="p", platform_message_id="7")
-    with writing(inbound, durable=False) as box:
-        box.put(replace(message("old"), origin=here))
-        box.set_meta({"out_cursor": str(2 * MESSAGES_BACK)})
-        box.put(replace(message("new"), origin=here))
-    with reading_inbound(inbound) as reader:
-        assert [row.id for row in reader.with_platform_id(here.chat, "7")] == ["new"]
+    with inbound_transaction(inbound, durable=False) as box:
+        box.insert(replace(make_message("old"), origin=here))
+        box.set_meta({"out_cursor": str(2 * MAX_LOOKBACK_MESSAGES)})
+        box.insert(replace(make_message("new"), origin=here))
+    with inbound_snapshot(inbound) as reader:
+        assert [row.id for row in reader.find_by_platform_id(here.chat, "7")] == ["new"]
 
 
 def test_meta_keeps_the_keys_that_are_not_set(inbound: Path) -> None:
-    with writing(inbound, durable=False) as box:
+    with inbound_transaction(inbound, durable=False) as box:
         box.set_meta({"a": "1", "b": "2"})
         box.set_meta({"b": "3"})
-    with reading_inbound(inbound) as reader:
+    with inbound_snapshot(inbound) as reader:
         assert reader.meta() == {"a": "1", "b": "3"}
 
 
@@ -236,26 +246,26 @@ def test_meta_keeps_the_keys_that_are_not_set(inbound: Path) -> None:
 
 
 def test_a_reader_that_holds_on_makes_the_writer_busy_in_bounded_time(inbound: Path) -> None:
-    with writing(inbound, durable=False) as box:
-        box.put(message("m1"))
-    with reading_inbound(inbound) as reader:
+    with inbound_transaction(inbound, durable=False) as box:
+        box.insert(make_message("m1"))
+    with inbound_snapshot(inbound) as reader:
         assert reader.find("m1") is not None
         began = time.monotonic()
-        with pytest.raises(Busy), writing(inbound, durable=False) as box:
-            box.put(message("m2"))
-        assert 0.2 < time.monotonic() - began < seconds(1.5)
-    with writing(inbound, durable=False) as box:
-        assert box.put(message("m2")) is True
+        with pytest.raises(FileLocked), inbound_transaction(inbound, durable=False) as box:
+            box.insert(make_message("m2"))
+        assert 0.2 < time.monotonic() - began < scaled_timeout(1.5)
+    with inbound_transaction(inbound, durable=False) as box:
+        assert box.insert(make_message("m2")) is True
 
 
 def test_a_reader_does_not_see_what_is_not_committed(inbound: Path) -> None:
-    with writing(inbound, durable=False) as box:
-        box.put(message("m1"))
-    with writing(inbound, durable=False) as box:
-        box.put(message("m2"))
-        with reading_inbound(inbound) as reader:
+    with inbound_transaction(inbound, durable=False) as box:
+        box.insert(make_message("m1"))
+    with inbound_transaction(inbound, durable=False) as box:
+        box.insert(make_message("m2"))
+        with inbound_snapshot(inbound) as reader:
             assert reader.highest_seq() == 2
-    with reading_inbound(inbound) as reader:
+    with inbound_snapshot(inbound) as reader:
         assert reader.highest_seq() == 4
 
 
@@ -263,26 +273,26 @@ def test_a_reader_does_not_see_what_is_not_committed(inbound: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_not_ready(inbound: Path) -> None:
-    with pytest.raises(NotReady), reading_inbound(inbound):
+    with pytest.raises(FileNotReady), inbound_snapshot(inbound):
         pass
     assert not inbound.exists()
 
 
 def test_an_empty_file_is_not_ready_for_a_reader_and_made_by_the_writer(inbound: Path) -> None:
     inbound.touch()
-    with pytest.raises(NotReady), reading_inbound(inbound):
+    with pytest.raises(FileNotReady), inbound_snapshot(inbound):
         pass
-    with writing(inbound, durable=False) as box:
-        box.put(message("m"))
+    with inbound_transaction(inbound, durable=False) as box:
+        box.insert(make_message("m"))
     assert seqs(inbound) == [2]
 
 
 @pytest.mark.parametrize("content", [b"not a database", b"not a database" * 1000, b"SQLite format 3\x00" + b"x" * 5000])
 def test_a_file_that_is_no_database_is_not_ours(inbound: Path, content: bytes) -> None:
     inbound.write_bytes(content)
-    with pytest.raises(NotOurs), reading_inbound(inbound):
+    with pytest.raises(InvalidFileError), inbound_snapshot(inbound):
         pass
-    with pytest.raises(NotOurs), writing(inbound, durable=False):
+    with pytest.raises(InvalidFileError), inbound_transaction(inbound, durable=False):
         pass
     assert inbound.read_bytes() == content
 
@@ -291,9 +301,9 @@ def test_a_database_of_something_else_is_not_ours_and_left_alone(inbound: Path) 
     with closing(sqlite3.connect(inbound)) as db:
         db.execute("CREATE TABLE bookmarks (url TEXT)")
     before = inbound.read_bytes()
-    with pytest.raises(NotOurs), reading_inbound(inbound):
+    with pytest.raises(InvalidFileError), inbound_snapshot(inbound):
         pass
-    with pytest.raises(NotOurs), writing(inbound, durable=False):
+    with pytest.raises(InvalidFileError), inbound_transaction(inbound, durable=False):
         pass
     assert inbound.read_bytes() == before
 
@@ -301,19 +311,19 @@ def test_a_database_of_something_else_is_not_ours_and_left_alone(inbound: Path) 
 @pytest.mark.behaviour("RU-12")
 @pytest.mark.parametrize(("version", "update"), [(0, "the program that wrote it"), (7, "this program")])
 def test_another_version_says_which_side_to_update(inbound: Path, version: int, update: str) -> None:
-    with writing(inbound, durable=False):
+    with inbound_transaction(inbound, durable=False):
         pass
     with closing(sqlite3.connect(inbound)) as db:
         db.execute(f"PRAGMA user_version = {version}")
-    with pytest.raises(VersionMismatch, match=f"update {update}"), reading_inbound(inbound):
+    with pytest.raises(VersionMismatch, match=f"update {update}"), inbound_snapshot(inbound):
         pass
-    with pytest.raises(VersionMismatch, match=f"update {update}"), writing(inbound, durable=False):
+    with pytest.raises(VersionMismatch, match=f"update {update}"), inbound_transaction(inbound, durable=False):
         pass
 
 
 def test_a_path_with_signs_of_an_address_is_only_a_path(tmp_path: Path) -> None:
     folder = tmp_path / "a b?c#d%41"
     folder.mkdir()
-    with writing(folder / "inbound.db", durable=False) as box:
-        box.put(message("m"))
+    with inbound_transaction(folder / "inbound.db", durable=False) as box:
+        box.insert(make_message("m"))
     assert seqs(folder / "inbound.db") == [2]

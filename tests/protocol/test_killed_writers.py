@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from nanohost_protocol.errors import NotReady
-from nanohost_protocol.inbound import reading_inbound, writing
-from nanohost_protocol.outbound import OutboundWriter, reading_outbound
+from nanohost_protocol.errors import FileNotReady
+from nanohost_protocol.inbound import inbound_snapshot, inbound_transaction
+from nanohost_protocol.outbound import OutboundWriter, outbound_snapshot
 from nanohost_protocol.rows import AckStatus
 from tests.protocol import killed_writer
-from tests.protocol.conftest import NOON, put
-from tests.protocol.killed_writer import MESSAGES_A_TURN
+from tests.protocol.conftest import NOON, insert_messages
+from tests.protocol.killed_writer import MESSAGES_PER_TURN
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 64
@@ -54,7 +54,7 @@ def test_a_runner_killed_anywhere_leaves_whole_turns_and_says_nothing_twice(outb
             time.sleep(chance.uniform(0, LONGEST_LIFE_S))
         try:
             check(outbound)
-        except NotReady:
+        except FileNotReady:
             hot += 1
     OutboundWriter(outbound, container_id="last", durable=False).close()
     assert check(outbound) > KILLS / 2
@@ -63,7 +63,7 @@ def test_a_runner_killed_anywhere_leaves_whole_turns_and_says_nothing_twice(outb
 
 def check(outbound: Path) -> int:
     """How many turns have ended; each with all of its messages, and each message once."""
-    with reading_outbound(outbound) as box:
+    with outbound_snapshot(outbound) as box:
         rows = box.messages_after(0)
         while more := box.messages_after(rows[-1].seq if rows else 0):
             rows += more
@@ -74,20 +74,20 @@ def check(outbound: Path) -> int:
     for row in rows:
         said[getattr(row, "turn_id")] = said.get(getattr(row, "turn_id"), 0) + 1  # noqa: B009
     for ack in acks:
-        whole = said.get(ack.turn_id, 0) == MESSAGES_A_TURN
+        whole = said.get(ack.turn_id, 0) == MESSAGES_PER_TURN
         assert whole == (ack.status is AckStatus.COMPLETED), ack
     assert set(said) <= {ack.turn_id for ack in acks}
     return sum(ack.status is AckStatus.COMPLETED for ack in acks)
 
 
 def test_a_writer_killed_in_a_transaction_leaves_a_journal_that_only_it_rolls_back(inbound: Path) -> None:
-    put(inbound, "before")
+    insert_messages(inbound, "before")
     with writer("inbound", str(inbound)):
         pass
     assert inbound.with_name("inbound.db-journal").stat().st_size > 0
-    with pytest.raises(NotReady), reading_inbound(inbound):
+    with pytest.raises(FileNotReady), inbound_snapshot(inbound):
         pass
-    with writing(inbound, durable=False) as box:
+    with inbound_transaction(inbound, durable=False) as box:
         assert [row.id for row in box.pending()] == ["before"]
-    with reading_inbound(inbound) as reader:
+    with inbound_snapshot(inbound) as reader:
         assert [row.id for row in reader.due(NOON)] == ["before"]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nanohost_protocol.inbound import InboundReader, InboundWriter, writing
-from nanohost_protocol.rows import ChatId, Delivered
-from tests.protocol.conftest import NOON, message
+from nanohost_protocol.inbound import InboundReader, InboundWriter, inbound_transaction
+from nanohost_protocol.rows import ChatId, DeliveryResult
+from tests.protocol.conftest import NOON, make_message
 
 ROWS = 50_000
 WAITING = 10
@@ -35,18 +35,18 @@ INSERT INTO delivered (out_id, status, platform_message_ids, changed_at)
 {_NUMBERS} SELECT 'o' || i, 'sent', '["9"]', '2026-01-02T12:00:00.000000Z' FROM n
 """
 
-_SAID = Delivered(out_id="new", status="sent", platform_message_ids=("7",), changed_at=NOON)
+_SAID = DeliveryResult(out_id="new", status="sent", platform_message_ids=("7",), changed_at=NOON)
 READS: dict[str, Callable[[InboundReader], object]] = {
     "due": lambda box: list(box.due(FAR)),
     "next_due": lambda box: box.next_due(NOON),
-    "old": lambda box: box.old(before=FAR, due=FAR, limit=50),
+    "old": lambda box: box.overdue(before=FAR, due=FAR, limit=50),
     "find": lambda box: box.find("m7"),
-    "known": lambda box: box.known(["m7", "none"]),
-    "open_after": lambda box: box.open_after(0),
-    "numbered": lambda box: box.numbered(14),
-    "answer_to": lambda box: box.answer_to("none", after=2 * ROWS - 2_001),
-    "with_platform_id": lambda box: list(box.with_platform_id(ChatId("fake", "main", "c1"), "none")),
-    "sent_as": lambda box: box.sent_as("none"),
+    "known": lambda box: box.existing_ids(["m7", "none"]),
+    "open_after": lambda box: box.count_open_after(0),
+    "numbered": lambda box: box.find_by_seq(14),
+    "answer_to": lambda box: box.find_answer("none", after=2 * ROWS - 2_001),
+    "with_platform_id": lambda box: list(box.find_by_platform_id(ChatId("fake", "main", "c1"), "none")),
+    "sent_as": lambda box: box.find_out_ids("none"),
     "undelivered": lambda box: box.undelivered(["o7", "none"]),
     "highest_seq": lambda box: box.highest_seq(),
     "destinations": lambda box: box.destinations(),
@@ -57,26 +57,26 @@ READS: dict[str, Callable[[InboundReader], object]] = {
 
 def _hold_and_let_go(box: InboundWriter) -> None:
     box.hold(FAR)
-    box.unhold()
+    box.release_hold()
 
 
 WRITES: dict[str, Callable[[InboundWriter], object]] = {
-    "put": lambda box: box.put(message("new")),
+    "put": lambda box: box.insert(make_message("new")),
     "close": lambda box: box.close("m7", "completed"),
     "retry": lambda box: box.retry(f"m{ROWS}", tries=0, process_after=FAR),
-    "bring_forward": lambda box: box.bring_forward(by=timedelta(hours=1), now=NOON),
+    "bring_forward": lambda box: box.reschedule_earlier(shift=timedelta(hours=1), now=NOON),
     "hold": lambda box: box.hold(FAR),
     "unhold": lambda box: _hold_and_let_go(box),
-    "pass_over_context": lambda box: box.pass_over_context(5),
-    "project_delivered": lambda box: box.project_delivered([_SAID]),
+    "pass_over_context": lambda box: box.close_old_context(5),
+    "project_delivered": lambda box: box.record_delivery_results([_SAID]),
     "set_destinations": lambda box: box.set_destinations([], None),
     "set_meta": lambda box: box.set_meta({"a": "1"}),
     "pending": lambda box: list(box.pending()),
     "first_due": lambda box: box.first_due(NOON, has_container=True),
-    "orders": lambda box: list(box.orders()),
-    "latest_of_chats": lambda box: list(box.latest_of_chats()),
+    "orders": lambda box: list(box.control_messages()),
+    "latest_of_chats": lambda box: list(box.latest_per_chat()),
     "find": lambda box: box.find("m7"),
-    "forget_closed": lambda box: box.forget_closed([f"m{number}" for number in range(1, 200)]),
+    "forget_closed": lambda box: box.delete_closed([f"m{number}" for number in range(1, 200)]),
 }
 ONCE_A_DAY = {"closed_before", "has_delivered_before", "forget_delivered"}
 """Upkeep's: what it goes through is what it has not deleted."""
@@ -85,13 +85,13 @@ ONCE_A_DAY = {"closed_before", "has_delivered_before", "forget_delivered"}
 @pytest.fixture(scope="module")
 def long_inbound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("month") / "inbound.db"
-    with writing(path, durable=False):
+    with inbound_transaction(path, durable=False):
         pass
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(_MESSAGES)
         db.execute(_DELIVERED)
-    with writing(path, durable=False) as box:
-        box.project_delivered([_SAID])
+    with inbound_transaction(path, durable=False) as box:
+        box.record_delivery_results([_SAID])
     return path
 
 

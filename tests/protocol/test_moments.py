@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from nanohost_protocol.moments import coming, moment, seconds
+from nanohost_protocol.moments import parse_duration_s, parse_future_moment, parse_moment
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -36,15 +36,15 @@ BERLIN = ZoneInfo("Europe/Berlin")
     ],
 )
 def test_a_length_of_time_is_a_number_of_seconds(text: str, length: int | None) -> None:
-    assert seconds(text) == length
+    assert parse_duration_s(text) == length
     if length is not None:
-        assert moment(text, zone=BERLIN, now=NOW) == NOW + timedelta(seconds=length)
+        assert parse_moment(text, zone=BERLIN, now=NOW) == NOW + timedelta(seconds=length)
 
 
 @pytest.mark.parametrize("text", ["1" * 20_000 + "!", "1  " * 5000 + "!", "1 a " * 5000 + "!", "in " + " " * 20_000])
 def test_a_text_made_to_be_hard_to_read_is_read_at_once(text: str) -> None:
     began = process_time()
-    assert seconds(text) is None
+    assert parse_duration_s(text) is None
     assert process_time() - began < 1.0
 
 
@@ -60,7 +60,7 @@ def test_a_text_made_to_be_hard_to_read_is_read_at_once(text: str) -> None:
     ],
 )
 def test_a_local_time_is_in_the_persons_zone(text: str, when: datetime) -> None:
-    assert moment(text, zone=BERLIN, now=NOW) == when
+    assert parse_moment(text, zone=BERLIN, now=NOW) == when
 
 
 @pytest.mark.parametrize(
@@ -68,14 +68,14 @@ def test_a_local_time_is_in_the_persons_zone(text: str, when: datetime) -> None:
 )
 def test_what_is_no_moment_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="is no time: write for example 2026-03-01T09:00") as caught:
-        moment(text, zone=BERLIN, now=NOW)
+        parse_moment(text, zone=BERLIN, now=NOW)
     assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize("text", ["9999-12-31T23:00", "in 9999999 weeks", "2036-06-01T09:00"])
 def test_what_is_too_far_away_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"more than ten years away|is no time"):
-        moment(text, zone=BERLIN, now=NOW)
+        parse_moment(text, zone=BERLIN, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_what_is_to_come_is_not_in_the_past_and_the_next_such_time_is_named(
     text: str, now: datetime, meant: str
 ) -> None:
     with pytest.raises(ValueError, match="is in the past") as refused:
-        coming(text, zone=BERLIN, now=now)
+        parse_future_moment(text, zone=BERLIN, now=now)
     assert f"it is {now.astimezone(BERLIN):%A, %Y-%m-%dT%H:%M} now" in str(refused.value)
     assert f"You probably meant {meant}:" in str(refused.value)
 
@@ -103,4 +103,4 @@ def test_what_is_to_come_is_not_in_the_past_and_the_next_such_time_is_named(
 def test_what_has_passed_a_few_minutes_ago_is_still_to_come(minutes: int) -> None:
     """Whoever wrote it was thinking meanwhile, or had to ask somebody."""
     passed = NOW - timedelta(minutes=minutes)
-    assert coming(passed.isoformat(), zone=BERLIN, now=NOW) == passed
+    assert parse_future_moment(passed.isoformat(), zone=BERLIN, now=NOW) == passed

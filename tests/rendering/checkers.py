@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable
 from urllib.parse import unquote
 
-from nanohost.rendering import Form, Limits, Part, Unit
+from nanohost.rendering import Form, Limits, MessagePart, Unit
 from nanohost.rendering.dialects import PLAIN
 from nanohost.rendering.parsing import parse
-from tests.rendering.readers import entities_in
+from tests.rendering.readers import count_entities
 
 _LENGTHS: dict[Unit, Callable[[str], int]] = {
     Unit.CHARS: len,
@@ -29,13 +29,13 @@ _SLACK_TOKEN = re.compile(
 _PINGS = re.compile(r"@(?:everyone|here|channel)|<[@#!&]", re.IGNORECASE)
 
 
-def check(part: Part, form: Form, limits: Limits) -> None:
+def check_part(part: MessagePart, form: Form, limits: Limits) -> None:
     """Raises AssertionError for a message that its platform would not take, or would misread."""
     measure = _LENGTHS[limits.unit]
-    shown = _telegram_text(part.text) if limits.counted_after_parsing else part.text
-    assert measure(shown) <= limits.text
-    assert measure(part.plain) <= limits.text
-    assert limits.entities is None or entities_in(part.text) <= limits.entities
+    shown = _telegram_text(part.text) if limits.is_counted_after_parsing else part.text
+    assert measure(shown) <= limits.max_length
+    assert measure(part.plain) <= limits.max_length
+    assert limits.max_entities is None or count_entities(part.text) <= limits.max_entities
     assert part.text.strip()
     if form in (Form.DISCORD, Form.SLACK, Form.SLACK_MARKDOWN):
         assert not _PINGS.search(part.text)
@@ -49,10 +49,10 @@ def check(part: Part, form: Form, limits: Limits) -> None:
     if form not in (Form.PLAIN, Form.TELEGRAM):
         assert len(re.findall("^```", part.text, re.MULTILINE)) % 2 == 0
     if form in (Form.MARKDOWN, Form.SLACK_MARKDOWN):
-        assert _letters(PLAIN.part(parse(part.text))) == _letters(part.plain)
+        assert _letters(PLAIN.render_part(parse(part.text))) == _letters(part.plain)
 
 
-def words(text: str) -> list[str]:
+def words_in(text: str) -> list[str]:
     """The words of a made-up document, also those that a cut has parted: of marks and addresses nothing is kept."""
     return re.findall(r"w\d+x", re.sub(r"[^wx0-9]", "", text))
 

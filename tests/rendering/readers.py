@@ -10,17 +10,17 @@ from collections.abc import Callable
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from nanohost.rendering import Form, Part
+from nanohost.rendering import Form, MessagePart
 
 _LINK = re.compile(r'<a href="([^"]*)">(.*?)</a>', re.DOTALL)
 
 
-def seen(part: Part, form: Form, *, entities: int | None = None) -> str:
+def read_as_person(part: MessagePart, form: Form, *, entities: int | None = None) -> str:
     """The words on the screen, a link as `label (address)`. `entities`: beyond so many the platform formats nothing."""
     return part.text if form is Form.PLAIN else _READERS[form](part.text, entities)
 
 
-def entities_in(markup: str) -> int:
+def count_entities(markup: str) -> int:
     """How many entities Telegram makes of its HTML: one for each tag and for each bare address."""
     bare = re.sub(r"<(a|pre|code)\b.*?</\1>", "", markup, flags=re.DOTALL)
     in_code = len(re.findall(r"<pre><code", markup))
@@ -32,13 +32,13 @@ def _telegram(markup: str, entities: int | None) -> str:
 
     def link(found: re.Match[str]) -> str:
         nonlocal made
-        made = entities_in(markup[: found.start()]) + 1
+        made = count_entities(markup[: found.start()]) + 1
         return f"{found[2]} ({found[1]})" if entities is None or made <= entities else found[2]
 
     return html.unescape(re.sub(r"</?[a-z][^>]*>", "", _LINK.sub(link, markup)))
 
 
-def _marked(marks: str, text: str) -> str:
+def _parse_marks(marks: str, text: str) -> str:
     """Marks in the way of Slack and WhatsApp: read where blanks or punctuation stand around them, else shown."""
     for mark in map(re.escape, marks):
         inside = rf"(?=[^\s\u200b])([^\n{mark}]*[^\s\u200b{mark}])"
@@ -52,11 +52,11 @@ def _outside_code(text: str, read: Callable[[str], str]) -> str:
 
 
 def _whatsapp(text: str, entities: int | None) -> str:
-    return _outside_code(text, lambda words: _marked("*_~", words))
+    return _outside_code(text, lambda words: _parse_marks("*_~", words))
 
 
 def _slack(text: str, entities: int | None) -> str:
-    links = re.sub(r"<([^|<>]+)\|([^<>]+)>", r"\2 (\1)", _outside_code(text, lambda words: _marked("*_~", words)))
+    links = re.sub(r"<([^|<>]+)\|([^<>]+)>", r"\2 (\1)", _outside_code(text, lambda words: _parse_marks("*_~", words)))
     return html.unescape(re.sub(r"<([^<>]+)>", r"\1", links))
 
 

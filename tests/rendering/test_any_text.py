@@ -8,21 +8,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nanohost.rendering import Form, Limits, Part, Unit, split
+from nanohost.rendering import Form, Limits, MessagePart, Unit, split_message
 from nanohost.rendering.dialects import DIALECTS
-from nanohost.rendering.pieces import Piece, Run, Style
-from tests.rendering.checkers import check, words
+from nanohost.rendering.pieces import Block, Run, Style
+from tests.rendering.checkers import check_part, words_in
 from tests.rendering.documents import documents, hostile_texts, plain_letters
-from tests.rendering.readers import seen
+from tests.rendering.readers import read_as_person
 
 NATIVE = {
-    Form.PLAIN: Limits(text=4096, unit=Unit.BYTES),
-    Form.MARKDOWN: Limits(text=65_536),
-    Form.TELEGRAM: Limits(text=4096, unit=Unit.UTF16, counted_after_parsing=True, entities=100),
-    Form.SLACK_MARKDOWN: Limits(text=11_000),
-    Form.SLACK: Limits(text=4000),
-    Form.DISCORD: Limits(text=2000),
-    Form.WHATSAPP: Limits(text=4096),
+    Form.PLAIN: Limits(max_length=4096, unit=Unit.BYTES),
+    Form.MARKDOWN: Limits(max_length=65_536),
+    Form.TELEGRAM: Limits(max_length=4096, unit=Unit.UTF16, is_counted_after_parsing=True, max_entities=100),
+    Form.SLACK_MARKDOWN: Limits(max_length=11_000),
+    Form.SLACK: Limits(max_length=4000),
+    Form.DISCORD: Limits(max_length=2000),
+    Form.WHATSAPP: Limits(max_length=4096),
 }
 
 some_limits = st.builds(
@@ -31,10 +31,10 @@ some_limits = st.builds(
         NATIVE[form]
         if size == 0
         else Limits(
-            text=size,
+            max_length=size,
             unit=unit,
-            counted_after_parsing=NATIVE[form].counted_after_parsing,
-            entities=NATIVE[form].entities and size // 5,
+            is_counted_after_parsing=NATIVE[form].is_counted_after_parsing,
+            max_entities=NATIVE[form].max_entities and size // 5,
         ),
     ),
     st.sampled_from(Form),
@@ -49,11 +49,11 @@ quick = settings(max_examples=100, deadline=None, derandomize=True, suppress_hea
 @given(documents, some_limits)
 def test_every_part_is_a_message_that_the_platform_takes(document: str, target: tuple[Form, Limits]) -> None:
     form, limits = target
-    parts = split(document, form, limits)
+    parts = split_message(document, form, limits)
     assert parts
     for part in parts:
-        check(part, form, limits)
-    assert split(document, form, limits) == parts
+        check_part(part, form, limits)
+    assert split_message(document, form, limits) == parts
 
 
 @pytest.mark.behaviour("DL-06")
@@ -61,9 +61,9 @@ def test_every_part_is_a_message_that_the_platform_takes(document: str, target: 
 @given(documents, some_limits)
 def test_no_word_is_lost_or_moved(document: str, target: tuple[Form, Limits]) -> None:
     form, limits = target
-    parts = split(document, form, limits)
-    assert words("".join(part.plain for part in parts)) == words(document)
-    assert words("".join(part.text for part in parts)) == words(document)
+    parts = split_message(document, form, limits)
+    assert words_in("".join(part.plain for part in parts)) == words_in(document)
+    assert words_in("".join(part.text for part in parts)) == words_in(document)
 
 
 @pytest.mark.behaviour("DL-06", "DL-12")
@@ -71,17 +71,17 @@ def test_no_word_is_lost_or_moved(document: str, target: tuple[Form, Limits]) ->
 @given(hostile_texts, some_limits)
 def test_any_text_becomes_messages(text: str, target: tuple[Form, Limits]) -> None:
     form, limits = target
-    parts = split(text, form, limits)
+    parts = split_message(text, form, limits)
     assert bool(parts) == bool(text.strip())
     for part in parts:
-        check(part, form, limits)
+        check_part(part, form, limits)
 
 
 @pytest.mark.behaviour("DL-06")
 @quick
 @given(plain_letters)
 def test_marks_swallow_no_letter(text: str) -> None:
-    parts = split(text, Form.PLAIN, Limits(text=60))
+    parts = split_message(text, Form.PLAIN, Limits(max_length=60))
     assert re.findall(r"[abc]", "".join(part.plain for part in parts)) == re.findall(r"[abc]", text)
 
 
@@ -103,8 +103,8 @@ read_forms = st.sampled_from([Form.SLACK_MARKDOWN, Form.DISCORD, Form.SLACK, For
 @given(runs, read_forms)
 def test_marks_are_read_as_marks_whatever_stands_beside_them(made: list[tuple[str, Style]], form: Form) -> None:
     styled = [Run(text, style) for text, style in made]
-    written = DIALECTS[form].part([Piece(runs=tuple(styled))])
-    shown = seen(Part(text=written, plain=""), form)
+    written = DIALECTS[form].render_part([Block(runs=tuple(styled))])
+    shown = read_as_person(MessagePart(text=written, plain=""), form)
     assert _unspaced(shown) == _unspaced("".join(run.text for run in styled))
 
 

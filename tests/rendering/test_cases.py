@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from nanohost.rendering import Form, split
-from tests.rendering.checkers import check
-from tests.rendering.readers import entities_in, seen
+from nanohost.rendering import Form, split_message
+from tests.rendering.checkers import check_part
+from tests.rendering.readers import count_entities, read_as_person
 from tests.rendering.test_any_text import NATIVE
-from tests.support.cases import RENDERING, Case, inputs
+from tests.support.cases import RENDERING, Case, cases_for
 
 KEYS = frozenset({"input_repeat", "forms", "sees", "sees_each", "not", "reads", "limit"})
-CASES = inputs(RENDERING)
+CASES = cases_for(RENDERING)
 READ: list[Form] = [form for form in Form if form is not Form.MARKDOWN]
 """MARKDOWN is left as it was written."""
 
@@ -35,11 +35,11 @@ def input_of(case: Case) -> str:
 )
 def test_an_input_that_failed_once_reads_as_it_was_meant(case: Case, form: Form) -> None:
     entities = case.get("limit", {}).get("entities_per_message")
-    parts = split(input_of(case), form, NATIVE[form])
+    parts = split_message(input_of(case), form, NATIVE[form])
     for part in parts:
-        check(part, form, NATIVE[form])
-        assert entities is None or entities_in(part.text) <= entities
-    shown = "\n".join(seen(part, form, entities=entities) for part in parts)
+        check_part(part, form, NATIVE[form])
+        assert entities is None or count_entities(part.text) <= entities
+    shown = "\n".join(read_as_person(part, form, entities=entities) for part in parts)
     wanted = [*case.get("sees", ()), *(lines_of(case, case["sees_each"]) if "sees_each" in case else ())]
     assert [words for words in wanted if words not in shown] == []
     assert [words for words in case.get("not", ()) if words in shown] == []

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from nanohost.rendering import Form, Limits, split
+from nanohost.rendering import Form, Limits, split_message
 
-LIMITS = Limits(text=4000)
+LIMITS = Limits(max_length=4000)
 ZWSP = "\u200b"
 PLAIN, TELEGRAM, SLACK, DISCORD, WHATSAPP = Form.PLAIN, Form.TELEGRAM, Form.SLACK, Form.DISCORD, Form.WHATSAPP
 SLACK_MARKDOWN = Form.SLACK_MARKDOWN
 
 
 def written(markdown: str, form: Form) -> str:
-    (part,) = split(markdown, form, LIMITS)
+    (part,) = split_message(markdown, form, LIMITS)
     return part.text
 
 
@@ -116,7 +116,7 @@ def test_blocks_keep_their_shape(markdown: str, form: Form, text: str) -> None:
 
 def test_a_table_too_long_for_a_message_is_drawn_with_spaces() -> None:
     table = "| n | name |\n|---|---|\n" + "".join(f"| {number} | row {number} |\n" for number in range(10))
-    parts = split(table, SLACK_MARKDOWN, Limits(text=100))
+    parts = split_message(table, SLACK_MARKDOWN, Limits(max_length=100))
     assert len(parts) > 1
     assert all(part.text.startswith("```\n") and part.text.endswith("\n```") for part in parts)
 
@@ -148,7 +148,7 @@ def test_a_table_too_long_for_a_message_is_drawn_with_spaces() -> None:
     ],
 )
 def test_an_agent_cannot_call_people_together(ping: str, form: Form) -> None:
-    (part,) = split(ping, form, LIMITS)
+    (part,) = split_message(ping, form, LIMITS)
     for text in (part.text, part.plain):
         lowered = text.lower()
         assert not [call for call in ("@everyone", "@here", "@channel", "<@", "<!", "<#") if call in lowered]

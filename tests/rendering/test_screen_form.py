@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanohost.rendering.screen_form import NARROWEST, on_screen
-from nanohost.rendering.tables import width
+from nanohost.rendering.screen_form import MIN_COLUMNS, render_for_terminal
+from nanohost.rendering.tables import display_width
 
 SGR = re.compile(r"\x1b\[\d+m")
 
 
 def seen(markdown: str, columns: int = 40, *, colours: bool = True) -> str:
     """What is left on the screen when the terminal has read the codes."""
-    return SGR.sub("", on_screen(markdown, columns, colours=colours))
+    return SGR.sub("", render_for_terminal(markdown, columns, use_colours=colours))
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,11 @@ def seen(markdown: str, columns: int = 40, *, colours: bool = True) -> str:
     ],
 )
 def test_marks_become_what_a_terminal_shows(markdown: str, shown: str) -> None:
-    assert on_screen(markdown, 40, colours=True) == shown
+    assert render_for_terminal(markdown, 40, use_colours=True) == shown
 
 
 def test_without_colours_code_is_known_by_its_ticks() -> None:
-    assert on_screen("say `ls -l` **now**", 40, colours=False) == "say `ls -l` \x1b[1mnow\x1b[22m"
+    assert render_for_terminal("say `ls -l` **now**", 40, use_colours=False) == "say `ls -l` \x1b[1mnow\x1b[22m"
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,13 @@ def test_a_word_that_is_longer_than_a_line_is_left_whole() -> None:
 
 @given(st.text(), st.integers(1, 60), st.booleans())
 def test_nothing_that_is_said_commands_the_terminal(text: str, columns: int, colours: bool) -> None:
-    left = SGR.sub("", on_screen(text, columns, colours=colours))
+    left = SGR.sub("", render_for_terminal(text, columns, use_colours=colours))
     assert not [one for one in left if one in "\x1b\x9b\x07\r\x08"]
 
 
-@given(st.lists(st.text("abc ", min_size=1, max_size=12), min_size=1), st.integers(NARROWEST, 30))
+@given(st.lists(st.text("abc ", min_size=1, max_size=12), min_size=1), st.integers(MIN_COLUMNS, 30))
 def test_no_word_is_lost_and_no_line_too_long(words: list[str], columns: int) -> None:
     text = " ".join(words)
     lines = seen(text, columns).splitlines()
     assert " ".join(lines).split() == text.split()
-    assert all(width(line) <= columns or " " not in line.strip() for line in lines)
+    assert all(display_width(line) <= columns or " " not in line.strip() for line in lines)

@@ -6,13 +6,13 @@ from time import process_time
 
 import pytest
 
-from nanohost.rendering import Form, Limits, Part, Unit, split
+from nanohost.rendering import Form, Limits, MessagePart, Unit, split_message
 
-ROOMY = Limits(text=4000)
+ROOMY = Limits(max_length=4000)
 FORMS = list(Form)
 
 
-def texts(parts: tuple[Part, ...]) -> list[str]:
+def texts(parts: tuple[MessagePart, ...]) -> list[str]:
     return [part.text for part in parts]
 
 
@@ -20,18 +20,18 @@ def texts(parts: tuple[Part, ...]) -> list[str]:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("blank", ["", " \n\t "])
 def test_a_blank_text_is_no_message(blank: str, form: Form) -> None:
-    assert split(blank, form, ROOMY) == ()
+    assert split_message(blank, form, ROOMY) == ()
 
 
 @pytest.mark.parametrize("text", ["*a* <b>\n\n\n1) x\n", "| a |\n|---|\n| b |", "  @everyone  "])
 def test_markdown_that_fits_is_left_as_it_was_written(text: str) -> None:
-    assert split(text, Form.MARKDOWN, ROOMY) == (Part(text=text, plain=text),)
+    assert split_message(text, Form.MARKDOWN, ROOMY) == (MessagePart(text=text, plain=text),)
 
 
 @pytest.mark.behaviour("DL-06")
 def test_a_code_block_that_is_cut_is_fenced_again_with_its_language() -> None:
     code = "\n".join(f"line_{number} = {number}" for number in range(8))
-    first, second = texts(split(f"```python\n{code}\n```", Form.DISCORD, Limits(text=60)))
+    first, second = texts(split_message(f"```python\n{code}\n```", Form.DISCORD, Limits(max_length=60)))
     assert first == "```python\nline_0 = 0\nline_1 = 1\nline_2 = 2\nline_3 = 3\n```"
     assert second == "```python\nline_4 = 4\nline_5 = 5\nline_6 = 6\nline_7 = 7\n```"
 
@@ -39,14 +39,14 @@ def test_a_code_block_that_is_cut_is_fenced_again_with_its_language() -> None:
 @pytest.mark.behaviour("DL-06")
 @pytest.mark.parametrize("form", FORMS)
 def test_empty_lines_alone_are_no_message(form: Form) -> None:
-    parts = split("```\n" + "\n" * 200 + "a = 1" + "\n" * 200 + "\n```", form, Limits(text=50))
+    parts = split_message("```\n" + "\n" * 200 + "a = 1" + "\n" * 200 + "\n```", form, Limits(max_length=50))
     assert [part.plain.strip("`\n") for part in parts] == ["a = 1"]
 
 
 @pytest.mark.behaviour("DL-06")
 def test_a_link_is_never_cut() -> None:
     text = "some words go before it and then " + "[a label](https://a.example/with/a/path)"
-    assert texts(split(text, Form.MARKDOWN, Limits(text=60))) == [
+    assert texts(split_message(text, Form.MARKDOWN, Limits(max_length=60))) == [
         "some words go before it and then",
         "[a label](https://a.example/with/a/path)",
     ]
@@ -55,7 +55,7 @@ def test_a_link_is_never_cut() -> None:
 @pytest.mark.behaviour("DL-06")
 def test_a_link_longer_than_a_message_becomes_text() -> None:
     address = "https://a.example/" + "x" * 60
-    parts = split(f"[label]({address})", Form.TELEGRAM, Limits(text=60, counted_after_parsing=True))
+    parts = split_message(f"[label]({address})", Form.TELEGRAM, Limits(max_length=60, is_counted_after_parsing=True))
     assert len(parts) == 2
     assert "".join(part.plain for part in parts).replace(" ", "") == f"label({address})"
     assert all("<a" not in part.text for part in parts)
@@ -74,14 +74,14 @@ def test_a_link_longer_than_a_message_becomes_text() -> None:
     ],
 )
 def test_a_cut_is_made_where_a_reader_would_pause(text: str, parts: list[str]) -> None:
-    made = texts(split(text, Form.PLAIN, Limits(text=50)))
+    made = texts(split_message(text, Form.PLAIN, Limits(max_length=50)))
     assert len(made) == len(parts)
     assert all(one.startswith(beginning) for one, beginning in zip(made, parts, strict=True))
 
 
 def test_a_heading_goes_with_what_it_heads() -> None:
     text = "An opening paragraph, thirty-odd.\n\n# Heading\n\nThe paragraph under the heading."
-    assert texts(split(text, Form.PLAIN, Limits(text=50))) == [
+    assert texts(split_message(text, Form.PLAIN, Limits(max_length=50))) == [
         "An opening paragraph, thirty-odd.",
         "Heading\n\nThe paragraph under the heading.",
     ]
@@ -89,17 +89,17 @@ def test_a_heading_goes_with_what_it_heads() -> None:
 
 def test_a_paragraph_that_fits_into_a_message_is_not_cut() -> None:
     first, second = "a" * 30, "b c " * 10
-    assert texts(split(f"{first}\n\n{second}", Form.PLAIN, Limits(text=50))) == [first, second.strip()]
+    assert texts(split_message(f"{first}\n\n{second}", Form.PLAIN, Limits(max_length=50))) == [first, second.strip()]
 
 
 def test_a_list_item_that_is_cut_goes_on_without_a_marker() -> None:
-    first, second = texts(split("3. " + "word " * 15, Form.TELEGRAM, Limits(text=50)))
+    first, second = texts(split_message("3. " + "word " * 15, Form.TELEGRAM, Limits(max_length=50)))
     assert first.startswith("3. word")
     assert second.startswith("   word")
 
 
 def test_a_style_is_closed_and_opened_again_at_a_cut() -> None:
-    first, second = texts(split("**" + "word " * 14 + "end**", Form.TELEGRAM, Limits(text=60)))
+    first, second = texts(split_message("**" + "word " * 14 + "end**", Form.TELEGRAM, Limits(max_length=60)))
     assert first.startswith("<b>word")
     assert first.endswith("word</b>")
     assert second.startswith("<b>word")
@@ -111,21 +111,21 @@ def test_a_style_is_closed_and_opened_again_at_a_cut() -> None:
     ("unit", "number"), [(Unit.CHARS, 1), (Unit.UTF16, 2), (Unit.BYTES, 4)], ids=lambda value: str(value)
 )
 def test_length_is_counted_as_the_platform_counts(unit: Unit, number: int) -> None:
-    assert len(split("👍" * 60, Form.PLAIN, Limits(text=60, unit=unit))) == number
+    assert len(split_message("👍" * 60, Form.PLAIN, Limits(max_length=60, unit=unit))) == number
 
 
 @pytest.mark.behaviour("DL-06")
 def test_tags_do_not_count_where_the_platform_counts_after_parsing() -> None:
     text = "**a** & <b> " * 10
-    limits = Limits(text=90, counted_after_parsing=True)
-    (part,) = split(text, Form.TELEGRAM, limits)
-    assert len(part.text) > limits.text
+    limits = Limits(max_length=90, is_counted_after_parsing=True)
+    (part,) = split_message(text, Form.TELEGRAM, limits)
+    assert len(part.text) > limits.max_length
 
 
 @pytest.mark.behaviour("DL-06")
 def test_where_markup_leaves_no_room_the_words_go_without_it() -> None:
     text = ">>> - - 123456789. a word and [a link](https://a.example/b)\n\n```" + "l" * 20 + "\ncode\n```"
-    parts = split(text, Form.TELEGRAM, Limits(text=50))
+    parts = split_message(text, Form.TELEGRAM, Limits(max_length=50))
     assert all(len(part.text) <= 50 and len(part.plain) <= 50 for part in parts)
     said = " ".join(part.plain for part in parts)
     assert [word for word in ("a word", "a link", "(https://a.example/b)", "code") if word not in said] == []
@@ -133,7 +133,7 @@ def test_where_markup_leaves_no_room_the_words_go_without_it() -> None:
 
 def test_a_message_must_be_able_to_hold_a_few_words() -> None:
     with pytest.raises(ValueError, match="50"):
-        Limits(text=10)
+        Limits(max_length=10)
 
 
 @pytest.mark.behaviour("DL-06")
@@ -151,7 +151,7 @@ def test_a_message_must_be_able_to_hold_a_few_words() -> None:
     ids=["quotes", "lists", "indents", "brackets", "stars", "backticks"],
 )
 def test_nesting_of_any_depth_loses_no_word(text: str, form: Form) -> None:
-    parts = split(text, form, ROOMY)
+    parts = split_message(text, form, ROOMY)
     assert "deep" in parts[-1].plain
     assert all(0 < len(part.text) <= 4000 for part in parts)
 
@@ -159,7 +159,7 @@ def test_nesting_of_any_depth_loses_no_word(text: str, form: Form) -> None:
 @pytest.mark.behaviour("DL-06")
 def test_a_huge_text_is_cut_at_its_lines_and_not_read_as_markdown() -> None:
     line = "**not bold** in a long log\n"
-    parts = split(line * 10_000, Form.PLAIN, Limits(text=1000))
+    parts = split_message(line * 10_000, Form.PLAIN, Limits(max_length=1000))
     assert "\n".join(texts(parts)) == (line * 10_000).strip()
 
 
@@ -175,5 +175,5 @@ def test_dense_markup_of_20_kb_is_no_burden_to_the_event_loop(form: Form) -> Non
 
 def _seconds(text: str, form: Form) -> float:
     began = process_time()
-    split(text, form, Limits(text=2000))
+    split_message(text, form, Limits(max_length=2000))
     return process_time() - began

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanohost.rendering import Form, Limits, Unit, split
-from tests.rendering.checkers import check
-from tests.rendering.readers import seen
+from nanohost.rendering import Form, Limits, Unit, split_message
+from tests.rendering.checkers import check_part
+from tests.rendering.readers import read_as_person
 from tests.rendering.test_any_text import NATIVE, quick
 
 ZWSP = "\u200b"
@@ -21,15 +21,15 @@ every_form = pytest.mark.parametrize("form", READ)
 
 def shown(markdown: str, form: Form) -> str:
     """Without the form's bullets and empty lines."""
-    parts = split(markdown, form, NATIVE[form])
+    parts = split_message(markdown, form, NATIVE[form])
     for part in parts:
-        check(part, form, NATIVE[form])
-    lines = "\n".join(seen(part, form) for part in parts).replace("• ", "- ").splitlines()
+        check_part(part, form, NATIVE[form])
+    lines = "\n".join(read_as_person(part, form) for part in parts).replace("• ", "- ").splitlines()
     return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
 def plain(markdown: str) -> str:
-    return "\n".join(part.text for part in split(markdown, Form.PLAIN, Limits(text=4000)))
+    return "\n".join(part.text for part in split_message(markdown, Form.PLAIN, Limits(max_length=4000)))
 
 
 @pytest.mark.behaviour("DL-12")
@@ -75,7 +75,7 @@ def test_any_numbers_of_a_list_are_shown(numbers: list[int], form: Form, between
 @pytest.mark.parametrize("form", [Form.SLACK, Form.SLACK_MARKDOWN, Form.DISCORD, Form.WHATSAPP, Form.TELEGRAM])
 @pytest.mark.parametrize("markdown", ["**Note**: x, (*see* `there`).", "**Total:**42", "**Note:**see"])
 def test_no_character_that_nobody_sees_stands_beside_a_mark(markdown: str, form: Form) -> None:
-    [part] = split(markdown, form, NATIVE[form])
+    [part] = split_message(markdown, form, NATIVE[form])
     assert ZWSP not in part.text
 
 
@@ -145,7 +145,7 @@ def test_html_reads_as_a_person_expects(markdown: str, words: str, form: Form) -
     ],
 )
 def test_html_is_written_in_the_form(form: Form, text: str) -> None:
-    [part] = split("<b>b</b> <i>i</i> <u>u</u> <s>s</s> <code>c</code>", form, NATIVE[form])
+    [part] = split_message("<b>b</b> <i>i</i> <u>u</u> <s>s</s> <code>c</code>", form, NATIVE[form])
     assert part.text == text
 
 
@@ -198,22 +198,22 @@ def test_escapes_that_hide_markup_still_do(markdown: str, words: str, form: Form
 )
 def test_no_link_vanishes_for_the_number_of_entities(line: str, address: str) -> None:
     text = "\n".join(line.replace("{n}", str(number)) for number in range(150))
-    parts = split(text, Form.TELEGRAM, NATIVE[Form.TELEGRAM])
+    parts = split_message(text, Form.TELEGRAM, NATIVE[Form.TELEGRAM])
     for part in parts:
-        check(part, Form.TELEGRAM, NATIVE[Form.TELEGRAM])
-    said = "\n".join(seen(part, Form.TELEGRAM, entities=100) for part in parts)
+        check_part(part, Form.TELEGRAM, NATIVE[Form.TELEGRAM])
+    said = "\n".join(read_as_person(part, Form.TELEGRAM, entities=100) for part in parts)
     assert [number for number in range(150) if address.replace("{n}", str(number)) not in said] == []
 
 
 def test_what_telegram_finds_by_itself_counts_too() -> None:
     text = " ".join(f"#tag{number}" for number in range(150)) + " [last](https://x.example)"
-    parts = split(text, Form.TELEGRAM, NATIVE[Form.TELEGRAM])
+    parts = split_message(text, Form.TELEGRAM, NATIVE[Form.TELEGRAM])
     assert [len(re.findall("#tag|<a", part.text)) <= 100 for part in parts] == [True, True]
 
 
 def test_a_message_must_be_able_to_hold_a_few_entities() -> None:
     with pytest.raises(ValueError, match="entities"):
-        Limits(text=50, unit=Unit.CHARS, entities=3)
+        Limits(max_length=50, unit=Unit.CHARS, max_entities=3)
 
 
 @every_form
@@ -279,7 +279,7 @@ def test_a_shrug_keeps_both_arms(form: Form) -> None:
     ],
 )
 def test_marks_in_an_address_are_part_of_it(markdown: str, address: str, words: str, form: Form) -> None:
-    [part] = split(markdown, form, NATIVE[form])
+    [part] = split_message(markdown, form, NATIVE[form])
     assert address in html.unescape(part.text).replace("\\", "")
     assert words in part.text
-    assert "**" not in seen(part, form)
+    assert "**" not in read_as_person(part, form)

@@ -11,8 +11,15 @@ from hypothesis import strategies as st
 
 from nanohost.channel_api import Attachment, InboundEvent, Part, PartKind, Sender
 from nanohost.model import EventId
-from nanohost.routing.albums import LONGEST_WAIT_S, MOST_PIECES, WAIT_S, named, open_for_s, together
-from nanohost.routing.attachments import safe_names
+from nanohost.routing.albums import (
+    MAX_ALBUM_WAIT_S,
+    MAX_PIECES,
+    PIECE_WAIT_S,
+    merge_pieces,
+    remaining_wait_s,
+    with_unique_file_names,
+)
+from nanohost.routing.attachments import unique_file_names
 from nanohost.store.events import ChatKey, StoredEvent
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -39,21 +46,21 @@ def came(*seconds: float) -> list[StoredEvent]:
 @pytest.mark.parametrize(
     ("pieces", "now", "left"),
     [
-        (came(0), 0, WAIT_S),
-        (came(0, 0.2, 0.5), 0.75, WAIT_S - 0.25),
-        (came(0, 0.5), 0.5 + WAIT_S, 0),
-        (came(*(each * 0.9 for each in range(6))), 4.9, LONGEST_WAIT_S - 4.9),
-        (came(*[0.0] * MOST_PIECES), 0, 0),
+        (came(0), 0, PIECE_WAIT_S),
+        (came(0, 0.2, 0.5), 0.75, PIECE_WAIT_S - 0.25),
+        (came(0, 0.5), 0.5 + PIECE_WAIT_S, 0),
+        (came(*(each * 0.9 for each in range(6))), 4.9, MAX_ALBUM_WAIT_S - 4.9),
+        (came(*[0.0] * MAX_PIECES), 0, 0),
     ],
 )
 def test_an_album_is_open_a_moment_after_its_latest_piece_and_never_for_long(
     pieces: list[StoredEvent], now: float, left: float
 ) -> None:
-    assert open_for_s(pieces, NOON + timedelta(seconds=now)) == pytest.approx(left)
+    assert remaining_wait_s(pieces, NOON + timedelta(seconds=now)) == pytest.approx(left)
 
 
 def test_a_clock_that_was_set_back_keeps_no_album_open() -> None:
-    assert open_for_s(came(0, 0.5), NOON - timedelta(hours=1)) <= 0
+    assert remaining_wait_s(came(0, 0.5), NOON - timedelta(hours=1)) <= 0
 
 
 def test_together_they_are_all_that_was_said_and_sent_in_order_and_are_to_the_agent_if_one_is() -> None:
@@ -65,7 +72,7 @@ def test_together_they_are_all_that_was_said_and_sent_in_order_and_are_to_the_ag
             EVENT, text="look", mentions_bot=True, refers_to="0", attachments=(Attachment(ref="f2"),), parts=(link,)
         ),
     )
-    assert together([one.event for one in pieces]) == replace(
+    assert merge_pieces([one.event for one in pieces]) == replace(
         EVENT,
         text="look",
         mentions_bot=True,
@@ -78,9 +85,9 @@ def test_together_they_are_all_that_was_said_and_sent_in_order_and_are_to_the_ag
 
 @given(st.lists(st.text("ab.-_ \u00e4", max_size=70) | st.just("x" * 59 + ".jpg"), min_size=1, max_size=6), st.data())
 def test_a_file_of_an_album_keeps_its_name_whichever_piece_is_deleted(names: list[str], data: st.DataObject) -> None:
-    pieces = named([replace(EVENT, attachments=(Attachment(ref="f", name=name),)) for name in names])
+    pieces = with_unique_file_names([replace(EVENT, attachments=(Attachment(ref="f", name=name),)) for name in names])
     files = [file for one in pieces for file in one.attachments]
     left = data.draw(st.lists(st.sampled_from(files), unique_by=lambda file: file.name))
     left.sort(key=files.index)
     assert len({file.name.lower() for file in files}) == len(files)
-    assert safe_names(left) == [file.name for file in left]
+    assert unique_file_names(left) == [file.name for file in left]

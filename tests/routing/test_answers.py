@@ -13,16 +13,16 @@ import pytest
 from nanohost.channel_api import EventKind
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import EngageMode, EventId, Role, SessionId, UnknownSender
-from nanohost.routing.answers import NOT_THEIRS, SETTLED, Answers, Taken
-from nanohost.routing.run import ANOTHERS_CARD
+from nanohost.routing.answers import HANDLED, NOT_ALLOWED_TO_ANSWER, AcceptedAnswer, AnswerProcessor
+from nanohost.routing.run import OTHER_AGENTS_CARD
 from nanohost.store import agent_groups, deliveries, dropped, events, messaging_groups, questions, roles, wirings
-from nanohost.store.cards import value_of
+from nanohost.store.cards import button_value
 from nanohost.store.database import open_store
-from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome
-from nanohost.store.questions import LONGEST_ASKED, QuestionStatus
+from nanohost.store.deliveries import AttemptOutcome, Delivery, DeliveryQueueKey, DeliveryStatus
+from nanohost.store.questions import MAX_QUESTION_CHARS, QuestionStatus
 from nanohost_protocol.payloads import ChatIn, EditOut, QuestionOut, decode_in, decode_out, encode
 from tests.routing.test_router import CHAT, NOON, World
-from tests.support.between import WatchedStore
+from tests.support.between import InterleavedStore
 from tests.support.new_home import make_database
 
 pytestmark = pytest.mark.behaviour("AP-09")
@@ -60,7 +60,7 @@ async def ask(
     """Have the session of an agent, in this thread, ask in a chat where no thread is."""
     session = await world.session(folder, thread)
     question = Delivery(
-        lane=LaneKey(session.id, "fake", "main", chat),
+        queue=DeliveryQueueKey(session.id, "fake", "main", chat),
         seq=seq,
         out_id=f"q{seq}",
         kind="question",
@@ -73,23 +73,23 @@ async def ask(
     async with world.store.transaction() as tx:
         await deliveries.add(tx, question)
         await questions.add(tx, question, at)
-        await deliveries.begin(tx, question, at)
+        await deliveries.begin_attempt(tx, question, at)
         if receipt:
-            sent = Outcome(status=DeliveryStatus.SENT, outcome="sent", receipt=receipt)
-            await deliveries.end(tx, question, sent, at)
+            sent = AttemptOutcome(status=DeliveryStatus.SENT, code="sent", receipt=receipt)
+            await deliveries.end_attempt(tx, question, sent, at)
 
 
 async def said(world: World) -> list[tuple[str, str | None]]:
     """What is in the mailbox: the texts, and what they answer."""
     session = await world.session("a")
-    rows = await world.mailboxes.inbound(session, lambda box: [box.numbered(number) for number in (2, 4, 6)])
+    rows = await world.mailboxes.read_inbound(session, lambda box: [box.find_by_seq(number) for number in (2, 4, 6)])
     found = [decode_in(row.kind, row.content) for row in rows if row is not None]
     return [(one.text, one.answers) for one in found if isinstance(one, ChatIn)]
 
 
 async def edits(world: World) -> list[tuple[str, str | None]]:
     """What the question's message is changed to, and when if not at once."""
-    rows = await world.store.all("SELECT content, not_before FROM deliveries WHERE kind = 'edit'")
+    rows = await world.store.fetch_all("SELECT content, not_before FROM deliveries WHERE kind = 'edit'")
     found = [(decode_out("edit", row["content"]), row["not_before"]) for row in rows]
     return [(one.text, later) for one, later in found if isinstance(one, EditOut)]
 
@@ -131,7 +131,7 @@ async def test_the_question_of_an_agent_that_may_not_hear_them_is_not_in_the_way
     tmp_path: Path,
 ) -> None:
     async with asking(tmp_path) as world:
-        [chat] = await messaging_groups.every(world.store)
+        [chat] = await messaging_groups.list_all(world.store)
         await world.wire(chat, await world.agent("b"))
         await world.says("ask me, too")
         await world.route()
@@ -162,7 +162,7 @@ async def test_in_a_channel_where_each_line_begins_a_thread_one_that_is_meant_an
         )
         await world.says(line, chat="g1", is_group=True, mentions=line.startswith("@"), thread="3")
         await world.route()
-        [asked] = await world.store.all("SELECT status, answer FROM questions")
+        [asked] = await world.store.fetch_all("SELECT status, answer FROM questions")
         assert tuple(asked) == (("answered", line) if answers else ("open", None))
 
 
@@ -194,26 +194,26 @@ async def test_a_name_is_one_line_of_the_question_whatever_it_is(tmp_path: Path,
 async def test_who_answered_without_a_name_is_somebody(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         await world.says("2", sender="u3", name="")
-        await world.says("", kind=EventKind.CLICK, value=value_of(*await _asked(world), 1), sender="u2")
+        await world.says("", kind=EventKind.CLICK, value=button_value(*await _asked(world), 1), sender="u2")
         await world.route()
-        [told] = await world.store.all("SELECT content FROM deliveries WHERE session_id = 'host'")
+        [told] = await world.store.fetch_all("SELECT content FROM deliveries WHERE session_id = 'host'")
     assert "Somebody answered already: Blue" in told["content"]
 
 
 async def test_a_press_of_somebody_who_may_not_talk_to_the_agent_is_no_answer(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
-        [chat] = await messaging_groups.every(world.store)
+        [chat] = await messaging_groups.list_all(world.store)
         async with world.store.transaction() as tx:
             await messaging_groups.set_unknown_sender(tx, chat.id, UnknownSender.STRICT)
         await world.grant("fake:u1", Role.MEMBER)
         for sender in ("eve", "eve", "u1"):
-            await world.says("", kind=EventKind.CLICK, value=value_of(*await _asked(world), 1), sender=sender)
+            await world.says("", kind=EventKind.CLICK, value=button_value(*await _asked(world), 1), sender=sender)
         await world.route()
         assert await said(world) == [("ask me", None), ("Red", "q1")]
-        [asked] = await world.store.all("SELECT answered_by FROM questions")
-        [told] = await world.store.all("SELECT content FROM deliveries WHERE session_id = 'host'")
+        [asked] = await world.store.fetch_all("SELECT answered_by FROM questions")
+        [told] = await world.store.fetch_all("SELECT content FROM deliveries WHERE session_id = 'host'")
     assert asked["answered_by"] == "fake:u1"
-    assert NOT_THEIRS in told["content"]
+    assert NOT_ALLOWED_TO_ANSWER in told["content"]
 
 
 async def test_a_press_from_another_chat_than_the_question_was_asked_in_is_no_answer(tmp_path: Path) -> None:
@@ -222,9 +222,9 @@ async def test_a_press_from_another_chat_than_the_question_was_asked_in_is_no_an
         found = await agent_groups.find(world.store, "a")
         assert found is not None
         await world.wire(await world.chat("c2"), found)
-        await world.says("", chat="c2", kind=EventKind.CLICK, value=value_of(*await _asked(world), 1))
+        await world.says("", chat="c2", kind=EventKind.CLICK, value=button_value(*await _asked(world), 1))
         await world.route()
-        [asked] = await world.store.all("SELECT status, answer FROM questions")
+        [asked] = await world.store.fetch_all("SELECT status, answer FROM questions")
         assert tuple(asked) == ("open", None)
 
 
@@ -234,16 +234,16 @@ async def test_a_press_on_a_card_is_lost_on_record_once_its_agent_listens_there_
     tmp_path: Path, listens: bool
 ) -> None:
     async with asking(tmp_path) as world:
-        value = value_of(*await _asked(world), 1)
-        [chat] = await messaging_groups.every(world.store)
+        value = button_value(*await _asked(world), 1)
+        [chat] = await messaging_groups.list_all(world.store)
         await world.wire(chat, await world.agent("b"))
         if not listens:
             async with world.store.transaction() as tx:
-                await wirings.delete(tx, (await wirings.of_chat(tx, chat.id))[0].id)
+                await wirings.delete(tx, (await wirings.list_for_chat(tx, chat.id))[0].id)
         await world.says("", kind=EventKind.CLICK, value=value)
         await world.route()
         lost = [(one.agent_group, one.reason) for one in await dropped.latest(world.store.reports, limit=9)]
-        assert lost == ([] if listens else [("b", ANOTHERS_CARD)])
+        assert lost == ([] if listens else [("b", OTHER_AGENTS_CARD)])
 
 
 async def test_a_question_whose_sending_is_not_on_record_yet_is_changed_a_little_later(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ async def test_a_question_whose_sending_is_not_on_record_yet_is_changed_a_little
 async def test_what_nobody_has_seen_is_answered_by_nobody(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         async with world.store.transaction() as tx:
-            await tx.run("UPDATE deliveries SET status = 'dead' WHERE seq = 1")
+            await tx.execute("UPDATE deliveries SET status = 'dead' WHERE seq = 1")
         await world.says("2")
         await world.route()
         assert await said(world) == [("ask me", None), ("2", None)]
@@ -265,8 +265,8 @@ async def test_what_nobody_has_seen_is_answered_by_nobody(tmp_path: Path) -> Non
 
 async def test_a_question_of_an_odd_runner_that_nobody_could_read_is_not_tried_on_each_message(tmp_path: Path) -> None:
     """Hundreds of thousands of choices would be gone through at every message, while the whole host stands still."""
-    async with asking(tmp_path, text="word " * LONGEST_ASKED) as world:
-        assert await questions.open_in_chat(world.store, CHAT) == []
+    async with asking(tmp_path, text="word " * MAX_QUESTION_CHARS) as world:
+        assert await questions.list_open_in_chat(world.store, CHAT) == []
         await world.says("2")
         await world.route()
         assert await said(world) == [("ask me", None), ("2", None)]
@@ -274,19 +274,19 @@ async def test_a_question_of_an_odd_runner_that_nobody_could_read_is_not_tried_o
 
 async def test_the_record_is_kept_for_as_long_as_others(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
-        [open_one] = await questions.open_in_chat(world.store, CHAT)
+        [open_one] = await questions.list_open_in_chat(world.store, CHAT)
         later = NOON + timedelta(days=40)
         async with world.store.transaction() as tx:
-            assert await questions.forget(tx, before=later, limit=9) == 0, "it is open"
+            assert await questions.delete_old(tx, before=later, limit=9) == 0, "it is open"
             assert await questions.close_all(tx, open_one.question.session_id) == 1
             assert not await questions.claim(
                 tx, open_one.question, answer="Red", user="fake:u1", event=EventId(7), now=later
             )
-            assert await questions.forget(tx, before=later, limit=9) == 1
+            assert await questions.delete_old(tx, before=later, limit=9) == 1
 
 
 async def _is_written(world: World) -> bool:
-    waiting = await world.store.one("SELECT 1 FROM routes WHERE outcome = 'waiting'")
+    waiting = await world.store.fetch_one("SELECT 1 FROM routes WHERE outcome = 'waiting'")
     return waiting is None and await world.nothing_new()
 
 
@@ -294,18 +294,18 @@ async def test_an_event_that_is_done_again_is_what_it_was(tmp_path: Path) -> Non
     async with asking(tmp_path) as world:
         [first] = [await events.get(world.store, EventId(1))]
         world.answered.clear()
-        answers = Answers(store=world.store, clock=world.clock)
+        answers = AnswerProcessor(store=world.store, clock=world.clock)
         await world.says("2", "1")
         await world.route()
         winner, loser = [await events.get(world.store, EventId(number)) for number in (2, 3)]
-        assert isinstance(await answers.take(winner), Taken)
+        assert isinstance(await answers.process(winner), AcceptedAnswer)
         again = replace(
-            loser, event=replace(loser.event, kind=EventKind.CLICK, value=value_of(*await _asked(world), 1))
+            loser, event=replace(loser.event, kind=EventKind.CLICK, value=button_value(*await _asked(world), 1))
         )
-        assert await answers.take(again) is SETTLED, "a press that was refused"
-        assert await answers.take(first) is None
+        assert await answers.process(again) is HANDLED, "a press that was refused"
+        assert await answers.process(first) is None
         assert await said(world) == [("ask me", None), ("Blue", "q1"), ("1", None)]
-        assert world.answered == [LaneKey((await world.session("a")).id, "fake", "main", "c1")]
+        assert world.answered == [DeliveryQueueKey((await world.session("a")).id, "fake", "main", "c1")]
 
 
 async def _asked(world: World) -> tuple[SessionId, str]:
@@ -315,9 +315,9 @@ async def _asked(world: World) -> tuple[SessionId, str]:
 async def test_who_loses_their_place_while_their_answer_is_taken_answers_nothing(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         async with world.store.transaction() as tx:
-            await tx.run("UPDATE messaging_groups SET unknown_sender = 'strict'")
+            await tx.execute("UPDATE messaging_groups SET unknown_sender = 'strict'")
             await roles.grant(tx, user_id="fake:u1", role=Role.MEMBER, agent_group=None, now=NOON)
-        store, lost = WatchedStore(world.store), list[bool]()
+        store, lost = InterleavedStore(world.store), list[bool]()
 
         async def loses_it() -> None:
             async with world.store.transaction() as tx:
@@ -326,7 +326,7 @@ async def test_who_loses_their_place_while_their_answer_is_taken_answers_nothing
         await world.says("2")
         stored = await events.get(world.store, EventId(2))
         store.before_write = loses_it
-        assert await Answers(store=store, clock=world.clock).take(stored) is None
+        assert await AnswerProcessor(store=store, clock=world.clock).process(stored) is None
         assert lost == [True], "it would have been taken"
         question = await questions.find(world.store, *await _first(world))
         assert question is not None

@@ -14,20 +14,20 @@ from nanohost.clock import Clock
 from nanohost.errors import MailboxError
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.mailbox.paths import inbox_of
+from nanohost.mailbox.paths import attachment_dir
 from nanohost.model import EventId, WiringId
-from nanohost.routing.attachments import Attachments, safe_names
-from nanohost.routing.message import message_for
+from nanohost.routing.attachments import AttachmentFetcher, unique_file_names
+from nanohost.routing.message import build_message
 from nanohost.store.events import ChatKey, StoredEvent
-from nanohost.testing.able_channel import AbleChannel
+from nanohost.testing.able_channel import FullFeatureChannel
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_TIMEOUT_S
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import ChatIn, decode_in
 from nanohost_protocol.rows import NewMessageIn
 from tests.routing.test_decisions import EVENT
 from tests.support.a_session import SESSION
-from tests.support.hasty_clock import HastyClock
+from tests.support.hasty_clock import AcceleratedClock
 
 CHAT = ChatKey("fake", "default", "c1")
 NOTES = Attachment(ref="f1", name="notes.txt", media_type="text/plain", size=5)
@@ -42,8 +42,8 @@ async def mailboxes(tmp_path: Path) -> AsyncIterator[Mailboxes]:
 
 
 @pytest.fixture
-def able() -> AbleChannel:
-    able = AbleChannel()
+def able() -> FullFeatureChannel:
+    able = FullFeatureChannel()
     able.files = {"f1": b"hello", "large": b"x" * (MOST + 1)}
     return able
 
@@ -53,21 +53,21 @@ async def told(
     channel: FakeChannel | None,
     *files: Attachment,
     clock: Clock | None = None,
-    limit_s: float = HANG_S,
+    limit_s: float = HANG_TIMEOUT_S,
 ) -> tuple[NewMessageIn, str]:
     """The row, and what it says."""
     stored = StoredEvent(
         id=EventId(1), chat=CHAT, event=replace(EVENT, text="see this", attachments=files), received_at=EVENT.sent_at
     )
-    attachments = Attachments(
+    attachments = AttachmentFetcher(
         mailboxes=mailboxes,
         clock=clock or ManualClock(),
         channels={("fake", "default"): channel} if channel else {},
-        most_bytes=MOST,
-        inside=False,
-        limit_s=limit_s,
+        max_bytes=MOST,
+        is_containerized=False,
+        timeout_s=limit_s,
     )
-    message = await attachments.fetched(SESSION, stored, message_for(stored, WiringId(1)))
+    message = await attachments.add_files(SESSION, stored, build_message(stored, WiringId(1)))
     said = decode_in(message.kind, message.content)
     assert isinstance(said, ChatIn)
     return message, said.text
@@ -75,7 +75,7 @@ async def told(
 
 @pytest.mark.behaviour("IN-06")
 async def test_a_file_is_in_the_inbox_of_its_message_and_the_row_says_where(
-    mailboxes: Mailboxes, able: AbleChannel
+    mailboxes: Mailboxes, able: FullFeatureChannel
 ) -> None:
     message, text = await told(mailboxes, able, NOTES, NOTES)
     found = re.fullmatch(
@@ -90,7 +90,7 @@ async def test_a_file_is_in_the_inbox_of_its_message_and_the_row_says_where(
 
 @pytest.mark.behaviour("IN-06", "RT-03")
 async def test_where_no_folder_can_be_made_the_message_waits_as_for_a_mailbox_that_refuses(
-    mailboxes: Mailboxes, able: AbleChannel
+    mailboxes: Mailboxes, able: FullFeatureChannel
 ) -> None:
     root = mailboxes.layout(SESSION).root
     root.mkdir(parents=True)
@@ -112,7 +112,7 @@ async def test_where_no_folder_can_be_made_the_message_waits_as_for_a_mailbox_th
     ],
 )
 async def test_a_file_that_cannot_be_had_is_told_and_leaves_nothing(
-    mailboxes: Mailboxes, able: AbleChannel, file: Attachment, reason: str
+    mailboxes: Mailboxes, able: FullFeatureChannel, file: Attachment, reason: str
 ) -> None:
     message, text = await told(mailboxes, able, file)
     assert text == f"see this\n[file: notes.txt could not be fetched: {reason}]"
@@ -129,7 +129,7 @@ async def test_a_file_that_cannot_be_had_is_told_and_leaves_nothing(
     ],
 )
 async def test_why_a_file_is_not_there_is_one_short_line_that_names_no_place_of_the_host(
-    mailboxes: Mailboxes, able: AbleChannel, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+    mailboxes: Mailboxes, able: FullFeatureChannel, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
     async def fail(*_: object, **__: object) -> None:
         raise error
@@ -149,24 +149,26 @@ async def test_without_a_channel_that_fetches_the_row_says_so(
 
 
 @pytest.mark.behaviour("IN-06")
-async def test_a_file_that_is_not_there_yet_is_fetched_a_little_later(mailboxes: Mailboxes, able: AbleChannel) -> None:
-    able.fetch_fails = 2
-    assert "5 bytes" in (await told(mailboxes, able, NOTES, clock=HastyClock(200)))[1]
+async def test_a_file_that_is_not_there_yet_is_fetched_a_little_later(
+    mailboxes: Mailboxes, able: FullFeatureChannel
+) -> None:
+    able.fetch_failures_left = 2
+    assert "5 bytes" in (await told(mailboxes, able, NOTES, clock=AcceleratedClock(200)))[1]
 
 
 @pytest.mark.behaviour("IN-06")
 async def test_a_file_that_takes_too_long_holds_its_message_up_no_longer(
-    mailboxes: Mailboxes, able: AbleChannel
+    mailboxes: Mailboxes, able: FullFeatureChannel
 ) -> None:
-    able.fetch_fails = 1  # and the clock on which the next try waits stands still
+    able.fetch_failures_left = 1  # and the clock on which the next try waits stands still
     message, text = await told(mailboxes, able, NOTES, limit_s=0.05)
     assert text.endswith("[file: notes.txt could not be fetched: it did not come within 0.05 s]")
-    assert list(inbox_of(mailboxes.layout(SESSION), message.id).iterdir()) == []
+    assert list(attachment_dir(mailboxes.layout(SESSION), message.id).iterdir()) == []
 
 
 @pytest.mark.behaviour("IN-06")
 async def test_what_a_crash_left_behind_is_fetched_anew(
-    mailboxes: Mailboxes, able: AbleChannel, tmp_path: Path
+    mailboxes: Mailboxes, able: FullFeatureChannel, tmp_path: Path
 ) -> None:
     message, _ = await told(mailboxes, able, NOTES)
     folder = mailboxes.layout(SESSION).in_dir / "inbox" / message.id
@@ -181,7 +183,7 @@ async def test_what_a_crash_left_behind_is_fetched_anew(
 
 
 @pytest.mark.behaviour("IN-06")
-async def test_a_message_that_the_agent_knows_keeps_its_files(mailboxes: Mailboxes, able: AbleChannel) -> None:
+async def test_a_message_that_the_agent_knows_keeps_its_files(mailboxes: Mailboxes, able: FullFeatureChannel) -> None:
     message, _ = await told(mailboxes, able, NOTES)
     await mailboxes.put(SESSION, [message])
     able.files.clear()
@@ -210,6 +212,6 @@ async def test_a_message_that_the_agent_knows_keeps_its_files(mailboxes: Mailbox
     ],
 )
 def test_a_name_is_bare_and_harmless(name: str, media_type: str, safe: str) -> None:
-    [made] = safe_names([Attachment(ref="f", name=name, media_type=media_type)])
+    [made] = unique_file_names([Attachment(ref="f", name=name, media_type=media_type)])
     assert made == safe
     assert len(made.encode()) <= 255

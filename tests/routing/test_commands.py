@@ -8,11 +8,11 @@ from datetime import datetime
 
 import pytest
 
-from nanohost.chat_commands.clear import FRESH
-from nanohost.chat_commands.gate import Order, Passes, Vanishes, Verdict, gate
-from nanohost.chat_commands.pause import PAUSED
+from nanohost.chat_commands.clear import CLEARED_TEXT
+from nanohost.chat_commands.gate import CommandDecision, Discard, ParsedCommand, PassThrough, classify_command
+from nanohost.chat_commands.pause import PAUSED_REPLY
 from nanohost.chat_commands.registry import chat_commands
-from nanohost.chat_commands.stop import NOTHING
+from nanohost.chat_commands.stop import NOTHING_TO_STOP
 from nanohost.model import EngageMode, Role, SessionId, TaskId, UnknownSender
 from nanohost.store import deliveries, paused, roles, routes, tasks
 from nanohost.store.deliveries import DeliveryStatus
@@ -21,9 +21,9 @@ from nanohost_protocol.payloads import SystemIn, TaskIn, encode
 from nanohost_protocol.rows import InKind, NewMessageIn
 from tests.routing.test_router import World, crash
 from tests.routing.test_router import world as world
-from tests.support.rows import active_task
+from tests.support.rows import make_active_task
 
-PASSES = Passes()
+PASSES = PassThrough()
 
 
 @pytest.mark.behaviour("AC-06")
@@ -31,22 +31,26 @@ PASSES = Passes()
     ("text", "is_admin", "expected"),
     [
         ("hello", False, PASSES),
-        ("/stop", False, Order("stop", False)),
-        ("  /STOP@some_bot \n", False, Order("stop", False)),
+        ("/stop", False, ParsedCommand("stop", False)),
+        ("  /STOP@some_bot \n", False, ParsedCommand("stop", False)),
         ("/stop it, please", False, PASSES),
         ("/stopwatch", False, PASSES),
         ("and/or /stop", False, PASSES),
         ("/", False, PASSES),
         ("//stop", False, PASSES),
         ("/unknown", False, PASSES),
-        ("/login", True, Vanishes("/login is no command for a chat")),
-        ("/Config theme dark", False, Vanishes("/config is no command for a chat")),
+        ("/login", True, Discard("/login is no command for a chat")),
+        ("/Config theme dark", False, Discard("/config is no command for a chat")),
         ("/compact keep the names", True, PASSES),
-        ("/compact keep the names", False, Order("compact", False, refusal="Only an admin may use /compact here.")),
+        (
+            "/compact keep the names",
+            False,
+            ParsedCommand("compact", False, refusal="Only an admin may use /compact here."),
+        ),
     ],
 )
-def test_the_gate_tells_commands_from_messages(text: str, is_admin: bool, expected: Verdict) -> None:
-    assert gate(text, is_admin=is_admin) == expected
+def test_the_gate_tells_commands_from_messages(text: str, is_admin: bool, expected: CommandDecision) -> None:
+    assert classify_command(text, is_admin=is_admin) == expected
 
 
 def test_every_command_says_what_it_is_for() -> None:
@@ -64,7 +68,7 @@ async def test_a_command_is_answered_and_no_agent_is_woken_or_sees_it(world: Wor
     await world.wire(await world.chat(), await world.agent("a"))
     await world.says("/stop")
     await world.route()
-    assert await answers(world) == [NOTHING]
+    assert await answers(world) == [NOTHING_TO_STOP]
     assert await world.mailbox("a") == []
     assert (world.woken, world.obeying, len(world.answered)) == ([], [], 1)
     assert (await world.session("a")).due_at is None
@@ -94,7 +98,7 @@ async def test_a_second_stop_says_nothing_before_the_first_one_is_done(world: Wo
     await world.mailboxes.update(session, lambda box: [box.close(row.id, "completed") for row in box.pending()])
     await world.says("/stop")
     await world.route()
-    assert await answers(world) == [NOTHING]
+    assert await answers(world) == [NOTHING_TO_STOP]
 
 
 @pytest.mark.behaviour("SE-12", "SE-13")
@@ -125,7 +129,7 @@ async def test_a_crash_between_the_row_and_the_record_changes_and_answers_nothin
         await world.session("a"), lambda box: [json.loads(row.content)["command"] for row in box.pending()]
     )
     assert rows == ["stop", "stop", "clear"]
-    assert await answers(world) == [FRESH]
+    assert await answers(world) == [CLEARED_TEXT]
 
 
 @pytest.mark.behaviour("AC-06")
@@ -181,7 +185,7 @@ async def test_who_writes_a_command_for_another_bot_in_a_pause_is_told_of_it_if_
     await world.says("/clear@another_bot", is_group=True)
     await world.route()
     assert await world.mailbox("a") == ["/clear@another_bot"]
-    assert await answers(world) == [PAUSED.text]
+    assert await answers(world) == [PAUSED_REPLY.text]
 
 
 @pytest.mark.behaviour("SE-12")
@@ -194,7 +198,7 @@ async def test_in_a_group_a_command_is_for_who_engages_or_is_mentioned_and_in_a_
     assert {outcome for _, outcome in await world.outcomes()} == {"not_engaged"}
     await world.says("/stop", is_group=True, mentions=True)
     await world.route()
-    assert await answers(world) == [NOTHING, NOTHING]
+    assert await answers(world) == [NOTHING_TO_STOP, NOTHING_TO_STOP]
     await world.says("/help")
     await world.route()
     assert len(await answers(world)) == 4
@@ -203,7 +207,7 @@ async def test_in_a_group_a_command_is_for_who_engages_or_is_mentioned_and_in_a_
 @pytest.mark.behaviour("SE-12")
 async def test_a_command_waits_like_a_message_when_the_mailbox_refuses(world: World) -> None:
     async def nothing_waits() -> bool:
-        return await routes.sessions_waiting(world.store) == []
+        return await routes.list_waiting_sessions(world.store) == []
 
     await world.wire(await world.chat(), await world.agent("a"))
     await world.says("one")
@@ -236,7 +240,7 @@ async def test_a_stopped_run_of_a_task_ends_as_skipped_also_after_a_crash(world:
     await world.says("/stop")
     await crash(world)
     await world.route()
-    run = await tasks.run_of(world.store, TaskId("t1"), now)
+    run = await tasks.find_run(world.store, TaskId("t1"), now)
     assert run is not None
     assert run.outcome is RunOutcome.SKIPPED
 
@@ -258,11 +262,11 @@ async def test_a_run_that_failed_and_is_not_on_record_yet_was_stopped_by_nobody_
     await world.mailboxes.update(session, lambda box: box.close("r1", "failed"))
     await world.says("/status")
     await world.route()
-    run = await tasks.run_of(world.store, TaskId("t1"), now)
+    run = await tasks.find_run(world.store, TaskId("t1"), now)
     assert run is not None
     assert run.outcome is None
 
 
 def a_task(session: SessionId, now: datetime) -> Task:
     """Once, at this moment."""
-    return active_task(now, session_id=session)
+    return make_active_task(now, session_id=session)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from nanohost.store.domain_events import ChatHasNews
+from nanohost.store.domain_events import ChatHasEvents
 from nanohost.store.events import CHATS_WITH_NEW
 from tests.routing.test_router import CHAT, World, world
 
@@ -42,10 +42,10 @@ async def test_an_ordinary_message_asks_the_database_few_things(world: World) ->
     await world.wire(await world.chat(), await world.agent("a"))
     async with world.routing():
         await world.says("once, so that all is known")
-        world.store.bus.publish(ChatHasNews(CHAT))
+        world.store.bus.publish(ChatHasEvents(CHAT))
         await world.until(world.nothing_new)
         await world.says("hello")
         async with statements(world) as seen:
-            world.store.bus.publish(ChatHasNews(CHAT))
+            world.store.bus.publish(ChatHasEvents(CHAT))
             await world.until(world.nothing_new)
     assert seen.total() <= MOST, "\n".join(f"{count}  {sql}" for sql, count in seen.items())

@@ -10,9 +10,9 @@ import pytest
 
 from nanohost.channel_api import EventKind, InboundEvent, Sender
 from nanohost.model import AgentGroupId, EngageMode, EventId, MessagingGroupId, SessionMode, Wiring, WiringId
-from nanohost.patterns import PatternError, check, matches
-from nanohost.routing.engage import LOOKED_AT, engages
-from nanohost.routing.message import message_for
+from nanohost.patterns import PatternError, matches, validate_pattern
+from nanohost.routing.engage import MAX_MATCHED_CHARS, should_engage
+from nanohost.routing.message import build_message
 from nanohost.store.conversations import SessionKey, session_key
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost_protocol.rows import InKind
@@ -83,21 +83,21 @@ def test_a_pattern_engages_by_the_text_alone(pattern: str, text: str, engaged: b
     for is_group in (True, False):
         for mentioned in (True, False):
             event = replace(EVENT, text=text, is_group=is_group, mentions_bot=mentioned)
-            assert engages(wiring, event, has_session=True) is engaged
+            assert should_engage(wiring, event, has_session=True) is engaged
 
 
 def test_a_pattern_is_tried_on_the_beginning_of_a_text_so_that_a_long_one_cannot_stop_the_host() -> None:
     wiring = replace(WIRING, engage_pattern=".*bot")
-    assert engages(wiring, replace(EVENT, text="x" * LOOKED_AT + "bot"), has_session=False) is False
-    assert engages(wiring, replace(EVENT, text="hello bot" + "x" * 300_000), has_session=False) is True
-    assert engages(wiring, replace(EVENT, text="x" * 300_000), has_session=False) is False
+    assert should_engage(wiring, replace(EVENT, text="x" * MAX_MATCHED_CHARS + "bot"), has_session=False) is False
+    assert should_engage(wiring, replace(EVENT, text="hello bot" + "x" * 300_000), has_session=False) is True
+    assert should_engage(wiring, replace(EVENT, text="x" * 300_000), has_session=False) is False
 
 
 @pytest.mark.behaviour("RT-04")
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", "(.*)*bot", "(x{0,50}){0,20}$", "a{0,900}a{0,900}$"])
 def test_no_pattern_makes_the_host_stand_still(pattern: str) -> None:
     try:
-        check(pattern)
+        validate_pattern(pattern)
     except PatternError:
         return
     for text in ("a" * 4096 + "!", "x" * 4096 + "!", "ä" * 4096):
@@ -110,7 +110,7 @@ def test_no_pattern_makes_the_host_stand_still(pattern: str) -> None:
 )
 def test_what_is_no_pattern_is_refused_in_words(pattern: str) -> None:
     with pytest.raises(PatternError) as refused:
-        check(pattern)
+        validate_pattern(pattern)
     assert str(refused.value).isprintable()
     assert not str(refused.value).startswith("b'")
 
@@ -131,16 +131,16 @@ def test_what_is_no_pattern_is_refused_in_words(pattern: str) -> None:
 )
 def test_a_mention_engages(mode: EngageMode, is_group: bool, mentioned: bool, has_session: bool, engaged: bool) -> None:
     event = replace(EVENT, is_group=is_group, mentions_bot=mentioned)
-    assert engages(replace(WIRING, engage_mode=mode), event, has_session=has_session) is engaged
+    assert should_engage(replace(WIRING, engage_mode=mode), event, has_session=has_session) is engaged
 
 
 def test_an_event_made_again_is_the_same_row() -> None:
-    assert message_for(STORED, WiringId(1)) == message_for(replace(STORED, id=EventId(99)), WiringId(1))
+    assert build_message(STORED, WiringId(1)) == build_message(replace(STORED, id=EventId(99)), WiringId(1))
 
 
 def test_the_row_says_what_happened_and_where() -> None:
     event = replace(EVENT, kind=EventKind.REACTION, text="👍", refers_to="0", thread_id="7")
-    row = message_for(replace(STORED, event=event), WiringId(1))
+    row = build_message(replace(STORED, event=event), WiringId(1))
     assert (row.kind, row.timestamp, row.trigger, row.on_wake, row.process_after) == (
         InKind.CHAT,
         NOON,
@@ -163,14 +163,14 @@ def test_the_row_says_what_happened_and_where() -> None:
 @pytest.mark.behaviour("IN-02")
 def test_what_names_an_event_names_its_row() -> None:
     rows = [
-        message_for(STORED, WiringId(1)),
-        message_for(STORED, WiringId(2)),
-        message_for(replace(STORED, chat=ChatKey("other", "main", "c1")), WiringId(1)),
-        message_for(replace(STORED, chat=ChatKey("fake", "other", "c1")), WiringId(1)),
-        message_for(replace(STORED, chat=ChatKey("fake", "main", "c2")), WiringId(1)),
-        message_for(replace(STORED, event=replace(EVENT, platform_message_id="2")), WiringId(1)),
-        message_for(replace(STORED, event=replace(EVENT, kind=EventKind.EDIT)), WiringId(1)),
+        build_message(STORED, WiringId(1)),
+        build_message(STORED, WiringId(2)),
+        build_message(replace(STORED, chat=ChatKey("other", "main", "c1")), WiringId(1)),
+        build_message(replace(STORED, chat=ChatKey("fake", "other", "c1")), WiringId(1)),
+        build_message(replace(STORED, chat=ChatKey("fake", "main", "c2")), WiringId(1)),
+        build_message(replace(STORED, event=replace(EVENT, platform_message_id="2")), WiringId(1)),
+        build_message(replace(STORED, event=replace(EVENT, kind=EventKind.EDIT)), WiringId(1)),
     ]
     assert len({row.id for row in rows}) == len(rows)
-    retold = message_for(replace(STORED, event=replace(EVENT, text="other", sent_at=NOON)), WiringId(1))
+    retold = build_message(replace(STORED, event=replace(EVENT, text="other", sent_at=NOON)), WiringId(1))
     assert retold.id == rows[0].id

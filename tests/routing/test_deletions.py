@@ -9,13 +9,13 @@ from datetime import timedelta
 import pytest
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
-from nanohost.mailbox.mailboxes import MOST_CONTEXT
-from nanohost.model import EngageMode, Ignored, Role, UnknownSender, WiringId
-from nanohost.routing.albums import named, together
-from nanohost.routing.deciding import Deciding
-from nanohost.routing.deletions import DELETED
+from nanohost.mailbox.mailboxes import MAX_CONTEXT_MESSAGES
+from nanohost.model import EngageMode, IgnoredMessagePolicy, Role, UnknownSender, WiringId
+from nanohost.routing.albums import merge_pieces, with_unique_file_names
+from nanohost.routing.deciding import RouteResolver
+from nanohost.routing.deletions import DELETED_BY_AUTHOR
 from nanohost.store import events, pieces
-from nanohost.verify.ledger import UNROUTED
+from nanohost.verify.ledger import EVENTS_WITHOUT_ROUTE
 from nanohost_protocol.payloads import ChatIn, decode_in
 from nanohost_protocol.rows import MessageIn
 from tests.routing.test_router import CHAT, NOON, World, crash
@@ -60,7 +60,7 @@ async def deletes(world: World, id: str, *, by: str = "u1") -> None:
 async def rows(world: World, folder: str = "a") -> list[tuple[str, str, str | None, bool]]:
     """What is in a mailbox: what happened, the text, to which message, and whether it wakes."""
     session = await world.session(folder)
-    found: list[MessageIn] = await world.mailboxes.inbound(session, lambda box: list(box.due(NOON)))
+    found: list[MessageIn] = await world.mailboxes.read_inbound(session, lambda box: list(box.due(NOON)))
     seen = []
     for row in found:
         payload = decode_in(row.kind, row.content)
@@ -70,12 +70,12 @@ async def rows(world: World, folder: str = "a") -> list[tuple[str, str, str | No
 
 
 async def states(world: World) -> list[tuple[str, str, str | None]]:
-    found = await world.store.all("SELECT text, status, reason FROM inbound_events ORDER BY id")
+    found = await world.store.fetch_all("SELECT text, status, reason FROM inbound_events ORDER BY id")
     return [(row["text"], row["status"], row["reason"]) for row in found]
 
 
 async def people(world: World) -> list[str]:
-    return [row["user_id"] for row in await world.store.all("SELECT user_id FROM users ORDER BY id")]
+    return [row["user_id"] for row in await world.store.fetch_all("SELECT user_id FROM users ORDER BY id")]
 
 
 async def test_a_message_that_was_deleted_while_the_host_was_down_reaches_nobody_however_long_the_queue(
@@ -89,8 +89,11 @@ async def test_a_message_that_was_deleted_while_the_host_was_down_reaches_nobody
     await deletes(world, "m1")
     await world.route()
     assert await world.mailbox("a") == [f"n{number}" for number in range(40)]
-    assert (await states(world))[:2] == [("oops", "dropped", DELETED), ("oops!", "dropped", DELETED)]
-    assert await world.store.all(UNROUTED, (9,)) == []
+    assert (await states(world))[:2] == [
+        ("oops", "dropped", DELETED_BY_AUTHOR),
+        ("oops!", "dropped", DELETED_BY_AUTHOR),
+    ]
+    assert await world.store.fetch_all(EVENTS_WITHOUT_ROUTE, (9,)) == []
 
 
 async def test_of_a_message_that_reached_its_agent_the_agent_is_told_and_nobody_is_woken(world: World) -> None:
@@ -134,7 +137,7 @@ async def test_a_deletion_comes_behind_what_its_mailbox_refused_so_far(world: Wo
 
 
 async def _nothing_waits(world: World) -> bool:
-    return not await world.store.all("SELECT 1 FROM routes WHERE outcome = 'waiting'")
+    return not await world.store.fetch_all("SELECT 1 FROM routes WHERE outcome = 'waiting'")
 
 
 async def test_a_stranger_who_deletes_all_that_they_wrote_is_asked_about_no_more(owned: World) -> None:
@@ -151,8 +154,8 @@ async def test_a_stranger_who_deletes_all_that_they_wrote_is_asked_about_no_more
     await deletes(owned, "m2")
     await owned.route()
     assert (await held(owned), await approvals(owned)) == ([], [])
-    [row] = await owned.store.all("SELECT status, reason FROM approvals")
-    assert (row["status"], row["reason"]) == ("withdrawn", DELETED)
+    [row] = await owned.store.fetch_all("SELECT status, reason FROM approvals")
+    assert (row["status"], row["reason"]) == ("withdrawn", DELETED_BY_AUTHOR)
     assert await owned.outcomes() == [("let me in", "not_engaged"), ("please", "not_engaged")]
     assert approval in owned.asked
 
@@ -165,7 +168,10 @@ async def test_what_waits_for_a_chat_to_be_let_in_is_deleted_with_its_edits(owne
     await deletes(owned, "m1")
     await owned.route()
     assert (await held(owned), await approvals(owned)) == ([], [])
-    assert (await states(owned))[:2] == [("hello bot", "dropped", DELETED), ("hello, bot", "dropped", DELETED)]
+    assert (await states(owned))[:2] == [
+        ("hello bot", "dropped", DELETED_BY_AUTHOR),
+        ("hello, bot", "dropped", DELETED_BY_AUTHOR),
+    ]
     assert await said(owned) == []
 
 
@@ -173,12 +179,12 @@ async def test_what_was_set_aside_is_not_brought_back_once_it_is_deleted(world: 
     await world.wire(await world.chat(), await world.agent("a"))
     await arrives(world, "m1", "odd")
     async with world.store.transaction() as tx:
-        [stored] = await events.new_in_chat(tx, CHAT, limit=1)
-        await events.set_aside(tx, stored.id, "it failed")
+        [stored] = await events.list_new(tx, CHAT, limit=1)
+        await events.quarantine(tx, stored.id, "it failed")
     await deletes(world, "m1")
     await world.route()
     async with world.store.transaction() as tx:
-        assert await events.bring_back(tx, stored.id) is None
+        assert await events.requeue(tx, stored.id) is None
 
 
 async def test_a_command_that_the_host_has_obeyed_is_nothing_for_the_agent_to_be_told_of(world: World) -> None:
@@ -194,13 +200,13 @@ async def test_a_command_that_the_host_has_obeyed_is_nothing_for_the_agent_to_be
 
 async def test_a_deletion_stays_with_the_message_that_waits_however_much_is_said_meanwhile(world: World) -> None:
     chat = await world.chat(is_group=True)
-    await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION, ignored=Ignored.ACCUMULATE)
+    await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION, ignored=IgnoredMessagePolicy.ACCUMULATE)
     await groups(world, "m1", "@nan oops", mentions=True)
     await groups(world, "m2", "not to the agent")
     await world.route()
     for id in ("m1", "m2"):
         await deletes(world, id)
-    await world.says(*(str(number) for number in range(MOST_CONTEXT)), is_group=True)
+    await world.says(*(str(number) for number in range(MAX_CONTEXT_MESSAGES)), is_group=True)
     await world.route()
     assert [row for row in await rows(world) if row[0] == "deletion"] == [("deletion", "", "m1", False)]
 
@@ -259,11 +265,11 @@ async def test_an_edit_that_adds_the_mention_brings_all_files_of_an_album(
         await albums(mentioned, f"m{number}", ref)
     await mentioned.route()
     await edits(mentioned, "@nan compare", "m1", mentions=True)
-    [edit] = await events.new_in_chat(mentioned.store, CHAT, limit=9)
+    [edit] = await events.list_new(mentioned.store, CHAT, limit=9)
     files = tuple(Attachment(ref=one) for one in told)
     stored = replace(edit, event=replace(edit.event, attachments=files))
-    [wiring] = await mentioned.store.all("SELECT id FROM wirings")
-    made = await Deciding(mentioned.store, mentioned.clock).with_its_files(stored, WiringId(wiring["id"]))
+    [wiring] = await mentioned.store.fetch_all("SELECT id FROM wirings")
+    made = await RouteResolver(mentioned.store, mentioned.clock).with_message_files(stored, WiringId(wiring["id"]))
     assert [one.ref for one in made.event.attachments] == whole
 
 
@@ -320,7 +326,7 @@ async def test_an_edit_that_takes_the_command_away_is_a_message_to_the_agent(men
     await edits(mentioned, "@nan what does stop do?", "m1", mentions=True)
     await mentioned.route()
     session = await mentioned.session("a")
-    found: list[MessageIn] = await mentioned.mailboxes.inbound(session, lambda box: list(box.due(NOON)))
+    found: list[MessageIn] = await mentioned.mailboxes.read_inbound(session, lambda box: list(box.due(NOON)))
     said = [decode_in(row.kind, row.content) for row in found]
     assert [(one.event, one.text) for one in said if isinstance(one, ChatIn)] == [
         ("message", "@nan what does stop do?")
@@ -354,7 +360,7 @@ async def test_an_edit_that_asked_to_be_let_in_is_withdrawn_with_the_message_tha
     await deletes(owned, "m1")
     await owned.route()
     assert await held(owned) == []
-    [row] = await owned.store.all("SELECT status FROM approvals")
+    [row] = await owned.store.fetch_all("SELECT status FROM approvals")
     assert row["status"] == "withdrawn"
 
 
@@ -379,7 +385,7 @@ async def album(world: World, *texts: str) -> None:
 
 async def files(world: World) -> list[list[str]]:
     """The names of the files of what came in, but for deletions."""
-    found = await world.store.all(
+    found = await world.store.fetch_all(
         "SELECT attachments FROM inbound_events WHERE status != 'routed' OR id = 1 ORDER BY id"
     )
     return [[one["name"] for one in json.loads(row["attachments"])] for row in found]
@@ -387,7 +393,9 @@ async def files(world: World) -> list[list[str]]:
 
 async def gone(world: World) -> list[tuple[str, str | None, tuple[str, ...]]]:
     """The deletions in the mailbox: words, message, files."""
-    found: list[MessageIn] = await world.mailboxes.inbound(await world.session("a"), lambda box: list(box.due(NOON)))
+    found: list[MessageIn] = await world.mailboxes.read_inbound(
+        await world.session("a"), lambda box: list(box.due(NOON))
+    )
     said = [decode_in(row.kind, row.content) for row in found]
     return [(one.text, one.refers_to, one.files) for one in said if isinstance(one, ChatIn) and one.event == "deletion"]
 
@@ -429,17 +437,17 @@ async def test_an_album_that_waits_and_of_which_all_is_deleted_reaches_nobody(wo
     await deletes(world, "p2")
     await deletes(world, "p1")
     await world.route()
-    assert [(status, reason) for _, status, reason in await states(world)][:1] == [("dropped", DELETED)]
+    assert [(status, reason) for _, status, reason in await states(world)][:1] == [("dropped", DELETED_BY_AUTHOR)]
     assert await people(world) == []
 
 
 async def _join(world: World) -> None:
     """As a host does that dies right after."""
-    found = await events.new_in_chat(world.store, CHAT, limit=9)
-    said = named([one.event for one in found])
+    found = await events.list_new(world.store, CHAT, limit=9)
+    said = with_unique_file_names([one.event for one in found])
     async with world.store.transaction() as tx:
         await pieces.add_all(tx, [(one.id, event) for one, event in zip(found, said, strict=True)])
-        await events.join(tx, [one.id for one in found], together(said))
+        await events.join_album(tx, [one.id for one in found], merge_pieces(said))
 
 
 async def test_an_album_of_which_all_is_deleted_reaches_nobody_and_one_that_is_read_is_told_to_be_gone(
@@ -471,7 +479,7 @@ async def test_a_piece_that_is_deleted_while_the_mailbox_refuses_is_told_of_late
 
 
 async def _is_told(world: World) -> bool:
-    return not await world.store.all("SELECT 1 FROM routes WHERE outcome = 'waiting'")
+    return not await world.store.fetch_all("SELECT 1 FROM routes WHERE outcome = 'waiting'")
 
 
 async def test_of_an_album_that_was_a_command_the_agent_is_told_of_no_piece(world: World) -> None:
@@ -502,7 +510,7 @@ async def test_what_is_about_a_later_piece_is_told_as_being_about_what_the_agent
 
 async def about(world: World) -> list[str | None]:
     """Which messages the rows in the mailbox are, or are about; the runner matches them by that."""
-    found = await world.mailboxes.inbound(await world.session("a"), lambda box: list(box.due(NOON)))
+    found = await world.mailboxes.read_inbound(await world.session("a"), lambda box: list(box.due(NOON)))
     return [None if row.origin is None else row.origin.platform_message_id for row in found]
 
 
@@ -534,5 +542,5 @@ async def test_with_an_album_that_is_held_the_edits_of_its_pieces_wait_and_are_w
     await deletes(owned, "p2")
     await owned.route()
     assert await held(owned) == []
-    [row] = await owned.store.all("SELECT status FROM approvals")
+    [row] = await owned.store.fetch_all("SELECT status FROM approvals")
     assert row["status"] == "withdrawn"

@@ -17,12 +17,12 @@ from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
 from nanohost.errors import MailboxError, StoreError
 from nanohost.fair_share import FairShare
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.mailbox.writer import Written
+from nanohost.mailbox.writer import WriteResult
 from nanohost.model import (
-    HOST,
+    HOST_SESSION_ID,
     AgentGroup,
     EngageMode,
-    Ignored,
+    IgnoredMessagePolicy,
     MessagingGroup,
     Role,
     SenderScope,
@@ -31,12 +31,12 @@ from nanohost.model import (
     UnknownSender,
     WiringId,
 )
-from nanohost.routing.albums import WAIT_S
-from nanohost.routing.attachments import Attachments
-from nanohost.routing.deciding import Ready
-from nanohost.routing.router import BATCH, MOST_TRIES, EventHandler, Router
-from nanohost.routing.speaker import Speaker
-from nanohost.routing.strangers import NO_CHAT, NO_WIRING
+from nanohost.routing.albums import PIECE_WAIT_S
+from nanohost.routing.attachments import AttachmentFetcher
+from nanohost.routing.deciding import RoutedEntry
+from nanohost.routing.router import BATCH_SIZE, MAX_ATTEMPTS, EventHandler, Router
+from nanohost.routing.speaker import SessionResolver
+from nanohost.routing.strangers import CHAT_UNKNOWN, CHAT_UNWIRED
 from nanohost.routing.writer import RouteWriter
 from nanohost.store import (
     agent_groups,
@@ -50,16 +50,22 @@ from nanohost.store import (
     wirings,
 )
 from nanohost.store.database import Store, open_store
-from nanohost.store.domain_events import ApprovalChanged, ChatHasNews, LaneHasWork, SessionHasOrders, SessionHasWork
+from nanohost.store.domain_events import (
+    ApprovalChanged,
+    ChatHasEvents,
+    QueueHasWork,
+    SessionHasControlMessages,
+    SessionHasWork,
+)
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.store.routes import Route
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
-from nanohost.verify.ledger import UNROUTED
+from nanohost.verify.ledger import EVENTS_WITHOUT_ROUTE
 from nanohost_protocol.payloads import CardOut, ChatIn, decode_in
 from nanohost_protocol.rows import MessageIn, NewMessageIn, Origin
-from tests.support.desks import router_of
-from tests.support.heard import heard
+from tests.support.desks import make_router
+from tests.support.heard import record_events
 from tests.support.new_home import make_database
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -73,10 +79,10 @@ class World:
         self.store = store
         self.mailboxes = mailboxes
         self.clock = ManualClock()
-        self.woken = heard(store.bus, SessionHasWork, lambda event: event.session)
-        self.obeying = heard(store.bus, SessionHasOrders, lambda event: event.session)
-        self.answered = heard(store.bus, LaneHasWork, lambda event: event.lane)
-        self.asked = heard(store.bus, ApprovalChanged, lambda event: event.approval)
+        self.woken = record_events(store.bus, SessionHasWork, lambda event: event.session)
+        self.obeying = record_events(store.bus, SessionHasControlMessages, lambda event: event.session)
+        self.answered = record_events(store.bus, QueueHasWork, lambda event: event.queue)
+        self.asked = record_events(store.bus, ApprovalChanged, lambda event: event.approval)
         self._numbers = iter(range(1, 10_000))
 
     async def agent(self, folder: str) -> AgentGroup:
@@ -108,7 +114,7 @@ class World:
         mode: SessionMode = SessionMode.SHARED,
         priority: int = 0,
         scope: SenderScope = SenderScope.ALL,
-        ignored: Ignored = Ignored.DROP,
+        ignored: IgnoredMessagePolicy = IgnoredMessagePolicy.DROP,
         bots: bool = False,
     ) -> WiringId:
         async with self.store.transaction() as tx:
@@ -165,10 +171,10 @@ class World:
         self,
         writer: type[RouteWriter] = RouteWriter,
         requests: EventHandler | None = None,
-        attachments: Attachments | None = None,
+        attachments: AttachmentFetcher | None = None,
         fair: FairShare | None = None,
     ) -> Router:
-        return router_of(
+        return make_router(
             self.store,
             self.mailboxes,
             self.clock,
@@ -186,11 +192,11 @@ class World:
 
     async def let_in(self, agent: AgentGroup) -> None:
         """Tie the chat that is held to an agent, as an approval does."""
-        [group] = await messaging_groups.every(self.store)
+        [group] = await messaging_groups.list_all(self.store)
         await self.grant("fake:u1", Role.MEMBER, agent)
         await self.wire(group, agent)
         async with self.store.transaction() as tx:
-            await tx.run("UPDATE inbound_events SET status = 'new' WHERE status = 'held'")
+            await tx.execute("UPDATE inbound_events SET status = 'new' WHERE status = 'held'")
 
     @asynccontextmanager
     async def routing(self) -> AsyncIterator[Router]:
@@ -205,34 +211,36 @@ class World:
             pass
 
     async def nothing_new(self) -> bool:
-        return not await events.chats_with_new(self.store)
+        return not await events.list_chats_with_new(self.store)
 
     async def until(self, true: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while not await true():
                 pass
 
     async def session(self, folder: str, thread: str | None = None) -> Session:
         (found,) = [
-            s async for s in sessions.every(self.store.reports) if (s.group_folder, s.thread_id) == (folder, thread)
+            s async for s in sessions.iter_all(self.store.reports) if (s.group_folder, s.thread_id) == (folder, thread)
         ]
         return found
 
     async def mailbox(self, folder: str, thread: str | None = None) -> list[str]:
         """The texts in a session's mailbox, in order."""
         session = await self.session(folder, thread)
-        rows = await self.mailboxes.inbound(session, lambda box: list(box.due(NOON)))
+        rows = await self.mailboxes.read_inbound(session, lambda box: list(box.due(NOON)))
         return [_text(row) for row in rows]
 
     async def outcomes(self) -> list[tuple[str, str]]:
-        rows = await self.store.all(
+        rows = await self.store.fetch_all(
             "SELECT e.text, r.outcome FROM routes r JOIN inbound_events e ON e.id = r.event_id"
             " ORDER BY r.wiring_id, e.id"
         )
         return [(row["text"], row["outcome"]) for row in rows]
 
     async def drops(self) -> list[tuple[str, str]]:
-        rows = await self.store.all("SELECT text, reason FROM inbound_events WHERE status = 'dropped' ORDER BY id")
+        rows = await self.store.fetch_all(
+            "SELECT text, reason FROM inbound_events WHERE status = 'dropped' ORDER BY id"
+        )
         return [(row["text"], row["reason"]) for row in rows]
 
 
@@ -269,7 +277,7 @@ async def test_news_of_a_chat_is_routed_while_open(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     async with world.routing():
         await world.says("hello")
-        world.store.bus.publish(ChatHasNews(CHAT))
+        world.store.bus.publish(ChatHasEvents(CHAT))
         await world.until(world.nothing_new)
     assert await world.mailbox("a") == ["hello"]
 
@@ -277,11 +285,11 @@ async def test_news_of_a_chat_is_routed_while_open(world: World) -> None:
 @pytest.mark.behaviour("IN-07")
 async def test_the_order_of_a_chat_is_the_order_of_its_mailbox(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
-    texts = [f"{number:03}" for number in range(BATCH * 2 + 5)]
+    texts = [f"{number:03}" for number in range(BATCH_SIZE * 2 + 5)]
     async with world.routing():
         for text in texts:
             await world.says(text)
-            world.store.bus.publish(ChatHasNews(CHAT))
+            world.store.bus.publish(ChatHasEvents(CHAT))
         await world.until(world.nothing_new)
     assert await world.mailbox("a") == texts
 
@@ -293,7 +301,7 @@ async def test_a_second_message_finds_the_firsts_session(world: World) -> None:
         await world.says(text)
         await world.route()
     assert await world.mailbox("a") == ["one", "two"]
-    assert len([one async for one in sessions.every(world.store.reports)]) == 1
+    assert len([one async for one in sessions.iter_all(world.store.reports)]) == 1
 
 
 @pytest.mark.behaviour("RT-01")
@@ -335,8 +343,8 @@ async def test_what_nobody_is_wired_to_is_dropped_with_the_reason(world: World) 
     await world.says("to nobody", is_group=True)
     await world.says("to no agent", chat="c2", is_group=True)
     await world.route()
-    assert await world.drops() == [("to nobody", NO_CHAT), ("to no agent", NO_WIRING)]
-    assert (world.woken, [one async for one in sessions.every(world.store.reports)]) == ([], [])
+    assert await world.drops() == [("to nobody", CHAT_UNKNOWN), ("to no agent", CHAT_UNWIRED)]
+    assert (world.woken, [one async for one in sessions.iter_all(world.store.reports)]) == ([], [])
 
 
 @pytest.mark.behaviour("AC-02", "RT-07", "RT-10")
@@ -350,7 +358,7 @@ async def test_who_may_not_talk_is_on_record_and_in_no_mailbox(world: World) -> 
     await world.route()
     assert await world.mailbox("a") == ["member"]
     assert await world.outcomes() == [("stranger", "denied"), ("member", "written")]
-    row = await world.store.one("SELECT reason FROM routes WHERE outcome = 'denied'")
+    row = await world.store.fetch_one("SELECT reason FROM routes WHERE outcome = 'denied'")
     assert row is not None
     assert "strict" in row["reason"]
 
@@ -380,7 +388,7 @@ async def test_a_mention_sticks_to_its_thread(world: World) -> None:
     await world.says("later", thread="7", is_group=True)
     await world.route()
     assert await world.mailbox("a", "7") == ["@nan", "same batch", "later"]
-    assert len([one async for one in sessions.every(world.store.reports)]) == 1
+    assert len([one async for one in sessions.iter_all(world.store.reports)]) == 1
 
 
 @pytest.mark.behaviour("RT-04")
@@ -425,14 +433,14 @@ async def test_who_could_not_be_routed_is_answered_where_routing_would_have_brou
     await world.says("later", thread="7", is_group=True)
     await world.says("in another thread", thread="8", is_group=True)
     await world.says("/status", "nothing of its business", chat="dm")
-    speaker = Speaker(world.store, world.clock)
+    speaker = SessionResolver(world.store, world.clock)
     waiting = [stored for chat in ("c1", "dm") for stored in await _new(world, chat)]
-    sessions_for = [await speaker.session_for(stored) for stored in waiting]
+    sessions_for = [await speaker.find_or_create_session(stored) for stored in waiting]
     assert sessions_for == [(await world.session("a", "7")).id, None, (await world.session("b")).id, None]
 
 
 async def _new(world: World, chat: str) -> list[StoredEvent]:
-    return await events.new_in_chat(world.store, replace(CHAT, platform_id=chat), limit=9)
+    return await events.list_new(world.store, replace(CHAT, platform_id=chat), limit=9)
 
 
 # --- fan-out and failures
@@ -472,16 +480,16 @@ async def test_a_mailbox_that_refuses_waits_alone_and_is_written_in_order_when_i
     async with world.routing():
         for text in ("two", "three"):
             await world.says(text)
-            world.store.bus.publish(ChatHasNews(CHAT))
+            world.store.bus.publish(ChatHasEvents(CHAT))
             await world.until(world.nothing_new)
         assert await world.mailbox("b") == ["one", "two", "three"]
         assert (await world.outcomes())[:3] == [("one", "written"), ("two", "waiting"), ("three", "waiting")]
-        await world.clock.somebody_sleeps()
+        await world.clock.wait_for_sleeper()
         broken.write_bytes(sound)
         await world.clock.advance(60)
         await world.until(lambda: _nothing_waits(world))
         await world.says("four")
-        world.store.bus.publish(ChatHasNews(CHAT))
+        world.store.bus.publish(ChatHasEvents(CHAT))
         await world.until(world.nothing_new)
     assert await world.mailbox("a") == ["one", "two", "three", "four"]
     assert {outcome for _, outcome in await world.outcomes()} == {"written"}
@@ -506,7 +514,7 @@ async def test_what_waits_is_written_first_after_a_restart(world: World) -> None
 
 
 async def _nothing_waits(world: World) -> bool:
-    return await world.store.one("SELECT 1 FROM routes WHERE outcome = 'waiting'") is None
+    return await world.store.fetch_one("SELECT 1 FROM routes WHERE outcome = 'waiting'") is None
 
 
 # --- crashes
@@ -524,7 +532,7 @@ class DiesBeforeTheRecord(RouteWriter):
 
 async def crash(world: World) -> None:
     async with world.router(DiesBeforeTheRecord).opened():
-        await world.clock.somebody_sleeps()
+        await world.clock.wait_for_sleeper()
 
 
 @pytest.mark.behaviour("IN-02", "IN-03")
@@ -539,7 +547,7 @@ async def test_a_crash_between_mailbox_and_record_changes_nothing(world: World) 
     await crash(world)
     await world.route()
     assert (await world.mailbox("a"), await world.mailbox("b")) == (["one", "two"], ["one", "two"])
-    assert len([one async for one in sessions.every(world.store.reports)]) == 2
+    assert len([one async for one in sessions.iter_all(world.store.reports)]) == 2
     assert len(set(world.woken)) == 2
 
 
@@ -562,7 +570,7 @@ async def test_a_crash_does_not_make_a_mention_stick_to_what_came_before_it(worl
 class Stumbles(RouteWriter):
     """Has a mistake that one text brings out."""
 
-    async def write(self, session: Session, rows: Sequence[Ready]) -> tuple[list[Route], Written]:
+    async def write(self, session: Session, rows: Sequence[RoutedEntry]) -> tuple[list[Route], WriteResult]:
         if any(row.stored.event.text == "poison" for row in rows):
             raise ZeroDivisionError("a mistake of ours")
         return await super().write(session, rows)
@@ -576,7 +584,7 @@ async def _poisoned(world: World) -> None:
 
 
 async def _tries(world: World, count: int) -> bool:
-    row = await world.store.one("SELECT tries FROM inbound_events WHERE text = 'poison'")
+    row = await world.store.fetch_one("SELECT tries FROM inbound_events WHERE text = 'poison'")
     return row is not None and row["tries"] == count
 
 
@@ -590,8 +598,8 @@ async def test_an_event_that_fails_is_tried_again_with_growing_pauses_and_holds_
         assert (await world.mailbox("a"), await world.mailbox("b")) == (["before"], ["elsewhere"])
         pauses = []
         for tries in (2, 3, 4):
-            await world.clock.somebody_sleeps()
-            [pause_s] = world.clock.sleeping()
+            await world.clock.wait_for_sleeper()
+            [pause_s] = world.clock.remaining_sleeps_s()
             await world.clock.advance(pause_s)
             await world.until(lambda tries=tries: _tries(world, tries))  # type: ignore[misc]
             pauses.append(pause_s)
@@ -603,17 +611,17 @@ async def test_an_event_that_fails_is_tried_again_with_growing_pauses_and_holds_
 @pytest.mark.behaviour("IN-04")
 async def test_an_event_that_always_fails_is_set_aside_and_its_chat_goes_on_also_across_restarts(world: World) -> None:
     await _poisoned(world)
-    for tries in range(1, MOST_TRIES):
+    for tries in range(1, MAX_ATTEMPTS):
         async with world.router(Stumbles).opened():
             await world.until(lambda tries=tries: _tries(world, tries))  # type: ignore[misc]
     async with world.router(Stumbles).opened():
         await world.until(world.nothing_new)
     assert await world.mailbox("a") == ["before", "after"]
-    [aside] = await events.that_are_set_aside(world.store, limit=10)
+    [aside] = await events.list_quarantined(world.store, limit=10)
     assert (aside.event.text, aside.reason) == ("poison", "ZeroDivisionError: a mistake of ours")
     async with world.store.transaction() as tx:
-        assert await events.bring_back(tx, aside.id)
-        assert await events.bring_back(tx, aside.id) is None
+        assert await events.requeue(tx, aside.id)
+        assert await events.requeue(tx, aside.id) is None
     await world.route()
     assert await world.mailbox("a") == ["before", "after", "poison"]
 
@@ -653,9 +661,9 @@ async def test_what_comes_free_while_a_batch_is_looked_at_comes_before_what_is_f
     found: list[tuple[str, str]] = []
 
     class Late(Counter):
-        async def wants(self, stored: StoredEvent) -> bool:
-            wanted = await super().wants(stored)
-            if wanted and not await wirings.every(world.store):
+        async def can_handle(self, stored: StoredEvent) -> bool:
+            wanted = await super().can_handle(stored)
+            if wanted and not await wirings.list_all(world.store):
                 await world.let_in(agent)
             return wanted
 
@@ -675,14 +683,14 @@ class Counter:
         self._store = world.store
         self._act = act
 
-    async def wants(self, stored: StoredEvent) -> bool:
+    async def can_handle(self, stored: StoredEvent) -> bool:
         return stored.event.text == "for the host"
 
     async def handle(self, stored: StoredEvent) -> bool:
         if self._act is not None:
             await self._act()
         async with self._store.transaction() as tx:
-            await events.mark_settled(tx, stored.id, events.FOR_HOST)
+            await events.mark_settled(tx, stored.id, events.REASON_FOR_HOST)
         return True
 
 
@@ -691,8 +699,8 @@ async def test_a_bot_that_presses_on_a_card_of_the_hosts_is_turned_away_and_hold
     await world.wire(await world.chat(), await world.agent("a"), bots=True)
     place = Origin(channel_type="fake", instance="main", platform_id="c1")
     async with world.store.transaction() as tx:
-        await host_messages.say(tx, place, CardOut(title="?", body="", options=("yes",)), out_id="h1", now=NOON)
-    await world.says("beep", bot=True, kind=EventKind.CLICK, value=cards.value_of(HOST, "h1", 1))
+        await host_messages.enqueue(tx, place, CardOut(title="?", body="", options=("yes",)), out_id="h1", now=NOON)
+    await world.says("beep", bot=True, kind=EventKind.CLICK, value=cards.button_value(HOST_SESSION_ID, "h1", 1))
     await world.route()
     assert await world.outcomes() == [("beep", "not_engaged")]
 
@@ -703,7 +711,7 @@ async def test_a_file_is_fetched_by_one_at_a_time_however_soon_its_message_is_tr
     await world.wire(await world.chat(), await world.agent("a"))
     fetching: list[int] = []
 
-    class SlowFiles(Attachments):
+    class SlowFiles(AttachmentFetcher):
         refuses = 1
 
         def __init__(self) -> None:
@@ -717,7 +725,7 @@ async def test_a_file_is_fetched_by_one_at_a_time_however_soon_its_message_is_tr
                 return message
             fetching.append(fetching[-1] + 1 if fetching else 1)
             for _ in range(200):
-                await world.store.one("SELECT 1")
+                await world.store.fetch_one("SELECT 1")
             fetching.append(fetching[-1] - 1)
             return message
 
@@ -730,16 +738,16 @@ async def test_a_file_is_fetched_by_one_at_a_time_however_soon_its_message_is_tr
 
 
 async def nothing_waits(world: World) -> bool:
-    return await world.store.one("SELECT 1 FROM routes WHERE outcome = 'waiting'") is None
+    return await world.store.fetch_one("SELECT 1 FROM routes WHERE outcome = 'waiting'") is None
 
 
 @pytest.mark.behaviour("IN-03")
 async def test_a_disk_that_refuses_sets_nothing_aside_however_often(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     await world.says("one")
-    for _ in range(MOST_TRIES + 1):
+    for _ in range(MAX_ATTEMPTS + 1):
         await crash(world)
-    assert await events.that_are_set_aside(world.store, limit=10) == []
+    assert await events.list_quarantined(world.store, limit=10) == []
     await world.route()
     assert await world.mailbox("a") == ["one"]
 
@@ -792,7 +800,7 @@ async def arrive(world: World, *pieces: InboundEvent) -> None:
 
 async def routed(world: World) -> list[tuple[str, list[str]]]:
     """Text and files of what was routed, in order."""
-    rows = await world.store.all(
+    rows = await world.store.fetch_all(
         "SELECT e.text, e.attachments FROM routes r JOIN inbound_events e ON e.id = r.event_id ORDER BY e.id"
     )
     return [(row["text"], [one["ref"] for one in json.loads(row["attachments"])]) for row in rows]
@@ -802,11 +810,11 @@ async def test_the_pieces_of_an_album_are_one_message_also_where_only_one_names_
     await world.wire(await world.chat(is_group=True), await world.agent("a"), engage=EngageMode.MENTION, pattern="")
     await arrive(world, piece(1, text="compare these", mentions=True), piece(2), piece(3))
     async with world.router().opened():
-        await world.clock.somebody_sleeps()
-        await world.clock.advance(WAIT_S)
+        await world.clock.wait_for_sleeper()
+        await world.clock.advance(PIECE_WAIT_S)
         await world.until(world.nothing_new)
     assert await routed(world) == [("compare these", ["f1", "f2", "f3"])]
-    assert await world.store.all(UNROUTED, (9,)) == []
+    assert await world.store.fetch_all(EVENTS_WITHOUT_ROUTE, (9,)) == []
     assert await world.mailbox("a") == ["compare these"]
 
 
@@ -815,18 +823,18 @@ async def test_a_piece_is_waited_for_and_one_that_comes_too_late_is_a_message_of
     await arrive(world, piece(1, text="look"))
     router = world.router()
     async with router.opened():
-        await world.clock.somebody_sleeps()
-        await world.clock.advance(WAIT_S / 2)
+        await world.clock.wait_for_sleeper()
+        await world.clock.advance(PIECE_WAIT_S / 2)
         await arrive(world, piece(2))
-        world.store.bus.publish(ChatHasNews(CHAT))
-        await world.clock.advance(WAIT_S / 2)
-        await world.clock.somebody_sleeps()
-        await world.clock.advance(WAIT_S)
+        world.store.bus.publish(ChatHasEvents(CHAT))
+        await world.clock.advance(PIECE_WAIT_S / 2)
+        await world.clock.wait_for_sleeper()
+        await world.clock.advance(PIECE_WAIT_S)
         await world.until(world.nothing_new)
         await arrive(world, piece(3))
-        world.store.bus.publish(ChatHasNews(CHAT))
-        await world.clock.somebody_sleeps()
-        await world.clock.advance(WAIT_S)
+        world.store.bus.publish(ChatHasEvents(CHAT))
+        await world.clock.wait_for_sleeper()
+        await world.clock.advance(PIECE_WAIT_S)
         await world.until(world.nothing_new)
     assert await routed(world) == [("look", ["f1", "f2"]), ("", ["f3"])]
 
@@ -837,8 +845,8 @@ async def test_what_is_written_beside_an_album_is_no_piece_of_it_and_keeps_its_p
     await arrive(world, piece(1, text="mine"), piece(2, text="theirs", sender="u2"), piece(3))
     await world.says("after", is_group=True)
     async with world.router().opened():
-        await world.clock.somebody_sleeps()
-        await world.clock.advance(WAIT_S)
+        await world.clock.wait_for_sleeper()
+        await world.clock.advance(PIECE_WAIT_S)
         await world.until(world.nothing_new)
     assert await routed(world) == [("before", []), ("mine", ["f1", "f3"]), ("theirs", ["f2"]), ("after", [])]
 
@@ -847,13 +855,13 @@ async def test_an_album_of_a_host_that_died_before_it_was_joined_is_joined_by_th
     await world.wire(await world.chat(is_group=True), await world.agent("a"))
     await arrive(world, piece(1), piece(2))
     async with world.router().opened():
-        await world.clock.somebody_sleeps()
+        await world.clock.wait_for_sleeper()
     assert await routed(world) == []
-    await world.clock.advance(WAIT_S)
+    await world.clock.advance(PIECE_WAIT_S)
     await world.route()
     assert await routed(world) == [("", ["f1", "f2"])]
 
 
 def test_the_reasons_say_what_to_type() -> None:
-    for reason in (NO_CHAT, NO_WIRING):
+    for reason in (CHAT_UNKNOWN, CHAT_UNWIRED):
         assert re.search("nanohost wirings create", reason)

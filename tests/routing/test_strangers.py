@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from nanohost.access.decision import KNOWN_ONLY, STRICT
-from nanohost.approvals.requests import MOST_HELD
+from nanohost.access.decision import CHAT_IS_STRICT, KNOWN_ONLY
+from nanohost.approvals.requests import MAX_HELD_MESSAGES
 from nanohost.channel_api import EventKind
-from nanohost.mailbox.mailboxes import MOST_CONTEXT
-from nanohost.model import ApprovalId, EngageMode, Ignored, Role, SenderScope, SessionId, UnknownSender
-from nanohost.routing.consider import ANOTHER_BOT, NO_PART
-from nanohost.routing.strangers import NO_AGENT, NO_CHAT, NO_WIRING, NOBODY
+from nanohost.mailbox.mailboxes import MAX_CONTEXT_MESSAGES
+from nanohost.model import ApprovalId, EngageMode, IgnoredMessagePolicy, Role, SenderScope, SessionId, UnknownSender
+from nanohost.routing.consider import NOT_ENGAGED, SENT_BY_BOT
+from nanohost.routing.strangers import CHAT_UNKNOWN, CHAT_UNWIRED, NO_AGENT_HERE, NO_APPROVER_YET
 from nanohost.routing.writer import RouteWriter
 from nanohost.store import dropped, events, late, messaging_groups, routes, sessions, users, wirings
-from nanohost.store.domain_events import ChatHasNews, MailboxHasWaiting
+from nanohost.store.domain_events import ChatHasEvents, MailboxHasPendingRows
 from nanohost_protocol.payloads import ChatIn, decode_in
 from nanohost_protocol.rows import MessageIn
 from nanohost_protocol.times import to_text
@@ -35,19 +35,21 @@ async def owned(world: World) -> World:
 async def rows(world: World, folder: str) -> list[tuple[str, bool]]:
     """Texts in a mailbox, and whether they wake."""
     session = await world.session(folder)
-    found: list[MessageIn] = await world.mailboxes.inbound(session, lambda box: list(box.due(NOON)))
+    found: list[MessageIn] = await world.mailboxes.read_inbound(session, lambda box: list(box.due(NOON)))
     return [(_text(row), row.trigger) for row in found]
 
 
 async def said(world: World) -> list[tuple[str, str]]:
     """What the host said, and where."""
-    found = await world.store.all("SELECT platform_id, content FROM deliveries WHERE session_id = 'host' ORDER BY seq")
+    found = await world.store.fetch_all(
+        "SELECT platform_id, content FROM deliveries WHERE session_id = 'host' ORDER BY seq"
+    )
     return [(row["platform_id"], json.loads(row["content"])["text"]) for row in found]
 
 
 async def held(world: World) -> list[tuple[str, str]]:
     """Texts that are held, and by which approval."""
-    found = await world.store.all(
+    found = await world.store.fetch_all(
         "SELECT e.text, coalesce(r.approval_id, e.approval_id) AS approval FROM inbound_events e"
         " LEFT JOIN routes r ON r.event_id = e.id AND r.outcome = 'held'"
         " WHERE e.status = 'held' OR r.event_id IS NOT NULL ORDER BY e.id"
@@ -56,7 +58,7 @@ async def held(world: World) -> list[tuple[str, str]]:
 
 
 async def approvals(world: World) -> list[tuple[ApprovalId, str]]:
-    found = await world.store.all("SELECT id, kind FROM approvals WHERE status = 'pending' ORDER BY rowid")
+    found = await world.store.fetch_all("SELECT id, kind FROM approvals WHERE status = 'pending' ORDER BY rowid")
     return [(ApprovalId(row["id"]), row["kind"]) for row in found]
 
 
@@ -74,7 +76,7 @@ async def counts(world: World) -> dict[tuple[str, str, str], int]:
 @pytest.mark.behaviour("RT-05")
 async def test_what_an_agent_takes_no_part_in_wakes_nobody_and_is_there_with_the_next_that_does(world: World) -> None:
     chat = await world.chat(is_group=True)
-    await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION, ignored=Ignored.ACCUMULATE)
+    await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION, ignored=IgnoredMessagePolicy.ACCUMULATE)
     await world.says("one", "two", is_group=True)
     await world.route()
     session = await world.session("a")
@@ -97,14 +99,16 @@ async def test_without_accumulate_it_is_on_record_and_nowhere_else(world: World)
     await world.says("three", is_group=True)
     await world.route()
     assert {outcome for _, outcome in await world.outcomes()} == {"not_engaged"}
-    assert await counts(world) == {("fake:u1", NO_PART, "a"): 3}
-    assert [one async for one in sessions.every(world.store.reports)] == []
+    assert await counts(world) == {("fake:u1", NOT_ENGAGED, "a"): 3}
+    assert [one async for one in sessions.iter_all(world.store.reports)] == []
 
 
 @pytest.mark.behaviour("RT-05", "RT-04")
 async def test_a_mention_does_not_stick_to_what_was_only_accumulated(world: World) -> None:
     chat = await world.chat(is_group=True)
-    await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION_STICKY, ignored=Ignored.ACCUMULATE)
+    await world.wire(
+        chat, await world.agent("a"), engage=EngageMode.MENTION_STICKY, ignored=IgnoredMessagePolicy.ACCUMULATE
+    )
     for text in ("one", "two"):
         await world.says(text, is_group=True)
         await world.route()
@@ -117,7 +121,7 @@ async def test_a_mention_does_not_stick_to_what_was_only_accumulated(world: Worl
 @pytest.mark.behaviour("RT-05", "IN-03")
 async def test_context_that_a_mailbox_refuses_is_context_when_it_is_written(world: World) -> None:
     chat = await world.chat(is_group=True)
-    await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION, ignored=Ignored.ACCUMULATE)
+    await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION, ignored=IgnoredMessagePolicy.ACCUMULATE)
     await world.says("@nan", is_group=True, mentions=True)
     await world.route()
     broken = world.mailboxes.layout(await world.session("a")).inbound_db
@@ -136,13 +140,13 @@ async def test_context_that_a_mailbox_refuses_is_context_when_it_is_written(worl
 
 
 async def _nothing_waits(world: World) -> bool:
-    return await world.store.one("SELECT 1 FROM routes WHERE outcome = 'waiting'") is None
+    return await world.store.fetch_one("SELECT 1 FROM routes WHERE outcome = 'waiting'") is None
 
 
 @pytest.mark.behaviour("RT-05", "AC-06")
 async def test_a_command_that_nobody_gave_us_is_text_and_a_filtered_one_vanishes_also_as_context(world: World) -> None:
     chat = await world.chat(is_group=True)
-    await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION, ignored=Ignored.ACCUMULATE)
+    await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION, ignored=IgnoredMessagePolicy.ACCUMULATE)
     await world.says("/stop", "/login", is_group=True)
     await world.route()
     assert await rows(world, "a") == [("/stop", False)]
@@ -154,7 +158,7 @@ async def test_a_command_that_nobody_gave_us_is_text_and_a_filtered_one_vanishes
 @pytest.mark.parametrize(
     ("unknown", "scope", "reason"),
     [
-        (UnknownSender.STRICT, SenderScope.ALL, STRICT),
+        (UnknownSender.STRICT, SenderScope.ALL, CHAT_IS_STRICT),
         (UnknownSender.PUBLIC, SenderScope.KNOWN, KNOWN_ONLY),
     ],
 )
@@ -162,7 +166,7 @@ async def test_what_access_or_sender_scope_refuses_is_never_accumulated(
     world: World, unknown: UnknownSender, scope: SenderScope, reason: str
 ) -> None:
     chat, agent = await world.chat(is_group=True, unknown=unknown), await world.agent("a")
-    await world.wire(chat, agent, engage=EngageMode.MENTION, ignored=Ignored.ACCUMULATE, scope=scope)
+    await world.wire(chat, agent, engage=EngageMode.MENTION, ignored=IgnoredMessagePolicy.ACCUMULATE, scope=scope)
     await world.grant("fake:u2", Role.MEMBER, agent)
     await world.says("a stranger's", is_group=True)
     await world.says("a member's", is_group=True, sender="u2")
@@ -175,10 +179,12 @@ async def test_what_access_or_sender_scope_refuses_is_never_accumulated(
 @pytest.mark.behaviour("RT-06")
 async def test_of_a_chat_that_talks_among_itself_the_newest_stays_and_nothing_is_due(world: World) -> None:
     chat = await world.chat(is_group=True)
-    await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION, ignored=Ignored.ACCUMULATE)
-    await world.says(*(str(number) for number in range(MOST_CONTEXT + 70)), is_group=True)
+    await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION, ignored=IgnoredMessagePolicy.ACCUMULATE)
+    await world.says(*(str(number) for number in range(MAX_CONTEXT_MESSAGES + 70)), is_group=True)
     await world.route()
-    assert [text for text, _ in await rows(world, "a")] == [str(number) for number in range(70, MOST_CONTEXT + 70)]
+    assert [text for text, _ in await rows(world, "a")] == [
+        str(number) for number in range(70, MAX_CONTEXT_MESSAGES + 70)
+    ]
     assert (world.woken, (await world.session("a")).due_at) == ([], None)
 
 
@@ -191,7 +197,7 @@ async def test_wirings_are_looked_at_by_priority_and_then_by_age(world: World) -
     made = [
         await world.wire(chat, await world.agent(folder), priority=at) for folder, at in (("a", 1), ("b", 0), ("c", 1))
     ]
-    assert [one.id for one in await wirings.of_chat(world.store, chat.id)] == [made[1], made[0], made[2]]
+    assert [one.id for one in await wirings.list_for_chat(world.store, chat.id)] == [made[1], made[0], made[2]]
     await world.says("hello")
     await world.route()
     found = [(await world.session(folder)).id for folder in ("b", "a", "c")]
@@ -206,8 +212,8 @@ async def test_a_bot_is_heard_by_the_wiring_that_says_so_alone(world: World) -> 
     await world.says("build failed", is_group=True, sender="ci", bot=True)
     await world.route()
     assert await world.mailbox("b") == ["build failed"]
-    assert [one.group_folder async for one in sessions.every(world.store.reports)] == ["b"]
-    assert await counts(world) == {("fake:ci", ANOTHER_BOT, "a"): 1}
+    assert [one.group_folder async for one in sessions.iter_all(world.store.reports)] == ["b"]
+    assert await counts(world) == {("fake:ci", SENT_BY_BOT, "a"): 1}
 
 
 # --- strangers in a chat that is known
@@ -223,7 +229,7 @@ async def test_a_strangers_message_is_held_and_nothing_is_said_before_somebody_w
     assert await held(owned) == [("hello", approval), ("are you there?", approval)]
     assert await said(owned) == []
     assert set(owned.asked) == {approval}
-    assert (owned.woken, [one async for one in sessions.every(owned.store.reports)]) == ([], [])
+    assert (owned.woken, [one async for one in sessions.iter_all(owned.store.reports)]) == ([], [])
     assert await users.find(owned.store, "fake:u1") is not None
 
 
@@ -247,7 +253,7 @@ async def test_a_command_where_no_agent_listens_is_answered_to_who_has_a_role_an
     assert await approvals(owned) == []
     texts = [text for _, text in await said(owned)]
     assert len(texts) == 2
-    assert all(text.startswith(NO_AGENT) and "/link" in text and "/pause" not in text for text in texts)
+    assert all(text.startswith(NO_AGENT_HERE) and "/link" in text and "/pause" not in text for text in texts)
 
 
 @pytest.mark.behaviour("SE-12", "RT-08")
@@ -257,7 +263,7 @@ async def test_a_command_in_a_group_without_an_agent_is_answered_to_who_has_a_ro
     await owned.route()
     [(chat, text)] = await said(owned)
     assert chat == "g9"
-    assert text.startswith(NO_AGENT)
+    assert text.startswith(NO_AGENT_HERE)
     assert len(await approvals(owned)) == 1, "about the stranger's group"
 
 
@@ -282,12 +288,12 @@ async def test_in_a_group_nothing_is_said_to_strangers(owned: World) -> None:
 @pytest.mark.behaviour("RT-07", "AC-04")
 async def test_nobody_is_asked_about_chatter_that_no_agent_takes_part_in(owned: World) -> None:
     chat = await owned.chat(is_group=True, unknown=UnknownSender.REQUEST_APPROVAL)
-    await owned.wire(chat, await owned.agent("a"), engage=EngageMode.MENTION, ignored=Ignored.ACCUMULATE)
+    await owned.wire(chat, await owned.agent("a"), engage=EngageMode.MENTION, ignored=IgnoredMessagePolicy.ACCUMULATE)
     await owned.wire(chat, await owned.agent("b"), pattern="^b")
     await owned.says("chatter", is_group=True)
     await owned.says("👍", is_group=True, mentions=True, kind=EventKind.REACTION)
     await owned.route()
-    assert (await approvals(owned), [one async for one in sessions.every(owned.store.reports)]) == ([], [])
+    assert (await approvals(owned), [one async for one in sessions.iter_all(owned.store.reports)]) == ([], [])
 
 
 @pytest.mark.behaviour("RT-03", "AC-04")
@@ -357,19 +363,19 @@ async def test_what_was_held_is_written_in_its_order_when_its_sender_is_let_in(o
             session = await sessions.add(
                 tx,
                 agent_group=agent.id,
-                messaging_group=(await wirings.every(tx))[0].messaging_group_id,
+                messaging_group=(await wirings.list_all(tx))[0].messaging_group_id,
                 thread_id=None,
                 now=NOON,
             )
-            for event, _ in await routes.held(tx, approval):
-                await routes.release(tx, event, wiring, session, now=NOON)
+            for event, _ in await routes.list_held(tx, approval):
+                await routes.release_held(tx, event, wiring, session, now=NOON)
         await owned.grant("fake:u1", Role.MEMBER, agent)
         if not heard_late:
-            owned.store.bus.publish(MailboxHasWaiting(SessionId(session)))
+            owned.store.bus.publish(MailboxHasPendingRows(SessionId(session)))
         await owned.says("three")
-        owned.store.bus.publish(ChatHasNews((await events.chats_with_new(owned.store))[0]))
+        owned.store.bus.publish(ChatHasEvents((await events.list_chats_with_new(owned.store))[0]))
         await owned.until(owned.nothing_new)
-        owned.store.bus.publish(MailboxHasWaiting(SessionId(session)))
+        owned.store.bus.publish(MailboxHasPendingRows(SessionId(session)))
         await owned.until(lambda: _nothing_waits(owned))
     assert await owned.mailbox("a") == ["one", "two", "three"]
     assert set(owned.woken) == {SessionId(session)}
@@ -385,14 +391,14 @@ async def test_what_was_held_for_days_is_not_late_when_its_sender_is_let_in(owne
     [(approval, _)] = await approvals(owned)
     later = NOON + timedelta(days=2)
     async with owned.store.transaction() as tx:
-        await tx.run("UPDATE approvals SET status = 'approved', decided_at = ?", (to_text(later),))
-        await events.release(tx, approval)
-        await tx.run("UPDATE routes SET outcome = 'waiting'")
-    assert await late.events(owned.store, before=later - timedelta(minutes=5)) == []
-    assert len(await late.events(owned.store, before=later + timedelta(minutes=5))) == 1
+        await tx.execute("UPDATE approvals SET status = 'approved', decided_at = ?", (to_text(later),))
+        await events.release_held(tx, approval)
+        await tx.execute("UPDATE routes SET outcome = 'waiting'")
+    assert await late.find_late_events(owned.store, before=later - timedelta(minutes=5)) == []
+    assert len(await late.find_late_events(owned.store, before=later + timedelta(minutes=5))) == 1
     if wired:
-        [route] = await owned.store.all("SELECT message_id FROM routes")
-        assert await late.received(owned.store, route["message_id"]) == later
+        [route] = await owned.store.fetch_all("SELECT message_id FROM routes")
+        assert await late.received_at(owned.store, route["message_id"]) == later
 
 
 # --- where nobody can be asked
@@ -407,7 +413,7 @@ async def test_where_nobody_is_set_up_a_direct_message_is_answered_once_a_day_wi
         await world.wire(await world.chat(unknown=UnknownSender.REQUEST_APPROVAL), await world.agent("a"))
     await world.says("hello", "anybody?")
     await world.route()
-    sentence = NOBODY.format(channel="fake")
+    sentence = NO_APPROVER_YET.format(channel="fake")
     assert "nanohost pair fake" in sentence
     assert await said(world) == [("c1", sentence)]
     assert sum((await counts(world)).values()) == 2
@@ -429,11 +435,11 @@ async def test_an_edit_of_what_is_held_waits_with_it_and_is_counted_with_it(owne
     await owned.route()
     [(approval, _)] = await approvals(owned)
     assert await held(owned) == [("one", approval), ("won", approval)]
-    assert await owned.drops() == [("of nothing that is held", NO_CHAT)]
+    assert await owned.drops() == [("of nothing that is held", CHAT_UNKNOWN)]
     for _ in range(20):
         await owned.says("w on", kind=EventKind.EDIT, refers_to="1")
     await owned.route()
-    assert len(await held(owned)) == MOST_HELD
+    assert len(await held(owned)) == MAX_HELD_MESSAGES
 
 
 @pytest.mark.behaviour("RT-08")
@@ -450,7 +456,7 @@ async def test_where_we_are_spoken_to_and_no_agent_listens_somebody_is_asked(
     assert kind == "chat"
     assert await held(owned) == [("hello", approval), ("again", approval)]
     assert await said(owned) == [], "that is for who asks"
-    group = await owned.store.one("SELECT unknown_sender FROM messaging_groups WHERE platform_id = 'c1'")
+    group = await owned.store.fetch_one("SELECT unknown_sender FROM messaging_groups WHERE platform_id = 'c1'")
     assert group is not None
     assert group["unknown_sender"] == "request_approval"
 
@@ -461,8 +467,8 @@ async def test_what_was_held_of_a_chat_is_routed_in_order_when_an_agent_is_conne
     await owned.route()
     [(approval, _)] = await approvals(owned)
     async with owned.store.transaction() as tx:
-        await events.release(tx, approval)
-        group = await tx.one("SELECT id FROM messaging_groups WHERE platform_id = 'c1'")
+        await events.release_held(tx, approval)
+        group = await tx.fetch_one("SELECT id FROM messaging_groups WHERE platform_id = 'c1'")
     assert group is not None
     await owned.grant("fake:u1", Role.MEMBER)
     await owned.wire(await messaging_groups.get(owned.store, group["id"]), await owned.agent("a"))
@@ -491,15 +497,15 @@ async def test_an_edit_that_adds_our_name_asks_like_a_message_waits_with_later_o
     assert kind == "chat"
     assert await held(owned) == [("@bot hello", approval), ("@bot hello you", approval)]
     async with owned.store.transaction() as tx:
-        await events.release(tx, approval)
-        group = await tx.one("SELECT id FROM messaging_groups WHERE platform_id = 'c1'")
+        await events.release_held(tx, approval)
+        group = await tx.fetch_one("SELECT id FROM messaging_groups WHERE platform_id = 'c1'")
     assert group is not None
     await owned.grant("fake:u1", Role.MEMBER)
     chat = await messaging_groups.get(owned.store, group["id"])
     await owned.wire(chat, await owned.agent("a"), engage=EngageMode.MENTION, pattern="")
     await owned.route()
     assert await owned.mailbox("a") == ["@bot hello", "@bot hello you"]
-    rows = await owned.mailboxes.inbound(await owned.session("a"), lambda box: list(box.due(NOON)))
+    rows = await owned.mailboxes.read_inbound(await owned.session("a"), lambda box: list(box.due(NOON)))
     payloads = [decode_in(row.kind, row.content) for row in rows]
     assert [one.event for one in payloads if isinstance(one, ChatIn)] == ["message", "edit"]
 
@@ -512,4 +518,4 @@ async def test_neither_bots_nor_edits_nor_chatter_make_anybody_ask_about_a_chat(
     await owned.says("edited", kind=EventKind.EDIT)
     await owned.route()
     assert await approvals(owned) == []
-    assert [reason for _, reason in await owned.drops()] == [ANOTHER_BOT, NO_WIRING, NO_WIRING]
+    assert [reason for _, reason in await owned.drops()] == [SENT_BY_BOT, CHAT_UNWIRED, CHAT_UNWIRED]

@@ -9,9 +9,9 @@ import pytest
 
 from nanohost.channel_api import EventKind, InboundEvent, Sender
 from nanohost.model import SessionId
-from nanohost.routing.typed_answer import choice, typed_answer
+from nanohost.routing.typed_answer import match_choice, match_typed_answer
 from nanohost.store.events import ChatKey
-from nanohost.store.questions import Asked, Question, QuestionStatus
+from nanohost.store.questions import OpenQuestion, Question, QuestionStatus
 
 pytestmark = pytest.mark.behaviour("AP-09")
 
@@ -25,7 +25,7 @@ WROTE = InboundEvent(
 IN_GROUP = replace(WROTE, is_group=True, thread_id="t1")
 
 
-def asked(*options: str, seq: int = 1, thread: str | None = "t1", session: str = "s1") -> Asked:
+def asked(*options: str, seq: int = 1, thread: str | None = "t1", session: str = "s1") -> OpenQuestion:
     question = Question(
         session_id=SessionId(session),
         seq=seq,
@@ -34,7 +34,7 @@ def asked(*options: str, seq: int = 1, thread: str | None = "t1", session: str =
         thread_id=thread,
         status=QuestionStatus.OPEN,
     )
-    return Asked(question=question, options=options, receipt=(f"p{seq}",))
+    return OpenQuestion(question=question, options=options, receipt=(f"p{seq}",))
 
 
 @pytest.mark.parametrize(
@@ -58,22 +58,22 @@ def asked(*options: str, seq: int = 1, thread: str | None = "t1", session: str =
     ],
 )
 def test_a_choice_is_its_words_or_its_number(typed: str, chosen: str | None) -> None:
-    assert choice(["Red", "Light blue", "Green"], typed) == chosen
+    assert match_choice(["Red", "Light blue", "Green"], typed) == chosen
 
 
 def test_a_choice_that_is_a_number_is_itself_before_it_is_another_ones_place() -> None:
-    assert choice(["2", "4", "1"], "2") == "2"
-    assert choice(["2", "4", "1"], "#2") == "4"
+    assert match_choice(["2", "4", "1"], "2") == "2"
+    assert match_choice(["2", "4", "1"], "#2") == "4"
 
 
 def test_the_latest_question_of_the_conversation_is_meant() -> None:
-    found = typed_answer(IN_GROUP, [asked("A", "B", seq=5, thread="t2"), asked("C", "D", seq=3), asked("E", "F")])
+    found = match_typed_answer(IN_GROUP, [asked("A", "B", seq=5, thread="t2"), asked("C", "D", seq=3), asked("E", "F")])
     assert found is not None
-    assert (found.asked.question.seq, found.text, found.is_meant) == (3, "C", True)
+    assert (found.open_question.question.seq, found.text, found.is_explicit) == (3, "C", True)
 
 
 def test_a_direct_chat_is_one_conversation_whatever_its_threads() -> None:
-    found = typed_answer(WROTE, [asked("A", "B", thread="t2")])
+    found = match_typed_answer(WROTE, [asked("A", "B", thread="t2")])
     assert found is not None
     assert found.text == "A"
 
@@ -81,33 +81,33 @@ def test_a_direct_chat_is_one_conversation_whatever_its_threads() -> None:
 def test_what_people_write_beside_all_threads_answers_what_was_asked_there() -> None:
     """On Slack each line of a channel begins a thread, which is its own."""
     line = replace(IN_GROUP, thread_id=IN_GROUP.platform_message_id)
-    found = typed_answer(line, [asked("A", "B", seq=3), asked("C", "D", thread=None)])
+    found = match_typed_answer(line, [asked("A", "B", seq=3), asked("C", "D", thread=None)])
     assert found is not None
-    assert (found.asked.question.seq, found.text) == (1, "C")
-    assert typed_answer(IN_GROUP, [asked("C", "D", thread=None)]) is None, "in the thread of something else"
+    assert (found.open_question.question.seq, found.text) == (1, "C")
+    assert match_typed_answer(IN_GROUP, [asked("C", "D", thread=None)]) is None, "in the thread of something else"
 
 
 def test_a_question_of_an_agent_that_may_not_hear_them_hides_no_earlier_one() -> None:
     both = [asked("A", "B", seq=3, session="s2"), asked("C", "D", "E")]
-    found = typed_answer(replace(WROTE, text="3"), both, deaf=[SessionId("s2")])
+    found = match_typed_answer(replace(WROTE, text="3"), both, denied_sessions=[SessionId("s2")])
     assert found is not None
-    assert (found.asked.question.seq, found.text) == (1, "E")
-    assert typed_answer(WROTE, both[:1], deaf=[SessionId("s2")]) is None
-    reply = typed_answer(replace(WROTE, refers_to="p3"), both, deaf=[SessionId("s2")])
+    assert (found.open_question.question.seq, found.text) == (1, "E")
+    assert match_typed_answer(WROTE, both[:1], denied_sessions=[SessionId("s2")]) is None
+    reply = match_typed_answer(replace(WROTE, refers_to="p3"), both, denied_sessions=[SessionId("s2")])
     assert reply is not None
-    assert reply.asked.question.seq == 3, "a reply is for that one, whoever may hear it"
+    assert reply.open_question.question.seq == 3, "a reply is for that one, whoever may hear it"
 
 
 def test_a_number_that_the_latest_question_lacks_answers_no_earlier_one() -> None:
-    assert typed_answer(replace(WROTE, text="3"), [asked("A", "B", seq=3), asked("C", "D", "E")]) is None
+    assert match_typed_answer(replace(WROTE, text="3"), [asked("A", "B", seq=3), asked("C", "D", "E")]) is None
 
 
 @pytest.mark.parametrize("event", [replace(IN_GROUP, refers_to="p1"), replace(IN_GROUP, thread_id="p1")])
 @pytest.mark.parametrize(("typed", "text"), [("2", "D"), ("why?", "why?")])
 def test_a_reply_is_for_the_question_it_replies_to(event: InboundEvent, typed: str, text: str) -> None:
-    found = typed_answer(replace(event, text=typed), [asked("A", "B", seq=3), asked("C", "D", thread=None)])
+    found = match_typed_answer(replace(event, text=typed), [asked("A", "B", seq=3), asked("C", "D", thread=None)])
     assert found is not None
-    assert (found.asked.question.seq, found.text, found.is_meant) == (1, text, True)
+    assert (found.open_question.question.seq, found.text, found.is_explicit) == (1, text, True)
 
 
 @pytest.mark.parametrize(
@@ -115,20 +115,20 @@ def test_a_reply_is_for_the_question_it_replies_to(event: InboundEvent, typed: s
     [(WROTE, True), (IN_GROUP, False), (replace(IN_GROUP, mentions_bot=True), True)],
 )
 def test_free_words_in_a_group_are_meant_only_where_the_bot_is(event: InboundEvent, is_meant: bool) -> None:
-    found = typed_answer(replace(event, text="anything"), [asked()])
+    found = match_typed_answer(replace(event, text="anything"), [asked()])
     assert found is not None
-    assert (found.text, found.is_meant) == ("anything", is_meant)
+    assert (found.text, found.is_explicit) == ("anything", is_meant)
 
 
 @pytest.mark.parametrize("event", [WROTE, replace(IN_GROUP, mentions_bot=True)])
 def test_a_reply_to_something_else_that_was_said_between_us_answers_like_any_message(event: InboundEvent) -> None:
-    found = typed_answer(replace(event, refers_to="p0"), [asked("A", "B")])
+    found = match_typed_answer(replace(event, refers_to="p0"), [asked("A", "B")])
     assert found is not None
     assert found.text == "A"
 
 
 def test_a_reply_to_somebody_else_in_a_group_answers_nothing_that_was_asked_there() -> None:
-    assert typed_answer(replace(IN_GROUP, refers_to="what Bob wrote"), [asked("A", "B")]) is None
+    assert match_typed_answer(replace(IN_GROUP, refers_to="what Bob wrote"), [asked("A", "B")]) is None
 
 
 @pytest.mark.parametrize(
@@ -145,10 +145,10 @@ def test_a_reply_to_somebody_else_in_a_group_answers_nothing_that_was_asked_ther
     ],
 )
 def test_what_can_answer_nothing(event: InboundEvent) -> None:
-    assert typed_answer(event, [asked()]) is None
+    assert match_typed_answer(event, [asked()]) is None
 
 
 def test_a_path_is_no_command() -> None:
-    found = typed_answer(replace(WROTE, text="/home/ann/notes"), [asked()])
+    found = match_typed_answer(replace(WROTE, text="/home/ann/notes"), [asked()])
     assert found is not None
     assert found.text == "/home/ann/notes"

@@ -12,30 +12,30 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from agent_runner.loop import Patience, Runner
+from agent_runner.loop import IdleTimeouts, Runner
 from agent_runner.mailbox import Mailbox
 from agent_runner.settings import Settings
-from agent_runner.signals import Signals
-from nanohost.testing.limits import seconds
-from nanohost_protocol.errors import Busy, NotReady
-from nanohost_protocol.inbound import writing
+from agent_runner.signals import RunnerSignals
+from nanohost.testing.limits import scaled_timeout
+from nanohost_protocol.errors import FileLocked, FileNotReady
+from nanohost_protocol.inbound import inbound_transaction
 from nanohost_protocol.layout import SessionLayout
-from nanohost_protocol.outbound import OutboundReader, reading_outbound
+from nanohost_protocol.outbound import OutboundReader, outbound_snapshot
 from nanohost_protocol.payloads import ChatIn, ChatOut, OutPayload, decode_out, encode
 from nanohost_protocol.rows import Ack, AckStatus, Destination, InKind, MessageOut, NewMessageIn, Origin, Turn
 from nanohost_protocol.schema import OUTBOUND
-from nanohost_protocol.sqlite import reading
+from nanohost_protocol.sqlite import read_snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = Destination(name="home", display_name="Home chat")
 OFFICE = Destination(name="office", display_name="The office")
-WAIT_S = 20.0
-PATIENCE = Patience()
+WAIT_TIMEOUT_S = 20.0
+IDLE_TIMEOUTS = IdleTimeouts()
 
 T = TypeVar("T")
 
 
-def chat(
+def make_chat_message(
     id: str,
     text: str,
     *,
@@ -60,7 +60,7 @@ def chat(
     )
 
 
-class HostSide:
+class SessionHost:
     """One session's folder below `root`."""
 
     def __init__(self, root: Path, *, destinations: Sequence[Destination] = (HOME,), fifo: bool = True) -> None:
@@ -68,28 +68,28 @@ class HostSide:
         for folder in (self.layout.in_dir, self.layout.out_dir, self.layout.state_dir, self.layout.agent_dir):
             folder.mkdir(parents=True)
         self.layout.run_dir.mkdir()
-        with writing(self.layout.inbound_db, durable=False) as inbound:
+        with inbound_transaction(self.layout.inbound_db, durable=False) as inbound:
             inbound.set_destinations(destinations, "home")
             inbound.set_meta({"agent_name": "Nan", "timezone": "Europe/Berlin"})
-        self._bell: int | None = None
+        self._wake_fd: int | None = None
         if fifo:
             os.mkfifo(self.layout.wake_fifo)
 
-    def script(self, *rules: Mapping[str, object]) -> None:
+    def write_script(self, *rules: Mapping[str, object]) -> None:
         (self.layout.agent_dir / "script.json").write_text(json.dumps(rules), encoding="utf-8")
 
-    def put(self, *messages: NewMessageIn, ring: bool = True) -> None:
-        with writing(self.layout.inbound_db, durable=False) as inbound:
+    def insert(self, *messages: NewMessageIn, should_wake: bool = True) -> None:
+        with inbound_transaction(self.layout.inbound_db, durable=False) as inbound:
             for message in messages:
-                inbound.put(message)
-        if ring:
-            self.ring()
+                inbound.insert(message)
+        if should_wake:
+            self.wake()
 
-    def say(self, id: str, text: str, *, ring: bool = True) -> None:
+    def write_message(self, id: str, text: str, *, should_wake: bool = True) -> None:
         """A person writes."""
-        self.put(chat(id, text), ring=ring)
+        self.insert(make_chat_message(id, text), should_wake=should_wake)
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """One byte into the FIFO, if someone listens."""
         try:
             bell = os.open(self.layout.wake_fifo, os.O_WRONLY | os.O_NONBLOCK)
@@ -100,22 +100,22 @@ class HostSide:
 
     def progress(self) -> dict[str, str]:
         """What the runner says it is doing."""
-        with reading(self.layout.outbound_db, OUTBOUND) as connection:
+        with read_snapshot(self.layout.outbound_db, OUTBOUND) as connection:
             return {row["key"]: row["value"] for row in connection.execute("SELECT key, value FROM container_state")}
 
-    def retry(self, *acks: Ack, beside: NewMessageIn | None = None) -> None:
+    def retry(self, *acks: Ack, extra_message: NewMessageIn | None = None) -> None:
         """Allow messages again whose turn failed or broke off, all in one step, and put one more in the same. They are
         due already when it is done: a runner that looks meanwhile compares with an earlier moment."""
         due = datetime.now(UTC) - timedelta(seconds=5)
-        with writing(self.layout.inbound_db, durable=False) as inbound:
-            if beside is not None:
-                inbound.put(beside)
+        with inbound_transaction(self.layout.inbound_db, durable=False) as inbound:
+            if extra_message is not None:
+                inbound.insert(extra_message)
             for ack in acks:
                 inbound.retry(ack.message_id, tries=ack.tries, process_after=due)
-        self.ring()
+        self.wake()
 
     def sent(self) -> list[MessageOut]:
-        with reading_outbound(self.layout.outbound_db) as outbound:
+        with outbound_snapshot(self.layout.outbound_db) as outbound:
             return [row for row in outbound.messages_after(0) if isinstance(row, MessageOut)]
 
     def payloads(self) -> list[OutPayload]:
@@ -125,31 +125,31 @@ class HostSide:
         return [one.text for one in self.payloads() if isinstance(one, ChatOut)]
 
     def acks(self) -> dict[str, Ack]:
-        with reading_outbound(self.layout.outbound_db) as outbound:
+        with outbound_snapshot(self.layout.outbound_db) as outbound:
             return {ack.message_id: ack for ack in outbound.acks_after(0)}
 
     def turns(self) -> list[Turn]:
         """The turns, oldest first."""
-        with reading_outbound(self.layout.outbound_db) as outbound:
+        with outbound_snapshot(self.layout.outbound_db) as outbound:
             return outbound.turns()[::-1]
 
-    async def acked(self, *ids: str, status: AckStatus = AckStatus.COMPLETED) -> dict[str, Ack]:
+    async def wait_for_acks(self, *ids: str, status: AckStatus = AckStatus.COMPLETED) -> dict[str, Ack]:
         """Wait until all of these have the status."""
 
         def look(outbound: OutboundReader) -> dict[str, Ack] | None:
             acks = {ack.message_id: ack for ack in outbound.acks_after(0)}
             return acks if all(id in acks and acks[id].status is status for id in ids) else None
 
-        return await self.seen(look)
+        return await self.wait_for(look)
 
-    async def seen(self, look: Callable[[OutboundReader], T | None]) -> T:
+    async def wait_for(self, look: Callable[[OutboundReader], T | None]) -> T:
         """Wait until `look` finds something in the runner's file."""
-        async with asyncio.timeout(seconds(WAIT_S)):
+        async with asyncio.timeout(scaled_timeout(WAIT_TIMEOUT_S)):
             while True:
                 try:
-                    with reading_outbound(self.layout.outbound_db) as outbound:
+                    with outbound_snapshot(self.layout.outbound_db) as outbound:
                         found = look(outbound)
-                except (NotReady, Busy):
+                except (FileNotReady, FileLocked):
                     found = None
                 if found is not None:
                     return found
@@ -179,7 +179,7 @@ class HostSide:
             **more,
         }
 
-    async def start(self, lease: str = "lease-1", **environment: str) -> asyncio.subprocess.Process:
+    async def start_runner(self, lease: str = "lease-1", **environment: str) -> asyncio.subprocess.Process:
         """A runner as a process of its own. The caller ends it."""
         names = ["--install", "install", "--session", "session", "--lease", lease]
         return await asyncio.create_subprocess_exec(
@@ -191,34 +191,34 @@ class HostSide:
 
 
 @asynccontextmanager
-async def running(
-    host: HostSide, settings: Settings | None = None, *, patience: Patience = PATIENCE
+async def run_runner(
+    host: SessionHost, settings: Settings | None = None, *, timeouts: IdleTimeouts = IDLE_TIMEOUTS
 ) -> AsyncIterator[asyncio.Task[int]]:
     """A runner in this process, stopped in order at the end. Its task ends with the exit code."""
     settings = settings or host.settings()
     mailbox = Mailbox(settings.layout, lease=settings.lease, durable=False)
-    mailbox.begin_life(datetime.now(UTC))
-    signals = Signals()
-    task = asyncio.create_task(Runner(settings, mailbox, signals, patience=patience).run())
+    mailbox.abandon_stale_claims(datetime.now(UTC))
+    signals = RunnerSignals()
+    task = asyncio.create_task(Runner(settings, mailbox, signals, timeouts=timeouts).run())
     try:
         yield task
     finally:
         signals.stop()
-        async with asyncio.timeout(seconds(WAIT_S)):
+        async with asyncio.timeout(scaled_timeout(WAIT_TIMEOUT_S)):
             await task
         mailbox.close()
 
 
-async def until(true: Callable[[], bool]) -> None:
+async def wait_until(true: Callable[[], bool]) -> None:
     """Wait for something that announces itself to nobody."""
-    async with asyncio.timeout(seconds(WAIT_S)):
+    async with asyncio.timeout(scaled_timeout(WAIT_TIMEOUT_S)):
         while not true():  # noqa: ASYNC110 - another process's doing
             await asyncio.sleep(0.005)
 
 
-async def ended(process: asyncio.subprocess.Process) -> tuple[int, str]:
+async def wait_for_exit(process: asyncio.subprocess.Process) -> tuple[int, str]:
     """Wait for a runner's end: its exit code and what it printed."""
-    async with asyncio.timeout(seconds(WAIT_S)):
+    async with asyncio.timeout(scaled_timeout(WAIT_TIMEOUT_S)):
         _, printed = await process.communicate()
     assert process.returncode is not None
     return process.returncode, printed.decode()

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from agent_runner.abilities import abilities
+from agent_runner.abilities import capabilities_prompt
 from agent_runner.settings import Settings
-from nanohost_protocol.inbound import writing
+from nanohost_protocol.inbound import inbound_transaction
 from nanohost_protocol.rows import Destination
-from tests.runner.host_side import HOME, HostSide, running
+from tests.runner.host_side import HOME, SessionHost, run_runner
 from tests.runner.test_claude import api, claude, host
-from tests.support.messages_api import Asked, MessagesApi, Text
+from tests.support.messages_api import RecordedRequest, StubMessagesApi, Text
 
 __all__ = ["api", "host"]
 
@@ -26,12 +26,12 @@ MODELS = (None, "claude-sonnet-4-5")
 """The command line offers older models tools for a list of their own of what is to be done."""
 
 
-async def first_asked(host: HostSide, api: MessagesApi, settings: Settings) -> Asked:
+async def first_asked(host: SessionHost, api: StubMessagesApi, settings: Settings) -> RecordedRequest:
     """What the command line asks the model in the first turn."""
     api.default = Text('<message to="home">yes</message>')
-    host.say("m1", "hi")
-    async with running(host, settings):
-        await host.acked("m1")
+    host.write_message("m1", "hi")
+    async with run_runner(host, settings):
+        await host.wait_for_acks("m1")
     return api.messages[0]
 
 
@@ -50,7 +50,7 @@ def own(names: Sequence[str]) -> set[str]:
 @pytest.mark.behaviour("RU-13")
 @pytest.mark.parametrize("model", MODELS)
 async def test_the_command_line_offers_what_the_page_says_and_nothing_that_cannot_work(
-    host: HostSide, api: MessagesApi, model: str | None
+    host: SessionHost, api: StubMessagesApi, model: str | None
 ) -> None:
     asked = await first_asked(host, api, replace(claude(host), model=model))
     offered, withheld = on_the_page("Claude's own tools"), on_the_page("What is not offered")
@@ -61,7 +61,7 @@ async def test_the_command_line_offers_what_the_page_says_and_nothing_that_canno
 
 
 @pytest.mark.behaviour("RU-13")
-async def test_each_tool_of_ours_is_on_the_page(host: HostSide, api: MessagesApi) -> None:
+async def test_each_tool_of_ours_is_on_the_page(host: SessionHost, api: StubMessagesApi) -> None:
     asked = await first_asked(host, api, claude(host))
     ours = {name.removeprefix(OURS) for name in asked.tool_names if name.startswith(OURS)}
     assert ours == on_the_page("nanohost's tools")
@@ -69,13 +69,13 @@ async def test_each_tool_of_ours_is_on_the_page(host: HostSide, api: MessagesApi
 
 @pytest.mark.behaviour("RU-13")
 async def test_an_agent_without_network_is_told_so_and_one_in_a_plain_process_is_not(
-    host: HostSide, api: MessagesApi
+    host: SessionHost, api: StubMessagesApi
 ) -> None:
     """Without walls the web can be reached, and its tools work."""
     without = await first_asked(host, api, claude(host))
-    host.say("m2", "hi")
-    async with running(host, replace(claude(host, "lease-2"), network="open")):
-        await host.acked("m2")
+    host.write_message("m2", "hi")
+    async with run_runner(host, replace(claude(host, "lease-2"), network="open")):
+        await host.wait_for_acks("m2")
     reaching = api.messages[-1]
     assert "no network" in json.dumps(without.body["system"])
     assert "no network" not in json.dumps(reaching.body["system"])
@@ -83,15 +83,15 @@ async def test_an_agent_without_network_is_told_so_and_one_in_a_plain_process_is
 
 
 async def test_a_conversation_that_goes_on_is_told_of_what_has_changed_since_it_began(
-    host: HostSide, api: MessagesApi
+    host: SessionHost, api: StubMessagesApi
 ) -> None:
     """The command line would say for ever what it was told first."""
     await first_asked(host, api, claude(host))
-    with writing(host.layout.inbound_db, durable=False) as inbound:
+    with inbound_transaction(host.layout.inbound_db, durable=False) as inbound:
         inbound.set_destinations((HOME, Destination(name="attic", display_name="The attic")), "home")
-    host.say("m2", "and there?")
-    async with running(host, claude(host, "lease-2")):
-        await host.acked("m2")
+    host.write_message("m2", "and there?")
+    async with run_runner(host, claude(host, "lease-2")):
+        await host.wait_for_acks("m2")
     told = api.messages[-1]
     assert "hi" in json.dumps(told.body["messages"])
     assert "The attic" in json.dumps(told.body["system"])
@@ -99,7 +99,7 @@ async def test_a_conversation_that_goes_on_is_told_of_what_has_changed_since_it_
 
 
 @pytest.mark.behaviour("RU-13")
-async def test_no_skill_of_the_command_line_is_listed_that_cannot_work(host: HostSide, api: MessagesApi) -> None:
+async def test_no_skill_of_the_command_line_is_listed_that_cannot_work(host: SessionHost, api: StubMessagesApi) -> None:
     own_skill = host.layout.agent_dir / ".claude" / "skills" / "tea" / "SKILL.md"
     own_skill.parent.mkdir(parents=True)
     own_skill.write_text("---\nname: tea\ndescription: How tea is made here.\n---\nWarm the pot.\n")
@@ -111,20 +111,20 @@ async def test_no_skill_of_the_command_line_is_listed_that_cannot_work(host: Hos
     assert "statusline-setup" not in _system_words(asked)
 
 
-def _system_words(asked: Asked) -> str:
+def _system_words(asked: RecordedRequest) -> str:
     """What the command line tells the model beside the messages of people."""
     said = [message["content"] for message in asked.body["messages"] if message["role"] == "system"]
     return "\n".join(block["text"] for content in said for block in content)
 
 
 def test_an_agent_without_tools_is_told_that_it_has_neither_files_nor_memory() -> None:
-    text = abilities(tools="none", network="none")
+    text = capabilities_prompt(tools="none", network="none")
     assert "no files" in text
     assert "memory/" not in text
 
 
 def test_what_is_not_connected_is_said_with_what_to_say_instead() -> None:
-    text = abilities(tools="all", network="none")
+    text = capabilities_prompt(tools="all", network="none")
     assert "no network" in text
     assert "MCP" in text
     assert "say so" in text

@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 import pytest
 
 from agent_runner.claims import (
-    BATCH_LIMIT,
-    controls,
+    MAX_BATCH_SIZE,
+    control_messages,
     eligible,
+    find_withdrawn,
     follow_ups,
     next_batch,
-    passed_over,
-    withdrawn,
-    without_deleted_files,
+    remove_deleted_files,
+    skipped_context,
 )
 from nanohost_protocol.ids import turn_id
 from nanohost_protocol.payloads import ChatIn, decode_in, encode
@@ -89,13 +89,13 @@ def test_a_message_is_taken_if_it_was_never_taken_or_the_host_allowed_it_again(
     tries: int, status: AckStatus | None, taken: bool
 ) -> None:
     before = {} if status is None else acks(ack(2, status))
-    assert bool(eligible([row(2, tries=tries)], before, first_poll=False)) is taken
+    assert bool(eligible([row(2, tries=tries)], before, is_first_poll=False)) is taken
 
 
 def test_a_wake_note_is_for_the_first_poll_of_a_life_only() -> None:
     note = row(2, on_wake=True)
-    assert eligible([note], {}, first_poll=True) == [note]
-    assert eligible([note], {}, first_poll=False) == []
+    assert eligible([note], {}, is_first_poll=True) == [note]
+    assert eligible([note], {}, is_first_poll=False) == []
 
 
 def test_context_alone_starts_no_turn() -> None:
@@ -114,16 +114,16 @@ def test_triggers_always_go_in_and_the_newest_context_fills_the_rest() -> None:
     triggers = [row(seq) for seq in range(202, 222, 2)]
     batch = next_batch([*context, *triggers], {})
     assert batch is not None
-    assert len(batch.messages) == BATCH_LIMIT
+    assert len(batch.messages) == MAX_BATCH_SIZE
     assert batch.messages[-10:] == tuple(triggers)
     assert [one.seq for one in batch.messages[:40]] == list(range(122, 202, 2))
 
 
 def test_more_triggers_than_a_batch_holds_wait_for_the_next_one() -> None:
-    triggers = [row(seq) for seq in range(2, 2 * BATCH_LIMIT + 12, 2)]
+    triggers = [row(seq) for seq in range(2, 2 * MAX_BATCH_SIZE + 12, 2)]
     batch = next_batch([*triggers, row(400, trigger=False)], {})
     assert batch is not None
-    assert batch.messages == tuple(triggers[:BATCH_LIMIT])
+    assert batch.messages == tuple(triggers[:MAX_BATCH_SIZE])
 
 
 @pytest.mark.behaviour("RU-08")
@@ -146,19 +146,19 @@ def test_rows_for_the_runner_itself_are_in_no_batch() -> None:
     batch = next_batch(rows, {})
     assert batch is not None
     assert [one.seq for one in batch.messages] == [4]
-    assert [one.seq for one in controls(rows)] == [2]
+    assert [one.seq for one in control_messages(rows)] == [2]
     assert follow_ups(rows[:1], {}) == ()
 
 
 @pytest.mark.behaviour("RT-06")
 def test_context_that_finds_no_room_is_passed_over_and_does_not_come_up_later() -> None:
-    old, new = row(2, trigger=False), [row(seq, trigger=False) for seq in range(4, 4 + 2 * (BATCH_LIMIT - 1), 2)]
+    old, new = row(2, trigger=False), [row(seq, trigger=False) for seq in range(4, 4 + 2 * (MAX_BATCH_SIZE - 1), 2)]
     trigger, later = row(200), row(202, trigger=False)
     batch = next_batch([old, *new, trigger, later], {})
     assert batch is not None
     assert batch.messages == (*new, trigger) or batch.messages == (*new[1:], trigger, later)
-    assert set(batch.passed_over) == {old, *new, later} - set(batch.messages)
-    assert passed_over([old, later], (later,)) == (), "context alone passes over nothing"
+    assert set(batch.skipped) == {old, *new, later} - set(batch.messages)
+    assert skipped_context([old, later], (later,)) == (), "context alone passes over nothing"
 
 
 # --- what its author deleted
@@ -167,20 +167,20 @@ def test_context_that_finds_no_room_is_passed_over_and_does_not_come_up_later() 
 @pytest.mark.behaviour("RT-14")
 def test_a_message_that_was_deleted_before_anybody_took_it_is_withdrawn_with_all_that_was_done_to_it() -> None:
     rows = [said(2, "message", "p1"), said(4, "message", "p2"), said(6, "edit", "p1"), deletion(8, "p1")]
-    assert [one.seq for one in withdrawn(rows, {})] == [2, 6, 8]
+    assert [one.seq for one in find_withdrawn(rows, {})] == [2, 6, 8]
 
 
 @pytest.mark.behaviour("RT-14")
 def test_of_a_message_that_was_read_before_it_was_deleted_the_agent_is_told() -> None:
     taken = acks(ack(2, AckStatus.COMPLETED), ack(4, AckStatus.ABANDONED))
-    assert withdrawn([deletion(8, "p1")], taken) == ()
+    assert find_withdrawn([deletion(8, "p1")], taken) == ()
     again = replace(said(4, "message", "p2"), tries=1)
-    assert withdrawn([again, deletion(8, "p2")], taken) == (), "a turn that is tried again keeps its batch"
+    assert find_withdrawn([again, deletion(8, "p2")], taken) == (), "a turn that is tried again keeps its batch"
 
 
 @pytest.mark.behaviour("RT-14")
 def test_an_edit_that_nobody_took_is_withdrawn_with_its_message_and_the_deletion_is_told_all_the_same() -> None:
-    assert [one.seq for one in withdrawn([said(6, "edit", "p1"), deletion(8, "p1")], {})] == [6]
+    assert [one.seq for one in find_withdrawn([said(6, "edit", "p1"), deletion(8, "p1")], {})] == [6]
 
 
 ALBUM = """look
@@ -214,14 +214,14 @@ def test_a_file_that_was_taken_out_of_an_album_again_is_not_shown_and_the_rest_i
         said(2, "message", "p1"), content=encode(ChatIn(text=ALBUM, sender="Ada", sender_id="u", event="message"))
     )
     rows = [album, said(4, "message", "p2"), gone]
-    assert withdrawn(rows, {}) == ()
-    first, *others = without_deleted_files(rows)
+    assert find_withdrawn(rows, {}) == ()
+    first, *others = remove_deleted_files(rows)
     assert others == rows[1:]
     lines = ALBUM.split("\n")
     assert decode_in(first.kind, first.content) == ChatIn(
         text="\n".join(lines[at] for at in left), sender="Ada", sender_id="u", event="message"
     )
-    assert [one.seq for one in withdrawn([*rows, deletion(10, "p1")], {})] == [2, 8, 10], "all of it is gone"
+    assert [one.seq for one in find_withdrawn([*rows, deletion(10, "p1")], {})] == [2, 8, 10], "all of it is gone"
 
 
 @pytest.mark.behaviour("RT-14")
@@ -229,21 +229,21 @@ def test_an_answer_to_a_question_is_not_withdrawn() -> None:
     answer = replace(
         said(2, "message", "p1"), content=encode(ChatIn(text="x", sender="Ada", sender_id="u", answers="o1"))
     )
-    assert withdrawn([answer, deletion(4, "p1")], {}) == ()
+    assert find_withdrawn([answer, deletion(4, "p1")], {}) == ()
 
 
 @pytest.mark.behaviour("RT-14")
 def test_a_deletion_withdraws_nothing_of_another_chat_and_nothing_that_came_after_it() -> None:
     rows = [said(2, "message", "p1", chat="c2"), deletion(4, "p1"), said(6, "message", "p1")]
-    assert withdrawn(rows, {}) == ()
+    assert find_withdrawn(rows, {}) == ()
 
 
 @pytest.mark.behaviour("RT-14")
 def test_each_deletion_withdraws_its_own_message() -> None:
     rows = [said(2, "message", "p1"), said(4, "message", "p2"), deletion(6, "p1"), deletion(8, "p2")]
-    assert [one.seq for one in withdrawn(rows, {})] == [2, 4, 6, 8]
+    assert [one.seq for one in find_withdrawn(rows, {})] == [2, 4, 6, 8]
     edits = [said(2, "edit", "p1"), said(4, "edit", "p2"), deletion(6, "p1"), deletion(8, "p2")]
-    assert [one.seq for one in withdrawn(edits, {})] == [2, 4]
+    assert [one.seq for one in find_withdrawn(edits, {})] == [2, 4]
 
 
 @pytest.mark.behaviour("RT-14")
@@ -251,7 +251,7 @@ def test_what_is_from_no_platform_is_about_no_message_that_was_deleted() -> None
     task = row(2)
     nameless = replace(said(4, "message", "p1"), origin=Origin(channel_type="fake", instance="main", platform_id="c1"))
     gone = replace(deletion(6, "p1"), origin=nameless.origin)
-    assert withdrawn([task, nameless, deletion(8, "p1"), gone], {}) == ()
+    assert find_withdrawn([task, nameless, deletion(8, "p1"), gone], {}) == ()
 
 
 @pytest.mark.behaviour("RT-14")
@@ -263,17 +263,17 @@ def test_files_are_taken_out_of_their_own_message_alone_and_once() -> None:
         said(6, "edit", "p1"),
         content=encode(ChatIn(text=text, sender="Ada", sender_id="u", event="edit", refers_to="p1")),
     )
-    first, second, third, _ = without_deleted_files([album, other, edit, piece_gone(8, "photo.jpg", text="look")])
+    first, second, third, _ = remove_deleted_files([album, other, edit, piece_gone(8, "photo.jpg", text="look")])
     assert decode_in(first.kind, first.content) == ChatIn(text="at it\nlook", sender="Ada", sender_id="u")
     assert (second, third) == (other, edit)
     said_of_it = replace(
         album, content=encode(ChatIn(text="deletion", sender="Ada", sender_id="u", files=("photo.jpg",)))
     )
-    assert without_deleted_files([album, said_of_it]) == [album, said_of_it], "a message that only names it is none"
+    assert remove_deleted_files([album, said_of_it]) == [album, said_of_it], "a message that only names it is none"
 
 
 @pytest.mark.behaviour("RT-14")
 def test_a_row_that_cannot_be_read_is_withdrawn_with_the_message_that_it_is_about() -> None:
     broken = replace(said(2, "message", "p1"), content="{}")
-    assert withdrawn([broken, deletion(4, "p1")], {}) == (broken,)
-    assert without_deleted_files([broken, piece_gone(4, "photo.jpg")])[0] == broken
+    assert find_withdrawn([broken, deletion(4, "p1")], {}) == (broken,)
+    assert remove_deleted_files([broken, piece_gone(4, "photo.jpg")])[0] == broken

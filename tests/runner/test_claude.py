@@ -15,38 +15,45 @@ import pytest
 from claude_agent_sdk import ClaudeAgentOptions
 
 from agent_runner.failures import (
-    DECLINED,
-    NO_SUCH_MODEL,
+    INPUT_TOO_LARGE,
+    MODEL_NOT_FOUND,
+    MODEL_REFUSED,
+    MODEL_UNREACHABLE,
+    OUTPUT_TOO_LONG,
     SENTENCES,
-    TOO_LONG_AN_ANSWER,
-    TOO_MANY_TURNS,
-    TOO_MUCH,
-    UNREACHABLE,
+    TURN_LIMIT_REACHED,
 )
-from agent_runner.loop import Patience
+from agent_runner.loop import IdleTimeouts
 from agent_runner.providers import ProviderContext
 from agent_runner.providers import claude as provider
-from agent_runner.providers.claude import detail_of, environment, error_class_of, failure_of_call, options, timeout_of
+from agent_runner.providers.claude import (
+    classify_error,
+    classify_failure,
+    cli_environment,
+    failure_detail,
+    make_options,
+    tool_timeout_s,
+)
 from agent_runner.settings import Settings
 from agent_runner.tools import Toolbox
-from agent_runner.tools.ask_user_question import MOST_MINUTES
-from agent_runner.turn import BEGUN_AFRESH, OUTGROWN
+from agent_runner.tools.ask_user_question import MAX_WAIT_MINUTES
+from agent_runner.turn import CONTEXT_FULL_NOTICE, NEW_CONVERSATION_NOTICE
 from nanohost.gateway.api_error import MAX_BODY_BYTES
 from nanohost_protocol.payloads import STOP
 from nanohost_protocol.rows import AckStatus, ErrorClass, TurnError
-from tests.runner.host_side import HOME, OFFICE, HostSide, chat, running, until
+from tests.runner.host_side import HOME, OFFICE, SessionHost, make_chat_message, run_runner, wait_until
 from tests.runner.test_controls import control
 from tests.runner.test_questions import answer, asked
-from tests.support.contents import photo, scanned_pdf
+from tests.support.contents import make_photo, make_scanned_pdf
 from tests.support.messages_api import (
     OVERLOADED,
     UNAUTHORIZED,
-    Asked,
-    Cut,
+    DroppedConnection,
     Failure,
-    MessagesApi,
+    RecordedRequest,
     Reply,
     Rule,
+    StubMessagesApi,
     Text,
     Tokens,
     ToolUse,
@@ -78,37 +85,39 @@ async def socket_to(base_url: str, path: Path) -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def api() -> AsyncIterator[MessagesApi]:
-    async with MessagesApi() as api:
+async def api() -> AsyncIterator[StubMessagesApi]:
+    async with StubMessagesApi() as api:
         yield api
 
 
 @pytest.fixture
-async def host(api: MessagesApi, tmp_path: Path) -> AsyncIterator[HostSide]:
-    host = HostSide(tmp_path / "s", destinations=(HOME, OFFICE))
+async def host(api: StubMessagesApi, tmp_path: Path) -> AsyncIterator[SessionHost]:
+    host = SessionHost(tmp_path / "s", destinations=(HOME, OFFICE))
     (host.layout.agent_dir / "CLAUDE.md").write_text("Your favourite colour is vermilion.\n")
     async with socket_to(api.base_url, host.layout.gateway_socket):
         yield host
 
 
-def claude(host: HostSide, lease: str = "lease-1") -> Settings:
+def claude(host: SessionHost, lease: str = "lease-1") -> Settings:
     return host.settings("claude", lease)
 
 
-async def failed(host: HostSide, id: str = "m1") -> TurnError:
+async def failed(host: SessionHost, id: str = "m1") -> TurnError:
     """Wait for the turn's failure."""
-    error = (await host.acked(id, status=AckStatus.FAILED))[id].error
+    error = (await host.wait_for_acks(id, status=AckStatus.FAILED))[id].error
     assert error is not None
     return error
 
 
-async def test_a_turn_reads_the_folder_speaks_through_a_tool_and_answers(host: HostSide, api: MessagesApi) -> None:
+async def test_a_turn_reads_the_folder_speaks_through_a_tool_and_answers(
+    host: SessionHost, api: StubMessagesApi
+) -> None:
     arguments = {"text": "a moment", "to": "office"}
     api.replies.append(ToolUse("mcp__nanohost__send_message", arguments, text="Let me tell them."))
     api.replies.append(Text('<message to="home" re="2">Vermilion.</message>'))
-    host.say("m1", "your colour?")
-    async with running(host, claude(host)):
-        await host.acked("m1")
+    host.write_message("m1", "your colour?")
+    async with run_runner(host, claude(host)):
+        await host.wait_for_acks("m1")
     assert [(text, row.destination) for text, row in zip(host.texts(), host.sent(), strict=True)] == [
         ("a moment", "office"),
         ("Vermilion.", None),
@@ -123,11 +132,11 @@ async def test_a_turn_reads_the_folder_speaks_through_a_tool_and_answers(host: H
     assert (usage.tokens_in, usage.tokens_out, usage.cost_usd) == (20, 10, 0)
 
 
-async def test_without_tools_only_ours_are_left(host: HostSide, api: MessagesApi) -> None:
+async def test_without_tools_only_ours_are_left(host: SessionHost, api: StubMessagesApi) -> None:
     api.replies.append(Text('<message to="home">hi</message>'))
-    host.say("m1", "hi")
-    async with running(host, replace(claude(host), tools="none")):
-        await host.acked("m1")
+    host.write_message("m1", "hi")
+    async with run_runner(host, replace(claude(host), tools="none")):
+        await host.wait_for_acks("m1")
     ours = [
         "add_destination",
         "ask_user_question",
@@ -144,12 +153,12 @@ async def test_without_tools_only_ours_are_left(host: HostSide, api: MessagesApi
 
 
 @pytest.mark.behaviour("RU-06")
-async def test_the_agent_is_told_in_the_same_turn_what_reached_nobody(host: HostSide, api: MessagesApi) -> None:
+async def test_the_agent_is_told_in_the_same_turn_what_reached_nobody(host: SessionHost, api: StubMessagesApi) -> None:
     api.replies.append(Text('bare <message to="nobody">one</message>'))
     api.replies.append(Text('<message to="home">two</message>'))
-    host.say("m1", "hi")
-    async with running(host, claude(host)):
-        await host.acked("m1")
+    host.write_message("m1", "hi")
+    async with run_runner(host, claude(host)):
+        await host.wait_for_acks("m1")
     assert host.texts() == ["two"]
     assert "There is no destination 'nobody'" in api.messages[1].user_text
     assert "Text outside of" in api.messages[1].user_text
@@ -157,39 +166,39 @@ async def test_the_agent_is_told_in_the_same_turn_what_reached_nobody(host: Host
 
 
 @pytest.mark.behaviour("RU-06")
-async def test_an_agent_that_does_not_learn_is_corrected_twice_at_most(host: HostSide, api: MessagesApi) -> None:
+async def test_an_agent_that_does_not_learn_is_corrected_twice_at_most(host: SessionHost, api: StubMessagesApi) -> None:
     api.default = Text("bare")
-    host.say("m1", "hi")
-    async with running(host, claude(host)):
-        await host.acked("m1")
+    host.write_message("m1", "hi")
+    async with run_runner(host, claude(host)):
+        await host.wait_for_acks("m1")
     assert len(api.messages) == 3
     assert host.sent() == []
 
 
 @pytest.mark.behaviour("RU-02", "RU-03")
-async def test_a_message_in_the_middle_of_a_turn_is_pushed_into_it(host: HostSide, api: MessagesApi) -> None:
+async def test_a_message_in_the_middle_of_a_turn_is_pushed_into_it(host: SessionHost, api: StubMessagesApi) -> None:
     gate = asyncio.Event()
     api.replies.append(Text('<message to="home">first answer</message>', gate=gate))
     api.replies.append(Text('<message to="home">second answer</message>'))
-    host.say("m1", "one")
-    async with running(host, claude(host)):
-        await api.asked(1)
-        host.say("m2", "two")
-        await host.acked("m1", "m2", status=AckStatus.PROCESSING)
+    host.write_message("m1", "one")
+    async with run_runner(host, claude(host)):
+        await api.wait_for_requests(1)
+        host.write_message("m2", "two")
+        await host.wait_for_acks("m1", "m2", status=AckStatus.PROCESSING)
         gate.set()
-        acks = await host.acked("m1", "m2")
+        acks = await host.wait_for_acks("m1", "m2")
     assert acks["m1"].changed_at == acks["m2"].changed_at
     assert host.texts() == ["first answer", "second answer"]
     assert [row.in_reply_to for row in host.sent()] == ["m1", "m2"]
 
 
 @pytest.mark.behaviour("RU-05")
-async def test_the_conversation_goes_on_in_the_next_container(host: HostSide, api: MessagesApi) -> None:
+async def test_the_conversation_goes_on_in_the_next_container(host: SessionHost, api: StubMessagesApi) -> None:
     api.default = Text('<message to="home">yes</message>')
     for number in range(2):
-        host.say(f"m{number}", f"question {number}")
-        async with running(host, claude(host, f"lease-{number}")):
-            await host.acked(f"m{number}")
+        host.write_message(f"m{number}", f"question {number}")
+        async with run_runner(host, claude(host, f"lease-{number}")):
+            await host.wait_for_acks(f"m{number}")
     assert "question 0" in json.dumps(api.messages[-1].body["messages"])
     first, second = host.turns()
     assert first.continuation == second.continuation
@@ -197,30 +206,30 @@ async def test_the_conversation_goes_on_in_the_next_container(host: HostSide, ap
 
 
 @pytest.mark.behaviour("RU-05")
-async def test_a_lost_transcript_begins_a_new_conversation(host: HostSide, api: MessagesApi) -> None:
+async def test_a_lost_transcript_begins_a_new_conversation(host: SessionHost, api: StubMessagesApi) -> None:
     api.default = Text('<message to="home">yes</message>')
-    host.say("m1", "one")
-    async with running(host, claude(host)):
-        await host.acked("m1")
+    host.write_message("m1", "one")
+    async with run_runner(host, claude(host)):
+        await host.wait_for_acks("m1")
     for transcript in (host.layout.state_dir / ".claude" / "projects").rglob("*.jsonl"):
         transcript.unlink()
-    host.say("m2", "two")
-    async with running(host, claude(host, "lease-2")):
-        await host.acked("m2")
+    host.write_message("m2", "two")
+    async with run_runner(host, claude(host, "lease-2")):
+        await host.wait_for_acks("m2")
     first, second = host.turns()
     assert first.continuation != second.continuation
     assert (second.attempt, second.outcome) == (1, "completed")
 
 
-async def test_an_idle_command_line_is_closed_and_comes_back(host: HostSide, api: MessagesApi) -> None:
+async def test_an_idle_command_line_is_closed_and_comes_back(host: SessionHost, api: StubMessagesApi) -> None:
     api.default = Text('<message to="home">yes</message>')
     settings = replace(claude(host), poll_interval_s=0.05)
-    host.say("m1", "one")
-    async with running(host, settings, patience=Patience(close_provider_s=0.1)):
-        await host.acked("m1")
-        await until(lambda: not _command_lines())
-        host.say("m2", "two")
-        await host.acked("m2")
+    host.write_message("m1", "one")
+    async with run_runner(host, settings, timeouts=IdleTimeouts(close_provider_s=0.1)):
+        await host.wait_for_acks("m1")
+        await wait_until(lambda: not _command_lines())
+        host.write_message("m2", "two")
+        await host.wait_for_acks("m2")
     assert "one" in json.dumps(api.messages[-1].body["messages"])
 
 
@@ -228,26 +237,28 @@ ASKS = ToolUse("mcp__nanohost__ask_user_question", {"question": "Which colour?",
 
 
 @pytest.mark.behaviour("AP-09")
-async def test_the_model_gets_the_answer_from_the_call_that_asked(host: HostSide, api: MessagesApi) -> None:
+async def test_the_model_gets_the_answer_from_the_call_that_asked(host: SessionHost, api: StubMessagesApi) -> None:
     api.replies.extend([ASKS, Text('<message to="home">Red it is.</message>')])
-    host.say("m1", "paint it")
-    async with running(host, claude(host)):
-        host.put(answer("a1", (await asked(host)).id))
-        await host.acked("m1", "a1")
+    host.write_message("m1", "paint it")
+    async with run_runner(host, claude(host)):
+        host.insert(answer("a1", (await asked(host)).id))
+        await host.wait_for_acks("m1", "a1")
     assert api.messages[1].user_text == '<answer from="Bo" id="4">Red</answer>'
     assert host.texts() == ["Red it is."]
     assert len(host.turns()) == 1
 
 
 @pytest.mark.behaviour("AP-09")
-async def test_the_model_sees_the_message_that_came_instead_of_an_answer(host: HostSide, api: MessagesApi) -> None:
+async def test_the_model_sees_the_message_that_came_instead_of_an_answer(
+    host: SessionHost, api: StubMessagesApi
+) -> None:
     api.replies.append(ASKS)
     api.default = Text('<message to="home">As you like.</message>')
-    host.say("m1", "paint it")
-    async with running(host, claude(host)):
+    host.write_message("m1", "paint it")
+    async with run_runner(host, claude(host)):
         await asked(host)
-        host.say("m2", "leave it as it is")
-        await host.acked("m1", "m2")
+        host.write_message("m2", "leave it as it is")
+        await host.wait_for_acks("m1", "m2")
     seen = json.dumps(api.messages[-1].body["messages"])
     assert "Something else came instead" in seen
     assert "leave it as it is" in seen
@@ -255,55 +266,63 @@ async def test_the_model_sees_the_message_that_came_instead_of_an_answer(host: H
 
 
 @pytest.mark.behaviour("AP-09", "SE-12")
-async def test_stop_ends_a_question_of_the_model(host: HostSide, api: MessagesApi) -> None:
+async def test_stop_ends_a_question_of_the_model(host: SessionHost, api: StubMessagesApi) -> None:
     api.replies.append(ASKS)
     api.default = Text('<message to="home">back</message>')
-    host.say("m1", "paint it")
-    async with running(host, claude(host)):
+    host.write_message("m1", "paint it")
+    async with run_runner(host, claude(host)):
         await asked(host)
-        host.put(control("stop", STOP))
-        await host.acked("m1")
-        await host.acked("stop")
-        host.say("m2", "and now?")
-        await host.acked("m2")
+        host.insert(control("stop", STOP))
+        await host.wait_for_acks("m1")
+        await host.wait_for_acks("stop")
+        host.write_message("m2", "and now?")
+        await host.wait_for_acks("m2")
     assert host.texts() == ["back"]
 
 
 @pytest.mark.case("a /stop while a text comes out")
 @pytest.mark.behaviour("SE-12")
 @pytest.mark.parametrize("after", ["nothing", "a tool", "a message beside the stop"])
-async def test_stop_sends_nothing_of_a_text_that_was_coming_out(host: HostSide, api: MessagesApi, after: str) -> None:
+async def test_stop_sends_nothing_of_a_text_that_was_coming_out(
+    host: SessionHost, api: StubMessagesApi, after: str
+) -> None:
     """Interrupted in a text, the command line brings out the part that was written as if it were a message."""
     if after == "a tool":
         said = '<message to="home">I look into it.</message>'
         api.replies.append(ToolUse("Bash", {"command": "true"}, text=said))
     api.replies.append(Text('<message to="home">Half of what I', gate=asyncio.Event()))
     api.default = Text('<message to="home">back</message>')
-    host.say("m1", "tell me all")
-    async with running(host, claude(host)):
-        *_, streaming = await api.asked(2 if after == "a tool" else 1)
-        await streaming.begun.wait()
-        beside = [chat("m2", "and now?")] if after == "a message beside the stop" else []
-        host.put(control("stop", STOP), *beside)
-        await host.acked("m1", "stop")
+    host.write_message("m1", "tell me all")
+    async with run_runner(host, claude(host)):
+        *_, streaming = await api.wait_for_requests(2 if after == "a tool" else 1)
+        await streaming.started.wait()
+        beside = [make_chat_message("m2", "and now?")] if after == "a message beside the stop" else []
+        host.insert(control("stop", STOP), *beside)
+        await host.wait_for_acks("m1", "stop")
         if not beside:
-            host.say("m2", "and now?")
-        await host.acked("m2")
-        host.say("m3", "and then?")
-        await host.acked("m3")
+            host.write_message("m2", "and now?")
+        await host.wait_for_acks("m2")
+        host.write_message("m3", "and then?")
+        await host.wait_for_acks("m3")
     assert host.texts() == ["back", "back"]
     assert [row.in_reply_to for row in host.sent()] == ["m2", "m3"]
 
 
 @pytest.mark.behaviour("AC-06")
-async def test_compact_is_a_command_of_the_command_line_in_a_turn_of_its_own(host: HostSide, api: MessagesApi) -> None:
+async def test_compact_is_a_command_of_the_command_line_in_a_turn_of_its_own(
+    host: SessionHost, api: StubMessagesApi
+) -> None:
     api.default = Text('<message to="home">yes</message>')
-    async with running(host, claude(host)):
-        host.put(chat("c0", "/compact"))
-        await host.acked("c0")
+    async with run_runner(host, claude(host)):
+        host.insert(make_chat_message("c0", "/compact"))
+        await host.wait_for_acks("c0")
         assert (host.texts(), api.messages) == (["Nothing to compact."], [])
-        host.put(chat("m1", "one"), chat("c1", "/compact keep the names"), chat("m2", "two"))
-        await host.acked("m1", "c1", "m2")
+        host.insert(
+            make_chat_message("m1", "one"),
+            make_chat_message("c1", "/compact keep the names"),
+            make_chat_message("m2", "two"),
+        )
+        await host.wait_for_acks("m1", "c1", "m2")
     _, first, compacted, last = host.texts()
     assert (first, last) == ("yes", "yes")
     assert re.fullmatch(r"Compacted: from [\d,]+ tokens to [\d,]+\.", compacted)
@@ -316,26 +335,26 @@ async def test_compact_is_a_command_of_the_command_line_in_a_turn_of_its_own(hos
 
 @pytest.mark.behaviour("AC-06")
 async def test_what_keeps_the_model_from_compacting_is_said_and_nothing_is_lost(
-    host: HostSide, api: MessagesApi
+    host: SessionHost, api: StubMessagesApi
 ) -> None:
     api.default = Text('<message to="home">yes</message>')
-    async with running(host, claude(host)):
-        host.say("m1", "one")
-        await host.acked("m1")
+    async with run_runner(host, claude(host)):
+        host.write_message("m1", "one")
+        await host.wait_for_acks("m1")
         api.default = UNAUTHORIZED
-        host.say("c1", "/compact")
-        await host.acked("c1")
+        host.write_message("c1", "/compact")
+        await host.wait_for_acks("c1")
         api.default = Text('<message to="home">still here</message>')
-        host.say("m2", "two")
-        await host.acked("m2")
+        host.write_message("m2", "two")
+        await host.wait_for_acks("m2")
     assert [text.partition(":")[0] for text in host.texts()] == ["yes", "Error during compaction", "still here"]
     assert "one" in json.dumps(api.messages[-1].body["messages"])
 
 
-async def test_what_the_conversation_takes_is_told_by_the_command_line(host: HostSide, api: MessagesApi) -> None:
-    async with running(host, claude(host)):
-        host.put(chat("c1", "/context"), chat("c2", "/cost"))
-        await host.acked("c1", "c2")
+async def test_what_the_conversation_takes_is_told_by_the_command_line(host: SessionHost, api: StubMessagesApi) -> None:
+    async with run_runner(host, claude(host)):
+        host.insert(make_chat_message("c1", "/context"), make_chat_message("c2", "/cost"))
+        await host.wait_for_acks("c1", "c2")
     context, cost = host.texts()
     assert "Context Usage" in context
     assert "cost" in cost.casefold()
@@ -358,31 +377,35 @@ def _command_lines() -> list[str]:
         (Failure(500, "api_error", "boom"), ErrorClass.TRANSIENT),
         (Failure(502, "api_error", "The gateway got no answer from it. Try again."), ErrorClass.OVERLOADED),
         (Failure(400, "invalid_request_error", "prompt is too long: 2 tokens > 1 maximum"), ErrorClass.PERMANENT),
-        (Cut(), ErrorClass.TRANSIENT),
+        (DroppedConnection(), ErrorClass.TRANSIENT),
     ],
 )
 async def test_what_the_model_refuses_is_a_failure_with_its_class(
-    host: HostSide, api: MessagesApi, reply: Failure | Cut, error_class: ErrorClass, monkeypatch: pytest.MonkeyPatch
+    host: SessionHost,
+    api: StubMessagesApi,
+    reply: Failure | DroppedConnection,
+    error_class: ErrorClass,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("agent_runner.providers.claude.RETRIES", 1)  # each takes longer than the one before
+    monkeypatch.setattr("agent_runner.providers.claude.MAX_RETRIES", 1)  # each takes longer than the one before
     api.default = reply
-    host.say("m1", "hi")
-    async with running(host, claude(host)):
+    host.write_message("m1", "hi")
+    async with run_runner(host, claude(host)):
         error = await failed(host)
     assert error.error_class is error_class
     assert host.sent() == []
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_a_rate_limit_is_left_to_the_host_to_wait_for(host: HostSide, api: MessagesApi) -> None:
+async def test_a_rate_limit_is_left_to_the_host_to_wait_for(host: SessionHost, api: StubMessagesApi) -> None:
     api.default = rate_limited(30)
-    host.say("m1", "hi")
-    async with running(host, claude(host)):
+    host.write_message("m1", "hi")
+    async with run_runner(host, claude(host)):
         error = await failed(host)
         changed = host.acks()["m1"].changed_at
         api.default = Text('<message to="home">now</message>')
         host.retry(host.acks()["m1"])
-        await host.acked("m1")
+        await host.wait_for_acks("m1")
     assert error.error_class is ErrorClass.RATE_LIMITED
     assert error.retry_at is not None
     assert 25 < (error.retry_at - changed).total_seconds() < 45
@@ -390,29 +413,31 @@ async def test_a_rate_limit_is_left_to_the_host_to_wait_for(host: HostSide, api:
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_a_command_line_that_dies_in_a_turn_is_a_transient_failure(host: HostSide, api: MessagesApi) -> None:
+async def test_a_command_line_that_dies_in_a_turn_is_a_transient_failure(
+    host: SessionHost, api: StubMessagesApi
+) -> None:
     api.default = Text("never", gate=asyncio.Event())
-    host.say("m1", "hi")
-    async with running(host, claude(host)):
-        await api.asked(1)
+    host.write_message("m1", "hi")
+    async with run_runner(host, claude(host)):
+        await api.wait_for_requests(1)
         _kill_command_lines()
         error = await failed(host)
         api.default = Text('<message to="home">back</message>')
         host.retry(host.acks()["m1"])
-        await host.acked("m1")
+        await host.wait_for_acks("m1")
     assert error.error_class is ErrorClass.TRANSIENT
     assert host.texts() == ["back"]
 
 
-async def test_a_command_line_that_dies_between_turns_is_replaced(host: HostSide, api: MessagesApi) -> None:
+async def test_a_command_line_that_dies_between_turns_is_replaced(host: SessionHost, api: StubMessagesApi) -> None:
     api.default = Text('<message to="home">yes</message>')
-    host.say("m1", "one")
-    async with running(host, claude(host)):
-        await host.acked("m1")
+    host.write_message("m1", "one")
+    async with run_runner(host, claude(host)):
+        await host.wait_for_acks("m1")
         _kill_command_lines()
-        await until(lambda: not _command_lines())
-        host.say("m2", "two")
-        await host.acked("m2")
+        await wait_until(lambda: not _command_lines())
+        host.write_message("m2", "two")
+        await host.wait_for_acks("m2")
     assert [turn.attempt for turn in host.turns()] == [1, 1]
     assert "one" in json.dumps(api.messages[-1].body["messages"])
 
@@ -422,19 +447,19 @@ def _kill_command_lines() -> None:
         os.kill(int(child), signal.SIGKILL)
 
 
-async def test_a_stop_while_it_connects_leaves_nothing_running(host: HostSide) -> None:
-    host.say("m1", "hi")
-    async with running(host, claude(host)):
-        await until(lambda: bool(_command_lines()))
+async def test_a_stop_while_it_connects_leaves_nothing_running(host: SessionHost) -> None:
+    host.write_message("m1", "hi")
+    async with run_runner(host, claude(host)):
+        await wait_until(lambda: bool(_command_lines()))
     assert host.acks()["m1"].status is AckStatus.ABANDONED
     assert not _command_lines()
 
 
-async def test_a_stop_interrupts_the_model(host: HostSide, api: MessagesApi) -> None:
+async def test_a_stop_interrupts_the_model(host: SessionHost, api: StubMessagesApi) -> None:
     api.default = Text("never", gate=asyncio.Event())
-    host.say("m1", "hi")
-    async with running(host, claude(host)):
-        await api.asked(1)
+    host.write_message("m1", "hi")
+    async with run_runner(host, claude(host)):
+        await api.wait_for_requests(1)
     assert host.acks()["m1"].status is AckStatus.ABANDONED
     assert not _command_lines()
 
@@ -462,7 +487,7 @@ async def test_a_stop_interrupts_the_model(host: HostSide, api: MessagesApi) -> 
 def test_every_failure_has_a_class(
     status: int | None, reason: str | None, detail: str, error_class: ErrorClass
 ) -> None:
-    assert error_class_of(status, reason, detail) is error_class
+    assert classify_error(status, reason, detail) is error_class
 
 
 def test_the_command_line_gets_no_secret_and_one_way_out(tmp_path: Path) -> None:
@@ -476,22 +501,22 @@ def test_the_command_line_gets_no_secret_and_one_way_out(tmp_path: Path) -> None
         state_dir=tmp_path / "state",
         gateway_socket=tmp_path / "gateway.sock",
     )
-    found = environment(context)
+    found = cli_environment(context)
     assert found["ANTHROPIC_UNIX_SOCKET"] == str(tmp_path / "gateway.sock")
     assert found["ANTHROPIC_BASE_URL"] == "http://localhost"
-    assert int(found["MCP_TOOL_TIMEOUT"]) > MOST_MINUTES * 60 * 1000  # a question may be waited for to its end
+    assert int(found["MCP_TOOL_TIMEOUT"]) > MAX_WAIT_MINUTES * 60 * 1000  # a question may be waited for to its end
     assert found["CLAUDE_CONFIG_DIR"] == str(tmp_path / "state" / ".claude")
 
 
 def test_a_model_that_is_not_there_is_the_operators_to_look_at() -> None:
-    failure = failure_of_call(404, "api_error", "model: no-such-model")
-    assert (failure.error_class, failure.for_people().sentence) == (ErrorClass.PERMANENT, NO_SUCH_MODEL)
+    failure = classify_failure(404, "api_error", "model: no-such-model")
+    assert (failure.error_class, failure.to_turn_error().sentence) == (ErrorClass.PERMANENT, MODEL_NOT_FOUND)
 
 
 def test_a_line_too_long_for_us_is_not_tried_again() -> None:
     detail = "CLIJSONDecodeError: JSON message exceeded maximum buffer size of 67108864 bytes"
-    failure = failure_of_call(None, None, detail)
-    assert (failure.error_class, failure.for_people().sentence) == (ErrorClass.PERMANENT, TOO_MUCH)
+    failure = classify_failure(None, None, detail)
+    assert (failure.error_class, failure.to_turn_error().sentence) == (ErrorClass.PERMANENT, INPUT_TOO_LARGE)
 
 
 @pytest.mark.behaviour("RU-04")
@@ -500,17 +525,17 @@ def test_a_line_too_long_for_us_is_not_tried_again() -> None:
     [(502, "The gateway got no answer from example.org"), (None, "API Error: Connection error.")],
 )
 def test_a_model_that_was_not_reached_has_words_of_its_own(status: int | None, detail: str) -> None:
-    failure = failure_of_call(status, "api_error", detail)
+    failure = classify_failure(status, "api_error", detail)
     assert failure.error_class is ErrorClass.OVERLOADED
-    assert failure.for_people().sentence == UNREACHABLE
+    assert failure.to_turn_error().sentence == MODEL_UNREACHABLE
 
 
 @pytest.mark.behaviour("SE-06")
 def test_the_shell_says_how_long_it_may_take() -> None:
-    assert timeout_of("Bash", {"command": "make", "timeout": 600_000}) == 600
-    assert timeout_of("Bash", {"command": "ls"}) is None
-    assert timeout_of("Bash", {"timeout": "long"}) is None
-    assert timeout_of("Read", {"timeout": 5}) is None
+    assert tool_timeout_s("Bash", {"command": "make", "timeout": 600_000}) == 600
+    assert tool_timeout_s("Bash", {"command": "ls"}) is None
+    assert tool_timeout_s("Bash", {"timeout": "long"}) is None
+    assert tool_timeout_s("Read", {"timeout": 5}) is None
 
 
 PICTURE = bytes.fromhex(
@@ -519,7 +544,7 @@ PICTURE = bytes.fromhex(
 )
 
 
-def _holds_picture(asked: Asked) -> bool:
+def _holds_picture(asked: RecordedRequest) -> bool:
     return '"type": "image"' in json.dumps(asked.body["messages"])
 
 
@@ -528,21 +553,21 @@ REFUSED = Failure(400, "invalid_request_error", "messages.3: this content cannot
 
 
 async def test_a_picture_that_the_model_refuses_in_the_first_turn_does_not_stop_the_next(
-    host: HostSide, api: MessagesApi
+    host: SessionHost, api: StubMessagesApi
 ) -> None:
     (host.layout.agent_dir / "cat.png").write_bytes(PICTURE)
     api.rules.append(Rule(_holds_picture, REFUSED))
     api.replies.append(ToolUse("Read", {"file_path": str(host.layout.agent_dir / "cat.png")}))
     api.default = Text('<message to="home">Yes.</message>')
-    async with running(host, claude(host)):
-        host.say("m1", "look at the cat")
+    async with run_runner(host, claude(host)):
+        host.write_message("m1", "look at the cat")
         assert (await failed(host)).error_class is ErrorClass.PERMANENT
-        host.say("m2", "are you there?")
-        await host.acked("m2")
-    assert host.texts() == [BEGUN_AFRESH, "Yes."]
+        host.write_message("m2", "are you there?")
+        await host.wait_for_acks("m2")
+    assert host.texts() == [NEW_CONVERSATION_NOTICE, "Yes."]
 
 
-def _is_not_begun_afresh(asked: Asked) -> bool:
+def _is_not_begun_afresh(asked: RecordedRequest) -> bool:
     """Also a call by which the command line wants to shorten the conversation by itself."""
     return "earlier-conversation" not in json.dumps(asked.body["messages"])
 
@@ -554,17 +579,20 @@ REQUEST_TOO_LARGE = Failure(413, "request_too_large", "Request exceeds the maxim
 FLAGGED = Text("Some words", stop_reason="refusal")
 ONE_PICTURE = "one picture, and nothing else"
 REFUSALS: dict[str, tuple[Reply, str]] = {
-    ONE_PICTURE: (REFUSED, BEGUN_AFRESH),
-    "a picture": (Failure(400, "invalid_request_error", "Could not process image"), BEGUN_AFRESH),
-    "a PDF": (Failure(400, "invalid_request_error", "messages.1.content.1.pdf: The PDF is not valid."), BEGUN_AFRESH),
-    "a thought's signature": (SIGNATURE, BEGUN_AFRESH),
-    "a thought that is missing": (Failure(400, "invalid_request_error", NO_THOUGHT), BEGUN_AFRESH),
-    "anything": (REFUSED, BEGUN_AFRESH),
-    "a service between": (Failure(422, "invalid_request_error", "Unprocessable"), BEGUN_AFRESH),
-    "a safety check": (FLAGGED, BEGUN_AFRESH),
-    "its size": (REQUEST_TOO_LARGE, OUTGROWN),
-    "its length": (PROMPT_TOO_LONG, OUTGROWN),
-    "a full window": (Text("Some words", stop_reason="model_context_window_exceeded"), OUTGROWN),
+    ONE_PICTURE: (REFUSED, NEW_CONVERSATION_NOTICE),
+    "a picture": (Failure(400, "invalid_request_error", "Could not process image"), NEW_CONVERSATION_NOTICE),
+    "a PDF": (
+        Failure(400, "invalid_request_error", "messages.1.content.1.pdf: The PDF is not valid."),
+        NEW_CONVERSATION_NOTICE,
+    ),
+    "a thought's signature": (SIGNATURE, NEW_CONVERSATION_NOTICE),
+    "a thought that is missing": (Failure(400, "invalid_request_error", NO_THOUGHT), NEW_CONVERSATION_NOTICE),
+    "anything": (REFUSED, NEW_CONVERSATION_NOTICE),
+    "a service between": (Failure(422, "invalid_request_error", "Unprocessable"), NEW_CONVERSATION_NOTICE),
+    "a safety check": (FLAGGED, NEW_CONVERSATION_NOTICE),
+    "its size": (REQUEST_TOO_LARGE, CONTEXT_FULL_NOTICE),
+    "its length": (PROMPT_TOO_LONG, CONTEXT_FULL_NOTICE),
+    "a full window": (Text("Some words", stop_reason="model_context_window_exceeded"), CONTEXT_FULL_NOTICE),
 }
 """What the model refuses a conversation for, in the words of the Messages API, and what the person is told."""
 
@@ -572,21 +600,21 @@ REFUSALS: dict[str, tuple[Reply, str]] = {
 @pytest.mark.case("a history that is too large for the model")
 @pytest.mark.parametrize("why", REFUSALS)
 async def test_a_history_that_is_refused_heals_in_one_message_whatever_it_is_refused_for(
-    host: HostSide, api: MessagesApi, why: str
+    host: SessionHost, api: StubMessagesApi, why: str
 ) -> None:
     refusal, told = REFUSALS[why]
     (host.layout.agent_dir / "cat.png").write_bytes(PICTURE)
     api.replies.append(ToolUse("Read", {"file_path": str(host.layout.agent_dir / "cat.png")}))
-    api.replies.append(Text('<message to="home">A tabby cat.</message>', thought="It has stripes."))
+    api.replies.append(Text('<message to="home">A tabby cat.</message>', thinking="It has stripes."))
     api.default = Text('<message to="home">Yes.</message>')
-    async with running(host, claude(host)):
-        host.say("m1", "look at the cat")
-        await host.acked("m1")
+    async with run_runner(host, claude(host)):
+        host.write_message("m1", "look at the cat")
+        await host.wait_for_acks("m1")
         api.rules.append(Rule(_holds_picture if why == ONE_PICTURE else _is_not_begun_afresh, refusal))
-        host.say("m2", "is it yours?")
-        await host.acked("m2")
-        host.say("m3", "and now?")
-        await host.acked("m3")
+        host.write_message("m2", "is it yours?")
+        await host.wait_for_acks("m2")
+        host.write_message("m3", "and now?")
+        await host.wait_for_acks("m3")
     assert host.texts() == ["A tabby cat.", told, "Yes.", "Yes."]
     carried = next(asked for asked in api.messages if "earlier-conversation" in asked.user_text).user_text
     assert [words for words in ("look at the cat", "A tabby cat.") if words not in carried] == []
@@ -597,9 +625,9 @@ async def test_a_history_that_is_refused_heals_in_one_message_whatever_it_is_ref
 
 
 REFUSED_BY_ITSELF: dict[str, tuple[Reply, str]] = {
-    "its size": (REQUEST_TOO_LARGE, TOO_MUCH),
-    "its length": (PROMPT_TOO_LONG, TOO_MUCH),
-    "a safety check": (FLAGGED, DECLINED),
+    "its size": (REQUEST_TOO_LARGE, INPUT_TOO_LARGE),
+    "its length": (PROMPT_TOO_LONG, INPUT_TOO_LARGE),
+    "a safety check": (FLAGGED, MODEL_REFUSED),
     "anything": (REFUSED, SENTENCES[ErrorClass.PERMANENT]),
 }
 
@@ -607,20 +635,20 @@ REFUSED_BY_ITSELF: dict[str, tuple[Reply, str]] = {
 @pytest.mark.behaviour("RU-04")
 @pytest.mark.parametrize("why", REFUSED_BY_ITSELF)
 async def test_a_message_that_is_refused_by_itself_is_not_tried_again_and_costs_no_conversation(
-    host: HostSide, api: MessagesApi, why: str
+    host: SessionHost, api: StubMessagesApi, why: str
 ) -> None:
     refusal, sentence = REFUSED_BY_ITSELF[why]
     api.default = Text('<message to="home">Yes.</message>')
-    async with running(host, claude(host)):
-        host.say("m1", "one")
-        await host.acked("m1")
+    async with run_runner(host, claude(host)):
+        host.write_message("m1", "one")
+        await host.wait_for_acks("m1")
         api.rules.append(Rule(lambda _: True, refusal))
-        host.say("m2", "two")
+        host.write_message("m2", "two")
         error = await failed(host, "m2")
         asked = len(api.messages)
         api.rules.clear()
-        host.say("m3", "three")
-        await host.acked("m3")
+        host.write_message("m3", "three")
+        await host.wait_for_acks("m3")
     assert len(api.messages) == asked + 1
     assert (error.error_class, error.sentence) == (ErrorClass.PERMANENT, sentence)
     assert host.texts() == ["Yes.", "Yes."]
@@ -631,80 +659,82 @@ async def test_a_message_that_is_refused_by_itself_is_not_tried_again_and_costs_
 @pytest.mark.case("an answer longer than the model may write")
 @pytest.mark.behaviour("RU-04")
 async def test_an_answer_longer_than_the_model_may_write_is_said_as_far_as_it_came(
-    host: HostSide, api: MessagesApi
+    host: SessionHost, api: StubMessagesApi
 ) -> None:
     api.default = Text('<message to="home">And on and on.</message>', stop_reason="max_tokens")
-    host.say("m1", "tell me all")
-    async with running(host, claude(host)):
+    host.write_message("m1", "tell me all")
+    async with run_runner(host, claude(host)):
         error = await failed(host)
-    assert (error.error_class, error.sentence) == (ErrorClass.PERMANENT, TOO_LONG_AN_ANSWER)
+    assert (error.error_class, error.sentence) == (ErrorClass.PERMANENT, OUTPUT_TOO_LONG)
     assert {*host.texts()} == {"And on and on."}
 
 
 @pytest.mark.parametrize(
     ("name", "make", "holds", "at_least"),
     [
-        ("scan.pdf", lambda: scanned_pdf(3_000_000), "document", 3_000_000),
-        ("scan.pdf", lambda: scanned_pdf(20_000_000), "document", 20_000_000),
-        ("photo.jpg", photo, "image", 100_000),
-        ("photo.jpg", lambda: photo(8000, 7600), "image", 100_000),
+        ("scan.pdf", lambda: make_scanned_pdf(3_000_000), "document", 3_000_000),
+        ("scan.pdf", lambda: make_scanned_pdf(20_000_000), "document", 20_000_000),
+        ("photo.jpg", make_photo, "image", 100_000),
+        ("photo.jpg", lambda: make_photo(8000, 7600), "image", 100_000),
     ],
 )
 async def test_what_people_send_reaches_the_model_whole_or_as_large_as_it_takes_pictures(
-    host: HostSide, api: MessagesApi, name: str, make: Callable[[], bytes], holds: str, at_least: int
+    host: SessionHost, api: StubMessagesApi, name: str, make: Callable[[], bytes], holds: str, at_least: int
 ) -> None:
     (host.layout.agent_dir / name).write_bytes(make())
     api.replies.append(ToolUse("Read", {"file_path": str(host.layout.agent_dir / name)}))
     api.replies.append(Text('<message to="home">A letter.</message>'))
-    host.say("m1", "what is in it?")
-    async with running(host, claude(host)):
-        await host.acked("m1")
+    host.write_message("m1", "what is in it?")
+    async with run_runner(host, claude(host)):
+        await host.wait_for_acks("m1")
     assert host.texts() == ["A letter."]
     [(kind, content)] = api.messages[-1].files
     assert kind == holds
     assert len(content) > at_least
 
 
-async def test_a_pdf_that_is_too_large_for_the_model_is_said_to_the_agent(host: HostSide, api: MessagesApi) -> None:
-    (host.layout.agent_dir / "scan.pdf").write_bytes(scanned_pdf(30_000_000))
+async def test_a_pdf_that_is_too_large_for_the_model_is_said_to_the_agent(
+    host: SessionHost, api: StubMessagesApi
+) -> None:
+    (host.layout.agent_dir / "scan.pdf").write_bytes(make_scanned_pdf(30_000_000))
     api.replies.append(ToolUse("Read", {"file_path": str(host.layout.agent_dir / "scan.pdf")}))
     api.replies.append(Text('<message to="home">It is too large for me.</message>'))
-    host.say("m1", "what is in it?")
-    async with running(host, claude(host)):
-        await host.acked("m1")
+    host.write_message("m1", "what is in it?")
+    async with run_runner(host, claude(host)):
+        await host.wait_for_acks("m1")
     assert host.texts() == ["It is too large for me."]
     assert "exceeds maximum allowed size of 20MB" in api.messages[-1].user_text
 
 
 async def test_two_files_that_are_too_much_for_one_request_are_read_and_answered(
-    host: HostSide, api: MessagesApi
+    host: SessionHost, api: StubMessagesApi
 ) -> None:
     """The command line shortens the conversation by itself when it is told that it is too large."""
-    (host.layout.agent_dir / "scan.pdf").write_bytes(scanned_pdf(14_000_000))
+    (host.layout.agent_dir / "scan.pdf").write_bytes(make_scanned_pdf(14_000_000))
     reads = ToolUse("Read", {"file_path": str(host.layout.agent_dir / "scan.pdf")})
     api.rules.append(Rule(_is_too_large, REQUEST_TOO_LARGE))
     api.default = Text('<message to="home">A letter.</message>')
-    async with running(host, claude(host)):
+    async with run_runner(host, claude(host)):
         for number in range(2):
             api.replies.append(reads)
-            host.say(f"m{number}", "what is in it?")
-            await host.acked(f"m{number}")
+            host.write_message(f"m{number}", "what is in it?")
+            await host.wait_for_acks(f"m{number}")
     assert host.texts() == ["A letter.", "A letter."]
     assert any(map(_is_too_large, api.messages))
 
 
-def _is_too_large(asked: Asked) -> bool:
+def _is_too_large(asked: RecordedRequest) -> bool:
     return len(json.dumps(asked.body)) > MAX_BODY_BYTES
 
 
 @pytest.mark.parametrize("size", [1_300_000, 5_000_000])
-async def test_a_large_file_is_written(host: HostSide, api: MessagesApi, size: int) -> None:
+async def test_a_large_file_is_written(host: SessionHost, api: StubMessagesApi, size: int) -> None:
     written = host.layout.agent_dir / "book.txt"
     api.replies.append(ToolUse("Write", {"file_path": str(written), "content": "A word.\n" * (size // 8)}))
     api.replies.append(Text('<message to="home">Written.</message>'))
-    host.say("m1", "write it down")
-    async with running(host, claude(host)):
-        await host.acked("m1")
+    host.write_message("m1", "write it down")
+    async with run_runner(host, claude(host)):
+        await host.wait_for_acks("m1")
     assert host.texts() == ["Written."]
     assert written.stat().st_size == size
 
@@ -714,47 +744,47 @@ async def test_a_large_file_is_written(host: HostSide, api: MessagesApi, size: i
     ("limit", "error_class", "sentence"),
     [
         ({"max_budget_usd": 0.001}, ErrorClass.BUDGET, SENTENCES[ErrorClass.BUDGET]),
-        ({"max_turns": 1}, ErrorClass.PERMANENT, TOO_MANY_TURNS),
+        ({"max_turns": 1}, ErrorClass.PERMANENT, TURN_LIMIT_REACHED),
     ],
 )
 async def test_what_came_out_before_a_limit_is_said_and_the_turn_is_not_tried_again(
-    host: HostSide,
-    api: MessagesApi,
+    host: SessionHost,
+    api: StubMessagesApi,
     monkeypatch: pytest.MonkeyPatch,
     limit: dict[str, Any],
     error_class: ErrorClass,
     sentence: str,
 ) -> None:
     def limited(*arguments: Any) -> ClaudeAgentOptions:
-        return replace(options(*arguments), **limit)
+        return replace(make_options(*arguments), **limit)
 
-    monkeypatch.setattr(provider, "options", limited)
+    monkeypatch.setattr(provider, "make_options", limited)
     said, long = '<message to="home">I look into it.</message>', Tokens(input=100_000)
     api.replies.append(ToolUse("Bash", {"command": "true"}, text=said, tokens=long))
-    host.say("m1", "look into it")
-    async with running(host, claude(host)):
+    host.write_message("m1", "look into it")
+    async with run_runner(host, claude(host)):
         error = await failed(host)
     assert (error.error_class, error.sentence) == (error_class, sentence)
     assert host.texts() == ["I look into it."]
 
 
-async def test_a_conversation_that_is_not_kept_is_said_to_the_host(host: HostSide, api: MessagesApi) -> None:
+async def test_a_conversation_that_is_not_kept_is_said_to_the_host(host: SessionHost, api: StubMessagesApi) -> None:
     """The command line says nothing of a folder that it cannot write to, and forgets all at its end."""
     api.default = Text('<message to="home">Yes.</message>')
     folder = host.layout.state_dir / ".claude"
-    async with running(host, claude(host)):
-        host.say("m1", "one")
-        await host.acked("m1")
-        await until(lambda: host.progress() == {})
+    async with run_runner(host, claude(host)):
+        host.write_message("m1", "one")
+        await host.wait_for_acks("m1")
+        await wait_until(lambda: host.progress() == {})
         for transcript in (folder / "projects").rglob("*.jsonl"):
             transcript.unlink()
             transcript.mkdir()
-        host.say("m2", "two")
-        await host.acked("m2")
-        await until(lambda: "not_kept" in host.progress())
+        host.write_message("m2", "two")
+        await host.wait_for_acks("m2")
+        await wait_until(lambda: "not_kept" in host.progress())
     assert host.texts() == ["Yes.", "Yes."]
 
 
 def test_a_refused_key_is_no_success_in_the_log() -> None:
-    assert detail_of("success", "Invalid API key", []) == "Invalid API key"
-    assert detail_of("error_during_execution", None, ["401", ""]) == "error_during_execution 401"
+    assert failure_detail("success", "Invalid API key", []) == "Invalid API key"
+    assert failure_detail("error_during_execution", None, ["401", ""]) == "error_during_execution 401"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from agent_runner.claims import command_waits, follow_ups, next_batch
-from agent_runner.commands import NO_MODEL, NOTHING_TO_COMPACT, command_in
-from agent_runner.providers.claude import answer_of_command
+from agent_runner.claims import follow_ups, has_pending_command, next_batch
+from agent_runner.commands import NO_MODEL, NOTHING_TO_COMPACT, parse_command
+from agent_runner.providers.claude import command_reply
 from nanohost_protocol.payloads import ChatIn, InPayload, TaskIn, encode
 from nanohost_protocol.rows import Ack, AckStatus, InKind, MessageIn, Origin
-from tests.runner.host_side import HostSide, chat, running
+from tests.runner.host_side import SessionHost, make_chat_message, run_runner
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 OWN_ID = "p1"
@@ -63,7 +63,7 @@ def said(text: str, *, event: str = "message", refers_to: str | None = None, ans
     ],
 )
 def test_a_command_is_a_text_that_begins_with_it(text: str, command: str | None) -> None:
-    assert command_in(row(text)) == command
+    assert parse_command(row(text)) == command
 
 
 @pytest.mark.behaviour("AC-06")
@@ -80,11 +80,11 @@ def test_a_command_is_a_text_that_begins_with_it(text: str, command: str | None)
     ],
 )
 def test_only_what_a_person_typed_is_a_command(other: MessageIn) -> None:
-    assert command_in(other) is None
+    assert parse_command(other) is None
 
 
 def test_a_reply_can_be_a_command() -> None:
-    assert command_in(row(said("/compact", refers_to="p0"))) == "/compact"
+    assert parse_command(row(said("/compact", refers_to="p0"))) == "/compact"
 
 
 @pytest.mark.behaviour("AC-06")
@@ -113,8 +113,8 @@ def test_a_command_joins_no_turn_that_is_running_and_neither_does_what_comes_aft
     one, command, two = row("one", 2), row("/compact", 4), row("two", 6)
     assert follow_ups([one, command, two], {}) == (one,)
     assert follow_ups([command, two], {}) == ()
-    assert command_waits([one, command], {})
-    assert not command_waits([one, two], {})
+    assert has_pending_command([one, command], {})
+    assert not has_pending_command([one, two], {})
     taken = Ack(
         message_id="m4",
         change=1,
@@ -125,7 +125,7 @@ def test_a_command_joins_no_turn_that_is_running_and_neither_does_what_comes_aft
         changed_at=NOON,
         error=None,
     )
-    assert not command_waits([command], {"m4": taken})
+    assert not has_pending_command([command], {"m4": taken})
 
 
 @pytest.mark.parametrize(
@@ -141,40 +141,40 @@ def test_a_command_joins_no_turn_that_is_running_and_neither_does_what_comes_aft
     ],
 )
 def test_a_person_is_told_what_became_of_a_command(text: str, compacted: dict[str, object] | None, words: str) -> None:
-    assert answer_of_command(text, compacted) == words
+    assert command_reply(text, compacted) == words
 
 
 @pytest.mark.behaviour("AC-06")
 @pytest.mark.parametrize("provider", ["scripted", "demo"])
 async def test_without_a_model_there_is_nothing_to_compact(tmp_path: Path, provider: str) -> None:
-    host = HostSide(tmp_path / "session")
-    host.put(chat("c1", "/compact"), chat("m1", "hey"), chat("c2", "/cost"))
-    async with running(host, host.settings(provider)):
-        await host.acked("c1", "m1", "c2")
+    host = SessionHost(tmp_path / "session")
+    host.insert(make_chat_message("c1", "/compact"), make_chat_message("m1", "hey"), make_chat_message("c2", "/cost"))
+    async with run_runner(host, host.settings(provider)):
+        await host.wait_for_acks("c1", "m1", "c2")
     assert host.texts() == [NOTHING_TO_COMPACT, "echo: hey" if provider == "scripted" else "You said: hey", NO_MODEL]
     assert [row.in_reply_to for row in host.sent()] == ["c1", "m1", "c2"]
 
 
 @pytest.mark.behaviour("AC-06", "RU-08")
 async def test_a_command_that_failed_is_run_again_as_a_command(tmp_path: Path) -> None:
-    host = HostSide(tmp_path / "session")
-    host.script({"match": "compact", "attempt": 1, "actions": [{"error": "overloaded"}]})
-    host.put(chat("c1", "/compact"))
-    async with running(host):
-        acks = await host.acked("c1", status=AckStatus.FAILED)
-        host.retry(*acks.values(), beside=chat("m1", "hi"))
-        await host.acked("c1", "m1")
+    host = SessionHost(tmp_path / "session")
+    host.write_script({"match": "compact", "attempt": 1, "actions": [{"error": "overloaded"}]})
+    host.insert(make_chat_message("c1", "/compact"))
+    async with run_runner(host):
+        acks = await host.wait_for_acks("c1", status=AckStatus.FAILED)
+        host.retry(*acks.values(), extra_message=make_chat_message("m1", "hi"))
+        await host.wait_for_acks("c1", "m1")
     assert host.texts() == [NOTHING_TO_COMPACT, "echo: hi"]
 
 
 @pytest.mark.behaviour("AC-06")
 async def test_nothing_joins_a_command_that_is_running(tmp_path: Path) -> None:
-    host = HostSide(tmp_path / "session")
-    host.script({"match": "compact", "actions": [{"until_file": "go"}, {"answer": "done"}]})
-    host.put(chat("c1", "/compact"))
-    async with running(host, host.settings(poll_interval_s=0.05)):
-        await host.acked("c1", status=AckStatus.PROCESSING)
-        host.put(chat("m1", "hi"))
+    host = SessionHost(tmp_path / "session")
+    host.write_script({"match": "compact", "actions": [{"until_file": "go"}, {"answer": "done"}]})
+    host.insert(make_chat_message("c1", "/compact"))
+    async with run_runner(host, host.settings(poll_interval_s=0.05)):
+        await host.wait_for_acks("c1", status=AckStatus.PROCESSING)
+        host.insert(make_chat_message("m1", "hi"))
         (host.layout.agent_dir / "go").touch()
-        await host.acked("c1", "m1")
+        await host.wait_for_acks("c1", "m1")
     assert [turn.message_ids for turn in host.turns()] == [("c1",), ("m1",)]

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from agent_runner.claims import eligible
-from nanohost_protocol.inbound import reading_inbound, writing
+from nanohost_protocol.inbound import inbound_snapshot, inbound_transaction
 from nanohost_protocol.payloads import CLEAR, STOP, ControlIn, encode
 from nanohost_protocol.rows import Ack, AckStatus, InKind, NewMessageIn
-from tests.runner.host_side import HostSide, chat, running, until
+from tests.runner.host_side import SessionHost, make_chat_message, run_runner, wait_until
 
 WORKS = {"match": "long", "actions": [{"narration": '<message to="home">half</message>'}, {"hang": True}]}
 HANGS = {"actions": [{"tool": "look", "takes_s": 600}]}
@@ -27,97 +27,99 @@ def control(id: str, command: str) -> NewMessageIn:
 
 @pytest.mark.behaviour("SE-12")
 async def test_stop_ends_the_turn_completed_and_sends_nothing_of_it(tmp_path: Path) -> None:
-    host = HostSide(tmp_path)
-    host.script(WORKS)
-    async with running(host):
-        host.say("m1", "long")
-        await host.acked("m1", status=AckStatus.PROCESSING)
-        host.put(control("stop", STOP))
-        await host.acked("m1", "stop")
-        host.say("m2", "hi")
-        await host.acked("m2")
+    host = SessionHost(tmp_path)
+    host.write_script(WORKS)
+    async with run_runner(host):
+        host.write_message("m1", "long")
+        await host.wait_for_acks("m1", status=AckStatus.PROCESSING)
+        host.insert(control("stop", STOP))
+        await host.wait_for_acks("m1", "stop")
+        host.write_message("m2", "hi")
+        await host.wait_for_acks("m2")
     assert host.texts() == ["echo: hi"]
 
 
 @pytest.mark.behaviour("SE-12")
 async def test_stop_sends_nothing_of_a_turn_that_had_answered_some_of_its_messages(tmp_path: Path) -> None:
-    host = HostSide(tmp_path)
-    host.script({"match": "^wait", "actions": [{"until_file": "go"}, {"answer": "done"}]}, {"match": "long", **HANGS})
-    async with running(host):
-        host.say("m1", "wait")
-        await host.acked("m1", status=AckStatus.PROCESSING)
-        host.say("m2", "long")
-        await host.acked("m2", status=AckStatus.PROCESSING)
+    host = SessionHost(tmp_path)
+    host.write_script(
+        {"match": "^wait", "actions": [{"until_file": "go"}, {"answer": "done"}]}, {"match": "long", **HANGS}
+    )
+    async with run_runner(host):
+        host.write_message("m1", "wait")
+        await host.wait_for_acks("m1", status=AckStatus.PROCESSING)
+        host.write_message("m2", "long")
+        await host.wait_for_acks("m2", status=AckStatus.PROCESSING)
         (host.layout.agent_dir / "go").touch()
-        await until(lambda: host.progress().get("tool") == "look")
-        host.put(control("stop", STOP))
-        await host.acked("m1", "m2", "stop")
+        await wait_until(lambda: host.progress().get("tool") == "look")
+        host.insert(control("stop", STOP))
+        await host.wait_for_acks("m1", "m2", "stop")
     assert host.texts() == []
 
 
 @pytest.mark.behaviour("SE-12")
 async def test_stop_lets_nothing_more_out_while_the_provider_still_listens_to_nobody(tmp_path: Path) -> None:
-    host = HostSide(tmp_path)
+    host = SessionHost(tmp_path)
     one, other = ({"tool": "send_message", "arguments": {"text": text}} for text in ("before", "after"))
-    host.script({"match": "long", "actions": [one, {"deaf": True}, other]})
-    async with running(host):
-        host.say("m1", "long")
-        await until(lambda: host.texts() == ["before"])
-        host.put(control("stop", STOP))
-        await host.acked("m1", "stop")
+    host.write_script({"match": "long", "actions": [one, {"deaf": True}, other]})
+    async with run_runner(host):
+        host.write_message("m1", "long")
+        await wait_until(lambda: host.texts() == ["before"])
+        host.insert(control("stop", STOP))
+        await host.wait_for_acks("m1", "stop")
     assert host.texts() == ["before"]
 
 
 @pytest.mark.behaviour("SE-12")
 async def test_stop_keeps_the_conversation_and_clear_drops_it(tmp_path: Path) -> None:
-    host = HostSide(tmp_path)
-    host.script(REMEMBERS, RESUMES)
-    async with running(host):
-        host.say("m1", "remember")
-        await host.acked("m1")
-        host.put(control("stop", STOP))
-        await host.acked("stop")
-        host.say("m2", "resume")
-        await host.acked("m2")
-        host.put(control("clear", CLEAR))
-        await host.acked("clear")
-        host.say("m3", "resume")
-        await host.acked("m3", status=AckStatus.FAILED)  # there is nothing to go on with
+    host = SessionHost(tmp_path)
+    host.write_script(REMEMBERS, RESUMES)
+    async with run_runner(host):
+        host.write_message("m1", "remember")
+        await host.wait_for_acks("m1")
+        host.insert(control("stop", STOP))
+        await host.wait_for_acks("stop")
+        host.write_message("m2", "resume")
+        await host.wait_for_acks("m2")
+        host.insert(control("clear", CLEAR))
+        await host.wait_for_acks("clear")
+        host.write_message("m3", "resume")
+        await host.wait_for_acks("m3", status=AckStatus.FAILED)  # there is nothing to go on with
     assert host.texts() == ["noted", "I know you"]
 
 
 @pytest.mark.behaviour("SE-12")
 async def test_what_comes_with_a_stop_is_a_turn_of_its_own(tmp_path: Path) -> None:
-    host = HostSide(tmp_path)
-    host.script(WORKS)
-    async with running(host):
-        host.say("m1", "long")
-        await host.acked("m1", status=AckStatus.PROCESSING)
-        host.put(control("stop", STOP), chat("m2", "after"))
-        await host.acked("m1", "stop", "m2")
+    host = SessionHost(tmp_path)
+    host.write_script(WORKS)
+    async with run_runner(host):
+        host.write_message("m1", "long")
+        await host.wait_for_acks("m1", status=AckStatus.PROCESSING)
+        host.insert(control("stop", STOP), make_chat_message("m2", "after"))
+        await host.wait_for_acks("m1", "stop", "m2")
     assert host.texts() == ["echo: after"]
 
 
 @pytest.mark.behaviour("SE-12")
 async def test_a_command_that_is_not_known_ends_no_turn_and_is_closed_after_it(tmp_path: Path) -> None:
-    host = HostSide(tmp_path)
-    host.script({"match": "slow", "actions": [{"until_file": "go"}, {"answer": "done"}]})
-    async with running(host):
-        host.say("m1", "slow")
-        await host.acked("m1", status=AckStatus.PROCESSING)
-        host.put(control("c1", "of a later version"))
+    host = SessionHost(tmp_path)
+    host.write_script({"match": "slow", "actions": [{"until_file": "go"}, {"answer": "done"}]})
+    async with run_runner(host):
+        host.write_message("m1", "slow")
+        await host.wait_for_acks("m1", status=AckStatus.PROCESSING)
+        host.insert(control("c1", "of a later version"))
         (host.layout.agent_dir / "go").touch()
-        await host.acked("m1", "c1")
+        await host.wait_for_acks("m1", "c1")
     assert host.texts() == ["done"]
 
 
 @pytest.mark.behaviour("SE-13")
 async def test_a_row_for_a_fresh_container_that_failed_is_tried_again_by_the_one_that_took_it(tmp_path: Path) -> None:
     path = tmp_path / "inbound.db"
-    with writing(path, durable=False) as box:
-        box.put(chat("w1", "hello", on_wake=True))
+    with inbound_transaction(path, durable=False) as box:
+        box.insert(make_chat_message("w1", "hello", on_wake=True))
         box.retry("w1", tries=0, process_after=datetime.now(UTC))
-    with reading_inbound(path) as reader:
+    with inbound_snapshot(path) as reader:
         rows = list(reader.due(datetime.now(UTC)))
     taken = Ack(
         message_id="w1",
@@ -129,5 +131,5 @@ async def test_a_row_for_a_fresh_container_that_failed_is_tried_again_by_the_one
         changed_at=datetime.now(UTC),
         error=None,
     )
-    assert eligible(rows, {}, first_poll=False) == []
-    assert eligible(rows, {"w1": taken}, first_poll=False) == rows
+    assert eligible(rows, {}, is_first_poll=False) == []
+    assert eligible(rows, {"w1": taken}, is_first_poll=False) == rows

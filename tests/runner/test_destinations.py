@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from agent_runner.destinations import Address, AddressBook, Origin, address
+from agent_runner.destinations import Address, AddressBook, ReplyContext, resolve_address
 from nanohost_protocol.rows import ChatId, Destination, InKind, MessageIn
 from nanohost_protocol.rows import Origin as RowOrigin
 
@@ -42,19 +42,21 @@ def _row(seq: int, chat: ChatId) -> MessageIn:
 @pytest.mark.behaviour("RU-07")
 def test_a_name_that_somebody_wrote_from_means_an_answer_to_them_thread_included() -> None:
     turn = [_row(2, OFFICE), _row(4, HOME), _row(6, OFFICE)]
-    origin = Origin(turn, turn=turn)
-    assert address("office", None, book=BOOK, origin=origin) == Address(in_reply_to="m6")
-    assert address("home", None, book=BOOK, origin=origin) == Address(in_reply_to="m4")
+    origin = ReplyContext(turn, turn_messages=turn)
+    assert resolve_address("office", None, book=BOOK, reply_context=origin) == Address(in_reply_to="m6")
+    assert resolve_address("home", None, book=BOOK, reply_context=origin) == Address(in_reply_to="m4")
 
 
 def test_a_name_that_nobody_wrote_from_is_left_to_the_host() -> None:
     turn = [_row(2, OFFICE)]
-    assert address("home", None, book=BOOK, origin=Origin(turn, turn=turn)) == Address(destination="home")
+    assert resolve_address("home", None, book=BOOK, reply_context=ReplyContext(turn, turn_messages=turn)) == Address(
+        destination="home"
+    )
 
 
 @pytest.mark.behaviour("RU-01")
 def test_the_agent_is_told_which_chat_a_message_came_from() -> None:
-    assert [BOOK.origin_name(_row(2, chat)) for chat in (OFFICE, HOME, ChatId("x", "y", "z"))] == [
+    assert [BOOK.name_of_origin(_row(2, chat)) for chat in (OFFICE, HOME, ChatId("x", "y", "z"))] == [
         "office",
         "home",
         "home",

@@ -11,23 +11,23 @@ from pathlib import Path
 import pytest
 
 from agent_runner.failures import SENTENCES
-from agent_runner.loop import PRUNE_WHEN_BUSY, Patience
+from agent_runner.loop import BUSY_PRUNE_THRESHOLD, IdleTimeouts
 from agent_runner.mailbox import Mailbox
-from nanohost.testing.limits import seconds
-from nanohost_protocol.inbound import writing
+from nanohost.testing.limits import scaled_timeout
+from nanohost_protocol.inbound import inbound_transaction
 from nanohost_protocol.outbound import OutboundReader, OutboundWriter
 from nanohost_protocol.payloads import ChatIn, ChatOut, ControlIn, FileOut, QuestionOut, encode
 from nanohost_protocol.rows import AckStatus, ErrorClass, InKind, NewMessageIn
 from nanohost_protocol.times import to_text
-from tests.runner.host_side import HOME, OFFICE, WAIT_S, HostSide, chat, running, until
+from tests.runner.host_side import HOME, OFFICE, WAIT_TIMEOUT_S, SessionHost, make_chat_message, run_runner, wait_until
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> HostSide:
-    return HostSide(tmp_path / "session")
+def host(tmp_path: Path) -> SessionHost:
+    return SessionHost(tmp_path / "session")
 
 
-def state(host: HostSide, key: str) -> str | None:
+def state(host: SessionHost, key: str) -> str | None:
     """What is in session_state, once the runner has ended."""
     writer = OutboundWriter(host.layout.outbound_db, container_id="test", durable=False)
     try:
@@ -36,17 +36,17 @@ def state(host: HostSide, key: str) -> str | None:
         writer.close()
 
 
-async def test_a_message_is_answered_where_it_came_from(host: HostSide) -> None:
-    host.say("m1", "hi")
-    async with running(host):
-        await host.acked("m1")
+async def test_a_message_is_answered_where_it_came_from(host: SessionHost) -> None:
+    host.write_message("m1", "hi")
+    async with run_runner(host):
+        await host.wait_for_acks("m1")
     (row,) = host.sent()
     assert (host.texts(), row.destination, row.in_reply_to) == (["echo: hi"], None, "m1")
 
 
 def deletion(id: str, of: str) -> NewMessageIn:
     """What the host writes when a message is gone from the platform."""
-    row = chat(id, "", trigger=False)
+    row = make_chat_message(id, "", trigger=False)
     assert row.origin is not None
     said = ChatIn(text="", sender="Ada", sender_id="u-Ada", event="deletion", refers_to=f"platform-{of}")
     return replace(row, content=encode(said), origin=replace(row.origin, platform_message_id=f"platform-{of}"))
@@ -54,50 +54,50 @@ def deletion(id: str, of: str) -> NewMessageIn:
 
 @pytest.mark.behaviour("RT-14")
 async def test_a_message_that_its_author_deleted_is_closed_unread_and_what_came_with_it_is_answered(
-    host: HostSide,
+    host: SessionHost,
 ) -> None:
-    host.put(chat("m1", "oops"), deletion("d1", "m1"), chat("m2", "hi"))
-    async with running(host):
-        await host.acked("m1", "d1", "m2")
+    host.insert(make_chat_message("m1", "oops"), deletion("d1", "m1"), make_chat_message("m2", "hi"))
+    async with run_runner(host):
+        await host.wait_for_acks("m1", "d1", "m2")
     assert host.texts() == ["echo: hi"]
 
 
 @pytest.mark.behaviour("RT-14")
-async def test_where_all_that_waits_was_deleted_there_is_no_turn(host: HostSide) -> None:
-    host.put(chat("m1", "oops"), deletion("d1", "m1"))
-    async with running(host):
-        await host.acked("m1", "d1")
+async def test_where_all_that_waits_was_deleted_there_is_no_turn(host: SessionHost) -> None:
+    host.insert(make_chat_message("m1", "oops"), deletion("d1", "m1"))
+    async with run_runner(host):
+        await host.wait_for_acks("m1", "d1")
     assert (host.texts(), host.turns()) == ([], [])
 
 
-async def test_a_ring_is_heard_long_before_the_next_poll(host: HostSide) -> None:
-    async with running(host, host.settings(poll_interval_s=3600)):
+async def test_a_ring_is_heard_long_before_the_next_poll(host: SessionHost) -> None:
+    async with run_runner(host, host.settings(poll_interval_s=3600)):
         for number in range(3):
-            host.say(f"m{number}", "hi")
-            await host.acked(f"m{number}")
+            host.write_message(f"m{number}", "hi")
+            await host.wait_for_acks(f"m{number}")
 
 
 async def test_without_a_bell_polling_does_it(tmp_path: Path) -> None:
-    host = HostSide(tmp_path / "session", fifo=False)
-    async with running(host, host.settings(poll_interval_s=0.02)):
-        host.say("m1", "hi")
-        await host.acked("m1")
+    host = SessionHost(tmp_path / "session", fifo=False)
+    async with run_runner(host, host.settings(poll_interval_s=0.02)):
+        host.write_message("m1", "hi")
+        await host.wait_for_acks("m1")
 
 
-async def test_a_message_is_taken_when_it_falls_due(host: HostSide) -> None:
+async def test_a_message_is_taken_when_it_falls_due(host: SessionHost) -> None:
     due = datetime.now(UTC) + timedelta(seconds=0.2)
-    host.put(chat("m1", "later", process_after=due))
-    async with running(host, host.settings(poll_interval_s=3600)):
-        ack = (await host.acked("m1"))["m1"]
+    host.insert(make_chat_message("m1", "later", process_after=due))
+    async with run_runner(host, host.settings(poll_interval_s=3600)):
+        ack = (await host.wait_for_acks("m1"))["m1"]
     assert ack.changed_at >= due
 
 
 async def test_what_falls_due_while_the_file_cannot_be_read_is_found_later_and_meanwhile_nobody_spins(
-    host: HostSide,
+    host: SessionHost,
 ) -> None:
     """The host was killed in the middle of a commit, say: nothing is to be read before the next one is there."""
     now = datetime.now(UTC)
-    host.put(chat("m1", "later", process_after=now + timedelta(hours=1)))
+    host.insert(make_chat_message("m1", "later", process_after=now + timedelta(hours=1)))
     later = now + timedelta(hours=2)
     with closing(Mailbox(host.layout, lease="l1", durable=False)) as mailbox:
         await mailbox.poll(now)
@@ -113,10 +113,10 @@ async def test_what_falls_due_while_the_file_cannot_be_read_is_found_later_and_m
 
 
 async def test_what_falls_due_while_the_file_is_gone_makes_nobody_spin_and_is_found_when_it_is_back(
-    host: HostSide,
+    host: SessionHost,
 ) -> None:
     now = datetime.now(UTC)
-    host.put(chat("m1", "later", process_after=now + timedelta(hours=1)))
+    host.insert(make_chat_message("m1", "later", process_after=now + timedelta(hours=1)))
     later, aside = now + timedelta(hours=2), host.layout.inbound_db.with_suffix(".aside")
     with closing(Mailbox(host.layout, lease="l1", durable=False)) as mailbox:
         await mailbox.poll(now)
@@ -129,36 +129,36 @@ async def test_what_falls_due_while_the_file_is_gone_makes_nobody_spin_and_is_fo
     assert news.batch is not None
 
 
-async def test_context_is_taken_with_the_message_that_wakes(host: HostSide) -> None:
-    host.put(chat("c1", "chatter", trigger=False))
-    async with running(host):
-        host.say("m1", "hi")
-        await host.acked("c1", "m1")
+async def test_context_is_taken_with_the_message_that_wakes(host: SessionHost) -> None:
+    host.insert(make_chat_message("c1", "chatter", trigger=False))
+    async with run_runner(host):
+        host.write_message("m1", "hi")
+        await host.wait_for_acks("c1", "m1")
     assert host.texts() == ["echo: hi"]
     assert host.turns()[0].message_ids == ("c1", "m1")
 
 
-async def test_a_wake_note_is_seen_by_a_fresh_container_only(host: HostSide) -> None:
-    host.put(chat("w1", "you were restarted", on_wake=True))
-    async with running(host):
-        await host.acked("w1")
-        host.put(chat("w2", "too late", on_wake=True))
-        host.say("m1", "hi")
-        await host.acked("m1")
+async def test_a_wake_note_is_seen_by_a_fresh_container_only(host: SessionHost) -> None:
+    host.insert(make_chat_message("w1", "you were restarted", on_wake=True))
+    async with run_runner(host):
+        await host.wait_for_acks("w1")
+        host.insert(make_chat_message("w2", "too late", on_wake=True))
+        host.write_message("m1", "hi")
+        await host.wait_for_acks("m1")
     assert "w2" not in host.acks()
 
 
 @pytest.mark.behaviour("RU-02", "RU-03")
-async def test_messages_that_arrive_during_a_turn_join_it_and_close_with_it(host: HostSide) -> None:
-    host.script({"match": "^wait", "actions": [{"until_file": "go"}, {"answer": "done"}]})
-    host.say("m1", "wait")
-    async with running(host):
-        await host.acked("m1", status=AckStatus.PROCESSING)
-        host.say("m2", "and this")
-        acks = await host.acked("m2", status=AckStatus.PROCESSING)
+async def test_messages_that_arrive_during_a_turn_join_it_and_close_with_it(host: SessionHost) -> None:
+    host.write_script({"match": "^wait", "actions": [{"until_file": "go"}, {"answer": "done"}]})
+    host.write_message("m1", "wait")
+    async with run_runner(host):
+        await host.wait_for_acks("m1", status=AckStatus.PROCESSING)
+        host.write_message("m2", "and this")
+        acks = await host.wait_for_acks("m2", status=AckStatus.PROCESSING)
         assert acks["m1"].status is AckStatus.PROCESSING
         (host.layout.agent_dir / "go").touch()
-        acks = await host.acked("m1", "m2")
+        acks = await host.wait_for_acks("m1", "m2")
     assert acks["m1"].turn_id == acks["m2"].turn_id
     assert acks["m1"].changed_at == acks["m2"].changed_at
     assert host.texts() == ["done", "echo: and this"]
@@ -169,11 +169,11 @@ async def test_messages_that_arrive_during_a_turn_join_it_and_close_with_it(host
 
 @pytest.mark.behaviour("RU-04")
 @pytest.mark.parametrize("error_class", list(ErrorClass))
-async def test_a_failed_turn_is_never_completed_and_has_words(host: HostSide, error_class: ErrorClass) -> None:
-    host.script({"match": "", "actions": [{"answer": "half"}, {"error": error_class, "retry_in_s": 60}]})
-    host.say("m1", "hi")
-    async with running(host):
-        acks = await host.acked("m1", status=AckStatus.FAILED)
+async def test_a_failed_turn_is_never_completed_and_has_words(host: SessionHost, error_class: ErrorClass) -> None:
+    host.write_script({"match": "", "actions": [{"answer": "half"}, {"error": error_class, "retry_in_s": 60}]})
+    host.write_message("m1", "hi")
+    async with run_runner(host):
+        acks = await host.wait_for_acks("m1", status=AckStatus.FAILED)
     error = acks["m1"].error
     assert error is not None
     assert (error.error_class, error.sentence) == (error_class, SENTENCES[error_class])
@@ -183,59 +183,59 @@ async def test_a_failed_turn_is_never_completed_and_has_words(host: HostSide, er
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_a_turn_that_fails_after_it_has_answered_sends_nothing_of_it(host: HostSide) -> None:
+async def test_a_turn_that_fails_after_it_has_answered_sends_nothing_of_it(host: SessionHost) -> None:
     """All of it is tried again, so what it had said so far would be said twice."""
-    host.script(
+    host.write_script(
         {"match": "^wait", "actions": [{"until_file": "go"}, {"answer": "done"}]},
         {"match": "^and", "attempt": 1, "actions": [{"error": "overloaded"}]},
     )
-    host.say("m1", "wait")
-    async with running(host):
-        await host.acked("m1", status=AckStatus.PROCESSING)
-        host.say("m2", "and this")
-        await host.acked("m2", status=AckStatus.PROCESSING)
+    host.write_message("m1", "wait")
+    async with run_runner(host):
+        await host.wait_for_acks("m1", status=AckStatus.PROCESSING)
+        host.write_message("m2", "and this")
+        await host.wait_for_acks("m2", status=AckStatus.PROCESSING)
         (host.layout.agent_dir / "go").touch()
-        acks = await host.acked("m1", "m2", status=AckStatus.FAILED)
+        acks = await host.wait_for_acks("m1", "m2", status=AckStatus.FAILED)
         assert host.texts() == []
         host.retry(*acks.values())
-        await host.acked("m1", "m2")
+        await host.wait_for_acks("m1", "m2")
     assert host.texts() == ["done", "echo: and this"]
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_a_provider_that_breaks_is_a_transient_failure(host: HostSide) -> None:
+async def test_a_provider_that_breaks_is_a_transient_failure(host: SessionHost) -> None:
     (host.layout.agent_dir / "script.json").write_text("no json")
-    host.say("m1", "hi")
-    async with running(host):
-        acks = await host.acked("m1", status=AckStatus.FAILED)
+    host.write_message("m1", "hi")
+    async with run_runner(host):
+        acks = await host.wait_for_acks("m1", status=AckStatus.FAILED)
     error = acks["m1"].error
     assert error is not None
     assert error.error_class is ErrorClass.TRANSIENT
 
 
 @pytest.mark.behaviour("RU-08", "RU-09")
-async def test_a_retry_keeps_its_batch_and_sends_nothing_twice(host: HostSide) -> None:
+async def test_a_retry_keeps_its_batch_and_sends_nothing_twice(host: SessionHost) -> None:
     say = {"tool": "send_message", "arguments": {"text": "working on {text}"}}
-    host.script(
+    host.write_script(
         {"match": "first", "attempt": 1, "actions": [say, {"error": "overloaded"}]},
         {"match": "first", "attempt": 2, "actions": [say, say, {"answer": "done"}]},
     )
-    host.put(chat("m1", "first"), chat("m2", "second"))
-    async with running(host):
-        acks = await host.acked("m1", "m2", status=AckStatus.FAILED)
+    host.insert(make_chat_message("m1", "first"), make_chat_message("m2", "second"))
+    async with run_runner(host):
+        acks = await host.wait_for_acks("m1", "m2", status=AckStatus.FAILED)
         assert host.texts() == ["working on first"]
-        host.retry(*acks.values(), beside=chat("m3", "third"))
-        await host.acked("m1", "m2", "m3")
+        host.retry(*acks.values(), extra_message=make_chat_message("m3", "third"))
+        await host.wait_for_acks("m1", "m2", "m3")
     # The second "working on first" of attempt 2 is new: the first attempt said it once only.
     assert host.texts() == ["working on first", "working on first", "done", "echo: second", "echo: third"]
     first, second = host.turns()
     assert (first.attempt, first.message_ids[:2], second.attempt) == (2, ("m1", "m2"), 1)
 
 
-async def test_equal_answers_to_two_people_are_two_messages(host: HostSide) -> None:
-    host.put(chat("m1", "hi", sender="Ada"), chat("m2", "hi", sender="Bob"))
-    async with running(host):
-        await host.acked("m1", "m2")
+async def test_equal_answers_to_two_people_are_two_messages(host: SessionHost) -> None:
+    host.insert(make_chat_message("m1", "hi", sender="Ada"), make_chat_message("m2", "hi", sender="Bob"))
+    async with run_runner(host):
+        await host.wait_for_acks("m1", "m2")
     assert [(text, row.in_reply_to) for text, row in zip(host.texts(), host.sent(), strict=True)] == [
         ("echo: hi", "m1"),
         ("echo: hi", "m2"),
@@ -244,204 +244,210 @@ async def test_equal_answers_to_two_people_are_two_messages(host: HostSide) -> N
 
 @pytest.mark.behaviour("RU-06")
 async def test_only_what_is_addressed_reaches_people(tmp_path: Path) -> None:
-    host = HostSide(tmp_path / "session", destinations=(HOME, OFFICE))
+    host = SessionHost(tmp_path / "session", destinations=(HOME, OFFICE))
     text = '<internal>hm</internal><message to="home">one</message><message to="office">two</message>'
-    host.script({"match": "", "actions": [{"narration": "thinking"}, {"text": text}]})
-    host.say("m1", "hi")
-    async with running(host):
-        await host.acked("m1")
+    host.write_script({"match": "", "actions": [{"narration": "thinking"}, {"text": text}]})
+    host.write_message("m1", "hi")
+    async with run_runner(host):
+        await host.wait_for_acks("m1")
     sent = [(payload, row.destination) for payload, row in zip(host.payloads(), host.sent(), strict=True)]
     assert sent == [(ChatOut(text="one"), None), (ChatOut(text="two"), "office")]
 
 
 @pytest.mark.behaviour("RU-06")
-async def test_bare_text_goes_to_the_only_destination_and_narration_does_not(host: HostSide) -> None:
-    host.script({"match": "", "actions": [{"narration": "let me see"}, {"text": "here you are"}]})
-    host.say("m1", "hi")
-    async with running(host):
-        await host.acked("m1")
+async def test_bare_text_goes_to_the_only_destination_and_narration_does_not(host: SessionHost) -> None:
+    host.write_script({"match": "", "actions": [{"narration": "let me see"}, {"text": "here you are"}]})
+    host.write_message("m1", "hi")
+    async with run_runner(host):
+        await host.wait_for_acks("m1")
     assert host.texts() == ["here you are"]
 
 
-async def test_numbers_of_both_files_interleave(host: HostSide) -> None:
-    async with running(host):
+async def test_numbers_of_both_files_interleave(host: SessionHost) -> None:
+    async with run_runner(host):
         for number in range(3):
-            host.say(f"m{number}", "hi")
-            await host.acked(f"m{number}")
+            host.write_message(f"m{number}", "hi")
+            await host.wait_for_acks(f"m{number}")
     assert [row.seq for row in host.sent()] == [3, 5, 7]
 
 
-async def test_a_tool_that_cannot_do_it_says_so_and_the_turn_goes_on(host: HostSide) -> None:
+async def test_a_tool_that_cannot_do_it_says_so_and_the_turn_goes_on(host: SessionHost) -> None:
     refused = {"tool": "send_message", "arguments": {"text": "hm", "to": "nobody"}}
-    host.script({"match": "", "actions": [refused, {"tool": "no_such_tool"}, {"answer": "done"}]})
-    host.say("m1", "hi")
-    async with running(host):
-        await host.acked("m1")
+    host.write_script({"match": "", "actions": [refused, {"tool": "no_such_tool"}, {"answer": "done"}]})
+    host.write_message("m1", "hi")
+    async with run_runner(host):
+        await host.wait_for_acks("m1")
     assert host.texts() == ["done"]
 
 
 @pytest.mark.behaviour("RU-05")
-async def test_the_conversation_is_saved_at_once_and_used_by_the_next_container(host: HostSide) -> None:
-    host.script({"match": "first", "actions": [{"conversation": "abc"}, {"hang": True}]})
-    host.say("m1", "first")
-    async with running(host):
-        await host.acked("m1", status=AckStatus.PROCESSING)
-        await until(lambda: b"abc" in host.layout.outbound_db.read_bytes())
+async def test_the_conversation_is_saved_at_once_and_used_by_the_next_container(host: SessionHost) -> None:
+    host.write_script({"match": "first", "actions": [{"conversation": "abc"}, {"hang": True}]})
+    host.write_message("m1", "first")
+    async with run_runner(host):
+        await host.wait_for_acks("m1", status=AckStatus.PROCESSING)
+        await wait_until(lambda: b"abc" in host.layout.outbound_db.read_bytes())
     assert state(host, "conversation:scripted") == "abc"
-    host.script({"match": "second", "actions": [{"expect_resume": "abc"}, {"answer": "still here"}]})
-    host.say("m2", "second")
-    async with running(host, host.settings(lease="lease-2")):
-        await host.acked("m2")
+    host.write_script({"match": "second", "actions": [{"expect_resume": "abc"}, {"answer": "still here"}]})
+    host.write_message("m2", "second")
+    async with run_runner(host, host.settings(lease="lease-2")):
+        await host.wait_for_acks("m2")
     assert host.texts() == ["still here"]
 
 
 @pytest.mark.behaviour("RU-05")
-async def test_a_stale_conversation_is_dropped_and_the_turn_tried_afresh(host: HostSide) -> None:
+async def test_a_stale_conversation_is_dropped_and_the_turn_tried_afresh(host: SessionHost) -> None:
     writer = OutboundWriter(host.layout.outbound_db, container_id="old", durable=False)
     writer.set_state("conversation:scripted", "stale")
     writer.close()
     rule = {"match": "", "actions": [{"expect_resume": None}, {"conversation": "new"}, {"answer": "afresh"}]}
-    host.script(rule)
-    host.say("m1", "hi")
-    async with running(host):
-        await host.acked("m1")
+    host.write_script(rule)
+    host.write_message("m1", "hi")
+    async with run_runner(host):
+        await host.wait_for_acks("m1")
     assert (host.texts(), host.turns()[0].attempt) == (["afresh"], 1)
     assert state(host, "conversation:scripted") == "new"
 
 
 @pytest.mark.behaviour("RU-08")
-async def test_a_turn_that_loses_its_conversation_after_it_said_something_does_not_say_it_again(host: HostSide) -> None:
+async def test_a_turn_that_loses_its_conversation_after_it_said_something_does_not_say_it_again(
+    host: SessionHost,
+) -> None:
     writer = OutboundWriter(host.layout.outbound_db, container_id="old", durable=False)
     writer.set_state("conversation:scripted", "stale")
     writer.close()
     say = {"tool": "send_message", "arguments": {"text": "working"}}
-    host.script({"match": "", "actions": [say, {"expect_resume": None}, say, {"answer": "done"}]})
-    host.say("m1", "hi")
-    async with running(host):
-        await host.acked("m1")
+    host.write_script({"match": "", "actions": [say, {"expect_resume": None}, say, {"answer": "done"}]})
+    host.write_message("m1", "hi")
+    async with run_runner(host):
+        await host.wait_for_acks("m1")
     assert host.texts() == ["working", "working", "done"]
 
 
 @pytest.mark.behaviour("RU-08")
 async def test_what_was_answered_in_a_conversation_that_was_lost_is_not_sent_beside_the_new_answer(
-    host: HostSide,
+    host: SessionHost,
 ) -> None:
     writer = OutboundWriter(host.layout.outbound_db, container_id="old", durable=False)
     writer.set_state("conversation:scripted", "stale")
     writer.close()
-    host.script(
+    host.write_script(
         {"match": "^wait", "actions": [{"until_file": "go"}, {"answer": "{prompt}"}]},
         {"match": "^and", "actions": [{"expect_resume": None}, {"answer": "this"}]},
     )
-    host.say("m1", "wait")
-    async with running(host):
-        await host.acked("m1", status=AckStatus.PROCESSING)
-        host.say("m2", "and this")
-        await host.acked("m2", status=AckStatus.PROCESSING)
+    host.write_message("m1", "wait")
+    async with run_runner(host):
+        await host.wait_for_acks("m1", status=AckStatus.PROCESSING)
+        host.write_message("m2", "and this")
+        await host.wait_for_acks("m2", status=AckStatus.PROCESSING)
         (host.layout.agent_dir / "go").touch()
-        await host.acked("m1", "m2")
+        await host.wait_for_acks("m1", "m2")
     first, second = host.texts()
     assert "and this" in first, "the new conversation was shown both"
     assert second == "this"
 
 
 @pytest.mark.behaviour("RU-05")
-async def test_another_provider_s_conversation_is_left_alone(host: HostSide) -> None:
+async def test_another_provider_s_conversation_is_left_alone(host: SessionHost) -> None:
     writer = OutboundWriter(host.layout.outbound_db, container_id="old", durable=False)
     writer.set_state("conversation:claude", "theirs")
     writer.close()
-    host.script({"match": "", "actions": [{"expect_resume": None}, {"conversation": "ours"}, {"answer": "hello"}]})
-    host.say("m1", "hi")
-    async with running(host):
-        await host.acked("m1")
+    host.write_script(
+        {"match": "", "actions": [{"expect_resume": None}, {"conversation": "ours"}, {"answer": "hello"}]}
+    )
+    host.write_message("m1", "hi")
+    async with run_runner(host):
+        await host.wait_for_acks("m1")
     assert (state(host, "conversation:claude"), state(host, "conversation:scripted")) == ("theirs", "ours")
     assert host.texts() == ["hello"]
 
 
-async def test_a_stop_in_the_middle_gives_the_turn_back(host: HostSide) -> None:
-    host.script({"match": "", "actions": [{"answer": "half"}, {"hang": True}]})
-    host.say("m1", "hi")
-    async with running(host):
-        await host.acked("m1", status=AckStatus.PROCESSING)
+async def test_a_stop_in_the_middle_gives_the_turn_back(host: SessionHost) -> None:
+    host.write_script({"match": "", "actions": [{"answer": "half"}, {"hang": True}]})
+    host.write_message("m1", "hi")
+    async with run_runner(host):
+        await host.wait_for_acks("m1", status=AckStatus.PROCESSING)
     assert host.acks()["m1"].status is AckStatus.ABANDONED
     assert host.sent() == []
 
 
-async def test_a_long_turn_shows_what_it_is_doing_until_it_is_over(host: HostSide) -> None:
-    host.script({"match": "slow", "actions": [{"until_file": "go"}]})
-    async with running(host, host.settings(poll_interval_s=0.05)):
-        host.say("m1", "slow")
-        await until(lambda: host.progress().get("state") == "turn")
+async def test_a_long_turn_shows_what_it_is_doing_until_it_is_over(host: SessionHost) -> None:
+    host.write_script({"match": "slow", "actions": [{"until_file": "go"}]})
+    async with run_runner(host, host.settings(poll_interval_s=0.05)):
+        host.write_message("m1", "slow")
+        await wait_until(lambda: host.progress().get("state") == "turn")
         (host.layout.agent_dir / "go").touch()
-        await host.acked("m1")
-        await until(lambda: not host.progress())
+        await host.wait_for_acks("m1")
+        await wait_until(lambda: not host.progress())
 
 
-async def test_rows_for_the_runner_are_closed_and_never_shown(host: HostSide) -> None:
+async def test_rows_for_the_runner_are_closed_and_never_shown(host: SessionHost) -> None:
     content = encode(ControlIn(command="dance"))
-    host.put(NewMessageIn(id="k1", kind=InKind.CONTROL, timestamp=datetime.now(UTC), content=content))
-    async with running(host):
-        await host.acked("k1")
+    host.insert(NewMessageIn(id="k1", kind=InKind.CONTROL, timestamp=datetime.now(UTC), content=content))
+    async with run_runner(host):
+        await host.wait_for_acks("k1")
     assert host.sent() == []
 
 
-async def test_what_the_host_has_taken_over_is_pruned_when_idle(host: HostSide) -> None:
-    host.say("m1", "hi")
-    async with running(host, host.settings(poll_interval_s=0.02)):
-        ack = (await host.acked("m1"))["m1"]
-        with writing(host.layout.inbound_db, durable=False) as inbound:
+async def test_what_the_host_has_taken_over_is_pruned_when_idle(host: SessionHost) -> None:
+    host.write_message("m1", "hi")
+    async with run_runner(host, host.settings(poll_interval_s=0.02)):
+        ack = (await host.wait_for_acks("m1"))["m1"]
+        with inbound_transaction(host.layout.inbound_db, durable=False) as inbound:
             inbound.close("m1", "completed")
             inbound.set_meta({"out_cursor": str(host.sent()[0].seq), "ack_cursor": str(ack.change)})
 
         def pruned(outbound: OutboundReader) -> bool | None:
             return (not outbound.messages_after(0) and not outbound.acks_after(0)) or None
 
-        await host.seen(pruned)
-        host.say("m2", "again")
-        await host.acked("m2")
+        await host.wait_for(pruned)
+        host.write_message("m2", "again")
+        await host.wait_for_acks("m2")
     assert [row.seq for row in host.sent()] == [5]
 
 
-async def test_a_runner_that_is_never_idle_prunes_all_the_same(host: HostSide) -> None:
-    async with running(host, host.settings(poll_interval_s=60.0)):
-        host.say("m1", "hi")
-        await host.acked("m1")
-        with writing(host.layout.inbound_db, durable=False) as inbound:
+async def test_a_runner_that_is_never_idle_prunes_all_the_same(host: SessionHost) -> None:
+    async with run_runner(host, host.settings(poll_interval_s=60.0)):
+        host.write_message("m1", "hi")
+        await host.wait_for_acks("m1")
+        with inbound_transaction(host.layout.inbound_db, durable=False) as inbound:
             inbound.close("m1", "completed")
-            inbound.set_meta({"out_cursor": "0", "ack_cursor": str(PRUNE_WHEN_BUSY)})
-        host.say("m2", "again")
-        await host.seen(lambda outbound: all(ack.message_id != "m1" for ack in outbound.acks_after(0)) or None)
+            inbound.set_meta({"out_cursor": "0", "ack_cursor": str(BUSY_PRUNE_THRESHOLD)})
+        host.write_message("m2", "again")
+        await host.wait_for(lambda outbound: all(ack.message_id != "m1" for ack in outbound.acks_after(0)) or None)
 
 
-async def test_a_deleted_session_ends_its_runner(host: HostSide) -> None:
-    async with running(host, host.settings(poll_interval_s=0.02), patience=Patience(gone_s=0.1)) as life:
-        host.say("m1", "hi")
-        await host.acked("m1")
+async def test_a_deleted_session_ends_its_runner(host: SessionHost) -> None:
+    async with run_runner(
+        host, host.settings(poll_interval_s=0.02), timeouts=IdleTimeouts(session_missing_s=0.1)
+    ) as life:
+        host.write_message("m1", "hi")
+        await host.wait_for_acks("m1")
         host.layout.inbound_db.unlink()
-        async with asyncio.timeout(seconds(WAIT_S)):
+        async with asyncio.timeout(scaled_timeout(WAIT_TIMEOUT_S)):
             assert await asyncio.shield(life) == 0
 
 
-async def test_the_demo_explains_itself_sends_a_file_and_asks(host: HostSide) -> None:
-    async with running(host, host.settings("demo")):
+async def test_the_demo_explains_itself_sends_a_file_and_asks(host: SessionHost) -> None:
+    async with run_runner(host, host.settings("demo")):
         for number, text in enumerate(["hello", "send a file", "ask me"]):
-            host.say(f"m{number}", text)
-            await host.acked(f"m{number}")
+            host.write_message(f"m{number}", text)
+            await host.wait_for_acks(f"m{number}")
     assert [type(one) for one in host.payloads()] == [ChatOut, FileOut, QuestionOut]
     row = host.sent()[1]
     assert (host.layout.out_dir / "outbox" / row.id / "hello.txt").read_text() == "Hello from the demo.\n"
-    async with running(host, host.settings("demo", lease="lease-2")):
-        host.say("m7", "2")
-        await host.acked("m7")
-        host.say("m8", "2")
-        await host.acked("m8")
+    async with run_runner(host, host.settings("demo", lease="lease-2")):
+        host.write_message("m7", "2")
+        await host.wait_for_acks("m7")
+        host.write_message("m8", "2")
+        await host.wait_for_acks("m8")
     assert host.texts()[1:] == ["You chose Green.", "You said: 2"]
 
 
-async def test_an_idle_runner_does_not_spin(host: HostSide) -> None:
-    async with running(host, host.settings(poll_interval_s=0.05)):
-        host.say("m1", "hi")
-        await host.acked("m1")
+async def test_an_idle_runner_does_not_spin(host: SessionHost) -> None:
+    async with run_runner(host, host.settings(poll_interval_s=0.05)):
+        host.write_message("m1", "hi")
+        await host.wait_for_acks("m1")
         before = os.times()
         await asyncio.sleep(0.3)
         spent = os.times().user + os.times().system - before.user - before.system
@@ -449,28 +455,28 @@ async def test_an_idle_runner_does_not_spin(host: HostSide) -> None:
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_a_tool_says_how_long_it_may_take_and_whom_it_waits_for_while_it_is_in_flight(host: HostSide) -> None:
+async def test_a_tool_says_how_long_it_may_take_and_whom_it_waits_for_while_it_is_in_flight(host: SessionHost) -> None:
     asking = {"tool": "react", "until_file": "reacted", "timeout_s": 600, "for_person": True}
-    host.script({"match": "slow", "actions": [asking, {"until_file": "go"}]})
-    async with running(host, host.settings(poll_interval_s=0.05)):
-        host.say("m1", "slow")
-        await until(lambda: host.progress().get("waiting") == "person")
+    host.write_script({"match": "slow", "actions": [asking, {"until_file": "go"}]})
+    async with run_runner(host, host.settings(poll_interval_s=0.05)):
+        host.write_message("m1", "slow")
+        await wait_until(lambda: host.progress().get("waiting") == "person")
         assert (host.progress()["tool"], host.progress()["tool_timeout_s"]) == ("react", "600")
         (host.layout.agent_dir / "reacted").touch()
-        await until(lambda: host.progress().get("state") == "turn" and "tool" not in host.progress())
+        await wait_until(lambda: host.progress().get("state") == "turn" and "tool" not in host.progress())
         assert "waiting" not in host.progress()
         (host.layout.agent_dir / "go").touch()
-        await host.acked("m1")
+        await host.wait_for_acks("m1")
 
 
 @pytest.mark.behaviour("SE-06", "RU-04")
-async def test_until_when_the_model_is_limited_can_be_seen_between_turns(host: HostSide) -> None:
-    host.script({"match": "", "attempt": 1, "actions": [{"error": "rate_limited", "retry_in_s": 60}]})
-    host.say("m1", "hi")
-    async with running(host, host.settings(poll_interval_s=0.05)):
-        acks = await host.acked("m1", status=AckStatus.FAILED)
+async def test_until_when_the_model_is_limited_can_be_seen_between_turns(host: SessionHost) -> None:
+    host.write_script({"match": "", "attempt": 1, "actions": [{"error": "rate_limited", "retry_in_s": 60}]})
+    host.write_message("m1", "hi")
+    async with run_runner(host, host.settings(poll_interval_s=0.05)):
+        acks = await host.wait_for_acks("m1", status=AckStatus.FAILED)
         error = acks["m1"].error
         assert error is not None
         assert error.retry_at is not None
         wanted = to_text(error.retry_at)
-        await until(lambda: host.progress() == {"rate_limited_until": wanted})
+        await wait_until(lambda: host.progress() == {"rate_limited_until": wanted})

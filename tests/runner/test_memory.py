@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from agent_runner.memory import move_in
-from tests.runner.host_side import HOME, OFFICE, HostSide, running
+from agent_runner.memory import migrate_memory
+from tests.runner.host_side import HOME, OFFICE, SessionHost, run_runner
 from tests.runner.test_claude import api, claude, socket_to
-from tests.support.messages_api import Asked, MessagesApi, Text, ToolUse
+from tests.support.messages_api import RecordedRequest, StubMessagesApi, Text, ToolUse
 
 __all__ = ["api"]
 
@@ -21,10 +21,10 @@ INDEX = "- [Tea](tea.md) - Ada takes it green\n"
 
 
 @pytest.fixture
-async def two(api: MessagesApi, tmp_path: Path) -> AsyncIterator[tuple[HostSide, HostSide]]:
+async def two(api: StubMessagesApi, tmp_path: Path) -> AsyncIterator[tuple[SessionHost, SessionHost]]:
     """Two chats of one agent."""
     api.default = Text('<message to="home">yes</message>')
-    first, second = (HostSide(tmp_path / name, destinations=(HOME, OFFICE)) for name in ("s1", "s2"))
+    first, second = (SessionHost(tmp_path / name, destinations=(HOME, OFFICE)) for name in ("s1", "s2"))
     second.layout.agent_dir.rmdir()
     second.layout.agent_dir.symlink_to(first.layout.agent_dir)
     async with (
@@ -34,23 +34,23 @@ async def two(api: MessagesApi, tmp_path: Path) -> AsyncIterator[tuple[HostSide,
         yield first, second
 
 
-def told(asked: Asked) -> str:
+def told(asked: RecordedRequest) -> str:
     """All that the model was sent."""
     return json.dumps(asked.body)
 
 
 @pytest.mark.behaviour("RU-14")
 async def test_what_is_noted_in_one_chat_is_known_in_every_other_of_the_agent(
-    two: tuple[HostSide, HostSide], api: MessagesApi
+    two: tuple[SessionHost, SessionHost], api: StubMessagesApi
 ) -> None:
     first, second = two
     api.replies.append(ToolUse("Write", {"file_path": str(memory_of(first) / "MEMORY.md"), "content": INDEX}))
-    first.say("m1", "I take my tea green")
-    async with running(first, claude(first)):
-        await first.acked("m1")
-    second.say("m2", "what tea do I take?")
-    async with running(second, claude(second)):
-        await second.acked("m2")
+    first.write_message("m1", "I take my tea green")
+    async with run_runner(first, claude(first)):
+        await first.wait_for_acks("m1")
+    second.write_message("m2", "what tea do I take?")
+    async with run_runner(second, claude(second)):
+        await second.wait_for_acks("m2")
     assert "Ada takes it green" in told(api.messages[-1])
     assert str(memory_of(second)) in told(api.messages[-1])
     assert list(first.layout.state_dir.rglob("MEMORY.md")) == []
@@ -58,44 +58,44 @@ async def test_what_is_noted_in_one_chat_is_known_in_every_other_of_the_agent(
 
 @pytest.mark.behaviour("RU-14")
 async def test_a_conversation_that_goes_on_knows_what_another_noted_while_it_rested(
-    two: tuple[HostSide, HostSide], api: MessagesApi
+    two: tuple[SessionHost, SessionHost], api: StubMessagesApi
 ) -> None:
     first, _ = two
-    first.say("m1", "hello")
-    async with running(first, claude(first)):
-        await first.acked("m1")
+    first.write_message("m1", "hello")
+    async with run_runner(first, claude(first)):
+        await first.wait_for_acks("m1")
     memory_of(first).mkdir(exist_ok=True)
     (memory_of(first) / "MEMORY.md").write_text(INDEX)
-    first.say("m2", "what tea do I take?")
-    async with running(first, claude(first, "lease-2")):
-        await first.acked("m2")
+    first.write_message("m2", "what tea do I take?")
+    async with run_runner(first, claude(first, "lease-2")):
+        await first.wait_for_acks("m2")
     assert "Ada takes it green" in told(api.messages[-1])
 
 
 @pytest.mark.behaviour("RU-14")
 async def test_a_conversation_does_not_write_over_what_another_has_noted_since_it_looked(
-    two: tuple[HostSide, HostSide], api: MessagesApi
+    two: tuple[SessionHost, SessionHost], api: StubMessagesApi
 ) -> None:
     """By the command line's own care: each chat's change is made to the file as it is then, or refused."""
     first, _ = two
     note = memory_of(first) / "tea.md"
     memory_of(first).mkdir()
     note.write_text("Ada: green\n")
-    first.say("m1", "look")
+    first.write_message("m1", "look")
     api.replies.append(ToolUse("Read", {"file_path": str(note)}))
-    async with running(first, claude(first)):
-        await first.acked("m1")
+    async with run_runner(first, claude(first)):
+        await first.wait_for_acks("m1")
         note.write_text("Ada: green\nBob: black\n")  # as another container does
         api.replies.append(ToolUse("Write", {"file_path": str(note), "content": "Ada: white\n"}))
         api.replies.append(ToolUse("Edit", {"file_path": str(note), "old_string": "green", "new_string": "white"}))
-        first.say("m2", "white it is")
-        await first.acked("m2")
+        first.write_message("m2", "white it is")
+        await first.wait_for_acks("m2")
     assert note.read_text() == "Ada: white\nBob: black\n"
 
 
 @pytest.mark.behaviour("RU-14")
 async def test_what_the_agent_writes_into_its_own_settings_moves_no_memory_and_gives_no_tool_back(
-    two: tuple[HostSide, HostSide], api: MessagesApi
+    two: tuple[SessionHost, SessionHost], api: StubMessagesApi
 ) -> None:
     first, _ = two
     own = first.layout.agent_dir / ".claude"
@@ -103,36 +103,36 @@ async def test_what_the_agent_writes_into_its_own_settings_moves_no_memory_and_g
     elsewhere = {"autoMemoryDirectory": str(first.layout.state_dir / "mine"), "permissions": {"allow": ["WebFetch"]}}
     for name in ("settings.json", "settings.local.json"):
         (own / name).write_text(json.dumps(elsewhere))
-    first.say("m1", "hello")
-    async with running(first, claude(first)):
-        await first.acked("m1")
+    first.write_message("m1", "hello")
+    async with run_runner(first, claude(first)):
+        await first.wait_for_acks("m1")
     assert str(memory_of(first)) in told(api.messages[-1])
     assert str(first.layout.state_dir / "mine") not in told(api.messages[-1])
     assert "WebFetch" not in api.messages[-1].tool_names
 
 
 @pytest.mark.behaviour("RU-14")
-async def test_without_tools_no_memory_is_spoken_of(two: tuple[HostSide, HostSide], api: MessagesApi) -> None:
+async def test_without_tools_no_memory_is_spoken_of(two: tuple[SessionHost, SessionHost], api: StubMessagesApi) -> None:
     """Nothing could be written there."""
     first, _ = two
-    first.say("m1", "hello")
-    async with running(first, replace(claude(first), tools="none")):
-        await first.acked("m1")
+    first.write_message("m1", "hello")
+    async with run_runner(first, replace(claude(first), tools="none")):
+        await first.wait_for_acks("m1")
     assert "persistent file-based memory" not in told(api.messages[-1])
 
 
 @pytest.mark.behaviour("RU-14")
 async def test_what_a_conversation_of_an_earlier_version_kept_for_itself_is_moved_to_the_agent(
-    two: tuple[HostSide, HostSide], api: MessagesApi
+    two: tuple[SessionHost, SessionHost], api: StubMessagesApi
 ) -> None:
     first, _ = two
     old = first.layout.state_dir / ".claude" / "projects" / "-workspace-agent" / "memory"
     old.mkdir(parents=True)
     (old / "MEMORY.md").write_text(INDEX)
     (old / "tea.md").write_text("green")
-    first.say("m1", "what tea do I take?")
-    async with running(first, claude(first)):
-        await first.acked("m1")
+    first.write_message("m1", "what tea do I take?")
+    async with run_runner(first, claude(first)):
+        await first.wait_for_acks("m1")
     assert "Ada takes it green" in told(api.messages[-1])
     assert (memory_of(first) / "tea.md").read_text() == "green"
     assert not old.exists()
@@ -148,10 +148,10 @@ def test_notes_of_several_conversations_are_all_kept_and_found_and_moving_again_
         (old / "MEMORY.md").write_text(f"- [Tea](tea.md) - {name}\n- [Same](same.md) - both\n")
         (old / "link.md").symlink_to(tmp_path / "elsewhere.md")
         shutil.copytree(old, again := tmp_path / "again", symlinks=True)
-        move_in(tmp_path / name, memory)
+        migrate_memory(tmp_path / name, memory)
         shutil.rmtree(old)
         again.rename(old)  # as if it had ended before it removed anything
-        move_in(tmp_path / name, memory)
+        migrate_memory(tmp_path / name, memory)
     index = (memory / "MEMORY.md").read_text().splitlines()
     assert index[:2] == ["- [Tea](tea.md) - one", "- [Same](same.md) - both"]
     [moved] = list(memory.glob("tea-*.md"))
@@ -162,5 +162,5 @@ def test_notes_of_several_conversations_are_all_kept_and_found_and_moving_again_
     assert sorted(path.name for path in memory.iterdir()) == ["MEMORY.md", moved.name, "tea.md"]
 
 
-def memory_of(host: HostSide) -> Path:
+def memory_of(host: SessionHost) -> Path:
     return host.layout.agent_dir / "memory"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent_runner import own_files
-from agent_runner.own_files import Unreadable
+from agent_runner.own_files import UnreadableFile
 
 
 @pytest.fixture
@@ -25,17 +25,17 @@ def mine(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("path", ["a.txt", "./a.txt", "link"])
 def test_a_file_of_ones_own_is_read_through_links_that_stay_inside(mine: Path, path: str) -> None:
     (mine / "link").symlink_to("a.txt")
-    assert own_files.read(path, roots=[mine]) == b"mine"
-    assert own_files.read(str(mine / path), roots=[mine]) == b"mine"
-    assert own_files.read(str(mine / path), roots=[mine / "elsewhere", mine]) == b"mine"
+    assert own_files.read_file(path, roots=[mine]) == b"mine"
+    assert own_files.read_file(str(mine / path), roots=[mine]) == b"mine"
+    assert own_files.read_file(str(mine / path), roots=[mine / "elsewhere", mine]) == b"mine"
 
 
 @pytest.mark.parametrize("path", ["../outside/secret", "file", "folder/secret"])
 def test_nothing_leads_out(mine: Path, path: str) -> None:
     (mine / "file").symlink_to("../outside/secret")
     (mine / "folder").symlink_to(mine.parent / "outside")
-    with pytest.raises(Unreadable, match="neither in your folder nor in /tmp"):
-        own_files.read(path, roots=[mine])
+    with pytest.raises(UnreadableFile, match="neither in your folder nor in /tmp"):
+        own_files.read_file(path, roots=[mine])
 
 
 @pytest.mark.parametrize(
@@ -59,12 +59,12 @@ def test_what_is_no_file_that_can_be_sent_is_said_so(mine: Path, path: str, why:
     (mine / "empty").touch()
     (mine / "large").write_bytes(b"x" * 11)
     (mine / "circle").symlink_to("circle")
-    with pytest.raises(Unreadable, match=why):
-        own_files.read(path, roots=[mine], most_bytes=10)
+    with pytest.raises(UnreadableFile, match=why):
+        own_files.read_file(path, roots=[mine], max_bytes=10)
 
 
 def test_a_link_that_is_put_there_meanwhile_is_not_followed(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (mine / "folder").symlink_to(mine.parent / "outside")
-    monkeypatch.setattr(own_files, "_real", lambda path: path)  # looked at before the link was made
-    with pytest.raises(Unreadable, match="cannot be read"):
-        own_files.read("folder/secret", roots=[mine.parent / "real"])
+    monkeypatch.setattr(own_files, "_real_path", lambda path: path)  # looked at before the link was made
+    with pytest.raises(UnreadableFile, match="cannot be read"):
+        own_files.read_file("folder/secret", roots=[mine.parent / "real"])

@@ -14,46 +14,46 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.limits import seconds
-from nanohost_protocol.errors import Busy, NotReady
-from nanohost_protocol.heartbeat import last_beat
+from nanohost.testing.limits import scaled_timeout
+from nanohost_protocol.errors import FileLocked, FileNotReady
+from nanohost_protocol.heartbeat import last_heartbeat
 from nanohost_protocol.rows import AckStatus
-from tests.runner.host_side import WAIT_S, HostSide, ended, until
+from tests.runner.host_side import WAIT_TIMEOUT_S, SessionHost, wait_for_exit, wait_until
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> HostSide:
-    return HostSide(tmp_path / "session")
+def host(tmp_path: Path) -> SessionHost:
+    return SessionHost(tmp_path / "session")
 
 
-async def test_a_signal_ends_it_in_order(host: HostSide) -> None:
-    host.say("m1", "hi")
-    process = await host.start()
-    await host.acked("m1")
-    assert last_beat(host.layout.heartbeat) is not None
+async def test_a_signal_ends_it_in_order(host: SessionHost) -> None:
+    host.write_message("m1", "hi")
+    process = await host.start_runner()
+    await host.wait_for_acks("m1")
+    assert last_heartbeat(host.layout.heartbeat) is not None
     process.terminate()
-    assert await ended(process) == (0, "")
+    assert await wait_for_exit(process) == (0, "")
 
 
-async def test_a_second_runner_of_a_session_is_refused(host: HostSide) -> None:
-    host.say("m1", "hi")
-    first = await host.start()
-    await host.acked("m1")
-    code, printed = await ended(await host.start("lease-2"))
+async def test_a_second_runner_of_a_session_is_refused(host: SessionHost) -> None:
+    host.write_message("m1", "hi")
+    first = await host.start_runner()
+    await host.wait_for_acks("m1")
+    code, printed = await wait_for_exit(await host.start_runner("lease-2"))
     first.terminate()
     assert code == 75
     assert re.match(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ not_the_writer ", printed)
     assert printed.count("\n") == 1
-    assert (await ended(first))[0] == 0
+    assert (await wait_for_exit(first))[0] == 0
 
 
 @pytest.mark.behaviour("RU-12")
 @pytest.mark.parametrize(
     ("version", "words"), [(2, "build the agent's image anew"), (0, "update nanohost on the host")]
 )
-async def test_another_version_of_the_mailbox_stops_it_with_words(host: HostSide, version: int, words: str) -> None:
+async def test_another_version_of_the_mailbox_stops_it_with_words(host: SessionHost, version: int, words: str) -> None:
     _stamp(host.layout.inbound_db, version)
-    code, printed = await ended(await host.start())
+    code, printed = await wait_for_exit(await host.start_runner())
     assert code == 78
     assert words in printed
     assert "Traceback" not in printed
@@ -66,30 +66,34 @@ def _stamp(path: Path, version: int) -> None:
     connection.close()
 
 
-async def test_wrong_settings_are_said_in_one_line(host: HostSide) -> None:
-    code, printed = await ended(await host.start(NANOHOST_PROVIDER="oracle"))
+async def test_wrong_settings_are_said_in_one_line(host: SessionHost) -> None:
+    code, printed = await wait_for_exit(await host.start_runner(NANOHOST_PROVIDER="oracle"))
     assert code == 64
     assert "claude, demo, scripted" in printed
 
 
-async def test_it_leaves_when_its_host_has_vanished(host: HostSide) -> None:
-    code, printed = await ended(await host.start(NANOHOST_IDLE_EXIT_S="0.05", NANOHOST_POLL_INTERVAL_S="0.05"))
+async def test_it_leaves_when_its_host_has_vanished(host: SessionHost) -> None:
+    code, printed = await wait_for_exit(
+        await host.start_runner(NANOHOST_IDLE_EXIT_S="0.05", NANOHOST_POLL_INTERVAL_S="0.05")
+    )
     assert (code, printed.split()[1]) == (0, "idle_exit")
 
 
 @pytest.mark.behaviour("RU-08", "RU-09")
-async def test_a_container_that_crashes_leaves_a_claim_that_the_next_one_does_not_inherit(host: HostSide) -> None:
+async def test_a_container_that_crashes_leaves_a_claim_that_the_next_one_does_not_inherit(host: SessionHost) -> None:
     say: dict[str, object] = {"tool": "send_message", "arguments": {"text": "working"}}
-    host.script({"match": "", "attempt": 1, "actions": [say, {"crash": True}]}, _rule("", [say, {"answer": "done"}]))
-    host.say("m1", "hi")
-    assert (await ended(await host.start("lease-1")))[0] == -signal.SIGKILL
-    process = await host.start("lease-2")
-    abandoned = await host.acked("m1", status=AckStatus.ABANDONED)
+    host.write_script(
+        {"match": "", "attempt": 1, "actions": [say, {"crash": True}]}, _rule("", [say, {"answer": "done"}])
+    )
+    host.write_message("m1", "hi")
+    assert (await wait_for_exit(await host.start_runner("lease-1")))[0] == -signal.SIGKILL
+    process = await host.start_runner("lease-2")
+    abandoned = await host.wait_for_acks("m1", status=AckStatus.ABANDONED)
     assert abandoned["m1"].container_id == "lease-1"
     host.retry(abandoned["m1"])
-    acks = await host.acked("m1")
+    acks = await host.wait_for_acks("m1")
     process.terminate()
-    await ended(process)
+    await wait_for_exit(process)
     assert acks["m1"].container_id == "lease-2"
     assert host.texts() == ["working", "done"]
 
@@ -98,7 +102,7 @@ def _rule(match: str, actions: Sequence[Mapping[str, object]]) -> dict[str, obje
     return {"match": match, "actions": actions}
 
 
-async def test_nothing_heavy_is_imported_before_it_looks_for_work(host: HostSide) -> None:
+async def test_nothing_heavy_is_imported_before_it_looks_for_work(host: SessionHost) -> None:
     code = "import agent_runner.__main__, sys; print(*sys.modules)"
     process = await asyncio.create_subprocess_exec(
         *[sys.executable, "-c", code], env=host.environment(), stdout=asyncio.subprocess.PIPE
@@ -110,34 +114,34 @@ async def test_nothing_heavy_is_imported_before_it_looks_for_work(host: HostSide
 
 @pytest.mark.behaviour("RU-08")
 @pytest.mark.parametrize("seed", range(3))
-async def test_kills_at_random_moments_lose_nothing_and_say_nothing_twice(host: HostSide, seed: int) -> None:
+async def test_kills_at_random_moments_lose_nothing_and_say_nothing_twice(host: SessionHost, seed: int) -> None:
     """Every message is answered once and its tool message said once, however often the runner dies on the way."""
     say: dict[str, object] = {"tool": "send_message", "arguments": {"text": "saw {text}"}}
-    host.script(_rule("", [say, {"sleep_s": 0.001}, {"answer": "did {text}"}]))
+    host.write_script(_rule("", [say, {"sleep_s": 0.001}, {"answer": "did {text}"}]))
     chance = random.Random(seed)
     numbers = range(12)
     for number in numbers:
-        host.say(f"m{number}", str(number))
+        host.write_message(f"m{number}", str(number))
     for life in range(8):
-        process = await host.start(f"lease-{life}")
+        process = await host.start_runner(f"lease-{life}")
         await asyncio.sleep(chance.uniform(0.07, 0.13))
         process.kill()
-        await ended(process)
+        await wait_for_exit(process)
         _allow_again(host)
-    process = await host.start("last")
+    process = await host.start_runner("last")
     await _until_all_done(host, [f"m{number}" for number in numbers])
     process.terminate()
-    await ended(process)
+    await wait_for_exit(process)
     wanted = Counter([f"saw {number}" for number in numbers] + [f"did {number}" for number in numbers])
     assert Counter(host.texts()) == wanted
     assert all(row.seq % 2 == 1 for row in host.sent())
 
 
-async def _until_all_done(host: HostSide, ids: list[str]) -> None:
+async def _until_all_done(host: SessionHost, ids: list[str]) -> None:
     """Play the keeper: allow again what a dead container left."""
-    async with asyncio.timeout(seconds(WAIT_S)):
+    async with asyncio.timeout(scaled_timeout(WAIT_TIMEOUT_S)):
         while True:
-            found = await host.seen(lambda outbound: outbound.acks_after(0) or None)
+            found = await host.wait_for(lambda outbound: outbound.acks_after(0) or None)
             acks = {ack.message_id: ack for ack in found}
             if all(id in acks and acks[id].status is AckStatus.COMPLETED for id in ids):
                 return
@@ -145,21 +149,21 @@ async def _until_all_done(host: HostSide, ids: list[str]) -> None:
             await asyncio.sleep(0.02)
 
 
-def _allow_again(host: HostSide, *statuses: AckStatus) -> None:
+def _allow_again(host: SessionHost, *statuses: AckStatus) -> None:
     """What the keeper does with the claims of a container that died. A file that is half written is no news yet."""
-    with suppress(NotReady, Busy):
+    with suppress(FileNotReady, FileLocked):
         for ack in host.acks().values():
             if ack.status in (statuses or (AckStatus.PROCESSING, AckStatus.ABANDONED)):
                 host.retry(ack)
 
 
-async def test_the_heart_beats_while_a_turn_hangs(host: HostSide) -> None:
-    host.script(_rule("", [{"hang": True}]))
-    host.say("m1", "hi")
-    process = await host.start()
-    await host.acked("m1", status=AckStatus.PROCESSING)
+async def test_the_heart_beats_while_a_turn_hangs(host: SessionHost) -> None:
+    host.write_script(_rule("", [{"hang": True}]))
+    host.write_message("m1", "hi")
+    process = await host.start_runner()
+    await host.wait_for_acks("m1", status=AckStatus.PROCESSING)
     seen = datetime.now(UTC)
-    await until(lambda: (last_beat(host.layout.heartbeat) or seen) > seen)
+    await wait_until(lambda: (last_heartbeat(host.layout.heartbeat) or seen) > seen)
     process.terminate()
-    assert (await ended(process))[0] == 0
+    assert (await wait_for_exit(process))[0] == 0
     assert host.acks()["m1"].status is AckStatus.ABANDONED

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from agent_runner.mailbox import Mailbox
-from nanohost_protocol.inbound import writing
-from nanohost_protocol.outbound import PLACES_KEPT, OutboundWriter, TurnEnd
+from nanohost_protocol.inbound import inbound_transaction
+from nanohost_protocol.outbound import MAX_KEPT_REFS, OutboundWriter, TurnEnd
 from nanohost_protocol.payloads import ChatIn, ChatOut, encode
-from nanohost_protocol.rows import ChatId, Delivered, Destination, NewMessageIn, NewMessageOut, OutKind, Usage
-from tests.runner.host_side import HostSide, chat
+from nanohost_protocol.rows import ChatId, DeliveryResult, Destination, NewMessageIn, NewMessageOut, OutKind, Usage
+from tests.runner.host_side import SessionHost, make_chat_message
 
 pytestmark = pytest.mark.behaviour("RT-11")
 
@@ -26,92 +26,94 @@ HERE, ELSEWHERE = (
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> HostSide:
-    return HostSide(tmp_path / "session")
+def host(tmp_path: Path) -> SessionHost:
+    return SessionHost(tmp_path / "session")
 
 
 @pytest.fixture
-def runner(host: HostSide) -> Iterator[OutboundWriter]:
+def runner(host: SessionHost) -> Iterator[OutboundWriter]:
     with closing(OutboundWriter(host.layout.outbound_db, container_id="old", durable=False)) as writer:
         yield writer
 
 
 def about(id: str, refers_to: str, *, event: str = "reaction", chat_id: str = "chat-1") -> NewMessageIn:
     """What the host writes of an edit, a reaction, or a press (which is a message)."""
-    row = chat(id, "", platform_id=chat_id)
+    row = make_chat_message(id, "", platform_id=chat_id)
     assert row.origin is not None
     content = encode(ChatIn(text="x", sender="Ada", sender_id="u", event=event, refers_to=refers_to))
     return replace(row, content=content, origin=replace(row.origin, platform_message_id=refers_to))
 
 
-async def known(host: HostSide) -> Mapping[str, int]:
+async def known(host: SessionHost) -> Mapping[str, int]:
     """What a runner that starts now knows of it."""
     with closing(Mailbox(host.layout, lease="new", durable=False)) as mailbox:
         news = await mailbox.poll(NOW)
     assert news is not None
-    return news.about
+    return news.referenced_seqs
 
 
-def said(host: HostSide, runner: OutboundWriter, *ids: str, to: str | None = None, turn: str = "t") -> None:
+def said(host: SessionHost, runner: OutboundWriter, *ids: str, to: str | None = None, turn: str = "t") -> None:
     """The agent said these, the host sent them, and they are known by the id `p-…` there."""
     runner.claim(turn, (), NOW)
     rows = [
         NewMessageOut(id=id, turn_id=turn, kind=OutKind.CHAT, content=encode(ChatOut(text=id)), destination=to)
         for id in ids
     ]
-    runner.finish(TurnEnd(turn_id=turn, messages=rows, usage=Usage()), floor=10, now=NOW)
-    with writing(host.layout.inbound_db, durable=False) as inbound:
-        inbound.project_delivered(
-            Delivered(out_id=id, status="sent", platform_message_ids=(f"part-{id}", f"p-{id}"), changed_at=NOW)
+    runner.finish(TurnEnd(turn_id=turn, messages=rows, usage=Usage()), highest_seen_seq=10, now=NOW)
+    with inbound_transaction(host.layout.inbound_db, durable=False) as inbound:
+        inbound.record_delivery_results(
+            DeliveryResult(out_id=id, status="sent", platform_message_ids=(f"part-{id}", f"p-{id}"), changed_at=NOW)
             for id in ids
         )
 
 
 @pytest.mark.parametrize("event", ["edit", "reaction"])
-async def test_a_message_of_an_earlier_turn_is_found_by_its_number(host: HostSide, event: str) -> None:
-    host.put(chat("m1", "teh"), chat("m2", "other"))
-    with writing(host.layout.inbound_db, durable=False) as inbound:
+async def test_a_message_of_an_earlier_turn_is_found_by_its_number(host: SessionHost, event: str) -> None:
+    host.insert(make_chat_message("m1", "teh"), make_chat_message("m2", "other"))
+    with inbound_transaction(host.layout.inbound_db, durable=False) as inbound:
         for id in ("m1", "m2"):
             inbound.close(id, "completed")
-    host.put(about("e1", "platform-m1", event="edit"), about("e2", "platform-m1", event=event))
+    host.insert(about("e1", "platform-m1", event="edit"), about("e2", "platform-m1", event=event))
     assert await known(host) == {"e1": 2, "e2": 2}
 
 
-async def test_what_the_mailbox_does_not_hold_has_no_number(host: HostSide) -> None:
-    host.put(chat("m1", "hi"), about("e1", "platform-gone"), about("e2", "platform-m1", chat_id="chat-9"))
+async def test_what_the_mailbox_does_not_hold_has_no_number(host: SessionHost) -> None:
+    host.insert(
+        make_chat_message("m1", "hi"), about("e1", "platform-gone"), about("e2", "platform-m1", chat_id="chat-9")
+    )
     assert await known(host) == {}
 
 
 @pytest.mark.parametrize("event", ["reaction", "message"])
 @pytest.mark.parametrize("pruned", [False, True])
 async def test_a_message_of_the_agent_is_found_by_its_number_also_when_it_was_pruned(
-    host: HostSide, runner: OutboundWriter, event: str, pruned: bool
+    host: SessionHost, runner: OutboundWriter, event: str, pruned: bool
 ) -> None:
     said(host, runner, "o1", "o2")
     if pruned:
         runner.prune(out_cursor=99, ack_cursor=0)
         assert host.sent() == []
-    host.put(about("e1", "p-o2", event=event), about("e2", "part-o1", event=event))
+    host.insert(about("e1", "p-o2", event=event), about("e2", "part-o1", event=event))
     assert await known(host) == {"e1": 13, "e2": 11}
 
 
-async def test_the_latest_of_the_pruned_are_known(host: HostSide, runner: OutboundWriter) -> None:
+async def test_the_latest_of_the_pruned_are_known(host: SessionHost, runner: OutboundWriter) -> None:
     said(host, runner, "old", turn="t1")
     runner.prune(out_cursor=99, ack_cursor=0)
-    said(host, runner, *(f"o{number}" for number in range(PLACES_KEPT)), turn="t2")
+    said(host, runner, *(f"o{number}" for number in range(MAX_KEPT_REFS)), turn="t2")
     runner.prune(out_cursor=999, ack_cursor=0)
-    host.put(about("e1", "p-old"), about("e2", "p-o0"), about("e3", f"p-o{PLACES_KEPT - 1}"))
+    host.insert(about("e1", "p-old"), about("e2", "p-o0"), about("e3", f"p-o{MAX_KEPT_REFS - 1}"))
     found = await known(host)
     assert found.keys() == {"e2", "e3"}
-    assert found["e3"] - found["e2"] == 2 * (PLACES_KEPT - 1)
+    assert found["e3"] - found["e2"] == 2 * (MAX_KEPT_REFS - 1)
 
 
 @pytest.mark.parametrize("to", ["chat-1", None])
 async def test_an_id_of_one_chat_is_not_taken_for_that_of_another(
-    host: HostSide, runner: OutboundWriter, to: str | None
+    host: SessionHost, runner: OutboundWriter, to: str | None
 ) -> None:
-    with writing(host.layout.inbound_db, durable=False) as inbound:
+    with inbound_transaction(host.layout.inbound_db, durable=False) as inbound:
         inbound.set_destinations([HERE, ELSEWHERE], None)
     said(host, runner, "o1", to=to)
-    host.put(about("e1", "p-o1"), about("e2", "p-o1", chat_id="chat-2"))
+    host.insert(about("e1", "p-o1"), about("e2", "p-o1", chat_id="chat-2"))
     assert await known(host) == ({"e1": 11} if to else {}), "where it went is not known, so nothing is guessed"

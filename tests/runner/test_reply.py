@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_runner.destinations import Address, AddressBook, Origin, Unreachable, address, bare_address
-from agent_runner.reply import Block, parse
+from agent_runner.destinations import (
+    Address,
+    AddressBook,
+    ReplyContext,
+    UnreachableTarget,
+    resolve_address,
+    resolve_bare_address,
+)
+from agent_runner.reply import Block, parse_reply
 from nanohost_protocol.rows import Destination, InKind, MessageIn
 from nanohost_protocol.rows import Origin as RowOrigin
 
@@ -21,8 +28,8 @@ FENCE = "```"
         ("hello", [], "hello"),
         ("", [], ""),
         ('<message to="home">hi</message>', [Block(text="hi", to="home")], ""),
-        ("<message to='home' re='4'>hi</message>", [Block(text="hi", to="home", answers=4)], ""),
-        ("<message re=4>hi</message>", [Block(text="hi", answers=4)], ""),
+        ("<message to='home' re='4'>hi</message>", [Block(text="hi", to="home", reply_to_seq=4)], ""),
+        ("<message re=4>hi</message>", [Block(text="hi", reply_to_seq=4)], ""),
         ('<message to="a&amp;b" re="x">hi</message>', [Block(text="hi", to="a&b")], ""),
         ("<message>hi</message>", [Block(text="hi")], ""),
         (
@@ -57,8 +64,8 @@ FENCE = "```"
     ],
 )
 def test_text_is_taken_apart(text: str, blocks: list[Block], bare: str) -> None:
-    reply = parse(text)
-    assert (list(reply.blocks), reply.bare) == (blocks, bare)
+    reply = parse_reply(text)
+    assert (list(reply.blocks), reply.bare_text) == (blocks, bare)
 
 
 PIECES = st.sampled_from(
@@ -68,14 +75,14 @@ PIECES = st.sampled_from(
 
 @given(st.lists(PIECES | st.text(max_size=5)).map("".join))
 def test_any_text_can_be_taken_apart_and_nothing_is_invented(text: str) -> None:
-    reply = parse(text)
-    words = [*(block.text for block in reply.blocks), reply.bare]
+    reply = parse_reply(text)
+    words = [*(block.text for block in reply.blocks), reply.bare_text]
     assert sum(map(len, words)) <= len(text)
 
 
 @given(st.text(alphabet=st.characters(exclude_characters="<>`~"), min_size=1).filter(str.strip))
 def test_a_block_carries_its_text_unchanged(text: str) -> None:
-    assert parse(f'<message to="home">{text}</message>').blocks == (Block(text=text.strip(), to="home"),)
+    assert parse_reply(f'<message to="home">{text}</message>').blocks == (Block(text=text.strip(), to="home"),)
 
 
 BOOK = AddressBook(
@@ -108,10 +115,10 @@ def row(seq: int, *, chat: str | None = "c1", trigger: bool = True) -> MessageIn
 
 ROWS = [row(2), row(4), row(6, trigger=False)]
 TWO = [row(2, chat="c1"), row(4, chat="c2")]
-HERE = Origin(ROWS, turn=ROWS)
-TWO_CHATS = Origin(TWO, turn=TWO)
-FOLLOW_UP_FROM_ELSEWHERE = Origin(TWO[1:], turn=TWO)
-NOWHERE = Origin([row(2, chat=None)], turn=[])
+HERE = ReplyContext(ROWS, turn_messages=ROWS)
+TWO_CHATS = ReplyContext(TWO, turn_messages=TWO)
+FOLLOW_UP_FROM_ELSEWHERE = ReplyContext(TWO[1:], turn_messages=TWO)
+NOWHERE = ReplyContext([row(2, chat=None)], turn_messages=[])
 
 
 @pytest.mark.behaviour("RU-07")
@@ -135,22 +142,22 @@ NOWHERE = Origin([row(2, chat=None)], turn=[])
     ],
 )
 def test_an_answer_goes_where_its_messages_came_from(
-    to: str | None, re: int | None, origin: Origin, expected: Address
+    to: str | None, re: int | None, origin: ReplyContext, expected: Address
 ) -> None:
-    assert address(to, re, book=BOOK, origin=origin) == expected
+    assert resolve_address(to, re, book=BOOK, reply_context=origin) == expected
 
 
 @pytest.mark.behaviour("RU-06")
 @pytest.mark.parametrize("to", ["nobody", "twin", ""])
 def test_an_unknown_name_is_a_problem_in_words(to: str) -> None:
-    where = address(to, None, book=BOOK, origin=HERE)
-    assert isinstance(where, Unreachable)
+    where = resolve_address(to, None, book=BOOK, reply_context=HERE)
+    assert isinstance(where, UnreachableTarget)
     assert "'home', 'boss'" in where.problem
 
 
 @pytest.mark.behaviour("RU-06")
 def test_bare_text_is_sent_only_if_it_is_clear_where_to() -> None:
-    assert bare_address(book=ONE, origin=HERE) == Address(in_reply_to="m4")
-    assert bare_address(book=AddressBook(), origin=HERE) == Address(in_reply_to="m4")
-    assert isinstance(bare_address(book=BOOK, origin=HERE), Unreachable)
-    assert isinstance(bare_address(book=ONE, origin=TWO_CHATS), Unreachable)
+    assert resolve_bare_address(book=ONE, reply_context=HERE) == Address(in_reply_to="m4")
+    assert resolve_bare_address(book=AddressBook(), reply_context=HERE) == Address(in_reply_to="m4")
+    assert isinstance(resolve_bare_address(book=BOOK, reply_context=HERE), UnreachableTarget)
+    assert isinstance(resolve_bare_address(book=ONE, reply_context=TWO_CHATS), UnreachableTarget)

@@ -14,12 +14,12 @@ import pytest
 
 from agent_runner import tools
 from agent_runner.mailbox import Mailbox
-from agent_runner.outbox import LONGEST_TEXT, Outbox
-from agent_runner.prompt import View, batch_prompt
-from agent_runner.questions import Questions
+from agent_runner.outbox import MAX_TEXT_CHARS, Outbox
+from agent_runner.prompt import PromptContext, make_batch_prompt
+from agent_runner.questions import PendingQuestions
 from agent_runner.tools import Toolbox, ToolRefused, load_tools
 from nanohost_protocol.ids import task_id
-from nanohost_protocol.inbound import writing
+from nanohost_protocol.inbound import inbound_transaction
 from nanohost_protocol.payloads import (
     ChatOut,
     EditOut,
@@ -34,26 +34,26 @@ from nanohost_protocol.payloads import (
     encode,
 )
 from nanohost_protocol.rows import InKind, MessageOut, NewMessageIn, OutKind
-from tests.runner.host_side import HostSide, chat, running
+from tests.runner.host_side import SessionHost, make_chat_message, run_runner
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 SESSION = "s1"
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> HostSide:
-    return HostSide(tmp_path / "session")
+def host(tmp_path: Path) -> SessionHost:
+    return SessionHost(tmp_path / "session")
 
 
 @asynccontextmanager
-async def answering(host: HostSide, *, lease: str = "l1") -> AsyncIterator[Toolbox]:
+async def answering(host: SessionHost, *, lease: str = "l1") -> AsyncIterator[Toolbox]:
     """A turn that answers one message, and breaks off; under another lease it is run again."""
     mailbox = Mailbox(host.layout, lease=lease, durable=False)
-    mailbox.begin_life(NOW)
+    mailbox.abandon_stale_claims(NOW)
     for ack in host.acks().values():
         host.retry(ack)
     toolbox = Toolbox(load_tools())
-    host.put(chat("m1", "hi"), ring=False)
+    host.insert(make_chat_message("m1", "hi"), should_wake=False)
     try:
         news = await mailbox.poll(datetime.now(UTC))
         assert news is not None
@@ -64,19 +64,21 @@ async def answering(host: HostSide, *, lease: str = "l1") -> AsyncIterator[Toolb
             turn_id=news.batch.turn_id,
             mailbox=mailbox,
             layout=host.layout,
-            book=news.book,
+            book=news.address_book,
             zone=ZoneInfo("Europe/Berlin"),
             now=lambda: NOW,
-            questions=Questions(),
+            questions=PendingQuestions(),
         )
-        toolbox.outbox.said = {row.id for row in begun.said}
-        toolbox.outbox.hear(news.batch.messages)
+        toolbox.outbox.sent_ids = {row.id for row in begun.sent_messages}
+        toolbox.outbox.add_messages(news.batch.messages)
         yield toolbox
     finally:
         mailbox.close()
 
 
-async def called(host: HostSide, name: str, *, lease: str = "l1", **arguments: object) -> tuple[str, list[MessageOut]]:
+async def called(
+    host: SessionHost, name: str, *, lease: str = "l1", **arguments: object
+) -> tuple[str, list[MessageOut]]:
     """What a tool says in a turn of its own, and the rows it leaves."""
     async with answering(host, lease=lease) as toolbox:
         said = await toolbox.call(name, arguments)
@@ -84,16 +86,16 @@ async def called(host: HostSide, name: str, *, lease: str = "l1", **arguments: o
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_a_task_is_asked_for_and_its_id_is_known_at_once(host: HostSide) -> None:
+async def test_a_task_is_asked_for_and_its_id_is_known_at_once(host: SessionHost) -> None:
     said, [row] = await called(host, "schedule_task", prompt="water", at="in 10 min", timezone="Asia/Tokyo")
     assert decode_out(row.kind, row.content) == TaskOut(prompt="water", due="in 10 min", timezone="Asia/Tokyo")
     assert row.in_reply_to == "m1"
     assert task_id(session=SESSION, request=row.id) in said
 
 
-async def test_a_text_that_is_cut_says_how_much_of_it_is_missing(host: HostSide) -> None:
-    _, [row] = await called(host, "send_message", text="a" * (LONGEST_TEXT + 7))
-    assert decode_out(row.kind, row.content) == ChatOut(text="a" * LONGEST_TEXT + "\n[cut: 7 more characters]")
+async def test_a_text_that_is_cut_says_how_much_of_it_is_missing(host: SessionHost) -> None:
+    _, [row] = await called(host, "send_message", text="a" * (MAX_TEXT_CHARS + 7))
+    assert decode_out(row.kind, row.content) == ChatOut(text="a" * MAX_TEXT_CHARS + "\n[cut: 7 more characters]")
 
 
 @pytest.mark.case("a reminder in the past")
@@ -108,7 +110,7 @@ async def test_a_text_that_is_cut_says_how_much_of_it_is_missing(host: HostSide)
     ],
 )
 async def test_what_is_to_happen_in_the_past_is_refused_with_the_time_that_was_probably_meant(
-    host: HostSide, tool: str, arguments: dict[str, object]
+    host: SessionHost, tool: str, arguments: dict[str, object]
 ) -> None:
     async with answering(host) as toolbox:
         with pytest.raises(ToolRefused, match="is in the past: it is Thursday, 2026-01-01") as refused:
@@ -117,7 +119,7 @@ async def test_what_is_to_happen_in_the_past_is_refused_with_the_time_that_was_p
     assert host.sent() == []
 
 
-async def test_clocks_elsewhere_say_what_is_past_there(host: HostSide) -> None:
+async def test_clocks_elsewhere_say_what_is_past_there(host: SessionHost) -> None:
     said, [_] = await called(host, "schedule_task", prompt="water", at="2026-01-01T09:00", timezone="America/New_York")
     assert said.startswith("Scheduled")
     assert "for 2026-01-01 09:00 (America/New_York)." in said
@@ -139,26 +141,26 @@ async def test_clocks_elsewhere_say_what_is_past_there(host: HostSide) -> None:
     ],
 )
 async def test_a_time_to_come_is_told_with_its_zone(
-    host: HostSide, tool: str, arguments: dict[str, str], told: str
+    host: SessionHost, tool: str, arguments: dict[str, str], told: str
 ) -> None:
     async with answering(host) as toolbox:
         assert told in await toolbox.call(tool, arguments)
 
 
-async def test_a_turn_that_is_run_again_asks_for_nothing_twice(host: HostSide) -> None:
+async def test_a_turn_that_is_run_again_asks_for_nothing_twice(host: SessionHost) -> None:
     first, _ = await called(host, "schedule_task", prompt="water", cron="0 9 * * *")
     again, rows = await called(host, "schedule_task", lease="l2", prompt="water", cron="0 9 * * *")
     assert (first, len(rows)) == (again, 1)
 
 
-async def test_the_same_task_twice_in_one_turn_is_two_tasks(host: HostSide) -> None:
+async def test_the_same_task_twice_in_one_turn_is_two_tasks(host: SessionHost) -> None:
     async with answering(host) as toolbox:
         said = [await toolbox.call("schedule_task", {"prompt": "water", "at": "+60"}) for _ in range(2)]
     assert len(set(said)) == len(host.sent()) == 2
 
 
 @pytest.mark.behaviour("TK-07")
-async def test_a_message_can_be_for_later_or_again_and_again(host: HostSide) -> None:
+async def test_a_message_can_be_for_later_or_again_and_again(host: SessionHost) -> None:
     async with answering(host) as toolbox:
         await toolbox.call("send_message", {"text": "now"})
         await toolbox.call("send_message", {"text": "later", "at": "2026-01-01T14:00"})
@@ -171,7 +173,7 @@ async def test_a_message_can_be_for_later_or_again_and_again(host: HostSide) -> 
 
 
 @pytest.mark.behaviour("RU-08")
-async def test_a_message_is_known_by_its_number_also_when_the_turn_is_run_again(host: HostSide) -> None:
+async def test_a_message_is_known_by_its_number_also_when_the_turn_is_run_again(host: SessionHost) -> None:
     first, _ = await called(host, "send_message", text="working")
     again, [row] = await called(host, "send_message", lease="l2", text="working")
     assert first == f"Sent as message {row.seq}."
@@ -201,7 +203,7 @@ async def test_a_message_is_known_by_its_number_also_when_the_turn_is_run_again(
     ],
 )
 async def test_what_a_platform_can_do_the_agent_can_ask_for_and_a_turn_run_again_does_it_once(
-    host: HostSide, name: str, arguments: dict[str, object], payload: OutPayload, says: str
+    host: SessionHost, name: str, arguments: dict[str, object], payload: OutPayload, says: str
 ) -> None:
     (host.layout.agent_dir / "report.txt").write_text("all good")
     async with answering(host) as toolbox:
@@ -214,7 +216,7 @@ async def test_what_a_platform_can_do_the_agent_can_ask_for_and_a_turn_run_again
     assert host.sent() == [row]
 
 
-async def test_a_message_can_be_changed_again_and_again(host: HostSide) -> None:
+async def test_a_message_can_be_changed_again_and_again(host: SessionHost) -> None:
     async with answering(host) as toolbox:
         await toolbox.call("send_message", {"text": "working"})
         for text in ("half", "nearly", "half"):
@@ -223,7 +225,7 @@ async def test_a_message_can_be_changed_again_and_again(host: HostSide) -> None:
     assert texts == ["half", "nearly", "half"]
 
 
-async def test_a_file_is_sent_as_it_is_at_that_moment(host: HostSide, tmp_path: Path) -> None:
+async def test_a_file_is_sent_as_it_is_at_that_moment(host: SessionHost, tmp_path: Path) -> None:
     mine = host.layout.agent_dir / "out" / "a.txt"
     mine.parent.mkdir()
     mine.write_text("first")
@@ -236,7 +238,7 @@ async def test_a_file_is_sent_as_it_is_at_that_moment(host: HostSide, tmp_path: 
 
 
 @pytest.mark.behaviour("RU-08")
-async def test_a_file_that_could_not_be_read_at_first_is_sent_once_even_so(host: HostSide) -> None:
+async def test_a_file_that_could_not_be_read_at_first_is_sent_once_even_so(host: SessionHost) -> None:
     async with answering(host) as toolbox:
         with pytest.raises(ToolRefused, match="cannot be read"):
             await toolbox.call("send_file", {"path": "a.txt"})
@@ -249,14 +251,14 @@ async def test_a_file_that_could_not_be_read_at_first_is_sent_once_even_so(host:
 
 
 @pytest.mark.behaviour("RU-08")
-async def test_a_file_that_was_sent_is_not_put_there_again_when_the_turn_begins_afresh(host: HostSide) -> None:
+async def test_a_file_that_was_sent_is_not_put_there_again_when_the_turn_begins_afresh(host: SessionHost) -> None:
     """The host has it, and clears the folder away once it is delivered."""
     (host.layout.agent_dir / "a.txt").write_text("there")
     async with answering(host) as toolbox:
         assert toolbox.outbox is not None
         await toolbox.call("send_file", {"path": "a.txt"})
         shutil.rmtree(host.layout.out_dir / "outbox")
-        toolbox.outbox.begin_afresh()
+        toolbox.outbox.reset_occurrences()
         assert "was not sent again" in await toolbox.call("send_file", {"path": "a.txt"})
     assert not (host.layout.out_dir / "outbox").exists()
     assert len(host.sent()) == 1
@@ -273,7 +275,7 @@ async def test_a_file_that_was_sent_is_not_put_there_again_when_the_turn_begins_
     ],
 )
 async def test_a_call_that_is_not_done_when_its_turn_is_over_does_nothing_any_more(
-    host: HostSide, name: str, arguments: Mapping[str, object]
+    host: SessionHost, name: str, arguments: Mapping[str, object]
 ) -> None:
     (host.layout.agent_dir / "a.txt").write_text("there")
     async with answering(host) as toolbox:
@@ -286,7 +288,7 @@ async def test_a_call_that_is_not_done_when_its_turn_is_over_does_nothing_any_mo
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_the_list_is_what_the_host_says_at_that_moment(host: HostSide) -> None:
+async def test_the_list_is_what_the_host_says_at_that_moment(host: SessionHost) -> None:
     async with answering(host) as toolbox:
         assert await toolbox.call("list_tasks", {}) == "There are no tasks."
         tasks = [
@@ -295,7 +297,7 @@ async def test_the_list_is_what_the_host_says_at_that_moment(host: HostSide) -> 
             {"id": "j3", "prompt": '{"text":"and ', "kind": "message", "next_due": None},
         ]
         stands = {"timezone": "UTC", "status": "paused"}
-        with writing(host.layout.inbound_db, durable=False) as inbound:
+        with inbound_transaction(host.layout.inbound_db, durable=False) as inbound:
             inbound.set_meta({"tasks": json.dumps([task | stands for task in tasks])})
         said = await toolbox.call("list_tasks", {})
     assert said.splitlines() == [
@@ -319,7 +321,7 @@ async def test_the_list_is_what_the_host_says_at_that_moment(host: HostSide) -> 
     ],
 )
 async def test_a_change_is_a_request_to_the_host(
-    host: HostSide, asked: Mapping[str, str], action: str, arguments: Mapping[str, str]
+    host: SessionHost, asked: Mapping[str, str], action: str, arguments: Mapping[str, str]
 ) -> None:
     _, [row] = await called(host, "change_task", id="j1", **asked)
     payload = decode_out(row.kind, row.content)
@@ -378,7 +380,7 @@ async def test_a_change_is_a_request_to_the_host(
     ],
 )
 async def test_what_makes_no_sense_is_refused_at_once(
-    host: HostSide, name: str, arguments: dict[str, object], why: str
+    host: SessionHost, name: str, arguments: dict[str, object], why: str
 ) -> None:
     async with answering(host) as toolbox:
         with pytest.raises(ToolRefused, match=why):
@@ -386,12 +388,12 @@ async def test_what_makes_no_sense_is_refused_at_once(
     assert host.sent() == []
 
 
-async def test_the_demo_reminds(host: HostSide) -> None:
-    host.say("m1", "remind me in 2 minutes to drink water")
-    host.say("m2", "Remind me in 10s to stretch")
-    host.say("m3", "remind me in due time to rest")
-    async with running(host, host.settings(provider="demo")):
-        await host.acked("m1", "m2", "m3")
+async def test_the_demo_reminds(host: SessionHost) -> None:
+    host.write_message("m1", "remind me in 2 minutes to drink water")
+    host.write_message("m2", "Remind me in 10s to stretch")
+    host.write_message("m3", "remind me in due time to rest")
+    async with run_runner(host, host.settings(provider="demo")):
+        await host.wait_for_acks("m1", "m2", "m3")
     tasks = [decode_out(row.kind, row.content) for row in host.sent() if row.kind == OutKind.TASK]
     assert tasks == [TaskOut(prompt="drink water", due="in 120 s"), TaskOut(prompt="stretch", due="in 10 s")]
     assert host.texts() == [
@@ -401,10 +403,10 @@ async def test_the_demo_reminds(host: HostSide) -> None:
     ]
 
 
-async def test_the_demo_tells_people_what_the_host_refused(host: HostSide) -> None:
-    host.say("m1", "hi there")
+async def test_the_demo_tells_people_what_the_host_refused(host: SessionHost) -> None:
+    host.write_message("m1", "hi there")
     for id, about in (("a1", "o1"), ("a2", None)):
-        host.put(
+        host.insert(
             NewMessageIn(
                 id=id,
                 kind=InKind.SYSTEM,
@@ -412,12 +414,12 @@ async def test_the_demo_tells_people_what_the_host_refused(host: HostSide) -> No
                 content=encode(SystemIn(text="Your request was refused.", about=about)),
             )
         )
-    async with running(host, host.settings(provider="demo")):
-        await host.acked("m1", "a1", "a2")
+    async with run_runner(host, host.settings(provider="demo")):
+        await host.wait_for_acks("m1", "a1", "a2")
     assert host.texts() == ["You said: hi there", "Your request was refused."]
 
 
-async def test_a_turn_that_is_run_again_is_shown_what_it_asked_for(host: HostSide) -> None:
+async def test_a_turn_that_is_run_again_is_shown_what_it_asked_for(host: SessionHost) -> None:
     async with answering(host) as toolbox:
         await toolbox.call("schedule_task", {"prompt": "water", "at": "+60"})
         await toolbox.call("change_task", {"id": "j1", "change": "pause"})
@@ -425,15 +427,17 @@ async def test_a_turn_that_is_run_again_is_shown_what_it_asked_for(host: HostSid
         await toolbox.call("react", {"message": 2, "emoji": "👍"})
     mailbox = Mailbox(host.layout, lease="l2", durable=False)
     try:
-        mailbox.begin_life(NOW)
+        mailbox.abandon_stale_claims(NOW)
         [ack] = host.acks().values()
         host.retry(ack)
         news = await mailbox.poll(datetime.now(UTC))
         assert news is not None
         assert news.batch is not None
         begun = await mailbox.claim(news.batch, NOW)
-        view = View(now=NOW, zone=UTC, timezone="UTC", book=news.book)
-        shown = batch_prompt(news.batch.messages, view, attempt=begun.attempt, said=begun.said).text
+        view = PromptContext(now=NOW, zone=UTC, timezone="UTC", address_book=news.address_book)
+        shown = make_batch_prompt(
+            news.batch.messages, view, attempt=begun.attempt, sent_messages=begun.sent_messages
+        ).text
     finally:
         mailbox.close()
     assert "(a task was scheduled, +60: water)" in shown
@@ -457,11 +461,11 @@ def test_an_installs_tool_comes_beside_ours_and_takes_no_name_of_theirs(
     }.items():
         (tmp_path / f"{file}.py").write_text(text)
     ours = load_tools()
-    tools.look_in(tmp_path)
+    tools.add_search_folder(tmp_path)
     found = load_tools()
     assert found.keys() - ours.keys() == {"own"}
     assert found["send_message"] is ours["send_message"]
     said = [line.partition(" ")[2] for line in capfd.readouterr().err.splitlines()]  # behind the time
     assert [line.partition(" why=")[0] for line in said] == [
-        f"tool_not_loaded file={file}" for file in ("ends", "mean", "odd", "twice")
+        f"tool_load_failed file={file}" for file in ("ends", "mean", "odd", "twice")
     ]

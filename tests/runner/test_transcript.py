@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from agent_runner.transcript import MOST_CHARACTERS, in_words, size
+from agent_runner.transcript import MAX_CHARS, read_as_text, record_size_bytes
 
 
 def record(config: Path, *entries: object, torn: str = "") -> None:
@@ -36,18 +36,22 @@ def test_what_was_said_is_left_and_nothing_else(tmp_path: Path) -> None:
         said("user", [{"type": "text"}, "odd"]),
         torn='{"type": "user", "mess',
     )
-    assert in_words(tmp_path, "c1").splitlines() == ["They: look at it", "You: I look.", "You: A cat."]
+    assert read_as_text(tmp_path, "c1").splitlines() == ["They: look at it", "You: I look.", "You: A cat."]
 
 
 def test_the_latest_of_a_long_conversation_is_left(tmp_path: Path) -> None:
-    record(tmp_path, said("user", "the first words"), said("assistant", "x" * MOST_CHARACTERS + " the last words"))
-    words = in_words(tmp_path, "c1")
-    assert len(words) == MOST_CHARACTERS + 1
+    record(tmp_path, said("user", "the first words"), said("assistant", "x" * MAX_CHARS + " the last words"))
+    words = read_as_text(tmp_path, "c1")
+    assert len(words) == MAX_CHARS + 1
     assert words.startswith("…x")
     assert words.endswith("the last words")
 
 
 def test_what_is_no_record_holds_nothing(tmp_path: Path) -> None:
-    assert (size(tmp_path, None), size(tmp_path, "c1"), in_words(tmp_path, "c1")) == (0, 0, "")
+    assert (record_size_bytes(tmp_path, None), record_size_bytes(tmp_path, "c1"), read_as_text(tmp_path, "c1")) == (
+        0,
+        0,
+        "",
+    )
     (tmp_path / "projects" / "-work" / "c1.jsonl").mkdir(parents=True)
-    assert (size(tmp_path, "c1"), in_words(tmp_path, "c1")) == (0, "")
+    assert (record_size_bytes(tmp_path, "c1"), read_as_text(tmp_path, "c1")) == (0, "")

@@ -15,14 +15,14 @@ def test_a_process_whose_arguments_are_not_there_yet_is_looked_at_again(
 ) -> None:
     (tmp_path / "cmdline").write_bytes(b"")
     (tmp_path / "exe").symlink_to("/bin/true")
-    monkeypatch.setattr(procfs, "LOOKS", 10_000)
+    monkeypatch.setattr(procfs, "MAX_CMDLINE_READS", 10_000)
     started = threading.Timer(0.01, (tmp_path / "cmdline").write_bytes, [b"true\0x\0"])
     started.start()
-    assert procfs._command_line(tmp_path) == b"true\0x\0"
+    assert procfs._read_cmdline(tmp_path) == b"true\0x\0"
     started.join()
 
 
 def test_what_has_no_program_has_no_arguments_either(tmp_path: Path) -> None:
     (tmp_path / "cmdline").write_bytes(b"")
     with pytest.raises(FileNotFoundError):
-        procfs._command_line(tmp_path)
+        procfs._read_cmdline(tmp_path)

@@ -15,25 +15,25 @@ from nanohost.errors import RuntimeUnavailable, SpawnError
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.cgroup import ControlGroups, limit_files
 from nanohost.runtimes.port import Limits
-from nanohost.runtimes.procfs import processes_with
+from nanohost.runtimes.procfs import find_processes
 from nanohost.runtimes.sandbox import system_arguments
-from nanohost.testing.limits import HANG_S, seconds
-from nanohost.testing.runtime_suite import Stage, report_of
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.runtime_suite import RuntimeTestEnv, read_report
 from tests.runtimes.test_conformance import HERE, BubblewrapBench
-from tests.support.need import missing
+from tests.support.need import skip_or_fail
 
 LIMITS = Limits(memory_bytes=1000, cpus=0.5, pids=7)
 
 
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+async def stage(tmp_path: Path) -> AsyncIterator[RuntimeTestEnv]:
     try:
         BubblewrapRuntime(install="probe", command=HERE).check()
     except RuntimeUnavailable as error:
-        missing("BUBBLEWRAP", str(error))
-    stage = Stage(BubblewrapBench(), tmp_path)
+        skip_or_fail("BUBBLEWRAP", str(error))
+    stage = RuntimeTestEnv(BubblewrapBench(), tmp_path)
     yield stage
-    await stage.clear()
+    await stage.cleanup()
 
 
 def test_limits_are_written_in_the_words_of_either_version() -> None:
@@ -52,50 +52,50 @@ def test_where_groups_cannot_be_made_there_are_none(tmp_path: Path) -> None:
 
 @pytest.mark.bubblewrap
 @pytest.mark.behaviour("SE-10")
-async def test_a_group_goes_with_its_container(stage: Stage) -> None:
-    spec = stage.spec()
-    async with stage.opened() as runtime:
+async def test_a_group_goes_with_its_container(env: RuntimeTestEnv) -> None:
+    spec = env.make_spec()
+    async with env.opened() as runtime:
         container = await runtime.start(spec)
-        await report_of(spec)
-        assert bool(groups_of(stage)) == (os.geteuid() == 0)
+        await read_report(spec)
+        assert bool(groups_of(env)) == (os.geteuid() == 0)
         await runtime.stop(container, grace_s=5)
-    assert groups_of(stage) == []
+    assert groups_of(env) == []
 
 
 @pytest.mark.bubblewrap
 @pytest.mark.behaviour("SE-03")
-async def test_a_sandbox_whose_monitor_was_killed_is_dead_and_cleared_away(stage: Stage) -> None:
-    spec = stage.spec("stubborn")
-    async with stage.opened() as runtime:
+async def test_a_sandbox_whose_monitor_was_killed_is_dead_and_cleared_away(env: RuntimeTestEnv) -> None:
+    spec = env.make_spec("stubborn")
+    async with env.opened() as runtime:
         await runtime.start(spec)
-        await report_of(spec)
-    seen = list(processes_with(stage.install))
+        await read_report(spec)
+    seen = list(find_processes(env.install))
     (monitor,) = [each for each in seen if len(each.pids) == 1 and each.arguments[0].endswith("bwrap")]
     inside = [os.pidfd_open(each.id.pid) for each in seen if each is not monitor]
     os.kill(monitor.id.pid, signal.SIGKILL)
     await asyncio.to_thread(os.waitpid, monitor.id.pid, 0)
-    async with stage.opened() as restarted:
+    async with env.opened() as restarted:
         assert list(await restarted.adopt()) == []
     for process in inside:
-        ended, _, _ = await asyncio.to_thread(select.select, [process], [], [], seconds(HANG_S))
+        ended, _, _ = await asyncio.to_thread(select.select, [process], [], [], scaled_timeout(HANG_TIMEOUT_S))
         assert ended == [process]
         os.close(process)
 
 
 @pytest.mark.bubblewrap
-async def test_a_sandbox_that_cannot_be_set_up_is_an_error_in_bubblewraps_words(stage: Stage) -> None:
-    spec = stage.spec()
-    runtime = BubblewrapRuntime(install=stage.install, command=("/nowhere/python",))
-    async with runtime.opened(stage.deaths):
+async def test_a_sandbox_that_cannot_be_set_up_is_an_error_in_bubblewraps_words(env: RuntimeTestEnv) -> None:
+    spec = env.make_spec()
+    runtime = BubblewrapRuntime(install=env.install, command=("/nowhere/python",))
+    async with runtime.opened(env.deaths):
         (spec.session_dir / "run").rmdir()
         (spec.session_dir / "run").symlink_to("/nowhere")
         with pytest.raises(SpawnError, match="run"):
             await runtime.start(spec)
         assert list(await runtime.adopt()) == []
-    assert groups_of(stage) == []
+    assert groups_of(env) == []
 
 
-def groups_of(stage: Stage) -> list[Path]:
+def groups_of(stage: RuntimeTestEnv) -> list[Path]:
     root, pattern = Path("/sys/fs/cgroup"), f"nanohost/nanohost-{stage.install[:8]}-*"
     return [*root.glob(pattern), *root.glob(f"*/{pattern}")]
 

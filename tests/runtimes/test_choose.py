@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from nanohost.errors import RuntimeUnavailable, SettingsError, SpawnError
 from nanohost.providers import ProviderFile, find_provider
-from nanohost.runtimes.choose import check_installed, check_unsandboxed, choose_runtime, first_that_works
+from nanohost.runtimes.choose import check_installed, check_unsandboxed, choose_runtime, first_available
 from nanohost.runtimes.port import Isolation, Runtime
 from nanohost.runtimes.process import ProcessRuntime
 
@@ -41,7 +41,7 @@ def fails(sentence: str) -> Way:
 
 
 async def test_the_first_runtime_that_works_is_taken() -> None:
-    chosen = await first_that_works({"docker": works("a"), "bubblewrap": works("b"), "process": works("c")})
+    chosen = await first_available({"docker": works("a"), "bubblewrap": works("b"), "process": works("c")})
     assert isinstance(chosen, ProcessRuntime)
     assert chosen.install == "a"
 
@@ -49,7 +49,7 @@ async def test_the_first_runtime_that_works_is_taken() -> None:
 async def test_every_step_down_is_one_warning_with_the_reason_and_what_to_type() -> None:
     ways = {"docker": fails("no engine"), "bubblewrap": fails("no namespaces"), "process": works("c")}
     with capture_logs() as lines:
-        await first_that_works(ways)
+        await first_available(ways)
     assert [(line["log_level"], line["runtime"], line["why"], line["hint"]) for line in lines] == [
         ("warning", "docker", "no engine", "install it"),
         ("warning", "bubblewrap", "no namespaces", "install it"),
@@ -58,7 +58,7 @@ async def test_every_step_down_is_one_warning_with_the_reason_and_what_to_type()
 
 async def test_when_nothing_works_the_last_reason_is_raised() -> None:
     with capture_logs(), pytest.raises(RuntimeUnavailable, match="not Linux"):
-        await first_that_works({"docker": fails("no engine"), "process": fails("not Linux")})
+        await first_available({"docker": fails("no engine"), "process": fails("not Linux")})
 
 
 async def test_a_runtime_asked_for_by_name_is_that_one_or_an_error(
@@ -66,13 +66,13 @@ async def test_a_runtime_asked_for_by_name_is_that_one_or_an_error(
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
     with pytest.raises(RuntimeUnavailable, match="does not answer") as caught:
-        await choose_runtime(wanted="docker", root=NO_INSTALL, install="i", base_image=None, progress=quiet)
+        await choose_runtime(requested="docker", root=NO_INSTALL, install="i", base_image=None, progress=quiet)
     assert "start Docker" in caught.value.hint
 
 
 async def test_an_unknown_runtime_is_a_wrong_setting() -> None:
     with pytest.raises(SettingsError, match="podman"):
-        await choose_runtime(wanted="podman", root=NO_INSTALL, install="i", base_image=None, progress=quiet)
+        await choose_runtime(requested="podman", root=NO_INSTALL, install="i", base_image=None, progress=quiet)
 
 
 def shipped(name: str) -> ProviderFile:

@@ -12,34 +12,34 @@ from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.port import Runtime
 from nanohost.runtimes.process import ProcessRuntime
-from nanohost.testing.runtime_suite import STAND_IN, RuntimeBench, RuntimeSuite
-from tests.support.need import missing
+from nanohost.testing.runtime_suite import STUB_COMMAND, RuntimeHarness, RuntimeSuite
+from tests.support.need import skip_or_fail
 
-HERE = (sys.executable, *STAND_IN[1:])
+HERE = (sys.executable, *STUB_COMMAND[1:])
 
 
-class ProcessBench(RuntimeBench):
+class ProcessBench(RuntimeHarness):
     def runtime(self, install: str) -> Runtime:
         return ProcessRuntime(install=install, command=HERE)
 
 
-class BubblewrapBench(RuntimeBench):
+class BubblewrapBench(RuntimeHarness):
     def runtime(self, install: str) -> Runtime:
         return BubblewrapRuntime(install=install, command=HERE)
 
 
 @dataclass
-class DockerBench(RuntimeBench):
+class DockerBench(RuntimeHarness):
     image: str
 
     def runtime(self, install: str) -> Runtime:
-        return DockerRuntime(install=install, image=self.image, command=STAND_IN)
+        return DockerRuntime(install=install, image=self.image, command=STUB_COMMAND)
 
 
 @pytest.mark.behaviour("SE-01", "SE-03", "SE-11")
 class TestProcessRuntime(RuntimeSuite):
     @pytest.fixture
-    def bench(self) -> RuntimeBench:
+    def harness(self) -> RuntimeHarness:
         return ProcessBench()
 
 
@@ -47,11 +47,11 @@ class TestProcessRuntime(RuntimeSuite):
 @pytest.mark.behaviour("SE-01", "SE-03", "SE-10", "SE-11")
 class TestBubblewrapRuntime(RuntimeSuite):
     @pytest.fixture
-    def bench(self) -> RuntimeBench:
+    def harness(self) -> RuntimeHarness:
         try:
             BubblewrapRuntime(install="probe", command=HERE).check()
         except RuntimeUnavailable as error:
-            missing("BUBBLEWRAP", str(error))
+            skip_or_fail("BUBBLEWRAP", str(error))
         return BubblewrapBench()
 
 
@@ -59,5 +59,5 @@ class TestBubblewrapRuntime(RuntimeSuite):
 @pytest.mark.behaviour("SE-01", "SE-03", "SE-10", "SE-11")
 class TestDockerRuntime(RuntimeSuite):
     @pytest.fixture
-    def bench(self, python_image: str) -> RuntimeBench:
+    def harness(self, python_image: str) -> RuntimeHarness:
         return DockerBench(python_image)

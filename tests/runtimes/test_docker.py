@@ -16,8 +16,8 @@ from nanohost.model import LeaseId, SessionId
 from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.docker_container import create_arguments
 from nanohost.runtimes.port import Container, ContainerSpec, Exited, Limits, Running
-from nanohost.testing.limits import HANG_S, seconds
-from nanohost.testing.runtime_suite import STAND_IN, Stage, report_of
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.runtime_suite import STUB_COMMAND, RuntimeTestEnv, read_report
 from nanohost_protocol.layout import SessionLayout
 from tests.runtimes.test_conformance import DockerBench
 
@@ -67,14 +67,14 @@ async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 @pytest.fixture
-async def stage(python_image: str, tmp_path: Path) -> AsyncIterator[Stage]:
-    stage = Stage(DockerBench(python_image), tmp_path)
+async def stage(python_image: str, tmp_path: Path) -> AsyncIterator[RuntimeTestEnv]:
+    stage = RuntimeTestEnv(DockerBench(python_image), tmp_path)
     yield stage
-    await stage.clear()
+    await stage.cleanup()
 
 
 @pytest.fixture
-async def wire(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Wire]:
+async def wire(env: RuntimeTestEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Wire]:
     engine = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     if not engine.startswith("unix://"):
         pytest.skip("this needs an engine on a local socket")
@@ -92,84 +92,86 @@ async def wire(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.docker
 @pytest.mark.behaviour("SE-03")
 async def test_a_death_while_the_engine_could_not_be_reached_is_told_afterwards(
-    stage: Stage, wire: Wire, docker_engine: APIClient
+    env: RuntimeTestEnv, wire: Wire, docker_engine: APIClient
 ) -> None:
-    spec = stage.spec()
-    async with stage.opened() as runtime:
+    spec = env.make_spec()
+    async with env.opened() as runtime:
         container = await runtime.start(spec)
-        await report_of(spec)
+        await read_report(spec)
         wire.cut()
         await asyncio.to_thread(docker_engine.kill, container.state["id"])
         await asyncio.to_thread(docker_engine.wait, container.state["id"])
         with pytest.raises(RuntimeUnavailable):
             await runtime.poll(container)
-        assert stage.deaths.told == []
+        assert env.deaths.recorded == []
         wire.mend()
-        assert await stage.deaths.first() == container
+        assert await env.deaths.wait_for_first() == container
         assert await runtime.poll(container) == Exited(code=137)
 
 
 @pytest.mark.docker
-async def test_deaths_are_still_heard_after_the_engine_was_away(stage: Stage, wire: Wire) -> None:
-    spec = stage.spec("obey")
-    async with stage.opened() as runtime:
+async def test_deaths_are_still_heard_after_the_engine_was_away(env: RuntimeTestEnv, wire: Wire) -> None:
+    spec = env.make_spec("obey")
+    async with env.opened() as runtime:
         container = await runtime.start(spec)
-        await report_of(spec)
+        await read_report(spec)
         wire.cut()
         wire.mend()
         assert await runtime.poll(container) == Running()
-        stage.order_exit(spec)
-        assert await stage.deaths.first() == container
+        env.request_exit(spec)
+        assert await env.deaths.wait_for_first() == container
 
 
 @pytest.mark.docker
-async def test_a_start_without_an_engine_is_an_error_with_words(stage: Stage, wire: Wire) -> None:
-    async with stage.opened() as runtime:
+async def test_a_start_without_an_engine_is_an_error_with_words(env: RuntimeTestEnv, wire: Wire) -> None:
+    async with env.opened() as runtime:
         wire.cut()
         with pytest.raises(RuntimeUnavailable, match="No container for session session-one") as caught:
-            await runtime.start(stage.spec())
+            await runtime.start(env.make_spec())
         assert "start Docker" in caught.value.hint
         wire.mend()
 
 
 @pytest.mark.docker
-async def test_a_missing_image_says_what_to_type(stage: Stage) -> None:
-    runtime = DockerRuntime(install=stage.install, image="nanohost-agent:never-built", command=STAND_IN)
-    async with runtime.opened(stage.deaths):
+async def test_a_missing_image_says_what_to_type(env: RuntimeTestEnv) -> None:
+    runtime = DockerRuntime(install=env.install, image="nanohost-agent:never-built", command=STUB_COMMAND)
+    async with runtime.opened(env.deaths):
         with pytest.raises(SpawnError, match="image is missing") as caught:
-            await runtime.start(stage.spec())
+            await runtime.start(env.make_spec())
     assert caught.value.hint == "nanohost image build"
 
 
 @pytest.mark.docker
-async def test_what_the_engine_refuses_is_told_in_its_words(stage: Stage) -> None:
-    async with stage.opened() as runtime:
+async def test_what_the_engine_refuses_is_told_in_its_words(env: RuntimeTestEnv) -> None:
+    async with env.opened() as runtime:
         with pytest.raises(SpawnError, match="memory limit"):
-            await runtime.start(stage.spec(limits=Limits(memory_bytes=1024)))
+            await runtime.start(env.make_spec(limits=Limits(memory_bytes=1024)))
         assert list(await runtime.adopt()) == []
 
 
 @pytest.mark.docker
 @pytest.mark.behaviour("SE-03")
-async def test_what_died_without_a_host_is_removed_and_its_output_kept(stage: Stage, docker_engine: APIClient) -> None:
-    spec = stage.spec("obey")
-    async with stage.opened() as runtime:
+async def test_what_died_without_a_host_is_removed_and_its_output_kept(
+    env: RuntimeTestEnv, docker_engine: APIClient
+) -> None:
+    spec = env.make_spec("obey")
+    async with env.opened() as runtime:
         container = await runtime.start(spec)
-        await report_of(spec)
-    stage.order_exit(spec)
+        await read_report(spec)
+    env.request_exit(spec)
     await asyncio.to_thread(docker_engine.wait, container.state["id"])
-    async with stage.opened() as restarted:
+    async with env.opened() as restarted:
         assert list(await restarted.adopt()) == []
-    left = docker_engine.containers(all=True, filters={"label": f"nanohost.install={stage.install}"})
+    left = docker_engine.containers(all=True, filters={"label": f"nanohost.install={env.install}"})
     assert left == []
     assert "stand-in speaking" in (SessionLayout(spec.session_dir).log_dir / "container.log").read_text()
 
 
 @pytest.mark.docker
-async def test_leaving_a_runtime_takes_no_time(stage: Stage) -> None:
-    async with asyncio.timeout(seconds(HANG_S)):
+async def test_leaving_a_runtime_takes_no_time(env: RuntimeTestEnv) -> None:
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         for _ in range(3):
-            async with stage.opened() as runtime:
+            async with env.opened() as runtime:
                 await runtime.adopt()
 
 

@@ -11,7 +11,14 @@ import pytest
 from docker import APIClient
 
 from nanohost.errors import RuntimeUnavailable
-from nanohost.runtimes.docker_image import LABEL, ensure_image, image_inputs, image_tag, pack, superseded
+from nanohost.runtimes.docker_image import (
+    OWNER_LABEL,
+    ensure_image,
+    image_inputs,
+    image_tag,
+    pack_context,
+    superseded_images,
+)
 
 INPUTS = {"Dockerfile.agent": b"FROM x", "requirements/agent.txt": b"a==1"}
 
@@ -44,8 +51,8 @@ def test_any_change_gives_another_name() -> None:
 
 
 def test_a_context_is_the_same_bytes_every_time() -> None:
-    assert pack(INPUTS).read() == pack(dict(reversed(INPUTS.items()))).read()
-    with tarfile.open(fileobj=pack(INPUTS)) as archive:
+    assert pack_context(INPUTS).read() == pack_context(dict(reversed(INPUTS.items()))).read()
+    with tarfile.open(fileobj=pack_context(INPUTS)) as archive:
         assert sorted(archive.getnames()) == sorted(INPUTS)
 
 
@@ -70,13 +77,13 @@ def test_the_current_image_the_newest_beside_it_and_what_is_in_use_stay() -> Non
         listed("nameless", 4),
         listed("untagged", 3, "<none>:<none>"),
     ]
-    assert superseded(images, "now", {"sha256:used"}) == ["a:old", "a:old-too", "nameless", "untagged"]
+    assert superseded_images(images, "now", {"sha256:used"}) == ["a:old", "a:old-too", "nameless", "untagged"]
 
 
 def test_who_goes_back_to_an_older_image_keeps_it_and_the_newest() -> None:
     images = [listed("3", 3, "a:3"), listed("2", 2, "a:2"), listed("1", 1, "a:1")]
-    assert superseded(images, "sha256:1", ()) == ["a:2"]
-    assert superseded(images[:1], "3", ()) == superseded([], "3", ()) == []
+    assert superseded_images(images, "sha256:1", ()) == ["a:2"]
+    assert superseded_images(images[:1], "3", ()) == superseded_images([], "3", ()) == []
 
 
 @pytest.mark.docker
@@ -98,7 +105,7 @@ async def test_old_images_of_ours_are_removed_and_nobody_elses(docker_engine: AP
         # Which of the two is older the engine tells in whole seconds, and both may be of the same.
         assert gone in ([tags[3]], [tags[4]])
         assert f"Removed the old image {gone[0]}." in said
-        assert len(docker_engine.images(filters={"label": f"{LABEL}={owner}"})) == 3
+        assert len(docker_engine.images(filters={"label": f"{OWNER_LABEL}={owner}"})) == 3
     finally:
         docker_engine.remove_container(container)
         for tag in tags:

@@ -9,61 +9,61 @@ from pathlib import Path
 import pytest
 from docker import APIClient
 
-from nanohost.runtimes.folders import container_log
-from nanohost.runtimes.output import Output, read_output
+from nanohost.runtimes.folders import container_log_path
+from nanohost.runtimes.output import ContainerOutput, read_output
 from nanohost.runtimes.port import Container, ContainerSpec
-from nanohost.testing.runtime_suite import Stage, report_of
+from nanohost.testing.runtime_suite import RuntimeTestEnv, read_report
 from tests.runtimes.test_conformance import DockerBench
 
 pytestmark = [pytest.mark.docker, pytest.mark.behaviour("SE-11")]
 
 
 @pytest.fixture
-async def stage(python_image: str, tmp_path: Path) -> AsyncIterator[Stage]:
-    stage = Stage(DockerBench(python_image), tmp_path)
+async def stage(python_image: str, tmp_path: Path) -> AsyncIterator[RuntimeTestEnv]:
+    stage = RuntimeTestEnv(DockerBench(python_image), tmp_path)
     yield stage
-    await stage.clear()
+    await stage.cleanup()
 
 
-async def read(spec: ContainerSpec, container: Container) -> Output:
+async def read(spec: ContainerSpec, container: Container) -> ContainerOutput:
     return await asyncio.to_thread(read_output, spec.session_dir, runtime="docker", state=container.state, lines=100)
 
 
-async def test_what_a_living_container_says_comes_after_what_earlier_ones_said(stage: Stage) -> None:
-    spec = stage.spec("obey")
-    async with stage.opened() as runtime:
+async def test_what_a_living_container_says_comes_after_what_earlier_ones_said(env: RuntimeTestEnv) -> None:
+    spec = env.make_spec("obey")
+    async with env.opened() as runtime:
         container = await runtime.start(spec)
-        container_log(spec.session_dir).write_text("earlier\n")
-        await report_of(spec)
+        container_log_path(spec.session_dir).write_text("earlier\n")
+        await read_report(spec)
         living = await read(spec, container)
-        stage.order_exit(spec)
-        await stage.deaths.first()
+        env.request_exit(spec)
+        await env.deaths.wait_for_first()
         assert living.lines == ("earlier", "stand-in speaking: obey")
         assert await read(spec, container) == living
 
 
 async def test_what_a_container_said_that_died_without_a_host_is_shown_before_it_is_buried(
-    stage: Stage, docker_engine: APIClient, monkeypatch: pytest.MonkeyPatch
+    env: RuntimeTestEnv, docker_engine: APIClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = stage.spec()
-    async with stage.opened() as runtime:
+    spec = env.make_spec()
+    async with env.opened() as runtime:
         container = await runtime.start(spec)
-        await report_of(spec)
+        await read_report(spec)
     await asyncio.to_thread(docker_engine.kill, container.state["id"])
-    monkeypatch.setattr("nanohost.runtimes.output.BURIAL_LOOKS", 2)
+    monkeypatch.setattr("nanohost.runtimes.output.REAP_CHECKS", 2)
     assert (await read(spec, container)).lines == ("stand-in speaking: wait",)
 
 
 async def test_without_its_engine_what_is_saved_is_shown_and_what_is_missing_is_said(
-    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    env: RuntimeTestEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = stage.spec()
-    async with stage.opened() as runtime:
+    spec = env.make_spec()
+    async with env.opened() as runtime:
         container = await runtime.start(spec)
-        await report_of(spec)
-    container_log(spec.session_dir).write_text("earlier\n")
+        await read_report(spec)
+    container_log_path(spec.session_dir).write_text("earlier\n")
     with monkeypatch.context() as patch:
         patch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
         output = await read(spec, container)
     assert output.lines == ("earlier",)
-    assert "The Docker engine does not answer" in output.missing
+    assert "The Docker engine does not answer" in output.missing_reason

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from nanohost.errors import SpawnError
-from nanohost.runtimes.folders import MOST_LEVELS, hand_over
-from tests.support.folders import fill, nest
+from nanohost.runtimes.folders import MAX_LEVELS, change_owner
+from tests.support.folders import fill_folder, nest_folders
 
 OWNER = 4242
 FILES = 20_000
@@ -23,9 +23,9 @@ def owners(folder: Path) -> set[int]:
 
 
 def test_a_folder_is_given_away_with_all_that_is_in_it(tmp_path: Path) -> None:
-    nest(tmp_path / "given", 30)
+    nest_folders(tmp_path / "given", 30)
     (tmp_path / "given" / "d" / "file").touch()
-    hand_over(tmp_path / "given", OWNER)
+    change_owner(tmp_path / "given", OWNER)
     assert owners(tmp_path / "given") == {OWNER}
 
 
@@ -35,16 +35,16 @@ def test_links_lead_nowhere(tmp_path: Path) -> None:
     (tmp_path / "host" / "file").touch()
     (tmp_path / "given" / "folder").symlink_to(tmp_path / "host")
     (tmp_path / "given" / "file").symlink_to(tmp_path / "host" / "file")
-    hand_over(tmp_path / "given", OWNER)
+    change_owner(tmp_path / "given", OWNER)
     assert owners(tmp_path / "host") == {os.getuid()}
     assert owners(tmp_path / "given") == {OWNER}
 
 
 def test_very_many_files_take_little_memory(folder: Path) -> None:
-    fill(folder / "given", FILES)
+    fill_folder(folder / "given", FILES)
     tracemalloc.start()
     try:
-        hand_over(folder / "given", OWNER)
+        change_owner(folder / "given", OWNER)
         _, most_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -53,8 +53,8 @@ def test_very_many_files_take_little_memory(folder: Path) -> None:
 
 
 def test_what_is_nested_too_deep_to_be_given_away_is_said_with_what_to_do(folder: Path) -> None:
-    nest(folder / "given", 2_000)
-    with pytest.raises(SpawnError, match=f"more than {MOST_LEVELS} deep") as refused:
-        hand_over(folder / "given", OWNER)
+    nest_folders(folder / "given", 2_000)
+    with pytest.raises(SpawnError, match=f"more than {MAX_LEVELS} deep") as refused:
+        change_owner(folder / "given", OWNER)
     assert refused.value.hint.startswith(f"chown -R {OWNER}:{OWNER} ")
     assert (folder / "given").stat().st_uid == os.getuid(), "the next start tries again"

@@ -15,10 +15,10 @@ from docker.errors import APIError
 from requests import Response
 
 from nanohost.runtimes.docker_containers import DockerContainers
-from nanohost.runtimes.docker_deaths import DeathWatch
-from nanohost.runtimes.docker_engine import EngineKind, accept_engine
-from nanohost.testing.limits import HANG_S, seconds
-from nanohost.testing.runtime_suite import STAND_IN, RuntimeBench, RuntimeSuite, Stage, report_of
+from nanohost.runtimes.docker_deaths import EngineEventListener
+from nanohost.runtimes.docker_engine import EngineKind, check_engine
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.runtime_suite import STUB_COMMAND, RuntimeHarness, RuntimeSuite, RuntimeTestEnv, read_report
 from nanohost_protocol.layout import SessionLayout
 from tests.runtimes.test_conformance import DockerBench
 
@@ -27,25 +27,25 @@ from tests.runtimes.test_conformance import DockerBench
 @pytest.mark.behaviour("SE-01", "SE-03", "SE-10", "SE-11")
 class TestPodman(RuntimeSuite):
     @pytest.fixture
-    def bench(self, podman_image: str) -> RuntimeBench:
+    def harness(self, podman_image: str) -> RuntimeHarness:
         return DockerBench(podman_image)
 
 
 @pytest.fixture
-async def stage(podman_image: str, tmp_path: Path) -> AsyncIterator[Stage]:
-    stage = Stage(DockerBench(podman_image), tmp_path)
+async def stage(podman_image: str, tmp_path: Path) -> AsyncIterator[RuntimeTestEnv]:
+    stage = RuntimeTestEnv(DockerBench(podman_image), tmp_path)
     yield stage
-    await stage.clear()
+    await stage.cleanup()
 
 
 @pytest.mark.podman
 def test_podman_is_known_from_docker(podman_engine: APIClient) -> None:
-    assert accept_engine(podman_engine) is EngineKind.PODMAN
+    assert check_engine(podman_engine) is EngineKind.PODMAN
 
 
 @pytest.mark.docker
 def test_docker_is_known_from_podman(docker_engine: APIClient) -> None:
-    assert accept_engine(docker_engine) is EngineKind.DOCKER
+    assert check_engine(docker_engine) is EngineKind.DOCKER
 
 
 @pytest.mark.behaviour("SE-03")
@@ -63,53 +63,53 @@ def test_what_podman_says_of_a_container_that_ends_at_this_moment_is_no_error(st
             return {"State": {"Running": True}}
 
     engine = cast("APIClient", Ending())
-    DockerContainers(engine, install="i1", image="none", command=STAND_IN).signal("c1", "SIGKILL")
+    DockerContainers(engine, install="i1", image="none", command=STUB_COMMAND).signal("c1", "SIGKILL")
 
 
 @pytest.mark.podman
 @pytest.mark.behaviour("SE-03")
 async def test_a_signal_to_a_container_that_has_just_ended_is_no_error(
-    stage: Stage, podman_engine: APIClient, podman_image: str
+    env: RuntimeTestEnv, podman_engine: APIClient, podman_image: str
 ) -> None:
-    spec = stage.spec("obey")
+    spec = env.make_spec("obey")
     containers = DockerContainers(
-        podman_engine, install=stage.install, image=podman_image, command=STAND_IN, profile_by_path=True
+        podman_engine, install=env.install, image=podman_image, command=STUB_COMMAND, profile_by_path=True
     )
     container = await asyncio.to_thread(containers.start, spec)
-    await report_of(spec)
-    stage.order_exit(spec)
+    await read_report(spec)
+    env.request_exit(spec)
     await asyncio.to_thread(podman_engine.wait, container.state["id"])
     for name in ("SIGTERM", "SIGKILL"):
         await asyncio.to_thread(containers.signal, container.state["id"], name)
-    assert (await asyncio.to_thread(containers.bury, container)).code == 7
+    assert (await asyncio.to_thread(containers.reap, container)).code == 7
 
 
 @pytest.mark.podman
 @pytest.mark.behaviour("SE-03")
-async def test_a_death_is_heard_as_an_event(stage: Stage, podman_engine: APIClient, podman_image: str) -> None:
-    spec = stage.spec("obey")
+async def test_a_death_is_heard_as_an_event(env: RuntimeTestEnv, podman_engine: APIClient, podman_image: str) -> None:
+    spec = env.make_spec("obey")
     containers = DockerContainers(
-        podman_engine, install=stage.install, image=podman_image, command=STAND_IN, profile_by_path=True
+        podman_engine, install=env.install, image=podman_image, command=STUB_COMMAND, profile_by_path=True
     )
     heard: queue.Queue[str] = queue.Queue()
     connected = threading.Event()
-    watch = DeathWatch(stage.install, on_death=heard.put, on_connect=connected.set)
+    watch = EngineEventListener(env.install, on_death=heard.put, on_connect=connected.set)
     watch.start()
     try:
-        assert await asyncio.to_thread(connected.wait, seconds(HANG_S))
+        assert await asyncio.to_thread(connected.wait, scaled_timeout(HANG_TIMEOUT_S))
         container = await asyncio.to_thread(containers.start, spec)
-        await report_of(spec)
-        stage.order_exit(spec)
-        assert await asyncio.to_thread(heard.get, timeout=seconds(HANG_S)) == container.state["id"]
+        await read_report(spec)
+        env.request_exit(spec)
+        assert await asyncio.to_thread(heard.get, timeout=scaled_timeout(HANG_TIMEOUT_S)) == container.state["id"]
     finally:
         await asyncio.to_thread(watch.close)
 
 
 @pytest.mark.podman
-async def test_the_filter_handed_over_as_a_file_is_gone_after_the_start(stage: Stage) -> None:
-    spec = stage.spec()
-    async with stage.opened() as runtime:
+async def test_the_filter_handed_over_as_a_file_is_gone_after_the_start(env: RuntimeTestEnv) -> None:
+    spec = env.make_spec()
+    async with env.opened() as runtime:
         await runtime.start(spec)
-        report = await report_of(spec)
+        report = await read_report(spec)
     assert report["seccomp"] == "2"
     assert list(SessionLayout(spec.session_dir).log_dir.glob("*.json")) == []

@@ -11,17 +11,17 @@ import pytest
 
 from nanohost.errors import SpawnError
 from nanohost.runtimes.process import ProcessRuntime, short_link
-from nanohost.runtimes.runner_command import identity_in
-from nanohost.testing.runtime_suite import Stage, report_of
+from nanohost.runtimes.runner_command import parse_identity
+from nanohost.testing.runtime_suite import RuntimeTestEnv, read_report
 from nanohost_protocol.layout import SessionLayout
 from tests.runtimes.test_conformance import ProcessBench
 
 
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    stage = Stage(ProcessBench(), tmp_path)
+async def stage(tmp_path: Path) -> AsyncIterator[RuntimeTestEnv]:
+    stage = RuntimeTestEnv(ProcessBench(), tmp_path)
     yield stage
-    await stage.clear()
+    await stage.cleanup()
 
 
 MINE = ("--install", "i", "--session", "s", "--lease", "l")
@@ -39,19 +39,19 @@ MINE = ("--install", "i", "--session", "s", "--lease", "l")
     ],
 )
 def test_only_a_command_line_that_ends_with_the_exact_arguments_is_a_runner(arguments: tuple[str, ...]) -> None:
-    assert identity_in(("python", "-m", "agent_runner", *MINE), "i") is not None
-    assert identity_in(arguments, "i") is None
+    assert parse_identity(("python", "-m", "agent_runner", *MINE), "i") is not None
+    assert parse_identity(arguments, "i") is None
 
 
 async def test_a_socket_fits_into_a_session_however_deep_it_lies(tmp_path: Path) -> None:
     deep = tmp_path.joinpath(*["a-rather-long-folder-name"] * 6)
     deep.mkdir(parents=True)
-    stage = Stage(ProcessBench(), deep)
-    spec = stage.spec()
+    stage = RuntimeTestEnv(ProcessBench(), deep)
+    spec = stage.make_spec()
     async with stage.opened() as runtime:
         await runtime.start(spec)
-        workspace = Path((await report_of(spec))["environment"]["NANOHOST_WORKSPACE"])
-    await stage.clear()
+        workspace = Path((await read_report(spec))["environment"]["NANOHOST_WORKSPACE"])
+    await stage.cleanup()
     assert len(os.fsencode(SessionLayout(spec.session_dir).gateway_socket)) > 107
     assert len(os.fsencode(SessionLayout(workspace).gateway_socket)) <= 107
     assert workspace.resolve() == spec.session_dir
@@ -72,53 +72,53 @@ def test_two_sessions_never_share_a_link_even_when_their_names_collide(tmp_path:
     assert link.readlink() == tmp_path
 
 
-async def test_links_to_sessions_that_are_gone_are_cleared_away(stage: Stage, tmp_path: Path) -> None:
+async def test_links_to_sessions_that_are_gone_are_cleared_away(env: RuntimeTestEnv, tmp_path: Path) -> None:
     link = short_link(tmp_path / "gone")
-    async with stage.opened() as runtime:
+    async with env.opened() as runtime:
         await runtime.adopt()
     assert not link.is_symlink()
 
 
-async def test_a_folder_in_the_way_of_the_agents_link_is_an_error(stage: Stage) -> None:
-    spec = stage.spec()
+async def test_a_folder_in_the_way_of_the_agents_link_is_an_error(env: RuntimeTestEnv) -> None:
+    spec = env.make_spec()
     SessionLayout(spec.session_dir).agent_dir.mkdir()
-    async with stage.opened() as runtime:
+    async with env.opened() as runtime:
         with pytest.raises(SpawnError, match="in the way"):
             await runtime.start(spec)
 
 
-async def test_a_program_that_is_not_there_is_an_error_with_words(stage: Stage) -> None:
-    runtime = ProcessRuntime(install=stage.install, command=("/nowhere/python",))
-    async with runtime.opened(stage.deaths):
+async def test_a_program_that_is_not_there_is_an_error_with_words(env: RuntimeTestEnv) -> None:
+    runtime = ProcessRuntime(install=env.install, command=("/nowhere/python",))
+    async with runtime.opened(env.deaths):
         with pytest.raises(SpawnError, match="Cannot run /nowhere/python"):
-            await runtime.start(stage.spec())
+            await runtime.start(env.make_spec())
 
 
-async def test_a_link_in_place_of_the_database_is_not_followed(stage: Stage) -> None:
-    spec = stage.spec()
+async def test_a_link_in_place_of_the_database_is_not_followed(env: RuntimeTestEnv) -> None:
+    spec = env.make_spec()
     SessionLayout(spec.session_dir).outbound_db.symlink_to("/etc/hostname")
-    async with stage.opened() as runtime:
+    async with env.opened() as runtime:
         with pytest.raises(SpawnError, match="not an ordinary file"):
             await runtime.start(spec)
 
 
 @pytest.mark.behaviour("SE-11")
-async def test_a_log_that_has_grown_too_long_starts_afresh(stage: Stage) -> None:
-    spec = stage.spec("exit")
+async def test_a_log_that_has_grown_too_long_starts_afresh(env: RuntimeTestEnv) -> None:
+    spec = env.make_spec("exit")
     log = SessionLayout(spec.session_dir).log_dir / "container.log"
     log.write_bytes(b"x" * 1_000_001)
-    async with stage.opened() as runtime:
+    async with env.opened() as runtime:
         await runtime.start(spec)
-        await report_of(spec)
-        await stage.deaths.first()
+        await read_report(spec)
+        await env.deaths.wait_for_first()
     assert log.read_text() == "stand-in speaking: exit\n"
 
 
-async def test_the_real_runner_can_be_imported_where_it_is_started(stage: Stage) -> None:
+async def test_the_real_runner_can_be_imported_where_it_is_started(env: RuntimeTestEnv) -> None:
     """Without a stand-in the interpreter finds agent_runner; what that does with an empty session is not ours."""
-    spec = stage.spec()
-    runtime = ProcessRuntime(install=stage.install)
-    async with runtime.opened(stage.deaths):
+    spec = env.make_spec()
+    runtime = ProcessRuntime(install=env.install)
+    async with runtime.opened(env.deaths):
         container = await runtime.start(spec)
         await runtime.stop(container, grace_s=5)
     log = (SessionLayout(spec.session_dir).log_dir / "container.log").read_text()

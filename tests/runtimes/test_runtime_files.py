@@ -11,8 +11,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from nanohost.errors import ExtensionError, RuntimeUnavailable, SettingsError
-from nanohost.runtime_files import automatic, find_runtime, runtime_names
-from nanohost.runtimes.choose import choose_runtime, runtime_of_running
+from nanohost.runtime_files import auto_candidates, find_runtime, runtime_names
+from nanohost.runtimes.choose import choose_runtime, reopen_runtime
 from nanohost.runtimes.process import ProcessRuntime
 
 NOTHING = Path("/no/install")
@@ -55,15 +55,15 @@ def test_the_shipped_runtimes_are_found_among_what_they_are_made_of() -> None:
 def test_auto_tries_the_most_isolated_first(tmp_path: Path) -> None:
     put(tmp_path, "own", *OURS)
     put(tmp_path, "between", *OURS, "auto = 15")
-    assert [one.name for one in automatic(NOTHING)] == ["docker", "bubblewrap", "process"]
-    assert [one.name for one in automatic(tmp_path)] == ["docker", "between", "bubblewrap", "process"]
+    assert [one.name for one in auto_candidates(NOTHING)] == ["docker", "bubblewrap", "process"]
+    assert [one.name for one in auto_candidates(tmp_path)] == ["docker", "between", "bubblewrap", "process"]
 
 
 def test_a_file_that_cannot_be_used_is_no_step_of_auto(tmp_path: Path) -> None:
     put(tmp_path, "own", *OURS, 'auto = "first"')
     with capture_logs() as lines:
-        assert [one.name for one in automatic(tmp_path)] == ["docker", "bubblewrap", "process"]
-    assert [(line["event"], line["runtime"]) for line in lines] == [("runtime_not_usable", "own")]
+        assert [one.name for one in auto_candidates(tmp_path)] == ["docker", "bubblewrap", "process"]
+    assert [(line["event"], line["runtime"]) for line in lines] == [("runtime_unusable", "own")]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ async def test_a_mistake_in_the_header_is_answered_with_the_file_and_the_remedy(
     assert re.search(re.escape(sentence), str(raised.value))
     assert hint in raised.value.hint
     with pytest.raises(SettingsError, match=re.escape(sentence)):
-        await choose_runtime(wanted="own", root=tmp_path, install="i", base_image=None, progress=quiet)
+        await choose_runtime(requested="own", root=tmp_path, install="i", base_image=None, progress=quiet)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ async def test_a_mistake_in_the_header_is_answered_with_the_file_and_the_remedy(
 async def test_a_file_that_is_no_runtime_is_refused_in_words(tmp_path: Path, source: str, problem: str) -> None:
     put(tmp_path, "own", *OURS, source=source)
     with pytest.raises(RuntimeUnavailable, match=problem):
-        await choose_runtime(wanted="own", root=tmp_path, install="i", base_image=None, progress=quiet)
+        await choose_runtime(requested="own", root=tmp_path, install="i", base_image=None, progress=quiet)
 
 
 @pytest.mark.parametrize(
@@ -126,15 +126,15 @@ def test_a_file_whose_containers_cannot_be_found_again_is_refused_in_words(
 ) -> None:
     path = put(tmp_path, "own", *OURS, source=source)
     with pytest.raises(RuntimeUnavailable, match=problem) as raised:
-        runtime_of_running("own", root=tmp_path, install="i")
+        reopen_runtime("own", root=tmp_path, install="i")
     assert str(path) in str(raised.value)
     assert ("SpawnError" in problem) is (raised.value.hint == "make some")
 
 
 async def test_a_runtime_of_the_install_is_made_and_known_again(tmp_path: Path) -> None:
     put(tmp_path, "own", *OURS, source=WORKING.format(name="own"))
-    made = await choose_runtime(wanted="own", root=tmp_path, install="i", base_image=None, progress=quiet)
-    again = runtime_of_running("own", root=tmp_path, install="i")
+    made = await choose_runtime(requested="own", root=tmp_path, install="i", base_image=None, progress=quiet)
+    again = reopen_runtime("own", root=tmp_path, install="i")
     assert (made.name, again.name) == ("own", "own")
     assert isinstance(made, ProcessRuntime)
 

@@ -15,8 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.runtimes.seccomp import ARCHITECTURES, assemble, engine_profile, sandbox_filter
-from nanohost.runtimes.syscall_policy import ABSENT, ALLOWED, CHECKED, MACHINES, NEWEST_REFUSED, numbers, outside
+from nanohost.runtimes.seccomp import ARCHITECTURES, assemble_bpf, bpf_filter, seccomp_profile
+from nanohost.runtimes.syscall_policy import (
+    ALLOWED,
+    CONDITIONAL,
+    MACHINES,
+    MAX_DENIED_NUMBER,
+    UNIMPLEMENTED,
+    none_of,
+    syscall_numbers,
+)
 
 ALLOW = 0x7FFF0000
 EPERM = 0x00050000 | errno.EPERM
@@ -30,12 +38,12 @@ Program = list[tuple[int, int, int, int]]
 
 def verdict(machine: str, number: int, *arguments: int, audit: int | None = None) -> int:
     """What our program answers to one system call."""
-    return answer(ours(machine), ARCHITECTURES[machine].audit if audit is None else audit, number, *arguments)
+    return answer(ours(machine), ARCHITECTURES[machine].audit_number if audit is None else audit, number, *arguments)
 
 
 @cache
 def ours(machine: str) -> Program:
-    return [*struct.iter_unpack("=HBBI", assemble(machine))]
+    return [*struct.iter_unpack("=HBBI", assemble_bpf(machine))]
 
 
 def answer(program: Program, audit: int, number: int, *arguments: int) -> int:
@@ -69,7 +77,7 @@ def answer(program: Program, audit: int, number: int, *arguments: int) -> int:
 
 def profile_allows(machine: str, name: str, *arguments: int) -> bool:
     """What the profile answers to one system call, read as libseccomp reads it."""
-    profile = json.loads(engine_profile(machine) or "")
+    profile = json.loads(seccomp_profile(machine) or "")
     assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
     values = (*arguments, *[0] * (6 - len(arguments)))
     return any(
@@ -85,7 +93,7 @@ def profile_allows(machine: str, name: str, *arguments: int) -> bool:
     "name", ["read", "openat", "execve", "futex", "wait4", "mmap", "seccomp", "prctl", "close_range"]
 )
 def test_everyday_calls_pass(machine: str, name: str) -> None:
-    assert verdict(machine, numbers(machine)[name]) == ALLOW
+    assert verdict(machine, syscall_numbers(machine)[name]) == ALLOW
     assert profile_allows(machine, name)
 
 
@@ -126,7 +134,7 @@ def test_calls_that_holes_are_made_of_are_refused(name: str, x86_64: int, aarch6
 def test_only_local_internet_and_interface_sockets_can_be_made(
     machine: str, family: int, protocol: int, expected: int
 ) -> None:
-    assert verdict(machine, numbers(machine)["socket"], family, 1, protocol) == expected
+    assert verdict(machine, syscall_numbers(machine)["socket"], family, 1, protocol) == expected
     assert profile_allows(machine, "socket", family, 1, protocol) == (expected == ALLOW)
 
 
@@ -155,16 +163,16 @@ def test_arguments_are_looked_at_whatever_the_high_bits_say(
 ) -> None:
     high = tuple(0xDEAD_0000_0000_0000 | each for each in arguments)
     for given in (arguments, high):
-        assert verdict(machine, numbers(machine)[name], *given) == expected
+        assert verdict(machine, syscall_numbers(machine)[name], *given) == expected
         assert profile_allows(machine, name, *given) == (expected == ALLOW)
 
 
 @MACHINE
 def test_every_number_has_the_same_answer_in_both_forms(machine: str) -> None:
-    by_number = {number: name for name, number in numbers(machine).items() if name not in CHECKED}
+    by_number = {number: name for name, number in syscall_numbers(machine).items() if name not in CONDITIONAL}
     for number in range(600):
         name = by_number.get(number, "")
-        if number not in {numbers(machine)[each] for each in CHECKED}:
+        if number not in {syscall_numbers(machine)[each] for each in CONDITIONAL}:
             assert (verdict(machine, number) == ALLOW) == profile_allows(machine, name), number
 
 
@@ -180,10 +188,10 @@ def test_the_numbers_are_those_of_libseccomp(machine: str) -> None:
     if found is None:
         pytest.skip("libseccomp is not installed")
     resolve = ctypes.CDLL(found).seccomp_syscall_resolve_name_arch
-    audit = ctypes.c_uint32(ARCHITECTURES[machine].audit)
-    theirs = {name: resolve(audit, name.encode()) for name in (*ALLOWED, *CHECKED, *ABSENT)}
+    audit = ctypes.c_uint32(ARCHITECTURES[machine].audit_number)
+    theirs = {name: resolve(audit, name.encode()) for name in (*ALLOWED, *CONDITIONAL, *UNIMPLEMENTED)}
     # Negative: not a call of this machine, or newer than this libseccomp.
-    assert {name: number for name, number in theirs.items() if number >= 0}.items() <= numbers(machine).items()
+    assert {name: number for name, number in theirs.items() if number >= 0}.items() <= syscall_numbers(machine).items()
     assert sum(number >= 0 for number in theirs.values()) > 200
 
 
@@ -212,10 +220,10 @@ def compiled_by_libseccomp(machine: str, folder: Path) -> Theirs:
         pytest.skip("libseccomp is not installed")
     library = ctypes.CDLL(found)
     library.seccomp_init.restype = ctypes.c_void_p
-    profile = json.loads(engine_profile(machine) or "")
+    profile = json.loads(seccomp_profile(machine) or "")
     context = ctypes.c_void_p(library.seccomp_init(0x00050000 | profile["defaultErrnoRet"]))
     assert library.seccomp_arch_remove(context, library.seccomp_arch_native()) == 0
-    assert library.seccomp_arch_add(context, ctypes.c_uint32(ARCHITECTURES[machine].audit)) == 0
+    assert library.seccomp_arch_add(context, ctypes.c_uint32(ARCHITECTURES[machine].audit_number)) == 0
     unknown = set()
     for rule in profile["syscalls"]:
         arguments = [
@@ -251,27 +259,31 @@ def beside(*values: int) -> list[int]:
 @MACHINE
 @pytest.mark.behaviour("SE-10")
 def test_libseccomp_makes_of_the_profile_what_bubblewrap_is_given(machine: str, tmp_path: Path) -> None:
-    theirs, audit, known = compiled_by_libseccomp(machine, tmp_path), ARCHITECTURES[machine].audit, numbers(machine)
+    theirs, audit, known = (
+        compiled_by_libseccomp(machine, tmp_path),
+        ARCHITECTURES[machine].audit_number,
+        syscall_numbers(machine),
+    )
     skipped = {known[name] for name in theirs.unknown if name in known}
-    for number in {*range(600)} - skipped - {known[name] for name in CHECKED}:
+    for number in {*range(600)} - skipped - {known[name] for name in CONDITIONAL}:
         expected = verdict(machine, number)
         # An engine answers EPERM to calls newer than the list, or ENOSYS by a program that it puts before this one.
-        allowed_for = {EPERM, ENOSYS} if expected == ENOSYS and number > NEWEST_REFUSED else {expected}
+        allowed_for = {EPERM, ENOSYS} if expected == ENOSYS and number > MAX_DENIED_NUMBER else {expected}
         assert answer(theirs.program, audit, number) in allowed_for, number
     assert len(skipped) < 20
 
 
 @MACHINE
 @pytest.mark.behaviour("SE-10")
-@pytest.mark.parametrize("name", CHECKED)
+@pytest.mark.parametrize("name", CONDITIONAL)
 def test_libseccomp_looks_at_arguments_as_bubblewraps_program_does(machine: str, name: str, tmp_path: Path) -> None:
     theirs, audit, number = (
         compiled_by_libseccomp(machine, tmp_path),
-        ARCHITECTURES[machine].audit,
-        numbers(machine)[name],
+        ARCHITECTURES[machine].audit_number,
+        syscall_numbers(machine)[name],
     )
     looked_at: dict[int, set[int]] = {}
-    for condition in chain.from_iterable(CHECKED[name]):
+    for condition in chain.from_iterable(CONDITIONAL[name]):
         looked_at.setdefault(condition.argument, set()).update((condition.value, condition.mask))
     tried = [beside(*looked_at[index]) if index in looked_at else [0] for index in range(3)]
     answers = {verdict(machine, number, *arguments) for arguments in product(*tried)}
@@ -281,7 +293,7 @@ def test_libseccomp_looks_at_arguments_as_bubblewraps_program_does(machine: str,
 
 
 def test_none_of_some_values_is_said_with_equal_bits() -> None:
-    (groups,) = (tuple(each for (each,) in outside((3, 12), 1)),)
+    (groups,) = (tuple(each for (each,) in none_of((3, 12), 1)),)
     for value in (*range(64), 0xFFFFFFFF, 0x80000003):
         assert sum(value & each.mask == each.value for each in groups) == (value not in (3, 12)), value
 
@@ -289,7 +301,7 @@ def test_none_of_some_values_is_said_with_equal_bits() -> None:
 @MACHINE
 def test_calls_of_another_architecture_do_not_exist(machine: str) -> None:
     assert verdict(machine, 1, audit=0x40000003) == ENOSYS
-    (kind,) = json.loads(engine_profile(machine) or "")["archMap"]
+    (kind,) = json.loads(seccomp_profile(machine) or "")["archMap"]
     assert kind["subArchitectures"] == []
 
 
@@ -298,11 +310,11 @@ def test_the_second_calling_convention_of_x86_does_not_exist() -> None:
 
 
 def test_an_unknown_machine_gets_no_filter_rather_than_a_wrong_one() -> None:
-    assert sandbox_filter("pdp11") is None
-    assert engine_profile("pdp11") is None
+    assert bpf_filter("pdp11") is None
+    assert seccomp_profile("pdp11") is None
 
 
 @MACHINE
 def test_no_number_has_two_names(machine: str) -> None:
-    known = numbers(machine)
+    known = syscall_numbers(machine)
     assert len(set(known.values())) == len(known)

@@ -14,14 +14,14 @@ import pytest
 
 import nanohost
 from nanohost.errors import SettingsError
-from nanohost.section import Key, sections, tables
-from nanohost.settings import Settings, load_settings, secrets_of
-from nanohost.testing.limits import HANG_S, seconds
-from tests.support.how_to import example
+from nanohost.section import SettingKey, sections, tables
+from nanohost.settings import Settings, collect_secrets, load_settings
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.support.how_to import read_example
 from tests.test_docs import _reference as reference
 
 ROOT = Path(nanohost.__file__).parent
-WEATHER = example("add-a-setting.md")
+WEATHER = read_example("add-a-setting.md")
 
 
 def forget() -> None:
@@ -80,7 +80,7 @@ def test_a_setting_that_one_file_declares_is_in_the_file_the_variables_and_the_m
 def test_a_secret_that_one_file_declares_is_looked_up_and_never_shown(weather: Path, tmp_path: Path) -> None:
     (tmp_path / "word").write_text("sesame\n")
     settings = loaded(tmp_path, '[weather]\npass_word = "file:word"')
-    assert secrets_of(settings) == ("sesame",)
+    assert collect_secrets(settings) == ("sesame",)
     assert "sesame" not in repr(settings)
     with pytest.raises(SettingsError, match=r"weather\.pass_word has a wrong value"):
         loaded(tmp_path, "[weather]\npass_word = 12")
@@ -153,13 +153,13 @@ def test_a_setting_is_read_by_the_part_that_declares_it_or_handed_to_it_where_th
     every = modules()
     used = {(name.rpartition("/")[0].partition("/")[0], read) for name in every for read in attributes(every[name])}
     used |= {handed for name, module in every.items() if "/" not in name for handed in handed_over(module)}
-    declared: list[Key] = [key for keys in tables().values() for key in keys.values()]
+    declared: list[SettingKey] = [key for keys in tables().values() for key in keys.values()]
     unused = [key.name for key in declared if (package_of(key.section.__module__), key.name) not in used]
     assert unused == []
 
 
 def test_keys_have_places_of_their_own_on_the_reference_page() -> None:
-    places = [key.place for keys in tables().values() for key in keys.values()]
+    places = [key.order for keys in tables().values() for key in keys.values()]
     assert len(set(places)) == len(places)
     assert min(places) > 0
 
@@ -179,7 +179,7 @@ def test_loading_settings_imports_no_part_of_the_host_but_what_it_declares(tmp_p
         env={"PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
-        timeout=seconds(HANG_S),
+        timeout=scaled_timeout(HANG_TIMEOUT_S),
         check=True,
     )
     names = done.stdout.split()

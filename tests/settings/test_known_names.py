@@ -9,12 +9,12 @@ import pytest
 
 from nanohost.errors import SettingsError
 from nanohost.home import Home
-from nanohost.known_names import load_checked
+from nanohost.known_names import load_validated_settings
 
 
 def loaded(home: Path, toml: str, environ: Mapping[str, str] | None = None) -> None:
     (home / "nanohost.toml").write_text(toml, encoding="utf-8")
-    load_checked(Home(home), environ or {})
+    load_validated_settings(Home(home), environ or {})
 
 
 def refused(home: Path, toml: str, environ: Mapping[str, str] | None = None) -> SettingsError:

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import structlog
 
-from nanohost.logs import HIDDEN, Scrubber, scrubber, set_up_logs
+from nanohost.logs import REDACTED, SecretScrubber, configure_logging, scrubber
 
 Lines = Callable[[], list[str]]
 
@@ -21,7 +21,7 @@ Lines = Callable[[], list[str]]
 def lines() -> Lines:
     """The lines logged so far."""
     written = io.StringIO()
-    set_up_logs({}, stream=written)
+    configure_logging({}, stream=written)
     return lambda: written.getvalue().splitlines()
 
 
@@ -36,8 +36,8 @@ def lines() -> Lines:
     ],
 )
 def test_what_looks_like_a_token_is_hidden(text: str) -> None:
-    cleaned = Scrubber().clean(f"before {text} after")
-    assert HIDDEN in cleaned
+    cleaned = SecretScrubber().scrub(f"before {text} after")
+    assert REDACTED in cleaned
     assert cleaned.startswith("before ")
     assert cleaned.endswith(" after")
     assert text.split()[-1] not in cleaned
@@ -45,25 +45,25 @@ def test_what_looks_like_a_token_is_hidden(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["robot 12:30", "the bearer of news", "session s4kq7 of main", "2026-01-01T12:00:00Z"])
 def test_ordinary_words_stay(text: str) -> None:
-    assert Scrubber().clean(text) == text
+    assert SecretScrubber().scrub(text) == text
 
 
 def test_a_known_secret_is_hidden_wherever_it_stands() -> None:
-    cleaner = Scrubber()
-    cleaner.learn(["hunter22", "hunter22-and-more", "abc"])
+    cleaner = SecretScrubber()
+    cleaner.add_secrets(["hunter22", "hunter22-and-more", "abc"])
     event = cleaner(
         None, "info", {"event": "x", "deep": {"list": ["hunter22-and-more", 1]}, "error": ValueError("hunter22")}
     )
-    assert event == {"event": "x", "deep": {"list": [HIDDEN, 1]}, "error": HIDDEN}
-    assert cleaner.clean("abc") == "abc"  # too short to be told from a word
+    assert event == {"event": "x", "deep": {"list": [REDACTED, 1]}, "error": REDACTED}
+    assert cleaner.scrub("abc") == "abc"  # too short to be told from a word
 
 
 def test_a_secret_in_a_traceback_is_hidden(lines: Lines) -> None:
-    scrubber.learn(["correct-horse"])
+    scrubber.add_secrets(["correct-horse"])
     try:
         raise ValueError("correct-horse")
     except ValueError as error:
-        structlog.get_logger().error("work_failed", exc_info=error)
+        structlog.get_logger().error("worker_failed", exc_info=error)
     [line] = lines()
     assert "correct-horse" not in line
     assert "Traceback" in json.loads(line)["exception"]
@@ -73,7 +73,7 @@ def test_other_libraries_lines_take_the_same_form(lines: Lines) -> None:
     logging.getLogger("elsewhere").warning("token is %s", "sk-ant-abcdefgh")
     structlog.get_logger().info("host_ready", session="s1")
     theirs, ours = (json.loads(line) for line in lines())
-    assert (theirs["event"], theirs["level"]) == (f"token is {HIDDEN}", "warning")
+    assert (theirs["event"], theirs["level"]) == (f"token is {REDACTED}", "warning")
     assert (ours["event"], ours["level"], ours["session"]) == ("host_ready", "info", "s1")
 
 
@@ -84,7 +84,7 @@ def test_each_request_of_a_library_is_not_news(lines: Lines) -> None:
 
 def test_quiet_lets_errors_through_only(lines: Lines) -> None:
     quiet = io.StringIO()
-    set_up_logs({"NANOHOST_LOG": "quiet"}, stream=quiet)
+    configure_logging({"NANOHOST_LOG": "quiet"}, stream=quiet)
     structlog.get_logger().warning("not_said")
     structlog.get_logger().error("said")
     assert "not_said" not in quiet.getvalue()
@@ -108,7 +108,7 @@ def test_the_words_of_the_variable_choose_the_form_and_how_much_is_said(
     lines: Lines, asked: str, said: set[str], is_json: bool
 ) -> None:
     written = io.StringIO()
-    set_up_logs({"NANOHOST_LOG": asked}, stream=written)
+    configure_logging({"NANOHOST_LOG": asked}, stream=written)
     for level in ("debug", "info", "warning", "error"):
         getattr(structlog.get_logger(), level)(f"at_{level}")
     shown = written.getvalue()
@@ -118,7 +118,7 @@ def test_the_words_of_the_variable_choose_the_form_and_how_much_is_said(
 
 def test_at_debug_a_librarys_own_steps_are_left_out(lines: Lines) -> None:
     written = io.StringIO()
-    set_up_logs({"NANOHOST_LOG": "json,debug"}, stream=written)
+    configure_logging({"NANOHOST_LOG": "json,debug"}, stream=written)
     library = logging.getLogger("aiosqlite")
     library.debug("executing %s", "SELECT 1")
     library.info("connected")
@@ -129,17 +129,17 @@ def test_at_debug_a_librarys_own_steps_are_left_out(lines: Lines) -> None:
 def test_what_a_caller_asks_for_counts_where_the_variable_says_nothing(lines: Lines) -> None:
     for environ, is_said in (({}, False), ({"NANOHOST_LOG": "debug"}, True)):
         written = io.StringIO()
-        set_up_logs(environ, stream=written, form="quiet")
+        configure_logging(environ, stream=written, log_format="quiet")
         structlog.get_logger().info("said")
         assert ("said" in written.getvalue()) is is_said
 
 
 def test_a_word_that_means_nothing_is_said_and_ignored(lines: Lines) -> None:
     written = io.StringIO()
-    set_up_logs({"NANOHOST_LOG": "json,loud"}, stream=written)
+    configure_logging({"NANOHOST_LOG": "json,loud"}, stream=written)
     structlog.get_logger().info("said")
     wrong, said = map(json.loads, written.getvalue().splitlines())
-    assert (wrong["event"], wrong["word"]) == ("log_setting_unknown", "loud")
+    assert (wrong["event"], wrong["word"]) == ("log_level_unknown", "loud")
     assert wrong["hint"] == "NANOHOST_LOG takes plain, json, quiet, debug"
     assert said["event"] == "said"
 
@@ -150,9 +150,9 @@ def test_a_failure_that_repeats_is_told_at_length_once(lines: Lines) -> None:
         try:
             raise OSError(24, "Too many open files")
         except OSError as error:
-            mine.warning("work_failed", lane="routing", key=str(number), exc_info=error)
+            mine.warning("worker_failed", lane="routing", key=str(number), exc_info=error)
             librarys.error("socket.accept() out of system resource", exc_info=error)
-    mine.warning("work_failed", lane="routing", key="another", exc_info=KeyError("another"))
+    mine.warning("worker_failed", lane="routing", key="another", exc_info=KeyError("another"))
     *_, before_last, last_of_librarys, other = [json.loads(line) for line in lines()]
     assert sum("exception" in json.loads(line) for line in lines()) == 3, "one of each kind"
     assert len(lines()) <= 2 * 15 + 1
@@ -165,7 +165,7 @@ def test_plain_lines_have_the_time_in_the_zone_of_times_that_are_shown_and_json_
     shown = []
     for form in ("plain", "json"):
         written = io.StringIO()
-        set_up_logs({"NANOHOST_LOG": form}, stream=written, zone=ZoneInfo("Asia/Tokyo"))
+        configure_logging({"NANOHOST_LOG": form}, stream=written, zone=ZoneInfo("Asia/Tokyo"))
         structlog.get_logger().info("hello")
         shown.append(written.getvalue())
     plain, told = shown

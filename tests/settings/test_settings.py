@@ -11,10 +11,10 @@ from nanohost.errors import SettingsError
 from nanohost.gateway.settings import ModelSettings
 from nanohost.guard.settings import GuardSettings
 from nanohost.keeper.settings import ContainerSettings
-from nanohost.mailbox.settings import NewsSettings
-from nanohost.provider_settings import AgentSettings, provider_for
+from nanohost.mailbox.settings import OutboxMonitorSettings
+from nanohost.provider_settings import AgentSettings, resolve_provider
 from nanohost.runtimes.settings import DockerSettings, RuntimeSettings
-from nanohost.settings import ChannelInstance, Settings, channel_instances, load_settings, secrets_of
+from nanohost.settings import ChannelInstance, Settings, channel_instances, collect_secrets, load_settings
 from nanohost.time_settings import TimeSettings
 
 
@@ -31,9 +31,9 @@ def refused(home: Path, toml: str = "", environ: Mapping[str, str] | None = None
 
 def test_without_a_file_everything_has_a_default(tmp_path: Path) -> None:
     settings = load_settings(tmp_path, {"TZ": "Europe/Berlin"})
-    assert settings.of(RuntimeSettings).runtime == "auto"
-    assert settings.of(TimeSettings).timezone == "Europe/Berlin"
-    assert settings.of(DockerSettings).memory_mb == 2048
+    assert settings.section(RuntimeSettings).runtime == "auto"
+    assert settings.section(TimeSettings).timezone == "Europe/Berlin"
+    assert settings.section(DockerSettings).memory_mb == 2048
     assert channel_instances(settings) == ()
 
 
@@ -44,19 +44,22 @@ def test_a_variable_counts_more_than_the_file(tmp_path: Path) -> None:
         {"NANOHOST_HOST_RUNTIME": "process", "NANOHOST_MAX_CONTAINERS": "5", "NANOHOST_AGENT_MODEL": "large"},
     )
     assert (
-        settings.of(RuntimeSettings).runtime,
-        settings.of(ContainerSettings).max_containers,
-        settings.of(AgentSettings).model,
+        settings.section(RuntimeSettings).runtime,
+        settings.section(ContainerSettings).max_containers,
+        settings.section(AgentSettings).model,
     ) == ("process", 5, "large")
 
 
 @pytest.mark.parametrize(("text", "value"), [("yes", True), ("0", False), ("false", False)])
 def test_a_variable_says_yes_or_no_in_the_usual_words(tmp_path: Path, text: str, value: bool) -> None:
-    assert loaded(tmp_path, environ={"NANOHOST_WATCH": text}).of(NewsSettings).watch is value
+    assert loaded(tmp_path, environ={"NANOHOST_WATCH": text}).section(OutboxMonitorSettings).watch is value
 
 
 def test_an_empty_variable_sets_nothing(tmp_path: Path) -> None:
-    assert loaded(tmp_path, environ={"NANOHOST_AGENT_MODEL": "", "NANOHOST_WATHC": ""}).of(AgentSettings).model is None
+    assert (
+        loaded(tmp_path, environ={"NANOHOST_AGENT_MODEL": "", "NANOHOST_WATHC": ""}).section(AgentSettings).model
+        is None
+    )
 
 
 def test_variables_that_others_read_are_not_settings(tmp_path: Path) -> None:
@@ -174,14 +177,14 @@ def test_a_wrong_variable_is_refused_by_its_name(
 
 @pytest.mark.parametrize("line", ['"tasks.create" = "hold"', 'tasks.create = "hold"'])
 def test_an_action_of_the_guard_is_named_with_quotes_or_without(tmp_path: Path, line: str) -> None:
-    assert loaded(tmp_path, f"[guard]\n{line}").of(GuardSettings).actions == {"tasks.create": "hold"}
+    assert loaded(tmp_path, f"[guard]\n{line}").section(GuardSettings).actions == {"tasks.create": "hold"}
 
 
 def test_the_models_own_variables_are_the_fallback(tmp_path: Path) -> None:
     environ = {"ANTHROPIC_BASE_URL": "http://gate", "ANTHROPIC_AUTH_TOKEN": "token", "ANTHROPIC_API_KEY": "key"}
     settings = loaded(tmp_path, '[agent]\nbase_url = "http://mine"', environ)
-    assert settings.of(ModelSettings).base_url == "http://mine"
-    assert settings.of(ModelSettings).key == "key"
+    assert settings.section(ModelSettings).base_url == "http://mine"
+    assert settings.section(ModelSettings).key == "key"
 
 
 @pytest.mark.parametrize(
@@ -194,19 +197,19 @@ def test_the_models_own_variables_are_the_fallback(tmp_path: Path) -> None:
     ],
 )
 def test_auto_is_claude_when_there_is_something_to_ask(tmp_path: Path, toml: str, provider: str) -> None:
-    assert provider_for(loaded(tmp_path, toml)) == provider
+    assert resolve_provider(loaded(tmp_path, toml)) == provider
 
 
 def test_a_secret_may_stand_in_a_variable_or_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "bot").write_text("from-the-file\n")
     toml = '[agent]\napi_key = "env:KEY"\n[channels.telegram]\ntoken = "file:bot"'
     settings = loaded(tmp_path, toml, {"KEY": "from-the-variable"})
-    assert secrets_of(settings) == ("from-the-variable", "from-the-file")
+    assert collect_secrets(settings) == ("from-the-variable", "from-the-file")
 
 
 def test_secrets_are_left_alone_for_whoever_needs_none(tmp_path: Path) -> None:
     (tmp_path / "nanohost.toml").write_text('[agent]\napi_key = "env:NOWHERE"')
-    assert load_settings(tmp_path, {}, resolve_secrets=False).of(ModelSettings).api_key is not None
+    assert load_settings(tmp_path, {}, resolve_secrets=False).section(ModelSettings).api_key is not None
 
 
 @pytest.mark.behaviour("OP-05")
@@ -262,14 +265,14 @@ def test_what_surrounds_a_secret_and_cannot_be_seen_is_no_part_of_it(tmp_path: P
         ("", {"ANTHROPIC_API_KEY": written}),
         ("", {"NANOHOST_AGENT_API_KEY": written}),
     ):
-        assert loaded(tmp_path, toml, environ).of(ModelSettings).key == "s3cret"
-    assert secrets_of(loaded(tmp_path, environ={"NANOHOST_CHANNELS_SLACK_APP_TOKEN": written})) == ("s3cret",)
+        assert loaded(tmp_path, toml, environ).section(ModelSettings).key == "s3cret"
+    assert collect_secrets(loaded(tmp_path, environ={"NANOHOST_CHANNELS_SLACK_APP_TOKEN": written})) == ("s3cret",)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_file_of_a_secret_may_be_written_as_windows_writes_it(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "bot").write_bytes("s3cret\r\n".encode(encoding))
-    assert secrets_of(loaded(tmp_path, '[channels.telegram]\ntoken = "file:bot"')) == ("s3cret",)
+    assert collect_secrets(loaded(tmp_path, '[channels.telegram]\ntoken = "file:bot"')) == ("s3cret",)
 
 
 @pytest.mark.behaviour("OP-05")
@@ -293,8 +296,8 @@ def test_what_can_be_no_secret_is_refused_with_the_reason_and_not_shown(tmp_path
 
 def test_a_blank_variable_is_no_key(tmp_path: Path) -> None:
     settings = loaded(tmp_path, environ={"ANTHROPIC_API_KEY": " \n", "ANTHROPIC_AUTH_TOKEN": " token\n"})
-    assert settings.of(ModelSettings).key == "token"
-    assert provider_for(loaded(tmp_path, environ={"ANTHROPIC_API_KEY": " \n"})) == "demo"
+    assert settings.section(ModelSettings).key == "token"
+    assert resolve_provider(loaded(tmp_path, environ={"ANTHROPIC_API_KEY": " \n"})) == "demo"
 
 
 def test_what_is_no_secret_keeps_its_blanks(tmp_path: Path) -> None:
@@ -314,4 +317,4 @@ def test_a_provider_may_be_a_file_of_the_install(tmp_path: Path) -> None:
         loaded(tmp_path, "", environ)
     (tmp_path / "providers").mkdir()
     (tmp_path / "providers" / "parrot.py").touch()
-    assert provider_for(loaded(tmp_path, toml)) == provider_for(loaded(tmp_path, "", environ)) == "parrot"
+    assert resolve_provider(loaded(tmp_path, toml)) == resolve_provider(loaded(tmp_path, "", environ)) == "parrot"

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Mapping
 
 ROWS = 100_000
-FEW = 1_000
+SMALL_TABLE_ROWS = 1_000
 """More is open only for a moment, or is in somebody's way."""
 BIG = "sBig"
 """The session that all the history is of."""
@@ -132,7 +132,7 @@ _MANY = (
 )
 
 
-def fill(db: sqlite3.Connection) -> None:
+def fill_history(db: sqlite3.Connection) -> None:
     """Make the history. Foreign keys are off meanwhile: the order of tables is ours."""
     db.execute("PRAGMA synchronous = OFF")
     db.execute(_NUMBERS)
@@ -178,14 +178,14 @@ _QUOTED = re.compile(r"'[^']*'")
 _BEFORE = re.compile(r"([a-z_.]+)\)?\s*(?:=|<=|>=|<|>|!=|IS NOT|IS)\s*(?:ifnull\()?$")
 
 
-def nothing(sql: str) -> dict[str, None] | list[None]:
+def null_values(sql: str) -> dict[str, None] | list[None]:
     """NULL for everything: a plan is the same for all values."""
     sql = _QUOTED.sub("''", sql)
     names = re.findall(r"(?<!\w):(\w+)", sql)
     return dict.fromkeys(names) if names else [None] * len(_marks(sql))
 
 
-class Unknown(Exception):
+class UnknownPlaceholder(Exception):
     """A placeholder that stands for something that nobody has said what it is."""
 
 
@@ -246,4 +246,4 @@ def _value(name: str, ids: Mapping[str, object], moment: str) -> object:
         return _NAMED[name]
     if _TIMES.fullmatch(name):
         return moment
-    raise Unknown(name)
+    raise UnknownPlaceholder(name)

@@ -30,14 +30,14 @@ _SCHEMA = Path(nanohost.store.__file__).parent / "schema.sql"
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """How a statement goes into one table: through `index`, or its key when that is None, by the first `given` columns.
+class TableAccess:
+    """How a statement goes into one table: through `index`, or its key when that is None, by the first `given_columns` columns.
     Without any it goes through all that the index holds."""
 
     line: str
     table: str
     index: str | None
-    given: int
+    given_columns: int
     is_automatic: bool = False
 
 
@@ -50,7 +50,7 @@ def columns(db: sqlite3.Connection, table: str) -> set[str]:
     return {row[0] for row in db.execute("SELECT name FROM pragma_table_info(?)", (table,))}
 
 
-def states(db: sqlite3.Connection) -> list[tuple[str, str, set[str]]]:
+def status_values(db: sqlite3.Connection) -> list[tuple[str, str, set[str]]]:
     """Each column that says what became of a row, with its table and all that it may say."""
     return [
         (table, column, set(re.findall("'(\\w+)'", values)))
@@ -59,17 +59,17 @@ def states(db: sqlite3.Connection) -> list[tuple[str, str, set[str]]]:
     ]
 
 
-def plan(db: sqlite3.Connection, sql: str) -> list[str]:
-    return [str(row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", long_history.nothing(sql))]
+def query_plan(db: sqlite3.Connection, sql: str) -> list[str]:
+    return [str(row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", long_history.null_values(sql))]
 
 
-def looks(db: sqlite3.Connection, sql: str) -> list[Look]:
+def table_accesses(connection: sqlite3.Connection, sql: str) -> list[TableAccess]:
     """Those into tables, in the order of the plan. Raises AssertionError for a name that is no table's and none
     that the statement makes itself: it would be left out."""
     known = set(tables())
     aliases = {alias: table for table, alias in _ALIAS.findall(sql)}
     found = []
-    for line in plan(db, sql):
+    for line in query_plan(connection, sql):
         match = _LINE.match(line)
         if match is None:
             assert not line.startswith(("SCAN", "SEARCH")) or line.startswith("SCAN (subquery-"), line
@@ -77,7 +77,7 @@ def looks(db: sqlite3.Connection, sql: str) -> list[Look]:
         table = aliases.get(match["name"], match["name"])
         if table in known:
             automatic = match["automatic"] is not None
-            found.append(Look(line, table, match["index"], _given(match["given"] or ""), automatic))
+            found.append(TableAccess(line, table, match["index"], _given(match["given"] or ""), automatic))
         else:
             assert table in _NO_TABLES or re.search(rf"\)\s+{table}\b", sql), line
     return found
@@ -93,16 +93,16 @@ def _given(constraint: str) -> int:
     return count
 
 
-def most_behind(db: sqlite3.Connection, look: Look) -> int:
+def max_rows_behind(db: sqlite3.Connection, look: TableAccess) -> int:
     """Of how many rows this look finds the most, if what it searches by is what most rows share."""
     if look.is_automatic:
         return int(db.execute(f"SELECT count(*) FROM {look.table}").fetchone()[0])
     columns, where = _key(db, look.table) if look.index is None else _index(db, look.index)
     condition = f"WHERE {where}" if where else ""
-    if look.given == 0:
+    if look.given_columns == 0:
         sql = f"SELECT count(*) FROM {look.table} {condition}"
     else:
-        shared = ", ".join(columns[: look.given])
+        shared = ", ".join(columns[: look.given_columns])
         sql = f"SELECT max(n) FROM (SELECT count(*) AS n FROM {look.table} {condition} GROUP BY {shared})"
     return int(db.execute(sql).fetchone()[0] or 0)
 

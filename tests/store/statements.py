@@ -21,12 +21,12 @@ TESTING = "nanohost.testing"
 MIGRATING = {"nanohost.store.migrations"}
 """Runs before the host does."""
 VERIFY = "nanohost.verify"
-"""Reads on connections of its own: `Install.store` is a Reports, `SessionView.central` is opened for one look."""
+"""Reads on connections of its own: `VerifyContext.store` is a Reports, `SessionView.central` is opened for one look."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """One constant of a module. `is_report`: every function that runs it takes a `Reports`, so no message waits."""
+    """One constant of a module. `is_report`: every function that runs it takes a `ReportReader`, so no message waits."""
 
     module: str
     name: str
@@ -44,7 +44,7 @@ def statements() -> tuple[Statement, ...]:
     return tuple(statement for path in sorted(SOURCE.rglob("*.py")) for statement in _of_module(path))
 
 
-def loose_sql() -> list[str]:
+def find_inline_sql() -> list[str]:
     """SQL that is written anywhere but in a module's constant, where `statements` would not find it."""
     found = []
     for path in sorted(SOURCE.rglob("*.py")):

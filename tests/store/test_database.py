@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from nanohost.errors import StoreError
-from nanohost.store.database import MOST_REPORTS, PartFailed, Store, Transaction, open_store
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.store.database import MAX_REPORT_CONNECTIONS, SavepointFailed, Store, Transaction, open_store
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 
 ADD = "INSERT INTO notes (text) VALUES (?)"
 
@@ -36,20 +36,20 @@ async def notes(path: Path) -> AsyncIterator[Store]:
 
 
 async def texts(store: Store) -> list[str]:
-    return [row["text"] for row in await store.all("SELECT text FROM notes ORDER BY text")]
+    return [row["text"] for row in await store.fetch_all("SELECT text FROM notes ORDER BY text")]
 
 
 async def add(store: Store, *values: str, fail: bool = False) -> None:
     async with store.transaction() as tx:
         for value in values:
-            await tx.run(ADD, (value,))
+            await tx.execute(ADD, (value,))
         if fail:
             raise LookupError(values)
 
 
 async def still_works(store: Store) -> None:
     """Nobody holds the lock, nothing is open, a transaction goes through."""
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         await add(store, "afterwards")
     assert "afterwards" in await texts(store)
     assert not store._writer.in_transaction
@@ -84,14 +84,14 @@ async def test_what_was_left_without_an_exception_is_on_disk(notes: Store, path:
 
 async def test_a_transaction_sees_its_own_writes_and_readers_do_not(notes: Store) -> None:
     async with notes.transaction() as tx:
-        assert await tx.run(ADD, ("one",)) == 1
-        await tx.run_many(ADD, [("two",), ("three",)])
-        counted = await tx.one("SELECT count(*) AS n FROM notes")
+        assert await tx.execute(ADD, ("one",)) == 1
+        await tx.execute_many(ADD, [("two",), ("three",)])
+        counted = await tx.fetch_one("SELECT count(*) AS n FROM notes")
         assert counted is not None
         assert counted["n"] == 3
-        assert len(await tx.all("SELECT * FROM notes")) == 3
+        assert len(await tx.fetch_all("SELECT * FROM notes")) == 3
         assert await texts(notes) == []
-        assert await notes.one("SELECT * FROM notes") is None
+        assert await notes.fetch_one("SELECT * FROM notes") is None
     assert await texts(notes) == ["one", "three", "two"]
 
 
@@ -103,17 +103,17 @@ async def test_an_exception_inside_undoes_it_and_comes_out_as_it_is(notes: Store
 
 
 async def half(tx: Transaction, *values: str) -> None:
-    async with tx.part():
+    async with tx.savepoint():
         for value in values:
-            await tx.run(ADD, (value,))
+            await tx.execute(ADD, (value,))
 
 
 @pytest.mark.parametrize("others", [[], ["other"]], ids=["alone", "beside others"])
 async def test_a_part_that_fails_is_undone_alone(notes: Store, others: list[str]) -> None:
     async def whole() -> None:
         async with notes.transaction() as tx:
-            await tx.run(ADD, ("before",))
-            with pytest.raises(PartFailed) as failed:
+            await tx.execute(ADD, ("before",))
+            with pytest.raises(SavepointFailed) as failed:
                 await half(tx, "half", "before")
             assert isinstance(failed.value.__cause__, sqlite3.IntegrityError)
             await half(tx, "after")
@@ -126,7 +126,7 @@ async def test_a_part_that_fails_is_undone_alone(notes: Store, others: list[str]
 async def test_a_part_in_which_the_disk_is_full_takes_the_whole_transaction_along(notes: Store) -> None:
     async def whole() -> None:
         async with notes.transaction() as tx:
-            await tx.run(ADD, ("before",))
+            await tx.execute(ADD, ("before",))
             await half(tx, "x" * 100_000)
 
     async with full_disk(notes):
@@ -146,23 +146,23 @@ async def test_what_breaks_a_rule_comes_out_as_an_integrity_error(notes: Store) 
 
 async def test_bad_sql_is_a_store_error_with_a_hint(notes: Store) -> None:
     with pytest.raises(StoreError, match="refused") as caught:
-        await notes.all("SELECT * FROM nothing")
+        await notes.fetch_all("SELECT * FROM nothing")
     assert caught.value.hint
     with pytest.raises(StoreError):
         async with notes.transaction() as tx:
-            await tx.run("DELETE FROM nothing")
+            await tx.execute("DELETE FROM nothing")
     await still_works(notes)
 
 
 async def test_the_read_side_cannot_write(notes: Store) -> None:
     with pytest.raises(StoreError):
-        await notes.all("DELETE FROM notes")
+        await notes.fetch_all("DELETE FROM notes")
 
 
 async def test_a_cancelled_read_does_not_keep_the_next_one_in_the_past(notes: Store) -> None:
     await add(notes, "one", "two")
     for number in range(20):
-        read = asyncio.ensure_future(notes.one("SELECT text FROM notes"))
+        read = asyncio.ensure_future(notes.fetch_one("SELECT text FROM notes"))
         for _ in range(number % 4):
             await asyncio.sleep(0)
         read.cancel()
@@ -211,7 +211,7 @@ async def test_a_member_cancelled_at_any_step_harms_no_other(notes: Store, role:
     chosen = {"first": tasks[:1], "middle": tasks[1:3], "last": tasks[3:], "all": tasks}[role]
     for task in chosen:
         task.cancel()
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         results = await asyncio.gather(*tasks, return_exceptions=True)
     kept = await texts(notes)
     for number, result in enumerate(results):
@@ -252,7 +252,7 @@ async def test_a_waiter_that_was_to_commit_for_others_and_is_cancelled_leaves_no
 
     async def slow() -> None:
         async with notes.transaction() as tx:
-            await tx.run(ADD, ("slow",))
+            await tx.execute(ADD, ("slow",))
             inside.set()
             await go.wait()
 
@@ -263,7 +263,7 @@ async def test_a_waiter_that_was_to_commit_for_others_and_is_cancelled_leaves_no
     go.set()
     await notes._writer.execute_fetchall("SELECT 1")
     second.cancel()
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         await first
     await asyncio.gather(second, return_exceptions=True)
     assert "slow" in await texts(notes)
@@ -275,7 +275,7 @@ async def test_a_second_cancellation_while_it_is_undone_does_not_let_the_next_in
 
     async def stuck() -> None:
         async with notes.transaction() as tx:
-            await tx.run(ADD, ("stuck",))
+            await tx.execute(ADD, ("stuck",))
             inside.set()
             await asyncio.Event().wait()
 
@@ -287,7 +287,7 @@ async def test_a_second_cancellation_while_it_is_undone_does_not_let_the_next_in
     while not stubborn.done():
         stubborn.cancel()
         await asyncio.sleep(0)
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         results = await asyncio.gather(first, last, return_exceptions=True)
     assert results[0] is None
     assert isinstance(results[1], LookupError)
@@ -309,7 +309,7 @@ async def test_a_full_disk_is_a_store_error_and_the_store_works_when_there_is_ro
 @pytest.mark.parametrize("big", range(5))
 async def test_who_is_told_of_a_full_disk_is_who_was_not_kept(notes: Store, big: int) -> None:
     async with full_disk(notes):
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             results = await asyncio.gather(
                 *(add(notes, f"{number}" + "x" * (100_000 if number == big else 0)) for number in range(5)),
                 return_exceptions=True,
@@ -323,14 +323,14 @@ async def test_who_is_told_of_a_full_disk_is_who_was_not_kept(notes: Store, big:
 async def test_a_commit_that_fails_is_told_to_every_member(notes: Store) -> None:
     await notes._writer.execute_fetchall("PRAGMA foreign_keys = ON")
     async with notes.transaction() as tx:
-        await tx.run("CREATE TABLE parents (id INTEGER PRIMARY KEY)")
-        await tx.run("CREATE TABLE children (id INTEGER REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)")
+        await tx.execute("CREATE TABLE parents (id INTEGER PRIMARY KEY)")
+        await tx.execute("CREATE TABLE children (id INTEGER REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)")
 
     async def orphan() -> None:
         async with notes.transaction() as tx:
-            await tx.run("INSERT INTO children VALUES (7)")
+            await tx.execute("INSERT INTO children VALUES (7)")
 
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         results = await asyncio.gather(add(notes, "one"), orphan(), add(notes, "two"), return_exceptions=True)
     assert all(isinstance(result, sqlite3.IntegrityError) for result in results)
     assert await texts(notes) == []
@@ -339,20 +339,20 @@ async def test_a_commit_that_fails_is_told_to_every_member(notes: Store) -> None
 
 async def test_a_failing_commit_whose_caller_is_cancelled_does_not_touch_the_next_transaction(notes: Store) -> None:
     async with notes.transaction() as tx:
-        await tx.run("CREATE TABLE parents (id INTEGER PRIMARY KEY)")
-        await tx.run("CREATE TABLE children (id INTEGER REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)")
+        await tx.execute("CREATE TABLE parents (id INTEGER PRIMARY KEY)")
+        await tx.execute("CREATE TABLE children (id INTEGER REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)")
     leaving = asyncio.Event()
 
     async def orphan() -> None:
         async with notes.transaction() as tx:
-            await tx.run("INSERT INTO children VALUES (7)")
+            await tx.execute("INSERT INTO children VALUES (7)")
             leaving.set()
 
     first = asyncio.create_task(orphan())
     await leaving.wait()
     await asyncio.sleep(0)
     first.cancel()
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         await add(notes, "next")
         await asyncio.gather(first, return_exceptions=True)
     assert await texts(notes) == ["next"]
@@ -380,7 +380,7 @@ async def test_closing_in_an_emergency_waits_as_well(path: Path) -> None:
             early += [asyncio.create_task(add(store, f"{number}")) for number in range(5)]
             await asyncio.sleep(0)
             raise RuntimeError
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         await asyncio.gather(*early)
 
 
@@ -390,8 +390,8 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
 @asynccontextmanager
 async def endless_reports(store: Store, count: int) -> AsyncIterator[list[asyncio.Task[list[sqlite3.Row]]]]:
     """Reports that never come to an end, until they are cancelled."""
-    reports = [asyncio.create_task(store.reports.all(ENDLESS)) for _ in range(count)]
-    while len(store.reports._all) < min(count, MOST_REPORTS) or store.reports._idle:  # noqa: ASYNC110
+    reports = [asyncio.create_task(store.reports.fetch_all(ENDLESS)) for _ in range(count)]
+    while len(store.reports._connections) < min(count, MAX_REPORT_CONNECTIONS) or store.reports._idle:  # noqa: ASYNC110
         await asyncio.sleep(0)
     try:
         yield reports
@@ -402,20 +402,23 @@ async def endless_reports(store: Store, count: int) -> AsyncIterator[list[asynci
 
 
 async def test_reports_that_take_for_ever_delay_no_message(notes: Store) -> None:
-    async with asyncio.timeout(seconds(HANG_S)), endless_reports(notes, MOST_REPORTS):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), endless_reports(notes, MAX_REPORT_CONNECTIONS):
         await add(notes, "a message")
         assert await texts(notes) == ["a message"]
 
 
 async def test_a_report_waits_for_no_other_one(notes: Store) -> None:
     await add(notes, "a message")
-    async with asyncio.timeout(seconds(HANG_S)), endless_reports(notes, MOST_REPORTS - 1):
-        assert [row["text"] for row in await notes.reports.all("SELECT text FROM notes")] == ["a message"]
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), endless_reports(notes, MAX_REPORT_CONNECTIONS - 1):
+        assert [row["text"] for row in await notes.reports.fetch_all("SELECT text FROM notes")] == ["a message"]
 
 
 async def test_a_report_that_nobody_waits_for_any_more_makes_room_for_the_next(notes: Store) -> None:
-    async with asyncio.timeout(seconds(HANG_S)), endless_reports(notes, MOST_REPORTS) as reports:
-        waiting = asyncio.create_task(notes.reports.one("SELECT 1 AS it"))
+    async with (
+        asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)),
+        endless_reports(notes, MAX_REPORT_CONNECTIONS) as reports,
+    ):
+        waiting = asyncio.create_task(notes.reports.fetch_one("SELECT 1 AS it"))
         reports[0].cancel()
         row = await waiting
         assert row is not None
@@ -424,18 +427,18 @@ async def test_a_report_that_nobody_waits_for_any_more_makes_room_for_the_next(n
 
 async def test_a_report_sees_what_was_just_committed_and_changes_nothing(notes: Store) -> None:
     await add(notes, "one")
-    assert len(await notes.reports.all("SELECT * FROM notes")) == 1
+    assert len(await notes.reports.fetch_all("SELECT * FROM notes")) == 1
     await add(notes, "two")
-    assert len(await notes.reports.all("SELECT * FROM notes")) == 2
+    assert len(await notes.reports.fetch_all("SELECT * FROM notes")) == 2
     with pytest.raises(StoreError, match="readonly"):
-        await notes.reports.all("DELETE FROM notes")
+        await notes.reports.fetch_all("DELETE FROM notes")
 
 
 async def test_a_store_is_closed_while_a_report_is_read(path: Path) -> None:
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         async with open_store(path, durable=False) as store:
-            report = asyncio.create_task(store.reports.all(ENDLESS))
-            while not store.reports._all or store.reports._idle:  # noqa: ASYNC110
+            report = asyncio.create_task(store.reports.fetch_all(ENDLESS))
+            while not store.reports._connections or store.reports._idle:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         with pytest.raises(StoreError, match="interrupted"):
             await report
@@ -446,7 +449,7 @@ async def test_a_stream_of_others_keeps_no_commit_waiting(notes: Store) -> None:
 
     async def one_more() -> None:
         async with notes.transaction() as tx:
-            await tx.run(ADD, (f"theirs {len(others)}",))
+            await tx.execute(ADD, (f"theirs {len(others)}",))
             if len(others) < 200:  # somebody waits at each moment
                 others.append(asyncio.create_task(one_more()))
                 await asyncio.sleep(0)
@@ -461,6 +464,6 @@ async def test_a_stream_of_others_keeps_no_commit_waiting(notes: Store) -> None:
 
 
 async def test_its_threads_are_called_after_the_file_for_whoever_asks_what_hangs(notes: Store, path: Path) -> None:
-    await notes.reports.one("SELECT 1")
+    await notes.reports.fetch_one("SELECT 1")
     names = [thread.name for thread in threading.enumerate()]
     assert (names.count(f"writer of {path}"), names.count(f"reader of {path}")) == (1, 2)

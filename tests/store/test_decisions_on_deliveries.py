@@ -13,12 +13,12 @@ import pytest
 from nanohost.shipped import shipped_root
 from nanohost.store import deliveries, overview
 from nanohost.store.database import Store
-from nanohost.store.deliveries import Decision, Delivery, DeliveryStatus, Outcome
-from nanohost.store.migrations import migrate, read_sets
+from nanohost.store.deliveries import AttemptOutcome, Delivery, DeliveryDecision, DeliveryStatus
+from nanohost.store.migrations import load_migrations, migrate
 from nanohost_protocol.times import to_text
 from tests.store.test_entities import LATER, NOON, a_delivery, a_session
 
-NOT_SENT = Outcome(status=DeliveryStatus.PENDING, outcome="not_sent", reason="not_sent: x", error="x")
+NOT_SENT = AttemptOutcome(status=DeliveryStatus.PENDING, code="not_sent", reason="not_sent: x", error="x")
 
 
 async def ended(store: Store, status: DeliveryStatus, *, seq: int = 1) -> Delivery:
@@ -27,14 +27,14 @@ async def ended(store: Store, status: DeliveryStatus, *, seq: int = 1) -> Delive
     async with store.transaction() as tx:
         await deliveries.add(tx, delivery)
         if status is not DeliveryStatus.PENDING:
-            assert await deliveries.begin(tx, delivery, NOON)
-            outcome = Outcome(status=status, outcome="ambiguous", reason="why")
-            await deliveries.end(tx, delivery, outcome, NOON)
+            assert await deliveries.begin_attempt(tx, delivery, NOON)
+            outcome = AttemptOutcome(status=status, code="ambiguous", reason="why")
+            await deliveries.end_attempt(tx, delivery, outcome, NOON)
     return delivery
 
 
 async def state(store: Store, delivery: Delivery) -> Delivery:
-    found = await deliveries.find(store, delivery.lane.session_id, delivery.seq)
+    found = await deliveries.find(store, delivery.queue.session_id, delivery.seq)
     assert found is not None
     return found
 
@@ -62,13 +62,13 @@ async def test_what_may_be_decided_depends_on_what_became_of_it(
 
 @pytest.mark.behaviour("OP-01")
 async def test_a_platform_is_called_down_by_what_its_messages_met_since_they_were_sent_again(store: Store) -> None:
-    down = Outcome(status=DeliveryStatus.PENDING, outcome="down", reason="down: it is out of order", error="x")
-    busy = Outcome(status=DeliveryStatus.PENDING, outcome="rate_limited", reason="rate_limited: busy", error="x")
+    down = AttemptOutcome(status=DeliveryStatus.PENDING, code="down", reason="down: it is out of order", error="x")
+    busy = AttemptOutcome(status=DeliveryStatus.PENDING, code="rate_limited", reason="rate_limited: busy", error="x")
 
-    async def tried(delivery: Delivery, outcome: Outcome, at: datetime) -> None:
+    async def tried(delivery: Delivery, outcome: AttemptOutcome, at: datetime) -> None:
         async with store.transaction() as tx:
-            assert await deliveries.begin(tx, delivery, at)
-            await deliveries.end(tx, delivery, outcome, at)
+            assert await deliveries.begin_attempt(tx, delivery, at)
+            await deliveries.end_attempt(tx, delivery, outcome, at)
 
     async def named(now: datetime) -> list[tuple[object, ...]]:
         found = (await overview.lists(store.reports, now))["platforms_down"]
@@ -94,7 +94,7 @@ async def test_a_platform_is_called_down_by_what_its_messages_met_since_they_wer
 async def test_what_is_being_sent_cannot_be_decided_on(store: Store) -> None:
     delivery = await ended(store, DeliveryStatus.PENDING)
     async with store.transaction() as tx:
-        assert await deliveries.begin(tx, delivery, NOON)
+        assert await deliveries.begin_attempt(tx, delivery, NOON)
         assert not await deliveries.drop(tx, delivery, "no more", LATER)
         assert not await deliveries.resend(tx, delivery, LATER)
 
@@ -103,10 +103,10 @@ async def test_a_message_that_was_dropped_meanwhile_is_not_begun(store: Store) -
     delivery = await ended(store, DeliveryStatus.PENDING)
     async with store.transaction() as tx:
         assert await deliveries.drop(tx, delivery, "no more", LATER)
-        assert not await deliveries.begin(tx, delivery, LATER)
+        assert not await deliveries.begin_attempt(tx, delivery, LATER)
     found = await state(store, delivery)
-    assert (found.status, found.reason, found.decision) == (DeliveryStatus.DROPPED, "no more", Decision.DROP)
-    assert await deliveries.attempts(store, found) == []
+    assert (found.status, found.reason, found.decision) == (DeliveryStatus.DROPPED, "no more", DeliveryDecision.DROP)
+    assert await deliveries.list_attempts(store, found) == []
 
 
 @pytest.mark.behaviour("DL-02", "DL-03")
@@ -114,34 +114,34 @@ async def test_what_is_sent_again_has_its_tries_afresh_and_keeps_its_attempts(st
     delivery = await ended(store, DeliveryStatus.PENDING)
     for _ in range(6):
         async with store.transaction() as tx:
-            await deliveries.begin(tx, delivery, NOON)
-            await deliveries.end(tx, delivery, NOT_SENT, NOON)
-    dead = Outcome(status=DeliveryStatus.DEAD, outcome="not_sent", reason="not_sent: x")
+            await deliveries.begin_attempt(tx, delivery, NOON)
+            await deliveries.end_attempt(tx, delivery, NOT_SENT, NOON)
+    dead = AttemptOutcome(status=DeliveryStatus.DEAD, code="not_sent", reason="not_sent: x")
     async with store.transaction() as tx:
-        await deliveries.end(tx, delivery, dead, NOON)
+        await deliveries.end_attempt(tx, delivery, dead, NOON)
         assert await deliveries.resend(tx, delivery, LATER)
     again = await state(store, delivery)
     assert (again.status, again.reason, again.next_try_at) == (DeliveryStatus.PENDING, None, None)
-    assert await deliveries.tries(store, again) == 0
+    assert await deliveries.count_attempts(store, again) == 0
     async with store.transaction() as tx:
-        await deliveries.begin(tx, again, LATER)
-    assert await deliveries.tries(store, again) == 1
-    assert [attempt.number for attempt in await deliveries.attempts(store, again)] == [1, 2, 3, 4, 5, 6, 7]
+        await deliveries.begin_attempt(tx, again, LATER)
+    assert await deliveries.count_attempts(store, again) == 1
+    assert [attempt.number for attempt in await deliveries.list_attempts(store, again)] == [1, 2, 3, 4, 5, 6, 7]
 
 
 @pytest.mark.behaviour("DL-05")
 async def test_what_is_unknown_keeps_nothing_behind_it_waiting(store: Store) -> None:
     held = await ended(store, DeliveryStatus.UNKNOWN)
     async with store.transaction() as tx:
-        await deliveries.add(tx, a_delivery(held.lane.session_id, 2))
-    following = await deliveries.next_in_lane(store, held.lane, NOON)
+        await deliveries.add(tx, a_delivery(held.queue.session_id, 2))
+    following = await deliveries.next_in_queue(store, held.queue, NOON)
     assert following is not None
     assert following.seq == 2
 
 
 def test_the_migration_keeps_every_delivery_and_its_attempts(tmp_path: Path) -> None:
     database, backups = tmp_path / "nanohost.db", tmp_path / "backups"
-    everything = read_sets([shipped_root() / "migrations"])
+    everything = load_migrations([shipped_root() / "migrations"])
     migrate(database, [each for each in everything if each.name < "0003"], backups=backups)
     with closing(sqlite3.connect(database, isolation_level=None)) as db:
         db.executescript("""

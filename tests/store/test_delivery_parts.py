@@ -11,50 +11,50 @@ import pytest
 from nanohost.shipped import shipped_root
 from nanohost.store import deliveries
 from nanohost.store.database import Store
-from nanohost.store.deliveries import DeliveryStatus, StoredPart
-from nanohost.store.migrations import migrate, read_sets
+from nanohost.store.deliveries import DeliveryPart, DeliveryStatus
+from nanohost.store.migrations import load_migrations, migrate
 from tests.store.test_entities import LATER, NOON, a_delivery, a_session
 
 
 @pytest.mark.behaviour("DL-06")
 async def test_parts_are_sent_one_by_one_and_go_when_the_message_is_sent(store: Store) -> None:
     delivery = a_delivery(await a_session(store), 1)
-    first, last = (StoredPart(number=number, of=2, text=f"t{number}", plain=f"p{number}") for number in range(2))
+    first, last = (DeliveryPart(number=number, of=2, text=f"t{number}", plain=f"p{number}") for number in range(2))
     async with store.transaction() as tx:
         await deliveries.add(tx, delivery)
-        await deliveries.begin(tx, delivery, NOON)
+        await deliveries.begin_attempt(tx, delivery, NOON)
         await deliveries.add_parts(tx, delivery, [first, last])
     assert await deliveries.next_part(store, delivery) == first
     async with store.transaction() as tx:
         await deliveries.end_part(tx, delivery, first, ["7", "8"], NOON)
-    between = await deliveries.find(store, delivery.lane.session_id, 1)
+    between = await deliveries.find(store, delivery.queue.session_id, 1)
     assert between is not None
     assert (between.status, between.reason) == (DeliveryStatus.PENDING, "part 1 of 2 is sent")
-    assert await deliveries.progress(store, delivery) == (1, 2)
+    assert await deliveries.part_progress(store, delivery) == (1, 2)
     assert await deliveries.next_part(store, delivery) == last
-    assert await deliveries.tries(store, delivery) == 0
+    assert await deliveries.count_attempts(store, delivery) == 0
     async with store.transaction() as tx:
-        await deliveries.begin(tx, delivery, LATER)
+        await deliveries.begin_attempt(tx, delivery, LATER)
         await deliveries.end_part(tx, delivery, last, ["9"], LATER)
-    done = await deliveries.find(store, delivery.lane.session_id, 1)
+    done = await deliveries.find(store, delivery.queue.session_id, 1)
     assert done is not None
     assert (done.status, done.receipt) == (DeliveryStatus.SENT, ("7", "8", "9"))
-    assert await store.all("SELECT * FROM delivery_parts") == []
+    assert await store.fetch_all("SELECT * FROM delivery_parts") == []
 
 
 async def test_parts_go_with_their_delivery(store: Store) -> None:
     delivery = a_delivery(await a_session(store), 1)
     async with store.transaction() as tx:
         await deliveries.add(tx, delivery)
-        await deliveries.add_parts(tx, delivery, [StoredPart(number=0, of=2, text="t", plain="p")])
-        await tx.run("DELETE FROM deliveries")
-    assert await store.all("SELECT * FROM delivery_parts") == []
+        await deliveries.add_parts(tx, delivery, [DeliveryPart(number=0, of=2, text="t", plain="p")])
+        await tx.execute("DELETE FROM deliveries")
+    assert await store.fetch_all("SELECT * FROM delivery_parts") == []
 
 
 @pytest.mark.behaviour("TK-07")
 def test_what_an_earlier_version_kept_for_later_is_still_for_later(tmp_path: Path) -> None:
     database, backups = tmp_path / "nanohost.db", tmp_path / "backups"
-    everything = read_sets([shipped_root() / "migrations"])
+    everything = load_migrations([shipped_root() / "migrations"])
     migrate(database, [each for each in everything if each.name < "0007"], backups=backups)
     with closing(sqlite3.connect(database, isolation_level=None)) as db:
         db.executescript("""

@@ -36,7 +36,7 @@ from nanohost.store import (
     wirings,
 )
 from nanohost.store.database import Store
-from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome
+from nanohost.store.deliveries import AttemptOutcome, Delivery, DeliveryQueueKey, DeliveryStatus
 from nanohost.store.events import ChatKey
 from nanohost.store.routes import Route, RouteOutcome
 from nanohost.store.turn_failures import TurnFailures
@@ -112,7 +112,7 @@ async def test_an_agent_group_is_found_by_its_folder_and_its_folder_is_taken(sto
     with pytest.raises(sqlite3.IntegrityError):
         await an_agent(store)
     second = await an_agent(store, "a")
-    assert await agent_groups.every(store) == [second, agent]
+    assert await agent_groups.list_all(store) == [second, agent]
 
 
 async def test_a_chat_is_found_by_what_the_platform_calls_it(store: Store) -> None:
@@ -127,9 +127,9 @@ async def test_a_chat_is_found_by_what_the_platform_calls_it(store: Store) -> No
 async def test_what_is_learned_of_a_chat_is_kept(store: Store) -> None:
     chat = await a_chat(store)
     async with store.transaction() as tx:
-        await messaging_groups.learn(tx, chat.id, is_group=False, name="New")
+        await messaging_groups.update_from_platform(tx, chat.id, is_group=False, name="New")
         await messaging_groups.set_unknown_sender(tx, chat.id, UnknownSender.PUBLIC)
-    assert await messaging_groups.every(store) == [
+    assert await messaging_groups.list_all(store) == [
         replace(chat, is_group=False, name="New", unknown_sender=UnknownSender.PUBLIC)
     ]
 
@@ -141,10 +141,10 @@ async def test_wirings_are_evaluated_by_priority_then_by_age(store: Store) -> No
         await a_wiring(store, chat, await an_agent(store, folder), priority=priority)
         for folder, priority in (("a", 9), ("b", 1), ("c", 1))
     ]
-    assert await wirings.of_chat(store, chat.id) == [first, second, late]
-    assert await wirings.every(store) == [first, second, late]
+    assert await wirings.list_for_chat(store, chat.id) == [first, second, late]
+    assert await wirings.list_all(store) == [first, second, late]
     assert await wirings.find(store, late.id) == late
-    assert await messaging_groups.sharing_an_agent(store, late.agent_group_id) == [chat]
+    assert await messaging_groups.list_sharing_session(store, late.agent_group_id) == [chat]
     with pytest.raises(sqlite3.IntegrityError):
         await a_wiring(store, chat, await agent_groups.get(store, late.agent_group_id))
 
@@ -168,11 +168,11 @@ async def test_a_role_is_granted_and_revoked_once_each(store: Store) -> None:
         for scope in (None, agent.id):
             assert await roles.grant(tx, user_id="fake:u", role=Role.ADMIN, agent_group=scope, now=NOON) is True
             assert await roles.grant(tx, user_id="fake:u", role=Role.ADMIN, agent_group=scope, now=NOON) is False
-    assert {grant.agent_group_id for grant in await roles.of_user(store, "fake:u")} == {None, agent.id}
+    assert {grant.agent_group_id for grant in await roles.list_for_user(store, "fake:u")} == {None, agent.id}
     async with store.transaction() as tx:
         assert await roles.revoke(tx, user_id="fake:u", role=Role.ADMIN, agent_group=None) is True
         assert await roles.revoke(tx, user_id="fake:u", role=Role.ADMIN, agent_group=None) is False
-    assert [grant.agent_group_id for grant in await roles.every(store)] == [agent.id]
+    assert [grant.agent_group_id for grant in await roles.list_all(store)] == [agent.id]
 
 
 @pytest.mark.behaviour("AC-02")
@@ -187,15 +187,15 @@ async def test_who_may_decide_is_asked_for_without_the_members(store: Store) -> 
     async with store.transaction() as tx:
         for user, role in (("fake:o", Role.OWNER), ("fake:a", Role.ADMIN), ("fake:m", Role.MEMBER)):
             await roles.grant(tx, user_id=user, role=role, agent_group=None, now=NOON)
-    assert [grant.user_id for grant in await roles.deciding(store)] == ["fake:a", "fake:o"]
-    assert len(await roles.every(store)) == 3
+    assert [grant.user_id for grant in await roles.list_deciders(store)] == ["fake:a", "fake:o"]
+    assert len(await roles.list_all(store)) == 3
 
 
 async def test_the_installs_id_is_drawn_once(store: Store) -> None:
     async with store.transaction() as tx:
-        first = await install.ensure(tx, NOON)
+        first = await install.get_or_create(tx, NOON)
     async with store.transaction() as tx:
-        assert await install.ensure(tx, LATER) == first
+        assert await install.get_or_create(tx, LATER) == first
 
 
 # --- sessions
@@ -209,7 +209,7 @@ async def test_a_session_is_found_by_its_key_and_made_once(store: Store) -> None
             for group, thread in ((chat.id, None), (chat.id, "7"), (None, None))
         ]
     found = [
-        await sessions.by_key(store, agent_group=agent.id, messaging_group=group, thread_id=thread)
+        await sessions.find_by_key(store, agent_group=agent.id, messaging_group=group, thread_id=thread)
         for group, thread in ((chat.id, None), (chat.id, "7"), (None, None), (chat.id, "8"))
     ]
     assert [session.id if session else None for session in found] == [*made, None]
@@ -218,7 +218,7 @@ async def test_a_session_is_found_by_its_key_and_made_once(store: Store) -> None
             async with store.transaction() as tx:
                 await sessions.add(tx, agent_group=agent.id, messaging_group=group, thread_id=thread, now=NOON)
     assert await sessions.find(store, SessionId("nobody")) is None
-    assert len([one async for one in sessions.every(store.reports)]) == 3
+    assert len([one async for one in sessions.iter_all(store.reports)]) == 3
 
 
 async def test_due_work_is_found_when_its_time_has_come(store: Store) -> None:
@@ -226,9 +226,9 @@ async def test_due_work_is_found_when_its_time_has_come(store: Store) -> None:
     async with store.transaction() as tx:
         await sessions.make_due(tx, now_due, at=NOON, now=NOON)
         await sessions.make_due(tx, later_due, at=LATER, now=NOON)
-    assert [session.id for session in await sessions.due(store, NOON)] == [now_due]
+    assert [session.id for session in await sessions.list_due(store, NOON)] == [now_due]
     assert await sessions.next_due(store, NOON) == LATER
-    assert [session.id for session in await sessions.due(store, LATER)] == [now_due, later_due]
+    assert [session.id for session in await sessions.list_due(store, LATER)] == [now_due, later_due]
     assert await sessions.next_due(store, LATER) is None
     assert (await sessions.get(store, idle)).due_at is None
 
@@ -244,13 +244,13 @@ async def test_later_work_does_not_put_off_earlier_work(store: Store) -> None:
 async def test_a_due_time_is_replaced_only_if_nobody_changed_it(store: Store) -> None:
     session = await a_session(store)
     async with store.transaction() as tx:
-        assert await sessions.replace_due(tx, session, seen=NOON, due=None) is False
-        assert await sessions.replace_due(tx, session, seen=None, due=NOON) is True
-        assert await sessions.replace_due(tx, session, seen=None, due=LATER) is False
-        assert await sessions.replace_due(tx, session, seen=NOON, due=LATER) is True
+        assert await sessions.replace_due(tx, session, expected=NOON, due=None) is False
+        assert await sessions.replace_due(tx, session, expected=None, due=NOON) is True
+        assert await sessions.replace_due(tx, session, expected=None, due=LATER) is False
+        assert await sessions.replace_due(tx, session, expected=NOON, due=LATER) is True
         await sessions.make_due(tx, session, at=NOON, now=NOON)
-        assert await sessions.replace_due(tx, session, seen=LATER, due=None) is False
-        assert await sessions.replace_due(tx, session, seen=NOON, due=None) is True
+        assert await sessions.replace_due(tx, session, expected=LATER, due=None) is False
+        assert await sessions.replace_due(tx, session, expected=NOON, due=None) is True
     assert (await sessions.get(store, session)).due_at is None
 
 
@@ -258,7 +258,7 @@ async def test_cursors_never_go_back_and_move_only_for_who_knows_where_they_are(
     session = await a_session(store)
     for seen, cursor, moves in ((0, 5, True), (0, 7, False), (5, 3, True)):
         async with store.transaction() as tx:
-            assert await sessions.advance_out_cursor(tx, session, seen=seen, cursor=cursor, now=LATER) is moves
+            assert await sessions.advance_out_cursor(tx, session, expected=seen, cursor=cursor, now=LATER) is moves
             known = replace(await sessions.get(tx, session), ack_cursor=seen)
             moved = await sessions.advance_ack_cursor(tx, known, cursor=cursor, due=None, has_failures=False)
             assert moved is moves
@@ -285,7 +285,7 @@ async def test_acks_are_not_taken_over_when_a_failure_was_put_on_record_meanwhil
         error_class=ErrorClass.OVERLOADED, sentence="It is down.", since=NOON, latest_at=NOON, count=1
     )
     async with store.transaction() as tx:
-        await turn_failures.put(tx, session, failures)
+        await turn_failures.save(tx, session, failures)
         assert not await sessions.advance_ack_cursor(tx, seen, cursor=1, due=None, has_failures=False)
         assert await sessions.advance_ack_cursor(tx, seen, cursor=1, due=None, has_failures=True)
 
@@ -295,15 +295,17 @@ async def test_only_the_holder_of_a_lease_may_change_it(store: Store) -> None:
     session = await a_session(store)
     old, new = LeaseId("old"), LeaseId("new")
     async with store.transaction() as tx:
-        await sessions.lease(tx, session, old, "docker")
+        await sessions.set_lease(tx, session, old, "docker")
         await sessions.set_runtime_state(tx, session, old, {"container": "1"})
         await sessions.set_runtime_state(tx, session, new, {"container": "2"})
-    assert [(found.lease, found.runtime_state) for found in await sessions.leased(store)] == [(old, {"container": "1"})]
+    assert [(found.lease, found.runtime_state) for found in await sessions.list_leased(store)] == [
+        (old, {"container": "1"})
+    ]
     async with store.transaction() as tx:
-        await sessions.lease(tx, session, new, "process")
-        assert await sessions.release(tx, session, old) is False
-        assert await sessions.release(tx, session, new) is True
-    assert await sessions.leased(store) == []
+        await sessions.set_lease(tx, session, new, "process")
+        assert await sessions.release_lease(tx, session, old) is False
+        assert await sessions.release_lease(tx, session, new) is True
+    assert await sessions.list_leased(store) == []
     assert (await sessions.get(store, session)).runtime is None
 
 
@@ -315,7 +317,7 @@ async def test_an_event_is_kept_once_and_comes_back_as_it_was(store: Store) -> N
     async with store.transaction() as tx:
         assert await events.add(tx, CHAT, an_event(), now=NOON) is True
         assert await events.add(tx, CHAT, an_event(text="again"), now=LATER) is False
-    (stored,) = await events.new_in_chat(store, CHAT, limit=10)
+    (stored,) = await events.list_new(store, CHAT, limit=10)
     assert (stored.chat, stored.event) == (CHAT, an_event())
     assert await events.get(store, stored.id) == stored
 
@@ -331,15 +333,15 @@ async def test_events_wait_by_chat_in_order_until_they_are_dealt_with(store: Sto
     async with store.transaction() as tx:
         for number in range(3):
             await events.add(tx, CHAT, an_event(str(number)), now=NOON)
-        await events.add(tx, CHAT, an_event("bot"), now=NOON, dropped="another bot wrote it")
+        await events.add(tx, CHAT, an_event("bot"), now=NOON, drop_reason="another bot wrote it")
         await events.add(tx, ChatKey("fake", "other", "c1"), an_event("0"), now=NOON)
-    assert set(await events.chats_with_new(store)) == {CHAT, ChatKey("fake", "other", "c1")}
-    waiting = await events.new_in_chat(store, CHAT, limit=2)
+    assert set(await events.list_chats_with_new(store)) == {CHAT, ChatKey("fake", "other", "c1")}
+    waiting = await events.list_new(store, CHAT, limit=2)
     assert [stored.event.platform_message_id for stored in waiting] == ["0", "1"]
     async with store.transaction() as tx:
         await events.mark_routed(tx, [waiting[0].id])
         await events.mark_dropped(tx, waiting[1].id, "why not")
-    assert [each.event.platform_message_id for each in await events.new_in_chat(store, CHAT, limit=9)] == ["2"]
+    assert [each.event.platform_message_id for each in await events.list_new(store, CHAT, limit=9)] == ["2"]
 
 
 @pytest.mark.behaviour("RT-10")
@@ -360,15 +362,15 @@ async def test_routes_say_what_waits_and_why(store: Store) -> None:
             )
             await routes.add(tx, route, now=NOON)
             await routes.add(tx, route, now=NOON)
-        await routes.explain_waiting(tx, session, "still full")
-        before = await tx.one("SELECT total_changes() AS made")
-        await routes.explain_waiting(tx, session, "still full")  # at each try, and there may be thousands
-        assert await tx.one("SELECT total_changes() AS made") == before
+        await routes.set_waiting_reason(tx, session, "still full")
+        before = await tx.fetch_one("SELECT total_changes() AS made")
+        await routes.set_waiting_reason(tx, session, "still full")  # at each try, and there may be thousands
+        assert await tx.fetch_one("SELECT total_changes() AS made") == before
         await routes.mark_written(tx, EventId(2), wiring.id, now=NOON)
-    assert await routes.sessions_waiting(store) == [session]
-    assert [one.event_id for one in await routes.waiting(store, session, limit=9)] == [1, 3]
-    assert [one.event_id for one in await routes.waiting(store, session, limit=1)] == [1]
-    kept = await store.all("SELECT outcome, reason FROM routes ORDER BY event_id")
+    assert await routes.list_waiting_sessions(store) == [session]
+    assert [one.event_id for one in await routes.list_waiting(store, session, limit=9)] == [1, 3]
+    assert [one.event_id for one in await routes.list_waiting(store, session, limit=1)] == [1]
+    kept = await store.fetch_all("SELECT outcome, reason FROM routes ORDER BY event_id")
     assert [tuple(row) for row in kept] == [("waiting", "still full"), ("written", ""), ("waiting", "still full")]
 
 
@@ -377,7 +379,7 @@ async def test_routes_say_what_waits_and_why(store: Store) -> None:
 
 def a_delivery(session: SessionId, seq: int, *, channel: str = "fake") -> Delivery:
     return Delivery(
-        lane=LaneKey(session, channel, "main", "c1"),
+        queue=DeliveryQueueKey(session, channel, "main", "c1"),
         seq=seq,
         out_id=f"o{seq}",
         kind="chat",
@@ -393,27 +395,27 @@ def a_delivery(session: SessionId, seq: int, *, channel: str = "fake") -> Delive
 async def test_a_delivery_goes_through_its_states_and_keeps_its_attempts(store: Store) -> None:
     session = await a_session(store)
     delivery = a_delivery(session, 1)
-    failed = Outcome(
-        status=DeliveryStatus.PENDING, outcome="not_sent", reason="down", error="no route", next_try_at=LATER
+    failed = AttemptOutcome(
+        status=DeliveryStatus.PENDING, code="not_sent", reason="down", error="no route", next_try_at=LATER
     )
-    sent = Outcome(status=DeliveryStatus.SENT, outcome="sent", receipt=("8", "9"))
+    sent = AttemptOutcome(status=DeliveryStatus.SENT, code="sent", receipt=("8", "9"))
     async with store.transaction() as tx:
         assert await deliveries.add(tx, delivery) is True
         assert await deliveries.add(tx, delivery) is False
-    assert await deliveries.next_in_lane(store, delivery.lane, LATER) == delivery
+    assert await deliveries.next_in_queue(store, delivery.queue, LATER) == delivery
     async with store.transaction() as tx:
-        await deliveries.begin(tx, delivery, NOON)
-    begun = await deliveries.next_in_lane(store, delivery.lane, LATER)
+        await deliveries.begin_attempt(tx, delivery, NOON)
+    begun = await deliveries.next_in_queue(store, delivery.queue, LATER)
     assert begun is not None
     assert (begun.status, begun.attempts) == (DeliveryStatus.SENDING, 1)
     async with store.transaction() as tx:
-        await deliveries.end(tx, delivery, failed, NOON)
-        await deliveries.begin(tx, delivery, LATER)
-        await deliveries.end(tx, delivery, sent, LATER)
-    assert await deliveries.next_in_lane(store, delivery.lane, LATER) is None
-    attempts = await store.all("SELECT number, outcome, error FROM delivery_attempts ORDER BY number")
+        await deliveries.end_attempt(tx, delivery, failed, NOON)
+        await deliveries.begin_attempt(tx, delivery, LATER)
+        await deliveries.end_attempt(tx, delivery, sent, LATER)
+    assert await deliveries.next_in_queue(store, delivery.queue, LATER) is None
+    attempts = await store.fetch_all("SELECT number, outcome, error FROM delivery_attempts ORDER BY number")
     assert [tuple(row) for row in attempts] == [(1, "not_sent", "no route"), (2, "sent", None)]
-    row = await store.one("SELECT status, receipt FROM deliveries")
+    row = await store.fetch_one("SELECT status, receipt FROM deliveries")
     assert row is not None
     assert tuple(row) == ("sent", '["8", "9"]')
 
@@ -424,8 +426,8 @@ async def test_a_lane_is_served_in_order_and_knows_no_other(store: Store) -> Non
     async with store.transaction() as tx:
         for delivery in (a_delivery(session, 3), a_delivery(session, 1), a_delivery(session, 2, channel="other")):
             await deliveries.add(tx, delivery)
-    assert len(await deliveries.open_lanes(store)) == 2
-    following = await deliveries.next_in_lane(store, LaneKey(session, "fake", "main", "c1"), NOON)
+    assert len(await deliveries.list_open_queues(store)) == 2
+    following = await deliveries.next_in_queue(store, DeliveryQueueKey(session, "fake", "main", "c1"), NOON)
     assert following is not None
     assert following.seq == 1
 
@@ -485,7 +487,10 @@ async def test_a_call_counts_to_the_turn_that_ended_first_after_it_began(store: 
     async def settled(**ends: int) -> dict[str, float]:
         async with store.transaction() as tx:
             moments = {turn: NOON + timedelta(minutes=end) for turn, end in ends.items()}
-            return {turn: spent.cost_usd for turn, spent in (await model_calls.settle(tx, session, moments)).items()}
+            return {
+                turn: spent.cost_usd
+                for turn, spent in (await model_calls.assign_to_turns(tx, session, moments)).items()
+            }
 
     for minute, tokens in ((1, 4), (2, 8), (6, 16), (12, 32)):
         await call(NOON + timedelta(minutes=minute), tokens)
@@ -498,5 +503,5 @@ async def test_a_call_counts_to_the_turn_that_ended_first_after_it_began(store: 
 
 @pytest.mark.parametrize("sql", [host_messages.BY_OUT_ID, deliveries.STATUS_OF])
 async def test_what_was_said_is_found_by_its_name_without_reading_all_that_was_said(store: Store, sql: str) -> None:
-    plan = [row["detail"] for row in await store.all(f"EXPLAIN QUERY PLAN {sql}", ("host", "o1"))]
+    plan = [row["detail"] for row in await store.fetch_all(f"EXPLAIN QUERY PLAN {sql}", ("host", "o1"))]
     assert all("deliveries_by_out_id" in step for step in plan), plan

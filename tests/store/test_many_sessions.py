@@ -46,7 +46,7 @@ class Group:
 
     async def run(self, sql: str, **values: str | int) -> None:
         async with self.store.transaction() as tx:
-            await tx.run(sql, values | {"now": to_text(NOON)})
+            await tx.execute(sql, values | {"now": to_text(NOON)})
 
     def names(self, ids: list[SessionId]) -> list[str]:
         known = {id: name for name, id in self.sessions.items()}
@@ -69,10 +69,10 @@ async def test_a_hold_on_an_agent_concerns_those_of_its_sessions_that_do_somethi
         async with store.transaction() as tx:
             await sessions.make_due(tx, one, at=NOON + timedelta(days=1), now=NOON)
     async with store.transaction() as tx:
-        await sessions.lease(tx, group.sessions["running"], LeaseId("l1"), "process")
+        await sessions.set_lease(tx, group.sessions["running"], LeaseId("l1"), "process")
     await _request(group, "asking")
     await _request(other, "busy")
-    assert sorted(group.names(await holds.concerned(store, group.id))) == ["asking", "due", "running"]
+    assert sorted(group.names(await holds.list_affected_sessions(store, group.id))) == ["asking", "due", "running"]
 
 
 _ON_ITS_WAY = """
@@ -104,50 +104,50 @@ async def test_a_chat_that_is_taken_away_concerns_those_that_have_something_open
     await group.run(sql, id=group.sessions["here"], chat=HOME.platform_id, status=is_open, **place)
     await group.run(sql, id=group.sessions["elsewhere"], chat="c2", status=is_open, **place)
     await group.run(sql, id=group.sessions["settled"], chat=HOME.platform_id, status=is_over, **place)
-    found = await sessions.concerned_by_chat(store, group.id, HOME)
+    found = await sessions.list_with_open_items(store, group.id, HOME)
     assert group.names([one.id for one in found]) == ["here"]
-    assert await sessions.concerned_by_chat(store, AgentGroupId(group.id + 1), HOME) == []
+    assert await sessions.list_with_open_items(store, AgentGroupId(group.id + 1), HOME) == []
 
 
 async def test_all_sessions_are_read_a_page_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     group = Group(store)
     await group.make("main", *"abcde")
-    monkeypatch.setattr(sessions, "PAGE", 2)
-    found = [one.id async for one in sessions.every(store.reports)]
+    monkeypatch.setattr(sessions, "PAGE_SIZE", 2)
+    found = [one.id async for one in sessions.iter_all(store.reports)]
     assert found == sorted(group.sessions.values())
 
 
 async def test_runs_that_stay_keep_nobody_from_those_that_go(store: Store) -> None:
     """More than a batch of tasks that ran once and whose only run stays, before a run that goes."""
-    single = aged.BATCH + 10
+    single = aged.BATCH_SIZE + 10
     group = Group(store)
     await group.make("main", "a")
     async with store.transaction() as tx:
         for number in range(single + 2):
             task = min(number, single)  # the last one ran twice
             values = {"task": f"t{task}", "due": to_text(NOON + timedelta(seconds=number))}
-            await tx.run(
+            await tx.execute(
                 "INSERT OR IGNORE INTO tasks (id, session_id, kind, content, timezone, next_due, misfire, created_by,"
                 " created_at, changed_at) VALUES (:task, 's', 'agent', 'x', 'UTC', :due, 'latest', 'x', :due, :due)",
                 values,
             )
-            await tx.run(
+            await tx.execute(
                 "INSERT INTO task_runs (task_id, session_id, due, message_id, decided_at, ended_at, outcome)"
                 " VALUES (:task, 's', :due, :due, :due, :due, 'completed')",
                 values,
             )
         # The last of all stays as well: its number would be given again.
-        await tx.run(
+        await tx.execute(
             "INSERT INTO task_runs (task_id, session_id, due, message_id, decided_at)"
             " VALUES ('t0', 's', 'later', 'm', :now)",
             {"now": to_text(NOON)},
         )
-    after: aged.RunKey | None = aged.BEFORE_ALL_RUNS
+    after: aged.RunKey | None = aged.FIRST_RUN_KEY
     deleted = []
     while after is not None:
         async with store.transaction() as tx:
             done, after = await aged.delete_runs(tx, before=NOON + timedelta(days=1), after=after)
         deleted.append(done)
     assert deleted == [1, 1, 0]
-    left = await store.all("SELECT task_id, count(*) AS runs FROM task_runs GROUP BY task_id HAVING runs > 1")
+    left = await store.fetch_all("SELECT task_id, count(*) AS runs FROM task_runs GROUP BY task_id HAVING runs > 1")
     assert left == []

@@ -14,7 +14,7 @@ import nanohost.store
 from nanohost.errors import StoreError
 from nanohost.shipped import shipped_root
 from nanohost.store import model_calls, turn_costs
-from nanohost.store.migrations import Migration, migrate, read_sets
+from nanohost.store.migrations import Migration, load_migrations, migrate
 
 ONE = Migration(set_name="core", name="0001_one", sql="CREATE TABLE one (x TEXT) STRICT;\n")
 TWO = Migration(set_name="core", name="0002_two", sql="ALTER TABLE one ADD COLUMN y TEXT;\n")
@@ -52,7 +52,7 @@ def backups(tmp_path: Path) -> Path:
 
 
 def test_schema_sql_is_the_sum_of_the_migrations(database: Path, backups: Path, tmp_path: Path) -> None:
-    migrate(database, read_sets([shipped_root() / "migrations"]), backups=backups)
+    migrate(database, load_migrations([shipped_root() / "migrations"]), backups=backups)
     schema = Path(nanohost.store.__file__).with_name("schema.sql")
     with closing(sqlite3.connect(tmp_path / "sum.db")) as db:
         db.executescript(schema.read_text(encoding="utf-8"))
@@ -181,7 +181,7 @@ def test_sets_are_read_core_first_and_from_every_folder(tmp_path: Path) -> None:
     for root, name in ((own, "aaa/0001_x.sql"), (shipped, "core/0002_b.sql"), (shipped, "core/0001_a.sql")):
         write(root, name)
     write(own, "aaa/README.md")
-    found = read_sets([shipped, own, shipped, tmp_path / "missing"])
+    found = load_migrations([shipped, own, shipped, tmp_path / "missing"])
     assert [(each.set_name, each.name) for each in found] == [("core", "0001_a"), ("core", "0002_b"), ("aaa", "0001_x")]
 
 
@@ -189,7 +189,7 @@ def test_the_same_migration_in_two_folders_is_refused(tmp_path: Path) -> None:
     for root in ("one", "two"):
         write(tmp_path / root, "core/0001_a.sql")
     with pytest.raises(StoreError, match="there twice"):
-        read_sets([tmp_path / "one", tmp_path / "two"])
+        load_migrations([tmp_path / "one", tmp_path / "two"])
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_the_same_migration_in_two_folders_is_refused(tmp_path: Path) -> None:
 def test_a_name_that_gives_no_order_is_refused(tmp_path: Path, name: str) -> None:
     write(tmp_path, f"core/{name}")
     with pytest.raises(StoreError, match="not a migration's name"):
-        read_sets([tmp_path])
+        load_migrations([tmp_path])
 
 
 # --- migrations of different branches
@@ -210,9 +210,9 @@ def test_two_branches_that_name_a_migration_in_the_same_second_both_have_theirs_
 ) -> None:
     write(tmp_path / "sets", "core/0001_one.sql", ONE.sql)
     write(tmp_path / "sets", "core/20261201T090000_add_colour.sql", "ALTER TABLE one ADD COLUMN colour TEXT;")
-    migrate(database, read_sets([tmp_path / "sets"]), backups=backups)
+    migrate(database, load_migrations([tmp_path / "sets"]), backups=backups)
     write(tmp_path / "sets", "core/20261201T090000_add_age.sql", "ALTER TABLE one ADD COLUMN age INTEGER;")
-    [applied] = migrate(database, read_sets([tmp_path / "sets"]), backups=backups)
+    [applied] = migrate(database, load_migrations([tmp_path / "sets"]), backups=backups)
     assert applied.name == "20261201T090000_add_age"
     assert columns(database)["one"] == {"x", "colour", "age"}
 
@@ -224,7 +224,7 @@ def test_a_migration_comes_after_the_one_it_names_whatever_their_numbers_and_set
     write(tmp_path, "core/0002_pets.sql")
     write(tmp_path, "core/0003_last.sql")
     write(tmp_path, "zoo/20260101T000000_cages.sql")
-    found = [f"{each.set_name}/{each.name}" for each in read_sets([tmp_path])]
+    found = [f"{each.set_name}/{each.name}" for each in load_migrations([tmp_path])]
     assert found == [
         "core/0001_people",
         "core/0002_pets",
@@ -237,7 +237,7 @@ def test_a_migration_comes_after_the_one_it_names_whatever_their_numbers_and_set
 def test_times_give_the_order_where_nothing_is_named_and_come_after_the_numbers(tmp_path: Path) -> None:
     for name in ("20261201T090001_a", "20261201T090000_b", "0032_c"):
         write(tmp_path, f"core/{name}.sql")
-    assert [each.name for each in read_sets([tmp_path])] == ["0032_c", "20261201T090000_b", "20261201T090001_a"]
+    assert [each.name for each in load_migrations([tmp_path])] == ["0032_c", "20261201T090000_b", "20261201T090001_a"]
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_an_order_that_cannot_be_kept_is_refused_by_name(tmp_path: Path, after: 
     write(tmp_path, "core/0001_a.sql", f"-- after: {after}\n")
     write(tmp_path, "core/0002_b.sql")
     with pytest.raises(StoreError, match=problem) as caught:
-        read_sets([tmp_path])
+        load_migrations([tmp_path])
     assert caught.value.hint
 
 
@@ -268,7 +268,7 @@ def other_way_round(migrations: Sequence[Migration]) -> list[Migration]:
     """The same, each as late as what names it allows: as another branch may have applied them."""
     left, found = list(migrations), list[Migration]()
     while left:
-        last = next(one for one in left if not any(one.key in other.comes_after(migrations) for other in left))
+        last = next(one for one in left if not any(one.key in other.dependencies(migrations) for other in left))
         left.remove(last)
         found.insert(0, last)
     return found
@@ -277,7 +277,7 @@ def other_way_round(migrations: Sequence[Migration]) -> list[Migration]:
 def differences(folder: Path, root: Path) -> list[str]:
     """Tables and indexes that depend on an order which no migration names."""
     found = []
-    for number, order in enumerate((read_sets([root]), other_way_round(read_sets([root])))):
+    for number, order in enumerate((load_migrations([root]), other_way_round(load_migrations([root])))):
         migrate(folder / f"{number}.db", order, backups=folder / "backups")
         found.append(columns(folder / f"{number}.db"))
     return [name for name in sorted(found[0].keys() | found[1].keys()) if found[0].get(name) != found[1].get(name)]
@@ -302,7 +302,7 @@ LAST_NUMBERED = "0032_deleted_agents"
 
 def test_a_new_migration_of_ours_is_named_by_its_time() -> None:
     """A number would be taken by another branch, too: `date -u +%Y%m%dT%H%M%S` gives a name that is free."""
-    numbered = [each.name for each in read_sets([CORE]) if not each.name.startswith("2")]
+    numbered = [each.name for each in load_migrations([CORE]) if not each.name.startswith("2")]
     assert numbered[-1] == LAST_NUMBERED
 
 
@@ -311,7 +311,7 @@ def test_the_migrations_that_databases_have_on_record_are_as_they_were_recorded(
 ) -> None:
     """Golden: what the build before names had times wrote into schema_migrations, in the order in which it did."""
     golden = Path(__file__).with_name("recorded_migrations.txt").read_text(encoding="utf-8").split()
-    shipped = read_sets([CORE])
+    shipped = load_migrations([CORE])
     assert [word for each in shipped[: len(golden) // 2] for word in (each.name, each.checksum)] == golden
     migrate(database, shipped[: len(golden) // 2], backups=backups)
     with closing(sqlite3.connect(database)) as db:
@@ -323,7 +323,7 @@ def test_the_migrations_that_databases_have_on_record_are_as_they_were_recorded(
 
 
 def test_the_table_of_events_is_built_anew_with_all_that_was_in_it(database: Path, backups: Path) -> None:
-    migrations = read_sets([CORE])
+    migrations = load_migrations([CORE])
     migrate(database, [m for m in migrations if m.name < "0002"], backups=backups)
     with closing(sqlite3.connect(database)) as db, db:
         db.executescript(
@@ -347,7 +347,7 @@ def test_the_table_of_events_is_built_anew_with_all_that_was_in_it(database: Pat
 
 def test_what_turns_cost_before_calls_had_a_price_counts_once_after_an_update(database: Path, backups: Path) -> None:
     """As their runners told: the calls of those turns are on record, too, and are not counted beside them."""
-    shipped = read_sets([shipped_root() / "migrations"])
+    shipped = load_migrations([shipped_root() / "migrations"])
     migrate(database, [one for one in shipped if one.name < "0019"], backups=backups)
     with closing(sqlite3.connect(database)) as db:
         db.executescript(
@@ -356,6 +356,6 @@ def test_what_turns_cost_before_calls_had_a_price_counts_once_after_an_update(da
         )
     migrate(database, shipped, backups=backups)
     with closing(sqlite3.connect(database)) as db:
-        told = db.execute(turn_costs.SINCE, ("2026-01-01",)).fetchall()
-        seen = db.execute(model_calls.SINCE, ("2026-01-01",)).fetchall()
+        told = db.execute(turn_costs.COSTS_SINCE, ("2026-01-01",)).fetchall()
+        seen = db.execute(model_calls.TOTALS_SINCE, ("2026-01-01",)).fetchall()
     assert (told, seen) == ([("main", 1, 10, 5, 0, 0.5)], [])

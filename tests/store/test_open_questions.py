@@ -11,13 +11,13 @@ from pathlib import Path
 from nanohost.model import SessionId
 from nanohost.store import deliveries, questions
 from nanohost.store.database import Store, open_store
-from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost.store.deliveries import Delivery, DeliveryQueueKey, DeliveryStatus
 from nanohost.store.events import ChatKey
 from nanohost_protocol.payloads import QuestionOut, encode
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 CHAT = ChatKey("fake", "main", "c1")
-TOO_LONG = "x" * (questions.LONGEST_ASKED + 1)
+TOO_LONG = "x" * (questions.MAX_QUESTION_CHARS + 1)
 MOST_STEPS = 15_000
 STEP = 100
 
@@ -27,7 +27,7 @@ async def _ask(store: Store, count: int, text: Callable[[int], str]) -> None:
     async with store.transaction() as tx:
         for number in range(count):
             asked = Delivery(
-                lane=LaneKey(SessionId("s"), CHAT.channel_type, CHAT.instance, CHAT.platform_id),
+                queue=DeliveryQueueKey(SessionId("s"), CHAT.channel_type, CHAT.instance, CHAT.platform_id),
                 seq=2 * number + 1,
                 out_id=f"o{number}",
                 kind="question",
@@ -39,12 +39,12 @@ async def _ask(store: Store, count: int, text: Callable[[int], str]) -> None:
             )
             await deliveries.add(tx, asked)
             await questions.add(tx, asked, asked.created_at)
-        await tx.run("UPDATE deliveries SET status = 'sent', attempts = 1")
+        await tx.execute("UPDATE deliveries SET status = 'sent', attempts = 1")
 
 
 async def test_the_newest_that_can_be_answered_by_typing_are_found(store: Store) -> None:
     await _ask(store, 300, lambda number: TOO_LONG if number % 2 else "Which?")
-    found = await questions.open_in_chat(store, CHAT)
+    found = await questions.list_open_in_chat(store, CHAT)
     assert [one.question.seq for one in found] == [2 * number + 1 for number in range(298, 198, -2)]
 
 

@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from nanohost.home import Home
-from nanohost.store.opened import opened_store
-from tests.support.new_home import begin_home, make_database
+from nanohost.store.opened import open_home_store
+from tests.support.new_home import create_home_database, make_database
 
 
 @pytest.mark.behaviour("OP-05")
@@ -20,14 +20,14 @@ async def test_a_new_database_is_one_line_of_the_log_and_one_that_is_there_none(
     said = []
     for _ in range(2):
         with capture_logs() as lines:
-            async with opened_store(Home(tmp_path), durable=False):
+            async with open_home_store(Home(tmp_path), durable=False):
                 pass
         said.append([line["event"] for line in lines if line["log_level"] == "info"])
-    assert said == [["database_made"], []]
+    assert said == [["database_created"], []]
 
 
 async def test_a_new_home_gets_the_database_that_other_tests_begin_with(tmp_path: Path) -> None:
-    async with opened_store(Home(tmp_path), durable=False):
+    async with open_home_store(Home(tmp_path), durable=False):
         pass
     make_database(tmp_path / "copied.db")
     made, copied = contents(Home(tmp_path).database), contents(tmp_path / "copied.db")
@@ -36,10 +36,10 @@ async def test_a_new_home_gets_the_database_that_other_tests_begin_with(tmp_path
 
 
 async def test_a_home_that_lost_its_database_gets_no_copy_in_its_place(tmp_path: Path) -> None:
-    async with opened_store(Home(tmp_path), durable=False):
+    async with open_home_store(Home(tmp_path), durable=False):
         pass
     Home(tmp_path).database.unlink()
-    begin_home(Home(tmp_path))
+    create_home_database(Home(tmp_path))
     assert not Home(tmp_path).database.exists()
 
 

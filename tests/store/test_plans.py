@@ -12,8 +12,8 @@ import pytest
 
 from nanohost.verify import finding
 from tests.store import long_history, searches
-from tests.store.searches import Look
-from tests.store.statements import Statement, loose_sql, statements
+from tests.store.searches import TableAccess
+from tests.store.statements import Statement, find_inline_sql, statements
 from tests.support.new_home import make_database
 
 HISTORY = [one for one in statements() if not one.is_report]
@@ -130,7 +130,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connec
     folder = tmp_path_factory.mktemp("history")
     make_database(folder / "nanohost.db")
     with closing(sqlite3.connect(folder / "nanohost.db", isolation_level=None)) as db:
-        long_history.fill(db)
+        long_history.fill_history(db)
         db.execute("PRAGMA foreign_keys = ON")
         yield db
 
@@ -144,13 +144,17 @@ class Behind:
 
     def many(self, sql: str) -> list[str]:
         """The parts of its plan that may go through more than a few rows of a table that grows."""
-        grown = [look for look in searches.looks(self.db, sql) if look.table not in SMALL]
-        return [f"{look.line}: {count:,} rows" for look in grown if (count := self._count(look)) > long_history.FEW]
+        grown = [look for look in searches.table_accesses(self.db, sql) if look.table not in SMALL]
+        return [
+            f"{look.line}: {count:,} rows"
+            for look in grown
+            if (count := self._count(look)) > long_history.SMALL_TABLE_ROWS
+        ]
 
-    def _count(self, look: Look) -> int:
-        key = (look.table, look.index, look.given, look.is_automatic)
+    def _count(self, look: TableAccess) -> int:
+        key = (look.table, look.index, look.given_columns, look.is_automatic)
         if key not in self._counted:
-            self._counted[key] = searches.most_behind(self.db, look)
+            self._counted[key] = searches.max_rows_behind(self.db, look)
         return self._counted[key]
 
 
@@ -202,7 +206,7 @@ def steps(db: sqlite3.Connection, sql: str, moment: str) -> int:
 
 
 def test_all_sql_stands_in_constants_of_its_module() -> None:
-    assert loose_sql() == []
+    assert find_inline_sql() == []
     assert len(statements()) > 200
 
 
@@ -211,7 +215,7 @@ def test_statements_on_a_mailbox_are_no_others(history: sqlite3.Connection, tmp_
     for one in statements():
         if is_of_a_mailbox(one.sql):
             with pytest.raises(sqlite3.OperationalError, match="no such table: messages_in"):
-                history.execute(f"EXPLAIN {one.sql}", long_history.nothing(one.sql))
+                history.execute(f"EXPLAIN {one.sql}", long_history.null_values(one.sql))
 
 
 @pytest.mark.parametrize("statement", central(), ids=lambda one: one.id)
@@ -220,7 +224,7 @@ def test_no_statement_scans_or_sorts_a_table_that_grows(behind: Behind, statemen
     if statement.id not in BOUNDED:
         found = behind.many(statement.sql)
         assert bool(found) == (statement.id in MANY_BEHIND), found
-        assert [line for line in searches.plan(behind.db, statement.sql) if "TEMP B-TREE" in line] == []
+        assert [line for line in searches.query_plan(behind.db, statement.sql) if "TEMP B-TREE" in line] == []
 
 
 @pytest.mark.parametrize("statement", measured(), ids=lambda one: one.id)
@@ -233,7 +237,7 @@ def test_no_statement_walks_through_the_history(history: sqlite3.Connection, sta
 
 def test_no_report_returns_all_there_is(history: sqlite3.Connection) -> None:
     found = {one.id: _count_rows(history, one.sql) for one in statements() if _is_bounded_report(one)}
-    assert {id: rows for id, rows in found.items() if rows > long_history.FEW} == {}
+    assert {id: rows for id, rows in found.items() if rows > long_history.SMALL_TABLE_ROWS} == {}
 
 
 def _is_bounded_report(one: Statement) -> bool:
@@ -242,7 +246,9 @@ def _is_bounded_report(one: Statement) -> bool:
 
 def _count_rows(db: sqlite3.Connection, sql: str) -> int:
     """Up to one too many."""
-    return len(db.execute(sql, long_history.values(sql, long_history.ALL_TIME)).fetchmany(long_history.FEW + 1))
+    return len(
+        db.execute(sql, long_history.values(sql, long_history.ALL_TIME)).fetchmany(long_history.SMALL_TABLE_ROWS + 1)
+    )
 
 
 def test_a_walk_through_all_that_a_session_ever_sent_is_noticed(behind: Behind) -> None:
@@ -265,14 +271,14 @@ def test_the_history_is_long_in_every_table_that_grows(history: sqlite3.Connecti
 
 def test_the_history_has_all_that_can_become_of_a_thing(history: sqlite3.Connection) -> None:
     """Also of what is open, but of that only a few: an index over it holds no history."""
-    assert len(searches.states(history)) >= 9
-    for table, column, states in searches.states(history):
+    assert len(searches.status_values(history)) >= 9
+    for table, column, states in searches.status_values(history):
         found = dict(history.execute(f"SELECT {column}, count(*) FROM {table} GROUP BY 1"))
         assert set(found) - {None} == states, f"{table}.{column}"
         for state in states:
-            few = found[state] <= long_history.FEW
+            few = found[state] <= long_history.SMALL_TABLE_ROWS
             assert few == (state in OPEN), f"{found[state]} of {table}.{column} {state}"
 
 
 def test_verify_reads_on_connections_of_its_own() -> None:
-    assert finding.Install.__annotations__["store"] == "Reports"
+    assert finding.VerifyContext.__annotations__["store"] == "Reports"

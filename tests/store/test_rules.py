@@ -21,7 +21,7 @@ async def _applies(store: Store, *made: tuple[RuleEffect, bool, bool]) -> RuleEf
         group = await agent_groups.add(tx, folder="a", name="a", provider=None, model=None, now=NOON)
         for effect, of_group, of_subject in made:
             await _add(tx, effect, group.id if of_group else None, "x" if of_subject else None)
-    found = await rules.that_applies(store, kind="k", subject="x", agent_group=group.id, now=NOON)
+    found = await rules.find_applicable(store, kind="k", subject="x", agent_group=group.id, now=NOON)
     return None if found is None else found.effect
 
 
@@ -60,7 +60,7 @@ async def test_a_rule_is_about_its_kind_its_agent_and_its_subject_and_for_its_ti
         )
 
     async def applies(kind: str = "k", group: AgentGroupId = one.id, subject: str = "x", now: datetime = NOON) -> bool:
-        found = await rules.that_applies(store, kind=kind, subject=subject, agent_group=group, now=now)
+        found = await rules.find_applicable(store, kind=kind, subject=subject, agent_group=group, now=now)
         return found is not None
 
     assert await applies()
@@ -69,5 +69,5 @@ async def test_a_rule_is_about_its_kind_its_agent_and_its_subject_and_for_its_ti
     assert not await applies(subject="y")
     assert not await applies(now=soon)
     async with store.transaction() as tx:
-        await rules.end(tx, rule.id, by="t", now=NOON)
+        await rules.end(tx, rule.id, ended_by="t", now=NOON)
     assert not await applies()

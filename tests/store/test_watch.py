@@ -13,7 +13,7 @@ import pytest
 
 from nanohost.errors import StoreError
 from nanohost.store.database import Store
-from nanohost.store.watch import WATCH_INTERVAL_S, watch
+from nanohost.store.watch import CHECK_INTERVAL_S, monitor_database
 from nanohost.testing.manual_clock import ManualClock
 
 pytestmark = pytest.mark.behaviour("OP-05")
@@ -23,11 +23,11 @@ pytestmark = pytest.mark.behaviour("OP-05")
 async def watching(store: Store, database: Path) -> AsyncIterator[asyncio.Task[NoReturn]]:
     """The watch while entered; leaving moves the clock on, so that it looks once more."""
     clock = ManualClock()
-    task = asyncio.create_task(watch(store, database, clock, backups=database.parent / "backups"))
-    await clock.somebody_sleeps()
+    task = asyncio.create_task(monitor_database(store, database, clock, backups=database.parent / "backups"))
+    await clock.wait_for_sleeper()
     yield task
-    await clock.advance(WATCH_INTERVAL_S)
-    sleeps = asyncio.create_task(clock.somebody_sleeps())
+    await clock.advance(CHECK_INTERVAL_S)
+    sleeps = asyncio.create_task(clock.wait_for_sleeper())
     await asyncio.wait([task, sleeps], return_when=asyncio.FIRST_COMPLETED)
     for one in (task, sleeps):
         one.cancel()
@@ -57,7 +57,7 @@ async def test_a_damaged_database_is_told_once_somebody_came_upon_the_damage(sto
             file.seek(4096)
             file.write(os.urandom(size - 4096))
         with pytest.raises(StoreError):
-            await store.all("SELECT * FROM inbound_events")
+            await store.fetch_all("SELECT * FROM inbound_events")
     with pytest.raises(StoreError, match="is damaged"):
         watched.result()
 
@@ -65,5 +65,5 @@ async def test_a_damaged_database_is_told_once_somebody_came_upon_the_damage(sto
 async def test_a_refusal_that_may_pass_is_waited_out(store: Store, database: Path) -> None:
     async with watching(store, database) as watched:
         with pytest.raises(StoreError):
-            await store.all("SELECT * FROM no_such_table")
+            await store.fetch_all("SELECT * FROM no_such_table")
     assert watched.cancelled()

@@ -13,9 +13,9 @@ import pytest
 from nanohost.errors import RuntimeUnavailable
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from tests.pages import Block
-from tests.story.clone import clone
-from tests.story.first_hour import REAL, FirstHour
-from tests.story.night import Night
+from tests.story.clone import play_clone
+from tests.story.first_hour import REAL, FirstHourStory
+from tests.story.night import NightStory
 from tests.story.pages import A_CLONE, FIRST_HOUR, NIGHT
 
 STORIES = ("first-hour", "night")
@@ -33,26 +33,26 @@ def main(typed: Sequence[str] | None = None) -> int:
         BubblewrapRuntime(install="transcripts").check()
         for story in options.story or STORIES:
             with tempfile.TemporaryDirectory(prefix="nanohost-") as folder:
-                _show(_played(story, Path(folder)), write=options.write)
+                _show(_play(story, Path(folder)), write=options.write)
     except (RuntimeUnavailable, AssertionError, TimeoutError, pytest.skip.Exception) as error:
         sys.stderr.write(f"transcripts: {error}\n")
         return 1
     return 0
 
 
-def _played(story: str, folder: Path) -> Sequence[tuple[Block, str]]:
+def _play(story: str, folder: Path) -> Sequence[tuple[Block, str]]:
     if story == "night":
-        return [(NIGHT, Night(folder).play())]
+        return [(NIGHT, NightStory(folder).play())]
     for name in ("clone", "ada"):  # not one in the other: Claude's own program is beside this checkout alone
         (folder / name).mkdir()
-    return [(A_CLONE, clone(folder / "clone")), (FIRST_HOUR, FirstHour(folder / "ada", REAL).play())]
+    return [(A_CLONE, play_clone(folder / "clone")), (FIRST_HOUR, FirstHourStory(folder / "ada", REAL).play())]
 
 
 def _show(played: Sequence[tuple[Block, str]], *, write: bool) -> None:
     for block, text in played:
         sys.stdout.write(f"{text}\n\n")
         if write:
-            block.put(text)
+            block.replace_with(text)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nanohost.testing.limits import HANG_S, seconds
-from tests.cli.terminal import Terminal, in_terminal
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.cli.terminal import Terminal, run_in_terminal
 
 COLUMNS, WIDE = 100, 400
 RUNTIME = "bubblewrap"
@@ -36,24 +36,24 @@ class Machine:
     def terminal(self, *words: str, columns: int = WIDE) -> Iterator[Terminal]:
         """`nanohost` with these words; in a wide one, since what stands there is folded later, without paths in it that
         are longer or shorter than those that are shown."""
-        with in_terminal([*_program(), *words], self._environment(), columns=columns, folder=self.home) as begun:
+        with run_in_terminal([*_program(), *words], self._environment(), columns=columns, folder=self.home) as begun:
             yield begun
 
-    def types(self, *words: str) -> str:
+    def run(self, *words: str) -> str:
         """What is on the screen when the command has ended."""
         with self.terminal(*words) as terminal:
             terminal.ends()
             return terminal.text()
 
-    def until(self, shown: Sequence[str], *words: str, but: Sequence[str] = ()) -> str:
+    def run_until(self, shown: Sequence[str], *words: str, excluded: Sequence[str] = ()) -> str:
         """The same, typed again and again until all this is shown, and nothing of what is excepted."""
-        ends = time.monotonic() + seconds(HANG_S)
-        while not _fits(screen := self.types(*words), shown, but):
-            assert time.monotonic() < ends, f"{shown}, not {but}: nanohost {' '.join(words)} says:\n{screen}"
+        ends = time.monotonic() + scaled_timeout(HANG_TIMEOUT_S)
+        while not _matches(screen := self.run(*words), shown, excluded):
+            assert time.monotonic() < ends, f"{shown}, not {excluded}: nanohost {' '.join(words)} says:\n{screen}"
         return screen
 
     @contextmanager
-    def host(self) -> Iterator[subprocess.Popen[str]]:
+    def run_host(self) -> Iterator[subprocess.Popen[str]]:
         """`nanohost run`, ready, in another terminal; ended by Ctrl-C."""
         environ = self._environment() | {"NANOHOST_LOG": "json"}
         with subprocess.Popen(
@@ -68,12 +68,12 @@ class Machine:
             reader = threading.Thread(target=self._read, args=(process, ready), name="log")
             reader.start()
             try:
-                assert ready.wait(seconds(HANG_S)), "the host is not ready"
+                assert ready.wait(scaled_timeout(HANG_TIMEOUT_S)), "the host is not ready"
                 yield process
             finally:
                 process.send_signal(signal.SIGINT)
                 try:
-                    process.wait(seconds(HANG_S))
+                    process.wait(scaled_timeout(HANG_TIMEOUT_S))
                 finally:
                     process.kill()
                     reader.join()
@@ -101,7 +101,7 @@ class Machine:
         }
 
 
-def _fits(screen: str, shown: Sequence[str], but: Sequence[str]) -> bool:
+def _matches(screen: str, shown: Sequence[str], but: Sequence[str]) -> bool:
     return all(one in screen for one in shown) and not any(one in screen for one in but)
 
 

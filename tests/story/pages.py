@@ -11,7 +11,7 @@ def _played() -> str:
 
 
 _TUTORIAL = ROOT / "docs" / "tutorial.md"
-A_CLONE = Block(page=_TUTORIAL, made=_played, about="a clone")
+A_CLONE = Block(page=_TUTORIAL, render=_played, about="a clone")
 """Played by the script alone, since it installs all that there is."""
-FIRST_HOUR = Block(page=_TUTORIAL, made=_played, about="a first hour")
-NIGHT = Block(page=ROOT / "docs" / "how-to" / "when-status-shows.md", made=_played, about="a night")
+FIRST_HOUR = Block(page=_TUTORIAL, render=_played, about="a first hour")
+NIGHT = Block(page=ROOT / "docs" / "how-to" / "when-status-shows.md", render=_played, about="a night")

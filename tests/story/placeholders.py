@@ -13,7 +13,7 @@ OLDEST_IDS = ("skq3v7h2m5xw4r6ta", "sbn5d2y7c4zj3g6pe", "sfw6u3l5t2oi7q4sd")
 SESSION = re.compile(r"\bs[a-z2-7]{16}\b")
 APPROVAL = re.compile(r"(?:/approve |\? \()([a-z0-9]{6})\b")
 CODE = re.compile(r"\b[A-Z2-9]{4}-[A-Z2-9]{4}\b")
-ALWAYS: Sequence[tuple[re.Pattern[str], str]] = (
+FIXED_REPLACEMENTS: Sequence[tuple[re.Pattern[str], str]] = (
     (re.compile(r"\bj[a-z2-7]{12}\b"), "jtquhd4l4uxrl"),
     (CODE, "K7QD-3MXF"),
     (re.compile(r"\bpid \d+"), "pid 4711"),
@@ -28,7 +28,7 @@ ALWAYS: Sequence[tuple[re.Pattern[str], str]] = (
     (re.compile(r"\b[\d,]+ MiB\b(?! are free)"), "1,047 MiB"),
     (re.compile(r"\b\d{4}-\d\d-\d\d\b(?![T ]\d)"), "2026-01-05"),
 )
-OF_COLUMNS: Mapping[str, str] = {
+COLUMN_REPLACEMENTS: Mapping[str, str] = {
     "since": "5 s",
     "latest": "5 s ago",
     "due": "in 8 s",
@@ -48,7 +48,7 @@ class Placeholders:
     def __init__(self, known: Mapping[str, str]) -> None:
         self._known = dict(known)
 
-    def put_in(self, text: str) -> str:
+    def apply(self, text: str) -> str:
         """The text as it always is."""
         for real, shown in self._known.items():
             text = text.replace(real, shown)
@@ -56,9 +56,9 @@ class Placeholders:
             self._known.setdefault(approval, f"k3f7{chr(ord('q') + self._count('k3f7'))}d")
             text = text.replace(approval, self._known[approval])
         text = SESSION.sub(self._session, text)
-        for pattern, shown in ALWAYS:
+        for pattern, shown in FIXED_REPLACEMENTS:
             text = pattern.sub(shown, text)
-        return "\n".join(laid_out([*without_picture(text.splitlines())]))
+        return "\n".join(realign_tables([*replace_qr_code(text.splitlines())]))
 
     def _session(self, found: re.Match[str]) -> str:
         if found[0] in OLDEST_IDS:
@@ -69,7 +69,7 @@ class Placeholders:
         return sum(shown.startswith(begin) and "/" not in shown for shown in self._known.values())
 
 
-def without_picture(lines: Sequence[str]) -> Iterator[str]:
+def replace_qr_code(lines: Sequence[str]) -> Iterator[str]:
     """The lines, with a word in the place of a QR code."""
     for number, line in enumerate(lines):
         if not (line.strip() and QR_CODE.match(line)):
@@ -78,7 +78,7 @@ def without_picture(lines: Sequence[str]) -> Iterator[str]:
             yield "(a QR code of the link)"
 
 
-def laid_out(lines: Sequence[str]) -> Iterator[str]:
+def realign_tables(lines: Sequence[str]) -> Iterator[str]:
     """Each table among the lines with columns as wide as they have to be now."""
     table: list[list[str]] = []
     indent, alone = 0, ""
@@ -96,7 +96,7 @@ def laid_out(lines: Sequence[str]) -> Iterator[str]:
 
 def _always(head: Sequence[str], cells: Sequence[str]) -> list[str]:
     return [
-        shown if (shown := OF_COLUMNS.get(name)) and cell != "-" else cell
+        shown if (shown := COLUMN_REPLACEMENTS.get(name)) and cell != "-" else cell
         for name, cell in zip(head, cells, strict=True)
     ]
 

@@ -8,21 +8,21 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any, TypeVar
 
-from nanohost.testing.limits import HANG_S, seconds
-from nanohost.testing.simulator import Person, Shown
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.simulator import Person, ScreenMessage
 from nanohost.testing.simulators.telegram import TelegramSimulator
-from tests.support.messages_api import MessagesApi
+from tests.support.messages_api import StubMessagesApi
 
 T = TypeVar("T")
 KEY = "sk-ant-api03-the-right-one"
 
 
-class Platforms:
+class StubPlatforms:
     """Both serve while `running` is entered. What is done with them is done in their thread."""
 
     def __init__(self) -> None:
         self.telegram = TelegramSimulator()
-        self.model = MessagesApi(key=KEY)
+        self.model = StubMessagesApi(key=KEY)
         self._loop = asyncio.new_event_loop()
 
     @contextmanager
@@ -31,49 +31,49 @@ class Platforms:
         thread.start()
         stack = AsyncExitStack()
         try:
-            self.done(stack.enter_async_context(self.telegram.running()))
-            self.done(stack.enter_async_context(self.model))
+            self.run_in_loop(stack.enter_async_context(self.telegram.running()))
+            self.run_in_loop(stack.enter_async_context(self.model))
             yield
         finally:
-            self.done(stack.aclose())
+            self.run_in_loop(stack.aclose())
             self._loop.call_soon_threadsafe(self._loop.stop)
             thread.join()
             self._loop.close()
 
-    def done(self, wanted: Coroutine[Any, Any, T]) -> T:
+    def run_in_loop(self, wanted: Coroutine[Any, Any, T]) -> T:
         """What comes of it. Raises TimeoutError when nothing does."""
-        return asyncio.run_coroutine_threadsafe(wanted, self._loop).result(seconds(HANG_S * 2))
+        return asyncio.run_coroutine_threadsafe(wanted, self._loop).result(scaled_timeout(HANG_TIMEOUT_S * 2))
 
-    def writes(self, person: Person, text: str) -> None:
+    def write_message(self, person: Person, text: str) -> None:
         """Somebody writes to the bot on Telegram."""
-        self.done(self.telegram.write(person.id, text, person=person))
+        self.run_in_loop(self.telegram.write(person.id, text, person=person))
 
     def revoke(self, token: str) -> None:
         """@BotFather gives another token: the one before is dead at once, also for who is being answered."""
 
         async def revoke() -> None:
             self.telegram.token = token
-            await self.telegram.go_down()
-            await self.telegram.go_up()
+            await self.telegram.start_outage()
+            await self.telegram.end_outage()
 
-        self.done(revoke())
+        self.run_in_loop(revoke())
 
-    def sees(self, person: Person, words: str) -> Shown:
+    def wait_for_text(self, person: Person, words: str) -> ScreenMessage:
         """The message with these words, once it is on the screen of this person."""
 
-        def found() -> list[Shown]:
+        def found() -> list[ScreenMessage]:
             return [one for one in self.telegram.screen(person.id) if words in one.text]
 
-        self.until(lambda: bool(found()), f"{person.name} sees {words!r}")
+        self.wait_until(lambda: bool(found()), f"{person.name} sees {words!r}")
         return found()[-1]
 
-    def until(self, happened: Callable[[], bool], what: str) -> None:
+    def wait_until(self, happened: Callable[[], bool], what: str) -> None:
         """Wait until something happened on Telegram."""
         try:
-            self.done(self.telegram.until(happened))
+            self.run_in_loop(self.telegram.wait_until(happened))
         except TimeoutError:
             screens = "\n".join(f"{one.chat} {one.sender}: {one.text}" for one in self.telegram.screen(sender=None))
             raise AssertionError(f"never happened: {what}; the screens:\n{screens}") from None
 
-    def presses(self, person: Person, card: Shown, label: str) -> None:
-        self.done(self.telegram.press(card, label, person=person))
+    def press_button(self, person: Person, card: ScreenMessage, label: str) -> None:
+        self.run_in_loop(self.telegram.press(card, label, person=person))

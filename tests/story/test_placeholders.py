@@ -30,15 +30,15 @@ CASES = {
 
 @pytest.mark.parametrize("text", CASES)
 def test_what_differs_is_written_as_what_does_not(text: str) -> None:
-    assert Placeholders({}).put_in(text) == CASES[text]
+    assert Placeholders({}).apply(text) == CASES[text]
 
 
 def test_a_session_keeps_its_name_and_another_has_another() -> None:
     one, two = "s" + "a" * 16, "s" + "b" * 16
-    first, again, second = Placeholders({}).put_in(f"{one} {one} {two}").split()
+    first, again, second = Placeholders({}).apply(f"{one} {one} {two}").split()
     assert first == again != second
     assert len(first) == len(one)
 
 
 def test_what_only_this_play_knows_is_replaced_first() -> None:
-    assert Placeholders({"/tmp/x1/12:30": "/home/ada"}).put_in("in /tmp/x1/12:30/nanohost") == "in /home/ada/nanohost"
+    assert Placeholders({"/tmp/x1/12:30": "/home/ada"}).apply("in /tmp/x1/12:30/nanohost") == "in /home/ada/nanohost"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nanohost.cli.folding import folded
-from nanohost.testing.simulator import BOT, Person, Shown
+from nanohost.cli.folding import wrap_lines
+from nanohost.testing.simulator import BOT, Person, ScreenMessage
 from tests.story.machine import COLUMNS
 from tests.story.placeholders import Placeholders
 
-LESS = "…"
+ELLIPSIS = "…"
 """Where lines are left out that stood there before."""
 
 
@@ -27,31 +27,31 @@ class Transcript:
         self._end_block()
         return "\n".join(self._lines).strip("\n")
 
-    def scene(self, title: str, words: str) -> None:
+    def add_scene(self, title: str, words: str) -> None:
         self._end_block()
         self._lines += [f"### {title}", "", words, ""]
 
-    def says(self, words: str) -> None:
+    def add_text(self, words: str) -> None:
         """A sentence between two screens."""
         self._end_block()
         self._lines += [words, ""]
 
-    def terminal(self, typed: str, screen: str = "") -> None:
+    def add_terminal(self, typed: str, screen: str = "") -> None:
         """A command, and all that it printed."""
         self._add([*self._always(f"$ {typed}"), *self._always(screen)])
 
-    def later(self, screen: str, begin: str) -> None:
+    def add_later_terminal(self, screen: str, begin: str) -> None:
         """The same terminal some time later, from the line on that begins so."""
         lines = self._always(screen)
-        self._add([LESS, *lines[next(at for at, line in enumerate(lines) if line.startswith(begin)) :]])
+        self._add([ELLIPSIS, *lines[next(at for at, line in enumerate(lines) if line.startswith(begin)) :]])
 
-    def status(self, screen: str) -> None:
+    def add_status(self, screen: str) -> None:
         """The status from the first thing on that is wrong; the whole of it stood there once."""
         lines = self._always(screen)
         begin = next((at for at, line in enumerate(lines) if "   → " in line or line == "All is well."), 0)
-        self._add(["$ nanohost status", LESS, *lines[begin:]])
+        self._add(["$ nanohost status", ELLIPSIS, *lines[begin:]])
 
-    def phone(self, person: Person, shown: Sequence[Shown]) -> None:
+    def add_phone(self, person: Person, shown: Sequence[ScreenMessage]) -> None:
         """What is new or changed on somebody's screen."""
         lines = []
         for one in shown:
@@ -68,12 +68,12 @@ class Transcript:
         self._add([f"Telegram, on the phone of {person.name}", "", *lines])
         self._end_block()
 
-    def has_seen(self, shown: Sequence[Shown]) -> None:
+    def mark_seen(self, shown: Sequence[ScreenMessage]) -> None:
         """What is on a screen before the story begins."""
         self._seen |= {one.id: _words(one) for one in shown}
 
     def _always(self, screen: str) -> list[str]:
-        return folded(self._placeholders.put_in(screen.strip("\n")).splitlines(), COLUMNS)
+        return wrap_lines(self._placeholders.apply(screen.strip("\n")).splitlines(), COLUMNS)
 
     def _add(self, lines: Sequence[str]) -> None:
         self._block += [*([""] if self._block else []), *lines]
@@ -84,5 +84,5 @@ class Transcript:
         self._block = []
 
 
-def _words(shown: Shown) -> str:
+def _words(shown: ScreenMessage) -> str:
     return shown.text + "".join(f"\n[{label}]" for label in shown.buttons)

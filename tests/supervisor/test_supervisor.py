@@ -10,12 +10,12 @@ from structlog.testing import capture_logs
 
 from nanohost.errors import RuntimeUnavailable
 from nanohost.supervisor import Service, ServiceState, Supervisor
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
 
 
 def supervisor(clock: ManualClock, *, jitter: float = 0.5, stop_limit_s: float = 5.0) -> Supervisor:
-    return Supervisor(clock, jitter=lambda: jitter, stop_limit_s=stop_limit_s)
+    return Supervisor(clock, jitter=lambda: jitter, stop_timeout_s=stop_limit_s)
 
 
 def failing(error: Exception) -> Callable[[], Awaitable[None]]:
@@ -39,8 +39,8 @@ async def test_a_service_that_fails_begins_again_after_growing_pauses_up_to_a_mi
     async with supervisor(clock) as running:
         running.start("telegram", failing(RuntimeUnavailable("no network")))
         for _ in range(8):
-            await clock.somebody_sleeps()
-            pauses.append(clock.sleeping()[0])
+            await clock.wait_for_sleeper()
+            pauses.append(clock.remaining_sleeps_s()[0])
             await clock.advance(pauses[-1])
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
 
@@ -53,12 +53,12 @@ async def test_pauses_begin_anew_after_a_minute_of_health() -> None:
 
     async with supervisor(clock) as running:
         running.start("telegram", service)
-        await clock.somebody_sleeps()
+        await clock.wait_for_sleeper()
         await clock.advance(1)
         await clock.advance(2)
-        assert clock.sleeping() == (60,)
+        assert clock.remaining_sleeps_s() == (60,)
         await clock.advance(60)
-        assert clock.sleeping() == (1,)
+        assert clock.remaining_sleeps_s() == (1,)
 
 
 @pytest.mark.parametrize(("jitter", "pause_s"), [(0.0, 0.75), (1.0, 1.25)])
@@ -66,8 +66,8 @@ async def test_a_pause_is_jittered(jitter: float, pause_s: float) -> None:
     clock = ManualClock()
     async with supervisor(clock, jitter=jitter) as running:
         running.start("telegram", failing(RuntimeUnavailable("no network")))
-        await clock.somebody_sleeps()
-        assert clock.sleeping() == (pause_s,)
+        await clock.wait_for_sleeper()
+        assert clock.remaining_sleeps_s() == (pause_s,)
 
 
 async def test_what_a_service_does_can_be_seen() -> None:
@@ -76,7 +76,7 @@ async def test_what_a_service_does_can_be_seen() -> None:
     async with supervisor(clock) as running:
         running.start("telegram", lambda: next(outcomes)())
         assert only(running).state is ServiceState.RUNNING
-        await clock.somebody_sleeps()
+        await clock.wait_for_sleeper()
         assert (only(running).state, only(running).error) == (ServiceState.RESTARTING, "no network")
         await clock.advance(1)
         assert (only(running).state, only(running).restarts) == (ServiceState.RUNNING, 1)
@@ -91,7 +91,7 @@ async def test_a_service_that_returns_begins_again_too() -> None:
     clock = ManualClock()
     async with supervisor(clock) as running:
         running.start("telegram", returns)
-        await clock.somebody_sleeps()
+        await clock.wait_for_sleeper()
         assert only(running).error == "it ended by itself"
 
 
@@ -102,9 +102,9 @@ async def test_what_can_be_expected_is_one_line_and_a_mistake_of_ours_has_its_tr
         async with supervisor(clock) as running:
             running.start("a", failing(RuntimeUnavailable("no network", hint="look at the cable")))
             running.start("b", failing(mistake))
-            await clock.somebody_sleeps()
+            await clock.wait_for_sleeper()
             await clock.advance(0)
-    expected, unexpected = (line for line in lines if line["event"] == "service_restarts")
+    expected, unexpected = (line for line in lines if line["event"] == "service_restarting")
     assert (expected["service"], expected["error"], expected["hint"]) == ("a", "no network", "look at the cable")
     assert expected["exc_info"] is None
     assert unexpected["exc_info"] is mistake
@@ -117,8 +117,8 @@ async def test_a_service_that_a_library_cancels_begins_again() -> None:
     clock = ManualClock()
     async with supervisor(clock) as running:
         running.start("telegram", cancelled)
-        await clock.somebody_sleeps()
-        assert (only(running).state, clock.sleeping()) == (ServiceState.RESTARTING, (1,))
+        await clock.wait_for_sleeper()
+        assert (only(running).state, clock.remaining_sleeps_s()) == (ServiceState.RESTARTING, (1,))
     assert only(running).state is ServiceState.STOPPED
 
 
@@ -127,7 +127,7 @@ async def test_one_service_that_fails_does_not_disturb_another() -> None:
     async with supervisor(clock) as running:
         running.start("bad", failing(RuntimeUnavailable("no")))
         running.start("good", for_ever)
-        await clock.somebody_sleeps()
+        await clock.wait_for_sleeper()
         assert [service.state for service in running.services()] == [ServiceState.RESTARTING, ServiceState.RUNNING]
 
 
@@ -135,10 +135,10 @@ async def test_a_critical_service_that_fails_is_told_and_not_tried_again() -> No
     clock = ManualClock()
     async with supervisor(clock) as running:
         running.start("writer", failing(RuntimeUnavailable("disk full")), critical=True)
-        async with asyncio.timeout(seconds(HANG_S)):
-            failure = await running.failed()
-        assert (failure.name, failure.sentence) == ("writer", "disk full")
-        assert clock.sleeping() == ()
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+            failure = await running.wait_for_failure()
+        assert (failure.name, failure.message) == ("writer", "disk full")
+        assert clock.remaining_sleeps_s() == ()
     assert only(running).state is ServiceState.FAILED
 
 
@@ -177,6 +177,6 @@ async def test_a_service_that_does_not_stop_in_time_is_named_and_left() -> None:
         async with supervisor(ManualClock(), stop_limit_s=0.01) as running:
             running.start("stubborn", stubborn)
             await begun.wait()
-    assert [(line["event"], line["services"]) for line in lines] == [("services_stop_late", ["stubborn"])]
+    assert [(line["event"], line["services"]) for line in lines] == [("service_stop_timed_out", ["stubborn"])]
     let_go.set()
     await asyncio.sleep(0)

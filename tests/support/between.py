@@ -18,66 +18,66 @@ from nanohost_protocol.inbound import InboundReader, InboundWriter
 from nanohost_protocol.layout import SessionLayout
 
 T = TypeVar("T")
-Happens = Callable[[], Awaitable[object]]
+Hook = Callable[[], Awaitable[object]]
 
 
-class WatchedMailboxes(Mailboxes):
-    """Others' session files, and whose were looked into or changed. `after_look` and `after_change` happen after the
-    first look into an outbound.db and the first change of an inbound.db, `before_change` before that."""
+class InterleavedMailboxes(Mailboxes):
+    """Others' session files, and whose were looked into or changed. `after_read` and `after_update` happen after the
+    first look into an outbound.db and the first change of an inbound.db, `before_update` before that."""
 
     def __init__(self, files: Mailboxes) -> None:
         self._files = files
-        self.looked: list[SessionId] = []
-        self.after_look: Happens | None = None
-        self.changed: list[SessionId] = []
-        self.before_change: Happens | None = None
-        self.after_change: Happens | None = None
+        self.read_sessions: list[SessionId] = []
+        self.after_read: Hook | None = None
+        self.updated_sessions: list[SessionId] = []
+        self.before_update: Hook | None = None
+        self.after_update: Hook | None = None
 
     def layout(self, session: Session) -> SessionLayout:
         return self._files.layout(session)
 
     async def outbound(self, session: Session, query: Query[T]) -> T | None:
-        self.looked.append(session.id)
-        found = await self._files.outbound(session, query)
-        happens, self.after_look = self.after_look, None
-        await _now(happens)
+        self.read_sessions.append(session.id)
+        found = await self._files.read_outbound(session, query)
+        happens, self.after_read = self.after_read, None
+        await _run_hook(happens)
         return found
 
     async def inbound(self, session: Session, read: Callable[[InboundReader], T]) -> T:
-        return await self._files.inbound(session, read)
+        return await self._files.read_inbound(session, read)
 
     async def update(self, session: Session, change: Callable[[InboundWriter], T]) -> T:
-        self.changed.append(session.id)
-        happens, self.before_change = self.before_change, None
-        await _now(happens)
+        self.updated_sessions.append(session.id)
+        happens, self.before_update = self.before_update, None
+        await _run_hook(happens)
         changed = await self._files.update(session, change)
-        happens, self.after_change = self.after_change, None
-        await _now(happens)
+        happens, self.after_update = self.after_update, None
+        await _run_hook(happens)
         return changed
 
 
-class WatchedStore(Store):
+class InterleavedStore(Store):
     """Another's database. `before_write` happens before the first transaction begins."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.bus = store.bus
-        self.before_write: Happens | None = None
+        self.before_write: Hook | None = None
 
-    async def one(self, sql: str, values: Values = ()) -> Row | None:
-        return await self._store.one(sql, values)
+    async def fetch_one(self, sql: str, values: Values = ()) -> Row | None:
+        return await self._store.fetch_one(sql, values)
 
-    async def all(self, sql: str, values: Values = ()) -> list[Row]:
-        return await self._store.all(sql, values)
+    async def fetch_all(self, sql: str, values: Values = ()) -> list[Row]:
+        return await self._store.fetch_all(sql, values)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         happens, self.before_write = self.before_write, None
-        await _now(happens)
+        await _run_hook(happens)
         async with self._store.transaction() as tx:
             yield tx
 
 
-async def _now(happens: Happens | None) -> None:
+async def _run_hook(happens: Hook | None) -> None:
     if happens is not None:
         await happens()

@@ -20,21 +20,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.support.marks import words_of
+from tests.support.marks import mark_texts
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "tests" / "cases"
 PLATFORMS = ("telegram", "discord", "slack", "whatsapp", "whatsapp_linked")
-RENDERING, OWN_TEST = "rendering", "a test of its own"
-_INPUTS = frozenset({"input", "input_series", "update"})
-KEYS = frozenset({"platform", "name", "kind", "chat", "then", *_INPUTS})
+RENDERING, DEDICATED_TEST = "rendering", "a test of its own"
+_INPUT_KEYS = frozenset({"input", "input_series", "update"})
+CASE_KEYS = frozenset({"platform", "name", "kind", "chat", "then", *_INPUT_KEYS})
 """What every case may say. What a test looks at beside it is in that test's own KEYS."""
 
 Case = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Located:
+class LocatedCase:
     """A case and where it stands: the file's name, without its ending."""
 
     file: str
@@ -48,15 +48,15 @@ class Located:
 
     @property
     def runner(self) -> str:
-        """Which test runs it: a platform, RENDERING or OWN_TEST. Raises ValueError, which says what is missing."""
+        """Which test runs it: a platform, RENDERING or DEDICATED_TEST. Raises ValueError, which says what is missing."""
         platform = self.platform
         if platform is not None and platform not in PLATFORMS:
             raise ValueError(f"{self}: platform is {platform!r}; there are tests of {', '.join(PLATFORMS)}")
         if "then" in self.case:
-            if self.case.get("name") not in named_by_tests():
+            if self.case.get("name") not in cases_named_by_tests():
                 raise ValueError(f"{self}: no test is marked @pytest.mark.case({self.case.get('name')!r})")
-            return OWN_TEST
-        if platform is not None and _INPUTS & self.case.keys():
+            return DEDICATED_TEST
+        if platform is not None and _INPUT_KEYS & self.case.keys():
             return platform
         if platform is None and "forms" in self.case:
             return RENDERING
@@ -74,25 +74,27 @@ class Located:
 
 
 @cache
-def named_by_tests() -> Mapping[str, str]:
+def cases_named_by_tests() -> Mapping[str, str]:
     """The cases that tests name by `pytest.mark.case`, and where. Of two tests of one case, the last."""
     files = sorted((ROOT / "tests").rglob("*.py"))
-    return {name: path.name for path in files for name in words_of(path, "case")}
+    return {name: path.name for path in files for name in mark_texts(path, "case")}
 
 
-def located(folder: Path = FOLDER) -> list[Located]:
+def load_cases(folder: Path = FOLDER) -> list[LocatedCase]:
     """All cases of all files."""
     files = sorted(folder.glob("*.json"))
     return [
-        Located(file=file.stem, case=case) for file in files for case in json.loads(file.read_text(encoding="utf-8"))
+        LocatedCase(file=file.stem, case=case)
+        for file in files
+        for case in json.loads(file.read_text(encoding="utf-8"))
     ]
 
 
-def inputs(runner: str, folder: Path = FOLDER) -> list[Case]:
+def cases_for(runner: str, folder: Path = FOLDER) -> list[Case]:
     """What this test runs, of all files."""
-    return [one.case for one in located(folder) if one.is_run_by(runner)]
+    return [one.case for one in load_cases(folder) if one.is_run_by(runner)]
 
 
-def id_of(case: Case) -> str:
+def test_id_of(case: Case) -> str:
     """The name, as a test's id."""
     return str(case["name"]).replace(" ", "-")

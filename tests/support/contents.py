@@ -6,7 +6,7 @@ import random
 import struct
 
 
-def scanned_pdf(size: int, *, pages: int = 1) -> bytes:
+def make_scanned_pdf(size: int, *, pages: int = 1) -> bytes:
     """Pages that are one picture each, which does not compress. `size` is in bytes."""
     scan = random.Random(1).randbytes(size // pages)
     kids = b" ".join(b"%d 0 R" % (3 + 3 * page) for page in range(pages))
@@ -36,18 +36,18 @@ def _scanned_page(number: int, scan: bytes) -> list[bytes]:
     ]
 
 
-DETAILS = 9
+DETAIL_COEFFICIENTS = 9
 """Coefficients of each block of a photo: a sharp one of 12 megapixels has 6 MB then, as a telephone makes it."""
 
 
-def photo(width: int = 4000, height: int = 3000) -> bytes:
+def make_photo(width: int = 4000, height: int = 3000) -> bytes:
     """A JPEG full of detail, in colour, of about 0.52 bytes a pixel. Both sides in pixels, multiples of 8.
 
     What a JPEG holds is numbers for each block of 8 by 8 points. Its own code table makes each of them one byte, so
     that drawn numbers are a picture at once: 0 for the mean (no difference), 00xxxxxx for a detail, 0x40 for the end.
     """
     blocks = 3 * (width // 8) * (height // 8)
-    step = DETAILS + 2
+    step = DETAIL_COEFFICIENTS + 2
     scan = bytearray(random.Random(2).randbytes(blocks * step).translate(bytes(byte & 0x3F for byte in range(256))))
     scan[0::step] = bytes(blocks)
     scan[step - 1 :: step] = b"\x40" * blocks

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC
 
-from nanohost.chat_commands.command import ContainerState, Look, Shop
+from nanohost.chat_commands.command import ChatCommandContext, ContainerState, ContainerStatus
 from nanohost.chat_commands.executor import CommandExecutor
 from nanohost.clock import Clock
 from nanohost.fair_share import FairShare
-from nanohost.keeper.orders import answer_to
+from nanohost.keeper.orders import command_answer
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.writer import MailboxWriter
 from nanohost.model import SessionId
-from nanohost.routing.attachments import Attachments
+from nanohost.routing.attachments import AttachmentFetcher
 from nanohost.routing.router import EventHandler, Router
 from nanohost.routing.writer import RouteWriter
 from nanohost.store.database import Store
@@ -21,30 +21,30 @@ from nanohost.store.database import Store
 class NoContainers:
     """Satisfies nanohost.chat_commands.command.Containers."""
 
-    def look(self, session: SessionId) -> Look:
-        return Look(state=ContainerState.NONE)
+    def status(self, session: SessionId) -> ContainerStatus:
+        return ContainerStatus(state=ContainerState.NONE)
 
 
-def router_of(
+def make_router(
     store: Store,
     mailboxes: Mailboxes,
     clock: Clock,
     *,
     writer: type[RouteWriter] = RouteWriter,
     requests: EventHandler | None = None,
-    attachments: Attachments | None = None,
+    attachments: AttachmentFetcher | None = None,
     fair: FairShare | None = None,
 ) -> Router:
     """A router; what it did is told by the store's bus."""
-    shop = Shop(store=store, mailboxes=mailboxes, clock=clock, containers=NoContainers(), zone=UTC)
+    shop = ChatCommandContext(store=store, mailboxes=mailboxes, clock=clock, containers=NoContainers(), zone=UTC)
     mailbox = MailboxWriter(mailboxes)
     return Router(
         store=store,
         mailbox=mailbox,
-        commands=CommandExecutor(shop, answer_to, mailbox),
+        commands=CommandExecutor(shop, command_answer, mailbox),
         clock=clock,
-        requests=requests,
-        writer=writer,
+        host_request_handler=requests,
+        writer_type=writer,
         attachments=attachments,
-        fair=fair,
+        fair_share=fair,
     )

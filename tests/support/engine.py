@@ -13,9 +13,9 @@ import pytest
 from docker import APIClient
 
 from nanohost.errors import NanohostError
-from nanohost.runtimes.docker_engine import reach_engine
+from nanohost.runtimes.docker_engine import connect_engine
 from nanohost.runtimes.docker_image import LOCAL_BASE, ensure_image
-from tests.support.need import missing
+from tests.support.need import skip_or_fail
 
 PODMAN_SOCKET = "unix:///run/podman/podman.sock"
 
@@ -24,9 +24,9 @@ PODMAN_SOCKET = "unix:///run/podman/podman.sock"
 def docker_engine() -> Iterator[APIClient]:
     """A client of the engine."""
     try:
-        client = reach_engine()
+        client = connect_engine()
     except NanohostError as error:
-        missing("DOCKER", str(error))
+        skip_or_fail("DOCKER", str(error))
     yield client
     client.close()
 
@@ -44,9 +44,9 @@ def podman_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[APIClient]:
     """A client of Podman's service, which answers for Docker as long as the test runs."""
     monkeypatch.setenv("DOCKER_HOST", os.environ.get("CONTAINER_HOST", PODMAN_SOCKET))
     try:
-        client = reach_engine()
+        client = connect_engine()
     except NanohostError as error:
-        missing("PODMAN", str(error))
+        skip_or_fail("PODMAN", str(error))
     yield client
     client.close()
 
@@ -55,5 +55,5 @@ def podman_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[APIClient]:
 def podman_image(podman_engine: APIClient) -> str:
     """An image with a python3 on its path."""
     if not podman_engine.images(name=LOCAL_BASE):
-        missing("PODMAN", f"Podman does not have the image {LOCAL_BASE}")
+        skip_or_fail("PODMAN", f"Podman does not have the image {LOCAL_BASE}")
     return LOCAL_BASE

@@ -10,22 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanohost.app import Host, Parts, running_host
+from nanohost.app import Host, Overrides, running_host
 from nanohost.clock import Clock, SystemClock
 from nanohost.commands.context import CommandContext
-from nanohost.commands.registry import find
-from nanohost.home import Home, hold
+from nanohost.commands.registry import find_command
+from nanohost.home import Home, lock_home
 from nanohost.model import AgentGroup, EngageMode, MessagingGroup, Session, SessionMode, UnknownSender
 from nanohost.runtimes.port import Container, Runtime
 from nanohost.runtimes.process import ProcessRuntime
-from nanohost.settings import Settings, settings_of
+from nanohost.settings import Settings, make_settings
 from nanohost.store import agent_groups, messaging_groups, sessions, wirings
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import seconds
+from nanohost.testing.limits import scaled_timeout
 from nanohost_protocol.layout import SessionLayout
-from tests.support.new_home import begin_home
+from tests.support.new_home import create_home_database
 
-FAKE = ("fake", "default")
+FAKE_CHANNEL = ("fake", "default")
 
 
 Script = Sequence[Mapping[str, object]]
@@ -33,31 +33,31 @@ Script = Sequence[Mapping[str, object]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flow:
+class RunningHost:
     """A running host and the people around it."""
 
     host: Host
     fake: FakeChannel
     home: Home
 
-    async def types(self, words: str, *parts: object, **arguments: object) -> Any:
+    async def run_command(self, words: str, *parts: object, **arguments: object) -> Any:
         """What an operator gets for a command; the parts are its positional arguments."""
-        command = find(words)
-        return await command.call(
+        command = find_command(words)
+        return await command.execute(
             self._context(), dict(zip(command.positional[: len(parts)], parts, strict=True)) | arguments
         )
 
     async def status(self) -> str:
         """What `nanohost status` shows."""
-        return find("status").render(await self.types("status"))
+        return find_command("status").render(await self.run_command("status"))
 
     def _context(self) -> CommandContext:
         host = self.host
         return CommandContext(
-            home=self.home, settings=host.ground.settings, clock=host.clock, store=host.store, live=host
+            home=self.home, settings=host.foundation.settings, clock=host.clock, store=host.store, host=host
         )
 
-    async def group(self, folder: str = "main", *, script: Script | None = None) -> AgentGroup:
+    async def ensure_group(self, folder: str = "main", *, script: Script | None = None) -> AgentGroup:
         """The agent group of this folder, made when missing; `script` is what its scripted agent does."""
         found = await agent_groups.find(self.host.store, folder)
         if found is None:
@@ -71,7 +71,7 @@ class Flow:
             (agent_dir / "script.json").write_text(json.dumps(script))
         return found
 
-    def goes_on(self, folder: str = "main") -> None:
+    def resume_script(self, folder: str = "main") -> None:
         """End what waits in a group's script: {"until_file": "go"}, in this turn and in every later one."""
         (self.home.groups / folder / "go").touch()
 
@@ -85,10 +85,10 @@ class Flow:
         pattern: str = ".",
         session: SessionMode = SessionMode.SHARED,
         unknown: UnknownSender = UnknownSender.PUBLIC,
-        channel: tuple[str, str] = FAKE,
+        channel: tuple[str, str] = FAKE_CHANNEL,
     ) -> None:
         """Tie a chat to an agent group, of the fake platform if no other is named."""
-        group = await self.group(folder, script=script)
+        group = await self.ensure_group(folder, script=script)
         now = self.host.clock.now()
         known = await messaging_groups.find(
             self.host.store, channel_type=channel[0], instance=channel[1], platform_id=chat
@@ -117,7 +117,7 @@ class Flow:
 
     async def sessions(self, folder: str | None = None) -> list[Session]:
         """All sessions, or those of one agent group, oldest first."""
-        found = [one async for one in sessions.every(self.host.store.reports) if folder in (None, one.group_folder)]
+        found = [one async for one in sessions.iter_all(self.host.store.reports) if folder in (None, one.group_folder)]
         return sorted(found, key=lambda one: one.created_at)
 
     async def session(self, folder: str = "main") -> Session:
@@ -130,30 +130,30 @@ class Flow:
 
     async def containers(self) -> Sequence[Container]:
         """What really lives, by the look of the processes."""
-        return await self.host.ground.runtime.adopt()
+        return await self.host.foundation.runtime.adopt()
 
     def texts(self, chat: str | None = None) -> list[str]:
         """What people have read so far, in one chat or in all."""
         return [one.text for one in self.fake.sent if chat in (None, one.address.platform_id)]
 
 
-def install_of(root: Path) -> str:
+def install_id_for(root: Path) -> str:
     """The name under which a test's runners are known: of this very folder, or tests would adopt each other's."""
     return "itest" + hashlib.sha256(str(root).encode()).hexdigest()[:12]
 
 
-SCRIPTED = {"provider": "scripted", "runtime": "process", "durable": False, "timezone": "UTC"}
+SCRIPTED_HOST_SETTINGS = {"provider": "scripted", "runtime": "process", "durable": False, "timezone": "UTC"}
 """[host], where agents are scripted; sync is off, for speed."""
 
 
 def scripted_settings(**host: object) -> Settings:
     """Settings of a host whose agents are scripted. Its sweep comes later than what a test waits for, or a wake-up that
     was lost would not be noticed."""
-    return settings_of(host=SCRIPTED | {"sweep_interval_s": seconds(60)} | host)
+    return make_settings(host=SCRIPTED_HOST_SETTINGS | {"sweep_interval_s": scaled_timeout(60)} | host)
 
 
 @asynccontextmanager
-async def flowing(
+async def run_host(
     root: Path,
     *,
     fake: FakeChannel | None = None,
@@ -162,15 +162,17 @@ async def flowing(
     clock: Clock | None = None,
     keep_containers: bool = False,
     with_channel: bool = True,
-) -> AsyncIterator[Flow]:
+) -> AsyncIterator[RunningHost]:
     """A host in `root` while entered; entered again with the same root it is the same install."""
     home = Home(root)
     fake = fake or FakeChannel()
-    runtime = runtime or ProcessRuntime(install=install_of(root))
-    parts = Parts(runtime=runtime, channels={FAKE: fake} if with_channel else {}, clock=clock or SystemClock())
-    begin_home(home)
-    with hold(home):
+    runtime = runtime or ProcessRuntime(install=install_id_for(root))
+    parts = Overrides(
+        runtime=runtime, channels={FAKE_CHANNEL: fake} if with_channel else {}, clock=clock or SystemClock()
+    )
+    create_home_database(home)
+    with lock_home(home):
         async with running_host(
-            home, settings or scripted_settings(), keep_containers=keep_containers, parts=parts
+            home, settings or scripted_settings(), keep_containers=keep_containers, overrides=parts
         ) as host:
-            yield Flow(host=host, fake=fake, home=home)
+            yield RunningHost(host=host, fake=fake, home=home)

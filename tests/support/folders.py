@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-MANY = 200_000
+MANY_FILES = 200_000
 
 
-def fill(folder: Path, files: int) -> None:
+def fill_folder(folder: Path, files: int) -> None:
     """A folder with so many empty files."""
     folder.mkdir()
     here = os.open(folder, os.O_RDONLY)
@@ -17,7 +17,7 @@ def fill(folder: Path, files: int) -> None:
     os.close(here)
 
 
-def nest(folder: Path, levels: int) -> None:
+def nest_folders(folder: Path, levels: int) -> None:
     """A folder with so many folders in it, each in the one before."""
     folder.mkdir()
     here = os.open(folder, os.O_RDONLY)

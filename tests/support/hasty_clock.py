@@ -6,10 +6,10 @@ import asyncio
 import time
 from datetime import UTC, datetime
 
-from nanohost.testing.limits import seconds
+from nanohost.testing.limits import scaled_timeout
 
 
-class HastyClock:
+class AcceleratedClock:
     """Satisfies nanohost.clock.Clock. `now` is true, because runners have the machine's clock; the rest is hasty.
 
     It is less hasty on a machine that is busy: the host's own limits pass on it, and processes that are starved would
@@ -18,7 +18,7 @@ class HastyClock:
 
     def __init__(self, factor: float = 50.0) -> None:
         """`factor`: how many seconds pass in one, on a quiet machine."""
-        self.factor = factor / seconds(1)
+        self.factor = factor / scaled_timeout(1)
 
     def now(self) -> datetime:
         return datetime.now(UTC)

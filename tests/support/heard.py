@@ -10,8 +10,8 @@ from nanohost.event_bus import EventBus
 E = TypeVar("E")
 
 
-def heard(bus: EventBus, kind: type[E], what: Callable[[E], Any] = lambda event: event) -> list[Any]:
-    """The events of this type from now on, in order; `what`: of each."""
+def record_events(bus: EventBus, kind: type[E], transform: Callable[[E], Any] = lambda event: event) -> list[Any]:
+    """The events of this type from now on, in order; `transform`: of each."""
     found: list[Any] = []
-    bus.subscribe(kind, lambda event: found.append(what(event)))
+    bus.subscribe(kind, lambda event: found.append(transform(event)))
     return found

@@ -13,9 +13,9 @@ from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.times import to_text
 
-Spoiler = Callable[[SessionLayout], None]
+Corruption = Callable[[SessionLayout], None]
 
-JUNK = b"this is no database, it only says so " * 200
+JUNK_BYTES = b"this is no database, it only says so " * 200
 FUTURE_VERSION = 99
 _ROW = """
 INSERT INTO messages_out (seq, id, turn_id, in_reply_to, timestamp, deliver_after, kind, destination, content)
@@ -23,7 +23,7 @@ VALUES (:seq, :id, 't', :in_reply_to, :timestamp, :deliver_after, :kind, :destin
 """
 
 
-def say(layout: SessionLayout, seq: int, **columns: object) -> None:
+def insert_row(layout: SessionLayout, seq: int, **columns: object) -> None:
     """Put a row into messages_out as no runner would; without columns it is a good one."""
     row = {
         "seq": seq,
@@ -40,13 +40,13 @@ def say(layout: SessionLayout, seq: int, **columns: object) -> None:
         database.execute(_ROW, row | columns)
 
 
-def run(layout: SessionLayout, script: str) -> None:
+def run_script(layout: SessionLayout, script: str) -> None:
     with closing(sqlite3.connect(layout.outbound_db)) as database, database:
         database.executescript(script)
 
 
 def junk(layout: SessionLayout) -> None:
-    layout.outbound_db.write_bytes(JUNK)
+    layout.outbound_db.write_bytes(JUNK_BYTES)
 
 
 def gone(layout: SessionLayout) -> None:
@@ -88,25 +88,25 @@ def wal(layout: SessionLayout) -> None:
 
 
 def wal_mode(layout: SessionLayout) -> None:
-    run(layout, "PRAGMA journal_mode = WAL")
+    run_script(layout, "PRAGMA journal_mode = WAL")
 
 
 def view(layout: SessionLayout) -> None:
-    run(
+    run_script(
         layout,
         "ALTER TABLE messages_out RENAME TO hidden; CREATE VIEW messages_out AS SELECT * FROM hidden, hidden AS other;",
     )
 
 
 def trigger(layout: SessionLayout) -> None:
-    run(layout, "CREATE TRIGGER bite AFTER INSERT ON messages_out BEGIN SELECT load_extension('x'); END;")
+    run_script(layout, "CREATE TRIGGER bite AFTER INSERT ON messages_out BEGIN SELECT load_extension('x'); END;")
 
 
 def future(layout: SessionLayout) -> None:
-    run(layout, f"PRAGMA user_version = {FUTURE_VERSION}")
+    run_script(layout, f"PRAGMA user_version = {FUTURE_VERSION}")
 
 
-SPOILERS: Mapping[str, Spoiler] = {
+CORRUPTIONS: Mapping[str, Corruption] = {
     spoiler.__name__: spoiler
     for spoiler in (
         junk,
@@ -124,7 +124,7 @@ SPOILERS: Mapping[str, Spoiler] = {
         future,
     )
 }
-HEALED = ("wal", "wal_mode")
+RECOVERABLE = ("wal", "wal_mode")
 """What the next runner puts right by opening its file, so that the conversation goes on."""
-STOPS_THE_RUNNER = ("gone", "junk", "fifo", "folder", "future")
+RUNNER_STOPPING = ("gone", "junk", "fifo", "folder", "future")
 """The runner itself cannot live with these, so nobody can even look at the message."""

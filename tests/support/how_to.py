@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-PAGES = Path(__file__).parents[2] / "docs" / "how-to"
+HOW_TO_DIR = Path(__file__).parents[2] / "docs" / "how-to"
 
 
-def example(page: str, number: int = 0) -> str:
+def read_example(page: str, number: int = 0) -> str:
     """The Python file of this number on a page."""
-    return (PAGES / page).read_text(encoding="utf-8").split("```python\n")[number + 1].partition("```")[0]
+    return (HOW_TO_DIR / page).read_text(encoding="utf-8").split("```python\n")[number + 1].partition("```")[0]

@@ -9,17 +9,17 @@ from nanohost.clock import SystemClock
 from nanohost.errors import MailboxError
 from nanohost.mailbox import queries
 from nanohost.model import Session
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.verify.checks import verify
-from nanohost_protocol.inbound import reading_inbound
+from nanohost_protocol.inbound import inbound_snapshot
 from nanohost_protocol.rows import Ack
-from tests.support.flow import Flow
+from tests.support.flow import RunningHost
 
-REST_S = 10.0
-LEFT_TO_THE_RUNNER = "outbound numbers are odd"
+IDLE_TIMEOUT_S = 10.0
+IGNORED_CHECK = "outbound numbers are odd"
 """What a hostile runner breaks in its own file, and the host can live with."""
 
-NOT_AT_REST = {
+UNFINISHED_WORK_QUERIES = {
     "events not routed": "SELECT platform_message_id FROM inbound_events WHERE status = 'new'",
     "rows that wait for their mailbox": "SELECT message_id, reason FROM routes WHERE outcome = 'waiting'",
     "messages on their way": "SELECT seq, status, reason FROM deliveries WHERE status IN ('pending', 'sending')",
@@ -32,63 +32,67 @@ NOT_AT_REST = {
 }
 
 
-async def assert_clean(flow: Flow) -> None:
+async def assert_clean(flow: RunningHost) -> None:
     """Wait until the host has come to rest, then verify; raises AssertionError with what is not as it must be."""
     problems: list[str] = []
     try:
-        async with asyncio.timeout(seconds(REST_S)):
-            while problems := await _problems(flow):  # noqa: ASYNC110 - files and processes announce nothing
+        async with asyncio.timeout(scaled_timeout(IDLE_TIMEOUT_S)):
+            while problems := await _collect_problems(flow):  # noqa: ASYNC110 - files and processes announce nothing
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError("; ".join(problems)) from None
-    findings = await verify(flow.host.store, flow.home, clock=SystemClock(), host_running=True)
-    assert not [finding for finding in findings if finding.check != LEFT_TO_THE_RUNNER], findings
+    findings = await verify(flow.host.store, flow.home, clock=SystemClock(), is_host_running=True)
+    assert not [finding for finding in findings if finding.check != IGNORED_CHECK], findings
 
 
-async def until(true: Callable[[], bool], *, limit_s: float = HANG_S) -> None:
+async def wait_until(condition: Callable[[], bool], *, timeout_s: float = HANG_TIMEOUT_S) -> None:
     """Wait for something that announces itself to nobody."""
-    async with asyncio.timeout(seconds(limit_s)):
-        while not true():  # noqa: ASYNC110 - another process's doing
+    async with asyncio.timeout(scaled_timeout(timeout_s)):
+        while not condition():  # noqa: ASYNC110 - another process's doing
             await asyncio.sleep(0.01)
 
 
-async def claims_of(flow: Flow, session: Session) -> list[Ack]:
+async def read_open_claims(flow: RunningHost, session: Session) -> list[Ack]:
     """What a runner is working on; empty as long as its file cannot be read."""
     try:
-        return await flow.host.mailboxes.outbound(session, queries.open_claims()) or []
+        return await flow.host.mailboxes.read_outbound(session, queries.open_claims()) or []
     except MailboxError:
         return []
 
 
-async def claimed(flow: Flow, count: int = 1, *, folder: str = "main", limit_s: float = HANG_S) -> list[Ack]:
+async def wait_for_claims(
+    flow: RunningHost, count: int = 1, *, folder: str = "main", timeout_s: float = HANG_TIMEOUT_S
+) -> list[Ack]:
     """Wait until the runner of a group's session works on so many messages."""
-    async with asyncio.timeout(seconds(limit_s)):
+    async with asyncio.timeout(scaled_timeout(timeout_s)):
         while True:
-            claims = [claim for session in await flow.sessions(folder) for claim in await claims_of(flow, session)]
+            claims = [
+                claim for session in await flow.sessions(folder) for claim in await read_open_claims(flow, session)
+            ]
             if len(claims) >= count:
                 return claims
             await asyncio.sleep(0.01)
 
 
-async def _problems(flow: Flow) -> list[str]:
+async def _collect_problems(flow: RunningHost) -> list[str]:
     found = []
-    for what, query in NOT_AT_REST.items():
-        if rows := await flow.host.store.all(query):
+    for what, query in UNFINISHED_WORK_QUERIES.items():
+        if rows := await flow.host.store.fetch_all(query):
             found.append(f"{what}: {[tuple(row) for row in rows]}")
     for session in await flow.sessions():
-        found += await _in_mailbox(flow, session)
+        found += await _mailbox_problems(flow, session)
     return found
 
 
-async def _in_mailbox(flow: Flow, session: Session) -> list[str]:
+async def _mailbox_problems(flow: RunningHost, session: Session) -> list[str]:
     found = []
-    written = await flow.host.store.all(
+    written = await flow.host.store.fetch_all(
         "SELECT message_id FROM routes WHERE session_id = ? AND outcome = 'written'", (session.id,)
     )
-    with reading_inbound(flow.layout(session).inbound_db) as box:
+    with inbound_snapshot(flow.layout(session).inbound_db) as box:
         rows = {row["message_id"]: box.find(row["message_id"]) for row in written}
     if left := [row.id for row in rows.values() if row is not None and row.trigger and row.status == "pending"]:
         found.append(f"never answered: {left}")
-    if claims := await claims_of(flow, session):
+    if claims := await read_open_claims(flow, session):
         found.append(f"open claims: {[claim.message_id for claim in claims]}")
     return found

@@ -1,6 +1,6 @@
 """A loopback stand-in of the Messages API: says what a test tells it to, remembers what it was asked.
 
-    async with MessagesApi() as api:
+    async with StubMessagesApi() as api:
         api.replies.append(ToolUse("Bash", {"command": "date"}))
         ...                                         # a client talks to api.base_url
         assert api.messages[0].user_text == "what time is it?"
@@ -29,7 +29,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from nanohost.testing.own_port import OwnPort
+from nanohost.testing.own_port import ReservedPort
 
 JsonObject = dict[str, Any]
 
@@ -53,7 +53,7 @@ class Text:
     text: str
     tokens: Tokens = Tokens()
     gate: asyncio.Event | None = None
-    thought: str = ""
+    thinking: str = ""
     """What it thinks before, in a block of its own, signed."""
     stop_reason: str = "end_turn"
 
@@ -69,7 +69,7 @@ class ToolUse:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class DroppedConnection:
     """Begins the answer, sends the first word, and breaks the connection."""
 
     text: str = "This sentence is never finished"
@@ -104,7 +104,7 @@ def rate_limited(retry_after_s: int = 0) -> Failure:
 
 
 @dataclass(slots=True)
-class Asked:
+class RecordedRequest:
     """One request as it arrived. Header names are lower case; `body` is empty when it was not a JSON object."""
 
     method: str
@@ -112,11 +112,11 @@ class Asked:
     query: str
     headers: dict[str, str]
     body: JsonObject
-    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the first word of an answer that has a gate is out."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the answer is out, or nobody wants it any more."""
-    abandoned: bool = False
+    is_abandoned: bool = False
     """The client left before the answer was complete."""
 
     @property
@@ -124,7 +124,7 @@ class Asked:
         return str(self.body.get("model", ""))
 
     @property
-    def streamed(self) -> bool:
+    def is_streamed(self) -> bool:
         return bool(self.body.get("stream"))
 
     @property
@@ -144,10 +144,10 @@ class Asked:
         return [file for message in self.body.get("messages", []) for file in _files(message.get("content"))]
 
 
-_ENDS = {ToolUse: "tool_use", Cut: "end_turn"}
+_STOP_REASONS = {ToolUse: "tool_use", DroppedConnection: "end_turn"}
 
-Reply = Text | ToolUse | Cut | Garbage | Failure
-Script = Reply | Callable[[Asked], Reply]
+Reply = Text | ToolUse | DroppedConnection | Garbage | Failure
+Script = Reply | Callable[[RecordedRequest], Reply]
 """A reply, or a function that makes one from what was asked."""
 
 
@@ -155,32 +155,32 @@ Script = Reply | Callable[[Asked], Reply]
 class Rule:
     """Answers every request that fits, as often as it comes."""
 
-    fits: Callable[[Asked], bool]
+    matches: Callable[[RecordedRequest], bool]
     script: Script
 
 
-class MessagesApi:
+class StubMessagesApi:
     """The stand-in. Entered, it listens on a free port of 127.0.0.1 (or on `port`); left, nothing of it remains."""
 
     def __init__(self, *, port: int = 0, key: str | None = None, default: Script | None = None) -> None:
-        self.requests: list[Asked] = []
+        self.requests: list[RecordedRequest] = []
         self.replies: deque[Script] = deque()
         self.rules: list[Rule] = []
         self.default: Script = default or _echo
         self.base_url = ""
-        self._own_port = OwnPort()
-        self._port = port or self._own_port.number
+        self._reserved_port = ReservedPort()
+        self._port = port or self._reserved_port.number
         self._key = key
         self._arrived = asyncio.Condition()
-        self._busy: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._ids = itertools.count(1)
 
     @property
-    def messages(self) -> list[Asked]:
+    def messages(self) -> list[RecordedRequest]:
         """The requests for an answer; not the countings and probes."""
         return [asked for asked in self.requests if (asked.method, asked.path) == ("POST", "/v1/messages")]
 
-    async def asked(self, count: int) -> list[Asked]:
+    async def wait_for_requests(self, count: int) -> list[RecordedRequest]:
         """Wait until `count` requests for an answer have come in. Bound it with asyncio.timeout."""
         async with self._arrived:
             await self._arrived.wait_for(lambda: len(self.messages) >= count)
@@ -195,99 +195,101 @@ class MessagesApi:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._busy:
+        for task in self._tasks:
             task.cancel()
         await self._runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()
         assert task is not None
-        asked = await _read(request)
+        asked = await _read_request(request)
         async with self._arrived:
             self.requests.append(asked)
             self._arrived.notify_all()
-        self._busy.add(task)
+        self._tasks.add(task)
         try:
             return await self._answer(request, asked)
         except (asyncio.CancelledError, ConnectionError):
-            asked.abandoned = True
+            asked.is_abandoned = True
             raise
         finally:
-            self._busy.discard(task)
+            self._tasks.discard(task)
             asked.ended.set()
 
-    async def _answer(self, request: web.BaseRequest, asked: Asked) -> web.StreamResponse:
-        if self._key is not None and not _carries(asked, self._key):
-            return _fail(UNAUTHORIZED)
+    async def _answer(self, request: web.BaseRequest, asked: RecordedRequest) -> web.StreamResponse:
+        if self._key is not None and not _has_key(asked, self._key):
+            return _error_response(UNAUTHORIZED)
         match asked.method, asked.path:
             case "POST", "/v1/messages":
                 return await self._reply(request, asked)
             case "POST", "/v1/messages/count_tokens":
                 return web.json_response({"input_tokens": len(json.dumps(asked.body)) // 4})
             case "GET", "/v1/models":
-                return web.json_response({"data": [_model("stand-in")], "has_more": False})
+                return web.json_response({"data": [_model_json("stand-in")], "has_more": False})
             case "GET", path if path.startswith("/v1/models/"):
-                return web.json_response(_model(path.rpartition("/")[2]))
+                return web.json_response(_model_json(path.rpartition("/")[2]))
             case _:
-                return _fail(Failure(404, "not_found_error", f"{asked.method} {asked.path}"))
+                return _error_response(Failure(404, "not_found_error", f"{asked.method} {asked.path}"))
 
-    def _script(self, asked: Asked) -> Script:
+    def _select_script(self, asked: RecordedRequest) -> Script:
         for rule in self.rules:
-            if rule.fits(asked):
+            if rule.matches(asked):
                 return rule.script
         return self.replies.popleft() if self.replies else self.default
 
-    async def _reply(self, request: web.BaseRequest, asked: Asked) -> web.StreamResponse:
-        script = self._script(asked)
+    async def _reply(self, request: web.BaseRequest, asked: RecordedRequest) -> web.StreamResponse:
+        script = self._select_script(asked)
         reply = script(asked) if callable(script) else script
         match reply:
             case Failure():
-                return _fail(reply)
+                return _error_response(reply)
             case Garbage():
                 return web.Response(body=reply.body, headers={"content-type": reply.content_type})
-            case Text() | ToolUse() | Cut() if asked.streamed:
+            case Text() | ToolUse() | DroppedConnection() if asked.is_streamed:
                 return await self._stream(request, reply, asked)
-            case Cut():
-                _hang_up(request)
+            case DroppedConnection():
+                _close_connection(request)
                 return web.Response()
             case _:
                 if isinstance(reply, Text) and reply.gate is not None:
                     await reply.gate.wait()
                 return web.json_response(self._message(reply, asked.model))
 
-    async def _stream(self, request: web.BaseRequest, reply: Text | ToolUse | Cut, asked: Asked) -> web.StreamResponse:
+    async def _stream(
+        self, request: web.BaseRequest, reply: Text | ToolUse | DroppedConnection, asked: RecordedRequest
+    ) -> web.StreamResponse:
         """Three events bring the beginning of an answer and its first word; then a gate or a cut has its turn."""
         response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
         for number, event in enumerate(_events(self._message(reply, asked.model))):
             if number == 3 and isinstance(reply, Text) and reply.gate is not None:
-                asked.begun.set()
+                asked.started.set()
                 await reply.gate.wait()
-            if number == 3 and isinstance(reply, Cut):
-                _hang_up(request)
+            if number == 3 and isinstance(reply, DroppedConnection):
+                _close_connection(request)
                 return response
             await response.write(event)
         await response.write_eof()
         return response
 
-    def _message(self, reply: Text | ToolUse | Cut, model: str) -> JsonObject:
+    def _message(self, reply: Text | ToolUse | DroppedConnection, model: str) -> JsonObject:
         number = next(self._ids)
         content: list[JsonObject] = []
-        if isinstance(reply, Text) and reply.thought:
-            content.append({"type": "thinking", "thinking": reply.thought, "signature": f"signed-{number}"})
+        if isinstance(reply, Text) and reply.thinking:
+            content.append({"type": "thinking", "thinking": reply.thinking, "signature": f"signed-{number}"})
         if reply.text:
             content.append({"type": "text", "text": reply.text})
         if isinstance(reply, ToolUse):
             tool = {"id": f"toolu_{number:06}", "name": reply.name, "input": reply.input}
             content.append({"type": "tool_use", **tool})
-        tokens = Tokens() if isinstance(reply, Cut) else reply.tokens
+        tokens = Tokens() if isinstance(reply, DroppedConnection) else reply.tokens
         return {
             "id": f"msg_{number:06}",
             "type": "message",
             "role": "assistant",
             "model": model,
             "content": content,
-            "stop_reason": reply.stop_reason if isinstance(reply, Text) else _ENDS[type(reply)],
+            "stop_reason": reply.stop_reason if isinstance(reply, Text) else _STOP_REASONS[type(reply)],
             "stop_sequence": None,
             "usage": {
                 "input_tokens": tokens.input,
@@ -298,16 +300,16 @@ class MessagesApi:
         }
 
 
-def _echo(asked: Asked) -> Reply:
+def _echo(asked: RecordedRequest) -> Reply:
     return Text(f"stand-in: {asked.user_text}")
 
 
-async def _read(request: web.BaseRequest) -> Asked:
+async def _read_request(request: web.BaseRequest) -> RecordedRequest:
     raw = b"".join([chunk async for chunk in request.content.iter_any()])
     body: object = None
     with suppress(ValueError):
         body = json.loads(raw)
-    return Asked(
+    return RecordedRequest(
         method=request.method,
         path=request.path,
         query=request.query_string,
@@ -332,21 +334,21 @@ def _files(content: object) -> Iterator[tuple[str, bytes]]:
         yield from _files(block.get("content"))
 
 
-def _carries(asked: Asked, key: str) -> bool:
+def _has_key(asked: RecordedRequest, key: str) -> bool:
     return key == asked.headers.get("x-api-key") or f"Bearer {key}" == asked.headers.get("authorization")
 
 
-def _model(name: str) -> JsonObject:
+def _model_json(name: str) -> JsonObject:
     return {"type": "model", "id": name, "display_name": name, "created_at": "2025-01-01T00:00:00Z"}
 
 
-def _fail(failure: Failure) -> web.Response:
+def _error_response(failure: Failure) -> web.Response:
     error = {"type": failure.type, "message": failure.message}
     body = {"type": "error", "error": error, "request_id": "req_standin"}
     return web.json_response(body, status=failure.status, headers=failure.headers)
 
 
-def _hang_up(request: web.BaseRequest) -> None:
+def _close_connection(request: web.BaseRequest) -> None:
     if request.transport is not None:
         request.transport.close()
 
@@ -384,7 +386,7 @@ def _event(name: str, **fields: object) -> bytes:
 
 
 async def _serve(port: int, reply: str | None) -> None:
-    async with MessagesApi(port=port, default=Text(reply) if reply is not None else None) as api:
+    async with StubMessagesApi(port=port, default=Text(reply) if reply is not None else None) as api:
         sys.stdout.write(f"{api.base_url}\n")
         sys.stdout.flush()
         await asyncio.Event().wait()

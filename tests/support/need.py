@@ -8,7 +8,7 @@ from typing import NoReturn
 import pytest
 
 
-def missing(name: str, why: str) -> NoReturn:
+def skip_or_fail(name: str, why: str) -> NoReturn:
     """End the test. `name`: DOCKER, PODMAN or BUBBLEWRAP."""
     if os.environ.get(f"NANOHOST_REQUIRE_{name}") == "1":
         pytest.fail(f"{name.capitalize()} is required here: {why}")

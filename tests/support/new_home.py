@@ -16,16 +16,16 @@ from nanohost.home import Home
 from nanohost.shipped import shipped_root
 from nanohost.store import opened
 from nanohost.store.database import Store
-from nanohost.store.migrations import migrate, read_sets
+from nanohost.store.migrations import load_migrations, migrate
 
 
 def make_database(path: Path) -> None:
     """Write a database with all of our migrations and no rows. The file must not exist yet."""
     with path.open("xb") as file:
-        file.write(_migrated())
+        file.write(_migrated_database())
 
 
-def begin_home(home: Home) -> None:
+def create_home_database(home: Home) -> None:
     """Give a new home its database. One that was open before gets none: it may be a home that lost its database."""
     if not any(path.exists() for path in (home.database, home.backups, home.sessions)):
         home.database.parent.mkdir(parents=True, exist_ok=True)
@@ -35,14 +35,14 @@ def begin_home(home: Home) -> None:
 @asynccontextmanager
 async def opened_store(home: Home, *, durable: bool = True) -> AsyncIterator[Store]:
     """Open the central database of a home, new or not. Raises StoreError."""
-    begin_home(home)
-    async with opened.opened_store(home, durable=durable) as store:
+    create_home_database(home)
+    async with opened.open_home_store(home, durable=durable) as store:
         yield store
 
 
 @cache
-def _migrated() -> bytes:
+def _migrated_database() -> bytes:
     with tempfile.TemporaryDirectory(prefix="nanohost-test-") as folder:
         path = Path(folder, "nanohost.db")
-        migrate(path, read_sets([shipped_root() / "migrations"]), backups=Path(folder, "backups"))
+        migrate(path, load_migrations([shipped_root() / "migrations"]), backups=Path(folder, "backups"))
         return path.read_bytes()  # closed by now: nothing is left in its write-ahead log

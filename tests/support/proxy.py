@@ -15,11 +15,11 @@ IPV4 = 1
 
 
 @dataclass
-class StandInProxy:
-    """`asked`: the hosts, in order; `logins`: what SOCKS clients and HTTP clients gave for a login."""
+class StubProxy:
+    """`requested_hosts`: the hosts, in order; `logins`: what SOCKS clients and HTTP clients gave for a login."""
 
-    refuses: bool = False
-    asked: list[str] = field(default_factory=list)
+    should_refuse: bool = False
+    requested_hosts: list[str] = field(default_factory=list)
     logins: list[str] = field(default_factory=list)
     port: int = 0
 
@@ -52,7 +52,7 @@ class StandInProxy:
                 else:
                     await self._http(first, reader, writer)
         finally:
-            await _closed(writer)
+            await _close(writer)
 
     async def _socks(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """RFC 1928 and 1929."""
@@ -70,9 +70,9 @@ class StandInProxy:
         else:
             name = (await reader.readexactly((await reader.readexactly(1))[0])).decode()
         [port] = struct.unpack("!H", await reader.readexactly(2))
-        self.asked.append(name)
-        writer.write(bytes([SOCKS5, 2 if self.refuses else 0, 0, 1]) + bytes(6))
-        if not self.refuses:
+        self.requested_hosts.append(name)
+        writer.write(bytes([SOCKS5, 2 if self.should_refuse else 0, 0, 1]) + bytes(6))
+        if not self.should_refuse:
             await self._pipe(port, b"", reader, writer)
 
     async def _http(self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -81,9 +81,9 @@ class StandInProxy:
         line, _, fields = head.partition(b"\r\n")
         method, target, _ = line.decode().split(" ")
         found = urlsplit(f"//{target}" if method == "CONNECT" else target)
-        self.asked.append(found.hostname or "")
+        self.requested_hosts.append(found.hostname or "")
         self.logins += [one[22:].decode() for one in fields.split(b"\r\n") if one.lower().startswith(b"proxy-author")]
-        if self.refuses:
+        if self.should_refuse:
             writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
         elif method == "CONNECT":
             writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -95,12 +95,12 @@ class StandInProxy:
         there, back = await asyncio.open_connection("127.0.0.1", port)
         back.write(said)
         try:
-            await asyncio.gather(_pour(reader, back), _pour(there, writer))
+            await asyncio.gather(_copy_stream(reader, back), _copy_stream(there, writer))
         finally:
-            await _closed(back)
+            await _close(back)
 
 
-async def _pour(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+async def _copy_stream(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
     with suppress(OSError):
         while chunk := await source.read(64 * 1024):
             sink.write(chunk)
@@ -109,7 +109,7 @@ async def _pour(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
         sink.write_eof()
 
 
-async def _closed(writer: asyncio.StreamWriter) -> None:
+async def _close(writer: asyncio.StreamWriter) -> None:
     writer.close()
     with suppress(OSError):
         await writer.wait_closed()

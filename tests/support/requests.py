@@ -8,7 +8,7 @@ from nanohost.store.actions import ActionRow
 from nanohost.store.database import Store
 
 
-async def requests_of(store: Store, session: SessionId) -> list[ActionRow]:
+async def list_requests(store: Store, session: SessionId) -> list[ActionRow]:
     """In order."""
     latest = await actions.latest(store.reports, status=None, session=session, limit=10_000)
     return sorted(latest, key=lambda one: one.seq)

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from nanohost.model import SessionId, TaskId
-from nanohost.store.tasks import Misfire, Task, TaskKind, TaskStatus
+from nanohost.store.tasks import MisfirePolicy, Task, TaskKind, TaskStatus
 from nanohost_protocol.rows import InKind, MessageIn
 
 
-def pending_message(at: datetime, **values: Any) -> MessageIn:
+def make_pending_message(at: datetime, **values: Any) -> MessageIn:
     """A message that nobody has begun with, of nowhere."""
     row = MessageIn(
         seq=2,
@@ -29,7 +29,7 @@ def pending_message(at: datetime, **values: Any) -> MessageIn:
     return replace(row, **values)
 
 
-def active_task(at: datetime, **values: Any) -> Task:
+def make_active_task(at: datetime, **values: Any) -> Task:
     """One of an agent, due at this time, once."""
     row = Task(
         id=TaskId("t1"),
@@ -42,7 +42,7 @@ def active_task(at: datetime, **values: Any) -> Task:
         next_due=at,
         run_asked=None,
         status=TaskStatus.ACTIVE,
-        misfire=Misfire.LATEST,
+        misfire=MisfirePolicy.LATEST,
         failures_in_a_row=0,
         reason=None,
         origin=None,

@@ -11,7 +11,7 @@ import pytest
 
 
 @contextmanager
-def small_disk(folder: Path, megabytes: int, *, inodes: int = 0) -> Iterator[None]:
+def mount_small_disk(folder: Path, megabytes: int, *, inodes: int = 0) -> Iterator[None]:
     """`inodes`: so many files, 0 for any number. Skips without the right to mount."""
     folder.mkdir()
     options = f"size={megabytes}m,nr_inodes={inodes}"

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from tests.support.unit import BEYOND, NotUnit, is_unit, starting_nothing
+from tests.support.unit import INTEGRATION_PATHS, NotUnitTestError, forbid_processes_and_sockets, is_unit
 
 TESTS = Path(__file__).parents[1]
 
@@ -20,17 +20,25 @@ def test_this_one_is_marked_as_a_unit_test(request: pytest.FixtureRequest) -> No
 
 
 def test_a_process_is_refused_in_a_unit_test() -> None:
-    with pytest.raises(NotUnit, match=r"starts a process.*BEYOND"), starting_nothing():
+    with pytest.raises(NotUnitTestError, match=r"starts a process.*BEYOND"), forbid_processes_and_sockets():
         subprocess.run([sys.executable, "-c", "pass"], check=True)
 
 
 def test_a_socket_is_refused_in_a_unit_test() -> None:
-    with pytest.raises(NotUnit, match="opens a socket"), starting_nothing(), socket.socket() as one:
+    with (
+        pytest.raises(NotUnitTestError, match="opens a socket"),
+        forbid_processes_and_sockets(),
+        socket.socket() as one,
+    ):
         one.bind(("127.0.0.1", 0))
 
 
 def test_a_process_that_was_refused_and_forgiven_fails_the_test_at_its_end() -> None:
-    with pytest.raises(NotUnit, match="starts a process"), starting_nothing(), suppress(NotUnit):
+    with (
+        pytest.raises(NotUnitTestError, match="starts a process"),
+        forbid_processes_and_sockets(),
+        suppress(NotUnitTestError),
+    ):
         subprocess.run([sys.executable, "-c", "pass"], check=True)
 
 
@@ -41,7 +49,7 @@ def test_a_test_is_none_by_its_folder_its_file_or_its_fixtures() -> None:
     assert not is_unit(PurePath("rendering/test_split.py"), ["tmp_path", "docker_engine"])
 
 
-@pytest.mark.parametrize("place", BEYOND)
+@pytest.mark.parametrize("place", INTEGRATION_PATHS)
 def test_what_is_named_is_there(place: str) -> None:
     assert (TESTS / place).is_dir() == place.endswith("/")
     assert (TESTS / place).exists()

@@ -14,7 +14,7 @@ from pathlib import PurePath
 import croniter  # type: ignore[import-untyped]  # noqa: F401 - it starts a process when it is loaded, so not in a test
 import urllib3.util.connection  # noqa: F401 - it binds a socket when it is loaded, to learn whether there is IPv6
 
-BEYOND = (
+INTEGRATION_PATHS = (
     "access/test_overheard.py",
     "actions/test_collecting.py",
     "actions/test_crash.py",
@@ -56,14 +56,16 @@ BEYOND = (
     "verify/",
 )
 """Folders and files below tests/ whose tests are none."""
-FIXTURES = frozenset({"docker_engine", "stage", "watched", "shell", "daemon", "unused_tcp_port"})
+INTEGRATION_FIXTURES = frozenset(
+    {"docker_engine", "host_env", "host_env_with_events", "shell", "daemon", "unused_tcp_port"}
+)
 """A test that uses one of these is none, wherever it lies."""
-STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system"})
-OPENS = frozenset({"socket.bind", "socket.connect", "socket.sendto", "socket.getaddrinfo"})
+PROCESS_EVENTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system"})
+SOCKET_EVENTS = frozenset({"socket.bind", "socket.connect", "socket.sendto", "socket.getaddrinfo"})
 """Audit events, see sys.addaudithook. The pair of sockets that each event loop has binds and connects nothing."""
 
 
-class NotUnit(BaseException):
+class NotUnitTestError(BaseException):
     """A unit test starts a process or opens a socket. No Exception, or what is tested would take it for a
     fault of the machine, and try again."""
 
@@ -71,36 +73,36 @@ class NotUnit(BaseException):
 def is_unit(file: PurePath, fixtures: Iterable[str] = ()) -> bool:
     """Whether the tests of a file below tests/ are unit tests, or one of them that uses these fixtures."""
     places = {file.as_posix(), *(f"{folder.as_posix()}/" for folder in file.parents)}
-    return places.isdisjoint(BEYOND) and FIXTURES.isdisjoint(fixtures)
+    return places.isdisjoint(INTEGRATION_PATHS) and INTEGRATION_FIXTURES.isdisjoint(fixtures)
 
 
-_found: list[str] | None = None
+_violations: list[str] | None = None
 """What was started or opened; None where that is nobody's business."""
 
 
 @contextmanager
-def starting_nothing() -> Iterator[None]:
-    """Refuse to start a process or to open a socket while entered. Raises NotUnit there, and at the end once more: what
+def forbid_processes_and_sockets() -> Iterator[None]:
+    """Refuse to start a process or to open a socket while entered. Raises NotUnitTestError there, and at the end once more: what
     is tested may have caught it."""
-    global _found
-    before, _found = _found, []
+    global _violations
+    before, _violations = _violations, []
     try:
         yield
     finally:
-        found, _found = _found, before
+        found, _violations = _violations, before
     if found:
-        raise NotUnit(_words(found[0]))
+        raise NotUnitTestError(_violation_message(found[0]))
 
 
-def _words(event: str) -> str:
-    what = "starts a process" if event in STARTS else "opens a socket"
+def _violation_message(event: str) -> str:
+    what = "starts a process" if event in PROCESS_EVENTS else "opens a socket"
     return f"A unit test {what} ({event}): name its file in BEYOND of tests/support/unit.py, or do without."
 
 
-def _hook(event: str, _: tuple[object, ...]) -> None:
-    if _found is not None and (event in STARTS or event in OPENS):
-        _found.append(event)
-        raise NotUnit(_words(event))
+def _audit_hook(event: str, _: tuple[object, ...]) -> None:
+    if _violations is not None and (event in PROCESS_EVENTS or event in SOCKET_EVENTS):
+        _violations.append(event)
+        raise NotUnitTestError(_violation_message(event))
 
 
-sys.addaudithook(_hook)
+sys.addaudithook(_audit_hook)

@@ -14,36 +14,36 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId, TaskId
 from nanohost.store import agent_groups, sessions, tasks
 from nanohost.store.database import Store
-from nanohost.store.deliveries import LaneKey
-from nanohost.store.domain_events import LaneHasWork, SessionHasWork
-from nanohost.store.tasks import Misfire, Run, Task, TaskKind
+from nanohost.store.deliveries import DeliveryQueueKey
+from nanohost.store.domain_events import QueueHasWork, SessionHasWork
+from nanohost.store.tasks import MisfirePolicy, Task, TaskKind, TaskRun
 from nanohost.tasks import changes
-from nanohost.tasks.engine import Tasks
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.tasks.engine import Scheduler
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import MessageIn, Origin
-from tests.support.heard import heard
+from tests.support.heard import record_events
 from tests.support.new_home import opened_store
 
 CHAT = Origin(channel_type="fake", instance="default", platform_id="c1", thread_id="t1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
+class SchedulerHarness:
     store: Store
     mailboxes: Mailboxes
     clock: ManualClock
-    engine: Tasks
-    woken: list[SessionId] = field(default_factory=list)
-    lanes: list[LaneKey] = field(default_factory=list)
+    scheduler: Scheduler
+    woken_sessions: list[SessionId] = field(default_factory=list)
+    notified_queues: list[DeliveryQueueKey] = field(default_factory=list)
 
-    async def session(self, folder: str = "main") -> Session:
+    async def add_session(self, folder: str = "main") -> Session:
         async with self.store.transaction() as tx:
             group = await agent_groups.find(tx, folder) or await agent_groups.add(
                 tx, folder=folder, name=folder, provider=None, model=None, now=self.clock.now()
             )
-            found = await sessions.by_key(tx, agent_group=group.id, messaging_group=None, thread_id=None)
+            found = await sessions.find_by_key(tx, agent_group=group.id, messaging_group=None, thread_id=None)
             if found is not None:
                 return found
             id = await sessions.add(
@@ -51,18 +51,18 @@ class Bench:
             )
             return await sessions.get(tx, id)
 
-    async def task(
+    async def add_task(
         self,
         id: str = "j1",
         *,
         folder: str = "main",
         in_s: float | None = None,
         cron: str | None = None,
-        misfire: Misfire = Misfire.LATEST,
+        misfire: MisfirePolicy = MisfirePolicy.LATEST,
         kind: TaskKind = TaskKind.AGENT,
     ) -> Task:
         """A task, and the engine told of it."""
-        session = await self.session(folder)
+        session = await self.add_session(folder)
         due = None if in_s is None else self.clock.now() + timedelta(seconds=in_s)
         async with self.store.transaction() as tx:
             task = await changes.create(
@@ -80,14 +80,14 @@ class Bench:
                 created_by="test",
                 now=self.clock.now(),
             )
-        self.engine.changed(session.id)
+        self.scheduler.notify_changed(session.id)
         return task
 
-    async def runs(self, task: Task) -> list[Run]:
+    async def runs(self, task: Task) -> list[TaskRun]:
         """In the order they were due."""
-        return list(reversed(await tasks.runs(self.store, task.id, limit=100)))
+        return list(reversed(await tasks.list_runs(self.store, task.id, limit=100)))
 
-    async def as_it_is(self, task: Task) -> Task:
+    async def read_task(self, task: Task) -> Task:
         found = await tasks.find(self.store, task.id)
         assert found is not None
         return found
@@ -95,59 +95,66 @@ class Bench:
     async def messages(self, session: Session) -> list[MessageIn]:
         return await self.mailboxes.update(session, lambda box: list(box.pending()))
 
-    async def started(self, task: Task, count: int) -> list[Run]:
+    async def wait_for_started(self, task: Task, count: int) -> list[TaskRun]:
         """Wait until so many runs are on record as begun or ended."""
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while True:
                 runs = await self.runs(task)
                 if sum(1 for run in runs if run.started_at or run.ended_at) >= count:
                     return runs
                 await asyncio.sleep(0.005)
 
-    async def settled(self, task: Task, count: int) -> list[Run]:
+    async def wait_for_settled(self, task: Task, count: int) -> list[TaskRun]:
         """The same, while time passes: somebody has to try again."""
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while True:
                 await self.clock.advance(10)
                 runs = await self.runs(task)
                 if sum(1 for run in runs if run.started_at or run.ended_at) >= count:
                     return runs
 
-    async def decided(self, task: Task, count: int) -> None:
+    async def wait_for_decided(self, task: Task, count: int) -> None:
         """Wait, while time passes, until so many runs are decided."""
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while len(await self.runs(task)) < count:
                 await self.clock.advance(10)
 
-    async def refused(self) -> None:
+    async def wait_for_refusal(self) -> None:
         """Wait, while no time passes, until what was tried last failed and pauses: the engine's own sleep and that."""
-        async with asyncio.timeout(seconds(HANG_S)):
-            while len(self.clock.sleeping()) < 2:  # noqa: ASYNC110 - nobody announces a pause
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+            while len(self.clock.remaining_sleeps_s()) < 2:  # noqa: ASYNC110 - nobody announces a pause
                 await asyncio.sleep(0.005)
 
-    async def rested(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until nobody works and the engine sleeps."""
-        async with asyncio.timeout(seconds(HANG_S)):
-            while not (self.engine.is_at_rest and self.clock.sleeping()):  # noqa: ASYNC110 - nobody announces rest
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+            while not (self.scheduler.is_idle and self.clock.remaining_sleeps_s()):  # noqa: ASYNC110 - nobody announces rest
                 await asyncio.sleep(0.005)
 
 
 @asynccontextmanager
-async def engine_in(
+async def run_scheduler(
     root: Path, clock: ManualClock, *, watched: Callable[[Store], Store] = lambda store: store
-) -> AsyncIterator[Bench]:
+) -> AsyncIterator[SchedulerHarness]:
     """An engine that serves while entered; entered again with the same root it is the same install. `watched`: the
     store as the engine has it."""
     home = Home(root)
     mailboxes = Mailboxes(home.sessions, durable=False)
     async with opened_store(home, durable=False) as store, mailboxes.opened():
-        woken = heard(store.bus, SessionHasWork, lambda event: event.session)
-        lanes = heard(store.bus, LaneHasWork, lambda event: event.lane)
-        engine = Tasks(store=watched(store), mailboxes=mailboxes, clock=clock)
+        woken = record_events(store.bus, SessionHasWork, lambda event: event.session)
+        lanes = record_events(store.bus, QueueHasWork, lambda event: event.queue)
+        engine = Scheduler(store=watched(store), mailboxes=mailboxes, clock=clock)
         async with engine.opened():
             service = asyncio.create_task(engine.run())
             try:
-                yield Bench(store=store, mailboxes=mailboxes, clock=clock, engine=engine, woken=woken, lanes=lanes)
+                yield SchedulerHarness(
+                    store=store,
+                    mailboxes=mailboxes,
+                    clock=clock,
+                    scheduler=engine,
+                    woken_sessions=woken,
+                    notified_queues=lanes,
+                )
             finally:
                 service.cancel()
                 await asyncio.wait([service])

@@ -12,30 +12,30 @@ from nanohost.errors import UsageError
 from nanohost.model import TaskId
 from nanohost.store.tasks import TaskKind, TaskStatus
 from nanohost.tasks import changes
-from nanohost.tasks.changes import MOST_OPEN
+from nanohost.tasks.changes import MAX_OPEN_TASKS
 from nanohost.testing.manual_clock import START, ManualClock
-from tests.tasks.bench import CHAT, Bench, engine_in
+from tests.tasks.bench import CHAT, SchedulerHarness, run_scheduler
 
 LATER = START + timedelta(hours=5)
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with engine_in(tmp_path, ManualClock()) as bench:
+async def bench(tmp_path: Path) -> AsyncIterator[SchedulerHarness]:
+    async with run_scheduler(tmp_path, ManualClock()) as bench:
         yield bench
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_making_a_task_twice_makes_one(bench: Bench) -> None:
-    first = await bench.task(in_s=60)
-    again = await bench.task(in_s=600)
+async def test_making_a_task_twice_makes_one(bench: SchedulerHarness) -> None:
+    first = await bench.add_task(in_s=60)
+    again = await bench.add_task(in_s=600)
     assert again.next_due == first.next_due
-    assert len(await changes.of_session(bench.store, first.session_id)) == 1
+    assert len(await changes.list_open(bench.store, first.session_id)) == 1
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_what_is_paused_is_resumed_and_what_is_cancelled_is_not(bench: Bench) -> None:
-    task = await bench.task(cron="0 * * * *")
+async def test_what_is_paused_is_resumed_and_what_is_cancelled_is_not(bench: SchedulerHarness) -> None:
+    task = await bench.add_task(cron="0 * * * *")
     async with bench.store.transaction() as tx:
         assert (await changes.pause(tx, task.id, START)).status is TaskStatus.PAUSED
         assert (await changes.pause(tx, task.id, START)).status is TaskStatus.PAUSED
@@ -50,12 +50,12 @@ async def test_what_is_paused_is_resumed_and_what_is_cancelled_is_not(bench: Ben
             await changes.update(tx, task.id, prompt="more", now=LATER)
         with pytest.raises(UsageError, match="no task"):
             await changes.cancel(tx, TaskId("jnone"), LATER)
-    assert await changes.of_session(bench.store, task.session_id) == []
+    assert await changes.list_open(bench.store, task.session_id) == []
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_a_new_time_takes_the_place_of_the_old_one(bench: Bench) -> None:
-    task = await bench.task(cron="0 9 * * *")
+async def test_a_new_time_takes_the_place_of_the_old_one(bench: SchedulerHarness) -> None:
+    task = await bench.add_task(cron="0 9 * * *")
     async with bench.store.transaction() as tx:
         moved = await changes.update(tx, task.id, timezone="Asia/Tokyo", now=START)
         assert moved.next_due == datetime(2026, 1, 2, 0, 0, tzinfo=UTC)
@@ -67,8 +67,8 @@ async def test_a_new_time_takes_the_place_of_the_old_one(bench: Bench) -> None:
         assert (same.content, same.next_due) == ("Look again.", LATER)
 
 
-async def test_a_time_that_has_passed_means_now(bench: Bench) -> None:
-    task = await bench.task(in_s=-600)
+async def test_a_time_that_has_passed_means_now(bench: SchedulerHarness) -> None:
+    task = await bench.add_task(in_s=-600)
     assert task.next_due == START
 
 
@@ -84,9 +84,9 @@ async def test_a_time_that_has_passed_means_now(bench: Bench) -> None:
     ],
 )
 async def test_what_makes_no_sense_is_refused_with_a_sentence(
-    bench: Bench, wrong: dict[str, object], says: str
+    bench: SchedulerHarness, wrong: dict[str, object], says: str
 ) -> None:
-    session = await bench.session()
+    session = await bench.add_session()
     given: dict[str, object] = {
         "id": TaskId("j1"),
         "session": session.id,
@@ -106,8 +106,8 @@ async def test_what_makes_no_sense_is_refused_with_a_sentence(
     assert refused.value.hint
 
 
-async def test_a_conversation_has_so_many_tasks_and_no_more(bench: Bench) -> None:
-    for number in range(MOST_OPEN):
-        await bench.task(f"j{number}", in_s=600)
+async def test_a_conversation_has_so_many_tasks_and_no_more(bench: SchedulerHarness) -> None:
+    for number in range(MAX_OPEN_TASKS):
+        await bench.add_task(f"j{number}", in_s=600)
     with pytest.raises(UsageError, match="tasks already"):
-        await bench.task("jmore", in_s=600)
+        await bench.add_task("jmore", in_s=600)

@@ -14,18 +14,18 @@ import pytest
 from nanohost.model import Session
 from nanohost.store import deliveries, sessions, tasks
 from nanohost.store.database import Store
-from nanohost.store.deliveries import LaneKey
-from nanohost.store.tasks import Misfire, NewRun, RunOutcome, Task, TaskKind, TaskStatus
+from nanohost.store.deliveries import DeliveryQueueKey
+from nanohost.store.tasks import MisfirePolicy, NewRun, RunOutcome, Task, TaskKind, TaskStatus
 from nanohost.tasks import changes
-from nanohost.tasks.ends import MOST_FAILURES, Closed, end_runs
+from nanohost.tasks.ends import MAX_FAILURES, ClosedMessage, end_runs
 from nanohost.tasks.engine import CANCELLED, SESSION_GONE
-from nanohost.tasks.entries import name_of, run_id
-from nanohost.tasks.misfire import STILL_RUNNING
+from nanohost.tasks.entries import display_name, run_id
+from nanohost.tasks.misfire import OVERLAP_REASON
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.payloads import TaskIn, decode_in
 from nanohost_protocol.rows import InKind, Usage
-from tests.support.between import WatchedStore
-from tests.tasks.bench import CHAT, Bench, engine_in
+from tests.support.between import InterleavedStore
+from tests.tasks.bench import CHAT, SchedulerHarness, run_scheduler
 
 HOURLY = "0 * * * *"
 HOUR_S = 3600.0
@@ -33,64 +33,64 @@ HOUR_S = 3600.0
 
 @pytest.mark.behaviour("TK-02")
 async def test_a_task_falls_due_at_the_second(tmp_path: Path) -> None:
-    async with engine_in(tmp_path, ManualClock()) as bench:
-        task = await bench.task(in_s=90)
-        session = await bench.session()
-        await bench.rested()
+    async with run_scheduler(tmp_path, ManualClock()) as bench:
+        task = await bench.add_task(in_s=90)
+        session = await bench.add_session()
+        await bench.wait_until_idle()
         await bench.clock.advance(89)
-        await bench.rested()
+        await bench.wait_until_idle()
         assert await bench.runs(task) == []
-        assert bench.clock.sleeping()[0] == 1
+        assert bench.clock.remaining_sleeps_s()[0] == 1
         await bench.clock.advance(1)
-        [run] = await bench.started(task, 1)
-        await bench.rested()
+        [run] = await bench.wait_for_started(task, 1)
+        await bench.wait_until_idle()
         assert run.due == run.started_at == START + timedelta(seconds=90)
         [message] = await bench.messages(session)
         assert (message.id, message.kind, message.origin, message.trigger) == (run.message_id, InKind.TASK, CHAT, True)
         assert decode_in(message.kind, message.content) == TaskIn(prompt="look")
-        assert bench.woken == [session.id]
+        assert bench.woken_sessions == [session.id]
         assert (await sessions.get(bench.store, session.id)).due_at == bench.clock.now()
-        done = await bench.as_it_is(task)
+        done = await bench.read_task(task)
         assert (done.status, done.next_due) == (TaskStatus.DONE, None)
 
 
 @pytest.mark.behaviour("TK-02")
 async def test_a_new_task_is_noticed_while_the_engine_sleeps(tmp_path: Path) -> None:
-    async with engine_in(tmp_path, ManualClock()) as bench:
-        await bench.rested()
-        task = await bench.task(in_s=0)
-        await bench.started(task, 1)
+    async with run_scheduler(tmp_path, ManualClock()) as bench:
+        await bench.wait_until_idle()
+        task = await bench.add_task(in_s=0)
+        await bench.wait_for_started(task, 1)
 
 
 @pytest.mark.behaviour("TK-02")
 async def test_a_clock_that_was_set_is_noticed_within_a_minute(tmp_path: Path) -> None:
-    async with engine_in(tmp_path, ManualClock()) as bench:
-        await bench.task(in_s=86_400)
-        await bench.rested()
-        assert bench.clock.sleeping()[0] == 60
+    async with run_scheduler(tmp_path, ManualClock()) as bench:
+        await bench.add_task(in_s=86_400)
+        await bench.wait_until_idle()
+        assert bench.clock.remaining_sleeps_s()[0] == 60
 
 
 @pytest.mark.behaviour("TK-01")
 async def test_the_next_time_is_counted_from_the_scheduled_one(tmp_path: Path) -> None:
-    async with engine_in(tmp_path, ManualClock()) as bench:
-        task = await bench.task(cron=HOURLY)
-        await bench.rested()
+    async with run_scheduler(tmp_path, ManualClock()) as bench:
+        task = await bench.add_task(cron=HOURLY)
+        await bench.wait_until_idle()
         await bench.clock.advance(HOUR_S + 17)
-        [run] = await bench.started(task, 1)
+        [run] = await bench.wait_for_started(task, 1)
         assert run.due == START + timedelta(hours=1)
-        assert (await bench.as_it_is(task)).next_due == START + timedelta(hours=2)
+        assert (await bench.read_task(task)).next_due == START + timedelta(hours=2)
 
 
 @pytest.mark.behaviour("TK-02")
 @pytest.mark.parametrize("written", [False, True])
 async def test_a_run_that_was_decided_before_a_crash_is_written_once(tmp_path: Path, written: bool) -> None:
     clock = ManualClock()
-    async with engine_in(tmp_path, clock) as bench:
-        task = await bench.task(in_s=3600)
-        session = await bench.session()
-        await bench.rested()
+    async with run_scheduler(tmp_path, clock) as bench:
+        task = await bench.add_task(in_s=3600)
+        session = await bench.add_session()
+        await bench.wait_until_idle()
     # What a host leaves that is killed between the two files, before or after the second.
-    async with engine_in(tmp_path, clock) as bench:
+    async with run_scheduler(tmp_path, clock) as bench:
         due = task.next_due
         assert due is not None
         new = NewRun(task_id=task.id, session_id=session.id, due=due, message_id=run_id(task.id, due))
@@ -98,208 +98,212 @@ async def test_a_run_that_was_decided_before_a_crash_is_written_once(tmp_path: P
             await tasks.advance(tx, task, None, clock.now(), None)
             await tasks.add_run(tx, new, clock.now())
         if written:
-            bench.engine.changed(session.id)
-            [run] = await bench.started(task, 1)
+            bench.scheduler.notify_changed(session.id)
+            [run] = await bench.wait_for_started(task, 1)
             async with bench.store.transaction() as tx:
-                await tx.run("UPDATE task_runs SET started_at = NULL")
-    async with engine_in(tmp_path, clock) as bench:
-        [run] = await bench.started(task, 1)
+                await tx.execute("UPDATE task_runs SET started_at = NULL")
+    async with run_scheduler(tmp_path, clock) as bench:
+        [run] = await bench.wait_for_started(task, 1)
         assert [message.id for message in await bench.messages(session)] == [run.message_id]
 
 
 @pytest.mark.behaviour("TK-03")
-@pytest.mark.parametrize(("misfire", "hours"), [(Misfire.LATEST, [3]), (Misfire.ALL, [1, 2, 3]), (Misfire.SKIP, [])])
+@pytest.mark.parametrize(
+    ("misfire", "hours"), [(MisfirePolicy.LATEST, [3]), (MisfirePolicy.ALL, [1, 2, 3]), (MisfirePolicy.SKIP, [])]
+)
 async def test_what_was_missed_while_no_host_ran_is_dealt_with_by_policy(
-    tmp_path: Path, misfire: Misfire, hours: Sequence[int]
+    tmp_path: Path, misfire: MisfirePolicy, hours: Sequence[int]
 ) -> None:
     clock = ManualClock()
-    async with engine_in(tmp_path, clock) as bench:
-        task = await bench.task(cron=HOURLY, misfire=misfire)
-        await bench.rested()
+    async with run_scheduler(tmp_path, clock) as bench:
+        task = await bench.add_task(cron=HOURLY, misfire=misfire)
+        await bench.wait_until_idle()
     await clock.advance(3 * HOUR_S + 1800)
-    async with engine_in(tmp_path, clock) as bench:
-        runs = await bench.started(task, len(hours))
-        await bench.rested()
+    async with run_scheduler(tmp_path, clock) as bench:
+        runs = await bench.wait_for_started(task, len(hours))
+        await bench.wait_until_idle()
         assert [run.due for run in runs] == [START + timedelta(hours=hour) for hour in hours]
-        assert [message.timestamp for message in await bench.messages(await bench.session())] == [
+        assert [message.timestamp for message in await bench.messages(await bench.add_session())] == [
             run.due for run in runs
         ]
-        assert (await bench.as_it_is(task)).next_due == START + timedelta(hours=4)
+        assert (await bench.read_task(task)).next_due == START + timedelta(hours=4)
 
 
 async def test_a_series_whose_last_run_goes_on_skips_the_next(tmp_path: Path) -> None:
-    async with engine_in(tmp_path, ManualClock()) as bench:
-        task = await bench.task(cron=HOURLY)
-        await bench.rested()
+    async with run_scheduler(tmp_path, ManualClock()) as bench:
+        task = await bench.add_task(cron=HOURLY)
+        await bench.wait_until_idle()
         await bench.clock.advance(HOUR_S)
-        await bench.started(task, 1)
-        await bench.rested()
+        await bench.wait_for_started(task, 1)
+        await bench.wait_until_idle()
         await bench.clock.advance(HOUR_S)
-        _, second = await bench.started(task, 2)
-        assert (second.outcome, second.error) == (RunOutcome.SKIPPED, STILL_RUNNING)
-        assert len(await bench.messages(await bench.session())) == 1
+        _, second = await bench.wait_for_started(task, 2)
+        assert (second.outcome, second.error) == (RunOutcome.SKIPPED, OVERLAP_REASON)
+        assert len(await bench.messages(await bench.add_session())) == 1
 
 
 @pytest.mark.behaviour("TK-02")
 async def test_a_mailbox_that_refuses_is_tried_again_and_holds_up_nobody(tmp_path: Path) -> None:
-    async with engine_in(tmp_path, ManualClock()) as bench:
-        broken = bench.mailboxes.layout(await bench.session("broken")).root
+    async with run_scheduler(tmp_path, ManualClock()) as bench:
+        broken = bench.mailboxes.layout(await bench.add_session("broken")).root
         broken.parent.mkdir(parents=True)
         broken.write_text("in the way")
-        stuck = await bench.task("j1", folder="broken", in_s=0)
-        fine = await bench.task("j2", folder="fine", in_s=0)
-        await bench.started(fine, 1)
-        await bench.decided(stuck, 1)
+        stuck = await bench.add_task("j1", folder="broken", in_s=0)
+        fine = await bench.add_task("j2", folder="fine", in_s=0)
+        await bench.wait_for_started(fine, 1)
+        await bench.wait_for_decided(stuck, 1)
         [run] = await bench.runs(stuck)
         assert run.started_at is None
         broken.unlink()
-        await bench.settled(stuck, 1)
-        assert len(await bench.messages(await bench.session("broken"))) == 1
+        await bench.wait_for_settled(stuck, 1)
+        assert len(await bench.messages(await bench.add_session("broken"))) == 1
 
 
 async def test_a_run_that_waits_for_its_mailbox_is_dropped_when_its_task_is_cancelled(tmp_path: Path) -> None:
-    async with engine_in(tmp_path, ManualClock()) as bench:
-        broken = bench.mailboxes.layout(await bench.session()).root
+    async with run_scheduler(tmp_path, ManualClock()) as bench:
+        broken = bench.mailboxes.layout(await bench.add_session()).root
         broken.parent.mkdir(parents=True)
         broken.write_text("in the way")
-        task = await bench.task(cron=HOURLY)
+        task = await bench.add_task(cron=HOURLY)
         await bench.clock.advance(HOUR_S)
-        await bench.decided(task, 1)
-        await bench.refused()
+        await bench.wait_for_decided(task, 1)
+        await bench.wait_for_refusal()
         async with bench.store.transaction() as tx:
             await changes.cancel(tx, task.id, bench.clock.now())
         broken.unlink()
-        [run] = await bench.settled(task, 1)
+        [run] = await bench.wait_for_settled(task, 1)
         assert (run.outcome, run.error) == (RunOutcome.SKIPPED, CANCELLED)
 
 
 async def test_a_conversation_that_is_gone_takes_its_tasks_along(tmp_path: Path) -> None:
-    async with engine_in(tmp_path, ManualClock()) as bench:
-        task = await bench.task(cron=HOURLY)
-        session = await bench.session()
-        await bench.rested()
+    async with run_scheduler(tmp_path, ManualClock()) as bench:
+        task = await bench.add_task(cron=HOURLY)
+        session = await bench.add_session()
+        await bench.wait_until_idle()
         async with bench.store.transaction() as tx:
-            await tx.run("DELETE FROM sessions WHERE id = ?", (session.id,))
+            await tx.execute("DELETE FROM sessions WHERE id = ?", (session.id,))
         shutil.rmtree(bench.mailboxes.layout(session).root)
         await bench.clock.advance(HOUR_S)
-        await bench.rested()
-        cancelled = await bench.as_it_is(task)
+        await bench.wait_until_idle()
+        cancelled = await bench.read_task(task)
         assert (cancelled.status, cancelled.reason) == (TaskStatus.CANCELLED, SESSION_GONE)
 
 
 @pytest.mark.behaviour("TK-07")
 async def test_a_message_that_recurs_is_entered_for_its_chat_each_time_and_wakes_no_agent(tmp_path: Path) -> None:
-    async with engine_in(tmp_path, ManualClock()) as bench:
-        task = await bench.task(cron=HOURLY, kind=TaskKind.MESSAGE)
-        session = await bench.session()
-        await bench.rested()
+    async with run_scheduler(tmp_path, ManualClock()) as bench:
+        task = await bench.add_task(cron=HOURLY, kind=TaskKind.MESSAGE)
+        session = await bench.add_session()
+        await bench.wait_until_idle()
         for hour in (1, 2):
             await bench.clock.advance(HOUR_S)
-            await bench.started(task, hour)
-            await bench.rested()
+            await bench.wait_for_started(task, hour)
+            await bench.wait_until_idle()
         entered = await deliveries.latest(bench.store.reports, status=None, session=session.id, limit=10)
         runs = await bench.runs(task)
         by_number = sorted(entered, key=lambda one: one.seq)
         assert [one.out_id for one in by_number] == [run.message_id for run in runs]
         assert by_number[-1].seq < -(2**62)
-        assert {(one.lane, one.platform_id, one.thread_id) for one in entered} == {
-            (LaneKey(session.id, "fake", "default", "c1"), "c1", "t1")
+        assert {(one.queue, one.platform_id, one.thread_id) for one in entered} == {
+            (DeliveryQueueKey(session.id, "fake", "default", "c1"), "c1", "t1")
         }
         assert {run.outcome for run in runs} == {RunOutcome.COMPLETED}
-        assert name_of(task) == "Drink water."
-        assert len(bench.lanes) == 2
-        assert bench.woken == []
+        assert display_name(task) == "Drink water."
+        assert len(bench.notified_queues) == 2
+        assert bench.woken_sessions == []
 
 
 @pytest.mark.behaviour("TK-05")
 async def test_a_task_can_be_run_beside_its_schedule_even_while_it_is_paused(tmp_path: Path) -> None:
-    async with engine_in(tmp_path, ManualClock()) as bench:
-        task = await bench.task(cron=HOURLY)
+    async with run_scheduler(tmp_path, ManualClock()) as bench:
+        task = await bench.add_task(cron=HOURLY)
         async with bench.store.transaction() as tx:
             await changes.pause(tx, task.id, bench.clock.now())
-            assert await tasks.ask_for_run(tx, task.id, bench.clock.now())
-            assert not await tasks.ask_for_run(tx, task.id, bench.clock.now())
-        bench.engine.changed(task.session_id)
-        [run] = await bench.started(task, 1)
+            assert await tasks.request_run(tx, task.id, bench.clock.now())
+            assert not await tasks.request_run(tx, task.id, bench.clock.now())
+        bench.scheduler.notify_changed(task.session_id)
+        [run] = await bench.wait_for_started(task, 1)
         assert run.due == START
-        after = await bench.as_it_is(task)
+        after = await bench.read_task(task)
         assert (after.status, after.next_due) == (TaskStatus.PAUSED, task.next_due)
 
 
-async def _end(bench: Bench, task: Task, session: Session, *, completed: bool, count: int) -> None:
+async def _end(bench: SchedulerHarness, task: Task, session: Session, *, completed: bool, count: int) -> None:
     """Let the task fall due once more and its run end."""
     await bench.clock.advance(HOUR_S)
-    run = (await bench.started(task, count))[-1]
-    await bench.rested()
+    run = (await bench.wait_for_started(task, count))[-1]
+    await bench.wait_until_idle()
     usage = Usage(tokens_in=10, tokens_out=2, cost_usd=0.25)
-    closed = Closed(message_id=run.message_id, of_task=True, completed=completed, sentence="It broke.", usage=usage)
+    closed = ClosedMessage(
+        message_id=run.message_id, of_task=True, is_completed=completed, error="It broke.", usage=usage
+    )
     async with bench.store.transaction() as tx:
         await end_runs(tx, session.id, [closed], bench.clock.now())
-    await bench.rested()
+    await bench.wait_until_idle()
 
 
 @pytest.mark.behaviour("TK-04", "TK-06")
 async def test_a_series_that_fails_again_and_again_is_paused_and_its_chat_told_once(tmp_path: Path) -> None:
-    async with engine_in(tmp_path, ManualClock()) as bench:
-        task = await bench.task(cron=HOURLY)
-        session = await bench.session()
-        await bench.rested()
-        for number in range(1, MOST_FAILURES + 1):
-            assert (await bench.as_it_is(task)).status is TaskStatus.ACTIVE
+    async with run_scheduler(tmp_path, ManualClock()) as bench:
+        task = await bench.add_task(cron=HOURLY)
+        session = await bench.add_session()
+        await bench.wait_until_idle()
+        for number in range(1, MAX_FAILURES + 1):
+            assert (await bench.read_task(task)).status is TaskStatus.ACTIVE
             await _end(bench, task, session, completed=False, count=number)
-        paused = await bench.as_it_is(task)
+        paused = await bench.read_task(task)
         assert paused.status is TaskStatus.PAUSED
         assert paused.reason is not None
         assert "It broke." in paused.reason
         [notice] = await deliveries.latest(bench.store.reports, status=None, session=session.id, limit=10)
         assert f"nanohost tasks resume {task.id}" in json.loads(notice.content)["text"]
-        assert bench.lanes == [notice.lane]
+        assert bench.notified_queues == [notice.queue]
         run = (await bench.runs(task))[0]
         assert (run.outcome, run.error, run.ended_at) == (RunOutcome.FAILED, "It broke.", run.started_at)
         assert run.usage == Usage(tokens_in=10, tokens_out=2, cost_usd=0.25)
-        meta = await bench.mailboxes.inbound(session, lambda box: box.meta())
+        meta = await bench.mailboxes.read_inbound(session, lambda box: box.meta())
         assert [one["status"] for one in json.loads(meta["tasks"])] == ["paused"]
 
 
 @pytest.mark.behaviour("TK-04")
 async def test_a_success_in_between_starts_the_count_again(tmp_path: Path) -> None:
-    async with engine_in(tmp_path, ManualClock()) as bench:
-        task = await bench.task(cron=HOURLY)
-        session = await bench.session()
-        await bench.rested()
+    async with run_scheduler(tmp_path, ManualClock()) as bench:
+        task = await bench.add_task(cron=HOURLY)
+        session = await bench.add_session()
+        await bench.wait_until_idle()
         for number, completed in enumerate([False, False, True, False, False], start=1):
             await _end(bench, task, session, completed=completed, count=number)
-        after = await bench.as_it_is(task)
+        after = await bench.read_task(task)
         assert (after.status, after.failures_in_a_row) == (TaskStatus.ACTIVE, 2)
 
 
 @pytest.mark.behaviour("TK-06")
 async def test_the_end_of_a_run_is_told_twice_and_counted_once(tmp_path: Path) -> None:
-    async with engine_in(tmp_path, ManualClock()) as bench:
-        task = await bench.task(cron=HOURLY)
-        session = await bench.session()
-        await bench.rested()
+    async with run_scheduler(tmp_path, ManualClock()) as bench:
+        task = await bench.add_task(cron=HOURLY)
+        session = await bench.add_session()
+        await bench.wait_until_idle()
         await _end(bench, task, session, completed=False, count=1)
         [run] = await bench.runs(task)
         async with bench.store.transaction() as tx:
-            closed = Closed(message_id=run.message_id, of_task=True, completed=False, sentence=None, usage=None)
+            closed = ClosedMessage(message_id=run.message_id, of_task=True, is_completed=False, error=None, usage=None)
             await end_runs(tx, session.id, [closed], bench.clock.now())
-        assert (await bench.as_it_is(task)).failures_in_a_row == 1
+        assert (await bench.read_task(task)).failures_in_a_row == 1
         assert await bench.runs(task) == [run]
 
 
 @pytest.mark.behaviour("TK-05")
 async def test_the_runner_can_read_the_sessions_open_tasks(tmp_path: Path) -> None:
-    async with engine_in(tmp_path, ManualClock()) as bench:
-        task = await bench.task("j1", cron=HOURLY)
-        gone = await bench.task("j2", in_s=60)
-        session = await bench.session()
+    async with run_scheduler(tmp_path, ManualClock()) as bench:
+        task = await bench.add_task("j1", cron=HOURLY)
+        gone = await bench.add_task("j2", in_s=60)
+        session = await bench.add_session()
         async with bench.store.transaction() as tx:
             await changes.cancel(tx, gone.id, bench.clock.now())
             await changes.update(tx, task.id, prompt="x" * 500, now=bench.clock.now())
-        bench.engine.changed(session.id)
-        await bench.rested()
-        meta = await bench.mailboxes.inbound(session, lambda box: box.meta())
+        bench.scheduler.notify_changed(session.id)
+        await bench.wait_until_idle()
+        meta = await bench.mailboxes.read_inbound(session, lambda box: box.meta())
         assert json.loads(meta["tasks"]) == [
             {
                 "id": "j1",
@@ -314,10 +318,10 @@ async def test_the_runner_can_read_the_sessions_open_tasks(tmp_path: Path) -> No
 
 
 async def test_tasks_that_are_over_cost_nothing_however_many_an_agent_leaves_behind(tmp_path: Path) -> None:
-    async with engine_in(tmp_path, ManualClock()) as bench:
+    async with run_scheduler(tmp_path, ManualClock()) as bench:
         for sql in (tasks.OPEN_OF_SESSION, tasks.DUE_OF_SESSION, tasks.SESSIONS_DUE, tasks.NEXT_DUE):
             values = dict.fromkeys(("session", "now"), "") if ":" in sql else ("",)
-            plan = [row["detail"] for row in await bench.store.all(f"EXPLAIN QUERY PLAN {sql}", values)]
+            plan = [row["detail"] for row in await bench.store.fetch_all(f"EXPLAIN QUERY PLAN {sql}", values)]
             looks = [step for step in plan if re.match(r"(SCAN|SEARCH) \w+", step) and "(subquery" not in step]
             assert looks
             assert all(re.search(r"INDEX (tasks|task_runs)_(open|due|asked|unstarted)\b", step) for step in looks), plan
@@ -326,24 +330,24 @@ async def test_tasks_that_are_over_cost_nothing_however_many_an_agent_leaves_beh
 @pytest.mark.behaviour("TK-06")
 async def test_what_is_changed_while_it_is_decided_on_runs_as_it_is_then(tmp_path: Path) -> None:
     """Cancelled or with another text: what was read before is of the past."""
-    watched: list[WatchedStore] = []
+    watched: list[InterleavedStore] = []
 
     def watch(store: Store) -> Store:
-        watched.append(WatchedStore(store))
+        watched.append(InterleavedStore(store))
         return watched[0]
 
-    async with engine_in(tmp_path, ManualClock(), watched=watch) as bench:
-        task = await bench.task(in_s=60, kind=TaskKind.MESSAGE)
-        await bench.rested()
+    async with run_scheduler(tmp_path, ManualClock(), watched=watch) as bench:
+        task = await bench.add_task(in_s=60, kind=TaskKind.MESSAGE)
+        await bench.wait_until_idle()
 
         async def is_cancelled() -> None:
             async with bench.store.transaction() as tx:
                 await changes.cancel(tx, task.id, bench.clock.now())
 
         async with bench.store.transaction() as tx:
-            await tasks.ask_for_run(tx, task.id, bench.clock.now())
+            await tasks.request_run(tx, task.id, bench.clock.now())
         watched[0].before_write = is_cancelled
-        bench.engine.changed(task.session_id)
-        await bench.rested()
-        assert (await bench.as_it_is(task)).run_asked is None, "it was decided on"
-        assert (bench.lanes, await bench.runs(task)) == ([], [])
+        bench.scheduler.notify_changed(task.session_id)
+        await bench.wait_until_idle()
+        assert (await bench.read_task(task)).run_asked is None, "it was decided on"
+        assert (bench.notified_queues, await bench.runs(task)) == ([], [])

@@ -10,32 +10,34 @@ from pathlib import Path
 import pytest
 
 from nanohost.store import paused
-from nanohost.store.tasks import Misfire
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.store.tasks import MisfirePolicy
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import START, ManualClock
-from tests.tasks.bench import engine_in
+from tests.tasks.bench import run_scheduler
 
 HOUR_S = 3600.0
 
 
 @pytest.mark.behaviour("SE-12", "TK-03")
-@pytest.mark.parametrize(("misfire", "hours"), [(Misfire.LATEST, [3]), (Misfire.ALL, [1, 2, 3]), (Misfire.SKIP, [])])
+@pytest.mark.parametrize(
+    ("misfire", "hours"), [(MisfirePolicy.LATEST, [3]), (MisfirePolicy.ALL, [1, 2, 3]), (MisfirePolicy.SKIP, [])]
+)
 async def test_what_falls_due_while_all_is_paused_waits_for_its_policy(
-    tmp_path: Path, misfire: Misfire, hours: Sequence[int]
+    tmp_path: Path, misfire: MisfirePolicy, hours: Sequence[int]
 ) -> None:
-    async with engine_in(tmp_path, ManualClock()) as bench:
-        task = await bench.task(cron="0 * * * *", misfire=misfire)
-        await bench.rested()
+    async with run_scheduler(tmp_path, ManualClock()) as bench:
+        task = await bench.add_task(cron="0 * * * *", misfire=misfire)
+        await bench.wait_until_idle()
         async with bench.store.transaction() as tx:
             await paused.begin(tx, by="fake:boss", at=bench.clock.now(), place=None)
         await bench.clock.advance(3 * HOUR_S + 1800)
-        await bench.rested()
+        await bench.wait_until_idle()
         assert await bench.runs(task) == []
-        assert (await bench.as_it_is(task)).next_due == START + timedelta(hours=1)
+        assert (await bench.read_task(task)).next_due == START + timedelta(hours=1)
         async with bench.store.transaction() as tx:
             await paused.end(tx)
-        async with asyncio.timeout(seconds(HANG_S)):
-            while (await bench.as_it_is(task)).next_due != START + timedelta(hours=4):  # noqa: ASYNC110 - the engine tells nobody
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+            while (await bench.read_task(task)).next_due != START + timedelta(hours=4):  # noqa: ASYNC110 - the engine tells nobody
                 await asyncio.sleep(0)
-        runs = await bench.started(task, len(hours))
+        runs = await bench.wait_for_started(task, len(hours))
         assert [run.due for run in runs] == [START + timedelta(hours=hour) for hour in hours]

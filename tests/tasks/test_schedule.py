@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanohost.errors import UsageError
-from nanohost.tasks.schedule import checked_cron, checked_zone, next_time, times_until
+from nanohost.tasks.schedule import list_times_until, next_time, validate_cron, validate_timezone
 
 BERLIN = "Europe/Berlin"
 """Forward on 29 March 2026 from 02:00 to 03:00 (01:00 UTC), back on 25 October from 03:00 to 02:00 (01:00 UTC)."""
@@ -103,30 +103,30 @@ def test_a_cron_expression_falls_due_by_the_clock_on_the_wall(
 )
 def test_an_expression_that_is_none_or_never_falls_due_is_refused_with_a_sentence(cron: str) -> None:
     with pytest.raises(UsageError) as refused:
-        checked_cron(cron)
+        validate_cron(cron)
     assert "cron" in str(refused.value) or "field" in str(refused.value)
     assert refused.value.hint
 
 
 def test_an_expression_has_one_form() -> None:
-    assert checked_cron("  0  9 * JAN-MAR   Mon,fri ") == "0 9 * jan-mar mon,fri"
+    assert validate_cron("  0  9 * JAN-MAR   Mon,fri ") == "0 9 * jan-mar mon,fri"
 
 
 @pytest.mark.parametrize("zone", ["", "Mars/Olympus", "../etc/passwd", "Europe"])
 def test_a_zone_that_does_not_exist_is_refused(zone: str) -> None:
     with pytest.raises(UsageError):
-        checked_zone(zone)
+        validate_timezone(zone)
 
 
 @pytest.mark.behaviour("TK-03")
 def test_times_that_passed_are_the_last_of_them_however_many_there_were() -> None:
-    found = times_until("* * * * *", "UTC", utc("2020-01-01T00:00"), utc("2026-01-01T00:00"), most=3)
+    found = list_times_until("* * * * *", "UTC", utc("2020-01-01T00:00"), utc("2026-01-01T00:00"), limit=3)
     assert found == [utc("2025-12-31T23:58"), utc("2025-12-31T23:59"), utc("2026-01-01T00:00")]
 
 
 @pytest.mark.behaviour("TK-03")
 def test_the_first_time_that_passed_is_the_scheduled_one_though_the_expression_says_otherwise() -> None:
-    found = times_until("0 9 * * *", "UTC", utc("2026-01-01T12:34"), utc("2026-01-02T10:00"), most=10)
+    found = list_times_until("0 9 * * *", "UTC", utc("2026-01-01T12:34"), utc("2026-01-02T10:00"), limit=10)
     assert found == [utc("2026-01-01T12:34"), utc("2026-01-02T09:00")]
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nanohost.tasks.schedule import next_time
-from nanohost_protocol.moments import coming, moment
+from nanohost_protocol.moments import parse_future_moment, parse_moment
 
 ZONES = ("Europe/Berlin", "America/New_York", "Australia/Lord_Howe")
 """The last one's clocks are set by half an hour."""
@@ -45,7 +45,7 @@ def test_a_time_a_date_in_a_series_and_a_weekday_in_a_series_are_one_moment(give
     zone, day, at = given
     wall = datetime.combine(day, at)
     now = datetime.combine(day, time(), UTC) - timedelta(days=3)
-    meant = moment(f"{wall:%Y-%m-%dT%H:%M}", zone=ZoneInfo(zone), now=now)
+    meant = parse_moment(f"{wall:%Y-%m-%dT%H:%M}", zone=ZoneInfo(zone), now=now)
     assert next_time(f"{at.minute} {at.hour} {day.day} {day.month} *", zone, now) == meant
     a_day_before = meant - timedelta(days=1, hours=2)
     assert next_time(f"{at.minute} {at.hour} * * {day.isoweekday()}", zone, a_day_before) == meant
@@ -56,11 +56,11 @@ def test_a_time_a_date_in_a_series_and_a_weekday_in_a_series_are_one_moment(give
 def test_what_is_shown_of_a_moment_names_it(given: tuple[str, date, time]) -> None:
     zone, day, at = given
     now = datetime.combine(day, time(), UTC) - timedelta(days=3)
-    meant = coming(f"{day}T{at:%H:%M}", zone=ZoneInfo(zone), now=now)
+    meant = parse_future_moment(f"{day}T{at:%H:%M}", zone=ZoneInfo(zone), now=now)
     shown = meant.astimezone(ZoneInfo(zone))
-    assert moment(shown.isoformat(), zone=UTC, now=now) == meant
-    assert moment(f"{meant:%Y-%m-%dT%H:%M}Z", zone=ZoneInfo(zone), now=now) == meant
-    assert moment(f"+{int((meant - now).total_seconds())}", zone=UTC, now=now) == meant
+    assert parse_moment(shown.isoformat(), zone=UTC, now=now) == meant
+    assert parse_moment(f"{meant:%Y-%m-%dT%H:%M}Z", zone=ZoneInfo(zone), now=now) == meant
+    assert parse_moment(f"+{int((meant - now).total_seconds())}", zone=UTC, now=now) == meant
     # The clock on the wall shows what was asked for, unless it never shows that.
     exists = shown.replace(tzinfo=None) == datetime.combine(day, at)
     assert exists or shown.utcoffset() != (meant - timedelta(seconds=1)).astimezone(ZoneInfo(zone)).utcoffset()
@@ -70,12 +70,12 @@ def test_what_is_shown_of_a_moment_names_it(given: tuple[str, date, time]) -> No
 @given(wall_times, st.integers(6, 60 * 24 * 1500))
 def test_what_was_probably_meant_can_be_asked_for(given: tuple[str, date, time], minutes_ago: int) -> None:
     zone, day, at = ZoneInfo(given[0]), given[1], given[2]
-    passed = moment(f"{day}T{at:%H:%M}", zone=zone, now=datetime.combine(day, time(), UTC) - timedelta(days=3))
+    passed = parse_moment(f"{day}T{at:%H:%M}", zone=zone, now=datetime.combine(day, time(), UTC) - timedelta(days=3))
     now = passed + timedelta(minutes=minutes_ago)
     with pytest.raises(ValueError, match="is in the past") as refused:
-        coming(f"{day}T{at:%H:%M}", zone=zone, now=now)
+        parse_future_moment(f"{day}T{at:%H:%M}", zone=zone, now=now)
     [meant] = re.findall(r"You probably meant (\S+):", str(refused.value))
-    assert now <= coming(meant, zone=zone, now=now) <= now + timedelta(days=366 * 4)
+    assert now <= parse_future_moment(meant, zone=zone, now=now) <= now + timedelta(days=366 * 4)
 
 
 @pytest.mark.parametrize(

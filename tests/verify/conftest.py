@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.verify.healthy import Bench, healthy
+from tests.verify.healthy import HealthyHome, make_healthy_home
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with healthy(tmp_path) as bench:
+async def home_fixture(tmp_path: Path) -> AsyncIterator[HealthyHome]:
+    async with make_healthy_home(tmp_path) as bench:
         yield bench

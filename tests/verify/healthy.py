@@ -14,12 +14,12 @@ from pathlib import Path
 from nanohost.channel_api import InboundEvent, Sender
 from nanohost.delivery.collector import Collector
 from nanohost.home import Home
-from nanohost.keeper.acks import AckTaker
+from nanohost.keeper.acks import AckProcessor
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import EngageMode, LeaseId, Session, SessionMode, UnknownSender
 from nanohost.store import agent_groups, deliveries, events, messaging_groups, sessions, wirings
 from nanohost.store.database import Store
-from nanohost.store.deliveries import Outcome
+from nanohost.store.deliveries import AttemptOutcome
 from nanohost.store.events import ChatKey
 from nanohost.testing.manual_clock import ManualClock
 from nanohost.verify.checks import verify
@@ -28,62 +28,64 @@ from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.outbound import OutboundWriter, TurnEnd
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import MessageIn, NewMessageOut, OutKind, Usage
-from tests.support.desks import router_of
+from tests.support.desks import make_router
 from tests.support.new_home import opened_store
 
-REST, BUSY = "rest", "busy"
+IDLE_NAME, BUSY_NAME = "rest", "busy"
 LEASE = LeaseId("l-busy")
 TURN = "t"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
+class HealthyHome:
     """A home and its open store. The sessions are as they were when the home was made."""
 
     home: Home
     store: Store
     mailboxes: Mailboxes
     clock: ManualClock
-    rest: Session
-    busy: Session
+    idle_session: Session
+    busy_session: Session
 
     def layout(self, session: Session) -> SessionLayout:
         return self.mailboxes.layout(session)
 
-    def central(self, sql: str) -> None:
+    def run_central_sql(self, sql: str) -> None:
         """Surgery on the central database, without its rules."""
-        _cut(self.home.database, sql)
+        _run_sql(self.home.database, sql)
 
-    def inbound(self, session: Session, sql: str) -> None:
-        _cut(self.layout(session).inbound_db, sql)
+    def run_inbound_sql(self, session: Session, sql: str) -> None:
+        _run_sql(self.layout(session).inbound_db, sql)
 
-    def outbound(self, session: Session, sql: str) -> None:
-        _cut(self.layout(session).outbound_db, sql)
+    def run_outbound_sql(self, session: Session, sql: str) -> None:
+        _run_sql(self.layout(session).outbound_db, sql)
 
     async def verify(self, *, host_running: bool = False) -> list[Finding]:
-        return await verify(self.store, self.home, clock=self.clock, host_running=host_running)
+        return await verify(self.store, self.home, clock=self.clock, is_host_running=host_running)
 
 
-def _cut(path: Path, sql: str) -> None:
+def _run_sql(path: Path, sql: str) -> None:
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("PRAGMA ignore_check_constraints = 1")
         database.executescript(sql)
 
 
 @asynccontextmanager
-async def healthy(root: Path) -> AsyncIterator[Bench]:
+async def make_healthy_home(root: Path) -> AsyncIterator[HealthyHome]:
     """The home while entered."""
     clock, home = ManualClock(), Home(root)
     mailboxes = Mailboxes(home.sessions, durable=False, clock=clock)
     async with opened_store(home, durable=False) as store, mailboxes.opened():
-        made = [await _spoken_to(store, mailboxes, clock, folder) for folder in (REST, BUSY)]
+        made = [await _make_conversation(store, mailboxes, clock, folder) for folder in (IDLE_NAME, BUSY_NAME)]
         await _answer(store, mailboxes, clock, made[0])
         await _begin(store, mailboxes, clock, made[1])
         rest, busy = [await sessions.get(store, session.id) for session in made]
-        yield Bench(home=home, store=store, mailboxes=mailboxes, clock=clock, rest=rest, busy=busy)
+        yield HealthyHome(
+            home=home, store=store, mailboxes=mailboxes, clock=clock, idle_session=rest, busy_session=busy
+        )
 
 
-async def _spoken_to(store: Store, mailboxes: Mailboxes, clock: ManualClock, folder: str) -> Session:
+async def _make_conversation(store: Store, mailboxes: Mailboxes, clock: ManualClock, folder: str) -> Session:
     """Somebody wrote in a chat of the folder's name, and the message is routed."""
     now = clock.now()
     async with store.transaction() as tx:
@@ -109,7 +111,7 @@ async def _spoken_to(store: Store, mailboxes: Mailboxes, clock: ManualClock, fol
             now=now,
         )
     await write(store, mailboxes, clock, folder, "p1")
-    [session] = [one async for one in sessions.every(store.reports) if one.group_folder == folder]
+    [session] = [one async for one in sessions.iter_all(store.reports) if one.group_folder == folder]
     return session
 
 
@@ -124,12 +126,12 @@ async def write(store: Store, mailboxes: Mailboxes, clock: ManualClock, chat: st
     )
     async with store.transaction() as tx:
         await events.add(tx, ChatKey("fake", "default", chat), event, now=clock.now())
-    async with router_of(store, mailboxes, clock).opened():
+    async with make_router(store, mailboxes, clock).opened():
         pass  # leaving waits for what was found
 
 
 async def _pending(mailboxes: Mailboxes, session: Session, clock: ManualClock) -> list[MessageIn]:
-    return await mailboxes.inbound(session, lambda box: list(box.due(clock.now())))
+    return await mailboxes.read_inbound(session, lambda box: list(box.due(clock.now())))
 
 
 async def _answer(store: Store, mailboxes: Mailboxes, clock: ManualClock, session: Session) -> None:
@@ -138,41 +140,43 @@ async def _answer(store: Store, mailboxes: Mailboxes, clock: ManualClock, sessio
     said = NewMessageOut(
         id="o1", turn_id=TURN, kind=OutKind.CHAT, content=encode(ChatOut(text="yes")), in_reply_to=messages[0].id
     )
-    with closing(runner(mailboxes.layout(session), "l-gone")) as box:
+    with closing(open_runner_writer(mailboxes.layout(session), "l-gone")) as box:
         box.claim(TURN, messages, clock.now())
-        box.finish(TurnEnd(turn_id=TURN, messages=[said], usage=Usage()), floor=messages[-1].seq, now=clock.now())
+        box.finish(
+            TurnEnd(turn_id=TURN, messages=[said], usage=Usage()), highest_seen_seq=messages[-1].seq, now=clock.now()
+        )
     await Collector(store=store, mailboxes=mailboxes, clock=clock).collect(session.id)
     await _take_acks(store, mailboxes, clock, session)
-    [lane] = await deliveries.open_lanes(store)
-    delivery = await deliveries.next_in_lane(store, lane, clock.now())
+    [lane] = await deliveries.list_open_queues(store)
+    delivery = await deliveries.next_in_queue(store, lane, clock.now())
     assert delivery is not None
     async with store.transaction() as tx:
-        await deliveries.begin(tx, delivery, clock.now())
-    sent = Outcome(status=deliveries.DeliveryStatus.SENT, outcome="sent", receipt=("p2",))
+        await deliveries.begin_attempt(tx, delivery, clock.now())
+    sent = AttemptOutcome(status=deliveries.DeliveryStatus.SENT, code="sent", receipt=("p2",))
     async with store.transaction() as tx:
-        await deliveries.end(tx, delivery, sent, clock.now())
+        await deliveries.end_attempt(tx, delivery, sent, clock.now())
 
 
 async def _take_acks(store: Store, mailboxes: Mailboxes, clock: ManualClock, session: Session) -> None:
-    taker = AckTaker(
+    taker = AckProcessor(
         store=store,
         mailboxes=mailboxes,
         clock=clock,
-        alive=lambda _, __: False,
-        ended_by_us=lambda _: True,
+        is_alive=lambda _, __: False,
+        was_stopped=lambda _: True,
     )
-    await taker.take(session.id)
+    await taker.process(session.id)
 
 
 async def _begin(store: Store, mailboxes: Mailboxes, clock: ManualClock, session: Session) -> None:
     """A container took the message and works on it."""
     async with store.transaction() as tx:
-        await sessions.lease(tx, session.id, LEASE, "paper")
-    with closing(runner(mailboxes.layout(session), LEASE)) as box:
-        box.begin_life(clock.now())
+        await sessions.set_lease(tx, session.id, LEASE, "paper")
+    with closing(open_runner_writer(mailboxes.layout(session), LEASE)) as box:
+        box.abandon_stale_claims(clock.now())
         box.claim(TURN, await _pending(mailboxes, session, clock), clock.now())
 
 
-def runner(layout: SessionLayout, lease: str) -> OutboundWriter:
+def open_runner_writer(layout: SessionLayout, lease: str) -> OutboundWriter:
     """The runner's half of a mailbox."""
     return OutboundWriter(layout.outbound_db, container_id=lease, durable=False)

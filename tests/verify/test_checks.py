@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from nanohost.approvals.card import digest_of
+from nanohost.approvals.card import compute_digest
 from nanohost.verify.checks import CHECKS
 from nanohost_protocol.layout import SessionLayout
 from tests.support import hostile
-from tests.verify.healthy import Bench
+from tests.verify.healthy import HealthyHome
 
-Breaker = Callable[[Bench], None]
+Breaker = Callable[[HealthyHome], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,61 +28,61 @@ class Case:
 
 
 def central(sql: str) -> Breaker:
-    return lambda bench: bench.central(sql)
+    return lambda bench: bench.run_central_sql(sql)
 
 
 def inbound(sql: str) -> Breaker:
     """On the session at rest; REST in the text is its id."""
-    return lambda bench: bench.inbound(bench.rest, sql)
+    return lambda bench: bench.run_inbound_sql(bench.idle_session, sql)
 
 
 def outbound(sql: str) -> Breaker:
-    return lambda bench: bench.outbound(bench.rest, sql)
+    return lambda bench: bench.run_outbound_sql(bench.idle_session, sql)
 
 
 def spoiled(spoiler: Callable[[SessionLayout], None]) -> Breaker:
-    return lambda bench: spoiler(bench.layout(bench.rest))
+    return lambda bench: spoiler(bench.layout(bench.idle_session))
 
 
-def _claim_of_nobody(bench: Bench) -> None:
+def _claim_of_nobody(bench: HealthyHome) -> None:
     """A claim on context that came later, by a container without a lease: no work of this session is due."""
-    bench.inbound(
-        bench.rest,
+    bench.run_inbound_sql(
+        bench.idle_session,
         'INSERT INTO messages_in (seq, id, kind, timestamp, "trigger", content) '
         "SELECT 90, 'm-context', kind, timestamp, 0, content FROM messages_in",
     )
-    bench.outbound(
-        bench.rest,
+    bench.run_outbound_sql(
+        bench.idle_session,
         "INSERT INTO processing_ack (message_id, change, status, container_id, turn_id, tries, changed_at) "
         "SELECT 'm-context', 90, 'processing', 'l-lost', turn_id, 0, changed_at FROM processing_ack",
     )
 
 
-def _completed_under_way(bench: Bench) -> None:
-    bench.inbound(bench.busy, "UPDATE messages_in SET status = 'completed'")
-    bench.central("UPDATE sessions SET due_at = NULL")
+def _completed_under_way(bench: HealthyHome) -> None:
+    bench.run_inbound_sql(bench.busy_session, "UPDATE messages_in SET status = 'completed'")
+    bench.run_central_sql("UPDATE sessions SET due_at = NULL")
 
 
-def _skipped_migration(bench: Bench) -> None:
+def _skipped_migration(bench: HealthyHome) -> None:
     folder = bench.home.migrations / "notes"
     folder.mkdir(parents=True)
     (folder / "0001_notes.sql").write_text("CREATE TABLE notes (text TEXT);")
 
 
-def _old_mailbox(bench: Bench) -> None:
-    bench.inbound(bench.rest, "PRAGMA user_version = 99")
+def _old_mailbox(bench: HealthyHome) -> None:
+    bench.run_inbound_sql(bench.idle_session, "PRAGMA user_version = 99")
 
 
-def _lost_mailbox(bench: Bench) -> None:
-    bench.layout(bench.rest).inbound_db.unlink()
+def _lost_mailbox(bench: HealthyHome) -> None:
+    bench.layout(bench.idle_session).inbound_db.unlink()
 
 
-def _lost_folder(bench: Bench) -> None:
-    shutil.rmtree(bench.layout(bench.rest).root)
+def _lost_folder(bench: HealthyHome) -> None:
+    shutil.rmtree(bench.layout(bench.idle_session).root)
 
 
-def _stray_folder(bench: Bench) -> None:
-    (bench.home.sessions / "rest" / bench.busy.id).mkdir()
+def _stray_folder(bench: HealthyHome) -> None:
+    (bench.home.sessions / "rest" / bench.busy_session.id).mkdir()
 
 
 TASK = """
@@ -103,7 +103,7 @@ VALUES ('k3f7qd', 'sender', 'fake:eve rest', 'Eve', '[]', '{{}}', 'fake:eve', {s
 
 def approval(status: str, *, decided: str = "NULL", session: str = "NULL", seq: str = "NULL", digest: str = "") -> str:
     return APPROVAL.format(
-        status=status, decided=decided, session=session, seq=seq, digest=digest or digest_of("Eve", "{}")
+        status=status, decided=decided, session=session, seq=seq, digest=digest or compute_digest("Eve", "{}")
     )
 
 
@@ -165,9 +165,9 @@ CASES = (
     Case(
         check="what is held waits for an open approval",
         name="a request whose approval is gone",
-        cut=lambda bench: bench.central(
+        cut=lambda bench: bench.run_central_sql(
             "INSERT INTO actions (session_id, seq, out_id, name, arguments, asked_at, status, created_at, approval_id)"
-            f" VALUES ('{bench.rest.id}', 99, 'o9', 'tasks.create', '{{}}', '', 'held', '', 'abc')"
+            f" VALUES ('{bench.idle_session.id}', 99, 'o9', 'tasks.create', '{{}}', '', 'held', '', 'abc')"
         ),
         says="is held, and approval abc is not open",
     ),
@@ -180,20 +180,22 @@ CASES = (
     Case(
         check="routes name their message",
         name="no message",
-        cut=lambda bench: bench.central(f"UPDATE routes SET message_id = NULL WHERE session_id = '{bench.rest.id}'"),
+        cut=lambda bench: bench.run_central_sql(
+            f"UPDATE routes SET message_id = NULL WHERE session_id = '{bench.idle_session.id}'"
+        ),
         says="is written, and names no message",
     ),
     Case(
         check="only taken over rows are forgotten",
         name="ahead of the cursor",
-        cut=lambda bench: bench.central(f"INSERT INTO forgotten VALUES ('{bench.rest.id}', 999)"),
+        cut=lambda bench: bench.run_central_sql(f"INSERT INTO forgotten VALUES ('{bench.idle_session.id}', 999)"),
         says="has forgotten rows up to 999",
     ),
     Case(
         check="leases are of one session",
         name="two sessions in one container",
-        cut=lambda bench: bench.central(
-            f"UPDATE sessions SET lease = 'l-busy', runtime = 'paper' WHERE id = '{bench.rest.id}'"
+        cut=lambda bench: bench.run_central_sql(
+            f"UPDATE sessions SET lease = 'l-busy', runtime = 'paper' WHERE id = '{bench.idle_session.id}'"
         ),
         says="have the lease l-busy, all of them",
     ),
@@ -242,7 +244,7 @@ CASES = (
     Case(
         check="outbound opens",
         name="gone",
-        cut=lambda bench: bench.layout(bench.rest).outbound_db.unlink(),
+        cut=lambda bench: bench.layout(bench.idle_session).outbound_db.unlink(),
         says="has messages and no outbound.db",
     ),
     Case(
@@ -260,13 +262,13 @@ CASES = (
     Case(
         check="outbound numbers are odd",
         name="even",
-        cut=spoiled(lambda layout: hostile.say(layout, 90)),
+        cut=spoiled(lambda layout: hostile.insert_row(layout, 90)),
         says="row 90 of outbound.db",
     ),
     Case(
         check="taken over rows are in the ledger",
         name="passed over",
-        cut=lambda bench: hostile.say(bench.layout(bench.rest), 1),
+        cut=lambda bench: hostile.insert_row(bench.layout(bench.idle_session), 1),
         says="row 1 (o-1) of outbound.db was passed over",
     ),
     Case(
@@ -284,8 +286,8 @@ CASES = (
     Case(
         check="waiting routes have not arrived",
         name="there",
-        cut=lambda bench: bench.central(
-            f"UPDATE routes SET outcome = 'waiting', reason = 'busy' WHERE session_id = '{bench.rest.id}'"
+        cut=lambda bench: bench.run_central_sql(
+            f"UPDATE routes SET outcome = 'waiting', reason = 'busy' WHERE session_id = '{bench.idle_session.id}'"
         ),
         says="waits for its mailbox and is in it",
     ),
@@ -298,7 +300,9 @@ CASES = (
     Case(
         check="due sessions have work",
         name="due for nothing",
-        cut=lambda bench: bench.central(f"UPDATE sessions SET due_at = created_at WHERE id = '{bench.rest.id}'"),
+        cut=lambda bench: bench.run_central_sql(
+            f"UPDATE sessions SET due_at = created_at WHERE id = '{bench.idle_session.id}'"
+        ),
         says="is due, and nothing waits in its mailbox",
     ),
     Case(
@@ -366,7 +370,7 @@ CASES = (
     Case(
         check="runs belong to a task",
         name="of another session",
-        cut=lambda bench: bench.central(TASK + RUN.format(session="s-other", started="NULL")),
+        cut=lambda bench: bench.run_central_sql(TASK + RUN.format(session="s-other", started="NULL")),
         says="run 1 of task j1 in session s-other",
     ),
     Case(
@@ -382,10 +386,10 @@ CASES = (
     Case(
         check="runs under way are in the mailbox",
         name="nothing there",
-        cut=lambda bench: bench.central(
+        cut=lambda bench: bench.run_central_sql(
             TASK
-            + f"UPDATE tasks SET session_id = '{bench.rest.id}';"
-            + RUN.format(session=bench.rest.id, started="'2026-01-01'")
+            + f"UPDATE tasks SET session_id = '{bench.idle_session.id}';"
+            + RUN.format(session=bench.idle_session.id, started="'2026-01-01'")
         ),
         says="a run of task j1 is under way, and k1 is not in inbound.db",
     ),
@@ -394,9 +398,9 @@ CASES = (
 
 @pytest.mark.behaviour("OP-02")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.check}: {case.name}")
-async def test_a_broken_invariant_is_found_by_its_check_alone(bench: Bench, case: Case) -> None:
-    case.cut(bench)
-    [found] = await bench.verify()
+async def test_a_broken_invariant_is_found_by_its_check_alone(home_fixture: HealthyHome, case: Case) -> None:
+    case.cut(home_fixture)
+    [found] = await home_fixture.verify()
     assert found.check == case.check
     [row] = found.rows
     assert case.says in row
@@ -404,29 +408,31 @@ async def test_a_broken_invariant_is_found_by_its_check_alone(bench: Bench, case
 
 @pytest.mark.behaviour("OP-02")
 @pytest.mark.parametrize("host_running", [False, True])
-async def test_a_home_in_good_order_has_no_findings(bench: Bench, host_running: bool) -> None:
-    assert await bench.verify(host_running=host_running) == []
+async def test_a_home_in_good_order_has_no_findings(home_fixture: HealthyHome, host_running: bool) -> None:
+    assert await home_fixture.verify(host_running=host_running) == []
 
 
 @pytest.mark.behaviour("OP-02", "RT-15")
-async def test_what_a_killed_host_has_written_of_an_edit_of_an_albums_piece_waits_for_the_record(bench: Bench) -> None:
+async def test_what_a_killed_host_has_written_of_an_edit_of_an_albums_piece_waits_for_the_record(
+    home_fixture: HealthyHome,
+) -> None:
     copied = (
         "channel_type, instance, platform_id, is_group, mentions_bot, sender_handle, sender_name, sender_is_bot,"
         " chat_name, text, sent_at, received_at"
     )
     for values in ("'p2', 'message', NULL, 'dropped'", "'e1', 'edit', 'p2', 'new'"):
-        bench.central(
+        home_fixture.run_central_sql(
             f"INSERT INTO inbound_events ({copied}, platform_message_id, event_kind, refers_to, status)"
             f" SELECT {copied}, {values} FROM inbound_events WHERE platform_id = 'rest' AND platform_message_id = 'p1'"
         )
-    bench.inbound(bench.rest, "UPDATE messages_in SET status = 'pending'")
-    assert [one.check for one in await bench.verify()] == ["pending work is due"]
-    bench.central(
+    home_fixture.run_inbound_sql(home_fixture.idle_session, "UPDATE messages_in SET status = 'pending'")
+    assert [one.check for one in await home_fixture.verify()] == ["pending work is due"]
+    home_fixture.run_central_sql(
         "INSERT INTO album_pieces (event_id, joined_into, content) SELECT piece.id, whole.id, '{}'"
         " FROM inbound_events piece JOIN inbound_events whole USING (platform_id)"
         " WHERE piece.platform_message_id = 'p2' AND whole.platform_message_id = 'p1'"
     )
-    assert await bench.verify() == []
+    assert await home_fixture.verify() == []
 
 
 def test_every_check_is_broken_by_a_test_and_says_what_it_holds() -> None:

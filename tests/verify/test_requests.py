@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.verify.healthy import Bench
+from tests.verify.healthy import HealthyHome
 
 REQUEST = """
 INSERT INTO actions (session_id, seq, out_id, name, arguments, asked_at, status, notice_id, told, created_at)
@@ -12,30 +12,36 @@ VALUES ('{session}', {seq}, '{out_id}', 'tasks.pause', '{{}}', '2026', 'refused'
 """
 
 
-async def found(bench: Bench) -> list[str]:
+async def found(bench: HealthyHome) -> list[str]:
     return [finding.check for finding in await bench.verify()]
 
 
 @pytest.mark.parametrize(("out_id", "checks"), [("o2", []), ("o3", ["taken over rows are in the ledger"])])
-async def test_a_row_that_became_an_action_is_on_record(bench: Bench, out_id: str, checks: list[str]) -> None:
-    bench.outbound(
-        bench.rest,
+async def test_a_row_that_became_an_action_is_on_record(
+    home_fixture: HealthyHome, out_id: str, checks: list[str]
+) -> None:
+    home_fixture.run_outbound_sql(
+        home_fixture.idle_session,
         "INSERT INTO messages_out (seq, id, turn_id, timestamp, kind, content)"
         " SELECT 91, 'o2', turn_id, timestamp, 'system', content FROM messages_out",
     )
-    bench.central(f"UPDATE sessions SET out_cursor = 91 WHERE id = '{bench.rest.id}'")
-    bench.central(REQUEST.format(session=bench.rest.id, seq=91, out_id=out_id, notice="a1", told=1))
-    assert await found(bench) == checks
+    home_fixture.run_central_sql(f"UPDATE sessions SET out_cursor = 91 WHERE id = '{home_fixture.idle_session.id}'")
+    home_fixture.run_central_sql(
+        REQUEST.format(session=home_fixture.idle_session.id, seq=91, out_id=out_id, notice="a1", told=1)
+    )
+    assert await found(home_fixture) == checks
 
 
 @pytest.mark.parametrize(("told", "checks"), [(0, []), (1, ["pending work is due"])])
 async def test_what_is_being_told_when_the_host_dies_is_told_by_the_next(
-    bench: Bench, told: int, checks: list[str]
+    home_fixture: HealthyHome, told: int, checks: list[str]
 ) -> None:
-    bench.inbound(
-        bench.rest,
+    home_fixture.run_inbound_sql(
+        home_fixture.idle_session,
         "INSERT INTO messages_in (seq, id, kind, timestamp, content)"
         " SELECT 90, 'a1', 'system', timestamp, content FROM messages_in",
     )
-    bench.central(REQUEST.format(session=bench.rest.id, seq=91, out_id="o2", notice="a1", told=told))
-    assert await found(bench) == checks
+    home_fixture.run_central_sql(
+        REQUEST.format(session=home_fixture.idle_session.id, seq=91, out_id="o2", notice="a1", told=told)
+    )
+    assert await found(home_fixture) == checks

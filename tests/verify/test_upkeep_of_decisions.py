@@ -7,18 +7,18 @@ from datetime import timedelta
 
 import pytest
 
-from nanohost.model import HOST, ApprovalId
+from nanohost.model import HOST_SESSION_ID, ApprovalId
 from nanohost.store import approvals, audit, codes, dropped, host_messages, questions, rules
 from nanohost.store.approvals import Approval, ApprovalStatus
 from nanohost.store.audit import AuditOutcome
-from nanohost.store.codes import Purpose
+from nanohost.store.codes import CodePurpose
 from nanohost.store.deliveries import Delivery
 from nanohost.store.events import ChatKey
 from nanohost.store.rules import RuleEffect
-from nanohost.upkeep.upkeep import Upkeep
+from nanohost.upkeep.upkeep import Retention
 from nanohost_protocol.payloads import CardOut, ChatOut, EditOut
 from nanohost_protocol.rows import Origin
-from tests.verify.healthy import Bench
+from tests.verify.healthy import HealthyHome
 
 pytestmark = pytest.mark.behaviour("OP-02")
 
@@ -26,30 +26,30 @@ MONTHS_S = 90 * 86400.0
 DM = Origin(channel_type="fake", instance="default", platform_id="dm")
 
 
-async def tidy(bench: Bench, *, keep_days: int = 30) -> None:
-    await Upkeep(store=bench.store, mailboxes=bench.mailboxes, clock=bench.clock, keep_days=keep_days).tidy()
+async def tidy(bench: HealthyHome, *, keep_days: int = 30) -> None:
+    await Retention(store=bench.store, mailboxes=bench.mailboxes, clock=bench.clock, keep_days=keep_days).run_once()
 
 
-async def rows(bench: Bench, what: str) -> list[sqlite3.Row]:
-    return await bench.store.all(f"SELECT * FROM {what}")
+async def rows(bench: HealthyHome, what: str) -> list[sqlite3.Row]:
+    return await bench.store.fetch_all(f"SELECT * FROM {what}")
 
 
-async def said(bench: Bench, name: str, *, about: int | None = None, settled: bool = True) -> Delivery:
+async def said(bench: HealthyHome, name: str, *, about: int | None = None, settled: bool = True) -> Delivery:
     """The host says something, or changes what it said, and it is sent."""
     what = ChatOut(text=name) if about is None else EditOut(message=about, text=name)
     async with bench.store.transaction() as tx:
-        entry = await host_messages.say(tx, DM, what, out_id=name, now=bench.clock.now())
+        entry = await host_messages.enqueue(tx, DM, what, out_id=name, now=bench.clock.now())
         if settled:
-            await tx.run("UPDATE deliveries SET status = 'sent', attempts = 1 WHERE out_id = ?", (name,))
-            await tx.run(
+            await tx.execute("UPDATE deliveries SET status = 'sent', attempts = 1 WHERE out_id = ?", (name,))
+            await tx.execute(
                 "INSERT INTO delivery_attempts (session_id, seq, number, started_at, ended_at, outcome)"
                 " VALUES (?, ?, 1, '2026', '2026', 'sent')",
-                (HOST, entry.seq),
+                (HOST_SESSION_ID, entry.seq),
             )
     return entry
 
 
-async def asked(bench: Bench, id: str, *, decided: bool = True) -> Delivery:
+async def asked(bench: HealthyHome, id: str, *, decided: bool = True) -> Delivery:
     """An approval whose card was sent, and that somebody else tried to decide."""
     now, approval = bench.clock.now(), ApprovalId(id)
     async with bench.store.transaction() as tx:
@@ -72,86 +72,95 @@ async def asked(bench: Bench, id: str, *, decided: bool = True) -> Delivery:
                 digest="d",
             ),
         )
-        card = await host_messages.say(tx, DM, CardOut(title=id, body="x"), out_id=id, now=now)
-        await tx.run("UPDATE deliveries SET status = 'dead' WHERE out_id = ?", (id,))
+        card = await host_messages.enqueue(tx, DM, CardOut(title=id, body="x"), out_id=id, now=now)
+        await tx.execute("UPDATE deliveries SET status = 'dead' WHERE out_id = ?", (id,))
         await approvals.add_card(tx, approval, "fake:owner", seq=card.seq, problem=None, now=now)
-        await approvals.count_refusal(tx, approval, "fake:other")
+        await approvals.count_unauthorized(tx, approval, "fake:other")
         if decided:
             await approvals.close(
-                tx, approval, ApprovalStatus.DENIED, by="fake:owner", choice=None, reason=None, now=now
+                tx, approval, ApprovalStatus.DENIED, decided_by="fake:owner", choice=None, reason=None, now=now
             )
     return card
 
 
-async def test_a_decided_approval_goes_with_its_cards_and_what_the_host_said_of_it(bench: Bench) -> None:
-    await asked(bench, "OLD")
-    await bench.clock.advance(MONTHS_S)
-    await asked(bench, "NEW")
-    await tidy(bench)
-    assert [row["id"] for row in await rows(bench, "approvals")] == ["NEW"]
-    assert [row["approval_id"] for row in await rows(bench, "approval_cards")] == ["NEW"]
-    assert [row["approval_id"] for row in await rows(bench, "approval_refusals")] == ["NEW"]
-    assert [row["out_id"] for row in await rows(bench, f"deliveries WHERE session_id = '{HOST}'")] == ["NEW"]
-    assert await bench.verify() == []
+async def test_a_decided_approval_goes_with_its_cards_and_what_the_host_said_of_it(home_fixture: HealthyHome) -> None:
+    await asked(home_fixture, "OLD")
+    await home_fixture.clock.advance(MONTHS_S)
+    await asked(home_fixture, "NEW")
+    await tidy(home_fixture)
+    assert [row["id"] for row in await rows(home_fixture, "approvals")] == ["NEW"]
+    assert [row["approval_id"] for row in await rows(home_fixture, "approval_cards")] == ["NEW"]
+    assert [row["approval_id"] for row in await rows(home_fixture, "approval_refusals")] == ["NEW"]
+    assert [
+        row["out_id"] for row in await rows(home_fixture, f"deliveries WHERE session_id = '{HOST_SESSION_ID}'")
+    ] == ["NEW"]
+    assert await home_fixture.verify() == []
 
 
-async def test_an_open_approval_stays_with_its_card_however_old_it_is(bench: Bench) -> None:
-    card = await asked(bench, "OPEN", decided=False)
-    await said(bench, "later")
-    await bench.clock.advance(MONTHS_S)
-    await tidy(bench)
-    assert [row["id"] for row in await rows(bench, "approvals")] == ["OPEN"]
-    assert await host_messages.find(bench.store, card.seq) is not None
+async def test_an_open_approval_stays_with_its_card_however_old_it_is(home_fixture: HealthyHome) -> None:
+    card = await asked(home_fixture, "OPEN", decided=False)
+    await said(home_fixture, "later")
+    await home_fixture.clock.advance(MONTHS_S)
+    await tidy(home_fixture)
+    assert [row["id"] for row in await rows(home_fixture, "approvals")] == ["OPEN"]
+    assert await host_messages.find(home_fixture.store, card.seq) is not None
 
 
-async def test_an_approval_stays_while_what_it_allowed_is_not_done(bench: Bench) -> None:
-    await asked(bench, "YES")
-    bench.central(
+async def test_an_approval_stays_while_what_it_allowed_is_not_done(home_fixture: HealthyHome) -> None:
+    await asked(home_fixture, "YES")
+    home_fixture.run_central_sql(
         "INSERT INTO actions"
         " (session_id, seq, out_id, name, arguments, asked_at, status, told, created_at, approval_id)"
-        f" VALUES ('{bench.rest.id}', 99, 'a', 'x', '{{}}', '2026', 'pending', 0, '2026', 'YES')"
+        f" VALUES ('{home_fixture.idle_session.id}', 99, 'a', 'x', '{{}}', '2026', 'pending', 0, '2026', 'YES')"
     )
-    await bench.clock.advance(MONTHS_S)
-    await tidy(bench)
-    assert [row["id"] for row in await rows(bench, "approvals")] == ["YES"]
+    await home_fixture.clock.advance(MONTHS_S)
+    await tidy(home_fixture)
+    assert [row["id"] for row in await rows(home_fixture, "approvals")] == ["YES"]
 
 
-async def test_what_the_host_said_goes_and_its_numbers_never_come_again(bench: Bench) -> None:
-    first = await said(bench, "one")
-    last = await said(bench, "two")
-    await bench.clock.advance(MONTHS_S)
-    await tidy(bench)
-    assert await host_messages.find(bench.store, first.seq) is None
-    assert (await said(bench, "three")).seq > last.seq
-    assert await rows(bench, f"delivery_attempts WHERE session_id = '{HOST}' AND seq = {first.seq}") == []
-    assert await bench.verify() == []
+async def test_what_the_host_said_goes_and_its_numbers_never_come_again(home_fixture: HealthyHome) -> None:
+    first = await said(home_fixture, "one")
+    last = await said(home_fixture, "two")
+    await home_fixture.clock.advance(MONTHS_S)
+    await tidy(home_fixture)
+    assert await host_messages.find(home_fixture.store, first.seq) is None
+    assert (await said(home_fixture, "three")).seq > last.seq
+    assert (
+        await rows(home_fixture, f"delivery_attempts WHERE session_id = '{HOST_SESSION_ID}' AND seq = {first.seq}")
+        == []
+    )
+    assert await home_fixture.verify() == []
 
 
-async def test_what_the_host_said_is_there_for_thirty_days_however_little_is_kept(bench: Bench) -> None:
-    await said(bench, "one")
-    await said(bench, "two")
-    await bench.clock.advance(29 * 86400)
-    await tidy(bench, keep_days=1)
-    assert len(await rows(bench, f"deliveries WHERE session_id = '{HOST}'")) == 2
+async def test_what_the_host_said_is_there_for_thirty_days_however_little_is_kept(home_fixture: HealthyHome) -> None:
+    await said(home_fixture, "one")
+    await said(home_fixture, "two")
+    await home_fixture.clock.advance(29 * 86400)
+    await tidy(home_fixture, keep_days=1)
+    assert len(await rows(home_fixture, f"deliveries WHERE session_id = '{HOST_SESSION_ID}'")) == 2
 
 
 @pytest.mark.parametrize("status", ["pending", "sending", "unknown"])
 async def test_a_message_stays_while_something_in_its_chat_is_on_its_way_that_may_change_it(
-    bench: Bench, status: str
+    home_fixture: HealthyHome, status: str
 ) -> None:
-    first = await said(bench, "one")
-    edit = await said(bench, "changed", about=first.seq, settled=False)
-    await said(bench, "two")
-    bench.central(f"UPDATE deliveries SET status = '{status}' WHERE session_id = '{HOST}' AND seq = {edit.seq}")
-    await bench.clock.advance(MONTHS_S)
-    await tidy(bench)
-    assert await host_messages.find(bench.store, first.seq) is not None
+    first = await said(home_fixture, "one")
+    edit = await said(home_fixture, "changed", about=first.seq, settled=False)
+    await said(home_fixture, "two")
+    home_fixture.run_central_sql(
+        f"UPDATE deliveries SET status = '{status}' WHERE session_id = '{HOST_SESSION_ID}' AND seq = {edit.seq}"
+    )
+    await home_fixture.clock.advance(MONTHS_S)
+    await tidy(home_fixture)
+    assert await host_messages.find(home_fixture.store, first.seq) is not None
 
 
-async def test_a_rule_goes_when_it_has_ended_long_ago_and_its_number_is_no_other_rules(bench: Bench) -> None:
+async def test_a_rule_goes_when_it_has_ended_long_ago_and_its_number_is_no_other_rules(
+    home_fixture: HealthyHome,
+) -> None:
     made = []
     for _ in range(3):
-        async with bench.store.transaction() as tx:
+        async with home_fixture.store.transaction() as tx:
             rule = await rules.add(
                 tx,
                 kind="sender",
@@ -160,76 +169,78 @@ async def test_a_rule_goes_when_it_has_ended_long_ago_and_its_number_is_no_other
                 subject=None,
                 created_by="fake:owner",
                 expires_at=None,
-                now=bench.clock.now(),
+                now=home_fixture.clock.now(),
             )
             made.append(rule.id)
             if len(made) != 1:
-                await rules.end(tx, rule.id, by="fake:owner", now=bench.clock.now())
-    await bench.clock.advance(MONTHS_S)
-    await tidy(bench)
-    assert [row["id"] for row in await rows(bench, "rules")] == [made[0], made[2]]
+                await rules.end(tx, rule.id, ended_by="fake:owner", now=home_fixture.clock.now())
+    await home_fixture.clock.advance(MONTHS_S)
+    await tidy(home_fixture)
+    assert [row["id"] for row in await rows(home_fixture, "rules")] == [made[0], made[2]]
 
 
-async def test_the_audit_log_is_kept_for_a_year_at_least(bench: Bench) -> None:
+async def test_the_audit_log_is_kept_for_a_year_at_least(home_fixture: HealthyHome) -> None:
     for what in ("roles.create", "roles.delete"):
-        async with bench.store.transaction() as tx:
-            await audit.record(tx, who="host", what=what, outcome=AuditOutcome.DONE, now=bench.clock.now())
-    await bench.clock.advance(365 * 86400)
-    await tidy(bench)
-    assert len(await rows(bench, "audit_log")) == 2
-    await bench.clock.advance(2 * 86400)
-    await tidy(bench, keep_days=400)
-    assert len(await rows(bench, "audit_log")) == 2
-    await tidy(bench)
-    assert [row["what"] for row in await rows(bench, "audit_log")] == ["roles.delete"], "the latest stays"
+        async with home_fixture.store.transaction() as tx:
+            await audit.record(tx, actor="host", action=what, outcome=AuditOutcome.DONE, now=home_fixture.clock.now())
+    await home_fixture.clock.advance(365 * 86400)
+    await tidy(home_fixture)
+    assert len(await rows(home_fixture, "audit_log")) == 2
+    await home_fixture.clock.advance(2 * 86400)
+    await tidy(home_fixture, keep_days=400)
+    assert len(await rows(home_fixture, "audit_log")) == 2
+    await tidy(home_fixture)
+    assert [row["what"] for row in await rows(home_fixture, "audit_log")] == ["roles.delete"], "the latest stays"
 
 
-async def test_counts_of_what_was_dropped_go_when_nothing_was_added_for_long(bench: Bench) -> None:
+async def test_counts_of_what_was_dropped_go_when_nothing_was_added_for_long(home_fixture: HealthyHome) -> None:
     chat = ChatKey("fake", "default", "c")
-    async with bench.store.transaction() as tx:
+    async with home_fixture.store.transaction() as tx:
         for number in range(450):
-            await dropped.count(tx, chat, f"fake:{number}", "why", now=bench.clock.now())
-    await bench.clock.advance(MONTHS_S)
-    async with bench.store.transaction() as tx:
-        await dropped.count(tx, chat, "fake:7", "why", now=bench.clock.now())
-    await tidy(bench)
-    assert [(row["user_id"], row["count"]) for row in await rows(bench, "dropped_messages")] == [("fake:7", 2)]
+            await dropped.record(tx, chat, f"fake:{number}", "why", now=home_fixture.clock.now())
+    await home_fixture.clock.advance(MONTHS_S)
+    async with home_fixture.store.transaction() as tx:
+        await dropped.record(tx, chat, "fake:7", "why", now=home_fixture.clock.now())
+    await tidy(home_fixture)
+    assert [(row["user_id"], row["count"]) for row in await rows(home_fixture, "dropped_messages")] == [("fake:7", 2)]
 
 
-async def test_codes_and_guesses_go_after_a_day_also_when_nobody_asks_for_another_one(bench: Bench) -> None:
-    now = bench.clock.now()
-    async with bench.store.transaction() as tx:
+async def test_codes_and_guesses_go_after_a_day_also_when_nobody_asks_for_another_one(
+    home_fixture: HealthyHome,
+) -> None:
+    now = home_fixture.clock.now()
+    async with home_fixture.store.transaction() as tx:
         await codes.add(
             tx,
             hash="h",
-            purpose=Purpose.OWNER,
+            purpose=CodePurpose.OWNER,
             channel_type=None,
             user_id=None,
             created_by="local:me",
             expires_at=now + timedelta(minutes=15),
             now=now,
         )
-        await codes.count_guess(tx, "fake:x", now=now, silence=timedelta(hours=1))
-    await bench.clock.advance(86400 / 2)
-    await tidy(bench)
-    assert (len(await rows(bench, "codes")), len(await rows(bench, "code_guesses"))) == (1, 1)
-    await bench.clock.advance(86400)
-    await tidy(bench)
-    assert (await rows(bench, "codes"), await rows(bench, "code_guesses")) == ([], [])
+        await codes.record_guess(tx, "fake:x", now=now, lockout=timedelta(hours=1))
+    await home_fixture.clock.advance(86400 / 2)
+    await tidy(home_fixture)
+    assert (len(await rows(home_fixture, "codes")), len(await rows(home_fixture, "code_guesses"))) == (1, 1)
+    await home_fixture.clock.advance(86400)
+    await tidy(home_fixture)
+    assert (await rows(home_fixture, "codes"), await rows(home_fixture, "code_guesses")) == ([], [])
 
 
-async def test_a_question_that_is_open_keeps_its_message(bench: Bench) -> None:
-    [row] = await rows(bench, f"deliveries WHERE session_id = '{bench.rest.id}'")
-    bench.central(
+async def test_a_question_that_is_open_keeps_its_message(home_fixture: HealthyHome) -> None:
+    [row] = await rows(home_fixture, f"deliveries WHERE session_id = '{home_fixture.idle_session.id}'")
+    home_fixture.run_central_sql(
         "INSERT INTO questions (session_id, seq, out_id, channel_type, instance, platform_id, asked_at)"
         " SELECT session_id, seq, out_id, channel_type, instance, platform_id, changed_at FROM deliveries"
-        f" WHERE session_id = '{bench.rest.id}'"
+        f" WHERE session_id = '{home_fixture.idle_session.id}'"
     )
-    await bench.clock.advance(3 * 86400)
-    await tidy(bench, keep_days=1)
-    assert await questions.find(bench.store, bench.rest.id, row["seq"]) is not None
-    assert len(await rows(bench, f"deliveries WHERE session_id = '{bench.rest.id}'")) == 1
-    await bench.clock.advance(5 * 86400)
-    await tidy(bench, keep_days=1)
-    assert await questions.find(bench.store, bench.rest.id, row["seq"]) is None
-    assert await rows(bench, f"deliveries WHERE session_id = '{bench.rest.id}'") == []
+    await home_fixture.clock.advance(3 * 86400)
+    await tidy(home_fixture, keep_days=1)
+    assert await questions.find(home_fixture.store, home_fixture.idle_session.id, row["seq"]) is not None
+    assert len(await rows(home_fixture, f"deliveries WHERE session_id = '{home_fixture.idle_session.id}'")) == 1
+    await home_fixture.clock.advance(5 * 86400)
+    await tidy(home_fixture, keep_days=1)
+    assert await questions.find(home_fixture.store, home_fixture.idle_session.id, row["seq"]) is None
+    assert await rows(home_fixture, f"deliveries WHERE session_id = '{home_fixture.idle_session.id}'") == []

@@ -85,7 +85,7 @@ class Finished:
     """`prompts` of this turn's prompts have been dealt with, counted from its beginning.
 
     Numbers in `usage` are those since the last Finished. A failure ends the turn. `memory`, if given, is kept across
-    containers together with the turn's end. `unkept`: what was said is not on record, so that the next provider
+    containers together with the turn's end. `is_unrecorded`: what was said is not on record, so that the next provider
     will not know of it.
     """
 
@@ -93,7 +93,7 @@ class Finished:
     usage: Usage = field(default_factory=Usage)
     failure: Failure | None = None
     memory: Mapping[str, str] | None = None
-    unkept: bool = False
+    is_unrecorded: bool = False
 
 
 TurnEvent = ConversationKnown | Text | Answer | ToolStarted | ToolEnded | Finished
@@ -123,22 +123,22 @@ class Provider(Protocol):
         ...
 
 
-Create = Callable[[ProviderContext], Provider]
+ProviderFactory = Callable[[ProviderContext], Provider]
 
 
-def look_in(folder: Path) -> None:
+def add_search_folder(folder: Path) -> None:
     """Have the providers of this folder found, too. One that came with the runner is never replaced."""
     __path__.append(str(folder))
 
 
-def names() -> list[str]:
+def provider_names() -> list[str]:
     """The providers there are."""
     return sorted({module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")})
 
 
-def load(name: str) -> Create:
+def load_provider(name: str) -> ProviderFactory:
     """Import a provider; may take a second, so do it in a thread. Raises ValueError for a name that is none."""
-    if name not in names():
-        raise ValueError(f"there is no provider {name!r}; there is {', '.join(names())}")
-    create: Create = importlib.import_module(f"{__name__}.{name}").create
+    if name not in provider_names():
+        raise ValueError(f"there is no provider {name!r}; there is {', '.join(provider_names())}")
+    create: ProviderFactory = importlib.import_module(f"{__name__}.{name}").create
     return create

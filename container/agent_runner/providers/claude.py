@@ -47,12 +47,12 @@ from agent_runner import memory, transcript
 from agent_runner.abilities import MEMORY_FOLDER
 from agent_runner.commands import NOTHING_TO_COMPACT
 from agent_runner.failures import (
-    DECLINED,
-    NO_SUCH_MODEL,
-    TOO_LONG_AN_ANSWER,
-    TOO_MANY_TURNS,
-    TOO_MUCH,
-    UNREACHABLE,
+    INPUT_TOO_LARGE,
+    MODEL_NOT_FOUND,
+    MODEL_REFUSED,
+    MODEL_UNREACHABLE,
+    OUTPUT_TOO_LONG,
+    TURN_LIMIT_REACHED,
     Failure,
     ProviderFailed,
 )
@@ -72,21 +72,21 @@ from agent_runner.providers import (
 from agent_runner.tools import Tool, Toolbox, ToolRefused
 from nanohost_protocol.rows import ErrorClass, Usage
 
-PATIENCE_S = 5.0
+MAX_RETRY_DELAY_S = 5.0
 """A pause that the command line wants to make before it asks again. Above this the host does the waiting, and the
 person is told."""
-RETRIES = 2
+MAX_RETRIES = 2
 CONFIG_FOLDER = ".claude"
 """Of the command line, in the session's state: its record of the conversation is below it."""
-RECORD_LOOKS, RECORD_PAUSE_S = 10, 0.2
-INTERRUPT_WITHIN_S = 1.0
-LONGEST_LINE_BYTES = 64 * 1024 * 1024
+RECORD_CHECK_ATTEMPTS, RECORD_CHECK_INTERVAL_S = 10, 0.2
+INTERRUPT_TIMEOUT_S = 1.0
+MAX_LINE_BYTES = 64 * 1024 * 1024
 """Of what the command line prints, which holds every file that is read, in base64: more than a request to the model may
 have (32 MB). The SDK's own limit, 1 MiB, ends a turn over a scanned letter."""
 TOOL_TIMEOUT_S = 2 * 3600
 """For a call of one of our tools: more than a question may wait for its answer."""
 
-OUTLIVING_A_TURN = (
+DETACHED_TOOLS = (
     "CronCreate",
     "CronDelete",
     "CronList",
@@ -100,130 +100,142 @@ OUTLIVING_A_TURN = (
     "AskUserQuestion",
 )
 """Tools of the command line that wait for something after the turn, or for someone at its terminal: nobody is there."""
-ACTING_ON_NOTHING = ("ReportFindings", "TaskStop", "Agent(statusline-setup)")
+UNUSABLE_TOOLS = ("ReportFindings", "TaskStop", "Agent(statusline-setup)")
 """What shows in a program that we are not, or ends work in the background, which is switched off."""
-OF_THE_WEB = ("WebFetch", "WebSearch")
+WEB_TOOLS = ("WebFetch", "WebSearch")
 """They need a network. The service itself would search, beside the one way that a host can see and permit."""
-SKILLS_WITHOUT_USE = ("fewer-permission-prompts", "keybindings-help", "plugin-authoring", "workflow-authoring")
+DISABLED_SKILLS = ("fewer-permission-prompts", "keybindings-help", "plugin-authoring", "workflow-authoring")
 """Skills of the command line for its own screen, for questions that it never asks here, and for a tool from above."""
 
 
-class Claude:
+class ClaudeProvider:
     """See providers.Provider."""
 
     def __init__(self, context: ProviderContext) -> None:
         self._context = context
         self._client: ClaudeSDKClient | None = None
-        self._known = context.resume
+        self._conversation_id = context.resume
         self._config_dir = context.state_dir / CONFIG_FOLDER
-        self._record: tuple[str | None, int] = (None, 0)
+        self._record_size: tuple[str | None, int] = (None, 0)
         """The conversation whose record was looked at last, and its bytes then."""
         self._tool_names: dict[str, str] = {}
         self._stderr: deque[str] = deque(maxlen=20)
         # Of the turn that runs: what was asked, the ids not answered yet, and how many were handed over.
         self._prompts: list[str] = []
-        self._open: list[str] = []
-        self._begun = 0
-        self._fresh = False
-        self._heard = False
-        self._held: list[str] = []
-        self._command: int | None = None
+        self._unanswered_ids: list[str] = []
+        self._sent_count = 0
+        self._is_new_client = False
+        self._has_received = False
+        self._held_text: list[str] = []
+        self._command_seq: int | None = None
         """The number of the message that this turn's command came from."""
-        self._compacted: Mapping[str, Any] | None = None
+        self._compaction: Mapping[str, Any] | None = None
         self._retry_at: datetime | None = None
 
     async def begin(self, prompt: Prompt) -> None:
-        self._prompts, self._heard, self._fresh = [], False, False
-        self._command = prompt.messages[0].row.seq if prompt.is_command else None
-        self._clear()
+        self._prompts, self._has_received, self._is_new_client = [], False, False
+        self._command_seq = prompt.messages[0].row.seq if prompt.is_command else None
+        self._reset_turn()
         if self._client is None:
             await self._connect([])
-        self._record = await self._look_at_record()
+        self._record_size = await self._measure_record()
         await self.push(prompt)
 
     async def _connect(self, texts: Sequence[str]) -> None:
         """Start a command line, and hand it what this turn has been asked so far."""
         if self._context.tools == "all":
-            await asyncio.to_thread(self._move_memory)
-        context = replace(self._context, resume=self._known)
-        client = ClaudeSDKClient(options(context, self._stderr.append))
+            await asyncio.to_thread(self._migrate_memory)
+        context = replace(self._context, resume=self._conversation_id)
+        client = ClaudeSDKClient(make_options(context, self._stderr.append))
         try:
             await client.connect()
         except Exception as error:
-            raise ProviderFailed(self._crash(error)) from error
-        self._client, self._fresh = client, True
-        self._clear()
+            raise ProviderFailed(self._crash_failure(error)) from error
+        self._client, self._is_new_client = client, True
+        self._reset_turn()
         for text in texts:
-            await self._hand_over(text)
+            await self._send_prompt(text)
 
-    def _move_memory(self) -> None:
+    def _migrate_memory(self) -> None:
         try:
-            memory.move_in(self._config_dir, self._context.agent_dir / MEMORY_FOLDER)
+            memory.migrate_memory(self._config_dir, self._context.agent_dir / MEMORY_FOLDER)
         except OSError as error:  # a full disk, perhaps: it is tried again at the next start
-            log("memory_not_moved", error=error)
+            log("memory_migration_failed", error=error)
 
-    def _clear(self) -> None:
-        self._open, self._begun, self._held, self._retry_at, self._compacted = [], 0, [], None, None
+    def _reset_turn(self) -> None:
+        self._unanswered_ids, self._sent_count, self._held_text, self._retry_at, self._compaction = (
+            [],
+            0,
+            [],
+            None,
+            None,
+        )
 
     async def push(self, prompt: Prompt) -> None:
         self._prompts.append(prompt.text)
         if self._client is not None:  # else it is being replaced, and gets all of this turn's prompts
-            await self._hand_over(prompt.text)
+            await self._send_prompt(prompt.text)
 
-    async def _hand_over(self, text: str) -> None:
+    async def _send_prompt(self, text: str) -> None:
         assert self._client is not None, "connected"
         identity = str(uuid4())
-        self._open.append(identity)
-        self._begun += 1
+        self._unanswered_ids.append(identity)
+        self._sent_count += 1
         with suppress(CLIConnectionError):  # it is gone: `events` hears of that, and knows what to do
-            await self._client.query(_one(identity, text))
+            await self._client.query(_make_user_message(identity, text))
 
     async def events(self) -> AsyncIterator[TurnEvent]:
         while True:
             try:
-                async for event in self._listened():
+                async for event in self._receive_events():
                     yield event
             except Exception as error:
-                if self._fresh or self._heard:
-                    raise ProviderFailed(self._crash(error)) from error
-                log("command_line_gone", error=error)
+                if self._is_new_client or self._has_received:
+                    raise ProviderFailed(self._crash_failure(error)) from error
+                log("cli_exited", error=error)
             # A command line kept from an earlier turn has died since, of memory perhaps. Nothing of this turn has
             # begun, so another one can take it over.
             await self.close()
             await self._connect(self._prompts)
 
-    async def _listened(self) -> AsyncIterator[TurnEvent]:
+    async def _receive_events(self) -> AsyncIterator[TurnEvent]:
         assert self._client is not None, "begin comes first"
         async for message in self._client.receive_messages():
-            self._heard = True
-            for event in self._translated(message):
-                yield await self._looked_up(event)
+            self._has_received = True
+            for event in self._translate(message):
+                yield await self._with_record_facts(event)
         raise CLIConnectionError("the command line has ended")
 
-    async def _looked_up(self, event: TurnEvent) -> TurnEvent:
+    async def _with_record_facts(self, event: TurnEvent) -> TurnEvent:
         """The event with what the command line's record of the conversation has to say about it."""
         if not isinstance(event, Finished):
             return event
         if event.failure is None:
-            return event if self._command is not None else replace(event, unkept=not await self._has_grown())
+            return (
+                event
+                if self._command_seq is not None
+                else replace(event, is_unrecorded=not await self._has_record_grown())
+            )
         if event.failure.history is None:
             return event
-        words = await asyncio.to_thread(transcript.in_words, self._config_dir, self._known)
+        words = await asyncio.to_thread(transcript.read_as_text, self._config_dir, self._conversation_id)
         return replace(event, failure=replace(event.failure, history=words))
 
-    async def _has_grown(self) -> bool:
+    async def _has_record_grown(self) -> bool:
         """Whether the record holds more than when this was last asked. It is written beside the answer, so that a
         moment may pass."""
-        before = self._record
-        for _ in range(RECORD_LOOKS):
-            self._record = await self._look_at_record()
-            if self._record[1] > (before[1] if before[0] == self._known else 0):
+        before = self._record_size
+        for _ in range(RECORD_CHECK_ATTEMPTS):
+            self._record_size = await self._measure_record()
+            if self._record_size[1] > (before[1] if before[0] == self._conversation_id else 0):
                 return True
-            await asyncio.sleep(RECORD_PAUSE_S)
+            await asyncio.sleep(RECORD_CHECK_INTERVAL_S)
         return False
 
-    async def _look_at_record(self) -> tuple[str | None, int]:
-        return self._known, await asyncio.to_thread(transcript.size, self._config_dir, self._known)
+    async def _measure_record(self) -> tuple[str | None, int]:
+        return self._conversation_id, await asyncio.to_thread(
+            transcript.record_size_bytes, self._config_dir, self._conversation_id
+        )
 
     async def interrupt(self) -> None:
         if self._client is not None:
@@ -233,120 +245,120 @@ class Claude:
         client, self._client = self._client, None
         if client is None:
             return
-        if self._open:  # in the middle of a turn it would go on for seconds before it looks up
+        if self._unanswered_ids:  # in the middle of a turn it would go on for seconds before it looks up
             with suppress(Exception):
-                async with asyncio.timeout(INTERRUPT_WITHIN_S):
+                async with asyncio.timeout(INTERRUPT_TIMEOUT_S):
                     await client.interrupt()
         await client.disconnect()
 
-    def _translated(self, message: Message) -> Iterator[TurnEvent]:
+    def _translate(self, message: Message) -> Iterator[TurnEvent]:
         match message:
             case SystemMessage(subtype="init", data=data):
-                yield from self._conversation(str(data.get("session_id") or ""))
+                yield from self._on_conversation_id(str(data.get("session_id") or ""))
             case SystemMessage(subtype="api_retry", data=data):
-                yield from self._api_retry(data)
+                yield from self._on_api_retry(data)
             case SystemMessage(subtype="compact_boundary", data=data):
-                self._compacted = data.get("compact_metadata") or {}
+                self._compaction = data.get("compact_metadata") or {}
             case RateLimitEvent(rate_limit_info=info) if info.status == "rejected" and info.resets_at is not None:
                 self._retry_at = datetime.fromtimestamp(info.resets_at, UTC)
             case AssistantMessage(parent_tool_use_id=None, error=None, content=content):
-                yield from self._assistant(content)
+                yield from self._on_assistant(content)
             case UserMessage(parent_tool_use_id=None, content=list(content)):
-                yield from self._tool_results(content)
+                yield from self._on_tool_results(content)
             case ResultMessage():
-                yield from self._conversation(message.session_id)
-                yield from self._result(message)
+                yield from self._on_conversation_id(message.session_id)
+                yield from self._on_result(message)
 
-    def _conversation(self, conversation: str) -> Iterator[TurnEvent]:
-        if conversation and conversation != self._known:
-            self._known = conversation
+    def _on_conversation_id(self, conversation: str) -> Iterator[TurnEvent]:
+        if conversation and conversation != self._conversation_id:
+            self._conversation_id = conversation
             yield ConversationKnown(conversation)
 
-    def _assistant(self, content: Sequence[object]) -> Iterator[TurnEvent]:
+    def _on_assistant(self, content: Sequence[object]) -> Iterator[TurnEvent]:
         """Text is held back until it is clear whether the agent goes on working after it."""
         for block in content:
             match block:
                 case TextBlock(text=text):
-                    self._held.append(text)
+                    self._held_text.append(text)
                 case ToolUseBlock(id=use, name=name, input=arguments):
-                    yield from self._said(final=False)
+                    yield from self._flush_text(is_final=False)
                     self._tool_names[use] = name
-                    yield ToolStarted(name, timeout_of(name, arguments))
+                    yield ToolStarted(name, tool_timeout_s(name, arguments))
 
-    def _tool_results(self, content: Sequence[object]) -> Iterator[TurnEvent]:
+    def _on_tool_results(self, content: Sequence[object]) -> Iterator[TurnEvent]:
         for block in content:
             if isinstance(block, ToolResultBlock):
                 yield ToolEnded(self._tool_names.pop(block.tool_use_id, ""))
 
-    def _said(self, *, final: bool) -> Iterator[TurnEvent]:
-        held, self._held = self._held, []
+    def _flush_text(self, *, is_final: bool) -> Iterator[TurnEvent]:
+        held, self._held_text = self._held_text, []
         if held:
-            yield Text(text="\n\n".join(held), final=final)
+            yield Text(text="\n\n".join(held), final=is_final)
 
-    def _api_retry(self, data: Mapping[str, Any]) -> Iterator[TurnEvent]:
+    def _on_api_retry(self, data: Mapping[str, Any]) -> Iterator[TurnEvent]:
         """The command line is about to ask again. A long pause is not slept through here."""
         pause_s = float(data.get("retry_delay_ms") or 0) / 1000
         status = data.get("error_status")
-        log("model_retry", status=status, pause_s=round(pause_s, 1))
-        if pause_s > PATIENCE_S:
+        log("model_call_retrying", status=status, pause_s=round(pause_s, 1))
+        if pause_s > MAX_RETRY_DELAY_S:
             retry_at = datetime.now(UTC) + timedelta(seconds=pause_s)
-            failure = failure_of_call(status, None, str(data.get("error") or ""))
+            failure = classify_failure(status, None, str(data.get("error") or ""))
             yield Finished(prompts=0, failure=replace(failure, detail="asked to wait", retry_at=retry_at))
 
-    def _result(self, result: ResultMessage) -> Iterator[TurnEvent]:
-        self._cover(result)
-        if self._command is None or result.is_error or self._open:
-            yield from self._said(final=True)
+    def _on_result(self, result: ResultMessage) -> Iterator[TurnEvent]:
+        self._mark_answered(result)
+        if self._command_seq is None or result.is_error or self._unanswered_ids:
+            yield from self._flush_text(is_final=True)
         else:
-            held, self._held = self._held, []
-            yield Answer(text=answer_of_command("\n\n".join(held), self._compacted), to_message=self._command)
+            held, self._held_text = self._held_text, []
+            yield Answer(text=command_reply("\n\n".join(held), self._compaction), to_message=self._command_seq)
         yield Finished(
-            prompts=self._begun - len(self._open),
-            usage=self._usage(result),
-            failure=self._failure(result) if result.is_error else None,
+            prompts=self._sent_count - len(self._unanswered_ids),
+            usage=self._extract_usage(result),
+            failure=self._result_failure(result) if result.is_error else None,
         )
 
-    def _cover(self, result: ResultMessage) -> None:
+    def _mark_answered(self, result: ResultMessage) -> None:
         """Cross off the prompts this result answers. One that names none answers the oldest, unless it belongs to
         something the command line began by itself."""
         named = {*(result.user_message_uuids or ()), result.user_message_uuid}
-        rest = [identity for identity in self._open if identity not in named]
+        rest = [identity for identity in self._unanswered_ids if identity not in named]
         own = result.origin is None or result.origin.get("kind") == "human"
-        if len(rest) == len(self._open) and result.user_message_uuid is None and own:
-            rest = self._open[1:]
-        self._open = rest
+        if len(rest) == len(self._unanswered_ids) and result.user_message_uuid is None and own:
+            rest = self._unanswered_ids[1:]
+        self._unanswered_ids = rest
 
-    def _usage(self, result: ResultMessage) -> Usage:
+    def _extract_usage(self, result: ResultMessage) -> Usage:
         counts = result.usage or {}
         # No dollars: the command line's are a running total that begins anew with a killed process, and models that it
         # does not know are billed as the dearest one. The host counts at the gateway, which sees every call.
         return Usage(
             model=next(iter(result.model_usage or {}), None),
-            tokens_in=_count(counts, "input_tokens") + _count(counts, "cache_creation_input_tokens"),
-            tokens_out=_count(counts, "output_tokens"),
-            tokens_cached=_count(counts, "cache_read_input_tokens"),
+            tokens_in=_token_count(counts, "input_tokens") + _token_count(counts, "cache_creation_input_tokens"),
+            tokens_out=_token_count(counts, "output_tokens"),
+            tokens_cached=_token_count(counts, "cache_read_input_tokens"),
         )
 
-    def _failure(self, result: ResultMessage) -> Failure:
-        detail = detail_of(result.subtype, result.result, result.errors or [])
+    def _result_failure(self, result: ResultMessage) -> Failure:
+        detail = failure_detail(result.subtype, result.result, result.errors or [])
         if result.stop_reason == "refusal":  # it may be for what was said before
-            return Failure(error_class=ErrorClass.PERMANENT, detail=detail, sentence=DECLINED, history="")
+            return Failure(error_class=ErrorClass.PERMANENT, detail=detail, sentence=MODEL_REFUSED, history="")
         reason = result.terminal_reason or result.subtype
-        failure = failure_of_call(result.api_error_status, reason, detail)
+        failure = classify_failure(result.api_error_status, reason, detail)
         limited = failure.error_class is ErrorClass.RATE_LIMITED
         return replace(failure, retry_at=self._retry_at) if limited else failure
 
-    def _crash(self, error: Exception) -> Failure:
+    def _crash_failure(self, error: Exception) -> Failure:
         detail = " ".join([f"{type(error).__name__}: {error}", *self._stderr])
-        return replace(failure_of_call(None, None, detail), history=None)  # nobody looked up what was said
+        return replace(classify_failure(None, None, detail), history=None)  # nobody looked up what was said
 
 
 def create(context: ProviderContext) -> Provider:
     """See providers.Create."""
-    return Claude(context)
+    return ClaudeProvider(context)
 
 
-def options(context: ProviderContext, on_stderr: Callable[[str], None]) -> ClaudeAgentOptions:
+def make_options(context: ProviderContext, on_stderr: Callable[[str], None]) -> ClaudeAgentOptions:
     """How the command line is started."""
     return ClaudeAgentOptions(
         model=context.model,
@@ -361,32 +373,32 @@ def options(context: ProviderContext, on_stderr: Callable[[str], None]) -> Claud
         },
         setting_sources=["project"],
         tools=[] if context.tools == "none" else None,
-        disallowed_tools=withheld(context.network),
-        settings=json.dumps(settings(context)),
+        disallowed_tools=disallowed_tools(context.network),
+        settings=json.dumps(cli_settings(context)),
         mcp_servers={"nanohost": create_sdk_mcp_server("nanohost", tools=_sdk_tools(context.toolbox))},
         strict_mcp_config=True,
-        env=environment(context),
+        env=cli_environment(context),
         stderr=on_stderr,
-        max_buffer_size=LONGEST_LINE_BYTES,
+        max_buffer_size=MAX_LINE_BYTES,
     )
 
 
-def withheld(network: str) -> list[str]:
+def disallowed_tools(network: str) -> list[str]:
     """The command line's own tools that cannot work here, with a network (open) or without (none)."""
-    return [*OUTLIVING_A_TURN, *ACTING_ON_NOTHING, *(OF_THE_WEB if network == "none" else ())]
+    return [*DETACHED_TOOLS, *UNUSABLE_TOOLS, *(WEB_TOOLS if network == "none" else ())]
 
 
-def settings(context: ProviderContext) -> dict[str, object]:
+def cli_settings(context: ProviderContext) -> dict[str, object]:
     """Settings of the command line that go before all that it finds in files. Its memory is the agent's and not the
     conversation's; without tools there is none, since nothing could be written there."""
     return {
         "autoMemoryEnabled": context.tools == "all",
         "autoMemoryDirectory": str(context.agent_dir / MEMORY_FOLDER),
-        "skillOverrides": dict.fromkeys(SKILLS_WITHOUT_USE, "off"),
+        "skillOverrides": dict.fromkeys(DISABLED_SKILLS, "off"),
     }
 
 
-def environment(context: ProviderContext) -> dict[str, str]:
+def cli_environment(context: ProviderContext) -> dict[str, str]:
     """What the command line finds in its environment. No secret: the gateway puts in the key."""
     found = {
         "ANTHROPIC_BASE_URL": "http://localhost",
@@ -397,7 +409,7 @@ def environment(context: ProviderContext) -> dict[str, str]:
         "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
         "CLAUDE_CODE_DISABLE_CRON": "1",
         # The host tries a failed turn again, and tells the person; the command line would be silent for minutes.
-        "CLAUDE_CODE_MAX_RETRIES": str(RETRIES),
+        "CLAUDE_CODE_MAX_RETRIES": str(MAX_RETRIES),
         "CLAUDE_AGENT_SDK_SKIP_VERSION_CHECK": "1",
         "DISABLE_AUTOUPDATER": "1",
         "ENABLE_TOOL_SEARCH": "false",  # or our tools would be hidden behind a search
@@ -408,85 +420,89 @@ def environment(context: ProviderContext) -> dict[str, str]:
     return found
 
 
-def answer_of_command(said: str, compacted: Mapping[str, Any] | None) -> str:
-    """What a person is told of a command's outcome. `compacted`: what the command line says of a compaction it made,
+def command_reply(text: str, compaction: Mapping[str, Any] | None) -> str:
+    """What a person is told of a command's outcome. `compaction`: what the command line says of a compaction it made,
     for it says nothing else then."""
-    if compacted is not None:
-        before, after = compacted.get("pre_tokens"), compacted.get("post_tokens")
+    if compaction is not None:
+        before, after = compaction.get("pre_tokens"), compaction.get("post_tokens")
         known = isinstance(before, int) and isinstance(after, int)
         return f"Compacted: from {before:,} tokens to {after:,}." if known else "Compacted."
-    if "messages to compact" in said:
+    if "messages to compact" in text:
         return NOTHING_TO_COMPACT
-    return said or "Done."
+    return text or "Done."
 
 
-def detail_of(subtype: str, said: str | None, errors: Sequence[str]) -> str:
+def failure_detail(subtype: str, said: str | None, errors: Sequence[str]) -> str:
     """What the log says of a failed call. The command line calls a refused key, too, a `success`."""
     return " ".join(part for part in ("" if subtype == "success" else subtype, said, *errors) if part)
 
 
-def timeout_of(tool: str, arguments: Mapping[str, object]) -> float | None:
+def tool_timeout_s(tool: str, arguments: Mapping[str, object]) -> float | None:
     """Seconds that a call of a tool may take, where the call says so: the shell's does, in milliseconds."""
     said = arguments.get("timeout") if tool == "Bash" else None
     return said / 1000 if isinstance(said, (int, float)) and said > 0 else None
 
 
-def failure_of_call(status: int | None, reason: str | None, detail: str) -> Failure:
+def classify_failure(status: int | None, reason: str | None, detail: str) -> Failure:
     """A failed call of the model, with words for one that never got there."""
-    if status in NOT_REACHED or (status is None and any(words in detail.casefold() for words in _NO_WAY)):
-        return Failure(error_class=ErrorClass.OVERLOADED, detail=detail, sentence=UNREACHABLE)
-    if status == NO_SUCH_WAY:
-        return Failure(error_class=ErrorClass.PERMANENT, detail=detail, sentence=NO_SUCH_MODEL)
-    if reason in _SPENT:
-        return Failure(error_class=ErrorClass.BUDGET, detail=detail, keeps_text=True)
-    if reason in _TOO_MANY_TURNS:
-        return Failure(error_class=ErrorClass.PERMANENT, detail=detail, sentence=TOO_MANY_TURNS, keeps_text=True)
+    if status in UNREACHABLE_STATUSES or (
+        status is None and any(words in detail.casefold() for words in _CONNECTION_ERROR_PHRASES)
+    ):
+        return Failure(error_class=ErrorClass.OVERLOADED, detail=detail, sentence=MODEL_UNREACHABLE)
+    if status == NOT_FOUND:
+        return Failure(error_class=ErrorClass.PERMANENT, detail=detail, sentence=MODEL_NOT_FOUND)
+    if reason in _BUDGET_REASONS:
+        return Failure(error_class=ErrorClass.BUDGET, detail=detail, should_keep_text=True)
+    if reason in _TURN_LIMIT_REASONS:
+        return Failure(
+            error_class=ErrorClass.PERMANENT, detail=detail, sentence=TURN_LIMIT_REACHED, should_keep_text=True
+        )
     words = detail.casefold()
-    if _ANSWER_TOO_LONG in words:
-        return Failure(error_class=ErrorClass.PERMANENT, detail=detail, sentence=TOO_LONG_AN_ANSWER, keeps_text=True)
-    if _LINE_TOO_LONG in words:
-        return Failure(error_class=ErrorClass.PERMANENT, detail=detail, sentence=TOO_MUCH)
-    error_class = error_class_of(status, reason, detail)
+    if _OUTPUT_LIMIT_PHRASE in words:
+        return Failure(error_class=ErrorClass.PERMANENT, detail=detail, sentence=OUTPUT_TOO_LONG, should_keep_text=True)
+    if _LINE_LIMIT_PHRASE in words:
+        return Failure(error_class=ErrorClass.PERMANENT, detail=detail, sentence=INPUT_TOO_LARGE)
+    error_class = classify_error(status, reason, detail)
     # What the model refuses may be in the conversation, which would make it refuse all that comes after it.
-    refused = error_class is ErrorClass.PERMANENT and (status in _REFUSES_CONTENT or reason == "image_error")
+    refused = error_class is ErrorClass.PERMANENT and (status in _CONTENT_REJECTED_STATUSES or reason == "image_error")
     is_for_history = refused or error_class is ErrorClass.CONTEXT_FULL
     return Failure(error_class=error_class, detail=detail, history="" if is_for_history else None)
 
 
-NO_SUCH_WAY = 404
+NOT_FOUND = 404
 """What a service says of a model that it does not have, and a wrong address of everything."""
-NOT_REACHED = {502, 504}
+UNREACHABLE_STATUSES = {502, 504}
 """What the gateway says when it gets no answer, and so do proxies on the way."""
-_SPENT = {"budget_exhausted", "error_max_budget_usd"}
+_BUDGET_REASONS = {"budget_exhausted", "error_max_budget_usd"}
 """Limits of the command line's own, as terminal_reason or as subtype says: the next try would end the same way."""
-_TOO_MANY_TURNS = {"max_turns", "error_max_turns"}
-_REFUSES_CONTENT = {400, 422}
+_TURN_LIMIT_REASONS = {"max_turns", "error_max_turns"}
+_CONTENT_REJECTED_STATUSES = {400, 422}
 """422: of services between, which check what they pass on."""
-_ANSWER_TOO_LONG = "output token maximum"
+_OUTPUT_LIMIT_PHRASE = "output token maximum"
 """The command line has had the model go on three times, and it has not come to an end."""
-_LINE_TOO_LONG = "exceeded maximum buffer size"
-"""Of the SDK, about LONGEST_LINE_BYTES. It would be as long the next time."""
-_NO_WAY = ("api error: connection error", "econnrefused", "unable to connect to api")
+_LINE_LIMIT_PHRASE = "exceeded maximum buffer size"
+"""Of the SDK, about MAX_LINE_BYTES. It would be as long the next time."""
+_CONNECTION_ERROR_PHRASES = ("api error: connection error", "econnrefused", "unable to connect to api")
 
 
-def error_class_of(status: int | None, reason: str | None, detail: str) -> ErrorClass:
+def classify_error(status: int | None, reason: str | None, detail: str) -> ErrorClass:
     """The class of a failure, from the HTTP status, why the command line ended, and what it said."""
     words = detail.casefold()
     if "no conversation found" in words:
         return ErrorClass.INVALID_SESSION
-    if reason == "prompt_too_long" or status == 413 or any(said in words for said in _TOO_LONG):
+    if reason == "prompt_too_long" or status == 413 or any(said in words for said in _CONTEXT_FULL_PHRASES):
         return ErrorClass.CONTEXT_FULL
     if "credit balance is too low" in words or status == 402:
         return ErrorClass.BUDGET
-    if status in _BY_STATUS:
-        return _BY_STATUS[status]
+    if status in _ERROR_CLASS_BY_STATUS:
+        return _ERROR_CLASS_BY_STATUS[status]
     if status is not None and 400 <= status < 500 and status not in {408, 409}:
         return ErrorClass.PERMANENT
     return ErrorClass.TRANSIENT
 
 
-_TOO_LONG = ("prompt is too long", "reached its context window limit")
-_BY_STATUS = {
+_CONTEXT_FULL_PHRASES = ("prompt is too long", "reached its context window limit")
+_ERROR_CLASS_BY_STATUS = {
     401: ErrorClass.AUTH,
     403: ErrorClass.AUTH,
     429: ErrorClass.RATE_LIMITED,
@@ -512,10 +528,10 @@ def _sdk_tool(tool: Tool, toolbox: Toolbox) -> SdkMcpTool[Any]:
     return SdkMcpTool(name=tool.name, description=tool.description, input_schema=tool.schema, handler=call)
 
 
-async def _one(identity: str, text: str) -> AsyncIterator[dict[str, Any]]:
+async def _make_user_message(identity: str, text: str) -> AsyncIterator[dict[str, Any]]:
     message = {"role": "user", "content": text}
     yield {"type": "user", "message": message, "parent_tool_use_id": None, "uuid": identity}
 
 
-def _count(counts: Mapping[str, Any], name: str) -> int:
+def _token_count(counts: Mapping[str, Any], name: str) -> int:
     return int(counts.get(name) or 0)

@@ -17,11 +17,11 @@ import json
 import re
 from collections.abc import AsyncIterator
 
-from agent_runner.commands import without_model
+from agent_runner.commands import reply_without_model
 from agent_runner.outbox import Outbox
-from agent_runner.prompt import Incoming, Prompt
+from agent_runner.prompt import DecodedMessage, Prompt
 from agent_runner.providers import Answer, Finished, Provider, ProviderContext, TurnEvent
-from nanohost_protocol.moments import seconds
+from nanohost_protocol.moments import parse_duration_s
 from nanohost_protocol.payloads import ChatIn, SystemIn, TaskIn, TaskOut
 from nanohost_protocol.rows import Usage
 
@@ -33,18 +33,18 @@ HELP = """Hello! I am the demo: no model behind me, and no key needed. Try
 QUESTION = "Which one do you like best?"
 OPTIONS = ("Red", "Green", "Blue")
 
-_REMIND = re.compile(r"remind me in (?P<wait>[\d a-z]+?) to (?P<what>.+)", re.IGNORECASE | re.DOTALL)
+_REMIND_PATTERN = re.compile(r"remind me in (?P<wait>[\d a-z]+?) to (?P<what>.+)", re.IGNORECASE | re.DOTALL)
 
-_ASKED = "asked"
+_OPTIONS_KEY = "asked"
 """What is remembered across turns: the options of a question that has not been answered."""
 
 
-class Demo:
+class DemoProvider:
     """See providers.Provider."""
 
     def __init__(self, context: ProviderContext) -> None:
         self._context = context
-        self._asked: tuple[str, ...] = tuple(json.loads(context.memory.get(_ASKED, "[]")))
+        self._pending_options: tuple[str, ...] = tuple(json.loads(context.memory.get(_OPTIONS_KEY, "[]")))
         self._prompts: asyncio.Queue[Prompt] = asyncio.Queue()
 
     async def begin(self, prompt: Prompt) -> None:
@@ -61,11 +61,11 @@ class Demo:
             for message in prompt.messages:
                 if not message.row.trigger:
                     continue
-                answer = without_model(prompt.text) if prompt.is_command else await self._answer(message)
+                answer = reply_without_model(prompt.text) if prompt.is_command else await self._reply_to(message)
                 if answer is not None:
                     yield Answer(text=answer, to_message=message.row.seq)
             done += 1
-            memory = {_ASKED: json.dumps(self._asked)}
+            memory = {_OPTIONS_KEY: json.dumps(self._pending_options)}
             yield Finished(prompts=done, usage=Usage(model="demo"), memory=memory)
 
     async def interrupt(self) -> None:
@@ -74,7 +74,7 @@ class Demo:
     async def close(self) -> None:
         return
 
-    async def _answer(self, message: Incoming) -> str | None:
+    async def _reply_to(self, message: DecodedMessage) -> str | None:
         """The answer, or None if a tool has given it or none is due."""
         if isinstance(message.payload, ChatIn) and message.payload.event != "message":
             return None
@@ -84,16 +84,16 @@ class Demo:
             return text if message.payload.about is not None else None
         if isinstance(message.payload, TaskIn):
             return f"Reminder: {text}"
-        chosen, self._asked = _choice(text, self._asked), ()
+        chosen, self._pending_options = _match_option(text, self._pending_options), ()
         if chosen is not None:
             return f"You chose {chosen}."
-        return await self._act(text, message.row.seq)
+        return await self._run_action(text, message.row.seq)
 
-    async def _act(self, text: str, number: int) -> str | None:
+    async def _run_action(self, text: str, number: int) -> str | None:
         outbox = self._context.toolbox.outbox
         assert outbox is not None, "a provider is only asked within a turn"
-        if (asked := _REMIND.fullmatch(text)) and (wait_s := seconds(asked["wait"])) is not None:
-            await outbox.schedule(TaskOut(prompt=asked["what"], due=f"in {wait_s} s"))
+        if (asked := _REMIND_PATTERN.fullmatch(text)) and (wait_s := parse_duration_s(asked["wait"])) is not None:
+            await outbox.schedule_task(TaskOut(prompt=asked["what"], due=f"in {wait_s} s"))
             return f"I will remind you in {asked['wait']}: {asked['what']}"
         match text.casefold().rstrip(".!? "):
             case "hello" | "hi" | "help" | "/help" | "/start":
@@ -102,8 +102,8 @@ class Demo:
                 await _send_file(outbox, number)
                 return None
             case "ask me":
-                self._asked = OPTIONS
-                await outbox.ask(QUESTION, OPTIONS, re=number)
+                self._pending_options = OPTIONS
+                await outbox.ask_question(QUESTION, OPTIONS, re=number)
                 return None
             case _:
                 return f"You said: {text}"
@@ -113,7 +113,7 @@ async def _send_file(outbox: Outbox, number: int) -> None:
     await outbox.send_file("hello.txt", b"Hello from the demo.\n", caption="Here it is.", re=number)
 
 
-def _choice(text: str, options: tuple[str, ...]) -> str | None:
+def _match_option(text: str, options: tuple[str, ...]) -> str | None:
     """The option that a number or a label names."""
     if text.isascii() and text.isdecimal() and 1 <= int(text) <= len(options):
         return options[int(text) - 1]
@@ -122,4 +122,4 @@ def _choice(text: str, options: tuple[str, ...]) -> str | None:
 
 def create(context: ProviderContext) -> Provider:
     """See providers.Create."""
-    return Demo(context)
+    return DemoProvider(context)

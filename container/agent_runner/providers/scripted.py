@@ -20,7 +20,7 @@ message that no rule fits is echoed:
         {"tool": "ask_user_question", "arguments": {"question": "Red?"}, "answer": "so: {result}"},  one that waits
         {"tool": "react", "takes_s": 2, "timeout_s": 600, "for_person": true},  one that takes its time, and says so
         {"tool": "react", "until_file": "go"},                     one that takes until there is this file
-        {"ask_host": "agent.rename", "arguments": {"name": "Ada"}},  asks the host for an action, as a tool would
+        {"request_action": "agent.rename", "arguments": {"name": "Ada"}},  asks the host for an action, as a tool would
         {"sleep_s": 0.2},
         {"until_file": "go"},                                      goes on when the agent's folder has this file
         {"hang": true},                                            never ends, until it is interrupted
@@ -48,10 +48,10 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from agent_runner.commands import without_model
+from agent_runner.commands import reply_without_model
 from agent_runner.failures import Failure, ProviderFailed
 from agent_runner.log import log
-from agent_runner.prompt import Incoming, Prompt
+from agent_runner.prompt import DecodedMessage, Prompt
 from agent_runner.providers import (
     Answer,
     ConversationKnown,
@@ -66,12 +66,12 @@ from agent_runner.providers import (
 from agent_runner.tools import ToolRefused
 from nanohost_protocol.rows import ErrorClass, Usage
 
-SCRIPT = "script.json"
+SCRIPT_FILE = "script.json"
 
 Json = Mapping[str, Any]
 
 
-class Scripted:
+class ScriptedProvider:
     """See providers.Provider."""
 
     def __init__(self, context: ProviderContext) -> None:
@@ -79,8 +79,8 @@ class Scripted:
         self._prompts: asyncio.Queue[Prompt] = asyncio.Queue()
         self._usage = Usage(model="scripted")
         self._prompt = ""
-        self._is_deaf = False
-        self._interrupted, self._played = asyncio.Event(), asyncio.Event()
+        self._ignores_interrupt = False
+        self._interrupt_received, self._script_ended = asyncio.Event(), asyncio.Event()
 
     async def begin(self, prompt: Prompt) -> None:
         self._prompts = asyncio.Queue()
@@ -93,98 +93,99 @@ class Scripted:
         done = 0
         while True:
             prompt = await self._prompts.get()
-            rules = self._rules()
+            rules = self._read_rules()
             self._usage = Usage(model="scripted")
             self._prompt = prompt.text
             if prompt.is_command:
-                rules = [*rules, {"match": "", "actions": [{"answer": without_model(prompt.text)}]}]
+                rules = [*rules, {"match": "", "actions": [{"answer": reply_without_model(prompt.text)}]}]
             for message in prompt.messages:
-                async for event in self._play(message, prompt.attempt, rules):
+                async for event in self._play_script(message, prompt.attempt, rules):
                     yield event
             done += 1
-            self._played.set()
+            self._script_ended.set()
             yield Finished(prompts=done, usage=self._usage)
 
     async def interrupt(self) -> None:
-        self._interrupted.set()
-        if self._is_deaf:
-            await self._played.wait()
+        self._interrupt_received.set()
+        if self._ignores_interrupt:
+            await self._script_ended.wait()
 
     async def close(self) -> None:
         return
 
-    def _rules(self) -> list[Json]:
+    def _read_rules(self) -> list[Json]:
         try:
-            text = (self._context.agent_dir / SCRIPT).read_text(encoding="utf-8")
+            text = (self._context.agent_dir / SCRIPT_FILE).read_text(encoding="utf-8")
         except FileNotFoundError:
             return []
         rules: list[Json] = json.loads(text)
         return rules
 
-    async def _play(self, message: Incoming, attempt: int, rules: list[Json]) -> AsyncIterator[TurnEvent]:
+    async def _play_script(self, message: DecodedMessage, attempt: int, rules: list[Json]) -> AsyncIterator[TurnEvent]:
         if not message.row.trigger:
             return
-        for action in _actions(message.text, attempt, rules):
-            async for event in self._act(action, message):
+        for action in _match_actions(message.text, attempt, rules):
+            async for event in self._run_action(action, message):
                 yield event
 
-    async def _act(self, action: Json, message: Incoming) -> AsyncIterator[TurnEvent]:
+    async def _run_action(self, action: Json, message: DecodedMessage) -> AsyncIterator[TurnEvent]:
         match action:
             case {"tool": str(name)}:
                 yield ToolStarted(name, action.get("timeout_s"), bool(action.get("for_person")))
                 await asyncio.sleep(action.get("takes_s", 0))
                 if "until_file" in action:
-                    await self._until_file(action["until_file"])
-                result = await self._call(name, action.get("arguments", {}), message)
+                    await self._wait_for_file(action["until_file"])
+                result = await self._call_tool(name, action.get("arguments", {}), message)
                 yield ToolEnded(name)
                 if "answer" in action:
                     yield Answer(text=action["answer"].replace("{result}", result), to_message=message.row.seq)
             case {"ask_host": str(name)}:
                 await self._ask_host(name, action.get("arguments", {}), message)
             case {"answer": str(text)}:
-                yield Answer(text=self._filled(text, message), to_message=message.row.seq)
+                yield Answer(text=self._substitute(text, message), to_message=message.row.seq)
             case {"text": str(text)}:
-                yield Text(text=self._filled(text, message))
+                yield Text(text=self._substitute(text, message))
             case {"narration": str(text)}:
-                yield Text(text=self._filled(text, message), final=False)
+                yield Text(text=self._substitute(text, message), final=False)
             case {"conversation": str(conversation)}:
                 yield ConversationKnown(conversation)
             case {"usage": dict(usage)}:
                 self._usage = Usage(model="scripted", **usage)
             case _:
-                await self._misbehave(action)
+                await self._run_fault(action)
 
-    async def _call(self, name: str, arguments: Json, message: Incoming) -> str:
+    async def _call_tool(self, name: str, arguments: Json, message: DecodedMessage) -> str:
         try:
             return await self._context.toolbox.call(name, self._all_filled(arguments, message))
         except ToolRefused as refusal:
             log("tool_refused", tool=name, why=refusal)
             return str(refusal)
 
-    async def _ask_host(self, name: str, arguments: Json, message: Incoming) -> None:
+    async def _ask_host(self, name: str, arguments: Json, message: DecodedMessage) -> None:
         outbox = self._context.toolbox.outbox
         assert outbox is not None, "a turn runs"
-        await outbox.ask_host(name, self._all_filled(arguments, message))
+        await outbox.request_action(name, self._all_filled(arguments, message))
 
-    def _all_filled(self, arguments: Json, message: Incoming) -> Json:
+    def _all_filled(self, arguments: Json, message: DecodedMessage) -> Json:
         return {
-            key: self._filled(value, message) if isinstance(value, str) else value for key, value in arguments.items()
+            key: self._substitute(value, message) if isinstance(value, str) else value
+            for key, value in arguments.items()
         }
 
-    def _filled(self, text: str, message: Incoming) -> str:
+    def _substitute(self, text: str, message: DecodedMessage) -> str:
         return text.replace("{text}", message.text).replace("{prompt}", self._prompt)
 
-    async def _misbehave(self, action: Json) -> None:
+    async def _run_fault(self, action: Json) -> None:
         match action:
             case {"sleep_s": seconds}:
                 await asyncio.sleep(seconds)
             case {"until_file": str(name)}:
-                await self._until_file(name)
+                await self._wait_for_file(name)
             case {"hang": True}:
                 await asyncio.Event().wait()
             case {"deaf": True}:
-                self._is_deaf = True
-                await self._interrupted.wait()
+                self._ignores_interrupt = True
+                await self._interrupt_received.wait()
             case {"start": list(command)}:
                 await asyncio.create_subprocess_exec(*command, cwd=self._context.agent_dir)
             case {"crash": True}:
@@ -192,14 +193,14 @@ class Scripted:
             case {"expect_resume": wanted} if self._context.resume != wanted:
                 raise ProviderFailed(Failure(error_class=ErrorClass.INVALID_SESSION, detail="as the script says"))
             case {"error": str(name)}:
-                raise ProviderFailed(_failure(name, action.get("retry_in_s")))
+                raise ProviderFailed(_make_failure(name, action.get("retry_in_s")))
 
-    async def _until_file(self, name: str) -> None:
+    async def _wait_for_file(self, name: str) -> None:
         while not (self._context.agent_dir / name).exists():  # noqa: ASYNC110 - whoever makes it says nothing
             await asyncio.sleep(0.01)
 
 
-def _actions(text: str, attempt: int, rules: list[Json]) -> list[Json]:
+def _match_actions(text: str, attempt: int, rules: list[Json]) -> list[Json]:
     for rule in rules:
         if rule.get("attempt", attempt) == attempt and re.search(rule["match"], text):
             actions: list[Json] = rule["actions"]
@@ -207,11 +208,11 @@ def _actions(text: str, attempt: int, rules: list[Json]) -> list[Json]:
     return [{"answer": "echo: {text}"}]
 
 
-def _failure(name: str, retry_in_s: float | None) -> Failure:
+def _make_failure(name: str, retry_in_s: float | None) -> Failure:
     retry_at = None if retry_in_s is None else datetime.now(UTC) + timedelta(seconds=retry_in_s)
     return Failure(error_class=ErrorClass(name), detail="as the script says", retry_at=retry_at)
 
 
 def create(context: ProviderContext) -> Provider:
     """See providers.Create."""
-    return Scripted(context)
+    return ScriptedProvider(context)

@@ -13,20 +13,20 @@ from datetime import datetime, tzinfo
 from pathlib import Path
 
 from agent_runner.log import log
-from agent_runner.mailbox import Said
-from agent_runner.outbox import NotSent, Outbox
+from agent_runner.mailbox import SentMessage
+from agent_runner.outbox import Outbox, SendError
 
 Arguments = Mapping[str, object]
 
-AT = "a local time such as 2026-03-01T09:00, or a wait such as in 10 minutes."
-CRON = (
+AT_HELP = "a local time such as 2026-03-01T09:00, or a wait such as in 10 minutes."
+CRON_HELP = (
     "five fields, minute hour day month weekday, such as 0 9 * * 1-5. If neither day nor weekday is *, either is"
     " enough, also where one is a step: 0 9 */2 * 1 is every second day, and every Monday too."
 )
-TO = "A destination's name; left out: where the messages came from."
-RE = "The id of the message this answers."
-TOLD_IF_NOT = "You are told if the host cannot do it, and if a person had to be asked, what they said."
-TOLD_LATER = "A person may have to say yes first; you are told what became of it."
+TO_HELP = "A destination's name; left out: where the messages came from."
+RE_HELP = "The id of the message this answers."
+FAILURE_NOTICE = "You are told if the host cannot do it, and if a person had to be asked, what they said."
+DECISION_NOTICE = "A person may have to say yes first; you are told what became of it."
 
 
 class ToolRefused(Exception):
@@ -43,7 +43,7 @@ class Tool:
     run: Callable[[Outbox, Arguments], Awaitable[str]]
 
 
-def text_of(arguments: Arguments, key: str) -> str:
+def require_text(arguments: Arguments, key: str) -> str:
     """A text that has to be there. Raises ToolRefused."""
     value = optional_text(arguments, key)
     if value is None:
@@ -67,7 +67,7 @@ def optional_number(arguments: Arguments, key: str) -> int | None:
     return value
 
 
-def number_of(arguments: Arguments, key: str) -> int:
+def require_number(arguments: Arguments, key: str) -> int:
     """The id of a message that has to be there. Raises ToolRefused."""
     value = optional_number(arguments, key)
     if value is None:
@@ -75,21 +75,21 @@ def number_of(arguments: Arguments, key: str) -> int:
     return value
 
 
-def with_zone(moment: datetime, zone: tzinfo) -> str:
+def format_with_zone(moment: datetime, zone: tzinfo) -> str:
     """A time to come as it is told: whoever is told it may live elsewhere."""
     return f"{moment.astimezone(zone):%Y-%m-%d %H:%M} ({zone})"
 
 
-def sent(said: Said) -> str:
+def format_sent(said: SentMessage) -> str:
     """How a message that went out is reported: by the number that it can be changed and reacted to by."""
-    if said.new:
-        return f"Sent as message {said.number}."
-    return f"This had been sent before this turn was interrupted, as message {said.number}; it was not sent again."
+    if said.is_new:
+        return f"Sent as message {said.seq}."
+    return f"This had been sent before this turn was interrupted, as message {said.seq}; it was not sent again."
 
 
-def done(said: Said) -> str:
+def format_done(said: SentMessage) -> str:
     """The same of what is no message of its own."""
-    return "Done." if said.new else "This had been done before this turn was interrupted; it was not done again."
+    return "Done." if said.is_new else "This had been done before this turn was interrupted; it was not done again."
 
 
 class Toolbox:
@@ -108,11 +108,11 @@ class Toolbox:
             raise ToolRefused("No message is being answered now; nothing was done.")
         try:
             return await tool.run(self.outbox, arguments)
-        except NotSent as error:
+        except SendError as error:
             raise ToolRefused(str(error)) from error
 
 
-def look_in(folder: Path) -> None:
+def add_search_folder(folder: Path) -> None:
     """Have the tools of this folder found, too: an install's own."""
     __path__.append(str(folder))
 
@@ -120,25 +120,25 @@ def look_in(folder: Path) -> None:
 def load_tools() -> dict[str, Tool]:
     """Every tool by name. One of an install's own that cannot be used is logged, and is no reason not to begin."""
     shipped, *own = __path__
-    tools = [importlib.import_module(name).TOOL for name in _modules([shipped])]
+    tools = [importlib.import_module(name).TOOL for name in _module_names([shipped])]
     found: dict[str, Tool] = {tool.name: tool for tool in tools}
-    for name in _modules(own):
+    for name in _module_names(own):
         try:
             tool = importlib.import_module(name).TOOL
-            _check(tool, found)
+            _validate_tool(tool, found)
         except (Exception, SystemExit) as error:
-            log("tool_not_loaded", file=name.rpartition(".")[2], why=f"{type(error).__name__}: {error}")
+            log("tool_load_failed", file=name.rpartition(".")[2], why=f"{type(error).__name__}: {error}")
         else:
             found[tool.name] = tool
     return found
 
 
-def _modules(folders: list[str]) -> list[str]:
+def _module_names(folders: list[str]) -> list[str]:
     names = sorted({module.name for module in pkgutil.iter_modules(folders)})
     return [f"{__name__}.{name}" for name in names if not name.startswith("_")]
 
 
-def _check(tool: object, others: Mapping[str, Tool]) -> None:
+def _validate_tool(tool: object, others: Mapping[str, Tool]) -> None:
     if not isinstance(tool, Tool):
         raise TypeError("TOOL is no Tool")
     if tool.name in others:

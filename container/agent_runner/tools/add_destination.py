@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from agent_runner.outbox import Outbox
-from agent_runner.tools import TOLD_LATER, Arguments, Tool, text_of
+from agent_runner.tools import DECISION_NOTICE, Arguments, Tool, require_text
 from nanohost_protocol.actions import ActionName
 
 
 async def _run(outbox: Outbox, arguments: Arguments) -> str:
-    name, chat = text_of(arguments, "name"), text_of(arguments, "chat")
-    await outbox.ask_host(ActionName.DESTINATIONS_ADD, {"name": name, "chat": chat})
-    return f"Asked for. {TOLD_LATER}"
+    name, chat = require_text(arguments, "name"), require_text(arguments, "chat")
+    await outbox.request_action(ActionName.DESTINATIONS_ADD, {"name": name, "chat": chat})
+    return f"Asked for. {DECISION_NOTICE}"
 
 
 TOOL = Tool(

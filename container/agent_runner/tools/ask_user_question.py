@@ -2,64 +2,77 @@
 
 from __future__ import annotations
 
-from agent_runner.markup import clean, element
+from agent_runner.markup import element, strip_control_chars
 from agent_runner.outbox import Outbox
-from agent_runner.questions import Answered, Unanswered
-from agent_runner.tools import RE, TO, Arguments, Tool, ToolRefused, optional_number, optional_text, text_of
+from agent_runner.questions import NoAnswerReason, UserAnswer
+from agent_runner.tools import (
+    RE_HELP,
+    TO_HELP,
+    Arguments,
+    Tool,
+    ToolRefused,
+    optional_number,
+    optional_text,
+    require_text,
+)
 
-FEWEST, MOST = 2, 10
-LONGEST_OPTION = 200
+MIN_OPTIONS, MAX_OPTIONS = 2, 10
+MAX_OPTION_CHARS = 200
 """Characters; it is to be read on a button."""
-WAIT_MINUTES, MOST_MINUTES = 10, 60
+DEFAULT_WAIT_MINUTES, MAX_WAIT_MINUTES = 10, 60
 
-_LATER = "The answer will come as a message of theirs; end your turn, unless there is something else to do."
-_UNANSWERED = {
-    Unanswered.NOT_YET: f"There is no answer yet. {_LATER}",
-    Unanswered.UNDELIVERED: "The question did not arrive, so nobody will answer it. Ask in another place, or do"
+_ANSWER_LATER_NOTICE = (
+    "The answer will come as a message of theirs; end your turn, unless there is something else to do."
+)
+_NO_ANSWER_TEXTS = {
+    NoAnswerReason.NOT_YET: f"There is no answer yet. {_ANSWER_LATER_NOTICE}",
+    NoAnswerReason.UNDELIVERED: "The question did not arrive, so nobody will answer it. Ask in another place, or do"
     " without; a message of the host may say why.",
-    Unanswered.INTERRUPTED: "Nobody has answered. Something else came instead, and you have it or get it next: see"
+    NoAnswerReason.INTERRUPTED: "Nobody has answered. Something else came instead, and you have it or get it next: see"
     " whether it settles the question. An answer that still comes will come as a message.",
 }
 
 
 async def _run(outbox: Outbox, arguments: Arguments) -> str:
-    question, options = text_of(arguments, "question"), _options(arguments.get("options"))
+    question, options = require_text(arguments, "question"), _parse_options(arguments.get("options"))
     to, re = optional_text(arguments, "to"), optional_number(arguments, "re")
-    wait_s = _minutes(arguments.get("wait_minutes")) * 60
-    asked = await outbox.ask(question, options, to=to, re=re)
-    outcome = await outbox.answer_to(asked, wait_s)
-    if outcome is Unanswered.OVER:
+    wait_s = _parse_wait_minutes(arguments.get("wait_minutes")) * 60
+    asked = await outbox.ask_question(question, options, to=to, re=re)
+    outcome = await outbox.wait_for_answer(asked, wait_s)
+    if outcome is NoAnswerReason.TURN_ENDED:
         raise ToolRefused("The turn is over; nobody waits for the answer any more.")
-    if isinstance(outcome, Answered):
+    if isinstance(outcome, UserAnswer):
         return element("answer", outcome.text, from_=outcome.sender, id=outcome.number)
-    return f"{_asked(asked.number, new=asked.new)} {_UNANSWERED[outcome] if wait_s else _LATER}"
+    return f"{_asked_text(asked.seq, new=asked.is_new)} {_NO_ANSWER_TEXTS[outcome] if wait_s else _ANSWER_LATER_NOTICE}"
 
 
-def _asked(number: int, *, new: bool) -> str:
+def _asked_text(number: int, *, new: bool) -> str:
     if new:
         return f"Asked as message {number}."
     return f"This had been asked before this turn was interrupted, as message {number}; it was not asked again."
 
 
-def _options(value: object) -> tuple[str, ...]:
+def _parse_options(value: object) -> tuple[str, ...]:
     """Raises ToolRefused."""
     if value is None or value == []:
         return ()
-    texts = [clean(one).strip() for one in value if isinstance(one, str)] if isinstance(value, list) else []
-    is_good = isinstance(value, list) and len(texts) == len(value) and FEWEST <= len(texts) <= MOST
-    if not (is_good and all(0 < len(text) <= LONGEST_OPTION for text in texts) and len({*texts}) == len(texts)):
+    texts = (
+        [strip_control_chars(one).strip() for one in value if isinstance(one, str)] if isinstance(value, list) else []
+    )
+    is_good = isinstance(value, list) and len(texts) == len(value) and MIN_OPTIONS <= len(texts) <= MAX_OPTIONS
+    if not (is_good and all(0 < len(text) <= MAX_OPTION_CHARS for text in texts) and len({*texts}) == len(texts)):
         raise ToolRefused(
-            f"options must be {FEWEST} to {MOST} different texts of {LONGEST_OPTION} characters at the most, or none."
+            f"options must be {MIN_OPTIONS} to {MAX_OPTIONS} different texts of {MAX_OPTION_CHARS} characters at the most, or none."
         )
     return tuple(texts)
 
 
-def _minutes(value: object) -> float:
+def _parse_wait_minutes(value: object) -> float:
     """Raises ToolRefused."""
     if value is None:
-        return WAIT_MINUTES
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MOST_MINUTES:
-        raise ToolRefused(f"wait_minutes must be a number from 0 to {MOST_MINUTES}.")
+        return DEFAULT_WAIT_MINUTES
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MAX_WAIT_MINUTES:
+        raise ToolRefused(f"wait_minutes must be a number from 0 to {MAX_WAIT_MINUTES}.")
     return value
 
 
@@ -77,16 +90,16 @@ TOOL = Tool(
             "options": {
                 "type": "array",
                 "items": {"type": "string"},
-                "maxItems": MOST,
-                "description": f"What there is to choose from, {FEWEST} to {MOST}; left out: anything can be answered.",
+                "maxItems": MAX_OPTIONS,
+                "description": f"What there is to choose from, {MIN_OPTIONS} to {MAX_OPTIONS}; left out: anything can be answered.",
             },
-            "to": {"type": "string", "description": TO},
-            "re": {"type": "integer", "description": RE},
+            "to": {"type": "string", "description": TO_HELP},
+            "re": {"type": "integer", "description": RE_HELP},
             "wait_minutes": {
                 "type": "number",
                 "minimum": 0,
-                "maximum": MOST_MINUTES,
-                "description": f"How long to wait; left out: {WAIT_MINUTES}. 0: only ask.",
+                "maximum": MAX_WAIT_MINUTES,
+                "description": f"How long to wait; left out: {DEFAULT_WAIT_MINUTES}. 0: only ask.",
             },
         },
         "required": ["question"],

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from agent_runner.outbox import Outbox
-from agent_runner.tools import TOLD_LATER, Arguments, Tool, text_of
+from agent_runner.tools import DECISION_NOTICE, Arguments, Tool, require_text
 from nanohost_protocol.actions import ActionName
 
 
 async def _run(outbox: Outbox, arguments: Arguments) -> str:
-    await outbox.ask_host(ActionName.MODEL_CHANGE, {"model": text_of(arguments, "model")})
-    return f"Asked for. {TOLD_LATER}"
+    await outbox.request_action(ActionName.MODEL_CHANGE, {"model": require_text(arguments, "model")})
+    return f"Asked for. {DECISION_NOTICE}"
 
 
 TOOL = Tool(

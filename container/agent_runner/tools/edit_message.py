@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from agent_runner.outbox import Outbox
-from agent_runner.tools import Arguments, Tool, done, number_of, text_of
+from agent_runner.tools import Arguments, Tool, format_done, require_number, require_text
 
 
 async def _run(outbox: Outbox, arguments: Arguments) -> str:
-    return done(await outbox.edit(number_of(arguments, "message"), text_of(arguments, "text")))
+    return format_done(await outbox.edit_message(require_number(arguments, "message"), require_text(arguments, "text")))
 
 
 TOOL = Tool(

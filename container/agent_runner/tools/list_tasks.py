@@ -7,30 +7,30 @@ from collections.abc import Mapping
 from datetime import datetime, tzinfo
 
 from agent_runner.outbox import Outbox
-from agent_runner.tools import Arguments, Tool, with_zone
+from agent_runner.tools import Arguments, Tool, format_with_zone
 from nanohost_protocol.errors import PayloadError
 from nanohost_protocol.payloads import ChatOut, decode_out
 from nanohost_protocol.rows import OutKind
 
-KEY = "tasks"
+META_KEY = "tasks"
 """Where the host keeps them in the mailbox."""
 
 
 async def _run(outbox: Outbox, _: Arguments) -> str:
-    tasks: list[Mapping[str, str | None]] = json.loads(await outbox.told(KEY) or "[]")
-    return "\n".join(_line(task, outbox.zone) for task in tasks) or "There are no tasks."
+    tasks: list[Mapping[str, str | None]] = json.loads(await outbox.read_meta(META_KEY) or "[]")
+    return "\n".join(_format_task(task, outbox.zone) for task in tasks) or "There are no tasks."
 
 
-def _line(task: Mapping[str, str | None], zone: tzinfo) -> str:
-    facts = [task.get("status"), _next(task.get("next_due"), zone)]
+def _format_task(task: Mapping[str, str | None], zone: tzinfo) -> str:
+    facts = [task.get("status"), _format_next_due(task.get("next_due"), zone)]
     if cron := task.get("cron"):
         facts.append(f"cron {cron} in {task.get('timezone')}")
     if task.get("kind") == "message":
         facts.append("a message that is sent as it is")
-    return f"{task.get('id')} ({', '.join(fact for fact in facts if fact)}): {_what(task)}"
+    return f"{task.get('id')} ({', '.join(fact for fact in facts if fact)}): {_task_text(task)}"
 
 
-def _what(task: Mapping[str, str | None]) -> str:
+def _task_text(task: Mapping[str, str | None]) -> str:
     """The prompt, or the text of the message; one that the host has cut short is shown as it is."""
     prompt = task.get("prompt") or ""
     if task.get("kind") != "message":
@@ -42,10 +42,10 @@ def _what(task: Mapping[str, str | None]) -> str:
     return payload.text if isinstance(payload, ChatOut) else prompt
 
 
-def _next(text: str | None, zone: tzinfo) -> str:
+def _format_next_due(text: str | None, zone: tzinfo) -> str:
     if not text:
         return ""
-    return f"next {with_zone(datetime.fromisoformat(text), zone)}"
+    return f"next {format_with_zone(datetime.fromisoformat(text), zone)}"
 
 
 TOOL = Tool(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from agent_runner.outbox import Outbox
-from agent_runner.tools import Arguments, Tool, ToolRefused, done, number_of, text_of
+from agent_runner.tools import Arguments, Tool, ToolRefused, format_done, require_number, require_text
 
-LONGEST_EMOJI = 32
+MAX_EMOJI_CHARS = 32
 """Characters: what people see as one is made of up to a dozen."""
 
 
 async def _run(outbox: Outbox, arguments: Arguments) -> str:
-    emoji = text_of(arguments, "emoji").strip()
-    if emoji.isascii() or len(emoji) > LONGEST_EMOJI:
+    emoji = require_text(arguments, "emoji").strip()
+    if emoji.isascii() or len(emoji) > MAX_EMOJI_CHARS:
         raise ToolRefused("emoji must be one emoji, such as 👍.")
-    return done(await outbox.react(number_of(arguments, "message"), emoji))
+    return format_done(await outbox.react(require_number(arguments, "message"), emoji))
 
 
 TOOL = Tool(

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from agent_runner.outbox import Outbox
-from agent_runner.tools import AT, CRON, TOLD_IF_NOT, Arguments, Tool, ToolRefused, optional_text, text_of, with_zone
+from agent_runner.tools import (
+    AT_HELP,
+    CRON_HELP,
+    FAILURE_NOTICE,
+    Arguments,
+    Tool,
+    ToolRefused,
+    format_with_zone,
+    optional_text,
+    require_text,
+)
 from nanohost_protocol.payloads import TaskOut
 
 
 async def _run(outbox: Outbox, arguments: Arguments) -> str:
-    prompt, at, cron = text_of(arguments, "prompt"), optional_text(arguments, "at"), optional_text(arguments, "cron")
+    prompt, at, cron = (
+        require_text(arguments, "prompt"),
+        optional_text(arguments, "at"),
+        optional_text(arguments, "cron"),
+    )
     if at is None and cron is None:
-        raise ToolRefused(f"Say when: at, {AT} Or cron, {CRON}")
+        raise ToolRefused(f"Say when: at, {AT_HELP} Or cron, {CRON_HELP}")
     timezone = optional_text(arguments, "timezone")
     when = f"by the clocks of {timezone or outbox.zone}"
     if at is not None:  # the host decides; what is no time to come can be said at once
-        first = with_zone(outbox.moment(at, timezone=timezone), outbox.zone_of(timezone))
+        first = format_with_zone(outbox.parse_moment(at, timezone=timezone), outbox.resolve_zone(timezone))
         when = f"for {first}" if cron is None else f"first for {first}"
     task = TaskOut(prompt=prompt, due=at or "", recurrence=cron, timezone=timezone)
-    return f"Scheduled as task {await outbox.schedule(task)}, {when}. {TOLD_IF_NOT}"
+    return f"Scheduled as task {await outbox.schedule_task(task)}, {when}. {FAILURE_NOTICE}"
 
 
 TOOL = Tool(
@@ -33,8 +47,8 @@ TOOL = Tool(
                 "type": "string",
                 "description": "What you are to do then, with all you need to know to do it.",
             },
-            "at": {"type": "string", "description": f"When: {AT}"},
-            "cron": {"type": "string", "description": f"Regularly: {CRON}"},
+            "at": {"type": "string", "description": f"When: {AT_HELP}"},
+            "cron": {"type": "string", "description": f"Regularly: {CRON_HELP}"},
             "timezone": {"type": "string", "description": "Whose times these are, as Europe/Berlin; left out: yours."},
         },
         "required": ["prompt"],

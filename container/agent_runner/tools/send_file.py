@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from agent_runner.outbox import Outbox
-from agent_runner.tools import RE, TO, Arguments, Tool, optional_number, optional_text, sent, text_of
+from agent_runner.tools import (
+    RE_HELP,
+    TO_HELP,
+    Arguments,
+    Tool,
+    format_sent,
+    optional_number,
+    optional_text,
+    require_text,
+)
 
 
 async def _run(outbox: Outbox, arguments: Arguments) -> str:
-    path, caption = text_of(arguments, "path"), optional_text(arguments, "caption") or ""
+    path, caption = require_text(arguments, "path"), optional_text(arguments, "caption") or ""
     to, re = optional_text(arguments, "to"), optional_number(arguments, "re")
-    return sent(await outbox.send_path(path, caption=caption, to=to, re=re))
+    return format_sent(await outbox.send_path(path, caption=caption, to=to, re=re))
 
 
 TOOL = Tool(
@@ -23,8 +32,8 @@ TOOL = Tool(
         "properties": {
             "path": {"type": "string", "description": "A file in your folder, relative to it, or one under /tmp."},
             "caption": {"type": "string", "description": "What is said beside it, in Markdown."},
-            "to": {"type": "string", "description": TO},
-            "re": {"type": "integer", "description": RE},
+            "to": {"type": "string", "description": TO_HELP},
+            "re": {"type": "integer", "description": RE_HELP},
         },
         "required": ["path"],
         "additionalProperties": False,

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from agent_runner.outbox import Outbox
 from agent_runner.tools import (
-    AT,
-    CRON,
-    RE,
-    TO,
-    TOLD_IF_NOT,
+    AT_HELP,
+    CRON_HELP,
+    FAILURE_NOTICE,
+    RE_HELP,
+    TO_HELP,
     Arguments,
     Tool,
+    format_sent,
+    format_with_zone,
     optional_number,
     optional_text,
-    sent,
-    text_of,
-    with_zone,
+    require_text,
 )
 
 
 async def _run(outbox: Outbox, arguments: Arguments) -> str:
-    text, to, re = text_of(arguments, "text"), optional_text(arguments, "to"), optional_number(arguments, "re")
+    text, to, re = require_text(arguments, "text"), optional_text(arguments, "to"), optional_number(arguments, "re")
     at, cron = optional_text(arguments, "at"), optional_text(arguments, "cron")
     if cron is not None:
-        id = await outbox.repeat(text, cron, to=to, at=at)
+        id = await outbox.schedule_message(text, cron, to=to, at=at)
         clocks = f"by the clocks of {outbox.zone}"
-        return f"It will be sent again and again, {clocks}, as task {id}: change_task stops it. {TOLD_IF_NOT}"
-    said = await outbox.say(text, to=to, re=re, at=at)
-    if not said.new or at is None:
-        return sent(said)
-    return f"It will be sent then: {with_zone(outbox.moment(at), outbox.zone)}."
+        return f"It will be sent again and again, {clocks}, as task {id}: change_task stops it. {FAILURE_NOTICE}"
+    said = await outbox.send_message(text, to=to, re=re, at=at)
+    if not said.is_new or at is None:
+        return format_sent(said)
+    return f"It will be sent then: {format_with_zone(outbox.parse_moment(at), outbox.zone)}."
 
 
 TOOL = Tool(
@@ -42,10 +42,10 @@ TOOL = Tool(
         "type": "object",
         "properties": {
             "text": {"type": "string", "description": "The message, in Markdown."},
-            "to": {"type": "string", "description": TO},
-            "re": {"type": "integer", "description": RE},
-            "at": {"type": "string", "description": f"Send it later: {AT}"},
-            "cron": {"type": "string", "description": f"Send this same text again and again: {CRON}"},
+            "to": {"type": "string", "description": TO_HELP},
+            "re": {"type": "integer", "description": RE_HELP},
+            "at": {"type": "string", "description": f"Send it later: {AT_HELP}"},
+            "cron": {"type": "string", "description": f"Send this same text again and again: {CRON_HELP}"},
         },
         "required": ["text"],
         "additionalProperties": False,

@@ -6,26 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nanohost.model import AgentGroupId, Role, SenderScope, UnknownSender
-from nanohost.store.roles import Grant
+from nanohost.store.roles import RoleGrant
 
-PUBLIC = "the chat is public"
-WAITS = "the sender has no role here and waits for approval"
-STRICT = "the sender has no role here and the chat is strict"
+CHAT_IS_PUBLIC = "the chat is public"
+AWAITING_APPROVAL = "the sender has no role here and waits for approval"
+CHAT_IS_STRICT = "the sender has no role here and the chat is strict"
 KNOWN_ONLY = "the sender has no role here and the agent listens to nobody else"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """The decision and why; the reason of a refusal is kept with the event. `may_ask`: somebody may be asked to let
+    """The decision and why; the reason of a refusal is kept with the event. `can_request_approval`: somebody may be asked to let
     the sender in."""
 
-    allowed: bool
+    is_allowed: bool
     reason: str
-    may_ask: bool = False
+    can_request_approval: bool = False
 
 
-def may_talk(
-    grants: Sequence[Grant],
+def check_access(
+    grants: Sequence[RoleGrant],
     policy: UnknownSender,
     agent_group: AgentGroupId | None,
     scope: SenderScope = SenderScope.ALL,
@@ -35,21 +35,21 @@ def may_talk(
     one that is yet to be made."""
     for role, where in ((Role.OWNER, None), (Role.ADMIN, None), (Role.ADMIN, agent_group)):
         if any(grant.role is role and grant.agent_group_id == where for grant in grants):
-            return Access(allowed=True, reason=role)
+            return Access(is_allowed=True, reason=role)
     if any(grant.role is Role.MEMBER and grant.agent_group_id in (None, agent_group) for grant in grants):
-        return Access(allowed=True, reason=Role.MEMBER)
+        return Access(is_allowed=True, reason=Role.MEMBER)
     if scope is SenderScope.KNOWN:
-        return Access(allowed=False, reason=KNOWN_ONLY)
+        return Access(is_allowed=False, reason=KNOWN_ONLY)
     match policy:
         case UnknownSender.PUBLIC:
-            return Access(allowed=True, reason=PUBLIC)
+            return Access(is_allowed=True, reason=CHAT_IS_PUBLIC)
         case UnknownSender.REQUEST_APPROVAL:
-            return Access(allowed=False, reason=WAITS, may_ask=True)
+            return Access(is_allowed=False, reason=AWAITING_APPROVAL, can_request_approval=True)
         case UnknownSender.STRICT:
-            return Access(allowed=False, reason=STRICT)
+            return Access(is_allowed=False, reason=CHAT_IS_STRICT)
 
 
-def is_admin(grants: Sequence[Grant], agent_group: AgentGroupId) -> bool:
+def is_admin(grants: Sequence[RoleGrant], agent_group: AgentGroupId) -> bool:
     """Owner, global admin, or admin of this agent group."""
     return any(
         grant.role is Role.OWNER or (grant.role is Role.ADMIN and grant.agent_group_id in (None, agent_group))

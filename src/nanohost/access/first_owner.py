@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from nanohost import quoting
-from nanohost.access.first_wiring import agent_here
-from nanohost.access.telling import tell_owners
+from nanohost.access.first_wiring import ensure_agent_wired
+from nanohost.access.telling import notify_owners
 from nanohost.model import Role
 from nanohost.store import audit, roles
 from nanohost.store.audit import AuditOutcome
@@ -17,30 +17,30 @@ from nanohost.store.codes import Code
 from nanohost.store.database import Transaction
 from nanohost.store.events import StoredEvent
 
-NEXT = "/help shows what I understand. /link makes you known to me on another platform, too."
+NEXT_STEPS = "/help shows what I understand. /link makes you known to me on another platform, too."
 
 
-async def become_owner(tx: Transaction, code: Code, stored: StoredEvent, *, now: datetime) -> str:
+async def make_owner(tx: Transaction, code: Code, stored: StoredEvent, *, now: datetime) -> str:
     """Make the sender of this event an owner; what they are told. The code is used up by the caller."""
-    user, name = stored.user, stored.event.sender.name
-    is_first = not any(grant.role is Role.OWNER for grant in await roles.deciding(tx))
-    is_new = not any(grant.role is Role.OWNER for grant in await roles.of_user(tx, user))
+    user, name = stored.user_id, stored.event.sender.name
+    is_first = not any(grant.role is Role.OWNER for grant in await roles.list_deciders(tx))
+    is_new = not any(grant.role is Role.OWNER for grant in await roles.list_for_user(tx, user))
     if is_new:
         await roles.grant(tx, user_id=user, role=Role.OWNER, agent_group=None, now=now)
         await audit.record(
             tx,
-            who=user,
-            what="roles.create",
+            actor=user,
+            action="roles.create",
             outcome=AuditOutcome.DONE,
             now=now,
-            about=user,
-            origin=audit.chat(stored.chat),
+            target=user,
+            origin=audit.chat_origin(stored.chat),
             details={"role": Role.OWNER, "code_by": code.created_by},
         )
         text = f"{quoting.user(user, name)} is an owner now, by a code that {quoting.user(code.created_by)} asked for."
-        await tell_owners(tx, text, but=[user], cause=code.hash, now=now)
+        await notify_owners(tx, text, exclude=[user], cause=code.hash, now=now)
     welcome = _welcome(is_new=is_new, is_first=is_first)
-    return f"{welcome} {await agent_here(tx, stored, now)}\n{NEXT}"
+    return f"{welcome} {await ensure_agent_wired(tx, stored, now)}\n{NEXT_STEPS}"
 
 
 def _welcome(*, is_new: bool, is_first: bool) -> str:

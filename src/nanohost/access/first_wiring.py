@@ -11,37 +11,37 @@ from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Queries, Transaction
 from nanohost.store.events import StoredEvent
 
-DEFAULT = "main"
+DEFAULT_AGENT_GROUP = "main"
 """The agent group that an owner talks to, if there is one of this name."""
 
 
-async def agent_here(tx: Transaction, stored: StoredEvent, now: datetime) -> str:
+async def ensure_agent_wired(tx: Transaction, stored: StoredEvent, now: datetime) -> str:
     """Tie the direct chat of this event to an agent if it is tied to none; what its owner is told of it."""
     chat = stored.chat
     group = await messaging_groups.find(
         tx, channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id
     )
-    wired = await wirings.of_chat(tx, group.id) if group else []
+    wired = await wirings.list_for_chat(tx, group.id) if group else []
     if wired:
-        names = {one.id: one.folder for one in await agent_groups.every(tx)}
+        names = {one.id: one.folder for one in await agent_groups.list_all(tx)}
         return f"You can write to {' and '.join(names[one.agent_group_id] for one in wired)} here."
-    agent = await default_group(tx)
+    agent = await find_default_group(tx)
     if agent is None:
         channel = f"{chat.channel_type}:{chat.instance}".removesuffix(":default")
         words = ("nanohost", "wirings", "create", "--channel", channel, "--chat", chat.platform_id, "--group", "NAME")
         return f"No agent listens here yet: {quoting.command(*words)} connects one."
-    await _wire(tx, group or await _known(tx, stored, now), agent, stored, now)
+    await _wire(tx, group or await _add_messaging_group(tx, stored, now), agent, stored, now)
     return f"You can write to {agent.folder} here now."
 
 
-async def default_group(db: Queries) -> AgentGroup | None:
+async def find_default_group(db: Queries) -> AgentGroup | None:
     """`main`, or the only one there is."""
-    every = await agent_groups.every(db)
-    main = next((one for one in every if one.folder == DEFAULT), None)
+    every = await agent_groups.list_all(db)
+    main = next((one for one in every if one.folder == DEFAULT_AGENT_GROUP), None)
     return main or (every[0] if len(every) == 1 else None)
 
 
-async def _known(tx: Transaction, stored: StoredEvent, now: datetime) -> MessagingGroup:
+async def _add_messaging_group(tx: Transaction, stored: StoredEvent, now: datetime) -> MessagingGroup:
     return await messaging_groups.add(
         tx,
         channel_type=stored.chat.channel_type,
@@ -65,14 +65,14 @@ async def _wire(tx: Transaction, group: MessagingGroup, agent: AgentGroup, store
         priority=0,
         now=now,
     )
-    place = audit.chat(stored.chat)
+    place = audit.chat_origin(stored.chat)
     await audit.record(
         tx,
-        who=stored.user,
-        what="wirings.create",
+        actor=stored.user_id,
+        action="wirings.create",
         outcome=AuditOutcome.DONE,
         now=now,
-        about=audit.about_chat(stored.chat),
+        target=audit.chat_target(stored.chat),
         origin=place,
         details={"group": agent.folder},
     )

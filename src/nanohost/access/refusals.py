@@ -11,16 +11,16 @@ from nanohost.store import rules, users
 from nanohost.store.database import Queries
 from nanohost.store.rules import Rule, RuleEffect
 
-SENDER = "sender"
+SENDER_KIND = "sender"
 """The kind of approvals and rules about who may talk to an agent."""
 
 
-async def refused_by(db: Queries, user: str, agent_group: AgentGroupId | None, now: datetime) -> Rule | None:
+async def find_refusal(db: Queries, user: str, agent_group: AgentGroupId | None, now: datetime) -> Rule | None:
     """The decision that keeps this human away from the agent, made about any of their identities. None for the agent:
     from all that there are, and one that is yet to be made."""
-    identities = [one.user_id for one in await users.identities(db, user)] or [user]
+    identities = [one.user_id for one in await users.list_identities(db, user)] or [user]
     for identity in identities:
-        rule = await rules.that_applies(db, kind=SENDER, subject=identity, agent_group=agent_group, now=now)
+        rule = await rules.find_applicable(db, kind=SENDER_KIND, subject=identity, agent_group=agent_group, now=now)
         if rule is not None and rule.effect is RuleEffect.DENY:
             return rule
     return None
@@ -28,7 +28,7 @@ async def refused_by(db: Queries, user: str, agent_group: AgentGroupId | None, n
 
 async def check_not_refused(db: Queries, user: str, agent_group: AgentGroupId | None, now: datetime) -> None:
     """To be asked before somebody is let in: whoever says yes has to end the refusal first. Raises UsageError."""
-    if (rule := await refused_by(db, user, agent_group, now)) is not None:
+    if (rule := await find_refusal(db, user, agent_group, now)) is not None:
         since = f"{rule.created_at:%Y-%m-%d}"
         raise UsageError(
             f"{quoting.name(user)} was refused on {since}; first end that: nanohost rules delete {rule.id}"

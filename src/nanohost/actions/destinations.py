@@ -5,13 +5,13 @@ from __future__ import annotations
 from pydantic import Field
 
 from nanohost import quoting
-from nanohost.actions.registry import About, Action, Arguments, Request
+from nanohost.actions.registry import Action, ActionRequest, Arguments, RequestSummary
 from nanohost.errors import UsageError
-from nanohost.guard.ruling import Ruling
+from nanohost.guard.ruling import Permission
 from nanohost.model import MessagingGroup
 from nanohost.store import destinations, messaging_groups, wirings
 from nanohost.store.database import Queries, Transaction
-from nanohost.store.destinations import NAME
+from nanohost.store.destinations import NAME_PATTERN
 from nanohost_protocol.actions import ActionName
 
 
@@ -22,47 +22,47 @@ class NewDestination(Arguments):
     chat: str = Field(min_length=1, max_length=200)
 
 
-async def _describe(db: Queries, request: Request, wanted: NewDestination) -> About:
-    chat = await _known(db, request, wanted.chat)
+async def _describe(db: Queries, request: ActionRequest, arguments: NewDestination) -> RequestSummary:
+    chat = await _find_chat(db, request, arguments.chat)
     kind, place = "the group" if chat.is_group else "the direct chat", quoting.name(chat.platform_id)
-    wired = [wiring.agent_group_id for wiring in await wirings.of_chat(db, chat.id)]
+    wired = [wiring.agent_group_id for wiring in await wirings.list_for_chat(db, chat.id)]
     where = chat.channel_type if chat.instance == "default" else f"{chat.channel_type}:{chat.instance}"
-    return About(
+    return RequestSummary(
         title=f"Send to {kind} {quoting.name(chat.name or chat.platform_id)} on {where}, chat {place}, from now on",
         scope=f"{chat.channel_type}:{chat.instance}:{chat.platform_id}",
-        beyond=request.agent_group.id not in wired,
+        affects_other_groups=request.agent_group.id not in wired,
     )
 
 
-async def _add(tx: Transaction, request: Request, wanted: NewDestination) -> str:
-    if not NAME.fullmatch(wanted.name):
-        raise UsageError(f"{wanted.name!r} is no name for a destination: small letters, digits and -")
-    chat = await _known(tx, request, wanted.chat)
+async def _add_destination(tx: Transaction, request: ActionRequest, arguments: NewDestination) -> str:
+    if not NAME_PATTERN.fullmatch(arguments.name):
+        raise UsageError(f"{arguments.name!r} is no name for a destination: small letters, digits and -")
+    chat = await _find_chat(tx, request, arguments.chat)
     group = request.agent_group
-    if (there := await destinations.find(tx, group.id, wanted.name)) is None:
+    if (there := await destinations.find(tx, group.id, arguments.name)) is None:
         await destinations.add(
             tx,
             agent_group=group.id,
-            name=wanted.name,
+            name=arguments.name,
             messaging_group=chat.id,
-            created_by=request.allowed_by,
+            created_by=request.approved_by,
             now=request.now,
         )
     elif there.messaging_group_id != chat.id:
-        raise UsageError(f"there is a destination {wanted.name} already, and it is another chat")
-    return f"You can send to {wanted.name} now."
+        raise UsageError(f"there is a destination {arguments.name} already, and it is another chat")
+    return f"You can send to {arguments.name} now."
 
 
-async def _known(db: Queries, request: Request, words: str) -> MessagingGroup:
+async def _find_chat(db: Queries, request: ActionRequest, chat_reference: str) -> MessagingGroup:
     """The one chat that is meant, the asking conversation's platform first. Raises UsageError."""
-    chats = [chat for chat in await messaging_groups.every(db) if words in (chat.platform_id, chat.name)]
+    chats = [chat for chat in await messaging_groups.list_all(db) if chat_reference in (chat.platform_id, chat.name)]
     here = [chat for chat in chats if request.origin is not None and chat.channel_type == request.origin.channel_type]
     for found in (here, chats):
         if len(found) == 1:
             return found[0]
     if chats:
-        raise UsageError(f"there are {len(chats)} chats {words[:80]!r}; say its id on its platform")
-    raise UsageError(f"the host knows no chat {words[:80]!r}: somebody has to write to it there first")
+        raise UsageError(f"there are {len(chats)} chats {chat_reference[:80]!r}; say its id on its platform")
+    raise UsageError(f"the host knows no chat {chat_reference[:80]!r}: somebody has to write to it there first")
 
 
 ACTIONS = (
@@ -70,9 +70,9 @@ ACTIONS = (
         name=ActionName.DESTINATIONS_ADD,
         title="Send to another chat",
         arguments=NewDestination,
-        effect=_add,
-        usual=Ruling.HOLD,
-        describe=_describe,
-        moves_addresses=True,
+        effect=_add_destination,
+        default_permission=Permission.HOLD,
+        summarize=_describe,
+        changes_addresses=True,
     ),
 )

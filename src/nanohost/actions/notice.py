@@ -8,21 +8,21 @@ from nanohost.store.actions import ActionRow, ActionStatus
 from nanohost_protocol.payloads import SystemIn, encode
 from nanohost_protocol.rows import InKind, NewMessageIn
 
-MOST_WAKES = 3
-MOST_TOLD = 20
-WITHIN = timedelta(minutes=10)
+MAX_WAKES = 3
+MAX_NOTICES = 20
+REJECTION_WINDOW = timedelta(minutes=10)
 """A refusal wakes the agent so that it can put things right. An agent that is refused again and again is woken no more:
 each time is a turn that costs, and may ask for the next refusal. One that does not stop is not even told: its mailbox
 would fill with what nobody reads."""
-LONGEST_REASON = 1000
+MAX_REASON_CHARS = 1000
 
 
-def notice(action: ActionRow, *, bad_before: int) -> NewMessageIn | None:
-    """The message. It wakes the agent if nothing was done, unless that happened too often shortly before: `bad_before`
+def build_notice(action: ActionRow, *, recent_rejections: int) -> NewMessageIn | None:
+    """The message. It wakes the agent if nothing was done, unless that happened too often shortly before: `recent_rejections`
     times. None: it happened so often that the record has to do. What a person said yes to wakes it, too: it has waited
     for that, and perhaps somebody waits for it."""
     is_done = action.status is ActionStatus.DONE
-    if not is_done and bad_before >= MOST_TOLD:
+    if not is_done and recent_rejections >= MAX_NOTICES:
         return None
     assert action.notice_id is not None, "only what has a notice is told"
     assert action.done_at is not None, "only what is settled is told"
@@ -30,14 +30,14 @@ def notice(action: ActionRow, *, bad_before: int) -> NewMessageIn | None:
         id=action.notice_id,
         kind=InKind.SYSTEM,
         timestamp=action.done_at,
-        content=encode(SystemIn(text=_words(action), about=action.out_id)),
-        trigger=action.approval_id is not None if is_done else bad_before < MOST_WAKES,
+        content=encode(SystemIn(text=_notice_text(action), about=action.out_id)),
+        trigger=action.approval_id is not None if is_done else recent_rejections < MAX_WAKES,
         origin=action.origin,
     )
 
 
-def _words(action: ActionRow) -> str:
-    reason = (action.reason or "")[:LONGEST_REASON]
+def _notice_text(action: ActionRow) -> str:
+    reason = (action.reason or "")[:MAX_REASON_CHARS]
     name = action.name[:80]
     match action.status:
         case ActionStatus.REFUSED:

@@ -5,26 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from nanohost.actions.registry import registered
-from nanohost.guard.guard import Policy
-from nanohost.guard.ruling import Ruling
-from nanohost.mistakes import Mistakes
-from nanohost.phrases import nearest
-from nanohost.settings import FILE
+from nanohost.actions.registry import registered_actions
+from nanohost.guard.guard import GuardPolicy
+from nanohost.guard.ruling import Permission
+from nanohost.mistakes import ProblemCollector
+from nanohost.phrases import suggest_name
+from nanohost.settings import SETTINGS_FILE
 
 
-def policy_of(table: Mapping[str, str]) -> Policy:
+def parse_policy(table: Mapping[str, str]) -> GuardPolicy:
     """Raises SettingsError for names that are no actions: a no that is spelled wrong would be none."""
-    mistakes = Mistakes(Path(FILE))
-    check_names(table, mistakes)
-    mistakes.check()
-    return {name: Ruling(word) for name, word in table.items()}
+    mistakes = ProblemCollector(Path(SETTINGS_FILE))
+    validate_names(table, mistakes)
+    mistakes.raise_if_any()
+    return {name: Permission(word) for name, word in table.items()}
 
 
-def check_names(table: Mapping[str, object], mistakes: Mistakes, own: Callable[[], Collection[str]] = tuple) -> None:
-    """Each name that is no action is a mistake. `own` names those of an install that no host has registered so far."""
-    unknown = [name for name in table if name not in registered()]
-    known_there = own() if unknown else ()
+def validate_names(
+    table: Mapping[str, object], mistakes: ProblemCollector, extension_names: Callable[[], Collection[str]] = tuple
+) -> None:
+    """Each name that is no action is a mistake. `extension_names` names those of an install that no host has registered so far."""
+    unknown = [name for name in table if name not in registered_actions()]
+    known_there = extension_names() if unknown else ()
     for name in [name for name in unknown if name not in known_there]:
         said = f"[guard] names {name}, and there is no such action"
-        mistakes.at_key(f"guard.{name}", said, hint=nearest(name, {*registered(), *known_there}))
+        mistakes.add_for_key(f"guard.{name}", said, hint=suggest_name(name, {*registered_actions(), *known_there}))

@@ -21,15 +21,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nanohost.errors import ExtensionError, UsageError
-from nanohost.guard.ruling import Ruling
-from nanohost.host_extensions import load_files
+from nanohost.guard.ruling import Permission
+from nanohost.host_extensions import load_extensions
 from nanohost.model import AgentGroup, SessionId
 from nanohost.store.database import Queries, Transaction
 from nanohost_protocol.rows import Origin
 
-HELPERS = {"actions", "asking", "notice", "policy", "registry"}
+HELPER_MODULES = {"actions", "asking", "notice", "policy", "registry"}
 """Modules of this package that hold no actions."""
-ANY = "any"
+ANY_SCOPE = "any"
 """The scope of what is not told apart by its arguments."""
 
 
@@ -40,36 +40,36 @@ class Arguments(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """Who asks, when, and where answers go: the host's own knowledge. `id` is the outbound row's; `timezone` the zone
-    that times without one are in. `allowed_by`: the person who said yes to it, or the agent itself, as the record names
+class ActionRequest:
+    """Who asks, when, and where answers go: the host's own knowledge. `request_id` is the outbound row's; `timezone` the zone
+    that times without one are in. `approved_by`: the person who said yes to it, or the agent itself, as the record names
     them."""
 
-    session: SessionId
+    session_id: SessionId
     agent_group: AgentGroup
-    id: str
+    request_id: str
     origin: Origin | None
     asked_at: datetime
     now: datetime
     timezone: str
-    allowed_by: str
+    approved_by: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class About:
+class RequestSummary:
     """What a request comes to, by the host's knowledge of now, for the person who is asked. `title` says what it is, in
     Markdown, with others' words by `quoting.name`; `scope` is what a rule for next time would be about,
     `scope_words` the same for a person, in plain text; "" for what lasts by itself, where a permission that ends would
-    be none. `beyond`: it is about more than the asking agent group, whose admins alone do not decide it."""
+    be none. `affects_other_groups`: it is about more than the asking agent group, whose admins alone do not decide it."""
 
     title: str
     scope: str
     scope_words: str = ""
-    beyond: bool = False
+    affects_other_groups: bool = False
 
 
-Effect = Callable[[Transaction, Request, Any], Awaitable[str | None]]
-Describe = Callable[[Queries, Request, Any], Awaitable[About]]
+Effect = Callable[[Transaction, ActionRequest, Any], Awaitable[str | None]]
+Summarize = Callable[[Queries, ActionRequest, Any], Awaitable[RequestSummary]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,30 +78,30 @@ class Action:
     together with the mark that it was done, and may be undone and done again. It returns what the agent is to be
     told, or None if it need not know, and raises UsageError, whose sentence the agent reads, for what cannot be done.
 
-    `title`: what it does, for people. `usual`: whether a person has to say yes where the operator set nothing.
-    `describe`: what this very request comes to, where the title does not say it; raises UsageError like the effect.
-    `moves_addresses`: it changes where agents may send.
+    `title`: what it does, for people. `default_permission`: whether a person has to say yes where the operator set nothing.
+    `summarize`: what this very request comes to, where the title does not say it; raises UsageError like the effect.
+    `changes_addresses`: it changes where agents may send.
     """
 
     name: str
     title: str
     arguments: type[Arguments]
     effect: Effect
-    usual: Ruling = Ruling.ALLOW
-    describe: Describe | None = None
-    moves_addresses: bool = False
+    default_permission: Permission = Permission.ALLOW
+    summarize: Summarize | None = None
+    changes_addresses: bool = False
 
-    async def about(self, db: Queries, request: Request, wanted: Arguments) -> About:
+    async def build_summary(self, db: Queries, request: ActionRequest, arguments: Arguments) -> RequestSummary:
         """What this request comes to. Raises UsageError."""
-        if self.describe is not None:
-            return await self.describe(db, request, wanted)
+        if self.summarize is not None:
+            return await self.summarize(db, request, arguments)
         words = f"{self.name}, whatever its arguments, in all conversations of {request.agent_group.folder}"
-        return About(title=self.title, scope=ANY, scope_words=words)
+        return RequestSummary(title=self.title, scope=ANY_SCOPE, scope_words=words)
 
-    def checked(self, arguments: str) -> Arguments:
+    def parse_arguments(self, arguments_json: str) -> Arguments:
         """The arguments, JSON text of a container. Raises UsageError."""
         try:
-            return self.arguments.model_validate_json(arguments)
+            return self.arguments.model_validate_json(arguments_json)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])[:80]
@@ -109,43 +109,43 @@ class Action:
 
 
 @cache
-def registered() -> dict[str, Action]:
+def registered_actions() -> dict[str, Action]:
     """All actions by name."""
     import nanohost.actions as package
 
     found: dict[str, Action] = {}
     for module in pkgutil.iter_modules(package.__path__):
-        if module.name not in HELPERS:
+        if module.name not in HELPER_MODULES:
             loaded = importlib.import_module(f"{package.__name__}.{module.name}")
             found.update({action.name: action for action in loaded.ACTIONS})
     return dict(sorted(found.items()))
 
 
-def find(name: str) -> Action:
+def get_action(name: str) -> Action:
     """Raises UsageError for a name that is none."""
-    if name not in registered():
+    if name not in registered_actions():
         raise UsageError(f"there is no action {name[:80]!r}")
-    return registered()[name]
+    return registered_actions()[name]
 
 
 @asynccontextmanager
-async def with_files(folder: Path) -> AsyncIterator[None]:
+async def extensions_loaded(folder: Path) -> AsyncIterator[None]:
     """Have the actions of an install's own files found, too, while entered."""
-    own = await asyncio.to_thread(_read, folder)
-    registered().update(own)
+    own = await asyncio.to_thread(_load_extensions, folder)
+    registered_actions().update(own)
     try:
         yield
     finally:
         for name in own:
-            registered().pop(name, None)
+            registered_actions().pop(name, None)
 
 
-def names_in(folder: Path) -> Collection[str]:
+def extension_names(folder: Path) -> Collection[str]:
     """The actions of an install's own files, which are imported for that. A file that is unusable is logged."""
-    return _read(folder).keys()
+    return _load_extensions(folder).keys()
 
 
-def _read(folder: Path) -> dict[str, Action]:
+def _load_extensions(folder: Path) -> dict[str, Action]:
     own: dict[str, Action] = {}
 
     def take(held: object) -> None:
@@ -154,9 +154,9 @@ def _read(folder: Path) -> dict[str, Action]:
         found = {action.name: action for action in actions if isinstance(action, Action)}
         if not found or len(found) != len(actions):
             raise ExtensionError("ACTIONS is no tuple of actions with a name each", hint="ACTIONS = (Action(...),)")
-        if taken := sorted(found.keys() & (registered().keys() | own.keys())):
+        if taken := sorted(found.keys() & (registered_actions().keys() | own.keys())):
             raise ExtensionError(f"there is an action {', '.join(taken)} already", hint="give it another name")
         own.update(found)
 
-    load_files("action", folder, "ACTIONS", take)
+    load_extensions("action", folder, "ACTIONS", take)
     return own

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from nanohost.actions.registry import Action, Arguments, Request
-from nanohost.actions.tasks import BY_AGENT, check_within_a_year, due_time, new_id
+from nanohost.actions.registry import Action, ActionRequest, Arguments
+from nanohost.actions.tasks import AGENT_ACTOR, check_max_delay, derive_task_id, parse_due
 from nanohost.delivery.addresses import address_book
-from nanohost.delivery.requests import why_not_repeatable
+from nanohost.delivery.requests import repeat_problem
 from nanohost.errors import UsageError
 from nanohost.store import sessions
 from nanohost.store.database import Transaction
 from nanohost.store.tasks import TaskKind
 from nanohost.tasks import changes
 from nanohost_protocol.actions import ActionName
-from nanohost_protocol.moments import is_counted
+from nanohost_protocol.moments import is_relative
 
 
-class Repeated(Arguments):
+class RepeatMessage(Arguments):
     """`kind` and `content` of the row that is sent each time; `due` is when it is first sent, if not by `recurrence`,
     a cron expression in the session's zone."""
 
@@ -25,39 +25,44 @@ class Repeated(Arguments):
     recurrence: str
 
 
-async def _repeat(tx: Transaction, request: Request, wanted: Repeated) -> None:
+async def _repeat_message(tx: Transaction, request: ActionRequest, arguments: RepeatMessage) -> None:
     # An agent can ask by this action's name too, past what a row with a recurrence is checked for.
-    if (problem := why_not_repeatable(wanted.kind, wanted.content)) is not None:
+    if (problem := repeat_problem(arguments.kind, arguments.content)) is not None:
         raise UsageError(problem)
-    await _check_place(tx, request)
+    await _check_destination(tx, request)
     task = await changes.create(
         tx,
-        id=new_id(request),
-        session=request.session,
+        id=derive_task_id(request),
+        session=request.session_id,
         kind=TaskKind.MESSAGE,
-        content=wanted.content,
-        out_kind=wanted.kind,
-        due=due_time(wanted.due, timezone=request.timezone, request=request),
-        cron=wanted.recurrence,
+        content=arguments.content,
+        out_kind=arguments.kind,
+        due=parse_due(arguments.due, timezone=request.timezone, request=request),
+        cron=arguments.recurrence,
         timezone=request.timezone,
         origin=request.origin,
-        created_by=BY_AGENT,
+        created_by=AGENT_ACTOR,
         now=request.now,
-        counted=is_counted(wanted.due),
+        is_relative=is_relative(arguments.due),
     )
-    check_within_a_year(task, request.now)
+    check_max_delay(task, request.now)
 
 
-async def _check_place(tx: Transaction, request: Request) -> None:
+async def _check_destination(tx: Transaction, request: ActionRequest) -> None:
     """It goes out each time without another look, so the session must be allowed to send there now: a request may have
     waited for a person. Raises UsageError."""
     if request.origin is None:
         return  # refused with its own words
-    book = await address_book(tx, await sessions.get(tx, request.session))
-    if not book.has(request.origin):
+    book = await address_book(tx, await sessions.get(tx, request.session_id))
+    if not book.contains(request.origin):
         raise UsageError("this conversation cannot send to that chat any more")
 
 
 ACTIONS = (
-    Action(name=ActionName.MESSAGES_REPEAT, title="Send a message again and again", arguments=Repeated, effect=_repeat),
+    Action(
+        name=ActionName.MESSAGES_REPEAT,
+        title="Send a message again and again",
+        arguments=RepeatMessage,
+        effect=_repeat_message,
+    ),
 )

@@ -10,21 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from nanohost.store.roles import Grant
+from nanohost.store.roles import RoleGrant
 from nanohost_protocol.rows import Origin
 
 ChannelKey = tuple[str, str]
-TERMINAL = "terminal"
+TERMINAL_CHANNEL = "terminal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """One of the people who could decide, as one platform knows them. `person` is the same for all of one human; `dms`:
+    """One of the people who could decide, as one platform knows them. `person_id` is the same for all of one human; `direct_chats`:
     their direct chats that are known."""
 
     user_id: str
-    person: str
-    dms: tuple[Origin, ...] = ()
+    person_id: str
+    direct_chats: tuple[Origin, ...] = ()
 
     @property
     def channel_type(self) -> str:
@@ -37,93 +37,95 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """How to reach one of them. `place`: their direct chat; None: it has to be opened on `channel` first."""
+class ApproverAddress:
+    """How to reach one of them. `direct_chat`: their direct chat; None: it has to be opened on `channel` first."""
 
     identity: Identity
     channel: ChannelKey
-    place: Origin | None
+    direct_chat: Origin | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
-    """What the choice depends on. `usable`: the channels of this host; `opens`: those that can write to somebody first;
-    `groups`: chats that are known to be no direct ones."""
+class ApproverContext:
+    """What the choice depends on. `usable_channels`: the channels of this host; `dm_capable_channels`: those that can write to somebody first;
+    `group_chats`: chats that are known to be no direct ones."""
 
     identities: Sequence[Identity]
-    grants: Sequence[Grant]
-    tier: Callable[[Grant], int | None]
+    grants: Sequence[RoleGrant]
+    tier_of: Callable[[RoleGrant], int | None]
     origin: Origin | None
-    requester: str
-    usable: Collection[ChannelKey]
-    opens: Collection[ChannelKey]
-    groups: Collection[tuple[str, str, str]] = ()
+    requester_id: str
+    usable_channels: Collection[ChannelKey]
+    dm_capable_channels: Collection[ChannelKey]
+    group_chats: Collection[tuple[str, str, str]] = ()
 
 
-def approvers(now: Situation) -> list[list[Way]]:
+def rank_approvers(context: ApproverContext) -> list[list[ApproverAddress]]:
     """One entry a person who can be reached, first to be asked first: the ways to reach them, the best first."""
-    known = {one.user_id: one.person for one in now.identities}
-    asking = known.get(now.requester, now.requester)
+    known = {one.user_id: one.person_id for one in context.identities}
+    asking = known.get(context.requester_id, context.requester_id)
     ranked = []
-    for person, tier in _tiers(now, known).items():
-        ways = sorted(_ways(now, person), key=lambda way: _distance(way, now.origin))
+    for person, tier in _person_tiers(context, known).items():
+        ways = sorted(_addresses(context, person), key=lambda way: _distance(way, context.origin))
         if ways:
-            ranked.append((person == asking, tier, _distance(ways[0], now.origin)[0], ways))
+            ranked.append((person == asking, tier, _distance(ways[0], context.origin)[0], ways))
     return [ways for *_, ways in sorted(ranked, key=lambda one: one[:3])]
 
 
-def still_to_ask(
-    people: Sequence[Sequence[Way]],
+def next_approvers(
+    ranked: Sequence[Sequence[ApproverAddress]],
     *,
-    asked: Collection[str],
-    hopeless: Collection[str],
-    tried: Collection[tuple[str, ChannelKey | None]],
-) -> list[list[Way]]:
+    asked_persons: Collection[str],
+    unreachable_persons: Collection[str],
+    tried_addresses: Collection[tuple[str, ChannelKey | None]],
+) -> list[list[ApproverAddress]]:
     """Whom to ask next, when who was asked has no card. Everybody once; then those whom it did not reach, where it was
-    not tried. `asked` are persons, `hopeless` those of whom it is known that no other way leads to them; `tried`:
+    not tried. `asked_persons` are persons, `unreachable_persons` those of whom it is known that no other way leads to them; `tried_addresses`:
     identities, and the channels where they were sent a card."""
-    new = [list(ways) for ways in people if ways[0].identity.person not in asked]
+    new = [list(ways) for ways in ranked if ways[0].identity.person_id not in asked_persons]
     again = [
-        [way for way in ways if (way.identity.user_id, way.channel) not in tried]
-        for ways in people
-        if ways[0].identity.person in asked and ways[0].identity.person not in hopeless
+        [way for way in ways if (way.identity.user_id, way.channel) not in tried_addresses]
+        for ways in ranked
+        if ways[0].identity.person_id in asked_persons and ways[0].identity.person_id not in unreachable_persons
     ]
     return [*new, *(ways for ways in again if ways)]
 
 
-def _tiers(now: Situation, known: dict[str, str]) -> dict[str, int]:
+def _person_tiers(context: ApproverContext, person_by_user: dict[str, str]) -> dict[str, int]:
     """Each person who may decide, with the earliest of their turns."""
     found: dict[str, int] = {}
-    for grant in now.grants:
-        tier = now.tier(grant)
+    for grant in context.grants:
+        tier = context.tier_of(grant)
         if tier is not None:
-            person = known.get(grant.user_id, grant.user_id)
+            person = person_by_user.get(grant.user_id, grant.user_id)
             found[person] = min(tier, found.get(person, tier))
     return found
 
 
-def _ways(now: Situation, person: str) -> Iterable[Way]:
-    for one in now.identities:
-        if one.person != person:
+def _addresses(context: ApproverContext, person: str) -> Iterable[ApproverAddress]:
+    for one in context.identities:
+        if one.person_id != person:
             continue
-        places = [dm for dm in one.dms if _is_usable(dm, now)]
-        yield from (Way(identity=one, channel=(dm.channel_type, dm.instance), place=dm) for dm in places)
+        places = [dm for dm in one.direct_chats if _is_usable(dm, context)]
+        yield from (
+            ApproverAddress(identity=one, channel=(dm.channel_type, dm.instance), direct_chat=dm) for dm in places
+        )
         reached = {(dm.channel_type, dm.instance) for dm in places}
         yield from (
-            Way(identity=one, channel=key, place=None)
-            for key in sorted(now.opens)
-            if key[0] == one.channel_type and key in now.usable and key not in reached
+            ApproverAddress(identity=one, channel=key, direct_chat=None)
+            for key in sorted(context.dm_capable_channels)
+            if key[0] == one.channel_type and key in context.usable_channels and key not in reached
         )
 
 
-def _is_usable(dm: Origin, now: Situation) -> bool:
-    is_group = (dm.channel_type, dm.instance, dm.platform_id) in now.groups
-    return not is_group and (dm.channel_type, dm.instance) in now.usable
+def _is_usable(dm: Origin, context: ApproverContext) -> bool:
+    is_group = (dm.channel_type, dm.instance, dm.platform_id) in context.group_chats
+    return not is_group and (dm.channel_type, dm.instance) in context.usable_channels
 
 
-def _distance(way: Way, origin: Origin | None) -> tuple[int, bool, bool]:
+def _distance(address: ApproverAddress, origin: Origin | None) -> tuple[int, bool, bool]:
     """The same platform before another one, and the terminal, where nobody may sit, last; the same bot before another
     one, a chat that is known before a new one."""
     here = (None, None) if origin is None else (origin.channel_type, origin.instance)
-    platform = 0 if way.channel[0] == here[0] else 2 if way.channel[0] == TERMINAL else 1
-    return platform, way.channel != here, way.place is None
+    platform = 0 if address.channel[0] == here[0] else 2 if address.channel[0] == TERMINAL_CHANNEL else 1
+    return platform, address.channel != here, address.direct_chat is None

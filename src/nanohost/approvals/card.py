@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from datetime import datetime, tzinfo
 
 from nanohost import quoting
-from nanohost.approvals.kind import Kind
+from nanohost.approvals.kind import ApprovalKind
 from nanohost.errors import UsageError
-from nanohost.phrases import clock_time, day_and_time
-from nanohost.quoting import quoted
+from nanohost.phrases import format_datetime, format_time
+from nanohost.quoting import quote_block
 from nanohost.store.approvals import Approval, ApprovalStatus
-from nanohost_protocol.ids import derive
+from nanohost_protocol.ids import derive_id
 from nanohost_protocol.payloads import CardOut
 from nanohost_protocol.rows import Origin
 
-LONGEST = 6_000
+MAX_CARD_CHARS = 6_000
 """Characters of a card. Nobody reads more, and what is decided must have been read."""
-SHORT = 60
+MAX_INLINE_CHARS = 60
 """Characters of a value that needs no lines of its own."""
-_DONE = {
+_STATUS_LABELS = {
     ApprovalStatus.APPROVED: "Approved",
     ApprovalStatus.DENIED: "Denied",
     ApprovalStatus.EXPIRED: "Expired",
@@ -29,50 +29,57 @@ _DONE = {
 }
 
 
-def digest_of(shown: str, payload: str) -> str:
+def compute_digest(rendered_text: str, payload: str) -> str:
     """Of what a person reads and of what runs."""
-    return derive("d", shown, payload)
+    return derive_id("d", rendered_text, payload)
 
 
-def facts(title: str, lines: Sequence[tuple[str, str]]) -> str:
+def format_facts(title: str, lines: Sequence[tuple[str, str]]) -> str:
     """What is shown: the title, then a line a fact. Their values are written by `quoting`, or ours."""
     return "\n".join([title, *(f"**{what}:** {value}".replace(":** \n", ":**\n", 1) for what, value in lines)])
 
 
-def place_in_words(origin: Origin | None, chat: str, *, is_group: bool) -> str:
-    """A chat, for a person. `chat`: what people call it."""
+def describe_place(origin: Origin | None, chat_name: str, *, is_group: bool) -> str:
+    """A chat, for a person. `chat_name`: what people call it."""
     if origin is None:
         return "no chat"
-    what = f"the group {quoting.name(chat or origin.platform_id)}" if is_group else "a direct message"
+    what = f"the group {quoting.name(chat_name or origin.platform_id)}" if is_group else "a direct message"
     where = origin.channel_type if origin.instance == "default" else f"{origin.channel_type}:{origin.instance}"
     return f"{what} on {where}, chat {quoting.name(origin.platform_id)}"
 
 
-def arguments_in_words(arguments: str) -> list[tuple[str, str]]:
+def format_arguments(arguments: str) -> list[tuple[str, str]]:
     """Every argument of an agent's request, whole. Raises UsageError for what cannot be shown so."""
     try:
-        document = json.loads(arguments, object_pairs_hook=_no_doubles)
+        document = json.loads(arguments, object_pairs_hook=_reject_duplicate_keys)
     except (ValueError, RecursionError):
         raise UsageError("its arguments are no JSON") from None
     if not isinstance(document, dict):
         raise UsageError("its arguments are no JSON object")
-    return [(quoting.name(key, limit=200), _shown(_value(value))) for key, value in document.items()]
+    return [
+        (quoting.name(key, limit=200), _format_inline_or_block(_format_value(value))) for key, value in document.items()
+    ]
 
 
-def _shown(value: str) -> str:
+def _format_inline_or_block(value: str) -> str:
     """What is short and plain stands behind its name."""
-    is_plain = len(value) <= SHORT and value.isprintable() and "`" not in value and quoting.visible(value) == value
-    return f"`{value}`" if is_plain else "\n" + quoted(value)
+    is_plain = (
+        len(value) <= MAX_INLINE_CHARS
+        and value.isprintable()
+        and "`" not in value
+        and quoting.escape_invisible(value) == value
+    )
+    return f"`{value}`" if is_plain else "\n" + quote_block(value)
 
 
-def _value(value: object) -> str:
+def _format_value(value: object) -> str:
     """A text on its lines, in quotation marks; all else as JSON."""
     if isinstance(value, str):
         return f"“{value}”"
     return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True)
 
 
-def _no_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _reject_duplicate_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """A name that stands there twice could be read as one thing and run as another."""
     found = dict(pairs)
     if len(found) != len(pairs):
@@ -80,25 +87,27 @@ def _no_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def card(approval: Approval, kind: Kind, zone: tzinfo) -> CardOut:
+def build_card(approval: Approval, kind: ApprovalKind, zone: tzinfo) -> CardOut:
     """What the approver gets."""
     title, _, body = approval.shown.partition("\n")
-    choice = f" {typed}" if (typed := kind.typed(approval)) else ""
+    choice = f" {typed}" if (typed := kind.typed_example(approval)) else ""
     how = f"`/approve {approval.id}{choice}` or `/deny {approval.id} why`"
-    until = f"**Until:** {day_and_time(approval.expires_at, zone)}"
+    until = f"**Until:** {format_datetime(approval.expires_at, zone)}"
     return CardOut(title=title, body="\n".join([body, until, f"Press, or type {how}."]), options=approval.options)
 
 
-def closed(approval: Approval, *, status: ApprovalStatus, by: str, outcome: str, now: datetime, zone: tzinfo) -> str:
+def format_closed_card(
+    approval: Approval, *, status: ApprovalStatus, decided_by: str, outcome: str, now: datetime, zone: tzinfo
+) -> str:
     """What the card says since, without buttons; a sentence of its own where a message cannot be changed."""
     title, _, _ = approval.shown.partition("\n")
-    who = f" by {by}" if by else ""
-    return f"**{title}** (`{approval.id}`)\n{_DONE[status]}{who}, {clock_time(now, now, zone)}: {outcome}"
+    who = f" by {decided_by}" if decided_by else ""
+    return f"**{title}** (`{approval.id}`)\n{_STATUS_LABELS[status]}{who}, {format_time(now, now, zone)}: {outcome}"
 
 
-def already(approval: Approval, *, by: str, now: datetime, zone: tzinfo) -> str:
+def format_already_decided(approval: Approval, *, decided_by: str, now: datetime, zone: tzinfo) -> str:
     """For somebody who comes too late. Without a full stop."""
-    who = f" by {by}" if by else ""
-    when = f", {clock_time(approval.decided_at, now, zone)}" if approval.decided_at else ""
+    who = f" by {decided_by}" if decided_by else ""
+    when = f", {format_time(approval.decided_at, now, zone)}" if approval.decided_at else ""
     said = f": {approval.outcome.rstrip('.')}" if approval.outcome else ""
-    return f"{_DONE[approval.status]} already{who}{when}{said}"
+    return f"{_STATUS_LABELS[approval.status]} already{who}{when}{said}"

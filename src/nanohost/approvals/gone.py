@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from nanohost.approvals import held
-from nanohost.approvals.kind import Lapsed
+from nanohost.approvals.kind import ExpiryContext
 from nanohost.store import actions, approvals
 
-REASON = "this host does not know any more what was asked about"
+UNKNOWN_KIND = "this host does not know any more what was asked about"
 
 
-async def lapse(lapsed: Lapsed) -> None:
+async def expire_unknown_kind(expiry: ExpiryContext) -> None:
     """Whatever it was, nothing waits for ever: an agent's request is refused, messages are dropped, on record, and who
     wrote them is told."""
-    tx, approval = lapsed.tx, lapsed.approval
-    await actions.turn_down(tx, approval.id, reason=lapsed.reason, now=lapsed.now)
-    if await approvals.held(tx, approval.id):
-        await held.refuse(tx, approval, lapsed.reason, lapsed.now)
-        await held.tell_asker(lapsed)
+    tx, approval = expiry.tx, expiry.approval
+    await actions.reject_held(tx, approval.id, reason=expiry.reason, now=expiry.now)
+    if await approvals.count_held_messages(tx, approval.id):
+        await held.reject_held_messages(tx, approval, expiry.reason, expiry.now)
+        await held.notify_requester(expiry)

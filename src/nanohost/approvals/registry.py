@@ -6,16 +6,16 @@ import importlib
 import pkgutil
 from functools import cache
 
-from nanohost.approvals.kind import Kind
+from nanohost.approvals.kind import ApprovalKind
 
 
 @cache
-def kinds() -> dict[str, Kind]:
+def approval_kinds() -> dict[str, ApprovalKind]:
     """All by name."""
     import nanohost.approvals.kinds as package
 
-    found: dict[str, Kind] = {}
+    found: dict[str, ApprovalKind] = {}
     for module in pkgutil.iter_modules(package.__path__):
-        kind: Kind = importlib.import_module(f"{package.__name__}.{module.name}").KIND
+        kind: ApprovalKind = importlib.import_module(f"{package.__name__}.{module.name}").KIND
         found[kind.name] = kind
     return dict(sorted(found.items()))

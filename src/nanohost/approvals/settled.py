@@ -13,37 +13,37 @@ from datetime import datetime, tzinfo
 import structlog
 
 from nanohost.approvals import ending
-from nanohost.approvals.ending import End
-from nanohost.approvals.kind import Kind, Lapsed
-from nanohost.approvals.registry import kinds
+from nanohost.approvals.ending import ApprovalResult
+from nanohost.approvals.kind import ApprovalKind, ExpiryContext
+from nanohost.approvals.registry import approval_kinds
 from nanohost.store import approvals
 from nanohost.store.approvals import ApprovalStatus
-from nanohost.store.database import PartFailed, Transaction
+from nanohost.store.database import SavepointFailed, Transaction
 from nanohost.store.domain_events import ApprovalChanged
 
 _log = structlog.get_logger()
 
 
-async def settle(tx: Transaction, *, now: datetime, zone: tzinfo) -> None:
+async def withdraw_obsolete(tx: Transaction, *, now: datetime, zone: tzinfo) -> None:
     """Withdraw every open approval that nobody has to decide any more. There are few at any time; of all it is looked
     again who can be asked."""
-    for approval in await approvals.all_open(tx):
-        kind = kinds().get(approval.kind)
+    for approval in await approvals.list_open(tx):
+        kind = approval_kinds().get(approval.kind)
         tx.emit(ApprovalChanged(approval.id))
         if kind is None:
             continue
-        why = await _why(kind, Lapsed(tx=tx, approval=approval, reason="", now=now))
+        why = await _obsolete_reason(kind, ExpiryContext(tx=tx, approval=approval, reason="", now=now))
         if why is None:
             continue
-        end = End(status=ApprovalStatus.WITHDRAWN, outcome=why, reason=why.rstrip("."))
-        await approvals.close(tx, approval.id, end.status, by=None, choice=None, reason=end.reason, now=now)
-        await ending.tell(tx, approval, end, now=now, zone=zone)
+        end = ApprovalResult(status=ApprovalStatus.WITHDRAWN, outcome=why, reason=why.rstrip("."))
+        await approvals.close(tx, approval.id, end.status, decided_by=None, choice=None, reason=end.reason, now=now)
+        await ending.announce_result(tx, approval, end, now=now, zone=zone)
 
 
-async def _why(kind: Kind, lapsed: Lapsed) -> str | None:
+async def _obsolete_reason(kind: ApprovalKind, expiry: ExpiryContext) -> str | None:
     try:
-        async with lapsed.tx.part():
-            return await kind.settled(lapsed)
-    except PartFailed as failed:
-        _log.error("not_settled", approval=lapsed.approval.id, kind=kind.name, exc_info=failed.__cause__)
+        async with expiry.tx.savepoint():
+            return await kind.resolve_obsolete(expiry)
+    except SavepointFailed as failed:
+        _log.error("approval_check_failed", approval=expiry.approval.id, kind=kind.name, exc_info=failed.__cause__)
         return None

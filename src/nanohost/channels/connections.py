@@ -27,18 +27,18 @@ from nanohost.channel_api import (
     SaysItsCondition,
     ShowsCommands,
 )
-from nanohost.channels.loader import Catalogue, load
+from nanohost.channels.loader import ChannelCatalogue, load
 from nanohost.clock import Clock
 from nanohost.errors import NanohostError
 from nanohost.supervisor import Service, ServiceState, Supervisor
 
-CONNECT_LIMIT_S = 30.0
+CONNECT_TIMEOUT_S = 30.0
 """For a channel to connect, and again to close: the rest of the host waits for both."""
 
-FIRST_MENU_PAUSE_S, LONGEST_MENU_PAUSE_S = 1.0, 3600.0
+MIN_MENU_RETRY_S, MAX_MENU_RETRY_S = 1.0, 3600.0
 """Before a platform is told of the commands again."""
 
-LINK_LIMIT_S = 5.0
+LINK_TIMEOUT_S = 5.0
 """For a platform to say who we are there: somebody waits at a terminal."""
 
 _log = structlog.get_logger()
@@ -46,11 +46,11 @@ _log = structlog.get_logger()
 CONNECTED = "connected"
 """The state of a channel that is in order."""
 ChannelKey = tuple[str, str]
-MakeInbox = Callable[[str, str, Channel], Inbox]
+InboxFactory = Callable[[str, str, Channel], Inbox]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class ConfiguredChannel:
     """A channel instance that the operator set up."""
 
     name: str
@@ -68,25 +68,25 @@ class ConnectionState:
     detail: str
 
 
-class Connections(Mapping[ChannelKey, Channel]):
-    """Connected channels by (channel type, instance). `made` are channel objects handed in instead of loaded."""
+class ChannelManager(Mapping[ChannelKey, Channel]):
+    """Connected channels by (channel type, instance). `preloaded` are channel objects handed in instead of loaded."""
 
     def __init__(
         self,
         *,
-        catalogue: Catalogue,
-        wanted: Sequence[Wanted],
+        catalogue: ChannelCatalogue,
+        configured: Sequence[ConfiguredChannel],
         home: Path,
         runtime_dir: Path,
-        made: Mapping[ChannelKey, Channel] | None = None,
-        limit_s: float = CONNECT_LIMIT_S,
+        preloaded: Mapping[ChannelKey, Channel] | None = None,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         self._catalogue = catalogue
-        self._wanted = wanted
+        self._configured = configured
         self._home = home
         self._runtime_dir = runtime_dir
-        self._made = dict(made or {})
-        self._limit_s = limit_s
+        self._preloaded = dict(preloaded or {})
+        self._connect_timeout_s = connect_timeout_s
         self._channels: dict[ChannelKey, Channel] = {}
         self._problems: dict[ChannelKey, str] = {}
         self._supervisor: Supervisor | None = None
@@ -104,32 +104,32 @@ class Connections(Mapping[ChannelKey, Channel]):
     async def opened(self) -> AsyncIterator[None]:
         """Be able to send while entered."""
         async with AsyncExitStack() as stack:
-            for key, channel in self._made.items():
-                await self._open(stack, key, partial(_as_it_is, channel))
-            for wanted in self._wanted:
-                await self._open(stack, (wanted.name, wanted.instance), partial(self._load, wanted))
+            for key, channel in self._preloaded.items():
+                await self._try_connect(stack, key, partial(_preloaded_channel, channel))
+            for wanted in self._configured:
+                await self._try_connect(stack, (wanted.name, wanted.instance), partial(self._load, wanted))
             yield
             self._channels.clear()
 
-    def receive(
-        self, supervisor: Supervisor, make_inbox: MakeInbox, *, clock: Clock, commands: Sequence[MenuCommand] = ()
+    def start_receiving(
+        self, supervisor: Supervisor, make_inbox: InboxFactory, *, clock: Clock, commands: Sequence[MenuCommand] = ()
     ) -> None:
         """Begin to read the platforms: one service a channel, and one for each that has a menu for `commands`."""
         self._supervisor = supervisor
         for (name, instance), channel in self._channels.items():
             inbox = make_inbox(name, instance, channel)
-            supervisor.start(_service(name, instance), partial(_receive, channel, inbox))
+            supervisor.start(_service_name(name, instance), partial(_receive, channel, inbox))
             if commands and isinstance(channel, ShowsCommands):
-                supervisor.start(f"menu of {name}:{instance}", partial(_offer, channel, commands, clock))
+                supervisor.start(f"menu of {name}:{instance}", partial(_register_commands, channel, commands, clock))
 
     @property
-    def names(self) -> frozenset[str]:
+    def configured_names(self) -> frozenset[str]:
         """The channels that are set up, whether they are connected or not."""
-        return frozenset(name for name, _ in self._made) | frozenset(wanted.name for wanted in self._wanted)
+        return frozenset(name for name, _ in self._preloaded) | frozenset(wanted.name for wanted in self._configured)
 
-    def trouble_of(self, name: str) -> str:
+    def disconnect_reason(self, name: str) -> str:
         """Why nobody is heard there now, of the first of its instances; empty while one of them is connected."""
-        found = [one for one in self.report() if one.name == name]
+        found = [one for one in self.connection_states() if one.name == name]
         if not found or any(one.state == CONNECTED for one in found):
             return ""
         return f"{found[0].state} ({found[0].detail})" if found[0].detail else found[0].state
@@ -140,24 +140,24 @@ class Connections(Mapping[ChannelKey, Channel]):
         if channel is None or not isinstance(channel, DeepLinks):
             return None
         try:
-            async with asyncio.timeout(LINK_LIMIT_S):
+            async with asyncio.timeout(LINK_TIMEOUT_S):
                 return await channel.deep_link(text)
         except Exception as error:  # a channel's own file: it is a convenience, and nothing waits for it
-            _log.info("no_deep_link", channel=key[0], instance=key[1], error=str(error) or type(error).__name__)
+            _log.info("deep_link_failed", channel=key[0], instance=key[1], error=str(error) or type(error).__name__)
             return None
 
-    def report(self) -> list[ConnectionState]:
+    def connection_states(self) -> list[ConnectionState]:
         services = {service.name: service for service in self._supervisor.services()} if self._supervisor else {}
         states = [
             ConnectionState(name=name, instance=instance, state="failed", detail=problem)
             for (name, instance), problem in self._problems.items()
         ]
         for name, instance in self._channels:
-            service = services.get(_service(name, instance))
-            states.append(self._state((name, instance), service))
+            service = services.get(_service_name(name, instance))
+            states.append(self._connection_state((name, instance), service))
         return states
 
-    def _state(self, key: ChannelKey, service: Service | None) -> ConnectionState:
+    def _connection_state(self, key: ChannelKey, service: Service | None) -> ConnectionState:
         """How one stands: its service failed, or it says itself that something is wrong, or all is well."""
         state, detail = CONNECTED, ""
         channel = self._channels[key]
@@ -171,67 +171,72 @@ class Connections(Mapping[ChannelKey, Channel]):
             state = state if condition is Condition.UP else str(condition)
         return ConnectionState(name=key[0], instance=key[1], state=state, detail=detail)
 
-    async def _open(self, stack: AsyncExitStack, key: ChannelKey, make: Callable[[], Awaitable[Channel]]) -> None:
+    async def _try_connect(
+        self, stack: AsyncExitStack, key: ChannelKey, make: Callable[[], Awaitable[Channel]]
+    ) -> None:
         try:
             await self._connect(stack, key, await make())
         except (NanohostError, ChannelError) as error:
-            self._fail(key, str(error))
+            self._record_failure(key, str(error))
         except Exception as error:
             _log.error("channel_failed", channel=key[0], instance=key[1], exc_info=error)
-            self._fail(key, f"{type(error).__name__}: {error}")
+            self._record_failure(key, f"{type(error).__name__}: {error}")
 
-    async def _load(self, wanted: Wanted) -> Channel:
-        create = await asyncio.to_thread(load, self._catalogue.find(wanted.name))
+    async def _load(self, configured: ConfiguredChannel) -> Channel:
+        create = await asyncio.to_thread(load, self._catalogue.find(configured.name))
         return create(
             ChannelContext(
-                instance=wanted.instance, settings=wanted.settings, runtime_dir=self._runtime_dir, home=self._home
+                instance=configured.instance,
+                settings=configured.settings,
+                runtime_dir=self._runtime_dir,
+                home=self._home,
             )
         )
 
     async def _connect(self, stack: AsyncExitStack, key: ChannelKey, channel: Channel) -> None:
         connection = channel.connected()
         try:
-            async with asyncio.timeout(self._limit_s):
+            async with asyncio.timeout(self._connect_timeout_s):
                 await connection.__aenter__()
         except TimeoutError:
-            raise ChannelError(f"it did not connect within {self._limit_s:g} s") from None
+            raise ChannelError(f"it did not connect within {self._connect_timeout_s:g} s") from None
         stack.push_async_callback(self._disconnect, key, connection)
         self._channels[key] = channel
 
     async def _disconnect(self, key: ChannelKey, connection: AbstractAsyncContextManager[None]) -> None:
         try:
-            async with asyncio.timeout(self._limit_s):
+            async with asyncio.timeout(self._connect_timeout_s):
                 await connection.__aexit__(None, None, None)
         except Exception as error:
-            _log.warning("channel_not_closed", channel=key[0], instance=key[1], error=str(error) or "it hangs")
+            _log.warning("channel_close_failed", channel=key[0], instance=key[1], error=str(error) or "it hangs")
 
-    def _fail(self, key: ChannelKey, problem: str) -> None:
-        _log.error("channel_not_connected", channel=key[0], instance=key[1], error=problem)
+    def _record_failure(self, key: ChannelKey, problem: str) -> None:
+        _log.error("channel_connect_failed", channel=key[0], instance=key[1], error=problem)
         self._problems[key] = problem
 
 
-def _service(name: str, instance: str) -> str:
+def _service_name(name: str, instance: str) -> str:
     return f"channel {name}:{instance}"
 
 
-async def _as_it_is(channel: Channel) -> Channel:
+async def _preloaded_channel(channel: Channel) -> Channel:
     return channel
 
 
-async def _offer(channel: ShowsCommands, commands: Sequence[MenuCommand], clock: Clock) -> None:
+async def _register_commands(channel: ShowsCommands, commands: Sequence[MenuCommand], clock: Clock) -> None:
     """Once, and then there is nothing left to do. A menu is a convenience: while the platform cannot be reached, that
     is said by the channel itself."""
-    pause_s, refused = FIRST_MENU_PAUSE_S, ""
+    pause_s, refused = MIN_MENU_RETRY_S, ""
     while True:
         try:
             await channel.show_commands(commands)
             break
         except ChannelError as error:
             if refused != error.reason:
-                _log.info("commands_not_shown", reason=error.reason, error=str(error))
+                _log.info("command_menu_failed", reason=error.reason, error=str(error))
             refused = error.reason
         await clock.sleep(pause_s)
-        pause_s = min(2 * pause_s, LONGEST_MENU_PAUSE_S)
+        pause_s = min(2 * pause_s, MAX_MENU_RETRY_S)
     await asyncio.Event().wait()
 
 

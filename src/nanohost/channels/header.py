@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from nanohost.errors import ChannelLoadError
-from nanohost.script_header import Form, Script, usual_remedies
+from nanohost.script_header import HeaderSpec, Script, common_key_hints
 
 _EXAMPLE = """\
 # /// script
@@ -22,8 +22,8 @@ _EXAMPLE = """\
 # api = 1
 # ///"""
 
-_WRITE_THIS = {
-    **usual_remedies("channel"),
+_REMEDIES = {
+    **common_key_hints("channel"),
     "requires-python": 'write one string: requires-python = ">=3.11"',
     "tool": 'write a table [tool.nanohost] with kind = "channel", name = "..." and api = 1',
     "tool.nanohost": 'write a table [tool.nanohost] with kind = "channel", name = "..." and api = 1',
@@ -37,7 +37,7 @@ _WRITE_THIS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class ChannelSetting:
     """A key of the channel's table that `nanohost channels add` asks for. Without a default it has to be given; one
     that may be left out has the default "". `only_if`, as key=value: it is of no use beside another value of a key that
     is asked for before."""
@@ -50,27 +50,27 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class ChannelHeader:
     """What a channel file says about itself. `dependencies` are requirements as pip takes them."""
 
     name: str
     api: int
     dependencies: tuple[str, ...] = ()
-    settings: tuple[Setting, ...] = ()
+    settings: tuple[ChannelSetting, ...] = ()
 
 
-def is_of_use(setting: Setting, table: Mapping[str, object], known: Mapping[str, Setting]) -> bool:
+def is_applicable(setting: ChannelSetting, table: Mapping[str, object], known: Mapping[str, ChannelSetting]) -> bool:
     """Whether the key that it depends on has the value that it needs."""
     key, _, wanted = setting.only_if.partition("=")
     default = known[key].default if key in known else None
     return not key or str(table.get(key, default)) == wanted
 
 
-def misspelt_key(
-    known: Iterable[str], wanted: Iterable[Setting], table: Mapping[str, object]
+def find_misspelt_keys(
+    known: Iterable[str], expected: Iterable[ChannelSetting], table: Mapping[str, object]
 ) -> Iterator[tuple[str, str]]:
     """Each key of the table that is not known and almost one of those wanted that it lacks, with that one."""
-    free = {setting.name for setting in wanted} - set(table)
+    free = {setting.name for setting in expected} - set(table)
     for key in [key for key in table if key not in set(known)]:
         if near := difflib.get_close_matches(key, free, 1):
             yield key, near[0]
@@ -93,28 +93,28 @@ class _Nanohost(BaseModel):
     settings: list[_Setting] = []
 
 
-_FORM = Form(
+_HEADER_FORM = HeaderSpec(
     kind="channel",
     script=Script[_Nanohost],
     example=_EXAMPLE,
-    write_this=_WRITE_THIS,
-    error=ChannelLoadError,
+    key_hints=_REMEDIES,
+    error_type=ChannelLoadError,
 )
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path) -> ChannelHeader:
     """The header of the file at `path`. Raises ChannelLoadError naming the file, the line or key, and the remedy."""
     return parse_header(read_source(path), path)
 
 
 def read_source(path: Path) -> str:
     """The text of a channel file. Raises ChannelLoadError when it cannot be read or is not UTF-8."""
-    return _FORM.source(path)
+    return _HEADER_FORM.read_source(path)
 
 
-def parse_header(source: str, path: Path) -> Header:
+def parse_header(source: str, path: Path) -> ChannelHeader:
     """The header in `source`; `path` is for the words of a ChannelLoadError only."""
-    script = _FORM.parse(source, path)
+    script = _HEADER_FORM.parse(source, path)
     ours = script.tool.nanohost
-    settings = tuple(Setting(**one.model_dump()) for one in ours.settings)
-    return Header(name=ours.name, api=ours.api, dependencies=tuple(script.dependencies), settings=settings)
+    settings = tuple(ChannelSetting(**one.model_dump()) for one in ours.settings)
+    return ChannelHeader(name=ours.name, api=ours.api, dependencies=tuple(script.dependencies), settings=settings)

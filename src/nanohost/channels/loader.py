@@ -21,18 +21,18 @@ from pathlib import Path
 from typing import cast
 
 from nanohost.channel_api import API_VERSION, Channel, ChannelContext
-from nanohost.channels.header import Header, Setting, parse_header, read_source
+from nanohost.channels.header import ChannelHeader, ChannelSetting, parse_header, read_source
 from nanohost.errors import ChannelLoadError, UsageError
-from nanohost.extension_files import files_in, import_file, install_hint, not_installed
-from nanohost.phrases import nearest
+from nanohost.extension_files import import_file, install_hint, list_python_files, missing_requirements
+from nanohost.phrases import suggest_name
 from nanohost.script_header import api_mismatch
 
-MOST_READ = 64
+MAX_CACHED_FILES = 64
 """Channel files whose syntax is known without parsing them again."""
 ENTRY_POINT_GROUP = "nanohost.channels"
 """Where an installed package names its channel module, in its own pyproject.toml."""
 
-NOT_FREE = frozenset({"agent", "host", "local"})
+RESERVED_NAMES = frozenset({"agent", "host", "local"})
 """What stands before the colon in the record for an agent, the host and the machine itself: a channel of such a name
 would have users who read as one of them, and who need no role."""
 
@@ -40,17 +40,17 @@ CreateChannel = Callable[[ChannelContext], Channel]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Available:
+class AvailableChannel:
     """A channel that can be loaded, as far as can be told without importing it."""
 
     name: str
     path: Path
     dependencies: tuple[str, ...]
-    settings: tuple[Setting, ...] = ()
+    settings: tuple[ChannelSetting, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unavailable:
+class UnavailableChannel:
     """A channel that was found and cannot be used: why, and what to type next.
 
     `name` is the file's own name where its header could not be read; `path` is None where an installed package
@@ -64,13 +64,13 @@ class Unavailable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Catalogue:
+class ChannelCatalogue:
     """Everything that was found, each name once among `available`."""
 
-    available: Mapping[str, Available]
-    unavailable: Sequence[Unavailable]
+    available: Mapping[str, AvailableChannel]
+    unavailable: Sequence[UnavailableChannel]
 
-    def find(self, name: str) -> Available:
+    def find(self, name: str) -> AvailableChannel:
         """The channel called `name`. Raises ChannelLoadError with the reason when it cannot be used, and UsageError
         with the nearest name for one that is not there."""
         if name in self.available:
@@ -78,43 +78,43 @@ class Catalogue:
         for broken in self.unavailable:
             if broken.name == name:
                 raise ChannelLoadError(f"channel {name} cannot be used: {broken.reason}", hint=broken.hint)
-        raise UsageError(f"there is no channel called {name}", hint=nearest(name, self.available))
+        raise UsageError(f"there is no channel called {name}", hint=suggest_name(name, self.available))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
+class _ChannelFile:
     path: Path
     source: str
-    header: Header
+    header: ChannelHeader
 
 
-def discover(folders: Sequence[Path]) -> Catalogue:
+def discover(folders: Sequence[Path]) -> ChannelCatalogue:
     """Look through `folders` (files `*.py`, not `_*.py`), then through the installed packages.
 
     Raises nothing: whatever is wrong with a file is an Unavailable. A folder that does not exist is empty.
     """
-    unavailable: list[Unavailable] = []
-    by_name: dict[str, list[_Found]] = {}
-    for path in _unique((*files_in(folders), *_announced(unavailable))):
+    unavailable: list[UnavailableChannel] = []
+    by_name: dict[str, list[_ChannelFile]] = {}
+    for path in _unique_paths((*list_python_files(folders), *_entry_point_files(unavailable))):
         try:
             source = read_source(path)
             header = parse_header(source, path)
         except ChannelLoadError as error:
-            unavailable.append(Unavailable(name=path.stem, path=path, reason=str(error), hint=error.hint))
+            unavailable.append(UnavailableChannel(name=path.stem, path=path, reason=str(error), hint=error.hint))
         else:
-            by_name.setdefault(header.name, []).append(_Found(path=path, source=source, header=header))
+            by_name.setdefault(header.name, []).append(_ChannelFile(path=path, source=source, header=header))
 
-    available: dict[str, Available] = {}
+    available: dict[str, AvailableChannel] = {}
     for name, found in by_name.items():
-        verdict = _judge(found[0]) if len(found) == 1 else _contested(name, found)
-        if isinstance(verdict, Available):
+        verdict = _check_file(found[0]) if len(found) == 1 else _name_conflict(name, found)
+        if isinstance(verdict, AvailableChannel):
             available[name] = verdict
         else:
             unavailable.append(verdict)
-    return Catalogue(available=available, unavailable=tuple(unavailable))
+    return ChannelCatalogue(available=available, unavailable=tuple(unavailable))
 
 
-def load(entry: Available) -> CreateChannel:
+def load(entry: AvailableChannel) -> CreateChannel:
     """Import the file and return its `create`. Raises ChannelLoadError, whatever the file did."""
     try:
         module = import_file(entry.path, f"channel_{entry.name}")
@@ -132,7 +132,7 @@ def load(entry: Available) -> CreateChannel:
     return cast("CreateChannel", create)
 
 
-def _announced(unavailable: list[Unavailable]) -> Iterator[Path]:
+def _entry_point_files(unavailable: list[UnavailableChannel]) -> Iterator[Path]:
     """The files of the modules that installed packages announce; those that are not there are set aside."""
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         module = getattr(entry_point, "module", entry_point.value)  # it has none where the value is no module's name
@@ -142,7 +142,7 @@ def _announced(unavailable: list[Unavailable]) -> Iterator[Path]:
             continue
         package = entry_point.dist.name if entry_point.dist else "an installed package"
         unavailable.append(
-            Unavailable(
+            UnavailableChannel(
                 name=entry_point.name,
                 path=None,
                 reason=f"{package} announces the module {module}, which has no source file here",
@@ -167,7 +167,7 @@ def _module_file(module: str) -> Path | None:
     return Path(spec.origin)
 
 
-def _unique(paths: Iterable[Path]) -> Iterator[Path]:
+def _unique_paths(paths: Iterable[Path]) -> Iterator[Path]:
     """Each file once, however many ways lead to it: a home that is the checkout names one folder twice."""
     seen: set[Path] = set()
     for path in paths:
@@ -180,40 +180,40 @@ def _unique(paths: Iterable[Path]) -> Iterator[Path]:
             yield path
 
 
-def _judge(found: _Found) -> Available | Unavailable:
-    name, header = found.header.name, found.header
-    if problem := _syntax_problem(found.path, found.source):
-        return Unavailable(name=name, path=found.path, reason=problem, hint="correct the file")
-    if name in NOT_FREE:
-        return Unavailable(
+def _check_file(file: _ChannelFile) -> AvailableChannel | UnavailableChannel:
+    name, header = file.header.name, file.header
+    if problem := _syntax_problem(file.path, file.source):
+        return UnavailableChannel(name=name, path=file.path, reason=problem, hint="correct the file")
+    if name in RESERVED_NAMES:
+        return UnavailableChannel(
             name=name,
-            path=found.path,
-            reason=f"{found.path} is called {name}, and {name}:somebody is no person of a platform",
+            path=file.path,
+            reason=f"{file.path} is called {name}, and {name}:somebody is no person of a platform",
             hint="give it another name in its header",
         )
-    if wrong := api_mismatch("channel", found.path, written=header.api, spoken=API_VERSION):
-        return Unavailable(name=name, path=found.path, reason=wrong[0], hint=wrong[1])
-    if missing := not_installed(header.dependencies):
-        return Unavailable(
+    if wrong := api_mismatch("channel", file.path, declared=header.api, supported=API_VERSION):
+        return UnavailableChannel(name=name, path=file.path, reason=wrong[0], hint=wrong[1])
+    if missing := missing_requirements(header.dependencies):
+        return UnavailableChannel(
             name=name,
-            path=found.path,
-            reason=f"{found.path} needs {', '.join(missing)}, which is not installed",
+            path=file.path,
+            reason=f"{file.path} needs {', '.join(missing)}, which is not installed",
             hint=install_hint(missing),
         )
-    return Available(name=name, path=found.path, dependencies=header.dependencies, settings=header.settings)
+    return AvailableChannel(name=name, path=file.path, dependencies=header.dependencies, settings=header.settings)
 
 
-def _contested(name: str, found: Sequence[_Found]) -> Unavailable:
-    files = " and ".join(str(one.path) for one in found)
-    return Unavailable(
+def _name_conflict(name: str, candidates: Sequence[_ChannelFile]) -> UnavailableChannel:
+    files = " and ".join(str(one.path) for one in candidates)
+    return UnavailableChannel(
         name=name,
-        path=found[0].path,
+        path=candidates[0].path,
         reason=f"the name {name} is taken by {files}",
         hint="remove one of them, or give it another name in its header",
     )
 
 
-@lru_cache(maxsize=MOST_READ)
+@lru_cache(maxsize=MAX_CACHED_FILES)
 def _syntax_problem(path: Path, source: str) -> str:
     """To parse our own channels takes a tenth of a second, and a host looks for them again with many commands."""
     try:

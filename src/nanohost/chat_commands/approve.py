@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from nanohost.approvals.decide import Verdict, decide
-from nanohost.arguments import Arguments
-from nanohost.chat_commands.command import Who
-from nanohost.chat_commands.host_command import HostAsked, HostCommand
+from nanohost.approvals.decide import ApprovalDecision, decide
+from nanohost.arguments import CommandArguments
+from nanohost.chat_commands.command import RequiredRole
+from nanohost.chat_commands.host_command import HostCommand, HostCommandInvocation
 from nanohost.model import ApprovalId
 
 
-class _Arguments(Arguments):
+class _Arguments(CommandArguments):
     id: str = Field(description="the id that is on the card")
     choice: str = Field("", description="which yes, if the card has several: as it stands on its button")
 
 
-async def _approve(asked: HostAsked, given: _Arguments) -> str:
+async def _approve(invocation: HostCommandInvocation, arguments: _Arguments) -> str:
     return await decide(
-        asked.tx,
-        ApprovalId(given.id.lower()),
-        actor=asked.actor,
-        verdict=Verdict.APPROVE,
-        choice=given.choice or None,
-        now=asked.now,
-        zone=asked.zone,
+        invocation.tx,
+        ApprovalId(arguments.id.lower()),
+        actor=invocation.actor,
+        decision=ApprovalDecision.APPROVE,
+        choice=arguments.choice or None,
+        now=invocation.now,
+        zone=invocation.zone,
     )
 
 
@@ -32,9 +32,9 @@ COMMAND = HostCommand(
     name="approve",
     help="say yes to what waits for you",
     example="/approve k3f7qd",
-    carry_out=_approve,
+    execute=_approve,
     arguments=_Arguments,
-    who=Who.ADMIN,
-    private=True,
-    in_shell=False,
+    required_role=RequiredRole.ADMIN,
+    is_direct_only=True,
+    is_in_shell=False,
 )

@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Collection
 from functools import partial
 
-from nanohost.chat_commands.command import Asked, CarryOut, ChatCommand, Effect
-from nanohost.chat_commands.waiting import claimed, end_all
+from nanohost.chat_commands.command import ApplyCommand, ChatCommand, ChatCommandInvocation, Effect
+from nanohost.chat_commands.waiting import close_open_messages, read_claimed_ids
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.payloads import CLEAR
 
-FRESH = "This is a fresh conversation now."
+CLEARED_TEXT = "This is a fresh conversation now."
 
 
-async def _prepare(asked: Asked) -> CarryOut:
-    return partial(_clear, await claimed(asked))
+async def _prepare(invocation: ChatCommandInvocation) -> ApplyCommand:
+    return partial(_clear, await read_claimed_ids(invocation))
 
 
-def _clear(taken: Collection[str], box: InboundWriter) -> Effect:
-    end_all(box, taken)
-    return Effect(answer=FRESH, for_runner=True)
+def _clear(claimed_ids: Collection[str], box: InboundWriter) -> Effect:
+    close_open_messages(box, claimed_ids)
+    return Effect(answer=CLEARED_TEXT, needs_runner=True)
 
 
 COMMAND = ChatCommand(name=CLEAR, help="stop, and begin a fresh conversation", prepare=_prepare)

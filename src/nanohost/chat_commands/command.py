@@ -19,12 +19,12 @@ from nanohost.store.database import Store
 from nanohost_protocol.inbound import InboundWriter
 
 
-class Who(StrEnum):
+class RequiredRole(StrEnum):
     """Who may use a command."""
 
     ANYONE = "anyone"
     """Whoever may talk to the agent here."""
-    KNOWN = "known"
+    ANY_ROLE = "known"
     """Whoever has a role, whichever and wherever."""
     ADMIN = "admin"
     """Owners, and admins of the agent group."""
@@ -44,28 +44,28 @@ class ContainerState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """A session's container. `trouble`: why it failed, if it did since something was done."""
+class ContainerStatus:
+    """A session's container. `failure`: why it failed, if it did since something was done."""
 
     state: ContainerState
-    trouble: str = ""
+    failure: str = ""
 
 
-class Containers(Protocol):
+class ContainerStatusSource(Protocol):
     """Whoever starts and stops containers, as far as commands ask it."""
 
-    def look(self, session: SessionId) -> Look: ...
+    def status(self, session: SessionId) -> ContainerStatus: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ChatCommandInvocation:
     """Where a command was given, and what it may look at. `zone` is that of the times people read; `is_admin`: of this
     agent group; `roles` of whoever gave it, wherever they have them."""
 
     session: Session
     store: Store
     mailboxes: Mailboxes
-    containers: Containers
+    containers: ContainerStatusSource
     zone: tzinfo
     now: datetime
     is_admin: bool
@@ -74,13 +74,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """What a command came to. `answer` is said at once; None: when the runner has obeyed. `for_runner`: it has to."""
+    """What a command came to. `answer` is said at once; None: when the runner has obeyed. `needs_runner`: it has to."""
 
     answer: str | None
-    for_runner: bool = False
+    needs_runner: bool = False
 
 
-CarryOut = Callable[[InboundWriter], Effect]
+ApplyCommand = Callable[[InboundWriter], Effect]
 """Runs in the transaction that writes the command's row, once, before the row is there."""
 
 
@@ -90,16 +90,16 @@ class ChatCommand:
 
     name: str
     help: str
-    prepare: Callable[[Asked], Awaitable[CarryOut]]
-    who: Who = Who.ANYONE
+    prepare: Callable[[ChatCommandInvocation], Awaitable[ApplyCommand]]
+    required_role: RequiredRole = RequiredRole.ANYONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shop:
+class ChatCommandContext:
     """What all commands work with."""
 
     store: Store
     mailboxes: Mailboxes
     clock: Clock
-    containers: Containers
+    containers: ContainerStatusSource
     zone: tzinfo

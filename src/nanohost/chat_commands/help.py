@@ -4,43 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from nanohost.chat_commands.command import Asked, CarryOut, ChatCommand, Effect, Who
-from nanohost.chat_commands.host_command import HostCommand, is_for
-from nanohost.chat_commands.lists import FOREIGN, Fate
+from nanohost.chat_commands.command import ApplyCommand, ChatCommand, ChatCommandInvocation, Effect, RequiredRole
+from nanohost.chat_commands.host_command import HostCommand, is_permitted
+from nanohost.chat_commands.lists import AGENT_COMMANDS, Disposition
 from nanohost.chat_commands.registry import chat_commands, host_commands
 from nanohost.model import Role
 
 
-async def _prepare(asked: Asked) -> CarryOut:
-    of_conversation = [one for one in chat_commands().values() if asked.is_admin or one.who is Who.ANYONE]
-    of_host = host_words(asked.roles)
+async def _prepare(invocation: ChatCommandInvocation) -> ApplyCommand:
+    of_conversation = [
+        one for one in chat_commands().values() if invocation.is_admin or one.required_role is RequiredRole.ANYONE
+    ]
+    of_host = host_command_lines(invocation.roles)
     lines = [
         "Write to me as you would to a person. These words are for my host:",
         *(f"/{one.name}: {one.help}" for one in of_conversation),
     ]
     if of_host:
         lines += ["And these (in a group, mention me):", *of_host]
-    if asked.is_admin:
-        lines += ["These are for my own program:", *_of_the_program()]
+    if invocation.is_admin:
+        lines += ["These are for my own program:", *_agent_command_lines()]
     text = "\n".join(lines)
     return lambda _: Effect(answer=text)
 
 
-def host_words(roles: Collection[Role]) -> list[str]:
+def host_command_lines(roles: Collection[Role]) -> list[str]:
     """What somebody with these roles can type where no agent listens, too: a line each."""
-    return [_of_host(one) for one in host_commands().values() if one.shown and is_for(one.who, roles)]
+    return [
+        _host_command_line(one)
+        for one in host_commands().values()
+        if one.is_in_help and is_permitted(one.required_role, roles)
+    ]
 
 
-def _of_the_program() -> list[str]:
+def _agent_command_lines() -> list[str]:
     """What an admin can type to the agent's own program: a line each."""
-    return [f"/{name}: {one.reason}" for name, one in FOREIGN.items() if one.fate is Fate.ADMINS]
+    return [
+        f"/{name}: {one.description}"
+        for name, one in AGENT_COMMANDS.items()
+        if one.disposition is Disposition.ADMINS_ONLY
+    ]
 
 
-def _of_host(one: HostCommand) -> str:
+def _host_command_line(command: HostCommand) -> str:
     """With what it takes, and where it is not for all to read."""
-    example = f", like {one.example}" if one.arguments.model_fields else ""
-    private = " (in a direct message)" if one.private else ""
-    return f"/{one.name}: {one.help}{example}{private}"
+    example = f", like {command.example}" if command.arguments.model_fields else ""
+    private = " (in a direct message)" if command.is_direct_only else ""
+    return f"/{command.name}: {command.help}{example}{private}"
 
 
 COMMAND = ChatCommand(name="help", help="show this", prepare=_prepare)

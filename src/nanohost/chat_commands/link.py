@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from nanohost.access.codes import issue
-from nanohost.arguments import Arguments
-from nanohost.chat_commands.command import Who
-from nanohost.chat_commands.host_command import HostAsked, HostCommand
-from nanohost.phrases import planned_time
-from nanohost.store.codes import Purpose
+from nanohost.arguments import CommandArguments
+from nanohost.chat_commands.command import RequiredRole
+from nanohost.chat_commands.host_command import HostCommand, HostCommandInvocation
+from nanohost.phrases import format_time_with_zone
+from nanohost.store.codes import CodePurpose
 
 
-async def _link(asked: HostAsked, _: Arguments) -> str:
-    actor = asked.actor
+async def _link(invocation: HostCommandInvocation, _: CommandArguments) -> str:
+    actor = invocation.actor
     issued = await issue(
-        asked.tx,
-        Purpose.LINK,
+        invocation.tx,
+        CodePurpose.LINK,
         channel_type=None,
-        user_id=actor.who,
-        created_by=actor.who,
+        user_id=actor.id,
+        created_by=actor.id,
         origin=actor.origin,
-        now=asked.now,
+        now=invocation.now,
     )
-    until = planned_time(issued.expires_at, asked.now, asked.zone)
+    until = format_time_with_zone(issued.expires_at, invocation.now, invocation.zone)
     return (
         f"{issued.code}\nWrite this to me on the other platform, in a direct message and before {until}: you may do "
         "the same there as here then. It works once; give it to nobody."
@@ -32,8 +32,8 @@ COMMAND = HostCommand(
     name="link",
     help="be known to me on another platform, too",
     example="/link",
-    carry_out=_link,
-    who=Who.KNOWN,
-    private=True,
-    in_shell=False,
+    execute=_link,
+    required_role=RequiredRole.ANY_ROLE,
+    is_direct_only=True,
+    is_in_shell=False,
 )

@@ -11,31 +11,31 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Fate(StrEnum):
+class Disposition(StrEnum):
     """What becomes of a command that is not the host's."""
 
-    VANISHES = "vanishes"
+    DISCARDED = "vanishes"
     """Nobody sees it, no matter who typed it."""
-    ADMINS = "admins"
+    ADMINS_ONLY = "admins"
     """An admin's passes to the agent, all others are refused."""
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
-    """`reason`: why it has that fate, in words for the docs."""
+class AgentCommand:
+    """`description`: why it has that fate, in words for the docs."""
 
-    fate: Fate
-    reason: str
+    disposition: Disposition
+    description: str
 
 
-FOREIGN: Mapping[str, Foreign] = {
-    "compact": Foreign(Fate.ADMINS, "makes the agent's conversation shorter, for all who talk to it"),
-    "config": Foreign(Fate.VANISHES, "would change the settings of the agent's program"),
-    "context": Foreign(Fate.ADMINS, "shows what the agent keeps in mind, of all who talk to it"),
-    "doctor": Foreign(Fate.VANISHES, "would show the machine that the agent runs on"),
-    "files": Foreign(Fate.ADMINS, "shows what the agent has read"),
-    "login": Foreign(Fate.VANISHES, "would change the account that the agent runs under"),
-    "logout": Foreign(Fate.VANISHES, "would take the agent its account"),
-    "remote-control": Foreign(Fate.VANISHES, "would give the agent's program into other hands"),
+AGENT_COMMANDS: Mapping[str, AgentCommand] = {
+    "compact": AgentCommand(Disposition.ADMINS_ONLY, "makes the agent's conversation shorter, for all who talk to it"),
+    "config": AgentCommand(Disposition.DISCARDED, "would change the settings of the agent's program"),
+    "context": AgentCommand(Disposition.ADMINS_ONLY, "shows what the agent keeps in mind, of all who talk to it"),
+    "doctor": AgentCommand(Disposition.DISCARDED, "would show the machine that the agent runs on"),
+    "files": AgentCommand(Disposition.ADMINS_ONLY, "shows what the agent has read"),
+    "login": AgentCommand(Disposition.DISCARDED, "would change the account that the agent runs under"),
+    "logout": AgentCommand(Disposition.DISCARDED, "would take the agent its account"),
+    "remote-control": AgentCommand(Disposition.DISCARDED, "would give the agent's program into other hands"),
 }
 """By name, sorted. They count as soon as a text begins with them."""

@@ -8,50 +8,50 @@ from collections.abc import Collection
 from pydantic import Field
 
 from nanohost.access.codes import issue
-from nanohost.arguments import Arguments
-from nanohost.chat_commands.command import Who
-from nanohost.chat_commands.host_command import HostAsked, HostCommand
+from nanohost.arguments import CommandArguments
+from nanohost.chat_commands.command import RequiredRole
+from nanohost.chat_commands.host_command import HostCommand, HostCommandInvocation
 from nanohost.errors import UsageError
-from nanohost.phrases import planned_time
-from nanohost.store.codes import Purpose
+from nanohost.phrases import format_time_with_zone
+from nanohost.store.codes import CodePurpose
 
 
-class _Arguments(Arguments):
+class _Arguments(CommandArguments):
     channel: str = Field("", description="the name of a channel (default: this one)")
 
 
-def known_channel(name: str, channels: Collection[str], *, again: str, addable: Collection[str] = ()) -> str:
-    """The name, if it is one. Raises UsageError saying which are set up. `again`: what to type before the right one;
-    `addable`: the channels that there are, where whoever typed it could set one up."""
+def check_channel(name: str, channels: Collection[str], *, command_prefix: str, available: Collection[str] = ()) -> str:
+    """The name, if it is one. Raises UsageError saying which are set up. `command_prefix`: what to type before the right one;
+    `available`: the channels that there are, where whoever typed it could set one up."""
     if name in channels:
         return name
     near = difflib.get_close_matches(name, channels, 1)
     there = ", ".join(sorted(channels)) or "none"
-    hint = f"{again} {near[0]}" if near else "nanohost channels list"
-    if name in addable:
+    hint = f"{command_prefix} {near[0]}" if near else "nanohost channels list"
+    if name in available:
         hint = f"nanohost channels add {name}"
     raise UsageError(f"no channel {name[:40]!r} is set up, but these are: {there}", hint=hint)
 
 
-async def _pair(asked: HostAsked, given: _Arguments) -> str:
-    actor = asked.actor
-    here = actor.place.channel_type if actor.place else ""
-    channel = known_channel(given.channel.partition(":")[0] or here, asked.channels, again="/pair")
+async def _pair(invocation: HostCommandInvocation, arguments: _Arguments) -> str:
+    actor = invocation.actor
+    here = actor.chat.channel_type if actor.chat else ""
+    channel = check_channel(arguments.channel.partition(":")[0] or here, invocation.channels, command_prefix="/pair")
     issued = await issue(
-        asked.tx,
-        Purpose.OWNER,
+        invocation.tx,
+        CodePurpose.OWNER,
         channel_type=channel,
         user_id=None,
-        created_by=actor.who,
+        created_by=actor.id,
         origin=actor.origin,
-        now=asked.now,
+        now=invocation.now,
     )
-    until = planned_time(issued.expires_at, asked.now, asked.zone)
+    until = format_time_with_zone(issued.expires_at, invocation.now, invocation.zone)
     said = (
         f"{issued.code}\nWhoever writes this to me on {channel}, in a direct message and before {until}, is an owner "
         "then and may do everything. It works once; give it to nobody else."
     )
-    trouble = asked.trouble_of(channel)
+    trouble = invocation.channel_problem(channel)
     return f"{said}\nBut {channel} is not connected now, and nobody reads it there: {trouble}" if trouble else said
 
 
@@ -59,9 +59,9 @@ COMMAND = HostCommand(
     name="pair",
     help="have a code made that makes somebody an owner",
     example="/pair telegram",
-    carry_out=_pair,
+    execute=_pair,
     arguments=_Arguments,
-    who=Who.OWNER,
-    private=True,
-    in_shell=False,
+    required_role=RequiredRole.OWNER,
+    is_direct_only=True,
+    is_in_shell=False,
 )

@@ -17,16 +17,16 @@ from pathlib import Path
 
 from nanohost.chat_commands.command import ChatCommand
 from nanohost.chat_commands.host_command import HostCommand
-from nanohost.chat_commands.lists import FOREIGN
+from nanohost.chat_commands.lists import AGENT_COMMANDS
 from nanohost.errors import ExtensionError
-from nanohost.extension_files import files_in
-from nanohost.host_extensions import load_files
+from nanohost.extension_files import list_python_files
+from nanohost.host_extensions import load_extensions
 
-HELPERS = {"command", "host_command", "lists", "menu", "registry", "gate", "executor", "waiting"}
+HELPER_MODULES = {"command", "host_command", "lists", "menu", "registry", "gate", "executor", "waiting"}
 """Modules of this package that are no command."""
-NAME = re.compile(r"[a-z][a-z0-9_-]*")
+NAME_PATTERN = re.compile(r"[a-z][a-z0-9_-]*")
 """What can be typed after a slash."""
-NAMED = re.compile(rf"""\bname\s*=\s*["']({NAME.pattern})["']""")
+NAME_ASSIGNMENT = re.compile(rf"""\bname\s*=\s*["']({NAME_PATTERN.pattern})["']""")
 
 
 @cache
@@ -47,16 +47,16 @@ def _registered() -> dict[str, ChatCommand | HostCommand]:
 
     found: dict[str, ChatCommand | HostCommand] = {}
     for module in pkgutil.iter_modules(package.__path__):
-        if module.name not in HELPERS:
+        if module.name not in HELPER_MODULES:
             command: ChatCommand | HostCommand = importlib.import_module(f"{package.__name__}.{module.name}").COMMAND
             found[command.name] = command
     return dict(sorted(found.items()))
 
 
 @asynccontextmanager
-async def with_files(folder: Path) -> AsyncIterator[None]:
+async def extensions_loaded(folder: Path) -> AsyncIterator[None]:
     """Have the commands of an install's own files found, too, while entered."""
-    own = await asyncio.to_thread(_read, folder)
+    own = await asyncio.to_thread(_load_extensions, folder)
     chat_commands().update({name: one for name, one in own.items() if isinstance(one, ChatCommand)})
     host_commands().update({name: one for name, one in own.items() if isinstance(one, HostCommand)})
     try:
@@ -67,30 +67,34 @@ async def with_files(folder: Path) -> AsyncIterator[None]:
             host_commands().pop(name, None)
 
 
-def names_in(folder: Path) -> frozenset[str]:
+def extension_names(folder: Path) -> frozenset[str]:
     """What an install's own files call their commands; of one that does not spell it out, the file's name. For who is
     not the host: none of them is run. Reads the disk."""
-    return frozenset(name for path in files_in([folder]) for name in NAMED.findall(_text(path)) or [path.stem])
+    return frozenset(
+        name
+        for path in list_python_files([folder])
+        for name in NAME_ASSIGNMENT.findall(_read_text(path)) or [path.stem]
+    )
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:  # the host says of one that cannot be read what is wrong with it
         return ""
 
 
-def _read(folder: Path) -> dict[str, ChatCommand | HostCommand]:
+def _load_extensions(folder: Path) -> dict[str, ChatCommand | HostCommand]:
     own: dict[str, ChatCommand | HostCommand] = {}
 
     def take(held: object) -> None:
         if not isinstance(held, ChatCommand | HostCommand):
             raise ExtensionError("COMMAND is no ChatCommand and no HostCommand", hint="COMMAND = ChatCommand(...)")
-        if not NAME.fullmatch(held.name):
+        if not NAME_PATTERN.fullmatch(held.name):
             raise ExtensionError(f"nobody can type /{held.name[:40]}", hint="a letter, then letters, digits, - and _")
-        if held.name in {*_registered(), *FOREIGN, *own}:
+        if held.name in {*_registered(), *AGENT_COMMANDS, *own}:
             raise ExtensionError(f"there is a command /{held.name} already", hint="give it another name")
         own[held.name] = held
 
-    load_files("chat_command", folder, "COMMAND", take)
+    load_extensions("chat_command", folder, "COMMAND", take)
     return own

@@ -4,47 +4,47 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from nanohost.arguments import Arguments
-from nanohost.chat_commands.command import Who
-from nanohost.chat_commands.host_command import HostAsked, HostCommand
-from nanohost.chat_commands.pause import PAUSED, state
-from nanohost.phrases import clock_time, counted
+from nanohost.arguments import CommandArguments
+from nanohost.chat_commands.command import RequiredRole
+from nanohost.chat_commands.host_command import HostCommand, HostCommandInvocation
+from nanohost.chat_commands.pause import PAUSED_REPLY, pause_data
+from nanohost.phrases import format_time, pluralize
 from nanohost.store import audit, host_messages, paused
 from nanohost.store.audit import AuditOutcome
 
 NOT_PAUSED = "Nothing is paused."
 
 
-async def _resume(asked: HostAsked, _: Arguments) -> str:
-    pause = await paused.find(asked.tx)
+async def _resume(invocation: HostCommandInvocation, _: CommandArguments) -> str:
+    pause = await paused.find(invocation.tx)
     if pause is None:
         return NOT_PAUSED
-    backlog = await paused.backlog(asked.tx, asked.now, tasks_within=timedelta())
-    await paused.end(asked.tx)
-    await host_messages.withdraw(asked.tx, PAUSED, reason="the pause is over", now=asked.now)
+    backlog = await paused.backlog(invocation.tx, invocation.now, tasks_within=timedelta())
+    await paused.end(invocation.tx)
+    await host_messages.withdraw(invocation.tx, PAUSED_REPLY, reason="the pause is over", now=invocation.now)
     await audit.record(
-        asked.tx,
-        who=asked.actor.who,
-        what="host.resume",
+        invocation.tx,
+        actor=invocation.actor.id,
+        action="host.resume",
         outcome=AuditOutcome.DONE,
-        now=asked.now,
-        origin=asked.actor.origin,
+        now=invocation.now,
+        origin=invocation.actor.origin,
         details={"to_send": backlog.to_send, "conversations": backlog.conversations, "tasks": backlog.tasks},
     )
     goes_on = [
-        counted(backlog.conversations, "conversation", "conversations") if backlog.conversations else "",
-        f"{counted(backlog.to_send, 'message', 'messages')} to send" if backlog.to_send else "",
-        f"{counted(backlog.tasks, 'task', 'tasks')} that fell due" if backlog.tasks else "",
+        pluralize(backlog.conversations, "conversation", "conversations") if backlog.conversations else "",
+        f"{pluralize(backlog.to_send, 'message', 'messages')} to send" if backlog.to_send else "",
+        f"{pluralize(backlog.tasks, 'task', 'tasks')} that fell due" if backlog.tasks else "",
     ]
     said = ", ".join(part for part in goes_on if part) or "nothing waited"
-    return f"Everything goes on, after a pause since {clock_time(pause.at, asked.now, asked.zone)}: {said}."
+    return f"Everything goes on, after a pause since {format_time(pause.at, invocation.now, invocation.zone)}: {said}."
 
 
 COMMAND = HostCommand(
     name="resume",
     help="go on after /pause",
     example="/resume",
-    carry_out=_resume,
-    data=state,
-    who=Who.OWNER,
+    execute=_resume,
+    json_data=pause_data,
+    required_role=RequiredRole.OWNER,
 )

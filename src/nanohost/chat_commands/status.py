@@ -6,133 +6,146 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
-from nanohost.chat_commands.command import Asked, CarryOut, ChatCommand, ContainerState, Effect, Look
-from nanohost.chat_commands.pause import since_and_by
-from nanohost.chat_commands.waiting import waiting
+from nanohost.chat_commands.command import (
+    ApplyCommand,
+    ChatCommand,
+    ChatCommandInvocation,
+    ContainerState,
+    ContainerStatus,
+    Effect,
+)
+from nanohost.chat_commands.pause import format_pause
+from nanohost.chat_commands.waiting import open_messages
 from nanohost.errors import MailboxError
 from nanohost.mailbox import queries
-from nanohost.phrases import clock_time, counted, planned_time
+from nanohost.phrases import format_time, format_time_with_zone, pluralize
 from nanohost.store import paused, tasks, turn_failures
 from nanohost.store.tasks import Task, TaskStatus
 from nanohost.store.turn_failures import TurnFailures
 from nanohost_protocol.inbound import InboundWriter
 
-TOOL_CHARACTERS = 40
+MAX_TOOL_CHARS = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doing:
-    """What a runner says of itself. `since`: the turn that runs began."""
+class AgentActivity:
+    """What a runner says of itself. `turn_started_at`: the turn that runs began."""
 
-    claimed: frozenset[str] = frozenset()
-    since: datetime | None = None
+    claimed_ids: frozenset[str] = frozenset()
+    turn_started_at: datetime | None = None
     tool: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class StatusFacts:
     """All that the answer is made of."""
 
-    look: Look
-    doing: Doing
+    container: ContainerStatus
+    activity: AgentActivity
     tasks: Sequence[Task]
-    failures: TurnFailures | None
-    waiting: int
+    recent_failures: TurnFailures | None
+    waiting_count: int
     now: datetime
     zone: tzinfo
-    paused: str = ""
+    pause_text: str = ""
     """Since when nothing goes on, and by whom."""
 
 
-async def _prepare(asked: Asked) -> CarryOut:
-    look = asked.containers.look(asked.session.id)
-    doing = await _doing(asked) if look.state is not ContainerState.NONE else Doing()
-    open_tasks = await tasks.open_of_session(asked.store, asked.session.id)
-    failures = await turn_failures.find(asked.store, asked.session.id)
-    pause = await paused.find(asked.store)
-    rests = "" if pause is None else await since_and_by(asked.store, pause, asked.now, asked.zone)
+async def _prepare(invocation: ChatCommandInvocation) -> ApplyCommand:
+    look = invocation.containers.status(invocation.session.id)
+    doing = await _read_activity(invocation) if look.state is not ContainerState.NONE else AgentActivity()
+    open_tasks = await tasks.list_open_of_session(invocation.store, invocation.session.id)
+    failures = await turn_failures.find(invocation.store, invocation.session.id)
+    pause = await paused.find(invocation.store)
+    rests = "" if pause is None else await format_pause(invocation.store, pause, invocation.now, invocation.zone)
 
     def answer(box: InboundWriter) -> Effect:
-        unclaimed = sum(1 for one in waiting(box) if one.trigger and one.id not in doing.claimed)
-        facts = Facts(
-            look=look,
-            doing=doing,
+        unclaimed = sum(1 for one in open_messages(box) if one.trigger and one.id not in doing.claimed_ids)
+        facts = StatusFacts(
+            container=look,
+            activity=doing,
             tasks=open_tasks,
-            failures=failures,
-            waiting=unclaimed,
-            now=asked.now,
-            zone=asked.zone,
-            paused=rests,
+            recent_failures=failures,
+            waiting_count=unclaimed,
+            now=invocation.now,
+            zone=invocation.zone,
+            pause_text=rests,
         )
-        return Effect(answer=status(facts))
+        return Effect(answer=format_status(facts))
 
     return answer
 
 
-async def _doing(asked: Asked) -> Doing:
+async def _read_activity(invocation: ChatCommandInvocation) -> AgentActivity:
     try:
-        found = await asked.mailboxes.outbound(asked.session, queries.progress())
+        found = await invocation.mailboxes.read_outbound(invocation.session, queries.progress())
     except MailboxError:
-        return Doing()
-    return Doing() if found is None else _shown(found)
+        return AgentActivity()
+    return AgentActivity() if found is None else _to_activity(found)
 
 
-def _shown(found: queries.Doing) -> Doing:
-    return Doing(
-        claimed=frozenset(claim.message_id for claim in found.claims),
-        since=found.since,
-        tool=_printable(found.state.get("tool", "")) if found.claims else "",
+def _to_activity(found: queries.RunnerProgress) -> AgentActivity:
+    return AgentActivity(
+        claimed_ids=frozenset(claim.message_id for claim in found.claims),
+        turn_started_at=found.since,
+        tool=_sanitize_tool_name(found.state.get("tool", "")) if found.claims else "",
     )
 
 
-def status(facts: Facts) -> str:
+def format_status(facts: StatusFacts) -> str:
     """A sentence a line."""
-    lines = [facts.paused, _doing_now(facts), _what_waits(facts.waiting), _scheduled(facts), _last_error(facts)]
+    lines = [
+        facts.pause_text,
+        _format_activity(facts),
+        _format_waiting(facts.waiting_count),
+        _format_scheduled(facts),
+        _format_last_error(facts),
+    ]
     return "\n".join(line for line in lines if line)
 
 
-def _doing_now(facts: Facts) -> str:
-    if facts.doing.since is not None:
-        tool = f", now with the tool {facts.doing.tool}" if facts.doing.tool else ""
-        return f"I am working since {_time(facts.doing.since, facts)}{tool}."
-    match facts.look.state:
-        case ContainerState.WAITING if not facts.paused:
+def _format_activity(facts: StatusFacts) -> str:
+    if facts.activity.turn_started_at is not None:
+        tool = f", now with the tool {facts.activity.tool}" if facts.activity.tool else ""
+        return f"I am working since {_format_time(facts.activity.turn_started_at, facts)}{tool}."
+    match facts.container.state:
+        case ContainerState.WAITING if not facts.pause_text:
             return "I wait for a free place to work in."
         case ContainerState.STARTING:
             return "I am just starting."
         case ContainerState.STOPPING:
             return "I am just stopping."
-        case _ if facts.waiting:
+        case _ if facts.waiting_count:
             return "I have not begun yet."
         case _:
             return "I am not doing anything."
 
 
-def _what_waits(count: int) -> str:
-    return f"{counted(count, 'message waits', 'messages wait')}." if count else "Nothing waits."
+def _format_waiting(count: int) -> str:
+    return f"{pluralize(count, 'message waits', 'messages wait')}." if count else "Nothing waits."
 
 
-def _scheduled(facts: Facts) -> str:
+def _format_scheduled(facts: StatusFacts) -> str:
     active = [task.next_due for task in facts.tasks if task.status is TaskStatus.ACTIVE and task.next_due is not None]
     if not active:
         return ""
-    are = counted(len(active), "task is scheduled", "tasks are scheduled")
-    return f"{are}, next at {planned_time(min(active), facts.now, facts.zone)}."
+    are = pluralize(len(active), "task is scheduled", "tasks are scheduled")
+    return f"{are}, next at {format_time_with_zone(min(active), facts.now, facts.zone)}."
 
 
-def _last_error(facts: Facts) -> str:
-    if facts.failures is not None:
-        return f"The last problem, at {_time(facts.failures.latest_at, facts)}: {facts.failures.sentence}"
-    return "My last containers failed; the operator's log says why." if facts.look.trouble else ""
+def _format_last_error(facts: StatusFacts) -> str:
+    if facts.recent_failures is not None:
+        return f"The last problem, at {_format_time(facts.recent_failures.latest_at, facts)}: {facts.recent_failures.sentence}"
+    return "My last containers failed; the operator's log says why." if facts.container.failure else ""
 
 
-def _time(moment: datetime, facts: Facts) -> str:
-    return clock_time(moment, facts.now, facts.zone)
+def _format_time(moment: datetime, facts: StatusFacts) -> str:
+    return format_time(moment, facts.now, facts.zone)
 
 
-def _printable(name: object) -> str:
+def _sanitize_tool_name(name: object) -> str:
     """A container wrote it."""
-    return "".join(letter for letter in str(name)[:TOOL_CHARACTERS] if letter.isprintable())
+    return "".join(letter for letter in str(name)[:MAX_TOOL_CHARS] if letter.isprintable())
 
 
 COMMAND = ChatCommand(name="status", help="say what I am doing and what waits", prepare=_prepare)

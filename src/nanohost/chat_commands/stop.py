@@ -9,28 +9,28 @@ from __future__ import annotations
 from collections.abc import Collection
 from functools import partial
 
-from nanohost.chat_commands.command import Asked, CarryOut, ChatCommand, Effect
-from nanohost.chat_commands.waiting import claimed, end_all
+from nanohost.chat_commands.command import ApplyCommand, ChatCommand, ChatCommandInvocation, Effect
+from nanohost.chat_commands.waiting import close_open_messages, read_claimed_ids
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.payloads import STOP, ControlIn, decode_in
 
-STOPPED = "Stopped."
-NOTHING = "There is nothing to stop."
+STOPPED_TEXT = "Stopped."
+NOTHING_TO_STOP = "There is nothing to stop."
 
 
-async def _prepare(asked: Asked) -> CarryOut:
-    return partial(_stop, await claimed(asked))
+async def _prepare(invocation: ChatCommandInvocation) -> ApplyCommand:
+    return partial(_stop, await read_claimed_ids(invocation))
 
 
-def _stop(taken: Collection[str], box: InboundWriter) -> Effect:
-    if end_all(box, taken) or _is_under_way(box):
-        return Effect(answer=None, for_runner=True)
-    return Effect(answer=NOTHING)
+def _stop(claimed_ids: Collection[str], box: InboundWriter) -> Effect:
+    if close_open_messages(box, claimed_ids) or _is_stop_pending(box):
+        return Effect(answer=None, needs_runner=True)
+    return Effect(answer=NOTHING_TO_STOP)
 
 
-def _is_under_way(box: InboundWriter) -> bool:
+def _is_stop_pending(box: InboundWriter) -> bool:
     """Whether an earlier one is not done yet: who gave it reads "Stopped." next, and nothing else before that."""
-    orders = (decode_in(row.kind, row.content) for row in box.orders())
+    orders = (decode_in(row.kind, row.content) for row in box.control_messages())
     return any(isinstance(order, ControlIn) and order.command == STOP for order in orders)
 
 

@@ -44,17 +44,17 @@ if TYPE_CHECKING:  # typing itself is a fifth of the start
         commands: list[Entry]
 
 
-FILE = f"{__file__.rpartition('/')[0]}/catalogue.json"
+CATALOGUE_PATH = f"{__file__.rpartition('/')[0]}/catalogue.json"
 
 
 def read_catalogue() -> Catalogue:
     """All of it, sorted by words."""
-    with open(FILE, encoding="utf-8") as file:  # noqa: PTH123 - pathlib is another fifth
+    with open(CATALOGUE_PATH, encoding="utf-8") as file:  # noqa: PTH123 - pathlib is another fifth
         found: Catalogue = json.load(file)
     return found
 
 
-def by_noun(entries: list[Entry]) -> dict[str, list[Entry]]:
+def group_by_noun(entries: list[Entry]) -> dict[str, list[Entry]]:
     """The commands by the first word that is typed."""
     found: dict[str, list[Entry]] = {}
     for entry in entries:
@@ -62,37 +62,37 @@ def by_noun(entries: list[Entry]) -> dict[str, list[Entry]]:
     return found
 
 
-def catalogue_text() -> str:
+def render_catalogue() -> str:
     """What stands in the file, from the registry."""
-    return json.dumps(_from_registry(), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(_build_catalogue(), indent=1, ensure_ascii=False) + "\n"
 
 
-def _from_registry() -> Catalogue:
+def _build_catalogue() -> Catalogue:
     from nanohost.commands.registry import modules, resources
 
     return {
-        "nouns": {name: resource.about for name, resource in resources().items()},
+        "nouns": {name: resource.description for name, resource in resources().items()},
         "commands": sorted(
-            (_entry(command, name) for name, module in modules().items() for command in module.COMMANDS),
+            (_make_entry(command, name) for name, module in modules().items() for command in module.COMMANDS),
             key=lambda entry: entry["words"],
         ),
     }
 
 
-def _entry(command: Command, module: str) -> Entry:
+def _make_entry(command: Command, module: str) -> Entry:
     return {
         "words": command.words,
         "help": command.help,
         "example": command.example,
-        "offline": command.offline,
-        "rendered_here": command.rendered_here,
-        "follows": command.following is not None,
+        "offline": command.is_offline,
+        "rendered_here": command.is_rendered_locally,
+        "follows": command.follow_mode is not None,
         "module": module,
         "arguments": [
             {
                 "name": name,
                 "help": field.description or "",
-                "choices": _choices(field.annotation),
+                "choices": _argument_choices(field.annotation),
                 "flag": field.annotation is bool,
                 "positional": name in command.positional,
                 "required": field.is_required(),
@@ -102,7 +102,7 @@ def _entry(command: Command, module: str) -> Entry:
     }
 
 
-def _choices(annotation: Any) -> list[str]:
+def _argument_choices(annotation: Any) -> list[str]:
     import enum
     from typing import get_args
 

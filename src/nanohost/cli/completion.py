@@ -13,7 +13,7 @@ import shtab
 
 from nanohost.cli.catalogue import read_catalogue
 
-WHOLE_WORDS = """
+BASH_COLON_WORDS = """
 # bash parts words at colons, which are in every user's id; the program takes such a word as one.
 _nanohost_whole_words() {
   local index last=-1 place=0 words=()
@@ -43,19 +43,19 @@ def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
         entry["words"]: {one["name"]: one["choices"] for one in entry["arguments"]}
         for entry in read_catalogue()["commands"]
     }
-    for words, below in _parsers(parser):
+    for words, below in _walk_parsers(parser):
         for action in below._actions:
             if action.dest == "home":
                 action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
             elif found := choices.get(words, {}).get(action.dest):
                 action.choices = found
-    return str(shtab.complete(parser, shell=shell)) + (WHOLE_WORDS if shell == "bash" else "")
+    return str(shtab.complete(parser, shell=shell)) + (BASH_COLON_WORDS if shell == "bash" else "")
 
 
-def _parsers(parser: argparse.ArgumentParser, words: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+def _walk_parsers(parser: argparse.ArgumentParser, words: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """Every parser with the words that lead to it."""
     yield words, parser
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for word, below in action.choices.items():
-                yield from _parsers(below, f"{words} {word}".strip())
+                yield from _walk_parsers(below, f"{words} {word}".strip())

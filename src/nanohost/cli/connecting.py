@@ -13,95 +13,99 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanohost.cli.registered import perform
+from nanohost.cli.registered import execute
 from nanohost.cli.terminal_client import TerminalClient
-from nanohost.commands.registry import find
+from nanohost.commands.registry import find_command
 from nanohost.errors import NanohostError
-from nanohost.home import Home, HomeBusy, is_announced
-from nanohost.provider_settings import provider_for
+from nanohost.home import Home, HomeLocked, is_daemon_announced
+from nanohost.provider_settings import resolve_provider
 
-Tell = Callable[[str], None]
+NoticePrinter = Callable[[str], None]
 
-LOOK_AGAIN_S = 0.2
-RESTART_S = 5.0
+POLL_INTERVAL_S = 0.2
+RESTART_GRACE_S = 5.0
 """For which a daemon that has gone is waited for before its home is taken."""
-DUMB_LIMIT_S = 5.0
+TERMINAL_TIMEOUT_S = 5.0
 """How long a host that answers commands may be without its terminal."""
-WAITS = "Another nanohost is starting or stopping here: this waits for it."
+WAITING_NOTICE = "Another nanohost is starting or stopping here: this waits for it."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """By whom. `is_here`: a host in this process. `again`: for --once, to be called when it has gone; a daemon that is
+class HostConnection:
+    """By whom. `is_in_process`: a host in this process. `reconnect`: for --once, to be called when it has gone; a daemon that is
     being restarted is left the home, and a chat that was the host and left is followed by this process. Returns whether
     the host is here now."""
 
-    is_here: bool
-    again: Callable[[], Awaitable[bool]]
+    is_in_process: bool
+    reconnect: Callable[[], Awaitable[bool]]
 
 
 @asynccontextmanager
-async def connected(
-    home: Home, client: TerminalClient, tell: Tell, *, limit_s: float = math.inf
-) -> AsyncIterator[Served]:
-    """Have the client connected while entered, to a host that is not ended before. `limit_s`: for a host that is just
+async def connect_to_host(
+    home: Home, client: TerminalClient, print_notice: NoticePrinter, *, start_timeout_s: float = math.inf
+) -> AsyncIterator[HostConnection]:
+    """Have the client connected while entered, to a host that is not ended before. `start_timeout_s`: for a host that is just
     starting or stopping. Raises NanohostError."""
     async with AsyncExitStack() as stack:
-        is_here = await _served(home, tell, stack, limit_s)
+        is_here = await _ensure_host(home, print_notice, stack, start_timeout_s)
 
         async def again() -> bool:
             nonlocal is_here
             began = asyncio.get_running_loop().time()
-            while asyncio.get_running_loop().time() - began < RESTART_S:
-                if client.is_connected or is_announced(home):
+            while asyncio.get_running_loop().time() - began < RESTART_GRACE_S:
+                if client.is_connected or is_daemon_announced(home):
                     return is_here
-                await asyncio.sleep(LOOK_AGAIN_S)
-            is_here = await _served(home, tell, stack, limit_s)
+                await asyncio.sleep(POLL_INTERVAL_S)
+            is_here = await _ensure_host(home, print_notice, stack, start_timeout_s)
             return is_here
 
         async with client.connected():
-            yield Served(is_here=is_here, again=again)
+            yield HostConnection(is_in_process=is_here, reconnect=again)
 
 
-async def _served(home: Home, tell: Tell, stack: AsyncExitStack, limit_s: float) -> bool:
+async def _ensure_host(home: Home, print_notice: NoticePrinter, stack: AsyncExitStack, start_timeout_s: float) -> bool:
     """Return when a host's terminal answers. True: it was started here, and is ended with the stack."""
     loop, told = asyncio.get_running_loop(), False
     began, dumb_since = loop.time(), math.inf
     while True:
         try:
-            await perform(find("terminal setup"), {}, home)
-            if await _answers(home.run / "terminal.sock"):
+            await execute(find_command("terminal setup"), {}, home)
+            if await _accepts_connections(home.run_dir / "terminal.sock"):
                 return False
-            if not is_announced(home):
-                await _host_here(home, tell, stack)
+            if not is_daemon_announced(home):
+                await _start_host_in_process(home, print_notice, stack)
                 return True
-        except HomeBusy as busy:
-            if loop.time() - dumb_since > DUMB_LIMIT_S:
+        except HomeLocked as busy:
+            if loop.time() - dumb_since > TERMINAL_TIMEOUT_S:
                 raise NanohostError(f"{busy}, and its terminal does not answer", hint="nanohost status") from None
         dumb_since = min(dumb_since, loop.time()) if home.control_socket.exists() else math.inf
-        if loop.time() - began > limit_s:
-            told_of = f"another nanohost has been starting or stopping for {limit_s:g} s"
+        if loop.time() - began > start_timeout_s:
+            told_of = f"another nanohost has been starting or stopping for {start_timeout_s:g} s"
             raise NanohostError(f"{told_of} in {home.root}", hint="nanohost status")
         if not told:
-            tell(WAITS)
+            print_notice(WAITING_NOTICE)
             told = True
-        await asyncio.sleep(LOOK_AGAIN_S)
+        await asyncio.sleep(POLL_INTERVAL_S)
 
 
-async def _host_here(home: Home, tell: Tell, stack: AsyncExitStack) -> None:
-    from nanohost.cli.hosting import hosting
-    from nanohost.known_names import load_checked
+async def _start_host_in_process(home: Home, print_notice: NoticePrinter, stack: AsyncExitStack) -> None:
+    from nanohost.cli.hosting import serve_host
+    from nanohost.known_names import load_validated_settings
 
-    settings = load_checked(home, os.environ)
-    host = await stack.enter_async_context(hosting(home, settings, progress=tell, keep_containers=False))
-    tell(f"No nanohost was running: one runs here now ({host.ground.runtime.name}, {provider_for(settings)}).")
+    settings = load_validated_settings(home, os.environ)
+    host = await stack.enter_async_context(
+        serve_host(home, settings, progress=print_notice, should_keep_containers=False)
+    )
+    print_notice(
+        f"No nanohost was running: one runs here now ({host.foundation.runtime.name}, {resolve_provider(settings)})."
+    )
 
 
-async def _answers(socket: Path) -> bool:
-    from nanohost.short_socket import short_path
+async def _accepts_connections(socket: Path) -> bool:
+    from nanohost.short_socket import short_socket_path
 
     try:
-        with short_path(socket) as path:
+        with short_socket_path(socket) as path:
             _, writer = await asyncio.open_unix_connection(path)
     except OSError:
         return False

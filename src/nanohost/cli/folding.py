@@ -17,78 +17,78 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import TextIO
 
-FURTHER = 2
-NARROWEST = 24
+CONTINUATION_INDENT = 2
+MIN_COLUMN_WIDTH = 24
 """Characters that a column needs in order to be read."""
-CELL = re.compile(r"\S+(?: \S+)*")
+CELL_PATTERN = re.compile(r"\S+(?: \S+)*")
 """What stands in one column: `commands.show.table` puts two blanks or more between two."""
-NAME = re.compile(r"[a-z][a-z ]*")
+HEADER_PATTERN = re.compile(r"[a-z][a-z ]*")
 """The head of a column. A line of somebody's log that stands above another like it is none."""
-NOTHING = "-"
+EMPTY_CELL = "-"
 """How a table shows a value that is not there."""
 
 
-def print_folded(text: str, stream: TextIO | None = None) -> None:
+def print_wrapped(text: str, stream: TextIO | None = None) -> None:
     """On stdout, or this stream, folded where it is a terminal."""
     stream = stream or sys.stdout
-    columns = _columns(stream)
-    print("\n".join(folded(text.split("\n"), columns)) if columns else text, file=stream, flush=True)
+    columns = _terminal_columns(stream)
+    print("\n".join(wrap_lines(text.split("\n"), columns)) if columns else text, file=stream, flush=True)
 
 
-def folded(lines: Sequence[str], columns: int) -> list[str]:
+def wrap_lines(lines: Sequence[str], columns: int) -> list[str]:
     """The lines in parts of so many characters at most, unless a word is longer. Pure."""
     parts: list[str] = []
     at = 0
     while at < len(lines):
-        end = _end_of_table(lines, at)
+        end = _find_table_end(lines, at)
         block = lines[at:end]
         if len(block) > 1 and max(len(line.rstrip()) for line in block) > columns:
-            parts += _table(block, columns)
+            parts += _wrap_table(block, columns)
         else:
-            parts += [part for line in block for part in _line(line, columns)]
+            parts += [part for line in block for part in _wrap_line(line, columns)]
         at = end
     return parts
 
 
-def _end_of_table(lines: Sequence[str], head: int) -> int:
+def _find_table_end(lines: Sequence[str], head: int) -> int:
     """Behind the last line whose cells begin where those of this one do: its own number and one, if it is no head."""
-    starts = _starts(lines[head])
+    starts = _cell_starts(lines[head])
     end = head + 1
-    if not all(NAME.fullmatch(name) for name in CELL.findall(lines[head])):
+    if not all(HEADER_PATTERN.fullmatch(name) for name in CELL_PATTERN.findall(lines[head])):
         return end
-    while len(starts) > 1 and end < len(lines) and _starts(lines[end]) == starts:
+    while len(starts) > 1 and end < len(lines) and _cell_starts(lines[end]) == starts:
         end += 1
     return end
 
 
-def _starts(line: str) -> list[int]:
-    return [found.start() for found in CELL.finditer(line)]
+def _cell_starts(line: str) -> list[int]:
+    return [found.start() for found in CELL_PATTERN.finditer(line)]
 
 
-def _table(lines: Sequence[str], columns: int) -> Iterator[str]:
-    starts = _starts(lines[0])
-    if starts[-1] + NARROWEST <= columns:
+def _wrap_table(lines: Sequence[str], columns: int) -> Iterator[str]:
+    starts = _cell_starts(lines[0])
+    if starts[-1] + MIN_COLUMN_WIDTH <= columns:
         for line in lines:
-            yield from _line(line, columns, indent=starts[-1])
+            yield from _wrap_line(line, columns, indent=starts[-1])
         return
-    head, *rows = (CELL.findall(line) for line in lines)
+    head, *rows = (CELL_PATTERN.findall(line) for line in lines)
     width = max(len(name) for name in head)
     for number, row in enumerate(rows):
         if number:
             yield ""
         for name, value in zip(head, row, strict=True):
-            if value != NOTHING:
+            if value != EMPTY_CELL:
                 begin = " " * starts[0] + name.ljust(width) + "  "
-                yield from _line(begin + value, columns, indent=len(begin))
+                yield from _wrap_line(begin + value, columns, indent=len(begin))
 
 
-def _line(line: str, columns: int, indent: int | None = None) -> list[str]:
+def _wrap_line(line: str, columns: int, indent: int | None = None) -> list[str]:
     """What goes on is indented so far; a little further in than the line if nothing is said. What is drawn stays."""
     line = line.rstrip(" ")
     if "\x1b" in line:
         return [line]
     if indent is None:
-        indent = len(line) - len(line.lstrip(" ")) + FURTHER
+        indent = len(line) - len(line.lstrip(" ")) + CONTINUATION_INDENT
     parts: list[str] = []
     while len(line) > columns:
         at = line.rfind(" ", indent + 1, columns + 1)
@@ -101,7 +101,7 @@ def _line(line: str, columns: int, indent: int | None = None) -> list[str]:
     return [*parts, line]
 
 
-def _columns(stream: TextIO) -> int:
+def _terminal_columns(stream: TextIO) -> int:
     """Of the terminal that is written to; 0: it is none, or does not say."""
     try:
         return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0

@@ -27,18 +27,18 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.vt100 import Vt100_Output
 
-from nanohost.cli.colours import BOLD, FAINT, GREEN, PLAIN, RED
-from nanohost.cli.screen import Screen, speaker, write
-from nanohost.cli.status_line import SPINS_EVERY_S, status_line
-from nanohost.cli.terminal_client import Shown
+from nanohost.cli.colours import BOLD, DIM, GREEN, RED, RESET
+from nanohost.cli.screen import Screen, speaker_name, write_to_terminal
+from nanohost.cli.status_line import SPINNER_INTERVAL_S, status_line
+from nanohost.cli.terminal_client import TerminalMessage
 from nanohost.cli.typed_words import LOCAL_HELP
-from nanohost.commands.show import harmless
-from nanohost.rendering.screen_form import on_screen
+from nanohost.commands.show import replace_control_chars
+from nanohost.rendering.screen_form import render_for_terminal
 
-PROMPT, CONTINUED = "you> ", "     "
-LONGEST_MARKDOWN = 50_000
+PROMPT, CONTINUATION_PROMPT = "you> ", "     "
+MAX_MARKDOWN_CHARS = 50_000
 """Characters. What is longer is shown as it was written: reading it as Markdown would take a good part of a second."""
-LONGEST_HISTORY = 256 * 1024
+MAX_HISTORY_BYTES = 256 * 1024
 """Bytes of what was typed that are kept from one conversation to the next."""
 
 
@@ -47,41 +47,41 @@ class LiveScreen(Screen):
 
     def __init__(self, history: Path, environ: Mapping[str, str], *, zone: tzinfo = UTC) -> None:
         super().__init__(zone=zone)
-        self._colours = not environ.get("NO_COLOR")
-        self._is_plain = "utf" not in (sys.stdout.encoding or "").lower()
-        self._is_warned = False
+        self._has_colours = not environ.get("NO_COLOR")
+        self._is_ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
+        self._is_exit_confirmed = False
         # Without asking where the cursor is: the answer would come among what is typed, and not every terminal has one.
         output = Vt100_Output.from_pty(sys.stdout, term=environ.get("TERM"))
         output.enable_cpr = False
-        self._typing: PromptSession[str] = PromptSession(
-            self._above_and_prompt,
+        self._prompt_session: PromptSession[str] = PromptSession(
+            self._render_prompt,
             multiline=True,
-            prompt_continuation=CONTINUED,
-            history=History(history),
-            key_bindings=_keys(),
+            prompt_continuation=CONTINUATION_PROMPT,
+            history=InputHistory(history),
+            key_bindings=_make_key_bindings(),
             output=output,
-            color_depth=None if self._colours else ColorDepth.DEPTH_1_BIT,
+            color_depth=None if self._has_colours else ColorDepth.DEPTH_1_BIT,
             enable_suspend=True,
             reserve_space_for_menu=0,
         )
 
-    async def lines(self, stdin: TextIO) -> AsyncGenerator[str, None]:
+    async def read_lines(self, stdin: TextIO) -> AsyncGenerator[str, None]:
         """What is typed, until the end: Ctrl-D, or Ctrl-C, which first says what becomes of what is being done."""
-        moving = asyncio.create_task(self._move(), name="status line")
+        moving = asyncio.create_task(self._animate_status_line(), name="status line")
         try:
-            with self._typing.input.raw_mode():  # also between two lines, where a Ctrl-D would be lost
+            with self._prompt_session.input.raw_mode():  # also between two lines, where a Ctrl-D would be lost
                 while True:
                     try:
-                        line = await self._typing.prompt_async(handle_sigint=False, set_exception_handler=False)
+                        line = await self._prompt_session.prompt_async(handle_sigint=False, set_exception_handler=False)
                     except EOFError:
                         return
                     except KeyboardInterrupt:
-                        if not self.is_busy or self._is_warned:
+                        if not self.is_busy or self._is_exit_confirmed:
                             return
-                        self._is_warned = True
-                        self.tell(f"{self.what_becomes} /stop ends it. Ctrl-C once more leaves.")
+                        self._is_exit_confirmed = True
+                        self.show_notice(f"{self.pending_work_notice} /stop ends it. Ctrl-C once more leaves.")
                         continue
-                    self._is_warned = False
+                    self._is_exit_confirmed = False
                     yield line
         finally:
             moving.cancel()
@@ -91,63 +91,65 @@ class LiveScreen(Screen):
     def local_help(self) -> str:
         return LOCAL_HELP
 
-    def tell(self, line: str) -> None:
+    def show_notice(self, line: str) -> None:
         columns = shutil.get_terminal_size().columns
-        super().tell("\n".join(wrapped(one, columns) for one in line.split("\n")))
+        super().show_notice("\n".join(wrap_words(one, columns) for one in line.split("\n")))
 
-    def prompt(self) -> None:
+    def show_prompt(self) -> None:
         """It stands there by itself."""
 
-    def _above_and_prompt(self) -> ANSI:
+    def _render_prompt(self) -> ANSI:
         """What stands above the line that is typed, and before it. What stays when it was sent is the line alone."""
         status = ""
-        if not self._typing.app.is_done:
+        if not self._prompt_session.app.is_done:
             columns = shutil.get_terminal_size().columns
-            status = status_line(self._situation(), time.monotonic(), columns, is_plain=self._is_plain)
-        above = f"{FAINT}{status}{PLAIN}\n" if status else ""
-        return ANSI(f"{above}{BOLD}{PROMPT}{PLAIN}")
+            status = status_line(
+                self._make_pending_state(), time.monotonic(), columns, is_ascii_only=self._is_ascii_only
+            )
+        above = f"{DIM}{status}{RESET}\n" if status else ""
+        return ANSI(f"{above}{BOLD}{PROMPT}{RESET}")
 
-    async def _move(self) -> None:
+    async def _animate_status_line(self) -> None:
         """Draw anew while something is being done."""
         while True:
             self._changed.clear()
-            self._typing.app.invalidate()
+            self._prompt_session.app.invalidate()
             if self.is_busy:
-                await asyncio.sleep(SPINS_EVERY_S)
+                await asyncio.sleep(SPINNER_INTERVAL_S)
             else:
                 await self._changed.wait()
 
-    def _worded(self, shown: Shown) -> str:
-        is_bad = shown.is_error or shown.is_trouble
-        colour = (RED if is_bad else GREEN) if self._colours else ""
-        if len(shown.text) > LONGEST_MARKDOWN:
-            text = harmless(shown.text)
+    def _format_message(self, shown: TerminalMessage) -> str:
+        is_bad = shown.is_error or shown.is_failure
+        colour = (RED if is_bad else GREEN) if self._has_colours else ""
+        if len(shown.text) > MAX_MARKDOWN_CHARS:
+            text = replace_control_chars(shown.text)
         else:
-            text = on_screen(shown.text, shutil.get_terminal_size().columns, colours=self._colours)
-        return f"{BOLD}{colour}{speaker(shown)}{PLAIN}{self._before(shown)}\n{text}\n"
+            text = render_for_terminal(shown.text, shutil.get_terminal_size().columns, use_colours=self._has_colours)
+        return f"{BOLD}{colour}{speaker_name(shown)}{RESET}{self._earlier_label(shown)}\n{text}\n"
 
-    def _say(self, line: str, stream: TextIO) -> None:
+    def _write_line(self, line: str, stream: TextIO) -> None:
         """Above the prompt, if there is one. The terminal's mode stays as it is, or keys that are typed meanwhile would
         be lost."""
-        if self._typing.app.is_running:
-            self._typing.app.renderer.erase()
-            self._typing.app.invalidate()
-        write(f"{line}\n", stream)
+        if self._prompt_session.app.is_running:
+            self._prompt_session.app.renderer.erase()
+            self._prompt_session.app.invalidate()
+        write_to_terminal(f"{line}\n", stream)
 
 
-def wrapped(line: str, columns: int) -> str:
+def wrap_words(line: str, columns: int) -> str:
     """A line of ours that ends between words."""
     return textwrap.fill(line, columns, break_long_words=False, break_on_hyphens=False)
 
 
-class History(FileHistory):
+class InputHistory(FileHistory):
     """What was typed before. A disk that takes or gives nothing makes it short, and fails nobody."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
         with suppress(OSError):
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-            _shorten(path)
+            _truncate_history(path)
 
     def load_history_strings(self) -> Iterable[str]:
         try:
@@ -160,14 +162,14 @@ class History(FileHistory):
             super().store_string(string.encode("utf-8", "replace").decode())
 
 
-def _shorten(path: Path) -> None:
+def _truncate_history(path: Path) -> None:
     """Keep the newest entries: each begins with an empty line."""
-    if path.stat().st_size > LONGEST_HISTORY:
-        kept = path.read_bytes()[-LONGEST_HISTORY // 2 :]
+    if path.stat().st_size > MAX_HISTORY_BYTES:
+        kept = path.read_bytes()[-MAX_HISTORY_BYTES // 2 :]
         path.write_bytes(kept[max(kept.find(b"\n\n"), 0) :])
 
 
-def _keys() -> KeyBindings:
+def _make_key_bindings() -> KeyBindings:
     """What differs from the usual keys: Enter sends, Alt-Enter or a backslash before it begins a new line, Ctrl-C drops
     what is typed before anything else."""
     keys = KeyBindings()

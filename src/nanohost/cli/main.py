@@ -15,10 +15,10 @@ from contextlib import suppress
 from io import TextIOWrapper
 
 from nanohost import __version__
-from nanohost.cli.folding import print_folded
-from nanohost.cli.typed import add_home, add_registered
+from nanohost.cli.folding import print_wrapped
+from nanohost.cli.typed import add_home_option, add_registry_commands
 from nanohost.errors import NanohostError, UsageError
-from nanohost.harmless import harmless
+from nanohost.harmless import replace_control_chars
 from nanohost.install_root import find_root
 
 TYPE_CHECKING = False
@@ -29,44 +29,44 @@ if TYPE_CHECKING:  # each short command waits for what is imported here: a test 
     Subcommands = argparse._SubParsersAction[argparse.ArgumentParser]
     Action = Callable[[argparse.Namespace, str], int]
 
-INTERRUPTED = 130
-USUAL_COLUMNS = 80
-REPLY_LIMIT_S = 120.0
+EXIT_INTERRUPTED = 130
+DEFAULT_COLUMNS = 80
+REPLY_TIMEOUT_S = 120.0
 SHELLS = ("bash", "zsh", "fish")
 """Whose completion is tested, of those that shtab writes."""
-MACHINE_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE}
+SYSTEM_LIMIT_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE}
 """What a person mends on the machine and not in nanohost: one line says it, a traceback would not say more."""
 
 
-class Help(argparse.HelpFormatter):
+class HelpFormatter(argparse.HelpFormatter):
     """As wide as the terminal, and not by way of shutil, which loads three ways to compress first."""
 
     def __init__(self, prog: str, **arguments: Any) -> None:
-        super().__init__(prog, width=_columns() - 2, **arguments)
+        super().__init__(prog, width=_terminal_columns() - 2, **arguments)
 
 
-def _columns() -> int:
+def _terminal_columns() -> int:
     """As shutil.get_terminal_size tells it."""
     with suppress(ValueError):
         if (said := int(os.environ.get("COLUMNS", "0"))) > 0:
             return said
     with suppress(AttributeError, ValueError, OSError):
-        return os.get_terminal_size(sys.__stdout__.fileno()).columns or USUAL_COLUMNS  # type: ignore[union-attr]
-    return USUAL_COLUMNS
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or DEFAULT_COLUMNS  # type: ignore[union-attr]
+    return DEFAULT_COLUMNS
 
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong as every other error is said, with what to type next."""
 
     def __init__(self, **arguments: Any) -> None:
-        super().__init__(**{"formatter_class": Help, **arguments})
+        super().__init__(**{"formatter_class": HelpFormatter, **arguments})
 
     def error(self, message: str) -> NoReturn:
-        self.refuse(message, hint=f"{self.prog} --help")
+        self.exit_with_usage_error(message, hint=f"{self.prog} --help")
 
-    def refuse(self, message: str, *, hint: str) -> NoReturn:
+    def exit_with_usage_error(self, message: str, *, hint: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        complain(UsageError(message, hint=hint))
+        print_error(UsageError(message, hint=hint))
         self.exit(2)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -75,38 +75,40 @@ class Parser(argparse.ArgumentParser):
             import difflib
 
             near = difflib.get_close_matches(value, action.choices, 1)
-            self.refuse(f"there is no command {value[:80]!r}", hint=f"{self.prog} {near[0] if near else '--help'}")
+            self.exit_with_usage_error(
+                f"there is no command {value[:80]!r}", hint=f"{self.prog} {near[0] if near else '--help'}"
+            )
         super()._check_value(action, value)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The whole command; returns the exit code. argparse leaves with SystemExit for help and for wrong words."""
-    _never_fail_at_a_character()
+    _tolerate_encoding_errors()
     try:
         try:
-            return _perform(words)
+            return _dispatch(arguments)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # whoever read us has gone
-        _write_no_more()
+        _discard_stdout()
         return 0
     except OSError as error:
-        if error.errno not in MACHINE_REFUSES:
+        if error.errno not in SYSTEM_LIMIT_ERRNOS:
             raise
-        _write_no_more()
+        _discard_stdout()
         place = f" ({error.filename})" if error.filename else ""
-        complain(NanohostError(f"this machine refuses: {error.strerror}{place}", hint="df -h; ulimit -n"))
+        print_error(NanohostError(f"this machine refuses: {error.strerror}{place}", hint="df -h; ulimit -n"))
         return 1
 
 
-def _write_no_more() -> None:
+def _discard_stdout() -> None:
     """Python would complain when it flushes at exit."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _perform(words: Sequence[str] | None) -> int:
-    typed = sys.argv[1:] if words is None else words
+def _dispatch(arguments: Sequence[str] | None) -> int:
+    typed = sys.argv[1:] if arguments is None else arguments
     parser = build_parser(typed)
     options, unknown = parser.parse_known_args(typed)
     if unknown:  # of the command that was typed, which knows what it takes
@@ -118,28 +120,28 @@ def _perform(words: Sequence[str] | None) -> int:
     try:
         return action(options, find_root(options.home, os.environ))
     except NanohostError as error:
-        complain(error)
+        print_error(error)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
 
 
-def _never_fail_at_a_character() -> None:
+def _tolerate_encoding_errors() -> None:
     """What comes in may not be text in this locale, and a reply may hold what the locale cannot write."""
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
-def complain(error: NanohostError) -> None:
+def print_error(error: NanohostError) -> None:
     """One line what happened, one line what to do or to type next."""
-    print_folded(f"nanohost: {harmless(str(error))}", sys.stderr)
+    print_wrapped(f"nanohost: {replace_control_chars(str(error))}", sys.stderr)
     if error.hint:
-        print_folded(f"  {harmless(error.advice)}", sys.stderr)
+        print_wrapped(f"  {replace_control_chars(error.advice)}", sys.stderr)
 
 
-def build_parser(typed: Collection[str] | None = None) -> argparse.ArgumentParser:
-    """All of the command line; of `typed` words, as much as they need."""
+def build_parser(arguments: Collection[str] | None = None) -> argparse.ArgumentParser:
+    """All of the command line; of `arguments` words, as much as they need."""
     parser: argparse.ArgumentParser = Parser(
         prog="nanohost",
         description="A host for personal AI assistants.",
@@ -149,10 +151,10 @@ def build_parser(typed: Collection[str] | None = None) -> argparse.ArgumentParse
     parser.add_argument("--version", action="version", version=f"nanohost {__version__}")
     parser.set_defaults(help_of=parser)
     subcommands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    add_home(_add_run(subcommands))
-    add_home(_add_chat(subcommands))
-    add_home(_add_completion(subcommands))
-    add_registered(subcommands, typed)
+    add_home_option(_add_run(subcommands))
+    add_home_option(_add_chat(subcommands))
+    add_home_option(_add_completion(subcommands))
+    add_registry_commands(subcommands, arguments)
     return parser
 
 
@@ -163,7 +165,7 @@ def _add_run(subcommands: Subcommands) -> argparse.ArgumentParser:
         description="Runs the host until it is stopped. NANOHOST_LOG says how its log is: plain, json, quiet, debug.",
         epilog="example: nanohost --home /srv/nanohost run",
     )
-    run.set_defaults(action=_run, help_of=run)
+    run.set_defaults(action=_run_host, help_of=run)
     return run
 
 
@@ -177,12 +179,12 @@ def _add_chat(subcommands: Subcommands) -> argparse.ArgumentParser:
     chat.add_argument("--once", metavar="TEXT", help="say this, print the reply alone, and leave; - reads stdin")
     chat.add_argument(
         "--timeout",
-        type=_seconds,
-        default=REPLY_LIMIT_S,
+        type=_parse_timeout,
+        default=REPLY_TIMEOUT_S,
         metavar="S",
         help="seconds to wait for the reply (%(default)g)",
     )
-    chat.set_defaults(action=_chat, help_of=chat)
+    chat.set_defaults(action=_run_chat, help_of=chat)
     return chat
 
 
@@ -194,52 +196,52 @@ def _add_completion(subcommands: Subcommands) -> argparse.ArgumentParser:
         epilog="example: nanohost completion bash > ~/.local/share/bash-completion/completions/nanohost",
     )
     completion.add_argument("shell", choices=SHELLS, help="bash, zsh or fish")
-    completion.set_defaults(action=_completion, help_of=completion)
+    completion.set_defaults(action=_print_completion, help_of=completion)
     return completion
 
 
-def _seconds(text: str) -> float:
+def _parse_timeout(text: str) -> float:
     with suppress(ValueError):
         if 0 < (number := float(text)) < math.inf:
             return number
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
 
 
-def _completion(options: argparse.Namespace, root: str) -> int:
+def _print_completion(options: argparse.Namespace, root: str) -> int:
     from nanohost.cli.completion import completion_script
 
     print(completion_script(build_parser(), options.shell))
     return 0
 
 
-def _run(options: argparse.Namespace, root: str) -> int:
-    from nanohost.home import announced, home_at
+def _run_host(options: argparse.Namespace, root: str) -> int:
+    from nanohost.home import announce_daemon, make_home
 
-    home = home_at(root)
-    with announced(home):  # before all that takes time to load: a chat is to wait, and not to take the home
+    home = make_home(root)
+    with announce_daemon(home):  # before all that takes time to load: a chat is to wait, and not to take the home
         from nanohost.cli import time_zone
         from nanohost.cli.run import run
 
-        time_zone.settle(home)
+        time_zone.ensure_time_zone(home)
         return run(home)
 
 
-def _chat(options: argparse.Namespace, root: str) -> int:
-    from nanohost.chat_commands.registry import names_in
+def _run_chat(options: argparse.Namespace, root: str) -> int:
+    from nanohost.chat_commands.registry import extension_names
     from nanohost.cli.chat import chat, chat_once
-    from nanohost.cli.typed_words import meant_instead
-    from nanohost.home import home_at
+    from nanohost.cli.typed_words import suggest_command
+    from nanohost.home import make_home
 
-    home = home_at(root)
+    home = make_home(root)
     if options.once is None:
         from nanohost.cli import time_zone
 
-        time_zone.settle(home)
+        time_zone.ensure_time_zone(home)
         return chat(home)
     text = sys.stdin.read() if options.once == "-" else options.once
     if not text.strip():
         raise UsageError("there is nothing to say", hint='nanohost chat --once "hello"')
-    if (meant := meant_instead(text, names_in(home.chat_commands))) is not None:
+    if (meant := suggest_command(text, extension_names(home.chat_commands))) is not None:
         raise UsageError(f"there is no command {text.split()[0]}", hint=f'nanohost chat --once "/{meant}"')
     return chat_once(home, text, timeout_s=options.timeout)
 

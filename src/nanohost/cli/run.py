@@ -7,38 +7,38 @@ from contextlib import suppress
 
 import structlog
 
-from nanohost.cli.ending import Ending
-from nanohost.cli.hosting import hosting
+from nanohost.cli.ending import ShutdownGuard
+from nanohost.cli.hosting import serve_host
 from nanohost.cli.settings import StopSettings
-from nanohost.cli.stop_signal import Stopped, stoppable
+from nanohost.cli.stop_signal import StopRequested, handle_stop_signals
 from nanohost.home import Home
-from nanohost.known_names import load_checked
-from nanohost.logs import set_up_logs
-from nanohost.settings import Settings, zone_of
+from nanohost.known_names import load_validated_settings
+from nanohost.logs import configure_logging
+from nanohost.settings import Settings, display_zone
 
 _log = structlog.get_logger()
 
 
 def run(home: Home) -> int:
     """Serve until a signal. Raises NanohostError."""
-    set_up_logs(os.environ, zone=zone_of(home.root, os.environ))
-    settings = load_checked(home, os.environ)
-    with Ending(settings.of(StopSettings).stop_limit_s) as ending:
+    configure_logging(os.environ, zone=display_zone(home.root, os.environ))
+    settings = load_validated_settings(home, os.environ)
+    with ShutdownGuard(settings.section(StopSettings).stop_limit_s) as ending:
         ending.run(_serve(home, settings, ending))
     return 0
 
 
-async def _serve(home: Home, settings: Settings, ending: Ending) -> None:
-    with suppress(Stopped):
+async def _serve(home: Home, settings: Settings, shutdown_guard: ShutdownGuard) -> None:
+    with suppress(StopRequested):
         async with (
-            stoppable(ending.begin) as leaving,
-            hosting(home, settings, progress=_progress, keep_containers=True) as host,
+            handle_stop_signals(shutdown_guard.start_timeout) as leaving,
+            serve_host(home, settings, progress=_log_progress, should_keep_containers=True) as host,
         ):
             try:
-                await host.stopped()
+                await host.wait_until_failed()
             finally:
                 leaving()
 
 
-def _progress(line: str) -> None:
+def _log_progress(line: str) -> None:
     _log.info("image_build", line=line)

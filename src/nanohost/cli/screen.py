@@ -15,12 +15,12 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, tzinfo
 from typing import TextIO
 
-from nanohost.cli.status_line import FADES_S, Doing, Situation, is_busy
-from nanohost.cli.terminal_client import Shown
-from nanohost.cli.typed_words import PLAIN_HELP
-from nanohost.commands.show import harmless
-from nanohost.phrases import clock_time
-from nanohost.stdin_lines import typed_lines
+from nanohost.cli.status_line import ACTIVITY_TTL_S, AgentActivity, PendingState, is_busy
+from nanohost.cli.terminal_client import TerminalMessage
+from nanohost.cli.typed_words import PLAIN_LOCAL_HELP
+from nanohost.commands.show import replace_control_chars
+from nanohost.phrases import format_time
+from nanohost.stdin_lines import read_lines
 
 CLEAR_LINE = "\r\033[K"
 
@@ -32,150 +32,152 @@ class Screen:
     def __init__(self, *, zone: tzinfo = UTC, opened_at: datetime | None = None) -> None:
         self._zone = zone
         self._opened_at = opened_at or datetime.now(UTC)
-        self.is_host_here = False
+        self.is_host_in_process = False
         """The host that is talked to ends with this conversation."""
         self._is_terminal = sys.stdout.isatty()
-        self._clears = os.environ.get("TERM") != "dumb"
-        self._is_prompted = False
-        self._owed: list[str] = []
+        self._can_clear_line = os.environ.get("TERM") != "dumb"
+        self._is_prompt_shown = False
+        self._pending: list[str] = []
         self._answered_up_to = ""
         """The newest message with an answer of its own; ids sort. Those before it may be answered with it, or not."""
-        self._for_help: set[str] = set()
+        self._help_requests: set[str] = set()
         self._asked_at = 0.0
-        self._doing: Doing | None = None
-        self._seen_at_work = False
+        self._activity: AgentActivity | None = None
+        self._has_seen_activity = False
         self._changed = asyncio.Event()
 
-    def asked(self, id: str, *, for_help: bool = False) -> None:
-        """A message was said. `for_help`: below its answer stands what can be typed here, too."""
-        self._owed.append(id)
-        if for_help:
-            self._for_help.add(id)
+    def add_pending(self, id: str, *, is_help: bool = False) -> None:
+        """A message was said. `is_help`: below its answer stands what can be typed here, too."""
+        self._pending.append(id)
+        if is_help:
+            self._help_requests.add(id)
         self._asked_at = time.monotonic()
         self._changed.set()
 
-    def show(self, shown: Shown) -> None:
-        if shown.reply_to in self._owed:
-            self._owed.remove(shown.reply_to)
-            self._answered_up_to = max(self._answered_up_to, shown.reply_to)
-        self._doing = None  # if that was not all, there is another sign within a second
-        self._say(self._worded(shown), sys.stdout)
-        if shown.reply_to in self._for_help:
-            self._for_help.discard(shown.reply_to)
-            self.tell(self.local_help)
-        self.prompt()
+    def show_message(self, message: TerminalMessage) -> None:
+        if message.reply_to in self._pending:
+            self._pending.remove(message.reply_to)
+            self._answered_up_to = max(self._answered_up_to, message.reply_to)
+        self._activity = None  # if that was not all, there is another sign within a second
+        self._write_line(self._format_message(message), sys.stdout)
+        if message.reply_to in self._help_requests:
+            self._help_requests.discard(message.reply_to)
+            self.show_notice(self.local_help)
+        self.show_prompt()
         self._changed.set()
 
-    def at_work(self, doing: Doing) -> None:
+    def update_activity(self, activity: AgentActivity) -> None:
         """The agent is seen to be at work."""
-        self._doing = doing
-        self._seen_at_work = True
+        self._activity = activity
+        self._has_seen_activity = True
         self._changed.set()
 
     @property
     def local_help(self) -> str:
         """What can be typed here beside what the host tells of."""
-        return PLAIN_HELP
+        return PLAIN_LOCAL_HELP
 
     @property
     def is_busy(self) -> bool:
         """Whether something is being done, or to come."""
-        return is_busy(self._situation(), time.monotonic())
+        return is_busy(self._make_pending_state(), time.monotonic())
 
     @property
-    def what_becomes(self) -> str:
+    def pending_work_notice(self) -> str:
         """What becomes of what is being done, when the conversation is left."""
-        if self.is_host_here:
+        if self.is_host_in_process:
             return "What is not answered yet is kept: the next chat goes on with it."
         return "The work goes on without you; what comes of it is shown in the next chat."
 
-    def tell(self, line: str) -> None:
-        self._say(harmless(line), sys.stderr)
+    def show_notice(self, line: str) -> None:
+        self._write_line(replace_control_chars(line), sys.stderr)
 
-    def on_line(self, is_back: bool) -> None:
+    def on_connection_change(self, is_connected: bool) -> None:
         """The host has gone, or is back."""
         gone = "The host has gone. What you type waits until one runs again: nanohost run"
-        self.tell("The host is back." if is_back else gone)
-        self.prompt()
+        self.show_notice("The host is back." if is_connected else gone)
+        self.show_prompt()
 
-    def doubt(self) -> None:
+    def warn_not_accepted(self) -> None:
         """The host is there and has not taken a message."""
-        self.tell("Not taken by the host yet; it is tried until it is. What is wrong: nanohost status")
-        self.prompt()
+        self.show_notice("Not taken by the host yet; it is tried until it is. What is wrong: nanohost status")
+        self.show_prompt()
 
-    def leave(self, lost: int) -> None:
+    def close(self, unaccepted_count: int) -> None:
         """The last words: the shell's prompt shall not stand behind ours; what becomes of the work is said, and what is
         forgotten."""
-        if self._is_terminal and self._is_prompted:
-            write("\n", sys.stdout)
+        if self._is_terminal and self._is_prompt_shown:
+            write_to_terminal("\n", sys.stdout)
             self._is_terminal = False
-        if self.is_busy and not (lost and lost >= self.unanswered):
-            self.tell(self.what_becomes)
-        if lost:
-            self.tell(f"Forgotten, since no host took them: {lost} of your messages. Say them again.")
+        if self.is_busy and not (unaccepted_count and unaccepted_count >= self.unanswered_count):
+            self.show_notice(self.pending_work_notice)
+        if unaccepted_count:
+            self.show_notice(
+                f"Forgotten, since no host took them: {unaccepted_count} of your messages. Say them again."
+            )
 
-    def prompt(self) -> None:
-        self._is_prompted = True
+    def show_prompt(self) -> None:
+        self._is_prompt_shown = True
         if self._is_terminal:
-            write("> ", sys.stdout)
+            write_to_terminal("> ", sys.stdout)
 
-    def entered(self) -> None:
+    def mark_line_entered(self) -> None:
         """A line was typed: the cursor stands below the prompt."""
-        self._is_prompted = False
+        self._is_prompt_shown = False
 
-    async def until_answered(self, limit_s: float, *, quiet_s: float = FADES_S) -> None:
+    async def wait_until_answered(self, timeout_s: float, *, activity_ttl_s: float = ACTIVITY_TTL_S) -> None:
         """Return when all is answered, or after so many seconds without any sign. What an agent says need not be all:
         while it is seen to be at work, or a message was passed over, it is waited for until all is quiet."""
-        while self._owed or self._seen_at_work:
+        while self._pending or self._has_seen_activity:
             self._changed.clear()
             try:
-                async with asyncio.timeout(limit_s if self.unanswered else min(quiet_s, limit_s)):
+                async with asyncio.timeout(timeout_s if self.unanswered_count else min(activity_ttl_s, timeout_s)):
                     await self._changed.wait()
             except TimeoutError:
                 return
 
     @property
-    def unanswered(self) -> int:
+    def unanswered_count(self) -> int:
         """How many messages have no answer, nor one that may be theirs, too."""
-        return sum(1 for id in self._owed if id > self._answered_up_to)
+        return sum(1 for id in self._pending if id > self._answered_up_to)
 
-    async def lines(self, stdin: TextIO) -> AsyncGenerator[str, None]:
+    async def read_lines(self, stdin: TextIO) -> AsyncGenerator[str, None]:
         """What is typed, until the end."""
-        self.prompt()
-        async for line in typed_lines(stdin):
-            self.entered()
+        self.show_prompt()
+        async for line in read_lines(stdin):
+            self.mark_line_entered()
             yield line
-            self.prompt()
+            self.show_prompt()
 
-    def _situation(self) -> Situation:
-        return Situation(doing=self._doing, owed=self.unanswered, asked_at=self._asked_at)
+    def _make_pending_state(self) -> PendingState:
+        return PendingState(activity=self._activity, unanswered_count=self.unanswered_count, sent_at=self._asked_at)
 
-    def _worded(self, shown: Shown) -> str:
-        text = harmless(f"! {shown.text}" if shown.is_error else shown.text)
-        before = self._before(shown)
+    def _format_message(self, shown: TerminalMessage) -> str:
+        text = replace_control_chars(f"! {shown.text}" if shown.is_error else shown.text)
+        before = self._earlier_label(shown)
         if self._is_terminal:
-            return f"{speaker(shown)}{before}: {text}"
+            return f"{speaker_name(shown)}{before}: {text}"
         return f"{before.lstrip()} {text}" if before else text
 
-    def _before(self, shown: Shown) -> str:
+    def _earlier_label(self, shown: TerminalMessage) -> str:
         """Of what was to be said before this conversation: that it was, and when. It may be so no more."""
-        if shown.at is None or shown.at >= self._opened_at:
+        if shown.created_at is None or shown.created_at >= self._opened_at:
             return ""
-        return f" (earlier, {clock_time(shown.at, self._opened_at, self._zone)})"
+        return f" (earlier, {format_time(shown.created_at, self._opened_at, self._zone)})"
 
-    def _say(self, line: str, stream: TextIO) -> None:
-        if self._is_terminal and self._is_prompted:
-            write(CLEAR_LINE if self._clears else "\n", sys.stdout)
-            self._is_prompted = False
-        write(f"{line}\n", stream)
+    def _write_line(self, line: str, stream: TextIO) -> None:
+        if self._is_terminal and self._is_prompt_shown:
+            write_to_terminal(CLEAR_LINE if self._can_clear_line else "\n", sys.stdout)
+            self._is_prompt_shown = False
+        write_to_terminal(f"{line}\n", stream)
 
 
-def speaker(shown: Shown) -> str:
+def speaker_name(shown: TerminalMessage) -> str:
     """Whose words they are, as it is shown."""
-    return "agent" if shown.agent is None and not shown.is_error else harmless(shown.agent or "nanohost")
+    return "agent" if shown.agent is None and not shown.is_error else replace_control_chars(shown.agent or "nanohost")
 
 
-def write(text: str, stream: TextIO) -> None:
+def write_to_terminal(text: str, stream: TextIO) -> None:
     try:
         stream.write(text)
         stream.flush()

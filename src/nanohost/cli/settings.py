@@ -12,8 +12,8 @@ class StopSettings(Section):
 
     stop_limit_s: float = setting(
         60,
-        place=110,
+        order=110,
         title="After how long a stop that has not ended names what hangs and ends the process, with exit code 1.",
-        wanted="seconds, more than 0",
+        expected="seconds, more than 0",
         gt=0,
     )

@@ -20,16 +20,16 @@ from typing import TypeVarTuple
 
 Ts = TypeVarTuple("Ts")
 
-NOW = 130
+EXIT_INTERRUPTED = 130
 
 
-class Stopped(Exception):
-    """A signal asked to stop. Raised where `stoppable` is left, after everything inside was left in order."""
+class StopRequested(Exception):
+    """A signal asked to stop. Raised where `handle_stop_signals` is left, after everything inside was left in order."""
 
 
-class Loop(asyncio.SelectorEventLoop):
+class SignalSafeEventLoop(asyncio.SelectorEventLoop):
     """A library that adds a handler of a signal to the usual loop (prompt_toolkit, to know of another width) takes the
-    descriptor at which `stoppable` listens, and nobody hears the others. With this one it does not."""
+    descriptor at which `handle_stop_signals` listens, and nobody hears the others. With this one it does not."""
 
     def add_signal_handler(self, sig: int, callback: Callable[[*Ts], object], *args: *Ts) -> None:
         signal.signal(sig, lambda _number, _frame: self.call_soon_threadsafe(callback, *args))
@@ -38,12 +38,12 @@ class Loop(asyncio.SelectorEventLoop):
         return signal.signal(sig, signal.SIG_DFL) not in (signal.SIG_DFL, signal.SIG_IGN, None)
 
 
-Leaving = Callable[[], None]
+MarkStopping = Callable[[], None]
 """Says that what is inside ends by itself: from now on the first signal cuts nothing, since a stop is under way."""
 
 
 @asynccontextmanager
-async def stoppable(on_stop: Callable[[], None] = lambda: None) -> AsyncIterator[Leaving]:
+async def handle_stop_signals(on_stop: Callable[[], None] = lambda: None) -> AsyncIterator[MarkStopping]:
     """While entered, the first signal cancels this task, whether it starts, serves or waits. `on_stop` is called when a
     stop begins, perhaps again, and perhaps from a thread."""
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
@@ -57,7 +57,7 @@ async def stoppable(on_stop: Callable[[], None] = lambda: None) -> AsyncIterator
             on_stop()
             loop.call_soon_threadsafe(cancel)
         elif number is not signal.SIGHUP:  # the kernel and the shell may both say that the window is closed
-            os._exit(NOW)
+            os._exit(EXIT_INTERRUPTED)
 
     def cancel() -> None:
         if not leaves:
@@ -71,20 +71,22 @@ async def stoppable(on_stop: Callable[[], None] = lambda: None) -> AsyncIterator
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
-    with _heard(numbers, on_signal):
+    with _listen_for_signals(numbers, on_signal):
         try:
             yield leaving
         except asyncio.CancelledError:
             if not asked:
                 raise
             task.uncancel()
-            raise Stopped from None
+            raise StopRequested from None
         finally:
             leaves = True
 
 
 @contextmanager
-def _heard(numbers: Sequence[signal.Signals], tell: Callable[[signal.Signals], None]) -> Iterator[None]:
+def _listen_for_signals(
+    signals: Sequence[signal.Signals], on_signal: Callable[[signal.Signals], None]
+) -> Iterator[None]:
     """Tell of these signals from a thread. Python's own handlers wait for the main thread; the byte that it writes for
     each signal does not."""
     ours, theirs = socket.socketpair()
@@ -92,11 +94,11 @@ def _heard(numbers: Sequence[signal.Signals], tell: Callable[[signal.Signals], N
 
     def listen() -> None:
         while heard := ours.recv(1):
-            if heard[0] in numbers:
-                tell(signal.Signals(heard[0]))
+            if heard[0] in signals:
+                on_signal(signal.Signals(heard[0]))
 
     listening = threading.Thread(target=listen, name="signals", daemon=True)
-    before = {number: signal.signal(number, _noted) for number in numbers}
+    before = {number: signal.signal(number, _ignore_signal) for number in signals}
     descriptor_before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     listening.start()
     try:
@@ -110,5 +112,5 @@ def _heard(numbers: Sequence[signal.Signals], tell: Callable[[signal.Signals], N
         ours.close()
 
 
-def _noted(_number: int, _frame: FrameType | None) -> None:
+def _ignore_signal(_number: int, _frame: FrameType | None) -> None:
     """It has been heard by the thread."""

@@ -18,18 +18,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from nanohost.cli.status_line import Doing
-from nanohost.commands.context import local_user
-from nanohost.commands.show import harmless
-from nanohost.short_socket import short_path
+from nanohost.cli.status_line import AgentActivity
+from nanohost.commands.context import local_user_id
+from nanohost.commands.show import replace_control_chars
+from nanohost.short_socket import short_socket_path
 from nanohost.store import audit
 
-LONGEST_LINE = 8 * 1024 * 1024
-RECONNECT_PAUSE_S = 0.3
+MAX_LINE_BYTES = 8 * 1024 * 1024
+RECONNECT_DELAY_S = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class TerminalMessage:
     """Something to show: a reply, or a sentence about what we said."""
 
     text: str
@@ -37,31 +37,31 @@ class Shown:
     is_error: bool = False
     agent: str | None = None
     """Whose words they are, "" for the host's own; None: a host of before tells nothing."""
-    is_trouble: bool = False
+    is_failure: bool = False
     """The host says that something went wrong, or does not go on."""
-    at: datetime | None = None
+    created_at: datetime | None = None
     """When it was to be said; None: a host of before tells nothing."""
 
 
 class TerminalClient:
-    """`on_shown` is called for each message once, `on_line` when the host has gone (False) and is back (True),
+    """`on_message` is called for each message once, `on_connection_change` when the host has gone (False) and is back (True),
     `on_typing` each time that the host says that an agent is at work, with what it says of that."""
 
     def __init__(
         self,
         socket: Path,
         chat: str,
-        on_shown: Callable[[Shown], None],
-        on_line: Callable[[bool], None] = lambda _: None,
-        on_typing: Callable[[Doing], None] = lambda _: None,
+        on_message: Callable[[TerminalMessage], None],
+        on_connection_change: Callable[[bool], None] = lambda _: None,
+        on_typing: Callable[[AgentActivity], None] = lambda _: None,
     ) -> None:
         self._socket = socket
         self._chat = chat
-        self._on_shown = on_shown
-        self._on_line = on_line
+        self._on_message = on_message
+        self._on_connection_change = on_connection_change
         self._on_typing = on_typing
         self._unaccepted: dict[str, str] = {}
-        self._keys: set[str] = set()
+        self._seen_keys: set[str] = set()
         self._writer: asyncio.StreamWriter | None = None
         self._ready = asyncio.Event()
 
@@ -69,16 +69,16 @@ class TerminalClient:
     async def connected(self) -> AsyncIterator[None]:
         """Stay connected while entered. Raises OSError if nobody answers at first."""
         reader = await self._connect()
-        reading = asyncio.create_task(self._stay(reader), name="terminal client")
+        reading = asyncio.create_task(self._read_loop(reader), name="terminal client")
         try:
             await self._ready.wait()
             yield
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-            await self._hang_up()
+            await self._close()
 
-    def say(self, text: str) -> str:
+    def send(self, text: str) -> str:
         """Send a message; returns its id. Ids sort in the order in which they were made."""
         id = f"{time.time_ns():020d}-{secrets.token_hex(3)}"
         self._unaccepted[id] = text
@@ -96,81 +96,81 @@ class TerminalClient:
         return self._writer is not None
 
     async def _connect(self) -> asyncio.StreamReader:
-        with short_path(self._socket) as path:
-            reader, self._writer = await asyncio.open_unix_connection(path, limit=LONGEST_LINE)
-        self._write({"type": "hello", "chat": self._chat, "user": _user()})
+        with short_socket_path(self._socket) as path:
+            reader, self._writer = await asyncio.open_unix_connection(path, limit=MAX_LINE_BYTES)
+        self._write({"type": "hello", "chat": self._chat, "user": _local_user_name()})
         for id, text in self._unaccepted.items():
             self._write({"type": "message", "id": id, "text": text})
         return reader
 
-    async def _stay(self, reader: asyncio.StreamReader) -> None:
+    async def _read_loop(self, reader: asyncio.StreamReader) -> None:
         while True:
             try:
                 while line := await reader.readline():
-                    self._take(json.loads(line))
+                    self._handle_line(json.loads(line))
             except (ConnectionError, ValueError):
                 pass
-            self._on_line(False)
+            self._on_connection_change(False)
             reader = await self._reconnect()
-            self._on_line(True)
+            self._on_connection_change(True)
 
     async def _reconnect(self) -> asyncio.StreamReader:
-        await self._hang_up()
+        await self._close()
         while True:
-            await asyncio.sleep(RECONNECT_PAUSE_S)
+            await asyncio.sleep(RECONNECT_DELAY_S)
             try:
                 return await self._connect()
             except OSError:
                 continue  # the host is being restarted
 
-    async def _hang_up(self) -> None:
+    async def _close(self) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
 
-    def _take(self, said: dict[str, Any]) -> None:
-        match said.get("type"):
+    def _handle_line(self, line: dict[str, Any]) -> None:
+        match line.get("type"):
             case "ready":
                 self._ready.set()
             case "accepted":
-                self._unaccepted.pop(said["id"], None)
+                self._unaccepted.pop(line["id"], None)
             case "message":
-                if said["key"] not in self._keys:
-                    self._keys.add(said["key"])
-                    self._on_shown(
-                        Shown(
-                            text=said["text"],
-                            reply_to=said.get("reply_to"),
-                            agent=said.get("agent"),
-                            is_trouble=said.get("trouble") is True,
-                            at=_time(said.get("at")),
+                if line["key"] not in self._seen_keys:
+                    self._seen_keys.add(line["key"])
+                    self._on_message(
+                        TerminalMessage(
+                            text=line["text"],
+                            reply_to=line.get("reply_to"),
+                            agent=line.get("agent"),
+                            is_failure=line.get("trouble") is True,
+                            created_at=_parse_time(line.get("at")),
                         )
                     )
-                self._write({"type": "received", "key": said["key"]})
+                self._write({"type": "received", "key": line["key"]})
             case "typing":
-                self._on_typing(_doing(said))
+                self._on_typing(_parse_activity(line))
             case "error":
-                self._on_shown(Shown(text=said["text"], is_error=True))
+                self._on_message(TerminalMessage(text=line["text"], is_error=True))
 
     def _write(self, line: dict[str, str]) -> None:
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(json.dumps(line).encode() + b"\n")
 
 
-def _doing(said: dict[str, Any]) -> Doing:
+def _parse_activity(line: dict[str, Any]) -> AgentActivity:
     """What a host says that an agent does; one of before says nothing of it."""
-    return Doing(
-        heard_at=time.monotonic(),
-        for_s=_number(said.get("for_s")),
-        tool=harmless(str(said.get("tool", ""))),
-        tool_for_s=_number(said.get("tool_for_s")),
-        for_person=said.get("for_person") is True,
+    return AgentActivity(
+        received_at=time.monotonic(),
+        elapsed_s=_parse_number(line.get("for_s")),
+        tool=replace_control_chars(str(line.get("tool", ""))),
+        tool_elapsed_s=_parse_number(line.get("tool_for_s")),
+        is_waiting_for_user=line.get("for_person") is True,
     )
 
 
-def _time(value: object) -> datetime | None:
+def _parse_time(value: object) -> datetime | None:
     try:
         at = datetime.fromisoformat(str(value))
     except ValueError:
@@ -178,11 +178,11 @@ def _time(value: object) -> datetime | None:
     return at if at.tzinfo else None
 
 
-def _number(value: object) -> float:
+def _parse_number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def _user() -> str:
+def _local_user_name() -> str:
     """As the system calls whoever runs this, not their environment: by that name they are the owner."""
-    who = local_user(os.geteuid())
+    who = local_user_id(os.geteuid())
     return audit.local_name(who) or who

@@ -16,19 +16,19 @@ from pathlib import Path
 from zoneinfo import available_timezones
 
 from nanohost import settings_file
-from nanohost.cli.folding import print_folded
-from nanohost.commands.show import harmless
+from nanohost.cli.folding import print_wrapped
+from nanohost.commands.show import replace_control_chars
 from nanohost.errors import UsageError
-from nanohost.home import Holding, Home, HomeBusy, hold
-from nanohost.settings import FILE
+from nanohost.home import Home, HomeLocked, LockPurpose, lock_home
+from nanohost.settings import SETTINGS_FILE
 from nanohost.time_settings import machine_timezone
 
-VARIABLES = ("NANOHOST_TIMEZONE", "NANOHOST_HOST_TIMEZONE")
-UTC = ("UTC", "Etc/UTC", "Etc/UCT", "UCT", "Universal", "Etc/Universal", "Zulu", "Etc/Zulu", "GMT", "Etc/GMT")
+ENV_VARIABLES = ("NANOHOST_TIMEZONE", "NANOHOST_HOST_TIMEZONE")
+UTC_NAMES = ("UTC", "Etc/UTC", "Etc/UCT", "UCT", "Universal", "Etc/Universal", "Zulu", "Etc/Zulu", "GMT", "Etc/GMT")
 """What zone databases call it."""
-WAIT_S = 60.0
+ANSWER_TIMEOUT_S = 60.0
 """For an answer: after it a start that happens to have a terminal goes on."""
-MOST_TRIES = 3
+MAX_ATTEMPTS = 3
 QUESTION = (
     "This machine's clock is in UTC. Which time zone are you in?\n"
     "Reminders and all times that are shown go by it. Type a city or a name, such as\n"
@@ -36,28 +36,32 @@ QUESTION = (
 )
 
 
-def settle(home: Home) -> None:
+def ensure_time_zone(home: Home) -> None:
     """Ask, if it has to be asked and there is somebody to ask, and write the answer to nanohost.toml."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()) or not is_open(home.root, os.environ) or _is_held(home):
+    if (
+        not (sys.stdin.isatty() and sys.stdout.isatty())
+        or not is_time_zone_unset(home.root, os.environ)
+        or _is_home_locked(home)
+    ):
         return
-    zone = asked(_typed, _say)
+    zone = ask_time_zone(_read_line, _print)
     if zone is None:
         return
     try:
-        path = save(home.root, zone)
+        path = save_time_zone(home.root, zone)
     except UsageError as error:  # read-only, or written in another way: it counts for this life
-        os.environ[VARIABLES[0]] = zone
-        _say(f'{error}; add it by hand: timezone = "{zone}" below [host]')
+        os.environ[ENV_VARIABLES[0]] = zone
+        _print(f'{error}; add it by hand: timezone = "{zone}" below [host]')
         return
-    _say(f"{zone} is in {path} now, below [host]; change it there.")
+    _print(f"{zone} is in {path} now, below [host]; change it there.")
 
 
-def is_open(root: Path, environ: Mapping[str, str]) -> bool:
+def is_time_zone_unset(root: Path, environ: Mapping[str, str]) -> bool:
     """Whether nobody has said which zone it is, and the machine's says nothing of where people are."""
-    if any(environ.get(name) for name in VARIABLES) or machine_timezone(environ) not in UTC:
+    if any(environ.get(name) for name in ENV_VARIABLES) or machine_timezone(environ) not in UTC_NAMES:
         return False
     try:
-        host = tomllib.loads((root / FILE).read_text(encoding="utf-8-sig")).get("host", {})
+        host = tomllib.loads((root / SETTINGS_FILE).read_text(encoding="utf-8-sig")).get("host", {})
     except FileNotFoundError:
         return True
     except (OSError, ValueError):
@@ -65,71 +69,73 @@ def is_open(root: Path, environ: Mapping[str, str]) -> bool:
     return isinstance(host, dict) and "timezone" not in host
 
 
-def asked(read: Callable[[str], str | None], say: Callable[[str], None]) -> str | None:
+def ask_time_zone(read: Callable[[str], str | None], write: Callable[[str], None]) -> str | None:
     """The zone that somebody named; None: nobody answered. `read` shows its prompt, and answers with a line."""
-    say(QUESTION)
+    write(QUESTION)
     known = available_timezones()
-    for _ in range(MOST_TRIES):
+    for _ in range(MAX_ATTEMPTS):
         line = read("time zone [UTC]: ")
         if line is None:
             return None
         if not line.strip():
             return "UTC"
-        if (found := meant(line, known)) is not None:
+        if (found := match_time_zone(line, known)) is not None:
             return found
-        near = f"; did you mean {' or '.join(like(line, known))}?" if like(line, known) else ""
-        say(f"There is no time zone {harmless(line.strip()[:40])!r}{near}")
+        near = (
+            f"; did you mean {' or '.join(suggest_time_zones(line, known))}?" if suggest_time_zones(line, known) else ""
+        )
+        write(f"There is no time zone {replace_control_chars(line.strip()[:40])!r}{near}")
     return None
 
 
-def meant(typed: str, known: Collection[str]) -> str | None:
+def match_time_zone(text: str, known: Collection[str]) -> str | None:
     """The zone of this name, or of the city at the end of one."""
-    words = _words(typed)
+    words = _normalize(text)
     whole = [name for name in known if name.casefold() == words]
-    cities = sorted(name for name in known if "/" in name and _city(name) == words)
+    cities = sorted(name for name in known if "/" in name and _city_name(name) == words)
     return next(iter(whole or cities), None)
 
 
-def like(typed: str, known: Collection[str]) -> list[str]:
+def suggest_time_zones(text: str, known: Collection[str]) -> list[str]:
     """Those with a city that is written almost so."""
-    cities = {_city(name): name for name in sorted(known, reverse=True) if "/" in name}
+    cities = {_city_name(name): name for name in sorted(known, reverse=True) if "/" in name}
     return [
-        cities[city] for city in difflib.get_close_matches(_words(typed).rpartition("/")[2], cities, 2, cutoff=0.75)
+        cities[city] for city in difflib.get_close_matches(_normalize(text).rpartition("/")[2], cities, 2, cutoff=0.75)
     ]
 
 
-def _words(typed: str) -> str:
+def _normalize(typed: str) -> str:
     return "_".join(typed.split()).casefold()
 
 
-def _city(name: str) -> str:
+def _city_name(name: str) -> str:
     return name.rpartition("/")[2].casefold()
 
 
-def save(root: Path, zone: str) -> Path:
+def save_time_zone(root: Path, zone: str) -> Path:
     """Add it to nanohost.toml. Raises UsageError where a person has to."""
-    return settings_file.put(root, ("host",), {"timezone": zone})
+    return settings_file.update_table(root, ("host",), {"timezone": zone})
 
 
-def _is_held(home: Home) -> bool:
+def _is_home_locked(home: Home) -> bool:
     """Whether a host runs here: it has its zone already. A home that cannot be made is for the host to complain of."""
     try:
-        with hold(home, Holding.COMMAND):
+        with lock_home(home, LockPurpose.COMMAND):
             return False
-    except HomeBusy:
+    except HomeLocked:
         return True
 
 
-def _typed(prompt: str) -> str | None:
+def _read_line(prompt: str) -> str | None:
     """A line of the terminal; None: none came, or no more will."""
     print(prompt, end="", flush=True)
-    ready, _, _ = select.select([sys.stdin], [], [], WAIT_S)
+    ready, _, _ = select.select([sys.stdin], [], [], ANSWER_TIMEOUT_S)
     if not ready:
-        print(f"\nNo answer within {WAIT_S:g} s: it is UTC until the next start.", flush=True)
+        print(f"\nNo answer within {ANSWER_TIMEOUT_S:g} s: it is UTC until the next start.", flush=True)
         return None
     line = os.read(sys.stdin.fileno(), 4096)
     return line.decode(errors="replace") if line else None
 
 
-def _say(text: str) -> None:
-    print_folded(text)
+def _print(text: str) -> None:
+    print_wrapped(text)

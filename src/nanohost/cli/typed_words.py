@@ -7,12 +7,12 @@ import difflib
 import re
 from collections.abc import Collection
 
-from nanohost.chat_commands.gate import is_order
-from nanohost.chat_commands.lists import FOREIGN
+from nanohost.chat_commands.gate import is_chat_command
+from nanohost.chat_commands.lists import AGENT_COMMANDS
 from nanohost.chat_commands.registry import chat_commands, host_commands
 
-QUIT = ("quit", "exit")
-NEAR = 0.74
+QUIT_WORDS = ("quit", "exit")
+SIMILARITY_CUTOFF = 0.74
 """How alike two words are (difflib's ratio) so that one may be meant by the other: one wrong letter of four is not."""
 LOCAL_HELP = """\
 And these are for this terminal:
@@ -21,44 +21,47 @@ Alt-Enter, or \\ before Enter: begin a new line
 Up, Ctrl-R: what you typed before
 Ctrl-C: drop what is typed, else leave"""
 """Where lines are edited."""
-PLAIN_HELP = "And this is for this terminal:\n/quit: leave, as Ctrl-D does"
+PLAIN_LOCAL_HELP = "And this is for this terminal:\n/quit: leave, as Ctrl-D does"
 
 _COMMAND = re.compile(r"\s*/([a-z][a-z0-9_-]*)(?:@\w+)?(?=\s|$)", re.IGNORECASE)
 """As the host reads it (see chat_commands.gate): a path is none."""
 
 
-def command_in(text: str) -> str:
+def parse_command_name(text: str) -> str:
     """The command that a text begins with, in small letters; empty for none."""
     found = _COMMAND.match(text)
     return found[1].lower() if found else ""
 
 
-def is_for_host(text: str, own: Collection[str]) -> bool:
-    """Whether the host's own words may be the answer. After one of the install's `own` commands anything may follow, as
+def is_for_host(text: str, custom_commands: Collection[str]) -> bool:
+    """Whether the host's own words may be the answer. After one of the install's `custom_commands` commands anything may follow, as
     who is not the host does not know which kind it is."""
-    return is_order(text) or command_in(text) in {*host_commands(), *FOREIGN, *own}
+    return is_chat_command(text) or parse_command_name(text) in {*host_commands(), *AGENT_COMMANDS, *custom_commands}
 
 
-def leaves(text: str) -> bool:
-    return text.strip().lower() in {f"/{word}" for word in QUIT}
+def is_quit_command(text: str) -> bool:
+    return text.strip().lower() in {f"/{word}" for word in QUIT_WORDS}
 
 
-def wants_to_leave(text: str) -> bool:
+def is_bare_quit_word(text: str) -> bool:
     """Whether it is the word that other programs are left with, and no command here."""
-    return text.strip().lower() in QUIT
+    return text.strip().lower() in QUIT_WORDS
 
 
-def meant_instead(text: str, own: Collection[str] = ()) -> str | None:
+def suggest_command(text: str, custom_commands: Collection[str] = ()) -> str | None:
     """The command that was meant, where a text begins with one that is none; None: it is one, or nothing like it.
-    `own`: names of the install's own commands (chat_commands.registry.names_in)."""
-    word, known = command_in(text), {*chat_commands(), *host_commands(), *FOREIGN, *QUIT, *own}
+    `custom_commands`: names of the install's own commands (chat_commands.registry.names_in)."""
+    word, known = (
+        parse_command_name(text),
+        {*chat_commands(), *host_commands(), *AGENT_COMMANDS, *QUIT_WORDS, *custom_commands},
+    )
     if not word or word in known:
         return None
-    near = difflib.get_close_matches(word, sorted(known), 1, NEAR)
+    near = difflib.get_close_matches(word, sorted(known), 1, SIMILARITY_CUTOFF)
     return near[0] if near else None
 
 
-def did_you_mean(text: str, meant: str) -> str:
-    if wants_to_leave(text):
-        return f"To leave, type /{meant}. The same again goes to the agent as it is."
-    return f"There is no command /{command_in(text)}. Did you mean /{meant}? The same again goes to the agent as it is."
+def suggestion_text(text: str, suggestion: str) -> str:
+    if is_bare_quit_word(text):
+        return f"To leave, type /{suggestion}. The same again goes to the agent as it is."
+    return f"There is no command /{parse_command_name(text)}. Did you mean /{suggestion}? The same again goes to the agent as it is."

@@ -4,47 +4,47 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from nanohost.arguments import Arguments
-from nanohost.commands.chat_names import CHAT, chat_sessions, sessions_named
+from nanohost.arguments import CommandArguments
+from nanohost.commands.chat_names import CHAT_HELP, resolve_chat_id, session_chat_names
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
-from nanohost.commands.setup import known_session
-from nanohost.commands.show import Json, plain
+from nanohost.commands.setup import resolve_session
+from nanohost.commands.show import Json, to_json
 from nanohost.store import actions
 from nanohost.store.actions import ActionRow, ActionStatus
 
-LONGEST_ARGUMENTS = 500
+MAX_ARGUMENTS_CHARS = 500
 
 
-class List(Arguments):
+class ListArgs(CommandArguments):
     status: ActionStatus | None = Field(None, description="only these (default: all)")
     session: str | None = Field(None, description="only this session's: its id, or the beginning of it")
-    chat: str | None = Field(None, description=f"only of sessions in this chat: {CHAT}")
+    chat: str | None = Field(None, description=f"only of sessions in this chat: {CHAT_HELP}")
     limit: int = Field(50, ge=1, le=10_000, description="at most so many, the latest (default: 50)")
 
 
-async def _list(context: CommandContext, arguments: List) -> Json:
-    session = await known_session(context.store, arguments.session) if arguments.session is not None else None
+async def _list(context: CommandContext, arguments: ListArgs) -> Json:
+    session = await resolve_session(context.store, arguments.session) if arguments.session is not None else None
     found = await actions.latest(
         context.store.reports,
         status=arguments.status,
         session=session.id if session else None,
-        chat=await chat_sessions(context.store.reports, arguments.chat),
+        chat=await resolve_chat_id(context.store.reports, arguments.chat),
         limit=arguments.limit,
     )
-    names = await sessions_named(context.store.reports, [action.session_id for action in found])
-    return [_row(action, names.get(action.session_id)) for action in found]
+    names = await session_chat_names(context.store.reports, [action.session_id for action in found])
+    return [_make_row(action, names.get(action.session_id)) for action in found]
 
 
-def _row(action: ActionRow, chat: str | None) -> dict[str, Json]:
+def _make_row(action: ActionRow, chat: str | None) -> dict[str, Json]:
     return {
         "session": action.session_id,
         "chat": chat,
         "seq": action.seq,
-        "asked": plain(action.asked_at),
+        "asked": to_json(action.asked_at),
         "action": action.name,
-        "arguments": action.arguments[:LONGEST_ARGUMENTS],
-        "status": plain(action.status),
+        "arguments": action.arguments[:MAX_ARGUMENTS_CHARS],
+        "status": to_json(action.status),
         "reason": action.reason,
         "approval": action.approval_id,
     }
@@ -55,7 +55,7 @@ COMMANDS = (
         words="actions list",
         help="show what agents asked of the host, the latest first: done, waiting for a yes, refused or failed",
         example="nanohost actions list --status refused",
-        arguments=List,
+        arguments=ListArgs,
         run=_list,
     ),
 )

@@ -9,19 +9,19 @@ from functools import partial
 
 from pydantic import Field, field_validator
 
-from nanohost.approvals.decide import Verdict, decide
-from nanohost.arguments import Arguments
+from nanohost.approvals.decide import ApprovalDecision, decide
+from nanohost.arguments import CommandArguments
 from nanohost.commands.context import CommandContext
 from nanohost.commands.host import local_actor
-from nanohost.commands.resource import ListArguments, Listing, Look, Number, Resource, Row, Verb
-from nanohost.commands.show import Json, harmless, show
+from nanohost.commands.resource import GetVerb, ListArguments, ListVerb, Number, Resource, Row, Verb
+from nanohost.commands.show import Json, render_result, replace_control_chars
 from nanohost.errors import UsageError
 from nanohost.model import AgentGroupId, ApprovalId
 from nanohost.store import agent_groups, approvals
-from nanohost.store.approvals import Approval, ApprovalStatus, Card
-from nanohost.store.database import Queries, Reports
+from nanohost.store.approvals import Approval, ApprovalCard, ApprovalStatus
+from nanohost.store.database import Queries, ReportReader
 
-MOST = 100
+DEFAULT_LIMIT = 100
 
 
 class ApprovalRow(Row):
@@ -51,41 +51,43 @@ class ApprovalDetails(ApprovalRow):
     asked: list[str] = Field(description="who was asked, and whom it did not reach")
 
 
-class Decided(Row):
+class DecisionResult(Row):
     id: str = Field(description="its name")
     answer: str = Field(description="what became of it")
 
 
-class List(ListArguments):
-    limit: Number | None = Field(MOST, ge=1, description=f"at most so many, the latest first (default: {MOST})")
+class ListArgs(ListArguments):
+    limit: Number | None = Field(
+        DEFAULT_LIMIT, ge=1, description=f"at most so many, the latest first (default: {DEFAULT_LIMIT})"
+    )
     status: ApprovalStatus | None = Field(None, description="only such: pending is what waits")
     kind: str | None = Field(None, description="only of this kind")
 
 
-class One(Arguments):
+class ApprovalArgs(CommandArguments):
     id: str = Field(description="the approval's name, as nanohost approvals list shows it")
 
     @field_validator("id")
     @classmethod
-    def _as_it_is_kept(cls, id: str) -> str:
+    def _normalize_id(cls, id: str) -> str:
         """Phones write capitals; in a chat it is read so, too."""
         return id.lower()
 
 
-class Approve(One):
+class ApproveArgs(ApprovalArgs):
     choice: str | None = Field(None, description="which of its options, where there is more than one yes")
 
 
-class Deny(One):
+class DenyArgs(ApprovalArgs):
     reason: str = Field("", description="why; whoever asked is told")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision(Verb):
+class DecisionVerb(Verb):
     """Goes where a press on the card goes; the record is made there. `run` gets `decide`, with all but the choice."""
 
-    async def perform(self, resource: Resource, context: CommandContext, arguments: Arguments) -> Json:
-        assert isinstance(arguments, One)
+    async def execute(self, resource: Resource, context: CommandContext, arguments: CommandArguments) -> Json:
+        assert isinstance(arguments, ApprovalArgs)
         async with context.store.transaction() as tx:
             decided = partial(
                 decide,
@@ -98,12 +100,12 @@ class Decision(Verb):
             try:
                 answer = await self.run(decided, arguments)
             except UsageError as error:  # its hint is for a chat
-                raise UsageError(str(error), hint=await _what_next(tx, self.word, arguments.id)) from None
+                raise UsageError(str(error), hint=await _next_step(tx, self.name, arguments.id)) from None
         _, _, outcome = answer.partition("\n")
-        return Decided(id=arguments.id, answer=outcome or answer).as_json()
+        return DecisionResult(id=arguments.id, answer=outcome or answer).as_json()
 
 
-async def _what_next(db: Queries, word: str, id: str) -> str:
+async def _next_step(db: Queries, word: str, id: str) -> str:
     """What to type when it could not be done so."""
     found = await approvals.find(db, ApprovalId(id))
     if found is None:
@@ -113,38 +115,40 @@ async def _what_next(db: Queries, word: str, id: str) -> str:
     return f"nanohost approvals get {id}"
 
 
-async def _approve(decided: Callable[..., Awaitable[str]], arguments: Approve) -> str:
-    return await decided(verdict=Verdict.APPROVE, choice=arguments.choice)
+async def _approve(apply_decision: Callable[..., Awaitable[str]], arguments: ApproveArgs) -> str:
+    return await apply_decision(verdict=ApprovalDecision.APPROVE, choice=arguments.choice)
 
 
-async def _deny(decided: Callable[..., Awaitable[str]], arguments: Deny) -> str:
-    return await decided(verdict=Verdict.DENY, reason=arguments.reason)
+async def _deny(apply_decision: Callable[..., Awaitable[str]], arguments: DenyArgs) -> str:
+    return await apply_decision(verdict=ApprovalDecision.DENY, reason=arguments.reason)
 
 
-async def _list(context: CommandContext, db: Reports, arguments: List) -> list[ApprovalRow]:
-    found = await approvals.latest(db, limit=arguments.limit or MOST, status=arguments.status, kind=arguments.kind)
-    folders = await agent_groups.folders(db)
-    return [_row(one, folders) for one in found]
+async def _list(context: CommandContext, db: ReportReader, arguments: ListArgs) -> list[ApprovalRow]:
+    found = await approvals.latest(
+        db, limit=arguments.limit or DEFAULT_LIMIT, status=arguments.status, kind=arguments.kind
+    )
+    folders = await agent_groups.list_folders(db)
+    return [_make_row(one, folders) for one in found]
 
 
-async def _get(context: CommandContext, db: Queries, arguments: One) -> ApprovalDetails | None:
+async def _get(context: CommandContext, db: Queries, arguments: ApprovalArgs) -> ApprovalDetails | None:
     one = await approvals.find(db, ApprovalId(arguments.id))
     if one is None:
         return None
     return ApprovalDetails(
-        **dict(_row(one, await agent_groups.folders(db))),
+        **dict(_make_row(one, await agent_groups.list_folders(db))),
         card=one.shown,
         options=list(one.options),
         origin=f"{one.origin.channel_type}:{one.origin.platform_id}" if one.origin else None,
         choice=one.choice,
         decided_at=one.decided_at,
         reason=one.reason,
-        held=await approvals.held(db, one.id),
-        asked=[_asked(card) for card in await approvals.cards(db, one.id)],
+        held=await approvals.count_held_messages(db, one.id),
+        asked=[_describe_recipient(card) for card in await approvals.list_cards(db, one.id)],
     )
 
 
-def _row(one: Approval, folders: Mapping[AgentGroupId, str]) -> ApprovalRow:
+def _make_row(one: Approval, folders: Mapping[AgentGroupId, str]) -> ApprovalRow:
     return ApprovalRow(
         id=one.id,
         kind=one.kind,
@@ -159,49 +163,51 @@ def _row(one: Approval, folders: Mapping[AgentGroupId, str]) -> ApprovalRow:
     )
 
 
-def _with_card(result: Json) -> str:
+def _render_with_card(result: Json) -> str:
     """The card below the rest, on lines of its own as whoever decides reads it."""
     assert isinstance(result, Mapping)
-    head = show({name: value for name, value in result.items() if name != "card"})
-    return f"{head}\n\n{harmless(str(result['card']))}"
+    head = render_result({name: value for name, value in result.items() if name != "card"})
+    return f"{head}\n\n{replace_control_chars(str(result['card']))}"
 
 
-def _asked(card: Card) -> str:
+def _describe_recipient(card: ApprovalCard) -> str:
     return card.user_id if card.problem is None else f"{card.user_id} ({card.problem})"
 
 
 RESOURCE = Resource(
     name="approvals",
-    one="approval",
-    about="what waits for a person's yes, and what became of what did",
+    singular="approval",
+    description="what waits for a person's yes, and what became of what did",
     row=ApprovalRow,
     verbs=(
-        Listing(help="list what waits for a yes, and what did", example="--status pending", arguments=List, run=_list),
-        Look(
+        ListVerb(
+            help="list what waits for a yes, and what did", example="--status pending", arguments=ListArgs, run=_list
+        ),
+        GetVerb(
             help="show one approval with its card",
             example="k3f7qd",
-            arguments=One,
+            arguments=ApprovalArgs,
             run=_get,
             result=ApprovalDetails,
-            render=_with_card,
+            render=_render_with_card,
             positional=("id",),
         ),
-        Decision(
-            word="approve",
+        DecisionVerb(
+            name="approve",
             help="say yes to what waits; it is done at once",
             example="k3f7qd",
-            arguments=Approve,
+            arguments=ApproveArgs,
             run=_approve,
-            result=Decided,
+            result=DecisionResult,
             positional=("id",),
         ),
-        Decision(
-            word="deny",
+        DecisionVerb(
+            name="deny",
             help="say no to what waits",
             example='k3f7qd --reason "not today"',
-            arguments=Deny,
+            arguments=DenyArgs,
             run=_deny,
-            result=Decided,
+            result=DecisionResult,
             positional=("id",),
         ),
     ),

@@ -7,13 +7,13 @@ from datetime import datetime
 from pydantic import Field
 
 from nanohost.commands.context import CommandContext
-from nanohost.commands.resource import ListArguments, Listing, Number, Resource, Row
-from nanohost.commands.since import SINCE, since
+from nanohost.commands.resource import ListArguments, ListVerb, Number, Resource, Row
+from nanohost.commands.since import SINCE_HELP, parse_since
 from nanohost.store import audit
 from nanohost.store.audit import AuditOutcome
-from nanohost.store.database import Reports
+from nanohost.store.database import ReportReader
 
-MOST = 100
+DEFAULT_LIMIT = 100
 
 
 class AuditRow(Row):
@@ -27,34 +27,36 @@ class AuditRow(Row):
     details: dict[str, object] = Field(description="what was asked for, as far as it is no secret")
 
 
-class List(ListArguments):
-    limit: Number | None = Field(MOST, ge=1, description=f"at most so many, the latest first (default: {MOST})")
+class ListArgs(ListArguments):
+    limit: Number | None = Field(
+        DEFAULT_LIMIT, ge=1, description=f"at most so many, the latest first (default: {DEFAULT_LIMIT})"
+    )
     who: str | None = Field(None, description="only what this user did: CHANNEL:HANDLE, agent:SESSION, local:NAME")
     what: str | None = Field(None, description="only this: a noun such as roles, or all of it, such as roles.create")
     about: str | None = Field(
         None,
         description="only what concerned this: a user, an approval, an agent group, a chat as TYPE:INSTANCE:CHAT …",
     )
-    since: str | None = Field(None, description=SINCE)
+    since: str | None = Field(None, description=SINCE_HELP)
 
 
-async def _list(context: CommandContext, db: Reports, arguments: List) -> list[AuditRow]:
+async def _list(context: CommandContext, db: ReportReader, arguments: ListArgs) -> list[AuditRow]:
     found = await audit.latest(
         db,
-        limit=arguments.limit or MOST,
-        who=arguments.who,
-        what=arguments.what,
-        about=arguments.about,
-        since=None if arguments.since is None else since(arguments.since, context),
+        limit=arguments.limit or DEFAULT_LIMIT,
+        actor=arguments.who,
+        action=arguments.what,
+        target=arguments.about,
+        since=None if arguments.since is None else parse_since(arguments.since, context),
     )
     return [AuditRow.model_validate(one, from_attributes=True) for one in found]
 
 
 RESOURCE = Resource(
     name="audit",
-    one="entry",
-    about="who did what, where, when, and what came of it; no command deletes it",
+    singular="entry",
+    description="who did what, where, when, and what came of it; no command deletes it",
     row=AuditRow,
-    verbs=(Listing(help="list who did what", example="--what roles --since 7d", arguments=List, run=_list),),
+    verbs=(ListVerb(help="list who did what", example="--what roles --since 7d", arguments=ListArgs, run=_list),),
 )
 COMMANDS = RESOURCE.commands()

@@ -16,18 +16,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from nanohost.channel_api import Channel, ChannelContext, ChannelError, Checks
-from nanohost.channels.header import Setting, is_of_use, misspelt_key
-from nanohost.channels.loader import Available, load
+from nanohost.channels.header import ChannelSetting, find_misspelt_keys, is_applicable
+from nanohost.channels.loader import AvailableChannel, load
 from nanohost.errors import ChannelLoadError, UsageError
 from nanohost.settings import is_reference, is_secret
-from nanohost.settings_file import At, Table, forget_secret, keep_secret, secret_reference
+from nanohost.settings_file import Table, TablePath, delete_secret, secret_reference, store_secret
 
 _INSTANCE = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 
-CANNOT_BE_TRIED = "it cannot be tried from here; nanohost status shows how it stands once the host runs"
+CHECK_UNAVAILABLE = "it cannot be tried from here; nanohost status shows how it stands once the host runs"
 
 
-def named(text: str) -> tuple[str, str]:
+def parse_channel(text: str) -> tuple[str, str]:
     """NAME or NAME:INSTANCE. Raises UsageError."""
     name, _, instance = text.partition(":")
     instance = instance or "default"
@@ -36,34 +36,34 @@ def named(text: str) -> tuple[str, str]:
     return name, instance
 
 
-def place(name: str, instance: str) -> At:
+def settings_table_path(name: str, instance: str) -> TablePath:
     """Where its table stands in nanohost.toml."""
     return ("channels", name) if instance == "default" else ("channels", name, instance)
 
 
-def keep_secrets(home: Path, at: At, table: Table, settings: Sequence[Setting]) -> Table:
+def store_secrets(home: Path, table_path: TablePath, table: Table, settings: Sequence[ChannelSetting]) -> Table:
     """The table with each secret in a file of its own, and in its place where that is. Raises UsageError."""
     known = {setting.name: setting.secret for setting in settings}
     kept = dict(table)
     for key, value in table.items():
         if isinstance(value, str) and value and known.get(key, is_secret(key)) and not is_reference(value):
-            kept[key] = keep_secret(home, _secret_name(at, key), value)
+            kept[key] = store_secret(home, _secret_name(table_path, key), value)
     return kept
 
 
-def forget_secrets(home: Path, at: At, table: Table) -> None:
-    """Delete the files that `keep_secrets` made for this table, and nothing points at any more; another's stay. Raises
+def delete_secrets(home: Path, table_path: TablePath, table: Table) -> None:
+    """Delete the files that `store_secrets` made for this table, and nothing points at any more; another's stay. Raises
     UsageError."""
     for key, value in table.items():
-        if value == secret_reference(_secret_name(at, key)):
-            forget_secret(home, _secret_name(at, key))
+        if value == secret_reference(_secret_name(table_path, key)):
+            delete_secret(home, _secret_name(table_path, key))
 
 
-def _secret_name(at: At, key: str) -> str:
-    return ".".join([*at[1:], key])
+def _secret_name(table_path: TablePath, key: str) -> str:
+    return ".".join([*table_path[1:], key])
 
 
-def given(text: str) -> dict[str, str]:
+def parse_settings(text: str) -> dict[str, str]:
     """Settings as they are typed in one word: `key=value key="another value"`. Raises UsageError."""
     found: dict[str, str] = {}
     try:
@@ -78,58 +78,63 @@ def given(text: str) -> dict[str, str]:
     return found
 
 
-def completed(settings: Sequence[Setting], values: Mapping[str, str], ask: Callable[[Setting], str]) -> Table:
-    """The table to write: what was given, and what `ask` is told of the rest. Defaults are not written down."""
+def complete_settings(
+    settings: Sequence[ChannelSetting], values: Mapping[str, str], prompt: Callable[[ChannelSetting], str]
+) -> Table:
+    """The table to write: what was given, and what `prompt` is told of the rest. Defaults are not written down."""
     known = {setting.name: setting for setting in settings}
-    table = {name: _typed(value, known.get(name)) for name, value in values.items()}
+    table = {name: _parse_value(value, known.get(name)) for name, value in values.items()}
     for setting in settings:
-        if setting.name in table or not is_of_use(setting, table, known):
+        if setting.name in table or not is_applicable(setting, table, known):
             continue
-        answer = ask(setting).strip()
+        answer = prompt(setting).strip()
         if answer and answer != str(setting.default):
-            table[setting.name] = _typed(answer, setting)
+            table[setting.name] = _parse_value(answer, setting)
         elif setting.default is None:
-            hint = misspelt(settings, table) or f'--settings "{setting.name}=…"'
+            hint = describe_misspelling(settings, table) or f'--settings "{setting.name}=…"'
             raise UsageError(f"{setting.name} has to be given: {setting.help}", hint=hint)
     return table
 
 
-def updated(
-    settings: Sequence[Setting], before: Table, values: Mapping[str, str], ask: Callable[[Setting], str]
+def update_settings(
+    settings: Sequence[ChannelSetting],
+    before: Table,
+    values: Mapping[str, str],
+    prompt: Callable[[ChannelSetting], str],
 ) -> Table:
-    """The table with what was given in place of what it holds, or, if nothing was, what `ask` is told: nothing leaves
+    """The table with what was given in place of what it holds, or, if nothing was, what `prompt` is told: nothing leaves
     a setting as it is. Given as nothing, a key goes; so does one that the change leaves without use."""
     known = {setting.name: setting for setting in settings}
-    changes = {name: _typed(value, known.get(name)) for name, value in values.items()}
+    changes = {name: _parse_value(value, known.get(name)) for name, value in values.items()}
     table = {name: value for name, value in {**before, **changes}.items() if value != ""}
     for setting in settings:
-        if not is_of_use(setting, table, known):
-            if setting.name not in values and is_of_use(setting, before, known):
+        if not is_applicable(setting, table, known):
+            if setting.name not in values and is_applicable(setting, before, known):
                 table.pop(setting.name, None)
-        elif not values and (answer := ask(_with_default(setting, table)).strip()):
-            table[setting.name] = _typed(answer, setting)
+        elif not values and (answer := prompt(_with_current_value(setting, table)).strip()):
+            table[setting.name] = _parse_value(answer, setting)
     for setting in settings:
-        if setting.default is None and setting.name not in table and is_of_use(setting, table, known):
+        if setting.default is None and setting.name not in table and is_applicable(setting, table, known):
             raise UsageError(
                 f"{setting.name} cannot be left out: {setting.help}", hint=f'--settings "{setting.name}=…"'
             )
     return table
 
 
-def _with_default(setting: Setting, table: Table) -> Setting:
+def _with_current_value(setting: ChannelSetting, table: Table) -> ChannelSetting:
     """As it is asked for when it may stay as it is: what it is now is shown, unless it is secret."""
     kept = "as it is" if setting.secret and setting.name in table else table.get(setting.name, setting.default)
     return replace(setting, default=str(kept) if kept is not None else None)
 
 
-def misspelt(settings: Sequence[Setting], table: Table) -> str:
+def describe_misspelling(settings: Sequence[ChannelSetting], table: Table) -> str:
     """A key that is almost one of these, in words; empty: there is none. A channel may read more than it asks for."""
     known = [setting.name for setting in settings]
-    found = next(misspelt_key(known, settings, table), None)
+    found = next(find_misspelt_keys(known, settings, table), None)
     return f"{found[0]} is no setting of it: did you mean {found[1]}?" if found else ""
 
 
-def ask_person(setting: Setting) -> str:
+def prompt_for_setting(setting: ChannelSetting) -> str:
     """Asked at the terminal; a secret is not shown. Where nobody can answer, nothing is."""
     if not sys.stdin.isatty():
         return ""
@@ -145,23 +150,23 @@ def ask_person(setting: Setting) -> str:
         signal.signal(signal.SIGINT, before)
 
 
-def make(entry: Available, instance: str, settings: Table, home: Path, runtime_dir: Path) -> Channel:
+def create_channel(entry: AvailableChannel, instance: str, settings: Table, home: Path, runtime_dir: Path) -> Channel:
     """The channel as the host would make it. Raises ChannelLoadError with the channel's own words."""
     create = load(entry)
     try:
         return create(ChannelContext(instance=instance, settings=settings, runtime_dir=runtime_dir, home=home))
     except (ChannelError, ValueError) as error:
-        hint = misspelt(entry.settings, settings) or f"docs/channels/{entry.name}.md"
+        hint = describe_misspelling(entry.settings, settings) or f"docs/channels/{entry.name}.md"
         raise ChannelLoadError(f"channel {entry.name}: {error}", hint=hint) from error
 
 
-async def tried(entry: Available, instance: str, settings: Table, home: Path, *, hint: str = "") -> str:
+async def check_settings(entry: AvailableChannel, instance: str, settings: Table, home: Path, *, hint: str = "") -> str:
     """What the platform says to these settings. Raises ChannelLoadError with what is wrong, and with `hint`, if not
     with the page about it."""
     with tempfile.TemporaryDirectory(prefix="nanohost-check-") as folder:
-        channel = make(entry, instance, settings, home, Path(folder))
+        channel = create_channel(entry, instance, settings, home, Path(folder))
         if not isinstance(channel, Checks):
-            return CANNOT_BE_TRIED
+            return CHECK_UNAVAILABLE
         try:
             return await channel.check()
         except ChannelError as error:
@@ -170,7 +175,7 @@ async def tried(entry: Available, instance: str, settings: Table, home: Path, *,
             ) from error
 
 
-def _typed(value: str, setting: Setting | None) -> object:
+def _parse_value(value: str, setting: ChannelSetting | None) -> object:
     """As the channel's default is: what is typed is text."""
     default = None if setting is None else setting.default
     if isinstance(default, bool) and value in {"true", "false"}:

@@ -14,66 +14,73 @@ from pathlib import Path
 from pydantic import Field
 
 from nanohost import settings_file
-from nanohost.arguments import Arguments
+from nanohost.arguments import CommandArguments
 from nanohost.channel_api import ChannelDown
-from nanohost.channels.header import Setting
-from nanohost.channels.loader import Available, Catalogue, discover
+from nanohost.channels.header import ChannelSetting
+from nanohost.channels.loader import AvailableChannel, ChannelCatalogue, discover
 from nanohost.commands import channel_setup
-from nanohost.commands.asking import until_it_works
+from nanohost.commands.asking import retry_until_valid
 from nanohost.commands.command import Command
-from nanohost.commands.context import AT_THE_NEXT_START, CommandContext, OfflineContext
-from nanohost.commands.setup import TERMINAL
+from nanohost.commands.context import EFFECTIVE_AFTER_RESTART, CommandContext, OfflineContext
+from nanohost.commands.setup import TERMINAL_CHANNEL
 from nanohost.commands.show import Json
 from nanohost.errors import ChannelLoadError, NanohostError, UsageError
 from nanohost.logs import scrubber
-from nanohost.settings import ENABLED, FILE, ChannelInstance, channel_instances, load_settings, resolved_channel
+from nanohost.settings import (
+    ENABLED_KEY,
+    SETTINGS_FILE,
+    ChannelInstance,
+    channel_instances,
+    load_settings,
+    resolve_channel_secrets,
+)
 from nanohost.settings_file import Table
 
 
-class List(Arguments):
+class ListArgs(CommandArguments):
     """Nothing to say."""
 
 
-class Check(Arguments):
+class CheckArgs(CommandArguments):
     name: str = Field(description="the channel, as NAME or NAME:INSTANCE")
 
 
-class Add(Check):
+class AddArgs(CheckArgs):
     settings: str = Field("", description='what would be asked for, as "key=value key=value"; a secret as env:NAME')
     anyway: bool = Field(False, description="save it also where the platform does not accept it, or cannot be asked")
 
 
-class Update(Check):
+class UpdateArgs(CheckArgs):
     settings: str = Field(
         "", description='what is to change, as "key=value key=value"; "key=" takes one out (default: all are asked for)'
     )
     anyway: bool = Field(False, description="save it also where the platform does not accept it, or cannot be asked")
 
 
-class Simulate(Arguments):
+class SimulateArgs(CommandArguments):
     name: str = Field(description="the platform, such as telegram")
 
 
-async def _list(context: CommandContext, arguments: List) -> Json:
+async def _list(context: CommandContext, arguments: ListArgs) -> Json:
     catalogue = await asyncio.to_thread(discover, context.home.channel_folders)
-    return _rows(catalogue, _states(context))
+    return _catalogue_rows(catalogue, _instance_states(context))
 
 
-def _states(context: CommandContext) -> Mapping[str, str]:
+def _instance_states(context: CommandContext) -> Mapping[str, str]:
     """How the instances of each channel stand, in words: what a running host says, else that they are set up."""
     found: dict[str, list[str]] = defaultdict(list)
-    report = context.live.report()["channels"] if context.live else []
+    report = context.host.report()["channels"] if context.host else []
     for row in report if isinstance(report, Sequence) else ():
         if isinstance(row, Mapping):
             detail = f" ({row['detail']})" if row["detail"] else ""
             found[str(row["name"])].append(f"{row['instance']}: {row['state']}{detail}")
-    if context.live is None:
+    if context.host is None:
         for one in channel_instances(context.settings):
-            found[one.name].append(f"{one.instance}: {'set up' if one.enabled else 'disabled'}")
+            found[one.name].append(f"{one.instance}: {'set up' if one.is_enabled else 'disabled'}")
     return {name: ", ".join(states) for name, states in found.items()}
 
 
-def _rows(catalogue: Catalogue, states: Mapping[str, str]) -> Json:
+def _catalogue_rows(catalogue: ChannelCatalogue, states: Mapping[str, str]) -> Json:
     good: list[Json] = [
         {
             "name": name,
@@ -99,39 +106,39 @@ def _rows(catalogue: Catalogue, states: Mapping[str, str]) -> Json:
     return good + bad
 
 
-async def _check(context: OfflineContext, arguments: Check) -> Json:
-    name, instance = channel_setup.named(arguments.name)
-    if (name, instance) == TERMINAL:
+async def _check(context: OfflineContext, arguments: CheckArgs) -> Json:
+    name, instance = channel_setup.parse_channel(arguments.name)
+    if (name, instance) == TERMINAL_CHANNEL:
         return {"channel": f"{name}:{instance}", "said": "it is always switched on, and has nothing to set up"}
     entry = (await asyncio.to_thread(discover, context.home.channel_folders)).find(name)
-    one = _set_up(context, arguments.name)
-    table = resolved_channel(context.home.root, os.environ, name, one.settings)
+    one = _find_instance(context, arguments.name)
+    table = resolve_channel_secrets(context.home.root, os.environ, name, one.settings)
     mends = f"nanohost channels update {arguments.name}"
-    said = await channel_setup.tried(entry, instance, table, context.home.root, hint=mends)
-    doubt = channel_setup.misspelt(entry.settings, table)
+    said = await channel_setup.check_settings(entry, instance, table, context.home.root, hint=mends)
+    doubt = channel_setup.describe_misspelling(entry.settings, table)
     said = f"{said} But {doubt}" if doubt else said
-    if not one.enabled:
+    if not one.is_enabled:
         said += f" But it is disabled: nanohost channels enable {arguments.name}"
     return {"channel": f"{name}:{instance}", "said": said}
 
 
-def _set_up(context: OfflineContext, named: str) -> ChannelInstance:
+def _find_instance(context: OfflineContext, text: str) -> ChannelInstance:
     """The instance as it is set up, with its secrets as they are written. Raises UsageError if it is not."""
-    name, instance = channel_setup.named(named)
-    if (name, instance) == TERMINAL:
+    name, instance = channel_setup.parse_channel(text)
+    if (name, instance) == TERMINAL_CHANNEL:
         raise UsageError("the terminal is always switched on, and has nothing to set up", hint="nanohost chat")
     settings = load_settings(context.home.root, os.environ, resolve_secrets=False)
     for one in channel_instances(settings):
         if (one.name, one.instance) == (name, instance):
             return one
     raise UsageError(
-        f"{name}:{instance} is not set up in {context.home.root / FILE}", hint=f"nanohost channels add {named}"
+        f"{name}:{instance} is not set up in {context.home.root / SETTINGS_FILE}", hint=f"nanohost channels add {text}"
     )
 
 
-async def _add(context: OfflineContext, arguments: Add) -> Json:
-    name, instance = channel_setup.named(arguments.name)
-    if (name, instance) == TERMINAL:
+async def _add(context: OfflineContext, arguments: AddArgs) -> Json:
+    name, instance = channel_setup.parse_channel(arguments.name)
+    if (name, instance) == TERMINAL_CHANNEL:
         raise UsageError("the terminal is always switched on, and has nothing to set up", hint="nanohost chat")
     if any((one.name, one.instance) == (name, instance) for one in channel_instances(context.settings)):
         raise UsageError(
@@ -139,14 +146,14 @@ async def _add(context: OfflineContext, arguments: Add) -> Json:
             hint=f"nanohost channels update {arguments.name}, or name another: nanohost channels add {name}:second",
         )
     entry = (await asyncio.to_thread(discover, context.home.channel_folders)).find(name)
-    given = channel_setup.given(arguments.settings)
+    given = channel_setup.parse_settings(arguments.settings)
 
     async def attempt() -> tuple[Table, str]:
         # Asked for right here: nothing else runs on this loop, and Ctrl-C has to end it.
-        table = channel_setup.completed(entry.settings, given, channel_setup.ask_person)
-        return table, await _tried(context, entry, instance, table, anyway=arguments.anyway)
+        table = channel_setup.complete_settings(entry.settings, given, channel_setup.prompt_for_setting)
+        return table, await _check_settings(context, entry, instance, table, should_save_anyway=arguments.anyway)
 
-    table, said = await until_it_works(attempt, was_asked=True, is_typed=_is_typed)
+    table, said = await retry_until_valid(attempt, was_prompted=True, is_input_error=_is_input_error)
     await asyncio.to_thread(context.home.prepare)
     path = await asyncio.to_thread(_save, context, entry, instance, table)
     return {
@@ -158,179 +165,183 @@ async def _add(context: OfflineContext, arguments: Add) -> Json:
     }
 
 
-async def _tried(context: OfflineContext, entry: Available, instance: str, table: Table, *, anyway: bool) -> str:
+async def _check_settings(
+    context: OfflineContext, entry: AvailableChannel, instance: str, table: Table, *, should_save_anyway: bool
+) -> str:
     """What the platform says. Raises ChannelLoadError with what is wrong."""
-    known = resolved_channel(context.home.root, os.environ, entry.name, table)
-    scrubber.learn(str(known[one.name]) for one in entry.settings if one.secret and one.name in known)
+    known = resolve_channel_secrets(context.home.root, os.environ, entry.name, table)
+    scrubber.add_secrets(str(known[one.name]) for one in entry.settings if one.secret and one.name in known)
     try:
-        return await channel_setup.tried(entry, instance, known, context.home.root)
+        return await channel_setup.check_settings(entry, instance, known, context.home.root)
     except ChannelLoadError as error:
-        if not anyway:
+        if not should_save_anyway:
             raise
         return f"it does not work yet: {error}"
 
 
-def _is_typed(error: NanohostError) -> bool:
+def _is_input_error(error: NanohostError) -> bool:
     """Whether it is about what was typed: a platform that is not there has said nothing of that."""
     return isinstance(error, ChannelLoadError) and not isinstance(error.__cause__, ChannelDown)
 
 
-def _save(context: OfflineContext, entry: Available, instance: str, table: Table) -> Path:
-    root, at = context.home.root, channel_setup.place(entry.name, instance)
+def _save(context: OfflineContext, entry: AvailableChannel, instance: str, table: Table) -> Path:
+    root, at = context.home.root, channel_setup.settings_table_path(entry.name, instance)
     settings_file.check_can_add(root, at, table)
-    return settings_file.add(root, at, channel_setup.keep_secrets(root, at, table, entry.settings))
+    return settings_file.add_table(root, at, channel_setup.store_secrets(root, at, table, entry.settings))
 
 
-async def _update(context: OfflineContext, arguments: Update) -> Json:
-    before = _in_file(context, _set_up(context, arguments.name))
+async def _update(context: OfflineContext, arguments: UpdateArgs) -> Json:
+    before = _find_instance_in_file(context, _find_instance(context, arguments.name))
     entry = (await asyncio.to_thread(discover, context.home.channel_folders)).find(before.name)
-    given = channel_setup.given(arguments.settings)
+    given = channel_setup.parse_settings(arguments.settings)
 
     async def attempt() -> tuple[Table, str]:
-        table = channel_setup.updated(entry.settings, before.settings, given, channel_setup.ask_person)
+        table = channel_setup.update_settings(entry.settings, before.settings, given, channel_setup.prompt_for_setting)
         if table == before.settings:
             raise UsageError("nothing is to be changed", hint="nanohost channels update --help")
-        return table, await _tried(context, entry, before.instance, table, anyway=arguments.anyway)
+        return table, await _check_settings(context, entry, before.instance, table, should_save_anyway=arguments.anyway)
 
-    table, said = await until_it_works(attempt, was_asked=not given, is_typed=_is_typed)
-    path = await asyncio.to_thread(_change, context, entry.settings, before, table)
-    return {"channel": _full(before), "said": said, "saved": str(path), "next": AT_THE_NEXT_START}
+    table, said = await retry_until_valid(attempt, was_prompted=not given, is_input_error=_is_input_error)
+    path = await asyncio.to_thread(_save_change, context, entry.settings, before, table)
+    return {"channel": _full_name(before), "said": said, "saved": str(path), "next": EFFECTIVE_AFTER_RESTART}
 
 
-def _change(context: OfflineContext, settings: Sequence[Setting], before: ChannelInstance, table: Table) -> Path:
-    root, at = context.home.root, channel_setup.place(before.name, before.instance)
-    was, whole = (_with_state(one, enabled=before.enabled) for one in (before.settings, table))
-    settings_file.change(root, at, was)  # whether it can be, before a secret is replaced
-    path = settings_file.change(root, at, channel_setup.keep_secrets(root, at, whole, settings))
-    channel_setup.forget_secrets(root, at, before.settings)
+def _save_change(
+    context: OfflineContext, settings: Sequence[ChannelSetting], before: ChannelInstance, table: Table
+) -> Path:
+    root, at = context.home.root, channel_setup.settings_table_path(before.name, before.instance)
+    was, whole = (_with_enabled(one, enabled=before.is_enabled) for one in (before.settings, table))
+    settings_file.replace_table(root, at, was)  # whether it can be, before a secret is replaced
+    path = settings_file.replace_table(root, at, channel_setup.store_secrets(root, at, whole, settings))
+    channel_setup.delete_secrets(root, at, before.settings)
     return path
 
 
-async def _disable(context: OfflineContext, arguments: Check) -> Json:
-    return await _switch(context, arguments, enabled=False)
+async def _disable(context: OfflineContext, arguments: CheckArgs) -> Json:
+    return await _set_enabled(context, arguments, enabled=False)
 
 
-async def _enable(context: OfflineContext, arguments: Check) -> Json:
-    return await _switch(context, arguments, enabled=True)
+async def _enable(context: OfflineContext, arguments: CheckArgs) -> Json:
+    return await _set_enabled(context, arguments, enabled=True)
 
 
-async def _switch(context: OfflineContext, arguments: Check, *, enabled: bool) -> Json:
-    one = _in_file(context, _set_up(context, arguments.name))
-    if one.enabled is enabled:
+async def _set_enabled(context: OfflineContext, arguments: CheckArgs, *, enabled: bool) -> Json:
+    one = _find_instance_in_file(context, _find_instance(context, arguments.name))
+    if one.is_enabled is enabled:
         raise UsageError(
-            f"{_full(one)} is {'enabled' if enabled else 'disabled'} already",
+            f"{_full_name(one)} is {'enabled' if enabled else 'disabled'} already",
             hint=f"nanohost channels {'disable' if enabled else 'enable'} {arguments.name}",
         )
-    table = _with_state(one.settings, enabled=enabled)
-    at = channel_setup.place(one.name, one.instance)
-    path = await asyncio.to_thread(settings_file.change, context.home.root, at, table)
-    return {"channel": _full(one), "enabled": enabled, "saved": str(path), "next": AT_THE_NEXT_START}
+    table = _with_enabled(one.settings, enabled=enabled)
+    at = channel_setup.settings_table_path(one.name, one.instance)
+    path = await asyncio.to_thread(settings_file.replace_table, context.home.root, at, table)
+    return {"channel": _full_name(one), "enabled": enabled, "saved": str(path), "next": EFFECTIVE_AFTER_RESTART}
 
 
-async def _remove(context: OfflineContext, arguments: Check) -> Json:
-    one = _in_file(context, _set_up(context, arguments.name))
-    at = channel_setup.place(one.name, one.instance)
-    path = await asyncio.to_thread(settings_file.remove, context.home.root, at)
-    await asyncio.to_thread(channel_setup.forget_secrets, context.home.root, at, one.settings)
+async def _remove(context: OfflineContext, arguments: CheckArgs) -> Json:
+    one = _find_instance_in_file(context, _find_instance(context, arguments.name))
+    at = channel_setup.settings_table_path(one.name, one.instance)
+    path = await asyncio.to_thread(settings_file.remove_table, context.home.root, at)
+    await asyncio.to_thread(channel_setup.delete_secrets, context.home.root, at, one.settings)
     return {
-        "removed": _full(one),
+        "removed": _full_name(one),
         "saved": str(path),
         "kept": "its chats, wirings and conversations, for the day it is added again; the bot itself is ended at the"
         " platform",
-        "next": AT_THE_NEXT_START,
+        "next": EFFECTIVE_AFTER_RESTART,
     }
 
 
-def _in_file(context: OfflineContext, one: ChannelInstance) -> ChannelInstance:
+def _find_instance_in_file(context: OfflineContext, one: ChannelInstance) -> ChannelInstance:
     """What the file says of it: variables override it, and are not to be written down. Raises UsageError for one that
     is set up in variables alone."""
     for found in channel_instances(load_settings(context.home.root, {}, resolve_secrets=False)):
         if (found.name, found.instance) == (one.name, one.instance):
             return found
     raise UsageError(
-        f"{_full(one)} is not set up in {context.home.root / FILE}, but in variables",
+        f"{_full_name(one)} is not set up in {context.home.root / SETTINGS_FILE}, but in variables",
         hint=f"env | grep NANOHOST_CHANNELS_{one.name.upper()}",
     )
 
 
-def _with_state(table: Table, *, enabled: bool) -> Table:
-    return dict(table) if enabled else {**table, ENABLED: False}
+def _with_enabled(table: Table, *, enabled: bool) -> Table:
+    return dict(table) if enabled else {**table, ENABLED_KEY: False}
 
 
-def _full(one: ChannelInstance) -> str:
+def _full_name(one: ChannelInstance) -> str:
     return f"{one.name}:{one.instance}"
 
 
-async def _simulate(context: OfflineContext, arguments: Simulate) -> Json:
+async def _simulate(context: OfflineContext, arguments: SimulateArgs) -> Json:
     # Loaded when it is asked for: what is made for tests is part of no host.
     simulated = importlib.import_module("nanohost.testing.simulated")
     simulator = simulated.begun(arguments.name, context.clock.now())
     return {"written": await simulated.serve(simulator, sys.stdin, sys.stdout)}
 
 
-_one = partial(Command, positional=("name",), offline=True)
+_offline_command = partial(Command, positional=("name",), is_offline=True)
 
 COMMANDS = (
     Command(
         words="channels list",
         help="list channel files, how they stand, and what is wrong with those that cannot be used",
         example="nanohost channels list",
-        arguments=List,
+        arguments=ListArgs,
         run=_list,
     ),
     Command(
         words="channels check",
         help="ask the platform of a channel whether its settings are right",
         example="nanohost channels check telegram",
-        arguments=Check,
+        arguments=CheckArgs,
         run=_check,
         positional=("name",),
-        offline=True,
+        is_offline=True,
     ),
     Command(
         words="channels add",
         help="ask for a channel's settings, try them, and write them down: secrets each into a file of its own",
         example="nanohost channels add telegram",
-        arguments=Add,
+        arguments=AddArgs,
         run=_add,
         positional=("name",),
-        offline=True,
+        is_offline=True,
     ),
-    _one(
+    _offline_command(
         words="channels update",
         help="change a channel's settings, try them, and write them to nanohost.toml",
         example="nanohost channels update telegram",
-        arguments=Update,
+        arguments=UpdateArgs,
         run=_update,
     ),
-    _one(
+    _offline_command(
         words="channels disable",
         help="leave a channel out from the host's next start on; its settings are kept",
         example="nanohost channels disable telegram",
-        arguments=Check,
+        arguments=CheckArgs,
         run=_disable,
     ),
-    _one(
+    _offline_command(
         words="channels enable",
         help="start a channel again that is disabled, from the host's next start on",
         example="nanohost channels enable telegram",
-        arguments=Check,
+        arguments=CheckArgs,
         run=_enable,
     ),
-    _one(
+    _offline_command(
         words="channels remove",
         help="take a channel out of nanohost.toml, with the secrets that were kept for it",
         example="nanohost channels remove telegram",
-        arguments=Check,
+        arguments=CheckArgs,
         run=_remove,
     ),
     Command(
         words="channels simulate",
         help="be a platform on this machine, with you as the person on it",
         example="nanohost channels simulate telegram",
-        arguments=Simulate,
+        arguments=SimulateArgs,
         run=_simulate,
         positional=("name",),
-        offline=True,
+        is_offline=True,
     ),
 )

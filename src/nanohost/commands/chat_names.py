@@ -13,15 +13,15 @@ from nanohost.commands.setup import channel_name
 from nanohost.errors import UsageError
 from nanohost.model import AgentGroup, AgentGroupId, MessagingGroup, MessagingGroupId, Session, SessionMode
 from nanohost.store import messages, messaging_groups, moved_chats, sessions, wirings
-from nanohost.store.database import Queries, Reports
+from nanohost.store.database import Queries, ReportReader
 from nanohost.store.events import ChatKey
 
-MOST_SHARED = 3
+MAX_SHARED_NAMES = 3
 """Of the chats that share a conversation, how many are named."""
 
-MOST_NAMED = 5
+MAX_CANDIDATES = 5
 """Of the chats that a word may mean."""
-CHAT = "its channel and name as lists show it, or a part of that; CHANNEL:ID; or its number"
+CHAT_HELP = "its channel and name as lists show it, or a part of that; CHANNEL:ID; or its number"
 """How a chat is typed, for the help of arguments."""
 
 
@@ -30,80 +30,82 @@ class ChatNames:
     """What the known chats are called. `shared`: by agent group, the chats that share its one conversation."""
 
     by_id: Mapping[MessagingGroupId, str]
-    by_place: Mapping[ChatKey, str]
+    by_chat_key: Mapping[ChatKey, str]
     shared: Mapping[AgentGroupId, Sequence[MessagingGroupId]]
 
-    def of_session(self, session: Session) -> str:
+    def for_session(self, session: Session) -> str:
         """The chat that a conversation is in, or the chats."""
         if session.messaging_group_id is not None:
             return self.by_id[session.messaging_group_id]
         names = [self.by_id[chat] for chat in self.shared.get(session.agent_group_id, ())]
-        others = len(names) - MOST_SHARED
-        return ", ".join([*names[:MOST_SHARED], *([f"{others} more"] if others > 0 else [])]) or "no chat"
+        others = len(names) - MAX_SHARED_NAMES
+        return ", ".join([*names[:MAX_SHARED_NAMES], *([f"{others} more"] if others > 0 else [])]) or "no chat"
 
-    def of_place(self, place: ChatKey, *, called: str = "") -> str:
-        """A chat by its place. `called`: its name, if it is not known here."""
-        return self.by_place.get(place) or _name(place, called)
+    def for_chat_key(self, chat_key: ChatKey, *, fallback_name: str = "") -> str:
+        """A chat by its place. `fallback_name`: its name, if it is not known here."""
+        return self.by_chat_key.get(chat_key) or _format_chat_name(chat_key, fallback_name)
 
 
-async def chat_names(db: Queries) -> ChatNames:
+async def load_chat_names(db: Queries) -> ChatNames:
     """As they are called now."""
-    chats = await messaging_groups.every(db)
+    chats = await messaging_groups.list_all(db)
     shared: dict[AgentGroupId, list[MessagingGroupId]] = defaultdict(list)
-    for wiring in await wirings.every(db):
+    for wiring in await wirings.list_all(db):
         if wiring.session_mode is SessionMode.AGENT_SHARED:
             shared[wiring.agent_group_id].append(wiring.messaging_group_id)
-    return named(chats, shared)
+    return build_chat_names(chats, shared)
 
 
-def named(chats: Sequence[MessagingGroup], shared: Mapping[AgentGroupId, Sequence[MessagingGroupId]]) -> ChatNames:
+def build_chat_names(
+    chats: Sequence[MessagingGroup], shared: Mapping[AgentGroupId, Sequence[MessagingGroupId]]
+) -> ChatNames:
     """Pure."""
-    plain = {chat.id: _name(_place(chat), chat.name) for chat in chats}
+    plain = {chat.id: _format_chat_name(_chat_key(chat), chat.name) for chat in chats}
     times = Counter(plain.values())
     by_id = {
         chat.id: plain[chat.id] if times[plain[chat.id]] == 1 else f"{plain[chat.id]} ({chat.platform_id})"
         for chat in chats
     }
-    by_place = {_place(chat): by_id[chat.id] for chat in chats}
-    return ChatNames(by_id=by_id, by_place=by_place, shared=shared)
+    by_place = {_chat_key(chat): by_id[chat.id] for chat in chats}
+    return ChatNames(by_id=by_id, by_chat_key=by_place, shared=shared)
 
 
-def _place(chat: MessagingGroup) -> ChatKey:
+def _chat_key(chat: MessagingGroup) -> ChatKey:
     return ChatKey(chat.channel_type, chat.instance, chat.platform_id)
 
 
-def _name(place: ChatKey, called: str) -> str:
+def _format_chat_name(chat_key: ChatKey, name: str) -> str:
     """The channel, and what people call the chat; else what the platform calls it."""
-    if not place.channel_type:
+    if not chat_key.channel_type:
         return "no chat"
-    channel = channel_name(place)
-    return channel if called == place.channel_type else f"{channel} {called or place.platform_id}"
+    channel = channel_name(chat_key)
+    return channel if name == chat_key.channel_type else f"{channel} {name or chat_key.platform_id}"
 
 
-async def sessions_named(db: Reports, ids: Iterable[str]) -> Mapping[str, str]:
+async def session_chat_names(db: ReportReader, ids: Iterable[str]) -> Mapping[str, str]:
     """By session, what its chat is called; sessions that are not there are left out."""
-    found, names = await sessions.named(db, sorted(set(ids))), await chat_names(db)
-    return {id: names.of_session(session) for id, session in found.items()}
+    found, names = await sessions.find_by_ids(db, sorted(set(ids))), await load_chat_names(db)
+    return {id: names.for_session(session) for id, session in found.items()}
 
 
-async def chat_sessions(db: Reports, text: str | None) -> MessagingGroupId | None:
-    """The chat whose sessions are meant by --chat, as `known_chat` reads it. None: none was typed. Raises UsageError
+async def resolve_chat_id(db: ReportReader, text: str | None) -> MessagingGroupId | None:
+    """The chat whose sessions are meant by --chat, as `resolve_chat` reads it. None: none was typed. Raises UsageError
     also for a chat that has no sessions, because nobody set it up."""
     if text is None:
         return None
-    chat = await messaging_groups.of_chat(db, await known_chat(db, text))
+    chat = await messaging_groups.find_by_chat(db, await resolve_chat(db, text))
     if chat is None:
         raise UsageError(f"no agent is in the chat {text[:80]!r}", hint="nanohost wirings create --help")
     return chat.id
 
 
-async def session_in(db: Reports, text: str, group: AgentGroup | None = None) -> tuple[Session, str]:
+async def resolve_named_session(db: ReportReader, text: str, group: AgentGroup | None = None) -> tuple[Session, str]:
     """The conversation in a chat, of its agent or of this one, and what is to be said of the choice if there are
     several: it is the one that was active last. Raises UsageError for none."""
-    chat = await chat_sessions(db, text)
+    chat = await resolve_chat_id(db, text)
     assert chat is not None, "a chat was typed"
-    found = await sessions.of_chat(db, chat, agent_group=None if group is None else group.id, limit=2)
-    name = (await chat_names(db)).by_id[chat]
+    found = await sessions.list_for_chat(db, chat, agent_group=None if group is None else group.id, limit=2)
+    name = (await load_chat_names(db)).by_id[chat]
     if not found:
         raise UsageError(f"there is no conversation in {name} yet", hint="write to it first; nanohost sessions list")
     if len(found) == 1:
@@ -112,29 +114,32 @@ async def session_in(db: Reports, text: str, group: AgentGroup | None = None) ->
     return found[0], note
 
 
-async def known_chat(db: Reports, text: str) -> ChatKey:
+async def resolve_chat(db: ReportReader, text: str) -> ChatKey:
     """The chat that is meant by what is shown of it: its channel and name, or its name or a part of it; by
     CHANNEL:ID, or the platform's id alone; or by its number. Raises UsageError for none, and for several."""
-    chats = await messaging_groups.every(db)
-    names = named(chats, {}).by_id
+    chats = await messaging_groups.list_all(db)
+    names = build_chat_names(chats, {}).by_id
     wanted = " ".join(text.split()).casefold()
-    exactly = [chat for chat in chats if wanted in _known_as(chat, names[chat.id])]
+    exactly = [chat for chat in chats if wanted in _chat_aliases(chat, names[chat.id])]
     numbered = [chat for chat in chats if wanted == str(chat.id)]
     partly = [chat for chat in chats if wanted and wanted in names[chat.id].casefold()]
-    found = {_place(chat): names[chat.id] for chat in exactly or numbered or partly}
+    found = {_chat_key(chat): names[chat.id] for chat in exactly or numbered or partly}
     if not found:
-        seen = await messages.chats(db, text.strip())
-        found = {await moved_chats.current(db, place): _name(place, called) for place, called in seen.items()}
+        seen = await messages.find_chats(db, text.strip())
+        found = {
+            await moved_chats.current_chat(db, place): _format_chat_name(place, called)
+            for place, called in seen.items()
+        }
     if not found:
         raise UsageError(f"there is no chat {text[:80]!r}", hint="nanohost messaging-groups list")
     if len(found) > 1:
-        named_so = ", ".join(list(found.values())[:MOST_NAMED])
+        named_so = ", ".join(list(found.values())[:MAX_CANDIDATES])
         raise UsageError(f"{text[:80]!r} may be {len(found)} chats: {named_so}", hint="--chat CHANNEL:ID names one")
     return next(iter(found))
 
 
-def _known_as(chat: MessagingGroup, name: str) -> set[str]:
-    place = _place(chat)
+def _chat_aliases(chat: MessagingGroup, name: str) -> set[str]:
+    place = _chat_key(chat)
     ids = (chat.platform_id, f"{place.channel_type}:{chat.platform_id}")
     whole = f"{place.channel_type}:{place.instance}:{chat.platform_id}"
     return {one.casefold() for one in (name, chat.name or name, *ids, whole)}

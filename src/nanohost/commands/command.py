@@ -9,66 +9,66 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nanohost.arguments import Arguments
+from nanohost.arguments import CommandArguments
 from nanohost.commands.context import OfflineContext
-from nanohost.commands.show import Json, in_zone, show
+from nanohost.commands.show import Json, localize_times, render_result
 from nanohost.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Following:
-    """How a command is followed: asked again and again with `asked` in place of what was typed for it.
+class FollowMode:
+    """How a command is followed: asked again and again with `overrides` in place of what was typed for it.
 
-    `first` is what is shown of the first result, given the typed arguments; `news` is what a result has that the one
+    `initial` is what is shown of the first result, given the typed arguments; `changes` is what a result has that the one
     before had not, or None.
     """
 
-    asked: Mapping[str, object]
-    first: Callable[[Json, Arguments], Json]
-    news: Callable[[Json, Json], Json]
+    overrides: Mapping[str, object]
+    initial: Callable[[Json, CommandArguments], Json]
+    changes: Callable[[Json, Json], Json]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """`words` is what is typed, `run` answers with plain JSON, `render` turns that into text for people.
 
-    `run` gets a CommandContext, or an OfflineContext if `offline`: such a command needs no database and runs where it
-    is typed, whether a host runs or not. `positional` names the arguments that are typed without their name. `failed`
-    says of a result that it is bad news: exit code 1. `following`: it can be typed with --follow.
-    `begins`: it may be the first thing that is typed, and makes the install if there is none. `rendered_here`: its text
+    `run` gets a CommandContext, or an OfflineContext if `is_offline`: such a command needs no database and runs where it
+    is typed, whether a host runs or not. `positional` names the arguments that are typed without their name. `is_failure`
+    says of a result that it is bad news: exit code 1. `follow_mode`: it can be typed with --follow.
+    `can_create_install`: it may be the first thing that is typed, and makes the install if there is none. `is_rendered_locally`: its text
     depends on the terminal that it is typed in, so a host that runs answers with the result alone.
     """
 
     words: str
     help: str
     example: str
-    arguments: type[Arguments]
+    arguments: type[CommandArguments]
     run: Callable[[Any, Any], Awaitable[Json]]
-    render: Callable[[Json], str] = show
+    render: Callable[[Json], str] = render_result
     positional: tuple[str, ...] = ()
-    offline: bool = False
-    begins: bool = False
-    rendered_here: bool = False
-    failed: Callable[[Json], bool] = lambda _: False
-    following: Following | None = None
+    is_offline: bool = False
+    can_create_install: bool = False
+    is_rendered_locally: bool = False
+    is_failure: Callable[[Json], bool] = lambda _: False
+    follow_mode: FollowMode | None = None
 
-    async def call(self, context: OfflineContext, given: Mapping[str, object]) -> Json:
+    async def execute(self, context: OfflineContext, arguments: Mapping[str, object]) -> Json:
         """Check the arguments and run. Raises UsageError and whatever the command raises."""
-        return await self.run(context, self.checked(given))
+        return await self.run(context, self.validate(arguments))
 
-    def shown(self, result: Json, zone: tzinfo) -> str:
+    def render_in_zone(self, result: Json, zone: tzinfo) -> str:
         """The result as text for people, with its times in this zone."""
-        return self.render(in_zone(result, zone))
+        return self.render(localize_times(result, zone))
 
-    def checked(self, given: Mapping[str, object]) -> Arguments:
+    def validate(self, arguments: Mapping[str, object]) -> CommandArguments:
         """The arguments, typed. Raises UsageError."""
         try:
-            return self.arguments.model_validate(given)
+            return self.arguments.model_validate(arguments)
         except ValidationError as error:
-            raise _usage(self, error) from None
+            raise _usage_error(self, error) from None
 
 
-def _usage(command: Command, error: ValidationError) -> UsageError:
+def _usage_error(command: Command, error: ValidationError) -> UsageError:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     said = first["msg"].removeprefix("Value error, ")

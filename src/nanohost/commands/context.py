@@ -15,9 +15,9 @@ from nanohost.settings import Settings
 from nanohost.store import audit, paused
 from nanohost.store.database import Store
 
-START_AGAIN = "end nanohost run, and start it again"
+RESTART_HINT = "end nanohost run, and start it again"
 """A host that runs has what it was started with, and another one is refused while it does."""
-AT_THE_NEXT_START = f"it counts from the host's next start: {START_AGAIN}"
+EFFECTIVE_AFTER_RESTART = f"it counts from the host's next start: {RESTART_HINT}"
 
 
 class LiveHost(Protocol):
@@ -56,23 +56,23 @@ class OfflineContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandContext(OfflineContext):
-    """`live` is None when no host runs: the command then has the database for itself. `who` gave the command, as the
+    """`host` is None when no host runs: the command then has the database for itself. `who` gave the command, as the
     audit log names them."""
 
     store: Store
-    live: LiveHost | None = None
-    who: str = field(default_factory=lambda: local_user(os.geteuid()))
+    host: LiveHost | None = None
+    who: str = field(default_factory=lambda: local_user_id(os.geteuid()))
 
-    async def when(self, what: str) -> str:
-        """When the host does what was just asked of it. `what`: it, such as "is sent"."""
+    async def describe_when(self, action: str) -> str:
+        """When the host does what was just asked of it. `action`: it, such as "is sent"."""
         if await paused.find(self.store) is not None:
-            return f"it {what} when all goes on: nanohost resume"
-        return f"it {what} now" if self.live else f"it {what} when the host runs: nanohost run"
+            return f"it {action} when all goes on: nanohost resume"
+        return f"it {action} now" if self.host else f"it {action} when the host runs: nanohost run"
 
 
-def local_user(number: int) -> str:
+def local_user_id(uid: int) -> str:
     """Who a user of this machine is for the audit log."""
     try:
-        return audit.local(pwd.getpwuid(number).pw_name)
+        return audit.local_actor(pwd.getpwuid(uid).pw_name)
     except KeyError:
-        return audit.local(str(number))
+        return audit.local_actor(str(uid))

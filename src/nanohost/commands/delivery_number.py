@@ -15,32 +15,34 @@ from pydantic import BeforeValidator
 
 from nanohost.commands.resource import Number
 from nanohost.commands.show import Json
-from nanohost.store.notice_numbers import OF_DELIVERIES, OF_EVENTS, OF_MESSAGES
-from nanohost.tasks.entries import LOWEST
+from nanohost.store.notice_numbers import DELIVERY_NOTICES_START, EVENT_NOTICES_START, MESSAGE_NOTICES_START
+from nanohost.tasks.entries import MIN_SEQ
 
-_RANGES = {"d": OF_DELIVERIES, "e": OF_EVENTS, "n": OF_MESSAGES, "t": LOWEST}
+_RANGE_STARTS = {"d": DELIVERY_NOTICES_START, "e": EVENT_NOTICES_START, "n": MESSAGE_NOTICES_START, "t": MIN_SEQ}
 """Where each begins, the highest first."""
-_SHORT = re.compile(r"([dent])([0-9]{1,19})")
+_SHORT_PATTERN = re.compile(r"([dent])([0-9]{1,19})")
 
 
-def short(seq: int) -> str:
+def short_number(seq: int) -> str:
     """As it is shown, and typed: `7`, or `n448`."""
     if seq >= 0:
         return str(seq)
-    letter, begin = next((letter, begin) for letter, begin in _RANGES.items() if seq >= begin)
+    letter, begin = next((letter, begin) for letter, begin in _RANGE_STARTS.items() if seq >= begin)
     return f"{letter}{seq - begin}"
 
 
-def _whole(typed: object) -> object:
+def _parse_number(text: object) -> object:
     """The number behind a short one; anything else as it is, for whoever checks numbers."""
-    found = _SHORT.fullmatch(typed.strip()) if isinstance(typed, str) else None
-    return typed if found is None else _RANGES[found[1]] + int(found[2])
+    found = _SHORT_PATTERN.fullmatch(text.strip()) if isinstance(text, str) else None
+    return text if found is None else _RANGE_STARTS[found[1]] + int(found[2])
 
 
-DeliveryNumber = Annotated[Number, BeforeValidator(_whole)]
+DeliveryNumber = Annotated[Number, BeforeValidator(_parse_number)]
 """The type of an argument."""
 
 
-def shortened(row: Mapping[str, Json]) -> Mapping[str, Json]:
+def with_short_number(row: Mapping[str, Json]) -> Mapping[str, Json]:
     """A row whose `seq` is that of a delivery, for a person."""
-    return {name: short(value) if name == "seq" and isinstance(value, int) else value for name, value in row.items()}
+    return {
+        name: short_number(value) if name == "seq" and isinstance(value, int) else value for name, value in row.items()
+    }

@@ -7,19 +7,19 @@ from datetime import datetime
 
 from pydantic import Field
 
-from nanohost.arguments import Arguments
+from nanohost.arguments import CommandArguments
 from nanohost.commands.context import CommandContext
-from nanohost.commands.resource import Change, ListArguments, Listing, Look, Resource, Row
-from nanohost.commands.setup import channel_name, chat_place, ensure_chat, in_full, known_group
-from nanohost.delivery.withdrawal import withdraw
+from nanohost.commands.resource import ChangeVerb, GetVerb, ListArguments, ListVerb, Resource, Row
+from nanohost.commands.setup import audit_chat_name, channel_name, ensure_chat, parse_chat_address, resolve_group
+from nanohost.delivery.withdrawal import withdraw_deliveries
 from nanohost.errors import UsageError
 from nanohost.store import agent_groups, destinations, messaging_groups
-from nanohost.store.database import Queries, Reports, Transaction
-from nanohost.store.destinations import NAME, NamedChat
+from nanohost.store.database import Queries, ReportReader, Transaction
+from nanohost.store.destinations import NAME_PATTERN, NamedChat
 
 
 class DestinationRow(Row):
-    ABOUT = ("group", "name")
+    AUDIT_KEY_FIELDS = ("group", "name")
 
     group: str = Field(description="the folder of the agent group that may send there")
     name: str = Field(description="what its agents call it; a chat of their own that is called so hides it")
@@ -29,12 +29,12 @@ class DestinationRow(Row):
     created_by: str = Field(description="who allowed it")
     since: datetime = Field(description="since when")
 
-    def concerns(self) -> Mapping[str, str | None]:
-        return {"place": in_full(self.channel, self.chat)}
+    def audit_details(self) -> Mapping[str, str | None]:
+        return {"place": audit_chat_name(self.channel, self.chat)}
 
 
-class Deleted(Row):
-    ABOUT = ("group", "deleted")
+class DeletedRow(Row):
+    AUDIT_KEY_FIELDS = ("group", "deleted")
 
     group: str = Field(description="the folder of the agent group that may send there no more")
     deleted: str = Field(description="what its agents called it")
@@ -43,40 +43,40 @@ class Deleted(Row):
     messages: int = Field(description="how many messages were on their way there, and are not sent")
     tasks: int = Field(description="how many messages that were to be sent there again and again are cancelled")
 
-    def concerns(self) -> Mapping[str, str | None]:
-        return {"place": in_full(self.channel, self.chat)}
+    def audit_details(self) -> Mapping[str, str | None]:
+        return {"place": audit_chat_name(self.channel, self.chat)}
 
 
-class List(ListArguments):
+class ListArgs(ListArguments):
     group: str | None = Field(None, description="only of this agent group")
 
 
-class One(Arguments):
+class DestinationArgs(CommandArguments):
     group: str = Field(description="the agent group's folder")
     name: str = Field(description="what its agents call it: small letters, digits and -")
 
 
-class Create(One):
+class CreateArgs(DestinationArgs):
     channel: str = Field(description="TYPE or TYPE:INSTANCE")
     chat: str = Field(description="the platform's id of the chat; it is made known if it is new")
 
 
-async def _list(context: CommandContext, db: Reports, arguments: List) -> list[DestinationRow]:
+async def _list(context: CommandContext, db: ReportReader, arguments: ListArgs) -> list[DestinationRow]:
     if arguments.group is None:
-        found = await destinations.every(db)
+        found = await destinations.list_all(db)
     else:
-        found = await destinations.of_group(db, (await known_group(db, arguments.group)).id)
-    return [await _described(db, one) for one in found]
+        found = await destinations.list_for_group(db, (await resolve_group(db, arguments.group)).id)
+    return [await _make_row(db, one) for one in found]
 
 
-async def _get(context: CommandContext, db: Queries, arguments: One) -> DestinationRow | None:
-    found = await _known(db, arguments)
-    return None if found is None else await _described(db, found)
+async def _get(context: CommandContext, db: Queries, arguments: DestinationArgs) -> DestinationRow | None:
+    found = await _find_destination(db, arguments)
+    return None if found is None else await _make_row(db, found)
 
 
-async def _create(context: CommandContext, tx: Transaction, arguments: Create) -> DestinationRow:
-    group = await known_group(tx, arguments.group)
-    if not NAME.fullmatch(arguments.name):
+async def _create(context: CommandContext, tx: Transaction, arguments: CreateArgs) -> DestinationRow:
+    group = await resolve_group(tx, arguments.group)
+    if not NAME_PATTERN.fullmatch(arguments.name):
         raise UsageError(f"{arguments.name[:80]!r} is no name for a chat", hint="small letters, digits and -: family")
     if await destinations.find(tx, group.id, arguments.name):
         raise UsageError(
@@ -84,7 +84,7 @@ async def _create(context: CommandContext, tx: Transaction, arguments: Create) -
             hint=f"nanohost destinations delete {group.folder} {arguments.name}, then create it as you want it",
         )
     now = context.clock.now()
-    chat = await ensure_chat(tx, chat_place(arguments.channel, arguments.chat), unknown=None, now=now)
+    chat = await ensure_chat(tx, parse_chat_address(arguments.channel, arguments.chat), unknown=None, now=now)
     made = await destinations.add(
         tx,
         agent_group=group.id,
@@ -93,18 +93,18 @@ async def _create(context: CommandContext, tx: Transaction, arguments: Create) -
         created_by=context.who,
         now=now,
     )
-    return await _described(tx, made)
+    return await _make_row(tx, made)
 
 
-async def _delete(context: CommandContext, tx: Transaction, arguments: One) -> Deleted | None:
-    found = await _known(tx, arguments)
+async def _delete(context: CommandContext, tx: Transaction, arguments: DestinationArgs) -> DeletedRow | None:
+    found = await _find_destination(tx, arguments)
     if found is None:
         return None
     await destinations.delete(tx, found.id)
     chat = await messaging_groups.get(tx, found.messaging_group_id)
     reason = f"the destination {found.name} was taken away"
-    gone = await withdraw(tx, found.agent_group_id, chat, reason=reason, now=context.clock.now())
-    return Deleted(
+    gone = await withdraw_deliveries(tx, found.agent_group_id, chat, reason=reason, now=context.clock.now())
+    return DeletedRow(
         group=arguments.group,
         deleted=found.name,
         channel=channel_name(chat),
@@ -114,19 +114,19 @@ async def _delete(context: CommandContext, tx: Transaction, arguments: One) -> D
     )
 
 
-async def _tell_agents(context: CommandContext, row: DestinationRow | Deleted) -> Row:
-    if context.live is None:
+async def _notify_agents(context: CommandContext, row: DestinationRow | DeletedRow) -> Row:
+    if context.host is None:
         return row
-    group = await known_group(context.store, row.group)
-    await context.live.addresses_changed(group.id)
+    group = await resolve_group(context.store, row.group)
+    await context.host.addresses_changed(group.id)
     return row
 
 
-async def _known(db: Queries, arguments: One) -> NamedChat | None:
-    return await destinations.find(db, (await known_group(db, arguments.group)).id, arguments.name)
+async def _find_destination(db: Queries, arguments: DestinationArgs) -> NamedChat | None:
+    return await destinations.find(db, (await resolve_group(db, arguments.group)).id, arguments.name)
 
 
-async def _described(db: Queries, one: NamedChat) -> DestinationRow:
+async def _make_row(db: Queries, one: NamedChat) -> DestinationRow:
     chat = await messaging_groups.get(db, one.messaging_group_id)
     return DestinationRow(
         group=(await agent_groups.get(db, one.agent_group_id)).folder,
@@ -141,30 +141,36 @@ async def _described(db: Queries, one: NamedChat) -> DestinationRow:
 
 RESOURCE = Resource(
     name="destinations",
-    one="destination",
-    about="where the agents of a group may send beside the chats they talk in: their address book, and the permission",
+    singular="destination",
+    description="where the agents of a group may send beside the chats they talk in: their address book, and the permission",
     row=DestinationRow,
     verbs=(
-        Listing(help="list where agents may send", example="--group main", arguments=List, run=_list),
-        Look(help="show one destination", example="main family", arguments=One, run=_get, positional=("group", "name")),
-        Change(
-            word="create",
+        ListVerb(help="list where agents may send", example="--group main", arguments=ListArgs, run=_list),
+        GetVerb(
+            help="show one destination",
+            example="main family",
+            arguments=DestinationArgs,
+            run=_get,
+            positional=("group", "name"),
+        ),
+        ChangeVerb(
+            name="create",
             help="let an agent group send to a chat, under a name; takes effect at once",
             example="main family --channel telegram --chat 123456",
-            arguments=Create,
+            arguments=CreateArgs,
             run=_create,
             positional=("group", "name"),
-            after=_tell_agents,
+            after_commit=_notify_agents,
         ),
-        Change(
-            word="delete",
+        ChangeVerb(
+            name="delete",
             help="let an agent group send to a chat no more; what waits to be sent there is dropped",
             example="main family",
-            arguments=One,
+            arguments=DestinationArgs,
             run=_delete,
-            result=Deleted,
+            result=DeletedRow,
             positional=("group", "name"),
-            after=_tell_agents,
+            after_commit=_notify_agents,
         ),
     ),
 )

@@ -6,18 +6,18 @@ from datetime import datetime
 
 from pydantic import Field
 
-from nanohost.arguments import Arguments
+from nanohost.arguments import CommandArguments
 from nanohost.commands.context import CommandContext
-from nanohost.commands.resource import Change, ListArguments, Listing, Number, Resource, Row
+from nanohost.commands.resource import ChangeVerb, ListArguments, ListVerb, Number, Resource, Row
 from nanohost.store import dropped
-from nanohost.store.database import Reports, Transaction
-from nanohost.store.dropped import Dropped
+from nanohost.store.database import ReportReader, Transaction
+from nanohost.store.dropped import DroppedMessages
 
-MOST = 100
+DEFAULT_LIMIT = 100
 
 
 class DroppedRow(Row):
-    ABOUT = ("user",)
+    AUDIT_KEY_FIELDS = ("user",)
 
     channel: str = Field(description="the chat's channel: TYPE:INSTANCE")
     chat: str = Field(description="the platform's id of the chat")
@@ -29,34 +29,38 @@ class DroppedRow(Row):
     last: datetime = Field(description="the last of them")
 
 
-class Cleared(Row):
-    ABOUT = ("user",)
+class ClearedRow(Row):
+    AUDIT_KEY_FIELDS = ("user",)
 
     user: str = Field(description="whose counts are forgotten, or everybody")
     cleared: int = Field(description="how many rows there were")
 
 
-class List(ListArguments):
-    limit: Number | None = Field(MOST, ge=1, description=f"at most so many, the latest first (default: {MOST})")
+class ListArgs(ListArguments):
+    limit: Number | None = Field(
+        DEFAULT_LIMIT, ge=1, description=f"at most so many, the latest first (default: {DEFAULT_LIMIT})"
+    )
     user: str | None = Field(None, description="only of this user: CHANNEL:HANDLE")
     channel: str | None = Field(None, description="only of this platform")
 
 
-class Clear(Arguments):
+class ClearArgs(CommandArguments):
     user: str | None = Field(None, description="only of this user (default: of everybody)")
 
 
-async def _list(context: CommandContext, db: Reports, arguments: List) -> list[DroppedRow]:
-    found = await dropped.latest(db, limit=arguments.limit or MOST, user=arguments.user, channel_type=arguments.channel)
-    return [_row(one) for one in found]
+async def _list(context: CommandContext, db: ReportReader, arguments: ListArgs) -> list[DroppedRow]:
+    found = await dropped.latest(
+        db, limit=arguments.limit or DEFAULT_LIMIT, user=arguments.user, channel_type=arguments.channel
+    )
+    return [_make_row(one) for one in found]
 
 
-async def _clear(context: CommandContext, tx: Transaction, arguments: Clear) -> Cleared:
-    count = await dropped.clear(tx, user=arguments.user)
-    return Cleared(user=arguments.user or "everybody", cleared=count)
+async def _clear(context: CommandContext, tx: Transaction, arguments: ClearArgs) -> ClearedRow:
+    count = await dropped.delete(tx, user=arguments.user)
+    return ClearedRow(user=arguments.user or "everybody", cleared=count)
 
 
-def _row(one: Dropped) -> DroppedRow:
+def _make_row(one: DroppedMessages) -> DroppedRow:
     return DroppedRow(
         channel=f"{one.chat.channel_type}:{one.chat.instance}",
         chat=one.chat.platform_id,
@@ -71,18 +75,20 @@ def _row(one: Dropped) -> DroppedRow:
 
 RESOURCE = Resource(
     name="dropped",
-    one="count",
-    about="what people wrote that no agent was told of, counted by who, where and why",
+    singular="count",
+    description="what people wrote that no agent was told of, counted by who, where and why",
     row=DroppedRow,
     verbs=(
-        Listing(help="list what was refused or ignored", example="--user telegram:123456", arguments=List, run=_list),
-        Change(
-            word="clear",
+        ListVerb(
+            help="list what was refused or ignored", example="--user telegram:123456", arguments=ListArgs, run=_list
+        ),
+        ChangeVerb(
+            name="clear",
             help="forget the counts, and begin anew",
             example="--user telegram:123456",
-            arguments=Clear,
+            arguments=ClearArgs,
             run=_clear,
-            result=Cleared,
+            result=ClearedRow,
         ),
     ),
 )

@@ -8,13 +8,13 @@ from typing import Any
 
 from pydantic import Field
 
-from nanohost.approvals.settled import settle
-from nanohost.arguments import Arguments
+from nanohost.approvals.settled import withdraw_obsolete
+from nanohost.arguments import CommandArguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
-from nanohost.commands.setup import ensure_group, known_group
-from nanohost.commands.show import Json, plain
-from nanohost.commands.wirings import take_out
+from nanohost.commands.setup import ensure_group, resolve_group
+from nanohost.commands.show import Json, to_json
+from nanohost.commands.wirings import delete_wiring
 from nanohost.errors import ExtensionError, UsageError
 from nanohost.model import AgentGroup
 from nanohost.providers import find_provider
@@ -23,65 +23,67 @@ from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Transaction
 from nanohost.tasks import changes as tasks
 
-DEFAULT = "default"
+USE_DEFAULT = "default"
 """What is typed for a provider or a model to have the host's setting decide again."""
 
 
-class List(Arguments):
+class ListArgs(CommandArguments):
     """Nothing to say."""
 
 
-class Show(Arguments):
+class ShowArgs(CommandArguments):
     folder: str = Field(description="the folder's name")
 
 
-class Create(Arguments):
+class CreateArgs(CommandArguments):
     folder: str = Field(description="the folder's name: small letters, digits, - and _")
     name: str | None = Field(None, description="what the agent is called (default: the folder's name)")
     provider: str | None = Field(None, description="claude, demo, or the name of a file in providers/")
     model: str | None = Field(None, description="a model's name (default: the setting)")
 
 
-class Update(Arguments):
+class UpdateArgs(CommandArguments):
     folder: str = Field(description="the folder's name")
     name: str | None = Field(None, min_length=1, description="what the agent is called")
     provider: str | None = Field(
         None,
-        description=f"claude, demo, or the name of a file in providers/, or {DEFAULT}: what the setting says",
+        description=f"claude, demo, or the name of a file in providers/, or {USE_DEFAULT}: what the setting says",
     )
-    model: str | None = Field(None, min_length=1, description=f"a model's name, or {DEFAULT}: what the setting says")
+    model: str | None = Field(
+        None, min_length=1, description=f"a model's name, or {USE_DEFAULT}: what the setting says"
+    )
 
 
-class Delete(Arguments):
+class DeleteArgs(CommandArguments):
     folder: str = Field(description="the folder's name")
 
 
-class Restart(Arguments):
+class RestartArgs(CommandArguments):
     folder: str = Field(description="the folder's name")
     message: str | None = Field(None, description="what each fresh container is told first of all")
     now: bool = Field(False, description="do not wait for turns to end; what is stopped is run again")
 
 
-async def _restart(context: CommandContext, arguments: Restart) -> Json:
-    group = await known_group(context.store, arguments.folder)
-    if context.live is None:
+async def _restart(context: CommandContext, arguments: RestartArgs) -> Json:
+    group = await resolve_group(context.store, arguments.folder)
+    if context.host is None:
         raise UsageError("no host runs, so there is nothing to restart", hint="nanohost run")
-    theirs = [one for one in await sessions.leased(context.store) if one.agent_group_id == group.id]
+    theirs = [one for one in await sessions.list_leased(context.store) if one.agent_group_id == group.id]
     restarted = [
-        one.id for one in theirs if await context.live.restart(one, now=arguments.now, message=arguments.message)
+        one.id for one in theirs if await context.host.restart(one, now=arguments.now, message=arguments.message)
     ]
     return {"group": group.folder, "restarted": list(restarted)}
 
 
-async def _list(context: CommandContext, arguments: List) -> Json:
-    return plain(await agent_groups.every(context.store.reports))
+async def _list(context: CommandContext, arguments: ListArgs) -> Json:
+    return to_json(await agent_groups.list_all(context.store.reports))
 
 
-async def _show(context: CommandContext, arguments: Show) -> Json:
-    return plain(await known_group(context.store, arguments.folder))
+async def _show(context: CommandContext, arguments: ShowArgs) -> Json:
+    return to_json(await resolve_group(context.store, arguments.folder))
 
 
-async def _create(context: CommandContext, arguments: Create) -> Json:
+async def _create(context: CommandContext, arguments: CreateArgs) -> Json:
     if await agent_groups.find(context.store, arguments.folder):
         raise UsageError(f"there is an agent group {arguments.folder!r} already", hint="nanohost groups list")
     await _check_provider(context, arguments.provider)
@@ -95,26 +97,26 @@ async def _create(context: CommandContext, arguments: Create) -> Json:
         provider=arguments.provider,
         model=arguments.model,
     )
-    return plain(group)
+    return to_json(group)
 
 
-async def _update(context: CommandContext, arguments: Update) -> Json:
+async def _update(context: CommandContext, arguments: UpdateArgs) -> Json:
     given: dict[str, Any] = arguments.model_dump(exclude={"folder"}, exclude_none=True)
     if not given:
         raise UsageError("nothing is to be changed", hint="nanohost groups update --help")
-    if arguments.provider != DEFAULT:
+    if arguments.provider != USE_DEFAULT:
         await _check_provider(context, arguments.provider)
     async with context.store.transaction() as tx:
-        was = await known_group(tx, arguments.folder)
+        was = await resolve_group(tx, arguments.folder)
         group = replace(
             was,
             name=arguments.name or was.name,
-            provider=_chosen(arguments.provider, was.provider),
-            model=_chosen(arguments.model, was.model),
+            provider=_resolve_default(arguments.provider, was.provider),
+            model=_resolve_default(arguments.model, was.model),
         )
-        await agent_groups.change(tx, group)
-        await _record(context, tx, "groups.update", group, given)
-    return {**_shown(group), "next": _next(group, given)}
+        await agent_groups.update(tx, group)
+        await _record_audit(context, tx, "groups.update", group, given)
+    return {**_make_row(group), "next": _effective_notice(group, given)}
 
 
 async def _check_provider(context: CommandContext, name: str | None) -> None:
@@ -127,33 +129,33 @@ async def _check_provider(context: CommandContext, name: str | None) -> None:
         raise UsageError(str(error), hint=error.hint) from None
 
 
-def _chosen(typed: str | None, before: str | None) -> str | None:
+def _resolve_default(typed: str | None, current: str | None) -> str | None:
     """None: what the host's setting says."""
-    return before if typed is None else (None if typed == DEFAULT else typed)
+    return current if typed is None else (None if typed == USE_DEFAULT else typed)
 
 
-def _next(group: AgentGroup, given: Any) -> str:
+def _effective_notice(group: AgentGroup, changes: Any) -> str:
     """When it counts. The name is for people: the agent knows itself by its CLAUDE.md."""
     said = []
-    if "provider" in given or "model" in given:
+    if "provider" in changes or "model" in changes:
         said.append(f"for each conversation's next container; at once with nanohost groups restart {group.folder}")
-    if "name" in given:
+    if "name" in changes:
         said.append(f"what the agent is told of its name is in groups/{group.folder}/CLAUDE.md")
     return "; ".join(said)
 
 
-async def _delete(context: CommandContext, arguments: Delete) -> Json:
+async def _delete(context: CommandContext, arguments: DeleteArgs) -> Json:
     now = context.clock.now()
     async with context.store.transaction() as tx:
-        group = await known_group(tx, arguments.folder)
-        await _refuse_at_work(tx, group)
-        for wiring in (wired := await agent_groups.wirings(tx, group.id)):
-            await take_out(tx, wiring, now)
+        group = await resolve_group(tx, arguments.folder)
+        await _require_idle(tx, group)
+        for wiring in (wired := await agent_groups.list_wiring_ids(tx, group.id)):
+            await delete_wiring(tx, wiring, now)
         why = f"the agent group {group.folder} was deleted"
-        planned = [await tasks.cancel(tx, one, now, why) for one in await agent_groups.open_tasks(tx, group.id)]
+        planned = [await tasks.cancel(tx, one, now, why) for one in await agent_groups.list_open_task_ids(tx, group.id)]
         await agent_groups.delete(tx, group.id, now)
-        await _record(context, tx, "groups.delete", group, {})
-        await settle(tx, now=now, zone=context.settings.zone)
+        await _record_audit(context, tx, "groups.delete", group, {})
+        await withdraw_obsolete(tx, now=now, zone=context.settings.zone)
     return {
         "deleted": group.folder,
         "chats": len(wired),
@@ -163,26 +165,26 @@ async def _delete(context: CommandContext, arguments: Delete) -> Json:
     }
 
 
-async def _refuse_at_work(tx: Transaction, group: AgentGroup) -> None:
+async def _require_idle(tx: Transaction, group: AgentGroup) -> None:
     """What is under way would be answered by an agent that is not there any more."""
-    if working := await agent_groups.at_work(tx, group.id):
+    if working := await agent_groups.list_active_sessions(tx, group.id):
         raise UsageError(
             f"{group.folder} has a container that runs, or work to do, in session {working[0]}",
             hint=f"nanohost sessions stop {working[0]}, or wait until it is done",
         )
-    for asked in await approvals.all_open(tx):
+    for asked in await approvals.list_open(tx):
         if asked.session_id is not None and asked.agent_group_id == group.id:
             raise UsageError(
                 f"a request of {group.folder} waits for approval", hint=f"nanohost approvals deny {asked.id}"
             )
 
 
-async def _record(context: CommandContext, tx: Transaction, what: str, group: AgentGroup, details: Any) -> None:
+async def _record_audit(context: CommandContext, tx: Transaction, what: str, group: AgentGroup, details: Any) -> None:
     await audit.record(
         tx,
-        who=context.who,
-        what=what,
-        about=group.folder,
+        actor=context.who,
+        action=what,
+        target=group.folder,
         origin=audit.LOCAL,
         outcome=AuditOutcome.DONE,
         now=context.clock.now(),
@@ -190,19 +192,21 @@ async def _record(context: CommandContext, tx: Transaction, what: str, group: Ag
     )
 
 
-def _shown(group: AgentGroup) -> dict[str, Json]:
-    row = plain(group)
+def _make_row(group: AgentGroup) -> dict[str, Json]:
+    row = to_json(group)
     assert isinstance(row, dict), "a row"
     return row
 
 
 COMMANDS = (
-    Command(words="groups list", help="list agent groups", example="nanohost groups list", arguments=List, run=_list),
+    Command(
+        words="groups list", help="list agent groups", example="nanohost groups list", arguments=ListArgs, run=_list
+    ),
     Command(
         words="groups show",
         help="show one agent group",
         example="nanohost groups show main",
-        arguments=Show,
+        arguments=ShowArgs,
         run=_show,
         positional=("folder",),
     ),
@@ -210,7 +214,7 @@ COMMANDS = (
         words="groups get",
         help="show one agent group",
         example="nanohost groups get main",
-        arguments=Show,
+        arguments=ShowArgs,
         run=_show,
         positional=("folder",),
     ),
@@ -218,7 +222,7 @@ COMMANDS = (
         words="groups update",
         help="change an agent group's name, provider or model",
         example="nanohost groups update main --model claude-opus-4-5",
-        arguments=Update,
+        arguments=UpdateArgs,
         run=_update,
         positional=("folder",),
     ),
@@ -226,16 +230,16 @@ COMMANDS = (
         words="groups delete",
         help="take an agent group out of all chats, with its roles, rules and tasks; its files are kept",
         example="nanohost groups delete work",
-        arguments=Delete,
+        arguments=DeleteArgs,
         run=_delete,
         positional=("folder",),
     ),
     Command(
         words="groups create",
-        begins=True,
+        can_create_install=True,
         help="make an agent group: a folder with a CLAUDE.md",
         example='nanohost groups create work --name "Ada"',
-        arguments=Create,
+        arguments=CreateArgs,
         run=_create,
         positional=("folder",),
     ),
@@ -243,7 +247,7 @@ COMMANDS = (
         words="groups restart",
         help="replace an agent group's containers: each ends its turn, then a fresh one starts",
         example='nanohost groups restart main --message "you have a new tool"',
-        arguments=Restart,
+        arguments=RestartArgs,
         run=_restart,
         positional=("folder",),
     ),

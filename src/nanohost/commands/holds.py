@@ -6,99 +6,99 @@ from functools import partial
 
 from pydantic import Field
 
-from nanohost.arguments import Arguments
+from nanohost.arguments import CommandArguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
-from nanohost.commands.setup import known_group, known_session
+from nanohost.commands.setup import resolve_group, resolve_session
 from nanohost.commands.show import Json
 from nanohost.errors import UsageError
 from nanohost.model import SessionId
 from nanohost.store import audit, deliveries, holds
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Transaction
-from nanohost.store.notice_numbers import ON_HOLD
+from nanohost.store.notice_numbers import ON_HOLD_NOTICE
 
 NO_REASON = "no reason given"
 GROUP_NOUNS = ("groups", "agents")
 """`agents` is what people call them who have not read what an agent group is."""
 
 
-class HoldSession(Arguments):
+class HoldSessionArgs(CommandArguments):
     id: str = Field(description="the session's id, or its beginning")
     reason: str = Field(NO_REASON, min_length=1, max_length=500, description="why, for the status screen")
 
 
-class ReleaseSession(Arguments):
+class ReleaseSessionArgs(CommandArguments):
     id: str = Field(description="the session's id, or its beginning")
 
 
-class HoldGroup(Arguments):
+class HoldGroupArgs(CommandArguments):
     folder: str = Field(description="the folder's name")
     reason: str = Field(NO_REASON, min_length=1, max_length=500, description="why, for the status screen")
 
 
-class ReleaseGroup(Arguments):
+class ReleaseGroupArgs(CommandArguments):
     folder: str = Field(description="the folder's name")
 
 
-async def _hold_session(context: CommandContext, arguments: HoldSession) -> Json:
-    session = await known_session(context.store, arguments.id)
+async def _hold_session(context: CommandContext, arguments: HoldSessionArgs) -> Json:
+    session = await resolve_session(context.store, arguments.id)
     now, again = context.clock.now(), f"nanohost sessions release {session.id}"
     async with context.store.transaction() as tx:
-        if not await holds.on_session(tx, session.id, by=context.who, at=now, reason=arguments.reason):
+        if not await holds.hold_session(tx, session.id, by=context.who, at=now, reason=arguments.reason):
             raise UsageError(f"session {session.id} is held already", hint=again)
-        await _record(context, tx, "sessions.hold", session.id, reason=arguments.reason)
+        await _record_audit(context, tx, "sessions.hold", session.id, reason=arguments.reason)
     return {"session": session.id, "held": f"its messages wait until {again}"}
 
 
-async def _release_session(context: CommandContext, arguments: ReleaseSession) -> Json:
-    session = await known_session(context.store, arguments.id)
+async def _release_session(context: CommandContext, arguments: ReleaseSessionArgs) -> Json:
+    session = await resolve_session(context.store, arguments.id)
     async with context.store.transaction() as tx:
-        with_its_group = await holds.with_its_group(tx, session.id)
+        with_its_group = await holds.is_group_held(tx, session.id)
         if not await holds.release_session(tx, session.id):
             hint = f"nanohost agents release {session.group_folder}" if with_its_group else "nanohost status"
             what = "is held with its agent group only" if with_its_group else "is not held"
             raise UsageError(f"session {session.id} {what}", hint=hint)
-        await _say_no_more(context, tx, [session.id])
-        await _record(context, tx, "sessions.release", session.id)
+        await _withdraw_hold_notices(context, tx, [session.id])
+        await _record_audit(context, tx, "sessions.release", session.id)
     still = f"held with its agent group still: nanohost agents release {session.group_folder}"
     return {"session": session.id, "released": still if with_its_group else "it goes on"}
 
 
-async def _hold_group(context: CommandContext, arguments: HoldGroup) -> Json:
-    group = await known_group(context.store, arguments.folder)
+async def _hold_group(context: CommandContext, arguments: HoldGroupArgs) -> Json:
+    group = await resolve_group(context.store, arguments.folder)
     now, again = context.clock.now(), f"nanohost agents release {group.folder}"
     async with context.store.transaction() as tx:
-        if not await holds.on_group(tx, group.id, by=context.who, at=now, reason=arguments.reason):
+        if not await holds.hold_group(tx, group.id, by=context.who, at=now, reason=arguments.reason):
             raise UsageError(f"the agent group {group.folder} is held already", hint=again)
-        await _record(context, tx, "groups.hold", group.folder, reason=arguments.reason)
+        await _record_audit(context, tx, "groups.hold", group.folder, reason=arguments.reason)
     return {"group": group.folder, "held": f"what its sessions are to do waits until {again}"}
 
 
-async def _release_group(context: CommandContext, arguments: ReleaseGroup) -> Json:
-    group = await known_group(context.store, arguments.folder)
+async def _release_group(context: CommandContext, arguments: ReleaseGroupArgs) -> Json:
+    group = await resolve_group(context.store, arguments.folder)
     async with context.store.transaction() as tx:
         if not await holds.release_group(tx, group.id):
             raise UsageError(f"the agent group {group.folder} is not held", hint="nanohost status")
-        concerned = await holds.concerned(tx, group.id)
-        await _say_no_more(context, tx, concerned)
-        await _record(context, tx, "groups.release", group.folder)
+        concerned = await holds.list_affected_sessions(tx, group.id)
+        await _withdraw_hold_notices(context, tx, concerned)
+        await _record_audit(context, tx, "groups.release", group.folder)
     return {"group": group.folder, "released": "it goes on, but for sessions that are held by themselves"}
 
 
-async def _say_no_more(context: CommandContext, tx: Transaction, released: list[SessionId]) -> None:
+async def _withdraw_hold_notices(context: CommandContext, tx: Transaction, released: list[SessionId]) -> None:
     """Who has not heard yet that they are on hold does not hear it when it is over."""
     for session in released:
         if await holds.find(tx, session) is None:
-            await deliveries.withdraw_notices(tx, session, ON_HOLD, "the hold is over", context.clock.now())
+            await deliveries.withdraw_notices(tx, session, ON_HOLD_NOTICE, "the hold is over", context.clock.now())
 
 
-async def _record(context: CommandContext, tx: Transaction, what: str, about: str, **details: str) -> None:
+async def _record_audit(context: CommandContext, tx: Transaction, what: str, about: str, **details: str) -> None:
     await audit.record(
         tx,
-        who=context.who,
-        what=what,
-        about=about,
+        actor=context.who,
+        action=what,
+        target=about,
         origin=audit.LOCAL,
         outcome=AuditOutcome.DONE,
         now=context.clock.now(),
@@ -106,40 +106,40 @@ async def _record(context: CommandContext, tx: Transaction, what: str, about: st
     )
 
 
-_session = partial(Command, positional=("id",))
-_group = partial(Command, positional=("folder",))
+_session_command = partial(Command, positional=("id",))
+_group_command = partial(Command, positional=("folder",))
 
 COMMANDS = (
-    _session(
+    _session_command(
         words="sessions hold",
         help="stop a conversation's container and start none until it is released; its messages wait",
         example='nanohost sessions hold s4kq --reason "it fills the disk"',
-        arguments=HoldSession,
+        arguments=HoldSessionArgs,
         run=_hold_session,
     ),
-    _session(
+    _session_command(
         words="sessions release",
         help="let a conversation that is held go on",
         example="nanohost sessions release s4kq",
-        arguments=ReleaseSession,
+        arguments=ReleaseSessionArgs,
         run=_release_session,
     ),
     *(
         command
         for noun in GROUP_NOUNS
         for command in (
-            _group(
+            _group_command(
                 words=f"{noun} hold",
                 help="stop all containers of an agent group and start none until it is released; messages wait",
                 example=f'nanohost {noun} hold main --reason "it fills the disk"',
-                arguments=HoldGroup,
+                arguments=HoldGroupArgs,
                 run=_hold_group,
             ),
-            _group(
+            _group_command(
                 words=f"{noun} release",
                 help="let an agent group that is held go on",
                 example=f"nanohost {noun} release main",
-                arguments=ReleaseGroup,
+                arguments=ReleaseGroupArgs,
                 run=_release_group,
             ),
         )

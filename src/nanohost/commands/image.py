@@ -6,21 +6,21 @@ import sys
 
 from pydantic import Field
 
-from nanohost.arguments import Arguments
+from nanohost.arguments import CommandArguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import OfflineContext
 from nanohost.commands.show import Json
 from nanohost.runtimes.settings import DockerSettings
 
 
-class Build(Arguments):
+class BuildArgs(CommandArguments):
     base: str | None = Field(None, description="the image to build on (default: the setting, else Debian slim)")
 
 
-async def _build(context: OfflineContext, arguments: Build) -> Json:
+async def _build(context: OfflineContext, arguments: BuildArgs) -> Json:
     from nanohost.runtimes.docker_image import ensure_image  # the engine's client, and only here
 
-    base = arguments.base or context.settings.of(DockerSettings).base_image
+    base = arguments.base or context.settings.section(DockerSettings).base_image
     tag = await ensure_image(base_image=base, progress=lambda line: print(line, file=sys.stderr))  # noqa: T201
     return {"image": tag}
 
@@ -30,8 +30,8 @@ COMMANDS = (
         words="image build",
         help="build the agent's container image if it is not there",
         example="nanohost image build",
-        arguments=Build,
+        arguments=BuildArgs,
         run=_build,
-        offline=True,
+        is_offline=True,
     ),
 )

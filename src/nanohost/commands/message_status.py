@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from nanohost.store.deliveries import DeliveryStatus
-from nanohost.store.events import FOR_HOST
+from nanohost.store.events import REASON_FOR_HOST
 from nanohost.store.message_turns import TurnOutcome
-from nanohost.store.messages import Message, Reached, Sent
+from nanohost.store.messages import Message, MessageRoute, SentMessage
 from nanohost.store.routes import RouteOutcome
 
 
@@ -39,9 +39,9 @@ class MessageStatus(StrEnum):
     HOST = "host"
 
 
-_ORDER = list(MessageStatus)
+_PRIORITY = list(MessageStatus)
 
-MEANINGS = {
+STATUS_DESCRIPTIONS = {
     MessageStatus.SET_ASIDE: "routing it failed again and again",
     MessageStatus.UNDELIVERED: "the answer did not arrive",
     MessageStatus.FAILED: "the turn over it failed",
@@ -61,68 +61,70 @@ MEANINGS = {
     MessageStatus.HOST: "it was for the host itself",
 }
 
-NOT_BEGUN = "its agent has not begun with it"
-STOPPED = "/stop or /clear in the chat ended it"
+NOT_STARTED_REASON = "its agent has not begun with it"
+STOPPED_REASON = "/stop or /clear in the chat ended it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """`why` is empty where the status says it all."""
+class MessageOutcome:
+    """`reason` is empty where the status says it all."""
 
     status: MessageStatus
-    why: str = ""
-    of: Reached | None = None
+    reason: str = ""
+    route: MessageRoute | None = None
     """The agent it is about; None: no agent is concerned."""
 
 
-def outcome(message: Message, routes: Sequence[tuple[Reached, Sequence[Sent]]]) -> Outcome:
+def message_outcome(message: Message, routes: Sequence[tuple[MessageRoute, Sequence[SentMessage]]]) -> MessageOutcome:
     """Of a message. `routes`: what each wiring made of it, with what was sent for it."""
-    by_agent = [of_agent(route, sent) for route, sent in routes]
+    by_agent = [agent_outcome(route, sent) for route, sent in routes]
     if message.status != "new" and by_agent:
-        return min(by_agent, key=lambda one: _ORDER.index(one.status))
+        return min(by_agent, key=lambda one: _PRIORITY.index(one.status))
     reason = message.reason or ""
     match message.status:
         case "new":
-            return Outcome(status=MessageStatus.RECEIVED, why=reason)
+            return MessageOutcome(status=MessageStatus.RECEIVED, reason=reason)
         case "held":
-            return Outcome(status=MessageStatus.HELD, why=_approval(message.approval_id))
+            return MessageOutcome(status=MessageStatus.HELD, reason=_approval_reason(message.approval_id))
         case "set_aside":
-            return Outcome(status=MessageStatus.SET_ASIDE, why=reason)
+            return MessageOutcome(status=MessageStatus.SET_ASIDE, reason=reason)
         case "dropped":
-            return Outcome(status=MessageStatus.DROPPED, why=reason)
-    return Outcome(status=MessageStatus.HOST, why="" if reason == FOR_HOST else reason)
+            return MessageOutcome(status=MessageStatus.DROPPED, reason=reason)
+    return MessageOutcome(status=MessageStatus.HOST, reason="" if reason == REASON_FOR_HOST else reason)
 
 
-def of_agent(route: Reached, sent: Sequence[Sent]) -> Outcome:
+def agent_outcome(route: MessageRoute, sent: Sequence[SentMessage]) -> MessageOutcome:
     """For one agent."""
-    status, why = _of_agent(route, sent)
-    return Outcome(status=status, why=why, of=route)
+    status, why = _agent_status(route, sent)
+    return MessageOutcome(status=status, reason=why, route=route)
 
 
-def _of_agent(route: Reached, sent: Sequence[Sent]) -> tuple[MessageStatus, str]:
+def _agent_status(route: MessageRoute, sent: Sequence[SentMessage]) -> tuple[MessageStatus, str]:
     match route.outcome:
         case RouteOutcome.DENIED:
             return MessageStatus.DENIED, route.reason
         case RouteOutcome.NOT_ENGAGED:
             return MessageStatus.IGNORED, route.reason
         case RouteOutcome.HELD:
-            return MessageStatus.HELD, _approval(route.approval_id)
+            return MessageStatus.HELD, _approval_reason(route.approval_id)
         case RouteOutcome.CONTEXT:
             return MessageStatus.CONTEXT, ""
         case RouteOutcome.WAITING:
             return MessageStatus.WAITING, route.reason
         case RouteOutcome.WRITTEN:
-            return _of_turn(route, sent)
+            return _turn_status(route, sent)
 
 
-def _of_turn(route: Reached, sent: Sequence[Sent]) -> tuple[MessageStatus, str]:
+def _turn_status(route: MessageRoute, sent: Sequence[SentMessage]) -> tuple[MessageStatus, str]:
     turn = route.turn
     if turn is None:
         if sent and route.is_at_rest:
-            return _of_sent(sent)  # the host answered it by itself, as it does with commands
+            return _delivery_status(sent)  # the host answered it by itself, as it does with commands
         if route.decided_at is None:
             return MessageStatus.ROUTED, ""
-        return (MessageStatus.STOPPED, STOPPED) if route.is_at_rest else (MessageStatus.WAITING, NOT_BEGUN)
+        return (
+            (MessageStatus.STOPPED, STOPPED_REASON) if route.is_at_rest else (MessageStatus.WAITING, NOT_STARTED_REASON)
+        )
     match turn.outcome:
         case None:
             return MessageStatus.WORKING, ""
@@ -131,10 +133,10 @@ def _of_turn(route: Reached, sent: Sequence[Sent]) -> tuple[MessageStatus, str]:
         case TurnOutcome.FAILED:
             return MessageStatus.FAILED, turn.error or ""
         case TurnOutcome.COMPLETED:
-            return _of_sent(sent)
+            return _delivery_status(sent)
 
 
-def _of_sent(sent: Sequence[Sent]) -> tuple[MessageStatus, str]:
+def _delivery_status(sent: Sequence[SentMessage]) -> tuple[MessageStatus, str]:
     by_status = {one.status: one for one in sent}
     for status in (DeliveryStatus.DEAD, DeliveryStatus.UNKNOWN):
         if (one := by_status.get(status)) is not None:
@@ -149,5 +151,5 @@ def _of_sent(sent: Sequence[Sent]) -> tuple[MessageStatus, str]:
     return MessageStatus.SILENT, ""
 
 
-def _approval(id: str | None) -> str:
+def _approval_reason(id: str | None) -> str:
     return "" if id is None else f"it waits for approval {id}"

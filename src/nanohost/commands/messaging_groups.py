@@ -8,15 +8,15 @@ from datetime import datetime
 
 from pydantic import Field
 
-from nanohost.arguments import Arguments
+from nanohost.arguments import CommandArguments
 from nanohost.commands.context import CommandContext
-from nanohost.commands.resource import Change, ListArguments, Listing, Look, Number, Resource, Row
-from nanohost.commands.setup import channel_name, chat_place, ensure_chat, in_full
-from nanohost.commands.show import plain
+from nanohost.commands.resource import ChangeVerb, GetVerb, ListArguments, ListVerb, Number, Resource, Row
+from nanohost.commands.setup import audit_chat_name, channel_name, ensure_chat, parse_chat_address
+from nanohost.commands.show import to_json
 from nanohost.errors import UsageError
 from nanohost.model import MessagingGroup, MessagingGroupId, UnknownSender
 from nanohost.store import audit, destinations, messaging_groups, sessions, wirings
-from nanohost.store.database import Queries, Reports, Transaction
+from nanohost.store.database import Queries, ReportReader, Transaction
 
 
 class ChatRow(Row):
@@ -32,132 +32,132 @@ class ChatRow(Row):
     )
     created_at: datetime = Field(description="since when it is known")
 
-    def concerns(self) -> Mapping[str, str | None]:
-        return {"place": in_full(f"{self.channel_type}:{self.instance}", self.platform_id)}
+    def audit_details(self) -> Mapping[str, str | None]:
+        return {"place": audit_chat_name(f"{self.channel_type}:{self.instance}", self.platform_id)}
 
 
-class Deleted(Row):
-    ABOUT = ("deleted",)
+class DeletedRow(Row):
+    AUDIT_KEY_FIELDS = ("deleted",)
 
     deleted: int = Field(description="its number")
     channel: str = Field(description="its channel")
     chat: str = Field(description="the platform's id of it")
 
-    def concerns(self) -> Mapping[str, str | None]:
-        return {"place": in_full(self.channel, self.chat)}
+    def audit_details(self) -> Mapping[str, str | None]:
+        return {"place": audit_chat_name(self.channel, self.chat)}
 
 
-class List(ListArguments):
+class ListArgs(ListArguments):
     channel: str | None = Field(None, description="only of this platform")
 
 
-class Create(Arguments):
+class CreateArgs(CommandArguments):
     channel: str = Field(description="TYPE or TYPE:INSTANCE")
     chat: str = Field(description="the platform's id of the chat")
     name: str = Field("", description="what people call it")
     unknown: UnknownSender | None = Field(None, description="what senders without a role may do")
 
 
-class One(Arguments):
+class ChatArgs(CommandArguments):
     id: Number = Field(description="the chat's number, as nanohost messaging-groups list shows it")
 
 
-class Update(One):
+class UpdateArgs(ChatArgs):
     name: str | None = Field(None, description="what people call it; the platform's own name comes back with a message")
     unknown: UnknownSender | None = Field(None, description="what senders without a role may do")
 
 
-async def _list(context: CommandContext, db: Reports, arguments: List) -> list[ChatRow]:
-    chats = await messaging_groups.every(db)
-    return [_row(chat) for chat in chats if arguments.channel in (None, chat.channel_type)]
+async def _list(context: CommandContext, db: ReportReader, arguments: ListArgs) -> list[ChatRow]:
+    chats = await messaging_groups.list_all(db)
+    return [_make_row(chat) for chat in chats if arguments.channel in (None, chat.channel_type)]
 
 
-async def _get(context: CommandContext, db: Queries, arguments: One) -> ChatRow | None:
-    chat = await _known(db, arguments)
-    return None if chat is None else _row(chat)
+async def _get(context: CommandContext, db: Queries, arguments: ChatArgs) -> ChatRow | None:
+    chat = await _find_chat(db, arguments)
+    return None if chat is None else _make_row(chat)
 
 
-async def _create(context: CommandContext, tx: Transaction, arguments: Create) -> ChatRow:
-    place = chat_place(arguments.channel, arguments.chat)
+async def _create(context: CommandContext, tx: Transaction, arguments: CreateArgs) -> ChatRow:
+    place = parse_chat_address(arguments.channel, arguments.chat)
     chat = await ensure_chat(tx, place, unknown=arguments.unknown, name=arguments.name, now=context.clock.now())
     if arguments.name:  # it may have been known before, by another
-        await messaging_groups.learn(tx, chat.id, is_group=chat.is_group, name=arguments.name)
-    return _row(await messaging_groups.get(tx, chat.id))
+        await messaging_groups.update_from_platform(tx, chat.id, is_group=chat.is_group, name=arguments.name)
+    return _make_row(await messaging_groups.get(tx, chat.id))
 
 
-async def _update(context: CommandContext, tx: Transaction, arguments: Update) -> ChatRow | None:
-    chat = await _known(tx, arguments)
+async def _update(context: CommandContext, tx: Transaction, arguments: UpdateArgs) -> ChatRow | None:
+    chat = await _find_chat(tx, arguments)
     if chat is None:
         return None
     if arguments.name is not None:
-        await messaging_groups.learn(tx, chat.id, is_group=chat.is_group, name=arguments.name)
+        await messaging_groups.update_from_platform(tx, chat.id, is_group=chat.is_group, name=arguments.name)
     if arguments.unknown is not None:
         await messaging_groups.set_unknown_sender(tx, chat.id, arguments.unknown)
-    return _row(await messaging_groups.get(tx, chat.id))
+    return _make_row(await messaging_groups.get(tx, chat.id))
 
 
-async def _delete(context: CommandContext, tx: Transaction, arguments: One) -> Deleted | None:
-    chat = await _known(tx, arguments)
+async def _delete(context: CommandContext, tx: Transaction, arguments: ChatArgs) -> DeletedRow | None:
+    chat = await _find_chat(tx, arguments)
     if chat is None:
         return None
-    await _refuse_in_use(tx, chat)
+    await _require_unused(tx, chat)
     await messaging_groups.delete(tx, chat.id)
-    return Deleted(deleted=chat.id, channel=channel_name(chat), chat=chat.platform_id)
+    return DeletedRow(deleted=chat.id, channel=channel_name(chat), chat=chat.platform_id)
 
 
-async def _refuse_in_use(tx: Transaction, chat: MessagingGroup) -> None:
+async def _require_unused(tx: Transaction, chat: MessagingGroup) -> None:
     what = f"chat {chat.id} ({chat.channel_type} {chat.platform_id})"
-    if wired := await wirings.of_chat(tx, chat.id):
+    if wired := await wirings.list_for_chat(tx, chat.id):
         raise UsageError(f"{what} is wired to an agent", hint=f"nanohost wirings delete {wired[0].id}")
-    if named := await destinations.of_chat(tx, chat.id):
+    if named := await destinations.list_for_chat(tx, chat.id):
         raise UsageError(f"{what} is the destination {named[0].name}", hint="nanohost destinations list")
-    if kept := await sessions.one_of_chat(tx, chat.id):
-        place = shlex.quote(audit.about_chat(chat))
+    if kept := await sessions.find_one_for_chat(tx, chat.id):
+        place = shlex.quote(audit.chat_target(chat))
         raise UsageError(
             f"{what} has conversations, and those are kept: {kept.id}",
             hint=f"nanohost rules create chat deny --subject {place}, and nobody is asked about it",
         )
 
 
-async def _known(db: Queries, arguments: One) -> MessagingGroup | None:
-    return await messaging_groups.numbered(db, MessagingGroupId(arguments.id))
+async def _find_chat(db: Queries, arguments: ChatArgs) -> MessagingGroup | None:
+    return await messaging_groups.find_by_id(db, MessagingGroupId(arguments.id))
 
 
-def _row(chat: MessagingGroup) -> ChatRow:
-    return ChatRow.model_validate(plain(chat))
+def _make_row(chat: MessagingGroup) -> ChatRow:
+    return ChatRow.model_validate(to_json(chat))
 
 
 RESOURCE = Resource(
     name="messaging-groups",
-    one="messaging group",
-    about="the chats that are known: rooms, channels and direct messages on each platform",
+    singular="messaging group",
+    description="the chats that are known: rooms, channels and direct messages on each platform",
     row=ChatRow,
     verbs=(
-        Listing(help="list the chats that are known", example="--json", arguments=List, run=_list),
-        Look(help="show one chat", example="3", arguments=One, run=_get, positional=("id",)),
-        Change(
-            word="create",
-            begins=True,
+        ListVerb(help="list the chats that are known", example="--json", arguments=ListArgs, run=_list),
+        GetVerb(help="show one chat", example="3", arguments=ChatArgs, run=_get, positional=("id",)),
+        ChangeVerb(
+            name="create",
+            can_create_install=True,
             help="make a chat known, or change what strangers may do in it",
             example="--channel telegram --chat 123456 --unknown strict",
-            arguments=Create,
+            arguments=CreateArgs,
             run=_create,
         ),
-        Change(
-            word="update",
+        ChangeVerb(
+            name="update",
             help="change what a chat is called, or what strangers may do in it",
             example="3 --unknown strict",
-            arguments=Update,
+            arguments=UpdateArgs,
             run=_update,
             positional=("id",),
         ),
-        Change(
-            word="delete",
+        ChangeVerb(
+            name="delete",
             help="forget a chat that nothing refers to",
             example="3",
-            arguments=One,
+            arguments=ChatArgs,
             run=_delete,
-            result=Deleted,
+            result=DeletedRow,
             positional=("id",),
         ),
     ),

@@ -12,31 +12,31 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field
 
 from nanohost import settings_file
-from nanohost.arguments import Arguments
-from nanohost.commands.asking import until_it_works
+from nanohost.arguments import CommandArguments
+from nanohost.commands.asking import retry_until_valid
 from nanohost.commands.command import Command
-from nanohost.commands.context import AT_THE_NEXT_START, OfflineContext
+from nanohost.commands.context import EFFECTIVE_AFTER_RESTART, OfflineContext
 from nanohost.commands.show import Json
 from nanohost.errors import SettingsError, UsageError
-from nanohost.gateway.health import SET_ADDRESS, Complaint, Trouble
+from nanohost.gateway.health import SET_BASE_URL_COMMAND, ModelProblem, ModelProblemKind
 from nanohost.gateway.settings import ModelSettings
 from nanohost.logs import scrubber
-from nanohost.provider_settings import provider_for
-from nanohost.providers import asks_a_model
-from nanohost.settings import FILE, PREFIX, is_reference, load_settings, resolved_secret
+from nanohost.provider_settings import resolve_provider
+from nanohost.providers import uses_gateway
+from nanohost.settings import ENV_PREFIX, SETTINGS_FILE, is_reference, load_settings, resolve_secret
 
 KEY_FILE = "model-key"
 
 
-class KeyWrong(SettingsError):
+class InvalidKeyError(SettingsError):
     """The model's service does not take the key."""
 
 
-class Check(Arguments):
+class CheckArgs(CommandArguments):
     """Nothing to say."""
 
 
-class Set(Arguments):
+class SetArgs(CommandArguments):
     key: str = Field("", description="where the key is, as env:NAME or file:PATH; left out: it is asked for")
     base_url: str = Field(
         "", pattern=r"\A(https?://.*)?\z", description="where the model is asked, an address that starts https://"
@@ -44,68 +44,72 @@ class Set(Arguments):
     anyway: bool = Field(False, description="save it without trying whether the model can be asked with it")
 
 
-async def _check(context: OfflineContext, arguments: Check) -> Json:
+async def _check(context: OfflineContext, arguments: CheckArgs) -> Json:
     settings = load_settings(context.home.root, os.environ)
-    provider = provider_for(settings)
-    if not await asyncio.to_thread(asks_a_model, context.home.root, provider):
+    provider = resolve_provider(settings)
+    if not await asyncio.to_thread(uses_gateway, context.home.root, provider):
         raise UsageError(f"no model is set up: the agents' provider is {provider}", hint="nanohost model set")
-    model = settings.of(ModelSettings)
-    return {"said": await _tried(model.base_url, model.key)}
+    model = settings.section(ModelSettings)
+    return {"said": await _check_model(model.base_url, model.key)}
 
 
-async def _set(context: OfflineContext, arguments: Set) -> Json:
+async def _set(context: OfflineContext, arguments: SetArgs) -> Json:
     home = context.home.root
     values: dict[str, str] = {}
     if arguments.base_url:
         values["base_url"] = arguments.base_url
 
     async def attempt() -> tuple[str | None, bool, str]:
-        key, typed = await _key(context, arguments)
+        key, typed = await _read_key(context, arguments)
         if key:
-            scrubber.learn([key])
-        return key, typed, await _tried_to_save(context, arguments, key)
+            scrubber.add_secrets([key])
+        return key, typed, await _check_before_saving(context, arguments, key)
 
     is_asked = not arguments.key and not arguments.base_url
-    key, typed, said = await until_it_works(attempt, was_asked=is_asked, is_typed=lambda one: isinstance(one, KeyWrong))
+    key, typed, said = await retry_until_valid(
+        attempt, was_prompted=is_asked, is_input_error=lambda one: isinstance(one, InvalidKeyError)
+    )
     await asyncio.to_thread(context.home.prepare)
     if typed and key:
-        values["api_key"] = await asyncio.to_thread(settings_file.keep_secret, home, KEY_FILE, key)
+        values["api_key"] = await asyncio.to_thread(settings_file.store_secret, home, KEY_FILE, key)
     elif arguments.key:
         values["api_key"] = arguments.key
-    saved = await asyncio.to_thread(settings_file.put, home, ("agent",), values)
+    saved = await asyncio.to_thread(settings_file.update_table, home, ("agent",), values)
     if arguments.key:  # one that was typed before is kept elsewhere now
-        await asyncio.to_thread(settings_file.forget_secret, home, KEY_FILE)
-    return {"said": said, "saved": str(saved), "next": _next(values)}
+        await asyncio.to_thread(settings_file.delete_secret, home, KEY_FILE)
+    return {"said": said, "saved": str(saved), "next": _next_step(values)}
 
 
-def _next(values: Mapping[str, str]) -> str:
+def _next_step(values: Mapping[str, str]) -> str:
     """What is left to do. A variable of our own goes before what the file says."""
-    over = [name for key in values if (name := f"{PREFIX}AGENT_{key.upper()}") in os.environ]
+    over = [name for key in values if (name := f"{ENV_PREFIX}AGENT_{key.upper()}") in os.environ]
     if over:
         return f"unset {' '.join(over)}, which goes before the file; then nanohost run"
-    return AT_THE_NEXT_START
+    return EFFECTIVE_AFTER_RESTART
 
 
-async def _tried_to_save(context: OfflineContext, arguments: Set, key: str | None) -> str:
+async def _check_before_saving(context: OfflineContext, arguments: SetArgs, key: str | None) -> str:
     """What the model's service says to what is to be saved. Raises SettingsError with what is wrong."""
     if arguments.anyway:
         return "it was not tried"
-    said = await _tried(arguments.base_url or context.settings.of(ModelSettings).base_url, key, is_saving=True)
+    said = await _check_model(
+        arguments.base_url or context.settings.section(ModelSettings).base_url, key, is_saving=True
+    )
     if (variable := _address_variable(context, arguments)) is None:
         return said
     return f"{said}; that address stands in {variable} alone: nanohost model set --base-url URL keeps one, too"
 
 
-def _address_variable(context: OfflineContext, arguments: Set) -> str | None:
+def _address_variable(context: OfflineContext, arguments: SetArgs) -> str | None:
     """The variable that says where the model is asked, where nothing that is kept does."""
-    if arguments.base_url or context.settings.of(ModelSettings).base_url is None:
+    if arguments.base_url or context.settings.section(ModelSettings).base_url is None:
         return None
-    if load_settings(context.home.root, {}, resolve_secrets=False).of(ModelSettings).base_url:
+    if load_settings(context.home.root, {}, resolve_secrets=False).section(ModelSettings).base_url:
         return None
-    return next(name for name in (f"{PREFIX}AGENT_BASE_URL", "ANTHROPIC_BASE_URL") if os.environ.get(name))
+    return next(name for name in (f"{ENV_PREFIX}AGENT_BASE_URL", "ANTHROPIC_BASE_URL") if os.environ.get(name))
 
 
-async def _key(context: OfflineContext, arguments: Set) -> tuple[str | None, bool]:
+async def _read_key(context: OfflineContext, arguments: SetArgs) -> tuple[str | None, bool]:
     """The key, and whether it was typed just now. Only an address is set: the key that there is, if any."""
     home = context.home.root
     if arguments.key:
@@ -114,19 +118,19 @@ async def _key(context: OfflineContext, arguments: Set) -> tuple[str | None, boo
                 "a key that stands in a command stays in the shell's history",
                 hint="leave --key out and it is asked for, or say where it is: --key env:NAME",
             )
-        return resolved_secret(home, os.environ, arguments.key, "--key"), False
+        return resolve_secret(home, os.environ, arguments.key, "--key"), False
     if not arguments.base_url:
         # Asked for right here: nothing else runs on this loop, and Ctrl-C has to end it.
-        return _asked_for(), True
+        return _prompt_for_key(), True
     try:
-        return load_settings(home, os.environ).of(ModelSettings).key, False
+        return load_settings(home, os.environ).section(ModelSettings).key, False
     except SettingsError:
         if not arguments.anyway:
             raise
         return None, False
 
 
-def _asked_for() -> str:
+def _prompt_for_key() -> str:
     """Typed without being shown, or a line of what is piped in. Raises UsageError for nothing."""
     # While this waits the event loop stands still, and its own way with Ctrl-C with it.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -142,9 +146,9 @@ def _asked_for() -> str:
     return key
 
 
-async def _tried(base_url: str | None, key: str | None, *, is_saving: bool = False) -> str:
+async def _check_model(base_url: str | None, key: str | None, *, is_saving: bool = False) -> str:
     """What the model's service says. `is_saving`: nothing is saved yet that could be checked. Raises SettingsError with
-    what is wrong, KeyWrong where that is the key."""
+    what is wrong, InvalidKeyError where that is the key."""
     # Loaded when it is asked for: an HTTP client is much for a command that does not use it.
     from nanohost.clock import SystemClock
     from nanohost.gateway.gateway import Gateway
@@ -157,19 +161,19 @@ async def _tried(base_url: str | None, key: str | None, *, is_saving: bool = Fal
     gateway = Gateway(upstream=upstream, record=record, clock=SystemClock())
     async with gateway.opened():
         found = await gateway.check()
-    if isinstance(found, Complaint):
-        kind = KeyWrong if found.trouble is Trouble.KEY else SettingsError
-        raise kind(found.problem, hint=_do_instead(found) if is_saving else found.do)
+    if isinstance(found, ModelProblem):
+        kind = InvalidKeyError if found.kind is ModelProblemKind.KEY_REJECTED else SettingsError
+        raise kind(found.message, hint=_save_anyway_hint(found) if is_saving else found.hint)
     if found is not None:
         untried = "the key" if key else "whether a model is there"
         return f"{upstream.host} answered with {found.status}, and {untried} could not be tried"
     return f"{upstream.host} takes the key" if key else f"{upstream.host} answers"
 
 
-def _do_instead(complaint: Complaint) -> str:
-    do = complaint.do
-    if complaint.trouble is Trouble.UNREACHABLE:
-        do = f"nanohost model set, when the network is up; if the address is wrong: {SET_ADDRESS}"
+def _save_anyway_hint(complaint: ModelProblem) -> str:
+    do = complaint.hint
+    if complaint.kind is ModelProblemKind.UNREACHABLE:
+        do = f"nanohost model set, when the network is up; if the address is wrong: {SET_BASE_URL_COMMAND}"
     return f"{do}; --anyway saves it all the same"
 
 
@@ -178,16 +182,16 @@ COMMANDS = (
         words="model check",
         help="try whether the model can be asked with the key and the address that are set",
         example="nanohost model check",
-        arguments=Check,
+        arguments=CheckArgs,
         run=_check,
-        offline=True,
+        is_offline=True,
     ),
     Command(
         words="model set",
-        help=f"ask for the model's key, try it, and write to {FILE} where it is",
+        help=f"ask for the model's key, try it, and write to {SETTINGS_FILE} where it is",
         example="nanohost model set --key env:ANTHROPIC_API_KEY",
-        arguments=Set,
+        arguments=SetArgs,
         run=_set,
-        offline=True,
+        is_offline=True,
     ),
 )

@@ -10,51 +10,51 @@ from datetime import timedelta
 from pydantic import Field
 
 from nanohost.access import codes as access
-from nanohost.access.codes import LIVES, SILENCE
-from nanohost.arguments import Arguments
+from nanohost.access.codes import LIFETIMES, LOCKOUT
+from nanohost.arguments import CommandArguments
 from nanohost.channels.connections import CONNECTED
-from nanohost.channels.loader import Catalogue, discover
-from nanohost.chat_commands.pair import known_channel
-from nanohost.commands.channel_setup import named
+from nanohost.channels.loader import ChannelCatalogue, discover
+from nanohost.chat_commands.pair import check_channel
+from nanohost.commands.channel_setup import parse_channel
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.host import local_actor
-from nanohost.commands.qr import for_terminal
-from nanohost.commands.setup import MAIN, TERMINAL, ensure_group
-from nanohost.commands.show import Json, harmless
+from nanohost.commands.qr import qr_for_terminal
+from nanohost.commands.setup import MAIN_GROUP, TERMINAL_CHANNEL, ensure_group
+from nanohost.commands.show import Json, replace_control_chars
 from nanohost.errors import UsageError
 from nanohost.settings import channel_instances
 from nanohost.store import agent_groups, codes
-from nanohost.store.codes import Purpose
+from nanohost.store.codes import CodePurpose
 
-NO_HOST = "no host runs"
-MOST_NAMED = 5
+NO_HOST_STATE = "no host runs"
+MAX_NAMED_USERS = 5
 """Of those who typed wrong codes."""
 
 
-class Pair(Arguments):
+class PairArgs(CommandArguments):
     channel: str = Field(description="the channel, as NAME or NAME:INSTANCE")
 
 
-async def _pair(context: CommandContext, arguments: Pair) -> Json:
-    name, instance = named(arguments.channel)
-    state = _state(context, name, instance, await asyncio.to_thread(discover, context.home.channel_folders))
-    if not await agent_groups.every(context.store):  # an owner without an agent could do nothing
-        await ensure_group(context.store, context.home, MAIN, who=context.who, now=context.clock.now())
+async def _pair(context: CommandContext, arguments: PairArgs) -> Json:
+    name, instance = parse_channel(arguments.channel)
+    state = _channel_state(context, name, instance, await asyncio.to_thread(discover, context.home.channel_folders))
+    if not await agent_groups.list_all(context.store):  # an owner without an agent could do nothing
+        await ensure_group(context.store, context.home, MAIN_GROUP, who=context.who, now=context.clock.now())
     actor, now = local_actor(context), context.clock.now()
     async with context.store.transaction() as tx:
         issued = await access.issue(
             tx,
-            Purpose.OWNER,
+            CodePurpose.OWNER,
             channel_type=name,
             user_id=None,
-            created_by=actor.who,
+            created_by=actor.id,
             origin=actor.origin,
             now=now,
         )
-    reports, since = context.store.reports, now - SILENCE
-    silent = await codes.guesses(reports, name, since=since, now=now, limit=MOST_NAMED)
-    link = await context.live.deep_link(name, instance, issued.code) if context.live else None
+    reports, since = context.store.reports, now - LOCKOUT
+    silent = await codes.list_recent_guesses(reports, name, since=since, now=now, limit=MAX_NAMED_USERS)
+    link = await context.host.deep_link(name, instance, issued.code) if context.host else None
     return {
         "channel": f"{name}:{instance}",
         "state": state,
@@ -65,14 +65,16 @@ async def _pair(context: CommandContext, arguments: Pair) -> Json:
     }
 
 
-def _state(context: CommandContext, name: str, instance: str, catalogue: Catalogue) -> str:
+def _channel_state(context: CommandContext, name: str, instance: str, catalogue: ChannelCatalogue) -> str:
     """How the channel stands. Raises UsageError for one that is not set up, or disabled."""
-    off = {(one.name, one.instance) for one in channel_instances(context.settings) if not one.enabled}
-    if context.live is None:
-        states = {(one.name, one.instance): NO_HOST for one in channel_instances(context.settings) if one.enabled}
-        states.setdefault(TERMINAL, NO_HOST)
+    off = {(one.name, one.instance) for one in channel_instances(context.settings) if not one.is_enabled}
+    if context.host is None:
+        states = {
+            (one.name, one.instance): NO_HOST_STATE for one in channel_instances(context.settings) if one.is_enabled
+        }
+        states.setdefault(TERMINAL_CHANNEL, NO_HOST_STATE)
     else:
-        rows = context.live.report()["channels"]
+        rows = context.host.report()["channels"]
         assert isinstance(rows, list), "a list of rows"
         states = {}
         for row in rows:
@@ -82,7 +84,9 @@ def _state(context: CommandContext, name: str, instance: str, catalogue: Catalog
     if (name, instance) in off and (name, instance) not in states:
         typed = name if instance == "default" else f"{name}:{instance}"
         raise UsageError(f"{name}:{instance} is disabled", hint=f"nanohost channels enable {typed}")
-    known_channel(name, {channel for channel, _ in states}, again="nanohost pair", addable=catalogue.available)
+    check_channel(
+        name, {channel for channel, _ in states}, command_prefix="nanohost pair", available=catalogue.available
+    )
     if (name, instance) not in states:
         there = [one for channel, one in sorted(states) if channel == name]
         raise UsageError(
@@ -92,35 +96,38 @@ def _state(context: CommandContext, name: str, instance: str, catalogue: Catalog
     return states[name, instance]
 
 
-def _words(result: Json) -> str:
+def _render(result: Json) -> str:
     assert isinstance(result, Mapping), "what it answers with"
-    name, minutes = str(result["channel"]).removesuffix(":default"), LIVES[Purpose.OWNER] // timedelta(minutes=1)
+    name, minutes = (
+        str(result["channel"]).removesuffix(":default"),
+        LIFETIMES[CodePurpose.OWNER] // timedelta(minutes=1),
+    )
     lines = [
         f"Write this and nothing else to the bot on {name}, in a direct message, within {minutes} minutes:",
         "",
         f"    {result['code']}",
         "",
-        *(_opened(harmless(str(result["link"]))) if result["link"] else []),
+        *(_link_lines(replace_control_chars(str(result["link"]))) if result["link"] else []),
         "Whoever does is an owner and may do everything. It works once; after a wrong one they wait an hour.",
     ]
-    if result["state"] == NO_HOST:
+    if result["state"] == NO_HOST_STATE:
         lines.append("No host runs yet, so nobody reads it: start one with nanohost run.")
     elif result["state"] != CONNECTED:
-        lines.append(f"{name} is not connected now: {harmless(str(result['state']))}")
+        lines.append(f"{name} is not connected now: {replace_control_chars(str(result['state']))}")
     if silent := result["not_heard"]:
         assert isinstance(silent, Sequence), "users"
-        lines += _not_heard([harmless(str(user)) for user in silent])
+        lines += _locked_out_lines([replace_control_chars(str(user)) for user in silent])
     return "\n".join(lines)
 
 
-def _opened(link: str) -> list[str]:
+def _link_lines(link: str) -> list[str]:
     """The link, and in a terminal as a code to scan: the app is on the phone, and this is not."""
-    picture = for_terminal(link)
+    picture = qr_for_terminal(link)
     scanned = [] if picture is None else ["or scan it with the phone:", "", picture, ""]
     return [f"or open {link}", "", *scanned]
 
 
-def _not_heard(users: Sequence[str]) -> list[str]:
+def _locked_out_lines(users: Sequence[str]) -> list[str]:
     """Of several the machine does not know which is theirs: no command stands ready that makes a stranger an owner."""
     who, yours = ("that was you", shlex.quote(users[0])) if len(users) == 1 else ("one of them is you", "YOURS")
     return [
@@ -132,13 +139,13 @@ def _not_heard(users: Sequence[str]) -> list[str]:
 COMMANDS = (
     Command(
         words="pair",
-        begins=True,
-        rendered_here=True,
+        can_create_install=True,
+        is_rendered_locally=True,
         help="make a one-time code; whoever types it to the bot in a direct message is an owner",
         example="nanohost pair telegram",
-        arguments=Pair,
+        arguments=PairArgs,
         run=_pair,
-        render=_words,
+        render=_render,
         positional=("channel",),
     ),
 )

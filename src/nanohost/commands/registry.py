@@ -15,7 +15,7 @@ from nanohost.commands.command import Command
 from nanohost.commands.resource import Resource
 from nanohost.errors import UsageError
 
-HELPERS = {
+HELPER_MODULES = {
     "asking",
     "channel_setup",
     "chat_names",
@@ -53,17 +53,17 @@ def modules() -> dict[str, ModuleType]:
     """The files that hold commands, by their name."""
     import nanohost.commands as package
 
-    names = [module.name for module in pkgutil.iter_modules(package.__path__) if module.name not in HELPERS]
+    names = [module.name for module in pkgutil.iter_modules(package.__path__) if module.name not in HELPER_MODULES]
     return {name: importlib.import_module(f"{package.__name__}.{name}") for name in names}
 
 
-def load(module: str, words: str) -> Command:
+def load_command(module: str, words: str) -> Command:
     """The command, from the file that holds it and without loading the others."""
     held: tuple[Command, ...] = importlib.import_module(f"nanohost.commands.{module}").COMMANDS
     return next(command for command in held if command.words == words)
 
 
-def find(words: str) -> Command:
+def find_command(words: str) -> Command:
     """Raises UsageError for words that name no command."""
     if words not in commands():
         raise UsageError(f"there is no command {words[:80]!r}", hint="nanohost --help")

@@ -15,11 +15,11 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nanohost.approvals.settled import settle
-from nanohost.arguments import Arguments
+from nanohost.approvals.settled import withdraw_obsolete
+from nanohost.arguments import CommandArguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
-from nanohost.commands.show import Json, plain, show
+from nanohost.commands.show import Json, render_result, to_json
 from nanohost.errors import UsageError
 from nanohost.store import audit
 from nanohost.store.audit import AuditOutcome
@@ -34,18 +34,18 @@ class Row(BaseModel):
     """One row as it is shown: a field's description is its meaning. A field with a default is shown if it is set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    ABOUT: ClassVar[tuple[str, ...]] = ("id",)
+    AUDIT_KEY_FIELDS: ClassVar[tuple[str, ...]] = ("id",)
     """The fields by which the audit log knows the row."""
 
-    def known_as(self) -> str:
-        return " ".join(str(plain(getattr(self, name))) for name in self.ABOUT)
+    def audit_key(self) -> str:
+        return " ".join(str(to_json(getattr(self, name))) for name in self.AUDIT_KEY_FIELDS)
 
-    def concerns(self) -> Mapping[str, str | None]:
+    def audit_details(self) -> Mapping[str, str | None]:
         """Whom and what else the audit log is to know of it by, beside what was typed."""
         return {}
 
     def as_json(self) -> dict[str, Json]:
-        values = {name: plain(getattr(self, name)) for name in type(self).model_fields}
+        values = {name: to_json(getattr(self, name)) for name in type(self).model_fields}
         return {
             name: value
             for name, value in values.items()
@@ -53,7 +53,7 @@ class Row(BaseModel):
         }
 
 
-class ListArguments(Arguments):
+class ListArguments(CommandArguments):
     """What every list takes. Filters are fields beside it."""
 
     limit: Number | None = Field(None, ge=1, description="at most so many (default: all)")
@@ -62,90 +62,90 @@ class ListArguments(Arguments):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verb:
     """Something that can be done. `run` gets the context, the database and the arguments; `example` is what follows
-    the words; `result` describes what is shown (None: the resource's row), `render` turns it into text; `also` is a
+    the words; `result` describes what is shown (None: the resource's row), `render` turns it into text; `alias` is a
     second word for the same.
     """
 
-    word: str
+    name: str
     help: str
     example: str
-    arguments: type[Arguments]
+    arguments: type[CommandArguments]
     run: Callable[..., Awaitable[Any]]
     result: type[Row] | None = None
-    render: Callable[[Json], str] = show
+    render: Callable[[Json], str] = render_result
     positional: tuple[str, ...] = ()
-    also: str = ""
-    begins: bool = False
+    alias: str = ""
+    can_create_install: bool = False
 
-    async def perform(self, resource: Resource, context: CommandContext, arguments: Arguments) -> Json:
+    async def execute(self, resource: Resource, context: CommandContext, arguments: CommandArguments) -> Json:
         """Raises UsageError, and what `run` raises."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing(Verb):
+class ListVerb(Verb):
     """`run` gets the database's Reports, and answers with rows."""
 
-    word: str = "list"
-    arguments: type[Arguments] = ListArguments
+    name: str = "list"
+    arguments: type[CommandArguments] = ListArguments
 
-    async def perform(self, resource: Resource, context: CommandContext, arguments: Arguments) -> Json:
+    async def execute(self, resource: Resource, context: CommandContext, arguments: CommandArguments) -> Json:
         rows: Sequence[Row] = await self.run(context, context.store.reports, arguments)
         limit = arguments.limit if isinstance(arguments, ListArguments) else None
         return [row.as_json() for row in rows[:limit]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look(Verb):
+class GetVerb(Verb):
     """`run` gets the database's Reports, and answers with the row of a key, or None."""
 
-    word: str = "get"
+    name: str = "get"
 
-    async def perform(self, resource: Resource, context: CommandContext, arguments: Arguments) -> Json:
+    async def execute(self, resource: Resource, context: CommandContext, arguments: CommandArguments) -> Json:
         row: Row | None = await self.run(context, context.store.reports, arguments)
         if row is None:
-            raise resource.unknown(self, arguments)
+            raise resource.not_found_error(self, arguments)
         return row.as_json()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change(Verb):
+class ChangeVerb(Verb):
     """`run` works in the transaction it is given and answers with the row that it made, changed or took away, or with
-    None if there is none of that key. `after` is called when that is committed, and answers with what is shown.
+    None if there is none of that key. `after_commit` is called when that is committed, and answers with what is shown.
     """
 
-    after: Callable[[CommandContext, Any], Awaitable[Row]] | None = None
+    after_commit: Callable[[CommandContext, Any], Awaitable[Row]] | None = None
 
-    async def perform(self, resource: Resource, context: CommandContext, arguments: Arguments) -> Json:
-        if self.word == "update" and arguments.model_fields_set <= set(self.positional):
+    async def execute(self, resource: Resource, context: CommandContext, arguments: CommandArguments) -> Json:
+        if self.name == "update" and arguments.model_fields_set <= set(self.positional):
             raise UsageError("nothing is to be changed", hint=f"nanohost {resource.name} update --help")
         async with context.store.transaction() as tx:
             row: Row | None = await self.run(context, tx, arguments)
             if row is None:
-                raise resource.unknown(self, arguments)
+                raise resource.not_found_error(self, arguments)
             await audit.record(
                 tx,
-                who=context.who,
-                what=f"{resource.name}.{self.word}",
-                about=row.known_as(),
+                actor=context.who,
+                action=f"{resource.name}.{self.name}",
+                target=row.audit_key(),
                 origin=audit.LOCAL,
                 outcome=AuditOutcome.DONE,
                 now=context.clock.now(),
-                details={**row.concerns(), **arguments.model_dump(mode="json", exclude_none=True)},
+                details={**row.audit_details(), **arguments.model_dump(mode="json", exclude_none=True)},
             )
             zone = context.settings.zone
-            await settle(tx, now=context.clock.now(), zone=zone)
-        shown = row if self.after is None else await self.after(context, row)
+            await withdraw_obsolete(tx, now=context.clock.now(), zone=zone)
+        shown = row if self.after_commit is None else await self.after_commit(context, row)
         return shown.as_json()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """`one` is the word for a single row, `about` what the rows are, in a sentence."""
+    """`singular` is the word for a single row, `description` what the rows are, in a sentence."""
 
     name: str
-    one: str
-    about: str
+    singular: str
+    description: str
     row: type[Row]
     verbs: tuple[Verb, ...]
 
@@ -156,21 +156,21 @@ class Resource:
                 help=verb.help,
                 example=f"nanohost {self.name} {word} {verb.example}".rstrip(),
                 arguments=verb.arguments,
-                run=partial(verb.perform, self),
+                run=partial(verb.execute, self),
                 render=verb.render,
                 positional=verb.positional,
-                begins=verb.begins,
+                can_create_install=verb.can_create_install,
             )
             for verb in self.verbs
-            for word in (verb.word, verb.also)
+            for word in (verb.name, verb.alias)
             if word
         )
 
-    def result(self, verb: Verb) -> type[Row]:
+    def result_type(self, verb: Verb) -> type[Row]:
         """What the verb shows."""
         return verb.result or self.row
 
-    def unknown(self, verb: Verb, arguments: Arguments) -> UsageError:
+    def not_found_error(self, verb: Verb, arguments: CommandArguments) -> UsageError:
         """There is no row of the key that was typed."""
-        key = " ".join(str(plain(getattr(arguments, name))) for name in verb.positional)
-        return UsageError(f"there is no {self.one} {key[:100]}", hint=f"nanohost {self.name} list")
+        key = " ".join(str(to_json(getattr(arguments, name))) for name in verb.positional)
+        return UsageError(f"there is no {self.singular} {key[:100]}", hint=f"nanohost {self.name} list")

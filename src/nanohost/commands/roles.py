@@ -8,23 +8,23 @@ from datetime import datetime
 
 from pydantic import Field
 
-from nanohost.access.last_owner import refuse_last_owner
-from nanohost.arguments import Arguments
+from nanohost.access.last_owner import check_not_last_owner
+from nanohost.arguments import CommandArguments
 from nanohost.commands.context import CommandContext
-from nanohost.commands.resource import Change, ListArguments, Listing, Resource, Row
-from nanohost.commands.setup import known_group
+from nanohost.commands.resource import ChangeVerb, ListArguments, ListVerb, Resource, Row
+from nanohost.commands.setup import resolve_group
 from nanohost.errors import UsageError
 from nanohost.model import AgentGroupId, Role
 from nanohost.settings import channel_instances
 from nanohost.store import agent_groups, roles
-from nanohost.store.database import Queries, Reports, Transaction
+from nanohost.store.database import Queries, ReportReader, Transaction
 
-USER = re.compile(r"[a-z][a-z0-9_-]*:.+")
+USER_PATTERN = re.compile(r"[a-z][a-z0-9_-]*:.+")
 EVERYWHERE = "everywhere"
 
 
 class RoleRow(Row):
-    ABOUT = ("user",)
+    AUDIT_KEY_FIELDS = ("user",)
 
     user: str = Field(description="who has it: CHANNEL:HANDLE")
     role: Role = Field(description="owner (everywhere), admin or member")
@@ -32,8 +32,8 @@ class RoleRow(Row):
     since: datetime = Field(description="when it was granted")
 
 
-class Granted(Row):
-    ABOUT = ("user",)
+class GrantedRow(Row):
+    AUDIT_KEY_FIELDS = ("user",)
 
     user: str = Field(description="who has it now")
     role: Role = Field(description="the role")
@@ -42,8 +42,8 @@ class Granted(Row):
     missing: str | None = Field(None, description="what is missing before anybody can use it: the channel")
 
 
-class Revoked(Row):
-    ABOUT = ("user",)
+class RevokedRow(Row):
+    AUDIT_KEY_FIELDS = ("user",)
 
     user: str = Field(description="who had it")
     role: Role = Field(description="the role")
@@ -51,22 +51,22 @@ class Revoked(Row):
     revoked: str = Field(description="now")
 
 
-class List(ListArguments):
+class ListArgs(ListArguments):
     user: str | None = Field(None, description="only of this user: CHANNEL:HANDLE")
     role: Role | None = Field(None, description="only owners, admins or members")
     group: str | None = Field(None, description="only those that hold in this agent group, so everywhere ones, too")
 
 
-class One(Arguments):
+class RoleArgs(CommandArguments):
     user: str = Field(description="CHANNEL:HANDLE, as in telegram:123456")
     role: Role = Field(description="owner, admin or member")
     group: str | None = Field(None, description="only in this agent group (default: everywhere)")
 
 
-async def granted(db: Queries, *, user: str | None, role: Role | None, folder: str | None) -> list[RoleRow]:
+async def list_roles(db: Queries, *, user: str | None, role: Role | None, folder: str | None) -> list[RoleRow]:
     """The roles of a user, or of this name, or that hold in an agent group. Raises UsageError for an unknown one."""
-    group = None if folder is None else await known_group(db, folder)
-    folders = await agent_groups.folders(db)
+    group = None if folder is None else await resolve_group(db, folder)
+    folders = await agent_groups.list_folders(db)
     return [
         RoleRow(
             user=grant.user_id,
@@ -74,92 +74,92 @@ async def granted(db: Queries, *, user: str | None, role: Role | None, folder: s
             group=EVERYWHERE if grant.agent_group_id is None else folders[grant.agent_group_id],
             since=grant.granted_at,
         )
-        for grant in await roles.every(db)
+        for grant in await roles.list_all(db)
         if user in (None, grant.user_id)
         and role in (None, grant.role)
         and (group is None or grant.agent_group_id in (None, group.id))
     ]
 
 
-async def grant(context: CommandContext, tx: Transaction, arguments: One) -> Granted:
-    group = await _scope(tx, arguments)
+async def grant(context: CommandContext, tx: Transaction, arguments: RoleArgs) -> GrantedRow:
+    group = await _resolve_scope(tx, arguments)
     new = await roles.grant(tx, user_id=arguments.user, role=arguments.role, agent_group=group, now=context.clock.now())
     where = arguments.group or EVERYWHERE
-    return Granted(
+    return GrantedRow(
         user=arguments.user,
         role=arguments.role,
         group=where,
         granted="now" if new else "before",
-        missing=_missing(arguments.user, channels_on(context)),
+        missing=_missing_channel(arguments.user, configured_channels(context)),
     )
 
 
-def channels_on(context: CommandContext) -> set[str]:
+def configured_channels(context: CommandContext) -> set[str]:
     """The channels that are set up; the terminal always is."""
     return {one.name for one in channel_instances(context.settings)} | {"terminal"}
 
 
-def _missing(user: str, channels: Collection[str]) -> str | None:
+def _missing_channel(user: str, channels: Collection[str]) -> str | None:
     name = user.partition(":")[0]
     return None if name in channels else f"no channel {name} is set up, but these are: {', '.join(sorted(channels))}"
 
 
-async def revoke(context: CommandContext, tx: Transaction, arguments: One) -> Revoked:
-    group = await _scope(tx, arguments)
+async def revoke(context: CommandContext, tx: Transaction, arguments: RoleArgs) -> RevokedRow:
+    group = await _resolve_scope(tx, arguments)
     if arguments.role is Role.OWNER:
-        await refuse_last_owner(tx, arguments.user, channels_on(context))
+        await check_not_last_owner(tx, arguments.user, configured_channels(context))
     if not await roles.revoke(tx, user_id=arguments.user, role=arguments.role, agent_group=group):
         raise UsageError(f"{arguments.user} is no {arguments.role} there", hint="nanohost roles list")
-    return Revoked(user=arguments.user, role=arguments.role, group=arguments.group or EVERYWHERE, revoked="now")
+    return RevokedRow(user=arguments.user, role=arguments.role, group=arguments.group or EVERYWHERE, revoked="now")
 
 
-async def _list(context: CommandContext, db: Reports, arguments: List) -> list[RoleRow]:
-    return await granted(db, user=arguments.user, role=arguments.role, folder=arguments.group)
+async def _list(context: CommandContext, db: ReportReader, arguments: ListArgs) -> list[RoleRow]:
+    return await list_roles(db, user=arguments.user, role=arguments.role, folder=arguments.group)
 
 
-async def _scope(db: Queries, arguments: One) -> AgentGroupId | None:
-    checked_user(arguments.user)
+async def _resolve_scope(db: Queries, arguments: RoleArgs) -> AgentGroupId | None:
+    validate_user(arguments.user)
     if arguments.group is None:
         return None
     if arguments.role is Role.OWNER:
         raise UsageError("an owner is one everywhere", hint="leave out --group, or use admin")
-    return (await known_group(db, arguments.group)).id
+    return (await resolve_group(db, arguments.group)).id
 
 
-def checked_user(text: str) -> str:
+def validate_user(text: str) -> str:
     """A user as people type one. Raises UsageError."""
-    if not USER.fullmatch(text):
+    if not USER_PATTERN.fullmatch(text):
         raise UsageError(f"{text[:80]!r} is not a user", hint="CHANNEL:HANDLE, as in telegram:123456")
     return text
 
 
 RESOURCE = Resource(
     name="roles",
-    one="role",
-    about="who may talk to agents, administer them, or owns the install; a role of one identity counts for all of the"
+    singular="role",
+    description="who may talk to agents, administer them, or owns the install; a role of one identity counts for all of the"
     " same human",
     row=RoleRow,
     verbs=(
-        Listing(help="list who may do what", example="", arguments=List, run=_list),
-        Change(
-            word="create",
-            also="grant",
-            begins=True,
+        ListVerb(help="list who may do what", example="", arguments=ListArgs, run=_list),
+        ChangeVerb(
+            name="create",
+            alias="grant",
+            can_create_install=True,
             help="let somebody talk to agents, or administer them",
             example="telegram:123456 member --group main",
-            arguments=One,
+            arguments=RoleArgs,
             run=grant,
-            result=Granted,
+            result=GrantedRow,
             positional=("user", "role"),
         ),
-        Change(
-            word="delete",
-            also="revoke",
+        ChangeVerb(
+            name="delete",
+            alias="revoke",
             help="take a role away; the last owner's stays",
             example="telegram:123456 member --group main",
-            arguments=One,
+            arguments=RoleArgs,
             run=revoke,
-            result=Revoked,
+            result=RevokedRow,
             positional=("user", "role"),
         ),
     ),

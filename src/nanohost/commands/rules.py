@@ -8,34 +8,37 @@ from datetime import datetime
 
 from pydantic import Field
 
-from nanohost.actions.registry import registered, with_files
+from nanohost.actions.registry import extensions_loaded, registered_actions
 from nanohost.approvals.kinds import chat, sender
-from nanohost.arguments import Arguments
+from nanohost.arguments import CommandArguments
 from nanohost.commands.context import CommandContext
-from nanohost.commands.resource import NO_LIMIT, Change, ListArguments, Listing, Look, Number, Resource, Row
-from nanohost.commands.roles import checked_user
-from nanohost.commands.setup import known_group
+from nanohost.commands.resource import NO_LIMIT, ChangeVerb, GetVerb, ListArguments, ListVerb, Number, Resource, Row
+from nanohost.commands.roles import validate_user
+from nanohost.commands.setup import resolve_group
 from nanohost.errors import UsageError
-from nanohost.phrases import nearest
+from nanohost.phrases import suggest_name
 from nanohost.store import agent_groups, rules
-from nanohost.store.database import Queries, Reports, Transaction
+from nanohost.store.database import Queries, ReportReader, Transaction
 from nanohost.store.rules import Rule, RuleEffect
 from nanohost_protocol.actions import ActionName
-from nanohost_protocol.moments import in_the_past, moment
+from nanohost_protocol.moments import parse_moment, past_moment_error
 
-CHAT = re.compile(r"[^:]+:[^:]+:.+")
+CHAT_PATTERN = re.compile(r"[^:]+:[^:]+:.+")
 """TYPE:INSTANCE:CHAT; a platform's own id may have colons."""
-KIND = (
+KIND_HELP = (
     f"what is asked for: an action such as {ActionName.TASKS_CREATE}, sender (whoever talks to an agent),"
     " chat (that an agent is in)"
 )
-LETS_IN = {sender.NAME: "nanohost members create USER --group FOLDER", chat.NAME: "nanohost wirings create --help"}
+ALLOW_HINTS = {
+    sender.KIND_NAME: "nanohost members create USER --group FOLDER",
+    chat.KIND_NAME: "nanohost wirings create --help",
+}
 """How each is said yes to; a rule about them can only be a no."""
 
 
 class RuleRow(Row):
     id: int = Field(description="its number")
-    kind: str = Field(description=KIND)
+    kind: str = Field(description=KIND_HELP)
     effect: RuleEffect = Field(description="allow or deny")
     group: str | None = Field(description="the folder of the agent group it is for; empty: all")
     subject: str | None = Field(description="what it is about; empty: whatever that kind is about")
@@ -47,20 +50,20 @@ class RuleRow(Row):
     ended_at: datetime | None = Field(description="when it ended; empty: it decides")
     ended_by: str | None = Field(description="who ended it")
 
-    def concerns(self) -> Mapping[str, str | None]:
+    def audit_details(self) -> Mapping[str, str | None]:
         return {"kind": self.kind, "subject": self.subject, "group": self.group}
 
 
-class List(ListArguments):
+class ListArgs(ListArguments):
     ended: bool = Field(False, description="show those that have ended, too")
 
 
-class One(Arguments):
+class RuleArgs(CommandArguments):
     id: Number = Field(description="the rule's number")
 
 
-class Create(Arguments):
-    kind: str = Field(description=KIND)
+class CreateArgs(CommandArguments):
+    kind: str = Field(description=KIND_HELP)
     effect: RuleEffect = Field(description="allow or deny; a sender or a chat can only be denied")
     group: str | None = Field(None, description="only for this agent group (default: all)")
     subject: str | None = Field(
@@ -69,23 +72,23 @@ class Create(Arguments):
     until: str | None = Field(None, description="2026-03-01T09:00, or 30d from now (default: until it is deleted)")
 
 
-async def _list(context: CommandContext, db: Reports, arguments: List) -> list[RuleRow]:
-    found = await rules.every(db, limit=arguments.limit or NO_LIMIT, ended=arguments.ended)
-    return [await _described(db, rule) for rule in found]
+async def _list(context: CommandContext, db: ReportReader, arguments: ListArgs) -> list[RuleRow]:
+    found = await rules.list_all(db, limit=arguments.limit or NO_LIMIT, include_ended=arguments.ended)
+    return [await _make_row(db, rule) for rule in found]
 
 
-async def _get(context: CommandContext, db: Queries, arguments: One) -> RuleRow | None:
+async def _get(context: CommandContext, db: Queries, arguments: RuleArgs) -> RuleRow | None:
     rule = await rules.find(db, arguments.id)
-    return None if rule is None else await _described(db, rule)
+    return None if rule is None else await _make_row(db, rule)
 
 
-async def _create(context: CommandContext, tx: Transaction, arguments: Create) -> RuleRow:
-    if context.live is None:
-        async with with_files(context.home.actions):
-            _check(arguments)
+async def _create(context: CommandContext, tx: Transaction, arguments: CreateArgs) -> RuleRow:
+    if context.host is None:
+        async with extensions_loaded(context.home.actions):
+            _validate_rule(arguments)
     else:
-        _check(arguments)
-    group = None if arguments.group is None else await known_group(tx, arguments.group)
+        _validate_rule(arguments)
+    group = None if arguments.group is None else await resolve_group(tx, arguments.group)
     rule = await rules.add(
         tx,
         kind=arguments.kind,
@@ -93,56 +96,56 @@ async def _create(context: CommandContext, tx: Transaction, arguments: Create) -
         agent_group=None if group is None else group.id,
         subject=arguments.subject,
         created_by=context.who,
-        expires_at=None if arguments.until is None else _until(arguments.until, context),
+        expires_at=None if arguments.until is None else _parse_expiry(arguments.until, context),
         now=context.clock.now(),
     )
-    return await _described(tx, rule)
+    return await _make_row(tx, rule)
 
 
-async def _delete(context: CommandContext, tx: Transaction, arguments: One) -> RuleRow | None:
+async def _delete(context: CommandContext, tx: Transaction, arguments: RuleArgs) -> RuleRow | None:
     rule = await rules.find(tx, arguments.id)
     if rule is None:
         return None
-    if not await rules.end(tx, rule.id, by=context.who, now=context.clock.now()):
+    if not await rules.end(tx, rule.id, ended_by=context.who, now=context.clock.now()):
         raise UsageError(f"rule {rule.id} has ended already", hint="nanohost rules list --ended")
     ended = await rules.find(tx, rule.id)
     assert ended is not None, "it was just there"
-    return await _described(tx, ended)
+    return await _make_row(tx, ended)
 
 
-def _check(arguments: Create) -> None:
+def _validate_rule(arguments: CreateArgs) -> None:
     """Raises UsageError for a rule that would never decide anything."""
-    known = {*LETS_IN, *registered()}
+    known = {*ALLOW_HINTS, *registered_actions()}
     if arguments.kind not in known:
-        raise UsageError(f"nobody is ever asked for {arguments.kind[:80]!r}", hint=nearest(arguments.kind, known))
-    if arguments.kind in LETS_IN and arguments.effect is RuleEffect.ALLOW:
-        raise UsageError(f"a {arguments.kind} is let in without a rule", hint=LETS_IN[arguments.kind])
-    if arguments.kind == chat.NAME and arguments.group is not None:
+        raise UsageError(f"nobody is ever asked for {arguments.kind[:80]!r}", hint=suggest_name(arguments.kind, known))
+    if arguments.kind in ALLOW_HINTS and arguments.effect is RuleEffect.ALLOW:
+        raise UsageError(f"a {arguments.kind} is let in without a rule", hint=ALLOW_HINTS[arguments.kind])
+    if arguments.kind == chat.KIND_NAME and arguments.group is not None:
         raise UsageError("a chat is refused to all agents", hint="leave out --group")
     if arguments.subject is not None:
-        _check_subject(arguments.kind, arguments.subject)
+        _validate_subject(arguments.kind, arguments.subject)
 
 
-def _check_subject(kind: str, subject: str) -> None:
+def _validate_subject(kind: str, subject: str) -> None:
     """Whom or what a card would be about. Raises UsageError."""
-    if kind == sender.NAME:
-        checked_user(subject)
-    elif kind == chat.NAME and not CHAT.fullmatch(subject):
+    if kind == sender.KIND_NAME:
+        validate_user(subject)
+    elif kind == chat.KIND_NAME and not CHAT_PATTERN.fullmatch(subject):
         raise UsageError(f"{subject[:80]!r} is no chat", hint="TYPE:INSTANCE:CHAT, as in telegram:default:-100123")
 
 
-def _until(text: str, context: CommandContext) -> datetime:
+def _parse_expiry(text: str, context: CommandContext) -> datetime:
     now, zone = context.clock.now(), context.settings.zone
     try:
-        end = moment(text, zone=zone, now=now)
+        end = parse_moment(text, zone=zone, now=now)
     except ValueError as error:
         raise UsageError(str(error), hint="--until 2026-03-01T09:00, or --until 30d") from None
     if end <= now:
-        raise UsageError(in_the_past(repr(text[:60]), end, zone=zone, now=now), hint="--until 30d")
+        raise UsageError(past_moment_error(repr(text[:60]), end, zone=zone, now=now), hint="--until 30d")
     return end
 
 
-async def _described(db: Queries, rule: Rule) -> RuleRow:
+async def _make_row(db: Queries, rule: Rule) -> RuleRow:
     group = rule.agent_group_id
     return RuleRow(
         id=rule.id,
@@ -162,25 +165,25 @@ async def _described(db: Queries, rule: Rule) -> RuleRow:
 
 RESOURCE = Resource(
     name="rules",
-    one="rule",
-    about="what somebody decided for next time, so that nobody is asked: allow or deny, for whom, until when",
+    singular="rule",
+    description="what somebody decided for next time, so that nobody is asked: allow or deny, for whom, until when",
     row=RuleRow,
     verbs=(
-        Listing(help="list what is decided for next time", example="--ended", arguments=List, run=_list),
-        Look(help="show one rule", example="4", arguments=One, run=_get, positional=("id",)),
-        Change(
-            word="create",
+        ListVerb(help="list what is decided for next time", example="--ended", arguments=ListArgs, run=_list),
+        GetVerb(help="show one rule", example="4", arguments=RuleArgs, run=_get, positional=("id",)),
+        ChangeVerb(
+            name="create",
             help="decide something for next time",
             example=f"{ActionName.TASKS_CREATE} allow --group main --until 30d",
-            arguments=Create,
+            arguments=CreateArgs,
             run=_create,
             positional=("kind", "effect"),
         ),
-        Change(
-            word="delete",
+        ChangeVerb(
+            name="delete",
             help="end a rule: somebody is asked again; it stays on record",
             example="4",
-            arguments=One,
+            arguments=RuleArgs,
             run=_delete,
             positional=("id",),
         ),

@@ -12,22 +12,22 @@ from datetime import datetime
 from nanohost.errors import UsageError
 from nanohost.home import Home
 from nanohost.model import AgentGroup, EngageMode, MessagingGroup, Session, SessionMode, UnknownSender, Wiring
-from nanohost.patterns import PatternError, check
+from nanohost.patterns import PatternError, validate_pattern
 from nanohost.phrases import did_you_mean
 from nanohost.store import agent_groups, audit, messaging_groups, sessions, wirings
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Queries, Store, Transaction
 from nanohost.store.events import ChatKey
 
-MAIN = "main"
-TERMINAL = ("terminal", "default")
+MAIN_GROUP = "main"
+TERMINAL_CHANNEL = ("terminal", "default")
 """The channel that is always switched on."""
 TERMINAL_CHAT = "local"
-FOLDER = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
+FOLDER_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatPlace:
+class ChatAddress:
     """A chat as an operator names it: TYPE or TYPE:INSTANCE, and the platform's id."""
 
     channel_type: str
@@ -35,18 +35,18 @@ class ChatPlace:
     platform_id: str
 
 
-def chat_place(channel: str, chat: str) -> ChatPlace:
+def parse_chat_address(channel: str, chat: str) -> ChatAddress:
     """Raises UsageError for an empty part."""
     channel_type, _, instance = channel.partition(":")
     if not channel_type or not chat:
         raise UsageError("a chat needs a channel and an id", hint="--channel telegram --chat 123456")
-    return ChatPlace(channel_type=channel_type, instance=instance or "default", platform_id=chat)
+    return ChatAddress(channel_type=channel_type, instance=instance or "default", platform_id=chat)
 
 
-def in_full(channel: str, chat: str) -> str:
+def audit_chat_name(channel: str, chat: str) -> str:
     """A chat that an operator names so, as cards, rules and the audit log name it."""
-    place = chat_place(channel, chat)
-    return audit.about_chat(ChatKey(place.channel_type, place.instance, place.platform_id))
+    place = parse_chat_address(channel, chat)
+    return audit.chat_target(ChatKey(place.channel_type, place.instance, place.platform_id))
 
 
 def channel_name(chat: MessagingGroup | ChatKey) -> str:
@@ -54,7 +54,7 @@ def channel_name(chat: MessagingGroup | ChatKey) -> str:
     return chat.channel_type if chat.instance == "default" else f"{chat.channel_type}:{chat.instance}"
 
 
-def engage_mode(text: str) -> tuple[EngageMode, str]:
+def parse_engage_mode(text: str) -> tuple[EngageMode, str]:
     """`always`, `mention`, `mention-sticky` or `pattern:REGEX` as mode and pattern. Raises UsageError."""
     if text == "always":
         return EngageMode.PATTERN, "."
@@ -65,12 +65,12 @@ def engage_mode(text: str) -> tuple[EngageMode, str]:
         raise UsageError(
             f"there is no engage mode {text[:80]!r}", hint="always, mention, mention-sticky or pattern:REGEX"
         )
-    return EngageMode.PATTERN, _checked_pattern(pattern)
+    return EngageMode.PATTERN, _validate_pattern(pattern)
 
 
-def _checked_pattern(pattern: str) -> str:
+def _validate_pattern(pattern: str) -> str:
     try:
-        check(pattern)
+        validate_pattern(pattern)
     except PatternError as error:
         raise UsageError(
             f"{pattern[:80]!r} is no pattern: {error}", hint="pattern:^hey matches what begins with hey"
@@ -91,7 +91,7 @@ async def ensure_group(
 ) -> AgentGroup:
     """The agent group of this folder, made with its CLAUDE.md when missing: `who` wants it, as the audit log names
     them. Raises UsageError for a bad name."""
-    if not FOLDER.fullmatch(folder):
+    if not FOLDER_PATTERN.fullmatch(folder):
         raise UsageError(
             f"{folder!r} cannot be a folder's name", hint="small letters, digits, - and _, at most 41 of them"
         )
@@ -103,52 +103,52 @@ async def ensure_group(
             asked = {"name": name, "provider": provider, "model": model}
             await audit.record(
                 tx,
-                who=who,
-                what="groups.create",
-                about=folder,
+                actor=who,
+                action="groups.create",
+                target=folder,
                 origin=audit.LOCAL,
                 outcome=AuditOutcome.DONE,
                 now=now,
                 details={name: value for name, value in asked.items() if value is not None},
             )
     home.prepare()
-    home.begin_group(folder, found.name)
+    home.create_group_folder(folder, found.name)
     return found
 
 
-async def known_group(db: Queries, folder: str) -> AgentGroup:
+async def resolve_group(db: Queries, folder: str) -> AgentGroup:
     """The agent group of this folder. Raises UsageError with the nearest name."""
     found = await agent_groups.find(db, folder)
     if found is not None:
         return found
-    names = [group.folder for group in await agent_groups.every(db)]
+    names = [group.folder for group in await agent_groups.list_all(db)]
     hint = did_you_mean(folder, names) or f"nanohost groups create {folder}"
     raise UsageError(f"there is no agent group {folder!r}", hint=hint)
 
 
-async def known_session(db: Queries, beginning: str) -> Session:
+async def resolve_session(db: Queries, id_prefix: str) -> Session:
     """The one session whose id begins so. Raises UsageError when there is none, or more; nothing at all, as a shell
     makes of a variable that is not set, is no beginning."""
-    found = await sessions.starting_with(db, beginning) if beginning else []
+    found = await sessions.find_by_prefix(db, id_prefix) if id_prefix else []
     if len(found) != 1:
         what = "no session" if not found else f"{len(found)} sessions"
-        raise UsageError(f"there is {what} whose id begins with {beginning[:80]!r}", hint="nanohost sessions list")
+        raise UsageError(f"there is {what} whose id begins with {id_prefix[:80]!r}", hint="nanohost sessions list")
     return found[0]
 
 
 async def ensure_chat(
-    tx: Transaction, place: ChatPlace, *, unknown: UnknownSender | None, name: str = "", now: datetime
+    tx: Transaction, address: ChatAddress, *, unknown: UnknownSender | None, name: str = "", now: datetime
 ) -> MessagingGroup:
     """The messaging group, made when missing (default: strangers wait for approval); a given policy is set."""
     found = await messaging_groups.find(
-        tx, channel_type=place.channel_type, instance=place.instance, platform_id=place.platform_id
+        tx, channel_type=address.channel_type, instance=address.instance, platform_id=address.platform_id
     )
     if found is None:
         return await messaging_groups.add(
             tx,
-            channel_type=place.channel_type,
-            instance=place.instance,
-            platform_id=place.platform_id,
+            channel_type=address.channel_type,
+            instance=address.instance,
+            platform_id=address.platform_id,
             is_group=False,
             name=name,
             unknown_sender=unknown or UnknownSender.REQUEST_APPROVAL,
@@ -159,7 +159,7 @@ async def ensure_chat(
     return await messaging_groups.get(tx, found.id)
 
 
-async def wire(
+async def create_wiring(
     tx: Transaction,
     chat: MessagingGroup,
     group: AgentGroup,
@@ -170,7 +170,7 @@ async def wire(
     now: datetime,
 ) -> Wiring:
     """Tie a chat to an agent group. Raises UsageError when they are tied already."""
-    if any(wiring.agent_group_id == group.id for wiring in await wirings.of_chat(tx, chat.id)):
+    if any(wiring.agent_group_id == group.id for wiring in await wirings.list_for_chat(tx, chat.id)):
         raise UsageError(
             f"{chat.channel_type} {chat.platform_id} is wired to {group.folder} already",
             hint="nanohost wirings list; nanohost wirings update ID changes how",

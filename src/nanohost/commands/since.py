@@ -6,19 +6,19 @@ from datetime import datetime, timedelta
 
 from nanohost.commands.context import CommandContext
 from nanohost.errors import UsageError
-from nanohost_protocol.moments import moment, seconds
+from nanohost_protocol.moments import parse_duration_s, parse_moment
 
-SINCE = "only from then on: 2026-03-01T09:00, or 3h for the last three hours"
+SINCE_HELP = "only from then on: 2026-03-01T09:00, or 3h for the last three hours"
 """The help of the argument."""
 
 
-def since(text: str, context: CommandContext) -> datetime:
+def parse_since(text: str, context: CommandContext) -> datetime:
     """Raises UsageError for what is no time."""
     now = context.clock.now()
     try:
-        length = seconds(text)
+        length = parse_duration_s(text)
         if length is not None:
             return now - timedelta(seconds=length)
-        return moment(text, zone=context.settings.zone, now=now)
+        return parse_moment(text, zone=context.settings.zone, now=now)
     except (ValueError, OverflowError):
         raise UsageError(f"{text[:60]!r} is no time", hint="--since 2026-03-01T09:00, or --since 3h") from None

@@ -12,37 +12,37 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from nanohost.arguments import Arguments
+from nanohost.arguments import CommandArguments
 from nanohost.channel_api import Condition
 from nanohost.channels.connections import CONNECTED
-from nanohost.commands.chat_names import ChatNames, chat_names, sessions_named
+from nanohost.commands.chat_names import ChatNames, load_chat_names, session_chat_names
 from nanohost.commands.command import Command
-from nanohost.commands.context import START_AGAIN, CommandContext
-from nanohost.commands.delivery_number import shortened
-from nanohost.commands.one_heading import once
-from nanohost.commands.setup import TERMINAL
-from nanohost.commands.show import Json, harmless, table
-from nanohost.exposed_files import exposed
-from nanohost.gateway.model_call import NO_KEY, TOO_LARGE
+from nanohost.commands.context import RESTART_HINT, CommandContext
+from nanohost.commands.delivery_number import with_short_number
+from nanohost.commands.one_heading import deduplicate_sections
+from nanohost.commands.setup import TERMINAL_CHANNEL
+from nanohost.commands.show import Json, render_table, replace_control_chars
+from nanohost.exposed_files import find_exposed_files
+from nanohost.gateway.model_call import NO_KEY_ERROR, TOO_LARGE_ERROR
 from nanohost.home import Home
-from nanohost.known_names import load_checked
+from nanohost.known_names import load_validated_settings
 from nanohost.model import SessionId
-from nanohost.model_use import is_model_asked, providers_in_use
-from nanohost.phrases import planned_time
+from nanohost.model_use import is_model_used, providers_in_use
+from nanohost.phrases import format_time_with_zone
 from nanohost.provider_settings import DEMO
 from nanohost.store import holds, model_calls, overview, paused
-from nanohost.store.database import Reports
+from nanohost.store.database import ReportReader
 from nanohost.store.events import ChatKey
-from nanohost.store.paused import Paused
+from nanohost.store.paused import PauseState
 from nanohost.supervisor import ServiceState
-from nanohost.unused_files import unused
+from nanohost.unused_files import find_unused_files
 
-FAILING_FOR = timedelta(minutes=15)
+FAILURE_WINDOW = timedelta(minutes=15)
 """How far back model calls that failed are news."""
 LOW_DISK_BYTES = 1_000_000_000
-MOMENTS = {"since", "latest", "due", "changed_at", "received_at", "held_until", "until"}
+TIME_COLUMNS = {"since", "latest", "due", "changed_at", "received_at", "held_until", "until"}
 """Columns that are told as how long ago or ahead."""
-UNSHOWN = {"do", "noun", "held", "thing"}
+HIDDEN_COLUMNS = {"do", "noun", "held", "thing"}
 """What is only there for the advice, or for programs."""
 Rows = Sequence[Mapping[str, Json]]
 
@@ -54,14 +54,14 @@ class Section:
     key: str
     title: str
     advice: str
-    is_wrong: bool = True
+    is_problem: bool = True
 
 
-STARTS = "its container is about to start"
-OWN_ADVICE = "{do}"
-IN_TURN = "in turn"
+STARTING_REASON = "its container is about to start"
+ROW_ADVICE = "{do}"
+QUEUED_REASON = "in turn"
 """Of messages that wait to be sent: nothing is in their way but those before them."""
-WIDEST_REASON = 1000
+MAX_REASON_CHARS = 1000
 """What is to be done about it stands at its end, often with a path."""
 
 SECTIONS = (
@@ -90,7 +90,7 @@ SECTIONS = (
         "Conversations that are not kept, and gone with their container",
         "is the folder sessions/.../{session}/state full, or read-only? nanohost logs {session}",
     ),
-    Section("model_wrong", "The model cannot be asked", "{do}"),
+    Section("model_check_failed", "The model cannot be asked", "{do}"),
     Section("models_failing", "Model calls that failed in the last 15 minutes", "{do}"),
     Section("turns_failing", "Sessions whose turns fail", "{do}"),
     Section("messages_late", "Messages that wait too long", "nanohost sessions list; why is in the last column"),
@@ -117,65 +117,71 @@ SECTIONS = (
         "approvals_open",
         "Waits for somebody's yes",
         "nanohost approvals get {approval} shows it; then approve {approval}, or deny {approval}",
-        is_wrong=False,
+        is_problem=False,
     ),
-    Section("sessions_waiting", "Sessions that wait", "nothing to do: why is in the last column", is_wrong=False),
+    Section("sessions_waiting", "Sessions that wait", "nothing to do: why is in the last column", is_problem=False),
     Section(
         "deliveries_waiting",
         "Waiting to be sent",
         "a channel that is down is tried again by itself; auth: nanohost channels update {channel}, then "
-        + START_AGAIN,
-        is_wrong=False,
+        + RESTART_HINT,
+        is_problem=False,
     ),
-    Section("files_unused", "Files that nothing uses yet", "{do}", is_wrong=False),
-    Section("events_dropped", "Not routed", "nanohost wirings create wires a chat to an agent", is_wrong=False),
-    Section("senders_denied", "Turned away", "nanohost members create {user} lets somebody in", is_wrong=False),
+    Section("files_unused", "Files that nothing uses yet", "{do}", is_problem=False),
+    Section("events_dropped", "Not routed", "nanohost wirings create wires a chat to an agent", is_problem=False),
+    Section("senders_denied", "Turned away", "nanohost members create {user} lets somebody in", is_problem=False),
 )
 
 
-class Status(Arguments):
+class StatusArgs(CommandArguments):
     """Nothing to say."""
 
 
-async def _status(context: CommandContext, arguments: Status) -> Json:
+async def _status(context: CommandContext, arguments: StatusArgs) -> Json:
     now = context.clock.now()
-    report = context.live.report() if context.live else None
+    report = context.host.report() if context.host else None
     if report is None:  # what the next start would refuse
-        await asyncio.to_thread(load_checked, context.home, os.environ, resolve_secrets=False)
+        await asyncio.to_thread(load_validated_settings, context.home, os.environ, resolve_secrets=False)
     pause = await paused.find(context.store.reports)
-    failing = await model_calls.failing(context.store.reports, now - FAILING_FOR, too_large=TOO_LARGE)
+    failing = await model_calls.list_failures(context.store.reports, now - FAILURE_WINDOW, too_large=TOO_LARGE_ERROR)
     lists: dict[str, Json] = {
-        **await overview.lists(context.store.reports, now, runs=report is not None),
-        "models_failing": [{**call, "do": _about_model(call["status"], call["error"])} for call in failing],
-        "disk": [*_kept_disks(report)] or await asyncio.to_thread(_disk, context.home),
-        "holds": [_hold(row) for row in await holds.listed(context.store.reports)],
-        "files_exposed": await asyncio.to_thread(_exposed, context),
-        "files_unused": await asyncio.to_thread(_unused, context.home),
+        **await overview.lists(context.store.reports, now, is_host_running=report is not None),
+        "models_failing": [{**call, "do": _model_advice(call["status"], call["error"])} for call in failing],
+        "disk": [*_short_disk_rows(report)] or await asyncio.to_thread(_disk_rows, context.home),
+        "holds": [_hold_row(row) for row in await holds.list_for_status(context.store.reports)],
+        "files_exposed": await asyncio.to_thread(_exposed_rows, context),
+        "files_unused": await asyncio.to_thread(_unused_rows, context.home),
     }
     if pause is not None:  # none of them is late: it waits with all the rest
         lists["tasks_overdue"] = []
-    if not await is_model_asked(context.store.reports, context.settings, context.home.root):
-        lists["models_failing"], report = [], None if report is None else {**report, "model_wrong": []}
+    if not await is_model_used(context.store.reports, context.settings, context.home.root):
+        lists["models_failing"], report = [], None if report is None else {**report, "model_check_failed": []}
     if await providers_in_use(context.store.reports, context.settings) == {DEMO}:  # others may ask one by themselves
-        lists["turns_failing"] = [row for row in _rows(lists["turns_failing"]) if row["class"] not in OF_A_MODEL]
+        lists["turns_failing"] = [
+            row for row in _as_rows(lists["turns_failing"]) if row["class"] not in MODEL_ERROR_CLASSES
+        ]
     if report is not None:
-        lists["models_failing"] = _still(lists["models_failing"], report, _is_of_the_way)
-        lists["turns_failing"] = _still(lists["turns_failing"], report, lambda turn: turn["class"] == "auth")
-    held = _rows(lists["holds"])
-    when = _time_to_come(context)
-    lists["sessions_waiting"] = [_why(row, report, pause, held, when) for row in _rows(lists["sessions_waiting"])]
-    of_host = _of_host(report) if report else {}
-    shown = once({name: _rows(value) for name, value in (lists | of_host).items()})
+        lists["models_failing"] = _unresolved_failures(lists["models_failing"], report, _is_connection_failure)
+        lists["turns_failing"] = _unresolved_failures(
+            lists["turns_failing"], report, lambda turn: turn["class"] == "auth"
+        )
+    held = _as_rows(lists["holds"])
+    when = _make_time_formatter(context)
+    lists["sessions_waiting"] = [
+        _waiting_row(row, report, pause, held, when) for row in _as_rows(lists["sessions_waiting"])
+    ]
+    of_host = _host_sections(report) if report else {}
+    shown = deduplicate_sections({name: _as_rows(value) for name, value in (lists | of_host).items()})
     lists |= {name: shown[name] for name in lists.keys() & shown.keys()}
     report = None if report is None else report | {name: shown[name] for name in report.keys() & shown.keys()}
-    named = await _chats_named(context.store.reports, [lists, report or {}])
+    named = await _make_chat_namer(context.store.reports, [lists, report or {}])
     lists = {name: named(value) for name, value in lists.items()}
     report = None if report is None else {name: named(value) for name, value in report.items()}
     return {
         "home": str(context.home.root),
         "time": now.isoformat(timespec="seconds"),
         "running": report is not None,
-        "paused": None if pause is None else _paused(pause),
+        "paused": None if pause is None else _pause_fields(pause),
         "host": report,
         "counts": dict(await overview.counts(context.store.reports)),
         "model_calls": dict(await model_calls.totals(context.store.reports)),
@@ -183,54 +189,54 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
     }
 
 
-async def _chats_named(db: Reports, found: Sequence[Mapping[str, Json]]) -> Callable[[Json], Json]:
+async def _make_chat_namer(db: ReportReader, found: Sequence[Mapping[str, Json]]) -> Callable[[Json], Json]:
     """A function that has rows say their chat by its channel and name: the chat that they are of, whose id is `place`
     then, or the one of their session. All else stays as it is."""
-    rows = [row for lists in found for value in lists.values() for row in _rows(value)]
-    names = await chat_names(db)
-    of_sessions = await sessions_named(db, [str(row["session"]) for row in rows if row.get("session")])
+    rows = [row for lists in found for value in lists.values() for row in _as_rows(value)]
+    names = await load_chat_names(db)
+    of_sessions = await session_chat_names(db, [str(row["session"]) for row in rows if row.get("session")])
 
     def named(row: Mapping[str, Json]) -> Mapping[str, Json]:
         if "chat" in row and "channel" in row:
-            return {key: value for name in row if name != "channel" for key, value in _of_place(names, row, name)}
+            return {key: value for name in row if name != "channel" for key, value in _chat_fields(names, row, name)}
         chat = of_sessions.get(str(row.get("session") or ""))
         if chat is None:
             return row
         head = {"session": row["session"], "chat": chat}
         return {key: value for name in row for key, value in (head if name == "session" else {name: row[name]}).items()}
 
-    return lambda value: [named(row) for row in _rows(value)] if _rows(value) else value
+    return lambda value: [named(row) for row in _as_rows(value)] if _as_rows(value) else value
 
 
-def _of_place(names: ChatNames, row: Mapping[str, Json], name: str) -> Iterator[tuple[str, Json]]:
+def _chat_fields(names: ChatNames, row: Mapping[str, Json], name: str) -> Iterator[tuple[str, Json]]:
     """One field of the row of a chat; in place of the chat's id its name, and its whole id beside it."""
     if name != "chat":
         yield name, row[name]
         return
     channel_type, _, instance = str(row["channel"]).partition(":")
-    yield "chat", names.of_place(ChatKey(channel_type, instance, str(row["chat"])))
+    yield "chat", names.for_chat_key(ChatKey(channel_type, instance, str(row["chat"])))
     yield "place", f"{row['channel']}:{row['chat']}"
 
 
-REFUSED = {400, 413, 422}
+REJECTED_STATUSES = {400, 413, 422}
 """HTTP statuses of a service that does not take what it is sent, for what is in it or for its size."""
-REFUSES = (
+REJECTED_ADVICE = (
     "the model refuses what it is sent. If that is in a conversation, its agent begins a new one by itself; if it"
     " lasts: /clear in that chat, and nanohost logs SESSION"
 )
 
 
-def _about_model(status: Json, error: Json) -> str:
+def _model_advice(status: Json, error: Json) -> str:
     """What to do about model calls that end with this HTTP status; 0: the service was not asked, or did not answer."""
-    if error == NO_KEY:
-        return f"nanohost model set, or set ANTHROPIC_API_KEY; then {START_AGAIN}"
-    if error == TOO_LARGE or status in REFUSED:
-        return REFUSES
+    if error == NO_KEY_ERROR:
+        return f"nanohost model set, or set ANTHROPIC_API_KEY; then {RESTART_HINT}"
+    if error == TOO_LARGE_ERROR or status in REJECTED_STATUSES:
+        return REJECTED_ADVICE
     match status:
         case 0:
             return "the service was not reached: nanohost model check"
         case 401 | 403:
-            return f"the key is refused: nanohost model set, then {START_AGAIN}"
+            return f"the key is refused: nanohost model set, then {RESTART_HINT}"
         case 402:
             return "there is nothing left to pay with: top up at the provider"
         case 404:
@@ -240,96 +246,104 @@ def _about_model(status: Json, error: Json) -> str:
     return "tried again by itself; if it lasts: nanohost logs SESSION"
 
 
-OF_A_MODEL = frozenset({"auth", "budget", "rate_limited", "overloaded"})
+MODEL_ERROR_CLASSES = frozenset({"auth", "budget", "rate_limited", "overloaded"})
 """Turns that end so have asked a model, and would not have to if there were none."""
 
 
-def _is_of_the_way(call: Mapping[str, Json]) -> bool:
+def _is_connection_failure(call: Mapping[str, Json]) -> bool:
     """It failed for the key or the address: no answer, or a refused key."""
-    return call["status"] in {0, 401} and call["error"] != TOO_LARGE
+    return call["status"] in {0, 401} and call["error"] != TOO_LARGE_ERROR
 
 
-def _still(rows: Json, report: Mapping[str, Json], is_of_the_way: Callable[[Mapping[str, Json]], bool]) -> Rows:
+def _unresolved_failures(
+    rows: Json, report: Mapping[str, Json], is_connection_failure: Callable[[Mapping[str, Json]], bool]
+) -> Rows:
     """Without those about the way to the model, if that was good since, or if what is wrong with it is shown itself."""
-    shown, good_at = bool(_rows(report.get("model_wrong"))), str(report.get("model_good_at") or "")
-    return [row for row in _rows(rows) if not is_of_the_way(row) or not (shown or str(row["latest"]) < good_at)]
+    shown, good_at = bool(_as_rows(report.get("model_check_failed"))), str(report.get("model_good_at") or "")
+    return [
+        row for row in _as_rows(rows) if not is_connection_failure(row) or not (shown or str(row["latest"]) < good_at)
+    ]
 
 
-def _paused(pause: Paused) -> Json:
-    cut = pause.cut or ()
+def _pause_fields(pause: PauseState) -> Json:
+    cut = pause.interrupted_turns or ()
     return {
         "by": pause.by,
         "since": pause.at.isoformat(timespec="seconds"),
-        "cut": [{"agent_group": one.agent_group, "since": _moment(one.since)} for one in cut],
+        "cut": [{"agent_group": one.agent_group, "since": _format_time(one.since)} for one in cut],
     }
 
 
-def _moment(moment: datetime | None) -> Json:
+def _format_time(moment: datetime | None) -> Json:
     return None if moment is None else moment.isoformat(timespec="seconds")
 
 
-def _time_to_come(context: CommandContext) -> Callable[[str], str]:
+def _make_time_formatter(context: CommandContext) -> Callable[[str], str]:
     """Tells a moment as people do, in their zone."""
     now, zone = context.clock.now(), context.settings.zone
-    return lambda moment: planned_time(datetime.fromisoformat(moment), now, zone)
+    return lambda moment: format_time_with_zone(datetime.fromisoformat(moment), now, zone)
 
 
-def _why(
+def _waiting_row(
     row: Mapping[str, Json],
     report: Mapping[str, Json] | None,
-    pause: Paused | None,
+    pause: PauseState | None,
     held: Rows,
-    when: Callable[[str], str],
+    format_time: Callable[[str], str],
 ) -> Mapping[str, Json]:
-    """The row of a session that waits, with the reason. `when`: how a moment is told."""
+    """The row of a session that waits, with the reason. `format_time`: how a moment is told."""
     if pause is not None:
         why = "everything is paused"
     elif any(one["held"] in (row["session"], row["agent_group"]) for one in held):
         why = "it is on hold"
     else:
-        why = _reason(row, report, when)
+        why = _wait_reason(row, report, format_time)
     return {**{name: row[name] for name in ("session", "agent_group", "due")}, "why": why}
 
 
-async def why_it_waits(context: CommandContext, db: Reports, session: SessionId) -> str:
+async def wait_reason(context: CommandContext, db: ReportReader, session: SessionId) -> str:
     """Why what was written to a session waits; empty: it is not there."""
-    row = await overview.session_waits(db, session, context.clock.now())
+    row = await overview.find_session_wait(db, session, context.clock.now())
     if row is None:
         return ""
-    report = context.live.report() if context.live else None
-    held = [_hold(one) for one in await holds.listed(db)]
-    why = str(_why(row, report, await paused.find(db), held, _time_to_come(context))["why"])
-    return "its container is busy, or about to take it" if why == STARTS and row["has_container"] else why
+    report = context.host.report() if context.host else None
+    held = [_hold_row(one) for one in await holds.list_for_status(db)]
+    why = str(_waiting_row(row, report, await paused.find(db), held, _make_time_formatter(context))["why"])
+    return "its container is busy, or about to take it" if why == STARTING_REASON and row["has_container"] else why
 
 
-def _reason(row: Mapping[str, Json], report: Mapping[str, Json] | None, when: Callable[[str], str]) -> str:
+def _wait_reason(row: Mapping[str, Json], report: Mapping[str, Json] | None, format_time: Callable[[str], str]) -> str:
     if report is None:
         return "no host runs"
     if report.get("disks_short"):
         return "the disk is nearly full, and no container is started"
-    for trouble in _rows(report.get("sessions_in_trouble")):
+    for trouble in _as_rows(report.get("sessions_in_trouble")):
         if trouble["session"] == row["session"]:
             return f"its container failed; next try in {trouble['next_try_in_s']} s"
     if row["held_until"]:
-        return f"its model cannot be asked before {when(str(row['held_until']))} ({row['held_by']})"
+        return f"its model cannot be asked before {format_time(str(row['held_until']))} ({row['held_by']})"
     waiting = report.get("waiting_for_a_container")
     if isinstance(waiting, Sequence) and row["session"] in waiting:
         return "all containers are taken ([host] max_containers)"
-    return STARTS
+    return STARTING_REASON
 
 
-def _kept_disks(report: Mapping[str, Json] | None) -> Rows:
+def _short_disk_rows(report: Mapping[str, Json] | None) -> Rows:
     """The disks that are so full that the host keeps the rest for itself."""
     effect = "all containers are stopped until there is room"
-    return [_last("grew_most", {**row, "effect": effect}) for row in _rows(report.get("disks_short"))] if report else []
+    return (
+        [_move_last("grew_most", {**row, "effect": effect}) for row in _as_rows(report.get("disks_short"))]
+        if report
+        else []
+    )
 
 
-def _last(name: str, row: Mapping[str, Json]) -> Mapping[str, Json]:
+def _move_last(name: str, row: Mapping[str, Json]) -> Mapping[str, Json]:
     """With the longest words at the end, where they are not cut."""
     return {**{key: value for key, value in row.items() if key != name}, name: row[name]}
 
 
-def _disk(home: Home) -> Rows:
+def _disk_rows(home: Home) -> Rows:
     """One row when the disk is nearly full. Blocking."""
     usage = shutil.disk_usage(home.root)
     if usage.free >= LOW_DISK_BYTES:
@@ -343,22 +357,23 @@ def _disk(home: Home) -> Rows:
     ]
 
 
-def _hold(row: Mapping[str, Json]) -> Mapping[str, Json]:
+def _hold_row(row: Mapping[str, Json]) -> Mapping[str, Json]:
     """The row of a hold, with what its release is called by."""
     whole = not row["session"]
     return {**row, "noun": "agents" if whole else "sessions", "held": row["agent_group" if whole else "session"]}
 
 
-def _exposed(context: CommandContext) -> Rows:
+def _exposed_rows(context: CommandContext) -> Rows:
     """Blocking."""
     return [
-        {"path": str(one.path), "problem": one.problem, "do": one.do} for one in exposed(context.home, context.settings)
+        {"path": str(one.path), "problem": one.problem, "do": one.fix_command}
+        for one in find_exposed_files(context.home, context.settings)
     ]
 
 
-def _unused(home: Home) -> Rows:
+def _unused_rows(home: Home) -> Rows:
     """Blocking."""
-    return [{"path": str(one.path), "problem": one.problem, "do": one.do} for one in unused(home)]
+    return [{"path": str(one.path), "problem": one.problem, "do": one.hint} for one in find_unused_files(home)]
 
 
 def _render(result: Json) -> str:
@@ -369,58 +384,58 @@ def _render(result: Json) -> str:
 def _lines(result: Mapping[str, Json]) -> Iterator[str]:
     host = result["host"]
     now = datetime.fromisoformat(str(result["time"]))
-    yield from _pause(result.get("paused"), now)
-    yield from _host(result["home"], host, now)
+    yield from _pause_lines(result.get("paused"), now)
+    yield from _host_lines(result["home"], host, now)
     counts = result["counts"]
     assert isinstance(counts, Mapping)
     yield ""
     yield "   ".join(f"{str(name).replace('_', ' ')}: {value}" for name, value in counts.items() if value)
-    found = {**result, **(_of_host(host) if isinstance(host, Mapping) else {})}
-    shown = [section for section in SECTIONS if _rows(found.get(section.key))]
+    found = {**result, **(_host_sections(host) if isinstance(host, Mapping) else {})}
+    shown = [section for section in SECTIONS if _as_rows(found.get(section.key))]
     for section in shown:
-        yield from _section(section, _rows(found[section.key]), now)
-    if not any(_says_that_it_is_wrong(section, _rows(found[section.key])) for section in shown):
+        yield from _section_lines(section, _as_rows(found[section.key]), now)
+    if not any(_is_problem(section, _as_rows(found[section.key])) for section in shown):
         yield ""
         running = "Nothing is wrong but that it is paused." if result.get("paused") else "All is well."
         yield running if host else "Nothing is wrong with the data."
 
 
-def _pause(pause: Json, now: datetime) -> Iterator[str]:
+def _pause_lines(pause: Json, now: datetime) -> Iterator[str]:
     if not isinstance(pause, Mapping):
         return
-    by = harmless(str(pause["by"]))
-    yield f"PAUSED {_ago('since', pause['since'], now)} by {by}: nothing is started or sent   → nanohost resume"
-    yield from _table("Cut in the middle of a turn, and run again when it goes on", _rows(pause["cut"]), now)
+    by = replace_control_chars(str(pause["by"]))
+    yield f"PAUSED {_relative_time('since', pause['since'], now)} by {by}: nothing is started or sent   → nanohost resume"
+    yield from _table_lines("Cut in the middle of a turn, and run again when it goes on", _as_rows(pause["cut"]), now)
     yield ""
 
 
-def _host(home: Json, host: Json, now: datetime) -> Iterator[str]:
+def _host_lines(home: Json, host: Json, now: datetime) -> Iterator[str]:
     if not isinstance(host, Mapping):
         yield f"no nanohost runs in {home}   → nanohost run, or nanohost chat"
         return
     engine = f"{host['runtime']}, isolation: {host['isolation']}, provider: {host['provider']}"
     yield f"nanohost {host['version']} runs in {home} (pid {host['pid']}, {engine})"
-    yield from _table("Channels", [row for row in _rows(host["channels"]) if row["state"] == CONNECTED], now)
-    is_known = any("chat" in row for row in _rows(host["containers"]))
+    yield from _table_lines("Channels", [row for row in _as_rows(host["channels"]) if row["state"] == CONNECTED], now)
+    is_known = any("chat" in row for row in _as_rows(host["containers"]))
     containers = [
         {
             "session": row["session"],
             **({"chat": row.get("chat")} if is_known else {}),
-            "state": "busy" if row["busy"] and row["state"] == "running" else _idle(row["state"]),
-            "since": _duration(row["for_s"]),
+            "state": "busy" if row["busy"] and row["state"] == "running" else _idle_state(row["state"]),
+            "since": _format_duration(row["for_s"]),
         }
-        for row in _rows(host["containers"])
+        for row in _as_rows(host["containers"])
     ]
-    yield from _table("Containers", containers, now)
+    yield from _table_lines("Containers", containers, now)
 
 
-def _idle(state: Json) -> Json:
+def _idle_state(state: Json) -> Json:
     return "idle" if state == "running" else state
 
 
-def _of_host(host: Mapping[str, Json]) -> dict[str, Json]:
+def _host_sections(host: Mapping[str, Json]) -> dict[str, Json]:
     """What is wrong with the running host, as sections."""
-    failed = [{**row, "do": _about_channel(row)} for row in _rows(host["channels"]) if row["state"] != CONNECTED]
+    failed = [{**row, "do": _channel_advice(row)} for row in _as_rows(host["channels"]) if row["state"] != CONNECTED]
     return {
         "channels_failed": failed,
         "services_in_trouble": host["services_in_trouble"],
@@ -428,74 +443,74 @@ def _of_host(host: Mapping[str, Json]) -> dict[str, Json]:
         "conversations_not_kept": host.get("conversations_not_kept", []),
         "sessions_slowed": host["sessions_slowed"],
         "folders_large": host.get("folders_large", []),
-        "model_wrong": host.get("model_wrong", []),
+        "model_check_failed": host.get("model_check_failed", []),
     }
 
 
-BY_ITSELF = {Condition.DOWN, *ServiceState} - {ServiceState.FAILED}
+SELF_RECOVERING_STATES = {Condition.DOWN, *ServiceState} - {ServiceState.FAILED}
 """States that a channel may leave by itself."""
 
 
-def _about_channel(row: Mapping[str, Json]) -> str:
+def _channel_advice(row: Mapping[str, Json]) -> str:
     """What to do about a channel that is not connected."""
     name, state = str(row["name"]), row["state"]
     full = name if row["instance"] == "default" else f"{name}:{row['instance']}"
     if state == Condition.WAITING:
         return "it waits for what is said below"
-    if name == TERMINAL[0]:
-        return f"mend what is said below; then {START_AGAIN}"
+    if name == TERMINAL_CHANNEL[0]:
+        return f"mend what is said below; then {RESTART_HINT}"
     check = f"nanohost channels check {full} says what is wrong"
-    if state in BY_ITSELF:
+    if state in SELF_RECOVERING_STATES:
         return f"it is tried again by itself; {check}"
-    return f"{check}, nanohost channels update {full} sets it anew; then {START_AGAIN}"
+    return f"{check}, nanohost channels update {full} sets it anew; then {RESTART_HINT}"
 
 
-def _says_that_it_is_wrong(section: Section, rows: Rows) -> bool:
+def _is_problem(section: Section, rows: Rows) -> bool:
     """Also of what only waits, where that cannot be sent as things stand."""
-    cannot_be_sent = section.key == "deliveries_waiting" and any(row["reason"] != IN_TURN for row in rows)
-    return section.is_wrong or cannot_be_sent
+    cannot_be_sent = section.key == "deliveries_waiting" and any(row["reason"] != QUEUED_REASON for row in rows)
+    return section.is_problem or cannot_be_sent
 
 
-def _section(section: Section, rows: Rows, now: datetime) -> Iterator[str]:
+def _section_lines(section: Section, rows: Rows, now: datetime) -> Iterator[str]:
     """Where each row has what to do about itself, those of one advice stand together."""
-    if section.advice != OWN_ADVICE:
-        yield from _advised(section, rows, now)
+    if section.advice != ROW_ADVICE:
+        yield from _advice_lines(section, rows, now)
         return
     for do in dict.fromkeys(row["do"] for row in rows):
-        yield from _advised(section, [row for row in rows if row["do"] == do], now)
+        yield from _advice_lines(section, [row for row in rows if row["do"] == do], now)
 
 
-def _advised(section: Section, rows: Rows, now: datetime) -> Iterator[str]:
-    rows = [shortened(row) for row in rows]
+def _advice_lines(section: Section, rows: Rows, now: datetime) -> Iterator[str]:
+    rows = [with_short_number(row) for row in rows]
     channel = str(rows[0].get("channel", "")).removesuffix(":default")
-    advice = harmless(section.advice.format(**{**rows[0], "channel": channel}))
-    shown = [{name: value for name, value in row.items() if name not in UNSHOWN} for row in rows]
-    yield from _table(f"{section.title}   → {advice}", shown, now)
+    advice = replace_control_chars(section.advice.format(**{**rows[0], "channel": channel}))
+    shown = [{name: value for name, value in row.items() if name not in HIDDEN_COLUMNS} for row in rows]
+    yield from _table_lines(f"{section.title}   → {advice}", shown, now)
 
 
-def _table(title: str, rows: Rows, now: datetime) -> Iterator[str]:
+def _table_lines(title: str, rows: Rows, now: datetime) -> Iterator[str]:
     if not rows:
         return
     yield ""
     yield title
-    said = [{name: _ago(name, value, now) for name, value in row.items()} for row in rows]
-    for line in table(said, last_widest=WIDEST_REASON).splitlines():
+    said = [{name: _relative_time(name, value, now) for name, value in row.items()} for row in rows]
+    for line in render_table(said, last_column_max_chars=MAX_REASON_CHARS).splitlines():
         yield f"  {line}"
 
 
-def _ago(name: str, value: Json, now: datetime) -> Json:
+def _relative_time(name: str, value: Json, now: datetime) -> Json:
     """Moments as a person tells them."""
-    if name not in MOMENTS or not isinstance(value, str):
+    if name not in TIME_COLUMNS or not isinstance(value, str):
         return value
     try:
         passed_s = (now - datetime.fromisoformat(value)).total_seconds()
     except ValueError:
         return value
     # What happened while the report was made is no thing of the future.
-    return f"{_duration(max(passed_s, 0))} ago" if passed_s > -1 else f"in {_duration(-passed_s)}"
+    return f"{_format_duration(max(passed_s, 0))} ago" if passed_s > -1 else f"in {_format_duration(-passed_s)}"
 
 
-def _duration(seconds: Json) -> str:
+def _format_duration(seconds: Json) -> str:
     assert isinstance(seconds, (int, float))
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
@@ -503,7 +518,7 @@ def _duration(seconds: Json) -> str:
     return f"{seconds:.0f} s"
 
 
-def _rows(value: Json) -> Rows:
+def _as_rows(value: Json) -> Rows:
     return [row for row in value if isinstance(row, Mapping)] if isinstance(value, Sequence) else []
 
 
@@ -512,7 +527,7 @@ COMMANDS = (
         words="status",
         help="what runs, what waits, what failed, and what to do about it",
         example="nanohost status --json",
-        arguments=Status,
+        arguments=StatusArgs,
         run=_status,
         render=_render,
     ),

@@ -12,16 +12,16 @@ from nanohost.errors import RuntimeUnavailable, SettingsError
 from nanohost.keeper.slots import STOP_GRACE_S
 from nanohost.model import Session, SessionId
 from nanohost.runtime_files import runtime_names
-from nanohost.runtimes.choose import runtime_of_running
+from nanohost.runtimes.choose import reopen_runtime
 from nanohost.runtimes.port import Container, Runtime
 from nanohost.store import install, sessions
 from nanohost.store.database import Store
 
-Make = Callable[[str, str], Runtime]
+RuntimeFactory = Callable[[str, str], Runtime]
 
 
 async def stop_without_host(
-    store: Store, root: Path, session: Session | None, *, make: Make | None = None
+    store: Store, root: Path, session: Session | None, *, make_runtime: RuntimeFactory | None = None
 ) -> Sequence[SessionId]:
     """Stop the container of this session, or of all (None), also those that no session knows of. Returns whose.
     `root` is the install's.
@@ -32,13 +32,13 @@ async def stop_without_host(
     install_id = await install.find(store.reports)
     if install_id is None:
         return []
-    leased = await sessions.leased(store.reports) if session is None else [session]
+    leased = await sessions.list_leased(store.reports) if session is None else [session]
     recorded = {one.runtime for one in leased if one.lease is not None and one.runtime is not None}
     stopped: list[SessionId] = []
-    make = make or (lambda name, id: runtime_of_running(name, root=root, install=id))
+    make_runtime = make_runtime or (lambda name, id: reopen_runtime(name, root=root, install=id))
     for name in runtime_names(root) if session is None else sorted(recorded):
         try:
-            stopped += await _stop_all(make(name, install_id), session)
+            stopped += await _stop_all(make_runtime(name, install_id), session)
         except (RuntimeUnavailable, SettingsError):  # not installed, or a file that cannot be used
             if name in recorded:
                 raise
@@ -46,12 +46,12 @@ async def stop_without_host(
 
 
 async def _stop_all(runtime: Runtime, session: Session | None) -> list[SessionId]:
-    async with runtime.opened(_nobody_waits):
+    async with runtime.opened(_ignore_exit):
         found = [one for one in await runtime.adopt() if session is None or one.session_id == session.id]
         for container in found:
             await runtime.stop(container, grace_s=STOP_GRACE_S)
     return [container.session_id for container in found]
 
 
-def _nobody_waits(container: Container) -> None:
+def _ignore_exit(container: Container) -> None:
     """What died is asked for, not listened to."""

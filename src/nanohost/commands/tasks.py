@@ -8,137 +8,145 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
-from nanohost.arguments import Arguments
-from nanohost.commands.chat_names import CHAT, chat_names, chat_sessions, session_in, sessions_named
+from nanohost.arguments import CommandArguments
+from nanohost.commands.chat_names import (
+    CHAT_HELP,
+    load_chat_names,
+    resolve_chat_id,
+    resolve_named_session,
+    session_chat_names,
+)
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
-from nanohost.commands.setup import known_group, known_session
-from nanohost.commands.show import UNKNOWN, Json, plain, show_with
+from nanohost.commands.setup import resolve_group, resolve_session
+from nanohost.commands.show import UNKNOWN_COST, Json, render_with_table, to_json
 from nanohost.delivery.addresses import address_book
 from nanohost.errors import UsageError
 from nanohost.model import Session, TaskId
 from nanohost.store import sessions, tasks
 from nanohost.store.database import Queries, Store, Transaction
 from nanohost.store.events import ChatKey
-from nanohost.store.tasks import OPEN, Misfire, Run, Task, TaskKind
+from nanohost.store.tasks import OPEN_STATUSES, MisfirePolicy, Task, TaskKind, TaskRun
 from nanohost.tasks import changes
-from nanohost.tasks.entries import name_of
-from nanohost.tasks.schedule import checked_zone
+from nanohost.tasks.entries import display_name
+from nanohost.tasks.schedule import validate_timezone
 from nanohost.time_settings import TimeSettings
-from nanohost_protocol.ids import draw
-from nanohost_protocol.moments import coming, is_counted
+from nanohost_protocol.ids import random_id
+from nanohost_protocol.moments import is_relative, parse_future_moment
 from nanohost_protocol.rows import Usage
 
-BY_OPERATOR = "operator"
+OPERATOR = "operator"
 ID_LENGTH = 13
-RUNS_SHOWN = 10
+MAX_RUNS = 10
 
-_AT = 'when: local time such as 2026-03-01T09:00, or "in 10m"'
-_CRON = (
+_AT_HELP = 'when: local time such as 2026-03-01T09:00, or "in 10m"'
+_CRON_HELP = (
     'again and again: five fields, such as "0 9 * * 1-5"; if neither day field is *, either is enough, also where one'
     " is a step such as */2"
 )
 
 
-class List(Arguments):
+class ListArgs(CommandArguments):
     session: str | None = Field(None, description="only this session's: its id, or the beginning of it")
-    chat: str | None = Field(None, description=f"only of sessions in this chat: {CHAT}")
+    chat: str | None = Field(None, description=f"only of sessions in this chat: {CHAT_HELP}")
     all: bool = Field(False, description="those that are done or cancelled too")
     limit: int = Field(100, ge=1, le=10_000, description="at most so many (default: 100)")
 
 
-class One(Arguments):
+class TaskArgs(CommandArguments):
     id: str = Field(min_length=1, description="the task's id, or its beginning")
 
 
-class Create(Arguments):
+class CreateArgs(CommandArguments):
     prompt: str = Field(description="what the agent is to do")
     session: str | None = Field(None, description="the conversation: its id, or the beginning of it")
-    chat: str | None = Field(None, description=f"in place of --session: the chat it is in: {CHAT}")
+    chat: str | None = Field(None, description=f"in place of --session: the chat it is in: {CHAT_HELP}")
     group: str | None = Field(
         None,
         description="in place of --session: the agent's folder; of several conversations, the one an owner wrote in"
         " last",
     )
-    at: str | None = Field(None, description=_AT)
-    cron: str | None = Field(None, description=_CRON)
+    at: str | None = Field(None, description=_AT_HELP)
+    cron: str | None = Field(None, description=_CRON_HELP)
     timezone: str | None = Field(None, description="of --at and --cron (default: the setting host.timezone)")
-    misfire: Misfire = Field(
-        Misfire.LATEST, description="of times missed, make up for the latest (default), all, or skip them"
+    misfire: MisfirePolicy = Field(
+        MisfirePolicy.LATEST, description="of times missed, make up for the latest (default), all, or skip them"
     )
 
 
-class Update(One):
+class UpdateArgs(TaskArgs):
     prompt: str | None = Field(None, description="what the agent is to do instead")
-    at: str | None = Field(None, description=_AT)
-    cron: str | None = Field(None, description=_CRON)
+    at: str | None = Field(None, description=_AT_HELP)
+    cron: str | None = Field(None, description=_CRON_HELP)
     timezone: str | None = Field(None, description="of --at and --cron (default: the task's)")
 
 
-async def _list(context: CommandContext, arguments: List) -> Json:
-    session = await known_session(context.store, arguments.session) if arguments.session is not None else None
+async def _list(context: CommandContext, arguments: ListArgs) -> Json:
+    session = await resolve_session(context.store, arguments.session) if arguments.session is not None else None
     reports = context.store.reports
     found = await tasks.latest(
         reports,
         session=session.id if session else None,
-        chat=await chat_sessions(reports, arguments.chat),
-        ended=arguments.all,
+        chat=await resolve_chat_id(reports, arguments.chat),
+        include_ended=arguments.all,
         limit=arguments.limit,
     )
-    names = await sessions_named(reports, [task.session_id for task in found])
-    return [_row(task, names.get(task.session_id)) for task in found]
+    names = await session_chat_names(reports, [task.session_id for task in found])
+    return [_make_row(task, names.get(task.session_id)) for task in found]
 
 
-async def _show(context: CommandContext, arguments: One) -> Json:
-    known = await _known(context.store, arguments.id)
-    runs = await tasks.runs(context.store.reports, known.id, limit=RUNS_SHOWN)
-    task = await _known(context.store, known.id)  # again: what is said of it is no older than what is said of its runs
+async def _show(context: CommandContext, arguments: TaskArgs) -> Json:
+    known = await _find_task(context.store, arguments.id)
+    runs = await tasks.list_runs(context.store.reports, known.id, limit=MAX_RUNS)
+    task = await _find_task(
+        context.store, known.id
+    )  # again: what is said of it is no older than what is said of its runs
     return {
-        **await _named(context.store, task),
+        **await _task_row(context.store, task),
         "task": task.content,
         "kind": str(task.kind),
         "misfire": str(task.misfire),
-        "answers_to": await _answers_to(context.store, task),
+        "answers_to": await _reply_chat(context.store, task),
         "failures_in_a_row": task.failures_in_a_row,
-        "run_asked": plain(task.run_asked),
+        "run_asked": to_json(task.run_asked),
         "created_by": task.created_by,
-        "since": plain(task.created_at),
+        "since": to_json(task.created_at),
         "runs": [_run_row(run) for run in runs],
     }
 
 
-async def _create(context: CommandContext, arguments: Create) -> Json:
-    session, note = await _session(context.store, arguments)
+async def _create(context: CommandContext, arguments: CreateArgs) -> Json:
+    session, note = await _resolve_session(context.store, arguments)
     if arguments.at is None and arguments.cron is None:
         raise UsageError("a task needs a time", hint='--at "in 10m" for once, --cron "0 9 * * 1-5" for a series')
-    timezone = checked_zone(arguments.timezone or context.settings.of(TimeSettings).timezone)
+    timezone = validate_timezone(arguments.timezone or context.settings.section(TimeSettings).timezone)
     now = context.clock.now()
     book = await address_book(context.store, session)
     async with context.store.transaction() as tx:
         task = await changes.create(
             tx,
-            id=TaskId(draw("j")[:ID_LENGTH]),
+            id=TaskId(random_id("j")[:ID_LENGTH]),
             session=session.id,
             kind=TaskKind.AGENT,
             content=arguments.prompt,
             out_kind=None,
-            due=_moment(arguments.at, timezone, context),
+            due=_parse_due(arguments.at, timezone, context),
             cron=arguments.cron,
             timezone=timezone,
             origin=book.default,
             misfire=arguments.misfire,
-            created_by=BY_OPERATOR,
+            created_by=OPERATOR,
             now=now,
-            counted=is_counted(arguments.at),
+            is_relative=is_relative(arguments.at),
         )
-    made = await _named(context.store, task)
+    made = await _task_row(context.store, task)
     return {**made, "note": note} if note else made
 
 
-async def _update(context: CommandContext, arguments: Update) -> Json:
-    task = await _known(context.store, arguments.id)
+async def _update(context: CommandContext, arguments: UpdateArgs) -> Json:
+    task = await _find_task(context.store, arguments.id)
     timezone = arguments.timezone or task.timezone
-    due = _moment(arguments.at, checked_zone(timezone), context)
+    due = _parse_due(arguments.at, validate_timezone(timezone), context)
     if not any((arguments.prompt, due, arguments.cron, arguments.timezone)):
         raise UsageError("nothing is to be changed", hint="--prompt, --at, --cron or --timezone says what")
     async with context.store.transaction() as tx:
@@ -150,144 +158,144 @@ async def _update(context: CommandContext, arguments: Update) -> Json:
             cron=arguments.cron,
             timezone=arguments.timezone,
             now=context.clock.now(),
-            counted=is_counted(arguments.at),
+            is_relative=is_relative(arguments.at),
         )
-    return await _named(context.store, changed)
+    return await _task_row(context.store, changed)
 
 
-async def _run(context: CommandContext, arguments: One) -> Json:
-    task = await _known(context.store, arguments.id)
-    if task.status not in OPEN:
+async def _run_now(context: CommandContext, arguments: TaskArgs) -> Json:
+    task = await _find_task(context.store, arguments.id)
+    if task.status not in OPEN_STATUSES:
         raise UsageError(f"task {task.id} is {task.status}", hint="nanohost tasks create makes a new one")
     async with context.store.transaction() as tx:
-        if await tasks.is_running(tx, task) or not await tasks.ask_for_run(tx, task.id, context.clock.now()):
+        if await tasks.has_open_run(tx, task) or not await tasks.request_run(tx, task.id, context.clock.now()):
             raise UsageError(f"task {task.id} is running, or about to", hint=f"nanohost tasks show {task.id}")
-    return {**await _named(context.store, task), "next": await context.when("runs")}
+    return {**await _task_row(context.store, task), "next": await context.describe_when("runs")}
 
 
-async def _pause(context: CommandContext, arguments: One) -> Json:
-    return await _apply(context, arguments, changes.pause)
+async def _pause(context: CommandContext, arguments: TaskArgs) -> Json:
+    return await _apply_change(context, arguments, changes.pause)
 
 
-async def _resume(context: CommandContext, arguments: One) -> Json:
-    return await _apply(context, arguments, changes.resume)
+async def _resume(context: CommandContext, arguments: TaskArgs) -> Json:
+    return await _apply_change(context, arguments, changes.resume)
 
 
-async def _cancel(context: CommandContext, arguments: One) -> Json:
-    return await _apply(context, arguments, changes.cancel)
+async def _cancel(context: CommandContext, arguments: TaskArgs) -> Json:
+    return await _apply_change(context, arguments, changes.cancel)
 
 
-async def _apply(
-    context: CommandContext, arguments: One, change: Callable[[Transaction, TaskId, datetime], Awaitable[Task]]
+async def _apply_change(
+    context: CommandContext, arguments: TaskArgs, change: Callable[[Transaction, TaskId, datetime], Awaitable[Task]]
 ) -> Json:
-    task = await _known(context.store, arguments.id)
+    task = await _find_task(context.store, arguments.id)
     async with context.store.transaction() as tx:
         changed = await change(tx, task.id, context.clock.now())
-    return await _named(context.store, changed)
+    return await _task_row(context.store, changed)
 
 
-async def _named(store: Store, task: Task) -> dict[str, Json]:
-    names = await sessions_named(store.reports, [task.session_id])
-    return _row(task, names.get(task.session_id))
+async def _task_row(store: Store, task: Task) -> dict[str, Json]:
+    names = await session_chat_names(store.reports, [task.session_id])
+    return _make_row(task, names.get(task.session_id))
 
 
-async def _answers_to(store: Store, task: Task) -> str | None:
+async def _reply_chat(store: Store, task: Task) -> str | None:
     """The chat that its answers go to, and the platform's id of that."""
     origin = task.origin
     if origin is None:
         return None
     place = ChatKey(origin.channel_type, origin.instance, origin.platform_id)
-    name = (await chat_names(store.reports)).of_place(place)
+    name = (await load_chat_names(store.reports)).for_chat_key(place)
     return f"{name} ({origin.channel_type}:{origin.platform_id})"
 
 
-async def _known(db: Queries, beginning: str) -> Task:
-    found = await tasks.starting_with(db, beginning)
+async def _find_task(db: Queries, id_prefix: str) -> Task:
+    found = await tasks.find_by_prefix(db, id_prefix)
     if len(found) != 1:
         what = "no task" if not found else "more than one task"
-        raise UsageError(f"there is {what} whose id begins with {beginning[:80]!r}", hint="nanohost tasks list --all")
+        raise UsageError(f"there is {what} whose id begins with {id_prefix[:80]!r}", hint="nanohost tasks list --all")
     return found[0]
 
 
-async def _session(store: Store, arguments: Create) -> tuple[Session, str]:
+async def _resolve_session(store: Store, arguments: CreateArgs) -> tuple[Session, str]:
     """The conversation that is meant, and what is to be said of the choice, if there was one."""
     elsewhere = arguments.group is not None or arguments.chat is not None
     if (arguments.session is not None) == elsewhere:
         raise UsageError("a task belongs to one conversation", hint="--session ID, --chat CHAT, or --group FOLDER")
     if arguments.session is not None:
-        return await known_session(store, arguments.session), ""
-    group = None if arguments.group is None else await known_group(store, arguments.group)
+        return await resolve_session(store, arguments.session), ""
+    group = None if arguments.group is None else await resolve_group(store, arguments.group)
     if arguments.chat is not None:
-        return await session_in(store.reports, arguments.chat, group)
+        return await resolve_named_session(store.reports, arguments.chat, group)
     assert group is not None, "one of the three was typed"
-    found = await sessions.some_of_agent_group(store, group.id, limit=2)
+    found = await sessions.list_for_agent_group(store, group.id, limit=2)
     if not found:
         raise UsageError(f"{group.folder} has no conversation yet", hint="write to it first")
     if len(found) == 1:
         return found[0], ""
-    latest = await sessions.last_of_owners(store.reports, group.id)
+    latest = await sessions.find_latest_of_owners(store.reports, group.id)
     if latest is None:
         raise UsageError(
             f"{group.folder} has more than one conversation, and no owner has written in any",
             hint="nanohost sessions list; --session ID, or --chat CHAT",
         )
-    chat = (await chat_names(store)).of_session(latest)
+    chat = (await load_chat_names(store)).for_session(latest)
     return latest, (
         f"{group.folder} has several conversations: this is the one that an owner wrote in last, in {chat};"
         " --session or --chat names another"
     )
 
 
-def _moment(text: str | None, timezone: str, context: CommandContext) -> datetime | None:
+def _parse_due(text: str | None, timezone: str, context: CommandContext) -> datetime | None:
     if text is None:
         return None
     try:
-        return coming(text, zone=ZoneInfo(timezone), now=context.clock.now())
+        return parse_future_moment(text, zone=ZoneInfo(timezone), now=context.clock.now())
     except ValueError as error:
         raise UsageError(str(error), hint="nanohost tasks create --help") from None
 
 
-def _row(task: Task, chat: str | None) -> dict[str, Json]:
+def _make_row(task: Task, chat: str | None) -> dict[str, Json]:
     """`chat`: of its session."""
     return {
         "id": task.id,
         "session": task.session_id,
         "chat": chat,
         "status": str(task.status),
-        "next_due": _local(task.next_due, task.timezone),
+        "next_due": _in_task_zone(task.next_due, task.timezone),
         "cron": task.cron,
         "timezone": task.timezone,
-        "name": name_of(task),
+        "name": display_name(task),
         "reason": task.reason,
     }
 
 
-def _local(moment: datetime | None, timezone: str) -> Json:
+def _in_task_zone(moment: datetime | None, timezone: str) -> Json:
     """In the task's own zone: that is how its cron expression is meant."""
-    return None if moment is None else plain(moment.astimezone(ZoneInfo(timezone)))
+    return None if moment is None else to_json(moment.astimezone(ZoneInfo(timezone)))
 
 
-def _run_row(run: Run) -> dict[str, Json]:
+def _run_row(run: TaskRun) -> dict[str, Json]:
     usage = run.usage
     return {
-        "due": plain(run.due),
-        "started": plain(run.started_at),
-        "ended": plain(run.ended_at),
-        "outcome": plain(run.outcome) or ("running" if run.started_at else "about to begin"),
-        "cost_usd": _cost(usage),
+        "due": to_json(run.due),
+        "started": to_json(run.started_at),
+        "ended": to_json(run.ended_at),
+        "outcome": to_json(run.outcome) or ("running" if run.started_at else "about to begin"),
+        "cost_usd": _format_cost(usage),
         "tokens": usage.tokens_in + usage.tokens_out if usage else None,
         "error": run.error,
     }
 
 
-def _cost(usage: Usage | None) -> Json:
+def _format_cost(usage: Usage | None) -> Json:
     if usage is None:
         return None
-    return UNKNOWN if usage.cost_usd is None else usage.cost_usd
+    return UNKNOWN_COST if usage.cost_usd is None else usage.cost_usd
 
 
 def _render(result: Json) -> str:
-    return show_with(result, "runs", none="it has not run yet")
+    return render_with_table(result, "runs", empty_text="it has not run yet")
 
 
 COMMANDS = (
@@ -295,14 +303,14 @@ COMMANDS = (
         words="tasks list",
         help="list tasks: what agents are to do at a time",
         example="nanohost tasks list --session s4kq",
-        arguments=List,
+        arguments=ListArgs,
         run=_list,
     ),
     Command(
         words="tasks show",
         help="show one task and its last runs",
         example="nanohost tasks show j7wq",
-        arguments=One,
+        arguments=TaskArgs,
         run=_show,
         render=_render,
         positional=("id",),
@@ -311,22 +319,22 @@ COMMANDS = (
         words="tasks create",
         help="have an agent do something at a time, once or again and again",
         example='nanohost tasks create --group main --cron "0 9 * * 1-5" --prompt "What is on my list?"',
-        arguments=Create,
+        arguments=CreateArgs,
         run=_create,
     ),
     Command(
         words="tasks run",
         help="run a task now, once, beside its schedule",
         example="nanohost tasks run j7wq",
-        arguments=One,
-        run=_run,
+        arguments=TaskArgs,
+        run=_run_now,
         positional=("id",),
     ),
     Command(
         words="tasks pause",
         help="have a task fall due no more until it is resumed",
         example="nanohost tasks pause j7wq",
-        arguments=One,
+        arguments=TaskArgs,
         run=_pause,
         positional=("id",),
     ),
@@ -334,7 +342,7 @@ COMMANDS = (
         words="tasks resume",
         help="have a paused task fall due again",
         example="nanohost tasks resume j7wq",
-        arguments=One,
+        arguments=TaskArgs,
         run=_resume,
         positional=("id",),
     ),
@@ -342,7 +350,7 @@ COMMANDS = (
         words="tasks cancel",
         help="end a task for good",
         example="nanohost tasks cancel j7wq",
-        arguments=One,
+        arguments=TaskArgs,
         run=_cancel,
         positional=("id",),
     ),
@@ -350,7 +358,7 @@ COMMANDS = (
         words="tasks update",
         help="change what a task is about, or when it falls due",
         example='nanohost tasks update j7wq --cron "0 8 * * *"',
-        arguments=Update,
+        arguments=UpdateArgs,
         run=_update,
         positional=("id",),
     ),

@@ -9,24 +9,24 @@ from datetime import datetime
 
 from pydantic import Field
 
-from nanohost.arguments import Arguments
+from nanohost.arguments import CommandArguments
 from nanohost.channels.loader import discover
 from nanohost.commands.context import CommandContext
-from nanohost.commands.resource import Change, ListArguments, Listing, Look, Number, Resource, Row
+from nanohost.commands.resource import ChangeVerb, GetVerb, ListArguments, ListVerb, Number, Resource, Row
 from nanohost.commands.setup import (
-    TERMINAL,
-    ChatPlace,
+    TERMINAL_CHANNEL,
+    ChatAddress,
+    audit_chat_name,
     channel_name,
-    chat_place,
-    engage_mode,
+    create_wiring,
     ensure_chat,
-    in_full,
-    known_group,
-    wire,
+    parse_chat_address,
+    parse_engage_mode,
+    resolve_group,
 )
 from nanohost.model import (
     EngageMode,
-    Ignored,
+    IgnoredMessagePolicy,
     MessagingGroup,
     SenderScope,
     SessionMode,
@@ -37,10 +37,10 @@ from nanohost.model import (
 from nanohost.phrases import did_you_mean
 from nanohost.settings import channel_instances
 from nanohost.store import agent_groups, dropped, events, messaging_groups, routes, wirings
-from nanohost.store.database import Queries, Reports, Transaction
+from nanohost.store.database import Queries, ReportReader, Transaction
 
-UNWIRED = "it waited still when its wiring was deleted"
-ENGAGE = "always, mention, mention-sticky or pattern:REGEX"
+UNWIRED_REASON = "it waited still when its wiring was deleted"
+ENGAGE_HELP = "always, mention, mention-sticky or pattern:REGEX"
 
 
 class WiringRow(Row):
@@ -49,49 +49,49 @@ class WiringRow(Row):
     chat: str = Field(description="the platform's id of the chat")
     name: str = Field(description="what the platform calls the chat")
     group: str = Field(description="the folder of the agent group that takes part")
-    engage: str = Field(description=f"what it answers: {ENGAGE}")
+    engage: str = Field(description=f"what it answers: {ENGAGE_HELP}")
     session: SessionMode = Field(description="which messages share a session")
     unknown: UnknownSender = Field(description="what senders without a role may do; it is the chat's, for all agents")
     priority: int = Field(description="lower is evaluated first")
     sender_scope: SenderScope = Field(
         description="whom it listens to: all who may write there, or known: people with a role alone"
     )
-    ignored: Ignored = Field(
+    ignored: IgnoredMessagePolicy = Field(
         description="what becomes of a message it does not take part in: drop, or accumulate: it is read with the next"
     )
     bots: bool = Field(description="whether other bots are listened to")
 
-    def concerns(self) -> Mapping[str, str | None]:
-        return {"place": in_full(self.channel, self.chat), "group": self.group}
+    def audit_details(self) -> Mapping[str, str | None]:
+        return {"place": audit_chat_name(self.channel, self.chat), "group": self.group}
 
 
-class Created(WiringRow):
+class CreatedRow(WiringRow):
     next: str | None = Field(None, description="who is answered there now")
     missing: str | None = Field(None, description="what is still to be done before the chat can be heard")
 
 
-class Deleted(Row):
-    ABOUT = ("deleted",)
+class DeletedRow(Row):
+    AUDIT_KEY_FIELDS = ("deleted",)
 
     deleted: int = Field(description="its number")
     channel: str = Field(description="the channel of the chat in which the agent takes part no more")
     chat: str = Field(description="the platform's id of the chat")
     group: str = Field(description="the folder of the agent group")
 
-    def concerns(self) -> Mapping[str, str | None]:
-        return {"place": in_full(self.channel, self.chat), "group": self.group}
+    def audit_details(self) -> Mapping[str, str | None]:
+        return {"place": audit_chat_name(self.channel, self.chat), "group": self.group}
 
 
-class List(ListArguments):
+class ListArgs(ListArguments):
     group: str | None = Field(None, description="only of this agent group")
     channel: str | None = Field(None, description="only of chats on this channel: TYPE or TYPE:INSTANCE")
 
 
-class Create(Arguments):
+class CreateArgs(CommandArguments):
     channel: str = Field(description="TYPE or TYPE:INSTANCE")
     chat: str = Field(description="the platform's id of the chat; it is made known if it is new")
     group: str = Field(description="the agent group's folder")
-    engage: str = Field("always", description=ENGAGE)
+    engage: str = Field("always", description=ENGAGE_HELP)
     session: SessionMode = Field(SessionMode.SHARED, description="which messages share a session")
     unknown: UnknownSender | None = Field(
         None, description="what senders without a role may do (default for a new chat: request_approval)"
@@ -100,87 +100,90 @@ class Create(Arguments):
     sender_scope: SenderScope = Field(
         SenderScope.ALL, description="whom to listen to; known: people with a role alone, also where a chat is public"
     )
-    ignored: Ignored = Field(
-        Ignored.DROP, description="messages it does not take part in; accumulate: they are read with the next it does"
+    ignored: IgnoredMessagePolicy = Field(
+        IgnoredMessagePolicy.DROP,
+        description="messages it does not take part in; accumulate: they are read with the next it does",
     )
     bots: bool = Field(False, description="listen to other bots, too")
 
 
-class One(Arguments):
+class WiringArgs(CommandArguments):
     id: Number = Field(description="the wiring's number")
 
 
-class Update(One):
-    engage: str | None = Field(None, description=ENGAGE)
+class UpdateArgs(WiringArgs):
+    engage: str | None = Field(None, description=ENGAGE_HELP)
     session: SessionMode | None = Field(None, description="which messages share a session, from the next one on")
     priority: Number | None = Field(None, description="lower is evaluated first")
     sender_scope: SenderScope | None = Field(None, description="whom to listen to; known: people with a role alone")
-    ignored: Ignored | None = Field(None, description="messages it does not take part in")
+    ignored: IgnoredMessagePolicy | None = Field(None, description="messages it does not take part in")
     bots: bool | None = Field(None, description="whether to listen to other bots, too")
 
 
-async def _list(context: CommandContext, db: Reports, arguments: List) -> list[WiringRow]:
+async def _list(context: CommandContext, db: ReportReader, arguments: ListArgs) -> list[WiringRow]:
     if arguments.group is not None:
-        await known_group(db, arguments.group)
-    rows = [await _described(db, wiring) for wiring in await wirings.every(db)]
+        await resolve_group(db, arguments.group)
+    rows = [await _make_row(db, wiring) for wiring in await wirings.list_all(db)]
     return [row for row in rows if arguments.group in (None, row.group) and arguments.channel in (None, row.channel)]
 
 
-async def _get(context: CommandContext, db: Queries, arguments: One) -> WiringRow | None:
+async def _get(context: CommandContext, db: Queries, arguments: WiringArgs) -> WiringRow | None:
     wiring = await wirings.find(db, WiringId(arguments.id))
-    return None if wiring is None else await _described(db, wiring)
+    return None if wiring is None else await _make_row(db, wiring)
 
 
-async def _create(context: CommandContext, tx: Transaction, arguments: Create) -> Created:
-    place = chat_place(arguments.channel, arguments.chat)
-    engage = engage_mode(arguments.engage)
-    group = await known_group(tx, arguments.group)
+async def _create(context: CommandContext, tx: Transaction, arguments: CreateArgs) -> CreatedRow:
+    place = parse_chat_address(arguments.channel, arguments.chat)
+    engage = parse_engage_mode(arguments.engage)
+    group = await resolve_group(tx, arguments.group)
     now = context.clock.now()
     chat = await ensure_chat(tx, place, unknown=arguments.unknown, now=now)
-    wiring = await wire(tx, chat, group, engage=engage, session=arguments.session, priority=arguments.priority, now=now)
+    wiring = await create_wiring(
+        tx, chat, group, engage=engage, session=arguments.session, priority=arguments.priority, now=now
+    )
     wiring = replace(wiring, sender_scope=arguments.sender_scope, ignored=arguments.ignored, bots=arguments.bots)
-    await wirings.change(tx, wiring)
-    row = await _described(tx, wiring)
-    return Created(**dict(row), next=_next(chat, wiring, group.folder))
+    await wirings.update(tx, wiring)
+    row = await _make_row(tx, wiring)
+    return CreatedRow(**dict(row), next=_next_notice(chat, wiring, group.folder))
 
 
-async def _say_what_is_missing(context: CommandContext, made: Created) -> Created:
-    missing = await asyncio.to_thread(_missing, context, chat_place(made.channel, made.chat))
-    return made.model_copy(update={"missing": missing or None})
+async def _add_missing_notice(context: CommandContext, row: CreatedRow) -> CreatedRow:
+    missing = await asyncio.to_thread(_missing_setup, context, parse_chat_address(row.channel, row.chat))
+    return row.model_copy(update={"missing": missing or None})
 
 
-async def _update(context: CommandContext, tx: Transaction, arguments: Update) -> WiringRow | None:
+async def _update(context: CommandContext, tx: Transaction, arguments: UpdateArgs) -> WiringRow | None:
     wiring = await wirings.find(tx, WiringId(arguments.id))
     if wiring is None:
         return None
     given = arguments.model_dump(exclude_none=True, exclude={"id", "engage", "session"})
     if arguments.engage is not None:
-        given["engage_mode"], given["engage_pattern"] = engage_mode(arguments.engage)
+        given["engage_mode"], given["engage_pattern"] = parse_engage_mode(arguments.engage)
     if arguments.session is not None:
         given["session_mode"] = arguments.session
     changed = replace(wiring, **given)
-    await wirings.change(tx, changed)
-    return await _described(tx, changed)
+    await wirings.update(tx, changed)
+    return await _make_row(tx, changed)
 
 
-async def _delete(context: CommandContext, tx: Transaction, arguments: One) -> Deleted | None:
-    return await take_out(tx, WiringId(arguments.id), context.clock.now())
+async def _delete(context: CommandContext, tx: Transaction, arguments: WiringArgs) -> DeletedRow | None:
+    return await delete_wiring(tx, WiringId(arguments.id), context.clock.now())
 
 
-async def take_out(tx: Transaction, id: WiringId, now: datetime) -> Deleted | None:
+async def delete_wiring(tx: Transaction, id: WiringId, now: datetime) -> DeletedRow | None:
     """The agent takes part in the chat no more; what waited for it there is counted. None: there is no such wiring."""
     wiring = await wirings.find(tx, id)
     if wiring is None:
         return None
-    was = await _described(tx, wiring)
-    for event in await routes.unsettled(tx, wiring.id):
+    was = await _make_row(tx, wiring)
+    for event in await routes.list_unsettled(tx, wiring.id):
         lost = await events.get(tx, event)
-        await dropped.count(tx, lost.chat, lost.user, UNWIRED, now=now, agent_group=was.group)
+        await dropped.record(tx, lost.chat, lost.user_id, UNWIRED_REASON, now=now, agent_group=was.group)
     await wirings.delete(tx, wiring.id)
-    return Deleted(deleted=was.id, channel=was.channel, chat=was.chat, group=was.group)
+    return DeletedRow(deleted=was.id, channel=was.channel, chat=was.chat, group=was.group)
 
 
-async def _described(db: Queries, wiring: Wiring) -> WiringRow:
+async def _make_row(db: Queries, wiring: Wiring) -> WiringRow:
     chat = await messaging_groups.get(db, wiring.messaging_group_id)
     group = await agent_groups.get(db, wiring.agent_group_id)
     return WiringRow(
@@ -189,7 +192,7 @@ async def _described(db: Queries, wiring: Wiring) -> WiringRow:
         chat=chat.platform_id,
         name=chat.name,
         group=group.folder,
-        engage=_engage(wiring),
+        engage=_format_engage(wiring),
         session=wiring.session_mode,
         unknown=chat.unknown_sender,
         priority=wiring.priority,
@@ -199,23 +202,23 @@ async def _described(db: Queries, wiring: Wiring) -> WiringRow:
     )
 
 
-def _engage(wiring: Wiring) -> str:
+def _format_engage(wiring: Wiring) -> str:
     if wiring.engage_mode is not EngageMode.PATTERN:
         return str(wiring.engage_mode)
     return "always" if wiring.engage_pattern == "." else f"pattern:{wiring.engage_pattern}"
 
 
-def _missing(context: CommandContext, place: ChatPlace) -> str:
+def _missing_setup(context: CommandContext, address: ChatAddress) -> str:
     """What the operator still has to do before this chat can be heard at all, or nothing."""
-    name, instance = place.channel_type, place.instance
+    name, instance = address.channel_type, address.instance
     known = discover(context.home.channel_folders).available
     if name not in known:
         if meant := did_you_mean(name, known):
             return f"there is no channel {name}: {meant} nanohost wirings delete ID takes this one away again"
         return f"there is no channel {name} yet: put its file into {context.home.channels} (nanohost channels list)"
     # The settings are those the running host has, or would start with.
-    on = {(channel.name, channel.instance) for channel in channel_instances(context.settings) if channel.enabled} | {
-        TERMINAL
+    on = {(channel.name, channel.instance) for channel in channel_instances(context.settings) if channel.is_enabled} | {
+        TERMINAL_CHANNEL
     }
     if (name, instance) in on:
         return ""
@@ -225,8 +228,8 @@ def _missing(context: CommandContext, place: ChatPlace) -> str:
     return f"the channel is not set up: nanohost channels add {typed}, then start nanohost again"
 
 
-def _next(chat: MessagingGroup, wiring: Wiring, folder: str) -> str:
-    when = {"always": "each message", "mention": "a mention"}.get(_engage(wiring), "what fits")
+def _next_notice(chat: MessagingGroup, wiring: Wiring, folder: str) -> str:
+    when = {"always": "each message", "mention": "a mention"}.get(_format_engage(wiring), "what fits")
     if chat.unknown_sender is UnknownSender.PUBLIC and wiring.sender_scope is SenderScope.ALL:
         return f"{folder} answers {when} there, whoever writes"
     grant = f"nanohost members create {chat.channel_type}:HANDLE"
@@ -237,37 +240,37 @@ def _next(chat: MessagingGroup, wiring: Wiring, folder: str) -> str:
 
 RESOURCE = Resource(
     name="wirings",
-    one="wiring",
-    about="which agents take part in which chats, and how",
+    singular="wiring",
+    description="which agents take part in which chats, and how",
     row=WiringRow,
     verbs=(
-        Listing(help="list which agents take part in which chats", example="", arguments=List, run=_list),
-        Look(help="show one wiring", example="3", arguments=One, run=_get, positional=("id",)),
-        Change(
-            word="create",
-            begins=True,
+        ListVerb(help="list which agents take part in which chats", example="", arguments=ListArgs, run=_list),
+        GetVerb(help="show one wiring", example="3", arguments=WiringArgs, run=_get, positional=("id",)),
+        ChangeVerb(
+            name="create",
+            can_create_install=True,
             help="let an agent take part in a chat; takes effect at once",
             example="--channel telegram --chat 123456 --group main --engage mention",
-            arguments=Create,
+            arguments=CreateArgs,
             run=_create,
-            result=Created,
-            after=_say_what_is_missing,
+            result=CreatedRow,
+            after_commit=_add_missing_notice,
         ),
-        Change(
-            word="update",
+        ChangeVerb(
+            name="update",
             help="change how an agent takes part in a chat, from the next message on",
             example="3 --engage mention-sticky --ignored accumulate",
-            arguments=Update,
+            arguments=UpdateArgs,
             run=_update,
             positional=("id",),
         ),
-        Change(
-            word="delete",
+        ChangeVerb(
+            name="delete",
             help="take an agent out of a chat",
             example="3",
-            arguments=One,
+            arguments=WiringArgs,
             run=_delete,
-            result=Deleted,
+            result=DeletedRow,
             positional=("id",),
         ),
     ),

@@ -9,9 +9,9 @@ import json
 import socket
 import time
 
-from nanohost.control.protocol import LONGEST_LINE, question, raised
+from nanohost.control.protocol import MAX_LINE_BYTES, decode_error, encode_request
 from nanohost.errors import NanohostError
-from nanohost.short_socket import short_path
+from nanohost.short_socket import short_socket_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,80 +20,82 @@ if TYPE_CHECKING:
 
     from nanohost.home import Home
 
-ANSWER_LIMIT_S = 60.0
-CHUNK = 64 * 1024
+RESPONSE_TIMEOUT_S = 60.0
+CHUNK_BYTES = 64 * 1024
 
 
-class NobodyThere(Exception):
+class HostNotRunning(Exception):
     """No host answers on the control socket."""
 
 
-async def ask(home: Home, words: str, arguments: Mapping[str, object]) -> Any:
-    """The command's result. Raises NobodyThere, or what the command raised."""
+async def send_command(home: Home, words: str, arguments: Mapping[str, object]) -> Any:
+    """The command's result. Raises HostNotRunning, or what the command raised."""
     import asyncio
 
     try:
-        with short_path(home.control_socket) as path:
-            reader, writer = await asyncio.open_unix_connection(path, limit=LONGEST_LINE)
+        with short_socket_path(home.control_socket) as path:
+            reader, writer = await asyncio.open_unix_connection(path, limit=MAX_LINE_BYTES)
     except OSError:
-        raise NobodyThere from None
+        raise HostNotRunning from None
     try:
-        writer.write(question(words, arguments))
-        async with asyncio.timeout(ANSWER_LIMIT_S):
+        writer.write(encode_request(words, arguments))
+        async with asyncio.timeout(RESPONSE_TIMEOUT_S):
             line = await reader.readline()
     except TimeoutError:
-        raise _no_answer() from None
+        raise _timeout_error() from None
     except ConnectionError:
         line = b""
     finally:
         writer.close()
-    return _answered(line)["result"]
+    return _parse_response(line)["result"]
 
 
-def ask_in_text(control_socket: str, words: str, arguments: Mapping[str, object], *, form: str) -> tuple[str, bool]:
-    """What to print, and whether it is bad news. `form`: "text" or "json". Blocks.
+def send_command_for_text(
+    control_socket: str, words: str, arguments: Mapping[str, object], *, output_format: str
+) -> tuple[str, bool]:
+    """What to print, and whether it is bad news. `output_format`: "text" or "json". Blocks.
 
-    Raises NobodyThere, also where a host of an older version cannot render, or what the command raised.
+    Raises HostNotRunning, also where a host of an older version cannot render, or what the command raised.
     """
     with socket.socket(socket.AF_UNIX) as host:
         try:
-            with short_path(control_socket) as path:
+            with short_socket_path(control_socket) as path:
                 host.connect(path)
         except OSError:
-            raise NobodyThere from None
-        answer = _answered(_exchanged(host, question(words, arguments, form=form)))
+            raise HostNotRunning from None
+        answer = _parse_response(_exchange(host, encode_request(words, arguments, output_format=output_format)))
     if "text" not in answer:
-        raise NobodyThere
+        raise HostNotRunning
     return answer["text"], answer["failed"]
 
 
-def _exchanged(host: socket.socket, asked: bytes) -> bytes:
+def _exchange(host: socket.socket, request: bytes) -> bytes:
     """The line that comes back; empty: the host went away."""
-    give_up = time.monotonic() + ANSWER_LIMIT_S
+    give_up = time.monotonic() + RESPONSE_TIMEOUT_S
     line = bytearray()
     try:
-        host.sendall(asked)
+        host.sendall(request)
         while not line.endswith(b"\n"):
             host.settimeout(max(0.001, give_up - time.monotonic()))
-            chunk = host.recv(CHUNK)
+            chunk = host.recv(CHUNK_BYTES)
             if not chunk:
                 return b""
             line += chunk
     except TimeoutError:
-        raise _no_answer() from None
+        raise _timeout_error() from None
     except ConnectionError:
         return b""
     return bytes(line)
 
 
-def _answered(line: bytes) -> dict[str, Any]:
+def _parse_response(line: bytes) -> dict[str, Any]:
     if not line:
         raise NanohostError("the host went away before it answered", hint="nanohost status")
     answer: dict[str, Any] = json.loads(line)
     if not answer["ok"]:
-        raise raised(answer)
+        raise decode_error(answer)
     return answer
 
 
-def _no_answer() -> NanohostError:
-    return NanohostError(f"the host did not answer within {ANSWER_LIMIT_S:.0f} s", hint="see its log")
+def _timeout_error() -> NanohostError:
+    return NanohostError(f"the host did not answer within {RESPONSE_TIMEOUT_S:.0f} s", hint="see its log")

@@ -15,23 +15,23 @@ from collections.abc import Mapping
 
 from nanohost.errors import NanohostError, UsageError
 
-FORMS = ("text", "json")
-LONGEST_LINE = 64 * 1024 * 1024
+OUTPUT_FORMATS = ("text", "json")
+MAX_LINE_BYTES = 64 * 1024 * 1024
 """Bytes; a list of all sessions of a large install is a few."""
 
 
-def question(words: str, arguments: Mapping[str, object], *, form: str = "") -> bytes:
-    """The line that asks. `form`: how the result shall be rendered; empty: not at all."""
-    asked = {"command": words, "arguments": dict(arguments)} | ({"form": form} if form else {})
+def encode_request(words: str, arguments: Mapping[str, object], *, output_format: str = "") -> bytes:
+    """The line that asks. `output_format`: how the result shall be rendered; empty: not at all."""
+    asked = {"command": words, "arguments": dict(arguments)} | ({"form": output_format} if output_format else {})
     return json.dumps(asked).encode() + b"\n"
 
 
-def refusal(error: NanohostError) -> dict[str, object]:
+def encode_error(error: NanohostError) -> dict[str, object]:
     """An expected error as an answer."""
     return {"ok": False, "reason": error.reason, "sentence": str(error), "hint": error.hint}
 
 
-def raised(answer: dict[str, object]) -> NanohostError:
+def decode_error(answer: dict[str, object]) -> NanohostError:
     """The answer's error, as the other side raised it."""
     error = UsageError if answer.get("reason") == UsageError.reason else NanohostError
     return error(str(answer.get("sentence", "the host refused")), hint=str(answer.get("hint", "")))

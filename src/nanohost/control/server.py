@@ -16,33 +16,33 @@ from functools import partial
 
 import structlog
 
-from nanohost.commands.context import CommandContext, local_user
-from nanohost.commands.registry import find
-from nanohost.commands.show import as_json
-from nanohost.control.protocol import FORMS, LONGEST_LINE, refusal
+from nanohost.commands.context import CommandContext, local_user_id
+from nanohost.commands.registry import find_command
+from nanohost.commands.show import dump_json
+from nanohost.control.protocol import MAX_LINE_BYTES, OUTPUT_FORMATS, encode_error
 from nanohost.errors import NanohostError, UsageError
-from nanohost.short_socket import short_path
+from nanohost.short_socket import short_socket_path
 
-PEER = struct.Struct("3i")
+UCRED = struct.Struct("3i")
 """Process, user and group of a socket's other end: struct ucred of Linux."""
 
 _log = structlog.get_logger()
 
 
 @asynccontextmanager
-async def serving(context: CommandContext) -> AsyncIterator[None]:
+async def serve_control_socket(context: CommandContext) -> AsyncIterator[None]:
     """Answer commands while entered. The caller holds the home, so an old socket file is nobody's."""
     path = context.home.control_socket
     path.unlink(missing_ok=True)
     clients: set[asyncio.Task[None]] = set()
 
     def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        client = asyncio.ensure_future(_serve(context, reader, writer))
+        client = asyncio.ensure_future(_serve_client(context, reader, writer))
         clients.add(client)
         client.add_done_callback(clients.discard)
 
-    with short_path(path) as short:
-        server = await asyncio.start_unix_server(welcome, short, limit=LONGEST_LINE)
+    with short_socket_path(path) as short:
+        server = await asyncio.start_unix_server(welcome, short, limit=MAX_LINE_BYTES)
         path.chmod(0o600)
     try:
         yield
@@ -54,11 +54,11 @@ async def serving(context: CommandContext) -> AsyncIterator[None]:
         await asyncio.gather(*clients, return_exceptions=True)
 
 
-async def _serve(context: CommandContext, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    context = _asked_by(writer.get_extra_info("socket"), context)
+async def _serve_client(context: CommandContext, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    context = _with_peer_user(writer.get_extra_info("socket"), context)
     try:
         while line := await reader.readline():
-            writer.write(json.dumps(await _answer(context, line)).encode() + b"\n")
+            writer.write(json.dumps(await _handle_request(context, line)).encode() + b"\n")
             await writer.drain()
     except (ConnectionError, ValueError):
         return  # it left, or sent a line without an end
@@ -68,36 +68,38 @@ async def _serve(context: CommandContext, reader: asyncio.StreamReader, writer: 
             await writer.wait_closed()
 
 
-def _asked_by(client: socket.socket, context: CommandContext) -> CommandContext:
+def _with_peer_user(client: socket.socket, context: CommandContext) -> CommandContext:
     """With the user who is at the other end, where the system tells: root can ask, too."""
     try:
-        told = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size)
+        told = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
     except (AttributeError, OSError):
         return context
-    return replace(context, who=local_user(PEER.unpack(told)[1]))
+    return replace(context, who=local_user_id(UCRED.unpack(told)[1]))
 
 
-async def _answer(context: CommandContext, line: bytes) -> dict[str, object]:
+async def _handle_request(context: CommandContext, line: bytes) -> dict[str, object]:
     words = ""
     try:
-        words, arguments, form = _asked(line)
-        command = find(words)
-        result = await command.call(context, arguments)
-        if form not in FORMS:
+        words, arguments, form = _parse_request(line)
+        command = find_command(words)
+        result = await command.execute(context, arguments)
+        if form not in OUTPUT_FORMATS:
             return {"ok": True, "result": result}
         # A long table takes a while, and messages shall not wait for it.
         zone = context.settings.zone
-        for_people = partial(command.shown, zone=zone)
-        text = await asyncio.to_thread(as_json if form == "json" else for_people, result)
-        return {"ok": True, "text": text, "failed": command.failed(result)}
+        for_people = partial(command.render_in_zone, zone=zone)
+        text = await asyncio.to_thread(dump_json if form == "json" else for_people, result)
+        return {"ok": True, "text": text, "failed": command.is_failure(result)}
     except NanohostError as error:
-        return refusal(error)
+        return encode_error(error)
     except Exception as error:
         _log.error("command_failed", command=words[:80], exc_info=error)  # not its arguments: they may be a message
-        return refusal(NanohostError(f"the command failed: {type(error).__name__}: {error}", hint="the log has more"))
+        return encode_error(
+            NanohostError(f"the command failed: {type(error).__name__}: {error}", hint="the log has more")
+        )
 
 
-def _asked(line: bytes) -> tuple[str, dict[str, object], object]:
+def _parse_request(line: bytes) -> tuple[str, dict[str, object], object]:
     try:
         asked = json.loads(line)
         words, arguments, form = asked["command"], asked.get("arguments", {}), asked.get("form")

@@ -9,86 +9,86 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nanohost.delivery.settings import DeliverySettings
-from nanohost.slowing import Bucket, Slowed, full
+from nanohost.slowing import Throttle, TokenBucket, full_bucket
 
-MOST_WAITING = 2_000
+MAX_WAITING = 2_000
 """Messages and requests of one session that are entered and not settled. A chat takes about one message a second, so
 these are half an hour's sending."""
-MOST_SCHEDULED = 500
+MAX_SCHEDULED = 500
 """Messages of one session that wait for a later time. Reminders of a year, with some for each day."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rates:
+class RateLimits:
     """What one session may have entered in an hour."""
 
-    rows: int
-    bytes: int
+    rows_per_hour: int
+    bytes_per_hour: int
     """Of content."""
-    requests: int
+    requests_per_hour: int
     """What is refused or dropped counts as one: it is on record for good, with a line in the log, and no platform slows
     it down."""
 
 
-def rates_of(settings: DeliverySettings) -> Rates:
+def rate_limits_from_settings(settings: DeliverySettings) -> RateLimits:
     """As the operator set them."""
-    return Rates(
-        rows=settings.session_rows_per_hour,
-        bytes=settings.session_mb_per_hour * 1024**2,
-        requests=settings.session_requests_per_hour,
+    return RateLimits(
+        rows_per_hour=settings.session_rows_per_hour,
+        bytes_per_hour=settings.session_mb_per_hour * 1024**2,
+        requests_per_hour=settings.session_requests_per_hour,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Weight:
+class RowCost:
     """Of one row: its bytes, and whether it is a request, or comes to nothing and costs as much."""
 
-    bytes: int
-    as_request: bool
+    size_bytes: int
+    is_request: bool
 
 
 @dataclass(slots=True)
-class Budget(Slowed):
+class SessionBudget(Throttle):
     """One session's."""
 
-    rates: Rates
-    now: float
-    _rows: Bucket = field(init=False)
-    _bytes: Bucket = field(init=False)
-    _requests: Bucket = field(init=False)
+    limits: RateLimits
+    created_at_s: float
+    _rows: TokenBucket = field(init=False)
+    _bytes: TokenBucket = field(init=False)
+    _requests: TokenBucket = field(init=False)
 
     def __post_init__(self) -> None:
-        self._rows = full(self.rates.rows, self.now)
-        self._bytes = full(self.rates.bytes, self.now)
-        self._requests = full(self.rates.requests, self.now)
+        self._rows = full_bucket(self.limits.rows_per_hour, self.created_at_s)
+        self._bytes = full_bucket(self.limits.bytes_per_hour, self.created_at_s)
+        self._requests = full_bucket(self.limits.requests_per_hour, self.created_at_s)
 
-    def take(self, weights: Sequence[Weight], now: float) -> int:
+    def consume(self, costs: Sequence[RowCost], now: float) -> int:
         """How many of these rows, from the first on, are entered now. Pays for them, and says in `over` what the
         next one is too much of."""
         for bucket in (self._rows, self._bytes, self._requests):
-            bucket.fill(now)
-        for count, weight in enumerate(weights):
-            self.over = self._too_much(weight)
-            if self.over:
+            bucket.refill(now)
+        for count, weight in enumerate(costs):
+            self.reason = self._exceeded_limit(weight)
+            if self.reason:
                 return count
-            self._rows.left -= 1
-            self._bytes.left -= weight.bytes
-            self._requests.left -= weight.as_request
-        self.over = ""
-        return len(weights)
+            self._rows.tokens -= 1
+            self._bytes.tokens -= weight.size_bytes
+            self._requests.tokens -= weight.is_request
+        self.reason = ""
+        return len(costs)
 
     def is_full(self, now: float) -> bool:
         """Whether it is as one of somebody who never had anything entered."""
         buckets = (self._rows, self._bytes, self._requests)
         for bucket in buckets:
-            bucket.fill(now)
-        return not self.over and all(bucket.is_full for bucket in buckets)
+            bucket.refill(now)
+        return not self.reason and all(bucket.is_full for bucket in buckets)
 
-    def _too_much(self, weight: Weight) -> str:
-        if self._rows.left < 1:
-            return f"more than {self.rates.rows:,} messages an hour"
-        if self._bytes.left <= 0:
-            return f"more than {self.rates.bytes / 1024**2:,.0f} MiB of messages an hour"
-        if weight.as_request and self._requests.left < 1:
-            return f"more than {self.rates.requests:,} requests and refused messages an hour"
+    def _exceeded_limit(self, cost: RowCost) -> str:
+        if self._rows.tokens < 1:
+            return f"more than {self.limits.rows_per_hour:,} messages an hour"
+        if self._bytes.tokens <= 0:
+            return f"more than {self.limits.bytes_per_hour / 1024**2:,.0f} MiB of messages an hour"
+        if cost.is_request and self._requests.tokens < 1:
+            return f"more than {self.limits.requests_per_hour:,} requests and refused messages an hour"
         return ""

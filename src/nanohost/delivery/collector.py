@@ -16,17 +16,24 @@ from datetime import datetime
 
 import structlog
 
-from nanohost.access.telling import tell_slowed
+from nanohost.access.telling import notify_throttled
 from nanohost.clock import Clock
-from nanohost.delivery.addresses import address_book, as_told
-from nanohost.delivery.budget import MOST_SCHEDULED, MOST_WAITING, Budget, Rates, Weight, rates_of
-from nanohost.delivery.examine import AddressBook, concerns, examine, refuse
+from nanohost.delivery.addresses import address_book, with_known_names
+from nanohost.delivery.budget import (
+    MAX_SCHEDULED,
+    MAX_WAITING,
+    RateLimits,
+    RowCost,
+    SessionBudget,
+    rate_limits_from_settings,
+)
+from nanohost.delivery.examine import AddressBook, reject, target_number, validate
 from nanohost.delivery.settings import DeliverySettings
-from nanohost.guard.guard import record
+from nanohost.guard.guard import record_outcome
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.outbox_reader import OutboxReader
 from nanohost.model import Session, SessionId
-from nanohost.remembered import Remembered
+from nanohost.remembered import EvictingMap
 from nanohost.store import actions, deliveries, moved_chats, questions, sessions
 from nanohost.store.actions import ActionRow, ActionStatus
 from nanohost.store.audit import AuditOutcome
@@ -34,24 +41,24 @@ from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import Delivery, DeliveryStatus
 from nanohost.store.domain_events import RequestsWaiting
 from nanohost.store.events import ChatKey
-from nanohost_protocol.crash_points import reach
+from nanohost_protocol.crash_points import crash_point
 from nanohost_protocol.inbound import InboundReader
-from nanohost_protocol.outbound import Malformed
+from nanohost_protocol.outbound import MalformedRow
 from nanohost_protocol.rows import ChatId, Destination, MessageOut, Origin, OutKind
-from nanohost_protocol.sequence import HIGHEST
+from nanohost_protocol.sequence import MAX_SEQ
 
-BATCH = 32
-TOO_MANY_LATER = f"{MOST_SCHEDULED} messages wait for a later time already; wait until one of them is sent"
+BATCH_SIZE = 32
+TOO_MANY_SCHEDULED = f"{MAX_SCHEDULED} messages wait for a later time already; wait until one of them is sent"
 
 _log = structlog.get_logger()
 
 
-async def _later(_: float) -> bool:
+async def _never_wait(_: float) -> bool:
     return False
 
 
 class Collector:
-    """`pause` waits so many seconds before a session that is over its budget is looked at again; False: not now. Emits
+    """`wait` waits so many seconds before a session that is over its budget is looked at again; False: not now. Emits
     RequestsWaiting for a session that asked for something."""
 
     def __init__(
@@ -60,122 +67,126 @@ class Collector:
         store: Store,
         mailboxes: Mailboxes,
         clock: Clock,
-        pause: Callable[[float], Awaitable[bool]] = _later,
-        rates: Rates | None = None,
+        wait: Callable[[float], Awaitable[bool]] = _never_wait,
+        rate_limits: RateLimits | None = None,
         outbox: OutboxReader | None = None,
     ) -> None:
         self._store = store
         self._mailboxes = mailboxes
         self._outbox = outbox or OutboxReader(store=store, mailboxes=mailboxes)
         self._clock = clock
-        self._pause = pause
-        self._rates = rates or rates_of(DeliverySettings())
-        self._budgets = Remembered[SessionId, Budget](lambda budget: budget.is_full(self._clock.monotonic()))
-        self._takes = True
-        self._skipped: set[SessionId] = set()
+        self._wait = wait
+        self._rate_limits = rate_limits or rate_limits_from_settings(DeliverySettings())
+        self._budgets = EvictingMap[SessionId, SessionBudget](lambda budget: budget.is_full(self._clock.monotonic()))
+        self._is_collecting = True
+        self._skipped_sessions: set[SessionId] = set()
 
     async def collect(self, id: SessionId) -> None:
         """Take over all that is new in the session's outbound.db, as fast as its budget allows. Raises MailboxError,
         StoreError."""
-        budget = self._budgets.get(id) or Budget(self._rates, self._clock.monotonic())
+        budget = self._budgets.get(id) or SessionBudget(self._rate_limits, self._clock.monotonic())
         while True:
-            if not self._takes:
-                self._skipped.add(id)
+            if not self._is_collecting:
+                self._skipped_sessions.add(id)
                 return
-            read = await self._outbox.rows(id, limit=BATCH)
-            if read.news is None or not read.news.rows:
-                budget.rest()
+            read = await self._outbox.rows(id, limit=BATCH_SIZE)
+            if read.batch is None or not read.batch.rows:
+                budget.reset()
                 return
             self._budgets.put(id, budget)  # only now: there are many who say nothing
-            if await self._enter_within(budget, read.session, read.news.rows) and not read.news.more:
-                budget.rest()
+            if await self._enter_within(budget, read.session, read.batch.rows) and not read.batch.more:
+                budget.reset()
                 return
-            if budget.over and not await self._slow_down(read.session, budget):
+            if budget.reason and not await self._throttle(read.session, budget):
                 return
 
-    def slowed(self) -> dict[SessionId, str]:
+    def throttled(self) -> dict[SessionId, str]:
         """The sessions that are over their budget, and what they have too much of."""
-        return {id: budget.over for id, budget in self._budgets.items() if budget.is_slowed}
+        return {id: budget.reason for id, budget in self._budgets.items() if budget.is_throttled}
 
-    def stop_taking(self) -> None:
+    def pause(self) -> None:
         """Enter nothing until `take_again`."""
-        self._takes = False
+        self._is_collecting = False
 
-    def take_again(self) -> list[SessionId]:
+    def resume(self) -> list[SessionId]:
         """Enter again. Returns whom nobody looked at meanwhile."""
-        self._takes = True
-        skipped, self._skipped = list(self._skipped), set()
+        self._is_collecting = True
+        skipped, self._skipped_sessions = list(self._skipped_sessions), set()
         return skipped
 
-    async def _enter_within(self, budget: Budget, session: Session, rows: Sequence[MessageOut | Malformed]) -> bool:
+    async def _enter_within(
+        self, budget: SessionBudget, session: Session, rows: Sequence[MessageOut | MalformedRow]
+    ) -> bool:
         """Enter what the budget allows. Returns whether that was all of it."""
-        room, later = await self._room(budget, session)
-        return room > 0 and await self._enter(session, rows[:room], budget, later=later) == len(rows)
+        room, later = await self._remaining_capacity(budget, session)
+        return room > 0 and await self._store_rows(session, rows[:room], budget, scheduled=later) == len(rows)
 
-    async def _room(self, budget: Budget, session: Session) -> tuple[int, int]:
+    async def _remaining_capacity(self, budget: SessionBudget, session: Session) -> tuple[int, int]:
         """How many more of the session's messages and requests may be under way, and how many of them wait for a later
         time."""
         now = self._clock.now()
-        waiting = await deliveries.count_waiting(self._store, session.id, now=now, most=MOST_WAITING)
-        room = MOST_WAITING - waiting.messages - waiting.requests
+        waiting = await deliveries.count_waiting(self._store, session.id, now=now, limit=MAX_WAITING)
+        room = MAX_WAITING - waiting.messages - waiting.requests
         if room <= 0:
-            budget.over = f"{MOST_WAITING:,} of its messages and requests wait already"
+            budget.reason = f"{MAX_WAITING:,} of its messages and requests wait already"
         return room, waiting.later
 
-    async def _slow_down(self, session: Session, budget: Budget) -> bool:
+    async def _throttle(self, session: Session, budget: SessionBudget) -> bool:
         """Wait before the next look. False: not now."""
-        pause_s = budget.pause_s()
+        pause_s = budget.next_pause_s()
         if budget.pauses == 1:
-            _log.warning("session_over_budget", session=session.id, over=budget.over, next_look_in_s=pause_s)
-        if budget.is_to_be_told:
-            await tell_slowed(self._store, session, budget.over, self._clock.now())
-        return await self._pause(pause_s)
+            _log.warning("session_over_budget", session=session.id, over=budget.reason, next_look_in_s=pause_s)
+        if budget.should_notify:
+            await notify_throttled(self._store, session, budget.reason, self._clock.now())
+        return await self._wait(pause_s)
 
-    async def _enter(
-        self, session: Session, rows: Sequence[MessageOut | Malformed], budget: Budget, *, later: int
+    async def _store_rows(
+        self, session: Session, rows: Sequence[MessageOut | MalformedRow], budget: SessionBudget, *, scheduled: int
     ) -> int:
-        """As many of the rows as the budget allows, by what each comes to. Returns how many that were. `later`: how
+        """As many of the rows as the budget allows, by what each comes to. Returns how many that were. `scheduled`: how
         many of its messages wait for a later time."""
         answered = {row.in_reply_to for row in rows if isinstance(row, MessageOut) and row.in_reply_to}
-        named = {concerns(row) for row in rows if isinstance(row, MessageOut)}
-        about = {number for number in named if number is not None and 0 < number <= HIGHEST}
-        origins, numbered, told = await self._mailboxes.inbound(
-            session, lambda box: (_origins(box, answered), _numbered(box, about), box.destinations())
+        named = {target_number(row) for row in rows if isinstance(row, MessageOut)}
+        about = {number for number in named if number is not None and 0 < number <= MAX_SEQ}
+        origins, numbered, told = await self._mailboxes.read_inbound(
+            session, lambda box: (_find_origins(box, answered), _find_origins_by_number(box, about), box.destinations())
         )
         now = self._clock.now()
         async with self._store.transaction() as tx:
             for number in about - numbered.keys():
                 if (ours := await deliveries.find(tx, session.id, number)) is not None:
-                    numbered[number] = _place(ours)
-            book = as_told(await address_book(tx, session), await _told_now(tx, told))
+                    numbered[number] = _origin_of(ours)
+            book = with_known_names(await address_book(tx, session), await _current_destination(tx, told))
             origins = await moved_chats.places_now(tx, origins)
-            context = _Context(session=session.id, book=book, origins=origins, about=about, numbered=numbered)
-            entries = _entries(rows, context, now, later)
-            entries = entries[: budget.take(list(map(_weight, rows, entries)), self._clock.monotonic())]
+            context = _ValidationContext(
+                session=session.id, book=book, origins=origins, target_numbers=about, origins_by_number=numbered
+            )
+            entries = _build_entries(rows, context, now, scheduled)
+            entries = entries[: budget.consume(list(map(_row_cost, rows, entries)), self._clock.monotonic())]
             if not entries:
                 return 0
             last = rows[len(entries) - 1].seq
-            if not await sessions.advance_out_cursor(tx, session.id, seen=session.out_cursor, cursor=last, now=now):
+            if not await sessions.advance_out_cursor(tx, session.id, expected=session.out_cursor, cursor=last, now=now):
                 return 0  # entered by somebody else; some of it may be forgotten again by now
             await deliveries.add_all(tx, [entry for entry in entries if isinstance(entry, Delivery)])
             for entry in entries:
-                await self._put(tx, entry, now)
+                await self._store_related(tx, entry, now)
             if any(isinstance(entry, ActionRow) for entry in entries):
                 tx.emit(RequestsWaiting(session.id))
-            reach("collector.open")
-        reach("collector.committed")
-        self._announce(session, [entry for entry in entries if isinstance(entry, Delivery)])
+            crash_point("collector.open")
+        crash_point("collector.committed")
+        self._log_entries(session, [entry for entry in entries if isinstance(entry, Delivery)])
         return len(entries)
 
-    async def _put(self, tx: Transaction, entry: Delivery | ActionRow, now: datetime) -> None:
+    async def _store_related(self, tx: Transaction, entry: Delivery | ActionRow, now: datetime) -> None:
         """A request, and what belongs to a message beside its entry."""
         if isinstance(entry, ActionRow):
             if await actions.add(tx, entry) and entry.status is ActionStatus.REFUSED:
-                await record(tx, entry, AuditOutcome.REFUSED, reason=entry.reason or "", now=now)
+                await record_outcome(tx, entry, AuditOutcome.REFUSED, reason=entry.reason or "", now=now)
         elif entry.kind == OutKind.QUESTION and entry.status is DeliveryStatus.PENDING:
             await questions.add(tx, entry, now)
 
-    def _announce(self, session: Session, entries: Sequence[Delivery]) -> None:
+    def _log_entries(self, session: Session, entries: Sequence[Delivery]) -> None:
         for entry in entries:
             if entry.status is DeliveryStatus.DROPPED:
                 hint = f"nanohost deliveries show {session.id} {entry.seq}"
@@ -183,22 +194,22 @@ class Collector:
                 _log.debug("outbound_dropped", session=session.id, seq=entry.seq, reason=entry.reason)
                 continue
             _log.info(
-                "message_answered",
+                "message_collected",
                 session=session.id,
                 seq=entry.seq,
                 kind=entry.kind,
                 turn=entry.turn_id,
-                channel=entry.lane.channel_type,
+                channel=entry.queue.channel_type,
                 chat=entry.platform_id,
             )
-            _log.debug("message_answered", session=session.id, seq=entry.seq, content=entry.content)
+            _log.debug("message_collected", session=session.id, seq=entry.seq, content=entry.content)
 
 
-async def _told_now(tx: Transaction, told: Sequence[Destination]) -> list[Destination]:
+async def _current_destination(tx: Transaction, destination: Sequence[Destination]) -> list[Destination]:
     """The names that the agent knows, for the chats as they are called now."""
-    chats = {one.chat: _key(one.chat) for one in told if one.chat is not None}
+    chats = {one.chat: _key(one.chat) for one in destination if one.chat is not None}
     now = await moved_chats.current_of(tx, chats.values())
-    return [one if one.chat is None else replace(one, chat=_chat_id(now[chats[one.chat]])) for one in told]
+    return [one if one.chat is None else replace(one, chat=_chat_id(now[chats[one.chat]])) for one in destination]
 
 
 def _key(chat: ChatId) -> ChatKey:
@@ -210,44 +221,46 @@ def _chat_id(chat: ChatKey) -> ChatId:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Context:
-    """What rows are examined with. `about`: the numbers of what is changed or reacted to, `numbered`: where that is."""
+class _ValidationContext:
+    """What rows are examined with. `target_numbers`: the numbers of what is changed or reacted to, `origins_by_number`: where that is."""
 
     session: SessionId
     book: AddressBook
     origins: Mapping[str, Origin]
-    about: Collection[int]
-    numbered: dict[int, Origin]
+    target_numbers: Collection[int]
+    origins_by_number: dict[int, Origin]
 
 
-def _entries(
-    rows: Sequence[MessageOut | Malformed], known: _Context, now: datetime, later: int
+def _build_entries(
+    rows: Sequence[MessageOut | MalformedRow], context: _ValidationContext, now: datetime, scheduled: int
 ) -> list[Delivery | ActionRow]:
-    """What each row is entered as. `later`: how many of the session's messages wait for a later time."""
+    """What each row is entered as. `scheduled`: how many of the session's messages wait for a later time."""
     entries = []
-    session, book, origins = known.session, known.book, known.origins
+    session, book, origins = context.session, context.book, context.origins
     for row in rows:
-        entry = examine(row, session=session, book=book, origins=origins, now=now, numbered=known.numbered)
-        if isinstance(row, MessageOut) and _waits_for_later(entry, now):
-            later += 1
-            if later > MOST_SCHEDULED:
-                entry = refuse(row, TOO_MANY_LATER, session=session, book=book, origins=origins, now=now)
+        entry = validate(
+            row, session=session, book=book, origins=origins, now=now, origins_by_number=context.origins_by_number
+        )
+        if isinstance(row, MessageOut) and _is_scheduled(entry, now):
+            scheduled += 1
+            if scheduled > MAX_SCHEDULED:
+                entry = reject(row, TOO_MANY_SCHEDULED, session=session, book=book, origins=origins, now=now)
         entries.append(entry)
-        if isinstance(entry, Delivery) and entry.seq in known.about and entry.lane.platform_id:
-            known.numbered[entry.seq] = _place(entry)  # changed later in the same breath
+        if isinstance(entry, Delivery) and entry.seq in context.target_numbers and entry.queue.platform_id:
+            context.origins_by_number[entry.seq] = _origin_of(entry)  # changed later in the same breath
     return entries
 
 
-def _weight(row: MessageOut | Malformed, entry: Delivery | ActionRow) -> Weight:
+def _row_cost(row: MessageOut | MalformedRow, entry: Delivery | ActionRow) -> RowCost:
     """By what the row makes the host write."""
     as_request = isinstance(entry, ActionRow) or entry.status is DeliveryStatus.DROPPED
-    if isinstance(row, Malformed):
-        return Weight(len(row.problem), as_request=as_request)
+    if isinstance(row, MalformedRow):
+        return RowCost(len(row.problem), is_request=as_request)
     others = (row.id, row.turn_id, row.kind, row.destination or "", row.recurrence or "", row.in_reply_to or "")
-    return Weight(len(row.content.encode("utf-8", "replace")) + sum(map(len, others)), as_request=as_request)
+    return RowCost(len(row.content.encode("utf-8", "replace")) + sum(map(len, others)), is_request=as_request)
 
 
-def _waits_for_later(entry: Delivery | ActionRow, now: datetime) -> bool:
+def _is_scheduled(entry: Delivery | ActionRow, now: datetime) -> bool:
     return (
         isinstance(entry, Delivery)
         and entry.status is DeliveryStatus.PENDING
@@ -256,7 +269,7 @@ def _waits_for_later(entry: Delivery | ActionRow, now: datetime) -> bool:
     )
 
 
-def _origins(box: InboundReader, message_ids: set[str]) -> dict[str, Origin]:
+def _find_origins(box: InboundReader, message_ids: set[str]) -> dict[str, Origin]:
     found = {}
     for message_id in message_ids:
         message = box.find(message_id)
@@ -265,19 +278,19 @@ def _origins(box: InboundReader, message_ids: set[str]) -> dict[str, Origin]:
     return found
 
 
-def _numbered(box: InboundReader, numbers: set[int]) -> dict[int, Origin]:
+def _find_origins_by_number(box: InboundReader, numbers: set[int]) -> dict[int, Origin]:
     """Where the messages of people with these numbers came from."""
     found = {}
     for number in numbers:
-        message = box.numbered(number) if number % 2 == 0 else None
+        message = box.find_by_seq(number) if number % 2 == 0 else None
         if message is not None and message.origin is not None and message.origin.platform_message_id is not None:
             found[number] = message.origin
     return found
 
 
-def _place(delivery: Delivery) -> Origin:
+def _origin_of(delivery: Delivery) -> Origin:
     """Where a message of ours went. It answers nothing from there, so it names no message."""
-    lane = delivery.lane
+    lane = delivery.queue
     return Origin(
         channel_type=lane.channel_type,
         instance=lane.instance,

@@ -15,63 +15,63 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from nanohost.removal import Progress, opened, remove, remove_some
+from nanohost.removal import RemovalResult, open_dir, remove_step, remove_tree
 from nanohost_protocol.layout import SessionLayout
 
 
-def in_words(layout: SessionLayout, out_id: str, name: str) -> str:
+def describe_file(layout: SessionLayout, out_id: str, name: str) -> str:
     """What to say of outbox/<row>/<name>: its size and where the operator finds it. Blocking, a few microseconds."""
-    if not _is_bare(name) or not _is_bare(out_id):
+    if not _is_bare_name(name) or not _is_bare_name(out_id):
         return "a file whose name cannot be used"
-    size = size_of(layout, out_id, name)
+    size = file_size(layout, out_id, name)
     if size is None:
         return f"{name}, which is not there"
     path = layout.out_dir / "outbox" / out_id / name
     return f"{name}, {size} bytes, kept in {path.relative_to(layout.root.parents[2])}"
 
 
-def size_of(layout: SessionLayout, out_id: str, name: str) -> int | None:
+def file_size(layout: SessionLayout, out_id: str, name: str) -> int | None:
     """The size of outbox/<row>/<name> in bytes; None where there is no plain file of that name."""
     try:
-        with _found(layout, out_id, name) as descriptor:
+        with _open_plain_file(layout, out_id, name) as descriptor:
             return os.fstat(descriptor).st_size
     except (OSError, ValueError):  # ValueError: half a character, which no file system can be asked for
         return None
 
 
-def copy(layout: SessionLayout, out_id: str, name: str, most_bytes: int) -> Path:
-    """A copy of outbox/<row>/<name> that no container can reach, until `drop_copy`. Raises OSError, also when it is
+def copy_file(layout: SessionLayout, out_id: str, name: str, max_bytes: int) -> Path:
+    """A copy of outbox/<row>/<name> that no container can reach, until `delete_copy`. Raises OSError, also when it is
     larger than that by now."""
-    if not _is_bare(out_id):
+    if not _is_bare_name(out_id):
         raise FileNotFoundError(errno.ENOENT, "it has no bare name")
-    folder = _private(layout, out_id)
-    remove(folder)
+    folder = _copy_folder(layout, out_id)
+    remove_tree(folder)
     folder.mkdir(parents=True, mode=0o700)
     into = folder / "content"
     try:
-        with _found(layout, out_id, name) as descriptor, into.open("xb") as target:
+        with _open_plain_file(layout, out_id, name) as descriptor, into.open("xb") as target:
             size = os.fstat(descriptor).st_size
-            if size > most_bytes:
+            if size > max_bytes:
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-            _copy(descriptor, target, size)
+            _copy_bytes(descriptor, target, size)
     except ValueError as error:
         raise FileNotFoundError(errno.ENOENT, "its name cannot be used") from error
     return into
 
 
-def empty_copy(layout: SessionLayout, out_id: str) -> None:
+def clear_copy(layout: SessionLayout, out_id: str) -> None:
     """It is sent: what is left of the copy says that outbox/<row> is still to be removed."""
-    if _is_bare(out_id):
-        (_private(layout, out_id) / "content").unlink(missing_ok=True)
+    if _is_bare_name(out_id):
+        (_copy_folder(layout, out_id) / "content").unlink(missing_ok=True)
 
 
-def drop_copy(layout: SessionLayout, out_id: str) -> None:
+def delete_copy(layout: SessionLayout, out_id: str) -> None:
     """The copy is not needed any more, nor what is left of it."""
-    if _is_bare(out_id):
-        remove(_private(layout, out_id))
+    if _is_bare_name(out_id):
+        remove_tree(_copy_folder(layout, out_id))
 
 
-def copies(layout: SessionLayout) -> list[str]:
+def list_copies(layout: SessionLayout) -> list[str]:
     """The rows of which there is a copy, or what is left of one."""
     try:
         return [entry.name for entry in os.scandir(layout.root / "sending")]
@@ -79,51 +79,51 @@ def copies(layout: SessionLayout) -> list[str]:
         return []
 
 
-def forget_some(layout: SessionLayout, out_id: str) -> Progress:
+def remove_outbox_step(layout: SessionLayout, out_id: str) -> RemovalResult:
     """Remove for a moment what is in outbox/<row>, which is sent. What cannot be removed stays, and does no harm."""
-    if not _is_bare(out_id):
-        return Progress.STUCK
+    if not _is_bare_name(out_id):
+        return RemovalResult.BLOCKED
     try:
-        with opened(layout.out_dir, None) as out, opened("outbox", out) as outbox:
-            return remove_some(out_id, outbox)
+        with open_dir(layout.out_dir, None) as out, open_dir("outbox", out) as outbox:
+            return remove_step(out_id, outbox)
     except FileNotFoundError:
-        return Progress.GONE
+        return RemovalResult.REMOVED
     except (OSError, ValueError):  # ValueError: half a character, which no file system can be asked for
-        return Progress.STUCK
+        return RemovalResult.BLOCKED
 
 
-def shown_name(name: str) -> str:
+def sanitize_name(name: str) -> str:
     """The name as a platform may show it."""
     return (
         re.sub(r"[\x00-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]", "_", name).encode("utf-8", "replace").decode()
     )
 
 
-def _private(layout: SessionLayout, out_id: str) -> Path:
+def _copy_folder(layout: SessionLayout, out_id: str) -> Path:
     """Beside the folders that are mounted into a container."""
     return layout.root / "sending" / out_id
 
 
-def _copy(descriptor: int, target: BinaryIO, size: int) -> None:
+def _copy_bytes(descriptor: int, target: BinaryIO, size: int) -> None:
     """No more than it was when it was looked at: a container may write on and on."""
     while size > 0 and (chunk := os.read(descriptor, min(size, 1024 * 1024))):
         target.write(chunk)
         size -= len(chunk)
 
 
-def _is_bare(name: str) -> bool:
+def _is_bare_name(name: str) -> bool:
     return bool(name) and name not in {".", ".."} and "/" not in name and "\0" not in name and len(name) <= 255
 
 
 @contextmanager
-def _found(layout: SessionLayout, out_id: str, name: str) -> Iterator[int]:
+def _open_plain_file(layout: SessionLayout, out_id: str, name: str) -> Iterator[int]:
     """A plain file, opened. Goes down folder by folder: a link in place of one would lead out of the session."""
-    if not _is_bare(name) or not _is_bare(out_id):
+    if not _is_bare_name(name) or not _is_bare_name(out_id):
         raise FileNotFoundError(errno.ENOENT, "it has no bare name")
     with ExitStack() as stack:
-        folder = stack.enter_context(opened(layout.out_dir, None))
+        folder = stack.enter_context(open_dir(layout.out_dir, None))
         for each in ("outbox", out_id):
-            folder = stack.enter_context(opened(each, folder))
+            folder = stack.enter_context(open_dir(each, folder))
         # Without waiting: what looks like a file may be a pipe that nobody writes to.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(name, flags, dir_fd=folder)

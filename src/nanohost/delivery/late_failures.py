@@ -14,39 +14,39 @@ import structlog
 
 from nanohost.channel_api import Ambiguous
 from nanohost.clock import Clock
-from nanohost.delivery.projection import Projection
+from nanohost.delivery.projection import DeliveryProjection
 from nanohost.errors import NanohostError
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.model import HOST, SessionId
+from nanohost.model import HOST_SESSION_ID, SessionId
 from nanohost.store import deliveries, late_failures, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery
 from nanohost.store.domain_events import DeliveryFailedLater
 from nanohost.store.late_failures import LateFailure
 from nanohost_protocol.errors import PayloadError
-from nanohost_protocol.ids import derive
+from nanohost_protocol.ids import derive_id
 from nanohost_protocol.payloads import CardOut, ChatOut, FileOut, QuestionOut, SystemIn, decode_out, encode
 from nanohost_protocol.rows import InKind, NewMessageIn
 
-LONGEST_REASON = 1_000
-WORDS_SHOWN = 200
+MAX_REASON_CHARS = 1_000
+MAX_EXCERPT_CHARS = 200
 """Characters of the message, for its agent to know it by."""
 
 _log = structlog.get_logger()
 
 
-class LateFailures:
-    """One per host. For those that were not taken, the sender puts them on record and calls `tell`."""
+class LateFailureHandler:
+    """One per host. For those that were not taken, the sender puts them on record and calls `notify_pending`."""
 
-    def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock, projection: Projection) -> None:
+    def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock, projection: DeliveryProjection) -> None:
         self._store = store
         self._projection = projection
         self._mailboxes = mailboxes
         self._clock = clock
-        self._telling = asyncio.Lock()
-        self._is_to_tell = False
+        self._notify_lock = asyncio.Lock()
+        self._is_notify_requested = False
 
-    async def take(self, channel: tuple[str, str], *, key: str, platform_message_id: str, reason: str) -> None:
+    async def record(self, channel: tuple[str, str], *, key: str, platform_message_id: str, reason: str) -> None:
         """Raises StoreError when it cannot be committed."""
         async with self._store.transaction() as tx:
             is_new = await late_failures.add(
@@ -54,72 +54,72 @@ class LateFailures:
                 channel,
                 key=key,
                 platform_message_id=platform_message_id,
-                reason=reason[:LONGEST_REASON],
+                reason=reason[:MAX_REASON_CHARS],
                 now=self._clock.now(),
             )
         if is_new:
-            await self.tell()
+            await self.notify_pending()
 
-    async def tell(self) -> None:
+    async def notify_pending(self) -> None:
         """Tell of what nobody was told of; whoever calls while that is under way leaves it to them to look again.
         Raises StoreError; a mailbox that refuses is tried at the next occasion."""
-        self._is_to_tell = True
-        if self._telling.locked():
+        self._is_notify_requested = True
+        if self._notify_lock.locked():
             return
-        async with self._telling:
-            while self._is_to_tell:
-                self._is_to_tell = False
-                await self._tell_all()
+        async with self._notify_lock:
+            while self._is_notify_requested:
+                self._is_notify_requested = False
+                await self._notify_all()
 
-    async def _tell_all(self) -> None:
+    async def _notify_all(self) -> None:
         refusing = set[SessionId]()
-        found = await late_failures.untold(self._store)
+        found = await late_failures.list_unnotified(self._store)
         while found:
             for failure in found:
-                session = failure.delivery.lane.session_id
+                session = failure.delivery.queue.session_id
                 if session in refusing:
                     continue
                 try:
-                    await self._tell(failure)
+                    await self._notify(failure)
                 except NanohostError as error:
                     refusing.add(session)
-                    _log.warning("late_failure_not_told", session=session, error=str(error))
-            found = await late_failures.untold(self._store, after=found[-1].key)
+                    _log.warning("late_failure_notify_failed", session=session, error=str(error))
+            found = await late_failures.list_unnotified(self._store, after=found[-1].key)
 
-    async def _tell(self, failure: LateFailure) -> None:
+    async def _notify(self, failure: LateFailure) -> None:
         delivery = failure.delivery
-        if delivery.lane.session_id != HOST:
-            session = await sessions.get(self._store, delivery.lane.session_id)
-            if delivery.is_agents:  # else it is the host's notice, of which the agent knows nothing
-                sent, of = await deliveries.progress(self._store, delivery)
-                await self._mailboxes.put(session, [note(failure, sent=sent, of=of)])
+        if delivery.queue.session_id != HOST_SESSION_ID:
+            session = await sessions.get(self._store, delivery.queue.session_id)
+            if delivery.is_from_agent:  # else it is the host's notice, of which the agent knows nothing
+                sent, of = await deliveries.part_progress(self._store, delivery)
+                await self._mailboxes.put(session, [failure_notice(failure, sent=sent, of=of)])
             await self._projection.refresh(session.id)
         async with self._store.transaction() as tx:
-            await late_failures.told(tx, failure)
-            if failure.was_taken:  # else its sender has said so
+            await late_failures.mark_notified(tx, failure)
+            if failure.was_accepted:  # else its sender has said so
                 tx.emit(DeliveryFailedLater(delivery))
-        if not failure.was_taken:
+        if not failure.was_accepted:
             return
         _log.warning(
-            "not_delivered",
-            session=delivery.lane.session_id,
-            channel=delivery.lane.channel_type,
+            "delivery_failed",
+            session=delivery.queue.session_id,
+            channel=delivery.queue.channel_type,
             message=delivery.out_id,
             status=delivery.status,
             reason=delivery.reason,
         )
 
 
-def note(failure: LateFailure, *, sent: int = 0, of: int = 0) -> NewMessageIn:
+def failure_notice(failure: LateFailure, *, sent: int = 0, of: int = 0) -> NewMessageIn:
     """What the agent is told. Made again, it is the same row with the same id. `sent`: parts of it that arrived."""
     delivery = failure.delivery
-    what = "did not arrive" if failure.was_taken else "could not be sent"
+    what = "did not arrive" if failure.was_accepted else "could not be sent"
     text = (
-        f"A message of yours {what}: {failure.reason}. {_who_has_read(failure, sent, of)} Say again what of it still"
-        f" matters when they write. It was: {_words(delivery)}"
+        f"A message of yours {what}: {failure.reason}. {_read_status(failure, sent, of)} Say again what of it still"
+        f" matters when they write. It was: {_excerpt(delivery)}"
     )
     return NewMessageIn(
-        id=derive("l", delivery.lane.session_id, delivery.out_id, failure.platform_message_id),
+        id=derive_id("l", delivery.queue.session_id, delivery.out_id, failure.platform_message_id),
         kind=InKind.SYSTEM,
         timestamp=delivery.created_at,
         content=encode(SystemIn(text=text, about=delivery.out_id)),
@@ -127,14 +127,14 @@ def note(failure: LateFailure, *, sent: int = 0, of: int = 0) -> NewMessageIn:
     )
 
 
-def _who_has_read(failure: LateFailure, sent: int, of: int) -> str:
+def _read_status(failure: LateFailure, sent: int, of: int) -> str:
     if sent:
         return f"Only the first {sent} of its {of} parts have arrived."
-    may_be_there = not failure.was_taken and (failure.delivery.reason or "").startswith(f"{Ambiguous.reason}: ")
+    may_be_there = not failure.was_accepted and (failure.delivery.reason or "").startswith(f"{Ambiguous.reason}: ")
     return "It is not known whether anybody has read it." if may_be_there else "Nobody has read it."
 
 
-def _words(delivery: Delivery) -> str:
+def _excerpt(delivery: Delivery) -> str:
     try:
         match decode_out(delivery.kind, delivery.content):
             case ChatOut(text=text) | QuestionOut(text=text):
@@ -147,4 +147,4 @@ def _words(delivery: Delivery) -> str:
                 words = f"({delivery.kind})"
     except PayloadError:
         words = f"({delivery.kind})"
-    return words if len(words) <= WORDS_SHOWN else words[: WORDS_SHOWN - 1] + "…"
+    return words if len(words) <= MAX_EXCERPT_CHARS else words[: MAX_EXCERPT_CHARS - 1] + "…"

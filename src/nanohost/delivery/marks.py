@@ -11,9 +11,9 @@ import unicodedata
 
 from nanohost import quoting
 
-HOST_WORDS = "nanohost asks"
-HOST_HEADER = f"**⟦ {HOST_WORDS} ⟧**"
-_SIGNS = str.maketrans(dict.fromkeys("⟦〚⦋⁅⟬⦗", "[") | dict.fromkeys("⟧〛⦌⁆⟭⦘", "]"))
+HOST_HEADER_TEXT = "nanohost asks"
+HOST_HEADER = f"**⟦ {HOST_HEADER_TEXT} ⟧**"
+_BRACKET_LOOKALIKES = str.maketrans(dict.fromkeys("⟦〚⦋⁅⟬⦗", "[") | dict.fromkeys("⟧〛⦌⁆⟭⦘", "]"))
 """The brackets of the header, and those that look like them."""
 _LOOKALIKES = str.maketrans(
     {
@@ -27,21 +27,21 @@ _LOOKALIKES = str.maketrans(
     }
 )
 """Letters of other scripts, and digits, that look like those of the header."""
-_WANTED = "".join(HOST_WORDS.split())
+_HEADER_SKELETON = "".join(HOST_HEADER_TEXT.split())
 
 
-def from_agent(folder: str) -> str:
+def agent_header(folder: str) -> str:
     """The first line of what an agent says with something to choose."""
     return f"From the agent {quoting.name(folder)}:"
 
 
-def disarmed(text: str) -> str:
+def escape_host_header(text: str) -> str:
     """An agent's text, in which nothing can be taken for the header of the host."""
-    return "\n".join(_barred(line) for line in text.translate(_SIGNS).split("\n"))
+    return "\n".join(_escape_line(line) for line in text.translate(_BRACKET_LOOKALIKES).split("\n"))
 
 
-def _barred(line: str) -> str:
-    return f"{quoting.BAR}{line}" if _WANTED in _skeleton(line) else line
+def _escape_line(line: str) -> str:
+    return f"{quoting.QUOTE_PREFIX}{line}" if _HEADER_SKELETON in _skeleton(line) else line
 
 
 def _skeleton(line: str) -> str:

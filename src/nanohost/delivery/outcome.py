@@ -18,119 +18,125 @@ from nanohost.channel_api import (
     RefusedHere,
     ThreadGone,
 )
-from nanohost.store.deliveries import CHAT_CLOSED, FAILING, DeliveryStatus, Outcome
+from nanohost.store.deliveries import CHAT_CLOSED, FAILING, AttemptOutcome, DeliveryStatus
 
-PAUSES_S = (5.0, 15.0, 60.0, 120.0, 280.0)
+RETRY_DELAYS_S = (5.0, 15.0, 60.0, 120.0, 280.0)
 """Between six tries, eight minutes in all."""
-SERVER_ERROR_PAUSES_S = (5.0, 15.0, *(30.0,) * 15)
+SERVER_ERROR_RETRY_DELAYS_S = (5.0, 15.0, *(30.0,) * 15)
 """The same eight minutes where the platform calls the failure its own and takes others: it is asked more often, so that
 a short burst of failures holds a chat for half a minute at most."""
-DOWN_PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+DOWN_RETRY_DELAYS_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 """A channel that is down is asked again for as long as it takes; the last pause repeats."""
-AUTH_PAUSE_S = 60.0
-RATE_LIMIT_PAUSES_S = (0.5, 86_400.0)
+AUTH_RETRY_DELAY_S = 60.0
+RATE_LIMIT_DELAY_RANGE_S = (0.5, 86_400.0)
 """The least and the most that a platform's own word is taken for. Such attempts do not count, so there is no end to
 them: without a pause they would be a storm."""
 
 
-def sent(receipt: Receipt) -> Outcome:
+def sent_outcome(receipt: Receipt) -> AttemptOutcome:
     """The platform has it."""
-    return Outcome(status=DeliveryStatus.SENT, outcome="sent", receipt=receipt.platform_message_ids)
+    return AttemptOutcome(status=DeliveryStatus.SENT, code="sent", receipt=receipt.platform_message_ids)
 
 
-def left_off(error: Refused) -> Outcome:
+def dropped_outcome(error: Refused) -> AttemptOutcome:
     """It is refused, and nothing that a person waits for is missing without it."""
-    return Outcome(
+    return AttemptOutcome(
         status=DeliveryStatus.DROPPED,
-        outcome=error.reason,
+        code=error.reason,
         reason=f"{error.reason}: {error}",
-        platform_refused=_is_platforms_refusal(error),
+        is_refused_by_platform=_is_platform_refusal(error),
     )
 
 
-def failed(
+def failure_outcome(
     error: ChannelError,
     *,
     attempts: int,
-    tries: int,
+    counted_attempts: int,
     now: datetime,
     hold_ambiguous: bool = False,
     platform_failures: int = 0,
-) -> Outcome:
-    """`attempts`: how often the channel was asked, this time included; `tries`: how many of them count.
+) -> AttemptOutcome:
+    """`attempts`: how often the channel was asked, this time included; `counted_attempts`: how many of them count.
 
     `hold_ambiguous`: what may have been sent is not sent again before somebody says so. `platform_failures`: how often
     in a row the platform failed by itself, while nothing else went through; 0: it did not.
     """
     match error:
         case RateLimited():
-            least, most = RATE_LIMIT_PAUSES_S
-            return _wait(error, now, min(max(least, error.retry_after_s), most))  # NaN loses
+            least, most = RATE_LIMIT_DELAY_RANGE_S
+            return _pending_outcome(error, now, min(max(least, error.retry_after_s), most))  # NaN loses
         case ChannelDown():
-            return _wait(error, now, DOWN_PAUSES_S[min(attempts, len(DOWN_PAUSES_S)) - 1])
+            return _pending_outcome(error, now, DOWN_RETRY_DELAYS_S[min(attempts, len(DOWN_RETRY_DELAYS_S)) - 1])
         case AuthFailed():
-            return _wait(error, now, AUTH_PAUSE_S)
+            return _pending_outcome(error, now, AUTH_RETRY_DELAY_S)
         case Refused(chat_closed=True):
-            return _dead(error, word=CHAT_CLOSED)
+            return _dead_outcome(error, code=CHAT_CLOSED)
         case Refused():
-            return _dead(error)
+            return _dead_outcome(error)
         case Ambiguous() if hold_ambiguous:
-            return unknown(error)
+            return unknown_outcome(error)
         case NotSent() | Ambiguous():
-            return _again(error, tries=tries, now=now, platform_failures=platform_failures)
+            return _retry_outcome(
+                error, counted_attempts=counted_attempts, now=now, platform_failures=platform_failures
+            )
         case _:
-            return _dead(error)
+            return _dead_outcome(error)
 
 
-def _again(error: NotSent | Ambiguous, *, tries: int, now: datetime, platform_failures: int) -> Outcome:
+def _retry_outcome(
+    error: NotSent | Ambiguous, *, counted_attempts: int, now: datetime, platform_failures: int
+) -> AttemptOutcome:
     """It is tried again as often as is worth it: elsewhere at once, for as long as the platform itself fails, or with
     growing pauses."""
-    pauses_s = SERVER_ERROR_PAUSES_S if error.server_error else PAUSES_S
-    is_last = tries > len(pauses_s)
+    pauses_s = SERVER_ERROR_RETRY_DELAYS_S if error.server_error else RETRY_DELAYS_S
+    is_last = counted_attempts > len(pauses_s)
     match error:
         case ChatMoved() if not is_last:
-            return replace(_wait(error, now, 0.0), moved_to=error.to)
+            return replace(_pending_outcome(error, now, 0.0), moved_to=error.to)
         case ThreadGone() if not is_last:
-            return replace(_wait(error, now, 0.0), thread_gone=True)
+            return replace(_pending_outcome(error, now, 0.0), is_thread_gone=True)
     if platform_failures:
         word = FAILING if isinstance(error, Ambiguous) else ChannelDown.reason
-        return _wait(error, now, DOWN_PAUSES_S[min(platform_failures, len(DOWN_PAUSES_S)) - 1], word=word)
-    return _dead(error) if is_last else _wait(error, now, pauses_s[tries - 1])
+        return _pending_outcome(
+            error, now, DOWN_RETRY_DELAYS_S[min(platform_failures, len(DOWN_RETRY_DELAYS_S)) - 1], code=word
+        )
+    return _dead_outcome(error) if is_last else _pending_outcome(error, now, pauses_s[counted_attempts - 1])
 
 
-def unknown(error: Ambiguous) -> Outcome:
+def unknown_outcome(error: Ambiguous) -> AttemptOutcome:
     """It may have been sent: held until an operator says resend or drop."""
-    return Outcome(
-        status=DeliveryStatus.UNKNOWN, outcome=error.reason, reason=f"{error.reason}: {error}", error=str(error)
+    return AttemptOutcome(
+        status=DeliveryStatus.UNKNOWN, code=error.reason, reason=f"{error.reason}: {error}", error=str(error)
     )
 
 
-def waits_for_its_channel(reason: str | None) -> bool:
+def is_waiting_for_channel(reason: str | None) -> bool:
     """Whether it was not sent because nobody was there: asking too early costs nothing, waiting keeps a person
     waiting."""
     return (reason or "").startswith((f"{ChannelDown.reason}: ", f"{FAILING}: "))
 
 
-def _wait(error: ChannelError, now: datetime, pause_s: float, *, word: str | None = None) -> Outcome:
-    word = word or error.reason
-    return Outcome(
+def _pending_outcome(error: ChannelError, now: datetime, delay_s: float, *, code: str | None = None) -> AttemptOutcome:
+    code = code or error.reason
+    return AttemptOutcome(
         status=DeliveryStatus.PENDING,
-        outcome=word,
-        reason=f"{word}: {error}",
+        code=code,
+        reason=f"{code}: {error}",
         error=str(error),
-        next_try_at=now + timedelta(seconds=pause_s),
+        next_try_at=now + timedelta(seconds=delay_s),
     )
 
 
-def _dead(error: ChannelError, *, word: str | None = None) -> Outcome:
-    return Outcome(
+def _dead_outcome(error: ChannelError, *, code: str | None = None) -> AttemptOutcome:
+    return AttemptOutcome(
         status=DeliveryStatus.DEAD,
-        outcome=error.reason,
-        reason=f"{word or error.reason}: {error}",
+        code=error.reason,
+        reason=f"{code or error.reason}: {error}",
         error=str(error),
-        platform_refused=_is_platforms_refusal(error),
+        is_refused_by_platform=_is_platform_refusal(error),
     )
 
 
-def _is_platforms_refusal(error: ChannelError) -> bool:
+def _is_platform_refusal(error: ChannelError) -> bool:
     return isinstance(error, Refused) and not isinstance(error, RefusedHere)

@@ -11,54 +11,54 @@ import structlog
 
 from nanohost.clock import Clock
 from nanohost.errors import NanohostError
-from nanohost.lanes import OneAtATime
+from nanohost.lanes import KeyedLock
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.model import HOST, Session, SessionId
+from nanohost.model import HOST_SESSION_ID, Session, SessionId
 from nanohost.store import deliveries, sessions
 from nanohost.store.database import Store
 from nanohost_protocol.inbound import InboundWriter
-from nanohost_protocol.rows import Delivered
+from nanohost_protocol.rows import DeliveryResult
 
-LATEST = 100
+MAX_PROJECTED = 100
 """How far back an agent can refer to its own messages after a restart."""
 
 _log = structlog.get_logger()
 
 
-class Projection:
+class DeliveryProjection:
     """Writes the latest outcomes of a session into its mailbox."""
 
     def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock) -> None:
         self._store = store
         self._mailboxes = mailboxes
         self._clock = clock
-        self._writing = OneAtATime[SessionId]()
+        self._locks = KeyedLock[SessionId]()
 
-    async def refresh(self, id: SessionId, *, limit: int = LATEST) -> None:
+    async def refresh(self, id: SessionId, *, limit: int = MAX_PROJECTED) -> None:
         """Bring the mailbox up to date. A mailbox that refuses is left for the next time."""
-        if id == HOST:
+        if id == HOST_SESSION_ID:
             return  # it has no mailbox, and no agent that would refer to anything
-        async with self._writing.turn(id):  # each chat's lane comes here: none may write what it read before another
+        async with self._locks.hold(id):  # each chat's lane comes here: none may write what it read before another
             await self._write(id, limit)
 
     async def _write(self, id: SessionId, limit: int) -> None:
         session = await sessions.get(self._store, id)
-        rows = await self.latest(session, limit=limit)
+        rows = await self.latest_deliveries(session, limit=limit)
         cursor = str(session.out_cursor)
 
         def tell(box: InboundWriter) -> None:
-            box.project_delivered(rows)
+            box.record_delivery_results(rows)
             box.set_meta({"out_cursor": cursor})
 
         try:
             await self._mailboxes.update(session, tell)
         except NanohostError as error:
-            _log.warning("projection_late", session=id, error=str(error))
+            _log.warning("projection_failed", session=id, error=str(error))
 
-    async def latest(self, session: Session, *, limit: int = LATEST) -> Sequence[Delivered]:
+    async def latest_deliveries(self, session: Session, *, limit: int = MAX_PROJECTED) -> Sequence[DeliveryResult]:
         """What became of the session's latest messages."""
         now = self._clock.now()
         return [
-            Delivered(out_id=row.out_id, status=row.status, platform_message_ids=row.receipt, changed_at=now)
-            for row in await deliveries.settled(self._store, session.id, limit=limit)
+            DeliveryResult(out_id=row.out_id, status=row.status, platform_message_ids=row.receipt, changed_at=now)
+            for row in await deliveries.list_settled(self._store, session.id, limit=limit)
         ]

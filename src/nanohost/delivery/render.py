@@ -15,50 +15,52 @@ from nanohost_protocol.payloads import CardOut, ChatOut, EditOut, FileOut, Quest
 _MARKUP = re.compile(r"[*~\\<\[&]|(?<!\w)_|_(?!\w)")
 
 
-def problem_of(kind: str, content: str) -> str | None:
+def content_problem(kind: str, content: str) -> str | None:
     """Why a row can never be delivered, or None."""
     try:
         if isinstance(payload := decode_out(kind, content), ReactionOut):
             return None if payload.emoji.strip() else "it has no emoji"
-        return _problem(kind, render(kind, content))
+        return _text_problem(kind, render(kind, content))
     except PayloadError as error:
         return str(error)
 
 
-def _problem(kind: str, text: str | None) -> str | None:
+def _text_problem(kind: str, text: str | None) -> str | None:
     if text is None:
         return f"there is nothing yet that does a {kind}"
     return None if text.strip() else "it has no text"
 
 
-def render(kind: str, content: str, about_file: Callable[[str], str] = str, *, choices: bool = True) -> str | None:
+def render(
+    kind: str, content: str, describe_file: Callable[[str], str] = str, *, with_options: bool = True
+) -> str | None:
     """The row as text; None for kinds that are no message. Raises PayloadError for content that is not of its kind.
 
-    `choices`: whether the text has to say what there is to choose from.
+    `with_options`: whether the text has to say what there is to choose from.
     """
-    text = _in_words(kind, content, about_file, choices=choices)
+    text = _to_markdown(kind, content, describe_file, with_options=with_options)
     # JSON can name half a character; no platform can be sent one.
     return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _in_words(kind: str, content: str, about_file: Callable[[str], str], *, choices: bool) -> str | None:
+def _to_markdown(kind: str, content: str, describe_file: Callable[[str], str], *, with_options: bool) -> str | None:
     match decode_out(kind, content):
         case ChatOut(text=text) | EditOut(text=text):
             return text
         case QuestionOut(text=text, options=options):
-            return "\n".join([text, *(_numbered(options) if choices else ())])
+            return "\n".join([text, *(_numbered_options(options) if with_options else ())])
         case CardOut(title=title, body=body, options=options):
-            return "\n".join([f"**{title}**", body, *(_numbered(options) if choices else ())])
+            return "\n".join([f"**{title}**", body, *(_numbered_options(options) if with_options else ())])
         case FileOut(name=name, caption=caption):
-            return f"[file: {_literally(about_file(name))}] {caption}".strip()
+            return f"[file: {_quote_markup(describe_file(name))}] {caption}".strip()
         case _:
             return None
 
 
-def _literally(name: str) -> str:
+def _quote_markup(name: str) -> str:
     """A name that would be read as markup (`__init__.py`) as code; others as they are."""
     return f"`{name}`" if _MARKUP.search(name) and "`" not in name else name
 
 
-def _numbered(options: tuple[str, ...]) -> list[str]:
+def _numbered_options(options: tuple[str, ...]) -> list[str]:
     return [f"{number}. {option}" for number, option in enumerate(options, 1)]

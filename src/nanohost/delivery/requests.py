@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
-from nanohost.delivery.render import problem_of
+from nanohost.delivery.render import content_problem
 from nanohost.model import SessionId
-from nanohost.store.actions import MOST_REFUSED, ActionRow, ActionStatus
+from nanohost.store.actions import MAX_REJECTED_ARGUMENT_CHARS, ActionRow, ActionStatus
 from nanohost_protocol.actions import ActionName
 from nanohost_protocol.errors import PayloadError
 from nanohost_protocol.ids import notice_id
@@ -22,32 +22,32 @@ from nanohost_protocol.times import to_text
 UNREADABLE = "unreadable"
 SEND_LATER = "messages.send_later"
 
-_REQUESTS = (OutKind.TASK, OutKind.SYSTEM)
-_REPEATABLE = (OutKind.CHAT, OutKind.CARD)
-LONGEST_NAME = 200
+_REQUEST_KINDS = (OutKind.TASK, OutKind.SYSTEM)
+_REPEATABLE_KINDS = (OutKind.CHAT, OutKind.CARD)
+MAX_NAME_CHARS = 200
 
 
 def is_request(row: MessageOut) -> bool:
     """Whether the row asks the host for something in place of being sent."""
-    return row.kind in _REQUESTS or row.recurrence is not None
+    return row.kind in _REQUEST_KINDS or row.recurrence is not None
 
 
-def request(
+def build_request(
     row: MessageOut,
     *,
     session: SessionId,
     target: Origin | None,
-    nowhere: str,
+    no_target_reason: str,
     now: datetime,
-    refused: str | None = None,
+    rejection: str | None = None,
 ) -> ActionRow:
-    """The request a row makes. `target`: where answers go; without one `nowhere` says why. What can never be done is
-    refused at once, on record, its arguments cut; as is all with `refused`, the reason."""
-    problem = refused
+    """The request a row makes. `target`: where answers go; without one `no_target_reason` says why. What can never be done is
+    refused at once, on record, its arguments cut; as is all with `rejection`, the reason."""
+    problem = rejection
     try:
-        name, arguments = _asked(row)
+        name, arguments = _parse_request(row)
         if problem is None and row.recurrence is not None and name == ActionName.MESSAGES_REPEAT:
-            problem = nowhere if target is None else why_not_repeatable(row.kind, row.content)
+            problem = no_target_reason if target is None else repeat_problem(row.kind, row.content)
     except PayloadError as error:
         name, arguments, problem = UNREADABLE, row.content, str(error)
     return ActionRow(
@@ -55,8 +55,8 @@ def request(
         seq=row.seq,
         out_id=row.id,
         # JSON can name half a character; no database takes one.
-        name=_whole(name)[:LONGEST_NAME],
-        arguments=_whole(arguments)[: None if problem is None else MOST_REFUSED],
+        name=_replace_surrogates(name)[:MAX_NAME_CHARS],
+        arguments=_replace_surrogates(arguments)[: None if problem is None else MAX_REJECTED_ARGUMENT_CHARS],
         origin=target,
         # The container's clock may be wrong, and its word may be a lie: nothing was asked for in the future.
         asked_at=min(row.timestamp, now),
@@ -68,7 +68,7 @@ def request(
     )
 
 
-def _asked(row: MessageOut) -> tuple[str, str]:
+def _parse_request(row: MessageOut) -> tuple[str, str]:
     """The action's name and its arguments, as JSON. Raises PayloadError."""
     if row.kind == OutKind.TASK:
         return ActionName.TASKS_CREATE, row.content
@@ -81,12 +81,12 @@ def _asked(row: MessageOut) -> tuple[str, str]:
     return name, json.dumps({"kind": row.kind, "content": row.content, "due": due, "recurrence": row.recurrence})
 
 
-def why_not_repeatable(kind: str, content: str) -> str | None:
+def repeat_problem(kind: str, content: str) -> str | None:
     """Why a message cannot be sent again and again, or None."""
-    if kind not in _REPEATABLE:
+    if kind not in _REPEATABLE_KINDS:
         return f"a {kind[:40]} cannot be sent again and again"
-    return problem_of(kind, content)
+    return content_problem(kind, content)
 
 
-def _whole(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")

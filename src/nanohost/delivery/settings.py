@@ -12,31 +12,31 @@ class DeliverySettings(Section):
 
     ambiguous: Literal["resend", "ask"] = setting(
         "resend",
-        place=140,
+        order=140,
         title="A message that may have been sent, on a platform that cannot tell a repeat: send it again, or ask you.",
-        wanted="resend or ask",
+        expected="resend or ask",
     )
     session_rows_per_hour: int = setting(
         7_200,
-        place=170,
+        order=170,
         title="How many messages and requests of one session are taken over in an hour; what is more waits.",
-        wanted="a whole number, 60 or more",
+        expected="a whole number, 60 or more",
         ge=60,
     )
     """Twice what the fastest chat platform takes of one sender in an hour (one message a second and chat)."""
     session_mb_per_hour: int = setting(
         24,
-        place=180,
+        order=180,
         title="How many MiB of messages of one session are taken over in an hour; what is more waits.",
-        wanted="a whole number of MiB, 1 or more",
+        expected="a whole number of MiB, 1 or more",
         ge=1,
     )
     """A month of it, kept for `keep_days` of 30, is 17 GB; a person reads 0.1 MB in an hour."""
     session_requests_per_hour: int = setting(
         600,
-        place=190,
+        order=190,
         title="How many requests of one session, and messages that are refused, are taken over in an hour; more waits.",
-        wanted="a whole number, 6 or more",
+        expected="a whole number, 6 or more",
         ge=6,
     )
     """One in six seconds. Each is a transaction, an entry of the audit log, and an answer to the agent."""

@@ -21,25 +21,25 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
 from nanohost.store import moved_chats, sessions
 from nanohost.store.database import Store
-from nanohost.store.deliveries import LaneKey
+from nanohost.store.deliveries import DeliveryQueueKey
 from nanohost_protocol.inbound import InboundReader
 from nanohost_protocol.rows import InKind, Origin
 from nanohost_protocol.times import from_text
 
-FIRST_AFTER_S = 0.5
+INITIAL_DELAY_S = 0.5
 """Most turns of a simple agent are over by then."""
-MOST_S = 3600.0
+MAX_TURN_S = 3600.0
 """Of one turn; whoever still waits then looks at something else."""
-CHANNEL_LIMIT_S = 5.0
-LONGEST_TOOL = 40
+CHANNEL_TIMEOUT_S = 5.0
+MAX_TOOL_NAME_CHARS = 40
 """Characters of a tool's name."""
-SHORTEST_S = 1.0
+MIN_INTERVAL_S = 1.0
 """Between two times, whatever a channel declares."""
 
 _log = structlog.get_logger()
 
 
-class Typing:
+class TypingIndicator:
     """One per host. `channels` is looked up each time by (channel type, instance)."""
 
     def __init__(
@@ -49,122 +49,124 @@ class Typing:
         self._mailboxes = mailboxes
         self._clock = clock
         self._channels = channels
-        self._messages: dict[SessionId, frozenset[str]] = {}
+        self._turn_messages: dict[SessionId, frozenset[str]] = {}
         """What the turn of each session is over."""
-        self._shows: dict[SessionId, asyncio.Task[None]] = {}
+        self._indicator_tasks: dict[SessionId, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._said: dict[LaneKey, float] = {}
+        self._last_sent_s: dict[DeliveryQueueKey, float] = {}
         """When a session last said something in a chat, as long as its turn runs."""
-        self._open = False
+        self._is_open = False
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Show typing while entered."""
-        self._open = True
+        self._is_open = True
         try:
             yield
         finally:
-            self._open = False
+            self._is_open = False
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def on_working(self, session: SessionId, messages: Collection[str]) -> None:
         """A living container works on these messages; on none when its turn is over. Returns at once."""
-        if not messages or not self._open:
+        if not messages or not self._is_open:
             self._stop(session)
             return
-        self._messages[session] = frozenset(messages)
-        if session not in self._shows:
+        self._turn_messages[session] = frozenset(messages)
+        if session not in self._indicator_tasks:
             task = asyncio.create_task(self._run(session), name=f"typing:{session}")
-            self._shows[session] = task
+            self._indicator_tasks[session] = task
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def on_saying(self, lane: LaneKey) -> None:
+    def on_sending(self, queue: DeliveryQueueKey) -> None:
         """The session says something in this chat. If that is its answer, the turn is over before the next time."""
-        if lane.session_id in self._shows:
-            self._said[lane] = self._clock.monotonic()
+        if queue.session_id in self._indicator_tasks:
+            self._last_sent_s[queue] = self._clock.monotonic()
 
     def _stop(self, session: SessionId) -> None:
-        self._messages.pop(session, None)
-        if (show := self._shows.pop(session, None)) is not None:
+        self._turn_messages.pop(session, None)
+        if (show := self._indicator_tasks.pop(session, None)) is not None:
             show.cancel()
-            self._said = {lane: at for lane, at in self._said.items() if lane.session_id != session}
+            self._last_sent_s = {lane: at for lane, at in self._last_sent_s.items() if lane.session_id != session}
 
     async def _run(self, session: SessionId) -> None:
         try:
-            await self._show(session)
+            await self._show_until_turn_end(session)
         except Exception as error:  # nothing that goes wrong here is worth more than a line
-            _log.debug("typing_not_shown", session=session, error=str(error))
+            _log.debug("typing_failed", session=session, error=str(error))
 
-    async def _show(self, session: SessionId) -> None:
-        ends = self._clock.monotonic() + MOST_S
+    async def _show_until_turn_end(self, session: SessionId) -> None:
+        ends = self._clock.monotonic() + MAX_TURN_S
         known: dict[str, Origin | None] = {}
-        pause_s = FIRST_AFTER_S
+        pause_s = INITIAL_DELAY_S
         while self._clock.monotonic() < ends:
             await self._clock.sleep(pause_s)
-            messages = self._messages[session]
+            messages = self._turn_messages[session]
             if unknown := messages - known.keys():
                 known |= await self._origins(session, unknown)
             origins = {origin for id in messages if (origin := known[id]) is not None}
-            places = {_place(session, await moved_chats.place_now(self._store, origin)) for origin in origins}
-            pauses = await asyncio.gather(*(self._show_in(*place) for place in places))
-            pause_s = max([SHORTEST_S, *pauses])
+            places = {
+                _queue_and_address(session, await moved_chats.current_origin(self._store, origin)) for origin in origins
+            }
+            pauses = await asyncio.gather(*(self._show_once(*place) for place in places))
+            pause_s = max([MIN_INTERVAL_S, *pauses])
 
     async def _origins(self, id: SessionId, messages: Collection[str]) -> dict[str, Origin | None]:
         """Where people wrote them; None for what no person wrote."""
         session = await sessions.get(self._store, id)
-        return await self._mailboxes.inbound(session, lambda box: {one: _origin(box, one) for one in messages})
+        return await self._mailboxes.read_inbound(session, lambda box: {one: _origin(box, one) for one in messages})
 
-    async def _show_in(self, lane: LaneKey, address: Address) -> float:
+    async def _show_once(self, queue: DeliveryQueueKey, address: Address) -> float:
         """Show it in one place. Returns in how many seconds it wants to be asked again."""
-        channel = self._channels.get((lane.channel_type, lane.instance))
+        channel = self._channels.get((queue.channel_type, queue.instance))
         if channel is None or not isinstance(channel, ShowsTyping | ShowsWork):
             return 0.0
         every_s = channel.capabilities.typing_every_s
-        if self._clock.monotonic() - self._said.get(lane, -every_s) < every_s:
+        if self._clock.monotonic() - self._last_sent_s.get(queue, -every_s) < every_s:
             return every_s
         try:
-            async with asyncio.timeout(CHANNEL_LIMIT_S):
+            async with asyncio.timeout(CHANNEL_TIMEOUT_S):
                 if isinstance(channel, ShowsWork):
-                    await channel.working(address, await self._work(lane.session_id))
+                    await channel.working(address, await self._read_work(queue.session_id))
                 else:
                     await channel.typing(address)
         except Exception as error:
-            _log.debug("typing_not_shown", session=lane.session_id, channel=lane.channel_type, error=str(error))
+            _log.debug("typing_failed", session=queue.session_id, channel=queue.channel_type, error=str(error))
         return every_s
 
-    async def _work(self, id: SessionId) -> Work:
+    async def _read_work(self, id: SessionId) -> Work:
         """What the session's container says it is doing; it is asked for as often as it is shown."""
         try:
-            found = await self._mailboxes.outbound(await sessions.get(self._store, id), queries.progress())
+            found = await self._mailboxes.read_outbound(await sessions.get(self._store, id), queries.progress())
         except MailboxError:
             found = None
-        return Work() if found is None else work_of(found, self._clock.now())
+        return Work() if found is None else parse_work(found, self._clock.now())
 
 
-def work_of(doing: queries.Doing, now: datetime) -> Work:
+def parse_work(progress: queries.RunnerProgress, now: datetime) -> Work:
     """What a runner says of itself, none of which need be true. Pure."""
-    name = doing.state.get("tool", "").rpartition("__")[2]  # of a tool server's, without the server's
-    tool = "".join(letter for letter in name[:LONGEST_TOOL] if letter.isprintable())
+    name = progress.state.get("tool", "").rpartition("__")[2]  # of a tool server's, without the server's
+    tool = "".join(letter for letter in name[:MAX_TOOL_NAME_CHARS] if letter.isprintable())
     return Work(
-        for_s=_seconds(doing.since, now),
+        for_s=_seconds_since(progress.since, now),
         tool=tool,
-        tool_for_s=_seconds(_moment(doing.state.get("tool_since", "")), now) if tool else 0.0,
-        for_person=doing.state.get("waiting") == "person",
+        tool_for_s=_seconds_since(_parse_time(progress.state.get("tool_since", "")), now) if tool else 0.0,
+        for_person=progress.state.get("waiting") == "person",
     )
 
 
-def _moment(text: str) -> datetime | None:
+def _parse_time(text: str) -> datetime | None:
     try:
         return from_text(text)
     except ValueError:
         return None
 
 
-def _seconds(since: datetime | None, now: datetime) -> float:
-    return 0.0 if since is None else min(max(0.0, (now - since).total_seconds()), MOST_S)
+def _seconds_since(since: datetime | None, now: datetime) -> float:
+    return 0.0 if since is None else min(max(0.0, (now - since).total_seconds()), MAX_TURN_S)
 
 
 def _origin(box: InboundReader, message_id: str) -> Origin | None:
@@ -172,6 +174,6 @@ def _origin(box: InboundReader, message_id: str) -> Origin | None:
     return message.origin if message is not None and message.kind is InKind.CHAT else None
 
 
-def _place(session: SessionId, origin: Origin) -> tuple[LaneKey, Address]:
-    lane = LaneKey(session, origin.channel_type, origin.instance, origin.platform_id)
+def _queue_and_address(session: SessionId, origin: Origin) -> tuple[DeliveryQueueKey, Address]:
+    lane = DeliveryQueueKey(session, origin.channel_type, origin.instance, origin.platform_id)
     return lane, Address(platform_id=origin.platform_id, thread_id=origin.thread_id)

@@ -13,7 +13,7 @@ from nanohost.delivery.addresses import address_book
 from nanohost.model import AgentGroupId, MessagingGroup, SessionId
 from nanohost.store import deliveries, questions, sessions, tasks
 from nanohost.store.database import Transaction
-from nanohost.store.deliveries import LaneKey
+from nanohost.store.deliveries import DeliveryQueueKey
 from nanohost.store.events import ChatKey
 from nanohost.store.tasks import Task, TaskKind
 from nanohost.tasks import changes
@@ -21,44 +21,44 @@ from nanohost_protocol.rows import ChatId, Origin
 
 
 @dataclass(slots=True, kw_only=True)
-class Withdrawn:
+class WithdrawalCounts:
     """How many messages are not sent, and how many series of them were cancelled."""
 
     messages: int = 0
     tasks: int = 0
 
 
-async def withdraw(
+async def withdraw_deliveries(
     tx: Transaction, agent_group: AgentGroupId, chat: MessagingGroup, *, reason: str, now: datetime
-) -> Withdrawn:
+) -> WithdrawalCounts:
     """Drop what the group's sessions have waiting for this chat, cancel what they send there again and again, and close
     what they asked there. A session that may still send there, under whatever name, is left alone. What is being sent
     at this moment may arrive, and is not tried again."""
     place = Origin(channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id)
     asked_in = ChatKey(chat.channel_type, chat.instance, chat.platform_id)
-    withdrawn = Withdrawn()
-    for session in await sessions.concerned_by_chat(tx, agent_group, place.chat):
-        lane = LaneKey(session.id, chat.channel_type, chat.instance, chat.platform_id)
-        waiting, series = await deliveries.waiting(tx, lane), await _series(tx, session.id, place.chat)
+    withdrawn = WithdrawalCounts()
+    for session in await sessions.list_with_open_items(tx, agent_group, place.chat):
+        lane = DeliveryQueueKey(session.id, chat.channel_type, chat.instance, chat.platform_id)
+        waiting, series = await deliveries.list_waiting(tx, lane), await _repeating_messages(tx, session.id, place.chat)
         asks = await questions.is_open_in_chat(tx, session.id, asked_in)
-        if not (waiting or series or asks) or (await address_book(tx, session)).has(place):
+        if not (waiting or series or asks) or (await address_book(tx, session)).contains(place):
             continue
         await questions.close_in_chat(tx, session.id, asked_in)
         for delivery in waiting:
             if await deliveries.drop(tx, delivery, reason, now):
                 withdrawn.messages += 1
             else:
-                await deliveries.not_again(tx, delivery, reason)
+                await deliveries.forbid_retry(tx, delivery, reason)
         for task in series:
             await changes.cancel(tx, task.id, now, reason=reason)
             withdrawn.tasks += 1
     return withdrawn
 
 
-async def _series(tx: Transaction, session: SessionId, chat: ChatId) -> list[Task]:
+async def _repeating_messages(tx: Transaction, session: SessionId, chat: ChatId) -> list[Task]:
     """Messages, not prompts: what an agent says when it is prompted is checked when it says it."""
     return [
         task
-        for task in await tasks.open_of_session(tx, session)
+        for task in await tasks.list_open_of_session(tx, session)
         if task.kind is TaskKind.MESSAGE and task.origin is not None and task.origin.chat == chat
     ]

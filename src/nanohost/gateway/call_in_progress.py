@@ -9,8 +9,8 @@ from nanohost.gateway.model_call import CallOutcome, ModelCall
 from nanohost.gateway.usage import DocumentReader, UsageReader, reader_for
 from nanohost.model import SessionId
 
-_HEAD_BYTES = 4096
-_MODEL = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._:@/-]{1,200})"')
+_MAX_HEAD_BYTES = 4096
+_MODEL_PATTERN = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._:@/-]{1,200})"')
 """Only for calls whose answer names no model; clients write it first. Never more than a label."""
 
 
@@ -23,42 +23,42 @@ class CallInProgress:
         self._started_s = started_s
         self._status = 0
         self._reader: UsageReader = DocumentReader()
-        self._answer_ended = False
-        self._verdict: tuple[CallOutcome, str] | None = None
-        self._head = bytearray()
+        self._is_response_ended = False
+        self._failure: tuple[CallOutcome, str] | None = None
+        self._request_head = bytearray()
 
-    def sends(self, chunk: bytes) -> None:
+    def on_request_chunk(self, chunk: bytes) -> None:
         """Bytes of the request."""
-        self._head += chunk[: max(0, _HEAD_BYTES - len(self._head))]
+        self._request_head += chunk[: max(0, _MAX_HEAD_BYTES - len(self._request_head))]
 
-    def is_answered(self, status: int, content_type: str) -> None:
+    def on_response_start(self, status: int, content_type: str) -> None:
         """The answer's status and headers are there."""
         self._status = status
         self._reader = reader_for(content_type)
 
-    def receives(self, chunk: bytes) -> None:
+    def on_response_chunk(self, chunk: bytes) -> None:
         """Bytes of the answer."""
         self._reader.feed(chunk)
 
-    def answer_ends(self) -> None:
+    def on_response_end(self) -> None:
         """The service closed its answer in good order."""
         self._reader.close()
-        self._answer_ended = True
+        self._is_response_ended = True
 
-    def fails(self, outcome: CallOutcome, error: str) -> None:
+    def on_failure(self, outcome: CallOutcome, error: str) -> None:
         """It ended in a way that the answer's bytes do not tell."""
-        self._verdict = outcome, error
+        self._failure = outcome, error
 
     @property
-    def failed(self) -> bool:
+    def has_failed(self) -> bool:
         """Whether it ended so, as far as is known."""
-        return self._verdict is not None
+        return self._failure is not None
 
-    def row(self, *, ended_s: float) -> ModelCall:
+    def to_model_call(self, *, ended_s: float) -> ModelCall:
         """The call as it stands; `ended_s` is of the same monotonic clock as `started_s`."""
-        asked_for = _MODEL.search(self._head)
-        findings = self._reader.findings
-        outcome, error = self._verdict or self._judged()
+        asked_for = _MODEL_PATTERN.search(self._request_head)
+        findings = self._reader.summary
+        outcome, error = self._failure or self._outcome_from_response()
         return ModelCall(
             session_id=self.session_id,
             model=findings.model or (asked_for[1].decode() if asked_for else ""),
@@ -70,13 +70,13 @@ class CallInProgress:
             error=error,
         )
 
-    def _judged(self) -> tuple[CallOutcome, str]:
+    def _outcome_from_response(self) -> tuple[CallOutcome, str]:
         """A client may hang up on the last event: that is a complete answer, not an abandoned one."""
-        findings = self._reader.findings
+        findings = self._reader.summary
         if findings.error or self._status >= 400:
-            return CallOutcome.REFUSED, findings.error or f"status {self._status}"
-        if findings.ended:
+            return CallOutcome.REJECTED, findings.error or f"status {self._status}"
+        if findings.is_complete:
             return CallOutcome.COMPLETED, ""
-        if self._answer_ended:
-            return CallOutcome.CUT, "the answer ended before its message did"
+        if self._is_response_ended:
+            return CallOutcome.TRUNCATED, "the answer ended before its message did"
         return CallOutcome.ABANDONED, ""

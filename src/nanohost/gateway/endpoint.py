@@ -17,16 +17,16 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from nanohost.gateway.limiter import Limiter
+from nanohost.gateway.limiter import CallLimiter
 from nanohost.gateway.unix_socket import listen_at, remove_socket
 from nanohost.model import SessionId
 
 MAX_CONNECTIONS = 32
-IDLE_CONNECTION_S = 75.0
-_CLOSE_S = 1.0
+KEEPALIVE_TIMEOUT_S = 75.0
+_SHUTDOWN_TIMEOUT_S = 1.0
 _BACKLOG = 100
 """Connections that wait in the kernel; asyncio's own servers have as many."""
-_NO_DESCRIPTORS_S = 1.0
+_ACCEPT_RETRY_S = 1.0
 """Until the next try to accept when the host has no more open files; asyncio's own servers wait as long."""
 
 Handler = Callable[[SessionId, web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -34,10 +34,10 @@ Handler = Callable[[SessionId, web.BaseRequest], Awaitable[web.StreamResponse]]
 log = structlog.get_logger(__name__)
 
 
-class Endpoint:
+class SessionEndpoint:
     """A listening socket and the requests that came in by it."""
 
-    def __init__(self, path: Path, session: SessionId, handler: Handler, limiter: Limiter) -> None:
+    def __init__(self, path: Path, session: SessionId, handler: Handler, limiter: CallLimiter) -> None:
         self._path = path
         self._session = session
         self._handler = handler
@@ -50,22 +50,22 @@ class Endpoint:
             self._handle,
             handler_cancellation=True,
             access_log=None,
-            logger=self._library_log(),
+            logger=self._http_logger(),
             auto_decompress=False,
-            keepalive_timeout=IDLE_CONNECTION_S,
+            keepalive_timeout=KEEPALIVE_TIMEOUT_S,
         )
         self._listener = await asyncio.to_thread(listen_at, self._path)
         self._listener.listen(_BACKLOG)
-        self._accepting = asyncio.create_task(self._accept(), name=f"model socket of {self._session}")
+        self._accept_task = asyncio.create_task(self._accept_connections(), name=f"model socket of {self._session}")
 
-    def is_at(self, path: Path) -> bool:
+    def is_listening_at(self, path: Path) -> bool:
         """Listening there, and nobody took the name away."""
         return self._path == path and path.is_socket()
 
     async def close(self, *, grace_s: float) -> None:
         """Take no new requests, wait up to `grace_s` seconds for those under way, end the rest."""
-        self._accepting.cancel()
-        await asyncio.gather(self._accepting, return_exceptions=True)
+        self._accept_task.cancel()
+        await asyncio.gather(self._accept_task, return_exceptions=True)
         self._listener.close()
         with suppress(OSError):  # a name that cannot be removed leads nowhere any more
             await asyncio.to_thread(remove_socket, self._path)
@@ -76,37 +76,37 @@ class Endpoint:
         for request in late:
             request.cancel()
         await asyncio.gather(*late, return_exceptions=True)
-        await self._http.shutdown(_CLOSE_S)
+        await self._http.shutdown(_SHUTDOWN_TIMEOUT_S)
 
-    async def _accept(self) -> None:
+    async def _accept_connections(self) -> None:
         """Serve connections one after the other, as fast as the budget allows."""
         loop = asyncio.get_running_loop()
         while True:
             try:
                 connection, _ = await loop.sock_accept(self._listener)
             except OSError as error:
-                log.warning("gateway.cannot_accept", session=self._session, error=str(error))
-                await asyncio.sleep(_NO_DESCRIPTORS_S)
+                log.warning("gateway_accept_failed", session=self._session, error=str(error))
+                await asyncio.sleep(_ACCEPT_RETRY_S)
                 continue
             try:
-                await self._limiter.connect(self._session)
-                await loop.connect_accepted_socket(self._protocol, connection)
+                await self._limiter.admit_connection(self._session)
+                await loop.connect_accepted_socket(self._create_protocol, connection)
             except asyncio.CancelledError:
                 connection.close()
                 raise
             except Exception as error:  # of one connection: the next is another one
                 connection.close()
-                log.error("gateway.connection_failed", session=self._session, error=str(error))
+                log.error("gateway_connection_failed", session=self._session, error=str(error))
 
-    def _library_log(self) -> logging.Logger:
+    def _http_logger(self) -> logging.Logger:
         """What the HTTP library logs by: bytes that are no request are the client's doing, and cost it a failure."""
 
         def is_ours(record: logging.LogRecord) -> bool:
             error = record.exc_info[1] if record.exc_info else None
             if not isinstance(error, HttpProcessingError):
                 return record.levelno >= logging.INFO
-            if self._limiter.malformed(self._session):
-                log.info("gateway.refused", session=self._session, method="", path="", error=str(error)[:200])
+            if self._limiter.record_malformed(self._session):
+                log.info("gateway_request_rejected", session=self._session, method="", path="", error=str(error)[:200])
             return False
 
         logger = logging.Logger("aiohttp.server", logging.DEBUG)
@@ -114,8 +114,8 @@ class Endpoint:
         logger.addFilter(is_ours)
         return logger
 
-    def _protocol(self) -> asyncio.Protocol:
-        return self._http() if len(self._http.connections) < MAX_CONNECTIONS else _TurnedAway()
+    def _create_protocol(self) -> asyncio.Protocol:
+        return self._http() if len(self._http.connections) < MAX_CONNECTIONS else _RejectedConnection()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()
@@ -132,7 +132,7 @@ class Endpoint:
             self._requests.discard(task)
 
 
-class _TurnedAway(asyncio.Protocol):
+class _RejectedConnection(asyncio.Protocol):
     """A connection too many."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

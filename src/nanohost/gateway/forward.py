@@ -17,19 +17,19 @@ from nanohost.clock import Clock
 from nanohost.gateway import api_error
 from nanohost.gateway.call_in_progress import CallInProgress
 from nanohost.gateway.headers import request_headers, response_headers
-from nanohost.gateway.health import Health, unreachable
-from nanohost.gateway.limiter import Limiter
-from nanohost.gateway.model_call import NO_KEY, TOO_LARGE, CallOutcome
-from nanohost.gateway.policy import Verdict, judge
-from nanohost.gateway.recordings import Recordings
+from nanohost.gateway.health import ModelHealth, unreachable_problem
+from nanohost.gateway.limiter import CallLimiter
+from nanohost.gateway.model_call import NO_KEY_ERROR, TOO_LARGE_ERROR, CallOutcome
+from nanohost.gateway.policy import GatewayDecision, decide
+from nanohost.gateway.recordings import CallRecorder
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
 
-TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=300.0)
+UPSTREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=300.0)
 """An answer may take as long as it likes, with no more than five minutes of silence (the service pings in between)."""
 
-_UPSTREAM_FAILED = (aiohttp.ClientError, TimeoutError, OSError)
-_NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+_UPSTREAM_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
+_CONNECT_ERRORS = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 log = structlog.get_logger(__name__)
 
@@ -42,14 +42,14 @@ class Forwarder:
         *,
         upstream: Upstream,
         http: aiohttp.ClientSession,
-        recordings: Recordings,
-        health: Health,
-        limiter: Limiter,
+        recorder: CallRecorder,
+        health: ModelHealth,
+        limiter: CallLimiter,
         clock: Clock,
     ) -> None:
         self._upstream = upstream
         self._http = http
-        self._recordings = recordings
+        self._recorder = recorder
         self._health = health
         self._limiter = limiter
         self._clock = clock
@@ -57,115 +57,117 @@ class Forwarder:
     async def handle(self, session_id: SessionId, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request of a session."""
         budget = self._limiter.budget(session_id)
-        if not await self._limiter.admit(session_id):
-            return api_error.too_many(budget.over, budget.retry_after_s())
-        verdict = judge(request.method, request.raw_path)
-        if verdict is Verdict.PROBE:
+        if not await self._limiter.admit_request(session_id):
+            return api_error.too_many_requests(budget.reason, budget.retry_after_s())
+        verdict = decide(request.method, request.raw_path)
+        if verdict is GatewayDecision.PROBE:
             return web.Response()
-        if verdict is Verdict.REFUSE:
-            budget.fail()
-            log.info("gateway.refused", session=session_id, method=request.method, path=request.raw_path[:200])
+        if verdict is GatewayDecision.REJECT:
+            budget.consume_failure()
+            log.info("gateway_request_rejected", session=session_id, method=request.method, path=request.raw_path[:200])
             return api_error.not_allowed(request.method, request.raw_path)
-        if verdict is Verdict.CALL and not self._recordings.has_room:
+        if verdict is GatewayDecision.CALL and not self._recorder.has_room:
             return api_error.overloaded()
         call = CallInProgress(session_id, started_at=self._clock.now(), started_s=self._clock.monotonic())
         try:
-            refusal = self._refusal(request, call)
+            refusal = self._rejection(request, call)
             return refusal if refusal is not None else await self._forward(request, call)
         finally:
-            if self._came_to_nothing(call, verdict):
-                budget.fail()
+            if self._record_call(call, verdict):
+                budget.consume_failure()
 
-    def _came_to_nothing(self, call: CallInProgress, verdict: Verdict) -> bool:
+    def _record_call(self, call: CallInProgress, decision: GatewayDecision) -> bool:
         """Put a call on record. Returns whether it is to be paid for as a failure: it left more than an answer."""
-        if verdict is not Verdict.CALL:
-            return call.failed
-        row = call.row(ended_s=self._clock.monotonic())
-        self._recordings.put(row)
+        if decision is not GatewayDecision.CALL:
+            return call.has_failed
+        row = call.to_model_call(ended_s=self._clock.monotonic())
+        self._recorder.enqueue(row)
         return row.outcome is not CallOutcome.COMPLETED
 
-    def _refusal(self, request: web.BaseRequest, call: CallInProgress) -> web.Response | None:
+    def _rejection(self, request: web.BaseRequest, call: CallInProgress) -> web.Response | None:
         """What is answered without asking the service. A body of unknown length could not be refused in time."""
-        if not self._upstream.usable:
-            call.fails(CallOutcome.NOT_SENT, NO_KEY)
+        if not self._upstream.is_usable:
+            call.on_failure(CallOutcome.NOT_SENT, NO_KEY_ERROR)
             return api_error.no_key()
         if request.content_length is None and request.can_read_body:
-            call.fails(CallOutcome.NOT_SENT, "the request does not say how long it is")
-            return api_error.no_length()
+            call.on_failure(CallOutcome.NOT_SENT, "the request does not say how long it is")
+            return api_error.length_required()
         if (request.content_length or 0) > api_error.MAX_BODY_BYTES:
-            call.fails(CallOutcome.NOT_SENT, TOO_LARGE)
+            call.on_failure(CallOutcome.NOT_SENT, TOO_LARGE_ERROR)
             return api_error.too_large()
         return None
 
     async def _forward(self, request: web.BaseRequest, call: CallInProgress) -> web.StreamResponse:
         try:
-            answer = await self._ask(request, call)
-        except _UPSTREAM_FAILED as error:
+            answer = await self._send_upstream(request, call)
+        except _UPSTREAM_ERRORS as error:
             cause = type(error).__name__
-            log.warning("gateway.unreachable", session=call.session_id, host=self._upstream.host, cause=cause)
-            call.fails(CallOutcome.UNREACHABLE, cause)
-            if isinstance(error, _NOT_CONNECTED):  # before a client had a part in it
-                self._health.complain(unreachable(self._upstream, cause))
+            log.warning("gateway_upstream_unreachable", session=call.session_id, host=self._upstream.host, cause=cause)
+            call.on_failure(CallOutcome.UNREACHABLE, cause)
+            if isinstance(error, _CONNECT_ERRORS):  # before a client had a part in it
+                self._health.report_problem(unreachable_problem(self._upstream, cause))
             return api_error.unreachable(self._upstream, cause)
         async with answer:
-            call.is_answered(answer.status, answer.content_type)
-            self._health.answered(answer.status, answer.content_type)
+            call.on_response_start(answer.status, answer.content_type)
+            self._health.record_response(answer.status, answer.content_type)
             if 300 <= answer.status < 400:
-                log.warning("gateway.redirected", session=call.session_id, host=self._upstream.host)
-                call.fails(CallOutcome.REFUSED, "the service answered with a redirect")
+                log.warning("gateway_upstream_redirected", session=call.session_id, host=self._upstream.host)
+                call.on_failure(CallOutcome.REJECTED, "the service answered with a redirect")
                 return api_error.redirected(self._upstream)
-            return await self._pass_on(request, answer, call)
+            return await self._stream_response(request, answer, call)
 
-    async def _ask(self, request: web.BaseRequest, call: CallInProgress) -> aiohttp.ClientResponse:
+    async def _send_upstream(self, request: web.BaseRequest, call: CallInProgress) -> aiohttp.ClientResponse:
         """Send the request as its body comes in; returns when the answer's status and headers are there."""
         return await self._http.request(
             request.method,
-            URL(self._upstream.url(request.raw_path), encoded=True),
+            URL(self._upstream.url_for(request.raw_path), encoded=True),
             headers=request_headers(request.headers, self._upstream.api_key),
             skip_auto_headers=("User-Agent", "Content-Type"),
-            data=_body(request, call) if request.can_read_body else None,
+            data=_request_chunks(request, call) if request.can_read_body else None,
             allow_redirects=False,
             auto_decompress=False,
-            timeout=TIMEOUT,
+            timeout=UPSTREAM_TIMEOUT,
         )
 
-    async def _pass_on(
-        self, request: web.BaseRequest, answer: aiohttp.ClientResponse, call: CallInProgress
+    async def _stream_response(
+        self, request: web.BaseRequest, upstream_response: aiohttp.ClientResponse, call: CallInProgress
     ) -> web.StreamResponse:
-        headers = response_headers(answer.headers, answer.status)
-        response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
+        headers = response_headers(upstream_response.headers, upstream_response.status)
+        response = web.StreamResponse(status=upstream_response.status, reason=upstream_response.reason, headers=headers)
         try:
             await response.prepare(request)
-            async for chunk in _chunks(answer):
-                call.receives(chunk)
+            async for chunk in _response_chunks(upstream_response):
+                call.on_response_chunk(chunk)
                 await response.write(chunk)
-            call.answer_ends()
+            call.on_response_end()
             await response.write_eof()
-        except _BrokenOff as broken:
-            log.warning("gateway.cut", session=call.session_id, host=self._upstream.host, cause=str(broken))
-            call.fails(CallOutcome.CUT, str(broken))
+        except _ResponseTruncated as broken:
+            log.warning(
+                "gateway_response_truncated", session=call.session_id, host=self._upstream.host, cause=str(broken)
+            )
+            call.on_failure(CallOutcome.TRUNCATED, str(broken))
             # Closed without the last chunk, so that the client too sees that it is not whole.
             if request.transport is not None:
                 request.transport.close()
         except ConnectionError:
-            log.debug("gateway.client_left", session=call.session_id)
+            log.debug("gateway_client_disconnected", session=call.session_id)
         return response
 
 
-class _BrokenOff(Exception):
+class _ResponseTruncated(Exception):
     """The service broke off its answer. A type of its own: the client's leaving raises the library's same errors."""
 
 
-async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def _response_chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     """What has come in, as soon as anything has."""
     try:
         async for chunk in answer.content.iter_any():
             yield chunk
-    except _UPSTREAM_FAILED as error:
-        raise _BrokenOff(type(error).__name__) from error
+    except _UPSTREAM_ERRORS as error:
+        raise _ResponseTruncated(type(error).__name__) from error
 
 
-async def _body(request: web.BaseRequest, call: CallInProgress) -> AsyncIterator[bytes]:
+async def _request_chunks(request: web.BaseRequest, call: CallInProgress) -> AsyncIterator[bytes]:
     async for chunk in request.content.iter_any():
-        call.sends(chunk)
+        call.on_request_chunk(chunk)
         yield chunk

@@ -21,47 +21,49 @@ import aiohttp
 
 from nanohost.clock import Clock
 from nanohost.errors import HomeError, SettingsError
-from nanohost.gateway.budget import CallRates, call_rates
-from nanohost.gateway.endpoint import Endpoint
+from nanohost.gateway.budget import CallRateLimits, call_limits_from_settings
+from nanohost.gateway.endpoint import SessionEndpoint
 from nanohost.gateway.forward import Forwarder
-from nanohost.gateway.health import Complaint, Health, Unknown
-from nanohost.gateway.limiter import Limiter, OnSlowed
+from nanohost.gateway.health import InconclusiveCheck, ModelHealth, ModelProblem
+from nanohost.gateway.limiter import CallLimiter, OnThrottled
 from nanohost.gateway.probe import probe
-from nanohost.gateway.recordings import Record, Recordings
+from nanohost.gateway.recordings import CallRecorder, RecordCalls
 from nanohost.gateway.settings import CallSettings
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
-from nanohost.proxies import UnusableProxy, aiohttp_options, proxy_for
+from nanohost.proxies import InvalidProxyError, aiohttp_options, proxy_for
 
 
-async def _nobody_is_told(_: SessionId, __: str) -> None:
+async def _ignore_throttled(_: SessionId, __: str) -> None:
     """For a gateway that has nobody to tell."""
 
 
 class Gateway:
     """`record` is awaited with each POST /v1/messages, some at once, beside the stream: slow or failing, it holds up
-    nothing that is under way. `on_slowed` is awaited once for a session that goes on asking for too much."""
+    nothing that is under way. `on_throttled` is awaited once for a session that goes on asking for too much."""
 
     def __init__(
         self,
         *,
         upstream: Upstream,
-        record: Record,
+        record: RecordCalls,
         clock: Clock,
-        rates: CallRates | None = None,
-        on_slowed: OnSlowed = _nobody_is_told,
+        call_limits: CallRateLimits | None = None,
+        on_throttled: OnThrottled = _ignore_throttled,
         grace_s: float = 10.0,
     ) -> None:
         self._upstream = upstream
-        self._recordings = Recordings(record)
-        self._limiter = Limiter(clock=clock, rates=rates or call_rates(CallSettings()), on_slowed=on_slowed)
-        self.health = Health(upstream, clock)
+        self._recorder = CallRecorder(record)
+        self._limiter = CallLimiter(
+            clock=clock, call_limits=call_limits or call_limits_from_settings(CallSettings()), on_throttled=on_throttled
+        )
+        self.health = ModelHealth(upstream, clock)
         self._clock = clock
         self._grace_s = grace_s
         self._forwarder: Forwarder | None = None
         self._http: aiohttp.ClientSession | None = None
-        self._endpoints: dict[SessionId, Endpoint] = {}
-        self._changing = asyncio.Lock()
+        self._endpoints: dict[SessionId, SessionEndpoint] = {}
+        self._lock = asyncio.Lock()
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -77,7 +79,7 @@ class Gateway:
             self._forwarder = Forwarder(
                 upstream=self._upstream,
                 http=http,
-                recordings=self._recordings,
+                recorder=self._recorder,
                 health=self.health,
                 limiter=self._limiter,
                 clock=self._clock,
@@ -90,20 +92,20 @@ class Gateway:
     def _proxy(self) -> str | None:
         try:
             return proxy_for(self._upstream.base_url)
-        except UnusableProxy as error:
+        except InvalidProxyError as error:
             raise SettingsError(f"the way to the model: {error}", hint="correct the variable, or unset it") from error
 
-    async def check(self) -> Complaint | Unknown | None:
+    async def check(self) -> ModelProblem | InconclusiveCheck | None:
         """Try address and key, as a session's requests would be sent. What is wrong; None: the model can be asked."""
         if self._http is None:
             raise RuntimeError("check needs an opened gateway")
         match found := await probe(self._http, self._upstream):
             case None:
-                self.health.is_good()
-            case Unknown():
-                self.health.is_reached()
-            case Complaint():
-                self.health.complain(found)
+                self.health.mark_healthy()
+            case InconclusiveCheck():
+                self.health.mark_reachable()
+            case ModelProblem():
+                self.health.report_problem(found)
         return found
 
     async def attach(self, session_id: SessionId, socket_path: Path) -> None:
@@ -111,15 +113,15 @@ class Gateway:
 
         The folder must exist. Raises HomeError when the socket cannot be made there.
         """
-        async with self._changing:
+        async with self._lock:
             if self._forwarder is None:
                 raise RuntimeError("attach needs an opened gateway")
             current = self._endpoints.get(session_id)
             if current is not None:
-                if current.is_at(socket_path):
+                if current.is_listening_at(socket_path):
                     return
-                await self._drop(session_id)
-            endpoint = Endpoint(socket_path, session_id, self._forwarder.handle, self._limiter)
+                await self._close_endpoint(session_id)
+            endpoint = SessionEndpoint(socket_path, session_id, self._forwarder.handle, self._limiter)
             try:
                 await endpoint.listen()
             except OSError as error:
@@ -131,23 +133,23 @@ class Gateway:
 
     async def detach(self, session_id: SessionId) -> None:
         """Stop listening for a session and end its open streams; it is fine if it was not attached."""
-        async with self._changing:
-            await self._drop(session_id)
+        async with self._lock:
+            await self._close_endpoint(session_id)
 
-    def slowed(self) -> dict[SessionId, str]:
+    def throttled(self) -> dict[SessionId, str]:
         """The sessions that ask for too much, and what it is."""
-        return self._limiter.slowed()
+        return self._limiter.throttled()
 
-    async def _drop(self, session_id: SessionId) -> None:
+    async def _close_endpoint(self, session_id: SessionId) -> None:
         endpoint = self._endpoints.pop(session_id, None)
         if endpoint is not None:
             await endpoint.close(grace_s=0)
 
     async def _close(self) -> None:
-        async with self._changing:
+        async with self._lock:
             self._forwarder = self._http = None
             await self._limiter.close()
             endpoints = list(self._endpoints.values())
             self._endpoints.clear()
             await asyncio.gather(*(endpoint.close(grace_s=self._grace_s) for endpoint in endpoints))
-        await self._recordings.written()
+        await self._recorder.flush()

@@ -20,15 +20,15 @@ _HOP_BY_HOP = {
     "transfer-encoding",
     "upgrade",
 }
-_NOT_UP = _HOP_BY_HOP | {"authorization", "x-api-key", "cookie", "host", "accept-encoding", "expect"}
-_NOT_DOWN = _HOP_BY_HOP | {"content-length", "set-cookie", "server", "alt-svc"}
+_EXCLUDED_REQUEST_HEADERS = _HOP_BY_HOP | {"authorization", "x-api-key", "cookie", "host", "accept-encoding", "expect"}
+_EXCLUDED_RESPONSE_HEADERS = _HOP_BY_HOP | {"content-length", "set-cookie", "server", "alt-svc"}
 
-_BETA = "anthropic-beta"
+_BETA_HEADER = "anthropic-beta"
 _OAUTH_PREFIX = "sk-ant-oat"
 _OAUTH_BETA = "oauth-2025-04-20"
 """The service takes a subscription's token only from clients that send this."""
 
-NO_RETRY = {"x-should-retry": "false"}
+NO_RETRY_HEADERS = {"x-should-retry": "false"}
 """Goes with every 401. Clients try one again for minutes, in case their key is being renewed; here the key is not
 theirs, so trying again only keeps a person waiting."""
 
@@ -38,11 +38,11 @@ def request_headers(received: MultiMapping[str], api_key: str | None) -> Headers
 
     The answer is asked for uncompressed: usage is read from the bytes as they pass.
     """
-    headers = _kept(received, _NOT_UP)
+    headers = _filter_headers(received, _EXCLUDED_REQUEST_HEADERS)
     headers["Accept-Encoding"] = "identity"
     if api_key and api_key.startswith(_OAUTH_PREFIX):
-        betas = [beta for value in headers.popall(_BETA, []) for beta in value.split(",")]
-        headers[_BETA] = ",".join(dict.fromkeys([*betas, _OAUTH_BETA]))
+        betas = [beta for value in headers.popall(_BETA_HEADER, []) for beta in value.split(",")]
+        headers[_BETA_HEADER] = ",".join(dict.fromkeys([*betas, _OAUTH_BETA]))
         headers["Authorization"] = f"Bearer {api_key}"
     elif api_key:
         headers["x-api-key"] = api_key
@@ -51,17 +51,17 @@ def request_headers(received: MultiMapping[str], api_key: str | None) -> Headers
 
 def response_headers(received: MultiMapping[str], status: int) -> Headers:
     """What goes to the client. Length and framing are the gateway's own business."""
-    headers = _kept(received, _NOT_DOWN)
+    headers = _filter_headers(received, _EXCLUDED_RESPONSE_HEADERS)
     if status == 401:
-        headers.update(NO_RETRY)
+        headers.update(NO_RETRY_HEADERS)
     return headers
 
 
-def _kept(received: MultiMapping[str], dropped: set[str]) -> Headers:
+def _filter_headers(received: MultiMapping[str], excluded: set[str]) -> Headers:
     """Without what is listed, what `Connection` names, and what could not be sent again as it came."""
     named = {name.strip().lower() for value in received.getall("connection", []) for name in value.split(",")}
     return CIMultiDict(
         (name, value)
         for name, value in received.items()
-        if name.lower() not in dropped | named and value.isascii() and value.isprintable()
+        if name.lower() not in excluded | named and value.isascii() and value.isprintable()
     )

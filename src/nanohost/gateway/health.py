@@ -14,126 +14,134 @@ import structlog
 
 from nanohost.clock import Clock
 from nanohost.gateway.upstream import Upstream
-from nanohost.proxies import through
+from nanohost.proxies import describe_proxy
 
-SET_KEY = "nanohost model set"
-SET_ADDRESS = "nanohost model set --base-url URL"
-OF_A_MODEL = frozenset({"application/json", "text/event-stream"})
+SET_KEY_COMMAND = "nanohost model set"
+SET_BASE_URL_COMMAND = "nanohost model set --base-url URL"
+MODEL_CONTENT_TYPES = frozenset({"application/json", "text/event-stream"})
 """The content types of the Messages API's answers. A page that a network shows before it lets one out is of another."""
 
 log = structlog.get_logger(__name__)
 
 
-class Trouble(StrEnum):
+class ModelProblemKind(StrEnum):
     """What is wrong."""
 
     NO_KEY = "no_key"
-    KEY = "key"
+    KEY_REJECTED = "key"
     """The service refuses it."""
-    ADDRESS = "address"
+    WRONG_ADDRESS = "address"
     """Somebody answers there, and no model."""
     UNREACHABLE = "unreachable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Complaint:
-    """`problem`: a sentence for the operator, without a full stop; `do`: what to type."""
+class ModelProblem:
+    """`message`: a sentence for the operator, without a full stop; `hint`: what to type."""
 
-    trouble: Trouble
-    problem: str
-    do: str
+    kind: ModelProblemKind
+    message: str
+    hint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unknown:
+class InconclusiveCheck:
     """Somebody answers with this HTTP status, which says nothing of the key: a limit, or a failure of its own."""
 
     status: int
 
 
-def no_key(upstream: Upstream) -> Complaint:
-    return Complaint(trouble=Trouble.NO_KEY, problem=f"there is no key for the model at {upstream.host}", do=SET_KEY)
+def missing_key_problem(upstream: Upstream) -> ModelProblem:
+    return ModelProblem(
+        kind=ModelProblemKind.NO_KEY, message=f"there is no key for the model at {upstream.host}", hint=SET_KEY_COMMAND
+    )
 
 
-def key_refused(upstream: Upstream, status: int, words: str = "") -> Complaint:
-    said = f"{status}: {words}" if words else str(status)
-    return Complaint(trouble=Trouble.KEY, problem=f"{upstream.host} refuses the key for the model ({said})", do=SET_KEY)
+def rejected_key_problem(upstream: Upstream, status: int, detail: str = "") -> ModelProblem:
+    said = f"{status}: {detail}" if detail else str(status)
+    return ModelProblem(
+        kind=ModelProblemKind.KEY_REJECTED,
+        message=f"{upstream.host} refuses the key for the model ({said})",
+        hint=SET_KEY_COMMAND,
+    )
 
 
-def key_unfit(upstream: Upstream) -> Complaint:
+def malformed_key_problem(upstream: Upstream) -> ModelProblem:
     problem = f"the key for the model at {upstream.host} holds blanks or characters that no key has"
-    return Complaint(trouble=Trouble.KEY, problem=problem, do=SET_KEY)
+    return ModelProblem(kind=ModelProblemKind.KEY_REJECTED, message=problem, hint=SET_KEY_COMMAND)
 
 
-def wrong_address(upstream: Upstream, why: str) -> Complaint:
+def wrong_address_problem(upstream: Upstream, reason: str) -> ModelProblem:
     """The service's clients put /v1 behind the address themselves, which many addresses in manuals have already."""
-    shown = upstream.shown
-    do = SET_ADDRESS
+    shown = upstream.display_url
+    do = SET_BASE_URL_COMMAND
     if shown.endswith("/v1"):
         do = f"nanohost model set --base-url {shown.removesuffix('/v1')}"
-    return Complaint(trouble=Trouble.ADDRESS, problem=f"{shown} is no address of a model: {why}", do=do)
+    return ModelProblem(
+        kind=ModelProblemKind.WRONG_ADDRESS, message=f"{shown} is no address of a model: {reason}", hint=do
+    )
 
 
-def unreachable(upstream: Upstream, why: str) -> Complaint:
-    return Complaint(
-        trouble=Trouble.UNREACHABLE,
-        problem=f"{upstream.host} cannot be reached{through(upstream.base_url)}: {why}",
-        do=f"nanohost model check, when the network is up; if the address is wrong: {SET_ADDRESS}",
+def unreachable_problem(upstream: Upstream, reason: str) -> ModelProblem:
+    return ModelProblem(
+        kind=ModelProblemKind.UNREACHABLE,
+        message=f"{upstream.host} cannot be reached{describe_proxy(upstream.base_url)}: {reason}",
+        hint=f"nanohost model check, when the network is up; if the address is wrong: {SET_BASE_URL_COMMAND}",
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class ModelStatus:
     """How it stands: a complaint and since when, or when it was last seen to be good. Neither: nothing is known."""
 
-    complaint: Complaint | None = None
+    problem: ModelProblem | None = None
     since: datetime | None = None
-    good_at: datetime | None = None
+    last_success_at: datetime | None = None
 
 
-class Health:
-    """One per gateway. Told what happens; `complained` is waited for."""
+class ModelHealth:
+    """One per gateway. Told what happens; `wait_for_problem` is waited for."""
 
     def __init__(self, upstream: Upstream, clock: Clock) -> None:
         self._upstream = upstream
         self._clock = clock
-        self.standing = Standing()
-        self._event = asyncio.Event()
+        self.status = ModelStatus()
+        self._problem_event = asyncio.Event()
 
-    def answered(self, status: int, content_type: str) -> None:
+    def record_response(self, http_status: int, content_type: str) -> None:
         """An answer to a client has begun with this HTTP status. `content_type`: in lower case, without parameters."""
-        if 200 <= status < 300 and content_type in OF_A_MODEL:
-            self.is_good()
-        elif status == 401:
-            self.complain(key_refused(self._upstream, status))
+        if 200 <= http_status < 300 and content_type in MODEL_CONTENT_TYPES:
+            self.mark_healthy()
+        elif http_status == 401:
+            self.report_problem(rejected_key_problem(self._upstream, http_status))
         else:
-            self.is_reached()
+            self.mark_reachable()
 
-    def complain(self, complaint: Complaint) -> None:
+    def report_problem(self, problem: ModelProblem) -> None:
         """That nobody answers for a while ends nothing that was wrong before."""
-        before = self.standing.complaint
-        if before is not None and complaint.trouble in (before.trouble, Trouble.UNREACHABLE):
+        before = self.status.problem
+        if before is not None and problem.kind in (before.kind, ModelProblemKind.UNREACHABLE):
             return
-        log.warning("model_wrong", problem=complaint.problem, hint=complaint.do)
-        self.standing = Standing(complaint=complaint, since=self._clock.now(), good_at=self.standing.good_at)
-        self._event.set()
+        log.warning("model_check_failed", problem=problem.message, hint=problem.hint)
+        self.status = ModelStatus(problem=problem, since=self._clock.now(), last_success_at=self.status.last_success_at)
+        self._problem_event.set()
 
-    def is_good(self) -> None:
-        if self.standing.complaint is not None:
-            log.info("model_answers", host=self._upstream.host)
-        self.standing = Standing(good_at=self._clock.now())
-        self._event.clear()
+    def mark_healthy(self) -> None:
+        if self.status.problem is not None:
+            log.info("model_recovered", host=self._upstream.host)
+        self.status = ModelStatus(last_success_at=self._clock.now())
+        self._problem_event.clear()
 
-    def is_reached(self) -> None:
+    def mark_reachable(self) -> None:
         """Somebody answers, which ends that nobody does, and nothing else."""
-        complaint = self.standing.complaint
-        if complaint is not None and complaint.trouble is Trouble.UNREACHABLE:
-            log.info("model_reached", host=self._upstream.host)
-            self.standing = Standing(good_at=self.standing.good_at)
-            self._event.clear()
+        complaint = self.status.problem
+        if complaint is not None and complaint.kind is ModelProblemKind.UNREACHABLE:
+            log.info("model_reachable", host=self._upstream.host)
+            self.status = ModelStatus(last_success_at=self.status.last_success_at)
+            self._problem_event.clear()
 
-    async def complained(self) -> Complaint:
+    async def wait_for_problem(self) -> ModelProblem:
         """Wait until there is something to complain of."""
-        while (complaint := self.standing.complaint) is None:
-            await self._event.wait()
+        while (complaint := self.status.problem) is None:
+            await self._problem_event.wait()
         return complaint

@@ -8,8 +8,8 @@ from enum import StrEnum
 
 from nanohost.model import SessionId
 
-NO_KEY = "there is no key for the model"
-TOO_LARGE = "the request is too large"
+NO_KEY_ERROR = "there is no key for the model"
+TOO_LARGE_ERROR = "the request is too large"
 """Why the gateway did not ask the service."""
 
 
@@ -17,9 +17,9 @@ class CallOutcome(StrEnum):
     """How a call ended, seen from the gateway."""
 
     COMPLETED = "completed"
-    REFUSED = "refused"
+    REJECTED = "refused"
     """The service answered with an error: as the status, or as an event in a stream that had begun well."""
-    CUT = "cut"
+    TRUNCATED = "cut"
     """The service broke off in the middle of its answer."""
     ABANDONED = "abandoned"
     """The client left, or its session was ended, before the answer was complete."""

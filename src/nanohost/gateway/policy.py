@@ -9,7 +9,7 @@ import re
 from enum import Enum, auto
 
 
-class Verdict(Enum):
+class GatewayDecision(Enum):
     """What the gateway does with a request."""
 
     CALL = auto()
@@ -18,25 +18,25 @@ class Verdict(Enum):
     """Forward; costs nothing worth a row."""
     PROBE = auto()
     """Answer here with an empty 200: clients ask this to see whether anybody is there."""
-    REFUSE = auto()
+    REJECT = auto()
 
 
-_ALLOWED = {
-    ("POST", "/v1/messages"): Verdict.CALL,
-    ("POST", "/v1/messages/count_tokens"): Verdict.FORWARD,
-    ("GET", "/v1/models"): Verdict.FORWARD,
-    ("HEAD", "/"): Verdict.PROBE,
-    ("GET", "/"): Verdict.PROBE,
-    ("GET", "/api/hello"): Verdict.PROBE,
+_ALLOWED_REQUESTS = {
+    ("POST", "/v1/messages"): GatewayDecision.CALL,
+    ("POST", "/v1/messages/count_tokens"): GatewayDecision.FORWARD,
+    ("GET", "/v1/models"): GatewayDecision.FORWARD,
+    ("HEAD", "/"): GatewayDecision.PROBE,
+    ("GET", "/"): GatewayDecision.PROBE,
+    ("GET", "/api/hello"): GatewayDecision.PROBE,
 }
 
-_ONE_MODEL = re.compile(r"/v1/models/[A-Za-z0-9][A-Za-z0-9._:@-]*")
+_SINGLE_MODEL_PATH = re.compile(r"/v1/models/[A-Za-z0-9][A-Za-z0-9._:@-]*")
 
 
-def judge(method: str, target: str) -> Verdict:
+def decide(method: str, target: str) -> GatewayDecision:
     """The verdict on a request line. `target` is taken as it was sent: nothing is decoded, joined or normalised,
     so nothing can look like an allowed path and be another one upstream."""
     path = target.partition("?")[0]
-    if method == "GET" and _ONE_MODEL.fullmatch(path):
-        return Verdict.FORWARD
-    return _ALLOWED.get((method, path), Verdict.REFUSE)
+    if method == "GET" and _SINGLE_MODEL_PATH.fullmatch(path):
+        return GatewayDecision.FORWARD
+    return _ALLOWED_REQUESTS.get((method, path), GatewayDecision.REJECT)

@@ -28,10 +28,10 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
-class _LongPrompts:
-    """Calls whose prompt, its cached part included, is longer than `above` tokens cost this throughout."""
+class _LongPromptPrice:
+    """Calls whose prompt, its cached part included, is longer than `above_tokens` tokens cost this throughout."""
 
-    above: int
+    above_tokens: int
     price: Price
 
 
@@ -65,11 +65,11 @@ PRICES: dict[str, Price] = {
     "claude-3-5-haiku": Price(0.8, 4, 0.08, 1, 1.6),
     "claude-3-haiku": Price(0.25, 1.25, 0.03, 0.3, 0.5),
 }
-_LONG_PROMPTS = {
-    "claude-haiku-5-5": _LongPrompts(100_000, Price(0.5, 2.5, 0.05, 0.625, 1)),
-    "claude-sonnet-4-5": _LongPrompts(200_000, Price(6, 22.5, 0.6, 7.5, 12)),
+_LONG_PROMPT_PRICES = {
+    "claude-haiku-5-5": _LongPromptPrice(100_000, Price(0.5, 2.5, 0.05, 0.625, 1)),
+    "claude-sonnet-4-5": _LongPromptPrice(200_000, Price(6, 22.5, 0.6, 7.5, 12)),
 }
-_DATED = re.compile(r"[-@](?:\d{8}|latest)\Z")
+_DATE_SUFFIX = re.compile(r"[-@](?:\d{8}|latest)\Z")
 
 
 def cost_usd(model: str, usage: Usage, *, host: str) -> float | None:
@@ -77,7 +77,7 @@ def cost_usd(model: str, usage: Usage, *, host: str) -> float | None:
     that the service refused, costs nothing anywhere."""
     if not (usage.tokens_in or usage.tokens_out or usage.tokens_cached or usage.tokens_cache_written):
         return 0.0
-    price = _price(_DATED.sub("", model), usage) if host == PRICED_HOST else None
+    price = _find_price(_DATE_SUFFIX.sub("", model), usage) if host == PRICED_HOST else None
     if price is None:
         return None
     written_1h = min(usage.tokens_cache_written_1h, usage.tokens_cache_written)
@@ -90,7 +90,7 @@ def cost_usd(model: str, usage: Usage, *, host: str) -> float | None:
     ) / 1_000_000
 
 
-def _price(name: str, usage: Usage) -> Price | None:
+def _find_price(name: str, usage: Usage) -> Price | None:
     prompt = usage.tokens_in + usage.tokens_cached + usage.tokens_cache_written
-    long = _LONG_PROMPTS.get(name)
-    return long.price if long is not None and prompt > long.above else PRICES.get(name)
+    long = _LONG_PROMPT_PRICES.get(name)
+    return long.price if long is not None and prompt > long.above_tokens else PRICES.get(name)

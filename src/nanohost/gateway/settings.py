@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import SecretStr
 
-from nanohost.secrets import trimmed
+from nanohost.secrets import trim
 from nanohost.section import Section, setting
 
 
@@ -18,16 +18,16 @@ class ModelSettings(Section):
 
     base_url: str | None = setting(
         None,
-        place=320,
+        order=320,
         title="Where the model is asked. Default: ANTHROPIC_BASE_URL, else the public service.",
-        wanted="an address that starts http:// or https://",
+        expected="an address that starts http:// or https://",
         pattern=r"\Ahttps?://",
     )
     api_key: SecretStr | None = setting(
         None,
-        place=330,
+        order=330,
         title="The model's key; it never enters a container. Default: ANTHROPIC_API_KEY, else ANTHROPIC_AUTH_TOKEN.",
-        wanted="a key, env:NAME or file:PATH",
+        expected="a key, env:NAME or file:PATH",
     )
 
     @property
@@ -39,7 +39,7 @@ class ModelSettings(Section):
     def defaults(cls, environ: Mapping[str, str]) -> Mapping[str, object]:
         """What other tools for the same model read counts here too, after our own."""
         url = environ.get("ANTHROPIC_BASE_URL")
-        key = trimmed(environ.get("ANTHROPIC_API_KEY", "")) or trimmed(environ.get("ANTHROPIC_AUTH_TOKEN", ""))
+        key = trim(environ.get("ANTHROPIC_API_KEY", "")) or trim(environ.get("ANTHROPIC_AUTH_TOKEN", ""))
         return ({"base_url": url} if url else {}) | ({"api_key": SecretStr(key)} if key else {})
 
 
@@ -48,9 +48,9 @@ class CallSettings(Section):
 
     session_calls_per_hour: int = setting(
         7_200,
-        place=200,
+        order=200,
         title="How many requests of one session to the model are served in an hour, and a sixth of that may fail.",
-        wanted="a whole number, 36 or more",
+        expected="a whole number, 36 or more",
         ge=36,
     )
     """Two a second, and 1,200 at once: an agent with ten subagents, each of which asks the model every three seconds,

@@ -23,7 +23,7 @@ def listen_at(path: Path) -> socket.socket:
     remove_socket(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with _short(path) as name:
+        with _short_path(path) as name:
             listener.bind(str(name))
         path.chmod(0o666)
         listener.setblocking(False)
@@ -45,7 +45,7 @@ def remove_socket(path: Path) -> None:
 
 
 @contextmanager
-def _short(path: Path) -> Iterator[Path]:
+def _short_path(path: Path) -> Iterator[Path]:
     """The same name by a short way."""
     with tempfile.TemporaryDirectory(prefix="nanohost-") as folder:
         link = Path(folder, "d")

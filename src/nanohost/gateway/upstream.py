@@ -16,7 +16,7 @@ class Upstream:
     api_key: str | None = field(default=None, repr=False)
 
     @property
-    def usable(self) -> bool:
+    def is_usable(self) -> bool:
         """A service of one's own may need no key; the default one does."""
         return bool(self.api_key) or self.base_url.rstrip("/") != DEFAULT_BASE_URL
 
@@ -26,12 +26,12 @@ class Upstream:
         return urlsplit(self.base_url).hostname or "the configured address"
 
     @property
-    def shown(self) -> str:
+    def display_url(self) -> str:
         """The address for messages: without user name, password and question."""
         parts = urlsplit(self.base_url)
         place = parts.netloc.rpartition("@")[2]
         return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
 
-    def url(self, target: str) -> str:
+    def url_for(self, target: str) -> str:
         """The address of an allowed request target (path and query)."""
         return self.base_url.rstrip("/") + target

@@ -16,24 +16,24 @@ MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 """An answer that is not streamed and longer than this has no usage read from it."""
 MAX_TOKENS = 2**53
 
-_FIELDS = {
+_USAGE_FIELDS = {
     "input_tokens": "tokens_in",
     "output_tokens": "tokens_out",
     "cache_read_input_tokens": "tokens_cached",
     "cache_creation_input_tokens": "tokens_cache_written",
 }
-_WRITTEN = {"ephemeral_1h_input_tokens": "tokens_cache_written_1h"}
+_CACHE_CREATION_FIELDS = {"ephemeral_1h_input_tokens": "tokens_cache_written_1h"}
 """In the `cache_creation` of a usage."""
-_WORTH_PARSING = (b'"message_start"', b'"message_delta"', b'"message_stop"', b'"error"')
+_RELEVANT_EVENTS = (b'"message_start"', b'"message_delta"', b'"message_stop"', b'"error"')
 
 
-class Findings:
+class ResponseSummary:
     """What is known so far. Counts are totals: what comes later replaces what came before."""
 
     def __init__(self) -> None:
         self.model = ""
         self.error = ""
-        self.ended = False
+        self.is_complete = False
         """The answer is whole: its last event has passed, or it said that it failed."""
         self._tokens: dict[str, int] = {}
 
@@ -41,50 +41,53 @@ class Findings:
     def usage(self) -> Usage:
         return Usage(**self._tokens)
 
-    def take(self, document: object) -> None:
+    def add_event(self, document: object) -> None:
         """An event, or a whole answer: they have the same parts."""
         if not isinstance(document, dict):
             return
         match document.get("type"):
             case "message_start":
-                self._message(document.get("message"))
+                self._add_message(document.get("message"))
             case "message_delta":
-                self._count(document.get("usage"))
+                self._add_usage(document.get("usage"))
             case "message_stop":
-                self.ended = True
+                self.is_complete = True
             case "message":
-                self._message(document)
-                self.ended = True
+                self._add_message(document)
+                self.is_complete = True
             case "error":
-                self._fail(document.get("error"))
+                self._set_error(document.get("error"))
             case _:
                 pass
 
-    def _message(self, message: object) -> None:
+    def _add_message(self, message: object) -> None:
         if isinstance(message, dict):
-            self.model = _text(message.get("model"), 200) or self.model
-            self._count(message.get("usage"))
+            self.model = _truncated_text(message.get("model"), 200) or self.model
+            self._add_usage(message.get("usage"))
 
-    def _count(self, usage: object) -> None:
+    def _add_usage(self, usage: object) -> None:
         if isinstance(usage, dict):
             written = usage.get("cache_creation")
-            for counts, fields in ((usage, _FIELDS), (written if isinstance(written, dict) else {}, _WRITTEN)):
+            for counts, fields in (
+                (usage, _USAGE_FIELDS),
+                (written if isinstance(written, dict) else {}, _CACHE_CREATION_FIELDS),
+            ):
                 for theirs, ours in fields.items():
                     count = counts.get(theirs)
                     if type(count) is int and 0 <= count <= MAX_TOKENS:
                         self._tokens[ours] = count
 
-    def _fail(self, error: object) -> None:
+    def _set_error(self, error: object) -> None:
         fields = error if isinstance(error, dict) else {}
-        kind, message = _text(fields.get("type"), 100), _text(fields.get("message"), 500)
+        kind, message = _truncated_text(fields.get("type"), 100), _truncated_text(fields.get("message"), 500)
         self.error = ": ".join(part for part in (kind or "error", message) if part)
-        self.ended = True
+        self.is_complete = True
 
 
 class UsageReader(Protocol):
     """Is fed every byte of one answer, in order."""
 
-    findings: Findings
+    summary: ResponseSummary
 
     def feed(self, chunk: bytes) -> None: ...
 
@@ -102,60 +105,60 @@ class StreamReader:
     """Server-sent events, a line at a time. Keeps at most one line, and none that is too long."""
 
     def __init__(self) -> None:
-        self.findings = Findings()
+        self.summary = ResponseSummary()
         self._line = bytearray()
-        self._skipping = False
+        self._is_skipping = False
 
     def feed(self, chunk: bytes) -> None:
         *whole, rest = chunk.split(b"\n")
         for part in whole:
-            self._grow(part)
+            self._append(part)
             self._end_line()
-        self._grow(rest)
+        self._append(rest)
 
     def close(self) -> None:
         self._end_line()
 
-    def _grow(self, part: bytes) -> None:
-        self._skipping = self._skipping or len(self._line) + len(part) > MAX_EVENT_BYTES
-        if self._skipping:
+    def _append(self, part: bytes) -> None:
+        self._is_skipping = self._is_skipping or len(self._line) + len(part) > MAX_EVENT_BYTES
+        if self._is_skipping:
             self._line.clear()
         else:
             self._line += part
 
     def _end_line(self) -> None:
         line = bytes(self._line)
-        if line.startswith(b"data:") and any(word in line for word in _WORTH_PARSING):
-            self.findings.take(_parsed(line[5:]))
+        if line.startswith(b"data:") and any(word in line for word in _RELEVANT_EVENTS):
+            self.summary.add_event(_parse_json(line[5:]))
         self._line.clear()
-        self._skipping = False
+        self._is_skipping = False
 
 
 class DocumentReader:
     """One JSON document, read when it is whole."""
 
     def __init__(self) -> None:
-        self.findings = Findings()
+        self.summary = ResponseSummary()
         self._document = bytearray()
-        self._too_long = False
+        self._is_too_long = False
 
     def feed(self, chunk: bytes) -> None:
-        self._too_long = self._too_long or len(self._document) + len(chunk) > MAX_DOCUMENT_BYTES
-        if self._too_long:
+        self._is_too_long = self._is_too_long or len(self._document) + len(chunk) > MAX_DOCUMENT_BYTES
+        if self._is_too_long:
             self._document.clear()
         else:
             self._document += chunk
 
     def close(self) -> None:
-        self.findings.take(_parsed(bytes(self._document)))
+        self.summary.add_event(_parse_json(bytes(self._document)))
 
 
-def _parsed(data: bytes) -> object:
+def _parse_json(data: bytes) -> object:
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
         return None
 
 
-def _text(value: object, limit: int) -> str:
+def _truncated_text(value: object, limit: int) -> str:
     return value[:limit] if isinstance(value, str) else ""

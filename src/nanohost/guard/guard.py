@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from nanohost.guard.ruling import Decision, Facts, Ruling, decide
+from nanohost.guard.ruling import GuardDecision, GuardFacts, Permission, decide
 from nanohost.model import AgentGroupId
 from nanohost.store import audit, rules
 from nanohost.store.actions import ActionRow
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Queries, Transaction
 
-Policy = Mapping[str, Ruling]
+GuardPolicy = Mapping[str, Permission]
 """What the operator set, by the action's name."""
 
 
@@ -25,36 +25,38 @@ Policy = Mapping[str, Ruling]
 class Guard:
     """`policy` holds while the host runs."""
 
-    policy: Policy = field(default_factory=dict)
+    policy: GuardPolicy = field(default_factory=dict)
 
-    async def ask(
+    async def check(
         self,
         db: Queries,
         *,
         action: str,
-        usual: Ruling,
+        default: Permission,
         scope: str,
         agent_group: AgentGroupId,
-        approved: bool,
+        is_approved: bool,
         now: datetime,
-    ) -> Decision:
+    ) -> GuardDecision:
         """May an agent of this group do this? `scope`: what of it a rule would be about."""
-        rule = await rules.that_applies(db, kind=action, subject=scope, agent_group=agent_group, now=now)
-        facts = Facts(action=action, usual=usual, policy=self.policy.get(action), rule=rule, approved=approved)
+        rule = await rules.find_applicable(db, kind=action, subject=scope, agent_group=agent_group, now=now)
+        facts = GuardFacts(
+            action=action, default=default, policy=self.policy.get(action), rule=rule, is_approved=is_approved
+        )
         return decide(facts)
 
 
-async def record(
+async def record_outcome(
     tx: Transaction, action: ActionRow, outcome: AuditOutcome, *, reason: str, now: datetime, rule: int | None = None
 ) -> None:
     """Put what came of a request on record: who asked for what, where, and why it came so."""
     origin = action.origin
     await audit.record(
         tx,
-        who=audit.agent(action.session_id),
-        what=action.name,
-        about=action.approval_id or "",
-        origin=audit.chat(origin),
+        actor=audit.agent_actor(action.session_id),
+        action=action.name,
+        target=action.approval_id or "",
+        origin=audit.chat_origin(origin),
         outcome=outcome,
         now=now,
         details={

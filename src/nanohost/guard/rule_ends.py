@@ -13,22 +13,22 @@ from itertools import groupby
 from typing import NoReturn
 
 from nanohost import quoting
-from nanohost.access.telling import tell
+from nanohost.access.telling import notify
 from nanohost.clock import Clock
 from nanohost.store import agent_groups, audit, rules
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Store, Transaction
 from nanohost.store.rules import Rule, RuleEffect
-from nanohost_protocol.ids import derive
+from nanohost_protocol.ids import derive_id
 
-LOOK_EVERY_S = 3600.0
-LEAST_S = 1.0
-BY_HOST = "host"
-MOST_LINES = 20
+MAX_SLEEP_S = 3600.0
+MIN_SLEEP_S = 1.0
+HOST_ACTOR = "host"
+MAX_LINES = 20
 """Of one message; the record has them all."""
 
 
-class RuleEnds:
+class RuleExpirer:
     """One per host."""
 
     def __init__(self, *, store: Store, clock: Clock) -> None:
@@ -38,49 +38,49 @@ class RuleEnds:
     async def run(self) -> NoReturn:
         """For ever: end what is over, and sleep until the next one is. Raises StoreError."""
         while True:
-            await self.look()
-            await self._clock.sleep(await self._pause_s())
+            await self.expire_due()
+            await self._clock.sleep(await self._sleep_s())
 
-    async def look(self) -> None:
+    async def expire_due(self) -> None:
         """End what is over by now. Raises StoreError."""
         now = self._clock.now()
-        if not await rules.over(self._store, now):
+        if not await rules.list_expired(self._store, now):
             return
         async with self._store.transaction() as tx:
-            over = sorted(await rules.over(tx, now), key=lambda rule: rule.created_by)
+            over = sorted(await rules.list_expired(tx, now), key=lambda rule: rule.created_by)
             for maker, theirs in groupby(over, key=lambda rule: rule.created_by):
-                await self._end(tx, maker, list(theirs), now)
+                await self._expire(tx, maker, list(theirs), now)
 
-    async def _pause_s(self) -> float:
+    async def _sleep_s(self) -> float:
         """A rule that is made meanwhile and ends sooner than the next look is only late on record."""
-        end = await rules.next_end(self._store)
-        left_s = LOOK_EVERY_S if end is None else (end - self._clock.now()).total_seconds()
-        return max(LEAST_S, min(left_s, LOOK_EVERY_S))
+        end = await rules.next_expiry(self._store)
+        left_s = MAX_SLEEP_S if end is None else (end - self._clock.now()).total_seconds()
+        return max(MIN_SLEEP_S, min(left_s, MAX_SLEEP_S))
 
-    async def _end(self, tx: Transaction, maker: str, over: Sequence[Rule], now: datetime) -> None:
-        folders = await agent_groups.folders(tx)
+    async def _expire(self, tx: Transaction, maker: str, expired: Sequence[Rule], now: datetime) -> None:
+        folders = await agent_groups.list_folders(tx)
         lines = []
-        for rule in over:
-            await rules.end(tx, rule.id, by=BY_HOST, now=now)
+        for rule in expired:
+            await rules.end(tx, rule.id, ended_by=HOST_ACTOR, now=now)
             await audit.record(
                 tx,
-                who=BY_HOST,
-                what="rules.end",
-                about=str(rule.id),
+                actor=HOST_ACTOR,
+                action="rules.end",
+                target=str(rule.id),
                 outcome=AuditOutcome.DONE,
                 now=now,
                 details={"kind": rule.kind, "subject": rule.subject, "made by": rule.created_by, "uses": rule.uses},
             )
             folder = None if rule.agent_group_id is None else folders.get(rule.agent_group_id)
-            lines.append(ended_sentence(rule, folder))
-        text = "\n".join(lines[:MOST_LINES])
-        if len(lines) > MOST_LINES:
-            text += f"\nand {len(lines) - MOST_LINES} more: nanohost rules list --ended"
-        out_id = derive("h", "rules", *(str(rule.id) for rule in over))
-        await tell(tx, maker, text, out_id=out_id, now=now)
+            lines.append(expiry_text(rule, folder))
+        text = "\n".join(lines[:MAX_LINES])
+        if len(lines) > MAX_LINES:
+            text += f"\nand {len(lines) - MAX_LINES} more: nanohost rules list --ended"
+        out_id = derive_id("h", "rules", *(str(rule.id) for rule in expired))
+        await notify(tx, maker, text, out_id=out_id, now=now)
 
 
-def ended_sentence(rule: Rule, folder: str | None) -> str:
+def expiry_text(rule: Rule, folder: str | None) -> str:
     """What its maker reads of one rule. `folder`: of the agent group it was for; None: all. Pure."""
     what = "permission" if rule.effect is RuleEffect.ALLOW else "refusal"
     about = "" if rule.subject is None else f", {quoting.name(rule.subject, limit=100)}"

@@ -13,7 +13,7 @@ from nanohost.section import Section
 class GuardSettings(Section):
     model_config = ConfigDict(extra="allow")
     table: ClassVar = "guard"
-    wanted: ClassVar = "allow, hold or deny, by the names of actions"
+    expected: ClassVar = "allow, hold or deny, by the names of actions"
 
     __pydantic_extra__: dict[str, Literal["allow", "hold", "deny"]]
 
@@ -23,7 +23,7 @@ class GuardSettings(Section):
         return self.__pydantic_extra__
 
     @classmethod
-    def by_key(cls, content: Mapping[str, object]) -> dict[str, object]:
+    def normalize_keys(cls, content: Mapping[str, object]) -> dict[str, object]:
         """tasks.create and "tasks.create" are the same to people; to TOML the one is a table in a table."""
         found: dict[str, object] = {}
         for name, value in content.items():

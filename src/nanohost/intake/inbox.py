@@ -18,56 +18,56 @@ from typing import Protocol
 
 import structlog
 
-from nanohost.access.codes import open_in
+from nanohost.access.codes import find_open_codes
 from nanohost.channel_api import Accepted, Capabilities, EventKind, InboundEvent
 from nanohost.clock import Clock
 from nanohost.errors import NanohostError
 from nanohost.fair_share import FairShare
-from nanohost.intake.cleaning import cleaned, is_id, problem_of, recordable
-from nanohost.moving import Move, nobody_moves
+from nanohost.intake.cleaning import find_problem, is_valid_id, placeholder_event, sanitize
+from nanohost.moving import MoveHandler, ignore_move
 from nanohost.store import cards, checkpoints, dropped, events, pieces, routes, wirings
 from nanohost.store.database import Store, Transaction
-from nanohost.store.domain_events import ChannelHeard, ChannelReached
+from nanohost.store.domain_events import ChannelActive, ChannelConnected
 from nanohost.store.events import ChatKey
-from nanohost_protocol.crash_points import reach
+from nanohost_protocol.crash_points import crash_point
 
-LATEST_CHATS = 200
-RECENT_MESSAGES = 500
-LONGEST_CHECKPOINT = 4_000
-ANOTHER_BOT = "another bot wrote it"
-BATCH = 8
+MAX_LATEST_CHATS = 200
+MAX_RECENT_MESSAGES = 500
+MAX_CHECKPOINT_CHARS = 4_000
+SENT_BY_BOT = "another bot wrote it"
+BATCH_SIZE = 8
 """Events of one chat that are written in one transaction. One transaction of a chat waits for the database at a time:
 however many events there are, an event of another chat has one before it; this many statements are not noticed."""
 
 _log = structlog.get_logger()
 
 
-class FailedLater(Protocol):
+class LateFailureHandler(Protocol):
     """Takes a platform's word that a message of (channel type, instance) did not arrive after all."""
 
     async def __call__(self, channel: tuple[str, str], *, key: str, platform_message_id: str, reason: str) -> None: ...
 
 
-async def _nobody_listens(channel: tuple[str, str], *, key: str, platform_message_id: str, reason: str) -> None:
+async def _ignore_late_failure(channel: tuple[str, str], *, key: str, platform_message_id: str, reason: str) -> None:
     """For an inbox without a delivery beside it."""
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting:
+class _PendingEvent:
     """An event that came and is not written yet. `accepted` is set by whoever writes it."""
 
     event: InboundEvent
     problem: str | None
-    at: datetime
+    received_at: datetime
     accepted: Accepted | None = None
 
 
 @dataclass(slots=True)
-class _Queue:
+class _ChatQueue:
     """Of one chat, in order of arrival. Who has the turn writes for those behind it, too."""
 
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    waiting: list[_Waiting] = field(default_factory=list)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    pending: list[_PendingEvent] = field(default_factory=list)
 
 
 class ChannelInbox:
@@ -81,159 +81,159 @@ class ChannelInbox:
         capabilities: Capabilities,
         store: Store,
         clock: Clock,
-        fair: FairShare | None = None,
-        take_late_failure: FailedLater = _nobody_listens,
-        move: Move = nobody_moves,
+        fair_share: FairShare | None = None,
+        on_late_failure: LateFailureHandler = _ignore_late_failure,
+        on_move: MoveHandler = ignore_move,
     ) -> None:
         self._channel_type = channel_type
         self._instance = instance
-        self._threads = capabilities.threads
+        self._has_threads = capabilities.threads
         self._store = store
         self._clock = clock
-        self._fair = fair or FairShare()
-        self._take_late_failure = take_late_failure
-        self._move = move
-        self._queues: dict[ChatKey, _Queue] = {}
+        self._fair_share = fair_share or FairShare()
+        self._on_late_failure = on_late_failure
+        self._on_move = on_move
+        self._queues: dict[ChatKey, _ChatQueue] = {}
 
     async def accept(self, event: InboundEvent) -> Accepted:
         """Commit the event, or the fact that it cannot be used; what nobody listens to leaves nothing. Raises
         StoreError when the disk refuses."""
         now = self._clock.now()
-        problem = problem_of(event)
-        kept = cleaned(event, threads=self._threads) if problem is None else recordable(event, now)
+        problem = find_problem(event)
+        kept = sanitize(event, has_threads=self._has_threads) if problem is None else placeholder_event(event, now)
         chat = ChatKey(self._channel_type, self._instance, kept.platform_id)
-        waiting = _Waiting(kept, problem, now)
-        async with self._queued(chat, waiting) as queue, queue.turn:
+        waiting = _PendingEvent(kept, problem, now)
+        async with self._queued(chat, waiting) as queue, queue.lock:
             if waiting.accepted is None:
                 began = time.monotonic()
-                await self._write_with_others(chat, waiting, queue)
-                self._fair.heard(chat)
-                if queue.waiting:
-                    await self._fair.give_way(chat, time.monotonic() - began)
+                await self._write_batch(chat, waiting, queue)
+                self._fair_share.record_event(chat)
+                if queue.pending:
+                    await self._fair_share.yield_to_others(chat, time.monotonic() - began)
         assert waiting.accepted is not None, "what waits longest is the event of whoever has the turn"
         return waiting.accepted
 
     @asynccontextmanager
-    async def _queued(self, chat: ChatKey, waiting: _Waiting) -> AsyncIterator[_Queue]:
-        queue = self._queues.setdefault(chat, _Queue())
-        queue.waiting.append(waiting)
+    async def _queued(self, chat: ChatKey, pending: _PendingEvent) -> AsyncIterator[_ChatQueue]:
+        queue = self._queues.setdefault(chat, _ChatQueue())
+        queue.pending.append(pending)
         try:
             yield queue
         finally:
-            queue.waiting = [one for one in queue.waiting if one is not waiting]
-            if not queue.waiting and self._queues.get(chat) is queue:
+            queue.pending = [one for one in queue.pending if one is not pending]
+            if not queue.pending and self._queues.get(chat) is queue:
                 del self._queues[chat]
 
-    async def _write_with_others(self, chat: ChatKey, waiting: _Waiting, queue: _Queue) -> None:
+    async def _write_batch(self, chat: ChatKey, pending: _PendingEvent, queue: _ChatQueue) -> None:
         """Its own, and what came next; its own alone if that fails, so that no event fails for another."""
         try:
-            await self._write(chat, queue.waiting[:BATCH])
+            await self._write(chat, queue.pending[:BATCH_SIZE])
         except NanohostError:
             raise  # the disk: no event is to blame
         except Exception:
-            await self._write(chat, [waiting])
-        queue.waiting = [one for one in queue.waiting if one.accepted is None]
+            await self._write(chat, [pending])
+        queue.pending = [one for one in queue.pending if one.accepted is None]
 
-    async def _write(self, chat: ChatKey, batch: Sequence[_Waiting]) -> None:
-        kept = await self._decided(chat, batch)
+    async def _write(self, chat: ChatKey, batch: Sequence[_PendingEvent]) -> None:
+        kept = await self._select_kept(chat, batch)
         new: list[bool] = []
         if kept:
             async with self._store.transaction() as tx:
-                new = [await self._put(tx, chat, one) for one in kept]
+                new = [await self._insert(tx, chat, one) for one in kept]
                 if any(one.problem is None for one in kept):
-                    tx.emit(ChannelHeard(self._channel_type, self._instance))
-                reach("intake.open")
-            reach("intake.committed")
+                    tx.emit(ChannelActive(self._channel_type, self._instance))
+                crash_point("intake.open")
+            crash_point("intake.committed")
         for one, is_new in zip(kept, new, strict=True):
             one.accepted = Accepted(new=is_new)
             if not is_new:
-                _log.debug("message_repeated", **_known(chat, one.event), kind=one.event.kind)
+                _log.debug("message_duplicate", **_log_fields(chat, one.event), kind=one.event.kind)
             elif one.problem is None:
-                _say(chat, one.event)
+                _log_received(chat, one.event)
             if one.problem is not None:
                 _log.info("event_dropped", channel=self._channel_type, chat=chat.platform_id, reason=one.problem)
 
-    async def _put(self, tx: Transaction, chat: ChatKey, one: _Waiting) -> bool:
+    async def _insert(self, tx: Transaction, chat: ChatKey, pending: _PendingEvent) -> bool:
         """False: it is there already."""
-        new = await events.add(tx, chat, one.event, now=one.at, dropped=one.problem)
-        if new and one.problem is not None and not one.event.sender.is_self:
-            user = chat.user(one.event.sender.handle)
-            await dropped.count(tx, chat, user, one.problem, now=one.at)
+        new = await events.add(tx, chat, pending.event, now=pending.received_at, drop_reason=pending.problem)
+        if new and pending.problem is not None and not pending.event.sender.is_self:
+            user = chat.user_id_of(pending.event.sender.handle)
+            await dropped.record(tx, chat, user, pending.problem, now=pending.received_at)
         return new
 
-    async def _decided(self, chat: ChatKey, batch: Sequence[_Waiting]) -> list[_Waiting]:
+    async def _select_kept(self, chat: ChatKey, batch: Sequence[_PendingEvent]) -> list[_PendingEvent]:
         """What of these is kept: as what, is said in `problem`. What leaves nothing is accepted by that."""
-        kept: list[_Waiting] = []
+        kept: list[_PendingEvent] = []
         for one in batch:
             if one.problem is None and one.event.kind is EventKind.DELETION:
-                if await self._is_known(chat, one.event.refers_to, kept):
+                if await self._is_relevant_deletion(chat, one.event.refers_to, kept):
                     kept.append(one)
                 else:
-                    _leave(chat, one)
+                    _discard(chat, one)
                 continue
-            if one.problem is None and (one.event.sender.is_bot or not _is_said_to_us(one.event)):
-                listening = await wirings.listening(self._store, chat)
-                heard = listening.to_people or _is_said_to_us(one.event)
-                if not heard and not await self._is_about_ours(chat, one.event, kept):
-                    _leave(chat, one)
+            if one.problem is None and (one.event.sender.is_bot or not _is_addressed(one.event)):
+                listening = await wirings.find_listeners(self._store, chat)
+                heard = listening.can_hear_people or _is_addressed(one.event)
+                if not heard and not await self._is_relevant_unheard(chat, one.event, kept):
+                    _discard(chat, one)
                     continue
-                one.problem = ANOTHER_BOT if one.event.sender.is_bot and not listening.to_bots else None
+                one.problem = SENT_BY_BOT if one.event.sender.is_bot and not listening.can_hear_bots else None
             kept.append(one)
         return kept
 
-    async def _is_known(self, chat: ChatKey, message: str | None, before: Sequence[_Waiting]) -> bool:
-        """Whether this message waits, or was for an agent: of anything else nobody need know that it is gone. `before`
+    async def _is_relevant_deletion(self, chat: ChatKey, message: str | None, earlier: Sequence[_PendingEvent]) -> bool:
+        """Whether this message waits, or was for an agent: of anything else nobody need know that it is gone. `earlier`
         as below."""
         if message is None:
             return False
-        if any(one.event.platform_message_id == message for one in before if one.problem is None):
+        if any(one.event.platform_message_id == message for one in earlier if one.problem is None):
             return True
-        message = await pieces.whole_of(self._store, chat, message)
-        if await events.unsettled(self._store, chat, message) is not None:
+        message = await pieces.find_whole_id(self._store, chat, message)
+        if await events.find_unsettled(self._store, chat, message) is not None:
             return True
-        return bool(await routes.heard(self._store, chat, message))
+        return bool(await routes.list_routed(self._store, chat, message))
 
-    async def _is_about_ours(self, chat: ChatKey, event: InboundEvent, before: Sequence[_Waiting]) -> bool:
+    async def _is_relevant_unheard(self, chat: ChatKey, event: InboundEvent, earlier: Sequence[_PendingEvent]) -> bool:
         """Where no agent listens: a press on a card that was sent there, an edit of what waits to be let in or that is
-        the first to name us, or a code that somebody else could type now. `before`: what came before it and is not
+        the first to name us, or a code that somebody else could type now. `earlier`: what came before it and is not
         written yet."""
         match event.kind:
             case EventKind.CLICK:
-                choice = await cards.chosen(self._store, event.value)
-                return choice is not None and choice.is_in(chat)
+                choice = await cards.find_choice(self._store, event.value)
+                return choice is not None and choice.was_sent_to(chat)
             case EventKind.EDIT if event.refers_to is not None:
-                waits = any(one.event.platform_message_id == event.refers_to for one in before if one.problem is None)
-                message = await pieces.whole_of(self._store, chat, event.refers_to)
+                waits = any(one.event.platform_message_id == event.refers_to for one in earlier if one.problem is None)
+                message = await pieces.find_whole_id(self._store, chat, event.refers_to)
                 if waits or await events.is_open(self._store, chat, message):
                     return True
                 is_first = event.is_group and event.mentions_bot and not event.sender.is_bot
-                if is_first and not await events.named_us(self._store, chat, message):
+                if is_first and not await events.mentions_bot(self._store, chat, message):
                     return True
-        return not event.sender.is_bot and bool(await open_in(self._store, event))
+        return not event.sender.is_bot and bool(await find_open_codes(self._store, event))
 
     def reached(self) -> None:
-        self._store.bus.publish(ChannelReached(self._channel_type, self._instance))
+        self._store.bus.publish(ChannelConnected(self._channel_type, self._instance))
 
     async def moved(self, old: str, new: str) -> None:
         """Raises StoreError when the disk refuses."""
-        if is_id(old) and is_id(new):
-            await self._move(ChatKey(self._channel_type, self._instance, old), new)
+        if is_valid_id(old) and is_valid_id(new):
+            await self._on_move(ChatKey(self._channel_type, self._instance, old), new)
 
     async def latest(self) -> Mapping[str, str]:
         return await events.latest_messages(
-            self._store.reports, channel_type=self._channel_type, instance=self._instance, limit=LATEST_CHATS
+            self._store.reports, channel_type=self._channel_type, instance=self._instance, limit=MAX_LATEST_CHATS
         )
 
     async def recent(self, platform_id: str, since: datetime) -> Mapping[str, str | None]:
         chat = ChatKey(self._channel_type, self._instance, platform_id)
-        return await events.recent_messages(self._store.reports, chat, since=since, limit=RECENT_MESSAGES)
+        return await events.recent_messages(self._store.reports, chat, since=since, limit=MAX_RECENT_MESSAGES)
 
     async def save_checkpoint(self, text: str) -> None:
-        if len(text) > LONGEST_CHECKPOINT:
-            raise ValueError(f"a checkpoint has {LONGEST_CHECKPOINT} characters at most, and this one {len(text)}")
+        if len(text) > MAX_CHECKPOINT_CHARS:
+            raise ValueError(f"a checkpoint has {MAX_CHECKPOINT_CHARS} characters at most, and this one {len(text)}")
         async with self._store.transaction() as tx:
             await checkpoints.save(
-                tx, channel_type=self._channel_type, instance=self._instance, text=text, now=self._clock.now()
+                tx, channel_type=self._channel_type, instance=self._instance, checkpoint=text, now=self._clock.now()
             )
 
     async def checkpoint(self) -> str | None:
@@ -242,24 +242,26 @@ class ChannelInbox:
     async def failed_later(self, key: str, platform_message_id: str, reason: str) -> None:
         """Raises StoreError when the disk refuses."""
         channel = (self._channel_type, self._instance)
-        await self._take_late_failure(channel, key=key, platform_message_id=platform_message_id, reason=reason)
+        await self._on_late_failure(channel, key=key, platform_message_id=platform_message_id, reason=reason)
 
 
-def _leave(chat: ChatKey, one: _Waiting) -> None:
+def _discard(chat: ChatKey, pending: _PendingEvent) -> None:
     """It is accepted, and nothing is kept of it."""
-    one.accepted = Accepted(new=False)
-    _log.debug("message_not_kept", **_known(chat, one.event), kind=one.event.kind, reason="nobody listens")
+    pending.accepted = Accepted(new=False)
+    _log.debug(
+        "message_discarded", **_log_fields(chat, pending.event), kind=pending.event.kind, reason="nobody listens"
+    )
 
 
-def _known(chat: ChatKey, event: InboundEvent) -> dict[str, str]:
+def _log_fields(chat: ChatKey, event: InboundEvent) -> dict[str, str]:
     return {"channel": chat.channel_type, "chat": chat.platform_id, "message": event.platform_message_id}
 
 
-def _say(chat: ChatKey, event: InboundEvent) -> None:
-    known = _known(chat, event)
-    _log.info("message_received", **known, kind=event.kind, user=chat.user(event.sender.handle))
+def _log_received(chat: ChatKey, event: InboundEvent) -> None:
+    known = _log_fields(chat, event)
+    _log.info("message_received", **known, kind=event.kind, user=chat.user_id_of(event.sender.handle))
     _log.debug("message_received", **known, text=event.text)
 
 
-def _is_said_to_us(event: InboundEvent) -> bool:
+def _is_addressed(event: InboundEvent) -> bool:
     return event.kind is EventKind.MESSAGE and (event.mentions_bot or not event.is_group)

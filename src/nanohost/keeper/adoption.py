@@ -17,49 +17,49 @@ from nanohost.store import sessions
 from nanohost.store.database import Queries
 from nanohost_protocol import crash_points
 
-STARTED_WITH = "started_with"
+SPEC_DIGEST_KEY = "started_with"
 """The digest's key in the session's runtime_state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """`ours` live and are on record, `lost` are on record and do not live here, `strays` live and are on no record."""
+class AdoptionScan:
+    """`adoptable` live and are on record, `lost` are on record and do not live here, `orphans` live and are on no record."""
 
-    ours: Sequence[tuple[Session, Container]]
+    adoptable: Sequence[tuple[Session, Container]]
     lost: Sequence[Session]
-    strays: Sequence[Container]
+    orphans: Sequence[Container]
 
 
-async def look_around(db: Queries, runtime: Runtime) -> Found:
+async def scan_containers(db: Queries, runtime: Runtime) -> AdoptionScan:
     """What there is. A lease of another runtime counts as lost: its container cannot be reached from here, and its
     writer's lock keeps the next one out until it ends itself for want of a host."""
     living = {(one.session_id, one.lease): one for one in await runtime.adopt()}
     ours: list[tuple[Session, Container]] = []
     lost: list[Session] = []
-    for session in await sessions.leased(db):
+    for session in await sessions.list_leased(db):
         assert session.lease is not None
         container = living.pop((session.id, session.lease), None)
         if container is not None and session.runtime == runtime.name:
             ours.append((session, container))
         else:
             lost.append(session)
-    return Found(ours=ours, lost=lost, strays=list(living.values()))
+    return AdoptionScan(adoptable=ours, lost=lost, orphans=list(living.values()))
 
 
-def remembered(container: Container, spec: ContainerSpec, runtime: Runtime) -> Mapping[str, str]:
+def persisted_state(container: Container, spec: ContainerSpec, runtime: Runtime) -> Mapping[str, str]:
     """What is kept of a container that was started."""
-    return {**container.state, STARTED_WITH: _digest(spec, runtime)}
+    return {**container.state, SPEC_DIGEST_KEY: _spec_digest(spec, runtime)}
 
 
 def is_outdated(session: Session, spec: ContainerSpec, runtime: Runtime) -> bool:
     """Whether the session's container was started with something else than it would be now. One of which that is not
     known (the host was killed before it could write it down) is as good as new."""
-    known = session.runtime_state.get(STARTED_WITH)
-    return known is not None and known != _digest(spec, runtime)
+    known = session.runtime_state.get(SPEC_DIGEST_KEY)
+    return known is not None and known != _spec_digest(spec, runtime)
 
 
-def _digest(spec: ContainerSpec, runtime: Runtime) -> str:
-    environment = {key: value for key, value in spec.environment.items() if key != crash_points.VARIABLE}
+def _spec_digest(spec: ContainerSpec, runtime: Runtime) -> str:
+    environment = {key: value for key, value in spec.environment.items() if key != crash_points.ENV_VARIABLE}
     started_with = {
         "environment": environment,
         "limits": asdict(spec.limits),

@@ -13,33 +13,33 @@ from dataclasses import replace
 from nanohost.keeper.stuck import Stuck
 from nanohost.model import SessionId
 
-MOST_STOPS = 3
+MAX_STOPS = 3
 """The first may be a disk that stood still, the second a process that was left over. Between two stops a container was
 started, which takes writes to the same disk: a disk that hangs does not bring about three."""
-WITHIN_S = 3600.0
+WINDOW_S = 3600.0
 
 
-class MailboxStops:
+class MailboxStopCounter:
     """By session. `now` is monotonic, in seconds."""
 
     def __init__(self) -> None:
         self._stops: dict[SessionId, deque[float]] = {}
 
-    def stopped(self, session: SessionId, now: float) -> int:
-        """It was stopped once more. How often that makes within WITHIN_S."""
-        self._stops = {one: stops for one, stops in self._stops.items() if now - stops[-1] < WITHIN_S}
-        stops = self._stops.setdefault(session, deque(maxlen=MOST_STOPS))
+    def record_stop(self, session: SessionId, now: float) -> int:
+        """It was stopped once more. How often that makes within WINDOW_S."""
+        self._stops = {one: stops for one, stops in self._stops.items() if now - stops[-1] < WINDOW_S}
+        stops = self._stops.setdefault(session, deque(maxlen=MAX_STOPS))
         stops.append(now)
-        return sum(now - stop < WITHIN_S for stop in stops)
+        return sum(now - stop < WINDOW_S for stop in stops)
 
-    def forget(self, session: SessionId) -> None:
+    def reset(self, session: SessionId) -> None:
         """It is held: whoever lets it go on gives it all its stops again."""
         self._stops.pop(session, None)
 
 
-def stopped_again(found: Stuck, times: int) -> Stuck:
-    """What becomes of a session that was stopped for its mailbox so often: the MOST_STOPS-th time it is held. Pure."""
-    if times < MOST_STOPS:
-        return found
-    sentence = f"{found.sentence}; within an hour it has kept the host from its mailbox {times} times"
-    return replace(found, sentence=sentence, hold=True)
+def escalate(stuck: Stuck, stops: int) -> Stuck:
+    """What becomes of a session that was stopped for its mailbox so often: the MAX_STOPS-th time it is held. Pure."""
+    if stops < MAX_STOPS:
+        return stuck
+    sentence = f"{stuck.detail}; within an hour it has kept the host from its mailbox {stops} times"
+    return replace(stuck, detail=sentence, should_hold=True)

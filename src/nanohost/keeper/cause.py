@@ -5,112 +5,122 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nanohost.keeper.footprint import Mark, Watched
-from nanohost.keeper.space import GO_ON, Scarce, Space, kept
+from nanohost.keeper.footprint import UsageSnapshot, WatchedFolder
+from nanohost.keeper.space import RESUME_FACTOR, DiskResource, DiskSpace, reserved_amount
 from nanohost.model import Session
 
-MOST_OF_IT = 0.5
+DOMINANT_SHARE = 0.5
 """Of what the disk lost: who wrote more than that wrote more than all others together, be they known or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Growth:
-    """What a folder took while its disk had plenty, and what it takes now. `device`: its file system. `before` is None
+class FolderGrowth:
+    """What a folder took while its disk had plenty, and what it takes now. `device`: its file system. `baseline` is None
     when it was not counted then. `session`: one of those that write it."""
 
-    watched: Watched
+    watched: WatchedFolder
     session: Session
     device: int
-    now: Mark
-    before: Mark | None = None
+    current: UsageSnapshot
+    baseline: UsageSnapshot | None = None
 
-    def size(self, what: Scarce) -> int:
-        return self.now.count.blocks if what is Scarce.BYTES else self.now.count.entries
+    def size(self, resource: DiskResource) -> int:
+        return self.current.usage.disk_bytes if resource is DiskResource.BYTES else self.current.usage.entries
 
-    def grown(self, what: Scarce) -> int:
+    def growth(self, resource: DiskResource) -> int:
         """0 when it is not known."""
-        if self.before is None:
+        if self.baseline is None:
             return 0
-        count = self.before.count
-        return self.size(what) - (count.blocks if what is Scarce.BYTES else count.entries)
+        count = self.baseline.usage
+        return self.size(resource) - (count.disk_bytes if resource is DiskResource.BYTES else count.entries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
-    """Who made a disk short: a session, or with `of_group` its agent group. `growths`: of all folders it writes."""
+class DiskConsumer:
+    """Who made a disk short: a session, or with `is_group_wide` its agent group. `growths`: of all folders it writes."""
 
     session: Session
-    of_group: bool
-    growths: Sequence[Growth]
+    is_group_wide: bool
+    growths: Sequence[FolderGrowth]
 
-    def grown(self, what: Scarce) -> int:
-        return sum(max(0, one.grown(what)) for one in self.growths)
+    def growth(self, resource: DiskResource) -> int:
+        return sum(max(0, one.growth(resource)) for one in self.growths)
 
 
-def most_grown(growths: Iterable[Growth], what: Scarce) -> Growth | None:
+def largest_growth(growths: Iterable[FolderGrowth], resource: DiskResource) -> FolderGrowth | None:
     """Whom to name: the folder that grew most, of those that did not grow the largest."""
-    return max(growths, key=lambda one: (max(0, one.grown(what)), one.size(what)), default=None)
+    return max(growths, key=lambda one: (max(0, one.growth(resource)), one.size(resource)), default=None)
 
 
-def clear_cause(growths: Sequence[Growth], space: Space, reserve: int, what: Scarce) -> Cause | None:
+def find_dominant_consumer(
+    growths: Sequence[FolderGrowth], space: DiskSpace, reserve: int, resource: DiskResource
+) -> DiskConsumer | None:
     """Whoever has folders without whose growth the disk would have room for all to go on, and that grew by more than
     half of what the disk lost meanwhile: a session if it is one alone, else an agent group. None: nobody, or nobody
     alone, is the cause."""
-    for suspects in (_by_session(growths), _by_group(growths)):
-        found = max(suspects, key=lambda one: one.grown(what), default=None)
-        if found is not None and _is_clear(found, space, reserve, what):
+    for suspects in (_consumers_by_session(growths), _consumers_by_group(growths)):
+        found = max(suspects, key=lambda one: one.growth(resource), default=None)
+        if found is not None and _is_dominant(found, space, reserve, resource):
             return found
     return None
 
 
-def _by_session(growths: Iterable[Growth]) -> list[Cause]:
-    own = [one for one in growths if not one.watched.of_group]
+def _consumers_by_session(growths: Iterable[FolderGrowth]) -> list[DiskConsumer]:
+    own = [one for one in growths if not one.watched.is_group_wide]
     return [
-        Cause(session=one.session, of_group=False, growths=[each for each in own if each.session.id == one.session.id])
+        DiskConsumer(
+            session=one.session,
+            is_group_wide=False,
+            growths=[each for each in own if each.session.id == one.session.id],
+        )
         for one in own
     ]
 
 
-def _by_group(growths: Sequence[Growth]) -> list[Cause]:
+def _consumers_by_group(growths: Sequence[FolderGrowth]) -> list[DiskConsumer]:
     """What lies in a workspace is any of its sessions' doing, so it is the group's; a session may fill all three."""
     return [
-        Cause(
+        DiskConsumer(
             session=one.session,
-            of_group=True,
+            is_group_wide=True,
             growths=[each for each in growths if each.session.agent_group_id == one.session.agent_group_id],
         )
         for one in growths
     ]
 
 
-def _is_clear(cause: Cause, space: Space, reserve: int, what: Scarce) -> bool:
-    grown = cause.grown(what)
-    befores = [one.before.space.left(what) for one in cause.growths if one.before is not None and one.grown(what) > 0]
+def _is_dominant(consumer: DiskConsumer, space: DiskSpace, reserve: int, resource: DiskResource) -> bool:
+    grown = consumer.growth(resource)
+    befores = [
+        one.baseline.space.available(resource)
+        for one in consumer.growths
+        if one.baseline is not None and one.growth(resource) > 0
+    ]
     if not befores:
         return False
-    would_do = space.left(what) + grown >= kept(space, reserve, what) * GO_ON
-    return would_do and grown > (max(befores) - space.left(what)) * MOST_OF_IT
+    would_do = space.available(resource) + grown >= reserved_amount(space, reserve, resource) * RESUME_FACTOR
+    return would_do and grown > (max(befores) - space.available(resource)) * DOMINANT_SHARE
 
 
-def in_words(growth: Growth, what: Scarce) -> str:
+def describe_growth(growth: FolderGrowth, resource: DiskResource) -> str:
     """A part of a sentence: which folder, whose, how large and by how much it grew."""
-    folder = f"the {growth.watched.name} folder of {growth.watched.whose}"
-    size, grown = _amount(growth.size(what), what), growth.grown(what)
+    folder = f"the {growth.watched.name} folder of {growth.watched.owner}"
+    size, grown = _format_amount(growth.size(resource), resource), growth.growth(resource)
     if grown > 0:
-        return f"{folder} grew by {_amount(grown, what)} to {size} ({growth.watched.path})"
+        return f"{folder} grew by {_format_amount(grown, resource)} to {size} ({growth.watched.path})"
     return f"{folder} is the largest with {size} ({growth.watched.path})"
 
 
-def why_held(cause: Cause, what: Scarce) -> str:
+def hold_reason(consumer: DiskConsumer, resource: DiskResource) -> str:
     """The reason of the hold."""
-    most = most_grown(cause.growths, what)
+    most = largest_growth(consumer.growths, resource)
     assert most is not None, "a cause has grown"
-    grown, size = _amount(cause.grown(what), what), _amount(most.size(what), what)
+    grown, size = _format_amount(consumer.growth(resource), resource), _format_amount(most.size(resource), resource)
     return (
         f"it took {grown} while the disk got short, most of it in its {most.watched.name} folder, which takes {size} "
         f"now: remove what should not be there ({most.watched.path})"
     )
 
 
-def _amount(amount: int, what: Scarce) -> str:
-    return f"{amount / 1024**2:,.0f} MiB" if what is Scarce.BYTES else f"{amount:,} files"
+def _format_amount(amount: int, resource: DiskResource) -> str:
+    return f"{amount / 1024**2:,.0f} MiB" if resource is DiskResource.BYTES else f"{amount:,} files"

@@ -19,14 +19,14 @@ from nanohost.store import deliveries, sessions, tasks, turn_failures
 from nanohost.store.database import Store
 from nanohost.store.domain_events import SessionHasWork
 
-LOOK_EVERY_S = 5.0
-LEAST_S = 10.0
+CHECK_INTERVAL_S = 5.0
+MIN_JUMP_S = 10.0
 """A clock that is kept right by small steps is no jump; nobody minds a retry that is so much late."""
 
 _log = structlog.get_logger()
 
 
-class ClockWatch:
+class ClockMonitor:
     """One per host."""
 
     def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock) -> None:
@@ -38,39 +38,43 @@ class ClockWatch:
         """For ever: compare the wall clock with the time that passed."""
         while True:
             wall, passed_s = self._clock.now(), self._clock.monotonic()
-            await self._clock.sleep(LOOK_EVERY_S)
-            if (by := self._set_back(wall, passed_s)) >= timedelta(seconds=LEAST_S):
-                await self._bring_forward(by)
+            await self._clock.sleep(CHECK_INTERVAL_S)
+            if (by := self._backward_jump(wall, passed_s)) >= timedelta(seconds=MIN_JUMP_S):
+                await self._shift_deadlines(by)
 
-    def _set_back(self, wall: datetime, passed_s: float) -> timedelta:
+    def _backward_jump(self, wall: datetime, monotonic_s: float) -> timedelta:
         """By how much, since it was `wall`. One that goes on, however slowly, was not: it only goes wrong."""
         now = self._clock.now()
         if now >= wall:
             return timedelta()
-        return wall - now + timedelta(seconds=self._clock.monotonic() - passed_s)
+        return wall - now + timedelta(seconds=self._clock.monotonic() - monotonic_s)
 
-    async def _bring_forward(self, by: timedelta) -> None:
+    async def _shift_deadlines(self, offset: timedelta) -> None:
         now = self._clock.now()
-        _log.warning("clock_went_back", by_s=round(by.total_seconds()))
+        _log.warning("clock_jumped_back", by_s=round(offset.total_seconds()))
         async with self._store.transaction() as tx:
-            held = await turn_failures.bring_forward(tx, by=by, now=now)
-            await deliveries.bring_forward(tx, by=by, now=now)
-            await tasks.bring_forward(tx, by=by, now=now)
-        later = {session.id: session for session in await sessions.due_later(self._store, now)}
+            held = await turn_failures.bring_forward(tx, by=offset, now=now)
+            await deliveries.bring_forward(tx, by=offset, now=now)
+            await tasks.bring_forward(tx, by=offset, now=now)
+        later = {session.id: session for session in await sessions.list_due_later(self._store, now)}
         for id in held.keys() - later.keys():
             later[id] = await sessions.get(self._store, id)
         for session in later.values():
             try:
-                await self._bring_session_forward(session, by, now, held.get(session.id))
+                await self._shift_session_deadlines(session, offset, now, held.get(session.id))
             except MailboxError as error:
-                _log.warning("session_not_brought_forward", session=session.id, error=str(error))
+                _log.warning("session_deadlines_not_shifted", session=session.id, error=str(error))
 
-    async def _bring_session_forward(
-        self, session: Session, by: timedelta, now: datetime, held_until: datetime | None
+    async def _shift_session_deadlines(
+        self, session: Session, offset: timedelta, now: datetime, held_until: datetime | None
     ) -> None:
         """When one that is held is due is found again by whoever takes its acks over: the wake asks for that."""
-        await self._mailboxes.update(session, lambda box: box.bring_forward(by=by, now=now, held_until=held_until))
+        await self._mailboxes.update(
+            session, lambda box: box.reschedule_earlier(shift=offset, now=now, held_until=held_until)
+        )
         if held_until is None and session.due_at is not None:
             async with self._store.transaction() as tx:
-                await sessions.replace_due(tx, session.id, seen=session.due_at, due=max(now, session.due_at - by))
+                await sessions.replace_due(
+                    tx, session.id, expected=session.due_at, due=max(now, session.due_at - offset)
+                )
         self._store.bus.publish(SessionHasWork(session.id))

@@ -14,99 +14,108 @@ from typing import Protocol
 
 import structlog
 
-from nanohost.access.telling import tell_owners
+from nanohost.access.telling import notify_owners
 from nanohost.clock import Clock
 from nanohost.errors import NanohostError
-from nanohost.keeper.cause import Cause, Growth, clear_cause, in_words, most_grown, why_held
-from nanohost.keeper.space import Scarce, Space, short_of, space_of
+from nanohost.keeper.cause import (
+    DiskConsumer,
+    FolderGrowth,
+    describe_growth,
+    find_dominant_consumer,
+    hold_reason,
+    largest_growth,
+)
+from nanohost.keeper.space import DiskResource, DiskSpace, low_resources, read_disk_space
 from nanohost.model import Session
 from nanohost.store.database import Store
-from nanohost_protocol.ids import derive
+from nanohost_protocol.ids import derive_id
 from nanohost_protocol.times import to_text
 
-LOOK_EVERY_S = 0.5
+CHECK_INTERVAL_S = 0.5
 """A container writes a gigabyte a second at the most: what is usual as a reserve lasts from one look to the next."""
-HOLD_EVERY_S = 30.0
+HOLD_RETRY_INTERVAL_S = 30.0
 """Between two tries to hold who made the disk short, while the disk refuses it: each is a line in the log. They are
 stopped meanwhile, and tried once more before anybody goes on."""
 
 _log = structlog.get_logger()
 
 
-class Containers(Protocol):
+class ContainerControl(Protocol):
     """Whoever starts and stops them: the keeper."""
 
-    def stop_for_disk(self) -> None: ...
+    def stop_for_low_disk(self) -> None: ...
 
-    async def growths(self) -> list[Growth]: ...
+    async def measure_growth(self) -> list[FolderGrowth]: ...
 
-    async def hold_for_disk(self, session: Session, sentence: str, *, of_group: bool) -> bool: ...
+    async def hold_for_low_disk(self, session: Session, detail: str, *, is_group_wide: bool) -> bool: ...
 
-    def disk_has_room(self) -> None: ...
+    def resume_after_low_disk(self) -> None: ...
 
 
-class Takes(Protocol):
+class MessageCollection(Protocol):
     """Whoever takes over what containers write: delivery."""
 
-    def stop_taking(self) -> None: ...
+    def pause_collecting(self) -> None: ...
 
-    def take_again(self) -> None: ...
+    def resume_collecting(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Short:
+class LowDisk:
     """A file system that is short: one of its folders, what it is short of, and who made it so, in words."""
 
     folder: Path
-    space: Space
-    of: frozenset[Scarce]
-    grew: str = ""
+    space: DiskSpace
+    resources: frozenset[DiskResource]
+    largest_growth: str = ""
 
     @property
-    def what(self) -> Scarce:
+    def main_resource(self) -> DiskResource:
         """What to speak of."""
-        return Scarce.BYTES if Scarce.BYTES in self.of else Scarce.INODES
+        return DiskResource.BYTES if DiskResource.BYTES in self.resources else DiskResource.INODES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
-    """`found`: each file system once, by its device: the first of the folders that lies on it, and what it has left.
-    `unknown`: folders whose file system did not answer."""
+class DiskScan:
+    """`disks`: each file system once, by its device: the first of the folders that lies on it, and what it has left.
+    `unreadable`: folders whose file system did not answer."""
 
-    found: Mapping[int, tuple[Path, Space]]
-    unknown: frozenset[Path] = frozenset()
+    disks: Mapping[int, tuple[Path, DiskSpace]]
+    unreadable: frozenset[Path] = frozenset()
 
 
-def looked_at(folders: Iterable[Path], space: Callable[[Path], Space] = space_of) -> Looked:
+def scan_disks(folders: Iterable[Path], read_space: Callable[[Path], DiskSpace] = read_disk_space) -> DiskScan:
     """What each file system has left. A folder that is not there says nothing of any. Blocking."""
-    found: dict[int, tuple[Path, Space]] = {}
+    found: dict[int, tuple[Path, DiskSpace]] = {}
     unknown: set[Path] = set()
     for folder in folders:
         try:
             device = folder.stat().st_dev
             if device not in found:
-                found[device] = (folder, space(folder))
+                found[device] = (folder, read_space(folder))
         except OSError as error:
-            _log.warning("disk_unknown", folder=str(folder), error=str(error))
+            _log.warning("disk_unreadable", folder=str(folder), error=str(error))
             if not isinstance(error, FileNotFoundError):
                 unknown.add(folder)
-    return Looked(found=found, unknown=frozenset(unknown))
+    return DiskScan(disks=found, unreadable=frozenset(unknown))
 
 
-def shortages(looked: Looked, reserve: int, before: Mapping[int, Short]) -> dict[int, Short]:
+def find_low_disks(scan: DiskScan, reserve: int, previous: Mapping[int, LowDisk]) -> dict[int, LowDisk]:
     """The file systems that are short by now. One that was, and does not answer, still is. Pure."""
     shorts = {
-        device: was for device, was in before.items() if device not in looked.found and was.folder in looked.unknown
+        device: was for device, was in previous.items() if device not in scan.disks and was.folder in scan.unreadable
     }
-    for device, (folder, space) in looked.found.items():
-        was = before.get(device)
-        if of := short_of(space, reserve, was=was.of if was else frozenset()):
-            shorts[device] = replace(was, space=space, of=of) if was else Short(folder=folder, space=space, of=of)
+    for device, (folder, space) in scan.disks.items():
+        was = previous.get(device)
+        if of := low_resources(space, reserve, previous=was.resources if was else frozenset()):
+            shorts[device] = (
+                replace(was, space=space, resources=of) if was else LowDisk(folder=folder, space=space, resources=of)
+            )
     return shorts
 
 
-class DiskReserve:
-    """One per host. `folders`: what we and containers write, each perhaps on a file system of its own. `short`:
+class DiskMonitor:
+    """One per host. `folders`: what we and containers write, each perhaps on a file system of its own. `is_low`:
     containers are stopped."""
 
     def __init__(
@@ -116,115 +125,117 @@ class DiskReserve:
         clock: Clock,
         folders: Sequence[Path],
         reserve: int,
-        containers: Containers,
-        takes: Takes,
-        space: Callable[[Path], Space] = space_of,
+        containers: ContainerControl,
+        collection: MessageCollection,
+        read_space: Callable[[Path], DiskSpace] = read_disk_space,
     ) -> None:
         self._store = store
         self._clock = clock
         self._folders = folders
         self._reserve = reserve
         self._containers = containers
-        self._takes = takes
-        self._space = space
-        self._shorts: dict[int, Short] = {}
-        self._looking = asyncio.Lock()
+        self._collection = collection
+        self._read_space = read_space
+        self._low_disks: dict[int, LowDisk] = {}
+        self._check_lock = asyncio.Lock()
         """Held while a disk is looked at, and while something is removed from it."""
-        self._untold = ""
-        self._to_hold: list[tuple[Cause, Scarce]] = []
+        self._unnotified_since = ""
+        self._pending_holds: list[tuple[DiskConsumer, DiskResource]] = []
         """Who is the cause, and not on hold yet."""
-        self._hold_at = clock.monotonic()
+        self._next_hold_at = clock.monotonic()
 
     @property
-    def short(self) -> bool:
-        return bool(self._shorts)
+    def is_low(self) -> bool:
+        return bool(self._low_disks)
 
-    def shorts(self) -> list[Short]:
+    def low_disks(self) -> list[LowDisk]:
         """The file systems that are short."""
-        return list(self._shorts.values())
+        return list(self._low_disks.values())
 
-    async def watch(self) -> None:
+    async def run(self) -> None:
         """For ever: look twice a second."""
         while True:
-            await self.look()
-            await self._clock.sleep(LOOK_EVERY_S)
+            await self.check()
+            await self._clock.sleep(CHECK_INTERVAL_S)
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Stop what is to be stopped, and let it go on. The owners are told as soon as the disk allows."""
-        async with self._looking:
-            looked = await asyncio.to_thread(looked_at, self._folders, self._space)
-            before, self._shorts = self._shorts, shortages(looked, self._reserve, self._shorts)
-        new = self._shorts.keys() - before.keys()
+        async with self._check_lock:
+            looked = await asyncio.to_thread(scan_disks, self._folders, self._read_space)
+            before, self._low_disks = self._low_disks, find_low_disks(looked, self._reserve, self._low_disks)
+        new = self._low_disks.keys() - before.keys()
         if new:
-            await self._begin(new)
-        if self._to_hold and (not self._shorts or self._clock.monotonic() >= self._hold_at):
-            await self._hold()
-        if before and not self._shorts:
-            _log.warning("disk_has_room", folders=[str(one.folder) for one in before.values()])
-            self._untold = ""
-            self._takes.take_again()
-            self._containers.disk_has_room()
-        if self._untold:
-            await self._tell()
+            await self._handle_low_disks(new)
+        if self._pending_holds and (not self._low_disks or self._clock.monotonic() >= self._next_hold_at):
+            await self._place_holds()
+        if before and not self._low_disks:
+            _log.warning("disk_space_recovered", folders=[str(one.folder) for one in before.values()])
+            self._unnotified_since = ""
+            self._collection.resume_collecting()
+            self._containers.resume_after_low_disk()
+        if self._unnotified_since:
+            await self._notify_owners()
 
-    async def unless_short(self, remove: Callable[[], Awaitable[None]]) -> None:
+    async def remove_unless_low(self, remove: Callable[[], Awaitable[None]]) -> None:
         """Remove something while no disk is short. While one is, nothing is removed: it may be what fills the disk, and
         is counted first. No look sees it half removed."""
-        async with self._looking:
-            if not self.short:
+        async with self._check_lock:
+            if not self.is_low:
                 await remove()
 
-    async def _begin(self, devices: Iterable[int]) -> None:
+    async def _handle_low_disks(self, devices: Iterable[int]) -> None:
         """Stop all, then find out who it was: nothing that runs can hide from a count, and nothing grows meanwhile."""
         for device in devices:
-            _log.error("disk_short", **_fields(self._shorts[device]), effect="containers are stopped")
-        self._untold = to_text(self._clock.now())
-        self._takes.stop_taking()
-        self._containers.stop_for_disk()
-        growths = await self._containers.growths()
+            _log.error("disk_space_low", **_log_fields(self._low_disks[device]), effect="containers are stopped")
+        self._unnotified_since = to_text(self._clock.now())
+        self._collection.pause_collecting()
+        self._containers.stop_for_low_disk()
+        growths = await self._containers.measure_growth()
         for device in devices:
-            short = self._shorts[device]
+            short = self._low_disks[device]
             here = [one for one in growths if one.device == device]
-            if (most := most_grown(here, short.what)) is None:
+            if (most := largest_growth(here, short.main_resource)) is None:
                 continue
-            self._shorts[device] = replace(short, grew=in_words(most, short.what))
-            _log.error("disk_filled", folder=str(short.folder), what=self._shorts[device].grew)
-            if (cause := clear_cause(here, short.space, self._reserve, short.what)) is not None:
-                self._to_hold.append((cause, short.what))
+            self._low_disks[device] = replace(short, largest_growth=describe_growth(most, short.main_resource))
+            _log.error("disk_consumer_found", folder=str(short.folder), what=self._low_disks[device].largest_growth)
+            if (cause := find_dominant_consumer(here, short.space, self._reserve, short.main_resource)) is not None:
+                self._pending_holds.append((cause, short.main_resource))
 
-    async def _hold(self) -> None:
-        for cause, what in list(self._to_hold):
-            if await self._containers.hold_for_disk(cause.session, why_held(cause, what), of_group=cause.of_group):
-                self._to_hold.remove((cause, what))
-        self._hold_at = self._clock.monotonic() + HOLD_EVERY_S
+    async def _place_holds(self) -> None:
+        for cause, what in list(self._pending_holds):
+            if await self._containers.hold_for_low_disk(
+                cause.session, hold_reason(cause, what), is_group_wide=cause.is_group_wide
+            ):
+                self._pending_holds.remove((cause, what))
+        self._next_hold_at = self._clock.monotonic() + HOLD_RETRY_INTERVAL_S
 
-    async def _tell(self) -> None:
+    async def _notify_owners(self) -> None:
         """The owners, once each time it begins."""
-        text = " ".join([*(_notice(short) for short in self._shorts.values()), _GOES_ON])
-        cause = derive("disk", self._untold)
+        text = " ".join([*(_notice(short) for short in self._low_disks.values()), _RESUME_NOTICE])
+        cause = derive_id("disk", self._unnotified_since)
         try:
             async with self._store.transaction() as tx:
-                await tell_owners(tx, text, but=(), cause=cause, now=self._clock.now())
+                await notify_owners(tx, text, exclude=(), cause=cause, now=self._clock.now())
         except NanohostError as error:
-            _log.warning("owners_not_told", error=str(error))
+            _log.warning("owner_notify_failed", error=str(error))
             return
-        self._untold = ""
+        self._unnotified_since = ""
 
 
-_GOES_ON = (
+_RESUME_NOTICE = (
     "I stopped all agents and keep the rest for myself. They go on by themselves when there is room: "
     "nanohost status, df -h, df -i"
 )
 
 
-def _notice(short: Short) -> str:
-    if short.what is Scarce.BYTES:
-        left = f"The disk is nearly full: {short.space.free // 1024**2:,} MiB are free in {short.folder}."
+def _notice(disk: LowDisk) -> str:
+    if disk.main_resource is DiskResource.BYTES:
+        left = f"The disk is nearly full: {disk.space.free_bytes // 1024**2:,} MiB are free in {disk.folder}."
     else:
-        left = f"The disk can hold hardly any more files: {short.space.free_inodes:,} are left in {short.folder}."
-    return f"{left} {short.grew[0].upper()}{short.grew[1:]}." if short.grew else left
+        left = f"The disk can hold hardly any more files: {disk.space.free_inodes:,} are left in {disk.folder}."
+    return f"{left} {disk.largest_growth[0].upper()}{disk.largest_growth[1:]}." if disk.largest_growth else left
 
 
-def _fields(short: Short) -> dict[str, str | int]:
-    fields: dict[str, str | int] = {"folder": str(short.folder), "free_mb": short.space.free // 1024**2}
-    return fields if short.what is Scarce.BYTES else {**fields, "free_inodes": short.space.free_inodes}
+def _log_fields(disk: LowDisk) -> dict[str, str | int]:
+    fields: dict[str, str | int] = {"folder": str(disk.folder), "free_mb": disk.space.free_bytes // 1024**2}
+    return fields if disk.main_resource is DiskResource.BYTES else {**fields, "free_inodes": disk.space.free_inodes}

@@ -13,172 +13,182 @@ from functools import partial
 from pathlib import Path
 
 from nanohost.clock import Clock
-from nanohost.keeper.cause import Growth
-from nanohost.keeper.footprint import Footprint, Grown, Uncounted, Watched
-from nanohost.keeper.space import has_plenty
-from nanohost.keeper.stuck import Limits
+from nanohost.keeper.cause import FolderGrowth
+from nanohost.keeper.footprint import FolderOverLimit, FolderUncountable, Footprint, WatchedFolder
+from nanohost.keeper.space import has_ample_space
+from nanohost.keeper.stuck import HealthLimits
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session
 
-MOST_KEPT = 1000
+MAX_REMEMBERED_FOLDERS = 1000
 """Folders of which the last count is remembered: a few hundred bytes each."""
-LATELY_S = 3600.0
+RECENT_WINDOW_S = 3600.0
 """Whose container was looked at so lately may have made the disk short."""
-COUNT_S = 20.0
+COUNT_TIMEOUT_S = 20.0
 """For all folders together when the disk is short: the owner waits for the notice. A million entries take 5 s."""
 
 
 @dataclass(slots=True)
-class _Folder:
+class _FolderState:
     session: Session
     footprint: Footprint
 
 
-class Folders:
+class FolderMonitor:
     """One per keeper."""
 
-    def __init__(self, mailboxes: Mailboxes, clock: Clock, limits: Limits, groups: Path | None = None) -> None:
-        """`groups`: where the agent groups' folders are; None: they are not watched."""
+    def __init__(
+        self, mailboxes: Mailboxes, clock: Clock, limits: HealthLimits, groups_dir: Path | None = None
+    ) -> None:
+        """`groups_dir`: where the agent groups' folders are; None: they are not watched."""
         self._mailboxes = mailboxes
         self._clock = clock
         self._limits = limits
-        self._groups = groups
-        self._known: dict[Path, _Folder] = {}
-        self._counting = asyncio.Lock()
+        self._groups_dir = groups_dir
+        self._states: dict[Path, _FolderState] = {}
+        self._count_lock = asyncio.Lock()
         """Held for each step: one thread at a time counts."""
-        self._resting = asyncio.Lock()
+        self._idle_scan_lock = asyncio.Lock()
         """Held for a whole count at rest."""
 
-    async def look(self, session: Session) -> Grown | Uncounted | None:
+    async def check(self, session: Session) -> FolderOverLimit | FolderUncountable | None:
         """Count on in each folder of a running container. The first with which something is wrong, if any is."""
-        for footprint in self._of(session):
-            if not footprint.needs_rest and (found := await self._step(footprint)) is not None:
+        for footprint in self._footprints(session):
+            if not footprint.needs_idle_scan and (found := await self._count_step(footprint)) is not None:
                 return found
         return None
 
-    async def begin(self, session: Session) -> None:
+    async def record_baseline(self, session: Session) -> None:
         """Have what is there now be known from what comes, in the folders of a running container that were never
         counted: those that its agent's other sessions share are walked once."""
-        for footprint in self._of(session):
-            if footprint.latest is None and not footprint.needs_rest:
-                await self._step(footprint)
+        for footprint in self._footprints(session):
+            if footprint.latest_snapshot is None and not footprint.needs_idle_scan:
+                await self._count_step(footprint)
 
-    async def before_start(self, session: Session) -> Grown | None:
+    async def check_before_start(self, session: Session) -> FolderOverLimit | None:
         """What is not known of the folders: a moment for each that was never counted, so that what was there before is
         known from what comes; and those that have to be counted at rest, to their end."""
-        for footprint in self._of(session):
+        for footprint in self._footprints(session):
             found = None
-            if footprint.needs_rest:
-                found = await self._to_the_end(footprint)
-            elif footprint.latest is None:
-                found = await self._step(footprint)
-            if isinstance(found, Grown):
+            if footprint.needs_idle_scan:
+                found = await self._scan_idle(footprint)
+            elif footprint.latest_snapshot is None:
+                found = await self._count_step(footprint)
+            if isinstance(found, FolderOverLimit):
                 return found
         return None
 
-    def needs_rest(self, session: Session) -> Sequence[Watched]:
+    def folders_needing_idle_scan(self, session: Session) -> Sequence[WatchedFolder]:
         """The folders that are to be counted while no container writes them."""
-        return [one.watched for one in self._of(session) if one.needs_rest]
+        return [one.watched for one in self._footprints(session) if one.needs_idle_scan]
 
-    async def rest(self, living: Collection[Session]) -> None:
+    async def stop_counting_idle(self, running: Collection[Session]) -> None:
         """Only these run: of others nothing is kept open, and of many not all is remembered."""
-        written = {watched.path for session in living for watched in self._writable(session)}
-        async with self._counting:  # what is being counted in a thread is left alone
-            for path, known in list(self._known.items()):
-                if path in written or known.footprint.is_at_rest:
+        written = {watched.path for session in running for watched in self._writable_folders(session)}
+        async with self._count_lock:  # what is being counted in a thread is left alone
+            for path, known in list(self._states.items()):
+                if path in written or known.footprint.is_idle:
                     continue
-                known.footprint.interrupt()
-                if len(self._known) > MOST_KEPT and not known.footprint.needs_rest:
-                    del self._known[path]
+                known.footprint.abort()
+                if len(self._states) > MAX_REMEMBERED_FOLDERS and not known.footprint.needs_idle_scan:
+                    del self._states[path]
 
-    async def growths(self) -> list[Growth]:
+    async def measure_growth(self) -> list[FolderGrowth]:
         """How the folders of those who ran lately have grown since the disk had plenty. To be asked while none runs."""
-        since = self._clock.monotonic() - LATELY_S
-        known = [one for one in self._known.values() if one.footprint.looked >= since]
-        await self._count([one.footprint for one in known])
-        return [growth for one in known if (growth := await asyncio.to_thread(_growth, one)) is not None]
+        since = self._clock.monotonic() - RECENT_WINDOW_S
+        known = [one for one in self._states.values() if one.footprint.checked_at >= since]
+        await self._count_all([one.footprint for one in known])
+        return [growth for one in known if (growth := await asyncio.to_thread(_folder_growth, one)) is not None]
 
-    def above(self) -> Mapping[Path, tuple[Session, Watched, int]]:
+    def over_limit(self) -> Mapping[Path, tuple[Session, WatchedFolder, int]]:
         """The folders that are above their limit and were so when they were first seen: whose, and how large then."""
         return {
-            path: (one.session, one.footprint.watched, one.footprint.first_seen)
-            for path, one in self._known.items()
-            if one.footprint.first_seen
+            path: (one.session, one.footprint.watched, one.footprint.initial_bytes)
+            for path, one in self._states.items()
+            if one.footprint.initial_bytes
         }
 
-    async def _count(self, footprints: Sequence[Footprint]) -> None:
+    async def _count_all(self, footprints: Sequence[Footprint]) -> None:
         """In turns, so that one with much in it keeps no other from being counted."""
-        until = self._clock.monotonic() + COUNT_S
+        until = self._clock.monotonic() + COUNT_TIMEOUT_S
         for footprint in footprints:
-            footprint.begin_at_rest()
+            footprint.begin_idle_scan()
         open_ones = list(footprints)
         while open_ones and self._clock.monotonic() < until:
             for footprint in list(open_ones):
-                await self._step(footprint, judge=False)
+                await self._count_step(footprint, checks_limit=False)
                 if not footprint.is_counting():
-                    footprint.end_rest()
+                    footprint.end_idle_scan()
                     open_ones.remove(footprint)
         for footprint in open_ones:
-            footprint.end_rest()
+            footprint.end_idle_scan()
 
-    async def _to_the_end(self, footprint: Footprint) -> Grown | Uncounted | None:
-        async with self._resting:
-            if not footprint.needs_rest:
+    async def _scan_idle(self, footprint: Footprint) -> FolderOverLimit | FolderUncountable | None:
+        async with self._idle_scan_lock:
+            if not footprint.needs_idle_scan:
                 return None  # it was counted for another session just now
-            footprint.begin_at_rest()
-            found = await self._step(footprint)
+            footprint.begin_idle_scan()
+            found = await self._count_step(footprint)
             while found is None and footprint.is_counting():
-                found = await self._step(footprint)
-            footprint.end_rest()
+                found = await self._count_step(footprint)
+            footprint.end_idle_scan()
             return found
 
-    async def _step(self, footprint: Footprint, *, judge: bool = True) -> Grown | Uncounted | None:
-        async with self._counting:
-            return await asyncio.to_thread(footprint.look, judge=judge)
+    async def _count_step(
+        self, footprint: Footprint, *, checks_limit: bool = True
+    ) -> FolderOverLimit | FolderUncountable | None:
+        async with self._count_lock:
+            return await asyncio.to_thread(footprint.count_step, checks_limit=checks_limit)
 
-    def _of(self, session: Session) -> Iterator[Footprint]:
-        for watched in self._writable(session):
-            known = self._known.get(watched.path)
+    def _footprints(self, session: Session) -> Iterator[Footprint]:
+        for watched in self._writable_folders(session):
+            known = self._states.get(watched.path)
             if known is None:
                 footprint = Footprint(
                     watched,
                     monotonic=self._clock.monotonic,
-                    has_plenty=partial(has_plenty, reserve=self._limits.reserve_bytes),
+                    has_ample_space=partial(has_ample_space, reserve=self._limits.reserve_bytes),
                 )
-                known = self._known[watched.path] = _Folder(session, footprint)
+                known = self._states[watched.path] = _FolderState(session, footprint)
             known.session = session
             yield known.footprint
 
-    def _writable(self, session: Session) -> Iterator[Watched]:
+    def _writable_folders(self, session: Session) -> Iterator[WatchedFolder]:
         """All that the session's container may write on this machine's disks."""
         layout, limits = self._mailboxes.layout(session), self._limits
         for name, path in (("out", layout.out_dir), ("state", layout.state_dir), ("log", layout.log_dir)):
-            yield Watched(
+            yield WatchedFolder(
                 name=name,
                 path=path,
-                limit=limits.session_bytes,
+                limit_bytes=limits.max_session_bytes,
                 setting="session_disk_mb",
-                whose=f"session {session.id} of the agent {session.group_folder}",
+                owner=f"session {session.id} of the agent {session.group_folder}",
             )
-        if self._groups is not None:
-            yield Watched(
+        if self._groups_dir is not None:
+            yield WatchedFolder(
                 name="workspace",
-                path=self._groups / session.group_folder,
-                limit=limits.workspace_bytes,
+                path=self._groups_dir / session.group_folder,
+                limit_bytes=limits.max_workspace_bytes,
                 setting="workspace_mb",
-                whose=f"the agent {session.group_folder}",
-                of_group=True,
+                owner=f"the agent {session.group_folder}",
+                is_group_wide=True,
             )
 
 
-def _growth(known: _Folder) -> Growth | None:
+def _folder_growth(state: _FolderState) -> FolderGrowth | None:
     """Blocking."""
-    footprint = known.footprint
-    if footprint.latest is None:
+    footprint = state.footprint
+    if footprint.latest_snapshot is None:
         return None
     try:
         device = footprint.watched.path.stat().st_dev
     except OSError:
         return None
-    before = footprint.plenty if footprint.plenty is not footprint.latest else None
-    return Growth(watched=footprint.watched, session=known.session, device=device, now=footprint.latest, before=before)
+    before = footprint.baseline if footprint.baseline is not footprint.latest_snapshot else None
+    return FolderGrowth(
+        watched=footprint.watched,
+        session=state.session,
+        device=device,
+        current=footprint.latest_snapshot,
+        baseline=before,
+    )

@@ -12,48 +12,50 @@ from nanohost.keeper.slots import SlotState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class PendingMessage:
     """What is known of a message in a mailbox. Ages in seconds."""
 
     age_s: float
-    claimed: bool = False
+    is_claimed: bool = False
     """A living container works on it."""
-    quiet_s: float = 0.0
+    stalled_s: float = 0.0
     """Since that turn last showed anything."""
-    container: SlotState | None = None
-    queued: bool = False
+    container_state: SlotState | None = None
+    is_queued: bool = False
     """Its session stands in line for a container."""
-    trouble: str = ""
+    failure: str = ""
     """Why the session's containers fail."""
-    between_tries: bool = False
-    explained: bool = False
+    is_between_attempts: bool = False
+    is_explained: bool = False
     """The people of its chat know why it waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
-    """`reason` is a stable word for counters, `sentence` is for the operator."""
+class OverdueCause:
+    """`reason` is a stable word for counters, `detail` is for the operator."""
 
     reason: str
-    sentence: str
+    detail: str
 
 
-def late(waiting: Waiting, deadline_s: float) -> Cause | None:
+def overdue_cause(pending: PendingMessage, deadline_s: float) -> OverdueCause | None:
     """None: it is in time, or at work, or explained."""
-    if waiting.age_s <= deadline_s or waiting.explained:
+    if pending.age_s <= deadline_s or pending.is_explained:
         return None
-    if waiting.claimed:
-        if waiting.quiet_s <= deadline_s:
+    if pending.is_claimed:
+        if pending.stalled_s <= deadline_s:
             return None
-        return Cause(reason="silent turn", sentence=f"its turn has shown nothing for {waiting.quiet_s:.0f} s")
-    if waiting.trouble:
-        return Cause(reason="no container", sentence=waiting.trouble)
-    if waiting.queued:
-        return Cause(
-            reason="queued", sentence="it waits for a free container: all of [host] max_containers are at work"
+        return OverdueCause(reason="silent turn", detail=f"its turn has shown nothing for {pending.stalled_s:.0f} s")
+    if pending.failure:
+        return OverdueCause(reason="no container", detail=pending.failure)
+    if pending.is_queued:
+        return OverdueCause(
+            reason="queued", detail="it waits for a free container: all of [host] max_containers are at work"
         )
-    if waiting.between_tries:
-        return Cause(reason="failing", sentence="its tries fail, and it waits for the next one")
-    if waiting.container is not None:
-        return Cause(reason="not taken", sentence=f"its container is {waiting.container} and does not take it")
-    return Cause(reason="not started", sentence="no container was started for it")
+    if pending.is_between_attempts:
+        return OverdueCause(reason="failing", detail="its tries fail, and it waits for the next one")
+    if pending.container_state is not None:
+        return OverdueCause(
+            reason="not taken", detail=f"its container is {pending.container_state} and does not take it"
+        )
+    return OverdueCause(reason="not started", detail="no container was started for it")

@@ -9,22 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from nanohost.keeper.sentences import at_own_terminal
+from nanohost.keeper.sentences import with_operator_hint
 from nanohost.model import Session, SessionId
-from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost.store.deliveries import Delivery, DeliveryQueueKey, DeliveryStatus
 from nanohost.store.notice_numbers import (
-    GIVEN_UP,
-    HELD,
-    LAST_TRY,
-    LATE,
-    NO_TRY,
-    NOTICES_A_MESSAGE,
-    OF_DELIVERIES,
-    OF_EVENTS,
-    OF_MESSAGES,
-    ON_HOLD,
+    DELIVERY_NOTICES_START,
+    EVENT_NOTICES_START,
+    FAILED_NOTICE,
+    LAST_ATTEMPT_NOTICE,
+    MESSAGE_NOTICES_START,
+    MODEL_HELD_NOTICE,
+    NO_CONTAINER_NOTICE,
+    NOTICES_PER_MESSAGE,
+    ON_HOLD_NOTICE,
+    OVERDUE_NOTICE,
 )
-from nanohost_protocol.ids import derive
+from nanohost_protocol.ids import derive_id
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import MessageIn, Origin
 
@@ -37,25 +37,27 @@ class Notice:
 
     message: MessageIn
     number: int
-    sentence: str
+    text: str
 
 
-def delivery_of(session: Session, notice: Notice, now: datetime) -> Delivery:
+def notice_delivery(session: Session, notice: Notice, now: datetime) -> Delivery:
     """The notice's entry in the ledger. Its message has an origin."""
     origin = notice.message.origin
     assert origin is not None
     id = notice_id(session.id, notice.message.id, notice.number)
-    return _entry(session.id, notice_seq(notice.message, notice.number), id, origin, notice.sentence, now)
+    return _build_delivery(session.id, notice_seq(notice.message, notice.number), id, origin, notice.text, now)
 
 
-def about_event(session: SessionId, event: int, origin: Origin, sentence: str, now: datetime) -> Delivery:
+def event_notice(session: SessionId, event: int, origin: Origin, text: str, now: datetime) -> Delivery:
     """About an event that has not come to a mailbox."""
-    return _entry(session, OF_EVENTS + event, derive("n", session, "event", str(event)), origin, sentence, now)
+    return _build_delivery(
+        session, EVENT_NOTICES_START + event, derive_id("n", session, "event", str(event)), origin, text, now
+    )
 
 
-def about_delivery(delivery: Delivery, sentence: str, now: datetime) -> Delivery:
+def delivery_notice(delivery: Delivery, text: str, now: datetime) -> Delivery:
     """About an answer that cannot be delivered, to the chat that it was for."""
-    lane = delivery.lane
+    lane = delivery.queue
     origin = Origin(
         channel_type=lane.channel_type,
         instance=lane.instance,
@@ -63,41 +65,45 @@ def about_delivery(delivery: Delivery, sentence: str, now: datetime) -> Delivery
         thread_id=delivery.thread_id,
         platform_message_id=delivery.reply_to,
     )
-    id = derive("n", lane.session_id, "delivery", str(delivery.seq))
-    return _entry(lane.session_id, OF_DELIVERIES + delivery.seq, id, origin, sentence, now)
+    id = derive_id("n", lane.session_id, "delivery", str(delivery.seq))
+    return _build_delivery(lane.session_id, DELIVERY_NOTICES_START + delivery.seq, id, origin, text, now)
 
 
 def notice_id(session: SessionId, message_id: str, number: int) -> str:
     """What a notice about a message is known as."""
-    return derive("n", session, message_id, str(number))
+    return derive_id("n", session, message_id, str(number))
 
 
 def notice_seq(message: MessageIn, number: int) -> int:
     """The number of a notice in the ledger."""
-    number = number if number in (NO_TRY, GIVEN_UP, LATE, HELD, ON_HOLD) else min(number, LAST_TRY)
-    return OF_MESSAGES + message.seq * NOTICES_A_MESSAGE + number
+    number = (
+        number
+        if number in (NO_CONTAINER_NOTICE, FAILED_NOTICE, OVERDUE_NOTICE, MODEL_HELD_NOTICE, ON_HOLD_NOTICE)
+        else min(number, LAST_ATTEMPT_NOTICE)
+    )
+    return MESSAGE_NOTICES_START + message.seq * NOTICES_PER_MESSAGE + number
 
 
 def notice_seqs(message: MessageIn) -> range:
     """All numbers that notices about this message can have."""
-    first = OF_MESSAGES + message.seq * NOTICES_A_MESSAGE
-    return range(first, first + NOTICES_A_MESSAGE)
+    first = MESSAGE_NOTICES_START + message.seq * NOTICES_PER_MESSAGE
+    return range(first, first + NOTICES_PER_MESSAGE)
 
 
-def _for_whom(origin: Origin, sentence: str) -> str:
+def _adapt_to_channel(origin: Origin, text: str) -> str:
     """Who writes in the terminal has the files, and is the operator (decision 0083)."""
-    return at_own_terminal(sentence) if origin.channel_type == TERMINAL else sentence
+    return with_operator_hint(text) if origin.channel_type == TERMINAL else text
 
 
-def _entry(session: SessionId, seq: int, out_id: str, origin: Origin, sentence: str, now: datetime) -> Delivery:
+def _build_delivery(session: SessionId, seq: int, out_id: str, origin: Origin, text: str, now: datetime) -> Delivery:
     return Delivery(
-        lane=LaneKey(session, origin.channel_type, origin.instance, origin.platform_id),
+        queue=DeliveryQueueKey(session, origin.channel_type, origin.instance, origin.platform_id),
         seq=seq,
         out_id=out_id,
         kind="chat",
         thread_id=origin.thread_id,
         reply_to=origin.platform_message_id,
-        content=encode(ChatOut(text=_for_whom(origin, sentence))),
+        content=encode(ChatOut(text=_adapt_to_channel(origin, text))),
         status=DeliveryStatus.PENDING,
         created_at=now,
     )

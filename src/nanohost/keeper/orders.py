@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from nanohost.chat_commands.stop import STOPPED
+from nanohost.chat_commands.stop import STOPPED_TEXT
 from nanohost.clock import Clock
-from nanohost.keeper.notices import Notice, delivery_of
+from nanohost.keeper.notices import Notice, notice_delivery
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session
 from nanohost.store import deliveries
@@ -24,13 +24,13 @@ from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.payloads import STOP, ControlIn, decode_in
 from nanohost_protocol.rows import InKind, MessageIn
 
-OBEY_WITHIN_S = 1.3
+CONTROL_TIMEOUT_S = 1.3
 """A runner sees its orders within milliseconds; one that does not is stopped."""
-DISOBEDIENT_GRACE_S = 0.3
+UNRESPONSIVE_GRACE_S = 0.3
 """Its turn is not wanted any more, so there is nothing to give back. The two together stay below two seconds."""
 
 
-class Orders:
+class ControlMessages:
     """One per keeper."""
 
     def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock) -> None:
@@ -38,27 +38,29 @@ class Orders:
         self._mailboxes = mailboxes
         self._clock = clock
 
-    async def are_open(self, session: Session) -> bool:
+    async def has_open(self, session: Session) -> bool:
         """Whether the runner still has to obey. Raises MailboxError."""
-        return await self._mailboxes.update(session, lambda box: any(_orders(box)))
+        return await self._mailboxes.update(session, lambda box: any(_open_messages(box)))
 
-    async def settle(self, session: Session) -> None:
+    async def close_open(self, session: Session) -> None:
         """Nobody will ack them any more: tell who wants to know, then close them. A /clear stays for the next runner.
 
         Raises MailboxError.
         """
-        stops = await self._mailboxes.update(session, lambda box: [row for row in _orders(box) if late_answer(row)])
+        stops = await self._mailboxes.update(
+            session, lambda box: [row for row in _open_messages(box) if deferred_answer(row)]
+        )
         if not stops:
             return
         now = self._clock.now()
-        answers = [answer_to(session, row, STOPPED, now) for row in stops if row.origin is not None]
+        answers = [command_answer(session, row, STOPPED_TEXT, now) for row in stops if row.origin is not None]
         async with self._store.transaction() as tx:
             for answer in answers:
                 await deliveries.add(tx, answer)
         await self._mailboxes.update(session, lambda box: [box.close(row.id, "completed") for row in stops])
 
 
-def late_answer(row: MessageIn) -> str | None:
+def deferred_answer(row: MessageIn) -> str | None:
     """What is said when the runner has obeyed; None: it was answered at once, or nobody wants to know."""
     if row.kind is not InKind.CONTROL:
         return None
@@ -66,13 +68,15 @@ def late_answer(row: MessageIn) -> str | None:
         payload = decode_in(row.kind, row.content)
     except PayloadError:
         return None
-    return STOPPED if isinstance(payload, ControlIn) and payload.command == STOP and payload.answer is None else None
+    return (
+        STOPPED_TEXT if isinstance(payload, ControlIn) and payload.command == STOP and payload.answer is None else None
+    )
 
 
-def answer_to(session: Session, row: MessageIn, sentence: str, now: datetime) -> Delivery:
+def command_answer(session: Session, row: MessageIn, text: str, now: datetime) -> Delivery:
     """The answer to a command, as the one entry in the ledger that it has."""
-    return delivery_of(session, Notice(message=row, number=0, sentence=sentence), now)
+    return notice_delivery(session, Notice(message=row, number=0, text=text), now)
 
 
-def _orders(box: InboundWriter) -> list[MessageIn]:
-    return list(box.orders())
+def _open_messages(box: InboundWriter) -> list[MessageIn]:
+    return list(box.control_messages())

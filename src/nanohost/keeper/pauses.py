@@ -9,50 +9,50 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nanohost.keeper.verdict import pause
+from nanohost.keeper.verdict import backoff
 from nanohost.model import SessionId
 
-LONGEST_S = 300.0
+MAX_BACKOFF_S = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
+class FailureInfo:
     """A session whose containers fail: how often in a row, why the last time, and when the next pause is over."""
 
-    failures: int = 0
-    until: float = 0.0
+    count: int = 0
+    retry_at: float = 0.0
     reason: str = ""
 
 
-class Pauses:
+class StartBackoff:
     """Failures in a row by session. `now` is monotonic, in seconds."""
 
     def __init__(self) -> None:
-        self._failures: dict[SessionId, Trouble] = {}
+        self._failures: dict[SessionId, FailureInfo] = {}
 
-    def failed(self, session: SessionId, now: float, reason: str = "") -> int:
+    def record_failure(self, session: SessionId, now: float, reason: str = "") -> int:
         """A start failed, or a container died that nobody stopped. Returns how many that makes in a row."""
-        count = self.in_a_row(session)
-        wait_s = 0.0 if count == 0 else min(pause(count - 1).total_seconds(), LONGEST_S)
-        self._failures[session] = Trouble(failures=count + 1, until=now + wait_s, reason=reason)
+        count = self.failure_count(session)
+        wait_s = 0.0 if count == 0 else min(backoff(count - 1).total_seconds(), MAX_BACKOFF_S)
+        self._failures[session] = FailureInfo(count=count + 1, retry_at=now + wait_s, reason=reason)
         return count + 1
 
-    def in_a_row(self, session: SessionId) -> int:
+    def failure_count(self, session: SessionId) -> int:
         """How many failures there were since something was done."""
-        return self._failures.get(session, Trouble()).failures
+        return self._failures.get(session, FailureInfo()).count
 
-    def over(self, session: SessionId, now: float) -> bool:
+    def can_start(self, session: SessionId, now: float) -> bool:
         """Whether the session may have a container now."""
-        return self._failures.get(session, Trouble()).until <= now
+        return self._failures.get(session, FailureInfo()).retry_at <= now
 
-    def forget(self, session: SessionId) -> None:
+    def reset(self, session: SessionId) -> None:
         """Something was done: the next failure is the first again."""
         self._failures.pop(session, None)
 
-    def remaining(self, now: float) -> Iterator[float]:
+    def remaining_s(self, now: float) -> Iterator[float]:
         """Seconds until each pause that is on ends."""
-        return (trouble.until - now for trouble in self._failures.values() if trouble.until > now)
+        return (trouble.retry_at - now for trouble in self._failures.values() if trouble.retry_at > now)
 
-    def troubles(self) -> dict[SessionId, Trouble]:
+    def failures(self) -> dict[SessionId, FailureInfo]:
         """The sessions that have failed since something was done."""
         return dict(self._failures)

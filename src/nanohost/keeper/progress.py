@@ -11,98 +11,107 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from nanohost.keeper.stuck import Signs
+from nanohost.keeper.stuck import HealthSignals
 from nanohost_protocol.times import from_text
 
-MOST_A_LOOK_S = 20.0
+MAX_STEP_S = 20.0
 """What one look can add to an age, however long ago the look before it was."""
-LONGEST_TOOL_S = 24 * 3600.0
+MAX_TOOL_S = 24 * 3600.0
 """A tool may say that it takes long; for ever is no answer."""
-REFUSED_TWICE = 2
+MIN_REFUSALS = 2
 """Looks in a row: a single one may have met a machine that is busy."""
-NAME_CHARACTERS = 40
-AFTER_A_LIMIT = timedelta(minutes=5)
+MAX_NAME_CHARS = 40
+RATE_LIMIT_GRACE = timedelta(minutes=5)
 
-Stamp = tuple[int, int] | None
+HeartbeatStamp = tuple[int, int] | None
 """Time and inode of the heartbeat; None while there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """One look into outbound.db. `change` is anything that differs whenever the turn did something."""
+class ProgressSample:
+    """One look into outbound.db. `fingerprint` is anything that differs whenever the turn did something."""
 
     claims: int
-    change: int
+    fingerprint: int
     state: Mapping[str, str]
 
 
-class Progress:
+class ProgressTracker:
     """One container's, from its start or adoption on. `now` is monotonic, in seconds."""
 
-    def __init__(self, beat: Stamp, now: float) -> None:
-        self._beat = beat
-        self._has_beaten = False
-        self._looked = now
-        self._silent_s = self._unclaimed_s = self._quiet_s = 0.0
-        self._change: int | None = None
+    def __init__(self, heartbeat: HeartbeatStamp, now: float) -> None:
+        self._heartbeat = heartbeat
+        self._has_heartbeat = False
+        self._last_update = now
+        self._heartbeat_age_s = self._unclaimed_s = self._stalled_s = 0.0
+        self._fingerprint: int | None = None
         self._state: Mapping[str, str] = {}
-        self._refused = ("", 0)
+        self._read_error = ("", 0)
 
-    def look(self, beat: Stamp, seen: Seen | None, now: float, *, due: bool, busy: bool, refused: str = "") -> None:
-        """`seen` None: outbound.db could not be read now, or `refused` says why it never can. `due`: messages wait
-        that it should have taken. `busy`: as far as was known before, it works."""
-        passed_s = min(max(0.0, now - self._looked), MOST_A_LOOK_S)
-        self._looked = now
-        self._silent_s = self._silent_s + passed_s if beat == self._beat else 0.0
-        self._has_beaten = self._has_beaten or beat != self._beat
-        self._beat = beat
-        self._refused = (refused, self._refused[1] + 1 if refused else 0)
+    def update(
+        self,
+        heartbeat: HeartbeatStamp,
+        sample: ProgressSample | None,
+        now: float,
+        *,
+        is_due: bool,
+        is_busy: bool,
+        read_error: str = "",
+    ) -> None:
+        """`sample` None: outbound.db could not be read now, or `read_error` says why it never can. `is_due`: messages wait
+        that it should have taken. `is_busy`: as far as was known before, it works."""
+        passed_s = min(max(0.0, now - self._last_update), MAX_STEP_S)
+        self._last_update = now
+        self._heartbeat_age_s = self._heartbeat_age_s + passed_s if heartbeat == self._heartbeat else 0.0
+        self._has_heartbeat = self._has_heartbeat or heartbeat != self._heartbeat
+        self._heartbeat = heartbeat
+        self._read_error = (read_error, self._read_error[1] + 1 if read_error else 0)
         # One that never made an outbound.db has claimed nothing; one that was read before may only be locked just now.
-        claims_nothing = self._change is None if seen is None else seen.claims == 0
-        unclaimed = due and claims_nothing and not refused
+        claims_nothing = self._fingerprint is None if sample is None else sample.claims == 0
+        unclaimed = is_due and claims_nothing and not read_error
         self._unclaimed_s = self._unclaimed_s + passed_s if unclaimed else 0.0
-        working = busy if seen is None else seen.claims > 0
-        moved = seen is not None and seen.change != self._change
-        self._quiet_s = self._quiet_s + passed_s if working and not moved else 0.0
-        if seen is not None:
-            self._change, self._state = seen.change, seen.state
+        working = is_busy if sample is None else sample.claims > 0
+        moved = sample is not None and sample.fingerprint != self._fingerprint
+        self._stalled_s = self._stalled_s + passed_s if working and not moved else 0.0
+        if sample is not None:
+            self._fingerprint, self._state = sample.fingerprint, sample.state
 
     @property
-    def quiet_s(self) -> float:
+    def stalled_s(self) -> float:
         """Since the running turn last showed anything; 0 when none runs."""
-        return self._quiet_s
+        return self._stalled_s
 
-    def signs(self, now: datetime) -> Signs:
+    def signals(self, now: datetime) -> HealthSignals:
         """`now`: by the wall, for what a turn says of times."""
-        refused, times = self._refused
-        return Signs(
-            has_beaten=self._has_beaten,
-            silent_s=self._silent_s,
+        refused, times = self._read_error
+        return HealthSignals(
+            has_heartbeat=self._has_heartbeat,
+            heartbeat_age_s=self._heartbeat_age_s,
             unclaimed_s=self._unclaimed_s,
-            quiet_s=self._quiet_s,
-            tool=_printable(self._state.get("tool", "")),
-            tool_timeout_s=_seconds(self._state.get("tool_timeout_s", "")) if "tool" in self._state else 0.0,
-            for_person="tool" in self._state and "waiting" in self._state,
-            limited=_still_limited(self._state.get("rate_limited_until", ""), now),
-            refused=refused if times >= REFUSED_TWICE else "",
+            stalled_s=self._stalled_s,
+            tool_name=_printable(self._state.get("tool", "")),
+            tool_timeout_s=_parse_seconds(self._state.get("tool_timeout_s", "")) if "tool" in self._state else 0.0,
+            is_waiting_for_user="tool" in self._state and "waiting" in self._state,
+            is_rate_limited=_is_rate_limited(self._state.get("rate_limited_until", ""), now),
+            read_error=refused if times >= MIN_REFUSALS else "",
         )
 
 
 def _printable(name: object) -> str:
     """A container wrote it, and an operator's terminal shows it."""
-    return "".join(letter for letter in str(name)[:NAME_CHARACTERS] if letter.isprintable())
+    return "".join(letter for letter in str(name)[:MAX_NAME_CHARS] if letter.isprintable())
 
 
-def _still_limited(text: object, now: datetime) -> bool:
+def _is_rate_limited(text: object, now: datetime) -> bool:
     """With some time to ask again once the limit is over."""
     with suppress(ValueError, OverflowError):
-        return now < from_text(str(text)[:NAME_CHARACTERS]) + AFTER_A_LIMIT
+        return now < from_text(str(text)[:MAX_NAME_CHARS]) + RATE_LIMIT_GRACE
     return False
 
 
-def _seconds(text: object) -> float:
+def _parse_seconds(text: object) -> float:
     """What a container says, as far as it makes sense; 0 is what it counts for otherwise."""
     seconds = 0.0
     with suppress(ValueError):
-        seconds = float(str(text)[:NAME_CHARACTERS])
-    return min(seconds, LONGEST_TOOL_S) if seconds > 0 else 0.0
+        seconds = float(str(text)[:MAX_NAME_CHARS])
+    return min(seconds, MAX_TOOL_S) if seconds > 0 else 0.0

@@ -8,30 +8,30 @@ from __future__ import annotations
 
 from nanohost.chat_commands.command import ContainerState
 from nanohost.clock import Clock
-from nanohost.keeper.keeper import Keeper
+from nanohost.keeper.keeper import ContainerManager
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session
-from nanohost_protocol.ids import draw
+from nanohost_protocol.ids import random_id
 from nanohost_protocol.payloads import SystemIn, encode
 from nanohost_protocol.rows import InKind, NewMessageIn
 
 
-async def restart(
-    keeper: Keeper, mailboxes: Mailboxes, clock: Clock, session: Session, *, now: bool, message: str | None
+async def restart_container(
+    manager: ContainerManager, mailboxes: Mailboxes, clock: Clock, session: Session, *, now: bool, message: str | None
 ) -> bool:
     """False if there is no container. Raises MailboxError, and then nothing is stopped."""
-    if keeper.look(session.id).state not in (ContainerState.STARTING, ContainerState.RUNNING):
+    if manager.status(session.id).state not in (ContainerState.STARTING, ContainerState.RUNNING):
         return False
     if message is not None:
-        await mailboxes.put(session, [_word(message, clock)])
-    return keeper.restart(session.id, now=now)
+        await mailboxes.put(session, [_restart_message(message, clock)])
+    return manager.restart(session.id, now=now)
 
 
-def _word(message: str, clock: Clock) -> NewMessageIn:
+def _restart_message(text: str, clock: Clock) -> NewMessageIn:
     return NewMessageIn(
-        id=draw("m"),
+        id=random_id("m"),
         kind=InKind.SYSTEM,
         timestamp=clock.now(),
-        content=encode(SystemIn(text=message, about="restart")),
+        content=encode(SystemIn(text=text, about="restart")),
         on_wake=True,
     )

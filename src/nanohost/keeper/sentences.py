@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from nanohost.errors import RuntimeUnavailable, SpawnError
 
-UNNAMED = "I cannot work right now. I keep your message and try again; the operator's log says why."
-CRASHES = "I broke down before I could look at your message. I keep it and try again; the operator's log says why."
+START_FAILURE_NOTICE = "I cannot work right now. I keep your message and try again; the operator's log says why."
+CRASH_NOTICE = "I broke down before I could look at your message. I keep it and try again; the operator's log says why."
 
-_TYPED = (
+_COMMAND_HINTS = (
     ("its key", "nanohost model set"),
     (
         "none of its name",  # which no check finds out: it sends none
@@ -19,22 +19,22 @@ _TYPED = (
 """What an operator types about a sentence with these words in it: the runner's own (agent_runner.failures), too."""
 
 
-def no_container(error: Exception) -> str:
+def start_failure_notice(error: Exception) -> str:
     """Why no container was started, where that is about this machine at large and names no place on it."""
-    if not isinstance(error, (SpawnError, RuntimeUnavailable)) or _names_a_path(str(error)):
-        return UNNAMED
-    hint = f" (For the operator: {error.hint})" if error.hint and not _names_a_path(error.hint) else ""
+    if not isinstance(error, (SpawnError, RuntimeUnavailable)) or _contains_path(str(error)):
+        return START_FAILURE_NOTICE
+    hint = f" (For the operator: {error.hint})" if error.hint and not _contains_path(error.hint) else ""
     return f"I cannot work right now: {str(error).rstrip('.')}. I keep your message and try again.{hint}"
 
 
-def at_own_terminal(sentence: str) -> str:
+def with_operator_hint(text: str) -> str:
     """What sends people to the operator, for the operator at the machine: with what to type."""
-    words = sentence.casefold()
+    words = text.casefold()
     if "the operator" not in words or "for the operator:" in words:
-        return sentence
-    do = next((do for about, do in _TYPED if about in words), "nanohost status")
-    return f"{sentence} In this terminal that is you: {do}"
+        return text
+    do = next((do for about, do in _COMMAND_HINTS if about in words), "nanohost status")
+    return f"{text} In this terminal that is you: {do}"
 
 
-def _names_a_path(text: str) -> bool:
+def _contains_path(text: str) -> bool:
     return "/" in text

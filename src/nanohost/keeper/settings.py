@@ -14,44 +14,44 @@ class ContainerSettings(Section):
 
     max_containers: int = setting(
         8,
-        place=40,
+        order=40,
         title="How many containers run at once; who waits is served in order of arrival.",
-        wanted="a whole number, 1 or more",
+        expected="a whole number, 1 or more",
         ge=1,
     )
     idle_timeout_s: float = setting(
         600,
-        place=50,
+        order=50,
         title="After how long without work a container is stopped.",
-        wanted="seconds, more than 0",
+        expected="seconds, more than 0",
         gt=0,
     )
     sweep_interval_s: float = setting(
         60,
-        place=70,
+        order=70,
         title="How often the host looks for work that no event told it of.",
-        wanted="seconds, more than 0",
+        expected="seconds, more than 0",
         gt=0,
     )
     heartbeat_limit_s: float = setting(
         30,
-        place=80,
+        order=80,
         title="A container that gives no sign of life for so long is stopped; its start may take twice as long.",
-        wanted="seconds, more than 0",
+        expected="seconds, more than 0",
         gt=0,
     )
     turn_limit_s: float = setting(
         1800,
-        place=90,
+        order=90,
         title="A turn in which nothing happens for so long is ended, unless a tool said that it takes longer.",
-        wanted="seconds, more than 0",
+        expected="seconds, more than 0",
         gt=0,
     )
     answer_deadline_s: float = setting(
         900,
-        place=100,
+        order=100,
         title="After how long without an answer or a sign of work a person is told that their message still waits.",
-        wanted="seconds, more than 0",
+        expected="seconds, more than 0",
         gt=0,
     )
 
@@ -64,23 +64,23 @@ class DiskSettings(Section):
 
     session_disk_mb: int = setting(
         2048,
-        place=210,
+        order=210,
         title="What each of a session's folders out and state may take of the disk, in MiB; beyond it is held.",
-        wanted="a whole number of MiB, 1 or more",
+        expected="a whole number of MiB, 1 or more",
         ge=1,
     )
     workspace_mb: int = setting(
         10_240,
-        place=220,
+        order=220,
         title="What an agent group's folder may take of the disk, in MiB; beyond the group is held.",
-        wanted="a whole number of MiB, 1 or more",
+        expected="a whole number of MiB, 1 or more",
         ge=1,
     )
     disk_reserve_mb: int = setting(
         512,
-        place=230,
+        order=230,
         title="Free MiB, and an inode for each 16 KiB, kept for the host: below it containers stop. At most a 20th.",
-        wanted="a whole number of MiB, 0 or more",
+        expected="a whole number of MiB, 0 or more",
         ge=0,
     )
 

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-SHARE = 0.05
+MAX_RESERVE_SHARE = 0.05
 """Of the disk: the reserve is never more, so that a small disk can be used at all. ext4 keeps as much for root."""
-GO_ON = 1.25
+RESUME_FACTOR = 1.25
 """Times the reserve: so much is free before containers start again, or one that fills the rest would be stopped and
 started in turn."""
-PLENTY = 2.0
+AMPLE_FACTOR = 2.0
 """Times the reserve: below that the disk gets short."""
-INODE_BYTES = 16 * 1024
+BYTES_PER_INODE = 16 * 1024
 """Of a reserve for one inode: ext4 makes one for so many bytes, unless it is told otherwise."""
 
 
-class Scarce(StrEnum):
+class DiskResource(StrEnum):
     """What a file system can run out of."""
 
     BYTES = "bytes"
@@ -27,47 +27,49 @@ class Scarce(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Space:
+class DiskSpace:
     """Bytes and inodes of a file system: all of it, and what we may still use. No inodes: it makes them as needed."""
 
-    total: int
-    free: int
-    inodes: int = 0
+    total_bytes: int
+    free_bytes: int
+    total_inodes: int = 0
     free_inodes: int = 0
 
-    def left(self, what: Scarce) -> int:
-        return self.free if what is Scarce.BYTES else self.free_inodes
+    def available(self, resource: DiskResource) -> int:
+        return self.free_bytes if resource is DiskResource.BYTES else self.free_inodes
 
 
-def space_of(folder: Path) -> Space:
+def read_disk_space(folder: Path) -> DiskSpace:
     """Blocking. Raises OSError."""
     found = os.statvfs(folder)
-    return Space(
-        total=found.f_blocks * found.f_frsize,
-        free=found.f_bavail * found.f_frsize,
-        inodes=found.f_files,
+    return DiskSpace(
+        total_bytes=found.f_blocks * found.f_frsize,
+        free_bytes=found.f_bavail * found.f_frsize,
+        total_inodes=found.f_files,
         free_inodes=found.f_favail,
     )
 
 
-def kept(space: Space, reserve: int, what: Scarce) -> int:
+def reserved_amount(space: DiskSpace, reserve: int, resource: DiskResource) -> int:
     """So much is the host's own. `reserve` in bytes, as it is set."""
-    if what is Scarce.BYTES:
-        return min(reserve, int(space.total * SHARE))
-    return min(reserve // INODE_BYTES, int(space.inodes * SHARE))
+    if resource is DiskResource.BYTES:
+        return min(reserve, int(space.total_bytes * MAX_RESERVE_SHARE))
+    return min(reserve // BYTES_PER_INODE, int(space.total_inodes * MAX_RESERVE_SHARE))
 
 
-def short_of(space: Space, reserve: int, *, was: frozenset[Scarce] = frozenset()) -> frozenset[Scarce]:
-    """What is left only for the host. `was`: of what it was short before."""
-    return frozenset(_below(space, reserve, dict.fromkeys(was, GO_ON)))
+def low_resources(
+    space: DiskSpace, reserve: int, *, previous: frozenset[DiskResource] = frozenset()
+) -> frozenset[DiskResource]:
+    """What is left only for the host. `previous`: of what it was short before."""
+    return frozenset(_below_threshold(space, reserve, dict.fromkeys(previous, RESUME_FACTOR)))
 
 
-def has_plenty(space: Space, reserve: int) -> bool:
+def has_ample_space(space: DiskSpace, reserve: int) -> bool:
     """Whether it is far from being short of anything."""
-    return not any(_below(space, reserve, dict.fromkeys(Scarce, PLENTY)))
+    return not any(_below_threshold(space, reserve, dict.fromkeys(DiskResource, AMPLE_FACTOR)))
 
 
-def _below(space: Space, reserve: int, times: dict[Scarce, float]) -> Iterator[Scarce]:
-    for what in Scarce:
-        if space.left(what) < kept(space, reserve, what) * times.get(what, 1.0):
+def _below_threshold(space: DiskSpace, reserve: int, factors: dict[DiskResource, float]) -> Iterator[DiskResource]:
+    for what in DiskResource:
+        if space.available(what) < reserved_amount(space, reserve, what) * factors.get(what, 1.0):
             yield what

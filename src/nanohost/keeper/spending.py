@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from nanohost.store.model_calls import Spent
+from nanohost.store.model_calls import CallTotals
 from nanohost_protocol.rows import Ack, AckStatus, Usage
 
 
-def ends(acks: Iterable[Ack], closed: Iterable[Ack], now: datetime) -> dict[str, datetime]:
+def turn_end_times(acks: Iterable[Ack], closed: Iterable[Ack], now: datetime) -> dict[str, datetime]:
     """When turns ended, by id. One whose container died without a word ends when its messages are closed."""
     found = {ack.turn_id: now for ack in closed}
     return found | {ack.turn_id: ack.changed_at for ack in acks if ack.status is not AckStatus.PROCESSING}
 
 
-def took(told: Mapping[str, Usage], seen: Mapping[str, Spent]) -> dict[str, Usage]:
+def turn_usages(reported: Mapping[str, Usage], metered: Mapping[str, CallTotals]) -> dict[str, Usage]:
     """By turn. What passed the gateway counts, whatever the runner tells of it; a runner whose calls do not pass there
     is taken at its word. Dollars are None where the price of a call is not known."""
-    passed = {turn: _as_usage(spent) for turn, spent in seen.items() if spent.tokens}
-    return {**told, **passed}
+    passed = {turn: _to_usage(spent) for turn, spent in metered.items() if spent.tokens}
+    return {**reported, **passed}
 
 
-def _as_usage(spent: Spent) -> Usage:
+def _to_usage(spent: CallTotals) -> Usage:
     return Usage(
         tokens_in=spent.tokens_in,
         tokens_out=spent.tokens_out,

@@ -11,16 +11,16 @@ from typing import Protocol
 
 import structlog
 
-from nanohost.keeper.adoption import remembered
+from nanohost.keeper.adoption import persisted_state
 from nanohost.keeper.held import SessionHeld
 from nanohost.keeper.slots import Slot
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.mailbox.news import OutboxNews
+from nanohost.mailbox.news import OutboxMonitor
 from nanohost.model import LeaseId, Session, SessionId
 from nanohost.runtimes.port import Container, ContainerSpec, Runtime
 from nanohost.store import holds, sessions
 from nanohost.store.database import Store
-from nanohost_protocol.crash_points import reach
+from nanohost_protocol.crash_points import crash_point
 
 _log = structlog.get_logger()
 
@@ -47,40 +47,48 @@ class Starter:
     """One per keeper."""
 
     def __init__(
-        self, *, store: Store, mailboxes: Mailboxes, runtime: Runtime, news: OutboxNews, services: SessionServices
+        self,
+        *,
+        store: Store,
+        mailboxes: Mailboxes,
+        runtime: Runtime,
+        outbox_monitor: OutboxMonitor,
+        services: SessionServices,
     ) -> None:
         self._store = store
         self._mailboxes = mailboxes
         self._runtime = runtime
-        self._news = news
+        self._outbox_monitor = outbox_monitor
         self._services = services
 
-    async def start(self, slot: Slot, came_up: Callable[[Slot, Container], None]) -> None:
-        """Start the slot's container. `came_up` is told as soon as there is one, whatever fails after that. Raises
+    async def start(self, slot: Slot, on_started: Callable[[Slot, Container], None]) -> None:
+        """Start the slot's container. `on_started` is told as soon as there is one, whatever fails after that. Raises
         SessionHeld if it may have none now, NanohostError."""
         session = await sessions.get(self._store, slot.session_id)
         async with self._store.transaction() as tx:
             if (hold := await holds.find(tx, session.id)) is not None:
                 raise SessionHeld(f"session {session.id} is held: {hold.reason}")
-            await sessions.lease(tx, session.id, slot.lease, self._runtime.name)
-        reach("keeper.leased")
+            await sessions.set_lease(tx, session.id, slot.lease, self._runtime.name)
+        crash_point("keeper.leased")
         spec = await self._services.prepare(session, slot.lease)
-        await self.surround(session)
+        await self.attach(session)
         container = await self._runtime.start(spec)
-        reach("keeper.started")
-        came_up(slot, container)
+        crash_point("keeper.started")
+        on_started(slot, container)
         async with self._store.transaction() as tx:
-            await sessions.set_runtime_state(tx, session.id, slot.lease, remembered(container, spec, self._runtime))
+            await sessions.set_runtime_state(
+                tx, session.id, slot.lease, persisted_state(container, spec, self._runtime)
+            )
         _log.info("container_started", session=session.id, group=session.group_folder, lease=slot.lease)
 
-    async def surround(self, session: Session) -> None:
+    async def attach(self, session: Session) -> None:
         """Open what the session's container talks to. Doing it again changes nothing. Raises NanohostError."""
         await self._services.attach(session)
-        self._news.watch(session.id, self._mailboxes.layout(session))
+        self._outbox_monitor.watch(session.id, self._mailboxes.layout(session))
 
-    async def clear(self, session: SessionId, lease: LeaseId) -> None:
+    async def release(self, session: SessionId, lease: LeaseId) -> None:
         """Close that again and take the lease off the record."""
-        self._news.forget(session)
+        self._outbox_monitor.unwatch(session)
         await self._services.detach(session)
         async with self._store.transaction() as tx:
-            await sessions.release(tx, session, lease)
+            await sessions.release_lease(tx, session, lease)

@@ -11,22 +11,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from nanohost.keeper.holds import AWAY, given_up, one_more, too_long
+from nanohost.keeper.holds import MODEL_UNAVAILABLE, add_failure, exceeds_max_backoff, failed_notice
 from nanohost.store.turn_failures import TurnFailures
 from nanohost_protocol.rows import Ack, AckStatus, ErrorClass, TurnError
 
-MOST_TRIES = 5
-FIRST_PAUSE_S = 5.0
-GIVE_UP_AT_ONCE = {ErrorClass.PERMANENT, ErrorClass.BUDGET, ErrorClass.AUTH}
+MAX_ATTEMPTS = 5
+INITIAL_BACKOFF_S = 5.0
+NON_RETRYABLE = {ErrorClass.PERMANENT, ErrorClass.BUDGET, ErrorClass.AUTH}
 """Trying again would end the same way: somebody has to change something first."""
-TRIED_AGAIN = {ErrorClass.TRANSIENT, ErrorClass.INVALID_SESSION}
-NO_WORDS = "Something went wrong while I was working on this, and I cannot say what."
+RETRYABLE = {ErrorClass.TRANSIENT, ErrorClass.INVALID_SESSION}
+UNKNOWN_ERROR_NOTICE = "Something went wrong while I was working on this, and I cannot say what."
 """A runner is to send a sentence along; one that sends none must not leave a person in silence."""
-DIED = "I was interrupted again and again while working on this, and stopped trying. Please ask me again."
+REPEATED_CRASH_NOTICE = (
+    "I was interrupted again and again while working on this, and stopped trying. Please ask me again."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Close:
+class CloseMessage:
     """Done. `notice` is a sentence for the person when it ended badly."""
 
     status: str
@@ -34,68 +36,68 @@ class Close:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
-    """Try again at `at`. `notice` is a sentence for the person when something changes for them."""
+class RetryMessage:
+    """Try again at `retry_at`. `notice` is a sentence for the person when something changes for them."""
 
-    at: datetime
+    retry_at: datetime
     notice: str | None = None
-    counts: bool = True
+    is_counted: bool = True
     """False: the try ended for nobody's fault, and is not one of the five."""
 
 
-Verdict = Close | Retry
+RetryDecision = CloseMessage | RetryMessage
 
 
-def verdict(ack: Ack, now: datetime, *, orderly: bool, failures: TurnFailures | None = None) -> Verdict | None:
-    """None: the turn still runs. `orderly`: we ended the container ourselves, so the next try need not wait.
+def decide(ack: Ack, now: datetime, *, was_stopped: bool, failures: TurnFailures | None = None) -> RetryDecision | None:
+    """None: the turn still runs. `was_stopped`: we ended the container ourselves, so the next try need not wait.
     `failures`: how the session stands after this ack."""
     match ack.status:
         case AckStatus.COMPLETED:
-            return Close(status="completed")
+            return CloseMessage(status="completed")
         case AckStatus.FAILED:
-            return _failed(ack, now, failures)
+            return _decide_failed(ack, now, failures)
         case AckStatus.ABANDONED:
-            return lost(ack, now, orderly=orderly)
+            return decide_lost_claim(ack, now, was_stopped=was_stopped)
         case AckStatus.PROCESSING:
             return None
 
 
-def lost(ack: Ack, now: datetime, *, orderly: bool) -> Verdict:
+def decide_lost_claim(ack: Ack, now: datetime, *, was_stopped: bool) -> RetryDecision:
     """The container is gone and the turn never ended."""
-    if orderly:
-        return Retry(at=now, counts=False)
-    if ack.tries + 1 >= MOST_TRIES:
-        return Close(status="failed", notice=DIED)
-    return Retry(at=now + pause(ack.tries))
+    if was_stopped:
+        return RetryMessage(retry_at=now, is_counted=False)
+    if ack.tries + 1 >= MAX_ATTEMPTS:
+        return CloseMessage(status="failed", notice=REPEATED_CRASH_NOTICE)
+    return RetryMessage(retry_at=now + backoff(ack.tries))
 
 
-def pause(tries: int) -> timedelta:
+def backoff(attempts: int) -> timedelta:
     """5 · 2ⁿ seconds after n earlier tries."""
-    return timedelta(seconds=FIRST_PAUSE_S * 2**tries)
+    return timedelta(seconds=INITIAL_BACKOFF_S * 2**attempts)
 
 
-def _failed(ack: Ack, now: datetime, failures: TurnFailures | None) -> Verdict:
-    error = ack.error or TurnError(error_class=ErrorClass.TRANSIENT, sentence=DIED)
-    if error.error_class in AWAY:
-        return _away(failures or one_more(None, error, now), now)
-    if error.error_class in GIVE_UP_AT_ONCE or ack.tries + 1 >= MOST_TRIES:
-        return _given_up(error)
+def _decide_failed(ack: Ack, now: datetime, failures: TurnFailures | None) -> RetryDecision:
+    error = ack.error or TurnError(error_class=ErrorClass.TRANSIENT, sentence=REPEATED_CRASH_NOTICE)
+    if error.error_class in MODEL_UNAVAILABLE:
+        return _decide_model_unavailable(failures or add_failure(None, error, now), now)
+    if error.error_class in NON_RETRYABLE or ack.tries + 1 >= MAX_ATTEMPTS:
+        return _close_failed(error)
     if error.error_class is ErrorClass.CONTEXT_FULL:
         # The runner has dropped the conversation: a new one has room, once.
-        return Retry(at=now, notice=error.sentence) if ack.tries == 0 else _given_up(error)
-    return Retry(at=now + pause(ack.tries))
+        return RetryMessage(retry_at=now, notice=error.sentence) if ack.tries == 0 else _close_failed(error)
+    return RetryMessage(retry_at=now + backoff(ack.tries))
 
 
-def _away(failures: TurnFailures, now: datetime) -> Verdict:
+def _decide_model_unavailable(failures: TurnFailures, now: datetime) -> RetryDecision:
     if failures.until is None:
-        return Retry(at=now, counts=False)  # a later turn of the session went well
-    if too_long(failures):
-        return Close(status="failed", notice=given_up(failures, now))
-    return Retry(at=failures.until, counts=False)
+        return RetryMessage(retry_at=now, is_counted=False)  # a later turn of the session went well
+    if exceeds_max_backoff(failures):
+        return CloseMessage(status="failed", notice=failed_notice(failures, now))
+    return RetryMessage(retry_at=failures.until, is_counted=False)
 
 
-def _given_up(error: TurnError) -> Close:
-    words = error.sentence.strip() or NO_WORDS
-    if error.error_class in TRIED_AGAIN and words != DIED:
-        words = f"{words} I tried {MOST_TRIES} times and stopped; please ask me again."
-    return Close(status="failed", notice=words)
+def _close_failed(error: TurnError) -> CloseMessage:
+    words = error.sentence.strip() or UNKNOWN_ERROR_NOTICE
+    if error.error_class in RETRYABLE and words != REPEATED_CRASH_NOTICE:
+        words = f"{words} I tried {MAX_ATTEMPTS} times and stopped; please ask me again."
+    return CloseMessage(status="failed", notice=words)

@@ -17,9 +17,9 @@ import structlog
 
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError
-from nanohost.keeper.lateness import Waiting, late
-from nanohost.keeper.notices import Notice, about_delivery, about_event, delivery_of, notice_seqs
-from nanohost.keeper.pauses import Trouble
+from nanohost.keeper.lateness import PendingMessage, overdue_cause
+from nanohost.keeper.notices import Notice, delivery_notice, event_notice, notice_delivery, notice_seqs
+from nanohost.keeper.pauses import FailureInfo
 from nanohost.keeper.slots import Slot
 from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
@@ -29,41 +29,41 @@ from nanohost.store import late as late_messages
 from nanohost.store.database import Store
 from nanohost.store.deliveries import CHAT_CLOSED, Delivery
 from nanohost.store.events import StoredEvent
-from nanohost.store.late import Late, LateDelivery, LateEvent
+from nanohost.store.late import LateDelivery, LateEvent, LateMessage
 from nanohost.store.late_failures import FAILED_LATER
-from nanohost.store.notice_numbers import LATE
+from nanohost.store.notice_numbers import OVERDUE_NOTICE
 from nanohost_protocol.rows import Ack, ChatId, MessageIn, Origin
 
-LOOK_EVERY_S = 60.0
-TOLD_FOR = timedelta(days=1)
+CHECK_INTERVAL_S = 60.0
+NOTIFY_WINDOW = timedelta(days=1)
 """A message that was given up longer ago is on the status screen only."""
 
-NOT_YET = "I have not managed to work on this yet. I keep it and go on trying; the operator can see why."
-SET_ASIDE = "I could not take in this message. The operator can see why, and can let me try again."
-NOT_SENT = "I had something to say here and could not send it. The operator can see what and why."
+PENDING_NOTICE = "I have not managed to work on this yet. I keep it and go on trying; the operator can see why."
+QUARANTINED_NOTICE = "I could not take in this message. The operator can see why, and can let me try again."
+UNDELIVERED_NOTICE = "I had something to say here and could not send it. The operator can see what and why."
 
 _log = structlog.get_logger()
 
 
-class Containers(Protocol):
+class ContainerInfo(Protocol):
     """What is known of them: the keeper."""
 
     def containers(self) -> list[Slot]: ...
 
-    def is_waiting(self, session: SessionId) -> bool: ...
+    def is_queued(self, session: SessionId) -> bool: ...
 
-    def troubles(self) -> dict[SessionId, Trouble]: ...
+    def failures(self) -> dict[SessionId, FailureInfo]: ...
 
-    def quiet_s(self, session: SessionId) -> float:
+    def stalled_s(self, session: SessionId) -> float:
         """For how long the session's turn has shown nothing."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
+class _OverdueItem:
     """Something late, and the notice that is still to be sent about it."""
 
-    late: Late
+    overdue: LateMessage
     notice: Delivery | None = None
 
 
@@ -76,7 +76,7 @@ class Watchdog:
         store: Store,
         mailboxes: Mailboxes,
         clock: Clock,
-        containers: Containers,
+        containers: ContainerInfo,
         session_for: Callable[[StoredEvent], Awaitable[SessionId | None]],
         deadline_s: float,
     ) -> None:
@@ -89,13 +89,13 @@ class Watchdog:
         self._paused_at: float | None = None
         """When it was last seen that all is paused."""
 
-    async def watch(self) -> None:
+    async def run(self) -> None:
         """For ever: look, and say what is late."""
         while True:
-            await self._clock.sleep(min(LOOK_EVERY_S, self._deadline_s / 4))
-            await self.look()
+            await self._clock.sleep(min(CHECK_INTERVAL_S, self._deadline_s / 4))
+            await self.check()
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """One look at everything that is open, unless all is paused, or was just now: people know that, and what waits
         has its time anew. Raises StoreError."""
         now = self._clock.now()
@@ -103,60 +103,67 @@ class Watchdog:
             self._paused_at = self._clock.monotonic()
         if self._paused_at is not None and self._clock.monotonic() - self._paused_at < self._deadline_s:
             return
-        known = await late_messages.known(self._store)
-        found = [*await self._events(known, now), *await self._deliveries(known, now)]
-        for session in await sessions.due(self._store, now + timedelta(seconds=LOOK_EVERY_S)):
-            found += await self._session(session, known, now)
+        known = await late_messages.list_known(self._store)
+        found = [*await self._overdue_events(known, now), *await self._overdue_deliveries(known, now)]
+        for session in await sessions.list_due(self._store, now + timedelta(seconds=CHECK_INTERVAL_S)):
+            found += await self._overdue_messages(session, known, now)
         await self._record(found, known, now)
 
-    async def _record(self, found: Sequence[_Found], known: Mapping[str, Late], now: datetime) -> None:
-        settled = known.keys() - {one.late.name for one in found}
-        changed = [one for one in found if known.get(one.late.name) != one.late]
+    async def _record(self, items: Sequence[_OverdueItem], known: Mapping[str, LateMessage], now: datetime) -> None:
+        settled = known.keys() - {one.overdue.name for one in items}
+        changed = [one for one in items if known.get(one.overdue.name) != one.overdue]
         if settled or changed:
             async with self._store.transaction() as tx:
-                await late_messages.forget(tx, settled)
+                await late_messages.delete(tx, settled)
                 for one in changed:
-                    await late_messages.put(tx, one.late, now)
+                    await late_messages.save(tx, one.overdue, now)
                     if one.notice is not None:
                         await deliveries.add(tx, one.notice)
         for one in changed:
-            if one.late.name not in known:
-                _say(one.late)
+            if one.overdue.name not in known:
+                _log_overdue(one.overdue)
 
     # --- what has not come to a mailbox, and what has not come to people ---
 
-    async def _events(self, known: Mapping[str, Late], now: datetime) -> list[_Found]:
+    async def _overdue_events(self, known: Mapping[str, LateMessage], now: datetime) -> list[_OverdueItem]:
         before = now - timedelta(seconds=self._deadline_s)
-        return [await self._event(one, known, now) for one in await late_messages.events(self._store, before=before)]
+        return [
+            await self._overdue_event(one, known, now)
+            for one in await late_messages.find_late_events(self._store, before=before)
+        ]
 
-    async def _event(self, one: LateEvent, known: Mapping[str, Late], now: datetime) -> _Found:
+    async def _overdue_event(
+        self, late_event: LateEvent, known: Mapping[str, LateMessage], now: datetime
+    ) -> _OverdueItem:
         """Its sender is told in the session it belongs to, if there is one for them."""
-        cause, sentence, words = _EVENTS[one.status]
-        stored = await events.get(self._store, one.id)
-        name = f"event {one.id}"
+        cause, sentence, words = _EVENT_CAUSES[late_event.status]
+        stored = await events.get(self._store, late_event.id)
+        name = f"event {late_event.id}"
         before = known.get(name)
-        told, session, notice = before is not None and before.told, one.session_id, None
+        told, session, notice = before is not None and before.told, late_event.session_id, None
         if not told:
             session = session or await self._session_for(stored)
-            notice = None if session is None else about_event(session, one.id, _origin(stored), words, now)
-        found = Late(
+            notice = None if session is None else event_notice(session, late_event.id, _origin_of(stored), words, now)
+        found = LateMessage(
             name=name,
             session_id=session if before is None else before.session_id,
             channel=f"{stored.chat.channel_type}:{stored.chat.instance}",
             platform_id=stored.chat.platform_id,
             cause=cause,
-            sentence=one.reason or sentence,
-            since=one.received_at,
+            sentence=late_event.reason or sentence,
+            since=late_event.received_at,
             told=told or notice is not None,
         )
-        return _Found(late=found, notice=notice)
+        return _OverdueItem(overdue=found, notice=notice)
 
-    async def _deliveries(self, known: Mapping[str, Late], now: datetime) -> list[_Found]:
+    async def _overdue_deliveries(self, known: Mapping[str, LateMessage], now: datetime) -> list[_OverdueItem]:
         before = now - timedelta(seconds=self._deadline_s)
-        rows = await late_messages.deliveries(self._store, before=before, lately=now - TOLD_FOR)
-        return [await self._delivery(row, known, now) for row in rows]
+        rows = await late_messages.find_late_deliveries(self._store, before=before, lately=now - NOTIFY_WINDOW)
+        return [await self._overdue_delivery(row, known, now) for row in rows]
 
-    async def _delivery(self, row: LateDelivery, known: Mapping[str, Late], now: datetime) -> _Found:
+    async def _overdue_delivery(
+        self, row: LateDelivery, known: Mapping[str, LateMessage], now: datetime
+    ) -> _OverdueItem:
         """Who waits behind a channel that is down cannot be told; who misses a message that was refused perhaps can."""
         name = f"delivery {row.session_id} {row.seq}"
         before, dead, notice = known.get(name), row.status == "dead", None
@@ -164,8 +171,8 @@ class Watchdog:
         is_known = row.reason.startswith((FAILED_LATER, CHAT_CLOSED))
         if dead and row.seq > 0 and not is_known and (before is None or not before.told):
             entry = await deliveries.find(self._store, row.session_id, row.seq)
-            notice = about_delivery(entry, NOT_SENT, now) if entry is not None else None
-        found = Late(
+            notice = delivery_notice(entry, UNDELIVERED_NOTICE, now) if entry is not None else None
+        found = LateMessage(
             name=name,
             session_id=row.session_id,
             channel=row.channel,
@@ -175,67 +182,75 @@ class Watchdog:
             since=row.since,
             told=notice is not None or (before is not None and before.told),
         )
-        return _Found(late=found, notice=notice)
+        return _OverdueItem(overdue=found, notice=notice)
 
     # --- what waits in a mailbox ---
 
-    async def _session(self, session: Session, known: Mapping[str, Late], now: datetime) -> list[_Found]:
+    async def _overdue_messages(
+        self, session: Session, known: Mapping[str, LateMessage], now: datetime
+    ) -> list[_OverdueItem]:
         """What is late of the messages that wait in one mailbox."""
         try:
-            old = await self._old(session, now)
-            claims = await self._claims(session) if old else []
+            old = await self._old_messages(session, now)
+            claims = await self._open_claims(session) if old else []
         except MailboxError as error:
-            return await self._unreadable(session, error, known, now)
+            return await self._unreadable_mailbox(session, error, known, now)
         claimed = {claim.message_id for claim in claims if claim.container_id == session.lease}
         failures = await turn_failures.find(self._store, session.id) if old else None
         hold = await holds.find(self._store, session.id) if old else None
-        knowing = failures.told if failures is not None and failures.holds(now) else frozenset[ChatId]()
-        knowing |= hold.told if hold is not None else frozenset()
-        by_chat: dict[ChatId, list[_Found]] = defaultdict(list)
+        knowing = failures.notified_chats if failures is not None and failures.is_holding(now) else frozenset[ChatId]()
+        knowing |= hold.notified_chats if hold is not None else frozenset()
+        by_chat: dict[ChatId, list[_OverdueItem]] = defaultdict(list)
         for message, since in old:
             assert message.origin is not None
-            facts = self._facts(session, message, since, now, claimed=message.id in claimed)
-            facts = replace(facts, explained=message.origin.chat in knowing)
-            if (cause := late(facts, self._deadline_s)) is not None:
+            facts = self._pending_message(session, message, since, now, is_claimed=message.id in claimed)
+            facts = replace(facts, is_explained=message.origin.chat in knowing)
+            if (cause := overdue_cause(facts, self._deadline_s)) is not None:
                 name = f"message {message.id}"
                 told = name in known or await late_messages.has_notice(self._store, session.id, notice_seqs(message))
-                entry = _late(session, message, since, cause.reason, cause.sentence)
+                entry = _overdue_record(session, message, since, cause.reason, cause.detail)
                 notice = (
-                    None if told else delivery_of(session, Notice(message=message, number=LATE, sentence=NOT_YET), now)
+                    None
+                    if told
+                    else notice_delivery(
+                        session, Notice(message=message, number=OVERDUE_NOTICE, text=PENDING_NOTICE), now
+                    )
                 )
-                by_chat[message.origin.chat].append(_Found(late=entry, notice=notice))
-        return [one for found in by_chat.values() for one in _one_notice(found)]
+                by_chat[message.origin.chat].append(_OverdueItem(overdue=entry, notice=notice))
+        return [one for found in by_chat.values() for one in _keep_latest_notice(found)]
 
-    async def _claims(self, session: Session) -> list[Ack]:
-        return await self._mailboxes.outbound(session, queries.open_claims()) or []
+    async def _open_claims(self, session: Session) -> list[Ack]:
+        return await self._mailboxes.read_outbound(session, queries.open_claims()) or []
 
-    async def _old(self, session: Session, now: datetime) -> list[tuple[MessageIn, datetime]]:
+    async def _old_messages(self, session: Session, now: datetime) -> list[tuple[MessageIn, datetime]]:
         """The latest of the messages that came before the deadline, and when. Raises MailboxError."""
-        before, due, most = now - timedelta(seconds=self._deadline_s), now + timedelta(days=1), late_messages.MOST
-        rows = await self._mailboxes.inbound(session, lambda box: box.old(before=before, due=due, limit=most))
+        before, due, most = now - timedelta(seconds=self._deadline_s), now + timedelta(days=1), late_messages.MAX_ROWS
+        rows = await self._mailboxes.read_inbound(session, lambda box: box.overdue(before=before, due=due, limit=most))
         found = []
         for row in rows:
-            since = await late_messages.received(self._store, row.id) or row.timestamp
+            since = await late_messages.received_at(self._store, row.id) or row.timestamp
             if since < before:
                 found.append((row, since))
         return found
 
-    def _facts(self, session: Session, message: MessageIn, since: datetime, now: datetime, *, claimed: bool) -> Waiting:
+    def _pending_message(
+        self, session: Session, message: MessageIn, since: datetime, now: datetime, *, is_claimed: bool
+    ) -> PendingMessage:
         slot = next((one for one in self._containers.containers() if one.session_id == session.id), None)
-        trouble = self._containers.troubles().get(session.id)
-        return Waiting(
+        trouble = self._containers.failures().get(session.id)
+        return PendingMessage(
             age_s=(now - since).total_seconds(),
-            claimed=claimed,
-            quiet_s=self._containers.quiet_s(session.id),
-            container=None if slot is None else slot.state,
-            queued=self._containers.is_waiting(session.id),
-            trouble="" if trouble is None else trouble.reason,
-            between_tries=message.process_after is not None and message.process_after > now,
+            is_claimed=is_claimed,
+            stalled_s=self._containers.stalled_s(session.id),
+            container_state=None if slot is None else slot.state,
+            is_queued=self._containers.is_queued(session.id),
+            failure="" if trouble is None else trouble.reason,
+            is_between_attempts=message.process_after is not None and message.process_after > now,
         )
 
-    async def _unreadable(
-        self, session: Session, error: MailboxError, known: Mapping[str, Late], now: datetime
-    ) -> list[_Found]:
+    async def _unreadable_mailbox(
+        self, session: Session, error: MailboxError, known: Mapping[str, LateMessage], now: datetime
+    ) -> list[_OverdueItem]:
         """Our own file of the session cannot be read: who wrote last is told."""
         if session.due_at is None or session.due_at > now - timedelta(seconds=self._deadline_s):
             return []
@@ -245,41 +260,41 @@ class Watchdog:
         one = LateEvent(
             id=latest, session_id=session.id, status="unreadable", reason=str(error), received_at=session.due_at
         )
-        return [await self._event(one, known, now)]
+        return [await self._overdue_event(one, known, now)]
 
 
-_EVENTS = {
-    "new": ("not routed", "routing it fails, or has not got to it", NOT_YET),
-    "set_aside": ("set aside", "routing it failed again and again", SET_ASIDE),
-    "waiting": ("mailbox", "its mailbox refuses", NOT_YET),
-    "unreadable": ("mailbox", "its mailbox cannot be read", NOT_YET),
+_EVENT_CAUSES = {
+    "new": ("not routed", "routing it fails, or has not got to it", PENDING_NOTICE),
+    "set_aside": ("set aside", "routing it failed again and again", QUARANTINED_NOTICE),
+    "waiting": ("mailbox", "its mailbox refuses", PENDING_NOTICE),
+    "unreadable": ("mailbox", "its mailbox cannot be read", PENDING_NOTICE),
 }
 """By an event's status: the cause, a sentence for the operator where none is known, and one for the person."""
 
 
-def _one_notice(found: Sequence[_Found]) -> list[_Found]:
+def _keep_latest_notice(items: Sequence[_OverdueItem]) -> list[_OverdueItem]:
     """One sentence a chat and look is enough: it answers the latest of the messages that nobody has spoken of."""
-    latest = max((at for at, one in enumerate(found) if one.notice is not None), default=None)
+    latest = max((at for at, one in enumerate(items) if one.notice is not None), default=None)
     return [
-        _Found(late=replace(one.late, told=True), notice=one.notice if at == latest else None)
-        for at, one in enumerate(found)
+        _OverdueItem(overdue=replace(one.overdue, told=True), notice=one.notice if at == latest else None)
+        for at, one in enumerate(items)
     ]
 
 
-def _late(session: Session, message: MessageIn, since: datetime, cause: str, sentence: str) -> Late:
+def _overdue_record(session: Session, message: MessageIn, since: datetime, cause: str, detail: str) -> LateMessage:
     assert message.origin is not None
-    return Late(
+    return LateMessage(
         name=f"message {message.id}",
         session_id=session.id,
         channel=f"{message.origin.channel_type}:{message.origin.instance}",
         platform_id=message.origin.platform_id,
         cause=cause,
-        sentence=sentence,
+        sentence=detail,
         since=since,
     )
 
 
-def _origin(stored: StoredEvent) -> Origin:
+def _origin_of(stored: StoredEvent) -> Origin:
     return Origin(
         channel_type=stored.chat.channel_type,
         instance=stored.chat.instance,
@@ -289,15 +304,15 @@ def _origin(stored: StoredEvent) -> Origin:
     )
 
 
-def _say(one: Late) -> None:
+def _log_overdue(overdue: LateMessage) -> None:
     _log.error(
-        "message_late",
-        what=one.name,
-        session=one.session_id,
-        channel=one.channel,
-        chat=one.platform_id,
-        cause=one.cause,
-        sentence=one.sentence,
-        since=one.since,
-        told=one.told,
+        "message_overdue",
+        what=overdue.name,
+        session=overdue.session_id,
+        channel=overdue.channel,
+        chat=overdue.platform_id,
+        cause=overdue.cause,
+        sentence=overdue.sentence,
+        since=overdue.since,
+        told=overdue.told,
     )

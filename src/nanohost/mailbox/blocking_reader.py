@@ -11,15 +11,15 @@ from typing import TypeVar
 
 from nanohost.mailbox.queries import Query
 from nanohost.mailbox.reader_client import (
-    DEADLINE_S,
-    MOST_ANSWER,
-    NET_S,
-    Looked,
-    ended,
-    request,
-    spawn,
+    KILL_GRACE_S,
+    MAX_ANSWER_BYTES,
+    READ_TIMEOUT_S,
+    ReadResult,
+    encode_request,
+    reader_exit_error,
+    spawn_reader,
 )
-from nanohost.mailbox.reader_process import LENGTH
+from nanohost.mailbox.reader_process import LENGTH_BYTES
 
 T = TypeVar("T")
 
@@ -27,23 +27,23 @@ T = TypeVar("T")
 class BlockingReader:
     """Starts a process for the first look, and another for the next after one that ended."""
 
-    def __init__(self, *, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(self, *, deadline_s: float = READ_TIMEOUT_S) -> None:
         self._deadline_s = deadline_s
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
 
-    def look(self, path: Path, query: Query[T], *, busy_s: float) -> T:
+    def read(self, path: Path, query: Query[T], *, busy_s: float) -> T:
         """What the query finds in an outbound.db. Raises ProtocolError and OSError."""
-        words = request(path, query, busy_s=busy_s, deadline_s=self._deadline_s)
+        words = encode_request(path, query, busy_s=busy_s, deadline_s=self._deadline_s)
         try:
-            looked = self._ask(words)
+            looked = self._request(words)
         except (EOFError, OSError, ValueError, KeyError, TypeError) as error:
-            raise ended(path, self.end(), self._deadline_s) from error
-        if looked.is_last:
-            self.end()
-        return looked.value(query, path)
+            raise reader_exit_error(path, self.close(), self._deadline_s) from error
+        if looked.is_retiring:
+            self.close()
+        return looked.parse(query, path)
 
-    def end(self) -> int:
+    def close(self) -> int:
         """End the process, if there is one; its exit code."""
         if self._process is None or self._socket is None:
             return 0
@@ -53,20 +53,20 @@ class BlockingReader:
         self._process = self._socket = None
         return code
 
-    def _ask(self, words: bytes) -> Looked:
-        connection = self._connected()
-        connection.sendall(len(words).to_bytes(LENGTH, "big") + words)
-        length = int.from_bytes(_exactly(connection, LENGTH), "big")
-        if length > MOST_ANSWER:
+    def _request(self, payload: bytes) -> ReadResult:
+        connection = self._connect()
+        connection.sendall(len(payload).to_bytes(LENGTH_BYTES, "big") + payload)
+        length = int.from_bytes(_read_exactly(connection, LENGTH_BYTES), "big")
+        if length > MAX_ANSWER_BYTES:
             raise ValueError(f"an answer of {length} bytes")
-        return Looked.decoded(_exactly(connection, length))
+        return ReadResult.decode(_read_exactly(connection, length))
 
-    def _connected(self) -> socket.socket:
+    def _connect(self) -> socket.socket:
         if self._socket is None:
             self._socket, theirs = socket.socketpair()
-            self._socket.settimeout(self._deadline_s + NET_S)
+            self._socket.settimeout(self._deadline_s + KILL_GRACE_S)
             with theirs:
-                self._process = spawn(theirs)
+                self._process = spawn_reader(theirs)
         return self._socket
 
 
@@ -77,10 +77,10 @@ def blocking_reader() -> Iterator[BlockingReader]:
     try:
         yield reader
     finally:
-        reader.end()
+        reader.close()
 
 
-def _exactly(connection: socket.socket, length: int) -> bytes:
+def _read_exactly(connection: socket.socket, length: int) -> bytes:
     found = bytearray()
     while len(found) < length:
         piece = connection.recv(min(length - len(found), 1024 * 1024))

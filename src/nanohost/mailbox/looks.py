@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from nanohost_protocol.outbound import Malformed, OutboundReader
+from nanohost_protocol.outbound import MalformedRow, OutboundReader
 from nanohost_protocol.rows import Ack, MessageOut, Turn, Usage
 
 
-def news(box: OutboundReader, cursor: int, limit: int, change: int, with_acks: int) -> dict[str, object]:
+def outbox_batch(box: OutboundReader, cursor: int, limit: int, change: int, with_acks: int) -> dict[str, object]:
     """Messages above `cursor` unless `limit` is 0, and what changed after `change` if `with_acks` is 1."""
     return {
         "rows": messages_after(box, cursor, limit) if limit else None,
@@ -57,13 +57,13 @@ def progress(box: OutboundReader) -> dict[str, object]:
     }
 
 
-def summary(box: OutboundReader, change: int, most: int) -> dict[str, object]:
+def summary(box: OutboundReader, change: int, limit: int) -> dict[str, object]:
     """For checks: number and id of at most so many rows, the open claims, and whether an ack is above `change`."""
     rows: list[tuple[int, str]] = []
-    while len(rows) < most and (found := box.messages_after(rows[-1][0] if rows else 0)):
-        rows.extend((row.seq, _out_id(row)) for row in found)
+    while len(rows) < limit and (found := box.messages_after(rows[-1][0] if rows else 0)):
+        rows.extend((row.seq, _message_id(row)) for row in found)
     return {
-        "rows": rows[:most],
+        "rows": rows[:limit],
         "claims": box.open_claims(),
         "has_acks": bool(box.acks_after(change, limit=1)),
     }
@@ -74,10 +74,10 @@ def _running_since(box: OutboundReader) -> datetime | None:
     return running[0].started_at if running else None
 
 
-def _out_id(row: MessageOut | Malformed) -> str:
-    return f"malformed-{row.seq}" if isinstance(row, Malformed) else row.id
+def _message_id(row: MessageOut | MalformedRow) -> str:
+    return f"malformed-{row.seq}" if isinstance(row, MalformedRow) else row.id
 
 
-LOOKS: Mapping[str, Callable[..., object]] = {
-    look.__name__: look for look in (news, messages_after, acks_after, open_claims, turns, progress, summary)
+QUERY_FUNCTIONS: Mapping[str, Callable[..., object]] = {
+    look.__name__: look for look in (outbox_batch, messages_after, acks_after, open_claims, turns, progress, summary)
 }

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from nanohost.errors import NanohostError
-from nanohost.lanes import OneAtATime
+from nanohost.lanes import KeyedLock
 from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.mailbox.queries import AckNews, OutboxNews, RowNews
+from nanohost.mailbox.queries import AckBatch, OutboxBatch, RowBatch
 from nanohost.model import Session, SessionId
 from nanohost.store import sessions
 from nanohost.store.database import Store
@@ -25,27 +25,27 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Read(Generic[T]):
-    """What a look found above the cursors of the session as it was on record. `news` is None when outbound.db could not
+class OutboxRead(Generic[T]):
+    """What a look found above the cursors of the session as it was on record. `batch` is None when outbound.db could not
     be read; see Mailboxes.outbound."""
 
     session: Session
-    news: T | None
+    batch: T | None
 
 
 @dataclass(slots=True)
-class _Look:
+class _PendingRead:
     """One look, and what was asked of it."""
 
     limit: int = 0
     """Of messages; 0: nobody asked for them."""
     with_acks: bool = False
-    found: Read[OutboxNews] | None = None
+    result: OutboxRead[OutboxBatch] | None = None
     error: NanohostError | None = None
 
     @property
     def is_over(self) -> bool:
-        return self.found is not None or self.error is not None
+        return self.result is not None or self.error is not None
 
 
 class OutboxReader:
@@ -54,42 +54,42 @@ class OutboxReader:
     def __init__(self, *, store: Store, mailboxes: Mailboxes) -> None:
         self._store = store
         self._mailboxes = mailboxes
-        self._turns = OneAtATime[SessionId]()
-        self._next: dict[SessionId, _Look] = {}
+        self._locks = KeyedLock[SessionId]()
+        self._pending: dict[SessionId, _PendingRead] = {}
         """The look of each session that has not begun: whoever asks now shares it."""
 
-    async def rows(self, session: SessionId, *, limit: int) -> Read[RowNews]:
+    async def rows(self, session: SessionId, *, limit: int) -> OutboxRead[RowBatch]:
         """The messages above the session's cursor, as many or a few more. Raises MailboxError, StoreError."""
         read = await self._read(session, limit=limit)
-        return Read(session=read.session, news=None if read.news is None else read.news.rows)
+        return OutboxRead(session=read.session, batch=None if read.batch is None else read.batch.rows)
 
-    async def acks(self, session: SessionId) -> Read[AckNews]:
+    async def acks(self, session: SessionId) -> OutboxRead[AckBatch]:
         """The acks above the session's cursor, and its open claims. Raises MailboxError, StoreError."""
         read = await self._read(session, with_acks=True)
-        return Read(session=read.session, news=None if read.news is None else read.news.acks)
+        return OutboxRead(session=read.session, batch=None if read.batch is None else read.batch.acks)
 
-    async def _read(self, session: SessionId, *, limit: int = 0, with_acks: bool = False) -> Read[OutboxNews]:
-        look = self._next.setdefault(session, _Look())
+    async def _read(self, session: SessionId, *, limit: int = 0, with_acks: bool = False) -> OutboxRead[OutboxBatch]:
+        look = self._pending.setdefault(session, _PendingRead())
         look.limit = max(look.limit, limit)
         look.with_acks |= with_acks
-        async with self._turns.turn(session):
+        async with self._locks.hold(session):
             if not look.is_over:  # nobody shares it, we come first, or who came first was cancelled
-                await self._carry_out(session, look)
+                await self._perform(session, look)
         if look.error is not None:
             raise look.error
-        assert look.found is not None, "a look that is over found something or failed"
-        return look.found
+        assert look.result is not None, "a look that is over found something or failed"
+        return look.result
 
-    async def _carry_out(self, id: SessionId, look: _Look) -> None:
+    async def _perform(self, id: SessionId, pending: _PendingRead) -> None:
         await asyncio.sleep(0)  # all subscribers of one event ask in the same step of the event loop
-        if self._next.get(id) is look:
-            del self._next[id]  # what is written from now on need not be in it
+        if self._pending.get(id) is pending:
+            del self._pending[id]  # what is written from now on need not be in it
         try:
             session = await sessions.get(self._store, id)
-            query = queries.news(
-                session.out_cursor, limit=look.limit, ack_cursor=session.ack_cursor, with_acks=look.with_acks
+            query = queries.outbox_batch(
+                session.out_cursor, limit=pending.limit, ack_cursor=session.ack_cursor, with_acks=pending.with_acks
             )
-            news = await self._mailboxes.outbound(session, query)
-            look.found = Read(session=session, news=news)
+            news = await self._mailboxes.read_outbound(session, query)
+            pending.result = OutboxRead(session=session, batch=news)
         except NanohostError as error:
-            look.error = error
+            pending.error = error

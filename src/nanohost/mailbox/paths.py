@@ -10,17 +10,17 @@ from nanohost.model import SessionId
 from nanohost_protocol.layout import SessionLayout
 
 
-def session_layout(sessions: Path, group_folder: str, session: SessionId) -> SessionLayout:
+def session_layout(sessions_dir: Path, group_folder: str, session: SessionId) -> SessionLayout:
     """The paths of a session below the install's sessions folder."""
-    return SessionLayout(sessions / group_folder / session)
+    return SessionLayout(sessions_dir / group_folder / session)
 
 
-def inbox_of(layout: SessionLayout, message_id: str) -> Path:
+def attachment_dir(layout: SessionLayout, message_id: str) -> Path:
     """Where the files are that people sent with a message of this session."""
     return layout.in_dir / "inbox" / message_id
 
 
-def prepare(layout: SessionLayout) -> None:
+def prepare_session_dir(layout: SessionLayout) -> None:
     """Make a session's folder, its wake FIFO and an empty outbound.db. Blocking; doing it again changes nothing.
 
     in/ can be read and run/ be entered by the container's user, whoever that is: what keeps other users of this
@@ -39,7 +39,7 @@ def prepare(layout: SessionLayout) -> None:
         os.close(os.open(layout.outbound_db, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644))
 
 
-def ring(layout: SessionLayout) -> None:
+def notify_runner(layout: SessionLayout) -> None:
     """Wake the runner, if one listens. Never blocks and never fails: the runner's poll is the safety net."""
     with suppress(OSError):
         bell = os.open(layout.wake_fifo, os.O_WRONLY | os.O_NONBLOCK)

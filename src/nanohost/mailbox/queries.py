@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from pydantic import TypeAdapter
 
 from nanohost.mailbox import looks
-from nanohost_protocol.outbound import Malformed
+from nanohost_protocol.outbound import MalformedRow
 from nanohost_protocol.rows import Ack, MessageOut, Turn, Usage
 
 T = TypeVar("T")
@@ -24,13 +24,13 @@ T = TypeVar("T")
 class Query(Generic[T]):
     """A look by name, its arguments (plain JSON values), and what it answers."""
 
-    look: str
+    function_name: str
     arguments: tuple[int | str, ...]
-    answer: TypeAdapter[T]
+    answer_type: TypeAdapter[T]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AckNews:
+class AckBatch:
     """Acks above a cursor, all open claims, and by turn what they took so far. `more`: there are acks above these."""
 
     acks: list[Ack]
@@ -40,23 +40,23 @@ class AckNews:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowNews:
+class RowBatch:
     """Messages above a cursor, lowest number first. `more`: there are others above these."""
 
-    rows: list[MessageOut | Malformed]
+    rows: list[MessageOut | MalformedRow]
     more: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxNews:
+class OutboxBatch:
     """What one look found for all who asked; None for what nobody asked for."""
 
-    rows: RowNews | None
-    acks: AckNews | None
+    rows: RowBatch | None
+    acks: AckBatch | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doing:
+class RunnerProgress:
     """What a runner says of itself. `since`: when the turn that runs began; None when none does."""
 
     claims: list[Ack]
@@ -66,7 +66,7 @@ class Doing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
+class MailboxSummary:
     """Number and id of the rows that wait in the file, its open claims, and whether acks wait to be taken over."""
 
     rows: list[tuple[int, str]]
@@ -74,43 +74,43 @@ class Summary:
     has_acks: bool
 
 
-_NEWS = TypeAdapter(OutboxNews)
-_ACK_NEWS = TypeAdapter(AckNews)
+_OUTBOX_BATCH = TypeAdapter(OutboxBatch)
+_ACK_BATCH = TypeAdapter(AckBatch)
 _CLAIMS = TypeAdapter(list[Ack])
 _TURNS = TypeAdapter(list[Turn])
-_DOING = TypeAdapter(Doing)
-_SUMMARY = TypeAdapter(Summary)
+_PROGRESS = TypeAdapter(RunnerProgress)
+_SUMMARY = TypeAdapter(MailboxSummary)
 
 
-def news(out_cursor: int, *, limit: int, ack_cursor: int, with_acks: bool) -> Query[OutboxNews]:
+def outbox_batch(out_cursor: int, *, limit: int, ack_cursor: int, with_acks: bool) -> Query[OutboxBatch]:
     """Messages above the one cursor, none with `limit` 0, and what changed above the other if `with_acks`."""
-    return Query(_name(looks.news), (out_cursor, limit, ack_cursor, int(with_acks)), _NEWS)
+    return Query(_function_name(looks.outbox_batch), (out_cursor, limit, ack_cursor, int(with_acks)), _OUTBOX_BATCH)
 
 
-def acks_after(change: int) -> Query[AckNews]:
+def acks_after(change: int) -> Query[AckBatch]:
     """What changed since that change, and what is open."""
-    return Query(_name(looks.acks_after), (change,), _ACK_NEWS)
+    return Query(_function_name(looks.acks_after), (change,), _ACK_BATCH)
 
 
 def open_claims() -> Query[list[Ack]]:
     """What is being worked on, or was when the container died."""
-    return Query(_name(looks.open_claims), (), _CLAIMS)
+    return Query(_function_name(looks.open_claims), (), _CLAIMS)
 
 
 def turns(*, limit: int = 20) -> Query[list[Turn]]:
     """The latest turns, newest first."""
-    return Query(_name(looks.turns), (limit,), _TURNS)
+    return Query(_function_name(looks.turns), (limit,), _TURNS)
 
 
-def progress() -> Query[Doing]:
+def progress() -> Query[RunnerProgress]:
     """What the runner says it is doing."""
-    return Query(_name(looks.progress), (), _DOING)
+    return Query(_function_name(looks.progress), (), _PROGRESS)
 
 
-def summary(change: int, *, most: int) -> Query[Summary]:
+def summary(change: int, *, limit: int) -> Query[MailboxSummary]:
     """All that `verify` compares, of at most so many rows."""
-    return Query(_name(looks.summary), (change, most), _SUMMARY)
+    return Query(_function_name(looks.summary), (change, limit), _SUMMARY)
 
 
-def _name(look: Callable[..., object]) -> str:
-    return look.__name__
+def _function_name(function: Callable[..., object]) -> str:
+    return function.__name__

@@ -16,39 +16,39 @@ from pydantic import ValidationError
 import nanohost
 import nanohost_protocol
 from nanohost.mailbox.queries import Query
-from nanohost_protocol.errors import Busy, NotOurs, NotReady, ProtocolError, TooMuch
+from nanohost_protocol.errors import FileLocked, FileNotReady, InvalidFileError, ProtocolError, ReadLimitExceeded
 
 T = TypeVar("T")
 
-DEADLINE_S = 3.0
+READ_TIMEOUT_S = 3.0
 """A look that takes longer does not come back. A thousand times what it takes; a busy machine stalls for less."""
-NET_S = 2.0
+KILL_GRACE_S = 2.0
 """How long after its deadline a reader that does not even end is killed."""
-MOST_ANSWER = 64 * 1024 * 1024
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Bytes: twice the largest row, as JSON, each character escaped."""
 
-_BOOT = "import sys; sys.path[:0] = sys.argv[1:]; from nanohost.mailbox.reader_process import main; main()"
-_ERRORS = {error.__name__: error for error in (Busy, NotOurs, NotReady, TooMuch)}
+_BOOTSTRAP = "import sys; sys.path[:0] = sys.argv[1:]; from nanohost.mailbox.reader_process import main; main()"
+_ERRORS = {error.__name__: error for error in (FileLocked, InvalidFileError, FileNotReady, ReadLimitExceeded)}
 
 
-class LookHung(ProtocolError):
+class ReadTimedOut(ProtocolError):
     """A look did not return within its deadline, and the process that looked was ended."""
 
 
-class AllLate(Exception):
+class ReadersBusy(Exception):
     """A look was given up because too many others are late. It says nothing of this file."""
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class ReadResult:
     """What a look came to, as JSON that nobody checked yet, and the processor seconds it took."""
 
     answer: dict[str, Any]
     cpu_s: float
-    is_last: bool
+    is_retiring: bool
     """The process that looked ends by itself."""
 
-    def value(self, query: Query[T], path: Path) -> T:
+    def parse(self, query: Query[T], path: Path) -> T:
         """What was found. Raises ProtocolError and OSError: why nothing was."""
         text = str(self.answer.get("text", ""))
         if "value" not in self.answer and self.answer.get("error") == OSError.__name__:
@@ -56,23 +56,23 @@ class Looked:
         if "value" not in self.answer:
             raise _ERRORS.get(str(self.answer.get("error")), ProtocolError)(text)
         try:
-            return query.answer.validate_python(self.answer["value"])
+            return query.answer_type.validate_python(self.answer["value"])
         except ValidationError as error:
             raise ProtocolError(f"{path} holds what makes no sense: {error.errors()[0]['msg']}") from error
 
     @staticmethod
-    def decoded(answer: bytes) -> Looked:
+    def decode(answer: bytes) -> ReadResult:
         """Raises ValueError, KeyError, TypeError for what is no answer."""
         found = json.loads(answer)
-        return Looked(found, float(found["cpu_s"]), bool(found["last"]))
+        return ReadResult(found, float(found["cpu_s"]), bool(found["last"]))
 
 
-def spawn(theirs: socket.socket) -> subprocess.Popen[bytes]:
+def spawn_reader(child_socket: socket.socket) -> subprocess.Popen[bytes]:
     """Start a process that serves that end of a socket pair. It gets no environment and no other descriptor."""
     roots = dict.fromkeys(str(Path(package.__path__[0]).parent) for package in (nanohost, nanohost_protocol))
     return subprocess.Popen(  # noqa: S603 (our own interpreter with our own words)
-        [sys.executable, "-I", "-S", "-c", _BOOT, *roots],
-        stdin=theirs.fileno(),
+        [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, *roots],
+        stdin=child_socket.fileno(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={},
@@ -81,11 +81,11 @@ def spawn(theirs: socket.socket) -> subprocess.Popen[bytes]:
     )
 
 
-def request(path: Path, query: Query[T], *, busy_s: float, deadline_s: float) -> bytes:
+def encode_request(path: Path, query: Query[T], *, busy_s: float, deadline_s: float) -> bytes:
     """One look, as it is sent."""
     fields = {
         "path": str(path.absolute()),
-        "look": query.look,
+        "look": query.function_name,
         "arguments": query.arguments,
         "busy_s": busy_s,
         "deadline_s": deadline_s,
@@ -93,8 +93,8 @@ def request(path: Path, query: Query[T], *, busy_s: float, deadline_s: float) ->
     return json.dumps(fields).encode()
 
 
-def ended(path: Path, code: int, deadline_s: float) -> ProtocolError:
+def reader_exit_error(path: Path, code: int, deadline_s: float) -> ProtocolError:
     """What it means that the process that looked is gone, with that exit code."""
     if code == -signal.SIGALRM:
-        return LookHung(f"{path} did not let itself be read within {deadline_s:g} s")
+        return ReadTimedOut(f"{path} did not let itself be read within {deadline_s:g} s")
     return ProtocolError(f"{path} ended the process that read it (exit code {code})")

@@ -23,45 +23,45 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nanohost.mailbox.looks import LOOKS
+from nanohost.mailbox.looks import QUERY_FUNCTIONS
 from nanohost.mailbox.untrusted import check_outbound
 from nanohost_protocol.errors import ProtocolError
-from nanohost_protocol.outbound import reading_outbound
+from nanohost_protocol.outbound import outbound_snapshot
 
-MOST_MEMORY = 1024**3
+MAX_MEMORY_BYTES = 1024**3
 """Bytes of address space: an interpreter, SQLite's page cache (2 MB) and one answer are a tenth of it."""
-RETIRE_AT = 64 * 1024**2
+RETIRE_AT_BYTES = 64 * 1024**2
 """A reader that holds more bytes than this after an answer ends, and with it what the answer took."""
-MOST_STEPS = 2_000_000
+MAX_SQLITE_STEPS = 2_000_000
 """Of SQLite's virtual machine in one look. An ordinary look takes thousands, the largest allowed one some 100,000; a
 table of a million rows that has to be searched takes more than this."""
-MOST_DESCRIPTORS = 32
-LENGTH = 4
+MAX_DESCRIPTORS = 32
+LENGTH_BYTES = 4
 
 
 def main() -> None:
     """Serve descriptor 0 until it closes."""
-    _limit()
+    _set_limits()
     with os.fdopen(0, "rb") as requests, os.fdopen(os.dup(0), "wb") as answers:
-        while request := _read(requests):
+        while request := _read_request(requests):
             signal.setitimer(signal.ITIMER_REAL, request["deadline_s"])
             answer, is_last = _answer(request)
             signal.setitimer(signal.ITIMER_REAL, 0)
-            answers.write(len(answer).to_bytes(LENGTH, "big") + answer)
+            answers.write(len(answer).to_bytes(LENGTH_BYTES, "big") + answer)
             answers.flush()
             if is_last:
                 return
 
 
-def _limit() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+def _set_limits() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # it has nothing to write, whatever a file makes SQLite try
-    resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_DESCRIPTORS, MOST_DESCRIPTORS))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_DESCRIPTORS, MAX_DESCRIPTORS))
 
 
-def _read(requests: BinaryIO) -> dict[str, Any]:
-    length = int.from_bytes(requests.read(LENGTH), "big")
+def _read_request(requests: BinaryIO) -> dict[str, Any]:
+    length = int.from_bytes(requests.read(LENGTH_BYTES), "big")
     request: dict[str, Any] = json.loads(requests.read(length) or "{}")
     return request
 
@@ -69,8 +69,8 @@ def _read(requests: BinaryIO) -> dict[str, Any]:
 def _answer(request: dict[str, Any]) -> tuple[bytes, bool]:
     started = time.process_time()
     try:
-        answer: dict[str, object] = {"value": _look(request)}
-        return _encoded(answer, started)
+        answer: dict[str, object] = {"value": _run_query(request)}
+        return _encode_answer(answer, started)
     except ProtocolError as error:
         answer = {"error": type(error).__name__, "text": str(error)}
     except OSError as error:
@@ -79,33 +79,33 @@ def _answer(request: dict[str, Any]) -> tuple[bytes, bool]:
         # Whoever asks is ready for an error of this file: what a container wrote must not end more than its session.
         text = f"{request['path']} holds what cannot be read: {type(error).__name__}: {error}"
         answer = {"error": ProtocolError.__name__, "text": text}
-    return _encoded(answer, started)
+    return _encode_answer(answer, started)
 
 
-def _look(request: dict[str, Any]) -> object:
+def _run_query(request: dict[str, Any]) -> object:
     path = Path(request["path"])
     check_outbound(path)
-    with reading_outbound(path, busy_s=request["busy_s"], most_steps=MOST_STEPS) as box:
-        return LOOKS[request["look"]](box, *request["arguments"])
+    with outbound_snapshot(path, busy_timeout_s=request["busy_s"], max_steps=MAX_SQLITE_STEPS) as box:
+        return QUERY_FUNCTIONS[request["look"]](box, *request["arguments"])
 
 
-def _encoded(answer: dict[str, object], started: float) -> tuple[bytes, bool]:
-    cpu_s = time.process_time() - started
-    is_last = _is_last()
+def _encode_answer(answer: dict[str, object], started_at: float) -> tuple[bytes, bool]:
+    cpu_s = time.process_time() - started_at
+    is_last = _should_retire()
     whole = {**answer, "cpu_s": cpu_s, "last": is_last}
-    return json.dumps(whole, default=_plain, ensure_ascii=False).encode(), is_last
+    return json.dumps(whole, default=_to_json, ensure_ascii=False).encode(), is_last
 
 
-def _is_last() -> bool:
+def _should_retire() -> bool:
     # Not ru_maxrss: Linux carries the peak of the parent over into it, and a large host would have readers of one look.
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:
         return False
-    return pages * resource.getpagesize() > RETIRE_AT
+    return pages * resource.getpagesize() > RETIRE_AT_BYTES
 
 
-def _plain(value: object) -> object:
+def _to_json(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
     assert dataclasses.is_dataclass(value), "looks answer with rows, times and plain values"

@@ -1,7 +1,7 @@
 """The host's end of the reader processes: few, started when needed, replaced when one does not come back.
 
 Promises: at most MOST look at once and nobody waits for a look that is late, because a late one gives its place back
-while it goes on (up to MOST_LATE of them; beyond that it is killed at once). Every look ends: the reader's own timer
+while it goes on (up to MAX_SLOW_READS of them; beyond that it is killed at once). Every look ends: the reader's own timer
 ends it, and ours if that does not. Leaving kills what is left, so that no look keeps a host from stopping.
 """
 
@@ -19,42 +19,42 @@ import structlog
 
 from nanohost.mailbox.queries import Query
 from nanohost.mailbox.reader_client import (
-    DEADLINE_S,
-    MOST_ANSWER,
-    NET_S,
-    AllLate,
-    Looked,
-    LookHung,
-    ended,
-    request,
-    spawn,
+    KILL_GRACE_S,
+    MAX_ANSWER_BYTES,
+    READ_TIMEOUT_S,
+    ReadersBusy,
+    ReadResult,
+    ReadTimedOut,
+    encode_request,
+    reader_exit_error,
+    spawn_reader,
 )
-from nanohost.mailbox.reader_process import LENGTH
+from nanohost.mailbox.reader_process import LENGTH_BYTES
 from nanohost_protocol.errors import ProtocolError
 
 T = TypeVar("T")
 
-MOST = 2
+MAX_READS = 2
 """Looks at once. A look takes 0.3 ms; the machine has few processors, and the host needs one."""
-MOST_LATE = 4
-LATE_S = 0.25
+MAX_SLOW_READS = 4
+SLOW_AFTER_S = 0.25
 """A look that takes longer gives its place to others."""
-STREAM_BUFFER = 1024 * 1024
-KILLED = -9
+STREAM_BUFFER_BYTES = 1024 * 1024
+KILLED_EXIT_CODE = -9
 
 _log = structlog.get_logger()
 
 
-class Readers:
-    """Reader processes. `late_s` and `deadline_s`: see LATE_S and DEADLINE_S."""
+class ReaderPool:
+    """Reader processes. `slow_after_s` and `deadline_s`: see LATE_S and DEADLINE_S."""
 
-    def __init__(self, *, late_s: float = LATE_S, deadline_s: float = DEADLINE_S) -> None:
-        self._late_s = late_s
+    def __init__(self, *, slow_after_s: float = SLOW_AFTER_S, deadline_s: float = READ_TIMEOUT_S) -> None:
+        self._slow_after_s = slow_after_s
         self._deadline_s = deadline_s
-        self._places = asyncio.Semaphore(MOST)
-        self._idle: list[_Reader] = []
-        self._asked: set[asyncio.Future[Looked]] = set()
-        self._late = 0
+        self._read_slots = asyncio.Semaphore(MAX_READS)
+        self._idle: list[_ReaderProcess] = []
+        self._requests: set[asyncio.Future[ReadResult]] = set()
+        self._slow_reads = 0
         self._is_open = False
 
     @asynccontextmanager
@@ -65,82 +65,82 @@ class Readers:
             yield
         finally:
             self._is_open = False
-            for asked in self._asked:
+            for asked in self._requests:
                 asked.cancel()
-            await asyncio.gather(*self._asked, return_exceptions=True)
+            await asyncio.gather(*self._requests, return_exceptions=True)
             idle, self._idle = self._idle, []
-            await asyncio.gather(*(reader.end() for reader in idle))
+            await asyncio.gather(*(reader.kill() for reader in idle))
 
     @property
-    def late(self) -> int:
+    def slow_reads(self) -> int:
         """Looks that have given their place back and go on."""
-        return self._late
+        return self._slow_reads
 
-    def processes(self) -> tuple[int, ...]:
+    def idle_pids(self) -> tuple[int, ...]:
         """Process ids of the readers that wait for a look."""
         return tuple(reader.pid for reader in self._idle)
 
-    async def look(self, path: Path, query: Query[T], *, busy_s: float) -> Looked:
+    async def read(self, path: Path, query: Query[T], *, busy_s: float) -> ReadResult:
         """What the query finds in an outbound.db or why it cannot, and the processor seconds that took.
 
-        `busy_s`: how long to wait for a lock. Raises LookHung, AllLate, and ProtocolError when the process ended for
+        `busy_s`: how long to wait for a lock. Raises ReadTimedOut, ReadersBusy, and ProtocolError when the process ended for
         another reason.
         """
-        words = request(path, query, busy_s=busy_s, deadline_s=self._deadline_s)
-        asking = await self._begin(words, path)
+        words = encode_request(path, query, busy_s=busy_s, deadline_s=self._deadline_s)
+        asking = await self._start_read(words, path)
         try:
-            if not asking.done() and self._late >= MOST_LATE:
-                raise AllLate
-            self._late += 1
+            if not asking.done() and self._slow_reads >= MAX_SLOW_READS:
+                raise ReadersBusy
+            self._slow_reads += 1
             try:
-                return await asyncio.wait_for(asyncio.shield(asking), self._deadline_s + NET_S)
+                return await asyncio.wait_for(asyncio.shield(asking), self._deadline_s + KILL_GRACE_S)
             finally:
-                self._late -= 1
+                self._slow_reads -= 1
         except TimeoutError:
-            raise LookHung(f"{path} did not let itself be read") from None
+            raise ReadTimedOut(f"{path} did not let itself be read") from None
         except asyncio.CancelledError:
             if self._is_open:
                 raise
-            raise _stopping(path) from None
+            raise _stopping_error(path) from None
         finally:
             asking.cancel()
 
-    async def _begin(self, words: bytes, path: Path) -> asyncio.Future[Looked]:
+    async def _start_read(self, payload: bytes, path: Path) -> asyncio.Future[ReadResult]:
         """A look that has its answer, or is late."""
-        async with self._places:
+        async with self._read_slots:
             if not self._is_open:
-                raise _stopping(path)
-            reader = self._idle.pop() if self._idle else await _Reader.start()
-            asking = asyncio.ensure_future(self._ask_one(reader, words, path))
-            self._asked.add(asking)
-            asking.add_done_callback(self._asked.discard)
+                raise _stopping_error(path)
+            reader = self._idle.pop() if self._idle else await _ReaderProcess.start()
+            asking = asyncio.ensure_future(self._request(reader, payload, path))
+            self._requests.add(asking)
+            asking.add_done_callback(self._requests.discard)
             try:
-                await asyncio.wait({asking}, timeout=self._late_s)
+                await asyncio.wait({asking}, timeout=self._slow_after_s)
             except asyncio.CancelledError:
                 asking.cancel()
                 raise
         return asking
 
-    async def _ask_one(self, reader: _Reader, words: bytes, path: Path) -> Looked:
+    async def _request(self, reader: _ReaderProcess, payload: bytes, path: Path) -> ReadResult:
         try:
-            looked = await reader.ask(words)
+            looked = await reader.request(payload)
         except (EOFError, ConnectionError, ValueError, KeyError, TypeError) as error:
-            raise ended(path, await reader.end(), self._deadline_s) from error
+            raise reader_exit_error(path, await reader.kill(), self._deadline_s) from error
         except BaseException:
-            await reader.end()
+            await reader.kill()
             raise
-        if self._is_open and len(self._idle) < MOST and not looked.is_last:
+        if self._is_open and len(self._idle) < MAX_READS and not looked.is_retiring:
             self._idle.append(reader)
         else:
-            await reader.end()
+            await reader.kill()
         return looked
 
 
-def _stopping(path: Path) -> ProtocolError:
+def _stopping_error(path: Path) -> ProtocolError:
     return ProtocolError(f"{path} is not looked at any more: the host is stopping")
 
 
-class _Reader:
+class _ReaderProcess:
     """One process and the socket to it."""
 
     def __init__(
@@ -151,10 +151,10 @@ class _Reader:
         self._outgoing = outgoing
 
     @staticmethod
-    async def start() -> _Reader:
+    async def start() -> _ReaderProcess:
         ours, theirs = socket.socketpair()
         with theirs:
-            spawning = asyncio.ensure_future(asyncio.to_thread(spawn, theirs))
+            spawning = asyncio.ensure_future(asyncio.to_thread(spawn_reader, theirs))
             try:
                 process = await asyncio.shield(spawning)
             except asyncio.CancelledError:
@@ -163,29 +163,31 @@ class _Reader:
                 abandoned.kill()
                 await asyncio.to_thread(abandoned.wait)
                 raise
-        incoming, outgoing = await asyncio.open_connection(sock=ours, limit=STREAM_BUFFER)
-        return _Reader(process, incoming, outgoing)
+        incoming, outgoing = await asyncio.open_connection(sock=ours, limit=STREAM_BUFFER_BYTES)
+        return _ReaderProcess(process, incoming, outgoing)
 
-    async def ask(self, words: bytes) -> Looked:
+    async def request(self, payload: bytes) -> ReadResult:
         """Raises EOFError or ConnectionError when the process ended, ValueError and its like for what is no answer."""
-        self._outgoing.write(len(words).to_bytes(LENGTH, "big") + words)
+        self._outgoing.write(len(payload).to_bytes(LENGTH_BYTES, "big") + payload)
         await self._outgoing.drain()
-        length = int.from_bytes(await self._incoming.readexactly(LENGTH), "big")
-        if length > MOST_ANSWER:
+        length = int.from_bytes(await self._incoming.readexactly(LENGTH_BYTES), "big")
+        if length > MAX_ANSWER_BYTES:
             raise ValueError(f"an answer of {length} bytes")
-        return Looked.decoded(await self._incoming.readexactly(length))
+        return ReadResult.decode(await self._incoming.readexactly(length))
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    async def end(self) -> int:
+    async def kill(self) -> int:
         """Kill it if it is still there. Its exit code; KILLED for one that the kernel does not let go."""
         self._process.kill()
         self._outgoing.close()
-        waiting = asyncio.ensure_future(asyncio.to_thread(self._process.wait, NET_S))
+        waiting = asyncio.ensure_future(asyncio.to_thread(self._process.wait, KILL_GRACE_S))
         try:
             return await asyncio.shield(waiting)
         except subprocess.TimeoutExpired:
-            _log.error("reader_process_stays", pid=self._process.pid, hint="is the disk below sessions/ all right?")
-            return KILLED
+            _log.error(
+                "reader_process_unkillable", pid=self._process.pid, hint="is the disk below sessions/ all right?"
+            )
+            return KILLED_EXIT_CODE

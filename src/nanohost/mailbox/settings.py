@@ -7,20 +7,20 @@ from typing import ClassVar
 from nanohost.section import Section, setting
 
 
-class NewsSettings(Section):
+class OutboxMonitorSettings(Section):
     table: ClassVar = "host"
 
     poll_interval_s: float = setting(
         1.0,
-        place=60,
+        order=60,
         title="How often both sides look at the files when no event told them to.",
-        wanted="seconds, more than 0 and at most 60",
+        expected="seconds, more than 0 and at most 60",
         gt=0,
         le=60,
     )
     watch: bool = setting(
         True,
-        place=120,
+        order=120,
         title="Whether the host listens to file events. Without them answers are found by polling.",
-        wanted="true or false",
+        expected="true or false",
     )

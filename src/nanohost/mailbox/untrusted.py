@@ -12,32 +12,32 @@ import os
 import stat
 from pathlib import Path
 
-from nanohost_protocol.errors import NotOurs, NotReady
+from nanohost_protocol.errors import FileNotReady, InvalidFileError
 
-MOST_BYTES = 1024**3
+MAX_BYTES = 1024**3
 """A mailbox is pruned as it is read; a gigabyte is an attack."""
 _ROLLBACK_MODE = b"\x01\x01"
 """Bytes 18 and 19 of a database that uses a rollback journal."""
 
 
 def check_outbound(path: Path) -> None:
-    """Raises NotReady when there is nothing to read yet, NotOurs when the file is not one the host opens."""
+    """Raises FileNotReady when there is nothing to read yet, InvalidFileError when the file is not one the host opens."""
     try:
         found = path.lstat()
     except FileNotFoundError:
-        raise NotReady(f"{path} is not there") from None
-    _check_plain(path, found)
+        raise FileNotReady(f"{path} is not there") from None
+    _check_regular_file(path, found)
     if found.st_size == 0:
-        raise NotReady(f"{path} has no tables yet")
-    if found.st_size > MOST_BYTES:
-        raise NotOurs(f"{path} has {found.st_size} bytes, more than any mailbox")
+        raise FileNotReady(f"{path} has no tables yet")
+    if found.st_size > MAX_BYTES:
+        raise InvalidFileError(f"{path} has {found.st_size} bytes, more than any mailbox")
     _check_journals(path)
-    _check_mode(path)
+    _check_journal_mode(path)
 
 
-def _check_plain(path: Path, found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-        raise NotOurs(f"{path} is not a plain file")
+def _check_regular_file(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        raise InvalidFileError(f"{path} is not a plain file")
 
 
 def _check_journals(path: Path) -> None:
@@ -47,17 +47,17 @@ def _check_journals(path: Path) -> None:
     except FileNotFoundError:
         pass
     else:
-        _check_plain(journal, found)
+        _check_regular_file(journal, found)
     for suffix in ("-wal", "-shm"):
         if os.path.lexists(f"{path}{suffix}"):
-            raise NotOurs(f"{path}{suffix} does not belong to a mailbox")
+            raise InvalidFileError(f"{path}{suffix} does not belong to a mailbox")
 
 
-def _check_mode(path: Path) -> None:
+def _check_journal_mode(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         header = os.pread(descriptor, 20, 0)
     finally:
         os.close(descriptor)
     if header[18:20] != _ROLLBACK_MODE:
-        raise NotOurs(f"{path} is not in rollback mode")
+        raise InvalidFileError(f"{path} is not in rollback mode")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.mailbox.paths import ring
+from nanohost.mailbox.paths import notify_runner
 from nanohost.model import Session
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.rows import NewMessageIn
@@ -20,13 +20,13 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True, kw_only=True)
-class Written:
-    """What follows from rows that were written. `work`: an agent has something to do; `obey`: a runner has. `due`: the
+class WriteResult:
+    """What follows from rows that were written. `has_agent_work`: an agent has something to do; `has_runner_work`: a runner has. `is_due`: the
     session is due now."""
 
-    work: bool = False
-    obey: bool = False
-    due: bool = False
+    has_agent_work: bool = False
+    has_runner_work: bool = False
+    is_due: bool = False
 
 
 class MailboxWriter:
@@ -35,15 +35,15 @@ class MailboxWriter:
     def __init__(self, mailboxes: Mailboxes) -> None:
         self._mailboxes = mailboxes
 
-    async def put(self, session: Session, messages: Sequence[NewMessageIn]) -> Written:
+    async def put(self, session: Session, messages: Sequence[NewMessageIn]) -> WriteResult:
         """Write messages for the session's agent. Raises MailboxError, and then none of them is there."""
         await self._mailboxes.put(session, messages)
         wakes = any(message.trigger for message in messages)
-        return Written(work=wakes, due=wakes)
+        return WriteResult(has_agent_work=wakes, is_due=wakes)
 
     async def change(self, session: Session, change: Callable[[InboundWriter], T]) -> T:
         """Do this in one transaction and wake the runner. `change` may be called again; see Mailboxes.update. Raises
         MailboxError, and then nothing of it is there."""
         changed = await self._mailboxes.update(session, change)
-        ring(self._mailboxes.layout(session))
+        notify_runner(self._mailboxes.layout(session))
         return changed

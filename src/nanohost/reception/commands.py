@@ -7,83 +7,87 @@ from collections.abc import Callable, Collection
 from datetime import datetime, tzinfo
 
 from nanohost.channel_api import EventKind, InboundEvent
-from nanohost.chat_commands.host_command import HostAsked, HostCommand, is_for, refusal
+from nanohost.chat_commands.host_command import HostCommand, HostCommandInvocation, is_permitted, refusal_text
 from nanohost.chat_commands.registry import host_commands
 from nanohost.errors import UsageError
-from nanohost.phrases import sentence
-from nanohost.reception.visit import Visit
+from nanohost.phrases import capitalize_first
+from nanohost.reception.visit import HostRequest
 from nanohost.store import roles
-from nanohost.store.database import Queries, Reports
+from nanohost.store.database import Queries, ReportReader
 from nanohost.store.events import StoredEvent
 
-_WORD = re.compile(r"/([a-z][a-z0-9_-]*)(?:@\w+)?(?=\s|$)", re.IGNORECASE)
+_COMMAND_NAME = re.compile(r"/([a-z][a-z0-9_-]*)(?:@\w+)?(?=\s|$)", re.IGNORECASE)
 """A command's name, and the bot's after it where a chat has several."""
-_BEFORE = re.compile(r"@\S+\s+(?=/)")
+_LEADING_MENTION = re.compile(r"@\S+\s+(?=/)")
 _MENTION = re.compile(r"@\S+")
 """Not every channel takes the bot's name away, and none where it stands at the end."""
-LONGEST = 2_000
+MAX_ARGUMENT_CHARS = 2_000
 """Characters of what a command is given."""
 
 
-class Commands:
-    """A counter of the reception. `channels` and `trouble_of`: see HostAsked."""
+class CommandHandler:
+    """A counter of the reception. `channels` and `channel_problem`: see HostCommandInvocation."""
 
-    def __init__(self, *, channels: Collection[str] = (), trouble_of: Callable[[str], str] = lambda _: "") -> None:
+    def __init__(self, *, channels: Collection[str] = (), channel_problem: Callable[[str], str] = lambda _: "") -> None:
         self._channels = channels
-        self._trouble_of = trouble_of
+        self._channel_problem = channel_problem
 
-    async def wants(self, db: Queries, stored: StoredEvent) -> bool:
-        return command_of(stored.event) is not None
+    async def can_handle(self, db: Queries, stored: StoredEvent) -> bool:
+        return parse_host_command(stored.event) is not None
 
-    async def look(self, reports: Reports, stored: StoredEvent, now: datetime, zone: tzinfo) -> object:
-        found = command_of(stored.event)
-        if found is None or found[0].look is None:
+    async def prefetch(self, reports: ReportReader, stored: StoredEvent, now: datetime, zone: tzinfo) -> object:
+        found = parse_host_command(stored.event)
+        if found is None or found[0].prefetch is None:
             return None
-        grants = await roles.of_user(reports, stored.user)
-        return await found[0].seen(reports, now, zone) if is_for(found[0].who, [one.role for one in grants]) else None
+        grants = await roles.list_for_user(reports, stored.user_id)
+        return (
+            await found[0].run_prefetch(reports, now, zone)
+            if is_permitted(found[0].required_role, [one.role for one in grants])
+            else None
+        )
 
-    async def serve(self, visit: Visit) -> bool:
+    async def handle(self, request: HostRequest) -> bool:
         """Somebody with no role who is not allowed to is like one who wrote anything else: False."""
-        found = command_of(visit.stored.event)
+        found = parse_host_command(request.stored.event)
         assert found is not None, "it is wanted"
         command, words = found
-        actor = visit.actor
-        if not actor.may(command.who) and not visit.grants:
+        actor = request.actor
+        if not actor.has_role(command.required_role) and not request.grants:
             return False
-        asked = HostAsked(
-            tx=visit.tx,
+        asked = HostCommandInvocation(
+            tx=request.tx,
             actor=actor,
-            now=visit.now,
-            zone=visit.zone,
+            now=request.now,
+            zone=request.zone,
             channels=self._channels,
-            trouble_of=self._trouble_of,
-            seen=visit.seen,
+            channel_problem=self._channel_problem,
+            prefetched=request.prefetched,
         )
-        await visit.say(await _answer(command, asked, words))
+        await request.reply(await _run_command(command, asked, words))
         return True
 
 
-async def _answer(command: HostCommand, asked: HostAsked, words: str) -> str:
-    if not asked.actor.may(command.who):
-        return refusal(command)
-    if command.private and not asked.actor.is_private:
+async def _run_command(command: HostCommand, invocation: HostCommandInvocation, arguments_text: str) -> str:
+    if not invocation.actor.has_role(command.required_role):
+        return refusal_text(command)
+    if command.is_direct_only and not invocation.actor.is_direct:
         return f"/{command.name} is for a direct message to me: others read this here."
-    if len(words) > LONGEST:
-        return f"/{command.name} takes {LONGEST:,} characters at most, not {len(words):,}."
+    if len(arguments_text) > MAX_ARGUMENT_CHARS:
+        return f"/{command.name} takes {MAX_ARGUMENT_CHARS:,} characters at most, not {len(arguments_text):,}."
     try:
-        return await command.carry_out(asked, command.typed(words))
+        return await command.execute(invocation, command.parse_arguments(arguments_text))
     except UsageError as error:
         label = "Try" if error.hint.startswith("/") else "Hint"  # in a chat only our commands can be typed
-        return sentence(f"{error}.") + (f"\n{label}: {error.hint}" if error.hint else "")
+        return capitalize_first(f"{error}.") + (f"\n{label}: {error.hint}" if error.hint else "")
 
 
-def command_of(event: InboundEvent) -> tuple[HostCommand, str] | None:
+def parse_host_command(event: InboundEvent) -> tuple[HostCommand, str] | None:
     """The command and what it is given, if the event is one: typed, not edited later, and to us."""
     if event.kind is not EventKind.MESSAGE or not (event.mentions_bot or not event.is_group):
         return None
     text = event.text.strip()
-    before = _BEFORE.match(text) if event.is_group else None
-    match = _WORD.match(text, before.end() if before else 0)
+    before = _LEADING_MENTION.match(text) if event.is_group else None
+    match = _COMMAND_NAME.match(text, before.end() if before else 0)
     command = host_commands().get(match[1].lower()) if match else None
     if command is None or match is None:
         return None

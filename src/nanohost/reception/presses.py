@@ -1,4 +1,4 @@
-"""Presses on the host's own cards: a yes or a no of somebody who was asked."""
+"""ButtonHandler on the host's own cards: a yes or a no of somebody who was asked."""
 
 from __future__ import annotations
 
@@ -6,70 +6,70 @@ from datetime import datetime, tzinfo
 
 import structlog
 
-from nanohost.approvals.decide import NotTheirs, press
+from nanohost.approvals.decide import ApprovalNotFound, decide_by_button
 from nanohost.channel_api import EventKind
 from nanohost.errors import UsageError
-from nanohost.model import HOST, ApprovalId
-from nanohost.phrases import sentence
-from nanohost.reception.visit import Visit
+from nanohost.model import HOST_SESSION_ID, ApprovalId
+from nanohost.phrases import capitalize_first
+from nanohost.reception.visit import HostRequest
 from nanohost.store import approvals, cards, dropped
-from nanohost.store.cards import Choice
-from nanohost.store.database import Queries, Reports
+from nanohost.store.cards import CardChoice
+from nanohost.store.database import Queries, ReportReader
 from nanohost.store.events import StoredEvent
 
-ANOTHER_CHATS = "the button is on a card of another chat"
-NO_APPROVAL = "the card asks nothing any more"
-NOT_YOURS = "This is not yours to decide, so nothing was changed."
+CARD_OF_OTHER_CHAT = "the button is on a card of another chat"
+APPROVAL_CLOSED = "the card asks nothing any more"
+NOT_ALLOWED_TO_DECIDE = "This is not yours to decide, so nothing was changed."
 
 _log = structlog.get_logger()
 
 
-class Presses:
+class ButtonHandler:
     """A counter of the reception. What a button means is on record: a value that was made up is none of ours."""
 
-    async def wants(self, db: Queries, stored: StoredEvent) -> bool:
-        return await _chosen(db, stored) is not None
+    async def can_handle(self, db: Queries, stored: StoredEvent) -> bool:
+        return await _find_host_choice(db, stored) is not None
 
-    async def look(self, reports: Reports, stored: StoredEvent, now: datetime, zone: tzinfo) -> object:
+    async def prefetch(self, reports: ReportReader, stored: StoredEvent, now: datetime, zone: tzinfo) -> object:
         return None
 
-    async def serve(self, visit: Visit) -> bool:
-        choice = await _chosen(visit.tx, visit.stored)
+    async def handle(self, request: HostRequest) -> bool:
+        choice = await _find_host_choice(request.tx, request.stored)
         if choice is None:
             return False
-        approval = await approvals.of_card(visit.tx, choice.card.seq)
-        if choice.card.lane.chat != visit.stored.chat or approval is None:
-            await _drop(visit, NO_APPROVAL if approval is None else ANOTHER_CHATS)
+        approval = await approvals.find_by_card(request.tx, choice.card.seq)
+        if choice.card.queue.chat != request.stored.chat or approval is None:
+            await _drop_press(request, APPROVAL_CLOSED if approval is None else CARD_OF_OTHER_CHAT)
             return True
         try:
-            await press(
-                visit.tx,
+            await decide_by_button(
+                request.tx,
                 approval,
-                actor=visit.actor,
+                actor=request.actor,
                 label=choice.label,
-                now=visit.now,
-                zone=visit.zone,
+                now=request.now,
+                zone=request.zone,
             )
-        except NotTheirs:
-            await _tell_once(visit, approval, NOT_YOURS)
+        except ApprovalNotFound:
+            await _reply_once(request, approval, NOT_ALLOWED_TO_DECIDE)
         except UsageError as error:
-            await _tell_once(visit, approval, sentence(f"{error}."))
+            await _reply_once(request, approval, capitalize_first(f"{error}."))
         return True
 
 
-async def _chosen(db: Queries, stored: StoredEvent) -> Choice | None:
+async def _find_host_choice(db: Queries, stored: StoredEvent) -> CardChoice | None:
     if stored.event.kind is not EventKind.CLICK:
         return None
-    choice = await cards.chosen(db, stored.event.value)
-    return choice if choice is not None and choice.card.lane.session_id == HOST else None
+    choice = await cards.find_choice(db, stored.event.value)
+    return choice if choice is not None and choice.card.queue.session_id == HOST_SESSION_ID else None
 
 
-async def _tell_once(visit: Visit, approval: ApprovalId, text: str) -> None:
+async def _reply_once(request: HostRequest, approval: ApprovalId, text: str) -> None:
     """Each person the same thing once a card, however often they press."""
-    await approvals.count_refusal(visit.tx, approval, visit.user)
-    await visit.say(text, once=approval)
+    await approvals.count_unauthorized(request.tx, approval, request.user_id)
+    await request.reply(text, once_key=approval)
 
 
-async def _drop(visit: Visit, reason: str) -> None:
-    _log.info("press_dropped", user=visit.user, chat=visit.stored.chat.platform_id, reason=reason)
-    await dropped.count(visit.tx, visit.stored.chat, visit.user, reason, now=visit.now)
+async def _drop_press(request: HostRequest, reason: str) -> None:
+    _log.info("button_press_dropped", user=request.user_id, chat=request.stored.chat.platform_id, reason=reason)
+    await dropped.record(request.tx, request.stored.chat, request.user_id, reason, now=request.now)

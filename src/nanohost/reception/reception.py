@@ -13,79 +13,79 @@ from typing import Protocol
 
 import structlog
 
-from nanohost.access.acquaintance import meet
+from nanohost.access.acquaintance import record_contact
 from nanohost.clock import Clock
-from nanohost.reception.visit import Visit
+from nanohost.reception.visit import HostRequest
 from nanohost.store import events, roles
-from nanohost.store.database import Queries, Reports, Store
+from nanohost.store.database import Queries, ReportReader, Store
 from nanohost.store.events import StoredEvent
-from nanohost_protocol.crash_points import reach
+from nanohost_protocol.crash_points import crash_point
 
 _log = structlog.get_logger()
 
 
-class Counter(Protocol):
+class RequestHandler(Protocol):
     """One kind of thing that people come to the host for."""
 
-    async def wants(self, db: Queries, stored: StoredEvent) -> bool:
+    async def can_handle(self, db: Queries, stored: StoredEvent) -> bool:
         """Whether this event is for it. Costs next to nothing for an ordinary message."""
         ...
 
-    async def look(self, reports: Reports, stored: StoredEvent, now: datetime, zone: tzinfo) -> object:
+    async def prefetch(self, reports: ReportReader, stored: StoredEvent, now: datetime, zone: tzinfo) -> object:
         """What takes long to read, before the transaction that everybody who writes waits for. None: nothing."""
         ...
 
-    async def serve(self, visit: Visit) -> bool:
+    async def handle(self, request: HostRequest) -> bool:
         """Deal with it, inside the visit's transaction. False: it is none after all, the next one may look."""
         ...
 
 
-class Reception:
+class HostRequestHandler:
     """One per host."""
 
-    def __init__(self, *, store: Store, clock: Clock, zone: tzinfo, counters: Sequence[Counter]) -> None:
+    def __init__(self, *, store: Store, clock: Clock, zone: tzinfo, handlers: Sequence[RequestHandler]) -> None:
         self._store = store
         self._clock = clock
         self._zone = zone
-        self._counters = counters
+        self._handlers = handlers
 
-    async def wants(self, stored: StoredEvent) -> bool:
+    async def can_handle(self, stored: StoredEvent) -> bool:
         """Whether the event may be for the host itself."""
-        return not stored.event.sender.is_bot and bool(await self._wanting(stored))
+        return not stored.event.sender.is_bot and bool(await self._matching_handlers(stored))
 
     async def handle(self, stored: StoredEvent) -> bool:
         """Deal with an event that is for the host itself; False for all others, which nothing was done about."""
-        wanting = await self._wanting(stored)
-        if not wanting or not await self._serve(stored, wanting):
+        wanting = await self._matching_handlers(stored)
+        if not wanting or not await self._dispatch(stored, wanting):
             return False
         _log.info("message_routed", number=stored.id, chat=str(stored.chat), outcome="host")
         return True
 
-    async def _wanting(self, stored: StoredEvent) -> list[Counter]:
-        return [counter for counter in self._counters if await counter.wants(self._store, stored)]
+    async def _matching_handlers(self, stored: StoredEvent) -> list[RequestHandler]:
+        return [counter for counter in self._handlers if await counter.can_handle(self._store, stored)]
 
-    async def _serve(self, stored: StoredEvent, counters: Sequence[Counter]) -> bool:
-        user, now = stored.user, self._clock.now()
-        looked = [await counter.look(self._store.reports, stored, now, self._zone) for counter in counters]
+    async def _dispatch(self, stored: StoredEvent, handlers: Sequence[RequestHandler]) -> bool:
+        user, now = stored.user_id, self._clock.now()
+        looked = [await counter.prefetch(self._store.reports, stored, now, self._zone) for counter in handlers]
         async with self._store.transaction() as tx:
             if not await events.is_new(tx, stored.id):
                 return True  # what came with it in a batch failed, and all of the batch is done again
-            visit = Visit(
+            visit = HostRequest(
                 tx=tx,
                 stored=stored,
-                user=user,
-                grants=await roles.of_user(tx, user),
+                user_id=user,
+                grants=await roles.list_for_user(tx, user),
                 now=now,
                 zone=self._zone,
-                seen=next((found for found in looked if found is not None), None),
+                prefetched=next((found for found in looked if found is not None), None),
             )
-            for counter in counters:
-                if await counter.serve(visit):
+            for counter in handlers:
+                if await counter.handle(visit):
                     break
             else:
                 return False
-            await meet(tx, stored, visit.now)
-            await events.mark_settled(tx, stored.id, events.FOR_HOST)
-            reach("reception.open")
-        reach("reception.committed")
+            await record_contact(tx, stored, visit.now)
+            await events.mark_settled(tx, stored.id, events.REASON_FOR_HOST)
+            crash_point("reception.open")
+        crash_point("reception.committed")
         return True

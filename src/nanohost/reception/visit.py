@@ -11,24 +11,24 @@ from nanohost.chat_commands.host_command import Actor
 from nanohost.store import audit, host_messages
 from nanohost.store.database import Transaction
 from nanohost.store.events import StoredEvent
-from nanohost.store.roles import Grant
-from nanohost_protocol.ids import derive
+from nanohost.store.roles import RoleGrant
+from nanohost_protocol.ids import derive_id
 from nanohost_protocol.payloads import ChatOut
 from nanohost_protocol.rows import Origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Visit:
-    """`user` is the sender as <channel>:<handle>; `grants` are those of all their identities. All that is done goes
-    through `tx`, which also marks the event as dealt with: it happens once. `seen`: what was read before it began."""
+class HostRequest:
+    """`user_id` is the sender as <channel>:<handle>; `grants` are those of all their identities. All that is done goes
+    through `tx`, which also marks the event as dealt with: it happens once. `prefetched`: what was read before it began."""
 
     tx: Transaction
     stored: StoredEvent
-    user: str
-    grants: Sequence[Grant]
+    user_id: str
+    grants: Sequence[RoleGrant]
     now: datetime
     zone: tzinfo
-    seen: object = None
+    prefetched: object = None
 
     @property
     def name(self) -> str:
@@ -43,15 +43,15 @@ class Visit:
     @property
     def actor(self) -> Actor:
         """The sender, as whoever gives a command or decides."""
-        return Actor(who=self.user, name=self.name, grants=self.grants, place=self.place, is_private=self.is_private)
+        return Actor(id=self.user_id, name=self.name, grants=self.grants, chat=self.reply_to, is_direct=self.is_private)
 
     @property
     def origin(self) -> str:
         """Where it was, as the record says it."""
-        return audit.chat(self.stored.chat)
+        return audit.chat_origin(self.stored.chat)
 
     @property
-    def place(self) -> Origin:
+    def reply_to(self) -> Origin:
         """Where the sender is answered."""
         chat, event = self.stored.chat, self.stored.event
         return Origin(
@@ -62,8 +62,8 @@ class Visit:
             platform_message_id=event.platform_message_id if event.kind is EventKind.MESSAGE else None,
         )
 
-    async def say(self, text: str, *, once: str | None = None) -> None:
-        """Answer the sender, here. `once`: what it is about; the same words about it are said to them once."""
-        cause = [str(self.stored.id)] if once is None else ["once", once, self.user]
-        out_id = derive("h", *cause, text)
-        await host_messages.say(self.tx, self.place, ChatOut(text=text), out_id=out_id, now=self.now)
+    async def reply(self, text: str, *, once_key: str | None = None) -> None:
+        """Answer the sender, here. `once_key`: what it is about; the same words about it are said to them once."""
+        cause = [str(self.stored.id)] if once_key is None else ["once", once_key, self.user_id]
+        out_id = derive_id("h", *cause, text)
+        await host_messages.enqueue(self.tx, self.reply_to, ChatOut(text=text), out_id=out_id, now=self.now)

@@ -4,7 +4,7 @@ The Markdown is read once into pieces (`parsing`), the pieces are cut into parts
 in the platform's form (`dialects`). Because cutting comes before writing, no fence, link or tag is cut in two. Pure.
 """
 
-from nanohost.rendering.form import Form, Limits, Part, Unit
-from nanohost.rendering.splitting import split
+from nanohost.rendering.form import Form, Limits, MessagePart, Unit
+from nanohost.rendering.splitting import split_message
 
-__all__ = ["Form", "Limits", "Part", "Unit", "split"]
+__all__ = ["Form", "Limits", "MessagePart", "Unit", "split_message"]

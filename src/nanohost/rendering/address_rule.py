@@ -12,18 +12,18 @@ import re
 
 from markdown_it.rules_inline import StateInline
 
-_SCHEME = re.compile(r"(?<![A-Za-z0-9])https?\Z", re.IGNORECASE)
-_STRETCH = re.compile(r"://[!#-;=?-Z^_a-~\u00c0-\u1fff]*")
-_END = ".,:;!?'*_~)}|"
+_URL_SCHEME = re.compile(r"(?<![A-Za-z0-9])https?\Z", re.IGNORECASE)
+_URL_REST = re.compile(r"://[!#-;=?-Z^_a-~\u00c0-\u1fff]*")
+_TRAILING_PUNCTUATION = ".,:;!?'*_~)}|"
 _ENTITY = re.compile(r"&#?\w{1,32};")
 
 
-def whole_address(state: StateInline, silent: bool) -> bool:
+def bare_url(state: StateInline, silent: bool) -> bool:
     """Takes what is left of an address whose scheme has just been read."""
-    if state.src[state.pos] != ":" or not _SCHEME.search(state.src[max(0, state.pos - 6) : state.pos]):
+    if state.src[state.pos] != ":" or not _URL_SCHEME.search(state.src[max(0, state.pos - 6) : state.pos]):
         return False
-    found = _STRETCH.match(state.src, state.pos, state.posMax)
-    rest = found[0].rstrip(_END) if found is not None else ""
+    found = _URL_REST.match(state.src, state.pos, state.posMax)
+    rest = found[0].rstrip(_TRAILING_PUNCTUATION) if found is not None else ""
     if len(rest) <= len("://"):
         return False
     if not silent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-_TERMINAL = frozenset(
+_CLOSING_PUNCTUATION = frozenset(
     ".,:;!?%\u2026\uff0c\u3002\uff1a\uff1b\u3001\uff01\uff1f\uff05\uff0e\uff61\uff64\u00b7\u30fb\uff5e\u301c"
 )
 _QUOTES = frozenset("\"'")
@@ -34,10 +34,10 @@ def is_opening(character: str, before: str) -> bool:
 
 def is_closing(character: str) -> bool:
     """Whether it ends something, so that no blank stands before it."""
-    return character in _TERMINAL or unicodedata.category(character) in ("Pe", "Pf")
+    return character in _CLOSING_PUNCTUATION or unicodedata.category(character) in ("Pe", "Pf")
 
 
-def takes_a_blank(left: str, right: str) -> bool:
+def can_take_space(left: str, right: str) -> bool:
     """Whether a blank between two texts changes nothing but the look: not within a word or a number, not before what
     ends something, not behind what begins something. Neither text is empty."""
     end, start = left[-1], right[0]

@@ -10,10 +10,10 @@ import html
 import re
 from collections.abc import Sequence
 
-from nanohost.rendering.parsing import in_words
-from nanohost.rendering.pieces import ZERO_WIDTH_SPACE, Kind, Piece, Run, Style, lines_of
+from nanohost.rendering.parsing import plain_text
+from nanohost.rendering.pieces import ZERO_WIDTH_SPACE, Block, BlockKind, Run, Style, split_lines
 
-_EDGES = re.compile(r"(\s*)(.*?)(\s*)", re.DOTALL)
+_SURROUNDING_SPACE = re.compile(r"(\s*)(.*?)(\s*)", re.DOTALL)
 _TAG = re.compile(r"<[^>]*>")
 
 
@@ -26,80 +26,82 @@ class Dialect:
     rule = "———"
     heading_style = Style.BOLD
 
-    def part(self, pieces: Sequence[Piece]) -> str:
+    def render_part(self, blocks: Sequence[Block]) -> str:
         """One message."""
         written: list[str] = []
-        for index, piece in enumerate(pieces):
+        for index, piece in enumerate(blocks):
             if index:
-                written.append(self.joint(pieces[index - 1], piece))
-            written.append(self.piece(piece))
+                written.append(self.separator(blocks[index - 1], piece))
+            written.append(self.render_block(piece))
         return "".join(written)
 
-    def joint(self, above: Piece, below: Piece) -> str:
+    def separator(self, above: Block, below: Block) -> str:
         """What stands between two pieces."""
-        if below.tight:
+        if below.is_tight:
             return "\n"
         quote = min(above.quote, below.quote)
-        return "\n" + self.quote_marks(quote).rstrip() + "\n"
+        return "\n" + self.quote_prefix(quote).rstrip() + "\n"
 
-    def piece(self, piece: Piece) -> str:
-        match piece.kind:
-            case Kind.CODE:
-                return self.code(piece.text, piece.language)
-            case Kind.TABLE:
-                return self.table(piece)
-            case Kind.RULE:
+    def render_block(self, block: Block) -> str:
+        match block.kind:
+            case BlockKind.CODE:
+                return self.render_code_block(block.text, block.language)
+            case BlockKind.TABLE:
+                return self.render_table(block)
+            case BlockKind.RULE:
                 return self.rule
             case _:
-                first, rest = self.margins(piece)
-                lines = lines_of(self.styled(piece))
-                return "\n".join((rest if number else first) + self.line(line) for number, line in enumerate(lines))
+                first, rest = self.line_prefixes(block)
+                lines = split_lines(self.styled_runs(block))
+                return "\n".join(
+                    (rest if number else first) + self.render_line(line) for number, line in enumerate(lines)
+                )
 
-    def margins(self, piece: Piece) -> tuple[str, str]:
+    def line_prefixes(self, block: Block) -> tuple[str, str]:
         """What stands before the first line of a piece and before the others."""
-        edge = self.quote_marks(piece.quote) + " " * piece.indent
-        if not piece.marker:
+        edge = self.quote_prefix(block.quote) + " " * block.indent
+        if not block.marker:
             return edge, edge
-        return f"{edge}{self.marker(piece)} ", edge + " " * (len(piece.marker) + 1)
+        return f"{edge}{self.list_marker(block)} ", edge + " " * (len(block.marker) + 1)
 
-    def marker(self, piece: Piece) -> str:
+    def list_marker(self, piece: Block) -> str:
         """What stands before an item of a list."""
         return self.bullet if piece.marker == "-" else piece.marker
 
-    def styled(self, piece: Piece) -> tuple[Run, ...]:
+    def styled_runs(self, piece: Block) -> tuple[Run, ...]:
         """The runs with the style that their piece gives them."""
-        if piece.kind is not Kind.HEADING:
+        if piece.kind is not BlockKind.HEADING:
             return piece.runs
         return tuple(Run(run.text, run.style | self.heading_style, run.href) for run in piece.runs)
 
-    def quote_marks(self, depth: int) -> str:
+    def quote_prefix(self, depth: int) -> str:
         return "> " * depth
 
-    def line(self, runs: Sequence[Run]) -> str:
+    def render_line(self, runs: Sequence[Run]) -> str:
         written: list[str] = []
         for index, run in enumerate(runs):
-            text = self.run(run, at_start=index == 0)
+            text = self.render_run(run, at_start=index == 0)
             if index:
-                written.append(self.gap(runs[index - 1], run, written[-1], text))
+                written.append(self.run_separator(runs[index - 1], run, written[-1], text))
             written.append(text)
         return "".join(written)
 
-    def gap(self, left: Run, right: Run, before: str, after: str) -> str:
+    def run_separator(self, left: Run, right: Run, before: str, after: str) -> str:
         """What keeps marks from being misread where two runs touch that are written as `before` and `after`."""
         return ""
 
-    def run(self, run: Run, *, at_start: bool) -> str:
+    def render_run(self, run: Run, *, at_start: bool) -> str:
         """One run within a line."""
         if not run.href and not run.style and not run.text[:1].isspace():
             return self.escape(run.text, at_start=at_start)
-        if not run.href and Style.CODE in run.style and (span := self.code_span(run.text)) is not None:
+        if not run.href and Style.CODE in run.style and (span := self.render_code_span(run.text)) is not None:
             return span
-        edges = _EDGES.fullmatch(run.text)
+        edges = _SURROUNDING_SPACE.fullmatch(run.text)
         assert edges is not None
         lead, core, trail = edges.groups()
         if not core:
             return run.text
-        text = self.link(Run(core, run.style, run.href)) if run.href else self.escape(core, at_start=at_start)
+        text = self.render_link(Run(core, run.style, run.href)) if run.href else self.escape(core, at_start=at_start)
         for style, opening, closing in reversed(self.marks):
             if style in run.style:
                 text = opening + text + closing
@@ -109,33 +111,33 @@ class Dialect:
         """Text of one line, so that none of it is taken for markup."""
         return text
 
-    def link(self, run: Run) -> str:
-        return in_words(run)
+    def render_link(self, run: Run) -> str:
+        return plain_text(run)
 
-    def code_span(self, text: str) -> str | None:
+    def render_code_span(self, text: str) -> str | None:
         """Code within a line; None where it is to be written as text."""
         return None
 
-    def code(self, content: str, language: str) -> str:
+    def render_code_block(self, content: str, language: str) -> str:
         return content
 
-    def table(self, piece: Piece) -> str:
-        return self.code(piece.text, "")
+    def render_table(self, piece: Block) -> str:
+        return self.render_code_block(piece.text, "")
 
-    def entities(self, written: str) -> int:
-        """How many stretches of `written` the platform formats, rather too many; 0 where it sets no limit."""
+    def count_entities(self, rendered: str) -> int:
+        """How many stretches of `rendered` the platform formats, rather too many; 0 where it sets no limit."""
         return 0
 
-    def visible(self, written: str) -> str:
+    def visible_text(self, rendered: str) -> str:
         """What is left of a message when the platform has read the markup."""
-        return written
+        return rendered
 
 
-def fenced(content: str, language: str = "") -> str:
+def fenced_code(content: str, language: str = "") -> str:
     """Code between fences; three backticks in it are taken apart."""
     content = re.sub("``(?=`)", f"``{ZERO_WIDTH_SPACE}", content)
     return f"```{language}\n{content}\n```"
 
 
-def tags_read(written: str) -> str:
-    return html.unescape(_TAG.sub("", written))
+def strip_tags(rendered: str) -> str:
+    return html.unescape(_TAG.sub("", rendered))

@@ -20,14 +20,14 @@ from markdown_it.rules_inline import StateInline
 
 from nanohost.rendering.characters import is_closing, is_opening, is_punctuation, is_wide
 
-_CLOSES_IN_LATIN = frozenset(":;,.!?)]}\"'%`>*_~…")
-_CLOSES_UNDERSCORE = frozenset(":!?)]")
-_NAME = re.compile(r"[A-Za-z](?![A-Za-z0-9])")
+_LATIN_CLOSERS = frozenset(":;,.!?)]}\"'%`>*_~…")
+_UNDERSCORE_CLOSERS = frozenset(":!?)]")
+_SINGLE_LETTER = re.compile(r"[A-Za-z](?![A-Za-z0-9])")
 """What stands for a number in a product."""
-_TOKENIZE = Callable[[StateInline, bool], bool]
+_InlineRule = Callable[[StateInline, bool], bool]
 
 
-def with_cjk_and_punctuation(tokenize: _TOKENIZE) -> _TOKENIZE:
+def with_cjk_and_punctuation(tokenize: _InlineRule) -> _InlineRule:
     """markdown-it's rule for a mark, and then what more the mark may do."""
 
     def rule(state: StateInline, silent: bool) -> bool:
@@ -35,7 +35,7 @@ def with_cjk_and_punctuation(tokenize: _TOKENIZE) -> _TOKENIZE:
         if not tokenize(state, silent):
             return False
         if len(state.delimiters) > first:
-            opens, closes = _more(state.src, start, state.pos, state.posMax)
+            opens, closes = _can_open_and_close(state.src, start, state.pos, state.posMax)
             is_operator = _is_operator(state.src, start, state.pos)
             for delimiter in state.delimiters[first:]:
                 delimiter.open = (delimiter.open or opens) and not is_operator
@@ -51,34 +51,34 @@ def _is_operator(text: str, start: int, end: int) -> bool:
     before, after = text[start - 1 : start], text[end : end + 1]
     if text[start] != "*" or not (before.isascii() and before.isalnum() and after.isascii() and after.isalnum()):
         return False
-    return before.isdigit() or after.isdigit() or (end - start == 1 and _NAME.match(text, end) is not None)
+    return before.isdigit() or after.isdigit() or (end - start == 1 and _SINGLE_LETTER.match(text, end) is not None)
 
 
-def _more(text: str, start: int, end: int, most: int) -> tuple[bool, bool]:
+def _can_open_and_close(text: str, start: int, end: int, limit: int) -> tuple[bool, bool]:
     """Whether the marks from `start` to `end` may open, and whether they may close."""
     before = text[start - 1] if start else " "
-    after = text[end] if end < most else " "
+    after = text[end] if end < limit else " "
     if before.isspace() or after.isspace():
         return False, False
     # An underscore there is rather part of a name.
     opens = text[start] != "_" and is_wide(before) and is_punctuation(after) and not is_closing(after)
-    return opens, is_punctuation(before) and not is_punctuation(after) and _may_close(text, start, end)
+    return opens, is_punctuation(before) and not is_punctuation(after) and _can_close(text, start, end)
 
 
-def _may_close(text: str, start: int, end: int) -> bool:
+def _can_close(text: str, start: int, end: int) -> bool:
     mark, before, after = text[start], text[start - 1], text[end]
     if is_opening(before, text[start - 2] if start > 1 else " ") or before == "\\":
         return False
-    if mark == "_" and not _begins_a_word(text, text.rfind(mark, 0, start)):
+    if mark == "_" and not _is_at_word_start(text, text.rfind(mark, 0, start)):
         return False
     if is_wide(after) or not before.isascii():
         return True
-    if before not in (_CLOSES_UNDERSCORE if mark == "_" else _CLOSES_IN_LATIN):
+    if before not in (_UNDERSCORE_CLOSERS if mark == "_" else _LATIN_CLOSERS):
         return False
     return end - start > 1 or before not in ")]}" or _is_balanced(text[text.rfind(mark, 0, start) + 1 : start])
 
 
-def _begins_a_word(text: str, place: int) -> bool:
+def _is_at_word_start(text: str, place: int) -> bool:
     """Whether the underscore there is no part of a name."""
     while place > 0 and text[place - 1] in "_*~":
         place -= 1

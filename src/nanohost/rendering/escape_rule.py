@@ -22,7 +22,7 @@ _PATH = re.compile(r"[\"'(\[{<*_]*(?:[A-Za-z]:\\(?!\\)|(?:~|\.{1,2}|%\w+%)\\[._-
 
 def literal_backslash(state: StateInline, silent: bool) -> bool:
     """markdown-it's rule for escapes, except for the backslashes that are meant."""
-    if state.src[state.pos] != "\\" or state.pos not in _literal(state.src):
+    if state.src[state.pos] != "\\" or state.pos not in _literal_positions(state.src):
         return escape(state, silent)
     followed = state.src[state.pos + 1 : state.pos + 2]
     text = "\\" if not followed or followed.isspace() else "\\" + followed
@@ -35,14 +35,14 @@ def literal_backslash(state: StateInline, silent: bool) -> bool:
 
 
 @lru_cache(maxsize=2)
-def _literal(text: str) -> frozenset[int]:
+def _literal_positions(text: str) -> frozenset[int]:
     """Where the backslashes stand that are meant."""
     places: set[int] = set()
     for word in _WORD.finditer(text):
-        if "\\" in word[0] and _is_literal(word[0]):
+        if "\\" in word[0] and _is_literal_word(word[0]):
             places.update(word.start() + found.start() for found in _BACKSLASH.finditer(word[0]))
     return frozenset(places)
 
 
-def _is_literal(word: str) -> bool:
+def _is_literal_word(word: str) -> bool:
     return _SHRUG in word or bool(_PATH.match(word)) or any(found[1].isalnum() for found in _BACKSLASH.finditer(word))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-SMALLEST_LIMIT = 50
+MIN_TEXT_LIMIT = 50
 """Below this a list marker, a fence or a single styled letter may not fit any more."""
-FEWEST_ENTITIES = 10
+MIN_ENTITIES = 10
 """Below this a letter in all styles within a quote may not fit any more."""
 
 
@@ -38,27 +38,27 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How long one message may be: at most `text`, counted in `unit`.
+    """How long one message may be: at most `max_length`, counted in `unit`.
 
-    `counted_after_parsing`: tags do not count and an entity counts as the character it stands for (Telegram).
-    `entities`: how many stretches of one message the platform formats or links; what is beyond loses that. None: all.
-    Raises ValueError for a limit below SMALLEST_LIMIT or FEWEST_ENTITIES.
+    `is_counted_after_parsing`: tags do not count and an entity counts as the character it stands for (Telegram).
+    `max_entities`: how many stretches of one message the platform formats or links; what is beyond loses that. None: all.
+    Raises ValueError for a limit below MIN_TEXT_LIMIT or MIN_ENTITIES.
     """
 
-    text: int
+    max_length: int
     unit: Unit = Unit.CHARS
-    counted_after_parsing: bool = False
-    entities: int | None = None
+    is_counted_after_parsing: bool = False
+    max_entities: int | None = None
 
     def __post_init__(self) -> None:
-        if self.text < SMALLEST_LIMIT:
-            raise ValueError(f"a message must be able to hold {SMALLEST_LIMIT} {self.unit}, not {self.text}")
-        if self.entities is not None and self.entities < FEWEST_ENTITIES:
-            raise ValueError(f"a message must be able to hold {FEWEST_ENTITIES} entities, not {self.entities}")
+        if self.max_length < MIN_TEXT_LIMIT:
+            raise ValueError(f"a message must be able to hold {MIN_TEXT_LIMIT} {self.unit}, not {self.max_length}")
+        if self.max_entities is not None and self.max_entities < MIN_ENTITIES:
+            raise ValueError(f"a message must be able to hold {MIN_ENTITIES} entities, not {self.max_entities}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class MessagePart:
     """One message. `plain` says the same without markup, within the same limit, for a platform that refuses `text`.
 
     Slack reads `&`, `<` and `>` in every text it is given: a channel escapes them before it sends `plain` there.
@@ -68,7 +68,7 @@ class Part:
     plain: str
 
 
-def length(text: str, unit: Unit) -> int:
+def text_length(text: str, unit: Unit) -> int:
     """How long the platform finds a text."""
     match unit:
         case Unit.CHARS:

@@ -18,8 +18,8 @@ CODE_TAGS = ("code", "kbd", "samp", "tt")
 STYLE_TAGS = ("b", "strong", "i", "em", "u", "ins", "s", "del", "strike")
 BLOCK_TAGS = ("details", "summary", "p", "div", "center")
 OTHER_TAGS = ("a", "br", "img", "sub", "sup", "span", "font", "mark", "small", "big")
-_NAMES = "|".join([*CODE_TAGS, *STYLE_TAGS, *BLOCK_TAGS, *OTHER_TAGS])
-_TAG = re.compile(rf"<(/?)({_NAMES})((?:[\s/][^<>]*)?)>", re.IGNORECASE)
+_TAG_NAMES = "|".join([*CODE_TAGS, *STYLE_TAGS, *BLOCK_TAGS, *OTHER_TAGS])
+_TAG = re.compile(rf"<(/?)({_TAG_NAMES})((?:[\s/][^<>]*)?)>", re.IGNORECASE)
 
 
 def html_tag(state: StateInline, silent: bool) -> bool:
@@ -31,7 +31,7 @@ def html_tag(state: StateInline, silent: bool) -> bool:
         return False
     slash, name, attributes = tag[1], tag[2].lower(), tag[3]
     if name in CODE_TAGS and not slash:
-        return _code(state, tag, name, silent)
+        return _code_between_tags(state, tag, name, silent)
     if not silent:
         token = state.push(TAG, name, 0)
         token.content = tag[0]
@@ -40,7 +40,7 @@ def html_tag(state: StateInline, silent: bool) -> bool:
     return True
 
 
-def _code(state: StateInline, tag: re.Match[str], name: str, silent: bool) -> bool:
+def _code_between_tags(state: StateInline, tag: re.Match[str], name: str, silent: bool) -> bool:
     """What stands between is code as it is, but for entities."""
     closing = f"</{name}>"
     if state.html_terminator_last(closing) < tag.end():

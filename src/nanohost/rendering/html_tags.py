@@ -15,7 +15,7 @@ from markdown_it.token import Token
 
 from nanohost.rendering.html_rule import BLOCK_TAGS, COMMENT, TAG
 
-_MEANT = {
+_TAG_ALIASES = {
     "b": "strong",
     "summary": "strong",
     "i": "em",
@@ -24,10 +24,10 @@ _MEANT = {
     "strike": "s",
 }
 _STYLES = frozenset({"strong", "em", "u", "s"})
-_ALONE = frozenset({"br", "img"})
-_LAYOUT = frozenset({"p", "div", "center"})
-_BREAK, _BLOCK_EDGE = ("softbreak", "hardbreak"), "html_block_edge"
-_SHOWN = frozenset({"text", "code_inline", "image", "link_open"})
+_VOID_TAGS = frozenset({"br", "img"})
+_LAYOUT_TAGS = frozenset({"p", "div", "center"})
+_BREAK_TYPES, _BLOCK_EDGE = ("softbreak", "hardbreak"), "html_block_edge"
+_VISIBLE_TYPES = frozenset({"text", "code_inline", "image", "link_open"})
 _ATTRIBUTE = re.compile(r"""\b(href|src|alt)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE)
 _SUPERSCRIPTS = str.maketrans(
     "0123456789+-\u2212=()abcdefghijklmnoprstuvwxyzABDEGHIJKLMNOPRTUVW",
@@ -36,16 +36,16 @@ _SUPERSCRIPTS = str.maketrans(
 _SUBSCRIPTS = str.maketrans("0123456789+-\u2212=()aehijklmnoprstuvx", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓ")
 
 
-def with_html_read(tokens: Sequence[Token]) -> Sequence[Token]:
+def resolve_html(tokens: Sequence[Token]) -> Sequence[Token]:
     """The block tokens of a text; the inline ones in them hold no HTML any more."""
-    folds = _pairs(token for block in tokens for token in block.children or () if token.tag == "details")
+    folds = _match_tags(token for block in tokens for token in block.children or () if token.tag == "details")
     for block in tokens:
         if block.type == "inline" and any(token.type in (TAG, COMMENT) for token in block.children or ()):
-            block.children = list(_tidied([*_read(block.children or [], folds)]))
+            block.children = list(_normalize_breaks([*_resolve_tags(block.children or [], folds)]))
     return tokens
 
 
-def _pairs(tokens: Iterable[Token]) -> dict[int, Token]:
+def _match_tags(tokens: Iterable[Token]) -> dict[int, Token]:
     """The other half of each tag that has one, by the id of the tag."""
     paired: dict[int, Token] = {}
     open_tags: dict[str, list[Token]] = defaultdict(list)
@@ -60,12 +60,15 @@ def _pairs(tokens: Iterable[Token]) -> dict[int, Token]:
     return paired
 
 
-def _read(tokens: Sequence[Token], folds: dict[int, Token]) -> Iterator[Token]:
-    paired = folds | _pairs(token for token in tokens if token.tag != "details")
+def _resolve_tags(tokens: Sequence[Token], details_pairs: dict[int, Token]) -> Iterator[Token]:
+    paired = details_pairs | _match_tags(token for token in tokens if token.tag != "details")
     spoken_of = {
         id(half)
         for index, token in enumerate(tokens)
-        if token.tag in _LAYOUT and not token.markup and id(token) in paired and not _begins_a_line(tokens, index)
+        if token.tag in _LAYOUT_TAGS
+        and not token.markup
+        and id(token) in paired
+        and not _is_at_line_start(tokens, index)
         for half in (token, paired[id(token)])
     }
     index = 0
@@ -73,33 +76,33 @@ def _read(tokens: Sequence[Token], folds: dict[int, Token]) -> Iterator[Token]:
         token = tokens[index]
         if token.type != TAG:
             yield token
-        elif token.tag in _ALONE:
-            yield from _standing_alone(token)
+        elif token.tag in _VOID_TAGS:
+            yield from _void_tag_tokens(token)
         elif id(token) not in paired or id(token) in spoken_of:
             yield _text(token.content)
         elif token.tag in ("sub", "sup") and not token.markup:
             end = next(at for at in range(index, len(tokens)) if tokens[at].tag == token.tag and tokens[at].markup)
-            yield from _raised(token.tag, tokens[index + 1 : end])
+            yield from _sub_or_superscript(token.tag, tokens[index + 1 : end])
             index = end
         else:
-            yield from _half(token)
+            yield from _tag_tokens(token)
         index += 1
 
 
-def _begins_a_line(tokens: Sequence[Token], index: int) -> bool:
+def _is_at_line_start(tokens: Sequence[Token], index: int) -> bool:
     """Whether a tag that lays out does so: within a line it is spoken of, as in "a <p>…</p> is a paragraph"."""
     while index and _is_blank(tokens[index - 1]):
         index -= 1
-    return index == 0 or tokens[index - 1].type in (*_BREAK, TAG)
+    return index == 0 or tokens[index - 1].type in (*_BREAK_TYPES, TAG)
 
 
 def _is_blank(token: Token) -> bool:
     return token.type == "text" and not token.content.strip()
 
 
-def _half(tag: Token) -> Iterator[Token]:
+def _tag_tokens(tag: Token) -> Iterator[Token]:
     """The beginning or the end of what a tag does."""
-    name = _MEANT.get(tag.tag, tag.tag)
+    name = _TAG_ALIASES.get(tag.tag, tag.tag)
     edge = [Token(_BLOCK_EDGE, "", 0)] if tag.tag in BLOCK_TAGS else []
     if not tag.markup:
         yield from edge
@@ -115,7 +118,7 @@ def _link(tag: Token, attribute: str) -> Token:
     return Token("link_open", "a", 1, attrs={"href": _attributes(tag).get(attribute, "")})
 
 
-def _standing_alone(tag: Token) -> Iterator[Token]:
+def _void_tag_tokens(tag: Token) -> Iterator[Token]:
     if tag.tag == "br":
         yield Token("hardbreak", "br", 0)
         return
@@ -129,48 +132,48 @@ def _attributes(tag: Token) -> dict[str, str]:
     return {one[1].lower(): html.unescape(one[2] or one[3] or one[4] or "") for one in found}
 
 
-def _raised(name: str, tokens: Sequence[Token]) -> Iterator[Token]:
+def _sub_or_superscript(name: str, tokens: Sequence[Token]) -> Iterator[Token]:
     """What is set above or below the line."""
     table, mark = (_SUPERSCRIPTS, "^") if name == "sup" else (_SUBSCRIPTS, "_")
     text = "".join(token.content for token in tokens)
     if any(token.type != "text" for token in tokens):
-        yield from _on_the_line(tokens)
+        yield from _with_styles(tokens)
     elif all(ord(character) in table for character in text):
         yield _text(text.translate(table))
     else:
         yield _text(f"{mark}{text}" if text.isalnum() else f"{mark}({text})")
 
 
-def _on_the_line(tokens: Sequence[Token]) -> Iterator[Token]:
+def _with_styles(tokens: Sequence[Token]) -> Iterator[Token]:
     """What cannot be raised, with its styles."""
-    paired = _pairs(tokens)
+    paired = _match_tags(tokens)
     for token in tokens:
-        if token.type != TAG or token.tag in _ALONE:
-            yield from [token] if token.type != TAG else _standing_alone(token)
+        if token.type != TAG or token.tag in _VOID_TAGS:
+            yield from [token] if token.type != TAG else _void_tag_tokens(token)
         else:
-            yield from _half(token) if id(token) in paired else [_text(token.content)]
+            yield from _tag_tokens(token) if id(token) in paired else [_text(token.content)]
 
 
 def _text(content: str) -> Token:
     return Token("text", "", 0, content=content)
 
 
-def _tidied(tokens: Sequence[Token]) -> Iterator[Token]:
+def _normalize_breaks(tokens: Sequence[Token]) -> Iterator[Token]:
     """Without the line ends and blanks that stand in the source for the sake of its tags, and with a line end where a
     block ends."""
-    kept = [token for index, token in enumerate(tokens) if not _is_idle(tokens, index)]
-    shown = (index for index, token in enumerate(kept) if token.type in _SHOWN and not _is_blank(token))
+    kept = [token for index, token in enumerate(tokens) if not _is_ignorable(tokens, index)]
+    shown = (index for index, token in enumerate(kept) if token.type in _VISIBLE_TYPES and not _is_blank(token))
     last = max(shown, default=-1)
     is_edge = is_shown = False
     for index, token in enumerate(kept):
         if token.type == _BLOCK_EDGE:
             is_edge = True
-        elif token.type in _BREAK:
+        elif token.type in _BREAK_TYPES:
             if is_shown and not is_edge and index < last:
                 yield token
         elif _is_blank(token) and (is_edge or not is_shown):
             continue
-        elif token.type in _SHOWN:
+        elif token.type in _VISIBLE_TYPES:
             if token.type == "text" and (is_edge or not is_shown or kept[index - 1].type == "hardbreak"):
                 token.content = token.content.lstrip()
             if is_edge and is_shown:
@@ -181,7 +184,7 @@ def _tidied(tokens: Sequence[Token]) -> Iterator[Token]:
             yield token
 
 
-def _is_idle(tokens: Sequence[Token], index: int) -> bool:
+def _is_ignorable(tokens: Sequence[Token], index: int) -> bool:
     """A comment, and a line end beside one that has its line to itself, or behind a tag that ends the line."""
     token = tokens[index]
     if token.type == COMMENT:
@@ -190,4 +193,4 @@ def _is_idle(tokens: Sequence[Token], index: int) -> bool:
         return False
     if tokens[index - 1].type == "hardbreak":
         return True
-    return tokens[index - 1].type == COMMENT and (index == 1 or tokens[index - 2].type in _BREAK)
+    return tokens[index - 1].type == COMMENT and (index == 1 or tokens[index - 2].type in _BREAK_TYPES)

@@ -12,24 +12,24 @@ from dataclasses import replace
 from itertools import pairwise
 
 from nanohost.rendering.form import Form
-from nanohost.rendering.pieces import ZERO_WIDTH_SPACE, Piece, Run
+from nanohost.rendering.pieces import ZERO_WIDTH_SPACE, Block, Run
 
-_PINGING_FORMS = frozenset({Form.DISCORD, Form.SLACK, Form.SLACK_MARKDOWN})
-_CALL = re.compile(r"@(?=everyone|here|channel)|<(?=[@#!&])", re.IGNORECASE)
-_CALL_IN_ADDRESS = re.compile(r"@(?=everyone|here|channel)", re.IGNORECASE)
+_MENTIONING_FORMS = frozenset({Form.DISCORD, Form.SLACK, Form.SLACK_MARKDOWN})
+_MENTION = re.compile(r"@(?=everyone|here|channel)|<(?=[@#!&])", re.IGNORECASE)
+_MENTION_IN_URL = re.compile(r"@(?=everyone|here|channel)", re.IGNORECASE)
 
 
-def hushed(pieces: Iterable[Piece], form: Form) -> Iterator[Piece]:
-    if form not in _PINGING_FORMS:
-        yield from pieces
+def escape_mentions(blocks: Iterable[Block], form: Form) -> Iterator[Block]:
+    if form not in _MENTIONING_FORMS:
+        yield from blocks
         return
-    for piece in pieces:
-        rows = tuple(tuple(_hushed_runs(cell) for cell in row) for row in piece.rows)
-        yield replace(piece, runs=_hushed_runs(piece.runs), rows=rows)
+    for piece in blocks:
+        rows = tuple(tuple(_escape_runs(cell) for cell in row) for row in piece.rows)
+        yield replace(piece, runs=_escape_runs(piece.runs), rows=rows)
 
 
-def _hushed_runs(runs: tuple[Run, ...]) -> tuple[Run, ...]:
-    calls = [found.end() for found in _CALL.finditer("".join(run.text for run in runs))]
+def _escape_runs(runs: tuple[Run, ...]) -> tuple[Run, ...]:
+    calls = [found.end() for found in _MENTION.finditer("".join(run.text for run in runs))]
     if not calls and not any("@" in run.href for run in runs):
         return runs
     quiet: list[Run] = []
@@ -37,11 +37,11 @@ def _hushed_runs(runs: tuple[Run, ...]) -> tuple[Run, ...]:
     for run in runs:
         end = start + len(run.text)
         inside = [call - start for call in calls if start < call <= end]
-        quiet.append(Run(_broken(run.text, inside), run.style, _CALL_IN_ADDRESS.sub("%40", run.href)))
+        quiet.append(Run(_insert_breaks(run.text, inside), run.style, _MENTION_IN_URL.sub("%40", run.href)))
         start = end
     return tuple(quiet)
 
 
-def _broken(text: str, places: list[int]) -> str:
-    borders = [0, *places, len(text)]
+def _insert_breaks(text: str, positions: list[int]) -> str:
+    borders = [0, *positions, len(text)]
     return ZERO_WIDTH_SPACE.join(text[left:right] for left, right in pairwise(borders))

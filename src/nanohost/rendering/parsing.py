@@ -17,55 +17,55 @@ from itertools import groupby, repeat
 from operator import or_
 from typing import TYPE_CHECKING
 
-from nanohost.rendering.pieces import Kind, Piece, Run, Style, code
-from nanohost.rendering.tables import aligned
+from nanohost.rendering.pieces import Block, BlockKind, Run, Style, code_block
+from nanohost.rendering.tables import draw_table
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
-LARGEST_CHARS = 200_000
+MAX_MARKDOWN_CHARS = 200_000
 """A longer text is not read as Markdown: it is sent as it is written, cut at its lines."""
 
 _CHUNK_CHARS = 4096
-_DEEPEST = 40
+_MAX_NESTING = 40
 """markdown-it leaves out what is nested deeper; a text that is, is not read as Markdown either."""
-_DEEPEST_QUOTE, _DEEPEST_INDENT, _LONGEST_LANGUAGE = 3, 8, 20
+_MAX_QUOTE_DEPTH, _MAX_INDENT, _MAX_LANGUAGE_CHARS = 3, 8, 20
 """Deeper nesting is drawn no deeper, so that what stands before a line always leaves room for the line."""
 
 _LINE_ENDS = str.maketrans(dict.fromkeys("\v\f\x1c\x1d\x1e\x85\u2028\u2029", "\n") | {"\x1f": " "})
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
 _URL = re.compile(r"https?://[^\s<>\"`\u200b\ufffd]*[^\s<>\"`\u200b\ufffd.,:;!?'*_~)\]}|\\]", re.IGNORECASE)
-_LINKED = re.compile(r"(?:https?://|mailto:|tg://)", re.IGNORECASE)
+_LINK_SCHEME = re.compile(r"(?:https?://|mailto:|tg://)", re.IGNORECASE)
 _AMOUNT = re.compile(r"[$€£¥]?\d")
-_SIGNS = {"+": "+", "-": "\N{MINUS SIGN}"}
+_SIGN_MARKERS = {"+": "+", "-": "\N{MINUS SIGN}"}
 """Marks of lists, and what is written where they are signs: a hyphen would be read as the mark of any list."""
 _STYLES = {"strong": Style.BOLD, "em": Style.ITALIC, "s": Style.STRIKE, "u": Style.UNDERLINE}
 
 
 @cache
-def _reader() -> MarkdownIt:
+def _markdown_parser() -> MarkdownIt:
     """Imported with the first text: whoever names a form needs none of it, and it takes its time."""
     from markdown_it import MarkdownIt
     from markdown_it.rules_inline import emphasis, strikethrough
 
-    from nanohost.rendering.address_rule import whole_address
+    from nanohost.rendering.address_rule import bare_url
     from nanohost.rendering.emphasis_rule import with_cjk_and_punctuation
     from nanohost.rendering.escape_rule import literal_backslash
     from nanohost.rendering.html_rule import html_comment, html_tag
-    from nanohost.rendering.table_rule import whole_table
+    from nanohost.rendering.table_rule import table_with_extra_cells
 
     class Reader(MarkdownIt):
         def normalizeLink(self, url: str) -> str:  # noqa: N802 - its name there
             """What is shown as words is nothing to encode."""
-            return super().normalizeLink(url) if _LINKED.match(url) else url
+            return super().normalizeLink(url) if _LINK_SCHEME.match(url) else url
 
-    reader = Reader("commonmark", {"html": False, "maxNesting": _DEEPEST})
+    reader = Reader("commonmark", {"html": False, "maxNesting": _MAX_NESTING})
     reader.enable(["table", "strikethrough"]).disable(["reference"])
-    reader.block.ruler.at("table", whole_table, {"alt": ["paragraph", "reference"]})
+    reader.block.ruler.at("table", table_with_extra_cells, {"alt": ["paragraph", "reference"]})
     # It interrupts nothing: a comment within a paragraph is the inline rule's.
     reader.block.ruler.at("html_block", html_comment, {"alt": []})
-    reader.inline.ruler.after("text", "address", whole_address)
+    reader.inline.ruler.after("text", "address", bare_url)
     reader.inline.ruler.at("html_inline", html_tag)
     reader.inline.ruler.at("escape", literal_backslash)
     reader.inline.ruler.at("emphasis", with_cjk_and_punctuation(emphasis.tokenize))
@@ -73,49 +73,49 @@ def _reader() -> MarkdownIt:
     return reader
 
 
-def parse(markdown: str) -> tuple[Piece, ...]:
+def parse(markdown: str) -> tuple[Block, ...]:
     """The pieces of a text; none for a blank one."""
-    text = cleaned(markdown)
+    text = clean_text(markdown)
     if not text.strip():
         return ()
-    if len(text) > LARGEST_CHARS:
-        return (verbatim(text),)
-    from nanohost.rendering.html_tags import with_html_read  # as late as the reader
+    if len(text) > MAX_MARKDOWN_CHARS:
+        return (verbatim_block(text),)
+    from nanohost.rendering.html_tags import resolve_html  # as late as the reader
 
-    tokens = _reader().parse(text)
-    if any(token.level >= _DEEPEST - 1 for token in tokens):
-        return (verbatim(text),)
-    return tuple(_pieces(with_html_read(tokens))) or (verbatim(text),)
+    tokens = _markdown_parser().parse(text)
+    if any(token.level >= _MAX_NESTING - 1 for token in tokens):
+        return (verbatim_block(text),)
+    return tuple(_to_blocks(resolve_html(tokens))) or (verbatim_block(text),)
 
 
-def cleaned(text: str) -> str:
+def clean_text(text: str) -> str:
     """Without halves of characters and without control characters, which no platform shows."""
     text = text.encode("utf-8", "replace").decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     return _CONTROL.sub("\ufffd", text.translate(_LINE_ENDS))
 
 
-def verbatim(text: str) -> Piece:
+def verbatim_block(text: str) -> Block:
     """A text as it stands, in runs of a handy size."""
     text = text.strip("\n")
-    return Piece(runs=tuple(Run(text[start : start + _CHUNK_CHARS]) for start in range(0, len(text), _CHUNK_CHARS)))
+    return Block(runs=tuple(Run(text[start : start + _CHUNK_CHARS]) for start in range(0, len(text), _CHUNK_CHARS)))
 
 
 @dataclass(slots=True)
 class _List:
-    """A list that is being read: the markers of its items, and whether a reader would count them as they are. `begins`
-    and `goes_on` are its first marker and the one after its last; empty for a list without numbers."""
+    """A list that is being read: the markers of its items, and whether a reader would count them as they are. `first_marker`
+    and `next_marker` are its first marker and the one after its last; empty for a list without numbers."""
 
     markers: Iterator[str]
-    is_counted: bool = True
-    begins: str = ""
-    goes_on: str = ""
+    has_standard_numbering: bool = True
+    first_marker: str = ""
+    next_marker: str = ""
 
 
-def _lists(tokens: Sequence[Token]) -> Iterator[_List]:
+def _find_lists(tokens: Sequence[Token]) -> Iterator[_List]:
     """The lists in the order in which they begin."""
     found: list[tuple[Token, list[Token]]] = []
     opened: list[list[Token]] = []
-    signed = _signed(tokens)
+    signed = _find_sign_lists(tokens)
     for token in tokens:
         match token.type:
             case "bullet_list_open" | "ordered_list_open":
@@ -127,13 +127,13 @@ def _lists(tokens: Sequence[Token]) -> Iterator[_List]:
                 opened[-1].append(token)
     for begin, items in found:
         if items[0].info:
-            yield _numbered(items)
+            yield _numbered_list(items)
         else:
             is_signed = id(begin) in signed
-            yield _List(repeat(_SIGNS[begin.markup] if is_signed else "-"), is_counted=not is_signed)
+            yield _List(repeat(_SIGN_MARKERS[begin.markup] if is_signed else "-"), has_standard_numbering=not is_signed)
 
 
-def _signed(tokens: Sequence[Token]) -> set[int]:
+def _find_sign_lists(tokens: Sequence[Token]) -> set[int]:
     """The lists whose marks are data, by the id of their first token: where a list of `+` stands beside one of `-`, or
     all that has a `+` are amounts."""
     signed: set[int] = set()
@@ -143,7 +143,7 @@ def _signed(tokens: Sequence[Token]) -> set[int]:
     for index, token in enumerate(tokens):
         if token.type == "bullet_list_open":
             begun.append(token)
-            if ended is not None and {ended.markup, token.markup} == _SIGNS.keys():
+            if ended is not None and {ended.markup, token.markup} == _SIGN_MARKERS.keys():
                 signed |= {id(ended), id(token)}
         elif token.type == "list_item_open" and token.markup == "+":
             amounts[id(begun[-1])].append(_AMOUNT.match(tokens[index + 2].content) is not None)
@@ -151,7 +151,7 @@ def _signed(tokens: Sequence[Token]) -> set[int]:
     return signed | {begin for begin, each in amounts.items() if all(each)}
 
 
-def _numbered(items: Sequence[Token]) -> _List:
+def _numbered_list(items: Sequence[Token]) -> _List:
     """A list with the numbers that it was given."""
     written, behind = [item.info for item in items], items[0].markup
     first = int(written[0])
@@ -163,73 +163,79 @@ def _numbered(items: Sequence[Token]) -> _List:
 
 
 @dataclass(slots=True)
-class _Place:
+class _NestingState:
     """Where in the nesting the reader is."""
 
-    to_come: Iterator[_List]
+    upcoming_lists: Iterator[_List]
     quote: int = 0
     lists: list[_List] = field(default_factory=list)
     widths: list[int] = field(default_factory=list)
-    waiting: str = ""
+    pending_marker: str = ""
     """The marker of an item that has begun and shown nothing yet."""
-    was_in_list: bool = False
-    ended: _List | None = None
+    was_in_list_before: bool = False
+    ended_list: _List | None = None
     """The list that ended, until something is shown: another one would be one with it to a reader."""
 
-    def put(self, piece: Piece, *, tight: bool) -> Piece:
-        marker, self.waiting, self.ended = self.waiting, "", None
+    def place_block(self, block: Block, *, is_tight: bool) -> Block:
+        marker, self.pending_marker, self.ended_list = self.pending_marker, "", None
         # An item's own list is open around what it holds; its marker stands outside of what it pushes in.
         widths = self.widths[:-1] if marker else self.widths
         inside = sum(widths)
-        loose = sum(width for width, list_ in zip(widths, self.lists, strict=False) if not list_.is_counted)
-        tight = self.was_in_list and tight
-        self.was_in_list = bool(self.lists)
-        quote = min(self.quote, _DEEPEST_QUOTE)
-        placed = replace(piece, quote=quote, indent=min(inside, _DEEPEST_INDENT), loose=loose, tight=tight)
-        uncounted = bool(marker) and not self.lists[len(self.widths) - 1].is_counted
-        return replace(placed, marker=marker, uncounted=uncounted)
+        loose = sum(width for width, list_ in zip(widths, self.lists, strict=False) if not list_.has_standard_numbering)
+        is_tight = self.was_in_list_before and is_tight
+        self.was_in_list_before = bool(self.lists)
+        quote = min(self.quote, _MAX_QUOTE_DEPTH)
+        placed = replace(
+            block, quote=quote, indent=min(inside, _MAX_INDENT), unnumbered_indent=loose, is_tight=is_tight
+        )
+        uncounted = bool(marker) and not self.lists[len(self.widths) - 1].has_standard_numbering
+        return replace(placed, marker=marker, is_unnumbered=uncounted)
 
-    def empty_item(self) -> Iterator[Piece]:
-        if self.waiting:
-            yield self.put(Piece(), tight=True)
+    def flush_empty_item(self) -> Iterator[Block]:
+        if self.pending_marker:
+            yield self.place_block(Block(), is_tight=True)
 
     def enter(self, token: Token) -> None:
         match token.type:
             case "blockquote_open":
                 self.quote += 1
             case "bullet_list_open" | "ordered_list_open":
-                self.lists.append(begun := next(self.to_come))
-                if self.ended is not None and self.ended.goes_on and begun.begins != self.ended.goes_on:
-                    begun.is_counted = False
+                self.lists.append(begun := next(self.upcoming_lists))
+                if (
+                    self.ended_list is not None
+                    and self.ended_list.next_marker
+                    and begun.first_marker != self.ended_list.next_marker
+                ):
+                    begun.has_standard_numbering = False
             case "list_item_open":
-                self.waiting = next(self.lists[-1].markers)
-                self.widths.append(len(self.waiting) + 1)
+                self.pending_marker = next(self.lists[-1].markers)
+                self.widths.append(len(self.pending_marker) + 1)
 
     def leave(self, token: Token) -> None:
         match token.type:
             case "blockquote_close":
                 self.quote -= 1
             case "bullet_list_close" | "ordered_list_close":
-                self.ended = self.lists.pop()
+                self.ended_list = self.lists.pop()
             case "list_item_close":
                 self.widths.pop()
 
 
-def _pieces(tokens: Sequence[Token]) -> Iterator[Piece]:
-    place = _Place(_lists(tokens))
+def _to_blocks(tokens: Sequence[Token]) -> Iterator[Block]:
+    place = _NestingState(_find_lists(tokens))
     index = 0
     while index < len(tokens):
         token = tokens[index]
         if token.type == "table_open":
             end = next(at for at in range(index, len(tokens)) if tokens[at].type == "table_close")
-            yield from _block(place, _table(tokens[index:end]))
+            yield from _standalone_block(place, _table_block(tokens[index:end]))
             index = end
         elif token.type == "inline":
-            yield from _words(place, tokens[index - 1], token)
+            yield from _text_block(place, tokens[index - 1], token)
         elif token.type in ("fence", "code_block", "hr"):
-            yield from _block(place, _leaf(token))
+            yield from _standalone_block(place, _leaf_block(token))
         elif token.type in ("list_item_open", "list_item_close"):
-            yield from place.empty_item()
+            yield from place.flush_empty_item()
         if token.nesting == 1:
             place.enter(token)
         elif token.nesting == -1:
@@ -237,32 +243,32 @@ def _pieces(tokens: Sequence[Token]) -> Iterator[Piece]:
         index += 1
 
 
-def _words(place: _Place, block: Token, inline: Token) -> Iterator[Piece]:
+def _text_block(state: _NestingState, block: Token, inline: Token) -> Iterator[Block]:
     runs = tuple(_runs(inline.children or []))
     if not runs:
         return
     if block.type == "heading_open":
         runs = tuple(replace(run, text=run.text.replace("\n", " ")) for run in runs)
-        yield place.put(Piece(kind=Kind.HEADING, runs=runs, level=int(block.tag[1:])), tight=False)
+        yield state.place_block(Block(kind=BlockKind.HEADING, runs=runs, level=int(block.tag[1:])), is_tight=False)
     else:
-        yield place.put(Piece(runs=runs), tight=block.hidden)
+        yield state.place_block(Block(runs=runs), is_tight=block.hidden)
 
 
-def _block(place: _Place, piece: Piece) -> Iterator[Piece]:
+def _standalone_block(state: _NestingState, block: Block) -> Iterator[Block]:
     """A piece that stands by itself: the marker of its item goes before it on a line of its own."""
-    yield from place.empty_item()
-    if piece.kind is Kind.RULE or piece.text.strip():
-        yield replace(place.put(piece, tight=False), indent=0, quote=0)
+    yield from state.flush_empty_item()
+    if block.kind is BlockKind.RULE or block.text.strip():
+        yield replace(state.place_block(block, is_tight=False), indent=0, quote=0)
 
 
-def _leaf(token: Token) -> Piece:
+def _leaf_block(token: Token) -> Block:
     if token.type == "hr":
-        return Piece(kind=Kind.RULE)
+        return Block(kind=BlockKind.RULE)
     language = re.sub(r"[^\w+#.-]", "", (token.info.split() or [""])[0], flags=re.ASCII)
-    return code(token.content.removesuffix("\n"), language[:_LONGEST_LANGUAGE])
+    return code_block(token.content.removesuffix("\n"), language[:_MAX_LANGUAGE_CHARS])
 
 
-def _table(tokens: Sequence[Token]) -> Piece:
+def _table_block(tokens: Sequence[Token]) -> Block:
     rows: list[list[tuple[Run, ...]]] = []
     for token in tokens:
         if token.type == "tr_open":
@@ -270,63 +276,63 @@ def _table(tokens: Sequence[Token]) -> Piece:
         elif token.type == "inline":
             runs = _runs(token.children or [])
             rows[-1].append(tuple(replace(run, text=run.text.replace("\n", " ")) for run in runs))
-    drawn = aligned([["".join(in_words(run) for run in cell) for cell in row] for row in rows])
-    return Piece(kind=Kind.TABLE, runs=(Run(drawn),), rows=tuple(tuple(row) for row in rows))
+    drawn = draw_table([["".join(plain_text(run) for run in cell) for cell in row] for row in rows])
+    return Block(kind=BlockKind.TABLE, runs=(Run(drawn),), rows=tuple(tuple(row) for row in rows))
 
 
 def _runs(tokens: Sequence[Token]) -> Iterator[Run]:
     """The inline tokens as runs; neighbours of one style are one run."""
-    for (style, is_link), runs in groupby(_each_run(tokens), key=lambda run: (run.style, bool(run.href))):
+    for (style, is_link), runs in groupby(_iter_runs(tokens), key=lambda run: (run.style, bool(run.href))):
         if is_link:
             yield from runs
         else:
             yield Run("".join(run.text for run in runs), style)
 
 
-def _each_run(tokens: Sequence[Token]) -> Iterator[Run]:
+def _iter_runs(tokens: Sequence[Token]) -> Iterator[Run]:
     styles: Counter[Style] = Counter()
     index = 0
     while index < len(tokens):
-        token, style = tokens[index], _all(styles)
+        token, style = tokens[index], _active_styles(styles)
         if token.type == "link_open":
             end = next(at for at in range(index, len(tokens)) if tokens[at].type == "link_close")
-            yield _link(_label(tokens[index + 1 : end]), str(token.attrs.get("href", "")), style)
+            yield _link(_link_text(tokens[index + 1 : end]), str(token.attrs.get("href", "")), style)
             index = end
         elif token.type == "image":
-            yield _link(_label(token.children or []), str(token.attrs.get("src", "")), style)
+            yield _link(_link_text(token.children or []), str(token.attrs.get("src", "")), style)
         elif token.type == "code_inline":
             yield Run(token.content, Style.CODE)
         elif token.type in ("softbreak", "hardbreak"):
             yield Run("\n", style)
         elif token.content:
-            yield from _found_urls(token.content, style)
+            yield from _link_urls(token.content, style)
         elif token.nesting and token.tag in _STYLES:
             styles[_STYLES[token.tag]] += token.nesting
         index += 1
 
 
-def _all(styles: Mapping[Style, int]) -> Style:
+def _active_styles(styles: Mapping[Style, int]) -> Style:
     """The styles that are begun and not ended."""
     return reduce(or_, (style for style, depth in styles.items() if depth > 0), Style.NONE)
 
 
-def _label(tokens: Sequence[Token]) -> str:
+def _link_text(tokens: Sequence[Token]) -> str:
     """The words of a link, without styles."""
-    words = (_label(token.children or []) if token.type == "image" else token.content or "" for token in tokens)
+    words = (_link_text(token.children or []) if token.type == "image" else token.content or "" for token in tokens)
     breaks = (" " if token.type in ("softbreak", "hardbreak") else "" for token in tokens)
     return "".join(word + gap for word, gap in zip(words, breaks, strict=True))
 
 
 def _link(label: str, href: str, style: Style) -> Run:
     label = label.strip()
-    if _LINKED.match(href):
+    if _LINK_SCHEME.match(href):
         return Run(label or href, style, href)
     if href in ("", label):
         return Run(label, style)
     return Run(f"{label} ({href})" if label else href, style)
 
 
-def _found_urls(text: str, style: Style) -> Iterator[Run]:
+def _link_urls(text: str, style: Style) -> Iterator[Run]:
     """Text with the addresses in it made links, so that no form puts an escape into one."""
     at = 0
     for found in _URL.finditer(text):
@@ -343,7 +349,7 @@ def _found_urls(text: str, style: Style) -> Iterator[Run]:
         yield Run(text[at:], style)
 
 
-def in_words(run: Run) -> str:
+def plain_text(run: Run) -> str:
     """A run as plain text: a link's address is written out behind its label."""
     if not run.href or run.href in (run.text, f"mailto:{run.text}"):
         return run.text

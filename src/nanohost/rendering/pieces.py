@@ -26,7 +26,7 @@ class Run:
     href: str = ""
 
 
-class Kind(Enum):
+class BlockKind(Enum):
     TEXT = auto()
     HEADING = auto()
     CODE = auto()
@@ -35,30 +35,30 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class Block:
     """One paragraph, heading, list item, code block, table or rule.
 
     `runs` is the content; of a code block the code, of a table (`rows`, the first is its head) the same table drawn
     with aligned columns. `quote` is how many quotes it stands in, `indent` how many columns its list pushes it in,
-    `marker` what its list puts before it ("-", "3.", "3)", or a sign that is data). `uncounted`: to a reader that makes
-    lists of its own this is none, since it would show another number or mark; `loose` is how many columns of `indent`
-    stand under such markers. A `tight` piece follows the one above without an empty line.
+    `marker` what its list puts before it ("-", "3.", "3)", or a sign that is data). `is_unnumbered`: to a reader that makes
+    lists of its own this is none, since it would show another number or mark; `unnumbered_indent` is how many columns of `indent`
+    stand under such markers. A `is_tight` piece follows the one above without an empty line.
     """
 
-    kind: Kind = Kind.TEXT
+    kind: BlockKind = BlockKind.TEXT
     runs: tuple[Run, ...] = ()
     language: str = ""
     level: int = 0
     quote: int = 0
     indent: int = 0
     marker: str = ""
-    uncounted: bool = False
-    loose: int = 0
-    tight: bool = False
+    is_unnumbered: bool = False
+    unnumbered_indent: int = 0
+    is_tight: bool = False
     rows: tuple[tuple[tuple[Run, ...], ...], ...] = ()
 
     @property
-    def in_list(self) -> bool:
+    def is_in_list(self) -> bool:
         return bool(self.indent or self.marker)
 
     @property
@@ -66,11 +66,11 @@ class Piece:
         return "".join(run.text for run in self.runs)
 
 
-def code(content: str, language: str = "") -> Piece:
-    return Piece(kind=Kind.CODE, runs=(Run(content),), language=language)
+def code_block(content: str, language: str = "") -> Block:
+    return Block(kind=BlockKind.CODE, runs=(Run(content),), language=language)
 
 
-def lines_of(runs: tuple[Run, ...]) -> list[list[Run]]:
+def split_lines(runs: tuple[Run, ...]) -> list[list[Run]]:
     """The runs line by line, so that no markup has to reach over the end of a line."""
     lines: list[list[Run]] = [[]]
     for run in runs:

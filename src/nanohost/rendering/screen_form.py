@@ -10,25 +10,25 @@ import re
 from collections.abc import Iterator, Sequence
 
 from nanohost.rendering.dialect import Dialect
-from nanohost.rendering.parsing import in_words, parse
-from nanohost.rendering.pieces import Kind, Piece, Run, Style, lines_of
-from nanohost.rendering.tables import width
+from nanohost.rendering.parsing import parse, plain_text
+from nanohost.rendering.pieces import Block, BlockKind, Run, Style, split_lines
+from nanohost.rendering.tables import display_width
 
-NARROWEST = 10
+MIN_COLUMNS = 10
 """Columns that words always have, however deep they are pushed in."""
 CODE_INDENT = "    "
-_WORDS = re.compile(r"\s+|\S+")
-_SHOWN_WORSE = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_WORD_OR_SPACE = re.compile(r"\s+|\S+")
+_BIDI_CONTROLS = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """What turns a line around."""
 
 
-def on_screen(markdown: str, columns: int, *, colours: bool) -> str:
-    """The text for a terminal that is so wide. `colours`: code has one; else it keeps its ticks."""
-    pieces = parse(_SHOWN_WORSE.sub("\N{REPLACEMENT CHARACTER}", markdown))
-    return _Screen(columns, colours=colours).part(pieces)
+def render_for_terminal(markdown: str, columns: int, *, use_colours: bool) -> str:
+    """The text for a terminal that is so wide. `use_colours`: code has one; else it keeps its ticks."""
+    pieces = parse(_BIDI_CONTROLS.sub("\N{REPLACEMENT CHARACTER}", markdown))
+    return _TerminalDialect(columns, colours=use_colours).render_part(pieces)
 
 
-class _Screen(Dialect):
+class _TerminalDialect(Dialect):
     marks: tuple[tuple[Style, str, str], ...] = (
         (Style.BOLD, "\x1b[1m", "\x1b[22m"),
         (Style.ITALIC, "\x1b[3m", "\x1b[23m"),
@@ -39,56 +39,60 @@ class _Screen(Dialect):
 
     def __init__(self, columns: int, *, colours: bool) -> None:
         self._columns = columns
-        self._colours = colours
+        self._use_colours = colours
         self.rule = "─" * max(3, columns - 1)
 
-    def piece(self, piece: Piece) -> str:
-        if piece.kind in (Kind.CODE, Kind.TABLE, Kind.RULE):
-            return super().piece(piece)
-        first, rest = self.margins(piece)
-        room = max(NARROWEST, self._columns - width(first))
-        wrapped = [line for written in lines_of(self.styled(piece)) for line in _wrapped(_spelled(written), room)]
-        return "\n".join((rest if number else first) + self.line(line) for number, line in enumerate(wrapped))
+    def render_block(self, piece: Block) -> str:
+        if piece.kind in (BlockKind.CODE, BlockKind.TABLE, BlockKind.RULE):
+            return super().render_block(piece)
+        first, rest = self.line_prefixes(piece)
+        room = max(MIN_COLUMNS, self._columns - display_width(first))
+        wrapped = [
+            line
+            for written in split_lines(self.styled_runs(piece))
+            for line in _wrap_line(_write_out_links(written), room)
+        ]
+        return "\n".join((rest if number else first) + self.render_line(line) for number, line in enumerate(wrapped))
 
-    def quote_marks(self, depth: int) -> str:
+    def quote_prefix(self, depth: int) -> str:
         return "│ " * depth
 
-    def code_span(self, text: str) -> str | None:
-        return f"\x1b[36m{text}\x1b[39m" if self._colours else f"`{text}`"
+    def render_code_span(self, text: str) -> str | None:
+        return f"\x1b[36m{text}\x1b[39m" if self._use_colours else f"`{text}`"
 
-    def code(self, content: str, language: str) -> str:
+    def render_code_block(self, content: str, language: str) -> str:
         return "\n".join(f"{CODE_INDENT}{line}".rstrip() for line in content.split("\n"))
 
-    def table(self, piece: Piece) -> str:
+    def render_table(self, piece: Block) -> str:
         return piece.text
 
 
-def _spelled(line: Sequence[Run]) -> list[Run]:
+def _write_out_links(line: Sequence[Run]) -> list[Run]:
     """With the addresses of links in words."""
-    return [Run(in_words(run), run.style) if run.href else run for run in line]
+    return [Run(plain_text(run), run.style) if run.href else run for run in line]
 
 
-def _wrapped(line: Sequence[Run], room: int) -> list[list[Run]]:
+def _wrap_line(line: Sequence[Run], columns: int) -> list[list[Run]]:
     """The line as several that are no wider. A word of several styles stays together; one that is wider is left whole.
     A style within a line is one run again."""
     lines: list[list[Run]] = [[]]
     used = 0
-    for space, word in _words(line):
-        blank, wide = sum(width(run.text) for run in space), sum(width(run.text) for run in word)
-        if word and used and used + blank + wide > room:
+    for space, word in _iter_words(line):
+        blank, wide = sum(display_width(run.text) for run in space), sum(display_width(run.text) for run in word)
+        if word and used and used + blank + wide > columns:
             lines.append([])
             used, space, blank = 0, [], 0
         lines[-1] += [*space, *word]
         used += blank + wide
-    return [_joined(one) for one in lines]
+    return [_merge_runs(one) for one in lines]
 
 
-def _words(line: Sequence[Run]) -> Iterator[tuple[list[Run], list[Run]]]:
+def _iter_words(line: Sequence[Run]) -> Iterator[tuple[list[Run], list[Run]]]:
     """Each word, and the space before it; at the end perhaps a space alone."""
     space: list[Run] = []
     word: list[Run] = []
     for run in line:
-        for text in _WORDS.findall(run.text):
+        for text in _WORD_OR_SPACE.findall(run.text):
             if not text.isspace():
                 word.append(Run(text, run.style))
                 continue
@@ -100,7 +104,7 @@ def _words(line: Sequence[Run]) -> Iterator[tuple[list[Run], list[Run]]]:
         yield space, word
 
 
-def _joined(line: Sequence[Run]) -> list[Run]:
+def _merge_runs(line: Sequence[Run]) -> list[Run]:
     joined: list[Run] = []
     for run in line:
         if joined and joined[-1].style == run.style:

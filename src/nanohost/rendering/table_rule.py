@@ -11,7 +11,7 @@ from markdown_it.rules_block.table import escapedSplit, getLine, table
 from markdown_it.token import Token
 
 
-def whole_table(state: StateBlock, start_line: int, end_line: int, silent: bool) -> bool:
+def table_with_extra_cells(state: StateBlock, start_line: int, end_line: int, silent: bool) -> bool:
     """markdown-it's rule for tables, and then the last cell of each row made whole."""
     first = len(state.tokens)
     if not table(state, start_line, end_line, silent):
@@ -24,11 +24,11 @@ def whole_table(state: StateBlock, start_line: int, end_line: int, silent: bool)
             case "inline":
                 cells.append(token)
             case "tr_close":
-                _make_whole(state, cells)
+                _restore_last_cell(state, cells)
     return True
 
 
-def _make_whole(state: StateBlock, cells: list[Token]) -> None:
+def _restore_last_cell(state: StateBlock, cells: list[Token]) -> None:
     last = cells[-1]
     assert last.map is not None, "a cell knows its line"
     written = escapedSplit(getLine(state, last.map[0]).strip())

@@ -6,32 +6,32 @@ import unicodedata
 from collections.abc import Sequence
 from itertools import zip_longest
 
-WIDEST_COLUMN = 40
+MAX_COLUMN_WIDTH = 40
 """Columns. A longer cell sticks out rather than push the rest of every row away."""
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
+def draw_table(rows: Sequence[Sequence[str]]) -> str:
     """The rows under each other, the first one underlined."""
     columns = zip_longest(*rows, fillvalue="")
-    widths = [min(WIDEST_COLUMN, max(width(cell) for cell in column)) for column in columns]
+    widths = [min(MAX_COLUMN_WIDTH, max(display_width(cell) for cell in column)) for column in columns]
     lines = [_line(row, widths) for row in rows]
     lines.insert(1, "  ".join("─" * max(1, column) for column in widths))
     return "\n".join(lines)
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = (cell + " " * (column - width(cell)) for cell, column in zip(row, widths, strict=False))
+    cells = (cell + " " * (column - display_width(cell)) for cell, column in zip(row, widths, strict=False))
     return "  ".join(cells).rstrip()
 
 
-def width(text: str) -> int:
+def display_width(text: str) -> int:
     """Columns that a text takes in a font of one width."""
     if text.isascii():
         return len(text)
-    return sum(_columns(character) for character in text)
+    return sum(_char_width(character) for character in text)
 
 
-def _columns(character: str) -> int:
+def _char_width(character: str) -> int:
     if unicodedata.combining(character) or unicodedata.category(character) in ("Cf", "Mn", "Me"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1

@@ -19,30 +19,30 @@ import structlog
 from nanohost.channel_api import Attachment, Channel, ChannelError, FetchesFiles, NotSent, RateLimited, Refused
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError
-from nanohost.file_names import shortened
+from nanohost.file_names import shorten_file_name
 from nanohost.lanes import is_cancelled
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.mailbox.paths import inbox_of, prepare
+from nanohost.mailbox.paths import attachment_dir, prepare_session_dir
 from nanohost.model import Session
-from nanohost.removal import remove
+from nanohost.removal import remove_tree
 from nanohost.store.events import StoredEvent
 from nanohost_protocol.layout import WORKSPACE, SessionLayout
 from nanohost_protocol.payloads import ChatIn, decode_in, encode
 from nanohost_protocol.rows import NewMessageIn
 
-LIMIT_S = 30.0
+FETCH_TIMEOUT_S = 30.0
 """For all files of one message: what is not here by then is told to the agent as not fetched."""
-PAUSES_S = (0.5, 2.0, 5.0)
+RETRY_DELAYS_S = (0.5, 2.0, 5.0)
 """Between four tries, where the platform says that it may be there later."""
-LONGEST_REASON = 200
-LONGEST_NAME = 60
+MAX_REASON_CHARS = 200
+MAX_NAME_CHARS = 60
 """Characters: 240 bytes at most, and file systems take 255."""
 
 _log = structlog.get_logger()
 
 
-class Attachments:
-    """`channels` is looked up by (channel type, instance). `inside`: agents see their session as /workspace."""
+class AttachmentFetcher:
+    """`channels` is looked up by (channel type, instance). `is_containerized`: agents see their session as /workspace."""
 
     def __init__(
         self,
@@ -50,18 +50,18 @@ class Attachments:
         mailboxes: Mailboxes,
         clock: Clock,
         channels: Mapping[tuple[str, str], Channel],
-        most_bytes: int,
-        inside: bool = True,
-        limit_s: float = LIMIT_S,
+        max_bytes: int,
+        is_containerized: bool = True,
+        timeout_s: float = FETCH_TIMEOUT_S,
     ) -> None:
         self._mailboxes = mailboxes
         self._clock = clock
         self._channels = channels
-        self._most_bytes = most_bytes
-        self._inside = inside
-        self._limit_s = limit_s
+        self._max_bytes = max_bytes
+        self._is_containerized = is_containerized
+        self._timeout_s = timeout_s
 
-    async def fetched(self, session: Session, stored: StoredEvent, message: NewMessageIn) -> NewMessageIn:
+    async def add_files(self, session: Session, stored: StoredEvent, message: NewMessageIn) -> NewMessageIn:
         """The row with a line for each of its files. Done again it fetches again, unless the row is there already.
 
         Raises MailboxError: the session's folder takes none.
@@ -70,84 +70,84 @@ class Attachments:
             return message
         layout = self._mailboxes.layout(session)
         begun = await asyncio.to_thread(layout.inbound_db.exists)
-        if begun and await self._mailboxes.inbound(session, lambda box: box.find(message.id)) is not None:
+        if begun and await self._mailboxes.read_inbound(session, lambda box: box.find(message.id)) is not None:
             return message
         try:
-            return _with_lines(message, await self._lines(layout, stored, inbox_of(layout, message.id)))
+            return _append_lines(message, await self._fetch_all(layout, stored, attachment_dir(layout, message.id)))
         except OSError as error:
             raise MailboxError(
                 f"session {session.id} of {session.group_folder}: {error}", hint="check the disk with df -h"
             ) from error
 
-    async def _lines(self, layout: SessionLayout, stored: StoredEvent, folder: Path) -> list[str]:
+    async def _fetch_all(self, layout: SessionLayout, stored: StoredEvent, folder: Path) -> list[str]:
         """What the agent is told of each file. Raises OSError."""
         files = stored.event.attachments
-        names = safe_names(files)
-        await asyncio.to_thread(_make_anew, layout, folder)
+        names = unique_file_names(files)
+        await asyncio.to_thread(_recreate_folder, layout, folder)
         channel = self._channels.get((stored.chat.channel_type, stored.chat.instance))
         problems = await asyncio.gather(
             *(self._fetch(channel, file, folder / name) for file, name in zip(files, names, strict=True))
         )
-        seen = (WORKSPACE if self._inside else layout.root) / folder.relative_to(layout.root)
-        return [_line(seen / name, folder / name, why) for name, why in zip(names, problems, strict=True)]
+        seen = (WORKSPACE if self._is_containerized else layout.root) / folder.relative_to(layout.root)
+        return [_file_line(seen / name, folder / name, why) for name, why in zip(names, problems, strict=True)]
 
-    async def _fetch(self, channel: Channel | None, file: Attachment, into: Path) -> str | None:
+    async def _fetch(self, channel: Channel | None, file: Attachment, target: Path) -> str | None:
         """Why the file is not there, or None."""
         if channel is None:
             return "its channel is not connected"
         if not isinstance(channel, FetchesFiles):
             return "its channel cannot fetch files"
-        if file.size is not None and file.size > self._most_bytes:
-            return f"it is larger than {size_in_words(self._most_bytes)}"
+        if file.size is not None and file.size > self._max_bytes:
+            return f"it is larger than {format_size(self._max_bytes)}"
         try:
-            async with asyncio.timeout(self._limit_s):
-                await self._try(channel, file, into)
+            async with asyncio.timeout(self._timeout_s):
+                await self._fetch_with_retries(channel, file, target)
             return None
         except asyncio.CancelledError:
             if is_cancelled():
                 raise
             problem = "its channel broke off"
         except TimeoutError:
-            problem = f"it did not come within {self._limit_s:g} s"
+            problem = f"it did not come within {self._timeout_s:g} s"
         except Exception as error:  # a channel may break its promise, and the message is told all the same
-            problem = _in_words(error)
-        _log.warning("attachment_not_fetched", message=into.parent.name, reason=problem)
-        _log.debug("attachment_not_fetched", message=into.parent.name, file=into.name)
-        await asyncio.to_thread(into.unlink, missing_ok=True)
+            problem = _error_text(error)
+        _log.warning("attachment_fetch_failed", message=target.parent.name, reason=problem)
+        _log.debug("attachment_fetch_failed", message=target.parent.name, file=target.name)
+        await asyncio.to_thread(target.unlink, missing_ok=True)
         return problem
 
-    async def _try(self, channel: FetchesFiles, file: Attachment, into: Path) -> None:
+    async def _fetch_with_retries(self, channel: FetchesFiles, file: Attachment, target: Path) -> None:
         """Raises ChannelError, OSError and whatever a channel should not raise."""
-        for pause_s in (*PAUSES_S, None):
-            await asyncio.to_thread(_make_file, into)
+        for pause_s in (*RETRY_DELAYS_S, None):
+            await asyncio.to_thread(_create_file, target)
             try:
-                await channel.fetch(file, into, most_bytes=self._most_bytes)
+                await channel.fetch(file, target, most_bytes=self._max_bytes)
                 break
             except NotSent as error:
                 if pause_s is None:
                     raise
                 await self._clock.sleep(max(pause_s, error.retry_after_s if isinstance(error, RateLimited) else 0.0))
-        if await asyncio.to_thread(_finished, into) > self._most_bytes:
-            raise Refused(f"it is larger than {size_in_words(self._most_bytes)}")
+        if await asyncio.to_thread(_finish_file, target) > self._max_bytes:
+            raise Refused(f"it is larger than {format_size(self._max_bytes)}")
 
 
-def _in_words(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     """Why, on one line that the agent may read: no place of the host, and nothing that looks like another line."""
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     said = str(error) if isinstance(error, ChannelError) else type(error).__name__
-    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", said).split())[:LONGEST_REASON]
+    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", said).split())[:MAX_REASON_CHARS]
 
 
-def safe_names(files: Sequence[Attachment]) -> list[str]:
+def unique_file_names(files: Sequence[Attachment]) -> list[str]:
     """A bare name for each file, all different: what the platform says of it, else what it is. Of files with such names
     each keeps its own, whichever of the others are there. Pure."""
     names: list[str] = []
     for file in files:
-        wish = _bare(file.name) or f"file{mimetypes.guess_extension(file.media_type) or ''}"
+        wish = _sanitize_file_name(file.name) or f"file{mimetypes.guess_extension(file.media_type) or ''}"
         name, number = wish, 2
         while name.lower() in {taken.lower() for taken in names}:
-            short = shortened(wish, LONGEST_NAME - len(f"-{number}"))
+            short = shorten_file_name(wish, MAX_NAME_CHARS - len(f"-{number}"))
             stem, dot, end = short.rpartition(".")
             name = f"{stem}-{number}.{end}" if dot and stem else f"{short}-{number}"
             number += 1
@@ -155,7 +155,7 @@ def safe_names(files: Sequence[Attachment]) -> list[str]:
     return names
 
 
-def size_in_words(size: int) -> str:
+def format_size(size: int) -> str:
     """As people say it."""
     for unit, bytes_ in (("MB", 1_000_000), ("kB", 1_000)):
         if size >= bytes_:
@@ -163,43 +163,43 @@ def size_in_words(size: int) -> str:
     return f"{size} bytes"
 
 
-def _bare(name: str) -> str:
+def _sanitize_file_name(name: str) -> str:
     """The last part of a name, without what a shell, a file system or a reader would take for something else."""
     last = re.split(r"[/\\]", name)[-1]
     kept = re.sub(r"[^\w.+@ -]", "_", last).strip(" .-")
-    return shortened(kept, LONGEST_NAME)
+    return shorten_file_name(kept, MAX_NAME_CHARS)
 
 
-def _make_anew(layout: SessionLayout, folder: Path) -> None:
+def _recreate_folder(layout: SessionLayout, folder: Path) -> None:
     """The folder, empty: what a crash left there was never told of."""
-    prepare(layout)
+    prepare_session_dir(layout)
     folder.parent.mkdir(exist_ok=True)
-    remove(folder)
+    remove_tree(folder)
     folder.mkdir()
     for each in (folder.parent, folder):
         each.chmod(0o755)
 
 
-def _make_file(path: Path) -> None:
+def _create_file(path: Path) -> None:
     """An empty file that was not there, for the container to read."""
     path.unlink(missing_ok=True)
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
     path.chmod(0o644)
 
 
-def _finished(path: Path) -> int:
+def _finish_file(path: Path) -> int:
     """The size of what was written, which the container may read whatever the channel did to get it there."""
     path.chmod(0o644)
     return path.lstat().st_size
 
 
-def _line(seen: Path, path: Path, problem: str | None) -> str:
+def _file_line(visible_path: Path, host_path: Path, problem: str | None) -> str:
     if problem is not None:
-        return f"[file: {path.name} could not be fetched: {problem}]"
-    return f"[file: {path.name}, {size_in_words(path.lstat().st_size)}, at {seen}]"
+        return f"[file: {host_path.name} could not be fetched: {problem}]"
+    return f"[file: {host_path.name}, {format_size(host_path.lstat().st_size)}, at {visible_path}]"
 
 
-def _with_lines(message: NewMessageIn, lines: Sequence[str]) -> NewMessageIn:
+def _append_lines(message: NewMessageIn, lines: Sequence[str]) -> NewMessageIn:
     said = decode_in(message.kind, message.content)
     assert isinstance(said, ChatIn), "files come with what people write"
     text = "\n".join([*([said.text] if said.text else []), *lines])

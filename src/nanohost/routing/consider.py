@@ -11,27 +11,27 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from nanohost.access.decision import Access, may_talk
+from nanohost.access.decision import Access, check_access
 from nanohost.channel_api import EventKind, InboundEvent
-from nanohost.model import Ignored, UnknownSender, Wiring
+from nanohost.model import IgnoredMessagePolicy, UnknownSender, Wiring
 from nanohost.patterns import PatternError
-from nanohost.routing.engage import engages, is_command
-from nanohost.store.roles import Grant
+from nanohost.routing.engage import is_command, should_engage
+from nanohost.store.roles import RoleGrant
 
-ANOTHER_BOT = "another bot wrote it"
-MOST_BOTS = 20
-BOTS_WITHIN = timedelta(hours=1)
+SENT_BY_BOT = "another bot wrote it"
+MAX_BOT_MESSAGES = 20
+BOT_LOOP_WINDOW = timedelta(hours=1)
 """Two bots that answer each other would do so for ever, and each turn costs. After so many in a row within this time an
 agent hears other bots again once a person has spoken to it, or the time has passed."""
-BOTS_ALONE = f"{MOST_BOTS} messages in a row were by bots, and no person wrote to the agent within the hour"
-NO_PART = "the agent takes no part in it"
-NOT_ASKED = "the sender has no role here, and this is nothing to ask anybody about"
-_NO_WORDS = {EventKind.REACTION, EventKind.REACTION_REMOVED, EventKind.NOTICE}
+BOT_LOOP = f"{MAX_BOT_MESSAGES} messages in a row were by bots, and no person wrote to the agent within the hour"
+NOT_ENGAGED = "the agent takes no part in it"
+NO_APPROVAL_REQUESTED = "the sender has no role here, and this is nothing to ask anybody about"
+_NO_APPROVAL_KINDS = {EventKind.REACTION, EventKind.REACTION_REMOVED, EventKind.NOTICE}
 """Nobody is asked about the sender of these."""
-_WAKES_NOBODY = {EventKind.REACTION_REMOVED, EventKind.NOTICE}
+_NON_WAKING_KINDS = {EventKind.REACTION_REMOVED, EventKind.NOTICE}
 
 
-class Made(StrEnum):
+class Engagement(StrEnum):
     """What is to be made of it."""
 
     WRITE = "write"
@@ -42,48 +42,52 @@ class Made(StrEnum):
     """It is none of the agent's business."""
     DENY = "deny"
     """Its sender may not talk to the agent."""
-    ASK = "ask"
+    REQUEST_APPROVAL = "ask"
     """Somebody is to be asked whether its sender may."""
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    made: Made
+class EngagementDecision:
+    engagement: Engagement
     reason: str
 
 
-def consider(
+def decide_engagement(
     wiring: Wiring,
     event: InboundEvent,
     *,
-    grants: Sequence[Grant],
+    grants: Sequence[RoleGrant],
     policy: UnknownSender,
-    sticks: bool,
-    bots_alone: bool = False,
-    known: bool = False,
-) -> Decision:
-    """`grants` of the event's sender, by any identity; `policy` of its chat; `sticks`: the wiring is in a conversation
-    in the event's thread; `bots_alone`: nobody but bots spoke to the agent for too long; `known`: it changes a message
+    is_sticky: bool,
+    is_bot_loop: bool = False,
+    is_known: bool = False,
+) -> EngagementDecision:
+    """`grants` of the event's sender, by any identity; `policy` of its chat; `is_sticky`: the wiring is in a conversation
+    in the event's thread; `is_bot_loop`: nobody but bots spoke to the agent for too long; `is_known`: it changes a message
     that the agent knows of. For all but presses, which are for whose card it was."""
     if event.sender.is_bot and not wiring.bots:
-        return Decision(Made.DROP, ANOTHER_BOT)
-    if event.sender.is_bot and bots_alone:
-        return Decision(Made.DROP, BOTS_ALONE)
+        return EngagementDecision(Engagement.DROP, SENT_BY_BOT)
+    if event.sender.is_bot and is_bot_loop:
+        return EngagementDecision(Engagement.DROP, BOT_LOOP)
     try:
-        engaged = engages(wiring, event, has_session=sticks) or is_command(event)
+        engaged = should_engage(wiring, event, has_session=is_sticky) or is_command(event)
     except PatternError as error:
-        return Decision(Made.DROP, f"the wiring's pattern cannot be used: {error}")
-    if not engaged and wiring.ignored is Ignored.DROP and not known:
-        return Decision(Made.DROP, NO_PART)
-    access = may_talk(grants, policy, wiring.agent_group_id, wiring.sender_scope)
-    if access.allowed:
-        wakes = engaged and event.kind not in _WAKES_NOBODY
-        return Decision(Made.WRITE, access.reason) if wakes else Decision(Made.CONTEXT, NO_PART)
-    if access.may_ask and engaged and event.kind not in _NO_WORDS:
-        return Decision(Made.ASK, access.reason)
-    return Decision(Made.DENY, why_denied(access))
+        return EngagementDecision(Engagement.DROP, f"the wiring's pattern cannot be used: {error}")
+    if not engaged and wiring.ignored is IgnoredMessagePolicy.DROP and not is_known:
+        return EngagementDecision(Engagement.DROP, NOT_ENGAGED)
+    access = check_access(grants, policy, wiring.agent_group_id, wiring.sender_scope)
+    if access.is_allowed:
+        wakes = engaged and event.kind not in _NON_WAKING_KINDS
+        return (
+            EngagementDecision(Engagement.WRITE, access.reason)
+            if wakes
+            else EngagementDecision(Engagement.CONTEXT, NOT_ENGAGED)
+        )
+    if access.can_request_approval and engaged and event.kind not in _NO_APPROVAL_KINDS:
+        return EngagementDecision(Engagement.REQUEST_APPROVAL, access.reason)
+    return EngagementDecision(Engagement.DENY, denial_reason(access))
 
 
-def why_denied(access: Access) -> str:
+def denial_reason(access: Access) -> str:
     """The reason on record of a refusal that makes nobody ask: nobody is to look for a request that is not there."""
-    return NOT_ASKED if access.may_ask else access.reason
+    return NO_APPROVAL_REQUESTED if access.can_request_approval else access.reason

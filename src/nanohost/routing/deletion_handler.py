@@ -6,9 +6,9 @@ from datetime import tzinfo
 
 from nanohost.channel_api import EventKind
 from nanohost.clock import Clock
-from nanohost.mailbox.writer import Written
+from nanohost.mailbox.writer import WriteResult
 from nanohost.model import SessionId
-from nanohost.routing.deciding import Deciding, Ready, reaching
+from nanohost.routing.deciding import RoutedEntry, RouteResolver, route_to_session
 from nanohost.routing.deletions import withdraw
 from nanohost.routing.writer import RouteWriter
 from nanohost.store import sessions
@@ -20,14 +20,16 @@ from nanohost.store.routes import Route, RouteOutcome
 class DeletionHandler:
     """An event handler of the router. `zone`: of the times that people read."""
 
-    def __init__(self, *, store: Store, clock: Clock, zone: tzinfo, deciding: Deciding, writer: RouteWriter) -> None:
+    def __init__(
+        self, *, store: Store, clock: Clock, zone: tzinfo, resolver: RouteResolver, writer: RouteWriter
+    ) -> None:
         self._store = store
         self._clock = clock
         self._zone = zone
-        self._deciding = deciding
+        self._resolver = resolver
         self._writer = writer
 
-    async def wants(self, stored: StoredEvent) -> bool:
+    async def can_handle(self, stored: StoredEvent) -> bool:
         return stored.event.kind is EventKind.DELETION
 
     async def handle(self, stored: StoredEvent) -> bool:
@@ -35,14 +37,14 @@ class DeletionHandler:
         async with self._store.transaction() as tx:
             now = self._clock.now()
             told = await withdraw(tx, stored, now=now, zone=self._zone)
-        made, written = list[Route](), dict[SessionId, Written]()
-        for wiring, session_id in dict.fromkeys((one.wiring_id, one.session_id) for one in told.reached):
+        made, written = list[Route](), dict[SessionId, WriteResult]()
+        for wiring, session_id in dict.fromkeys((one.wiring_id, one.session_id) for one in told.recipients):
             session = None if session_id is None else await sessions.find(self._store, session_id)
             if session is None:
                 continue
             route = Route(event_id=stored.id, wiring_id=wiring, outcome=RouteOutcome.CONTEXT)
-            entry = await self._deciding.entry(told.deletion, wiring, session.agent_group_id, trigger=False)
-            row = Ready(route=reaching(route, session, trigger=False), stored=stored, entry=entry)
+            entry = await self._resolver.build_entry(told.deletion, wiring, session.agent_group_id, trigger=False)
+            row = RoutedEntry(route=route_to_session(route, session, trigger=False), stored=stored, entry=entry)
             routed, written[session.id] = await self._writer.write(session, [row])
             made += routed
         await self._writer.record_deletion(stored, made, written)

@@ -11,16 +11,20 @@ from nanohost_protocol.payloads import ChatIn, PartIn, encode
 from nanohost_protocol.rows import InKind, NewMessageIn, Origin
 from nanohost_protocol.times import to_text
 
-_MESSAGES = {EventKind.MESSAGE, EventKind.CLICK}
+_MESSAGE_KINDS = {EventKind.MESSAGE, EventKind.CLICK}
 
 
-def message_for(
-    stored: StoredEvent, wiring: WiringId, *, answers: Question | None = None, first_heard: bool = False
+def build_message(
+    stored: StoredEvent,
+    wiring: WiringId,
+    *,
+    answered_question: Question | None = None,
+    is_newly_addressed: bool = False,
 ) -> NewMessageIn:
-    """What this wiring's agent is to see of the event. `answers`: the question that it is the answer to.
-    `first_heard`: it is an edit of what was not for the agent, and so a message to it."""
+    """What this wiring's agent is to see of the event. `answered_question`: the question that it is the answer to.
+    `is_newly_addressed`: it is an edit of what was not for the agent, and so a message to it."""
     event, chat = stored.event, stored.chat
-    is_message = first_heard or event.kind in _MESSAGES
+    is_message = is_newly_addressed or event.kind in _MESSAGE_KINDS
     return NewMessageIn(
         id=channel_message_id(
             channel_type=chat.channel_type,
@@ -34,13 +38,15 @@ def message_for(
         timestamp=event.sent_at,
         content=encode(
             ChatIn(
-                text=event.text if answers is None or answers.answer is None else answers.answer,
+                text=event.text
+                if answered_question is None or answered_question.answer is None
+                else answered_question.answer,
                 sender=event.sender.name,
                 sender_id=event.sender.handle,
                 event=EventKind.MESSAGE if is_message else event.kind,
-                refers_to=None if first_heard else event.refers_to,
-                answers=None if answers is None else answers.out_id,
-                parts=tuple(map(_part_of, event.parts)),
+                refers_to=None if is_newly_addressed else event.refers_to,
+                answers=None if answered_question is None else answered_question.out_id,
+                parts=tuple(map(_to_part_in, event.parts)),
                 files=tuple(file.name for file in event.attachments) if event.kind is EventKind.DELETION else (),
             )
         ),
@@ -55,7 +61,7 @@ def message_for(
     )
 
 
-def _part_of(part: Part) -> PartIn:
+def _to_part_in(part: Part) -> PartIn:
     return PartIn(
         kind=part.kind,
         text=part.text,

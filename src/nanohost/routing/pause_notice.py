@@ -6,28 +6,28 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from nanohost.channel_api import EventKind
-from nanohost.chat_commands.gate import Passes, gate
-from nanohost.chat_commands.pause import PAUSED
+from nanohost.chat_commands.gate import PassThrough, classify_command
+from nanohost.chat_commands.pause import PAUSED_REPLY
 from nanohost.routing.engage import is_addressed
 from nanohost.store import host_messages, paused
 from nanohost.store.database import Transaction
 from nanohost.store.events import StoredEvent
-from nanohost_protocol.ids import derive
+from nanohost_protocol.ids import derive_id
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import to_text
 
-_HEARD = {EventKind.MESSAGE, EventKind.CLICK}
+_NOTIFIED_KINDS = {EventKind.MESSAGE, EventKind.CLICK}
 
 
-async def tell_of_pause(tx: Transaction, heard: Iterable[StoredEvent], now: datetime) -> None:
-    """`heard`: what wakes an agent, or would. A command is answered at once, and is no reason to speak of it."""
+async def notify_paused(tx: Transaction, stored_events: Iterable[StoredEvent], now: datetime) -> None:
+    """`stored_events`: what wakes an agent, or would. A command is answered at once, and is no reason to speak of it."""
     pause = await paused.find(tx)
     if pause is None:
         return
-    for stored in heard:
+    for stored in stored_events:
         event, chat = stored.event, stored.chat
-        verdict = gate(event.text, is_admin=True, is_to_us=is_addressed(event))
-        if event.kind not in _HEARD or event.sender.is_bot or not isinstance(verdict, Passes):
+        verdict = classify_command(event.text, is_admin=True, is_addressed=is_addressed(event))
+        if event.kind not in _NOTIFIED_KINDS or event.sender.is_bot or not isinstance(verdict, PassThrough):
             continue
         place = Origin(
             channel_type=chat.channel_type,
@@ -36,9 +36,11 @@ async def tell_of_pause(tx: Transaction, heard: Iterable[StoredEvent], now: date
             thread_id=event.thread_id,
             platform_message_id=event.platform_message_id if event.kind is EventKind.MESSAGE else None,
         )
-        out_id = derive("h", "paused", to_text(pause.at), *_names(place), chat.user(event.sender.handle))
-        await host_messages.say(tx, place, PAUSED, out_id=out_id, now=now)
+        out_id = derive_id(
+            "h", "paused", to_text(pause.at), *_chat_address(place), chat.user_id_of(event.sender.handle)
+        )
+        await host_messages.enqueue(tx, place, PAUSED_REPLY, out_id=out_id, now=now)
 
 
-def _names(place: Origin) -> tuple[str, str, str]:
-    return (place.channel_type, place.instance, place.platform_id)
+def _chat_address(origin: Origin) -> tuple[str, str, str]:
+    return (origin.channel_type, origin.instance, origin.platform_id)

@@ -12,8 +12,8 @@ class AttachmentSettings(Section):
 
     attachment_bytes: int = setting(
         20 * 1024 * 1024,
-        place=160,
+        order=160,
         title="The largest file of a person that is fetched for an agent, in bytes.",
-        wanted="a whole number of bytes, 0 or more",
+        expected="a whole number of bytes, 0 or more",
         ge=0,
     )

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 
 import structlog
 
-from nanohost.approvals.requests import Held
+from nanohost.approvals.requests import PendingApproval
 from nanohost.channel_api import EventKind
 from nanohost.clock import Clock
-from nanohost.mailbox.writer import Written
+from nanohost.mailbox.writer import WriteResult
 from nanohost.model import MessagingGroup, Session, SessionId
-from nanohost.routing.deciding import Deciding, Ready
+from nanohost.routing.deciding import RoutedEntry, RouteResolver
 from nanohost.routing.engage import is_addressed
-from nanohost.routing.run import Run, meet
-from nanohost.routing.strangers import Door
+from nanohost.routing.run import RoutingBatch, record_contacts
+from nanohost.routing.strangers import UnknownSenderPolicy
 from nanohost.routing.writer import RouteWriter
 from nanohost.store import dropped, events, messaging_groups, pieces, wirings
 from nanohost.store.database import Store
@@ -31,36 +31,36 @@ _log = structlog.get_logger()
 class WiringHandler:
     """The last of the router's handlers: it takes several events of a chat in one go."""
 
-    def __init__(self, *, store: Store, clock: Clock, deciding: Deciding, writer: RouteWriter) -> None:
+    def __init__(self, *, store: Store, clock: Clock, resolver: RouteResolver, writer: RouteWriter) -> None:
         self._store = store
         self._clock = clock
-        self._deciding = deciding
+        self._resolver = resolver
         self._writer = writer
 
     async def handle_all(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
         """In order. What is not dealt with by then is found when the chat is looked at again."""
         if not batch:
             return
-        group = await messaging_groups.of_chat(self._store, chat)
-        wired = await wirings.of_chat(self._store, group.id) if group else []
-        if await events.first_new(self._store, chat) != batch[0].id:
+        group = await messaging_groups.find_by_chat(self._store, chat)
+        wired = await wirings.list_for_chat(self._store, group.id) if group else []
+        if await events.find_first_new(self._store, chat) != batch[0].id:
             # What was held came free since the batch was read, and goes first; or all of this is dealt with, and only
             # what came with it in the batch failed. Looked at after the wirings: what ties a chat also frees.
             return
         if group is None or not wired:
-            await self._turn_away(chat, batch)
+            await self._handle_unwired(chat, batch)
             return
-        now, later = await self._before_a_change(batch)
-        await self._learn(group, now)
-        run = Run(
+        now, later = await self._split_before_edit(batch)
+        await self._update_chat_info(group, now)
+        run = RoutingBatch(
             events={stored.id: stored for stored in now},
             group=group,
-            wired={wiring.id: wiring for wiring in wired},
+            wirings={wiring.id: wiring for wiring in wired},
         )
         await self._route(run)
         await self.handle_all(chat, later)
 
-    async def _before_a_change(
+    async def _split_before_edit(
         self, batch: Sequence[StoredEvent]
     ) -> tuple[Sequence[StoredEvent], Sequence[StoredEvent]]:
         """What can be decided on in one go, and what only after that is on record: what becomes of an edit depends on
@@ -69,51 +69,53 @@ class WiringHandler:
         for at, stored in enumerate(batch):
             message = stored.event.platform_message_id
             if stored.event.kind is EventKind.EDIT and stored.event.refers_to is not None:
-                message = await pieces.whole_of(self._store, stored.chat, stored.event.refers_to)
+                message = await pieces.find_whole_id(self._store, stored.chat, stored.event.refers_to)
                 if message in said:
                     return batch[:at], batch[at:]
             said.add(message)
         return batch, ()
 
-    async def _turn_away(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
+    async def _handle_unwired(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
         """No agent listens here: whoever speaks to us waits until somebody decided, and the rest is dropped."""
         async with self._store.transaction() as tx:
-            group = await messaging_groups.of_chat(tx, chat)
-            if group is not None and await wirings.of_chat(tx, group.id):
+            group = await messaging_groups.find_by_chat(tx, chat)
+            if group is not None and await wirings.list_for_chat(tx, group.id):
                 return  # it was wired just now, and the events are new yet
-            door = Door(tx=tx, now=self._clock.now())
+            door = UnknownSenderPolicy(tx=tx, now=self._clock.now())
             for stored in batch:
-                answer = await door.knock(stored, group)
-                if isinstance(answer, Held):
-                    await events.hold(tx, stored.id, answer.id)
+                answer = await door.check(stored, group)
+                if isinstance(answer, PendingApproval):
+                    await events.hold_for_approval(tx, stored.id, answer.id)
                     _log.info("message_held", number=stored.id, chat=str(chat), approval=answer.id)
                     continue
-                _log.info("event_dropped", chat=str(chat), user=stored.user, reason=answer.reason)
+                _log.info("event_dropped", chat=str(chat), user=stored.user_id, reason=answer.reason)
                 await events.mark_dropped(tx, stored.id, answer.reason)
-                await dropped.count(tx, chat, stored.user, answer.reason, now=door.now)
-            await meet(door, [stored for stored in batch if is_addressed(stored.event)])
+                await dropped.record(tx, chat, stored.user_id, answer.reason, now=door.now)
+            await record_contacts(door, [stored for stored in batch if is_addressed(stored.event)])
 
-    async def _route(self, run: Run) -> None:
+    async def _route(self, routing_batch: RoutingBatch) -> None:
         declined: list[Route] = []
-        ready: dict[SessionId, list[Ready]] = defaultdict(list)
+        ready: dict[SessionId, list[RoutedEntry]] = defaultdict(list)
         known: dict[SessionId, Session] = {}
-        for stored in run.events.values():
-            for wiring in run.wired.values():
-                route, session = await self._deciding.decide(stored, run, wiring, ready)
+        for stored in routing_batch.events.values():
+            for wiring in routing_batch.wirings.values():
+                route, session = await self._resolver.resolve(stored, routing_batch, wiring, ready)
                 if session is None:
                     declined.append(route)
                     continue
                 known[session.id] = session
-                entry = await self._deciding.entry(stored, wiring.id, wiring.agent_group_id, trigger=route.trigger)
-                whole = await self._deciding.with_its_files(stored, wiring.id) if route.trigger else stored
-                ready[session.id].append(Ready(route=route, stored=whole, entry=entry))
-        made, written = declined, dict[SessionId, Written]()
+                entry = await self._resolver.build_entry(
+                    stored, wiring.id, wiring.agent_group_id, trigger=route.trigger
+                )
+                whole = await self._resolver.with_message_files(stored, wiring.id) if route.trigger else stored
+                ready[session.id].append(RoutedEntry(route=route, stored=whole, entry=entry))
+        made, written = declined, dict[SessionId, WriteResult]()
         for id, rows in ready.items():
             routed, written[id] = await self._writer.write(known[id], rows)
             made += routed
-        await self._writer.record(run, made, written)
+        await self._writer.record(routing_batch, made, written)
 
-    async def _learn(self, group: MessagingGroup, batch: Sequence[StoredEvent]) -> None:
+    async def _update_chat_info(self, group: MessagingGroup, batch: Sequence[StoredEvent]) -> None:
         """Keep what the platform says of a chat that was wired by its bare id."""
         latest = next((stored for stored in reversed(batch) if stored.event.kind is EventKind.MESSAGE), None)
         if latest is None:
@@ -122,4 +124,4 @@ class WiringHandler:
         if (group.is_group, group.name) == (latest.event.is_group, name):
             return
         async with self._store.transaction() as tx:
-            await messaging_groups.learn(tx, group.id, is_group=latest.event.is_group, name=name)
+            await messaging_groups.update_from_platform(tx, group.id, is_group=latest.event.is_group, name=name)

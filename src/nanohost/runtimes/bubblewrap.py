@@ -38,49 +38,49 @@ from pathlib import Path
 
 from nanohost.errors import NanohostError, RuntimeUnavailable, SpawnError
 from nanohost.runtimes.cgroup import ControlGroups
-from nanohost.runtimes.children import Child, ChildRuntime
-from nanohost.runtimes.folders import last_words, open_log, prepare_folders
+from nanohost.runtimes.children import ProcessContainer, ProcessRuntimeBase
+from nanohost.runtimes.folders import log_tail, open_log, prepare_folders
 from nanohost.runtimes.launch import spawn
 from nanohost.runtimes.port import ContainerSpec, Isolation, Limits, RuntimeContext
-from nanohost.runtimes.procfs import ProcessId, Sighting, processes_with, send_signal, start_time
+from nanohost.runtimes.procfs import ProcessId, ProcessInfo, find_processes, read_start_ticks, send_signal
 from nanohost.runtimes.runner_command import (
-    PACKAGES,
-    RUNNER,
+    RUNNER_ARGUMENTS,
+    RUNNER_PACKAGES,
     SYSTEM_PATH,
-    Identity,
+    ContainerIdentity,
     container_name,
+    container_name_prefix,
     identity_arguments,
-    identity_in,
-    name_prefix,
     package_folder,
+    parse_identity,
     runner_environment,
 )
 from nanohost.runtimes.sandbox import (
-    PACKAGES_INSIDE,
-    User,
+    SANDBOX_PACKAGES_DIR,
+    SandboxUser,
     file_arguments,
     interpreter_prefixes,
     isolation_arguments,
     session_arguments,
     system_arguments,
 )
-from nanohost.runtimes.seccomp import filter_digest, sandbox_filter
+from nanohost.runtimes.seccomp import bpf_filter, filter_digest
 from nanohost_protocol.layout import WORKSPACE, SessionLayout
 
-SET_UP_LIMIT_S = 10.0
+SETUP_TIMEOUT_S = 10.0
 """How long bubblewrap may take to set a sandbox up; it takes about 10 ms."""
 
 PROBE_HINT = "bwrap --unshare-all --ro-bind / / true shows what this machine allows"
-PROBE_LIMIT_S = 5.0
+PROBE_TIMEOUT_S = 5.0
 
-ENGINE_RESERVATION_BYTES = 1024**3
+JS_ENGINE_RESERVED_BYTES = 1024**3
 """Address space a JavaScript engine reserves and never fills; prlimit counts it as data (measured: over 512 MiB)."""
 
 # Joins each control group named before "--", then becomes the program after it.
-_JOIN = 'while [ "$1" != -- ]; do echo 0 > "$1" || exit 125; shift; done; shift; exec "$@"'
+_JOIN_CGROUP_SCRIPT = 'while [ "$1" != -- ]; do echo 0 > "$1" || exit 125; shift; done; shift; exec "$@"'
 
 # Says that the sandbox stands, then becomes the runner with its output in the log.
-_ANNOUNCE = 'echo up; exec "$@" >&2'
+_READY_SCRIPT = 'echo up; exec "$@" >&2'
 
 
 async def create(context: RuntimeContext) -> BubblewrapRuntime:
@@ -95,7 +95,7 @@ def reopen(install: str) -> BubblewrapRuntime:
     return BubblewrapRuntime(install=install)
 
 
-class BubblewrapRuntime(ChildRuntime):
+class BubblewrapRuntime(ProcessRuntimeBase):
     """Starts runners in bubblewrap sandboxes. `command` stands in for `python -m agent_runner` in tests."""
 
     name = "bubblewrap"
@@ -105,46 +105,46 @@ class BubblewrapRuntime(ChildRuntime):
         super().__init__(install=install)
         self._command = command
         self.system_calls = filter_digest()
-        self._groups = ControlGroups()
+        self._control_groups = ControlGroups()
 
     def check(self) -> None:
         """Run this Python in a sandbox and let it do nothing. Raises RuntimeUnavailable with bubblewrap's own words."""
-        program = _bubblewrap()
-        self._packages()
+        program = _find_bwrap()
+        self._package_arguments()
         system = system_arguments(interpreter_prefixes())
         nothing = (sys.executable, "-I", "-S", "-c", "")
         with ExitStack() as stack:
-            files, keep = _files(stack, User.inside())
+            files, keep = _file_descriptors(stack, SandboxUser.current())
             try:
                 probe = subprocess.run(  # noqa: S603 - our own arguments
-                    [program, *isolation_arguments(User.inside()), *system, *files, "--", *nothing],
+                    [program, *isolation_arguments(SandboxUser.current()), *system, *files, "--", *nothing],
                     capture_output=True,
                     stdin=subprocess.DEVNULL,
                     env={},
                     pass_fds=keep,
-                    timeout=PROBE_LIMIT_S,
+                    timeout=PROBE_TIMEOUT_S,
                     check=False,
                 )
             except (OSError, subprocess.TimeoutExpired) as error:
-                raise _refused(str(error)) from error
+                raise _unavailable_error(str(error)) from error
         if probe.returncode != 0:
-            raise _refused(probe.stderr.decode(errors="replace").strip())
+            raise _unavailable_error(probe.stderr.decode(errors="replace").strip())
 
-    def _launch(self, spec: ContainerSpec) -> Child:
+    def _launch(self, spec: ContainerSpec) -> ProcessContainer:
         # Root in a sandbox has no capability to write what belongs to somebody else.
         prepare_folders(spec, 0 if os.geteuid() == 0 else None)
-        group = container_name(self.install, Identity.of(spec))
+        group = container_name(self.install, ContainerIdentity.from_spec(spec))
         try:
             with ExitStack() as stack:
-                return self._set_up(spec, self._groups.make(group, spec.limits), stack)
+                return self._start_sandbox(spec, self._control_groups.make(group, spec.limits), stack)
         except NanohostError:
-            self._groups.remove(group)
+            self._control_groups.remove(group)
             raise
 
-    def _set_up(self, spec: ContainerSpec, groups: Sequence[Path], stack: ExitStack) -> Child:
+    def _start_sandbox(self, spec: ContainerSpec, groups: Sequence[Path], stack: ExitStack) -> ProcessContainer:
         reading, writing = os.pipe()
         news = stack.enter_context(FileIO(reading))
-        files, keep = _files(stack, User.inside())
+        files, keep = _file_descriptors(stack, SandboxUser.current())
         with ExitStack() as ours_until_started:
             ours_until_started.callback(os.close, writing)
             # A second descriptor of the pipe, because bubblewrap closes the one it reports to.
@@ -154,116 +154,118 @@ class BubblewrapRuntime(ChildRuntime):
             ours_until_started.callback(os.close, log)
             monitor = spawn(
                 [
-                    *_joining(groups),
-                    *(_bubblewrap(), "--info-fd", str(writing)),
-                    *isolation_arguments(User.inside()),
+                    *_join_cgroup_command(groups),
+                    *(_find_bwrap(), "--info-fd", str(writing)),
+                    *isolation_arguments(SandboxUser.current()),
                     *system_arguments(interpreter_prefixes()),
-                    *self._packages(),
+                    *self._package_arguments(),
                     *session_arguments(SessionLayout(spec.session_dir), spec.agent_dir, spec.extensions),
                     *files,
-                    *("--", "/bin/sh", "-c", _ANNOUNCE, "sh"),
-                    *_limited(spec.limits, grouped=bool(groups)),
-                    *(self._command or (sys.executable, *RUNNER)),
-                    *identity_arguments(self.install, Identity.of(spec)),
+                    *("--", "/bin/sh", "-c", _READY_SCRIPT, "sh"),
+                    *_prlimit_command(spec.limits, has_cgroup=bool(groups)),
+                    *(self._command or (sys.executable, *RUNNER_ARGUMENTS)),
+                    *identity_arguments(self.install, ContainerIdentity.from_spec(spec)),
                 ],
                 environment=self._environment(spec),
                 log=log,
-                out=announcer,
-                keep=(writing, *keep),
+                stdout=announcer,
+                inherited_fds=(writing, *keep),
             )
-        return _standing(news, monitor, spec)
+        return _wait_until_ready(news, monitor, spec)
 
     def _environment(self, spec: ContainerSpec) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}:{SYSTEM_PATH}"
         return {
             **runner_environment(spec, workspace=WORKSPACE, path=path),
-            "PYTHONPATH": str(PACKAGES_INSIDE),
+            "PYTHONPATH": str(SANDBOX_PACKAGES_DIR),
         }
 
-    def _packages(self) -> list[str]:
+    def _package_arguments(self) -> list[str]:
         if self._command is not None:
             return []
         return [
-            word for name in PACKAGES for word in ("--ro-bind", str(package_folder(name)), f"{PACKAGES_INSIDE}/{name}")
+            word
+            for name in RUNNER_PACKAGES
+            for word in ("--ro-bind", str(package_folder(name)), f"{SANDBOX_PACKAGES_DIR}/{name}")
         ]
 
-    def _found(self) -> list[Child]:
+    def _find_running(self) -> list[ProcessContainer]:
         return [
-            Child(identity=identity, processes=(first.id, monitor.id))
+            ProcessContainer(identity=identity, processes=(first.id, monitor.id))
             for first, monitor in self._sandboxes()
             # The monitor cannot be touched from inside, so its word counts.
-            if monitor and (identity := identity_in(monitor.arguments, self.install))
+            if monitor and (identity := parse_identity(monitor.arguments, self.install))
         ]
 
-    def _sandboxes(self) -> list[tuple[Sighting, Sighting | None]]:
+    def _sandboxes(self) -> list[tuple[ProcessInfo, ProcessInfo | None]]:
         """The first process of each sandbox, and its monitor. Without one the runner has ended; others linger."""
-        bwraps = {each.id.pid: each for each in self._sightings() if Path(each.arguments[0]).name == "bwrap"}
+        bwraps = {each.id.pid: each for each in self._own_processes() if Path(each.arguments[0]).name == "bwrap"}
         firsts = [each for each in bwraps.values() if len(each.pids) == 2 and each.pids[-1] == 1]
-        return [(first, bwraps.get(first.parent)) for first in firsts]
+        return [(first, bwraps.get(first.parent_pid)) for first in firsts]
 
-    def _sightings(self) -> list[Sighting]:
-        return list(processes_with(self.install))
+    def _own_processes(self) -> list[ProcessInfo]:
+        return list(find_processes(self.install))
 
-    def _signal(self, child: Child, number: signal.Signals) -> None:
+    def _signal(self, child: ProcessContainer, number: signal.Signals) -> None:
         if number == signal.SIGKILL:
             send_signal(child.leader, number)
             return
         # The first process of a namespace ignores what it has no handler for; the runner is its child, number two.
-        for process in self._sightings():
-            if process.parent == child.leader.pid and process.pids[-1] == 2:
+        for process in self._own_processes():
+            if process.parent_pid == child.leader.pid and process.pids[-1] == 2:
                 send_signal(process.id, number)
 
-    def _before_reaping(self, child: Child) -> None:
+    def _before_reaping(self, child: ProcessContainer) -> None:
         # The monitor ends with the runner, the sandbox only with the last process in it.
         send_signal(child.leader, signal.SIGKILL)
 
-    def _tidy(self, child: Child | None) -> None:
+    def _clean_up(self, child: ProcessContainer | None) -> None:
         if child is not None:
-            self._groups.remove(container_name(self.install, child.identity))
+            self._control_groups.remove(container_name(self.install, child.identity))
             return
         for first, monitor in self._sandboxes():
-            if monitor is None and identity_in(first.arguments, self.install):
+            if monitor is None and parse_identity(first.arguments, self.install):
                 send_signal(first.id, signal.SIGKILL)
-        self._groups.remove_empty(name_prefix(self.install))
+        self._control_groups.remove_empty(container_name_prefix(self.install))
 
 
-def _bubblewrap() -> str:
+def _find_bwrap() -> str:
     program = shutil.which("bwrap")
     if program is None:
         raise RuntimeUnavailable("bubblewrap is not installed.", hint="apt-get install bubblewrap")
     return program
 
 
-def _refused(words: str) -> RuntimeUnavailable:
+def _unavailable_error(detail: str) -> RuntimeUnavailable:
     return RuntimeUnavailable(
-        f"bubblewrap cannot make a sandbox here: {words}",
+        f"bubblewrap cannot make a sandbox here: {detail}",
         hint="allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1), or use Docker",
     )
 
 
-def _joining(groups: Sequence[Path]) -> list[str]:
-    return ["/bin/sh", "-c", _JOIN, "sh", *map(str, groups), "--"] if groups else []
+def _join_cgroup_command(groups: Sequence[Path]) -> list[str]:
+    return ["/bin/sh", "-c", _JOIN_CGROUP_SCRIPT, "sh", *map(str, groups), "--"] if groups else []
 
 
-def _limited(limits: Limits, *, grouped: bool) -> list[str]:
+def _prlimit_command(limits: Limits, *, has_cgroup: bool) -> list[str]:
     """prlimit in front of the runner. Inside, so that processes are counted in the sandbox's user namespace."""
     arguments = ["prlimit", "--core=0"]
-    if not grouped:
-        arguments += [f"--nproc={limits.pids}", f"--data={limits.memory_bytes + ENGINE_RESERVATION_BYTES}"]
+    if not has_cgroup:
+        arguments += [f"--nproc={limits.pids}", f"--data={limits.memory_bytes + JS_ENGINE_RESERVED_BYTES}"]
     return [*arguments, "--"]
 
 
-def _files(stack: ExitStack, user: User) -> tuple[list[str], tuple[int, ...]]:
+def _file_descriptors(stack: ExitStack, user: SandboxUser) -> tuple[list[str], tuple[int, ...]]:
     """Arguments for the files handed over by descriptor, and these descriptors, closed with the stack."""
-    passwd, group = _in_memory(stack, user.passwd.encode()), _in_memory(stack, user.group.encode())
-    program = sandbox_filter()
+    passwd, group = _memory_file(stack, user.passwd.encode()), _memory_file(stack, user.group.encode())
+    program = bpf_filter()
     if program is None:
         return file_arguments(passwd, group, None), (passwd, group)
-    seccomp = _in_memory(stack, program)
+    seccomp = _memory_file(stack, program)
     return file_arguments(passwd, group, seccomp), (passwd, group, seccomp)
 
 
-def _in_memory(stack: ExitStack, content: bytes) -> int:
+def _memory_file(stack: ExitStack, content: bytes) -> int:
     descriptor = os.memfd_create("nanohost")
     stack.callback(os.close, descriptor)
     os.write(descriptor, content)
@@ -271,36 +273,38 @@ def _in_memory(stack: ExitStack, content: bytes) -> int:
     return descriptor
 
 
-def _standing(news: FileIO, monitor: int, spec: ContainerSpec) -> Child:
+def _wait_until_ready(status_pipe: FileIO, monitor: int, spec: ContainerSpec) -> ProcessContainer:
     """Wait until the sandbox stands. Raises SpawnError with bubblewrap's words, and then nothing is left of it."""
     said = b""
     while not said.endswith(b"up\n"):
-        ready, _, _ = select.select([news], [], [], SET_UP_LIMIT_S)
-        piece = news.read(4096) if ready else b""
+        ready, _, _ = select.select([status_pipe], [], [], SETUP_TIMEOUT_S)
+        piece = status_pipe.read(4096) if ready else b""
         if not piece:
-            _abandon(monitor, said)
-            words = " ".join(last_words(spec.session_dir))
+            _kill_sandbox(monitor, said)
+            words = " ".join(log_tail(spec.session_dir))
             raise SpawnError(
                 f"No sandbox for session {spec.session_id}: {words}",
                 hint="bwrap --unshare-all --ro-bind / / true shows what this machine allows",
             )
         said += piece
-    return Child(identity=Identity.of(spec), processes=(_seen(_first_process(said)), _seen(monitor)))
+    return ProcessContainer(
+        identity=ContainerIdentity.from_spec(spec), processes=(_process_id(_child_pid(said)), _process_id(monitor))
+    )
 
 
-def _seen(pid: int) -> ProcessId:
+def _process_id(pid: int) -> ProcessId:
     # Started 0 ticks after boot: nobody. The process ended while we were looking.
-    return ProcessId(pid=pid, started=start_time(pid) or 0)
+    return ProcessId(pid=pid, start_ticks=read_start_ticks(pid) or 0)
 
 
-def _first_process(said: bytes) -> int:
-    report = json.loads(said.removesuffix(b"up\n"))
+def _child_pid(report_bytes: bytes) -> int:
+    report = json.loads(report_bytes.removesuffix(b"up\n"))
     return int(report["child-pid"])
 
 
-def _abandon(monitor: int, said: bytes) -> None:
+def _kill_sandbox(monitor: int, report_bytes: bytes) -> None:
     with suppress(ValueError, KeyError, ProcessLookupError):
-        os.kill(_first_process(said), signal.SIGKILL)
+        os.kill(_child_pid(report_bytes), signal.SIGKILL)
     with suppress(ProcessLookupError):
         os.kill(monitor, signal.SIGKILL)
     os.waitpid(monitor, 0)

@@ -31,46 +31,46 @@ class ControlGroups:
         if os.geteuid() != 0:
             return ()
         try:
-            return tuple(self._made(name, limits))
+            return tuple(self._make_groups(name, limits))
         except OSError:
             self.remove(name)
             return ()
 
     def remove(self, name: str) -> None:
         """Remove a group nobody is in. One that is in use, or not there, stays as it is."""
-        for parent in self._parents():
+        for parent in self._parent_dirs():
             with suppress(OSError):
                 (parent / name).rmdir()
 
     def remove_empty(self, prefix: str) -> None:
         """Remove all empty groups whose names start with `prefix`."""
-        for parent in self._parents():
+        for parent in self._parent_dirs():
             with suppress(OSError):
                 for group in parent.glob(f"{prefix}*"):
                     self.remove(group.name)
 
-    def _parents(self) -> Iterator[Path]:
+    def _parent_dirs(self) -> Iterator[Path]:
         if self._unified:
             yield self._mount / "nanohost"
         else:
             yield from (self._mount / controller / "nanohost" for controller in ("memory", "pids", "cpu"))
 
-    def _made(self, name: str, limits: Limits) -> Iterator[Path]:
-        for parent in self._parents():
+    def _make_groups(self, name: str, limits: Limits) -> Iterator[Path]:
+        for parent in self._parent_dirs():
             if not parent.parent.is_dir():
                 continue
             group = parent / name
             group.mkdir(parents=True, exist_ok=True)
             if self._unified:
-                _delegate(self._mount)
-                _delegate(parent)
+                _enable_controllers(self._mount)
+                _enable_controllers(parent)
             for file, value in limit_files(limits, unified=self._unified).items():
                 if (group / file).exists():
                     (group / file).write_text(value)
             yield group / "cgroup.procs"
 
 
-def _delegate(group: Path) -> None:
+def _enable_controllers(group: Path) -> None:
     (group / "cgroup.subtree_control").write_text("+memory +pids +cpu")
 
 

@@ -21,7 +21,7 @@ import structlog
 from nanohost.errors import ExtensionError, NanohostError, RuntimeUnavailable, SettingsError, SpawnError
 from nanohost.extension_files import import_file, install_hint
 from nanohost.providers import ProviderFile
-from nanohost.runtime_files import RuntimeFile, automatic, find_runtime
+from nanohost.runtime_files import RuntimeFile, auto_candidates, find_runtime
 from nanohost.runtimes.port import Isolation, Runtime, RuntimeContext
 from nanohost.runtimes.process import UNSANDBOXED_WARNING
 from nanohost.section import AUTO
@@ -31,39 +31,39 @@ __all__ = [
     "check_installed",
     "check_unsandboxed",
     "choose_runtime",
-    "runtime_of_running",
+    "reopen_runtime",
 ]
 
 log = structlog.get_logger(__name__)
 
 
 async def choose_runtime(
-    *, wanted: str, root: Path, install: str, base_image: str | None, progress: Callable[[str], None]
+    *, requested: str, root: Path, install: str, base_image: str | None, progress: Callable[[str], None]
 ) -> Runtime:
-    """A runtime that works here, not yet opened. `wanted`: auto, or a name that nanohost or the install at `root` has.
+    """A runtime that works here, not yet opened. `requested`: auto, or a name that nanohost or the install at `root` has.
 
     Docker's image is built when it is missing; `progress` gets a line a step. Raises RuntimeUnavailable when the
     named one does not work (with auto: when none does), SettingsError for a name without a file that can be used.
     """
     context = RuntimeContext(install=install, base_image=base_image, progress=progress)
-    if wanted == AUTO:
-        files = await asyncio.to_thread(automatic, root)
-        return await first_that_works({file.name: partial(_create, file, context) for file in files})
-    return await _create(await asyncio.to_thread(_found, root, wanted, "[host] runtime = auto"), context)
+    if requested == AUTO:
+        files = await asyncio.to_thread(auto_candidates, root)
+        return await first_available({file.name: partial(_create, file, context) for file in files})
+    return await _create(await asyncio.to_thread(_find_file, root, requested, "[host] runtime = auto"), context)
 
 
-def runtime_of_running(name: str, *, root: Path, install: str) -> Runtime:
+def reopen_runtime(name: str, *, root: Path, install: str) -> Runtime:
     """The runtime that containers were started by, not yet opened: fit to find and stop them, and to start none.
 
     Raises SettingsError for a name that is not known here, RuntimeUnavailable for a file that is no runtime or fails.
     """
-    file = _found(root, name, "a newer version may have started it: use that one")
-    reopen = _function(file, "reopen")
-    with _in_words(file, "cannot be opened again"):
-        return _named(reopen(install), file)
+    file = _find_file(root, name, "a newer version may have started it: use that one")
+    reopen = _load_function(file, "reopen")
+    with _translate_errors(file, "cannot be opened again"):
+        return _check_name(reopen(install), file)
 
 
-def _found(root: Path, name: str, hint: str) -> RuntimeFile:
+def _find_file(root: Path, name: str, hint: str) -> RuntimeFile:
     try:
         return find_runtime(root, name)
     except ExtensionError as error:
@@ -71,13 +71,13 @@ def _found(root: Path, name: str, hint: str) -> RuntimeFile:
 
 
 async def _create(file: RuntimeFile, context: RuntimeContext) -> Runtime:
-    create = await asyncio.to_thread(_function, file, "create")
-    with _in_words(file, "cannot be made"):
-        return _named(await create(context), file)
+    create = await asyncio.to_thread(_load_function, file, "create")
+    with _translate_errors(file, "cannot be made"):
+        return _check_name(await create(context), file)
 
 
 @contextmanager
-def _in_words(file: RuntimeFile, problem: str) -> Iterator[None]:
+def _translate_errors(file: RuntimeFile, problem: str) -> Iterator[None]:
     """Whatever a file of an install raises is RuntimeUnavailable, or the SettingsError that it means."""
     try:
         yield
@@ -92,10 +92,10 @@ def _in_words(file: RuntimeFile, problem: str) -> Iterator[None]:
         ) from error
 
 
-def _function(file: RuntimeFile, name: str) -> Callable[..., Any]:
+def _load_function(file: RuntimeFile, name: str) -> Callable[..., Any]:
     """Imports it: an engine's client takes a tenth of a second. Raises RuntimeUnavailable."""
-    with _in_words(file, "cannot be imported"):
-        module = _imported(file)
+    with _translate_errors(file, "cannot be imported"):
+        module = _import_runtime(file)
     found = getattr(module, name, None)
     if not callable(found):
         raise RuntimeUnavailable(
@@ -104,29 +104,29 @@ def _function(file: RuntimeFile, name: str) -> Callable[..., Any]:
     return cast("Callable[..., Any]", found)
 
 
-def _imported(file: RuntimeFile) -> ModuleType:
+def _import_runtime(file: RuntimeFile) -> ModuleType:
     if file.is_shipped:
         return import_module(f"{__package__}.{file.name}")
     return import_file(file.path, f"runtime_{file.name}")
 
 
-def _named(made: Runtime, file: RuntimeFile) -> Runtime:
+def _check_name(runtime: Runtime, file: RuntimeFile) -> Runtime:
     """What is stored with a session has to lead to the file again."""
-    if made.name != file.name:
+    if runtime.name != file.name:
         raise RuntimeUnavailable(
-            f"The runtime {file.name} ({file.path}) calls itself {made.name!r}.", hint=f"write name = {file.name!r}"
+            f"The runtime {file.name} ({file.path}) calls itself {runtime.name!r}.", hint=f"write name = {file.name!r}"
         )
-    return made
+    return runtime
 
 
-async def first_that_works(ways: dict[str, Callable[[], Awaitable[Runtime]]]) -> Runtime:
+async def first_available(factories: dict[str, Callable[[], Awaitable[Runtime]]]) -> Runtime:
     """The first runtime that does not raise RuntimeUnavailable; a warning is logged for each that does."""
-    *better, last = ways.items()
+    *better, last = factories.items()
     for name, way in better:
         try:
             return await way()
         except RuntimeUnavailable as error:
-            log.warning("runtime_stepped_down", runtime=name, why=str(error), hint=error.hint)
+            log.warning("runtime_fallback", runtime=name, why=str(error), hint=error.hint)
     return await last[1]()
 
 
@@ -136,9 +136,9 @@ def check_unsandboxed(isolation: Isolation, provider: ProviderFile, tools: str, 
 
     Raises SpawnError. Settings may have changed since, so it is asked before every start.
     """
-    if isolation is not Isolation.NONE or allow_unsandboxed or provider.may_run_unsandboxed(tools):
+    if isolation is not Isolation.NONE or allow_unsandboxed or provider.can_run_unsandboxed(tools):
         return
-    without = [] if not provider.may_run_unsandboxed("none") else ['set [agent] tools = "none"']
+    without = [] if not provider.can_run_unsandboxed("none") else ['set [agent] tools = "none"']
     ways = ["install Docker or bubblewrap", *without, "set [host] allow_unsandboxed = true"]
     raise SpawnError(
         f"The provider {provider.name!r} may run tools and has no sandbox: a plain process can read and change"
@@ -153,7 +153,7 @@ def check_installed(isolation: Isolation, provider: ProviderFile) -> None:
 
     Raises SpawnError. They may be installed while the host runs, so it is asked before every start.
     """
-    if isolation is Isolation.CONTAINER or not (missing := provider.missing()):
+    if isolation is Isolation.CONTAINER or not (missing := provider.missing_dependencies()):
         return
     raise SpawnError(
         f"The provider {provider.name!r} needs {', '.join(missing)}, which is not installed beside nanohost, and"

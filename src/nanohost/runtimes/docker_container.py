@@ -15,7 +15,7 @@ from docker.types import HostConfig, LogConfig, Mount
 from nanohost.model import LeaseId, SessionId
 from nanohost.runtimes.folders import CONTAINER_UID
 from nanohost.runtimes.port import Container, ContainerSpec, Limits
-from nanohost.runtimes.runner_command import Identity, container_name, identity_arguments, runner_environment
+from nanohost.runtimes.runner_command import ContainerIdentity, container_name, identity_arguments, runner_environment
 from nanohost_protocol.layout import EXTENSIONS, WORKSPACE, SessionLayout
 
 LABEL_INSTALL = "nanohost.install"
@@ -48,12 +48,12 @@ def labels(install: str, spec: ContainerSpec) -> dict[str, str]:
     }
 
 
-def container_from(engine_id: str, found: Mapping[str, str]) -> Container:
+def container_from_labels(engine_id: str, found_labels: Mapping[str, str]) -> Container:
     """The container with these labels."""
     return Container(
-        session_id=SessionId(found.get(LABEL_SESSION, "")),
-        lease=LeaseId(found.get(LABEL_LEASE, "")),
-        state={"id": engine_id, "folder": found.get(LABEL_FOLDER, "")},
+        session_id=SessionId(found_labels.get(LABEL_SESSION, "")),
+        lease=LeaseId(found_labels.get(LABEL_LEASE, "")),
+        state={"id": engine_id, "folder": found_labels.get(LABEL_FOLDER, "")},
     )
 
 
@@ -64,7 +64,7 @@ def create_arguments(
 
     `seccomp`: the system call filter's profile, its content (Docker) or its path (Podman); None: the engine's own.
     """
-    identity = Identity.of(spec)
+    identity = ContainerIdentity.from_spec(spec)
     uid, gid = container_user()
     entrypoint, *arguments = command or ENTRYPOINT
     return {

@@ -19,7 +19,7 @@ from nanohost.runtimes.docker_container import (
     LABEL_INSTALL,
     LABEL_LEASE,
     LABEL_SESSION,
-    container_from,
+    container_from_labels,
     container_user,
     create_arguments,
     labels,
@@ -27,18 +27,18 @@ from nanohost.runtimes.docker_container import (
 from nanohost.runtimes.docker_engine import engine_errors
 from nanohost.runtimes.folders import open_log, prepare_folders
 from nanohost.runtimes.port import Container, ContainerSpec, Exited
-from nanohost.runtimes.runner_command import Identity
-from nanohost.runtimes.seccomp import engine_profile
+from nanohost.runtimes.runner_command import ContainerIdentity
+from nanohost.runtimes.seccomp import seccomp_profile
 from nanohost_protocol.layout import SessionLayout
 
-_LIVING = ("running", "paused", "restarting")
+_ALIVE_STATES = ("running", "paused", "restarting")
 
-_SAVED_LINES = 1000
+_MAX_SAVED_LINES = 1000
 """How much of a dead container's output is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
+class ListedContainer:
     """A container as the engine lists it. `state`: created, running, paused, restarting, removing, exited or dead."""
 
     container: Container
@@ -49,12 +49,12 @@ class Listed:
         return self.container.state["id"]
 
     @property
-    def identity(self) -> Identity:
-        return Identity(session_id=self.container.session_id, lease=self.container.lease)
+    def identity(self) -> ContainerIdentity:
+        return ContainerIdentity(session_id=self.container.session_id, lease=self.container.lease)
 
     @property
-    def lives(self) -> bool:
-        return self.state in _LIVING
+    def is_alive(self) -> bool:
+        return self.state in _ALIVE_STATES
 
 
 class DockerContainers:
@@ -81,26 +81,26 @@ class DockerContainers:
         prepare_folders(spec, container_user()[0] if os.geteuid() == 0 else None)
         what = f"No container for session {spec.session_id}"
         with engine_errors(what, SpawnError):
-            engine_id = self._created(spec)
+            engine_id = self._create_or_reuse(spec)
             try:
                 self._client.start(engine_id)
             except Exception:
                 self.remove(engine_id)
                 raise
-        return container_from(engine_id, labels(self._install, spec))
+        return container_from_labels(engine_id, labels(self._install, spec))
 
-    def _created(self, spec: ContainerSpec) -> str:
+    def _create_or_reuse(self, spec: ContainerSpec) -> str:
         try:
             return self._create(spec)
         except APIError:
             # A name in use is 409 in Docker and 500 in Podman; what is there tells better than either.
-            there = self.listed(Identity.of(spec))
+            there = self.list_containers(ContainerIdentity.from_spec(spec))
             if not there:
                 raise
         for each in there:
-            if each.lives or each.state == "created":
+            if each.is_alive or each.state == "created":
                 return each.id
-            self.bury(each.container)
+            self.reap(each.container)
         return self._create(spec)
 
     def _create(self, spec: ContainerSpec) -> str:
@@ -113,7 +113,7 @@ class DockerContainers:
     @contextmanager
     def _seccomp(self, spec: ContainerSpec) -> Iterator[str | None]:
         """The system call filter as the engine wants it; a file of it lies where no container can write."""
-        profile = engine_profile()
+        profile = seccomp_profile()
         if profile is None or not self._profile_by_path:
             yield profile
             return
@@ -124,14 +124,17 @@ class DockerContainers:
         finally:
             path.unlink(missing_ok=True)
 
-    def listed(self, identity: Identity | None = None) -> list[Listed]:
+    def list_containers(self, identity: ContainerIdentity | None = None) -> list[ListedContainer]:
         """All containers of this install, dead ones included, or those of one lease."""
         wanted = [f"{LABEL_INSTALL}={self._install}"]
         if identity is not None:
             wanted += [f"{LABEL_SESSION}={identity.session_id}", f"{LABEL_LEASE}={identity.lease}"]
         with engine_errors("The Docker engine does not list containers"):
             found = self._client.containers(all=True, filters={"label": wanted})
-        return [Listed(container=container_from(each["Id"], each["Labels"]), state=each["State"]) for each in found]
+        return [
+            ListedContainer(container=container_from_labels(each["Id"], each["Labels"]), state=each["State"])
+            for each in found
+        ]
 
     def signal(self, engine_id: str, name: str) -> None:
         """Send a signal to the runner. Nothing happens when the container has ended."""
@@ -139,16 +142,16 @@ class DockerContainers:
             try:
                 self._client.kill(engine_id, name)
             except APIError as error:
-                if not _says_it_has_ended(error) and self._runs(engine_id):
+                if not _is_already_stopped(error) and self._is_running(engine_id):
                     raise
 
-    def _runs(self, engine_id: str) -> bool:
+    def _is_running(self, engine_id: str) -> bool:
         try:
             return bool(self._client.inspect_container(engine_id)["State"]["Running"])
         except NotFound:
             return False
 
-    def ending(self, engine_id: str) -> Exited:
+    def exit_status(self, engine_id: str) -> Exited:
         """How a dead container ended."""
         with engine_errors("The Docker engine does not describe a container"):
             try:
@@ -158,17 +161,17 @@ class DockerContainers:
         detail = "out of memory" if state.get("OOMKilled") else state.get("Error", "")
         return Exited(code=state.get("ExitCode"), detail=detail)
 
-    def bury(self, container: Container) -> Exited:
+    def reap(self, container: Container) -> Exited:
         """Save a dead container's output in its session, remove it, and tell how it ended. Never raises for the log."""
         engine_id = container.state["id"]
-        ended = self.ending(engine_id)
+        ended = self.exit_status(engine_id)
         with suppress(APIError, OSError):
             self._save_log(engine_id, Path(container.state["folder"]))
         self.remove(engine_id)
         return ended
 
     def _save_log(self, engine_id: str, session_dir: Path) -> None:
-        output = self._client.logs(engine_id, tail=_SAVED_LINES)
+        output = self._client.logs(engine_id, tail=_MAX_SAVED_LINES)
         with os.fdopen(open_log(session_dir), "ab") as file:
             file.write(output)
 
@@ -178,10 +181,10 @@ class DockerContainers:
             self._client.remove_container(engine_id, force=True, v=True)
 
 
-def _says_it_has_ended(error: APIError) -> bool:
+def _is_already_stopped(error: APIError) -> bool:
     """404: removed meanwhile; 409 and, in older engines, 500: not running. Podman 4.3: 500, and its state."""
     words = str(error.explanation)
-    return error.status_code in (404, 409) or any(one in words for one in _ENDED)
+    return error.status_code in (404, 409) or any(one in words for one in _STOPPED_MESSAGES)
 
 
-_ENDED = ("not running", "state improper: stopped", "state improper: exited")
+_STOPPED_MESSAGES = ("not running", "state improper: stopped", "state improper: exited")

@@ -21,24 +21,24 @@ from requests.exceptions import RequestException
 
 from nanohost.errors import NanohostError
 from nanohost.runtimes.docker_container import LABEL_INSTALL
-from nanohost.runtimes.docker_engine import engine_errors, reach_engine
+from nanohost.runtimes.docker_engine import connect_engine, engine_errors
 
 log = structlog.get_logger(__name__)
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+INITIAL_BACKOFF_S, MAX_BACKOFF_S = 0.2, 5.0
 
 OVERLAP_S = 2
 """How far back a new connection asks; the engine keeps its last 256 events."""
 
-_A_DEATH = ["die", "died"]
-"""Either. Podman 4.3 calls the event `die`, and finds it only when asked for `died`."""
+_DIE_EVENTS = ["die", "died"]
+"""Either. Podman 4.3 calls the event `exit_container`, and finds it only when asked for `died`."""
 
 
-class DeathWatch:
+class EngineEventListener:
     """Calls `on_death(container id)` for each death in the install, from its own thread, between enter and exit."""
 
     def __init__(self, install: str, *, on_death: Callable[[str], None], on_connect: Callable[[], None]) -> None:
-        self._filters = {"type": "container", "event": _A_DEATH, "label": f"{LABEL_INSTALL}={install}"}
+        self._filters = {"type": "container", "event": _DIE_EVENTS, "label": f"{LABEL_INSTALL}={install}"}
         self._on_death = on_death
         self._on_connect = on_connect
         self._closing = threading.Event()
@@ -55,22 +55,22 @@ class DeathWatch:
         self._closing.set()
         with self._lock:
             self._disconnect()
-        self._thread.join(timeout=LONGEST_PAUSE_S)
+        self._thread.join(timeout=MAX_BACKOFF_S)
 
     def _run(self) -> None:
-        pause = FIRST_PAUSE_S
+        pause = INITIAL_BACKOFF_S
         while not self._closing.is_set():
             try:
-                client = reach_engine()
+                client = connect_engine()
                 try:
                     self._listen(client)
                 finally:
                     client.close()
-                pause = FIRST_PAUSE_S
+                pause = INITIAL_BACKOFF_S
             except NanohostError as error:
-                log.warning("engine_events_lost", runtime="docker", why=str(error))
+                log.warning("engine_events_disconnected", runtime="docker", why=str(error))
             self._closing.wait(pause)
-            pause = min(pause * 2, LONGEST_PAUSE_S)
+            pause = min(pause * 2, MAX_BACKOFF_S)
 
     def _listen(self, client: APIClient) -> None:
         """Read until the stream ends."""

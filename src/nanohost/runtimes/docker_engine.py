@@ -1,7 +1,7 @@
 """The Docker engine: how it is reached, and its errors in our words.
 
 docker-py blocks, so everything here is called from a thread, never on the event loop. Podman's socket answers too, with
-a few differences: accept_engine tells which of the two it is.
+a few differences: check_engine tells which of the two it is.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from requests.exceptions import RequestException
 
 from nanohost.errors import NanohostError, RuntimeUnavailable, SpawnError
 
-REACH_LIMIT_S = 10
+CONNECT_TIMEOUT_S = 10
 """How long an engine may take to answer its first question. Docker needs a few milliseconds; Podman starts three
 programs to tell its version, which on a busy machine took over 3 s."""
 
-CALL_LIMIT_S = 30
+CALL_TIMEOUT_S = 30
 """How long any later call may take. Creating and starting need some 200 ms on a busy machine of two cores."""
 
 START_HINT = 'start Docker (systemctl start docker), or set [host] runtime = "bubblewrap"'
@@ -30,23 +30,23 @@ START_HINT = 'start Docker (systemctl start docker), or set [host] runtime = "bu
 PERMISSION_HINT = 'join the docker group (sudo usermod -aG docker $USER, then log in again), or use "bubblewrap"'
 
 
-def reach_engine() -> APIClient:
+def connect_engine() -> APIClient:
     """A client of the engine DOCKER_HOST names, or of the machine's own. Raises RuntimeUnavailable within seconds."""
     environment = kwargs_from_env()
     url = environment.get("base_url") or "unix:///var/run/docker.sock"
     with engine_errors("The Docker engine does not answer"):
-        _knock(url)
-        client = APIClient(base_url=url, tls=environment.get("tls", False), timeout=REACH_LIMIT_S)
-    client.timeout = CALL_LIMIT_S
+        _check_socket(url)
+        client = APIClient(base_url=url, tls=environment.get("tls", False), timeout=CONNECT_TIMEOUT_S)
+    client.timeout = CALL_TIMEOUT_S
     return client
 
 
-def _knock(url: str) -> None:
+def _check_socket(url: str) -> None:
     """Raises OSError when nobody listens on a local socket: docker-py leaves one open when it cannot connect."""
     scheme, _, path = url.partition("://")
     if scheme.endswith("unix"):
         with socket.socket(socket.AF_UNIX) as door:
-            door.settimeout(REACH_LIMIT_S)
+            door.settimeout(CONNECT_TIMEOUT_S)
             door.connect(path)
 
 
@@ -57,7 +57,7 @@ class EngineKind(Enum):
     PODMAN = auto()
 
 
-def accept_engine(client: APIClient) -> EngineKind:
+def check_engine(client: APIClient) -> EngineKind:
     """Which engine this is. Raises RuntimeUnavailable for one without root: its users are not ours, so files would be
     nobody's."""
     with engine_errors("The Docker engine does not answer"):
@@ -72,21 +72,21 @@ def accept_engine(client: APIClient) -> EngineKind:
 
 
 @contextmanager
-def engine_errors(what: str, error: type[NanohostError] = RuntimeUnavailable) -> Iterator[None]:
-    """Turn what docker-py raises into one sentence of ours that starts with `what`."""
+def engine_errors(context: str, error: type[NanohostError] = RuntimeUnavailable) -> Iterator[None]:
+    """Turn what docker-py raises into one sentence of ours that starts with `context`."""
     try:
         yield
     except ImageNotFound as cause:
-        raise SpawnError(f"{what}: the agent image is missing.", hint="nanohost image build") from cause
+        raise SpawnError(f"{context}: the agent image is missing.", hint="nanohost image build") from cause
     except APIError as cause:
-        raise error(f"{what}: {cause.explanation or cause}", hint="docker info, and the engine's own log") from cause
+        raise error(f"{context}: {cause.explanation or cause}", hint="docker info, and the engine's own log") from cause
     except PermissionError as cause:
-        raise RuntimeUnavailable(f"{what}: {cause.strerror}", hint=PERMISSION_HINT) from cause
+        raise RuntimeUnavailable(f"{context}: {cause.strerror}", hint=PERMISSION_HINT) from cause
     except (DockerException, RequestException, OSError) as cause:
-        raise RuntimeUnavailable(f"{what}: {_short(cause)}", hint=START_HINT) from cause
+        raise RuntimeUnavailable(f"{context}: {_root_cause(cause)}", hint=START_HINT) from cause
 
 
-def _short(cause: BaseException) -> str:
+def _root_cause(cause: BaseException) -> str:
     """The innermost reason: docker-py wraps a refused socket five times."""
     while (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner

@@ -21,31 +21,31 @@ from docker import APIClient
 from docker.errors import APIError
 
 from nanohost.errors import RuntimeUnavailable
-from nanohost.runtimes.docker_engine import engine_errors, reach_engine
-from nanohost.runtimes.runner_command import PACKAGES, package_folder
+from nanohost.runtimes.docker_engine import connect_engine, engine_errors
+from nanohost.runtimes.runner_command import RUNNER_PACKAGES, package_folder
 from nanohost.shipped import shipped_root
 
 Progress = Callable[[str], None]
 """Called with one line a step, from a thread."""
 
 REPOSITORY = "nanohost-agent"
-LABEL = "nanohost.agent-image-of"
+OWNER_LABEL = "nanohost.agent-image-of"
 """On an agent image: the folder of the code that it was built from. Others' images are not touched."""
 NO_TAG = "<none>:<none>"
 LOCAL_BASE = "nanohost-base:bookworm"
 PUBLIC_BASE = "debian:bookworm-slim"
 
-BUILD_LIMIT_S = 1800
+BUILD_TIMEOUT_S = 1800
 """How long a step of the build may be silent."""
 
 _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT")
 
-_PASSED_ON = (
+_FORWARDED_VARIABLES = (
     *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
 )
 
-_HINT = "nanohost image build shows the whole build"
+_BUILD_HINT = "nanohost image build shows the whole build"
 
 
 async def ensure_image(
@@ -63,7 +63,7 @@ async def ensure_image(
     """
     if inputs is None:
         inputs, owner = image_inputs(), owner or str(shipped_root())
-    return await asyncio.to_thread(_ensure, base_image, inputs, owner, progress)
+    return await asyncio.to_thread(_ensure_blocking, base_image, inputs, owner, progress)
 
 
 def image_inputs() -> dict[str, bytes]:
@@ -73,7 +73,7 @@ def image_inputs() -> dict[str, bytes]:
         "Dockerfile.agent": (root / "Dockerfile.agent").read_bytes(),
         "requirements/agent.txt": (root / "requirements" / "agent.txt").read_bytes(),
     }
-    for name in PACKAGES:
+    for name in RUNNER_PACKAGES:
         folder = package_folder(name)
         for file in folder.rglob("*.py"):
             inputs[f"packages/{name}/{file.relative_to(folder)}"] = file.read_bytes()
@@ -88,7 +88,7 @@ def image_tag(inputs: Mapping[str, bytes], base: str) -> str:
     return f"{REPOSITORY}:{digest.hexdigest()[:12]}"
 
 
-def pack(files: Mapping[str, bytes]) -> io.BytesIO:
+def pack_context(files: Mapping[str, bytes]) -> io.BytesIO:
     """A build context. Same files, same bytes: no times, no owners."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -100,28 +100,28 @@ def pack(files: Mapping[str, bytes]) -> io.BytesIO:
     return buffer
 
 
-def _ensure(base_image: str | None, inputs: Mapping[str, bytes], owner: str | None, progress: Progress) -> str:
-    client = reach_engine()
+def _ensure_blocking(base_image: str | None, inputs: Mapping[str, bytes], owner: str | None, progress: Progress) -> str:
+    client = connect_engine()
     try:
-        base, base_id = _base(client, base_image, progress)
+        base, base_id = _resolve_base(client, base_image, progress)
         tag = image_tag(inputs, f"{base} {base_id}")
         if _image_id(client, tag) is None:
             progress(f"Building {tag} on {base}; this takes about a minute, once.")
-            _build(client, tag, base, inputs, {} if owner is None else {LABEL: owner}, progress)
+            _build(client, tag, base, inputs, {} if owner is None else {OWNER_LABEL: owner}, progress)
         if owner is not None:
-            _remove_old(client, tag, owner, progress)
+            _remove_superseded(client, tag, owner, progress)
         return tag
     finally:
         client.close()
 
 
-def _base(client: APIClient, wanted: str | None, progress: Progress) -> tuple[str, str]:
+def _resolve_base(client: APIClient, requested: str | None, progress: Progress) -> tuple[str, str]:
     """The base image's name and id, fetched when it is not here: its id is part of what the tag stands for."""
-    name = wanted or (LOCAL_BASE if _image_id(client, LOCAL_BASE) else PUBLIC_BASE)
+    name = requested or (LOCAL_BASE if _image_id(client, LOCAL_BASE) else PUBLIC_BASE)
     found = _image_id(client, name)
     if found is None:
         progress(f"Fetching {name}.")
-        client.timeout = BUILD_LIMIT_S
+        client.timeout = BUILD_TIMEOUT_S
         with engine_errors(f"The base image {name} is neither here nor to be had"):
             client.pull(name)
         found = _image_id(client, name)
@@ -136,36 +136,36 @@ def _image_id(client: APIClient, name: str) -> str | None:
     return str(found[0]["Id"]) if found else None
 
 
-def superseded(images: Sequence[Mapping[str, Any]], current: str, in_use: Collection[str]) -> list[str]:
+def superseded_images(images: Sequence[Mapping[str, Any]], current: str, in_use: Collection[str]) -> list[str]:
     """What can go of one owner's images, as the engine lists them: tags, or the id of one that has none.
 
     `current` and `in_use` are ids: an engine may show a tag with a registry before it. The current one stays, the
     newest beside it, for a host that was started before and for going back, and what a container is made of.
     """
-    others = [image for image in images if _bare(image["Id"]) != _bare(current)]
-    used = {_bare(id) for id in in_use}
+    others = [image for image in images if _strip_digest_prefix(image["Id"]) != _strip_digest_prefix(current)]
+    used = {_strip_digest_prefix(id) for id in in_use}
     oldest_last = sorted(others, key=lambda image: int(image["Created"]), reverse=True)
     return [
         name
         for image in oldest_last[1:]
-        if _bare(image["Id"]) not in used
+        if _strip_digest_prefix(image["Id"]) not in used
         for name in ([tag for tag in image["RepoTags"] or () if tag != NO_TAG] or [image["Id"]])
     ]
 
 
-def _bare(id: str) -> str:
+def _strip_digest_prefix(id: str) -> str:
     """Podman leaves the kind of the digest out of some ids."""
     return id.removeprefix("sha256:")
 
 
-def _remove_old(client: APIClient, tag: str, owner: str, progress: Progress) -> None:
+def _remove_superseded(client: APIClient, tag: str, owner: str, progress: Progress) -> None:
     """Never a reason not to start: what cannot be removed now is looked at when a host starts again."""
     with suppress(RuntimeUnavailable), engine_errors("The Docker engine does not remove an image"):
-        images, current = client.images(filters={"label": f"{LABEL}={owner}"}), _image_id(client, tag) or ""
-        if not superseded(images, current, ()):
+        images, current = client.images(filters={"label": f"{OWNER_LABEL}={owner}"}), _image_id(client, tag) or ""
+        if not superseded_images(images, current, ()):
             return  # as a rule; all containers of a machine may be many to list
         in_use = {one["ImageID"] for one in client.containers(all=True)}
-        for name in superseded(images, current, in_use):
+        for name in superseded_images(images, current, in_use):
             with suppress(APIError):  # a container was made of it meanwhile
                 client.remove_image(name)
                 progress(f"Removed the old image {name}.")
@@ -179,11 +179,11 @@ def _build(
     labels: Mapping[str, str],
     progress: Progress,
 ) -> None:
-    arguments = {"BASE_IMAGE": base} | {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    client.timeout = BUILD_LIMIT_S
+    arguments = {"BASE_IMAGE": base} | {name: os.environ[name] for name in _FORWARDED_VARIABLES if name in os.environ}
+    client.timeout = BUILD_TIMEOUT_S
     with engine_errors(f"The image {tag} cannot be built"):
         for line in client.build(
-            fileobj=pack({**inputs, **_extra_ca()}),
+            fileobj=pack_context({**inputs, **_extra_ca()}),
             custom_context=True,
             dockerfile="Dockerfile.agent",
             tag=tag,
@@ -194,13 +194,13 @@ def _build(
             forcerm=True,
             decode=True,
         ):
-            _report(line, tag, progress)
+            _report_line(line, tag, progress)
 
 
-def _report(line: Mapping[str, Any], tag: str, progress: Progress) -> None:
+def _report_line(line: Mapping[str, Any], tag: str, progress: Progress) -> None:
     if "error" in line:
         words = str(line["error"]).strip().splitlines()
-        raise RuntimeUnavailable(f"The image {tag} cannot be built: {words[-1]}", hint=_HINT)
+        raise RuntimeUnavailable(f"The image {tag} cannot be built: {words[-1]}", hint=_BUILD_HINT)
     if text := str(line.get("stream", "")).strip():
         progress(text)
 

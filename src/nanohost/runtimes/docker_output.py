@@ -7,25 +7,25 @@ from enum import Enum, auto
 
 from docker.errors import NotFound
 
-from nanohost.runtimes.docker_engine import engine_errors, reach_engine
+from nanohost.runtimes.docker_engine import connect_engine, engine_errors
 
-ALIVE = ("created", "running", "paused", "restarting")
-
-
-class Life(Enum):
-    """A container that is `ENDING` is dead and not buried: its output may be in the session's log already."""
-
-    LIVING = auto()
-    ENDING = auto()
-    GONE = auto()
+ALIVE_STATES = ("created", "running", "paused", "restarting")
 
 
-def container_output(engine_id: str, lines: int) -> tuple[Life, bytes]:
+class ContainerPhase(Enum):
+    """A container that is `EXITED` is dead and not buried: its output may be in the session's log already."""
+
+    ALIVE = auto()
+    EXITED = auto()
+    REMOVED = auto()
+
+
+def container_output(engine_id: str, lines: int) -> tuple[ContainerPhase, bytes]:
     """Whether it lives, and its last `lines` lines, stdout and stderr as they came. Raises RuntimeUnavailable."""
-    with closing(reach_engine()) as client, engine_errors("The Docker engine does not give a container's output"):
+    with closing(connect_engine()) as client, engine_errors("The Docker engine does not give a container's output"):
         try:
             state = client.inspect_container(engine_id)["State"]["Status"]
             said: bytes = client.logs(engine_id, tail=lines)
         except NotFound:
-            return Life.GONE, b""
-    return Life.LIVING if state in ALIVE else Life.ENDING, said
+            return ContainerPhase.REMOVED, b""
+    return ContainerPhase.ALIVE if state in ALIVE_STATES else ContainerPhase.EXITED, said

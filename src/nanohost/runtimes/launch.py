@@ -22,24 +22,24 @@ def spawn(
     *,
     environment: Mapping[str, str],
     log: int,
-    out: int | None = None,
+    stdout: int | None = None,
     cwd: Path | None = None,
-    keep: Sequence[int] = (),
+    inherited_fds: Sequence[int] = (),
 ) -> int:
     """Start a process in a session of its own, output to the descriptor `log`, and return its pid.
 
-    `out`: another descriptor for standard output. `keep`: descriptors it inherits under the same number.
+    `stdout`: another descriptor for standard output. `inherited_fds`: descriptors it inherits under the same number.
     Raises SpawnError when the program cannot be run.
     """
     try:
         process = subprocess.Popen(  # noqa: S603 - the arguments are ours, never a person's or an agent's
             arguments,
             stdin=subprocess.DEVNULL,
-            stdout=log if out is None else out,
+            stdout=log if stdout is None else stdout,
             stderr=log,
             cwd=cwd,
             env=dict(environment),
-            pass_fds=keep,
+            pass_fds=inherited_fds,
             # Its own session: neither the terminal's Ctrl-C nor the end of the host reaches it.
             start_new_session=True,
         )
@@ -50,7 +50,7 @@ def spawn(
     return process.pid
 
 
-async def finished_or_undone(job: Awaitable[T], undo: Callable[[T], Awaitable[None]]) -> T:
+async def complete_or_undo(job: Awaitable[T], undo: Callable[[T], Awaitable[None]]) -> T:
     """The job's result. Cancelled meanwhile, the job still ends (a thread cannot be stopped) and is then undone."""
     running = asyncio.ensure_future(job)
     try:

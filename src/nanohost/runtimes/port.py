@@ -45,7 +45,7 @@ class Limits:
     pids: int = DockerSettings().pids
 
 
-def limits_of(settings: DockerSettings) -> Limits:
+def resource_limits(settings: DockerSettings) -> Limits:
     """As the operator set them."""
     return Limits(memory_bytes=settings.memory_bytes, cpus=settings.cpus, pids=settings.pids)
 

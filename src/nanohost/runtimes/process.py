@@ -26,19 +26,19 @@ from contextlib import suppress
 from pathlib import Path
 
 from nanohost.errors import RuntimeUnavailable, SpawnError
-from nanohost.runtimes.children import Child, ChildRuntime
+from nanohost.runtimes.children import ProcessContainer, ProcessRuntimeBase
 from nanohost.runtimes.folders import open_log, prepare_folders
 from nanohost.runtimes.launch import spawn
 from nanohost.runtimes.port import ContainerSpec, Isolation, RuntimeContext
-from nanohost.runtimes.procfs import ProcessId, Sighting, processes_with, send_signal, start_time
+from nanohost.runtimes.procfs import ProcessId, ProcessInfo, find_processes, read_start_ticks, send_signal
 from nanohost.runtimes.runner_command import (
-    PACKAGES,
-    RUNNER,
+    RUNNER_ARGUMENTS,
+    RUNNER_PACKAGES,
     SYSTEM_PATH,
-    Identity,
+    ContainerIdentity,
     identity_arguments,
-    identity_in,
     package_folder,
+    parse_identity,
     runner_environment,
 )
 from nanohost_protocol.layout import EXTENSIONS, SessionLayout
@@ -50,7 +50,7 @@ UNSANDBOXED_WARNING = (
 """What a person must be told before the first agent runs this way."""
 
 
-GROUP_CHECKS, GROUP_PAUSE_S = 20, 0.005
+GROUP_CHECKS, GROUP_CHECK_INTERVAL_S = 20, 0.005
 """A tenth of a second at most: where init does not reap, what is dead stays listed."""
 
 
@@ -66,7 +66,7 @@ def reopen(install: str) -> ProcessRuntime:
     return ProcessRuntime(install=install)
 
 
-class ProcessRuntime(ChildRuntime):
+class ProcessRuntime(ProcessRuntimeBase):
     """Starts runners as processes. `command` stands in for `python -m agent_runner` in tests."""
 
     name = "process"
@@ -79,20 +79,20 @@ class ProcessRuntime(ChildRuntime):
     def check(self) -> None:
         """Raises RuntimeUnavailable when the runner is not installed or the folder for links is not ours."""
         self._python_path()
-        _links()
+        _links_dir()
 
-    def _launch(self, spec: ContainerSpec) -> Child:
-        identity = Identity.of(spec)
+    def _launch(self, spec: ContainerSpec) -> ProcessContainer:
+        identity = ContainerIdentity.from_spec(spec)
         layout = prepare_folders(spec, None)
-        _link_agent(layout, spec.agent_dir)
+        _link_agent_dir(layout, spec.agent_dir)
         workspace = short_link(spec.session_dir)
         path = f"{Path(sys.executable).parent}:{SYSTEM_PATH}"
         environment = {
-            **runner_environment(spec, workspace=workspace, extensions=_parent(spec.extensions), path=path),
+            **runner_environment(spec, workspace=workspace, extensions=_extensions_dir(spec.extensions), path=path),
             "NANOHOST_WORKSPACE": str(workspace),
             "PYTHONPATH": self._python_path(),
         }
-        command = self._command or (sys.executable, *RUNNER)
+        command = self._command or (sys.executable, *RUNNER_ARGUMENTS)
         log = open_log(spec.session_dir)
         try:
             pid = spawn(
@@ -103,34 +103,36 @@ class ProcessRuntime(ChildRuntime):
             )
         finally:
             os.close(log)
-        return Child(identity=identity, processes=(ProcessId(pid=pid, started=start_time(pid) or 0),))
+        return ProcessContainer(
+            identity=identity, processes=(ProcessId(pid=pid, start_ticks=read_start_ticks(pid) or 0),)
+        )
 
     def _python_path(self) -> str:
         if self._command is not None:
             return ""
-        return os.pathsep.join(dict.fromkeys(str(package_folder(name).parent) for name in PACKAGES))
+        return os.pathsep.join(dict.fromkeys(str(package_folder(name).parent) for name in RUNNER_PACKAGES))
 
-    def _found(self) -> list[Child]:
+    def _find_running(self) -> list[ProcessContainer]:
         return [
-            Child(identity=identity, processes=(process.id,))
-            for process in processes_with(self.install)
-            if (identity := identity_in(process.arguments, self.install)) and _is_ours(process)
+            ProcessContainer(identity=identity, processes=(process.id,))
+            for process in find_processes(self.install)
+            if (identity := parse_identity(process.arguments, self.install)) and _is_runner(process)
         ]
 
-    def _signal(self, child: Child, number: signal.Signals) -> None:
+    def _signal(self, child: ProcessContainer, number: signal.Signals) -> None:
         send_signal(child.leader, number)
 
-    def _before_reaping(self, child: Child) -> None:
+    def _before_reaping(self, child: ProcessContainer) -> None:
         # While a process of its group lives the kernel gives the number to nobody else, so this hits only our own.
-        if start_time(child.leader.pid) in (None, child.leader.started):
+        if read_start_ticks(child.leader.pid) in (None, child.leader.start_ticks):
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.leader.pid, signal.SIGKILL)
 
-    def _tidy(self, child: Child | None) -> None:
+    def _clean_up(self, child: ProcessContainer | None) -> None:
         if child is not None:
             _wait_for_group(child.leader.pid)
             return
-        for link in _links().iterdir():
+        for link in _links_dir().iterdir():
             if link.is_symlink() and not link.exists():
                 link.unlink(missing_ok=True)
 
@@ -140,10 +142,10 @@ def _wait_for_group(number: int) -> None:
     with suppress(ProcessLookupError, PermissionError):
         for _ in range(GROUP_CHECKS):
             os.killpg(number, 0)
-            time.sleep(GROUP_PAUSE_S)
+            time.sleep(GROUP_CHECK_INTERVAL_S)
 
 
-def _is_ours(process: Sighting) -> bool:
+def _is_runner(process: ProcessInfo) -> bool:
     """Outside of any sandbox, not a sandbox's monitor, and the first of its session: a fork of a runner is none."""
     if len(process.pids) != 1 or Path(process.arguments[0]).name == "bwrap":
         return False
@@ -153,12 +155,12 @@ def _is_ours(process: Sighting) -> bool:
         return False
 
 
-def _parent(extensions: Sequence[Path]) -> Path:
+def _extensions_dir(extensions: Sequence[Path]) -> Path:
     """Where they lie side by side."""
     return extensions[0].parent if extensions else EXTENSIONS
 
 
-def _links() -> Path:
+def _links_dir() -> Path:
     """The folder of short links, made when missing. Raises RuntimeUnavailable when somebody else put it there."""
     folder = Path(tempfile.gettempdir(), f"nanohost-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -175,15 +177,15 @@ def short_link(session_dir: Path) -> Path:
     name = hashlib.sha256(os.fsencode(session_dir)).hexdigest()
     # Eight digits nearly always; two folders that share them must never share a link.
     for digits in (8, 16, 64):
-        link = _links() / name[:digits]
+        link = _links_dir() / name[:digits]
         with suppress(FileExistsError):
             link.symlink_to(session_dir)
         if link.readlink() == session_dir:
             return link
-    raise SpawnError(f"No free link to {session_dir} in {_links()}.", hint=f"rm -r {_links()}")
+    raise SpawnError(f"No free link to {session_dir} in {_links_dir()}.", hint=f"rm -r {_links_dir()}")
 
 
-def _link_agent(layout: SessionLayout, agent_dir: Path) -> None:
+def _link_agent_dir(layout: SessionLayout, agent_dir: Path) -> None:
     """Make the agent group's folder appear inside the session, where a container has it mounted."""
     link = layout.agent_dir
     if link.is_symlink() and link.readlink() == agent_dir:

@@ -15,29 +15,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
-LOOKS, LOOK_PAUSE_S = 20, 0.001
+MAX_CMDLINE_READS, CMDLINE_RETRY_S = 20, 0.001
 """At a process that has no arguments yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessId:
-    """One process for ever. `started` is the kernel's start time, in clock ticks since boot."""
+    """One process for ever. `start_ticks` is the kernel's start time, in clock ticks since boot."""
 
     pid: int
-    started: int
+    start_ticks: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
+class ProcessInfo:
     """A living process of this user. `pids` has one entry a process-id namespace, outermost (ours) first."""
 
     id: ProcessId
-    parent: int
+    parent_pid: int
     pids: tuple[int, ...]
     arguments: tuple[str, ...]
 
 
-def start_time(pid: int) -> int | None:
+def read_start_ticks(pid: int) -> int | None:
     """When the process was started, in clock ticks since boot; None when there is none. A zombie still counts."""
     try:
         stat = (PROC / str(pid) / "stat").read_text()
@@ -47,39 +47,39 @@ def start_time(pid: int) -> int | None:
     return int(stat.rpartition(")")[2].split()[19])
 
 
-def processes_with(argument: str) -> Iterator[Sighting]:
+def find_processes(argument: str) -> Iterator[ProcessInfo]:
     """Every living process of this user that has `argument` among its arguments."""
     needle = b"\0" + argument.encode() + b"\0"
     for entry in os.scandir(PROC):
         if not entry.name.isdigit():
             continue
         with suppress(OSError):
-            command_line = _command_line(Path(entry.path))
-            if needle in command_line and (sighting := _sighting(int(entry.name), command_line)):
+            command_line = _read_cmdline(Path(entry.path))
+            if needle in command_line and (sighting := _process_info(int(entry.name), command_line)):
                 yield sighting
 
 
-def _command_line(process: Path) -> bytes:
+def _read_cmdline(process: Path) -> bytes:
     """The arguments, each with a zero behind it. A program that is just being started has none for a moment, and would
     be overlooked; threads of the kernel and what has ended never have any, and no program either."""
-    for _ in range(LOOKS):
+    for _ in range(MAX_CMDLINE_READS):
         if command_line := (process / "cmdline").read_bytes():
             return command_line
         (process / "exe").readlink()
-        time.sleep(LOOK_PAUSE_S)
+        time.sleep(CMDLINE_RETRY_S)
     return b""
 
 
-def _sighting(pid: int, command_line: bytes) -> Sighting | None:
-    started = start_time(pid)
+def _process_info(pid: int, command_line: bytes) -> ProcessInfo | None:
+    started = read_start_ticks(pid)
     status = dict(
         line.split(":\t", 1) for line in (PROC / str(pid) / "status").read_text().splitlines() if ":\t" in line
     )
     if started is None or int(status["Uid"].split()[0]) != os.getuid():
         return None
-    return Sighting(
-        id=ProcessId(pid=pid, started=started),
-        parent=int(status["PPid"]),
+    return ProcessInfo(
+        id=ProcessId(pid=pid, start_ticks=started),
+        parent_pid=int(status["PPid"]),
         pids=tuple(int(each) for each in status["NSpid"].split()),
         arguments=tuple(os.fsdecode(each) for each in command_line.rstrip(b"\0").split(b"\0")),
     )
@@ -91,13 +91,13 @@ def open_process(process: ProcessId) -> int | None:
         descriptor = os.pidfd_open(process.pid)
     except ProcessLookupError:
         return None
-    if start_time(process.pid) == process.started:
+    if read_start_ticks(process.pid) == process.start_ticks:
         return descriptor
     os.close(descriptor)
     return None
 
 
-def exit_code(descriptor: int) -> int | None:
+def reap_exit_code(descriptor: int) -> int | None:
     """Reap an ended child of ours and tell its exit code as a shell would (137: killed). None for others' children."""
     try:
         ended = os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)

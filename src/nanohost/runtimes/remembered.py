@@ -9,12 +9,12 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Remembered(OrderedDict[K, V]):
-    """A dictionary that forgets the oldest entry beyond `LIMIT`."""
+class BoundedDict(OrderedDict[K, V]):
+    """A dictionary that forgets the oldest entry beyond `MAX_ENTRIES`."""
 
-    LIMIT = 256
+    MAX_ENTRIES = 256
 
     def __setitem__(self, key: K, value: V) -> None:
         super().__setitem__(key, value)
-        if len(self) > self.LIMIT:
+        if len(self) > self.MAX_ENTRIES:
             self.popitem(last=False)

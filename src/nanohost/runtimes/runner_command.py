@@ -16,47 +16,47 @@ from nanohost.model import LeaseId, SessionId
 from nanohost.runtimes.port import ContainerSpec
 from nanohost_protocol.layout import EXTENSIONS
 
-RUNNER = ("-P", "-m", "agent_runner")
+RUNNER_ARGUMENTS = ("-P", "-m", "agent_runner")
 """Interpreter arguments. `-P`: the working directory is the agent's to write, so no module is looked for there."""
 
-PACKAGES = ("nanohost_protocol", "agent_runner")
+RUNNER_PACKAGES = ("nanohost_protocol", "agent_runner")
 """The packages a runner consists of; the host's own code is never visible to it."""
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class ContainerIdentity:
     """Which session a container works for, and by which lease."""
 
     session_id: SessionId
     lease: LeaseId
 
     @classmethod
-    def of(cls, spec: ContainerSpec) -> Identity:
+    def from_spec(cls, spec: ContainerSpec) -> ContainerIdentity:
         return cls(session_id=spec.session_id, lease=spec.lease)
 
 
-def identity_arguments(install: str, identity: Identity) -> tuple[str, ...]:
+def identity_arguments(install: str, identity: ContainerIdentity) -> tuple[str, ...]:
     """The last six arguments of every runner."""
     return ("--install", install, "--session", identity.session_id, "--lease", identity.lease)
 
 
-def container_name(install: str, identity: Identity) -> str:
+def container_name(install: str, identity: ContainerIdentity) -> str:
     """What an engine calls the container; people see it in `docker ps`."""
-    return f"{name_prefix(install)}{identity.session_id}-{identity.lease[:8]}"
+    return f"{container_name_prefix(install)}{identity.session_id}-{identity.lease[:8]}"
 
 
-def name_prefix(install: str) -> str:
+def container_name_prefix(install: str) -> str:
     """How the names of all containers of this install begin."""
     return f"nanohost-{install[:8]}-"
 
 
-def identity_in(arguments: Sequence[str], install: str) -> Identity | None:
+def parse_identity(arguments: Sequence[str], install: str) -> ContainerIdentity | None:
     """Whose container a command line belongs to; None unless it ends with exactly the six, for this install."""
     match tuple(arguments[-6:]):
         case ("--install", found, "--session", session, "--lease", lease) if found == install:
-            return Identity(session_id=SessionId(session), lease=LeaseId(lease))
+            return ContainerIdentity(session_id=SessionId(session), lease=LeaseId(lease))
         case _:
             return None
 

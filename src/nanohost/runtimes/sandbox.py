@@ -15,12 +15,12 @@ from pathlib import Path
 from nanohost.runtimes.folders import CONTAINER_UID
 from nanohost_protocol.layout import EXTENSIONS, WORKSPACE, SessionLayout
 
-PACKAGES_INSIDE = Path("/opt/nanohost")
+SANDBOX_PACKAGES_DIR = Path("/opt/nanohost")
 """Where a sandbox finds the runner's packages."""
 
-_SYSTEM_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+_SYSTEM_DIRS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
-_SHOWN_OF_ETC = (
+_ETC_ENTRIES = (
     "alternatives",
     "ca-certificates",
     "ld.so.cache",
@@ -37,14 +37,14 @@ _SHOWN_OF_ETC = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class User:
+class SandboxUser:
     """Who a process is inside a sandbox."""
 
     uid: int
     gid: int
 
     @classmethod
-    def inside(cls) -> User:
+    def current(cls) -> SandboxUser:
         """This user; for root, the uid a container has everywhere."""
         if os.geteuid() == 0:
             return cls(uid=CONTAINER_UID, gid=CONTAINER_UID)
@@ -60,7 +60,7 @@ class User:
         return f"agent:x:{self.gid}:\n"
 
 
-def isolation_arguments(user: User) -> list[str]:
+def isolation_arguments(user: SandboxUser) -> list[str]:
     """Namespaces and rights: every namespace its own, no capability, no terminal, not root."""
     return [
         *("--unshare-all", "--new-session", "--cap-drop", "ALL"),
@@ -72,8 +72,8 @@ def system_arguments(prefixes: Sequence[Path]) -> list[str]:
     """The machine's programs, read-only, and fresh /proc, /dev and /tmp. `prefixes`: folders of interpreters."""
     return [
         *("--ro-bind", "/usr", "/usr"),
-        *(word for name in _SYSTEM_LINKS for word in _system_folder(Path("/", name))),
-        *(word for name in _SHOWN_OF_ETC for word in ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")),
+        *(word for name in _SYSTEM_DIRS for word in _system_dir_arguments(Path("/", name))),
+        *(word for name in _ETC_ENTRIES for word in ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")),
         # Read-only as a whole: a sandbox of a root host could otherwise write /proc/sys/kernel/core_pattern.
         *("--proc", "/proc", "--remount-ro", "/proc"),
         *("--dev", "/dev", "--tmpfs", "/tmp"),  # noqa: S108 - inside the sandbox
@@ -82,7 +82,7 @@ def system_arguments(prefixes: Sequence[Path]) -> list[str]:
     ]
 
 
-def _system_folder(path: Path) -> Iterator[str]:
+def _system_dir_arguments(path: Path) -> Iterator[str]:
     if path.is_symlink():
         yield from ("--symlink", str(path.readlink()), str(path))
     elif path.is_dir():

@@ -5,23 +5,23 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from nanohost.runtime_files import runtime_names
-from nanohost.section import AUTO, Section, extension, setting
+from nanohost.section import AUTO, Section, extension_name, setting
 
 
 class RuntimeSettings(Section):
     table: ClassVar = "host"
 
-    runtime: Annotated[str, extension("runtime", runtime_names)] = setting(
+    runtime: Annotated[str, extension_name("runtime", runtime_names)] = setting(
         AUTO,
-        place=10,
+        order=10,
         title="What starts containers. `auto`: Docker if an engine answers, else bubblewrap, else a plain process.",
-        wanted="auto, docker, bubblewrap, process or the name of a file in runtimes/",
+        expected="auto, docker, bubblewrap, process or the name of a file in runtimes/",
     )
     allow_unsandboxed: bool = setting(
         False,
-        place=130,
+        order=130,
         title="Let an agent use its tools in a plain process, with nothing around it.",
-        wanted="true or false",
+        expected="true or false",
     )
 
 
@@ -32,19 +32,19 @@ class DockerSettings(Section):
 
     base_image: str | None = setting(
         None,
-        place=410,
+        order=410,
         title="What the agent's image is built on. Default: nanohost-base:bookworm if it is there, else Debian slim.",
-        wanted="an image's name",
+        expected="an image's name",
         min_length=1,
     )
     memory_mb: int = setting(
-        2048, place=420, title="Memory of one container, in MiB.", wanted="a whole number of MiB, 128 or more", ge=128
+        2048, order=420, title="Memory of one container, in MiB.", expected="a whole number of MiB, 128 or more", ge=128
     )
     cpus: float = setting(
-        2.0, place=430, title="CPU of one container, in cores.", wanted="a number of cores, more than 0", gt=0
+        2.0, order=430, title="CPU of one container, in cores.", expected="a number of cores, more than 0", gt=0
     )
     pids: int = setting(
-        256, place=440, title="Processes and threads of one container.", wanted="a whole number, 16 or more", ge=16
+        256, order=440, title="Processes and threads of one container.", expected="a whole number, 16 or more", ge=16
     )
 
     @property

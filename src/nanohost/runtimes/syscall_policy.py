@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-WORD = 0xFFFFFFFF
+WORD_MASK = 0xFFFFFFFF
 """Arguments are looked at as the kernel takes these: as 32-bit words, whatever the upper half says."""
 
 
@@ -23,7 +23,7 @@ class Condition:
 
     argument: int
     value: int
-    mask: int = WORD
+    mask: int = WORD_MASK
 
 
 Alternative = tuple[Condition, ...]
@@ -50,32 +50,33 @@ relatives: whoever opens a file on which somebody has a lease waits, for 45 s, a
 same user as a container's."""
 
 
-def outside(values: Iterable[int], argument: int) -> tuple[Alternative, ...]:
+def none_of(values: Iterable[int], argument: int) -> tuple[Alternative, ...]:
     """That an argument is none of `values`, said with equal bits only: libseccomp has no "not equal" under a mask."""
     return tuple(
-        (Condition(argument=argument, value=value, mask=mask),) for value, mask in _gaps(tuple(values), 0, 0, 31)
+        (Condition(argument=argument, value=value, mask=mask),)
+        for value, mask in _complement_masks(tuple(values), 0, 0, 31)
     )
 
 
-def _gaps(values: tuple[int, ...], prefix: int, mask: int, bit: int) -> Iterator[tuple[int, int]]:
+def _complement_masks(values: tuple[int, ...], prefix: int, mask: int, bit: int) -> Iterator[tuple[int, int]]:
     """The largest groups of words with common first bits that hold none of `values`, as (first bits, their mask)."""
     if not values:
         yield prefix, mask
     elif bit >= 0:
         for side in (0, 1 << bit):
             kept = tuple(value for value in values if value & (1 << bit) == side)
-            yield from _gaps(kept, prefix | side, mask | 1 << bit, bit - 1)
+            yield from _complement_masks(kept, prefix | side, mask | 1 << bit, bit - 1)
 
 
-CHECKED: dict[str, tuple[Alternative, ...]] = {
+CONDITIONAL: dict[str, tuple[Alternative, ...]] = {
     "clone": ((Condition(argument=0, value=0, mask=_NEW_NAMESPACE),),),
     "fcntl": (
-        (Condition(argument=1, value=0, mask=WORD & ~_OLDEST_FCNTL),),
+        (Condition(argument=1, value=0, mask=WORD_MASK & ~_OLDEST_FCNTL),),
         *((Condition(argument=1, value=command),) for command in _FCNTL),
     ),
-    "ioctl": outside(_TERMINAL_INPUT, 1),
+    "ioctl": none_of(_TERMINAL_INPUT, 1),
     # The plain one, and the question which one it is.
-    "personality": ((Condition(argument=0, value=0),), (Condition(argument=0, value=WORD),)),
+    "personality": ((Condition(argument=0, value=0),), (Condition(argument=0, value=WORD_MASK),)),
     "socket": (
         (Condition(argument=0, value=socket.AF_UNIX),),
         *(
@@ -89,21 +90,21 @@ CHECKED: dict[str, tuple[Alternative, ...]] = {
 }
 """Calls that are allowed with certain arguments: when one of the alternatives holds."""
 
-ABSENT = ("clone3",)
+UNIMPLEMENTED = ("clone3",)
 """Calls that do not exist: its flags lie in memory, where a filter cannot look. The C library then uses clone."""
 
-NEWEST_REFUSED = 450
+MAX_DENIED_NUMBER = 450
 """Calls above this number (Linux 5.17) that are not allowed do not exist, instead of being refused."""
 
 MACHINES = ("x86_64", "aarch64")
 """Machines whose call numbers are known, in the order of the columns below."""
 
-_CHECKED_OR_ABSENT = """
+_OTHER_NUMBERS = """
 clone 56 220 | clone3 435 435 | fcntl 72 25 | ioctl 16 29 | personality 135 92 | socket 41 198 | socketpair 53 199
 """
 
 # Name, number on x86_64, number on aarch64 (asm/unistd_64.h, asm-generic/unistd.h). These are allowed unseen.
-_ALLOWED = """
+_ALLOWED_NUMBERS = """
 accept 43 202 | accept4 288 242 | access 21 - | adjtimex 159 171 | alarm 37 - | arch_prctl 158 - | bind 49 200
 brk 12 214 | cachestat 451 451 | capget 125 90 | capset 126 91 | chdir 80 49 | chmod 90 - | chown 92 -
 clock_adjtime 305 266 | clock_getres 229 114 | clock_gettime 228 113 | clock_nanosleep 230 115 | close 3 57
@@ -156,15 +157,15 @@ write 1 64 | writev 20 66
 """
 
 
-def _rows(table: str) -> list[list[str]]:
+def _parse_table(table: str) -> list[list[str]]:
     return [entry.split() for line in table.splitlines() if line for entry in line.split(" | ")]
 
 
-ALLOWED = tuple(row[0] for row in _rows(_ALLOWED))
+ALLOWED = tuple(row[0] for row in _parse_table(_ALLOWED_NUMBERS))
 """Calls that are allowed whatever their arguments."""
 
 
-def numbers(machine: str) -> dict[str, int]:
+def syscall_numbers(machine: str) -> dict[str, int]:
     """The numbers of the calls named here on one of MACHINES, without those that it does not have."""
     column = MACHINES.index(machine) + 1
-    return {row[0]: int(row[column]) for row in _rows(_CHECKED_OR_ABSENT + _ALLOWED) if row[column] != "-"}
+    return {row[0]: int(row[column]) for row in _parse_table(_OTHER_NUMBERS + _ALLOWED_NUMBERS) if row[column] != "-"}

@@ -8,13 +8,13 @@ from datetime import datetime
 from enum import StrEnum
 
 from nanohost.model import ApprovalId, MessagingGroupId, SessionId
-from nanohost.store.database import Queries, Reports, Transaction, Value
+from nanohost.store.database import Queries, ReportReader, Transaction, Value
 from nanohost.store.domain_events import RequestsWaiting
-from nanohost.store.places import columns_of
+from nanohost.store.places import origin_columns
 from nanohost.store.rows import from_row
 from nanohost.store.sessions import IN_CHAT
 from nanohost_protocol.ids import notice_id as notice_id_of
-from nanohost_protocol.rows import Origin, place_of
+from nanohost_protocol.rows import Origin, origin_from_row
 from nanohost_protocol.times import to_text
 
 ADD = """
@@ -32,11 +32,11 @@ WHERE status != 'held' AND (status = 'pending' OR told = 0) AND session_id = ? O
 """
 BY_KEY = "SELECT * FROM actions WHERE session_id = ? AND seq = ?"
 OPEN_SESSIONS = "SELECT DISTINCT session_id FROM actions WHERE status != 'held' AND (status = 'pending' OR told = 0)"
-MOST_REFUSED = 2_000
+MAX_REJECTED_ARGUMENT_CHARS = 2_000
 """Characters of the arguments that are kept of what was not done: enough to see what was meant."""
-_CUT = f"substr(arguments, 1, {MOST_REFUSED})"
+_TRUNCATED_ARGUMENTS = f"substr(arguments, 1, {MAX_REJECTED_ARGUMENT_CHARS})"
 SETTLE = f"""
-UPDATE actions SET status = :status, arguments = iif(:status = 'done', arguments, {_CUT}),
+UPDATE actions SET status = :status, arguments = iif(:status = 'done', arguments, {_TRUNCATED_ARGUMENTS}),
     reason = :reason, notice_id = :notice_id, done_at = :now,
     told = CASE WHEN :notice_id IS NULL THEN 1 ELSE 0 END
 WHERE session_id = :session_id AND seq = :seq AND status = 'pending'
@@ -45,19 +45,19 @@ HOLD = "UPDATE actions SET status = 'held', approval_id = ? WHERE session_id = ?
 HELD_FOR = "SELECT * FROM actions WHERE approval_id = ? AND status = 'held' ORDER BY session_id, seq"
 RELEASE = "UPDATE actions SET status = 'pending' WHERE session_id = ? AND seq = ? AND status = 'held'"
 # Told of as what is refused at once: by the session's lane.
-TURN_DOWN = f"""
-UPDATE actions SET status = 'refused', arguments = {_CUT}, reason = :reason, notice_id = :notice_id,
+REJECT_HELD = f"""
+UPDATE actions SET status = 'refused', arguments = {_TRUNCATED_ARGUMENTS}, reason = :reason, notice_id = :notice_id,
     done_at = :now, told = 0
 WHERE session_id = :session_id AND seq = :seq AND status = 'held'
 """  # noqa: S608
-IN_VAIN = """
+COUNT_UNSUCCESSFUL_APPROVALS = """
 SELECT count(*) AS times FROM actions
 WHERE status IN ('refused', 'failed') AND session_id = :session_id AND name = :name AND approval_id IS NOT NULL
     AND done_at > :since AND done_at <= :until
 """
-TOLD = "UPDATE actions SET told = 1 WHERE session_id = ? AND seq = ?"
+MARK_NOTIFIED = "UPDATE actions SET told = 1 WHERE session_id = ? AND seq = ?"
 # What came to nothing later than now did so before the clock was set back: it is old.
-BAD_BEFORE = """
+COUNT_FAILED_BEFORE = """
 SELECT count(*) AS bad FROM (
     SELECT 1 FROM actions
     WHERE status IN ('refused', 'failed') AND session_id = :session_id AND seq < :seq
@@ -110,7 +110,7 @@ async def add(tx: Transaction, action: ActionRow) -> bool:
         "out_id": action.out_id,
         "name": action.name,
         "arguments": action.arguments,
-        **columns_of(action.origin),
+        **origin_columns(action.origin),
         "asked_at": to_text(action.asked_at),
         "status": action.status,
         "reason": action.reason,
@@ -119,22 +119,22 @@ async def add(tx: Transaction, action: ActionRow) -> bool:
         "done_at": None if action.done_at is None else to_text(action.done_at),
         "approval_id": action.approval_id,
     }
-    return await tx.run(ADD, values) == 1
+    return await tx.execute(ADD, values) == 1
 
 
 async def next_open(db: Queries, session: SessionId) -> ActionRow | None:
     """The first request that is not carried out, or whose outcome the agent is not told: what comes later waits."""
-    row = await db.one(NEXT, (session,))
+    row = await db.fetch_one(NEXT, (session,))
     return None if row is None else _from_row(row)
 
 
 async def find(db: Queries, session: SessionId, seq: int) -> ActionRow | None:
-    row = await db.one(BY_KEY, (session, seq))
+    row = await db.fetch_one(BY_KEY, (session, seq))
     return None if row is None else _from_row(row)
 
 
 async def open_sessions(db: Queries) -> list[SessionId]:
-    return [SessionId(row["session_id"]) for row in await db.all(OPEN_SESSIONS)]
+    return [SessionId(row["session_id"]) for row in await db.fetch_all(OPEN_SESSIONS)]
 
 
 async def settle(
@@ -155,22 +155,22 @@ async def settle(
         "notice_id": notice_id,
         "now": to_text(now),
     }
-    await tx.run(SETTLE, values)
+    await tx.execute(SETTLE, values)
 
 
 async def hold(tx: Transaction, action: ActionRow, approval: ApprovalId) -> None:
     """It waits for this approval, and nothing waits for it."""
-    await tx.run(HOLD, (approval, action.session_id, action.seq))
+    await tx.execute(HOLD, (approval, action.session_id, action.seq))
 
 
-async def release(tx: Transaction, approval: ApprovalId) -> None:
+async def release_held(tx: Transaction, approval: ApprovalId) -> None:
     """It is decided: what was held for it is taken up again. Emits RequestsWaiting."""
     for action in await _held_for(tx, approval):
-        await tx.run(RELEASE, (action.session_id, action.seq))
+        await tx.execute(RELEASE, (action.session_id, action.seq))
         tx.emit(RequestsWaiting(action.session_id))
 
 
-async def turn_down(tx: Transaction, approval: ApprovalId, *, reason: str, now: datetime) -> None:
+async def reject_held(tx: Transaction, approval: ApprovalId, *, reason: str, now: datetime) -> None:
     """It comes to nothing: what was held for it is refused for this reason, a sentence without its full stop, and the
     agents are to be told. Emits RequestsWaiting."""
     for action in await _held_for(tx, approval):
@@ -181,15 +181,15 @@ async def turn_down(tx: Transaction, approval: ApprovalId, *, reason: str, now: 
             "notice_id": notice_id_of(session=action.session_id, request=action.out_id),
             "now": to_text(now),
         }
-        await tx.run(TURN_DOWN, values)
+        await tx.execute(REJECT_HELD, values)
         tx.emit(RequestsWaiting(action.session_id))
 
 
 async def _held_for(db: Queries, approval: ApprovalId) -> list[ActionRow]:
-    return [_from_row(row) for row in await db.all(HELD_FOR, (approval,))]
+    return [_from_row(row) for row in await db.fetch_all(HELD_FOR, (approval,))]
 
 
-async def in_vain(db: Queries, action: ActionRow, *, since: datetime, until: datetime) -> int:
+async def count_unsuccessful_approvals(db: Queries, action: ActionRow, *, since: datetime, until: datetime) -> int:
     """How often its session's agent asked a person for the same kind of thing in that time, and it came to nothing."""
     values: dict[str, Value] = {
         "session_id": action.session_id,
@@ -197,29 +197,29 @@ async def in_vain(db: Queries, action: ActionRow, *, since: datetime, until: dat
         "since": to_text(since),
         "until": to_text(until),
     }
-    row = await db.one(IN_VAIN, values)
+    row = await db.fetch_one(COUNT_UNSUCCESSFUL_APPROVALS, values)
     return 0 if row is None else int(row["times"])
 
 
-async def mark_told(tx: Transaction, action: ActionRow) -> None:
-    await tx.run(TOLD, (action.session_id, action.seq))
+async def mark_notified(tx: Transaction, action: ActionRow) -> None:
+    await tx.execute(MARK_NOTIFIED, (action.session_id, action.seq))
 
 
-async def bad_before(db: Queries, action: ActionRow, *, since: datetime, until: datetime, most: int) -> int:
-    """How many requests of the session before this one came to nothing in that time; counted up to `most`."""
+async def count_failed_before(db: Queries, action: ActionRow, *, since: datetime, until: datetime, limit: int) -> int:
+    """How many requests of the session before this one came to nothing in that time; counted up to `limit`."""
     values: dict[str, Value] = {
         "session_id": action.session_id,
         "seq": action.seq,
         "since": to_text(since),
         "until": to_text(until),
-        "most": most,
+        "most": limit,
     }
-    row = await db.one(BAD_BEFORE, values)
+    row = await db.fetch_one(COUNT_FAILED_BEFORE, values)
     return 0 if row is None else int(row["bad"])
 
 
 async def latest(
-    db: Reports,
+    db: ReportReader,
     *,
     status: ActionStatus | None,
     session: SessionId | None,
@@ -228,8 +228,8 @@ async def latest(
 ) -> list[ActionRow]:
     """What was asked for last, latest first; of one status, session or chat's sessions, where given."""
     values: dict[str, Value] = {"status": status, "session": session, "chat": chat, "limit": limit}
-    return [_from_row(row) for row in await db.all(LATEST, values)]
+    return [_from_row(row) for row in await db.fetch_all(LATEST, values)]
 
 
 def _from_row(row: sqlite3.Row) -> ActionRow:
-    return from_row(ActionRow, row, origin=place_of(row))
+    return from_row(ActionRow, row, origin=origin_from_row(row))

@@ -9,22 +9,22 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 
-from nanohost.model import HOST, SessionId
-from nanohost.store.database import Queries, Reports, Transaction, Value
+from nanohost.model import HOST_SESSION_ID, SessionId
+from nanohost.store.database import Queries, ReportReader, Transaction, Value
 from nanohost_protocol.times import to_text
 
-BATCH = 200
+BATCH_SIZE = 200
 RunKey = tuple[str, int]
 """When a run ended, and its number: the order in which runs are gone through."""
-BEFORE_ALL_RUNS: RunKey = ("", 0)
+FIRST_RUN_KEY: RunKey = ("", 0)
 
-FIRST_YOUNG_EVENT = "SELECT id FROM inbound_events WHERE received_at >= ? ORDER BY id LIMIT 1"
-FIRST_YOUNG_CALL = "SELECT id FROM model_calls WHERE started_at >= ? ORDER BY id LIMIT 1"
+FIRST_RECENT_EVENT = "SELECT id FROM inbound_events WHERE received_at >= ? ORDER BY id LIMIT 1"
+FIRST_RECENT_CALL = "SELECT id FROM model_calls WHERE started_at >= ? ORDER BY id LIMIT 1"
 # Never the last one: its number would be given to another event, and notices and messages are known by it.
 LAST_EVENT = "SELECT max(id) AS id FROM inbound_events"
 LAST_CALL = "SELECT max(id) + 1 AS id FROM model_calls"
 # The latest event that a wiring woke a session with stays: it says that the wiring has reached it.
-AGED_EVENTS = """
+OLD_EVENTS = """
 SELECT e.id FROM inbound_events e
 WHERE e.id > :after AND e.id < :below AND e.status IN ('routed', 'dropped') AND NOT EXISTS (
     SELECT 1 FROM routes r WHERE r.event_id = e.id AND (r.outcome IN ('waiting', 'held') OR (
@@ -36,8 +36,8 @@ ORDER BY e.id LIMIT :limit
 DELETE_ROUTES = "DELETE FROM routes WHERE event_id IN (SELECT value FROM json_each(?))"
 DELETE_EVENTS = "DELETE FROM inbound_events WHERE id IN (SELECT value FROM json_each(?))"
 
-AGED_CALLS = "SELECT id FROM model_calls WHERE id < ? ORDER BY id LIMIT ?"
-SUM_CALLS = """
+OLD_CALLS = "SELECT id FROM model_calls WHERE id < ? ORDER BY id LIMIT ?"
+AGGREGATE_CALLS = """
 INSERT INTO model_calls_by_day
     (day, agent_group, model, calls, failed, tokens_in, tokens_out, tokens_cached, tokens_cache_written, cost_usd,
      unpriced)
@@ -56,12 +56,12 @@ ON CONFLICT (day, agent_group, model) DO UPDATE SET
 """
 DELETE_CALLS = "DELETE FROM model_calls WHERE id IN (SELECT value FROM json_each(?))"
 
-REFERRED_TO = """
+REFERENCED_MESSAGES = """
 SELECT message_id FROM routes WHERE message_id IN (SELECT value FROM json_each(:ids))
 UNION ALL SELECT message_id FROM task_runs WHERE session_id = :session AND ended_at IS NULL
 """
 # At rest nothing is left that a notice could be about, so none that is deleted can be said again.
-AT_REST = """
+IS_IDLE = """
 SELECT 1 FROM sessions WHERE id = :session AND due_at IS NULL
 AND NOT EXISTS (
     SELECT 1 FROM deliveries INDEXED BY deliveries_open
@@ -73,7 +73,7 @@ AND NOT EXISTS (SELECT 1 FROM task_runs INDEXED BY task_runs_open WHERE session_
 AND NOT EXISTS (SELECT 1 FROM inbound_events WHERE status = 'new' AND received_at < :before)
 AND NOT EXISTS (SELECT 1 FROM inbound_events WHERE status = 'set_aside')
 """
-AGED_DELIVERIES = """
+OLD_DELIVERIES = """
 SELECT seq FROM deliveries d INDEXED BY deliveries_settled
 WHERE session_id = :session AND status IN ('sent', 'dropped', 'dead') AND changed_at < :before AND (seq > 0 OR :rest)
     AND NOT EXISTS (
@@ -82,7 +82,7 @@ LIMIT :limit
 """
 # Never the last one, whose number would be given again; nor a card whose approval is on record, nor anything in a chat
 # that something is on its way to: it may be a change of an earlier message.
-AGED_SAID = """
+OLD_HOST_MESSAGES = """
 SELECT seq FROM deliveries d INDEXED BY deliveries_settled
 WHERE session_id = :host AND status IN ('sent', 'dropped', 'dead') AND changed_at < :before
     AND seq < (SELECT max(seq) FROM deliveries WHERE session_id = :host)
@@ -97,7 +97,7 @@ WHERE session_id = :host AND status IN ('sent', 'dropped', 'dead') AND changed_a
         AND o.channel_type = d.channel_type AND o.instance = d.instance AND o.platform_id = d.platform_id)
 LIMIT :limit
 """
-AGED_ACTIONS = """
+OLD_ACTIONS = """
 SELECT seq FROM actions INDEXED BY actions_settled
 WHERE session_id = :session AND status != 'pending' AND told = 1 AND ifnull(done_at, created_at) < :before
 LIMIT :limit
@@ -105,11 +105,11 @@ LIMIT :limit
 DELETE_ATTEMPTS = "DELETE FROM delivery_attempts WHERE session_id = ? AND seq IN (SELECT value FROM json_each(?))"
 DELETE_DELIVERIES = "DELETE FROM deliveries WHERE session_id = ? AND seq IN (SELECT value FROM json_each(?))"
 DELETE_ACTIONS = "DELETE FROM actions WHERE session_id = ? AND seq IN (SELECT value FROM json_each(?))"
-FORGET_UP_TO = """
+RECORD_DELETED_UP_TO = """
 INSERT INTO forgotten (session_id, up_to_seq) VALUES (?, ?)
 ON CONFLICT (session_id) DO UPDATE SET up_to_seq = max(up_to_seq, excluded.up_to_seq)
 """
-AGED_RUNS = """
+OLD_RUNS = """
 SELECT id, ended_at FROM task_runs INDEXED BY task_runs_ended
 WHERE ended_at < :before AND (ended_at, id) > (:after_at, :after_id) ORDER BY ended_at, id LIMIT :limit
 """
@@ -131,82 +131,82 @@ DELETE FROM task_runs WHERE id IN (SELECT value FROM json_each(?)) AND id < (SEL
 
 async def delete_events(tx: Transaction, *, after: int, below: int) -> list[int]:
     """Settled events with these numbers, and their routes. Returns which; ask again after the last of them."""
-    rows = await tx.all(AGED_EVENTS, {"after": after, "below": below, "limit": BATCH})
+    rows = await tx.fetch_all(OLD_EVENTS, {"after": after, "below": below, "limit": BATCH_SIZE})
     ids = [int(row["id"]) for row in rows]
-    await tx.run(DELETE_ROUTES, (json.dumps(ids),))
-    await tx.run(DELETE_EVENTS, (json.dumps(ids),))
+    await tx.execute(DELETE_ROUTES, (json.dumps(ids),))
+    await tx.execute(DELETE_EVENTS, (json.dumps(ids),))
     return ids
 
 
-async def first_young_event(db: Reports, before: datetime) -> int:
+async def first_recent_event(db: ReportReader, before: datetime) -> int:
     """Events with a lower number came before that moment."""
-    return await _first_young(db, FIRST_YOUNG_EVENT, LAST_EVENT, before)
+    return await _first_recent(db, FIRST_RECENT_EVENT, LAST_EVENT, before)
 
 
-async def sum_up_calls(tx: Transaction, *, below: int) -> int:
+async def aggregate_calls(tx: Transaction, *, below: int) -> int:
     """Model calls with a lower number become sums by day. Returns how many; the batch is full while there are more."""
-    ids = json.dumps([row["id"] for row in await tx.all(AGED_CALLS, (below, BATCH))])
-    await tx.run(SUM_CALLS, (ids,))
-    return await tx.run(DELETE_CALLS, (ids,))
+    ids = json.dumps([row["id"] for row in await tx.fetch_all(OLD_CALLS, (below, BATCH_SIZE))])
+    await tx.execute(AGGREGATE_CALLS, (ids,))
+    return await tx.execute(DELETE_CALLS, (ids,))
 
 
-async def first_young_call(db: Reports, before: datetime) -> int:
-    return await _first_young(db, FIRST_YOUNG_CALL, LAST_CALL, before)
+async def first_recent_call(db: ReportReader, before: datetime) -> int:
+    return await _first_recent(db, FIRST_RECENT_CALL, LAST_CALL, before)
 
 
-async def referred_to(db: Queries, session: SessionId, messages: Sequence[str]) -> set[str]:
+async def find_referenced(db: Queries, session: SessionId, messages: Sequence[str]) -> set[str]:
     """Messages that a route or an open run of a task refers to; of those asked about, all that are."""
-    rows = await db.all(REFERRED_TO, {"ids": json.dumps(list(messages)), "session": session})
+    rows = await db.fetch_all(REFERENCED_MESSAGES, {"ids": json.dumps(list(messages)), "session": session})
     return {str(row["message_id"]) for row in rows}
 
 
-async def delete_deliveries(tx: Transaction, session: SessionId, *, before: datetime, no_claims: bool) -> int:
+async def delete_deliveries(tx: Transaction, session: SessionId, *, before: datetime, has_no_claims: bool) -> int:
     """Deliveries and actions of a session that were settled before that moment. Returns how many.
 
-    Notices go when the session is at rest: `no_claims` says that no message of it is being worked on.
+    Notices go when the session is at rest: `has_no_claims` says that no message of it is being worked on.
     """
-    asked: dict[str, Value] = {"session": session, "before": to_text(before), "limit": BATCH}
-    rest = no_claims and await tx.one(AT_REST, asked) is not None
-    sent = [int(row["seq"]) for row in await tx.all(AGED_DELIVERIES, {**asked, "rest": int(rest)})]
-    done = [int(row["seq"]) for row in await tx.all(AGED_ACTIONS, asked)]
+    asked: dict[str, Value] = {"session": session, "before": to_text(before), "limit": BATCH_SIZE}
+    rest = has_no_claims and await tx.fetch_one(IS_IDLE, asked) is not None
+    sent = [int(row["seq"]) for row in await tx.fetch_all(OLD_DELIVERIES, {**asked, "rest": int(rest)})]
+    done = [int(row["seq"]) for row in await tx.fetch_all(OLD_ACTIONS, asked)]
     if not sent and not done:
         return 0
     for sql, seqs in ((DELETE_ATTEMPTS, sent), (DELETE_DELIVERIES, sent), (DELETE_ACTIONS, done)):
-        await tx.run(sql, (session, json.dumps(seqs)))
-    await tx.run(FORGET_UP_TO, (session, max(*sent, *done, 0)))
+        await tx.execute(sql, (session, json.dumps(seqs)))
+    await tx.execute(RECORD_DELETED_UP_TO, (session, max(*sent, *done, 0)))
     return len(sent) + len(done)
 
 
-async def delete_said(tx: Transaction, *, before: datetime, limit: int) -> int:
+async def delete_host_messages(tx: Transaction, *, before: datetime, limit: int) -> int:
     """What the host itself said and was settled before that moment. Returns how many; there may be more while it is
     `limit`."""
-    rows = await tx.all(AGED_SAID, {"host": HOST, "before": to_text(before), "limit": limit})
+    rows = await tx.fetch_all(OLD_HOST_MESSAGES, {"host": HOST_SESSION_ID, "before": to_text(before), "limit": limit})
     seqs = json.dumps([int(row["seq"]) for row in rows])
-    await tx.run(DELETE_ATTEMPTS, (HOST, seqs))
-    return await tx.run(DELETE_DELIVERIES, (HOST, seqs))
+    await tx.execute(DELETE_ATTEMPTS, (HOST_SESSION_ID, seqs))
+    return await tx.execute(DELETE_DELIVERIES, (HOST_SESSION_ID, seqs))
 
 
 async def delete_runs(tx: Transaction, *, before: datetime, after: RunKey) -> tuple[int, RunKey | None]:
     """Runs of tasks that ended before that moment: of the first ones behind `after` those that need not stay. Returns
     how many, and after which to go on; None: there are no more."""
     at, id = after
-    asked: dict[str, Value] = {"before": to_text(before), "after_at": at, "after_id": id, "limit": BATCH}
-    rows = await tx.all(AGED_RUNS, asked)
+    asked: dict[str, Value] = {"before": to_text(before), "after_at": at, "after_id": id, "limit": BATCH_SIZE}
+    rows = await tx.fetch_all(OLD_RUNS, asked)
     if not rows:
         return 0, None
-    count = await tx.run(DELETE_RUNS, (json.dumps([row["id"] for row in rows]),))
+    count = await tx.execute(DELETE_RUNS, (json.dumps([row["id"] for row in rows]),))
     return count, (rows[-1]["ended_at"], rows[-1]["id"])
 
 
 async def delete_tasks(tx: Transaction, *, before: datetime) -> int:
     """Tasks that were over before that moment, with their runs. Returns how many; the batch is full while there are
     more."""
-    rows = await tx.all(ENDED_TASKS, {"before": to_text(before), "limit": BATCH})
+    rows = await tx.fetch_all(ENDED_TASKS, {"before": to_text(before), "limit": BATCH_SIZE})
     ids = json.dumps([row["id"] for row in rows])
-    await tx.run(DELETE_RUNS_OF, (ids,))
-    return await tx.run(DELETE_TASKS, (ids,))
+    await tx.execute(DELETE_RUNS_OF, (ids,))
+    return await tx.execute(DELETE_TASKS, (ids,))
 
 
-async def _first_young(db: Reports, young: str, last: str, before: datetime) -> int:
-    row = await db.one(young, (to_text(before),)) or await db.one(last)
+async def _first_recent(db: ReportReader, query: str, fallback_query: str, before: datetime) -> int:
+    row = await db.fetch_one(query, (to_text(before),)) or await db.fetch_one(fallback_query)
     return int(row["id"] or 0) if row else 0

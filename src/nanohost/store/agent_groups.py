@@ -14,18 +14,18 @@ from nanohost.store.rows import from_row
 from nanohost_protocol.times import to_text
 
 ALL = "SELECT * FROM agent_groups WHERE deleted_at IS NULL ORDER BY folder"
-EVER = "SELECT id, folder FROM agent_groups ORDER BY folder"
+ALL_FOLDERS = "SELECT id, folder FROM agent_groups ORDER BY folder"
 BY_ID = "SELECT * FROM agent_groups WHERE id = ?"
 BY_FOLDER = "SELECT * FROM agent_groups WHERE folder = ? AND deleted_at IS NULL"
-REVIVE = """
+UNDELETE = """
 UPDATE agent_groups SET name = ?, provider = ?, model = ?, deleted_at = NULL
 WHERE folder = ? AND deleted_at IS NOT NULL RETURNING *
 """
 ADD = "INSERT INTO agent_groups (folder, name, provider, model, created_at) VALUES (?, ?, ?, ?, ?) RETURNING *"
 SET_MODEL = "UPDATE agent_groups SET model = ? WHERE id = ?"
-CHANGE = "UPDATE agent_groups SET name = ?, provider = ?, model = ? WHERE id = ?"
+UPDATE = "UPDATE agent_groups SET name = ?, provider = ?, model = ? WHERE id = ?"
 DELETE = "UPDATE agent_groups SET deleted_at = ? WHERE id = ?"
-AT_WORK = """
+ACTIVE_SESSIONS = """
 SELECT id FROM sessions INDEXED BY sessions_leased WHERE lease IS NOT NULL AND agent_group_id = :group
 UNION ALL SELECT id FROM sessions INDEXED BY sessions_due WHERE due_at IS NOT NULL AND agent_group_id = :group
 """
@@ -45,23 +45,23 @@ DELETE_HOLD = "DELETE FROM holds WHERE agent_group_id = ?"
 DELETE_DESTINATIONS = "DELETE FROM destinations WHERE agent_group_id = ?"
 
 
-async def every(db: Queries) -> list[AgentGroup]:
-    return [from_row(AgentGroup, row) for row in await db.all(ALL)]
+async def list_all(db: Queries) -> list[AgentGroup]:
+    return [from_row(AgentGroup, row) for row in await db.fetch_all(ALL)]
 
 
-async def folders(db: Queries) -> dict[AgentGroupId, str]:
+async def list_folders(db: Queries) -> dict[AgentGroupId, str]:
     """What people call each, also those that were deleted."""
-    return {AgentGroupId(row["id"]): row["folder"] for row in await db.all(EVER)}
+    return {AgentGroupId(row["id"]): row["folder"] for row in await db.fetch_all(ALL_FOLDERS)}
 
 
 async def get(db: Queries, group: AgentGroupId) -> AgentGroup:
-    row = await db.one(BY_ID, (group,))
+    row = await db.fetch_one(BY_ID, (group,))
     assert row is not None, f"agent group {group} is referred to and not there"
     return from_row(AgentGroup, row)
 
 
 async def find(db: Queries, folder: str) -> AgentGroup | None:
-    row = await db.one(BY_FOLDER, (folder,))
+    row = await db.fetch_one(BY_FOLDER, (folder,))
     return None if row is None else from_row(AgentGroup, row)
 
 
@@ -70,40 +70,40 @@ async def add(
 ) -> AgentGroup:
     """One that was deleted is in use again, and its conversations go on. Raises sqlite3.IntegrityError if the folder is
     taken."""
-    row = await tx.one(REVIVE, (name, provider, model, folder))
+    row = await tx.fetch_one(UNDELETE, (name, provider, model, folder))
     if row is None:
-        row = await tx.one(ADD, (folder, name, provider, model, to_text(now)))
+        row = await tx.fetch_one(ADD, (folder, name, provider, model, to_text(now)))
     assert row is not None
     return from_row(AgentGroup, row)
 
 
 async def set_model(tx: Transaction, group: AgentGroupId, model: str | None) -> None:
     """What its agents think with, from the next start of each on. None: the host's default."""
-    await tx.run(SET_MODEL, (model, group))
+    await tx.execute(SET_MODEL, (model, group))
 
 
-async def change(tx: Transaction, group: AgentGroup) -> None:
+async def update(tx: Transaction, group: AgentGroup) -> None:
     """Its name, provider and model."""
-    await tx.run(CHANGE, (group.name, group.provider, group.model, group.id))
+    await tx.execute(UPDATE, (group.name, group.provider, group.model, group.id))
 
 
-async def at_work(db: Queries, group: AgentGroupId) -> list[SessionId]:
+async def list_active_sessions(db: Queries, group: AgentGroupId) -> list[SessionId]:
     """Its sessions that have a container, or work."""
-    return [SessionId(row["id"]) for row in await db.all(AT_WORK, {"group": group})]
+    return [SessionId(row["id"]) for row in await db.fetch_all(ACTIVE_SESSIONS, {"group": group})]
 
 
-async def wirings(db: Queries, group: AgentGroupId) -> list[WiringId]:
+async def list_wiring_ids(db: Queries, group: AgentGroupId) -> list[WiringId]:
     """Its parts in chats."""
-    return [WiringId(row["id"]) for row in await db.all(WIRINGS, (group,))]
+    return [WiringId(row["id"]) for row in await db.fetch_all(WIRINGS, (group,))]
 
 
-async def open_tasks(db: Queries, group: AgentGroupId) -> list[TaskId]:
+async def list_open_task_ids(db: Queries, group: AgentGroupId) -> list[TaskId]:
     """Those that would wake one of its sessions."""
-    return [TaskId(row["id"]) for row in await db.all(OPEN_TASKS, (group,))]
+    return [TaskId(row["id"]) for row in await db.fetch_all(OPEN_TASKS, (group,))]
 
 
 async def delete(tx: Transaction, group: AgentGroupId, now: datetime) -> None:
     """With its roles, rules, destinations and hold. Its wirings, tasks and what waits are the caller's to end."""
     for statement in (CLOSE_QUESTIONS, DELETE_ROLES, DELETE_RULES, DELETE_HOLD, DELETE_DESTINATIONS):
-        await tx.run(statement, (group,))
-    await tx.run(DELETE, (to_text(now), group))
+        await tx.execute(statement, (group,))
+    await tx.execute(DELETE, (to_text(now), group))

@@ -10,10 +10,10 @@ from datetime import datetime
 from enum import StrEnum
 
 from nanohost.model import AgentGroupId, ApprovalId, SessionId
-from nanohost.store.database import Queries, Reports, Transaction, Value
-from nanohost.store.places import columns_of
+from nanohost.store.database import Queries, ReportReader, Transaction, Value
+from nanohost.store.places import origin_columns
 from nanohost.store.rows import from_row
-from nanohost_protocol.rows import Origin, place_of
+from nanohost_protocol.rows import Origin, origin_from_row
 from nanohost_protocol.times import to_text
 
 BY_ID = "SELECT * FROM approvals WHERE id = ?"
@@ -25,13 +25,13 @@ SELECT count(*) AS found FROM approvals
 WHERE status = 'pending' AND kind = :kind AND (:by IS NULL OR requested_by = :by)
 """
 # Of several kinds: those that have a card, and those that were there before this one and have none yet.
-AHEAD = """
+COUNT_AHEAD = """
 SELECT count(*) AS found FROM approvals a
 WHERE status = 'pending' AND kind IN (SELECT value FROM json_each(:kinds)) AND id != :id
     AND (rowid < (SELECT rowid FROM approvals WHERE id = :id)
         OR EXISTS (SELECT 1 FROM approval_cards c WHERE c.approval_id = a.id))
 """
-OLDEST_UNSEEN = """
+OLDEST_WITHOUT_CARD = """
 SELECT * FROM approvals a INDEXED BY approvals_waiting
 WHERE status = 'pending' AND kind = ? AND NOT EXISTS (SELECT 1 FROM approval_cards c WHERE c.approval_id = a.id)
 ORDER BY created_at, rowid LIMIT 1
@@ -54,16 +54,16 @@ CLOSE = """
 UPDATE approvals SET status = :status, choice = :choice, decided_by = :by, decided_at = :now, reason = :reason
 WHERE id = :id AND status = 'pending'
 """
-SAY = "UPDATE approvals SET outcome = ? WHERE id = ?"
-FAIL = "UPDATE approvals SET status = 'failed', reason = ?, outcome = ? WHERE id = ?"
+SET_OUTCOME = "UPDATE approvals SET outcome = ? WHERE id = ?"
+MARK_FAILED = "UPDATE approvals SET status = 'failed', reason = ?, outcome = ? WHERE id = ?"
 # What was allowed is carried out with its approval in hand.
-FORGET = """
+DELETE_OLD = """
 DELETE FROM approvals WHERE id IN (
     SELECT id FROM approvals a INDEXED BY approvals_decided WHERE a.status != 'pending' AND a.decided_at < ?
         AND NOT EXISTS (SELECT 1 FROM actions x WHERE x.approval_id = a.id AND x.status IN ('held', 'pending'))
     LIMIT ?)
 """
-HELD = """
+COUNT_HELD_MESSAGES = """
 SELECT (SELECT count(*) FROM inbound_events WHERE status = 'held' AND approval_id = :id)
     + (SELECT count(*) FROM routes WHERE outcome = 'held' AND approval_id = :id) AS held
 """
@@ -74,8 +74,8 @@ ADD_CARD = """
 INSERT INTO approval_cards (approval_id, number, user_id, seq, asked_at, problem)
 SELECT :id, ifnull(max(number), 0) + 1, :user_id, :seq, :now, :problem FROM approval_cards WHERE approval_id = :id
 """
-CARD_PROBLEM = "UPDATE approval_cards SET problem = ? WHERE approval_id = ? AND number = ?"
-REFUSE = """
+SET_CARD_PROBLEM = "UPDATE approval_cards SET problem = ? WHERE approval_id = ? AND number = ?"
+COUNT_UNAUTHORIZED = """
 INSERT INTO approval_refusals (approval_id, user_id, count) VALUES (?, ?, 1)
 ON CONFLICT (approval_id, user_id) DO UPDATE SET count = count + 1 RETURNING count
 """
@@ -119,13 +119,13 @@ class Approval:
     outcome: str | None = None
 
     @property
-    def refusal(self) -> str:
+    def denial_option(self) -> str:
         """The one option that is a no: its last, also on a card of an older version that called it otherwise."""
         return self.options[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
+class ApprovalCard:
     """One person an approval was shown to. `seq`: the host's message; None: they could not be asked at all."""
 
     approval_id: ApprovalId
@@ -137,51 +137,51 @@ class Card:
 
 
 async def find(db: Queries, approval: ApprovalId) -> Approval | None:
-    row = await db.one(BY_ID, (approval,))
+    row = await db.fetch_one(BY_ID, (approval,))
     return None if row is None else _from_row(row)
 
 
-async def open_about(db: Queries, kind: str, subject: str) -> Approval | None:
+async def find_open(db: Queries, kind: str, subject: str) -> Approval | None:
     """The one that waits for a decision on this."""
-    row = await db.one(OPEN, (kind, subject))
+    row = await db.fetch_one(OPEN, (kind, subject))
     return None if row is None else _from_row(row)
 
 
-async def last_about(db: Queries, kind: str, subject: str) -> Approval | None:
+async def find_latest(db: Queries, kind: str, subject: str) -> Approval | None:
     """The newest on this, whatever became of it."""
-    row = await db.one(LAST, (kind, subject))
+    row = await db.fetch_one(LAST, (kind, subject))
     return None if row is None else _from_row(row)
 
 
-async def all_open(db: Queries) -> list[Approval]:
+async def list_open(db: Queries) -> list[Approval]:
     """Oldest first."""
-    return [_from_row(row) for row in await db.all(ALL_OPEN)]
+    return [_from_row(row) for row in await db.fetch_all(ALL_OPEN)]
 
 
-async def count_open(db: Queries, kind: str, *, by: str | None = None) -> int:
-    """How many of this kind wait for a decision; `by`: only those that this user asked for."""
-    row = await db.one(COUNT_OPEN, {"kind": kind, "by": by})
+async def count_open(db: Queries, kind: str, *, requested_by: str | None = None) -> int:
+    """How many of this kind wait for a decision; `requested_by`: only those that this user asked for."""
+    row = await db.fetch_one(COUNT_OPEN, {"kind": kind, "by": requested_by})
     return 0 if row is None else int(row["found"])
 
 
-async def ahead(db: Queries, approval: ApprovalId, kinds: Sequence[str]) -> int:
+async def count_ahead(db: Queries, approval: ApprovalId, kinds: Sequence[str]) -> int:
     """How many open ones of these kinds are shown, or are to be shown before this one."""
-    row = await db.one(AHEAD, {"kinds": json.dumps(list(kinds)), "id": approval})
+    row = await db.fetch_one(COUNT_AHEAD, {"kinds": json.dumps(list(kinds)), "id": approval})
     return 0 if row is None else int(row["found"])
 
 
-async def oldest_unseen(db: Queries, kind: str) -> Approval | None:
+async def find_oldest_without_card(db: Queries, kind: str) -> Approval | None:
     """Of the open ones of this kind that nobody was shown the one that has waited longest."""
-    row = await db.one(OLDEST_UNSEEN, (kind,))
+    row = await db.fetch_one(OLDEST_WITHOUT_CARD, (kind,))
     return None if row is None else _from_row(row)
 
 
 async def latest(
-    db: Reports, *, limit: int, status: ApprovalStatus | None = None, kind: str | None = None
+    db: ReportReader, *, limit: int, status: ApprovalStatus | None = None, kind: str | None = None
 ) -> list[Approval]:
     """Newest first."""
     values: dict[str, Value] = {"status": status, "kind": kind, "limit": limit}
-    return [_from_row(row) for row in await db.all(LATEST, values)]
+    return [_from_row(row) for row in await db.fetch_all(LATEST, values)]
 
 
 async def add(tx: Transaction, approval: Approval) -> bool:
@@ -195,14 +195,14 @@ async def add(tx: Transaction, approval: Approval) -> bool:
         "options": json.dumps(approval.options),
         "payload": approval.payload,
         "requested_by": approval.requested_by,
-        **columns_of(approval.origin),
+        **origin_columns(approval.origin),
         "session_id": approval.session_id,
         "seq": approval.seq,
         "created_at": to_text(approval.created_at),
         "expires_at": to_text(approval.expires_at),
         "digest": approval.digest,
     }
-    return await tx.run(ADD, values) == 1
+    return await tx.execute(ADD, values) == 1
 
 
 async def close(
@@ -210,7 +210,7 @@ async def close(
     approval: ApprovalId,
     status: ApprovalStatus,
     *,
-    by: str | None,
+    decided_by: str | None,
     choice: str | None,
     reason: str | None,
     now: datetime,
@@ -220,43 +220,43 @@ async def close(
         "id": approval,
         "status": status,
         "choice": choice,
-        "by": by,
+        "by": decided_by,
         "now": to_text(now),
         "reason": reason,
     }
-    return await tx.run(CLOSE, values) == 1
+    return await tx.execute(CLOSE, values) == 1
 
 
-async def say(tx: Transaction, approval: ApprovalId, outcome: str) -> None:
+async def set_outcome(tx: Transaction, approval: ApprovalId, outcome: str) -> None:
     """Keep what became of it, in a sentence."""
-    await tx.run(SAY, (outcome, approval))
+    await tx.execute(SET_OUTCOME, (outcome, approval))
 
 
-async def fail(tx: Transaction, approval: ApprovalId, *, reason: str, outcome: str) -> None:
+async def mark_failed(tx: Transaction, approval: ApprovalId, *, reason: str, outcome: str) -> None:
     """It was claimed, and could not be done."""
-    await tx.run(FAIL, (reason, outcome, approval))
+    await tx.execute(MARK_FAILED, (reason, outcome, approval))
 
 
-async def forget(tx: Transaction, *, before: datetime, limit: int) -> int:
+async def delete_old(tx: Transaction, *, before: datetime, limit: int) -> int:
     """Those that were decided before that moment, with their cards and refusals. Returns how many; there may be more
     while it is `limit`."""
-    return await tx.run(FORGET, (to_text(before), limit))
+    return await tx.execute(DELETE_OLD, (to_text(before), limit))
 
 
-async def held(db: Queries, approval: ApprovalId) -> int:
+async def count_held_messages(db: Queries, approval: ApprovalId) -> int:
     """How many messages wait for it."""
-    row = await db.one(HELD, {"id": approval})
+    row = await db.fetch_one(COUNT_HELD_MESSAGES, {"id": approval})
     return 0 if row is None else int(row["held"])
 
 
-async def cards(db: Queries, approval: ApprovalId) -> list[Card]:
+async def list_cards(db: Queries, approval: ApprovalId) -> list[ApprovalCard]:
     """In the order they were asked."""
-    return [from_row(Card, row) for row in await db.all(CARDS, (approval,))]
+    return [from_row(ApprovalCard, row) for row in await db.fetch_all(CARDS, (approval,))]
 
 
-async def of_card(db: Queries, seq: int) -> ApprovalId | None:
+async def find_by_card(db: Queries, seq: int) -> ApprovalId | None:
     """The approval that this message of the host is a card of."""
-    row = await db.one(CARD_BY_SEQ, (seq,))
+    row = await db.fetch_one(CARD_BY_SEQ, (seq,))
     return None if row is None else ApprovalId(row["approval_id"])
 
 
@@ -271,20 +271,20 @@ async def add_card(
         "now": to_text(now),
         "problem": problem,
     }
-    await tx.run(ADD_CARD, values)
+    await tx.execute(ADD_CARD, values)
 
 
-async def card_failed(tx: Transaction, card: Card, problem: str) -> None:
+async def set_card_problem(tx: Transaction, card: ApprovalCard, problem: str) -> None:
     """It did not reach them, or not in time."""
-    await tx.run(CARD_PROBLEM, (problem, card.approval_id, card.number))
+    await tx.execute(SET_CARD_PROBLEM, (problem, card.approval_id, card.number))
 
 
-async def count_refusal(tx: Transaction, approval: ApprovalId, user_id: str) -> int:
+async def count_unauthorized(tx: Transaction, approval: ApprovalId, user_id: str) -> int:
     """Somebody tried to decide who may not. How often they did, this time included."""
-    row = await tx.one(REFUSE, (approval, user_id))
+    row = await tx.fetch_one(COUNT_UNAUTHORIZED, (approval, user_id))
     assert row is not None, "it was just written"
     return int(row["count"])
 
 
 def _from_row(row: sqlite3.Row) -> Approval:
-    return from_row(Approval, row, options=tuple(json.loads(row["options"])), origin=place_of(row))
+    return from_row(Approval, row, options=tuple(json.loads(row["options"])), origin=origin_from_row(row))

@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from nanohost.model import MessagingGroup, SessionId
-from nanohost.store.database import Reports, Transaction, Value
+from nanohost.store.database import ReportReader, Transaction, Value
 from nanohost.store.events import ChatKey
 from nanohost.store.rows import from_row
 from nanohost_protocol.rows import Origin
@@ -29,15 +29,15 @@ WHERE (:who IS NULL OR who = :who)
 ORDER BY id DESC LIMIT :limit
 """
 # The latest stays: its number is no other entry's.
-FORGET = """
+DELETE_OLD = """
 DELETE FROM audit_log WHERE id IN (
     SELECT id FROM audit_log WHERE at < ? AND id < (SELECT max(id) FROM audit_log) ORDER BY at LIMIT ?)
 """
 
 LOCAL = "local"
 """The origin of what was typed on the machine itself."""
-_AT_THE_MACHINE = "local:"
-MOST_DETAILS = 4_000
+_LOCAL_PREFIX = "local:"
+MAX_DETAILS_CHARS = 4_000
 """Characters; what an agent asked for is whole in its own table."""
 
 
@@ -53,7 +53,7 @@ class AuditOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Audit:
+class AuditEntry:
     """One entry. `who`: a user, `agent:SESSION`, `local:NAME`, `host`. `what` begins with the noun it is about."""
 
     id: int
@@ -66,27 +66,27 @@ class Audit:
     details: Mapping[str, object]
 
 
-def chat(place: Origin | ChatKey | None) -> str:
+def chat_origin(origin: Origin | ChatKey | None) -> str:
     """A chat as the origin of an entry; empty: there was none."""
-    return "" if place is None else f"{place.channel_type}:{place.platform_id}"
+    return "" if origin is None else f"{origin.channel_type}:{origin.platform_id}"
 
 
-def about_chat(place: Origin | ChatKey | MessagingGroup) -> str:
+def chat_target(place: Origin | ChatKey | MessagingGroup) -> str:
     """A chat as what an entry is about: as cards and rules name it."""
     return f"{place.channel_type}:{place.instance}:{place.platform_id}"
 
 
-def local(name: str) -> str:
+def local_actor(name: str) -> str:
     """How the record names whoever is at the machine: they need no role."""
-    return f"{_AT_THE_MACHINE}{name}"
+    return f"{_LOCAL_PREFIX}{name}"
 
 
 def local_name(who: str) -> str | None:
     """The name of whoever was at the machine; None for anybody else."""
-    return who.removeprefix(_AT_THE_MACHINE) if who.startswith(_AT_THE_MACHINE) else None
+    return who.removeprefix(_LOCAL_PREFIX) if who.startswith(_LOCAL_PREFIX) else None
 
 
-def agent(session: SessionId) -> str:
+def agent_actor(session: SessionId) -> str:
     """How the record names the agent of a session."""
     return f"agent:{session}"
 
@@ -94,45 +94,45 @@ def agent(session: SessionId) -> str:
 async def record(
     tx: Transaction,
     *,
-    who: str,
-    what: str,
+    actor: str,
+    action: str,
     outcome: AuditOutcome,
     now: datetime,
-    about: str = "",
+    target: str = "",
     origin: str = "",
     details: Mapping[str, object] | None = None,
 ) -> None:
     """Add an entry. `details` is plain JSON and holds no secrets; too much of it is cut."""
     text = json.dumps(details or {}, sort_keys=True, default=str)
-    if len(text) > MOST_DETAILS:
-        text = json.dumps({"cut": text[:MOST_DETAILS]})
-    await tx.run(ADD, (to_text(now), who, what, about, origin, outcome, text))
+    if len(text) > MAX_DETAILS_CHARS:
+        text = json.dumps({"cut": text[:MAX_DETAILS_CHARS]})
+    await tx.execute(ADD, (to_text(now), actor, action, target, origin, outcome, text))
 
 
 async def latest(
-    db: Reports,
+    db: ReportReader,
     *,
     limit: int,
-    who: str | None = None,
-    what: str | None = None,
-    about: str | None = None,
+    actor: str | None = None,
+    action: str | None = None,
+    target: str | None = None,
     since: datetime | None = None,
-) -> list[Audit]:
-    """Newest first. `what` is its first word, or all; `about` is what it is filed under, or a text of its details."""
+) -> list[AuditEntry]:
+    """Newest first. `action` is its first word, or all; `target` is what it is filed under, or a text of its details."""
     values: dict[str, Value] = {
-        "who": who,
-        "what": what,
-        "about": about,
+        "who": actor,
+        "what": action,
+        "about": target,
         "since": None if since is None else to_text(since),
         "limit": limit,
     }
-    return [_from_row(row) for row in await db.all(LATEST, values)]
+    return [_from_row(row) for row in await db.fetch_all(LATEST, values)]
 
 
-async def forget(tx: Transaction, *, before: datetime, limit: int) -> int:
+async def delete_old(tx: Transaction, *, before: datetime, limit: int) -> int:
     """Entries from before that moment. Returns how many; there may be more while it is `limit`."""
-    return await tx.run(FORGET, (to_text(before), limit))
+    return await tx.execute(DELETE_OLD, (to_text(before), limit))
 
 
-def _from_row(row: sqlite3.Row) -> Audit:
-    return from_row(Audit, row, details=json.loads(row["details"]))
+def _from_row(row: sqlite3.Row) -> AuditEntry:
+    return from_row(AuditEntry, row, details=json.loads(row["details"]))

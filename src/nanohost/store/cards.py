@@ -17,11 +17,11 @@ from nanohost.store.events import ChatKey
 from nanohost_protocol.errors import PayloadError
 from nanohost_protocol.payloads import CardOut, QuestionOut, decode_out
 
-_VALUE = re.compile(r"q:([a-z0-9]{20}):([0-9]{1,3})")
+_BUTTON_VALUE = re.compile(r"q:([a-z0-9]{20}):([0-9]{1,3})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class CardChoice:
     """What somebody chose: the message it was on, and the choice in the agent's own words. `chat`: where the card was
     sent to, as that is called now."""
 
@@ -29,12 +29,12 @@ class Choice:
     label: str
     chat: ChatKey
 
-    def is_in(self, chat: ChatKey) -> bool:
+    def was_sent_to(self, chat: ChatKey) -> bool:
         """Whether the card was sent to this chat: a press that comes from another one is none."""
-        return chat in (self.card.lane.chat, self.chat)
+        return chat in (self.card.queue.chat, self.chat)
 
 
-def value_of(session: SessionId, out_id: str, number: int) -> str:
+def button_value(session: SessionId, out_id: str, number: int) -> str:
     """The value of the button with this number, from 1."""
     return f"q:{deliveries.card_key(session, out_id)}:{number}"
 
@@ -48,14 +48,14 @@ def options_of(kind: str, content: str) -> tuple[str, ...]:
     return payload.options if isinstance(payload, CardOut | QuestionOut) else ()
 
 
-async def chosen(db: Queries, value: str | None) -> Choice | None:
+async def find_choice(db: Queries, value: str | None) -> CardChoice | None:
     """What the button of this value stands for. None: no card that is known has it."""
-    match = _VALUE.fullmatch(value or "")
-    card = await deliveries.with_card(db, match[1]) if match else None
+    match = _BUTTON_VALUE.fullmatch(value or "")
+    card = await deliveries.find_by_card(db, match[1]) if match else None
     if match is None or card is None:
         return None
     options = options_of(card.kind, card.content)
     number = int(match[2])
     if not 0 < number <= len(options):
         return None
-    return Choice(card=card, label=options[number - 1], chat=await moved_chats.current(db, card.lane.chat))
+    return CardChoice(card=card, label=options[number - 1], chat=await moved_chats.current_chat(db, card.queue.chat))

@@ -14,11 +14,11 @@ ON CONFLICT (channel_type, instance) DO UPDATE SET checkpoint = excluded.checkpo
 FIND = "SELECT checkpoint FROM channel_checkpoints WHERE channel_type = ? AND instance = ?"
 
 
-async def save(tx: Transaction, *, channel_type: str, instance: str, text: str, now: datetime) -> None:
+async def save(tx: Transaction, *, channel_type: str, instance: str, checkpoint: str, now: datetime) -> None:
     """In place of what was there."""
-    await tx.run(SAVE, (channel_type, instance, text, to_text(now)))
+    await tx.execute(SAVE, (channel_type, instance, checkpoint, to_text(now)))
 
 
 async def find(db: Queries, *, channel_type: str, instance: str) -> str | None:
-    row = await db.one(FIND, (channel_type, instance))
+    row = await db.fetch_one(FIND, (channel_type, instance))
     return None if row is None else str(row["checkpoint"])

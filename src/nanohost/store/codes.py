@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from nanohost.store.database import Queries, Reports, Transaction, Value
+from nanohost.store.database import Queries, ReportReader, Transaction, Value
 from nanohost.store.rows import from_row
 from nanohost_protocol.times import from_text, to_text
 
@@ -15,7 +15,7 @@ INSERT INTO codes (hash, purpose, channel_type, user_id, created_by, created_at,
 VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 FIND = "SELECT * FROM codes WHERE hash = ?"
-ANY_OPEN = "SELECT 1 FROM codes WHERE status = 'open' LIMIT 1"
+HAS_OPEN = "SELECT 1 FROM codes WHERE status = 'open' LIMIT 1"
 ALL_OPEN = "SELECT * FROM codes WHERE status = 'open'"
 CLOSE = "UPDATE codes SET status = ?, used_by = ?, closed_at = ? WHERE id = ? AND status = 'open'"
 # How old one is that was made in the future nobody knows: the clock was set back since.
@@ -24,33 +24,33 @@ UPDATE codes SET status = 'expired', closed_at = min(expires_at, :now)
 WHERE status = 'open' AND (expires_at <= :now OR created_at > :soon)
 """
 # The one that was asked for last is the one that counts.
-REPLACE = """
+REVOKE_PREVIOUS = """
 UPDATE codes SET status = 'burned', closed_at = :now
 WHERE status = 'open' AND purpose = :purpose AND created_by = :by AND channel_type IS :channel
 """
-FORGET = "DELETE FROM codes WHERE id IN (SELECT id FROM codes INDEXED BY codes_closed WHERE closed_at < ? LIMIT ?)"
-GUESSED = """
+DELETE_OLD = "DELETE FROM codes WHERE id IN (SELECT id FROM codes INDEXED BY codes_closed WHERE closed_at < ? LIMIT ?)"
+RECORD_GUESS = """
 INSERT INTO code_guesses (user_id, count, last_at) VALUES (:user, 1, :now)
 ON CONFLICT (user_id) DO UPDATE SET count = iif(last_at > :over AND last_at <= :now, count + 1, 1),
     last_at = iif(last_at > :over AND last_at <= :now, last_at, :now)
 """
 LAST_GUESS = "SELECT last_at FROM code_guesses WHERE user_id = ?"
-LATE_GUESSES = """
+RECENT_GUESSES = """
 SELECT * FROM code_guesses
 WHERE last_at > :since AND last_at <= :now AND substr(user_id, 1, length(:channel) + 1) = :channel || ':'
 ORDER BY last_at LIMIT :limit
 """
-FORGET_GUESSES = """
+DELETE_OLD_GUESSES = """
 DELETE FROM code_guesses WHERE user_id IN (SELECT user_id FROM code_guesses WHERE last_at < ? LIMIT ?)
 """
 
-KEPT = timedelta(days=1)
+RETENTION = timedelta(days=1)
 """How long what is void is known: whoever types it late is told so."""
-NO_JUMP = timedelta(seconds=10)
+CLOCK_TOLERANCE = timedelta(seconds=10)
 """By which a clock that is kept right may be set back in small steps."""
 
 
-class Purpose(StrEnum):
+class CodePurpose(StrEnum):
     """What a code is for."""
 
     OWNER = "owner"
@@ -62,7 +62,7 @@ class Purpose(StrEnum):
 class CodeStatus(StrEnum):
     OPEN = "open"
     USED = "used"
-    BURNED = "burned"
+    REVOKED = "burned"
     """It was typed where others read it, or a newer one took its place."""
     EXPIRED = "expired"
 
@@ -74,7 +74,7 @@ class Code:
 
     id: int
     hash: str
-    purpose: Purpose
+    purpose: CodePurpose
     channel_type: str | None
     user_id: str | None
     created_by: str
@@ -83,7 +83,7 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Guesses:
+class FailedGuesses:
     """How often somebody typed a wrong code since `last_at`, when they were last told so."""
 
     user_id: str
@@ -95,7 +95,7 @@ async def add(
     tx: Transaction,
     *,
     hash: str,
-    purpose: Purpose,
+    purpose: CodePurpose,
     channel_type: str | None,
     user_id: str | None,
     created_by: str,
@@ -104,62 +104,66 @@ async def add(
 ) -> None:
     """Keep a new code; the same one's asking for the same thing before is void."""
     await expire(tx, now)
-    await tx.run(REPLACE, {"now": to_text(now), "purpose": purpose, "by": created_by, "channel": channel_type})
-    await tx.run(ADD, (hash, purpose, channel_type, user_id, created_by, to_text(now), to_text(expires_at)))
+    await tx.execute(
+        REVOKE_PREVIOUS, {"now": to_text(now), "purpose": purpose, "by": created_by, "channel": channel_type}
+    )
+    await tx.execute(ADD, (hash, purpose, channel_type, user_id, created_by, to_text(now), to_text(expires_at)))
 
 
 async def find(db: Queries, hash: str) -> Code | None:
     """Also one that is not open any more, for a day."""
-    row = await db.one(FIND, (hash,))
+    row = await db.fetch_one(FIND, (hash,))
     return None if row is None else from_row(Code, row)
 
 
-async def any_open(db: Queries) -> bool:
+async def has_open(db: Queries) -> bool:
     """Whether a code may be typed at all, as far as `expire` has been told the time."""
-    return await db.one(ANY_OPEN) is not None
+    return await db.fetch_one(HAS_OPEN) is not None
 
 
-async def all_open(db: Queries) -> list[Code]:
+async def list_open(db: Queries) -> list[Code]:
     """Those that may be typed, as far as `expire` has been told the time; oldest first."""
-    return sorted((from_row(Code, row) for row in await db.all(ALL_OPEN)), key=lambda code: code.id)
+    return sorted((from_row(Code, row) for row in await db.fetch_all(ALL_OPEN)), key=lambda code: code.id)
 
 
-async def close(tx: Transaction, code: Code, status: CodeStatus, *, by: str, now: datetime) -> bool:
+async def close(tx: Transaction, code: Code, status: CodeStatus, *, used_by: str, now: datetime) -> bool:
     """False if it was not open any more: somebody else was first."""
-    return await tx.run(CLOSE, (status, by, to_text(now), code.id)) == 1
+    return await tx.execute(CLOSE, (status, used_by, to_text(now), code.id)) == 1
 
 
 async def expire(tx: Transaction, now: datetime) -> None:
     """Those whose time is up are open no more, nor those of before the clock was set back."""
-    await tx.run(EXPIRE, {"now": to_text(now), "soon": to_text(now + NO_JUMP)})
+    await tx.execute(EXPIRE, {"now": to_text(now), "soon": to_text(now + CLOCK_TOLERANCE)})
 
 
-async def forget(tx: Transaction, *, before: datetime, limit: int) -> int:
+async def delete_old(tx: Transaction, *, before: datetime, limit: int) -> int:
     """Codes that were void before that moment. Returns how many; there may be more while it is `limit`."""
-    return await tx.run(FORGET, (to_text(before), limit))
+    return await tx.execute(DELETE_OLD, (to_text(before), limit))
 
 
-async def forget_guesses(tx: Transaction, *, before: datetime, limit: int) -> int:
+async def delete_old_guesses(tx: Transaction, *, before: datetime, limit: int) -> int:
     """Wrong ones that were typed before that moment. Returns how many; there may be more while it is `limit`."""
-    return await tx.run(FORGET_GUESSES, (to_text(before), limit))
+    return await tx.execute(DELETE_OLD_GUESSES, (to_text(before), limit))
 
 
-async def count_guess(tx: Transaction, user_id: str, *, now: datetime, silence: timedelta) -> None:
+async def record_guess(tx: Transaction, user_id: str, *, now: datetime, lockout: timedelta) -> None:
     """One more wrong code. The silence begins with the first and is not made longer by the others, nor by a clock that
     was set back."""
-    await tx.run(GUESSED, {"user": user_id, "now": to_text(now), "over": to_text(now - silence)})
+    await tx.execute(RECORD_GUESS, {"user": user_id, "now": to_text(now), "over": to_text(now - lockout)})
 
 
-async def guessed_at(db: Queries, user_id: str) -> datetime | None:
+async def last_guess_at(db: Queries, user_id: str) -> datetime | None:
     """When the user's silence began, if ever."""
-    row = await db.one(LAST_GUESS, (user_id,))
+    row = await db.fetch_one(LAST_GUESS, (user_id,))
     return None if row is None else from_text(row["last_at"])
 
 
-async def guesses(db: Reports, channel: str, *, since: datetime, now: datetime, limit: int) -> list[Guesses]:
+async def list_recent_guesses(
+    db: ReportReader, channel: str, *, since: datetime, now: datetime, limit: int
+) -> list[FailedGuesses]:
     """Whose silence on a channel began after that moment, the first ones."""
     values: dict[str, Value] = {"since": to_text(since), "now": to_text(now), "channel": channel, "limit": limit}
     return [
-        Guesses(user_id=row["user_id"], count=row["count"], last_at=from_text(row["last_at"]))
-        for row in await db.all(LATE_GUESSES, values)
+        FailedGuesses(user_id=row["user_id"], count=row["count"], last_at=from_text(row["last_at"]))
+        for row in await db.fetch_all(RECENT_GUESSES, values)
     ]

@@ -33,12 +33,12 @@ def session_key(wiring: Wiring, event: InboundEvent) -> SessionKey:
 
 
 async def find(db: Queries, key: SessionKey) -> Session | None:
-    return await sessions.by_key(
+    return await sessions.find_by_key(
         db, agent_group=key.agent_group, messaging_group=key.messaging_group, thread_id=key.thread_id
     )
 
 
-async def ensure(tx: Transaction, key: SessionKey, now: datetime) -> Session:
+async def get_or_create(tx: Transaction, key: SessionKey, now: datetime) -> Session:
     """The conversation's session, made with its first message."""
     found = await find(tx, key)
     if found is not None:

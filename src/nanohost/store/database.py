@@ -27,38 +27,38 @@ from nanohost.event_bus import EventBus
 Value = str | int | float | None
 Values = Sequence[Value] | Mapping[str, Value]
 
-BUSY_S = 5.0
+BUSY_TIMEOUT_S = 5.0
 """Only a person with a database shell can make us wait: there is one process."""
-ROWS_A_FETCH = 64
+FETCH_SIZE = 64
 """aiosqlite's own number; we fetch all at once."""
-MOST_REPORTS = 4
+MAX_REPORT_CONNECTIONS = 4
 """Reads of lists and reports at once; more wait for these. Each has a thread and a page cache of 2 MB."""
-STEPS = 10_000
+PROGRESS_STEPS = 10_000
 """Of SQLite's virtual machine, half a millisecond: after so many a report looks whether anybody still waits for it."""
-MOST_IN_A_COMMIT = 256
+MAX_GROUP_SIZE = 256
 """After so many the group is committed even if more wait, so that nobody waits without end."""
 
 
-DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_READONLY_DBMOVED")
+CORRUPTION_ERRORS = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_READONLY_DBMOVED")
 """Errors that no waiting mends. A disk that is full or read-only is none: it is as it was once there is room again."""
 
 
 class Queries(Protocol):
     """Something to ask: the store outside a transaction, or a transaction, which sees its own writes."""
 
-    async def one(self, sql: str, values: Values = ()) -> sqlite3.Row | None: ...
+    async def fetch_one(self, sql: str, values: Values = ()) -> sqlite3.Row | None: ...
 
-    async def all(self, sql: str, values: Values = ()) -> list[sqlite3.Row]: ...
+    async def fetch_all(self, sql: str, values: Values = ()) -> list[sqlite3.Row]: ...
 
 
-async def file_of(db: Queries) -> Path:
+async def database_path(db: Queries) -> Path:
     """Where it lies, for whoever has nothing but a transaction."""
-    row = await db.one("PRAGMA database_list")
+    row = await db.fetch_one("PRAGMA database_list")
     assert row is not None, "an open database is listed"
     return Path(row["file"])
 
 
-class PartFailed(Exception):
+class SavepointFailed(Exception):
     """A part of a transaction came to nothing; its cause is what was raised there."""
 
 
@@ -75,28 +75,28 @@ class Transaction:
         if this transaction, or the part of it that we are in, is undone."""
         self.emitted.extend(events)
 
-    async def one(self, sql: str, values: Values = ()) -> sqlite3.Row | None:
+    async def fetch_one(self, sql: str, values: Values = ()) -> sqlite3.Row | None:
         """The first row, or None."""
         return next(iter(await self._db.execute_fetchall(sql, values)), None)
 
-    async def all(self, sql: str, values: Values = ()) -> list[sqlite3.Row]:
+    async def fetch_all(self, sql: str, values: Values = ()) -> list[sqlite3.Row]:
         return list(await self._db.execute_fetchall(sql, values))
 
-    async def run(self, sql: str, values: Values = ()) -> int:
+    async def execute(self, sql: str, values: Values = ()) -> int:
         """Change rows; returns how many."""
         async with self._db.execute(sql, values) as cursor:
             return cursor.rowcount
 
-    async def run_many(self, sql: str, rows: Iterable[Values]) -> None:
+    async def execute_many(self, sql: str, rows: Iterable[Values]) -> None:
         """Change rows, one statement for many values."""
         async with self._db.executemany(sql, rows):
             pass
 
     @asynccontextmanager
-    async def part(self) -> AsyncIterator[None]:
-        """What may fail alone; not inside another one. Raises PartFailed, from whatever was raised inside, when that is
+    async def savepoint(self) -> AsyncIterator[None]:
+        """What may fail alone; not inside another one. Raises SavepointFailed, from whatever was raised inside, when that is
         undone and the transaction goes on. When SQLite has given up the whole transaction it comes out as it is."""
-        await self.run("SAVEPOINT part")
+        await self.execute("SAVEPOINT part")
         emitted = len(self.emitted)
         try:
             yield
@@ -104,19 +104,19 @@ class Transaction:
             del self.emitted[emitted:]
             if not self._db.in_transaction:
                 raise
-            await self.run("ROLLBACK TO part")
-            await self.run("RELEASE part")
-            raise PartFailed from error
-        await self.run("RELEASE part")
+            await self.execute("ROLLBACK TO part")
+            await self.execute("RELEASE part")
+            raise SavepointFailed from error
+        await self.execute("RELEASE part")
 
 
-class _Group:
+class _CommitGroup:
     """Transactions that share a commit: the first, and those who waited when it was through. Who comes later waits for
     the next one, or a stream of others would keep everybody's commit waiting."""
 
     def __init__(self) -> None:
         self.members = 0
-        self.most = MOST_IN_A_COMMIT
+        self.max_members = MAX_GROUP_SIZE
         self.emitted: list[object] = []
         self.committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -126,58 +126,58 @@ class _Group:
         self.committed.exception()
 
 
-class Reports:
+class ReportReader:
     """Reads for lists, reports and status, which may walk through everything that is on record. Each read has a
-    connection of its own, so that no message, poll or sweep waits for it, and reports wait only when MOST_REPORTS are
+    connection of its own, so that no message, poll or sweep waits for it, and reports wait only when MAX_REPORT_CONNECTIONS are
     under way. A read whose caller is cancelled is interrupted. Raises StoreError.
     """
 
-    def __init__(self, path: Path, translated: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, path: Path, translate_errors: Callable[[], AbstractContextManager[None]]) -> None:
         self._path = path
-        self._translated = translated
-        self._places = asyncio.Semaphore(MOST_REPORTS)
+        self._translated_errors = translate_errors
+        self._slots = asyncio.Semaphore(MAX_REPORT_CONNECTIONS)
         self._idle: list[aiosqlite.Connection] = []
-        self._all: list[aiosqlite.Connection] = []
-        self._closed = False
+        self._connections: list[aiosqlite.Connection] = []
+        self._is_closed = False
 
-    async def one(self, sql: str, values: Values = ()) -> sqlite3.Row | None:
+    async def fetch_one(self, sql: str, values: Values = ()) -> sqlite3.Row | None:
         """The first row, or None."""
-        return next(iter(await self.all(sql, values)), None)
+        return next(iter(await self.fetch_all(sql, values)), None)
 
-    async def all(self, sql: str, values: Values = ()) -> list[sqlite3.Row]:
+    async def fetch_all(self, sql: str, values: Values = ()) -> list[sqlite3.Row]:
         is_over = False
 
         def is_to_end() -> int:
-            return int(is_over or self._closed)
+            return int(is_over or self._is_closed)
 
-        with self._translated():
-            async with self._places:
-                if self._closed:
+        with self._translated_errors():
+            async with self._slots:
+                if self._is_closed:
                     raise StoreError("the central database is closed")
                 connection = self._idle.pop() if self._idle else await self._open()
                 try:
                     # Not interrupt(): it is lost on a statement that its thread has not begun yet.
-                    await connection.set_progress_handler(is_to_end, STEPS)
+                    await connection.set_progress_handler(is_to_end, PROGRESS_STEPS)
                     return list(await connection.execute_fetchall(sql, values))
                 finally:
                     is_over = True
                     self._idle.append(connection)
 
     async def _open(self) -> aiosqlite.Connection:
-        connection = await _reader_of(self._path)
+        connection = await _connect_reader(self._path)
         connection.row_factory = sqlite3.Row
-        self._all.append(connection)
+        self._connections.append(connection)
         return connection
 
     async def close(self) -> None:
         """End what is being read and close every connection."""
-        self._closed = True
-        for _ in range(MOST_REPORTS):
-            await self._places.acquire()
-        for connection in self._all:
+        self._is_closed = True
+        for _ in range(MAX_REPORT_CONNECTIONS):
+            await self._slots.acquire()
+        for connection in self._connections:
             await connection.close()
-        for _ in range(MOST_REPORTS):
-            self._places.release()
+        for _ in range(MAX_REPORT_CONNECTIONS):
+            self._slots.release()
 
 
 class Store:
@@ -186,45 +186,45 @@ class Store:
     def __init__(self, writer: aiosqlite.Connection, reader: aiosqlite.Connection, path: Path) -> None:
         self._writer = writer
         self._reader = reader
-        self._reports = Reports(path, self._translated)
+        self._reports = ReportReader(path, self._translated_errors)
         self.bus = EventBus()
         """Tells what the transactions of this store emit, once it is committed."""
-        self._turn = asyncio.Lock()
+        self._write_lock = asyncio.Lock()
         self._waiting = 0
-        self._group: _Group | None = None
-        self._leaver: asyncio.Future[None] | None = None
-        self._closed = False
-        self._damage = ""
+        self._group: _CommitGroup | None = None
+        self._pending_commit: asyncio.Future[None] | None = None
+        self._is_closed = False
+        self._corruption = ""
 
     @property
-    def reports(self) -> Reports:
+    def reports(self) -> ReportReader:
         """Where lists, reports and status are read."""
         return self._reports
 
     @property
-    def damage(self) -> str:
+    def corruption(self) -> str:
         """What SQLite said when it first found the file to be no sound database; empty while it is one."""
-        return self._damage
+        return self._corruption
 
     @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        with translated():
+    def _translated_errors(self) -> Iterator[None]:
+        with translated_errors():
             try:
                 yield
             except sqlite3.Error as error:
                 name = str(getattr(error, "sqlite_errorname", ""))  # errors of Python's own have no name
-                if name.startswith(DAMAGE):
-                    self._damage = self._damage or str(error)
+                if name.startswith(CORRUPTION_ERRORS):
+                    self._corruption = self._corruption or str(error)
                 raise
 
-    async def one(self, sql: str, values: Values = ()) -> sqlite3.Row | None:
+    async def fetch_one(self, sql: str, values: Values = ()) -> sqlite3.Row | None:
         """The first row, or None."""
         # Fetched whole: a cursor left open by a cancelled caller would show the next reader an old snapshot.
-        with self._translated():
+        with self._translated_errors():
             return next(iter(await self._reader.execute_fetchall(sql, values)), None)
 
-    async def all(self, sql: str, values: Values = ()) -> list[sqlite3.Row]:
-        with self._translated():
+    async def fetch_all(self, sql: str, values: Values = ()) -> list[sqlite3.Row]:
+        with self._translated_errors():
             return list(await self._reader.execute_fetchall(sql, values))
 
     @asynccontextmanager
@@ -234,57 +234,57 @@ class Store:
         Do not wait for anything but the database inside: everybody else who writes waits for you. Raises StoreError
         when the disk refuses.
         """
-        with self._translated():
-            group = await self._enter()
+        with self._translated_errors():
+            group = await self._join_group()
             try:
                 await self._begin(group)
                 tx = Transaction(self._writer)
                 yield tx
                 await self._end(group, tx)
             except BaseException:
-                await _to_its_end(self._undo(group))
+                await _run_uncancelled(self._rollback(group))
                 raise
             finally:
-                self._turn.release()
+                self._write_lock.release()
             await asyncio.shield(group.committed)
 
-    async def _enter(self) -> _Group:
+    async def _join_group(self) -> _CommitGroup:
         self._waiting += 1
         try:
-            await self._turn.acquire()
+            await self._write_lock.acquire()
         except BaseException:
-            self._leaver = asyncio.ensure_future(self._commit_if_last())
+            self._pending_commit = asyncio.ensure_future(self._commit_if_last())
             raise
         finally:
             self._waiting -= 1
-        if self._closed:
-            self._turn.release()
+        if self._is_closed:
+            self._write_lock.release()
             raise StoreError("the central database is closed")
         if self._group is None:
-            self._group = _Group()
+            self._group = _CommitGroup()
         return self._group
 
     async def _commit_if_last(self) -> None:
         # Somebody may have left the commit to a waiter that was cancelled instead.
-        async with self._turn:
+        async with self._write_lock:
             if self._group is not None and self._group.members and self._waiting == 0:
                 await self._commit(self._group)
 
-    async def _begin(self, group: _Group) -> None:
+    async def _begin(self, group: _CommitGroup) -> None:
         # The first member needs no savepoint: if it fails there is nothing else to keep.
         await self._writer.execute("BEGIN IMMEDIATE" if group.members == 0 else "SAVEPOINT member")
 
-    async def _end(self, group: _Group, tx: Transaction) -> None:
+    async def _end(self, group: _CommitGroup, tx: Transaction) -> None:
         if group.members > 0:
             await self._writer.execute("RELEASE member")
         group.members += 1
         group.emitted += tx.emitted
         if group.members == 1:
-            group.most = min(1 + self._waiting, MOST_IN_A_COMMIT)
-        if self._waiting == 0 or group.members >= group.most:
+            group.max_members = min(1 + self._waiting, MAX_GROUP_SIZE)
+        if self._waiting == 0 or group.members >= group.max_members:
             await self._commit(group)
 
-    async def _undo(self, group: _Group) -> None:
+    async def _rollback(self, group: _CommitGroup) -> None:
         if group.committed.done() or self._group is not group:
             return
         if group.members == 0:
@@ -302,11 +302,11 @@ class Store:
         elif self._waiting == 0:
             await self._commit(group)
 
-    async def _commit(self, group: _Group) -> None:
+    async def _commit(self, group: _CommitGroup) -> None:
         self._group = None
-        await _to_its_end(self._commit_now(group))
+        await _run_uncancelled(self._commit_now(group))
 
-    async def _commit_now(self, group: _Group) -> None:
+    async def _commit_now(self, group: _CommitGroup) -> None:
         try:
             await self._writer.execute("COMMIT")
         except BaseException as error:
@@ -319,13 +319,13 @@ class Store:
 
     async def drain(self) -> None:
         """Let those who are inside or wait finish, and nobody else in."""
-        async with self._turn:
-            self._closed = True
+        async with self._write_lock:
+            self._is_closed = True
             if self._group is not None:
                 await self._commit(self._group)
 
 
-async def _to_its_end(work: Coroutine[None, None, None]) -> None:
+async def _run_uncancelled(work: Coroutine[None, None, None]) -> None:
     """Run it whole, even if the caller is cancelled (again) meanwhile: the lock must not be released before."""
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
@@ -340,7 +340,7 @@ async def _to_its_end(work: Coroutine[None, None, None]) -> None:
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
+def translated_errors() -> Iterator[None]:
     """Turn sqlite3's errors into StoreError; what the caller got wrong (constraints) stays as it is."""
     try:
         yield
@@ -353,22 +353,22 @@ def translated() -> Iterator[None]:
         ) from error
 
 
-def _reader_of(path: Path) -> aiosqlite.Connection:
-    return _connection("reader", path, f"file:{quote(str(path))}?mode=ro")
+def _connect_reader(path: Path) -> aiosqlite.Connection:
+    return _connect("reader", path, f"file:{quote(str(path))}?mode=ro")
 
 
-def _writer_of(path: Path) -> aiosqlite.Connection:
-    return _connection("writer", path, f"file:{quote(str(path))}")
+def _connect_writer(path: Path) -> aiosqlite.Connection:
+    return _connect("writer", path, f"file:{quote(str(path))}")
 
 
-def _connection(role: str, path: Path, uri: str) -> aiosqlite.Connection:
+def _connect(role: str, path: Path, uri: str) -> aiosqlite.Connection:
     """Its thread is called after the file, for whoever has to say what hangs."""
 
     def connect() -> sqlite3.Connection:
         threading.current_thread().name = f"{role} of {path}"
-        return sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)
+        return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
 
-    return aiosqlite.Connection(connect, ROWS_A_FETCH)
+    return aiosqlite.Connection(connect, FETCH_SIZE)
 
 
 @asynccontextmanager
@@ -378,8 +378,8 @@ async def open_store(path: Path, *, durable: bool = True) -> AsyncIterator[Store
     `durable=False` turns sync off, for tests.
     """
     async with (
-        _writer_of(path) as writer,
-        _reader_of(path) as reader,
+        _connect_writer(path) as writer,
+        _connect_reader(path) as reader,
     ):
         for connection in (writer, reader):
             connection.row_factory = sqlite3.Row

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from nanohost.model import HOST, SessionId
-from nanohost.store.database import Queries, Reports, Transaction, Value
-from nanohost.store.domain_events import DeliveryDecided, LaneHasWork
+from nanohost.model import HOST_SESSION_ID, SessionId
+from nanohost.store.database import Queries, ReportReader, Transaction, Value
+from nanohost.store.domain_events import DeliveryDecided, QueueHasWork
 from nanohost.store.events import ChatKey
-from nanohost.store.notice_numbers import NOTICES_A_MESSAGE, OF_EVENTS, OF_MESSAGES
+from nanohost.store.notice_numbers import EVENT_NOTICES_START, MESSAGE_NOTICES_START, NOTICES_PER_MESSAGE
 from nanohost.store.rows import from_row
-from nanohost_protocol.ids import derive
+from nanohost_protocol.ids import derive_id
 from nanohost_protocol.times import from_text, to_text
 
 # To where the chat is now, if it has moved: the message that one answers is not known there.
@@ -32,36 +32,36 @@ FROM (SELECT (
 WHERE true
 ON CONFLICT (session_id, seq) DO NOTHING
 """
-LEAVE_THREAD = """
+DETACH_FROM_THREAD = """
 UPDATE deliveries INDEXED BY deliveries_open SET thread_id = NULL, reply_to = NULL, left_thread = 1
 WHERE status IN ('pending', 'sending') AND session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ?
     AND thread_id = ?
 """
-FORGET_UNSENT_PARTS = """
+DELETE_UNSENT_PARTS = """
 DELETE FROM delivery_parts WHERE session_id = :session_id AND seq = :seq AND NOT EXISTS (
     SELECT 1 FROM delivery_parts WHERE session_id = :session_id AND seq = :seq AND receipt IS NOT NULL)
 """
 # While all is paused only what the host itself says is sent: its own messages and its notices, which count below zero,
 # but far above the numbers of what tasks send (see tasks/entries.py).
-_GOES_ON = """
+_NOT_PAUSED = """
 (NOT EXISTS (SELECT 1 FROM paused) OR session_id = 'host' OR seq BETWEEN -8000000000000000000 AND -1)
 """
-# What is about a decision; see LaneKey.
+# What is about a decision; see DeliveryQueueKey.
 _IS_CARD = "(session_id = 'host' AND seq % 4 = 3)"
 # By the index of what is open, or the session's whole history is gone through: SQLite would take the primary key.
-NEXT_IN_LANE = f"""
+NEXT_IN_QUEUE = f"""
 SELECT * FROM deliveries INDEXED BY deliveries_open
 WHERE status IN ('pending', 'sending') AND session_id = :session_id AND channel_type = :channel_type
     AND instance = :instance AND platform_id = :platform_id AND (not_before IS NULL OR not_before <= :now)
-    AND :cards = {_IS_CARD} AND {_GOES_ON}
+    AND :cards = {_IS_CARD} AND {_NOT_PAUSED}
 ORDER BY seq LIMIT 1
 """  # noqa: S608
-LANE_GOES_ON = f"""
+NEXT_SCHEDULED = f"""
 SELECT min(not_before) AS at FROM deliveries INDEXED BY deliveries_open
 WHERE status IN ('pending', 'sending') AND session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ?
-    AND ? = {_IS_CARD} AND {_GOES_ON}
+    AND ? = {_IS_CARD} AND {_NOT_PAUSED}
 """  # noqa: S608
-OPEN_LANES = """
+OPEN_QUEUES = """
 SELECT DISTINCT session_id, channel_type, instance, platform_id FROM deliveries WHERE status IN ('pending', 'sending')
 """
 WAITING = f"""
@@ -83,7 +83,7 @@ SETTLED = """
 SELECT * FROM deliveries WHERE session_id = ? AND seq > 0 AND status NOT IN ('pending', 'sending')
 ORDER BY seq DESC LIMIT ?
 """
-TRIES = """
+COUNT_ATTEMPTS = """
 SELECT count(*) AS tries FROM delivery_attempts a JOIN deliveries d USING (session_id, seq)
 WHERE session_id = ? AND seq = ? AND a.number > d.tries_from
     AND ifnull(a.outcome, '') NOT IN ('down', 'failing', 'rate_limited', 'auth')
@@ -91,16 +91,16 @@ WHERE session_id = ? AND seq = ? AND a.number > d.tries_from
         SELECT ifnull(max(number), 0) FROM delivery_attempts
         WHERE session_id = d.session_id AND seq = d.seq AND outcome = 'part')
 """
-BEGIN = f"""
+MARK_SENDING = f"""
 UPDATE deliveries SET status = 'sending', attempts = attempts + 1, changed_at = :now
-WHERE session_id = :session_id AND seq = :seq AND status = 'pending' AND {_GOES_ON}
+WHERE session_id = :session_id AND seq = :seq AND status = 'pending' AND {_NOT_PAUSED}
 """  # noqa: S608
 BEGIN_ATTEMPT = """
 INSERT INTO delivery_attempts (session_id, seq, number, started_at)
 SELECT session_id, seq, attempts, :now FROM deliveries WHERE session_id = :session_id AND seq = :seq
 """
-# What is not to be tried again (see NOT_AGAIN) keeps the reason.
-END = """
+# What is not to be tried again (see FORBID_RETRY) keeps the reason.
+RECORD_OUTCOME = """
 UPDATE deliveries SET status = CASE WHEN :again AND decision = 'drop' THEN 'dropped' ELSE :status END,
     reason = CASE WHEN :again AND decision = 'drop' THEN reason ELSE :reason END,
     next_try_at = CASE WHEN :again AND decision = 'drop' THEN NULL ELSE :next_try_at END,
@@ -119,14 +119,14 @@ FROM delivery_parts p WHERE session_id = ? AND seq = ? AND receipt IS NULL ORDER
 PART_SENT = "UPDATE delivery_parts SET receipt = ? WHERE session_id = ? AND seq = ? AND number = ?"
 RECEIPTS = "SELECT receipt FROM delivery_parts WHERE session_id = ? AND seq = ? AND receipt IS NOT NULL ORDER BY number"
 PARTS = "SELECT count(*) AS of, count(receipt) AS sent FROM delivery_parts WHERE session_id = ? AND seq = ?"
-MAY_BE_SENT = """
+MAY_HAVE_BEEN_SENT = """
 SELECT 1 FROM delivery_attempts
 WHERE session_id = :session_id AND seq = :seq AND outcome IN ('ambiguous', 'failing') AND number > (
     SELECT ifnull(max(number), 0) FROM delivery_attempts
     WHERE session_id = :session_id AND seq = :seq AND outcome = 'part')
 LIMIT 1
 """
-CHANGED_LATER = """
+LATER_EDIT = """
 SELECT 1 FROM deliveries INDEXED BY deliveries_open
 WHERE status IN ('pending', 'sending') AND status = 'pending'
     AND session_id = :session_id AND channel_type = :channel_type AND instance = :instance
@@ -134,23 +134,23 @@ WHERE status IN ('pending', 'sending') AND status = 'pending'
     AND json_extract(content, '$.message') = :message
 LIMIT 1
 """
-SAID_LATER = """
+LATER_MESSAGE = """
 SELECT 1 FROM deliveries INDEXED BY deliveries_said
 WHERE session_id = :session_id AND seq > :seq AND channel_type = :channel_type AND instance = :instance
     AND platform_id = :platform_id AND kind IN ('chat', 'card', 'question', 'file') AND status != 'dropped'
 LIMIT 1
 """
-LEAVE_OUT = """
+SKIP = """
 UPDATE deliveries SET status = 'dropped', reason = :reason, next_try_at = NULL, changed_at = :now
 WHERE session_id = :session_id AND seq = :seq AND status = 'pending'
 """
 POSTPONE = "UPDATE deliveries SET not_before = :until WHERE session_id = :session_id AND seq = :seq"
-BY_CARD = "SELECT * FROM deliveries WHERE card = ?"
-FORGET_PARTS = "DELETE FROM delivery_parts WHERE session_id = ? AND seq = ?"
-TRIED_LATER = """
+BY_CARD_KEY = "SELECT * FROM deliveries WHERE card = ?"
+DELETE_PARTS = "DELETE FROM delivery_parts WHERE session_id = ? AND seq = ?"
+PENDING_RETRIES = """
 SELECT * FROM deliveries WHERE status IN ('pending', 'sending') AND status = 'pending' AND next_try_at > ?
 """
-TRY_AT = "UPDATE deliveries SET next_try_at = ? WHERE session_id = ? AND seq = ?"
+SET_RETRY_AT = "UPDATE deliveries SET next_try_at = ? WHERE session_id = ? AND seq = ?"
 
 BY_KEY = "SELECT * FROM deliveries WHERE session_id = ? AND seq = ?"
 STATUS_OF = """
@@ -175,7 +175,7 @@ DROP = """
 UPDATE deliveries SET status = 'dropped', decision = 'drop', next_try_at = NULL, reason = :reason, changed_at = :now
 WHERE session_id = :session_id AND seq = :seq AND status IN ('pending', 'dead', 'unknown')
 """
-NOT_AGAIN = """
+FORBID_RETRY = """
 UPDATE deliveries SET decision = 'drop', reason = :reason
 WHERE session_id = :session_id AND seq = :seq AND status = 'sending'
 """
@@ -187,7 +187,7 @@ SET status = 'dropped', reason = :reason, next_try_at = NULL, changed_at = :now
 WHERE status IN ('pending', 'sending') AND status = 'pending' AND session_id = :session_id
     AND seq >= :first AND seq < :end AND (seq - :first) % :of = :number
 """
-WITHDRAW_WORDS = """
+WITHDRAW_BY_CONTENT = """
 UPDATE deliveries INDEXED BY deliveries_open
 SET status = 'dropped', reason = :reason, next_try_at = NULL, changed_at = :now
 WHERE status IN ('pending', 'sending') AND status = 'pending' AND session_id = :session_id AND content = :content
@@ -198,7 +198,7 @@ FAILING = "failing"
 try."""
 CHAT_CLOSED = "chat_closed"
 """How the reason of a message begins that was refused as any other one in its chat would be."""
-CARDS = ("card", "question")
+CARD_KINDS = ("card", "question")
 """The kinds that may have buttons."""
 
 
@@ -209,7 +209,7 @@ def is_card_number(seq: int) -> bool:
 
 def card_key(session: SessionId, out_id: str) -> str:
     """What the buttons of this message are known by: short, and not to be guessed from outside."""
-    return derive("q", session, out_id)[1:21]
+    return derive_id("q", session, out_id)[1:21]
 
 
 class DeliveryStatus(StrEnum):
@@ -226,7 +226,7 @@ class DeliveryStatus(StrEnum):
     """May have been sent, and waits for an operator's word; what comes after it goes on."""
 
 
-class Decision(StrEnum):
+class DeliveryDecision(StrEnum):
     """What an operator said of a message."""
 
     RESEND = "resend"
@@ -234,19 +234,19 @@ class Decision(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class LaneKey:
-    """What order is kept within: one session's messages in one chat. `cards`: those of the host that are about a
-    decision; what else it says there does not stand behind them. Lanes of one chat take turns."""
+class DeliveryQueueKey:
+    """What order is kept within: one session's messages in one chat. `is_card_queue`: those of the host that are about a
+    decision; what else it says there does not stand behind them. KeyedWorkers of one chat take turns."""
 
     session_id: SessionId
     channel_type: str
     instance: str
     platform_id: str
-    cards: bool = False
+    is_card_queue: bool = False
 
     def __str__(self) -> str:
         """As logs show it."""
-        cards = " (cards)" if self.cards else ""
+        cards = " (cards)" if self.is_card_queue else ""
         return f"{self.session_id} {self.channel_type}:{self.instance}:{self.platform_id}{cards}"
 
     @property
@@ -258,7 +258,7 @@ class LaneKey:
 class Delivery:
     """One message on its way."""
 
-    lane: LaneKey
+    queue: DeliveryQueueKey
     seq: int
     out_id: str
     kind: str
@@ -272,7 +272,7 @@ class Delivery:
     """Attempts up to this number are of before an operator had it sent again."""
     next_try_at: datetime | None = None
     reason: str | None = None
-    decision: Decision | None = None
+    decision: DeliveryDecision | None = None
     receipt: tuple[str, ...] = ()
     not_before: datetime | None = None
     """Not to be sent before; what comes after it does not wait."""
@@ -284,14 +284,14 @@ class Delivery:
     @property
     def platform_id(self) -> str:
         """The chat."""
-        return self.lane.platform_id
+        return self.queue.platform_id
 
     @property
-    def is_agents(self) -> bool:
+    def is_from_agent(self) -> bool:
         """Whether an agent said it, at once or for later. The host's own notices are below zero; far below are messages
         for later, and at odd numbers what the host says of their tasks: see _GOES_ON."""
         of_task = self.seq < -8_000_000_000_000_000_000 and self.seq % 2 == 0
-        return self.lane.session_id != HOST and (self.seq > 0 or of_task)
+        return self.queue.session_id != HOST_SESSION_ID and (self.seq > 0 or of_task)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,26 +307,26 @@ class Attempt:
 
 
 async def add(tx: Transaction, delivery: Delivery) -> bool:
-    """Enter a message into the ledger. False if it is there already. Emits LaneHasWork."""
-    is_new = await tx.run(ADD, _values(delivery)) == 1
-    tx.emit(LaneHasWork(delivery.lane))
+    """Enter a message into the ledger. False if it is there already. Emits QueueHasWork."""
+    is_new = await tx.execute(ADD, _values(delivery)) == 1
+    tx.emit(QueueHasWork(delivery.queue))
     return is_new
 
 
 async def add_all(tx: Transaction, entries: Iterable[Delivery]) -> None:
-    """Enter messages into the ledger, but for those that are there already. Emits LaneHasWork for each that waits."""
+    """Enter messages into the ledger, but for those that are there already. Emits QueueHasWork for each that waits."""
     entries = list(entries)
-    await tx.run_many(ADD, [_values(entry) for entry in entries])
-    tx.emit(*(LaneHasWork(entry.lane) for entry in entries if entry.status is DeliveryStatus.PENDING))
+    await tx.execute_many(ADD, [_values(entry) for entry in entries])
+    tx.emit(*(QueueHasWork(entry.queue) for entry in entries if entry.status is DeliveryStatus.PENDING))
 
 
 def _values(delivery: Delivery) -> dict[str, Value]:
     return {
-        "session_id": delivery.lane.session_id,
+        "session_id": delivery.queue.session_id,
         "seq": delivery.seq,
         "out_id": delivery.out_id,
         "kind": delivery.kind,
-        **delivery.lane.chat.columns,
+        **delivery.queue.chat.columns,
         "thread_id": delivery.thread_id,
         "reply_to": delivery.reply_to,
         "content": delivery.content,
@@ -334,50 +334,50 @@ def _values(delivery: Delivery) -> dict[str, Value]:
         "reason": delivery.reason,
         "next_try_at": None if delivery.next_try_at is None else to_text(delivery.next_try_at),
         "not_before": None if delivery.not_before is None else to_text(delivery.not_before),
-        "card": card_key(delivery.lane.session_id, delivery.out_id) if delivery.kind in CARDS else None,
+        "card": card_key(delivery.queue.session_id, delivery.out_id) if delivery.kind in CARD_KINDS else None,
         "turn_id": delivery.turn_id,
         "created_at": to_text(delivery.created_at),
         "changed_at": to_text(delivery.created_at),
     }
 
 
-async def next_in_lane(db: Queries, lane: LaneKey, now: datetime) -> Delivery | None:
+async def next_in_queue(db: Queries, queue: DeliveryQueueKey, now: datetime) -> Delivery | None:
     """The first message that is not settled and not for later: nothing behind it may overtake it."""
     values: dict[str, Value] = {
-        "session_id": lane.session_id,
-        **lane.chat.columns,
-        "cards": lane.cards,
+        "session_id": queue.session_id,
+        **queue.chat.columns,
+        "cards": queue.is_card_queue,
         "now": to_text(now),
     }
-    row = await db.one(NEXT_IN_LANE, values)
+    row = await db.fetch_one(NEXT_IN_QUEUE, values)
     return None if row is None else _from_row(row)
 
 
-async def lane_goes_on(db: Queries, lane: LaneKey) -> datetime | None:
+async def next_scheduled_at(db: Queries, queue: DeliveryQueueKey) -> datetime | None:
     """When the first message that is for later is to be sent. None: there is none."""
-    row = await db.one(LANE_GOES_ON, _columns(lane))
+    row = await db.fetch_one(NEXT_SCHEDULED, _queue_columns(queue))
     return None if row is None or row["at"] is None else from_text(row["at"])
 
 
-async def open_lanes(db: Queries) -> list[LaneKey]:
+async def list_open_queues(db: Queries) -> list[DeliveryQueueKey]:
     """Those that have something to send; of a chat to which the host has, both of its lanes."""
-    lanes = [_lane(row, is_card=False) for row in await db.all(OPEN_LANES)]
-    return [*lanes, *(replace(lane, cards=True) for lane in lanes if lane.session_id == HOST)]
+    lanes = [_queue_key(row, is_card_queue=False) for row in await db.fetch_all(OPEN_QUEUES)]
+    return [*lanes, *(replace(lane, is_card_queue=True) for lane in lanes if lane.session_id == HOST_SESSION_ID)]
 
 
-async def waiting(db: Queries, lane: LaneKey) -> list[Delivery]:
+async def list_waiting(db: Queries, queue: DeliveryQueueKey) -> list[Delivery]:
     """What the lane is still to send, what is being sent included."""
-    return [_from_row(row) for row in await db.all(WAITING, _columns(lane))]
+    return [_from_row(row) for row in await db.fetch_all(WAITING, _queue_columns(queue))]
 
 
 async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> None:
-    """Make what is to be tried later be tried so much sooner: the clock was set back. Emits LaneHasWork."""
-    later = [_from_row(row) for row in await tx.all(TRIED_LATER, (to_text(now),))]
+    """Make what is to be tried later be tried so much sooner: the clock was set back. Emits QueueHasWork."""
+    later = [_from_row(row) for row in await tx.fetch_all(PENDING_RETRIES, (to_text(now),))]
     for delivery in later:
         assert delivery.next_try_at is not None, "it is tried later"
         sooner = max(now, delivery.next_try_at - by)
-        await tx.run(TRY_AT, (to_text(sooner), delivery.lane.session_id, delivery.seq))
-        tx.emit(LaneHasWork(delivery.lane))
+        await tx.execute(SET_RETRY_AT, (to_text(sooner), delivery.queue.session_id, delivery.seq))
+        tx.emit(QueueHasWork(delivery.queue))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -390,67 +390,67 @@ class Waiting:
     requests: int
 
 
-async def count_waiting(db: Queries, session: SessionId, *, now: datetime, most: int) -> Waiting:
-    """What of the session is not settled; no more than `most` of each kind are counted."""
-    row = await db.one(COUNT_WAITING, (session, to_text(now), most))
+async def count_waiting(db: Queries, session: SessionId, *, now: datetime, limit: int) -> Waiting:
+    """What of the session is not settled; no more than `limit` of each kind are counted."""
+    row = await db.fetch_one(COUNT_WAITING, (session, to_text(now), limit))
     assert row is not None, "an aggregate has a row"
     return Waiting(messages=row["messages"], later=row["later"], requests=row["requests"])
 
 
-async def settled(db: Queries, session: SessionId, *, limit: int) -> list[Delivery]:
+async def list_settled(db: Queries, session: SessionId, *, limit: int) -> list[Delivery]:
     """What became of the session's latest messages that are not on their way any more, newest first."""
-    return [_from_row(row) for row in await db.all(SETTLED, (session, limit))]
+    return [_from_row(row) for row in await db.fetch_all(SETTLED, (session, limit))]
 
 
-async def tries(db: Queries, delivery: Delivery) -> int:
+async def count_attempts(db: Queries, delivery: Delivery) -> int:
     """Attempts that count, one that is under way included: not those that only found out that it has to wait."""
-    row = await db.one(TRIES, (delivery.lane.session_id, delivery.seq))
+    row = await db.fetch_one(COUNT_ATTEMPTS, (delivery.queue.session_id, delivery.seq))
     return 0 if row is None else int(row["tries"])
 
 
-async def begin(tx: Transaction, delivery: Delivery, now: datetime) -> bool:
+async def begin_attempt(tx: Transaction, delivery: Delivery, now: datetime) -> bool:
     """The intent: committed before the channel is asked. False: it is not pending any more, an operator was faster, or
     all was paused just now."""
-    values = _key(delivery, now)
-    if await tx.run(BEGIN, values) == 0:
+    values = _delivery_values(delivery, now)
+    if await tx.execute(MARK_SENDING, values) == 0:
         return False
-    await tx.run(BEGIN_ATTEMPT, values)
+    await tx.execute(BEGIN_ATTEMPT, values)
     return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class AttemptOutcome:
     """How one attempt ended, and what becomes of the message."""
 
     status: DeliveryStatus
-    outcome: str
+    code: str
     reason: str | None = None
     error: str | None = None
     next_try_at: datetime | None = None
     receipt: tuple[str, ...] = ()
     moved_to: str | None = None
     """What the chat is called now: it is to be sent there."""
-    thread_gone: bool = False
+    is_thread_gone: bool = False
     """The chat's thread takes no messages any more."""
-    platform_refused: bool = False
+    is_refused_by_platform: bool = False
     """It was asked, and will never take the message."""
 
 
-async def end(tx: Transaction, delivery: Delivery, outcome: Outcome, now: datetime) -> None:
+async def end_attempt(tx: Transaction, delivery: Delivery, outcome: AttemptOutcome, now: datetime) -> None:
     """The outcome: committed after the channel answered, or when a start finds an attempt without one."""
-    values = _key(delivery, now) | {
+    values = _delivery_values(delivery, now) | {
         "status": outcome.status,
         "again": outcome.status is DeliveryStatus.PENDING,
         "reason": outcome.reason,
         "next_try_at": None if outcome.next_try_at is None else to_text(outcome.next_try_at),
         "receipt": json.dumps(outcome.receipt),
     }
-    await tx.run(END, values)
-    await tx.run(END_ATTEMPT, _key(delivery, now) | {"outcome": outcome.outcome, "error": outcome.error})
+    await tx.execute(RECORD_OUTCOME, values)
+    await tx.execute(END_ATTEMPT, _delivery_values(delivery, now) | {"outcome": outcome.code, "error": outcome.error})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredPart:
+class DeliveryPart:
     """A part of a long message: the one of this `number`, from 0, out of `of`."""
 
     number: int
@@ -463,92 +463,92 @@ class StoredPart:
         return self.number == self.of - 1
 
 
-async def add_parts(tx: Transaction, delivery: Delivery, parts: Sequence[StoredPart]) -> None:
+async def add_parts(tx: Transaction, delivery: Delivery, parts: Sequence[DeliveryPart]) -> None:
     """How a message that is longer than its platform takes was cut. It stays so."""
-    key = (delivery.lane.session_id, delivery.seq)
-    await tx.run_many(ADD_PART, [(*key, part.number, part.text, part.plain) for part in parts])
+    key = (delivery.queue.session_id, delivery.seq)
+    await tx.execute_many(ADD_PART, [(*key, part.number, part.text, part.plain) for part in parts])
 
 
-async def next_part(db: Queries, delivery: Delivery) -> StoredPart | None:
+async def next_part(db: Queries, delivery: Delivery) -> DeliveryPart | None:
     """The first part that is not sent. None: the message was not cut so far."""
-    row = await db.one(NEXT_PART, (delivery.lane.session_id, delivery.seq))
-    return None if row is None else StoredPart(**dict(row))
+    row = await db.fetch_one(NEXT_PART, (delivery.queue.session_id, delivery.seq))
+    return None if row is None else DeliveryPart(**dict(row))
 
 
 async def end_part(
-    tx: Transaction, delivery: Delivery, part: StoredPart, receipt: Sequence[str], now: datetime
+    tx: Transaction, delivery: Delivery, part: DeliveryPart, receipt: Sequence[str], now: datetime
 ) -> None:
     """The platform has this part. With the last one it has the message, which is then in no parts any more."""
-    key = (delivery.lane.session_id, delivery.seq)
-    await tx.run(PART_SENT, (json.dumps(receipt), *key, part.number))
+    key = (delivery.queue.session_id, delivery.seq)
+    await tx.execute(PART_SENT, (json.dumps(receipt), *key, part.number))
     if not part.is_last:
         reason = f"part {part.number + 1} of {part.of} is sent"
-        await end(tx, delivery, Outcome(status=DeliveryStatus.PENDING, outcome="part", reason=reason), now)
+        await end_attempt(tx, delivery, AttemptOutcome(status=DeliveryStatus.PENDING, code="part", reason=reason), now)
         return
-    ids = tuple(id for row in await tx.all(RECEIPTS, key) for id in json.loads(row["receipt"]))
-    await tx.run(FORGET_PARTS, key)
-    await end(tx, delivery, Outcome(status=DeliveryStatus.SENT, outcome="sent", receipt=ids), now)
+    ids = tuple(id for row in await tx.fetch_all(RECEIPTS, key) for id in json.loads(row["receipt"]))
+    await tx.execute(DELETE_PARTS, key)
+    await end_attempt(tx, delivery, AttemptOutcome(status=DeliveryStatus.SENT, code="sent", receipt=ids), now)
 
 
-async def progress(db: Queries, delivery: Delivery) -> tuple[int, int]:
+async def part_progress(db: Queries, delivery: Delivery) -> tuple[int, int]:
     """How many parts of a message are sent, and how many it has; (0, 0) for one that is not in parts."""
-    row = await db.one(PARTS, (delivery.lane.session_id, delivery.seq))
+    row = await db.fetch_one(PARTS, (delivery.queue.session_id, delivery.seq))
     return (0, 0) if row is None else (row["sent"], row["of"])
 
 
-async def may_be_sent(db: Queries, delivery: Delivery) -> bool:
+async def may_have_been_sent(db: Queries, delivery: Delivery) -> bool:
     """Whether an earlier attempt at what is to be sent next may have taken effect."""
-    return await db.one(MAY_BE_SENT, _place(delivery)) is not None
+    return await db.fetch_one(MAY_HAVE_BEEN_SENT, _queue_values(delivery)) is not None
 
 
-async def is_changed_later(db: Queries, delivery: Delivery, message: int) -> bool:
+async def has_later_edit(db: Queries, delivery: Delivery, message: int) -> bool:
     """Whether another edit of the same message waits behind this one."""
-    return await db.one(CHANGED_LATER, {**_place(delivery), "message": message}) is not None
+    return await db.fetch_one(LATER_EDIT, {**_queue_values(delivery), "message": message}) is not None
 
 
-async def is_followed(db: Queries, delivery: Delivery) -> bool:
+async def has_later_message(db: Queries, delivery: Delivery) -> bool:
     """Whether the session said something in this chat after this."""
-    return await db.one(SAID_LATER, _place(delivery)) is not None
+    return await db.fetch_one(LATER_MESSAGE, _queue_values(delivery)) is not None
 
 
-async def leave_out(tx: Transaction, delivery: Delivery, reason: str, now: datetime) -> None:
+async def skip(tx: Transaction, delivery: Delivery, reason: str, now: datetime) -> None:
     """It is not to be sent any more, and nothing is wrong with that."""
-    await tx.run(LEAVE_OUT, _key(delivery, now) | {"reason": reason})
+    await tx.execute(SKIP, _delivery_values(delivery, now) | {"reason": reason})
 
 
 async def postpone(tx: Transaction, delivery: Delivery, until: datetime) -> None:
     """It is for later; what comes after it does not wait."""
-    await tx.run(POSTPONE, {"session_id": delivery.lane.session_id, "seq": delivery.seq, "until": to_text(until)})
+    await tx.execute(POSTPONE, {"session_id": delivery.queue.session_id, "seq": delivery.seq, "until": to_text(until)})
 
 
-async def leave_thread(tx: Transaction, delivery: Delivery) -> None:
+async def detach_from_thread(tx: Transaction, delivery: Delivery) -> None:
     """It, and whatever else of its lane is for the same thread, goes to the chat itself, says so, and answers nothing
     there. It is cut anew if nothing of it was sent."""
-    lane = delivery.lane
+    lane = delivery.queue
     place = (lane.session_id, lane.channel_type, lane.instance, lane.platform_id)
-    await tx.run(LEAVE_THREAD, (*place, delivery.thread_id))
-    await tx.run(FORGET_UNSENT_PARTS, {"session_id": lane.session_id, "seq": delivery.seq})
+    await tx.execute(DETACH_FROM_THREAD, (*place, delivery.thread_id))
+    await tx.execute(DELETE_UNSENT_PARTS, {"session_id": lane.session_id, "seq": delivery.seq})
 
 
-async def with_card(db: Queries, card: str) -> Delivery | None:
+async def find_by_card(db: Queries, card_key: str) -> Delivery | None:
     """The message whose buttons are known by this."""
-    row = await db.one(BY_CARD, (card,))
+    row = await db.fetch_one(BY_CARD_KEY, (card_key,))
     return None if row is None else _from_row(row)
 
 
 async def find(db: Queries, session: SessionId, seq: int) -> Delivery | None:
-    row = await db.one(BY_KEY, (session, seq))
+    row = await db.fetch_one(BY_KEY, (session, seq))
     return None if row is None else _from_row(row)
 
 
 async def status_of(db: Queries, session: SessionId, out_id: str) -> DeliveryStatus | None:
     """How one of the session's messages stands; None if there is none with this id."""
-    row = await db.one(STATUS_OF, (session, out_id))
+    row = await db.fetch_one(STATUS_OF, (session, out_id))
     return None if row is None else DeliveryStatus(row["status"])
 
 
 async def latest(
-    db: Reports,
+    db: ReportReader,
     *,
     status: DeliveryStatus | None,
     session: SessionId | None,
@@ -559,12 +559,12 @@ async def latest(
     values: dict[str, Value] = {"status": status, "session": session, "limit": limit}
     for name in ("channel_type", "instance", "platform_id"):
         values[name] = None if chat is None else getattr(chat, name)
-    return [_from_row(row) for row in await db.all(LATEST, values)]
+    return [_from_row(row) for row in await db.fetch_all(LATEST, values)]
 
 
-async def attempts(db: Queries, delivery: Delivery) -> list[Attempt]:
+async def list_attempts(db: Queries, delivery: Delivery) -> list[Attempt]:
     """Every try of a message, in order."""
-    rows = await db.all(ATTEMPTS, (delivery.lane.session_id, delivery.seq))
+    rows = await db.fetch_all(ATTEMPTS, (delivery.queue.session_id, delivery.seq))
     return [
         Attempt(
             number=row["number"],
@@ -580,40 +580,40 @@ async def attempts(db: Queries, delivery: Delivery) -> list[Attempt]:
 async def resend(tx: Transaction, delivery: Delivery, now: datetime) -> bool:
     """An operator's word: pending again, with all its tries. False: it was not given up, held or dropped by one. Emits
     DeliveryDecided."""
-    is_pending = await tx.run(RESEND, _key(delivery, now)) == 1
+    is_pending = await tx.execute(RESEND, _delivery_values(delivery, now)) == 1
     if is_pending:
-        tx.emit(DeliveryDecided(delivery.lane))
+        tx.emit(DeliveryDecided(delivery.queue))
     return is_pending
 
 
 async def drop(tx: Transaction, delivery: Delivery, reason: str, now: datetime) -> bool:
     """An operator's word: never to be sent. False: it is being sent, was sent, or was dropped before."""
-    return await tx.run(DROP, _key(delivery, now) | {"reason": reason}) == 1
+    return await tx.execute(DROP, _delivery_values(delivery, now) | {"reason": reason}) == 1
 
 
 async def withdraw_notices(tx: Transaction, session: SessionId, number: int, reason: str, now: datetime) -> None:
     """What the host has to say by this number of notice_numbers is so no more: nobody who has not heard it hears it."""
-    block = {"first": OF_MESSAGES, "end": OF_EVENTS, "of": NOTICES_A_MESSAGE, "number": number}
-    await tx.run(WITHDRAW_NOTICES, {"session_id": session, "reason": reason, "now": to_text(now), **block})
+    block = {"first": MESSAGE_NOTICES_START, "end": EVENT_NOTICES_START, "of": NOTICES_PER_MESSAGE, "number": number}
+    await tx.execute(WITHDRAW_NOTICES, {"session_id": session, "reason": reason, "now": to_text(now), **block})
 
 
-async def withdraw_words(tx: Transaction, session: SessionId, content: str, reason: str, now: datetime) -> None:
+async def withdraw_by_content(tx: Transaction, session: SessionId, content: str, reason: str, now: datetime) -> None:
     """The same for what is said in exactly these words."""
     of = {"session_id": session, "content": content, "reason": reason, "now": to_text(now)}
-    await tx.run(WITHDRAW_WORDS, of)
+    await tx.execute(WITHDRAW_BY_CONTENT, of)
 
 
-async def not_again(tx: Transaction, delivery: Delivery, reason: str) -> None:
+async def forbid_retry(tx: Transaction, delivery: Delivery, reason: str) -> None:
     """What is being sent may arrive; if it does not, or only in part, it is dropped in place of being tried again."""
-    await tx.run(NOT_AGAIN, {"session_id": delivery.lane.session_id, "seq": delivery.seq, "reason": reason})
+    await tx.execute(FORBID_RETRY, {"session_id": delivery.queue.session_id, "seq": delivery.seq, "reason": reason})
 
 
-def _key(delivery: Delivery, now: datetime) -> dict[str, Value]:
-    return {"session_id": delivery.lane.session_id, "seq": delivery.seq, "now": to_text(now)}
+def _delivery_values(delivery: Delivery, now: datetime) -> dict[str, Value]:
+    return {"session_id": delivery.queue.session_id, "seq": delivery.seq, "now": to_text(now)}
 
 
-def _place(delivery: Delivery) -> dict[str, Value]:
-    lane = delivery.lane
+def _queue_values(delivery: Delivery) -> dict[str, Value]:
+    lane = delivery.queue
     return {
         "session_id": lane.session_id,
         **lane.chat.columns,
@@ -625,15 +625,15 @@ def _from_row(row: sqlite3.Row) -> Delivery:
     return from_row(
         Delivery,
         row,
-        lane=_lane(row, is_card=row["session_id"] == HOST and is_card_number(row["seq"])),
+        lane=_queue_key(row, is_card_queue=row["session_id"] == HOST_SESSION_ID and is_card_number(row["seq"])),
         receipt=tuple(json.loads(row["receipt"])),
     )
 
 
-def _lane(row: sqlite3.Row, *, is_card: bool) -> LaneKey:
+def _queue_key(row: sqlite3.Row, *, is_card_queue: bool) -> DeliveryQueueKey:
     session = SessionId(row["session_id"])
-    return LaneKey(session, row["channel_type"], row["instance"], row["platform_id"], is_card)
+    return DeliveryQueueKey(session, row["channel_type"], row["instance"], row["platform_id"], is_card_queue)
 
 
-def _columns(lane: LaneKey) -> tuple[Value, ...]:
-    return lane.session_id, lane.channel_type, lane.instance, lane.platform_id, lane.cards
+def _queue_columns(queue: DeliveryQueueKey) -> tuple[Value, ...]:
+    return queue.session_id, queue.channel_type, queue.instance, queue.platform_id, queue.is_card_queue

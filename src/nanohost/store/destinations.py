@@ -21,7 +21,7 @@ VALUES (?, ?, ?, ?, ?) RETURNING *
 """
 DELETE = "DELETE FROM destinations WHERE id = ?"
 
-NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 """What a destination can be called."""
 
 
@@ -37,22 +37,22 @@ class NamedChat:
     created_at: datetime
 
 
-async def every(db: Queries) -> list[NamedChat]:
-    return [from_row(NamedChat, row) for row in await db.all(ALL)]
+async def list_all(db: Queries) -> list[NamedChat]:
+    return [from_row(NamedChat, row) for row in await db.fetch_all(ALL)]
 
 
-async def of_group(db: Queries, group: AgentGroupId) -> list[NamedChat]:
+async def list_for_group(db: Queries, group: AgentGroupId) -> list[NamedChat]:
     """By name."""
-    return [from_row(NamedChat, row) for row in await db.all(OF_GROUP, (group,))]
+    return [from_row(NamedChat, row) for row in await db.fetch_all(OF_GROUP, (group,))]
 
 
-async def of_chat(db: Queries, chat: MessagingGroupId) -> list[NamedChat]:
+async def list_for_chat(db: Queries, chat: MessagingGroupId) -> list[NamedChat]:
     """Whoever may send there."""
-    return [from_row(NamedChat, row) for row in await db.all(OF_CHAT, (chat,))]
+    return [from_row(NamedChat, row) for row in await db.fetch_all(OF_CHAT, (chat,))]
 
 
 async def find(db: Queries, group: AgentGroupId, name: str) -> NamedChat | None:
-    row = await db.one(FIND, (group, name))
+    row = await db.fetch_one(FIND, (group, name))
     return None if row is None else from_row(NamedChat, row)
 
 
@@ -66,11 +66,11 @@ async def add(
     now: datetime,
 ) -> NamedChat:
     """Raises sqlite3.IntegrityError if the group has the name already."""
-    row = await tx.one(ADD, (agent_group, name, messaging_group, created_by, to_text(now)))
+    row = await tx.fetch_one(ADD, (agent_group, name, messaging_group, created_by, to_text(now)))
     assert row is not None
     return from_row(NamedChat, row)
 
 
 async def delete(tx: Transaction, destination: int) -> bool:
     """False if it was not there."""
-    return await tx.run(DELETE, (destination,)) == 1
+    return await tx.execute(DELETE, (destination,)) == 1

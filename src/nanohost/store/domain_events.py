@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nanohost.model import ApprovalId, SessionId
-    from nanohost.store.deliveries import Delivery, LaneKey
+    from nanohost.store.deliveries import Delivery, DeliveryQueueKey
     from nanohost.store.events import ChatKey
 
 
 @dataclass(frozen=True, slots=True)
-class ChatHasNews:
+class ChatHasEvents:
     """A chat has events that are to be routed: they were accepted, released or brought back. The router routes them."""
 
     chat: ChatKey
 
 
 @dataclass(frozen=True, slots=True)
-class MailboxHasWaiting:
+class MailboxHasPendingRows:
     """Rows wait to be written to this session's inbound.db. The router writes them."""
 
     session: SessionId
@@ -37,7 +37,7 @@ class SessionHasWork:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionHasOrders:
+class SessionHasControlMessages:
     """A person's command for a session's runner was written. The container manager sees that it is obeyed."""
 
     session: SessionId
@@ -51,7 +51,7 @@ class OutboxChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class OutboxToRead:
+class OutboxNeedsRead:
     """A session's outbound.db may hold messages that nobody saw: its container started, was adopted, or is gone. They
     are collected."""
 
@@ -60,11 +60,11 @@ class OutboxToRead:
 
 @dataclass(frozen=True, slots=True)
 class MailboxBlocked:
-    """A session's runner keeps the host from its mailbox again and again. Its container is stopped. `why`: for the
+    """A session's runner keeps the host from its mailbox again and again. Its container is stopped. `reason`: for the
     operator."""
 
     session: SessionId
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +76,10 @@ class SessionWorking:
 
 
 @dataclass(frozen=True, slots=True)
-class LaneSending:
+class QueueSending:
     """A message of a lane is about to be sent, or was just sent. Typing there is over."""
 
-    lane: LaneKey
+    queue: DeliveryQueueKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +90,17 @@ class RunnerStarting:
 
 
 @dataclass(frozen=True, slots=True)
-class LaneHasWork:
+class QueueHasWork:
     """A delivery was entered, or may go on. The sender looks at its lane."""
 
-    lane: LaneKey
+    queue: DeliveryQueueKey
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryDecided:
     """An operator decided about a delivery. The sender looks at its lane at once and does not wait for the platform."""
 
-    lane: LaneKey
+    queue: DeliveryQueueKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class DeliveryFailedLater:
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelReached:
+class ChannelConnected:
     """Somebody can be reached by this channel. What waited for it is sent."""
 
     channel_type: str
@@ -119,7 +119,7 @@ class ChannelReached:
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelHeard:
+class ChannelActive:
     """Somebody wrote on this channel, so it works. What waited for it is tried."""
 
     channel_type: str

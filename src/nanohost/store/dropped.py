@@ -6,12 +6,12 @@ import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 
-from nanohost.store.database import Reports, Transaction, Value
+from nanohost.store.database import ReportReader, Transaction, Value
 from nanohost.store.events import ChatKey
 from nanohost.store.rows import from_row
 from nanohost_protocol.times import to_text
 
-COUNT = """
+RECORD = """
 INSERT INTO dropped_messages
     (channel_type, instance, platform_id, user_id, reason, agent_group, count, first_at, last_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -23,9 +23,9 @@ SELECT * FROM dropped_messages
 WHERE (:user IS NULL OR user_id = :user) AND (:channel IS NULL OR channel_type = :channel)
 ORDER BY last_at DESC LIMIT :limit
 """
-CLEAR = "DELETE FROM dropped_messages"
-CLEAR_OF_USER = "DELETE FROM dropped_messages WHERE user_id = ?"
-FORGET = """
+DELETE_ALL = "DELETE FROM dropped_messages"
+DELETE_OF_USER = "DELETE FROM dropped_messages WHERE user_id = ?"
+DELETE_OLD = """
 DELETE FROM dropped_messages WHERE (channel_type, instance, platform_id, user_id, reason, agent_group) IN (
     SELECT channel_type, instance, platform_id, user_id, reason, agent_group FROM dropped_messages
     WHERE last_at < ? LIMIT ?)
@@ -33,7 +33,7 @@ DELETE FROM dropped_messages WHERE (channel_type, instance, platform_id, user_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dropped:
+class DroppedMessages:
     """What one user wrote in one chat and why nobody was told. `agent_group`: its folder, where one was concerned."""
 
     chat: ChatKey
@@ -45,29 +45,31 @@ class Dropped:
     last_at: datetime
 
 
-async def count(
+async def record(
     tx: Transaction, chat: ChatKey, user_id: str, reason: str, *, now: datetime, agent_group: str = "", times: int = 1
 ) -> None:
     """So many more."""
     place = (chat.channel_type, chat.instance, chat.platform_id)
-    await tx.run(COUNT, (*place, user_id, reason, agent_group, times, to_text(now), to_text(now)))
+    await tx.execute(RECORD, (*place, user_id, reason, agent_group, times, to_text(now), to_text(now)))
 
 
-async def latest(db: Reports, *, limit: int, user: str | None = None, channel_type: str | None = None) -> list[Dropped]:
+async def latest(
+    db: ReportReader, *, limit: int, user: str | None = None, channel_type: str | None = None
+) -> list[DroppedMessages]:
     """Newest first."""
     values: dict[str, Value] = {"user": user, "channel": channel_type, "limit": limit}
-    return [_from_row(row) for row in await db.all(LATEST, values)]
+    return [_from_row(row) for row in await db.fetch_all(LATEST, values)]
 
 
-async def clear(tx: Transaction, *, user: str | None = None) -> int:
+async def delete(tx: Transaction, *, user: str | None = None) -> int:
     """Forget all counts, or those of one user. How many rows there were."""
-    return await tx.run(CLEAR) if user is None else await tx.run(CLEAR_OF_USER, (user,))
+    return await tx.execute(DELETE_ALL) if user is None else await tx.execute(DELETE_OF_USER, (user,))
 
 
-async def forget(tx: Transaction, *, before: datetime, limit: int) -> int:
+async def delete_old(tx: Transaction, *, before: datetime, limit: int) -> int:
     """Counts that nothing was added to since that moment. Returns how many; there may be more while it is `limit`."""
-    return await tx.run(FORGET, (to_text(before), limit))
+    return await tx.execute(DELETE_OLD, (to_text(before), limit))
 
 
-def _from_row(row: sqlite3.Row) -> Dropped:
-    return from_row(Dropped, row, chat=from_row(ChatKey, row))
+def _from_row(row: sqlite3.Row) -> DroppedMessages:
+    return from_row(DroppedMessages, row, chat=from_row(ChatKey, row))

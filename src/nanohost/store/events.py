@@ -11,8 +11,8 @@ from typing import Any
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Part, PartKind, Sender
 from nanohost.model import ApprovalId, EventId
-from nanohost.store.database import Queries, Reports, Transaction, Value
-from nanohost.store.domain_events import ChatHasNews
+from nanohost.store.database import Queries, ReportReader, Transaction, Value
+from nanohost.store.domain_events import ChatHasEvents
 from nanohost.store.rows import from_row
 from nanohost_protocol.times import from_text, to_text
 
@@ -66,19 +66,19 @@ WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :p
 """
 IS_NEW = "SELECT 1 FROM inbound_events WHERE id = ? AND status = 'new'"
 CLOSE = "UPDATE inbound_events SET status = ?, reason = ? WHERE id = ?"
-FAILED = "UPDATE inbound_events SET tries = tries + 1, reason = ? WHERE id = ? AND status = 'new'"
-SET_ASIDE = "SELECT * FROM inbound_events WHERE status = 'set_aside' ORDER BY id LIMIT ?"
-BRING_BACK = """
+RECORD_FAILURE = "UPDATE inbound_events SET tries = tries + 1, reason = ? WHERE id = ? AND status = 'new'"
+QUARANTINED = "SELECT * FROM inbound_events WHERE status = 'set_aside' ORDER BY id LIMIT ?"
+REQUEUE = """
 UPDATE inbound_events SET status = 'new', tries = 0, reason = NULL WHERE id = ? AND status = 'set_aside' RETURNING *
 """
 HOLD = "UPDATE inbound_events SET status = 'held', reason = NULL, approval_id = ? WHERE id = ?"
-JOIN = """
+JOIN_ALBUM = """
 UPDATE inbound_events
 SET text = :text, mentions_bot = :mentions_bot, refers_to = :refers_to, attachments = :attachments, parts = :parts,
     album = NULL
 WHERE id = :id AND status = 'new'
 """
-REWRITE = """
+REPLACE_CONTENT = """
 UPDATE inbound_events
 SET text = :text, mentions_bot = :mentions_bot, refers_to = :refers_to, attachments = :attachments, parts = :parts
 WHERE id = :id
@@ -89,7 +89,7 @@ UPDATE inbound_events SET status = 'new', tries = 0 WHERE status = 'held' AND ap
 """
 # A message and its edits, by the platform's id of the message: first the message itself, if it is here. An edit of any
 # piece of an album is one of the message that the pieces are together.
-SAID = """
+MESSAGE_AND_EDITS = """
 (SELECT id, event_kind, text, status, approval_id, mentions_bot FROM inbound_events
 WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id
     AND platform_message_id = :message AND event_kind = 'message'
@@ -105,13 +105,15 @@ WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :p
             AND whole.platform_message_id = :message AND whole.event_kind = 'message'))
 """
 # One that nothing came of yet.
-OPEN = f"SELECT status, approval_id FROM {SAID} WHERE status IN ('new', 'held') LIMIT 1"  # noqa: S608
+OPEN = f"SELECT status, approval_id FROM {MESSAGE_AND_EDITS} WHERE status IN ('new', 'held') LIMIT 1"  # noqa: S608
 # One that may still reach an agent.
-UNSETTLED = f"SELECT id, status, approval_id FROM {SAID} WHERE status IN ('new', 'held', 'set_aside') LIMIT 1"  # noqa: S608
-NAMED_US = f"SELECT 1 FROM {SAID} WHERE mentions_bot = 1 LIMIT 1"  # noqa: S608
+UNSETTLED = (
+    f"SELECT id, status, approval_id FROM {MESSAGE_AND_EDITS} WHERE status IN ('new', 'held', 'set_aside') LIMIT 1"  # noqa: S608
+)
+MENTIONS_BOT = f"SELECT 1 FROM {MESSAGE_AND_EDITS} WHERE mentions_bot = 1 LIMIT 1"  # noqa: S608
 DROP_HELD = "UPDATE inbound_events SET status = 'dropped', reason = ? WHERE status = 'held' AND approval_id = ?"
 
-FOR_HOST = "for the host itself"
+REASON_FOR_HOST = "for the host itself"
 """The reason of an event that reached no wiring, because it was for none."""
 
 
@@ -132,7 +134,7 @@ class ChatKey:
         """As logs show it, and --chat takes it."""
         return f"{self.channel_type}:{self.instance}:{self.platform_id}"
 
-    def user(self, handle: str) -> str:
+    def user_id_of(self, handle: str) -> str:
         """The id of the user that this platform knows by the handle."""
         return f"{self.channel_type}:{handle}"
 
@@ -153,25 +155,25 @@ class StoredEvent:
     is_joined: bool = False
 
     @property
-    def user(self) -> str:
+    def user_id(self) -> str:
         """The id of whose it is."""
-        return self.chat.user(self.event.sender.handle)
+        return self.chat.user_id_of(self.event.sender.handle)
 
 
 async def add(
-    tx: Transaction, chat: ChatKey, event: InboundEvent, *, now: datetime, dropped: str | None = None
+    tx: Transaction, chat: ChatKey, event: InboundEvent, *, now: datetime, drop_reason: str | None = None
 ) -> bool:
-    """Keep an event; `dropped` gives the reason if it needs no routing. False if it is there already. What needs
-    routing emits ChatHasNews, of a repeat too: the first delivery may have been cut off before it was told."""
+    """Keep an event; `drop_reason` gives the reason if it needs no routing. False if it is there already. What needs
+    routing emits ChatHasEvents, of a repeat too: the first delivery may have been cut off before it was told."""
     values = _values(event) | {
         **chat.columns,
         "received_at": to_text(now),
-        "status": "new" if dropped is None else "dropped",
-        "reason": dropped,
+        "status": "new" if drop_reason is None else "dropped",
+        "reason": drop_reason,
     }
-    is_new = await tx.run(ADD, values) == 1
-    if dropped is None:
-        tx.emit(ChatHasNews(chat))
+    is_new = await tx.execute(ADD, values) == 1
+    if drop_reason is None:
+        tx.emit(ChatHasEvents(chat))
     return is_new
 
 
@@ -197,9 +199,9 @@ def _values(event: InboundEvent) -> dict[str, Value]:
     }
 
 
-async def new_in_chat(db: Queries, chat: ChatKey, *, limit: int) -> list[StoredEvent]:
+async def list_new(db: Queries, chat: ChatKey, *, limit: int) -> list[StoredEvent]:
     """Events that routing has not dealt with, oldest first."""
-    rows = await db.all(NEW_IN_CHAT, (chat.channel_type, chat.instance, chat.platform_id, limit))
+    rows = await db.fetch_all(NEW_IN_CHAT, (chat.channel_type, chat.instance, chat.platform_id, limit))
     return [
         replace(
             _from_row(row),
@@ -210,67 +212,67 @@ async def new_in_chat(db: Queries, chat: ChatKey, *, limit: int) -> list[StoredE
     ]
 
 
-async def first_new(db: Queries, chat: ChatKey) -> EventId | None:
+async def find_first_new(db: Queries, chat: ChatKey) -> EventId | None:
     """The oldest of those."""
-    row = await db.one(FIRST_NEW, (chat.channel_type, chat.instance, chat.platform_id))
+    row = await db.fetch_one(FIRST_NEW, (chat.channel_type, chat.instance, chat.platform_id))
     return None if row is None else EventId(row["id"])
 
 
-async def chats_with_new(db: Queries) -> list[ChatKey]:
-    rows = await db.all(CHATS_WITH_NEW)
+async def list_chats_with_new(db: Queries) -> list[ChatKey]:
+    rows = await db.fetch_all(CHATS_WITH_NEW)
     return [ChatKey(row["channel_type"], row["instance"], row["platform_id"]) for row in rows]
 
 
-async def latest_messages(db: Reports, *, channel_type: str, instance: str, limit: int) -> dict[str, str]:
+async def latest_messages(db: ReportReader, *, channel_type: str, instance: str, limit: int) -> dict[str, str]:
     """The newest message by chat, dropped ones included; the chats that were written in last."""
-    rows = await db.all(LATEST_MESSAGES, (channel_type, instance, limit))
+    rows = await db.fetch_all(LATEST_MESSAGES, (channel_type, instance, limit))
     return {row["platform_id"]: row["platform_message_id"] for row in rows}
 
 
-async def recent_messages(db: Reports, chat: ChatKey, *, since: datetime, limit: int) -> dict[str, str | None]:
+async def recent_messages(db: ReportReader, chat: ChatKey, *, since: datetime, limit: int) -> dict[str, str | None]:
     """The threads of the newest messages of people in a chat, by message, but for those that were deleted."""
     values: dict[str, Value] = {
         **chat.columns,
         "since": to_text(since),
         "limit": limit,
     }
-    return {row["platform_message_id"]: row["thread_id"] for row in await db.all(RECENT_MESSAGES, values)}
+    return {row["platform_message_id"]: row["thread_id"] for row in await db.fetch_all(RECENT_MESSAGES, values)}
 
 
 async def get(db: Queries, event: EventId) -> StoredEvent:
-    row = await db.one(BY_ID, (event,))
+    row = await db.fetch_one(BY_ID, (event,))
     assert row is not None, f"event {event} is referred to and not there"
     return _from_row(row)
 
 
-async def message(db: Queries, chat: ChatKey, message: str) -> StoredEvent | None:
+async def find_message(db: Queries, chat: ChatKey, platform_message_id: str) -> StoredEvent | None:
     """The message that the platform knows by this id; None if it is not here."""
-    row = await db.one(MESSAGE, _message(chat, message))
+    row = await db.fetch_one(MESSAGE, _message_values(chat, platform_message_id))
     return None if row is None else _from_row(row)
 
 
 async def is_new(db: Queries, event: EventId) -> bool:
     """Whether nothing was made of it so far."""
-    return await db.one(IS_NEW, (event,)) is not None
+    return await db.fetch_one(IS_NEW, (event,)) is not None
 
 
 async def mark_routed(tx: Transaction, events: Iterable[EventId]) -> None:
-    await tx.run_many(CLOSE, [("routed", None, event) for event in events])
+    await tx.execute_many(CLOSE, [("routed", None, event) for event in events])
 
 
-async def join(tx: Transaction, pieces: Sequence[EventId], into: InboundEvent) -> None:
+async def join_album(tx: Transaction, pieces: Sequence[EventId], into: InboundEvent) -> None:
     """The first of these events becomes what they are together; the others are dealt with by that."""
     first, *others = pieces
-    await tx.run(JOIN, {"id": first} | _content(into))
-    await tx.run_many(CLOSE, [("routed", f"one message with event {first}", other) for other in others])
+    await tx.execute(JOIN_ALBUM, {"id": first} | _content_values(into))
+    await tx.execute_many(CLOSE, [("routed", f"one message with event {first}", other) for other in others])
 
 
-async def rewrite(tx: Transaction, event: EventId, into: InboundEvent) -> None:
+async def replace_content(tx: Transaction, event: EventId, into: InboundEvent) -> None:
     """Some of what it was joined of is gone."""
-    await tx.run(REWRITE, {"id": event} | _content(into))
+    await tx.execute(REPLACE_CONTENT, {"id": event} | _content_values(into))
 
 
-def _content(event: InboundEvent) -> dict[str, Value]:
+def _content_values(event: InboundEvent) -> dict[str, Value]:
     """What is put together when messages are joined, by column."""
     values = _values(event)
     return {name: values[name] for name in ("text", "mentions_bot", "refers_to", "attachments", "parts")}
@@ -278,7 +280,7 @@ def _content(event: InboundEvent) -> dict[str, Value]:
 
 def content_as_json(event: InboundEvent) -> str:
     """That, of one of them."""
-    return json.dumps(_content(event))
+    return json.dumps(_content_values(event))
 
 
 def with_content(event: InboundEvent, document: str) -> InboundEvent:
@@ -290,92 +292,92 @@ def with_content(event: InboundEvent, document: str) -> InboundEvent:
         mentions_bot=bool(stored["mentions_bot"]),
         refers_to=stored["refers_to"],
         attachments=tuple(Attachment(**one) for one in json.loads(stored["attachments"])),
-        parts=tuple(map(_part, json.loads(stored["parts"]))),
+        parts=tuple(map(_part_from_json, json.loads(stored["parts"]))),
     )
 
 
 async def mark_settled(tx: Transaction, event: EventId, reason: str) -> None:
     """It is dealt with, and concerns no agent."""
-    await tx.run(CLOSE, ("routed", reason, event))
+    await tx.execute(CLOSE, ("routed", reason, event))
 
 
 async def mark_dropped(tx: Transaction, event: EventId, reason: str) -> None:
-    await tx.run(CLOSE, ("dropped", reason, event))
+    await tx.execute(CLOSE, ("dropped", reason, event))
 
 
-async def hold(tx: Transaction, event: EventId, approval: ApprovalId) -> None:
+async def hold_for_approval(tx: Transaction, event: EventId, approval: ApprovalId) -> None:
     """It waits until this is decided."""
-    await tx.run(HOLD, (approval, event))
+    await tx.execute(HOLD, (approval, event))
 
 
-async def held(db: Queries, approval: ApprovalId) -> list[StoredEvent]:
+async def list_held(db: Queries, approval: ApprovalId) -> list[StoredEvent]:
     """What waits for this approval, oldest first."""
-    return [_from_row(row) for row in await db.all(HELD, (approval,))]
+    return [_from_row(row) for row in await db.fetch_all(HELD, (approval,))]
 
 
 async def is_open(db: Queries, chat: ChatKey, message: str) -> bool:
     """Whether nothing came so far of the message that the platform knows by this id, or of an edit of it: it is new, or
     held."""
-    return await db.one(OPEN, _message(chat, message)) is not None
+    return await db.fetch_one(OPEN, _message_values(chat, message)) is not None
 
 
-async def named_us(db: Queries, chat: ChatKey, message: str) -> bool:
+async def mentions_bot(db: Queries, chat: ChatKey, message: str) -> bool:
     """Whether this message, or an edit of it, is on record and names us."""
-    return await db.one(NAMED_US, _message(chat, message)) is not None
+    return await db.fetch_one(MENTIONS_BOT, _message_values(chat, message)) is not None
 
 
-def _message(chat: ChatKey, message: str) -> dict[str, Value]:
+def _message_values(chat: ChatKey, message: str) -> dict[str, Value]:
     return {**chat.columns, "message": message}
 
 
-async def held_for(db: Queries, chat: ChatKey, message: str) -> ApprovalId | None:
+async def find_holding_approval(db: Queries, chat: ChatKey, message: str) -> ApprovalId | None:
     """The approval that this message waits for, or an edit of it. None: it waits for none."""
-    row = await db.one(OPEN, _message(chat, message))
+    row = await db.fetch_one(OPEN, _message_values(chat, message))
     return ApprovalId(row["approval_id"]) if row is not None and row["status"] == "held" else None
 
 
-async def unsettled(db: Queries, chat: ChatKey, message: str) -> tuple[EventId, ApprovalId | None] | None:
+async def find_unsettled(db: Queries, chat: ChatKey, message: str) -> tuple[EventId, ApprovalId | None] | None:
     """The message that the platform knows by this id, or an edit of it, and the approval that it waits for. None: there
     is none that may still reach an agent by itself: it is unknown, routed or dropped."""
-    row = await db.one(UNSETTLED, _message(chat, message))
+    row = await db.fetch_one(UNSETTLED, _message_values(chat, message))
     if row is None:
         return None
     return EventId(row["id"]), ApprovalId(row["approval_id"]) if row["status"] == "held" else None
 
 
-async def release(tx: Transaction, approval: ApprovalId) -> None:
-    """What waited for this approval is new again. Emits ChatHasNews."""
-    tx.emit(*(ChatHasNews(stored.chat) for stored in await held(tx, approval)))
-    await tx.run(RELEASE, (approval,))
+async def release_held(tx: Transaction, approval: ApprovalId) -> None:
+    """What waited for this approval is new again. Emits ChatHasEvents."""
+    tx.emit(*(ChatHasEvents(stored.chat) for stored in await list_held(tx, approval)))
+    await tx.execute(RELEASE, (approval,))
 
 
 async def drop_held(tx: Transaction, approval: ApprovalId, reason: str) -> int:
     """What waited for this approval reaches nobody. How many events that were."""
-    return await tx.run(DROP_HELD, (reason, approval))
+    return await tx.execute(DROP_HELD, (reason, approval))
 
 
-async def count_failure(tx: Transaction, event: EventId, reason: str) -> None:
+async def record_failure(tx: Transaction, event: EventId, reason: str) -> None:
     """Routing it failed; it stays new."""
-    await tx.run(FAILED, (reason, event))
+    await tx.execute(RECORD_FAILURE, (reason, event))
 
 
-async def set_aside(tx: Transaction, event: EventId, reason: str) -> None:
+async def quarantine(tx: Transaction, event: EventId, reason: str) -> None:
     """It has failed too often: what came after it goes on without it."""
-    await tx.run(CLOSE, ("set_aside", reason, event))
+    await tx.execute(CLOSE, ("set_aside", reason, event))
 
 
-async def that_are_set_aside(db: Queries, *, limit: int) -> list[StoredEvent]:
+async def list_quarantined(db: Queries, *, limit: int) -> list[StoredEvent]:
     """Oldest first."""
-    return [_from_row(row) for row in await db.all(SET_ASIDE, (limit,))]
+    return [_from_row(row) for row in await db.fetch_all(QUARANTINED, (limit,))]
 
 
-async def bring_back(tx: Transaction, event: EventId) -> StoredEvent | None:
-    """Make an event that was set aside new again, with all its tries. None: it is not set aside. Emits ChatHasNews."""
-    row = await tx.one(BRING_BACK, (event,))
+async def requeue(tx: Transaction, event: EventId) -> StoredEvent | None:
+    """Make an event that was set aside new again, with all its tries. None: it is not set aside. Emits ChatHasEvents."""
+    row = await tx.fetch_one(REQUEUE, (event,))
     if row is None:
         return None
     stored = _from_row(row)
-    tx.emit(ChatHasNews(stored.chat))
+    tx.emit(ChatHasEvents(stored.chat))
     return stored
 
 
@@ -390,7 +392,7 @@ def _from_row(row: sqlite3.Row) -> StoredEvent:
             sender=Sender(handle=row["sender_handle"], name=row["sender_name"], is_bot=bool(row["sender_is_bot"])),
             kind=EventKind(row["event_kind"]),
             attachments=tuple(Attachment(**one) for one in json.loads(row["attachments"])),
-            parts=tuple(map(_part, json.loads(row["parts"]))),
+            parts=tuple(map(_part_from_json, json.loads(row["parts"]))),
         ),
         is_deleted=False,
         is_joined=False,
@@ -401,7 +403,7 @@ def _part_as_json(part: Part) -> dict[str, Any]:
     return asdict(part) | {"sent_at": None if part.sent_at is None else to_text(part.sent_at)}
 
 
-def _part(stored: dict[str, Any]) -> Part:
+def _part_from_json(stored: dict[str, Any]) -> Part:
     sent_at = stored["sent_at"]
     known = {"kind": PartKind(stored["kind"]), "sent_at": None if sent_at is None else from_text(sent_at)}
     return Part(**(stored | known))

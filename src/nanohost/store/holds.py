@@ -14,26 +14,26 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nanohost.model import AgentGroupId, SessionId
-from nanohost.store.database import Queries, Reports, Transaction
+from nanohost.store.database import Queries, ReportReader, Transaction
 from nanohost.store.domain_events import HoldChanged
 from nanohost.store.rows import from_row
 from nanohost_protocol.rows import ChatId
 from nanohost_protocol.times import to_text
 
-BY_THE_HOST = "host"
+HOST_ACTOR = "host"
 OF_SESSION = """
 SELECT rowid, * FROM holds WHERE session_id = :session
 UNION ALL
 SELECT h.rowid, h.* FROM sessions s JOIN holds h ON h.agent_group_id = s.agent_group_id WHERE s.id = :session
 LIMIT 1
 """
-PLACE = """
+ADD = """
 INSERT INTO holds (session_id, agent_group_id, by, at, reason) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
 RELEASE_SESSION = "DELETE FROM holds WHERE session_id = ?"
 RELEASE_GROUP = "DELETE FROM holds WHERE agent_group_id = ?"
 # Of the group's sessions, which may be as many as there were ever threads, those that do something or are to.
-AT_WORK = """
+AFFECTED_SESSIONS = """
 SELECT id FROM sessions INDEXED BY sessions_leased WHERE lease IS NOT NULL AND agent_group_id = :group
 UNION ALL SELECT id FROM sessions INDEXED BY sessions_due WHERE due_at IS NOT NULL AND agent_group_id = :group
 UNION ALL SELECT s.id FROM (
@@ -41,11 +41,11 @@ UNION ALL SELECT s.id FROM (
     WHERE status != 'held' AND (status = 'pending' OR told = 0)) a
 CROSS JOIN sessions s ON s.id = a.session_id WHERE s.agent_group_id = :group
 """
-ALSO_OF_GROUP = """
+IS_GROUP_HELD = """
 SELECT 1 FROM sessions s JOIN holds h ON h.agent_group_id = s.agent_group_id WHERE s.id = ?
 """
-NOTE_TOLD = "UPDATE holds SET told = ? WHERE rowid = ? AND at = ?"
-LISTED = """
+MARK_NOTIFIED = "UPDATE holds SET told = ? WHERE rowid = ? AND at = ?"
+FOR_STATUS = """
 SELECT coalesce(h.session_id, '') AS session, coalesce(g.folder, o.folder) AS agent_group, h.at AS since, h.by, h.reason
 FROM holds h LEFT JOIN agent_groups g ON g.id = h.agent_group_id
 LEFT JOIN sessions s ON s.id = h.session_id LEFT JOIN agent_groups o ON o.id = s.agent_group_id
@@ -55,70 +55,70 @@ ORDER BY h.at LIMIT 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """`reason` is for the operator. `of_group`: of the session's agent group, and not of itself. `told`: chats whose
+    """`reason` is for the operator. `is_group_hold`: of the session's agent group, and not of itself. `notified_chats`: chats whose
     people know of it. `id`: its row."""
 
     id: int
     by: str
     at: datetime
     reason: str
-    of_group: bool
-    told: frozenset[ChatId]
+    is_group_hold: bool
+    notified_chats: frozenset[ChatId]
 
 
 async def find(db: Queries, session: SessionId) -> Hold | None:
     """The session's own hold, or that of its agent group; None: it goes on."""
-    row = await db.one(OF_SESSION, {"session": session})
+    row = await db.fetch_one(OF_SESSION, {"session": session})
     return None if row is None else _from_row(row)
 
 
-async def on_session(tx: Transaction, session: SessionId, *, by: str, at: datetime, reason: str) -> bool:
+async def hold_session(tx: Transaction, session: SessionId, *, by: str, at: datetime, reason: str) -> bool:
     """False: it is held already. Emits HoldChanged."""
     tx.emit(HoldChanged(session))
-    return await tx.run(PLACE, (session, None, by, to_text(at), reason)) == 1
+    return await tx.execute(ADD, (session, None, by, to_text(at), reason)) == 1
 
 
-async def on_group(tx: Transaction, group: AgentGroupId, *, by: str, at: datetime, reason: str) -> bool:
+async def hold_group(tx: Transaction, group: AgentGroupId, *, by: str, at: datetime, reason: str) -> bool:
     """The same for all sessions of an agent group, those to come included."""
-    await _emit(tx, group)
-    return await tx.run(PLACE, (None, group, by, to_text(at), reason)) == 1
+    await _emit_hold_changed(tx, group)
+    return await tx.execute(ADD, (None, group, by, to_text(at), reason)) == 1
 
 
 async def release_session(tx: Transaction, session: SessionId) -> bool:
     """False: it was not held, or only with its agent group. Emits HoldChanged."""
     tx.emit(HoldChanged(session))
-    return await tx.run(RELEASE_SESSION, (session,)) == 1
+    return await tx.execute(RELEASE_SESSION, (session,)) == 1
 
 
 async def release_group(tx: Transaction, group: AgentGroupId) -> bool:
     """Holds of single sessions stay. False: it was not held. Emits HoldChanged for whom it concerns."""
-    await _emit(tx, group)
-    return await tx.run(RELEASE_GROUP, (group,)) == 1
+    await _emit_hold_changed(tx, group)
+    return await tx.execute(RELEASE_GROUP, (group,)) == 1
 
 
-async def with_its_group(db: Queries, session: SessionId) -> bool:
+async def is_group_held(db: Queries, session: SessionId) -> bool:
     """Whether the session's agent group is held."""
-    return await db.one(ALSO_OF_GROUP, (session,)) is not None
+    return await db.fetch_one(IS_GROUP_HELD, (session,)) is not None
 
 
-async def concerned(db: Queries, group: AgentGroupId) -> list[SessionId]:
+async def list_affected_sessions(db: Queries, group: AgentGroupId) -> list[SessionId]:
     """Whom a hold on this agent group concerns now: those with a container, with work, or with a request. Each once."""
-    return list(dict.fromkeys(SessionId(row["id"]) for row in await db.all(AT_WORK, {"group": group})))
+    return list(dict.fromkeys(SessionId(row["id"]) for row in await db.fetch_all(AFFECTED_SESSIONS, {"group": group})))
 
 
-async def _emit(tx: Transaction, group: AgentGroupId) -> None:
-    tx.emit(*(HoldChanged(session) for session in await concerned(tx, group)))
+async def _emit_hold_changed(tx: Transaction, group: AgentGroupId) -> None:
+    tx.emit(*(HoldChanged(session) for session in await list_affected_sessions(tx, group)))
 
 
-async def note_told(tx: Transaction, hold: Hold, chats: Collection[ChatId]) -> None:
+async def mark_notified(tx: Transaction, hold: Hold, chats: Collection[ChatId]) -> None:
     """The people of these chats know, too."""
-    told = sorted([chat.channel_type, chat.instance, chat.platform_id] for chat in hold.told | set(chats))
-    await tx.run(NOTE_TOLD, (json.dumps(told), hold.id, to_text(hold.at)))
+    told = sorted([chat.channel_type, chat.instance, chat.platform_id] for chat in hold.notified_chats | set(chats))
+    await tx.execute(MARK_NOTIFIED, (json.dumps(told), hold.id, to_text(hold.at)))
 
 
-async def listed(reports: Reports) -> list[dict[str, str | int | None]]:
+async def list_for_status(reports: ReportReader) -> list[dict[str, str | int | None]]:
     """For the status screen: at most twenty, the oldest first. `session` is empty for a whole agent group."""
-    return [dict(row) for row in await reports.all(LISTED)]
+    return [dict(row) for row in await reports.fetch_all(FOR_STATUS)]
 
 
 def _from_row(row: sqlite3.Row) -> Hold:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from nanohost.store.database import Queries, Transaction
-from nanohost_protocol.ids import draw
+from nanohost_protocol.ids import random_id
 from nanohost_protocol.times import to_text
 
 FIND = "SELECT id FROM install"
@@ -14,14 +14,14 @@ ADD = "INSERT INTO install (only, id, created_at) VALUES (1, ?, ?)"
 
 async def find(db: Queries) -> str | None:
     """The install's id; None where no host was ever started."""
-    row = await db.one(FIND)
+    row = await db.fetch_one(FIND)
     return None if row is None else str(row["id"])
 
 
-async def ensure(tx: Transaction, now: datetime) -> str:
+async def get_or_create(tx: Transaction, now: datetime) -> str:
     """The install's id, drawn at the first start."""
-    if row := await tx.one(FIND):
+    if row := await tx.fetch_one(FIND):
         return str(row["id"])
-    install = draw("i")
-    await tx.run(ADD, (install, to_text(now)))
+    install = random_id("i")
+    await tx.execute(ADD, (install, to_text(now)))
     return install

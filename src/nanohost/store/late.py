@@ -14,16 +14,16 @@ from nanohost.store.database import Queries, Transaction, Value
 from nanohost.store.rows import from_row
 from nanohost_protocol.times import from_text, to_text
 
-MOST = 50
+MAX_ROWS = 50
 """Of each kind in one look: the rest comes when these are settled."""
 
 ALL = "SELECT * FROM late_messages"
-PUT = """
+SAVE = """
 INSERT OR REPLACE INTO late_messages
     (name, session_id, channel, platform_id, cause, sentence, since, found_at, told)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-FORGET = "DELETE FROM late_messages WHERE name = ?"
+DELETE = "DELETE FROM late_messages WHERE name = ?"
 # What was held for an approval is waited for from then on, not from when it came.
 EVENTS = """
 SELECT * FROM (
@@ -53,7 +53,7 @@ UNION ALL SELECT * FROM (
     SELECT session_id, seq, status, reason, channel_type || ':' || instance AS channel, platform_id, created_at
     FROM deliveries WHERE status = 'dead' AND changed_at > :lately ORDER BY changed_at DESC LIMIT :most)
 """
-RECEIVED = """
+RECEIVED_AT = """
 SELECT max(e.received_at, ifnull((
     SELECT max(a.decided_at) FROM approvals a WHERE a.id IN (r.approval_id, e.approval_id)), '')) AS received_at
 FROM routes r JOIN inbound_events e ON e.id = r.event_id WHERE r.message_id = ?
@@ -63,7 +63,7 @@ HAS_NOTICE = "SELECT 1 FROM deliveries WHERE session_id = ? AND seq BETWEEN ? AN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Late:
+class LateMessage:
     """Something that is late. `name` says what it is; `told`: there is a notice to the person."""
 
     name: str
@@ -100,23 +100,23 @@ class LateDelivery:
     since: datetime
 
 
-async def known(db: Queries) -> dict[str, Late]:
+async def list_known(db: Queries) -> dict[str, LateMessage]:
     """What was found late and is not settled, by name; the oldest first."""
-    found = sorted((from_row(Late, row) for row in await db.all(ALL)), key=lambda late: late.since)
+    found = sorted((from_row(LateMessage, row) for row in await db.fetch_all(ALL)), key=lambda late: late.since)
     return {late.name: late for late in found}
 
 
-async def put(tx: Transaction, late: Late, now: datetime) -> None:
+async def save(tx: Transaction, late: LateMessage, now: datetime) -> None:
     told = int(late.told)
     place = (late.session_id, late.channel, late.platform_id)
-    await tx.run(PUT, (late.name, *place, late.cause, late.sentence, to_text(late.since), to_text(now), told))
+    await tx.execute(SAVE, (late.name, *place, late.cause, late.sentence, to_text(late.since), to_text(now), told))
 
 
-async def forget(tx: Transaction, names: Iterable[str]) -> None:
-    await tx.run_many(FORGET, [(name,) for name in names])
+async def delete(tx: Transaction, names: Iterable[str]) -> None:
+    await tx.execute_many(DELETE, [(name,) for name in names])
 
 
-async def events(db: Queries, *, before: datetime) -> list[LateEvent]:
+async def find_late_events(db: Queries, *, before: datetime) -> list[LateEvent]:
     """Events that came before then and are still not routed, those set aside, and those whose mailbox refuses."""
     return [
         LateEvent(
@@ -126,13 +126,13 @@ async def events(db: Queries, *, before: datetime) -> list[LateEvent]:
             reason=row["reason"] or "",
             received_at=from_text(row["received_at"]),
         )
-        for row in await db.all(EVENTS, {"before": to_text(before), "most": MOST})
+        for row in await db.fetch_all(EVENTS, {"before": to_text(before), "most": MAX_ROWS})
     ]
 
 
-async def deliveries(db: Queries, *, before: datetime, lately: datetime) -> list[LateDelivery]:
+async def find_late_deliveries(db: Queries, *, before: datetime, lately: datetime) -> list[LateDelivery]:
     """Messages to people that were on their way before then and still are, and those given up lately."""
-    values: dict[str, Value] = {"before": to_text(before), "lately": to_text(lately), "most": MOST}
+    values: dict[str, Value] = {"before": to_text(before), "lately": to_text(lately), "most": MAX_ROWS}
     return [
         LateDelivery(
             session_id=SessionId(row["session_id"]),
@@ -143,22 +143,22 @@ async def deliveries(db: Queries, *, before: datetime, lately: datetime) -> list
             platform_id=row["platform_id"],
             since=from_text(row["since"]),
         )
-        for row in await db.all(DELIVERIES, values)
+        for row in await db.fetch_all(DELIVERIES, values)
     ]
 
 
-async def received(db: Queries, message_id: str) -> datetime | None:
+async def received_at(db: Queries, message_id: str) -> datetime | None:
     """When the event behind a mailbox row came in, or was let in; None: no event is behind it."""
-    row = await db.one(RECEIVED, (message_id,))
+    row = await db.fetch_one(RECEIVED_AT, (message_id,))
     return None if row is None else from_text(row["received_at"])
 
 
 async def latest_event(db: Queries, session: SessionId) -> EventId | None:
     """The latest event in a session's mailbox."""
-    row = await db.one(LATEST_EVENT, (session,))
+    row = await db.fetch_one(LATEST_EVENT, (session,))
     return None if row is None or row["id"] is None else EventId(row["id"])
 
 
 async def has_notice(db: Queries, session: SessionId, seqs: range) -> bool:
     """Whether the ledger holds one of these numbers."""
-    return await db.one(HAS_NOTICE, (session, seqs.start, seqs.stop - 1)) is not None
+    return await db.fetch_one(HAS_NOTICE, (session, seqs.start, seqs.stop - 1)) is not None

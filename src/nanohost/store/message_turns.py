@@ -14,7 +14,7 @@ from nanohost.model import SessionId
 from nanohost.store.database import Transaction
 from nanohost_protocol.times import to_text
 
-LONGEST_ERROR = 500
+MAX_ERROR_CHARS = 500
 """Characters: a container wrote it."""
 
 BEGIN = """
@@ -30,7 +30,7 @@ ON CONFLICT (session_id, message_id) DO UPDATE SET
     began_at = iif(turn_id = excluded.turn_id, began_at, NULL), turn_id = excluded.turn_id,
     ended_at = excluded.ended_at, outcome = excluded.outcome, error = excluded.error, changed_at = excluded.changed_at
 """
-FORGET = """
+DELETE_OLD = """
 DELETE FROM message_turns WHERE (session_id, message_id) IN (
     SELECT session_id, message_id FROM message_turns WHERE changed_at < ? LIMIT ?)
 """
@@ -45,7 +45,7 @@ class TurnOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
+class TurnStart:
     """A turn began with this message, by its container's clock."""
 
     message_id: str
@@ -54,7 +54,7 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class TurnEnd:
     """A turn over this message ended. `at`: by its container's clock; None: nobody said when."""
 
     message_id: str
@@ -64,22 +64,22 @@ class Ended:
     at: datetime | None
 
 
-async def begin(tx: Transaction, session: SessionId, begun: Iterable[Begun], now: datetime) -> None:
+async def record_starts(tx: Transaction, session: SessionId, starts: Iterable[TurnStart], now: datetime) -> None:
     """No turn begins in the future, whatever a container says."""
-    for one in begun:
+    for one in starts:
         turn = {"session": session, "message_id": one.message_id, "turn_id": one.turn_id}
-        await tx.run(BEGIN, turn | {"at": to_text(min(one.at, now)), "now": to_text(now)})
+        await tx.execute(BEGIN, turn | {"at": to_text(min(one.at, now)), "now": to_text(now)})
 
 
-async def end(tx: Transaction, session: SessionId, ended: Iterable[Ended], now: datetime) -> None:
+async def record_ends(tx: Transaction, session: SessionId, ends: Iterable[TurnEnd], now: datetime) -> None:
     """Told again it is the same, but at a later time where nobody says when. Nor does one end in the future."""
-    for one in ended:
+    for one in ends:
         turn = {"session": session, "message_id": one.message_id, "turn_id": one.turn_id}
-        how = {"outcome": one.outcome, "error": None if one.error is None else one.error[:LONGEST_ERROR]}
+        how = {"outcome": one.outcome, "error": None if one.error is None else one.error[:MAX_ERROR_CHARS]}
         at = now if one.at is None else min(one.at, now)
-        await tx.run(END, turn | how | {"at": to_text(at), "now": to_text(now)})
+        await tx.execute(END, turn | how | {"at": to_text(at), "now": to_text(now)})
 
 
-async def forget(tx: Transaction, *, before: datetime, limit: int) -> int:
+async def delete_old(tx: Transaction, *, before: datetime, limit: int) -> int:
     """Those that nothing was heard of since then. Returns how many; there may be more while it is `limit`."""
-    return await tx.run(FORGET, (to_text(before), limit))
+    return await tx.execute(DELETE_OLD, (to_text(before), limit))

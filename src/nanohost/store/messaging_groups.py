@@ -32,51 +32,51 @@ INSERT INTO messaging_groups (channel_type, instance, platform_id, is_group, nam
 VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING *
 """
 SET_UNKNOWN_SENDER = "UPDATE messaging_groups SET unknown_sender = ? WHERE id = ?"
-LEARN = "UPDATE messaging_groups SET is_group = ?, name = ? WHERE id = ?"
+UPDATE_FROM_PLATFORM = "UPDATE messaging_groups SET is_group = ?, name = ? WHERE id = ?"
 DELETE = "DELETE FROM messaging_groups WHERE id = ?"
-WIRED_TO = """
+SHARED_SESSION_CHATS = """
 SELECT m.* FROM messaging_groups m JOIN wirings w ON w.messaging_group_id = m.id
 WHERE w.agent_group_id = ? AND w.session_mode = 'agent-shared' ORDER BY m.id
 """
 
 
-async def every(db: Queries) -> list[MessagingGroup]:
-    return [from_row(MessagingGroup, row) for row in await db.all(ALL)]
+async def list_all(db: Queries) -> list[MessagingGroup]:
+    return [from_row(MessagingGroup, row) for row in await db.fetch_all(ALL)]
 
 
 async def get(db: Queries, group: MessagingGroupId) -> MessagingGroup:
-    row = await db.one(BY_ID, (group,))
+    row = await db.fetch_one(BY_ID, (group,))
     assert row is not None, f"messaging group {group} is referred to and not there"
     return from_row(MessagingGroup, row)
 
 
 async def as_it_is_now(db: Queries, group: MessagingGroupId) -> MessagingGroup:
     """The chat, or the one that it has moved into where somebody had set up that already."""
-    row = await db.one(AS_IT_IS_NOW, (group,))
+    row = await db.fetch_one(AS_IT_IS_NOW, (group,))
     assert row is not None, f"messaging group {group} is referred to and not there"
     return from_row(MessagingGroup, row)
 
 
-async def numbered(db: Queries, group: MessagingGroupId) -> MessagingGroup | None:
+async def find_by_id(db: Queries, group: MessagingGroupId) -> MessagingGroup | None:
     """For a number that somebody typed."""
-    row = await db.one(BY_ID, (group,))
+    row = await db.fetch_one(BY_ID, (group,))
     return None if row is None else from_row(MessagingGroup, row)
 
 
 async def find(db: Queries, *, channel_type: str, instance: str, platform_id: str) -> MessagingGroup | None:
     place: dict[str, Value] = {"channel_type": channel_type, "instance": instance, "platform_id": platform_id}
-    row = await db.one(BY_CHAT, place)
+    row = await db.fetch_one(BY_CHAT, place)
     return None if row is None else from_row(MessagingGroup, row)
 
 
-async def of_chat(db: Queries, chat: ChatKey) -> MessagingGroup | None:
+async def find_by_chat(db: Queries, chat: ChatKey) -> MessagingGroup | None:
     """What is known of the chat that an event came in."""
     return await find(db, channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id)
 
 
-async def sharing_an_agent(db: Queries, agent_group: int) -> list[MessagingGroup]:
+async def list_sharing_session(db: Queries, agent_group: int) -> list[MessagingGroup]:
     """The chats whose wirings put them into the agent's one shared session."""
-    return [from_row(MessagingGroup, row) for row in await db.all(WIRED_TO, (agent_group,))]
+    return [from_row(MessagingGroup, row) for row in await db.fetch_all(SHARED_SESSION_CHATS, (agent_group,))]
 
 
 async def add(
@@ -92,20 +92,20 @@ async def add(
 ) -> MessagingGroup:
     """Raises sqlite3.IntegrityError if the chat is known."""
     values = (channel_type, instance, platform_id, int(is_group), name, unknown_sender, to_text(now))
-    row = await tx.one(ADD, values)
+    row = await tx.fetch_one(ADD, values)
     assert row is not None
     return from_row(MessagingGroup, row)
 
 
 async def set_unknown_sender(tx: Transaction, group: MessagingGroupId, policy: UnknownSender) -> None:
-    await tx.run(SET_UNKNOWN_SENDER, (policy, group))
+    await tx.execute(SET_UNKNOWN_SENDER, (policy, group))
 
 
-async def learn(tx: Transaction, group: MessagingGroupId, *, is_group: bool, name: str) -> None:
+async def update_from_platform(tx: Transaction, group: MessagingGroupId, *, is_group: bool, name: str) -> None:
     """Remember what the platform says of a chat that an operator wired by its bare id."""
-    await tx.run(LEARN, (int(is_group), name, group))
+    await tx.execute(UPDATE_FROM_PLATFORM, (int(is_group), name, group))
 
 
 async def delete(tx: Transaction, group: MessagingGroupId) -> bool:
     """False if it was not there. Raises sqlite3.IntegrityError while something refers to it."""
-    return await tx.run(DELETE, (group,)) == 1
+    return await tx.execute(DELETE, (group,)) == 1

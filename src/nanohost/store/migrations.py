@@ -21,21 +21,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nanohost.errors import StoreError
-from nanohost_protocol.sqlite import immediate, statements
+from nanohost_protocol.sqlite import immediate_transaction, split_statements
 from nanohost_protocol.times import to_text
 
 APPLICATION_ID = int.from_bytes(b"NHst", "big")
 CORE = "core"
-_NUMBERED = re.compile(r"\d{4}_[a-z0-9_]+")
-_TIMED = re.compile(r"(?P<time>\d{8}T\d{6})_[a-z0-9_]+")
-_KEY = re.compile(r"(?P<set>[^\s/]+)/(?P<name>[^\s/]+)")
-_TIME = "%Y%m%dT%H%M%S"
-_AFTER = "-- after:"
+_NUMBERED_NAME = re.compile(r"\d{4}_[a-z0-9_]+")
+_TIMED_NAME = re.compile(r"(?P<time>\d{8}T\d{6})_[a-z0-9_]+")
+_KEY_PATTERN = re.compile(r"(?P<set>[^\s/]+)/(?P<name>[^\s/]+)")
+_TIME_FORMAT = "%Y%m%dT%H%M%S"
+_AFTER_COMMENT = "-- after:"
 
-Key = tuple[str, str]
+MigrationKey = tuple[str, str]
 """A migration's set and name."""
 
-_TABLE = """
+_MIGRATIONS_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
     set_name   TEXT NOT NULL,
     name       TEXT NOT NULL,
@@ -55,26 +55,26 @@ class Migration:
     sql: str
 
     @property
-    def key(self) -> Key:
+    def key(self) -> MigrationKey:
         return self.set_name, self.name
 
     @property
     def number(self) -> str | None:
         """None of one that is named by its time."""
-        return self.name[:4] if _NUMBERED.fullmatch(self.name) else None
+        return self.name[:4] if _NUMBERED_NAME.fullmatch(self.name) else None
 
     @property
     def checksum(self) -> str:
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
     @property
-    def after(self) -> tuple[Key, ...]:
+    def after(self) -> tuple[MigrationKey, ...]:
         """Those that the comment at its top names. Raises StoreError for what is no SET/NAME."""
         top = itertools.takewhile(lambda line: line.startswith("--"), self.sql.splitlines())
-        listed = ",".join(line.removeprefix(_AFTER) for line in top if line.startswith(_AFTER))
-        return tuple(self._key_in(one.strip()) for one in listed.split(",") if one.strip())
+        listed = ",".join(line.removeprefix(_AFTER_COMMENT) for line in top if line.startswith(_AFTER_COMMENT))
+        return tuple(self._parse_key(one.strip()) for one in listed.split(",") if one.strip())
 
-    def comes_after(self, migrations: Iterable[Migration]) -> set[Key]:
+    def dependencies(self, migrations: Iterable[Migration]) -> set[MigrationKey]:
         """Those that it needs: what it names, and those of a lower number in its set. A time comes after any number."""
         lower = {
             other.key
@@ -85,78 +85,79 @@ class Migration:
         }
         return lower.union(self.after)
 
-    def _key_in(self, text: str) -> Key:
-        key = _KEY.fullmatch(text)
+    def _parse_key(self, text: str) -> MigrationKey:
+        key = _KEY_PATTERN.fullmatch(text)
         if key is None:
             raise StoreError(
-                f"migration {_path(self.key)} comes after {text!r}, which is no SET/NAME",
-                hint=f"write: {_AFTER} core/{self.name}",
+                f"migration {_format_key(self.key)} comes after {text!r}, which is no SET/NAME",
+                hint=f"write: {_AFTER_COMMENT} core/{self.name}",
             )
         return key["set"], key["name"]
 
 
-def read_sets(roots: Sequence[Path]) -> list[Migration]:
+def load_migrations(roots: Sequence[Path]) -> list[Migration]:
     """All migrations below these folders (ours, the install's), in the order in which they are applied.
 
     The same set in two folders is one set; the same file twice is an error, and so is an order that cannot be kept.
     """
-    found: dict[Key, Migration] = {}
+    found: dict[MigrationKey, Migration] = {}
     for path in sorted(path for root in dict.fromkeys(roots) for path in root.glob("*/*.sql")):
-        if not _is_name(path.stem):
+        if not _is_valid_name(path.stem):
             raise StoreError(
-                f"{path} is not a migration's name", hint=f"name it like {datetime.now(UTC):{_TIME}}_add_notes.sql"
+                f"{path} is not a migration's name",
+                hint=f"name it like {datetime.now(UTC):{_TIME_FORMAT}}_add_notes.sql",
             )
         migration = Migration(set_name=path.parent.name, name=path.stem, sql=path.read_text(encoding="utf-8"))
         if migration.key in found:
-            raise StoreError(f"migration {_path(migration.key)} is there twice", hint=f"remove {path}")
+            raise StoreError(f"migration {_format_key(migration.key)} is there twice", hint=f"remove {path}")
         found[migration.key] = migration
-    return in_order(found)
+    return sort_by_dependencies(found)
 
 
-def in_order(migrations: Mapping[Key, Migration]) -> list[Migration]:
+def sort_by_dependencies(migrations: Mapping[MigrationKey, Migration]) -> list[Migration]:
     """Each after those that it needs; else core first, then by set and name. Raises StoreError where that cannot be."""
-    needed = {key: one.comes_after(migrations.values()) for key, one in migrations.items()}
+    needed = {key: one.dependencies(migrations.values()) for key, one in migrations.items()}
     left = sorted(migrations, key=lambda key: (key[0] != CORE, key))
     found: list[Migration] = []
-    _check_all_are_here(needed)
+    _check_dependencies_exist(needed)
     while left:
         following = next((key for key in left if needed[key].isdisjoint(left)), None)
         if following is None:
             raise StoreError(
-                f"migrations {', '.join(map(_path, left))} come after one another",
-                hint=f"take one of the lines {_AFTER!r} away",
+                f"migrations {', '.join(map(_format_key, left))} come after one another",
+                hint=f"take one of the lines {_AFTER_COMMENT!r} away",
             )
         left.remove(following)
         found.append(migrations[following])
     return found
 
 
-def _check_all_are_here(needed: Mapping[Key, Iterable[Key]]) -> None:
+def _check_dependencies_exist(needed: Mapping[MigrationKey, Iterable[MigrationKey]]) -> None:
     for key, others in needed.items():
         for other in others:
             if other not in needed:
                 raise StoreError(
-                    f"migration {_path(key)} comes after {_path(other)}, which is not here",
-                    hint=f"put what brings {_path(other)}, or correct the line {_AFTER!r}",
+                    f"migration {_format_key(key)} comes after {_format_key(other)}, which is not here",
+                    hint=f"put what brings {_format_key(other)}, or correct the line {_AFTER_COMMENT!r}",
                 )
 
 
-def _is_name(name: str) -> bool:
-    if _NUMBERED.fullmatch(name):
+def _is_valid_name(name: str) -> bool:
+    if _NUMBERED_NAME.fullmatch(name):
         return True
-    timed = _TIMED.fullmatch(name)
-    return timed is not None and _is_time(timed["time"])
+    timed = _TIMED_NAME.fullmatch(name)
+    return timed is not None and _is_valid_time(timed["time"])
 
 
-def _is_time(text: str) -> bool:
+def _is_valid_time(text: str) -> bool:
     try:
-        datetime.strptime(text, _TIME).replace(tzinfo=UTC)
+        datetime.strptime(text, _TIME_FORMAT).replace(tzinfo=UTC)
     except ValueError:
         return False
     return True
 
 
-def _path(key: Key) -> str:
+def _format_key(key: MigrationKey) -> str:
     return "/".join(key)
 
 
@@ -167,16 +168,16 @@ def migrate(database: Path, migrations: Sequence[Migration], *, backups: Path) -
     """
     try:
         with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-            _check_mark(connection, database)
+            _check_application_id(connection, database)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = OFF")  # a table that is made anew is gone for a moment
-            connection.execute(_TABLE)
-            applied = _applied(connection)
-            _check_record(applied, migrations)
+            connection.execute(_MIGRATIONS_TABLE)
+            applied = _load_applied(connection)
+            _check_checksums(applied, migrations)
             missing = [m for m in migrations if m.key not in applied]
             if missing and applied:
-                _copy(connection, backups)
+                _backup(connection, backups)
             for migration in missing:
                 _apply(connection, migration)
             return missing
@@ -187,7 +188,7 @@ def migrate(database: Path, migrations: Sequence[Migration], *, backups: Path) -
         ) from error
 
 
-def _check_mark(connection: sqlite3.Connection, database: Path) -> None:
+def _check_application_id(connection: sqlite3.Connection, database: Path) -> None:
     mark = int(connection.execute("PRAGMA application_id").fetchone()[0])
     empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
     if mark == 0 and empty:
@@ -196,47 +197,47 @@ def _check_mark(connection: sqlite3.Connection, database: Path) -> None:
         raise StoreError(f"{database} is a database of something else", hint="choose another --home")
 
 
-def _applied(connection: sqlite3.Connection) -> dict[Key, str]:
+def _load_applied(connection: sqlite3.Connection) -> dict[MigrationKey, str]:
     rows = connection.execute("SELECT set_name, name, checksum FROM schema_migrations")
     return {(set_name, name): checksum for set_name, name, checksum in rows}
 
 
-def _check_record(applied: Mapping[Key, str], migrations: Sequence[Migration]) -> None:
+def _check_checksums(applied: Mapping[MigrationKey, str], migrations: Sequence[Migration]) -> None:
     known = {m.key: m.checksum for m in migrations}
     for key, checksum in applied.items():
         if key not in known:
             raise StoreError(
-                f"the database has migration {_path(key)}, which this version does not know",
+                f"the database has migration {_format_key(key)}, which this version does not know",
                 hint="update nanohost, or put the skill that brought it back",
             )
         if known[key] != checksum:
             raise StoreError(
-                f"migration {_path(key)} was changed after it was applied",
+                f"migration {_format_key(key)} was changed after it was applied",
                 hint="restore the file; changes go into a new migration",
             )
 
 
-def _copy(connection: sqlite3.Connection, backups: Path) -> None:
+def _backup(connection: sqlite3.Connection, backups: Path) -> None:
     backups.mkdir(parents=True, exist_ok=True)
     target = backups / f"before-migration-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.db"
     connection.execute("VACUUM INTO ?", (str(target),))
 
 
-_THE_DISK = ("SQLITE_READONLY", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_BUSY", "SQLITE_CORRUPT")
+_DISK_ERRORS = ("SQLITE_READONLY", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_BUSY", "SQLITE_CORRUPT")
 """No fault of the migration."""
 
 
 def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
-    with immediate(connection):
-        connection.set_authorizer(_no_transactions)
+    with immediate_transaction(connection):
+        connection.set_authorizer(_deny_transactions)
         try:
-            for statement in statements(migration.sql):
+            for statement in split_statements(migration.sql):
                 connection.execute(statement)
         except sqlite3.Error as error:
-            if str(getattr(error, "sqlite_errorname", "")).startswith(_THE_DISK):
+            if str(getattr(error, "sqlite_errorname", "")).startswith(_DISK_ERRORS):
                 raise
             raise StoreError(
-                f"migration {_path(migration.key)} failed: {error}",
+                f"migration {_format_key(migration.key)} failed: {error}",
                 hint="nothing of it was kept; mend the file, or remove the skill that brought it",
             ) from error
         finally:
@@ -247,7 +248,7 @@ def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
         )
 
 
-def _no_transactions(action: int, *_: str | None) -> int:
+def _deny_transactions(action: int, *_: str | None) -> int:
     """A migration is one step with its record: it may not end the transaction it runs in."""
     return (
         sqlite3.SQLITE_DENY if action in (sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT) else sqlite3.SQLITE_OK

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nanohost.model import SessionId
-from nanohost.store.database import Reports, Transaction
+from nanohost.store.database import ReportReader, Transaction
 from nanohost.store.rows import from_row
 from nanohost_protocol.times import from_text, to_text
 
@@ -38,16 +38,16 @@ _SUMS = """
     CAST(total(tokens_out) AS INTEGER) AS tokens_out, CAST(total(tokens_cached) AS INTEGER) AS tokens_cached,
     total(cost_usd) AS cost_usd, ifnull(sum(cost_usd IS NULL), 0) AS unpriced
 """
-SINCE = f"""
+TOTALS_SINCE = f"""
 SELECT agent_group, {_SUMS} FROM model_calls
 WHERE started_at >= ? AND (turn_id IS NULL OR turn_id != '') GROUP BY agent_group
 """  # noqa: S608
-SETTLE = """
+ASSIGN_TO_TURN = """
 UPDATE model_calls SET turn_id = ? WHERE session_id = ? AND turn_id IS NULL AND (started_at <= ? OR ?)
 """
-OF_TURN = f"SELECT {_SUMS} FROM model_calls WHERE session_id = ? AND turn_id = ?"  # noqa: S608
-FIRST = "SELECT min(started_at) AS at FROM model_calls WHERE turn_id IS NULL OR turn_id != ''"
-FAILING = """
+TOTALS_OF_TURN = f"SELECT {_SUMS} FROM model_calls WHERE session_id = ? AND turn_id = ?"  # noqa: S608
+FIRST_AT = "SELECT min(started_at) AS at FROM model_calls WHERE turn_id IS NULL OR turn_id != ''"
+FAILURES = """
 WITH latest AS (
     SELECT id, session_id, model, started_at, status, error FROM model_calls
     WHERE id > (SELECT max(id) FROM model_calls) - 1000 AND started_at >= ?
@@ -61,7 +61,7 @@ GROUP BY 1, 2 ORDER BY latest DESC LIMIT 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
+class CallTotals:
     """A sum over calls. `tokens_in` holds what was written to the service's cache, and not what was read from it.
     `cost_usd`: dollars of those with a known price; `unpriced`: how many have none."""
 
@@ -110,43 +110,43 @@ async def add(
         error,
         session,
     )
-    await tx.run(ADD, values)
+    await tx.execute(ADD, values)
 
 
-async def settle(tx: Transaction, session: SessionId, ends: Mapping[str, datetime]) -> dict[str, Spent]:
+async def assign_to_turns(tx: Transaction, session: SessionId, ends: Mapping[str, datetime]) -> dict[str, CallTotals]:
     """Count the session's open calls to turns that ended: to the earliest that ended after a call began, else to the
     last. Returns what each of these turns took, all its tries together; told again it is the same."""
     order = sorted(ends, key=lambda turn: (ends[turn], turn))
     for turn in order:
-        await tx.run(SETTLE, (turn, session, to_text(ends[turn]), turn == order[-1]))
-    return {turn: _spent(await tx.one(OF_TURN, (session, turn))) for turn in order}
+        await tx.execute(ASSIGN_TO_TURN, (turn, session, to_text(ends[turn]), turn == order[-1]))
+    return {turn: _totals(await tx.fetch_one(TOTALS_OF_TURN, (session, turn))) for turn in order}
 
 
-async def since(db: Reports, moment: datetime) -> dict[str, Spent]:
+async def totals_since(db: ReportReader, start: datetime) -> dict[str, CallTotals]:
     """By agent group's folder; calls from before costs were counted here are left out."""
-    return {row["agent_group"]: _spent(row) for row in await db.all(SINCE, (to_text(moment),))}
+    return {row["agent_group"]: _totals(row) for row in await db.fetch_all(TOTALS_SINCE, (to_text(start),))}
 
 
-async def first(db: Reports) -> datetime | None:
+async def first_at(db: ReportReader) -> datetime | None:
     """Since when costs are counted here."""
-    row = await db.one(FIRST)
+    row = await db.fetch_one(FIRST_AT)
     return None if row is None or row["at"] is None else from_text(row["at"])
 
 
-async def totals(db: Reports) -> dict[str, int | float]:
+async def totals(db: ReportReader) -> dict[str, int | float]:
     """Calls, tokens and dollars since the beginning, for the status screen. `unpriced`: calls without a price."""
-    row = await db.one(COUNT)
+    row = await db.fetch_one(COUNT)
     assert row is not None
     return {name: row[name] for name in ("calls", "tokens_in", "tokens_out", "cost_usd", "unpriced")}
 
 
-async def failing(db: Reports, since: datetime, *, too_large: str) -> list[dict[str, str | int | None]]:
+async def list_failures(db: ReportReader, since: datetime, *, too_large: str) -> list[dict[str, str | int | None]]:
     """How calls since that moment failed, the latest first, without those that a later success shows to be over: any
     one of what concerns the way to the model, of a refused model its own or the session's. What was in a request says
     nothing of the next; `too_large` is the error of those that were not even sent for it."""
-    return [dict(row) for row in await db.all(FAILING, (to_text(since), too_large))]
+    return [dict(row) for row in await db.fetch_all(FAILURES, (to_text(since), too_large))]
 
 
-def _spent(row: sqlite3.Row | None) -> Spent:
+def _totals(row: sqlite3.Row | None) -> CallTotals:
     assert row is not None, "a sum has a row"
-    return from_row(Spent, row)
+    return from_row(CallTotals, row)

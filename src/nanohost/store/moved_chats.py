@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from nanohost.model import HOST, AgentGroupId, SessionId
-from nanohost.store.audit import about_chat
+from nanohost.model import HOST_SESSION_ID, AgentGroupId, SessionId
+from nanohost.store.audit import chat_target
 from nanohost.store.database import Queries, Transaction, Value
-from nanohost.store.deliveries import LaneKey
-from nanohost.store.domain_events import LaneHasWork
+from nanohost.store.deliveries import DeliveryQueueKey
+from nanohost.store.domain_events import QueueHasWork
 from nanohost.store.events import ChatKey
 from nanohost_protocol.actions import ActionName
 from nanohost_protocol.rows import Origin
@@ -30,7 +30,7 @@ ON CONFLICT (channel_type, instance, platform_id) DO UPDATE SET moved_to = exclu
     WHERE moved_to != excluded.moved_to
 """
 # A chat that had moved to the old one has moved on with it.
-MOVE_ON = """
+UPDATE_CHAIN = """
 UPDATE moved_chats SET moved_to = :new
 WHERE channel_type = :channel_type AND instance = :instance AND moved_to = :old
 """
@@ -57,7 +57,7 @@ DELIVERIES = """
 UPDATE deliveries INDEXED BY deliveries_open SET platform_id = :new, reply_to = NULL, next_try_at = NULL
 WHERE status IN ('pending', 'sending') AND channel_type = :channel_type AND instance = :instance AND platform_id = :old
 """
-LANES = """
+QUEUES = """
 SELECT DISTINCT session_id FROM deliveries INDEXED BY deliveries_open
 WHERE status IN ('pending', 'sending') AND channel_type = ? AND instance = ? AND platform_id = ?
 """
@@ -94,8 +94,8 @@ WHERE ended_at IS NULL AND kind IN ('chat', :a_destination) AND subject = :old_n
 PAUSED = """
 UPDATE paused SET platform_id = :new WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :old
 """
-AGENTS = (AGENTS_WIRED, AGENTS_TALKING, AGENTS_SENDING)
-ALONG = {
+AGENT_QUERIES = (AGENTS_WIRED, AGENTS_TALKING, AGENTS_SENDING)
+MOVED_TABLES = {
     "deliveries": DELIVERIES,
     "tasks": TASKS,
     "requests": REQUESTS,
@@ -107,9 +107,9 @@ ALONG = {
 """What is on its way, or waits, by what the record calls it."""
 
 
-async def current(db: Queries, chat: ChatKey) -> ChatKey:
+async def current_chat(db: Queries, chat: ChatKey) -> ChatKey:
     """What the chat is called now. One look-up."""
-    row = await db.one(MOVED_TO, (chat.channel_type, chat.instance, chat.platform_id))
+    row = await db.fetch_one(MOVED_TO, (chat.channel_type, chat.instance, chat.platform_id))
     return chat if row is None else ChatKey(chat.channel_type, chat.instance, row["moved_to"])
 
 
@@ -118,35 +118,37 @@ async def current_of(db: Queries, chats: Iterable[ChatKey]) -> dict[ChatKey, Cha
     asked = {chat: chat for chat in chats}
     if asked:
         named = json.dumps([[chat.channel_type, chat.instance, chat.platform_id] for chat in asked])
-        for row in await db.all(ALL_MOVED_TO, (named,)):
+        for row in await db.fetch_all(ALL_MOVED_TO, (named,)):
             old = ChatKey(row["channel_type"], row["instance"], row["platform_id"])
             asked[old] = replace(old, platform_id=row["moved_to"])
     return asked
 
 
 async def places_now(db: Queries, places: Mapping[str, Origin]) -> dict[str, Origin]:
-    """The same as `place_now`, for several places under any keys."""
+    """The same as `current_origin`, for several places under any keys."""
     chats = {key: ChatKey(one.channel_type, one.instance, one.platform_id) for key, one in places.items()}
     now = await current_of(db, chats.values())
-    return {key: _moved(place, now[chats[key]]) for key, place in places.items()}
+    return {key: _moved_origin(place, now[chats[key]]) for key, place in places.items()}
 
 
-async def place_now(db: Queries, place: Origin) -> Origin:
+async def current_origin(db: Queries, origin: Origin) -> Origin:
     """A place as it is called now. The message that it names is not known there, if its chat has moved."""
-    return _moved(place, await current(db, ChatKey(place.channel_type, place.instance, place.platform_id)))
+    return _moved_origin(
+        origin, await current_chat(db, ChatKey(origin.channel_type, origin.instance, origin.platform_id))
+    )
 
 
-def _moved(place: Origin, now: ChatKey) -> Origin:
+def _moved_origin(place: Origin, now: ChatKey) -> Origin:
     if now.platform_id == place.platform_id:
         return place
     return replace(place, platform_id=now.platform_id, platform_message_id=None)
 
 
-async def add(tx: Transaction, old: ChatKey, new: ChatKey, now: datetime) -> bool:
+async def record_move(tx: Transaction, old: ChatKey, new: ChatKey, now: datetime) -> bool:
     """Put on record that the chat is called so from now on. False: it is on record already."""
     values: dict[str, Value] = _values(old, new) | {"now": to_text(now)}
-    await tx.run(MOVE_ON, values)
-    return await tx.run(ADD, values) == 1
+    await tx.execute(UPDATE_CHAIN, values)
+    return await tx.execute(ADD, values) == 1
 
 
 async def move_group(tx: Transaction, old: ChatKey, new: ChatKey) -> list[AgentGroupId] | None:
@@ -155,52 +157,52 @@ async def move_group(tx: Transaction, old: ChatKey, new: ChatKey) -> list[AgentG
 
     Where somebody has set up the new chat already, what that has stays, and the rest is added to it.
     """
-    before, after = await _group(tx, old), await _group(tx, new)
+    before, after = await _find_group(tx, old), await _find_group(tx, new)
     if before is None:
         return None
     if after is not None and await _is_used(tx, after):
         for statement in (WIRINGS, SESSIONS, DESTINATIONS):
-            await tx.run(statement, (after, before))
+            await tx.execute(statement, (after, before))
         if not await _is_used(tx, before):
-            await tx.run(DELETE, (before,))
-        return await _agents(tx, after)
+            await tx.execute(DELETE, (before,))
+        return await _list_agent_groups(tx, after)
     if after is not None:
-        await tx.run(DESTINATIONS, (before, after))
-        await tx.run(DELETE, (after,))
-    await tx.run(RENAME, (new.platform_id, before))
-    return await _agents(tx, before)
+        await tx.execute(DESTINATIONS, (before, after))
+        await tx.execute(DELETE, (after,))
+    await tx.execute(RENAME, (new.platform_id, before))
+    return await _list_agent_groups(tx, before)
 
 
-async def _agents(db: Queries, group: int) -> list[AgentGroupId]:
-    known = [row["agent"] for one in AGENTS for row in await db.all(one, (group,))]
+async def _list_agent_groups(db: Queries, group: int) -> list[AgentGroupId]:
+    known = [row["agent"] for one in AGENT_QUERIES for row in await db.fetch_all(one, (group,))]
     return [AgentGroupId(agent) for agent in dict.fromkeys(known)]
 
 
-async def move_along(tx: Transaction, old: ChatKey, new: ChatKey) -> dict[str, int]:
+async def move_pending(tx: Transaction, old: ChatKey, new: ChatKey) -> dict[str, int]:
     """What is on its way there, or waits for somebody there. How much of each that was."""
-    places, names = _values(old, new), {"old_name": about_chat(old), "new_name": about_chat(new)}
+    places, names = _values(old, new), {"old_name": chat_target(old), "new_name": chat_target(new)}
     rules = {**names, "a_destination": ActionName.DESTINATIONS_ADD.value}
-    moved = {what: await tx.run(statement, places) for what, statement in ALONG.items()}
-    moved["approvals about it"] = await tx.run(APPROVALS_ABOUT, names)
-    moved["rules"] = await tx.run(RULES, rules)
+    moved = {what: await tx.execute(statement, places) for what, statement in MOVED_TABLES.items()}
+    moved["approvals about it"] = await tx.execute(APPROVALS_ABOUT, names)
+    moved["rules"] = await tx.execute(RULES, rules)
     return {what: count for what, count in moved.items() if count}
 
 
-async def emit_lanes(tx: Transaction, chat: ChatKey) -> None:
-    """Emits LaneHasWork for those that have something to send to a chat; of the host's both."""
+async def emit_queues(tx: Transaction, chat: ChatKey) -> None:
+    """Emits QueueHasWork for those that have something to send to a chat; of the host's both."""
     place = (chat.channel_type, chat.instance, chat.platform_id)
-    found = [LaneKey(SessionId(row["session_id"]), *place) for row in await tx.all(LANES, place)]
-    tx.emit(*(LaneHasWork(lane) for lane in found))
-    tx.emit(*(LaneHasWork(replace(lane, cards=True)) for lane in found if lane.session_id == HOST))
+    found = [DeliveryQueueKey(SessionId(row["session_id"]), *place) for row in await tx.fetch_all(QUEUES, place)]
+    tx.emit(*(QueueHasWork(lane) for lane in found))
+    tx.emit(*(QueueHasWork(replace(lane, is_card_queue=True)) for lane in found if lane.session_id == HOST_SESSION_ID))
 
 
-async def _group(db: Queries, chat: ChatKey) -> int | None:
-    row = await db.one(OF_CHAT, (chat.channel_type, chat.instance, chat.platform_id))
+async def _find_group(db: Queries, chat: ChatKey) -> int | None:
+    row = await db.fetch_one(OF_CHAT, (chat.channel_type, chat.instance, chat.platform_id))
     return None if row is None else int(row["id"])
 
 
 async def _is_used(db: Queries, group: int) -> bool:
-    row = await db.one(IS_USED, {"id": group})
+    row = await db.fetch_one(IS_USED, {"id": group})
     return row is not None and bool(row["used"])
 
 

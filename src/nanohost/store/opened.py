@@ -11,29 +11,29 @@ import structlog
 from nanohost.errors import StoreError
 from nanohost.home import Home
 from nanohost.store.database import Store, open_store
-from nanohost.store.migrations import migrate, read_sets
+from nanohost.store.migrations import load_migrations, migrate
 from nanohost.store.watch import restore_hint
 
 _log = structlog.get_logger()
 
 
 @asynccontextmanager
-async def opened_store(home: Home, *, durable: bool = True) -> AsyncIterator[Store]:
+async def open_home_store(home: Home, *, durable: bool = True) -> AsyncIterator[Store]:
     """The central database, migrated and open. The caller holds the home's lock."""
     await asyncio.to_thread(home.prepare)
-    await asyncio.to_thread(_refuse_to_begin_anew, home)
-    migrations = read_sets(home.migration_folders)
+    await asyncio.to_thread(_check_database_not_lost, home)
+    migrations = load_migrations(home.migration_folders)
     is_new = not await asyncio.to_thread(home.database.exists)
     applied = await asyncio.to_thread(migrate, home.database, migrations, backups=home.backups)
     if is_new:
-        _log.info("database_made", path=str(home.database), migrations=len(applied))
+        _log.info("database_created", path=str(home.database), migrations=len(applied))
     for migration in applied if not is_new else ():
         _log.info("migration_applied", set=migration.set_name, name=migration.name)
     async with open_store(home.database, durable=durable) as store:
         yield store
 
 
-def _refuse_to_begin_anew(home: Home) -> None:
+def _check_database_not_lost(home: Home) -> None:
     """Conversations without their database are an accident: an empty one in its place would hide it."""
     if not home.database.exists() and any(home.sessions.glob("*/*/in")):
         raise StoreError(

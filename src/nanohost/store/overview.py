@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from nanohost.model import SessionId
-from nanohost.store.database import Reports
+from nanohost.store.database import ReportReader
 from nanohost_protocol.times import to_text
 
-OVERDUE = timedelta(minutes=2)
+OVERDUE_AFTER = timedelta(minutes=2)
 """A task that is due is acted upon within a second, if a host runs."""
 DOWN_AFTER = timedelta(minutes=8)
 """For as long as a message that its platform does not take has its tries: a shorter trouble passes by itself."""
@@ -28,7 +28,7 @@ SELECT
     (SELECT count(*) FROM tasks WHERE status = 'active') AS tasks,
     (SELECT count(*) FROM tasks WHERE status = 'paused') AS tasks_paused
 """
-MAILBOXES_REFUSING = """
+MAILBOXES_DAMAGED = """
 SELECT session_id AS session, reason, count(*) AS messages FROM routes
 WHERE outcome = 'waiting' GROUP BY session_id, reason ORDER BY messages DESC LIMIT 20
 """
@@ -69,7 +69,7 @@ FROM inbound_events e WHERE status = 'dropped' AND NOT EXISTS (
 GROUP BY 1, 2, 3 ORDER BY latest DESC LIMIT 20
 """
 """Not those of a chat that was wired since: nothing is left to do about them."""
-EVENTS_SET_ASIDE = """
+EVENTS_QUARANTINED = """
 SELECT id AS event, channel_type || ':' || instance AS channel, platform_id AS chat, reason, received_at
 FROM inbound_events WHERE status = 'set_aside' ORDER BY id DESC LIMIT 20
 """
@@ -93,7 +93,7 @@ LEFT JOIN turn_failures t ON t.session_id = s.id AND t.until > :now
 WHERE s.lease IS NULL AND s.due_at <= :now OR s.lease IS NULL AND s.due_at IS NOT NULL AND t.until IS NOT NULL
 ORDER BY s.due_at LIMIT 20
 """
-SESSION_WAITS = """
+SESSION_WAIT = """
 SELECT s.id AS session, g.folder AS agent_group, s.due_at AS due, s.lease IS NOT NULL AS has_container,
     t.until AS held_until, t.error_class AS held_by
 FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id
@@ -144,33 +144,35 @@ LISTS = {
     "tasks_overdue": TASKS_OVERDUE,
     "approvals_open": APPROVALS_OPEN,
     "sessions_waiting": SESSIONS_WAITING,
-    "mailboxes_refusing": MAILBOXES_REFUSING,
+    "mailboxes_refusing": MAILBOXES_DAMAGED,
     "deliveries_waiting": DELIVERIES_WAITING,
     "platforms_down": PLATFORMS_DOWN,
     "deliveries_unknown": DELIVERIES_UNKNOWN,
     "deliveries_dead": DELIVERIES_DEAD,
-    "events_set_aside": EVENTS_SET_ASIDE,
+    "events_set_aside": EVENTS_QUARANTINED,
     "events_dropped": EVENTS_DROPPED,
     "senders_denied": SENDERS_DENIED,
 }
 
 
-async def counts(db: Reports) -> dict[str, int]:
+async def counts(db: ReportReader) -> dict[str, int]:
     """How much there is of what, by name."""
-    row = await db.one(COUNTS)
+    row = await db.fetch_one(COUNTS)
     assert row is not None
     return dict(row)
 
 
-async def session_waits(db: Reports, session: SessionId, now: datetime) -> dict[str, str | int | None] | None:
+async def find_session_wait(db: ReportReader, session: SessionId, now: datetime) -> dict[str, str | int | None] | None:
     """What is known of one session that has work. None: it is not there."""
-    row = await db.one(SESSION_WAITS, {"session": session, "now": to_text(now)})
+    row = await db.fetch_one(SESSION_WAIT, {"session": session, "now": to_text(now)})
     return None if row is None else dict(row)
 
 
-async def lists(db: Reports, now: datetime, *, runs: bool = True) -> dict[str, list[dict[str, str | int | None]]]:
-    """What needs a look, by name; at most twenty lines each, latest or most first. `runs`: a host does, and what has
+async def lists(
+    db: ReportReader, now: datetime, *, is_host_running: bool = True
+) -> dict[str, list[dict[str, str | int | None]]]:
+    """What needs a look, by name; at most twenty lines each, latest or most first. `is_host_running`: a host does, and what has
     just become due is in its hands."""
-    overdue = now - OVERDUE if runs else now
+    overdue = now - OVERDUE_AFTER if is_host_running else now
     times = {"now": to_text(now), "overdue": to_text(overdue), "before": to_text(now - DOWN_AFTER)}
-    return {name: [dict(row) for row in await db.all(sql, times)] for name, sql in LISTS.items()}
+    return {name: [dict(row) for row in await db.fetch_all(sql, times)] for name, sql in LISTS.items()}

@@ -14,29 +14,29 @@ from datetime import datetime, timedelta
 
 from nanohost.store.database import Queries, Transaction
 from nanohost.store.domain_events import PauseChanged
-from nanohost.store.places import columns_of
+from nanohost.store.places import origin_columns
 from nanohost.store.rows import from_row
-from nanohost_protocol.rows import Origin, place_of
+from nanohost_protocol.rows import Origin, origin_from_row
 from nanohost_protocol.times import from_text, to_text
 
 FIND = "SELECT * FROM paused"
 BEGIN = """
 INSERT INTO paused (only, by, at, cut, channel_type, instance, platform_id, thread_id) VALUES (1, ?, ?, '', ?, ?, ?, ?)
 """
-NOTE_CUT = "UPDATE paused SET cut = :cut WHERE at = :at AND cut = ''"
+RECORD_INTERRUPTED = "UPDATE paused SET cut = :cut WHERE at = :at AND cut = ''"
 END = "DELETE FROM paused"
 
 # What waits while nothing goes on, or would go on.
-TO_SEND = """
+COUNT_TO_SEND = """
 SELECT count(*) AS found FROM deliveries WHERE status IN ('pending', 'sending') AND session_id != 'host'
     AND seq NOT BETWEEN -8000000000000000000 AND -1 AND (not_before IS NULL OR not_before <= ?)
 """
-WITH_WORK = "SELECT count(*) AS found FROM sessions WHERE due_at <= ?"
+COUNT_WITH_WORK = "SELECT count(*) AS found FROM sessions WHERE due_at <= ?"
 TASKS_DUE = "SELECT count(*) AS found, min(next_due) AS first FROM tasks WHERE status = 'active' AND next_due <= ?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CutTurn:
+class InterruptedTurn:
     """A turn that was under way. `agent_group`: its folder; `since` None: it could not be looked at, so there may have
     been none."""
 
@@ -45,14 +45,14 @@ class CutTurn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Paused:
-    """`cut`: the turns that were under way when it began, or None until the keeper has looked. `place`: the chat where
+class PauseState:
+    """`interrupted_turns`: the turns that were under way when it began, or None until the keeper has looked. `origin`: the chat where
     that is said; None: it was asked for at the machine."""
 
     by: str
     at: datetime
-    cut: Sequence[CutTurn] | None
-    place: Origin | None
+    interrupted_turns: Sequence[InterruptedTurn] | None
+    origin: Origin | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,36 +65,38 @@ class Backlog:
     first_task: datetime | None
 
 
-async def find(db: Queries) -> Paused | None:
+async def find(db: Queries) -> PauseState | None:
     """None: everything goes on."""
-    row = await db.one(FIND)
+    row = await db.fetch_one(FIND)
     return None if row is None else _from_row(row)
 
 
 async def begin(tx: Transaction, *, by: str, at: datetime, place: Origin | None) -> None:
     """Emits PauseChanged. Raises sqlite3.IntegrityError if it has begun already."""
-    where = tuple(columns_of(place).values())
-    await tx.run(BEGIN, (by, to_text(at), *where))
+    where = tuple(origin_columns(place).values())
+    await tx.execute(BEGIN, (by, to_text(at), *where))
     tx.emit(PauseChanged())
 
 
-async def note_cut(tx: Transaction, pause: Paused, cut: Sequence[CutTurn]) -> bool:
+async def record_interrupted(tx: Transaction, pause: PauseState, interrupted: Sequence[InterruptedTurn]) -> bool:
     """Put on record which turns were under way. False: it is on record, or this pause is over."""
-    text = json.dumps([{"agent_group": one.agent_group, "since": one.since and to_text(one.since)} for one in cut])
-    return await tx.run(NOTE_CUT, {"cut": text, "at": to_text(pause.at)}) == 1
+    text = json.dumps(
+        [{"agent_group": one.agent_group, "since": one.since and to_text(one.since)} for one in interrupted]
+    )
+    return await tx.execute(RECORD_INTERRUPTED, {"cut": text, "at": to_text(pause.at)}) == 1
 
 
 async def end(tx: Transaction) -> None:
     """Emits PauseChanged."""
-    await tx.run(END)
+    await tx.execute(END)
     tx.emit(PauseChanged())
 
 
 async def backlog(db: Queries, now: datetime, *, tasks_within: timedelta) -> Backlog:
     """What waits now, and which tasks fall due until then."""
-    to_send = await db.one(TO_SEND, (to_text(now),))
-    with_work = await db.one(WITH_WORK, (to_text(now),))
-    tasks = await db.one(TASKS_DUE, (to_text(now + tasks_within),))
+    to_send = await db.fetch_one(COUNT_TO_SEND, (to_text(now),))
+    with_work = await db.fetch_one(COUNT_WITH_WORK, (to_text(now),))
+    tasks = await db.fetch_one(TASKS_DUE, (to_text(now + tasks_within),))
     assert to_send is not None, "an aggregate has a row"
     assert with_work is not None, "the same"
     assert tasks is not None, "the same"
@@ -106,12 +108,15 @@ async def backlog(db: Queries, now: datetime, *, tasks_within: timedelta) -> Bac
     )
 
 
-def _from_row(row: sqlite3.Row) -> Paused:
+def _from_row(row: sqlite3.Row) -> PauseState:
     cut = json.loads(row["cut"]) if row["cut"] else None
     return from_row(
-        Paused, row, cut=None if cut is None else tuple(_cut_turn(**one) for one in cut), place=place_of(row)
+        PauseState,
+        row,
+        cut=None if cut is None else tuple(_interrupted_turn(**one) for one in cut),
+        place=origin_from_row(row),
     )
 
 
-def _cut_turn(*, agent_group: str, since: str | None) -> CutTurn:
-    return CutTurn(agent_group=agent_group, since=None if since is None else from_text(since))
+def _interrupted_turn(*, agent_group: str, since: str | None) -> InterruptedTurn:
+    return InterruptedTurn(agent_group=agent_group, since=None if since is None else from_text(since))

@@ -18,10 +18,10 @@ FROM inbound_events e JOIN album_pieces p ON p.event_id = e.id JOIN inbound_even
 WHERE e.channel_type = ? AND e.instance = ? AND e.platform_id = ? AND e.platform_message_id = ?
     AND e.event_kind = 'message'
 """
-LEFT = "SELECT content FROM album_pieces WHERE joined_into = ? AND is_deleted = 0 ORDER BY event_id"
+REMAINING = "SELECT content FROM album_pieces WHERE joined_into = ? AND is_deleted = 0 ORDER BY event_id"
 DELETE = "UPDATE album_pieces SET is_deleted = 1 WHERE event_id = ?"
 # Of those that are in the message still, whose deletion waits.
-JUST_DELETED = """
+PENDING_DELETIONS = """
 SELECT p.event_id FROM album_pieces p JOIN inbound_events e ON e.id = p.event_id
 WHERE p.joined_into = ? AND p.is_deleted = 0 AND EXISTS (
     SELECT 1 FROM inbound_events d INDEXED BY inbound_events_about
@@ -31,51 +31,51 @@ WHERE p.joined_into = ? AND p.is_deleted = 0 AND EXISTS (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """`id` is the piece's own event, `joined_into` that of the message which it is in, and `whole` what the platform
+class AlbumPiece:
+    """`id` is the piece's own event, `joined_into` that of the message which it is in, and `whole_message_id` what the platform
     calls that one; `event`: what the piece holds by itself, under the deletion's name."""
 
     id: EventId
     joined_into: EventId
-    whole: str
+    whole_message_id: str
     event: InboundEvent
 
 
 async def add_all(tx: Transaction, pieces: Sequence[tuple[EventId, InboundEvent]]) -> None:
     """Keep what these are by themselves: they become one message, under the name of the first."""
     first, _ = pieces[0]
-    await tx.run_many(ADD, [(id, first, events.content_as_json(event)) for id, event in pieces])
+    await tx.execute_many(ADD, [(id, first, events.content_as_json(event)) for id, event in pieces])
 
 
-async def find(db: Queries, chat: ChatKey, message: str, *, like: InboundEvent) -> Piece | None:
+async def find(db: Queries, chat: ChatKey, message: str, *, template: InboundEvent) -> AlbumPiece | None:
     """The piece that the platform knows by this id. None: it is no piece of a message that was joined."""
-    row = await db.one(FIND, (chat.channel_type, chat.instance, chat.platform_id, message))
+    row = await db.fetch_one(FIND, (chat.channel_type, chat.instance, chat.platform_id, message))
     if row is None:
         return None
-    return Piece(
+    return AlbumPiece(
         id=EventId(row["event_id"]),
         joined_into=EventId(row["joined_into"]),
-        whole=row["whole"],
-        event=events.with_content(like, row["content"]),
+        whole_message_id=row["whole"],
+        event=events.with_content(template, row["content"]),
     )
 
 
-async def whole_of(db: Queries, chat: ChatKey, message: str) -> str:
+async def find_whole_id(db: Queries, chat: ChatKey, message: str) -> str:
     """What the platform calls the message that this one is a piece of; the same if it is none."""
-    row = await db.one(FIND, (chat.channel_type, chat.instance, chat.platform_id, message))
+    row = await db.fetch_one(FIND, (chat.channel_type, chat.instance, chat.platform_id, message))
     return message if row is None else row["whole"]
 
 
-async def just_deleted(db: Queries, message: EventId) -> list[EventId]:
+async def list_pending_deletions(db: Queries, message: EventId) -> list[EventId]:
     """The pieces of this message that are still in it, and whose deletion waits to be dealt with."""
-    return [EventId(row["event_id"]) for row in await db.all(JUST_DELETED, (message,))]
+    return [EventId(row["event_id"]) for row in await db.fetch_all(PENDING_DELETIONS, (message,))]
 
 
-async def delete(tx: Transaction, pieces: Sequence[EventId]) -> None:
+async def mark_deleted(tx: Transaction, pieces: Sequence[EventId]) -> None:
     """They are in the message no more."""
-    await tx.run_many(DELETE, [(piece,) for piece in pieces])
+    await tx.execute_many(DELETE, [(piece,) for piece in pieces])
 
 
-async def left(db: Queries, whole: StoredEvent) -> list[InboundEvent]:
+async def list_remaining(db: Queries, whole: StoredEvent) -> list[InboundEvent]:
     """The pieces that are still in it, in order."""
-    return [events.with_content(whole.event, row["content"]) for row in await db.all(LEFT, (whole.id,))]
+    return [events.with_content(whole.event, row["content"]) for row in await db.fetch_all(REMAINING, (whole.id,))]

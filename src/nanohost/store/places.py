@@ -5,11 +5,11 @@ from __future__ import annotations
 from nanohost_protocol.rows import Origin
 
 
-def columns_of(place: Origin | None) -> dict[str, str | None]:
+def origin_columns(origin: Origin | None) -> dict[str, str | None]:
     """By their names; NULL where there is no place."""
     return {
-        "channel_type": place.channel_type if place else None,
-        "instance": place.instance if place else None,
-        "platform_id": place.platform_id if place else None,
-        "thread_id": place.thread_id if place else None,
+        "channel_type": origin.channel_type if origin else None,
+        "instance": origin.instance if origin else None,
+        "platform_id": origin.platform_id if origin else None,
+        "thread_id": origin.thread_id if origin else None,
     }

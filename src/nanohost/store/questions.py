@@ -18,11 +18,11 @@ from nanohost_protocol.payloads import QuestionOut, decode_out
 from nanohost_protocol.rows import OutKind
 from nanohost_protocol.times import to_text
 
-MOST_OPEN = 50
+MAX_OPEN = 50
 """Of those in one chat that an answer is looked for among."""
-MOST_LOOKED_AT = 500
+MAX_SCANNED = 500
 """Of the open ones in one chat: behind so many that cannot be answered by typing nobody looks for one that can."""
-LONGEST_ASKED = 20_000
+MAX_QUESTION_CHARS = 20_000
 """Characters of a question's row. A longer one is answered by its buttons alone: nobody asks people such a thing, and
 the open ones are gone through at each message. The index deliveries_asked says the same number."""
 
@@ -39,14 +39,14 @@ OPEN_IN_CHAT = f"""
 SELECT q.*, d.content, d.receipt FROM (
     SELECT * FROM questions INDEXED BY questions_open
     WHERE status = 'open' AND channel_type = ? AND instance = ? AND platform_id = ?
-    ORDER BY asked_at DESC LIMIT {MOST_LOOKED_AT}) q
+    ORDER BY asked_at DESC LIMIT {MAX_SCANNED}) q
 CROSS JOIN deliveries d INDEXED BY deliveries_asked ON d.session_id = q.session_id AND d.seq = q.seq
-WHERE d.kind = 'question' AND length(d.content) <= {LONGEST_ASKED}
+WHERE d.kind = 'question' AND length(d.content) <= {MAX_QUESTION_CHARS}
     AND d.attempts > 0 AND d.status NOT IN ('dead', 'dropped')
 LIMIT ?
 """  # noqa: S608
 # One look for an ordinary message, for which both are no.
-MAY_CONCERN = """
+MAY_BE_ANSWER = """
 SELECT EXISTS (SELECT 1 FROM questions WHERE event_id = ?) OR EXISTS (
     SELECT 1 FROM questions WHERE status = 'open' AND channel_type = ? AND instance = ? AND platform_id = ?) AS it_may
 """
@@ -66,7 +66,7 @@ SELECT 1 FROM questions INDEXED BY questions_of_session
 WHERE session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ? AND status = 'open' LIMIT 1
 """
 CLOSE_OLD = "UPDATE questions SET status = 'closed' WHERE status = 'open' AND asked_at < ?"
-FORGET = """
+DELETE_OLD = """
 DELETE FROM questions WHERE (session_id, seq) IN (
     SELECT session_id, seq FROM questions INDEXED BY questions_asked WHERE status != 'open' AND asked_at < ? LIMIT ?)
 """
@@ -95,7 +95,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class OpenQuestion:
     """An open question that people can see: its choices, if it has any, and the platform's ids of its message."""
 
     question: Question
@@ -105,33 +105,33 @@ class Asked:
 
 async def add(tx: Transaction, delivery: Delivery, now: datetime) -> None:
     """A message that asks is on its way."""
-    lane = delivery.lane
+    lane = delivery.queue
     place = (lane.channel_type, lane.instance, lane.platform_id, delivery.thread_id)
-    await tx.run(ADD, (lane.session_id, delivery.seq, delivery.out_id, *place, to_text(now)))
+    await tx.execute(ADD, (lane.session_id, delivery.seq, delivery.out_id, *place, to_text(now)))
 
 
 async def find(db: Queries, session: SessionId, seq: int) -> Question | None:
     """The question that this message asks."""
-    row = await db.one(FIND, (session, seq))
+    row = await db.fetch_one(FIND, (session, seq))
     return None if row is None else _from_row(row)
 
 
-async def answered_by_event(db: Queries, event: EventId) -> Question | None:
+async def find_by_answer_event(db: Queries, event: EventId) -> Question | None:
     """The question that this event is the answer to."""
-    row = await db.one(ANSWERED_BY_EVENT, (event,))
+    row = await db.fetch_one(ANSWERED_BY_EVENT, (event,))
     return None if row is None else _from_row(row)
 
 
-async def may_concern(db: Queries, event: EventId, chat: ChatKey) -> bool:
+async def may_be_answer(db: Queries, event: EventId, chat: ChatKey) -> bool:
     """Whether this event is an answer on record, or a question is open in its chat, seen or not."""
-    row = await db.one(MAY_CONCERN, (event, chat.channel_type, chat.instance, chat.platform_id))
+    row = await db.fetch_one(MAY_BE_ANSWER, (event, chat.channel_type, chat.instance, chat.platform_id))
     return row is not None and bool(row["it_may"])
 
 
-async def open_in_chat(db: Queries, chat: ChatKey) -> list[Asked]:
+async def list_open_in_chat(db: Queries, chat: ChatKey) -> list[OpenQuestion]:
     """Those that people can see and nobody has answered, the latest first."""
-    rows = await db.all(OPEN_IN_CHAT, (chat.channel_type, chat.instance, chat.platform_id, MOST_OPEN))
-    return [_asked(row) for row in _latest_first(rows)]
+    rows = await db.fetch_all(OPEN_IN_CHAT, (chat.channel_type, chat.instance, chat.platform_id, MAX_OPEN))
+    return [_open_question(row) for row in _latest_first(rows)]
 
 
 def _latest_first(rows: Sequence[sqlite3.Row]) -> list[sqlite3.Row]:
@@ -155,38 +155,40 @@ async def claim(tx: Transaction, question: Question, *, answer: str, user: str, 
         "session": question.session_id,
         "seq": question.seq,
     }
-    return await tx.run(CLAIM, values) == 1
+    return await tx.execute(CLAIM, values) == 1
 
 
 async def close_all(tx: Transaction, session: SessionId) -> int:
     """Close what this session has asked. How many that were."""
-    return await tx.run(CLOSE_ALL, (session,))
+    return await tx.execute(CLOSE_ALL, (session,))
 
 
 async def is_open_in_chat(db: Queries, session: SessionId, chat: ChatKey) -> bool:
     """Whether this session has asked something there that is not answered."""
-    return await db.one(IS_OPEN_IN_CHAT, (session, chat.channel_type, chat.instance, chat.platform_id)) is not None
+    return (
+        await db.fetch_one(IS_OPEN_IN_CHAT, (session, chat.channel_type, chat.instance, chat.platform_id)) is not None
+    )
 
 
 async def close_in_chat(tx: Transaction, session: SessionId, chat: ChatKey) -> None:
     """Close what this session has asked there."""
-    await tx.run(CLOSE_IN_CHAT, (session, chat.channel_type, chat.instance, chat.platform_id))
+    await tx.execute(CLOSE_IN_CHAT, (session, chat.channel_type, chat.instance, chat.platform_id))
 
 
 async def close_old(tx: Transaction, *, before: datetime) -> int:
     """Close what was asked before this. How many that were."""
-    return await tx.run(CLOSE_OLD, (to_text(before),))
+    return await tx.execute(CLOSE_OLD, (to_text(before),))
 
 
-async def forget(tx: Transaction, *, before: datetime, limit: int) -> int:
+async def delete_old(tx: Transaction, *, before: datetime, limit: int) -> int:
     """What was asked before this and is not open. Returns how many; there may be more while it is `limit`."""
-    return await tx.run(FORGET, (to_text(before), limit))
+    return await tx.execute(DELETE_OLD, (to_text(before), limit))
 
 
-def _asked(row: sqlite3.Row) -> Asked:
+def _open_question(row: sqlite3.Row) -> OpenQuestion:
     payload = decode_out(OutKind.QUESTION, row["content"])
     assert isinstance(payload, QuestionOut), "it was checked when it was entered"
-    return Asked(question=_from_row(row), options=payload.options, receipt=tuple(json.loads(row["receipt"])))
+    return OpenQuestion(question=_from_row(row), options=payload.options, receipt=tuple(json.loads(row["receipt"])))
 
 
 def _from_row(row: sqlite3.Row) -> Question:

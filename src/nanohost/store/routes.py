@@ -10,8 +10,8 @@ from enum import StrEnum
 
 from nanohost.model import ApprovalId, EventId, SessionId, WiringId
 from nanohost.store.database import Queries, Transaction, Values
-from nanohost.store.domain_events import MailboxHasWaiting
-from nanohost.store.events import SAID, ChatKey
+from nanohost.store.domain_events import MailboxHasPendingRows
+from nanohost.store.events import MESSAGE_AND_EDITS, ChatKey
 from nanohost.store.rows import from_row
 from nanohost_protocol.times import to_text
 
@@ -24,23 +24,23 @@ WAITING = """
 SELECT event_id, wiring_id, trigger FROM routes INDEXED BY routes_waiting
 WHERE outcome = 'waiting' AND session_id = ? ORDER BY event_id LIMIT ?
 """
-REACHED = """
+HAS_REACHED = """
 SELECT 1 FROM routes INDEXED BY routes_thread
 WHERE session_id = ? AND wiring_id = ? AND trigger = 1 AND thread_id IS ? LIMIT 1
 """
-BOTS_LAST = """
+COUNT_RECENT_BOTS = """
 SELECT count(*) AS found FROM (
     SELECT e.sender_is_bot, e.received_at FROM routes r JOIN inbound_events e ON e.id = r.event_id
     WHERE r.session_id = ? AND r.wiring_id = ? AND r.trigger = 1 ORDER BY r.event_id DESC LIMIT ?)
 WHERE sender_is_bot = 1 AND received_at > ?
 """
-WAITS = "SELECT 1 FROM routes INDEXED BY routes_waiting WHERE outcome = 'waiting' AND session_id = ? LIMIT 1"
+HAS_WAITING = "SELECT 1 FROM routes INDEXED BY routes_waiting WHERE outcome = 'waiting' AND session_id = ? LIMIT 1"
 SESSIONS_WAITING = "SELECT DISTINCT session_id FROM routes INDEXED BY routes_waiting WHERE outcome = 'waiting'"
-WRITTEN = """
+MARK_WRITTEN = """
 UPDATE routes SET outcome = iif(trigger = 1, 'written', 'context'), reason = '', decided_at = ?
 WHERE event_id = ? AND wiring_id = ?
 """
-EXPLAIN = """
+SET_WAITING_REASON = """
 UPDATE routes INDEXED BY routes_waiting SET reason = :reason
 WHERE outcome = 'waiting' AND session_id = :session AND reason != :reason
 """
@@ -56,14 +56,14 @@ UPDATE routes SET outcome = 'waiting', session_id = ?, reason = 'it was held unt
     decided_at = ?
 WHERE event_id = ? AND wiring_id = ? AND outcome = 'held'
 """
-REFUSE_HELD = """
+DENY_HELD = """
 UPDATE routes SET outcome = 'denied', reason = ?, decided_at = ? WHERE outcome = 'held' AND approval_id = ?
 """
 
 # What became of a message and of its edits, as far as it was for an agent: by the platform's id.
-HEARD = f"""
+ROUTED_MESSAGES = f"""
 SELECT e.id, e.event_kind, e.text, r.wiring_id, r.session_id, r.outcome, r.trigger, r.approval_id
-FROM {SAID} e JOIN routes r ON r.event_id = e.id
+FROM {MESSAGE_AND_EDITS} e JOIN routes r ON r.event_id = e.id
 WHERE r.outcome IN ('written', 'context', 'waiting', 'held')
 """  # noqa: S608
 DROP_HELD = """
@@ -99,7 +99,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class WaitingRow:
     """A row that a mailbox refused so far."""
 
     event_id: EventId
@@ -108,7 +108,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
+class RoutedMessage:
     """A message, or an edit of it, that one wiring's agent got, is getting, or may get once its sender is let in."""
 
     event_id: EventId
@@ -126,10 +126,10 @@ async def add(tx: Transaction, route: Route, *, now: datetime) -> None:
 
 
 async def add_all(tx: Transaction, routes: Sequence[Route], *, now: datetime) -> None:
-    """Emits MailboxHasWaiting for each that waits."""
-    await tx.run_many(ADD, [_values(route, now) for route in routes])
+    """Emits MailboxHasPendingRows for each that waits."""
+    await tx.execute_many(ADD, [_values(route, now) for route in routes])
     waiting = [route.session_id for route in routes if route.outcome is RouteOutcome.WAITING]
-    tx.emit(*(MailboxHasWaiting(session) for session in waiting if session is not None))
+    tx.emit(*(MailboxHasPendingRows(session) for session in waiting if session is not None))
 
 
 def _values(route: Route, now: datetime) -> Values:
@@ -137,70 +137,72 @@ def _values(route: Route, now: datetime) -> Values:
     return (route.event_id, route.wiring_id, route.outcome, route.reason, *reached)
 
 
-async def waiting(db: Queries, session: SessionId, *, limit: int) -> list[Waiting]:
+async def list_waiting(db: Queries, session: SessionId, *, limit: int) -> list[WaitingRow]:
     """Rows a mailbox refused, oldest first."""
     return [
-        Waiting(event_id=EventId(row["event_id"]), wiring_id=WiringId(row["wiring_id"]), trigger=bool(row["trigger"]))
-        for row in await db.all(WAITING, (session, limit))
+        WaitingRow(
+            event_id=EventId(row["event_id"]), wiring_id=WiringId(row["wiring_id"]), trigger=bool(row["trigger"])
+        )
+        for row in await db.fetch_all(WAITING, (session, limit))
     ]
 
 
-async def waits(db: Queries, session: SessionId) -> bool:
+async def has_waiting(db: Queries, session: SessionId) -> bool:
     """Whether there is any such row."""
-    return await db.one(WAITS, (session,)) is not None
+    return await db.fetch_one(HAS_WAITING, (session,)) is not None
 
 
-async def reached(db: Queries, session: SessionId, wiring: WiringId, thread_id: str | None) -> bool:
+async def has_reached_thread(db: Queries, session: SessionId, wiring: WiringId, thread_id: str | None) -> bool:
     """Whether the wiring has brought anything of this thread into the session that woke its agent."""
-    return await db.one(REACHED, (session, wiring, thread_id)) is not None
+    return await db.fetch_one(HAS_REACHED, (session, wiring, thread_id)) is not None
 
 
-async def bots_last(db: Queries, session: SessionId, wiring: WiringId, *, most: int, since: datetime) -> int:
-    """Of the last `most` messages that the wiring brought into the session and that woke its agent, how many are by
+async def count_recent_bots(db: Queries, session: SessionId, wiring: WiringId, *, window: int, since: datetime) -> int:
+    """Of the last `window` messages that the wiring brought into the session and that woke its agent, how many are by
     other bots and came since then."""
-    row = await db.one(BOTS_LAST, (session, wiring, most, to_text(since)))
+    row = await db.fetch_one(COUNT_RECENT_BOTS, (session, wiring, window, to_text(since)))
     return 0 if row is None else int(row["found"])
 
 
-async def sessions_waiting(db: Queries) -> list[SessionId]:
-    return [SessionId(row["session_id"]) for row in await db.all(SESSIONS_WAITING)]
+async def list_waiting_sessions(db: Queries) -> list[SessionId]:
+    return [SessionId(row["session_id"]) for row in await db.fetch_all(SESSIONS_WAITING)]
 
 
 async def mark_written(tx: Transaction, event: EventId, wiring: WiringId, *, now: datetime) -> None:
-    await tx.run(WRITTEN, (to_text(now), event, wiring))
+    await tx.execute(MARK_WRITTEN, (to_text(now), event, wiring))
 
 
-async def explain_waiting(tx: Transaction, session: SessionId, reason: str) -> None:
+async def set_waiting_reason(tx: Transaction, session: SessionId, reason: str) -> None:
     """Say why a session's rows still wait, for the status screen."""
-    await tx.run(EXPLAIN, {"reason": reason, "session": session})
+    await tx.execute(SET_WAITING_REASON, {"reason": reason, "session": session})
 
 
-async def held(db: Queries, approval: ApprovalId) -> list[tuple[EventId, WiringId]]:
+async def list_held(db: Queries, approval: ApprovalId) -> list[tuple[EventId, WiringId]]:
     """What waits for this approval, oldest first."""
-    rows = await db.all(HELD, (approval,))
+    rows = await db.fetch_all(HELD, (approval,))
     return [(EventId(row["event_id"]), WiringId(row["wiring_id"])) for row in rows]
 
 
-async def unsettled(db: Queries, wiring: WiringId) -> list[EventId]:
+async def list_unsettled(db: Queries, wiring: WiringId) -> list[EventId]:
     """What this wiring was to bring to its agent and has not brought yet, oldest first."""
-    return sorted(EventId(row["event_id"]) for row in await db.all(UNSETTLED, (wiring,)))
+    return sorted(EventId(row["event_id"]) for row in await db.fetch_all(UNSETTLED, (wiring,)))
 
 
-async def release(tx: Transaction, event: EventId, wiring: WiringId, session: SessionId, *, now: datetime) -> None:
-    """A held row is to be written into this session's mailbox. Emits MailboxHasWaiting."""
-    await tx.run(RELEASE, (session, to_text(now), event, wiring))
-    tx.emit(MailboxHasWaiting(session))
+async def release_held(tx: Transaction, event: EventId, wiring: WiringId, session: SessionId, *, now: datetime) -> None:
+    """A held row is to be written into this session's mailbox. Emits MailboxHasPendingRows."""
+    await tx.execute(RELEASE, (session, to_text(now), event, wiring))
+    tx.emit(MailboxHasPendingRows(session))
 
 
-async def heard(db: Queries, chat: ChatKey, message: str) -> list[Heard]:
+async def list_routed(db: Queries, chat: ChatKey, message: str) -> list[RoutedMessage]:
     """What agents got of the message that the platform knows by this id, oldest first."""
-    rows = await db.all(HEARD, {**chat.columns, "message": message})
-    return sorted(map(_heard, rows), key=lambda one: (one.event_id, one.wiring_id))
+    rows = await db.fetch_all(ROUTED_MESSAGES, {**chat.columns, "message": message})
+    return sorted(map(_routed_message, rows), key=lambda one: (one.event_id, one.wiring_id))
 
 
-def _heard(row: sqlite3.Row) -> Heard:
+def _routed_message(row: sqlite3.Row) -> RoutedMessage:
     return from_row(
-        Heard,
+        RoutedMessage,
         row,
         event_id=EventId(row["id"]),
         is_edit=row["event_kind"] == "edit",
@@ -210,9 +212,9 @@ def _heard(row: sqlite3.Row) -> Heard:
 
 async def drop_held(tx: Transaction, event: EventId, wiring: WiringId, reason: str, *, now: datetime) -> None:
     """A held row waits no longer, and reaches nobody."""
-    await tx.run(DROP_HELD, (reason, to_text(now), event, wiring))
+    await tx.execute(DROP_HELD, (reason, to_text(now), event, wiring))
 
 
-async def refuse_held(tx: Transaction, approval: ApprovalId, reason: str, *, now: datetime) -> int:
+async def deny_held(tx: Transaction, approval: ApprovalId, reason: str, *, now: datetime) -> int:
     """What waited for this approval reaches nobody. How many rows that were."""
-    return await tx.run(REFUSE_HELD, (reason, to_text(now), approval))
+    return await tx.execute(DENY_HELD, (reason, to_text(now), approval))

@@ -18,9 +18,9 @@ from typing import Any, NewType, TypeVar, Union, get_args, get_origin, get_type_
 from nanohost_protocol.times import from_text
 
 T = TypeVar("T")
-Convert = Callable[[Any], Any]
+Converter = Callable[[Any], Any]
 
-_AS_STORED = (str, int, float)
+_NATIVE_TYPES = (str, int, float)
 
 
 def from_row(kind: type[T], row: sqlite3.Row, /, **given: Any) -> T:
@@ -30,38 +30,38 @@ def from_row(kind: type[T], row: sqlite3.Row, /, **given: Any) -> T:
     IndexError where the row has no such column, ValueError for text that is no time or no member, and TypeError for a
     field of another type (JSON, another dataclass) that is not given, and for one that is given and does not exist.
     """
-    for name, convert in _columns(kind):  # type: ignore[arg-type]  # to mypy a class has its instances' hash
+    for name, convert in _column_converters(kind):  # type: ignore[arg-type]  # to mypy a class has its instances' hash
         if name not in given:
             given[name] = row[name] if convert is None else convert(row[name])
     return kind(**given)
 
 
 @cache
-def _columns(kind: type) -> tuple[tuple[str, Convert | None], ...]:
+def _column_converters(kind: type) -> tuple[tuple[str, Converter | None], ...]:
     """Each field with what converts its column; None: it is taken as it is stored."""
     types = get_type_hints(kind)
     return tuple(
-        (field.name, _conversion(f"{kind.__name__}.{field.name}", types[field.name])) for field in fields(kind)
+        (field.name, _find_converter(f"{kind.__name__}.{field.name}", types[field.name])) for field in fields(kind)
     )
 
 
-def _conversion(name: str, kind: Any) -> Convert | None:
+def _find_converter(name: str, kind: Any) -> Converter | None:
     if get_origin(kind) in (Union, UnionType):
         (kind,) = (one for one in get_args(kind) if one is not NoneType)
-        convert = _conversion(name, kind)
+        convert = _find_converter(name, kind)
         return None if convert is None else lambda value: None if value is None else convert(value)
     while isinstance(kind, NewType):
         kind = kind.__supertype__
-    if kind in _AS_STORED:
+    if kind in _NATIVE_TYPES:
         return None
     if kind is datetime:
         return from_text
     if kind is bool or isinstance(kind, EnumMeta):
         return kind
-    return _refuse(name)
+    return _missing_column(name)
 
 
-def _refuse(name: str) -> Convert:
+def _missing_column(name: str) -> Converter:
     def refuse(value: Any) -> Any:
         raise TypeError(f"{name} is in no column: it has to be given")
 

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 
 from nanohost.model import AgentGroupId, LeaseId, MessagingGroupId, Session, SessionId
-from nanohost.store.database import Queries, Reports, Transaction, Value
+from nanohost.store.database import Queries, ReportReader, Transaction, Value
 from nanohost.store.rows import from_row
-from nanohost_protocol.ids import draw
+from nanohost_protocol.ids import random_id
 from nanohost_protocol.rows import ChatId
 from nanohost_protocol.times import from_text, to_text
 
-PAGE = 500
+PAGE_SIZE = 500
 
 _SELECT = "SELECT s.*, g.folder AS group_folder FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id"
 AFTER = _SELECT + " WHERE s.id > ? ORDER BY s.id LIMIT ?"
@@ -39,13 +39,13 @@ LEASED = """
 SELECT s.*, g.folder AS group_folder FROM sessions s INDEXED BY sessions_leased
 JOIN agent_groups g ON g.id = s.agent_group_id WHERE s.lease IS NOT NULL
 """
-LIKE = _SELECT + (
+BY_PREFIX = _SELECT + (
     " WHERE s.id >= :start AND s.id < :start || char(1114111) AND substr(s.id, 1, length(:start)) = :start"
     " ORDER BY s.id LIMIT 100"
 )
 SOME_OF_AGENT_GROUP = _SELECT + " WHERE s.agent_group_id = ? LIMIT ?"
 # Whoever has the terminal's socket owns the files, and is an owner there.
-LAST_OF_OWNERS = """
+LATEST_OF_OWNERS = """
 SELECT s.*, g.folder AS group_folder FROM routes r
 JOIN inbound_events e ON e.id = r.event_id JOIN sessions s ON s.id = r.session_id
 JOIN agent_groups g ON g.id = s.agent_group_id
@@ -56,7 +56,7 @@ WHERE s.agent_group_id = ? AND r.trigger = 1 AND e.event_kind = 'message' AND (
         WHERE r.role = 'owner'))
 ORDER BY r.event_id DESC LIMIT 1
 """
-NAMED = _SELECT + " WHERE s.id IN (SELECT value FROM json_each(:ids)) ORDER BY s.id LIMIT 1000"  # noqa: S608
+BY_IDS = _SELECT + " WHERE s.id IN (SELECT value FROM json_each(:ids)) ORDER BY s.id LIMIT 1000"  # noqa: S608
 # The ids of a chat's sessions, the one that an agent shares in all its chats included. To stand in a statement.
 IN_CHAT = """(
     SELECT id FROM sessions WHERE messaging_group_id = :chat UNION
@@ -69,7 +69,7 @@ OF_CHAT = _SELECT + (
 )
 ONE_OF_CHAT = _SELECT + " WHERE s.messaging_group_id = ? LIMIT 1"
 # A group may have as many sessions as there were ever threads: it is begun with what is open in the chat.
-CONCERNED_BY_CHAT = _SELECT + (  # noqa: S608
+WITH_OPEN_ITEMS_IN_CHAT = _SELECT + (  # noqa: S608
     " WHERE +s.agent_group_id = :group AND s.id IN ("
     " SELECT session_id FROM deliveries INDEXED BY deliveries_open WHERE status IN ('pending', 'sending')"
     " AND channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id"
@@ -96,28 +96,28 @@ UPDATE sessions SET ack_cursor = max(ack_cursor, :ack_cursor), due_at = iif(due_
 WHERE id = :id AND ack_cursor = :seen
     AND (:has_failures OR NOT EXISTS (SELECT 1 FROM turn_failures WHERE session_id = :id))
 """
-LEASE = "UPDATE sessions SET lease = ?, runtime = ?, runtime_state = '{}' WHERE id = ?"
+SET_LEASE = "UPDATE sessions SET lease = ?, runtime = ?, runtime_state = '{}' WHERE id = ?"
 SET_RUNTIME_STATE = "UPDATE sessions SET runtime_state = ? WHERE id = ? AND lease = ?"
-RELEASE = "UPDATE sessions SET lease = NULL, runtime = NULL, runtime_state = '{}' WHERE id = ? AND lease = ?"
+RELEASE_LEASE = "UPDATE sessions SET lease = NULL, runtime = NULL, runtime_state = '{}' WHERE id = ? AND lease = ?"
 
 
-async def every(db: Reports) -> AsyncIterator[Session]:
+async def iter_all(db: ReportReader) -> AsyncIterator[Session]:
     """All there are, by id. They may be many, so they are read a page at a time; one that is made meanwhile may be
     missed."""
     last = ""
-    while rows := await db.all(AFTER, (last, PAGE)):
+    while rows := await db.fetch_all(AFTER, (last, PAGE_SIZE)):
         for row in rows:
             yield _from_row(row)
         last = rows[-1]["id"]
 
 
-async def latest(db: Reports, *, limit: int) -> list[Session]:
+async def latest(db: ReportReader, *, limit: int) -> list[Session]:
     """Those where something happened last, latest first."""
-    return [_from_row(row) for row in await db.all(LATEST, (limit,))]
+    return [_from_row(row) for row in await db.fetch_all(LATEST, (limit,))]
 
 
 async def find(db: Queries, session: SessionId) -> Session | None:
-    row = await db.one(BY_ID, (session,))
+    row = await db.fetch_one(BY_ID, (session,))
     return None if row is None else _from_row(row)
 
 
@@ -127,76 +127,76 @@ async def get(db: Queries, session: SessionId) -> Session:
     return found
 
 
-async def by_key(
+async def find_by_key(
     db: Queries, *, agent_group: AgentGroupId, messaging_group: MessagingGroupId | None, thread_id: str | None
 ) -> Session | None:
-    row = await db.one(BY_KEY, (agent_group, messaging_group, thread_id))
+    row = await db.fetch_one(BY_KEY, (agent_group, messaging_group, thread_id))
     return None if row is None else _from_row(row)
 
 
-async def due(db: Queries, now: datetime) -> list[Session]:
+async def list_due(db: Queries, now: datetime) -> list[Session]:
     """Sessions with work whose time has come, longest waiting first."""
-    return [_from_row(row) for row in await db.all(DUE, (to_text(now),))]
+    return [_from_row(row) for row in await db.fetch_all(DUE, (to_text(now),))]
 
 
-async def due_and_held(db: Queries, now: datetime) -> list[SessionId]:
+async def list_due_and_held(db: Queries, now: datetime) -> list[SessionId]:
     """Sessions with work that wait because they, or their agent groups, are held."""
-    return [SessionId(row["id"]) for row in await db.all(DUE_AND_HELD, (to_text(now),))]
+    return [SessionId(row["id"]) for row in await db.fetch_all(DUE_AND_HELD, (to_text(now),))]
 
 
-async def due_later(db: Queries, now: datetime) -> list[Session]:
+async def list_due_later(db: Queries, now: datetime) -> list[Session]:
     """Sessions with work whose time has not come."""
-    return [_from_row(row) for row in await db.all(DUE_LATER, (to_text(now),))]
+    return [_from_row(row) for row in await db.fetch_all(DUE_LATER, (to_text(now),))]
 
 
 async def next_due(db: Queries, now: datetime) -> datetime | None:
     """When the next session falls due that is not due yet."""
-    row = await db.one(NEXT_DUE, (to_text(now),))
+    row = await db.fetch_one(NEXT_DUE, (to_text(now),))
     return from_text(row["due_at"]) if row and row["due_at"] else None
 
 
-async def leased(db: Queries) -> list[Session]:
+async def list_leased(db: Queries) -> list[Session]:
     """Sessions whose container may be alive."""
-    return sorted((_from_row(row) for row in await db.all(LEASED)), key=lambda session: session.id)
+    return sorted((_from_row(row) for row in await db.fetch_all(LEASED)), key=lambda session: session.id)
 
 
-async def starting_with(db: Queries, start: str) -> list[Session]:
+async def find_by_prefix(db: Queries, prefix: str) -> list[Session]:
     """Those whose ids begin so, the first hundred."""
-    return [_from_row(row) for row in await db.all(LIKE, {"start": start})]
+    return [_from_row(row) for row in await db.fetch_all(BY_PREFIX, {"start": prefix})]
 
 
-async def some_of_agent_group(db: Queries, agent_group: AgentGroupId, *, limit: int) -> list[Session]:
+async def list_for_agent_group(db: Queries, agent_group: AgentGroupId, *, limit: int) -> list[Session]:
     """Of those of one agent, in all its chats, as many."""
-    return [_from_row(row) for row in await db.all(SOME_OF_AGENT_GROUP, (agent_group, limit))]
+    return [_from_row(row) for row in await db.fetch_all(SOME_OF_AGENT_GROUP, (agent_group, limit))]
 
 
-async def named(db: Reports, ids: Sequence[str]) -> dict[str, Session]:
+async def find_by_ids(db: ReportReader, ids: Sequence[str]) -> dict[str, Session]:
     """Those of these that there are, a thousand at most, by id."""
-    return {row["id"]: _from_row(row) for row in await db.all(NAMED, {"ids": json.dumps(list(ids))})}
+    return {row["id"]: _from_row(row) for row in await db.fetch_all(BY_IDS, {"ids": json.dumps(list(ids))})}
 
 
-async def of_chat(
-    db: Reports, chat: MessagingGroupId, *, agent_group: AgentGroupId | None = None, limit: int
+async def list_for_chat(
+    db: ReportReader, chat: MessagingGroupId, *, agent_group: AgentGroupId | None = None, limit: int
 ) -> list[Session]:
     """Of a chat, of all its agents or of one, the latest active first. An agent's one conversation in all its chats is
     one of each."""
     values: dict[str, Value] = {"chat": chat, "group": agent_group, "limit": limit}
-    return [_from_row(row) for row in await db.all(OF_CHAT, values)]
+    return [_from_row(row) for row in await db.fetch_all(OF_CHAT, values)]
 
 
-async def last_of_owners(db: Reports, agent_group: AgentGroupId) -> Session | None:
+async def find_latest_of_owners(db: ReportReader, agent_group: AgentGroupId) -> Session | None:
     """Of those of one agent, the one that an owner wrote in last, as far as it is on record."""
-    row = await db.one(LAST_OF_OWNERS, (agent_group,))
+    row = await db.fetch_one(LATEST_OF_OWNERS, (agent_group,))
     return None if row is None else _from_row(row)
 
 
-async def one_of_chat(db: Queries, chat: MessagingGroupId) -> Session | None:
+async def find_one_for_chat(db: Queries, chat: MessagingGroupId) -> Session | None:
     """One of a chat, if there is any."""
-    row = await db.one(ONE_OF_CHAT, (chat,))
+    row = await db.fetch_one(ONE_OF_CHAT, (chat,))
     return None if row is None else _from_row(row)
 
 
-async def concerned_by_chat(db: Queries, agent_group: AgentGroupId, chat: ChatId) -> list[Session]:
+async def list_with_open_items(db: Queries, agent_group: AgentGroupId, chat: ChatId) -> list[Session]:
     """Those of one agent that have something open in this chat: a message on its way, a question, a task."""
     values: dict[str, Value] = {
         "group": agent_group,
@@ -204,7 +204,7 @@ async def concerned_by_chat(db: Queries, agent_group: AgentGroupId, chat: ChatId
         "instance": chat.instance,
         "platform_id": chat.platform_id,
     }
-    return [_from_row(row) for row in await db.all(CONCERNED_BY_CHAT, values)]
+    return [_from_row(row) for row in await db.fetch_all(WITH_OPEN_ITEMS_IN_CHAT, values)]
 
 
 async def add(
@@ -215,61 +215,61 @@ async def add(
     thread_id: str | None,
     now: datetime,
 ) -> SessionId:
-    session = SessionId(draw("s"))
-    await tx.run(ADD, (session, agent_group, messaging_group, thread_id, to_text(now), to_text(now)))
+    session = SessionId(random_id("s"))
+    await tx.execute(ADD, (session, agent_group, messaging_group, thread_id, to_text(now), to_text(now)))
     return session
 
 
 async def make_due(tx: Transaction, session: SessionId, *, at: datetime, now: datetime) -> None:
     """There is work from `at` on. Work that is due now always changes due_at, so that `replace_due` notices."""
-    await tx.run(MAKE_DUE, {"at": to_text(at), "now": to_text(now), "id": session})
+    await tx.execute(MAKE_DUE, {"at": to_text(at), "now": to_text(now), "id": session})
 
 
-async def replace_due(tx: Transaction, session: SessionId, *, seen: datetime | None, due: datetime | None) -> bool:
-    """Say when the session next has work, if nobody said otherwise since due_at was `seen`. False if somebody did."""
+async def replace_due(tx: Transaction, session: SessionId, *, expected: datetime | None, due: datetime | None) -> bool:
+    """Say when the session next has work, if nobody said otherwise since due_at was `expected`. False if somebody did."""
     values = {
         "id": session,
-        "seen": None if seen is None else to_text(seen),
+        "seen": None if expected is None else to_text(expected),
         "due": None if due is None else to_text(due),
     }
-    return await tx.run(REPLACE_DUE, values) == 1
+    return await tx.execute(REPLACE_DUE, values) == 1
 
 
-async def advance_out_cursor(tx: Transaction, session: SessionId, *, seen: int, cursor: int, now: datetime) -> bool:
+async def advance_out_cursor(tx: Transaction, session: SessionId, *, expected: int, cursor: int, now: datetime) -> bool:
     """Outbound rows up to here are in the ledger. Never goes back. False, and nothing is changed, if it is not at
-    `seen` any more: somebody else has taken rows over since."""
-    return await tx.run(ADVANCE_OUT_CURSOR, (cursor, to_text(now), session, seen)) == 1
+    `expected` any more: somebody else has taken rows over since."""
+    return await tx.execute(ADVANCE_OUT_CURSOR, (cursor, to_text(now), session, expected)) == 1
 
 
 async def advance_ack_cursor(
-    tx: Transaction, seen: Session, *, cursor: int, due: datetime | None, has_failures: bool
+    tx: Transaction, expected: Session, *, cursor: int, due: datetime | None, has_failures: bool
 ) -> bool:
     """Acks up to this change are taken over, and the session is `due` unless somebody said otherwise since it was
-    `seen`. Never goes back. False, and nothing is changed, if the cursor is not where it was seen: somebody else has
+    `expected`. Never goes back. False, and nothing is changed, if the cursor is not where it was seen: somebody else has
     taken acks over since. So it is, without `has_failures`, if turn failures are on record."""
     values: dict[str, Value] = {
-        "id": seen.id,
-        "seen": seen.ack_cursor,
+        "id": expected.id,
+        "seen": expected.ack_cursor,
         "ack_cursor": cursor,
-        "seen_due": None if seen.due_at is None else to_text(seen.due_at),
+        "seen_due": None if expected.due_at is None else to_text(expected.due_at),
         "due": None if due is None else to_text(due),
         "has_failures": has_failures,
     }
-    return await tx.run(ADVANCE_ACK_CURSOR, values) == 1
+    return await tx.execute(ADVANCE_ACK_CURSOR, values) == 1
 
 
-async def lease(tx: Transaction, session: SessionId, lease: LeaseId, runtime: str) -> None:
+async def set_lease(tx: Transaction, session: SessionId, lease: LeaseId, runtime: str) -> None:
     """From now on this container may be alive; committed before it is started."""
-    await tx.run(LEASE, (lease, runtime, session))
+    await tx.execute(SET_LEASE, (lease, runtime, session))
 
 
 async def set_runtime_state(tx: Transaction, session: SessionId, lease: LeaseId, state: Mapping[str, str]) -> None:
-    await tx.run(SET_RUNTIME_STATE, (json.dumps(dict(state)), session, lease))
+    await tx.execute(SET_RUNTIME_STATE, (json.dumps(dict(state)), session, lease))
 
 
-async def release(tx: Transaction, session: SessionId, lease: LeaseId) -> bool:
+async def release_lease(tx: Transaction, session: SessionId, lease: LeaseId) -> bool:
     """The container is gone. False if the session has another one by now."""
-    return await tx.run(RELEASE, (session, lease)) == 1
+    return await tx.execute(RELEASE_LEASE, (session, lease)) == 1
 
 
 def _from_row(row: sqlite3.Row) -> Session:

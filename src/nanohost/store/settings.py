@@ -12,7 +12,7 @@ class StoreSettings(Section):
 
     durable: bool = setting(
         True,
-        place=240,
+        order=240,
         title="Whether each commit waits for the disk. Turn it off for tests only.",
-        wanted="true or false",
+        expected="true or false",
     )

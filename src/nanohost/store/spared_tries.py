@@ -10,22 +10,22 @@ from nanohost.store.database import Queries, Transaction
 
 ADD = "INSERT INTO spared_tries (session_id, message_id, tries) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 OF_SESSION = "SELECT message_id, tries FROM spared_tries WHERE session_id = ?"
-FORGET = "DELETE FROM spared_tries WHERE session_id = ? AND message_id = ?"
+DELETE = "DELETE FROM spared_tries WHERE session_id = ? AND message_id = ?"
 
 
-async def add(tx: Transaction, session: SessionId, tries: Iterable[tuple[str, int]]) -> None:
+async def add(tx: Transaction, session: SessionId, attempts: Iterable[tuple[str, int]]) -> None:
     """These (message, its count when it was claimed) do not count. Saying it again changes nothing."""
-    await tx.run_many(ADD, [(session, message, count) for message, count in tries])
+    await tx.execute_many(ADD, [(session, message, count) for message, count in attempts])
 
 
-async def of_session(db: Queries, session: SessionId) -> Mapping[str, Sequence[int]]:
+async def list_for_session(db: Queries, session: SessionId) -> Mapping[str, Sequence[int]]:
     """By message, the counts at which it was claimed in vain."""
     found: dict[str, list[int]] = defaultdict(list)
-    for row in await db.all(OF_SESSION, (session,)):
+    for row in await db.fetch_all(OF_SESSION, (session,)):
         found[row["message_id"]].append(row["tries"])
     return found
 
 
-async def forget(tx: Transaction, session: SessionId, messages: Iterable[str]) -> None:
+async def delete(tx: Transaction, session: SessionId, messages: Iterable[str]) -> None:
     """These messages are closed."""
-    await tx.run_many(FORGET, [(session, message) for message in messages])
+    await tx.execute_many(DELETE, [(session, message) for message in messages])

@@ -13,12 +13,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from nanohost.model import MessagingGroupId, SessionId, TaskId
-from nanohost.store.database import Queries, Reports, Transaction, Value
+from nanohost.store.database import Queries, ReportReader, Transaction, Value
 from nanohost.store.domain_events import TasksChanged
-from nanohost.store.places import columns_of
+from nanohost.store.places import origin_columns
 from nanohost.store.rows import from_row
 from nanohost.store.sessions import IN_CHAT
-from nanohost_protocol.rows import Origin, Usage, place_of
+from nanohost_protocol.rows import Origin, Usage, origin_from_row
 from nanohost_protocol.times import from_text, to_text
 
 ADD = """
@@ -31,7 +31,7 @@ VALUES
 ON CONFLICT (id) DO NOTHING
 """
 BY_ID = "SELECT * FROM tasks WHERE id = ?"
-LIKE = """
+BY_PREFIX = """
 SELECT * FROM tasks
 WHERE id >= :start AND id < :start || char(1114111) AND substr(id, 1, length(:start)) = :start ORDER BY id LIMIT 2
 """
@@ -61,17 +61,17 @@ UPDATE tasks SET next_due = :next_due, counted = 0, status = iif(:next_due IS NU
     changed_at = :now
 WHERE id = :id AND next_due = :seen AND status = 'active'
 """
-CHANGE = """
+UPDATE = """
 UPDATE tasks SET status = :status, next_due = :next_due, counted = :counted, content = :content, cron = :cron,
     timezone = :timezone, failures_in_a_row = :failures_in_a_row, reason = :reason, changed_at = :now
 WHERE id = :id
 """
-COUNTED_LATER = """
+RELATIVE_DUE_LATER = """
 SELECT id, session_id, next_due FROM tasks WHERE counted AND status IN ('active', 'paused') AND next_due > ?
 """
-FALL_DUE = "UPDATE tasks SET next_due = ? WHERE id = ?"
-ASK = "UPDATE tasks SET run_asked = :now WHERE id = :id AND run_asked IS NULL RETURNING session_id"
-ASKED = "UPDATE tasks SET run_asked = NULL WHERE id = ?"
+SET_NEXT_DUE = "UPDATE tasks SET next_due = ? WHERE id = ?"
+REQUEST_RUN = "UPDATE tasks SET run_asked = :now WHERE id = :id AND run_asked IS NULL RETURNING session_id"
+CLEAR_RUN_REQUEST = "UPDATE tasks SET run_asked = NULL WHERE id = ?"
 
 ADD_RUN = """
 INSERT INTO task_runs (task_id, session_id, due, message_id, decided_at, ended_at, outcome, error)
@@ -110,10 +110,10 @@ class TaskStatus(StrEnum):
     """It was for one time, and that time has come."""
 
 
-OPEN = (TaskStatus.ACTIVE, TaskStatus.PAUSED)
+OPEN_STATUSES = (TaskStatus.ACTIVE, TaskStatus.PAUSED)
 
 
-class Misfire(StrEnum):
+class MisfirePolicy(StrEnum):
     """What becomes of times that passed while no host ran, or while the task was paused."""
 
     LATEST = "latest"
@@ -145,7 +145,7 @@ class Task:
     next_due: datetime | None
     run_asked: datetime | None
     status: TaskStatus
-    misfire: Misfire
+    misfire: MisfirePolicy
     failures_in_a_row: int
     reason: str | None
     origin: Origin | None
@@ -157,7 +157,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class TaskRun:
     """One time that a task fell due. `usage` is that of the whole turn, known when it has ended."""
 
     id: int
@@ -175,13 +175,13 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRun:
-    """A run before it has a number. `skipped`: why it is only put on record."""
+    """A run before it has a number. `skip_reason`: why it is only put on record."""
 
     task_id: TaskId
     session_id: SessionId
     due: datetime
     message_id: str
-    skipped: str | None = None
+    skip_reason: str | None = None
 
 
 # --- tasks ---
@@ -197,56 +197,61 @@ async def add(tx: Transaction, task: Task) -> bool:
         "out_kind": task.out_kind,
         "cron": task.cron,
         "timezone": task.timezone,
-        "next_due": _text(task.next_due),
+        "next_due": _to_text_or_none(task.next_due),
         "counted": int(task.counted),
         "misfire": task.misfire,
-        **columns_of(task.origin),
+        **origin_columns(task.origin),
         "created_by": task.created_by,
         "now": to_text(task.created_at),
     }
-    return await tx.run(ADD, values) == 1
+    return await tx.execute(ADD, values) == 1
 
 
 async def find(db: Queries, task: TaskId) -> Task | None:
-    row = await db.one(BY_ID, (task,))
+    row = await db.fetch_one(BY_ID, (task,))
     return None if row is None else _task(row)
 
 
-async def starting_with(db: Queries, start: str) -> list[Task]:
+async def find_by_prefix(db: Queries, prefix: str) -> list[Task]:
     """At most two: none, the one that is meant, or proof that the beginning is too short."""
-    return [_task(row) for row in await db.all(LIKE, {"start": start})]
+    return [_task(row) for row in await db.fetch_all(BY_PREFIX, {"start": prefix})]
 
 
 async def latest(
-    db: Reports, *, session: SessionId | None, ended: bool, limit: int, chat: MessagingGroupId | None = None
+    db: ReportReader,
+    *,
+    session: SessionId | None,
+    include_ended: bool,
+    limit: int,
+    chat: MessagingGroupId | None = None,
 ) -> list[Task]:
-    """Tasks in the order they were made, of one session or chat's sessions, where given; `ended`: cancelled and done
+    """Tasks in the order they were made, of one session or chat's sessions, where given; `include_ended`: cancelled and done
     ones too."""
-    values: dict[str, Value] = {"session": session, "chat": chat, "all": int(ended), "limit": limit}
-    return [_task(row) for row in await db.all(LATEST, values)]
+    values: dict[str, Value] = {"session": session, "chat": chat, "all": int(include_ended), "limit": limit}
+    return [_task(row) for row in await db.fetch_all(LATEST, values)]
 
 
-async def open_of_session(db: Queries, session: SessionId) -> list[Task]:
+async def list_open_of_session(db: Queries, session: SessionId) -> list[Task]:
     """Those that may fall due again: active and paused ones."""
-    return [_task(row) for row in await db.all(OPEN_OF_SESSION, (session,))]
+    return [_task(row) for row in await db.fetch_all(OPEN_OF_SESSION, (session,))]
 
 
-async def sessions_due(db: Queries, now: datetime) -> list[SessionId]:
+async def list_due_sessions(db: Queries, now: datetime) -> list[SessionId]:
     """Sessions with a task that is due, or with a run that is decided and not written yet."""
-    rows = await db.all(SESSIONS_DUE, {"now": to_text(now)})
+    rows = await db.fetch_all(SESSIONS_DUE, {"now": to_text(now)})
     return sorted({SessionId(row["session_id"]) for row in rows})
 
 
-async def due_of_session(db: Queries, session: SessionId, now: datetime) -> list[Task]:
+async def list_due_of_session(db: Queries, session: SessionId, now: datetime) -> list[Task]:
     """Those whose time has come, or that somebody asked for a run of; in the order they fall due."""
-    rows = await db.all(DUE_OF_SESSION, {"session": session, "now": to_text(now)})
+    rows = await db.fetch_all(DUE_OF_SESSION, {"session": session, "now": to_text(now)})
     once = {row["id"]: row for row in rows}
     return [_task(row) for row in sorted(once.values(), key=lambda row: (row["next_due"] or "", row["id"]))]
 
 
 async def next_due(db: Queries, now: datetime) -> datetime | None:
     """When the next task falls due that is not due yet."""
-    row = await db.one(NEXT_DUE, (to_text(now),))
+    row = await db.fetch_one(NEXT_DUE, (to_text(now),))
     return from_text(row["due"]) if row and row["due"] else None
 
 
@@ -256,19 +261,19 @@ async def advance(tx: Transaction, task: Task, next_due: datetime | None, now: d
     values: dict[str, Value] = {
         "id": task.id,
         "seen": to_text(task.next_due),
-        "next_due": _text(next_due),
+        "next_due": _to_text_or_none(next_due),
         "reason": reason,
         "now": to_text(now),
     }
-    return await tx.run(ADVANCE, values) == 1
+    return await tx.execute(ADVANCE, values) == 1
 
 
-async def change(tx: Transaction, task: Task, now: datetime) -> None:
+async def update(tx: Transaction, task: Task, now: datetime) -> None:
     """Write what can change of a task: read it in the same transaction."""
     values: dict[str, Value] = {
         "id": task.id,
         "status": task.status,
-        "next_due": _text(task.next_due),
+        "next_due": _to_text_or_none(task.next_due),
         "counted": int(task.counted),
         "content": task.content,
         "cron": task.cron,
@@ -277,27 +282,27 @@ async def change(tx: Transaction, task: Task, now: datetime) -> None:
         "reason": task.reason,
         "now": to_text(now),
     }
-    await tx.run(CHANGE, values)
+    await tx.execute(UPDATE, values)
 
 
 async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> None:
     """Make tasks whose time was counted fall due so much sooner: the clock was set back. Emits TasksChanged."""
-    later = await tx.all(COUNTED_LATER, (to_text(now),))
+    later = await tx.fetch_all(RELATIVE_DUE_LATER, (to_text(now),))
     for row in later:
-        await tx.run(FALL_DUE, (to_text(max(now, from_text(row["next_due"]) - by)), row["id"]))
+        await tx.execute(SET_NEXT_DUE, (to_text(max(now, from_text(row["next_due"]) - by)), row["id"]))
     tx.emit(*(TasksChanged(SessionId(row["session_id"])) for row in later))
 
 
-async def ask_for_run(tx: Transaction, task: TaskId, now: datetime) -> bool:
+async def request_run(tx: Transaction, task: TaskId, now: datetime) -> bool:
     """Have it run once beside its schedule. False if that was asked for and has not begun. Emits TasksChanged."""
-    row = await tx.one(ASK, {"id": task, "now": to_text(now)})
+    row = await tx.fetch_one(REQUEST_RUN, {"id": task, "now": to_text(now)})
     if row is not None:
         tx.emit(TasksChanged(SessionId(row["session_id"])))
     return row is not None
 
 
-async def forget_asked(tx: Transaction, task: TaskId) -> None:
-    await tx.run(ASKED, (task,))
+async def clear_run_request(tx: Transaction, task: TaskId) -> None:
+    await tx.execute(CLEAR_RUN_REQUEST, (task,))
 
 
 # --- runs ---
@@ -305,7 +310,7 @@ async def forget_asked(tx: Transaction, task: TaskId) -> None:
 
 async def add_run(tx: Transaction, run: NewRun, now: datetime) -> bool:
     """Decide on a run. False if there is one for this task and time already."""
-    skipped = run.skipped is not None
+    skipped = run.skip_reason is not None
     values: dict[str, Value] = {
         "task_id": run.task_id,
         "session_id": run.session_id,
@@ -314,42 +319,42 @@ async def add_run(tx: Transaction, run: NewRun, now: datetime) -> bool:
         "now": to_text(now),
         "ended_at": to_text(now) if skipped else None,
         "outcome": RunOutcome.SKIPPED if skipped else None,
-        "error": run.skipped,
+        "error": run.skip_reason,
     }
-    return await tx.run(ADD_RUN, values) == 1
+    return await tx.execute(ADD_RUN, values) == 1
 
 
-async def run_of(db: Queries, task: TaskId, due: datetime) -> Run | None:
-    row = await db.one(RUN, (task, to_text(due)))
+async def find_run(db: Queries, task: TaskId, due: datetime) -> TaskRun | None:
+    row = await db.fetch_one(RUN, (task, to_text(due)))
     return None if row is None else _run(row)
 
 
-async def runs(db: Queries, task: TaskId, *, limit: int) -> list[Run]:
+async def list_runs(db: Queries, task: TaskId, *, limit: int) -> list[TaskRun]:
     """The last runs, latest first."""
-    return [_run(row) for row in await db.all(RUNS, (task, limit))]
+    return [_run(row) for row in await db.fetch_all(RUNS, (task, limit))]
 
 
-async def is_running(db: Queries, task: Task) -> bool:
+async def has_open_run(db: Queries, task: Task) -> bool:
     """Whether a run of the task has not ended."""
-    return await db.one(IS_RUNNING, (task.session_id, task.id)) is not None
+    return await db.fetch_one(IS_RUNNING, (task.session_id, task.id)) is not None
 
 
-async def unstarted(db: Queries, session: SessionId) -> list[Run]:
+async def list_unstarted_runs(db: Queries, session: SessionId) -> list[TaskRun]:
     """Runs that are decided and not known to be written, in the order of their decision."""
-    return [_run(row) for row in await db.all(UNSTARTED, (session,))]
+    return [_run(row) for row in await db.fetch_all(UNSTARTED, (session,))]
 
 
-async def open_runs(db: Queries, session: SessionId) -> list[Run]:
-    return [_run(row) for row in await db.all(OPEN_RUNS, (session,))]
+async def list_open_runs(db: Queries, session: SessionId) -> list[TaskRun]:
+    return [_run(row) for row in await db.fetch_all(OPEN_RUNS, (session,))]
 
 
-async def start_runs(tx: Transaction, started: Sequence[Run], now: datetime) -> None:
+async def start_runs(tx: Transaction, started: Sequence[TaskRun], now: datetime) -> None:
     """These are written to the session."""
-    await tx.run_many(START, [(to_text(now), run.id) for run in started])
+    await tx.execute_many(START, [(to_text(now), run.id) for run in started])
 
 
 async def end_run(
-    tx: Transaction, run: Run, outcome: RunOutcome, now: datetime, *, usage: Usage | None = None, error: str | None
+    tx: Transaction, run: TaskRun, outcome: RunOutcome, now: datetime, *, usage: Usage | None = None, error: str | None
 ) -> bool:
     """False if it had ended before."""
     values: dict[str, Value] = {
@@ -362,16 +367,16 @@ async def end_run(
         "tokens_out": usage.tokens_out if usage else None,
         "tokens_cached": usage.tokens_cached if usage else None,
     }
-    return await tx.run(END, values) == 1
+    return await tx.execute(END, values) == 1
 
 
 def _task(row: sqlite3.Row) -> Task:
-    return from_row(Task, row, origin=place_of(row))
+    return from_row(Task, row, origin=origin_from_row(row))
 
 
-def _run(row: sqlite3.Row) -> Run:
-    return from_row(Run, row, usage=None if row["tokens_in"] is None else from_row(Usage, row, model=None))
+def _run(row: sqlite3.Row) -> TaskRun:
+    return from_row(TaskRun, row, usage=None if row["tokens_in"] is None else from_row(Usage, row, model=None))
 
 
-def _text(moment: datetime | None) -> str | None:
+def _to_text_or_none(moment: datetime | None) -> str | None:
     return None if moment is None else to_text(moment)

@@ -14,18 +14,20 @@ from nanohost_protocol.rows import ChatId, ErrorClass
 from nanohost_protocol.times import from_text, to_text
 
 OF_SESSION = "SELECT * FROM turn_failures WHERE session_id = ?"
-HELD = "SELECT session_id, until FROM turn_failures INDEXED BY turn_failures_held WHERE until IS NOT NULL AND until > ?"
-SET = """
+HELD_SESSIONS = (
+    "SELECT session_id, until FROM turn_failures INDEXED BY turn_failures_held WHERE until IS NOT NULL AND until > ?"
+)
+SAVE = """
 INSERT OR REPLACE INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures, until, told)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 BRING_FORWARD = "UPDATE turn_failures SET since = ?, latest_at = ?, until = ? WHERE session_id = ?"
-FORGET = "DELETE FROM turn_failures WHERE session_id = ?"
+DELETE = "DELETE FROM turn_failures WHERE session_id = ?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnFailures:
-    """Failures in a row. `until`: the model cannot be asked before; None: the session may go on. `told`: chats whose
+    """Failures in a row. `until`: the model cannot be asked before; None: the session may go on. `notified_chats`: chats whose
     people know of this pause."""
 
     error_class: ErrorClass
@@ -34,44 +36,47 @@ class TurnFailures:
     latest_at: datetime
     count: int
     until: datetime | None = None
-    told: frozenset[ChatId] = frozenset()
+    notified_chats: frozenset[ChatId] = frozenset()
 
-    def holds(self, now: datetime) -> bool:
+    def is_holding(self, now: datetime) -> bool:
         """Whether nothing is to be started now."""
         return self.until is not None and now < self.until
 
 
 async def find(db: Queries, session: SessionId) -> TurnFailures | None:
-    row = await db.one(OF_SESSION, (session,))
+    row = await db.fetch_one(OF_SESSION, (session,))
     return None if row is None else _from_row(row)
 
 
-async def held(db: Queries, now: datetime) -> dict[SessionId, datetime]:
+async def list_held(db: Queries, now: datetime) -> dict[SessionId, datetime]:
     """The sessions for which nothing is to be started now, and until when."""
-    return {SessionId(row["session_id"]): from_text(row["until"]) for row in await db.all(HELD, (to_text(now),))}
+    return {
+        SessionId(row["session_id"]): from_text(row["until"])
+        for row in await db.fetch_all(HELD_SESSIONS, (to_text(now),))
+    }
 
 
 async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> dict[SessionId, datetime]:
     """Have the pauses that are on end so much sooner: the clock was set back. Returns until when they last now."""
     later = {}
-    for session in await held(tx, now):
+    for session in await list_held(tx, now):
         known = await find(tx, session)
         assert known is not None, "it is held"
         assert known.until is not None, "it is held"
         later[session] = max(now, known.until - by)
         moments = (known.since - by, known.latest_at - by, later[session])
-        await tx.run(BRING_FORWARD, (*map(to_text, moments), session))
+        await tx.execute(BRING_FORWARD, (*map(to_text, moments), session))
     return later
 
 
-async def put(tx: Transaction, session: SessionId, failures: TurnFailures | None) -> None:
+async def save(tx: Transaction, session: SessionId, failures: TurnFailures | None) -> None:
     """How the session stands now; None: its latest turn was completed."""
     if failures is None:
-        await tx.run(FORGET, (session,))
+        await tx.execute(DELETE, (session,))
         return
-    told = sorted([chat.channel_type, chat.instance, chat.platform_id] for chat in failures.told)
-    await tx.run(
-        SET,
+    told = sorted([chat.channel_type, chat.instance, chat.platform_id] for chat in failures.notified_chats)
+    await tx.execute(
+        SAVE,
         (
             session,
             failures.error_class,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from nanohost.store.database import Queries, Reports, Transaction, Value
+from nanohost.store.database import Queries, ReportReader, Transaction, Value
 from nanohost.store.rows import from_row
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import to_text
@@ -22,30 +22,30 @@ SELECT 1 FROM users WHERE user_id = :user_id AND last_seen_at > :since AND :name
 IDENTITIES = """
 SELECT * FROM users WHERE person = (SELECT person FROM users WHERE user_id = ?)
 """
-SEEN = """
+RECORD_SEEN = """
 INSERT INTO users (user_id, name, person, first_seen_at, last_seen_at)
 VALUES (:user_id, :name, 0, :now, :now)
 ON CONFLICT (user_id) DO UPDATE SET name = iif(:name = '', name, :name), last_seen_at = :now
 """
-OWN_PERSON = "UPDATE users SET person = id WHERE user_id = ? AND person = 0"
-JOIN = """
+ASSIGN_OWN_PERSON = "UPDATE users SET person = id WHERE user_id = ? AND person = 0"
+MERGE_PERSONS = """
 UPDATE users SET person = :person WHERE person IN (SELECT person FROM users WHERE user_id IN (:one, :other))
 """
 PERSON = "SELECT min(person) AS person FROM users WHERE user_id IN (?, ?)"
-PART = "UPDATE users SET person = id WHERE user_id = ?"
-STAY = """
+SPLIT_PERSON = "UPDATE users SET person = id WHERE user_id = ?"
+REASSIGN_REMAINING = """
 UPDATE users SET person = (SELECT min(id) FROM users WHERE person = :person AND user_id != :user_id)
 WHERE person = :person AND user_id != :user_id
 """
 RENAME = "UPDATE users SET name = ? WHERE user_id = ?"
 DELETE = "DELETE FROM users WHERE user_id = ?"
-LEARN_DM = """
+SAVE_DM = """
 INSERT INTO dms (user_id, channel_type, instance, platform_id, thread_id, learned_at) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (user_id, instance) DO UPDATE SET
     platform_id = excluded.platform_id, thread_id = excluded.thread_id, learned_at = excluded.learned_at
 """
 DMS = "SELECT * FROM dms WHERE user_id = ?"
-FORGET_DMS = "DELETE FROM dms WHERE user_id = ?"
+DELETE_DMS = "DELETE FROM dms WHERE user_id = ?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,35 +59,35 @@ class User:
     last_seen_at: datetime
 
 
-async def every(db: Reports, *, limit: int) -> list[User]:
+async def list_all(db: ReportReader, *, limit: int) -> list[User]:
     """Identities of one human together."""
-    return [from_row(User, row) for row in await db.all(ALL, (limit,))]
+    return [from_row(User, row) for row in await db.fetch_all(ALL, (limit,))]
 
 
 async def find(db: Queries, user_id: str) -> User | None:
-    row = await db.one(FIND, (user_id,))
+    row = await db.fetch_one(FIND, (user_id,))
     return None if row is None else from_row(User, row)
 
 
-async def is_known(db: Queries, user_id: str, *, name: str, direct: Origin | None, since: datetime) -> bool:
+async def is_known(db: Queries, user_id: str, *, name: str, dm: Origin | None, since: datetime) -> bool:
     """Whether the user was seen after that moment, is called this (or nothing), and can be written to in this direct
     chat, if one is named."""
-    where = (direct.channel_type, direct.instance, direct.platform_id) if direct else (None,) * 3
+    where = (dm.channel_type, dm.instance, dm.platform_id) if dm else (None,) * 3
     values: dict[str, Value] = {"user_id": user_id, "since": to_text(since), "name": name}
     values |= zip(("channel_type", "instance", "platform_id"), where, strict=True)
-    return await db.one(IS_KNOWN, values) is not None
+    return await db.fetch_one(IS_KNOWN, values) is not None
 
 
-async def identities(db: Queries, user_id: str) -> list[User]:
+async def list_identities(db: Queries, user_id: str) -> list[User]:
     """All identities of this user's human, itself included, the one seen last first; none if it was never seen."""
-    rows = sorted(await db.all(IDENTITIES, (user_id,)), key=lambda row: int(row["id"]))
+    rows = sorted(await db.fetch_all(IDENTITIES, (user_id,)), key=lambda row: int(row["id"]))
     return sorted((from_row(User, row) for row in rows), key=lambda user: user.last_seen_at, reverse=True)
 
 
-async def seen(tx: Transaction, user_id: str, *, name: str, now: datetime) -> None:
+async def record_seen(tx: Transaction, user_id: str, *, name: str, now: datetime) -> None:
     """Make a user known, under the name that the platform says now; an empty one changes no name."""
-    await tx.run(SEEN, {"user_id": user_id, "name": name, "now": to_text(now)})
-    await tx.run(OWN_PERSON, (user_id,))
+    await tx.execute(RECORD_SEEN, {"user_id": user_id, "name": name, "now": to_text(now)})
+    await tx.execute(ASSIGN_OWN_PERSON, (user_id,))
 
 
 async def link(tx: Transaction, one: str, other: str) -> bool:
@@ -95,41 +95,41 @@ async def link(tx: Transaction, one: str, other: str) -> bool:
     both = {(await find(tx, user_id)) for user_id in (one, other)}
     if len({user.person for user in both if user is not None}) < 2:
         return False
-    row = await tx.one(PERSON, (one, other))
+    row = await tx.fetch_one(PERSON, (one, other))
     assert row is not None, "an aggregate has a row"
-    await tx.run(JOIN, {"person": row["person"], "one": one, "other": other})
+    await tx.execute(MERGE_PERSONS, {"person": row["person"], "one": one, "other": other})
     return True
 
 
 async def unlink(tx: Transaction, user_id: str) -> bool:
     """Make this identity a human of its own. False if it is."""
     user = await find(tx, user_id)
-    if user is None or len(await identities(tx, user_id)) < 2:
+    if user is None or len(await list_identities(tx, user_id)) < 2:
         return False
-    await tx.run(STAY, {"person": user.person, "user_id": user_id})
-    await tx.run(PART, (user_id,))
+    await tx.execute(REASSIGN_REMAINING, {"person": user.person, "user_id": user_id})
+    await tx.execute(SPLIT_PERSON, (user_id,))
     return True
 
 
 async def rename(tx: Transaction, user_id: str, name: str) -> bool:
     """False for a user that is not known."""
-    return await tx.run(RENAME, (name, user_id)) == 1
+    return await tx.execute(RENAME, (name, user_id)) == 1
 
 
 async def delete(tx: Transaction, user_id: str) -> bool:
     """Forget the user and its direct chats; roles are another table's. False if it was not known."""
     await unlink(tx, user_id)
-    await tx.run(FORGET_DMS, (user_id,))
-    return await tx.run(DELETE, (user_id,)) == 1
+    await tx.execute(DELETE_DMS, (user_id,))
+    return await tx.execute(DELETE, (user_id,)) == 1
 
 
-async def learn_dm(tx: Transaction, user_id: str, place: Origin, now: datetime) -> None:
+async def save_dm(tx: Transaction, user_id: str, place: Origin, now: datetime) -> None:
     """Where the user can be written to."""
     where = (place.channel_type, place.instance, place.platform_id, place.thread_id)
-    await tx.run(LEARN_DM, (user_id, *where, to_text(now)))
+    await tx.execute(SAVE_DM, (user_id, *where, to_text(now)))
 
 
-async def dms(db: Queries, user_id: str) -> list[Origin]:
+async def list_dms(db: Queries, user_id: str) -> list[Origin]:
     """Where the user can be written to, as far as it is known; learned last first."""
     return [
         Origin(
@@ -138,5 +138,5 @@ async def dms(db: Queries, user_id: str) -> list[Origin]:
             platform_id=row["platform_id"],
             thread_id=row["thread_id"],
         )
-        for row in sorted(await db.all(DMS, (user_id,)), key=lambda row: str(row["learned_at"]), reverse=True)
+        for row in sorted(await db.fetch_all(DMS, (user_id,)), key=lambda row: str(row["learned_at"]), reverse=True)
     ]

@@ -13,16 +13,16 @@ from nanohost.clock import Clock
 from nanohost.errors import StoreError
 from nanohost.store.database import Store
 
-WATCH_INTERVAL_S = 5.0
+CHECK_INTERVAL_S = 5.0
 
 
-async def watch(store: Store, database: Path, clock: Clock, *, backups: Path) -> NoReturn:
+async def monitor_database(store: Store, database: Path, clock: Clock, *, backups: Path) -> NoReturn:
     """Look again and again. Raises StoreError when the file cannot be worked with any more."""
-    opened = await asyncio.to_thread(_identity, database)
+    opened = await asyncio.to_thread(_file_identity, database)
     while True:
-        await clock.sleep(WATCH_INTERVAL_S)
-        problem = f"is damaged ({store.damage})" if store.damage else ""
-        if not problem and await asyncio.to_thread(_is_lost, database, opened):
+        await clock.sleep(CHECK_INTERVAL_S)
+        problem = f"is damaged ({store.corruption})" if store.corruption else ""
+        if not problem and await asyncio.to_thread(_is_replaced, database, opened):
             problem = "is not the file any more that this host opened"
         if problem:
             raise StoreError(f"the central database {database} {problem}", hint=restore_hint(database, backups))
@@ -33,15 +33,15 @@ def restore_hint(database: Path, backups: Path) -> str:
     return f"put the file back, or the latest copy in {backups}, as {database.name}; then nanohost run"
 
 
-def _is_lost(database: Path, opened: tuple[int, int]) -> bool:
+def _is_replaced(database: Path, opened: tuple[int, int]) -> bool:
     try:
-        return _identity(database) != opened
+        return _file_identity(database) != opened
     except FileNotFoundError:
         return True
     except OSError:  # that the folder cannot be looked into says nothing of the file
         return False
 
 
-def _identity(database: Path) -> tuple[int, int]:
+def _file_identity(database: Path) -> tuple[int, int]:
     status = database.stat()
     return status.st_dev, status.st_ino

@@ -8,7 +8,7 @@ from datetime import datetime
 from nanohost.model import (
     AgentGroupId,
     EngageMode,
-    Ignored,
+    IgnoredMessagePolicy,
     MessagingGroupId,
     SenderScope,
     SessionMode,
@@ -29,13 +29,13 @@ INSERT INTO wirings
      sender_scope, ignored, bots)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *
 """
-CHANGE = """
+UPDATE = """
 UPDATE wirings SET engage_mode = ?, engage_pattern = ?, session_mode = ?, priority = ?, sender_scope = ?, ignored = ?,
     bots = ?
 WHERE id = ?
 """
 # Whether anybody listens in a chat to what is not said to us: an agent, or one that asked something there.
-LISTENING = """
+LISTENERS = """
 SELECT count(*) > 0 AS people, ifnull(max(w.bots), 0) AS bots, EXISTS (
     SELECT 1 FROM questions q WHERE q.status = 'open'
     AND q.channel_type = :channel_type AND q.instance = :instance AND q.platform_id = :platform_id) AS asked
@@ -49,31 +49,31 @@ DELETE = "DELETE FROM wirings WHERE id = ?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listening:
+class Listeners:
     """Whether an agent hears what people write in a chat, and what other bots write."""
 
-    to_people: bool
-    to_bots: bool
+    can_hear_people: bool
+    can_hear_bots: bool
 
 
-async def every(db: Queries) -> list[Wiring]:
-    return [from_row(Wiring, row) for row in await db.all(ALL)]
+async def list_all(db: Queries) -> list[Wiring]:
+    return [from_row(Wiring, row) for row in await db.fetch_all(ALL)]
 
 
-async def of_chat(db: Queries, group: MessagingGroupId) -> list[Wiring]:
+async def list_for_chat(db: Queries, group: MessagingGroupId) -> list[Wiring]:
     """In the order they are evaluated."""
-    return [from_row(Wiring, row) for row in await db.all(OF_CHAT, (group,))]
+    return [from_row(Wiring, row) for row in await db.fetch_all(OF_CHAT, (group,))]
 
 
-async def listening(db: Queries, chat: ChatKey) -> Listening:
+async def find_listeners(db: Queries, chat: ChatKey) -> Listeners:
     """Who hears what is written in this chat and is not said to us. One indexed look-up."""
-    row = await db.one(LISTENING, chat.columns)
+    row = await db.fetch_one(LISTENERS, chat.columns)
     assert row is not None, "an aggregate has a row"
-    return Listening(to_people=bool(row["people"]) or bool(row["asked"]), to_bots=bool(row["bots"]))
+    return Listeners(can_hear_people=bool(row["people"]) or bool(row["asked"]), can_hear_bots=bool(row["bots"]))
 
 
 async def find(db: Queries, wiring: WiringId) -> Wiring | None:
-    row = await db.one(BY_ID, (wiring,))
+    row = await db.fetch_one(BY_ID, (wiring,))
     return None if row is None else from_row(Wiring, row)
 
 
@@ -88,25 +88,25 @@ async def add(
     priority: int,
     now: datetime,
     sender_scope: SenderScope = SenderScope.ALL,
-    ignored: Ignored = Ignored.DROP,
+    ignored: IgnoredMessagePolicy = IgnoredMessagePolicy.DROP,
     bots: bool = False,
 ) -> Wiring:
     """Raises sqlite3.IntegrityError if the two are wired already."""
     axes = (engage_mode, engage_pattern, session_mode, priority, to_text(now), sender_scope, ignored, int(bots))
     values = (messaging_group, agent_group, *axes)
-    row = await tx.one(ADD, values)
+    row = await tx.fetch_one(ADD, values)
     assert row is not None
     return from_row(Wiring, row)
 
 
-async def change(tx: Transaction, wiring: Wiring) -> None:
+async def update(tx: Transaction, wiring: Wiring) -> None:
     """Have it take part as this says, from the next event on."""
     engage = (wiring.engage_mode, wiring.engage_pattern)
     rest = (wiring.session_mode, wiring.priority, wiring.sender_scope, wiring.ignored, int(wiring.bots))
-    await tx.run(CHANGE, (*engage, *rest, wiring.id))
+    await tx.execute(UPDATE, (*engage, *rest, wiring.id))
 
 
 async def delete(tx: Transaction, wiring: WiringId) -> bool:
     """Forget a wiring and what it made of past events. False if it was not there."""
-    await tx.run(DELETE_ROUTES, (wiring,))
-    return await tx.run(DELETE, (wiring,)) == 1
+    await tx.execute(DELETE_ROUTES, (wiring,))
+    return await tx.execute(DELETE, (wiring,)) == 1

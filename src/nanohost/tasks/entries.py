@@ -9,35 +9,35 @@ from __future__ import annotations
 from datetime import datetime
 
 from nanohost.model import TaskId
-from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
-from nanohost.store.tasks import Run, Task
+from nanohost.store.deliveries import Delivery, DeliveryQueueKey, DeliveryStatus
+from nanohost.store.tasks import Task, TaskRun
 from nanohost_protocol.errors import PayloadError
-from nanohost_protocol.ids import derive
+from nanohost_protocol.ids import derive_id
 from nanohost_protocol.payloads import CardOut, ChatOut, TaskIn, decode_out, encode
 from nanohost_protocol.rows import InKind, NewMessageIn, OutKind
 from nanohost_protocol.times import to_text
 
-LOWEST = -(2**63)
-LONGEST_NAME = 60
+MIN_SEQ = -(2**63)
+MAX_NAME_CHARS = 60
 """Characters of a prompt where it stands for its task."""
 
 
 def run_id(task: TaskId, due: datetime) -> str:
     """The id of the message or the delivery that one run makes."""
-    return derive("k", task, to_text(due))
+    return derive_id("k", task, to_text(due))
 
 
-def message_seq(run: Run) -> int:
+def message_seq(run: TaskRun) -> int:
     """The ledger number of what a task sends to the chat itself."""
-    return LOWEST + 2 * run.id
+    return MIN_SEQ + 2 * run.id
 
 
-def pause_notice_seq(run: Run) -> int:
+def pause_notice_seq(run: TaskRun) -> int:
     """The ledger number of the word that a task was paused after this run."""
     return message_seq(run) + 1
 
 
-def message_in(task: Task, run: Run) -> NewMessageIn:
+def build_prompt_message(task: Task, run: TaskRun) -> NewMessageIn:
     """The prompt for the agent, as of the time it was due."""
     return NewMessageIn(
         id=run.message_id,
@@ -48,25 +48,25 @@ def message_in(task: Task, run: Run) -> NewMessageIn:
     )
 
 
-def message_out(task: Task, run: Run, now: datetime) -> Delivery:
+def build_delivery(task: Task, run: TaskRun, now: datetime) -> Delivery:
     """What a task of kind `message` sends."""
     assert task.out_kind is not None
-    return _delivery(task, message_seq(run), run.message_id, task.out_kind, task.content, now)
+    return _new_delivery(task, message_seq(run), run.message_id, task.out_kind, task.content, now)
 
 
-def pause_notice(task: Task, run: Run, sentence: str, now: datetime) -> Delivery:
-    return _delivery(
-        task, pause_notice_seq(run), derive("n", run.message_id), OutKind.CHAT, encode(ChatOut(text=sentence)), now
+def build_pause_notice(task: Task, run: TaskRun, text: str, now: datetime) -> Delivery:
+    return _new_delivery(
+        task, pause_notice_seq(run), derive_id("n", run.message_id), OutKind.CHAT, encode(ChatOut(text=text)), now
     )
 
 
-def name_of(task: Task) -> str:
+def display_name(task: Task) -> str:
     """A few words by which a person knows the task."""
-    words = " ".join(_said(task).split())
-    return words if len(words) <= LONGEST_NAME else words[: LONGEST_NAME - 1] + "…"
+    words = " ".join(_readable_content(task).split())
+    return words if len(words) <= MAX_NAME_CHARS else words[: MAX_NAME_CHARS - 1] + "…"
 
 
-def _said(task: Task) -> str:
+def _readable_content(task: Task) -> str:
     """The prompt, or what is sent, without the JSON around it."""
     if task.out_kind is None:
         return task.content
@@ -81,11 +81,11 @@ def _said(task: Task) -> str:
     return task.content
 
 
-def _delivery(task: Task, seq: int, out_id: str, kind: str, content: str, now: datetime) -> Delivery:
+def _new_delivery(task: Task, seq: int, out_id: str, kind: str, content: str, now: datetime) -> Delivery:
     origin = task.origin
     assert origin is not None
     return Delivery(
-        lane=LaneKey(task.session_id, origin.channel_type, origin.instance, origin.platform_id),
+        queue=DeliveryQueueKey(task.session_id, origin.channel_type, origin.instance, origin.platform_id),
         seq=seq,
         out_id=out_id,
         kind=kind,

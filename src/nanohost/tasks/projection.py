@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from nanohost.store.tasks import Task
 from nanohost_protocol.times import to_text
 
-KEY = "tasks"
-NO_TASKS = "[]"
-LONGEST_PROMPT = 200
+META_KEY = "tasks"
+EMPTY_TASKS_JSON = "[]"
+MAX_PROMPT_CHARS = 200
 """Characters; an agent that wants more remembers what it asked for."""
 
 
-def projected(tasks: Sequence[Task]) -> str:
+def serialize_tasks(tasks: Sequence[Task]) -> str:
     """The entry for a session's open tasks. Equal tasks give equal text."""
-    return json.dumps([_row(task) for task in tasks], ensure_ascii=False, separators=(",", ":"))
+    return json.dumps([_to_json_dict(task) for task in tasks], ensure_ascii=False, separators=(",", ":"))
 
 
-def _row(task: Task) -> dict[str, str | None]:
+def _to_json_dict(task: Task) -> dict[str, str | None]:
     return {
         "id": task.id,
-        "prompt": task.content[:LONGEST_PROMPT],
+        "prompt": task.content[:MAX_PROMPT_CHARS],
         "kind": str(task.kind),
         "next_due": to_text(task.next_due) if task.next_due else None,
         "cron": task.cron,

@@ -25,109 +25,109 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from croniter import CroniterError, croniter  # type: ignore[import-untyped]
 
 from nanohost.errors import UsageError
-from nanohost_protocol.moments import on_the_wall
+from nanohost_protocol.moments import resolve_wall_time
 
-FIELDS = (("minute", 60), ("hour", 24), ("day of the month", 31), ("month", 12), ("day of the week", 8))
+CRON_FIELDS = (("minute", 60), ("hour", 24), ("day of the month", 31), ("month", 12), ("day of the week", 8))
 """Names, and how many values there are: a longer step means nothing."""
-_NAMES = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat"
-_VALUE = rf"(?:\d{{1,2}}|{_NAMES})"
-_PART = re.compile(rf"(?:\*|{_VALUE}(?:-{_VALUE})?)(?:/(?P<step>\d{{1,2}}))?", re.IGNORECASE)
-EXAMPLE = 'minute hour day month weekday, such as "0 9 * * 1-5" for nine on weekdays'
-LONGEST_OVERLAP = timedelta(hours=3)
+_NAME_PATTERN = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat"
+_VALUE_PATTERN = rf"(?:\d{{1,2}}|{_NAME_PATTERN})"
+_PART_REGEX = re.compile(rf"(?:\*|{_VALUE_PATTERN}(?:-{_VALUE_PATTERN})?)(?:/(?P<step>\d{{1,2}}))?", re.IGNORECASE)
+CRON_EXAMPLE = 'minute hour day month weekday, such as "0 9 * * 1-5" for nine on weekdays'
+MAX_DST_OVERLAP = timedelta(hours=3)
 """Clocks are set back by an hour, seldom by two; looked back so far for times that come twice."""
 
 
-def checked_zone(timezone: str) -> str:
+def validate_timezone(timezone: str) -> str:
     """The name, if there is such a zone. Raises UsageError."""
-    _zone(timezone)
+    _load_zone(timezone)
     return timezone
 
 
-def checked_cron(cron: str) -> str:
+def validate_cron(cron: str) -> str:
     """The expression in its one form, if it is five fields that fall due some day. Raises UsageError."""
     fields = cron.split()
-    if len(fields) != len(FIELDS):
-        raise UsageError(f"{cron[:80]!r} is not a cron expression of five fields", hint=EXAMPLE)
-    for field, (name, values) in zip(fields, FIELDS, strict=True):
+    if len(fields) != len(CRON_FIELDS):
+        raise UsageError(f"{cron[:80]!r} is not a cron expression of five fields", hint=CRON_EXAMPLE)
+    for field, (name, values) in zip(fields, CRON_FIELDS, strict=True):
         for part in field.split(","):
-            match = _PART.fullmatch(part)
+            match = _PART_REGEX.fullmatch(part)
             if match is None or int(match["step"] or 1) not in range(1, values):
-                raise UsageError(f"{cron[:80]!r}: the field {name} cannot be {field[:40]!r}", hint=EXAMPLE)
+                raise UsageError(f"{cron[:80]!r}: the field {name} cannot be {field[:40]!r}", hint=CRON_EXAMPLE)
     text = " ".join(fields).lower()
     try:
-        next(_walls(text, datetime(2024, 1, 1)))  # noqa: DTZ001 (the clock on the wall has no zone)
+        next(_wall_times(text, datetime(2024, 1, 1)))  # noqa: DTZ001 (the clock on the wall has no zone)
     except CroniterError:
-        raise UsageError(f"the cron expression {text!r} never falls due, or is not one", hint=EXAMPLE) from None
+        raise UsageError(f"the cron expression {text!r} never falls due, or is not one", hint=CRON_EXAMPLE) from None
     return text
 
 
 def next_time(cron: str, timezone: str, after: datetime) -> datetime:
     """The first time after `after`, UTC. Raises UsageError for an expression or a zone that is none."""
-    cron, zone = checked_cron(cron), _zone(timezone)
-    every_hour = _is_for_every_hour(cron)
+    cron, zone = validate_cron(cron), _load_zone(timezone)
+    every_hour = _is_hourly(cron)
     best: datetime | None = None
-    for wall in _walls(cron, _begin(after, zone)):
-        times = _moments(wall, zone, every_hour=every_hour)
+    for wall in _wall_times(cron, _search_start(after, zone)):
+        times = _to_instants(wall, zone, is_hourly=every_hour)
         best = min((moment for moment in (*times, best) if moment is not None and moment > after), default=None)
-        if best is not None and best <= _moment(wall, zone, fold=0):
+        if best is not None and best <= _to_utc(wall, zone, fold=0):
             return best
     raise AssertionError("croniter raises when there is no further time")
 
 
-def times_until(cron: str, timezone: str, first: datetime, now: datetime, *, most: int) -> list[datetime]:
-    """`first` and what follows by the expression, up to and including `now`: the last `most` of them, in order."""
-    found: deque[datetime] = deque([first], maxlen=most)
-    moment = next_time(cron, timezone, max(first, _some_before(cron, timezone, now, most)))
+def list_times_until(cron: str, timezone: str, first: datetime, now: datetime, *, limit: int) -> list[datetime]:
+    """`first` and what follows by the expression, up to and including `now`: the last `limit` of them, in order."""
+    found: deque[datetime] = deque([first], maxlen=limit)
+    moment = next_time(cron, timezone, max(first, _skip_ahead(cron, timezone, now, limit)))
     while moment <= now:
         found.append(moment)
         moment = next_time(cron, timezone, moment)
     return list(found)
 
 
-def _some_before(cron: str, timezone: str, now: datetime, count: int) -> datetime:
+def _skip_ahead(cron: str, timezone: str, now: datetime, count: int) -> datetime:
     """A moment with at least `count` times between it and `now`: years of missed times are not gone through."""
-    zone = _zone(timezone)
+    zone = _load_zone(timezone)
     wall = now.astimezone(zone).replace(tzinfo=None)
     steps = croniter(cron, wall)
     with suppress(CroniterError):
         for _ in range(count):
             wall = steps.get_prev(datetime)
-    return _moment(wall, zone, fold=0) - LONGEST_OVERLAP
+    return _to_utc(wall, zone, fold=0) - MAX_DST_OVERLAP
 
 
-def _walls(cron: str, after: datetime) -> Iterator[datetime]:
+def _wall_times(cron: str, after: datetime) -> Iterator[datetime]:
     """Times on the wall, without regard to whether they exist there. Raises CroniterError when there is none."""
     steps = croniter(cron, after)
     while True:
         yield steps.get_next(datetime)
 
 
-def _begin(after: datetime, zone: ZoneInfo) -> datetime:
+def _search_start(after: datetime, zone: ZoneInfo) -> datetime:
     """The wall-clock time to count from: earlier if the clock is about to be set back, since its times come again."""
     here = after.astimezone(zone)
-    later = (after + LONGEST_OVERLAP).astimezone(zone)
+    later = (after + MAX_DST_OVERLAP).astimezone(zone)
     back = (here.utcoffset() or timedelta()) - (later.utcoffset() or timedelta())
     return here.replace(tzinfo=None) - max(back, timedelta())
 
 
-def _moments(wall: datetime, zone: ZoneInfo, *, every_hour: bool) -> list[datetime]:
+def _to_instants(wall_time: datetime, zone: ZoneInfo, *, is_hourly: bool) -> list[datetime]:
     """The moments at which a wall-clock time falls due: one, or by the rules above none or two."""
-    if not every_hour:
-        return [on_the_wall(wall, zone)]
-    first, second = _moment(wall, zone, fold=0), _moment(wall, zone, fold=1)
+    if not is_hourly:
+        return [resolve_wall_time(wall_time, zone)]
+    first, second = _to_utc(wall_time, zone, fold=0), _to_utc(wall_time, zone, fold=1)
     return [first, second] if first <= second else []  # else it does not exist: the clock jumps over it
 
 
-def _moment(wall: datetime, zone: ZoneInfo, *, fold: int) -> datetime:
-    return wall.replace(tzinfo=zone, fold=fold).astimezone(UTC)
+def _to_utc(wall_time: datetime, zone: ZoneInfo, *, fold: int) -> datetime:
+    return wall_time.replace(tzinfo=zone, fold=fold).astimezone(UTC)
 
 
-def _is_for_every_hour(cron: str) -> bool:
+def _is_hourly(cron: str) -> bool:
     return cron.split()[1] in ("*", "*/1", "0-23")
 
 
 @lru_cache(maxsize=256)
-def _zone(timezone: str) -> ZoneInfo:
+def _load_zone(timezone: str) -> ZoneInfo:
     try:
         return ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):

@@ -3,9 +3,9 @@
 What is declared is set with `capabilities`, as ever; all moods of the FakeChannel hold for cards and files too.
 
     files               what people's files hold, by `ref`; one that is missing is Refused
-    fetch_fails         that many fetches are NotSent before one succeeds
+    fetch_failures_left         that many fetches are NotSent before one succeeds
     uneditable          edits are Refused
-    fails_at_edit       what the next edit raises, before it takes effect
+    next_edit_error       what the next edit raises, before it takes effect
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ from nanohost.channel_api import (
     Sender,
 )
 from nanohost.testing.fake_channel import PERSON, FakeChannel, SentMessage
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_TIMEOUT_S
 
-ABLE = Capabilities(
+FULL_CAPABILITIES = Capabilities(
     buttons=5, button_label=20, file_bytes=1_000_000, caption_limit=60, reactions=frozenset({"👍", "👎", "🤔"})
 )
 
 
-class AbleChannel(FakeChannel):
+class FullFeatureChannel(FakeChannel):
     """Satisfies every optional protocol but FindsSent."""
 
-    def __init__(self, *, capabilities: Capabilities = ABLE) -> None:
+    def __init__(self, *, capabilities: Capabilities = FULL_CAPABILITIES) -> None:
         super().__init__(capabilities=capabilities)
         self.edits: list[tuple[str, str]] = []
         """Every edit that took effect: the message's id and what it says since."""
         self.reactions: list[tuple[str, str]] = []
         self.files: dict[str, bytes] = {}
-        self.fetch_fails = 0
-        self.uneditable = False
-        self.fails_at_edit: ChannelError | None = None
-        self.condition_is = (Condition.UP, "")
-        self._riding: dict[str, SentMessage] = {}
+        self.fetch_failures_left = 0
+        self.should_refuse_edits = False
+        self.next_edit_error: ChannelError | None = None
+        self.current_condition = (Condition.UP, "")
+        self._attached_content: dict[str, SentMessage] = {}
 
     # The people
 
@@ -62,10 +62,10 @@ class AbleChannel(FakeChannel):
         self, message: SentMessage, button: Button, *, chat: str | None = None, sender: Sender = PERSON
     ) -> Accepted:
         """Somebody presses a button. The platform tells no thread."""
-        return await self.happens(
+        return await self.emit_event(
             InboundEvent(
                 platform_id=chat or message.address.platform_id,
-                platform_message_id=f"press{self._new_number()}",
+                platform_message_id=f"press{self._next_message_number()}",
                 sender=sender,
                 text=button.label,
                 sent_at=datetime.now(UTC),
@@ -77,10 +77,10 @@ class AbleChannel(FakeChannel):
 
     async def person_sends(self, text: str, *files: Attachment, chat: str = "c1") -> Accepted:
         """Somebody writes, with files."""
-        return await self.happens(
+        return await self.emit_event(
             InboundEvent(
                 platform_id=chat,
-                platform_message_id=f"m{self._new_number()}",
+                platform_message_id=f"m{self._next_message_number()}",
                 sender=PERSON,
                 text=text,
                 sent_at=datetime.now(UTC),
@@ -105,13 +105,13 @@ class AbleChannel(FakeChannel):
     async def edit(self, address: Address, message_id: str, message: OutboundText | OutboundCard) -> None:
         self.attempts[f"edit {message_id}"] += 1
         await self._notify()
-        await self._free.wait()
-        self._refuse_by_mood(address)
-        failure, self.fails_at_edit = self.fails_at_edit, None
+        await self._send_gate.wait()
+        self._raise_configured_error(address)
+        failure, self.next_edit_error = self.next_edit_error, None
         if failure is not None:
             raise failure
-        at = self._place(message_id)
-        if at is None or self.uneditable:
+        at = self._index_of(message_id)
+        if at is None or self.should_refuse_edits:
             raise Refused("there is no such message to edit")
         buttons = message.buttons if isinstance(message, OutboundCard) else ()
         self.sent[at] = replace(self.sent[at], text=message.text, plain=message.plain, buttons=buttons)
@@ -119,7 +119,7 @@ class AbleChannel(FakeChannel):
         await self._notify()
 
     async def react(self, address: Address, message_id: str, emoji: str) -> None:
-        self._refuse_by_mood(address)
+        self._raise_configured_error(address)
         known = self.capabilities.reactions
         if known is not None and emoji not in known:
             raise Refused(f"the fake platform has no {emoji}")
@@ -130,8 +130,8 @@ class AbleChannel(FakeChannel):
         return Address(platform_id=f"dm-{handle}")
 
     async def fetch(self, attachment: Attachment, into: Path, *, most_bytes: int) -> None:
-        if self.fetch_fails > 0:
-            self.fetch_fails -= 1
+        if self.fetch_failures_left > 0:
+            self.fetch_failures_left -= 1
             raise NotSent("the fake platform does not have it yet")
         content = self.files.get(attachment.ref)
         if content is None or len(content) > most_bytes:
@@ -144,13 +144,13 @@ class AbleChannel(FakeChannel):
         return "We are the fake bot."
 
     def condition(self) -> tuple[Condition, str]:
-        return self.condition_is
+        return self.current_condition
 
-    async def wait_for_edits(self, text: str, timeout_s: float = HANG_S) -> None:
+    async def wait_for_edits(self, text: str, timeout_s: float = HANG_TIMEOUT_S) -> None:
         """Until a message was edited to this."""
         await self._wait(lambda: any(said == text for _, said in self.edits), f"edit to {text!r}", timeout_s)
 
-    async def wait_for_reactions(self, count: int, timeout_s: float = HANG_S) -> list[tuple[str, str]]:
+    async def wait_for_reactions(self, count: int, timeout_s: float = HANG_TIMEOUT_S) -> list[tuple[str, str]]:
         await self._wait(lambda: len(self.reactions) >= count, f"react {count} times", timeout_s)
         return list(self.reactions)
 
@@ -164,7 +164,7 @@ class AbleChannel(FakeChannel):
         file_name: str | None = None,
         content: bytes = b"",
     ) -> Receipt:
-        self._riding[key] = SentMessage(
+        self._attached_content[key] = SentMessage(
             address=address,
             text="",
             reply_to=None,
@@ -177,27 +177,27 @@ class AbleChannel(FakeChannel):
         words = OutboundText(text=message.text, reply_to=message.reply_to, plain=message.plain)
         return await self.send(address, words, idempotency_key=key)
 
-    async def _take_effect(self, address: Address, message: OutboundText, key: str) -> SentMessage:
-        shown = await super()._take_effect(address, message, key)
-        if (riding := self._riding.pop(key, None)) is not None:
+    async def _deliver(self, address: Address, message: OutboundText, key: str) -> SentMessage:
+        shown = await super()._deliver(address, message, key)
+        if (riding := self._attached_content.pop(key, None)) is not None:
             shown = replace(shown, buttons=riding.buttons, file_name=riding.file_name, content=riding.content)
             self.sent[shown.order - 1] = self._by_key[key] = shown
         return shown
 
-    def _place(self, message_id: str) -> int | None:
+    def _index_of(self, message_id: str) -> int | None:
         return next((at for at, one in enumerate(self.sent) if f"fake-{one.order}" == message_id), None)
 
 
-class RemembersSent(AbleChannel):
+class FindsSentChannel(FullFeatureChannel):
     """The same, and its platform can be asked what became of a send."""
 
-    def __init__(self, *, capabilities: Capabilities = ABLE) -> None:
+    def __init__(self, *, capabilities: Capabilities = FULL_CAPABILITIES) -> None:
         super().__init__(capabilities=capabilities)
-        self.asked: list[str] = []
+        self.looked_up_keys: list[str] = []
         """The keys it was asked for."""
 
     async def find_sent(self, address: Address, *, idempotency_key: str) -> Receipt | None:
-        self.asked.append(idempotency_key)
-        self._refuse_by_mood(address)
+        self.looked_up_keys.append(idempotency_key)
+        self._raise_configured_error(address)
         found = self._by_key.get(idempotency_key)
         return Receipt(platform_message_ids=(f"fake-{found.order}",)) if found else None

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 
-class Content(StrEnum):
+class ContentKind(StrEnum):
     """By what people would call it, in the order of the table."""
 
     TEXT = "text"
@@ -21,16 +21,16 @@ class Content(StrEnum):
     THREAD = "message in a thread or topic"
     REPLY = "reply"
     FORWARD = "forward"
-    SEVERAL = "several files as one message"
+    MULTIPLE_FILES = "several files as one message"
     PHOTO = "photo"
     VOICE = "voice message"
-    SOUND = "sound"
+    AUDIO = "sound"
     VIDEO = "video"
     ROUND_VIDEO = "round video"
     DOCUMENT = "document"
     STICKER = "sticker"
-    PLACE = "place"
-    LIVE_PLACE = "live place"
+    LOCATION = "place"
+    LIVE_LOCATION = "live place"
     CONTACT = "contact"
     POLL = "poll"
     VOTE = "vote in a poll, or its result"
@@ -52,100 +52,119 @@ class Content(StrEnum):
     APP = "message of an app or another bot"
     CHOICE = "answer to a list or to a template's button"
     FORM = "answer to a form"
-    PRESS = "press of a button of ours"
-    PASSING = "message that disappears or is seen once"
+    BUTTON_PRESS = "press of a button of ours"
+    EPHEMERAL = "message that disappears or is seen once"
     EDIT = "edit"
     EDIT_WITH_MENTION = "edit that adds the mention"
     DELETION = "deletion"
     REACTION = "reaction"
     REACTION_REMOVED = "reaction that is taken back"
-    MOVED = "chat or person that is called otherwise now"
+    ID_CHANGED = "chat or person that is called otherwise now"
     SERVICE = "what the platform says itself"
     UNKNOWN = "kind that is not known"
     UNREADABLE = "known kind in a shape that is not known"
 
 
-_WORDS = "it is in the text"
-_TOLD_AS_TEXT = "it is a link in a text"
-_UNSUPPORTED = "it arrives as a kind that is not known"
+_IN_TEXT = "it is in the text"
+_LINK_IN_TEXT = "it is a link in a text"
+_UNKNOWN_KIND = "it arrives as a kind that is not known"
 _TELEGRAM_ONLY = (
-    *(Content.CHECKLIST, Content.STORY, Content.PAID_MEDIA, Content.GAME, Content.GIVEAWAY),
-    *(Content.SHARED, Content.WEB_APP),
+    *(ContentKind.CHECKLIST, ContentKind.STORY, ContentKind.PAID_MEDIA, ContentKind.GAME, ContentKind.GIVEAWAY),
+    *(ContentKind.SHARED, ContentKind.WEB_APP),
 )
 """Telegram alone has these."""
-_WHATSAPP_ONLY = (Content.PRODUCT, Content.ORDER, Content.ADVERTISEMENT, Content.CHOICE, Content.FORM)
+_WHATSAPP_ONLY = (
+    ContentKind.PRODUCT,
+    ContentKind.ORDER,
+    ContentKind.ADVERTISEMENT,
+    ContentKind.CHOICE,
+    ContentKind.FORM,
+)
 """WhatsApp alone has these."""
 
 
-def _absent(*kinds: Content, **because: str) -> Mapping[Content, str]:
-    return dict.fromkeys(kinds, "") | {Content[name]: reason for name, reason in because.items()}
+def _unsupported(*kinds: ContentKind, **reasons: str) -> Mapping[ContentKind, str]:
+    return dict.fromkeys(kinds, "") | {ContentKind[name]: reason for name, reason in reasons.items()}
 
 
-NOT_THERE: Mapping[str, Mapping[Content, str]] = {
-    "telegram": _absent(
+UNSUPPORTED_CONTENT: Mapping[str, Mapping[ContentKind, str]] = {
+    "telegram": _unsupported(
         *_WHATSAPP_ONLY,
-        Content.EVENT,
-        Content.PASSING,
+        ContentKind.EVENT,
+        ContentKind.EPHEMERAL,
         VOTE="bots are told of votes in their own polls only",
-        INVITATION=_TOLD_AS_TEXT,
+        INVITATION=_LINK_IN_TEXT,
         PREVIEW="bots are not told what a preview shows",
         DELETION="bots are not told",
     ),
-    "discord": _absent(
+    "discord": _unsupported(
         *_TELEGRAM_ONLY,
         *_WHATSAPP_ONLY,
-        *(Content.ROUND_VIDEO, Content.PLACE, Content.LIVE_PLACE, Content.CONTACT, Content.PAYMENT),
-        *(Content.PASSING, Content.MOVED),
-        RICH_TEXT=_WORDS,
-        LINK=_WORDS,
+        *(
+            ContentKind.ROUND_VIDEO,
+            ContentKind.LOCATION,
+            ContentKind.LIVE_LOCATION,
+            ContentKind.CONTACT,
+            ContentKind.PAYMENT,
+        ),
+        *(ContentKind.EPHEMERAL, ContentKind.ID_CHANGED),
+        RICH_TEXT=_IN_TEXT,
+        LINK=_IN_TEXT,
         VOTE="a vote is no message, and not asked for",
-        EVENT=_TOLD_AS_TEXT,
-        INVITATION=_TOLD_AS_TEXT,
+        EVENT=_LINK_IN_TEXT,
+        INVITATION=_LINK_IN_TEXT,
     ),
-    "slack": _absent(
+    "slack": _unsupported(
         *_TELEGRAM_ONLY,
         *_WHATSAPP_ONLY,
-        *(Content.ROUND_VIDEO, Content.STICKER, Content.PLACE, Content.LIVE_PLACE, Content.CONTACT, Content.PAYMENT),
-        *(Content.EVENT, Content.INVITATION, Content.PASSING),
+        *(
+            ContentKind.ROUND_VIDEO,
+            ContentKind.STICKER,
+            ContentKind.LOCATION,
+            ContentKind.LIVE_LOCATION,
+            ContentKind.CONTACT,
+            ContentKind.PAYMENT,
+        ),
+        *(ContentKind.EVENT, ContentKind.INVITATION, ContentKind.EPHEMERAL),
         POLL="polls are cards of apps",
         VOTE="polls are cards of apps",
     ),
-    "whatsapp": _absent(
+    "whatsapp": _unsupported(
         *_TELEGRAM_ONLY,
-        *(Content.THREAD, Content.PAYMENT, Content.APP),
-        RICH_TEXT=_WORDS,
-        LINK=_WORDS,
+        *(ContentKind.THREAD, ContentKind.PAYMENT, ContentKind.APP),
+        RICH_TEXT=_IN_TEXT,
+        LINK=_IN_TEXT,
         SEVERAL="Meta tells of each file alone",
-        ROUND_VIDEO=_UNSUPPORTED,
-        LIVE_PLACE=_UNSUPPORTED,
-        POLL=_UNSUPPORTED,
-        VOTE=_UNSUPPORTED,
-        EVENT=_UNSUPPORTED,
-        INVITATION=_UNSUPPORTED,
-        PASSING=_UNSUPPORTED,
+        ROUND_VIDEO=_UNKNOWN_KIND,
+        LIVE_PLACE=_UNKNOWN_KIND,
+        POLL=_UNKNOWN_KIND,
+        VOTE=_UNKNOWN_KIND,
+        EVENT=_UNKNOWN_KIND,
+        INVITATION=_UNKNOWN_KIND,
+        PASSING=_UNKNOWN_KIND,
         PREVIEW="Meta does not tell what a preview shows",
         CARD="businesses send them, and get none",
     ),
-    "whatsapp_linked": _absent(
+    "whatsapp_linked": _unsupported(
         *_TELEGRAM_ONLY,
-        *(Content.THREAD, Content.APP),
-        RICH_TEXT=_WORDS,
-        LINK=_WORDS,
+        *(ContentKind.THREAD, ContentKind.APP),
+        RICH_TEXT=_IN_TEXT,
+        LINK=_IN_TEXT,
         PRESS="there are no buttons: a number answers",
         MOVED="WhatsApp tells nobody",
     ),
-    "terminal": _absent(
-        *(kind for kind in Content if kind not in (Content.TEXT, Content.UNREADABLE)),
+    "terminal": _unsupported(
+        *(kind for kind in ContentKind if kind not in (ContentKind.TEXT, ContentKind.UNREADABLE)),
         PRESS="there are no buttons: a number answers",
     ),
 }
 """By platform (or form of it), what nobody can send there or no bot is told of, and why where that is not plain."""
 
 
-def there(platform: str) -> list[Content]:
+def supported_content(platform: str) -> list[ContentKind]:
     """What can be sent on this platform."""
-    return [kind for kind in Content if kind not in NOT_THERE[platform]]
+    return [kind for kind in ContentKind if kind not in UNSUPPORTED_CONTENT[platform]]
 
 
-BY_OTHER_MEANS: Mapping[Content, str] = {Content.PRESS: "/press LABEL"}
+OTHER_INPUTS: Mapping[ContentKind, str] = {ContentKind.BUTTON_PRESS: "/press LABEL"}
 """What is not sent in a simulator by `/send`, and what is typed for it: there must be a button first."""

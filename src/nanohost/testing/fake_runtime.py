@@ -10,11 +10,11 @@ from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Isol
 
 
 class FailingRuntime:
-    """Satisfies nanohost.runtimes.port.Runtime. The next `failures` starts raise SpawnError, the others work."""
+    """Satisfies nanohost.runtimes.port.Runtime. The next `failures_left` starts raise SpawnError, the others work."""
 
     def __init__(self, inner: Runtime, *, failures: int = 0) -> None:
         self._inner = inner
-        self.failures = failures
+        self.failures_left = failures
         self.started: list[ContainerSpec] = []
         """What was started, in order; a start that failed is not here."""
 
@@ -30,8 +30,8 @@ class FailingRuntime:
         return self._inner.opened(on_death)
 
     async def start(self, spec: ContainerSpec) -> Container:
-        if self.failures > 0:
-            self.failures -= 1
+        if self.failures_left > 0:
+            self.failures_left -= 1
             raise SpawnError("the engine has no room", hint="make room")
         container = await self._inner.start(spec)
         self.started.append(spec)

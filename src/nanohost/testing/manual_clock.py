@@ -9,10 +9,10 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
-_STEPS = 20
+_YIELD_COUNT = 20
 """How often others get a turn after time moved: enough for a chain of awaits to reach its next sleep."""
 
 
@@ -39,16 +39,16 @@ class ManualClock:
         waker = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._passed_s + seconds, next(self._numbers), waker))
         self._arrival.set()
-        return _done(waker)
+        return _wait_for(waker)
 
-    def sleeping(self) -> tuple[float, ...]:
+    def remaining_sleeps_s(self) -> tuple[float, ...]:
         """How many seconds each sleeper has left, the next to wake first."""
         return tuple(sorted(due - self._passed_s for due, _, waker in self._sleepers if not waker.done()))
 
-    async def somebody_sleeps(self, *, limit_s: float = HANG_S) -> None:
-        """Wait (in real time, at most `limit_s`) until there is a sleeper."""
-        async with asyncio.timeout(seconds(limit_s)):
-            while not self.sleeping():
+    async def wait_for_sleeper(self, *, timeout_s: float = HANG_TIMEOUT_S) -> None:
+        """Wait (in real time, at most `timeout_s`) until there is a sleeper."""
+        async with asyncio.timeout(scaled_timeout(timeout_s)):
+            while not self.remaining_sleeps_s():
                 self._arrival.clear()
                 await self._arrival.wait()
 
@@ -59,15 +59,15 @@ class ManualClock:
             self._passed_s, _, waker = heapq.heappop(self._sleepers)
             if not waker.done():
                 waker.set_result(None)
-                await _let_others_run()
+                await _yield_to_loop()
         self._passed_s = target
-        await _let_others_run()
+        await _yield_to_loop()
 
 
-async def _done(waker: asyncio.Future[None]) -> None:
+async def _wait_for(waker: asyncio.Future[None]) -> None:
     await waker
 
 
-async def _let_others_run() -> None:
-    for _ in range(_STEPS):
+async def _yield_to_loop() -> None:
+    for _ in range(_YIELD_COUNT):
         await asyncio.sleep(0)

@@ -7,7 +7,7 @@ import sys
 import weakref
 
 
-class OwnPort:
+class ReservedPort:
     """A free port of 127.0.0.1 that no other program is given for as long as this object lives.
 
     What only looks for a free port and lets go of it may lose it to any connection of the machine before it is listened
@@ -21,6 +21,6 @@ class OwnPort:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind(("127.0.0.1", 0))
         self.number: int = holder.getsockname()[1]
-        self.let_go = weakref.finalize(self, holder.close)
+        self.release = weakref.finalize(self, holder.close)
         if sys.platform != "linux":
             holder.close()

@@ -2,12 +2,12 @@
 
     class TestMyRuntime(RuntimeSuite):
         @pytest.fixture
-        def bench(self) -> RuntimeBench:
+        def bench(self) -> RuntimeHarness:
             return MyBench()
 
 The bench makes runtimes whose containers run `python3 stand_in.py` in the agent's folder (the working directory)
 where a runner would be; the suite puts that program there. A fresh runtime of the same install is what our own
-restart looks like. Every wait ends after `HANG_S` seconds, and everything started is ended. Needs Linux, pytest and
+restart looks like. Every wait ends after `HANG_TIMEOUT_S` seconds, and everything started is ended. Needs Linux, pytest and
 pytest-asyncio; put `pytest.register_assert_rewrite("nanohost.testing.runtime_suite")` into a conftest.py for readable
 failures.
 """
@@ -34,22 +34,22 @@ from nanohost.errors import SpawnError
 from nanohost.model import LeaseId, SessionId
 from nanohost.runtimes.port import Container, ContainerSpec, Exited, Isolation, Limits, Running, Runtime
 from nanohost.testing import stand_in_runner
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.layout import SessionLayout
 
-STAND_IN = ("python3", "stand_in.py")
+STUB_COMMAND = ("python3", "stand_in.py")
 """What a container of a bench runs; the six arguments that say whose it is follow."""
 
 HOST_SECRET = "a-secret-of-the-host"  # noqa: S105 - made up, so that the suite can look for it
 
-ADDED_NAMES = {
+ALLOWED_VARIABLES = {
     *("HOME", "PATH", "LANG", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH"),
     *("NANOHOST_WORKSPACE", "PWD", "HOSTNAME", "LC_CTYPE", "TERM", "container"),
 }
 """What a runtime, its engine or Python itself may add to a spec's environment."""
 
 
-MUST_BE_REFUSED = (
+FORBIDDEN_SYSCALLS = (
     *("io_uring_setup", "ptrace", "process_vm_readv", "AF_VSOCK", "AF_ALG", "AF_PACKET", "unshare", "clone"),
     *("add_key", "keyctl", "bpf", "userfaultfd", "perf_event_open", "mount", "kexec_load", "open_by_handle_at"),
     "fcntl",
@@ -57,7 +57,7 @@ MUST_BE_REFUSED = (
 """The least that a container is refused; the stand-in tries more."""
 
 
-class RuntimeBench(ABC):
+class RuntimeHarness(ABC):
     """Makes runtimes of one kind."""
 
     @abstractmethod
@@ -66,42 +66,42 @@ class RuntimeBench(ABC):
 
 
 @dataclass(slots=True)
-class Deaths:
+class DeathRecorder:
     """A death listener that can be waited for."""
 
-    told: list[Container] = field(default_factory=list)
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    recorded: list[Container] = field(default_factory=list)
+    _recorded_event: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __call__(self, container: Container) -> None:
-        self.told.append(container)
-        self._news.set()
+        self.recorded.append(container)
+        self._recorded_event.set()
 
-    async def first(self) -> Container:
-        async with asyncio.timeout(seconds(HANG_S)):
-            await self._news.wait()
-        return self.told[0]
+    async def wait_for_first(self) -> Container:
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+            await self._recorded_event.wait()
+        return self.recorded[0]
 
 
 @dataclass(slots=True)
-class Stage:
+class RuntimeTestEnv:
     """One test's sessions, runtimes and containers, all of one install."""
 
-    bench: RuntimeBench
+    harness: RuntimeHarness
     root: Path
     install: str = field(default_factory=lambda: uuid.uuid4().hex)
-    deaths: Deaths = field(default_factory=Deaths)
+    deaths: DeathRecorder = field(default_factory=DeathRecorder)
     _pipes: list[int] = field(default_factory=list)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Runtime]:
         """A fresh runtime; entering this again is our own restart."""
-        runtime = self.bench.runtime(self.install)
+        runtime = self.harness.runtime(self.install)
         async with runtime.opened(self.deaths):
             yield runtime
 
-    def spec(
+    def make_spec(
         self,
-        behaves: str = "wait",
+        mode: str = "wait",
         *,
         session: str = "one",
         environment: Mapping[str, str] | None = None,
@@ -123,18 +123,18 @@ class Stage:
             lease=LeaseId(uuid.uuid4().hex),
             session_dir=session_dir,
             agent_dir=agent_dir,
-            environment={"STAND_IN": behaves, **(environment or {})},
+            environment={"STAND_IN": mode, **(environment or {})},
             limits=limits or Limits(pids=64),
         )
 
-    def order_exit(self, spec: ContainerSpec) -> None:
+    def request_exit(self, spec: ContainerSpec) -> None:
         """Let a stand-in that obeys exit with 7."""
         pipe = os.open(SessionLayout(spec.session_dir).out_dir / "orders", os.O_RDWR | os.O_NONBLOCK)
         os.write(pipe, b"!")
         # Kept open: a pipe nobody has open forgets what was written.
         self._pipes.append(pipe)
 
-    async def clear(self) -> None:
+    async def cleanup(self) -> None:
         """End whatever is left of this install."""
         while self._pipes:
             os.close(self._pipes.pop())
@@ -143,7 +143,7 @@ class Stage:
                 await runtime.stop(container, grace_s=0)
 
 
-async def report_of(spec: ContainerSpec) -> dict[str, Any]:
+async def read_report(spec: ContainerSpec) -> dict[str, Any]:
     """What the stand-in says first. Waits for it."""
     loop = asyncio.get_running_loop()
     # Opened for writing too: the pipe then has no end as long as we listen.
@@ -158,7 +158,7 @@ async def report_of(spec: ContainerSpec) -> dict[str, Any]:
 
     loop.add_reader(pipe, read)
     try:
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             await complete
     finally:
         loop.remove_reader(pipe)
@@ -168,330 +168,332 @@ async def report_of(spec: ContainerSpec) -> dict[str, Any]:
 
 
 class RuntimeSuite:
-    """Subclass this, and bring a fixture `bench`."""
+    """Subclass this, and bring a fixture `harness`."""
 
     @pytest.fixture
-    def bench(self) -> RuntimeBench:
+    def harness(self) -> RuntimeHarness:
         raise NotImplementedError("a runtime's own test class brings the bench")
 
     @pytest.fixture
-    async def stage(self, bench: RuntimeBench, tmp_path: Path) -> AsyncIterator[Stage]:
-        stage = Stage(bench, tmp_path)
+    async def env(self, harness: RuntimeHarness, tmp_path: Path) -> AsyncIterator[RuntimeTestEnv]:
+        stage = RuntimeTestEnv(harness, tmp_path)
         yield stage
-        await stage.clear()
+        await stage.cleanup()
 
     # Starting
 
-    async def test_a_container_works_in_the_agents_folder_and_says_whose_it_is(self, stage: Stage) -> None:
-        spec = stage.spec()
-        async with stage.opened() as runtime:
+    async def test_a_container_works_in_the_agents_folder_and_says_whose_it_is(self, env: RuntimeTestEnv) -> None:
+        spec = env.make_spec()
+        async with env.opened() as runtime:
             container = await runtime.start(spec)
-            report = await report_of(spec)
+            report = await read_report(spec)
         assert (container.session_id, container.lease) == (spec.session_id, spec.lease)
         assert all(isinstance(value, str) for value in container.state.values())
         assert "stand_in.py" in report["files"]
         assert report["arguments"] == [
-            *("--install", stage.install, "--session", spec.session_id, "--lease", spec.lease),
+            *("--install", env.install, "--session", spec.session_id, "--lease", spec.lease),
         ]
 
-    async def test_a_container_can_write_where_it_has_to(self, stage: Stage) -> None:
-        spec = stage.spec()
-        async with stage.opened() as runtime:
+    async def test_a_container_can_write_where_it_has_to(self, env: RuntimeTestEnv) -> None:
+        spec = env.make_spec()
+        async with env.opened() as runtime:
             await runtime.start(spec)
-            attempts = (await report_of(spec))["attempts"]
+            attempts = (await read_report(spec))["attempts"]
         for where in ("write out/", "write state/", "write agent/", "write temporary", "write outbound"):
             assert attempts[where] == "done", where
 
     async def test_a_container_sees_the_specs_environment_and_nothing_of_the_hosts(
-        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+        self, env: RuntimeTestEnv, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("ANTHROPIC_API_KEY", HOST_SECRET)
-        spec = stage.spec(environment={"GREETING": "hello, world = \n'\"$x"})
-        async with stage.opened() as runtime:
+        spec = env.make_spec(environment={"GREETING": "hello, world = \n'\"$x"})
+        async with env.opened() as runtime:
             await runtime.start(spec)
-            environment = (await report_of(spec))["environment"]
+            environment = (await read_report(spec))["environment"]
         assert environment["GREETING"] == spec.environment["GREETING"]
         assert environment["HOME"].endswith("/state")
-        assert set(environment) - ADDED_NAMES == set(spec.environment)
+        assert set(environment) - ALLOWED_VARIABLES == set(spec.environment)
         assert HOST_SECRET not in environment.values()
 
-    async def test_the_same_lease_started_twice_is_one_container(self, stage: Stage) -> None:
-        spec = stage.spec()
-        async with stage.opened() as runtime:
+    async def test_the_same_lease_started_twice_is_one_container(self, env: RuntimeTestEnv) -> None:
+        spec = env.make_spec()
+        async with env.opened() as runtime:
             first, second = await asyncio.gather(runtime.start(spec), runtime.start(spec))
             third = await runtime.start(spec)
             assert first == second == third
             assert list(await runtime.adopt()) == [first]
 
-    async def test_a_lease_started_before_our_restart_is_not_started_again(self, stage: Stage) -> None:
-        spec = stage.spec()
-        async with stage.opened() as runtime:
+    async def test_a_lease_started_before_our_restart_is_not_started_again(self, env: RuntimeTestEnv) -> None:
+        spec = env.make_spec()
+        async with env.opened() as runtime:
             first = await runtime.start(spec)
-        async with stage.opened() as restarted:
+        async with env.opened() as restarted:
             assert await restarted.start(spec) == first
             assert list(await restarted.adopt()) == [first]
 
-    async def test_a_start_that_cannot_work_is_an_error_and_leaves_nothing(self, stage: Stage) -> None:
-        spec = stage.spec()
+    async def test_a_start_that_cannot_work_is_an_error_and_leaves_nothing(self, env: RuntimeTestEnv) -> None:
+        spec = env.make_spec()
         shutil.rmtree(spec.agent_dir)
-        async with stage.opened() as runtime:
+        async with env.opened() as runtime:
             with pytest.raises(SpawnError):
                 await runtime.start(spec)
             assert list(await runtime.adopt()) == []
 
-    async def test_a_start_given_up_halfway_leaves_nothing_or_a_container_that_is_found(self, stage: Stage) -> None:
-        spec = stage.spec()
-        async with stage.opened() as runtime:
+    async def test_a_start_given_up_halfway_leaves_nothing_or_a_container_that_is_found(
+        self, env: RuntimeTestEnv
+    ) -> None:
+        spec = env.make_spec()
+        async with env.opened() as runtime:
             start = asyncio.create_task(runtime.start(spec))
             await asyncio.sleep(0)
             start.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await start
-            assert isinstance(await runtime.poll(_never_started(spec)), Exited)
+            assert isinstance(await runtime.poll(_make_unstarted(spec)), Exited)
             assert list(await runtime.adopt()) == []
 
     # Polling
 
-    async def test_poll_before_any_start_says_that_nothing_runs(self, stage: Stage) -> None:
-        async with stage.opened() as runtime:
-            assert isinstance(await runtime.poll(_never_started(stage.spec())), Exited)
+    async def test_poll_before_any_start_says_that_nothing_runs(self, env: RuntimeTestEnv) -> None:
+        async with env.opened() as runtime:
+            assert isinstance(await runtime.poll(_make_unstarted(env.make_spec())), Exited)
 
-    async def test_poll_finds_a_container_whose_state_was_never_stored(self, stage: Stage) -> None:
-        spec = stage.spec()
-        async with stage.opened() as runtime:
+    async def test_poll_finds_a_container_whose_state_was_never_stored(self, env: RuntimeTestEnv) -> None:
+        spec = env.make_spec()
+        async with env.opened() as runtime:
             await runtime.start(spec)
-        async with stage.opened() as restarted:
-            assert await restarted.poll(_never_started(spec)) == Running()
+        async with env.opened() as restarted:
+            assert await restarted.poll(_make_unstarted(spec)) == Running()
 
-    async def test_poll_tells_the_exit_code_after_a_death(self, stage: Stage) -> None:
-        spec = stage.spec("exit")
-        async with stage.opened() as runtime:
+    async def test_poll_tells_the_exit_code_after_a_death(self, env: RuntimeTestEnv) -> None:
+        spec = env.make_spec("exit")
+        async with env.opened() as runtime:
             container = await runtime.start(spec)
-            await report_of(spec)
-            await stage.deaths.first()
+            await read_report(spec)
+            await env.deaths.wait_for_first()
             state = await runtime.poll(container)
         assert isinstance(state, Exited)
         assert state.code == 3
 
     # Deaths
 
-    async def test_a_death_is_told_once(self, stage: Stage) -> None:
-        spec = stage.spec("obey")
-        async with stage.opened() as runtime:
+    async def test_a_death_is_told_once(self, env: RuntimeTestEnv) -> None:
+        spec = env.make_spec("obey")
+        async with env.opened() as runtime:
             container = await runtime.start(spec)
-            await report_of(spec)
-            assert stage.deaths.told == []
-            stage.order_exit(spec)
-            assert await stage.deaths.first() == container
+            await read_report(spec)
+            assert env.deaths.recorded == []
+            env.request_exit(spec)
+            assert await env.deaths.wait_for_first() == container
             await runtime.stop(container, grace_s=0)
             await runtime.adopt()
-            assert stage.deaths.told == [container]
+            assert env.deaths.recorded == [container]
 
-    async def test_what_a_container_said_is_kept_in_its_session(self, stage: Stage) -> None:
-        spec = stage.spec("exit")
-        async with stage.opened() as runtime:
+    async def test_what_a_container_said_is_kept_in_its_session(self, env: RuntimeTestEnv) -> None:
+        spec = env.make_spec("exit")
+        async with env.opened() as runtime:
             await runtime.start(spec)
-            await report_of(spec)
-            await stage.deaths.first()
+            await read_report(spec)
+            await env.deaths.wait_for_first()
         log = SessionLayout(spec.session_dir).log_dir / "container.log"
         assert "stand-in speaking: exit" in log.read_text()
 
     # Stopping
 
-    async def test_a_stopped_container_is_asked_first(self, stage: Stage) -> None:
-        spec = stage.spec()
-        async with stage.opened() as runtime:
+    async def test_a_stopped_container_is_asked_first(self, env: RuntimeTestEnv) -> None:
+        spec = env.make_spec()
+        async with env.opened() as runtime:
             container = await runtime.start(spec)
-            await report_of(spec)
-            await runtime.stop(container, grace_s=seconds(HANG_S))
+            await read_report(spec)
+            await runtime.stop(container, grace_s=scaled_timeout(HANG_TIMEOUT_S))
             state = await runtime.poll(container)
             assert isinstance(state, Exited)
             assert state.code == 0
-            assert stage.deaths.told == [container]
+            assert env.deaths.recorded == [container]
 
-    async def test_a_container_that_ignores_the_request_is_killed(self, stage: Stage) -> None:
-        spec = stage.spec("stubborn")
-        async with stage.opened() as runtime:
+    async def test_a_container_that_ignores_the_request_is_killed(self, env: RuntimeTestEnv) -> None:
+        spec = env.make_spec("stubborn")
+        async with env.opened() as runtime:
             container = await runtime.start(spec)
-            await report_of(spec)
-            async with asyncio.timeout(seconds(HANG_S)):
+            await read_report(spec)
+            async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
                 await runtime.stop(container, grace_s=0.1)
             state = await runtime.poll(container)
             assert isinstance(state, Exited)
             assert state.code == 137
 
-    async def test_nothing_of_a_stopped_container_lives_on(self, stage: Stage) -> None:
-        spec = stage.spec("parent")
-        async with stage.opened() as runtime:
+    async def test_nothing_of_a_stopped_container_lives_on(self, env: RuntimeTestEnv) -> None:
+        spec = env.make_spec("parent")
+        async with env.opened() as runtime:
             container = await runtime.start(spec)
-            await report_of(spec)
-            assert not _free(spec)
-            await runtime.stop(container, grace_s=seconds(HANG_S))
-            assert _free(spec)
+            await read_report(spec)
+            assert not _has_exited(spec)
+            await runtime.stop(container, grace_s=scaled_timeout(HANG_TIMEOUT_S))
+            assert _has_exited(spec)
 
-    async def test_stopping_the_dead_and_the_never_started_is_fine(self, stage: Stage) -> None:
-        spec = stage.spec("exit")
-        async with stage.opened() as runtime:
-            await runtime.stop(_never_started(spec), grace_s=0)
+    async def test_stopping_the_dead_and_the_never_started_is_fine(self, env: RuntimeTestEnv) -> None:
+        spec = env.make_spec("exit")
+        async with env.opened() as runtime:
+            await runtime.stop(_make_unstarted(spec), grace_s=0)
             container = await runtime.start(spec)
-            await report_of(spec)
-            await stage.deaths.first()
+            await read_report(spec)
+            await env.deaths.wait_for_first()
             await runtime.stop(container, grace_s=0)
             await runtime.stop(container, grace_s=0)
-            assert stage.deaths.told == [container]
+            assert env.deaths.recorded == [container]
 
     # Our own restart
 
-    async def test_a_restarted_host_finds_its_containers_and_hears_of_their_deaths(self, stage: Stage) -> None:
-        specs = [stage.spec("obey", session="one"), stage.spec("obey", session="two")]
-        async with stage.opened() as runtime:
+    async def test_a_restarted_host_finds_its_containers_and_hears_of_their_deaths(self, env: RuntimeTestEnv) -> None:
+        specs = [env.make_spec("obey", session="one"), env.make_spec("obey", session="two")]
+        async with env.opened() as runtime:
             started = [await runtime.start(spec) for spec in specs]
             for spec in specs:
-                await report_of(spec)
-        async with stage.opened() as restarted:
+                await read_report(spec)
+        async with env.opened() as restarted:
             adopted = await restarted.adopt()
-            assert sorted(adopted, key=_session) == started
+            assert sorted(adopted, key=_session_id) == started
             assert await restarted.poll(started[0]) == Running()
-            stage.order_exit(specs[0])
-            assert await stage.deaths.first() == started[0]
+            env.request_exit(specs[0])
+            assert await env.deaths.wait_for_first() == started[0]
             assert isinstance(await restarted.poll(started[0]), Exited)
             assert list(await restarted.adopt()) == [started[1]]
 
-    async def test_a_restarted_host_can_stop_what_it_never_started(self, stage: Stage) -> None:
-        spec = stage.spec()
-        async with stage.opened() as runtime:
+    async def test_a_restarted_host_can_stop_what_it_never_started(self, env: RuntimeTestEnv) -> None:
+        spec = env.make_spec()
+        async with env.opened() as runtime:
             container = await runtime.start(spec)
-            await report_of(spec)
-        async with stage.opened() as restarted:
-            await restarted.stop(container, grace_s=seconds(HANG_S))
+            await read_report(spec)
+        async with env.opened() as restarted:
+            await restarted.stop(container, grace_s=scaled_timeout(HANG_TIMEOUT_S))
             assert isinstance(await restarted.poll(container), Exited)
             assert list(await restarted.adopt()) == []
 
-    async def test_a_container_that_died_while_no_host_ran_is_known_to_be_dead(self, stage: Stage) -> None:
-        spec = stage.spec("obey")
-        async with stage.opened() as runtime:
+    async def test_a_container_that_died_while_no_host_ran_is_known_to_be_dead(self, env: RuntimeTestEnv) -> None:
+        spec = env.make_spec("obey")
+        async with env.opened() as runtime:
             container = await runtime.start(spec)
-            await report_of(spec)
-        stage.order_exit(spec)
-        await asyncio.to_thread(_free, spec, wait=True)
-        async with stage.opened() as restarted:
+            await read_report(spec)
+        env.request_exit(spec)
+        await asyncio.to_thread(_has_exited, spec, wait=True)
+        async with env.opened() as restarted:
             # An engine may need a moment to see it itself; then the news follows.
             if await restarted.adopt():
-                await stage.deaths.first()
+                await env.deaths.wait_for_first()
             assert isinstance(await restarted.poll(container), Exited)
             assert list(await restarted.adopt()) == []
 
-    async def test_another_installs_containers_are_left_alone(self, stage: Stage, tmp_path: Path) -> None:
+    async def test_another_installs_containers_are_left_alone(self, env: RuntimeTestEnv, tmp_path: Path) -> None:
         (tmp_path / "other").mkdir()
-        other = Stage(stage.bench, tmp_path / "other")
-        spec = stage.spec()
-        async with stage.opened() as runtime, other.opened() as stranger:
+        other = RuntimeTestEnv(env.harness, tmp_path / "other")
+        spec = env.make_spec()
+        async with env.opened() as runtime, other.opened() as stranger:
             container = await runtime.start(spec)
-            await report_of(spec)
+            await read_report(spec)
             assert list(await stranger.adopt()) == []
             await stranger.stop(container, grace_s=0)
             assert await runtime.poll(container) == Running()
 
     # Walls
 
-    async def test_a_container_cannot_write_outside_its_own_folders(self, stage: Stage) -> None:
-        attempts = (await _isolated_report(stage))["attempts"]
+    async def test_a_container_cannot_write_outside_its_own_folders(self, env: RuntimeTestEnv) -> None:
+        attempts = (await _run_isolated(env))["attempts"]
         for where in ("in/", "run/", "workspace", "/", "/usr", "/etc", "kernel"):
             assert attempts[f"write {where}"] in ("EROFS", "EACCES", "EPERM"), where
 
-    async def test_a_container_cannot_put_a_link_in_place_of_its_database(self, stage: Stage) -> None:
-        attempts = (await _isolated_report(stage))["attempts"]
+    async def test_a_container_cannot_put_a_link_in_place_of_its_database(self, env: RuntimeTestEnv) -> None:
+        attempts = (await _run_isolated(env))["attempts"]
         assert attempts["replace outbound"] == "EBUSY"
         assert attempts["remove outbound"] == "EBUSY"
 
-    async def test_a_container_sees_no_other_session_and_no_secret_of_the_machine(self, stage: Stage) -> None:
-        other = stage.spec(session="other").session_dir
-        report = await _isolated_report(stage, {"ELSEWHERE": str(other)})
+    async def test_a_container_sees_no_other_session_and_no_secret_of_the_machine(self, env: RuntimeTestEnv) -> None:
+        other = env.make_spec(session="other").session_dir
+        report = await _run_isolated(env, {"ELSEWHERE": str(other)})
         assert report["attempts"]["see elsewhere"] in ("ENOENT", "EACCES")
         assert report["attempts"]["see the engine"] == "ENOENT"
         assert report["attempts"]["read shadow"] in ("ENOENT", "EACCES")
         assert len(report["processes"]) <= 4
 
-    async def test_a_container_has_no_network(self, stage: Stage) -> None:
+    async def test_a_container_has_no_network(self, env: RuntimeTestEnv) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
-            report = await _isolated_report(stage, {"PORT": str(server.getsockname()[1])})
+            report = await _run_isolated(env, {"PORT": str(server.getsockname()[1])})
         assert report["attempts"]["connect"] == "ECONNREFUSED"
         assert report["interfaces"] == []
 
-    async def test_a_container_is_nobody_special(self, stage: Stage) -> None:
-        report = await _isolated_report(stage)
+    async def test_a_container_is_nobody_special(self, env: RuntimeTestEnv) -> None:
+        report = await _run_isolated(env)
         assert report["uid"] != 0
         assert {int(each, 16) for each in report["capabilities"]} == {0}
         assert report["no_new_privileges"] == "1"
         assert report["seccomp"] == "2"
         assert report["attempts"]["new user namespace"] == "EPERM"
 
-    async def test_a_container_cannot_make_the_system_calls_that_holes_are_made_of(self, stage: Stage) -> None:
-        attempts = (await _isolated_report(stage))["attempts"]
+    async def test_a_container_cannot_make_the_system_calls_that_holes_are_made_of(self, env: RuntimeTestEnv) -> None:
+        attempts = (await _run_isolated(env))["attempts"]
         calls = {name.removeprefix("call "): result for name, result in attempts.items() if name.startswith("call ")}
         assert calls.pop("clone3") == "ENOSYS"
         for other_kind in ("32-bit call", "x32 call"):
             assert calls.pop(other_kind, "ENOSYS") in ("ENOSYS", "SIGSYS"), other_kind
-        assert set(MUST_BE_REFUSED) <= set(calls)
+        assert set(FORBIDDEN_SYSCALLS) <= set(calls)
         assert {name: result for name, result in calls.items() if result != "EPERM"} == {}
 
-    async def test_a_container_can_do_what_every_agent_needs(self, stage: Stage) -> None:
-        spec = stage.spec(environment={"TRY_WORK": "yes"})
-        async with stage.opened() as runtime:
+    async def test_a_container_can_do_what_every_agent_needs(self, env: RuntimeTestEnv) -> None:
+        spec = env.make_spec(environment={"TRY_WORK": "yes"})
+        async with env.opened() as runtime:
             await runtime.start(spec)
-            attempts = (await report_of(spec))["attempts"]
+            attempts = (await read_report(spec))["attempts"]
         works = {name.removeprefix("do "): result for name, result in attempts.items() if name.startswith("do ")}
         assert {"threads", "programs", "pools", "event loops", "databases", "interfaces", "versions"} == set(works)
         if works["versions"] == "not there":
             del works["versions"]
         assert {name: result for name, result in works.items() if result != "done"} == {}
 
-    async def test_a_container_cannot_start_processes_without_end(self, stage: Stage) -> None:
-        report = await _isolated_report(stage, behaves="crowd", limits=Limits(pids=32))
+    async def test_a_container_cannot_start_processes_without_end(self, env: RuntimeTestEnv) -> None:
+        report = await _run_isolated(env, mode="crowd", limits=Limits(pids=32))
         assert 0 < report["children"] <= 32
 
-    async def test_a_container_that_hoards_memory_dies_alone(self, stage: Stage) -> None:
-        _require_isolation(stage)
-        spec = stage.spec("hoard", limits=Limits(memory_bytes=64 * 1024**2))
-        async with stage.opened() as runtime:
+    async def test_a_container_that_hoards_memory_dies_alone(self, env: RuntimeTestEnv) -> None:
+        _require_isolation(env)
+        spec = env.make_spec("hoard", limits=Limits(memory_bytes=64 * 1024**2))
+        async with env.opened() as runtime:
             container = await runtime.start(spec)
-            await report_of(spec)
-            await stage.deaths.first()
+            await read_report(spec)
+            await env.deaths.wait_for_first()
             state = await runtime.poll(container)
         assert isinstance(state, Exited)
         assert state.code != 0
 
 
-async def _isolated_report(
-    stage: Stage,
+async def _run_isolated(
+    stage: RuntimeTestEnv,
     environment: Mapping[str, str] | None = None,
     *,
-    behaves: str = "wait",
+    mode: str = "wait",
     limits: Limits | None = None,
 ) -> dict[str, Any]:
     """What a stand-in found inside. Skips the test for a runtime that promises no walls."""
     _require_isolation(stage)
-    spec = stage.spec(behaves, environment={"TRY_WALLS": "yes", **(environment or {})}, limits=limits)
+    spec = stage.make_spec(mode, environment={"TRY_WALLS": "yes", **(environment or {})}, limits=limits)
     async with stage.opened() as runtime:
         await runtime.start(spec)
-        return await report_of(spec)
+        return await read_report(spec)
 
 
-def _require_isolation(stage: Stage) -> None:
-    if stage.bench.runtime(stage.install).isolation is Isolation.NONE:
+def _require_isolation(stage: RuntimeTestEnv) -> None:
+    if stage.harness.runtime(stage.install).isolation is Isolation.NONE:
         pytest.skip("this runtime promises no walls")
 
 
-def _never_started(spec: ContainerSpec) -> Container:
+def _make_unstarted(spec: ContainerSpec) -> Container:
     """What the host knows when it crashed before it could store a container's state."""
     return Container(session_id=spec.session_id, lease=spec.lease, state={})
 
 
-def _session(container: Container) -> str:
+def _session_id(container: Container) -> str:
     return container.session_id
 
 
-def _free(spec: ContainerSpec, *, wait: bool = False) -> bool:
+def _has_exited(spec: ContainerSpec, *, wait: bool = False) -> bool:
     """Does nothing of the stand-in live any more? It and its children hold this file locked."""
     with SessionLayout(spec.session_dir).out_dir.joinpath("alive").open("rb") as file:
         try:

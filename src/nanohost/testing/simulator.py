@@ -17,8 +17,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from nanohost.testing.content import BY_OTHER_MEANS, Content
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.content import OTHER_INPUTS, ContentKind
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 
 
 class Fault(StrEnum):
@@ -52,23 +52,23 @@ class Person:
 ADA = Person(id="1001", name="Ada")
 BOB = Person(id="1002", name="Bob")
 
-_CHANGED, _MENTIONED = "message that is changed", "message that mentions the bot later"
-_DELETED = "message that is deleted"
-_REACTED, _TAKEN_BACK = "reaction", "reaction that is taken back"
-CHANGES: Mapping[Content, Sequence[str]] = {
-    Content.EDIT: (_CHANGED,),
-    Content.EDIT_WITH_MENTION: (_MENTIONED,),
-    Content.DELETION: (_DELETED,),
-    Content.REACTION: (_REACTED,),
-    Content.REACTION_REMOVED: (_TAKEN_BACK,),
+_EDIT_EXAMPLE, _MENTION_EDIT_EXAMPLE = "message that is changed", "message that mentions the bot later"
+_DELETION_EXAMPLE = "message that is deleted"
+_REACTION_EXAMPLE, _REACTION_REMOVED_EXAMPLE = "reaction", "reaction that is taken back"
+CHANGE_EXAMPLES: Mapping[ContentKind, Sequence[str]] = {
+    ContentKind.EDIT: (_EDIT_EXAMPLE,),
+    ContentKind.EDIT_WITH_MENTION: (_MENTION_EDIT_EXAMPLE,),
+    ContentKind.DELETION: (_DELETION_EXAMPLE,),
+    ContentKind.REACTION: (_REACTION_EXAMPLE,),
+    ContentKind.REACTION_REMOVED: (_REACTION_REMOVED_EXAMPLE,),
 }
 """What people do to messages that they sent, by name: the same on every platform that tells of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class ScreenMessage:
     """One message on a screen, as it is now. `text` is what a person reads, markup parsed away; `raw` is what came
-    over the wire. `pinged`: whom it notified (everyone, here, a person's id). `buttons`: their labels, in order."""
+    over the wire. `notified`: whom it notified (everyone, here, a person's id). `buttons`: their labels, in order."""
 
     id: str
     chat: str
@@ -81,8 +81,8 @@ class Shown:
     file_name: str | None = None
     file_bytes: bytes = b""
     reactions: tuple[str, ...] = ()
-    pinged: frozenset[str] = frozenset()
-    edits: int = 0
+    notified: frozenset[str] = frozenset()
+    edit_count: int = 0
 
 
 BOT = "bot"
@@ -91,20 +91,20 @@ BOT = "bot"
 
 @dataclass
 class Faults:
-    """What is to go wrong next. A fault is used up by the request it befalls. `lasting` befalls all requests, for as
+    """What is to go wrong next. A fault is used up by the request it befalls. `persistent` befalls all requests, for as
     long as it is set."""
 
     queue: deque[Fault] = field(default_factory=deque)
-    lasting: Fault | None = None
+    persistent: Fault | None = None
     limits: dict[str, tuple[int, float]] = field(default_factory=dict)
     """By chat, "" for all of them: how many requests are still refused as too many, and after how many seconds to
     come back."""
 
-    def next(self, *fits: Fault) -> Fault | None:
+    def take(self, *fits: Fault) -> Fault | None:
         """The next fault, if there is one (of those that fit, when any are named)."""
         if self.queue and (not fits or self.queue[0] in fits):
             return self.queue.popleft()
-        return self.lasting if not fits or self.lasting in fits else None
+        return self.persistent if not fits or self.persistent in fits else None
 
     def retry_after_s(self, chat: str) -> float | None:
         """How long whoever sends to this chat is asked to wait; None: not at all."""
@@ -123,18 +123,18 @@ class Simulator(ABC):
     """The channel's name: `settings` is for its table."""
     dm: str = ADA.id
     """The platform's id of Ada's chat with the bot."""
-    by_other_means: Mapping[Content, str] = BY_OTHER_MEANS
+    other_inputs: Mapping[ContentKind, str] = OTHER_INPUTS
     """What else people can do here, and what is typed for it."""
 
     def __init__(self) -> None:
         self.faults = Faults()
-        self._shown: list[Shown] = []
+        self._screen_messages: list[ScreenMessage] = []
         self._changed = asyncio.Condition()
-        self.shows_page = False
+        self.should_serve_error_page = False
         """A page of whatever stands before the platform, in the place of people's files; where the simulator does."""
         self.typing: list[str] = []
         """The chats in which typing was shown, one entry each time."""
-        self.numbers_from = 0
+        self.id_offset = 0
         """Added to the number in each id that it makes, set before anybody writes: a host takes an id that it had from
         another life of the platform for a repeat. 0: ids are the same in each life, as a test wants them."""
 
@@ -149,11 +149,11 @@ class Simulator(ABC):
         """The table [channels.NAME] of a host that uses this platform."""
 
     @abstractmethod
-    async def go_down(self) -> None:
+    async def start_outage(self) -> None:
         """An outage: connections are cut and refused."""
 
     @abstractmethod
-    async def go_up(self) -> None:
+    async def end_outage(self) -> None:
         """The outage is over. What the real platform redelivers is redelivered."""
 
     # --- people ---
@@ -177,7 +177,7 @@ class Simulator(ABC):
         """
 
     @abstractmethod
-    async def press(self, message: Shown, label: str, *, person: Person = ADA) -> None:
+    async def press(self, message: ScreenMessage, label: str, *, person: Person = ADA) -> None:
         """Somebody presses a button of a message."""
 
     @abstractmethod
@@ -189,7 +189,7 @@ class Simulator(ABC):
         """Somebody changes a message of theirs. `mention`: the bot is addressed now."""
 
     @abstractmethod
-    async def unreact(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
+    async def remove_reaction(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
         """Somebody takes a reaction back."""
 
     @abstractmethod
@@ -197,41 +197,43 @@ class Simulator(ABC):
         """Somebody deletes a message of theirs."""
 
     @abstractmethod
-    def examples(self) -> Mapping[Content, Sequence[str]]:
+    def examples(self) -> Mapping[ContentKind, Sequence[str]]:
         """By kind of content that people can send here, the names of the platform's own examples of it."""
 
     @abstractmethod
     async def send_example(self, name: str, chat: str, *, person: Person, group: bool) -> Sequence[str]:
         """Somebody sends one of `examples`; the platform's ids of the messages. Raises KeyError."""
 
-    def contents(self) -> Mapping[Content, Sequence[str]]:
+    def content_examples(self) -> Mapping[ContentKind, Sequence[str]]:
         """As `examples`, with what people do to messages that they sent: that is the same everywhere."""
-        return {**self.examples(), **CHANGES}
+        return {**self.examples(), **CHANGE_EXAMPLES}
 
-    def kinds(self) -> Sequence[str]:
-        """The names of all examples; `send_kind` knows these."""
-        return tuple(dict.fromkeys(name for names in self.contents().values() for name in names))
+    def example_names(self) -> Sequence[str]:
+        """The names of all examples; `send_named_example` knows these."""
+        return tuple(dict.fromkeys(name for names in self.content_examples().values() for name in names))
 
-    async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
+    async def send_named_example(
+        self, kind: str, chat: str, *, person: Person = ADA, group: bool = False
+    ) -> Sequence[str]:
         """Somebody sends one of `kinds`, as an example; the platform's ids of the messages. Raises KeyError."""
-        if any(kind in names for names in CHANGES.values()):
+        if any(kind in names for names in CHANGE_EXAMPLES.values()):
             return [await self._send_and_change(kind, chat, person=person, group=group)]
         return await self.send_example(kind, chat, person=person, group=group)
 
     async def _send_and_change(self, kind: str, chat: str, *, person: Person, group: bool) -> str:
         id = await self.write(chat, "Lunch at noon?", person=person, group=group)
-        if kind in (_CHANGED, _MENTIONED):
-            await self.edit(id, "Lunch at one?", chat=chat, person=person, mention=kind == _MENTIONED)
-        elif kind == _DELETED:
+        if kind in (_EDIT_EXAMPLE, _MENTION_EDIT_EXAMPLE):
+            await self.edit(id, "Lunch at one?", chat=chat, person=person, mention=kind == _MENTION_EDIT_EXAMPLE)
+        elif kind == _DELETION_EXAMPLE:
             await self.delete(id, chat=chat, person=person)
         else:
             await self.react(id, "👍", chat=chat, person=person)
-        if kind == _TAKEN_BACK:
-            await self.unreact(id, "👍", chat=chat, person=person)
+        if kind == _REACTION_REMOVED_EXAMPLE:
+            await self.remove_reaction(id, "👍", chat=chat, person=person)
         return id
 
     @abstractmethod
-    async def garbage(self) -> None:
+    async def send_garbage(self) -> None:
         """Everything the platform never should send: what does not parse, wrong types, unknown events."""
 
     @abstractmethod
@@ -240,60 +242,68 @@ class Simulator(ABC):
 
     # --- screens ---
 
-    def screen(self, chat: str | None = None, *, sender: str | None = BOT) -> list[Shown]:
+    def screen(self, chat: str | None = None, *, sender: str | None = BOT) -> list[ScreenMessage]:
         """What stands in a chat, or in all; of the bot only, or of everybody with `sender` None. Oldest first."""
-        return [one for one in self._shown if chat in (None, one.chat) and (sender is None or one.sender == sender)]
+        return [
+            one
+            for one in self._screen_messages
+            if chat in (None, one.chat) and (sender is None or one.sender == sender)
+        ]
 
     def texts(self, chat: str | None = None) -> list[str]:
         """The bot's messages in a chat as people read them."""
         return [one.text for one in self.screen(chat)]
 
-    async def until(self, happened: Callable[[], bool], *, limit_s: float = HANG_S) -> None:
+    async def wait_until(self, happened: Callable[[], bool], *, timeout_s: float = HANG_TIMEOUT_S) -> None:
         """Wait until `happened()`, looked at whenever the platform changed. Raises TimeoutError."""
-        async with asyncio.timeout(seconds(limit_s)), self._changed:
+        async with asyncio.timeout(scaled_timeout(timeout_s)), self._changed:
             await self._changed.wait_for(happened)
 
-    async def until_shown(self, count: int, chat: str | None = None, *, limit_s: float = HANG_S) -> list[Shown]:
+    async def wait_for_messages(
+        self, count: int, chat: str | None = None, *, timeout_s: float = HANG_TIMEOUT_S
+    ) -> list[ScreenMessage]:
         """The bot's messages once there are at least so many."""
-        await self.until(lambda: len(self.screen(chat)) >= count, limit_s=limit_s)
+        await self.wait_until(lambda: len(self.screen(chat)) >= count, timeout_s=timeout_s)
         return self.screen(chat)
 
     # --- for those who write a simulator ---
 
-    async def show(self, message: Shown) -> None:
+    async def add_message(self, message: ScreenMessage) -> None:
         """Put a message on the screen."""
-        self._shown.append(message)
-        await self.changed()
+        self._screen_messages.append(message)
+        await self.notify_changed()
 
-    async def show_again(self, message_id: str, change: Callable[[Shown], Shown], *, chat: str) -> Shown | None:
+    async def update_message(
+        self, message_id: str, change: Callable[[ScreenMessage], ScreenMessage], *, chat: str
+    ) -> ScreenMessage | None:
         """Change a message that is on the screen; None if there is none."""
-        for at, one in enumerate(self._shown):
+        for at, one in enumerate(self._screen_messages):
             if (one.id, one.chat) == (message_id, chat):
-                self._shown[at] = change(one)
-                await self.changed()
-                return self._shown[at]
+                self._screen_messages[at] = change(one)
+                await self.notify_changed()
+                return self._screen_messages[at]
         return None
 
-    async def changed(self) -> None:
+    async def notify_changed(self) -> None:
         """Something happened that somebody may wait for."""
         async with self._changed:
             self._changed.notify_all()
 
 
-def edited(text: str, raw: str) -> Callable[[Shown], Shown]:
+def make_edit(text: str, raw: str) -> Callable[[ScreenMessage], ScreenMessage]:
     """The change that an edit is."""
-    return lambda one: replace(one, text=text, raw=raw, edits=one.edits + 1)
+    return lambda one: replace(one, text=text, raw=raw, edit_count=one.edit_count + 1)
 
 
-def reacted(emoji: str) -> Callable[[Shown], Shown]:
+def make_reaction(emoji: str) -> Callable[[ScreenMessage], ScreenMessage]:
     """The change that somebody's reaction is."""
     return lambda one: replace(one, reactions=(*one.reactions, emoji))
 
 
-def unreacted(emoji: str) -> Callable[[Shown], Shown]:
+def make_reaction_removal(emoji: str) -> Callable[[ScreenMessage], ScreenMessage]:
     """The change when somebody takes theirs back: others' stay."""
 
-    def change(one: Shown) -> Shown:
+    def change(one: ScreenMessage) -> ScreenMessage:
         at = one.reactions.index(emoji) if emoji in one.reactions else len(one.reactions)
         return replace(one, reactions=one.reactions[:at] + one.reactions[at + 1 :])
 
@@ -301,12 +311,12 @@ def unreacted(emoji: str) -> Callable[[Shown], Shown]:
 
 
 @asynccontextmanager
-async def outage(*platforms: Simulator) -> AsyncIterator[None]:
+async def simulate_outage(*platforms: Simulator) -> AsyncIterator[None]:
     """All of these are down while entered."""
     for platform in platforms:
-        await platform.go_down()
+        await platform.start_outage()
     try:
         yield
     finally:
         for platform in platforms:
-            await platform.go_up()
+            await platform.end_outage()

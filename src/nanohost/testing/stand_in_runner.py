@@ -40,16 +40,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-CROWD = 400
-HOARD_BYTES = 4 * 1024**3
+MAX_CHILDREN = 400
+MAX_HOARD_BYTES = 4 * 1024**3
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNS = 0x00020000
 ADDR_NO_RANDOMIZE = 0x0040000
 TIOCSTI = 0x5412
-X32 = 0x40000000
+X32_SYSCALL_BIT = 0x40000000
 NETLINK_AUDIT = 9
 
-NUMBERS = {
+SYSCALL_NUMBERS = {
     name: {"x86_64": x86_64, "aarch64": aarch64}[platform.machine()]
     for name, x86_64, aarch64 in (
         *(("clone", 56, 220), ("clone3", 435, 435), ("unshare", 272, 97), ("setns", 308, 268), ("mount", 165, 40)),
@@ -65,7 +65,7 @@ NUMBERS = {
 }
 """System calls that a container must not make, and their numbers."""
 
-ARGUMENTS: dict[str, tuple[int | bytes, ...]] = {
+SYSCALL_ARGUMENTS: dict[str, tuple[int | bytes, ...]] = {
     "unshare": (CLONE_NEWUSER,),
     "clone": (CLONE_NEWNS | signal.SIGCHLD,),
     "io_uring_setup": (4, bytes(120)),
@@ -82,13 +82,13 @@ ARGUMENTS: dict[str, tuple[int | bytes, ...]] = {
 def main() -> None:
     mode = os.environ.get("STAND_IN", "wait")
     workspace = Path(os.environ.get("NANOHOST_WORKSPACE", "/workspace"))
-    signal.signal(signal.SIGTERM, signal.SIG_IGN if mode == "stubborn" else leave)
-    lock(workspace / "out" / "alive")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if mode == "stubborn" else exit_cleanly)
+    hold_alive_lock(workspace / "out" / "alive")
     sys.stdout.write(f"stand-in speaking: {mode}\n")
     sys.stdout.flush()
-    report = {"children": crowd() if mode == "crowd" else 0, **findings(workspace)}
+    report = {"children": fork_many() if mode == "crowd" else 0, **collect_report(workspace)}
     if mode == "parent":
-        have_a_child()
+        fork_child()
     with (workspace / "out" / "report").open("w") as pipe:
         pipe.write(json.dumps(report) + "\n")
     if mode == "exit":
@@ -98,16 +98,16 @@ def main() -> None:
             orders.read(1)
         sys.exit(7)
     if mode == "hoard":
-        hoard()
+        exhaust_memory()
     while True:
         signal.pause()
 
 
-def leave(*_: object) -> NoReturn:
+def exit_cleanly(*_: object) -> NoReturn:
     sys.exit(0)
 
 
-def findings(workspace: Path) -> dict[str, Any]:
+def collect_report(workspace: Path) -> dict[str, Any]:
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
     return {
         "environment": dict(os.environ),
@@ -118,22 +118,22 @@ def findings(workspace: Path) -> dict[str, Any]:
         "no_new_privileges": status["NoNewPrivs"],
         "seccomp": status["Seccomp"],
         "processes": [each.name for each in Path("/proc").iterdir() if each.name.isdigit()],
-        "interfaces": [name for _, name in socket.if_nameindex() if up(name)],
-        "attempts": {name: attempt(action) for name, action in actions(workspace).items()},
+        "interfaces": [name for _, name in socket.if_nameindex() if is_up(name)],
+        "attempts": {name: try_action(action) for name, action in all_actions(workspace).items()},
     }
 
 
-def actions(workspace: Path) -> dict[str, Callable[[], object]]:
+def all_actions(workspace: Path) -> dict[str, Callable[[], object]]:
     """What is tried. Against walls only when asked: without any the attempts would do what they say."""
-    wanted = allowed(workspace)
+    wanted = allowed_actions(workspace)
     if "TRY_WALLS" in os.environ:
-        wanted |= forbidden(workspace) | system_calls()
+        wanted |= forbidden_actions(workspace) | syscall_actions()
     if "TRY_WORK" in os.environ:
-        wanted |= work()
+        wanted |= agent_actions()
     return wanted
 
 
-def allowed(workspace: Path) -> dict[str, Callable[[], object]]:
+def allowed_actions(workspace: Path) -> dict[str, Callable[[], object]]:
     outbound = workspace / "out" / "outbound.db"
     return {
         "write out/": lambda: (workspace / "out" / "new").touch(),
@@ -144,13 +144,13 @@ def allowed(workspace: Path) -> dict[str, Callable[[], object]]:
     }
 
 
-def up(interface: str) -> bool:
+def is_up(interface: str) -> bool:
     """Other than the loopback, and switched on: a new namespace may list tunnels that lead nowhere."""
     flags = Path("/sys/class/net", interface, "flags")
     return interface != "lo" and (not flags.exists() or bool(int(flags.read_text(), 16) & 1))
 
 
-def forbidden(workspace: Path) -> dict[str, Callable[[], object]]:
+def forbidden_actions(workspace: Path) -> dict[str, Callable[[], object]]:
     outbound = workspace / "out" / "outbound.db"
     return {
         "write in/": lambda: (workspace / "in" / "new").touch(),
@@ -170,7 +170,7 @@ def forbidden(workspace: Path) -> dict[str, Callable[[], object]]:
     }
 
 
-def attempt(action: Callable[[], object]) -> str:
+def try_action(action: Callable[[], object]) -> str:
     """`done`, or why not."""
     try:
         action()
@@ -193,12 +193,12 @@ def replace_by_link(path: Path) -> None:
 
 
 def new_user_namespace() -> None:
-    in_child(partial(call, "unshare"))
+    run_in_child(partial(make_syscall, "unshare"))
 
 
-def system_calls() -> dict[str, Callable[[], object]]:
+def syscall_actions() -> dict[str, Callable[[], object]]:
     """Each in a child, so that one that is allowed does not change what the next attempts mean."""
-    tried: dict[str, Callable[[], object]] = {name: partial(call, name) for name in NUMBERS}
+    tried: dict[str, Callable[[], object]] = {name: partial(make_syscall, name) for name in SYSCALL_NUMBERS}
     tried |= {
         "AF_VSOCK": partial(socket.socket, 40, socket.SOCK_STREAM),
         "AF_ALG": partial(socket.socket, 38, socket.SOCK_SEQPACKET),
@@ -209,27 +209,30 @@ def system_calls() -> dict[str, Callable[[], object]]:
         "TIOCSTI": lambda: fcntl.ioctl(os.pipe()[0], TIOCSTI, b"x"),
     }
     if platform.machine() == "x86_64":
-        tried |= {"32-bit call": call_as_32_bit, "x32 call": lambda: checked(libc().syscall(X32 | 39))}
-    return {f"call {name}": partial(in_child, action) for name, action in tried.items()}
+        tried |= {
+            "32-bit call": make_32_bit_syscall,
+            "x32 call": lambda: check_result(libc().syscall(X32_SYSCALL_BIT | 39)),
+        }
+    return {f"call {name}": partial(run_in_child, action) for name, action in tried.items()}
 
 
 def libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def checked(result: int) -> None:
+def check_result(result: int) -> None:
     if result == -1:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def call(name: str) -> None:
+def make_syscall(name: str) -> None:
     """Make this system call, whatever it does."""
-    arguments = [*ARGUMENTS.get(name, ()), *[0] * 6][:6]
+    arguments = [*SYSCALL_ARGUMENTS.get(name, ()), *[0] * 6][:6]
     wide = [each if isinstance(each, bytes) else ctypes.c_long(each) for each in arguments]
-    checked(libc().syscall(ctypes.c_long(NUMBERS[name]), *wide))
+    check_result(libc().syscall(ctypes.c_long(SYSCALL_NUMBERS[name]), *wide))
 
 
-def call_as_32_bit() -> None:
+def make_32_bit_syscall() -> None:
     """getpid as a program of 32 bits asks for it: mov eax, 20; int 0x80; ret."""
     code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
     code.write(bytes.fromhex("b814000000cd80c3"))
@@ -238,7 +241,7 @@ def call_as_32_bit() -> None:
         raise OSError(-result, os.strerror(-result))
 
 
-def in_child(action: Callable[[], object]) -> None:
+def run_in_child(action: Callable[[], object]) -> None:
     """Do it in a child of ours. Raises OSError with its error, or with the name of the signal that ended it."""
     child = os.fork()
     if child == 0:
@@ -254,20 +257,20 @@ def in_child(action: Callable[[], object]) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def work() -> dict[str, Callable[[], object]]:
+def agent_actions() -> dict[str, Callable[[], object]]:
     """What every agent needs, and must not be refused."""
     return {
-        "do threads": work_in_threads,
+        "do threads": use_threads,
         "do programs": lambda: subprocess.run(["/bin/sh", "-c", "ls / | cat"], stdout=subprocess.DEVNULL, check=True),
-        "do pools": work_in_processes,
-        "do event loops": lambda: asyncio.run(talk_to_ourselves()),
-        "do databases": work_with_a_database,
+        "do pools": use_process_pool,
+        "do event loops": lambda: asyncio.run(echo_over_sockets()),
+        "do databases": use_sqlite,
         "do interfaces": socket.if_nameindex,
-        "do versions": keep_versions,
+        "do versions": use_git,
     }
 
 
-def work_in_threads() -> None:
+def use_threads() -> None:
     threads = [threading.Thread(target=os.getpid) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -275,13 +278,13 @@ def work_in_threads() -> None:
         thread.join()
 
 
-def work_in_processes() -> None:
+def use_process_pool() -> None:
     with ProcessPoolExecutor(2) as pool:
         if list(pool.map(abs, (-1, -2))) != [1, 2]:
             raise OSError("wrong answer")
 
 
-async def talk_to_ourselves() -> None:
+async def echo_over_sockets() -> None:
     """Over TCP and over a local socket."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -303,7 +306,7 @@ async def talk_to_ourselves() -> None:
             writer.close()
 
 
-def work_with_a_database() -> None:
+def use_sqlite() -> None:
     for journal in ("delete", "wal"):
         database = sqlite3.connect(Path(tempfile.mkdtemp(), "database"))
         database.execute(f"PRAGMA journal_mode = {journal}")
@@ -313,7 +316,7 @@ def work_with_a_database() -> None:
         database.close()
 
 
-def keep_versions() -> None:
+def use_git() -> None:
     if shutil.which("git") is None:
         raise OSError("not there")
     folder = tempfile.mkdtemp()
@@ -327,20 +330,20 @@ def keep_versions() -> None:
         subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True)  # noqa: S603, S607
 
 
-def lock(path: Path) -> None:
+def hold_alive_lock(path: Path) -> None:
     """For life: the descriptor is never closed, and children inherit it."""
     fcntl.flock(os.open(path, os.O_CREAT | os.O_RDWR, 0o666), fcntl.LOCK_EX)
 
 
-def have_a_child() -> None:
+def fork_child() -> None:
     if os.fork() == 0:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         while True:
             signal.pause()
 
 
-def crowd() -> int:
-    for count in range(CROWD):
+def fork_many() -> int:
+    for count in range(MAX_CHILDREN):
         try:
             child = os.fork()
         except OSError:
@@ -348,13 +351,13 @@ def crowd() -> int:
         if child == 0:
             while True:
                 signal.pause()
-    return CROWD
+    return MAX_CHILDREN
 
 
-def hoard() -> None:
+def exhaust_memory() -> None:
     block = 16 * 1024**2
     kept: list[bytes] = []
-    while len(kept) * block < HOARD_BYTES:
+    while len(kept) * block < MAX_HOARD_BYTES:
         kept.append(b"\1" * block)
 
 

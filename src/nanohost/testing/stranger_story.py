@@ -17,77 +17,77 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanohost.settings_file import as_toml
-from nanohost.testing.limits import seconds
-from nanohost.testing.simulated import find
-from nanohost.testing.simulator import ADA, BOB, Shown, Simulator
-from nanohost_protocol.crash_points import VARIABLE
+from nanohost.settings_file import to_toml
+from nanohost.testing.limits import scaled_timeout
+from nanohost.testing.simulated import find_simulator
+from nanohost.testing.simulator import ADA, BOB, ScreenMessage, Simulator
+from nanohost_protocol.crash_points import ENV_VARIABLE
 
-LIMIT_S = 60.0
+STEP_TIMEOUT_S = 60.0
 """For one step, a start of the host included."""
-READY = '"event": "host_ready"'
-FIRST = "Hello, is anybody there?"
-SECOND = "I am a friend of Ada's."
-THIRD = "Thank you!"
+READY_MARKER = '"event": "host_ready"'
+FIRST_MESSAGE = "Hello, is anybody there?"
+SECOND_MESSAGE = "I am a friend of Ada's."
+THIRD_MESSAGE = "Thank you!"
 
 
-class Host:
+class HostProcess:
     """`nanohost run` as an operator starts it, started again whenever it ended by SIGKILL."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self.kills = 0
+        self.kill_count = 0
         self._process: asyncio.subprocess.Process | None = None
         self._ready = asyncio.Event()
 
-    def settle(self, platforms: Sequence[Simulator]) -> None:
+    def write_settings(self, platforms: Sequence[Simulator]) -> None:
         """Write the settings. The platforms serve: their addresses are known."""
         host = {"provider": "demo", "runtime": "process", "timezone": "UTC", "poll_interval_s": 0.2}
-        tables = [as_toml(("host",), host), *(as_toml(("channels", one.name), one.settings()) for one in platforms)]
+        tables = [to_toml(("host",), host), *(to_toml(("channels", one.name), one.settings()) for one in platforms)]
         self._root.mkdir(parents=True, exist_ok=True)
         (self._root / "nanohost.toml").write_text("\n".join(tables).replace('"0.2"', "0.2"))
 
     @asynccontextmanager
     async def running(self, *, crash_at: str = "") -> AsyncIterator[None]:
         """Serve while entered. `crash_at`: where its first process ends itself, NAME or NAME:N."""
-        watching = asyncio.create_task(self._run_again_and_again(crash_at), name="host")
+        watching = asyncio.create_task(self._run_with_restarts(crash_at), name="host")
         try:
             yield
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
-            await self._end()
+            await self._terminate()
 
     async def kill(self) -> None:
         """SIGKILL once the host is quiet, and wait until the next process serves. Raises TimeoutError."""
-        await self.until_quiet()
+        await self.wait_until_idle()
         assert self._process is not None, "it runs"
         self._ready.clear()
         self._process.kill()
-        await self.until_ready()
+        await self.wait_until_ready()
 
-    async def until_ready(self) -> None:
+    async def wait_until_ready(self) -> None:
         """Raises TimeoutError."""
-        async with asyncio.timeout(seconds(LIMIT_S)):
+        async with asyncio.timeout(scaled_timeout(STEP_TIMEOUT_S)):
             await self._ready.wait()
 
-    async def until_connected(self) -> None:
+    async def wait_until_connected(self) -> None:
         """Some platforms keep nothing for a bot that never was there. Raises TimeoutError."""
-        await self._until(lambda host, _: all(one["state"] == "connected" for one in host["channels"]))
+        await self._wait_until(lambda host, _: all(one["state"] == "connected" for one in host["channels"]))
 
-    async def until_quiet(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Until the step is over for the host, too: what people see, it has on record. Raises TimeoutError."""
-        await self._until(lambda _, counts: not counts["deliveries_waiting"] and not counts["events_not_routed"])
+        await self._wait_until(lambda _, counts: not counts["deliveries_waiting"] and not counts["events_not_routed"])
 
-    async def _until(self, happened: Callable[[dict[str, Any], dict[str, int]], bool]) -> None:
-        async with asyncio.timeout(seconds(LIMIT_S)):
+    async def _wait_until(self, happened: Callable[[dict[str, Any], dict[str, int]], bool]) -> None:
+        async with asyncio.timeout(scaled_timeout(STEP_TIMEOUT_S)):
             while True:
-                status = json.loads(await self.command("status", "--json"))
+                status = json.loads(await self.run_command("status", "--json"))
                 if status["host"] is not None and happened(status["host"], status["counts"]):
                     return
                 await asyncio.sleep(0.1)
 
-    async def command(self, *words: str) -> str:
+    async def run_command(self, *words: str) -> str:
         """What an operator's command prints. Raises RuntimeError for one that fails."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "nanohost", "--home", str(self._root), *words),
@@ -100,15 +100,15 @@ class Host:
             raise RuntimeError(f"nanohost {' '.join(words)}: {complaint.decode()}")
         return said.decode()
 
-    async def _run_again_and_again(self, crash_at: str) -> None:
-        while await self._run(crash_at) == -signal.SIGKILL:
-            self.kills += 1
+    async def _run_with_restarts(self, crash_at: str) -> None:
+        while await self._run_once(crash_at) == -signal.SIGKILL:
+            self.kill_count += 1
             crash_at = ""
 
-    async def _run(self, crash_at: str) -> int:
+    async def _run_once(self, crash_at: str) -> int:
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "nanohost", "--home", str(self._root), "run"),
-            env=_environment() | ({VARIABLE: crash_at} if crash_at else {}),
+            env=_environment() | ({ENV_VARIABLE: crash_at} if crash_at else {}),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -116,22 +116,22 @@ class Host:
         with (self._root / "host.log").open("ab") as log:
             async for line in self._process.stderr:
                 log.write(line)
-                if READY.encode() in line:
+                if READY_MARKER.encode() in line:
                     self._ready.set()
         code = await self._process.wait()
         self._ready.clear()
         return code
 
-    async def _end(self) -> None:
+    async def _terminate(self) -> None:
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
             await self._process.wait()
-        for pid in await asyncio.to_thread(_runners, self._root):
+        for pid in await asyncio.to_thread(_runner_pids, self._root):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
 
-def _runners(root: Path) -> list[int]:
+def _runner_pids(root: Path) -> list[int]:
     """The runners of this home: a host leaves them to the next one."""
     sessions = {path.name for path in (root / "sessions").glob("*/*")}
     found = []
@@ -151,27 +151,27 @@ def _environment() -> dict[str, str]:
 class Step:
     """Something that somebody does, up to what they or others see of it. Done again it changes nothing."""
 
-    says: str
-    do: Callable[[], Awaitable[None]]
+    description: str
+    run: Callable[[], Awaitable[None]]
 
 
-class Story:
+class UnknownSenderScenario:
     """Both platforms and the host between them."""
 
     def __init__(self, root: Path) -> None:
-        self.telegram, self.slack = find("telegram"), find("slack")
-        self.host = Host(root)
-        self._code = ""
+        self.telegram, self.slack = find_simulator("telegram"), find_simulator("slack")
+        self.host = HostProcess(root)
+        self._pairing_code = ""
 
     @property
     def steps(self) -> Sequence[Step]:
         """In order. The host runs from the first one on."""
         return (
-            Step("Ada has a code made at the machine: nanohost pair slack", self._make_a_code),
+            Step("Ada has a code made at the machine: nanohost pair slack", self._create_pairing_code),
             Step("Ada types it to the bot on Slack, and is the owner", self._become_owner),
-            Step("Bob, whom nobody knows, writes on Telegram; Ada is asked on Slack", self._write_as_a_stranger),
+            Step("Bob, whom nobody knows, writes on Telegram; Ada is asked on Slack", self._write_as_unknown_sender),
             Step("Bob writes more; nobody is asked again", self._write_more),
-            Step("Ada lets him in", self._let_in),
+            Step("Ada lets him in", self._approve_sender),
             Step("Bob, who has been answered, writes again", self._write_as_a_member),
         )
 
@@ -179,42 +179,49 @@ class Story:
     async def running(self, *, crash_at: str = "") -> AsyncIterator[None]:
         """Platforms and host serve while entered."""
         async with self.telegram.running(), self.slack.running():
-            self.host.settle([self.telegram, self.slack])
-            await self.host.command("groups", "create", "main")
+            self.host.write_settings([self.telegram, self.slack])
+            await self.host.run_command("groups", "create", "main")
             async with self.host.running(crash_at=crash_at):
-                await self.host.until_ready()
-                await self.host.until_connected()
+                await self.host.wait_until_ready()
+                await self.host.wait_until_connected()
                 yield
 
-    def cards(self) -> list[Shown]:
+    def approval_cards(self) -> list[ScreenMessage]:
         """What Ada was asked, on the screen now."""
         return [one for one in self.slack.screen(self.slack.dm) if "Telegram" in one.text or one.buttons]
 
-    def answers(self, text: str) -> list[Shown]:
+    def answers_containing(self, text: str) -> list[ScreenMessage]:
         """What answers this, on Bob's screen."""
         return [one for one in self.telegram.screen(BOB.id) if text in one.text]
 
-    async def _make_a_code(self) -> None:
-        self._code = json.loads(await self.host.command("pair", "slack", "--json"))["code"]
+    async def _create_pairing_code(self) -> None:
+        self._pairing_code = json.loads(await self.host.run_command("pair", "slack", "--json"))["code"]
 
     async def _become_owner(self) -> None:
-        await self.slack.write(self.slack.dm, self._code)
-        await self.slack.until(lambda: any("owner" in text for text in self.slack.texts()), limit_s=LIMIT_S)
+        await self.slack.write(self.slack.dm, self._pairing_code)
+        await self.slack.wait_until(
+            lambda: any("owner" in text for text in self.slack.texts()), timeout_s=STEP_TIMEOUT_S
+        )
 
-    async def _write_as_a_stranger(self) -> None:
-        await self.telegram.write(BOB.id, FIRST, person=BOB)
-        await self.slack.until(lambda: any(one.buttons for one in self.cards()), limit_s=LIMIT_S)
+    async def _write_as_unknown_sender(self) -> None:
+        await self.telegram.write(BOB.id, FIRST_MESSAGE, person=BOB)
+        await self.slack.wait_until(lambda: any(one.buttons for one in self.approval_cards()), timeout_s=STEP_TIMEOUT_S)
 
     async def _write_more(self) -> None:
-        await self.telegram.write(BOB.id, SECOND, person=BOB)
-        await self.telegram.until(lambda: len(self.telegram.acknowledged()) >= 2, limit_s=LIMIT_S)
+        await self.telegram.write(BOB.id, SECOND_MESSAGE, person=BOB)
+        await self.telegram.wait_until(lambda: len(self.telegram.acknowledged()) >= 2, timeout_s=STEP_TIMEOUT_S)
 
-    async def _let_in(self) -> None:
-        card = next(one for one in self.cards() if one.buttons)
+    async def _approve_sender(self) -> None:
+        card = next(one for one in self.approval_cards() if one.buttons)
         await self.slack.press(card, card.buttons[0], person=ADA)
-        await self.telegram.until(lambda: bool(self.answers(FIRST) and self.answers(SECOND)), limit_s=LIMIT_S)
-        await self.slack.until(lambda: not any(one.buttons for one in self.cards()), limit_s=LIMIT_S)
+        await self.telegram.wait_until(
+            lambda: bool(self.answers_containing(FIRST_MESSAGE) and self.answers_containing(SECOND_MESSAGE)),
+            timeout_s=STEP_TIMEOUT_S,
+        )
+        await self.slack.wait_until(
+            lambda: not any(one.buttons for one in self.approval_cards()), timeout_s=STEP_TIMEOUT_S
+        )
 
     async def _write_as_a_member(self) -> None:
-        await self.telegram.write(BOB.id, THIRD, person=BOB)
-        await self.telegram.until(lambda: bool(self.answers(THIRD)), limit_s=LIMIT_S)
+        await self.telegram.write(BOB.id, THIRD_MESSAGE, person=BOB)
+        await self.telegram.wait_until(lambda: bool(self.answers_containing(THIRD_MESSAGE)), timeout_s=STEP_TIMEOUT_S)

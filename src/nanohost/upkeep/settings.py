@@ -7,14 +7,14 @@ from typing import ClassVar
 from nanohost.section import Section, setting
 
 
-class UpkeepSettings(Section):
+class RetentionSettings(Section):
     table: ClassVar = "host"
 
     keep_days: int = setting(
         30,
-        place=150,
+        order=150,
         title="For how long what is settled is kept; sums by day stay, the audit log for a year at least. 0: for ever.",
-        wanted="a whole number of days, 0 or more",
+        expected="a whole number of days, 0 or more",
         ge=0,
         le=36500,
     )

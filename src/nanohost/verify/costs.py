@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from nanohost.verify.finding import MOST_ROWS, Install
+from nanohost.verify.finding import MAX_ROWS, VerifyContext
 
-TOLERATED = 10_000
+TOLERANCE_TOKENS = 10_000
 """Tokens, beside a tenth: a host that is killed loses the record of a call that has just passed."""
-OVERSTATED = f"""
+OVERREPORTED = f"""
 SELECT session_id, told, seen FROM (
     SELECT t.session_id, total(t.tokens_in + t.tokens_out + t.tokens_cached) AS told,
         total(t.seen_tokens) + (
@@ -14,11 +14,11 @@ SELECT session_id, told, seen FROM (
             WHERE c.session_id = t.session_id AND c.turn_id IS NULL) AS seen
     FROM turn_costs t WHERE t.seen_calls IS NOT NULL GROUP BY t.session_id HAVING total(t.seen_calls) > 0
 )
-WHERE told > seen * 1.1 + {TOLERATED} LIMIT ?
+WHERE told > seen * 1.1 + {TOLERANCE_TOKENS} LIMIT ?
 """  # noqa: S608
 
 
-async def turns_took_what_passed_the_gateway(install: Install) -> list[str]:
+async def reported_tokens_match_gateway(install: VerifyContext) -> list[str]:
     """Where a session's calls pass the gateway, its runner tells of no more tokens than were seen there.
 
     The other way round is no fault: turns that were stopped or killed, and agents within agents, are seen only there,
@@ -27,5 +27,5 @@ async def turns_took_what_passed_the_gateway(install: Install) -> list[str]:
     return [
         f"the runner of session {row['session_id']} tells of {row['told']:.0f} tokens,"
         f" the gateway saw {row['seen']:.0f}"
-        for row in await install.store.all(OVERSTATED, (MOST_ROWS,))
+        for row in await install.store.fetch_all(OVERREPORTED, (MAX_ROWS,))
     ]

@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-from nanohost.approvals.card import digest_of
-from nanohost.model import HOST
-from nanohost.verify.finding import MOST_ROWS, Install
+from nanohost.approvals.card import compute_digest
+from nanohost.model import HOST_SESSION_ID
+from nanohost.verify.finding import MAX_ROWS, VerifyContext
 
 # A role of one identity counts for all of the same number.
-MISNUMBERED = """
+WRONG_PERSON_NUMBER = """
 SELECT u.user_id, u.person, l.id AS lowest FROM users u
 JOIN (SELECT person, min(id) AS id FROM users GROUP BY person) l ON l.person = u.person
 WHERE u.person != l.id LIMIT ?
 """
 # What was allowed and is not carried out yet is still to be what was shown.
-SHOWN = """
+OPEN_APPROVALS = """
 SELECT id, shown, payload, digest FROM approvals a
 WHERE a.status = 'pending' OR EXISTS (SELECT 1 FROM actions x WHERE x.approval_id = a.id AND x.status = 'pending')
 """
-UNDATED = """
+WRONG_END_TIME = """
 SELECT 'approval ' || id AS what, status, decided_at AS at FROM approvals
 WHERE (status = 'pending') != (decided_at IS NULL)
 UNION ALL
 SELECT 'code ' || id, status, closed_at FROM codes WHERE (status = 'open') != (closed_at IS NULL)
 LIMIT ?
 """
-EMPTY = """
+APPROVALS_WITHOUT_REQUEST = """
 SELECT a.id, a.session_id, a.seq FROM approvals a
 WHERE a.status = 'pending' AND a.session_id IS NOT NULL AND NOT EXISTS (
     SELECT 1 FROM actions x
     WHERE x.approval_id = a.id AND x.status = 'held' AND x.session_id = a.session_id AND x.seq = a.seq)
 LIMIT ?
 """
-UNSAID = """
+CARDS_WITHOUT_MESSAGE = """
 SELECT c.approval_id, c.number, c.user_id FROM approval_cards c
 WHERE c.seq IS NOT NULL AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.session_id = ? AND d.seq = c.seq)
 LIMIT ?
 """
-UNASKED = """
+QUESTIONS_WITHOUT_MESSAGE = """
 SELECT q.session_id, q.seq FROM questions q
 WHERE q.status = 'open' AND NOT EXISTS (
     SELECT 1 FROM deliveries d WHERE d.session_id = q.session_id AND d.seq = q.seq)
@@ -44,50 +44,50 @@ LIMIT ?
 """
 
 
-async def identities_of_one_human_have_their_lowest_number(install: Install) -> list[str]:
+async def linked_identities_share_a_person_number(install: VerifyContext) -> list[str]:
     """Users who are one human share a number, the lowest of theirs: a role of one counts for all who have it."""
     return [
         f"user {row['user_id']} is counted as person {row['person']}, whose first identity is number {row['lowest']}"
-        for row in await install.store.all(MISNUMBERED, (MOST_ROWS,))
+        for row in await install.store.fetch_all(WRONG_PERSON_NUMBER, (MAX_ROWS,))
     ]
 
 
-async def what_would_run_is_what_was_shown(install: Install) -> list[str]:
+async def approvals_match_their_digest(install: VerifyContext) -> list[str]:
     """An approval that waits, or whose request is still to be done, is what it was when it was asked for."""
     return [
         f"approval {row['id']}: its card or what it would do was changed after it was asked for"
-        for row in await install.store.all(SHOWN)
-        if digest_of(row["shown"], row["payload"]) != row["digest"]
-    ][:MOST_ROWS]
+        for row in await install.store.fetch_all(OPEN_APPROVALS)
+        if compute_digest(row["shown"], row["payload"]) != row["digest"]
+    ][:MAX_ROWS]
 
 
-async def what_is_over_says_since_when(install: Install) -> list[str]:
+async def closed_items_have_an_end_time(install: VerifyContext) -> list[str]:
     """An approval or a code that is over says since when, or upkeep would never forget it; an open one does not."""
     return [
         f"{row['what']} is {row['status']}, and {'does not say since when' if row['at'] is None else 'says since when'}"
-        for row in await install.store.all(UNDATED, (MOST_ROWS,))
+        for row in await install.store.fetch_all(WRONG_END_TIME, (MAX_ROWS,))
     ]
 
 
-async def open_approvals_have_their_request(install: Install) -> list[str]:
+async def open_approvals_have_their_request(install: VerifyContext) -> list[str]:
     """An open approval that an agent asked for names the request that waits for it, or a yes would do nothing."""
     return [
         f"approval {row['id']} is open, and request {row['seq']} of session {row['session_id']} does not wait for it"
-        for row in await install.store.all(EMPTY, (MOST_ROWS,))
+        for row in await install.store.fetch_all(APPROVALS_WITHOUT_REQUEST, (MAX_ROWS,))
     ]
 
 
-async def cards_have_their_message(install: Install) -> list[str]:
+async def cards_have_their_message(install: VerifyContext) -> list[str]:
     """A card that somebody was shown is a message of the host, which is edited when it is decided."""
     return [
         f"card {row['number']} of approval {row['approval_id']}, to {row['user_id']}, has no message"
-        for row in await install.store.all(UNSAID, (HOST, MOST_ROWS))
+        for row in await install.store.fetch_all(CARDS_WITHOUT_MESSAGE, (HOST_SESSION_ID, MAX_ROWS))
     ]
 
 
-async def open_questions_have_their_message(install: Install) -> list[str]:
+async def open_questions_have_their_message(install: VerifyContext) -> list[str]:
     """A question that is open has the message that asks it, or nobody could answer."""
     return [
         f"question {row['seq']} of session {row['session_id']} is open, and its message is not there"
-        for row in await install.store.all(UNASKED, (MOST_ROWS,))
+        for row in await install.store.fetch_all(QUESTIONS_WITHOUT_MESSAGE, (MAX_ROWS,))
     ]

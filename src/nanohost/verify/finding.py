@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nanohost.home import Home
-from nanohost.store.database import Reports
+from nanohost.store.database import ReportReader
 
-MOST_ROWS = 100
+MAX_ROWS = 100
 """Rows named for one check: who has more than that has one cause, not a hundred."""
 
 
@@ -20,9 +20,9 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Install:
-    """The data directory under the glass. `host_running`: things change while we look."""
+class VerifyContext:
+    """The data directory under the glass. `is_host_running`: things change while we look."""
 
-    store: Reports
+    store: ReportReader
     home: Home
-    host_running: bool
+    is_host_running: bool

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nanohost.verify.finding import MOST_ROWS, Install
+from nanohost.verify.finding import MAX_ROWS, VerifyContext
 
-HELD = """
+HELD_WITHOUT_APPROVAL = """
 SELECT 'message ' || r.event_id AS what, r.approval_id FROM routes r WHERE r.outcome = 'held' AND NOT EXISTS (
     SELECT 1 FROM approvals a WHERE a.id = r.approval_id AND a.status = 'pending')
 UNION ALL
@@ -17,24 +17,24 @@ WHERE x.status = 'held' AND NOT EXISTS (
     WHERE a.id = x.approval_id AND a.status = 'pending' AND a.session_id = x.session_id AND a.seq = x.seq)
 LIMIT ?
 """
-WAKES = """
+WRONG_TRIGGER = """
 SELECT event_id, wiring_id, outcome, trigger FROM routes
 WHERE outcome = 'context' AND trigger = 1 OR outcome = 'written' AND trigger = 0 LIMIT ?
 """
 
 
-async def what_is_held_waits_for_an_open_approval(install: Install) -> list[str]:
+async def held_items_have_an_open_approval(install: VerifyContext) -> list[str]:
     """What is held names an approval that is not decided yet, or nobody would ever let it go on."""
     return [
         f"{row['what']} is held, and approval {row['approval_id']} is not open"
-        for row in await install.store.all(HELD, (MOST_ROWS,))
+        for row in await install.store.fetch_all(HELD_WITHOUT_APPROVAL, (MAX_ROWS,))
     ]
 
 
-async def context_wakes_nobody(install: Install) -> list[str]:
+async def context_routes_do_not_trigger(install: VerifyContext) -> list[str]:
     """A route says `context` if its message wakes nobody, and `written` if it does."""
     return [
         f"the route of event {row['event_id']} by wiring {row['wiring_id']} is {row['outcome']}, and its message"
         f" {'wakes the agent' if row['trigger'] else 'wakes nobody'}"
-        for row in await install.store.all(WAKES, (MOST_ROWS,))
+        for row in await install.store.fetch_all(WRONG_TRIGGER, (MAX_ROWS,))
     ]

@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-from nanohost.verify.finding import MOST_ROWS, Install
+from nanohost.verify.finding import MAX_ROWS, VerifyContext
 
 # Cut off by a kill it looks the same: the next start finds it by its open attempt, and says what became of it.
-SENDING = """
+SENDING_WITHOUT_ATTEMPT = """
 SELECT d.session_id, d.seq FROM deliveries d WHERE d.status = 'sending' AND NOT EXISTS (
     SELECT 1 FROM delivery_attempts a WHERE a.session_id = d.session_id AND a.seq = d.seq AND a.ended_at IS NULL)
 LIMIT ?
 """
-SENT = """
+SENT_WITHOUT_ATTEMPT = """
 SELECT d.session_id, d.seq FROM deliveries d WHERE d.status = 'sent' AND NOT EXISTS (
     SELECT 1 FROM delivery_attempts a WHERE a.session_id = d.session_id AND a.seq = d.seq AND a.outcome = 'sent')
 LIMIT ?
 """
-NAMELESS = """
+ROUTES_WITHOUT_MESSAGE = """
 SELECT event_id, wiring_id, outcome FROM routes
 WHERE outcome IN ('written', 'context', 'waiting') AND (session_id IS NULL OR message_id IS NULL) LIMIT ?
 """
-AHEAD = """
+DELETED_BEYOND_CURSOR = """
 SELECT s.id, f.up_to_seq, s.out_cursor FROM forgotten f JOIN sessions s ON s.id = f.session_id
 WHERE f.up_to_seq > s.out_cursor LIMIT ?
 """
-MISCOUNTED = """
+WRONG_ATTEMPT_COUNT = """
 SELECT d.session_id, d.seq, d.attempts, count(a.number) AS found
 FROM deliveries d LEFT JOIN delivery_attempts a USING (session_id, seq)
 GROUP BY d.session_id, d.seq HAVING found != d.attempts LIMIT ?
 """
-UNENDED = """
+OPEN_ATTEMPTS = """
 SELECT a.session_id, a.seq, a.number, d.status
 FROM delivery_attempts a JOIN deliveries d USING (session_id, seq)
 WHERE a.ended_at IS NULL AND d.status != 'sending' LIMIT ?
 """
 # A wiring takes its routes along when it is deleted, so only one that was there before the event says anything.
 # What was dealt with otherwise says so: for the host itself, one message with another, a deletion.
-UNROUTED = """
+EVENTS_WITHOUT_ROUTE = """
 SELECT e.id, e.channel_type, e.platform_id, e.platform_message_id FROM inbound_events e
 WHERE e.status = 'routed' AND e.reason IS NULL
 AND NOT EXISTS (SELECT 1 FROM routes r WHERE r.event_id = e.id)
@@ -47,60 +47,60 @@ LIMIT ?
 """
 
 
-async def what_is_sending_has_an_open_attempt(install: Install) -> list[str]:
+async def sending_deliveries_have_an_open_attempt(install: VerifyContext) -> list[str]:
     """A delivery that is `sending`, or was when its host was killed, has an attempt without an end."""
     return [
         f"delivery {row['seq']} of session {row['session_id']} is being sent, and no attempt is under way"
-        for row in await install.store.all(SENDING, (MOST_ROWS,))
+        for row in await install.store.fetch_all(SENDING_WITHOUT_ATTEMPT, (MAX_ROWS,))
     ]
 
 
-async def what_is_sent_has_an_attempt_that_says_so(install: Install) -> list[str]:
+async def sent_deliveries_have_a_sent_attempt(install: VerifyContext) -> list[str]:
     """A delivery that is `sent` has an attempt that ended with it."""
     return [
         f"delivery {row['seq']} of session {row['session_id']} is sent, and no attempt says so"
-        for row in await install.store.all(SENT, (MOST_ROWS,))
+        for row in await install.store.fetch_all(SENT_WITHOUT_ATTEMPT, (MAX_ROWS,))
     ]
 
 
-async def attempts_are_counted(install: Install) -> list[str]:
+async def attempt_counts_match(install: VerifyContext) -> list[str]:
     """A delivery has as many attempts on record as it counts."""
     return [
         f"delivery {row['seq']} of session {row['session_id']} counts {row['attempts']} attempts, and {row['found']}"
         " are on record"
-        for row in await install.store.all(MISCOUNTED, (MOST_ROWS,))
+        for row in await install.store.fetch_all(WRONG_ATTEMPT_COUNT, (MAX_ROWS,))
     ]
 
 
-async def attempts_have_an_end(install: Install) -> list[str]:
+async def ended_deliveries_have_no_open_attempt(install: VerifyContext) -> list[str]:
     """Only a delivery that is `sending` has an attempt without an end."""
     return [
         f"attempt {row['number']} of delivery {row['seq']} of session {row['session_id']} has no end, and the delivery"
         f" is {row['status']}"
-        for row in await install.store.all(UNENDED, (MOST_ROWS,))
+        for row in await install.store.fetch_all(OPEN_ATTEMPTS, (MAX_ROWS,))
     ]
 
 
-async def routed_events_have_routes(install: Install) -> list[str]:
+async def routed_events_have_routes(install: VerifyContext) -> list[str]:
     """A routed event of a chat that was wired when it came in has a route: what became of it is on record."""
     return [
         f"event {row['id']} ({row['platform_message_id']} of {row['channel_type']}:{row['platform_id']}) is routed, and"
         " no wiring says what it made of it"
-        for row in await install.store.all(UNROUTED, (MOST_ROWS,))
+        for row in await install.store.fetch_all(EVENTS_WITHOUT_ROUTE, (MAX_ROWS,))
     ]
 
 
-async def routes_name_their_message(install: Install) -> list[str]:
+async def routes_name_their_message(install: VerifyContext) -> list[str]:
     """A route that reached a session, or waits to, names the session and the message."""
     return [
         f"the route of event {row['event_id']} by wiring {row['wiring_id']} is {row['outcome']}, and names no message"
-        for row in await install.store.all(NAMELESS, (MOST_ROWS,))
+        for row in await install.store.fetch_all(ROUTES_WITHOUT_MESSAGE, (MAX_ROWS,))
     ]
 
 
-async def only_taken_over_rows_are_forgotten(install: Install) -> list[str]:
+async def only_collected_rows_are_deleted(install: VerifyContext) -> list[str]:
     """Upkeep has forgotten no outbound row that the cursor has not passed."""
     return [
         f"session {row['id']} has forgotten rows up to {row['up_to_seq']}, and has taken over up to {row['out_cursor']}"
-        for row in await install.store.all(AHEAD, (MOST_ROWS,))
+        for row in await install.store.fetch_all(DELETED_BEYOND_CURSOR, (MAX_ROWS,))
     ]

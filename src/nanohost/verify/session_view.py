@@ -16,19 +16,19 @@ from nanohost.home import Home
 from nanohost.mailbox import queries
 from nanohost.mailbox.blocking_reader import BlockingReader, blocking_reader
 from nanohost.mailbox.paths import session_layout
-from nanohost.mailbox.queries import Summary
+from nanohost.mailbox.queries import MailboxSummary
 from nanohost.model import LeaseId, SessionId
-from nanohost.verify.finding import MOST_ROWS
-from nanohost.verify.store import snapshot
-from nanohost_protocol.errors import Busy, NotReady, ProtocolError
+from nanohost.verify.finding import MAX_ROWS
+from nanohost.verify.store import central_snapshot
+from nanohost_protocol.errors import FileLocked, FileNotReady, ProtocolError
 from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.rows import Ack
 from nanohost_protocol.schema import INBOUND
-from nanohost_protocol.sqlite import READ_BUSY_S, reading
+from nanohost_protocol.sqlite import READ_BUSY_TIMEOUT_S, read_snapshot
 
-CHUNK = 2000
+ROUTES_CHUNK_SIZE = 2000
 """Routes looked up in one opening of inbound.db: a few milliseconds, so the host's writes need not wait."""
-MOST_OUTBOUND = 10_000
+MAX_OUTBOUND_ROWS = 10_000
 """Rows of one outbound.db that are looked at. A runner prunes what was taken over; more is there for a flood only."""
 
 SESSIONS = """
@@ -44,24 +44,24 @@ PENDING = """
 SELECT id, channel_type, instance, platform_id, platform_message_id FROM messages_in
 WHERE status = 'pending' AND "trigger" = 1 AND NOT (on_wake = 1 AND tries = 0 AND ?) ORDER BY seq LIMIT ?
 """
-STANDING = "SELECT id, status, tries FROM messages_in WHERE id = ?"
+MESSAGE_STATUS = "SELECT id, status, tries FROM messages_in WHERE id = ?"
 IN_MAILBOX = "SELECT 1 FROM messages_in WHERE id = ?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRow:
-    """What the central database says of a session. `due`: there is work, now or later."""
+    """What the central database says of a session. `is_due`: there is work, now or later."""
 
     id: SessionId
     group_folder: str
     out_cursor: int
     ack_cursor: int
     lease: LeaseId | None
-    due: bool
+    is_due: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class PendingMessage:
     """A message that waits in inbound.db, and where it came from."""
 
     id: str
@@ -69,7 +69,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
+class ClaimedMessage:
     """How a message stands in inbound.db that outbound.db says is being worked on."""
 
     status: str
@@ -77,22 +77,22 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inbound:
-    """What inbound.db holds. `pending` are the messages that wake, `claimed` those with an open claim. What waits for a
+class InboundView:
+    """What inbound.db holds. `pending_messages` are the messages that wake, `claimed_messages` those with an open claim. What waits for a
     fresh container does not wake while there is another."""
 
-    odd: tuple[int, ...]
-    pending: tuple[Waiting, ...]
-    claimed: Mapping[str, Claimed]
+    odd_seqs: tuple[int, ...]
+    pending_messages: tuple[PendingMessage, ...]
+    claimed_messages: Mapping[str, ClaimedMessage]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arrivals:
-    """Routes against rows. `lost` are written routes without their row, `early` waiting ones that have it."""
+class RouteArrivals:
+    """Routes against rows. `missing` are written routes without their row, `premature` waiting ones that have it."""
 
-    any_written: bool
-    lost: tuple[str, ...]
-    early: tuple[str, ...]
+    has_written: bool
+    missing: tuple[str, ...]
+    premature: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,22 +102,22 @@ class SessionView:
     row: SessionRow
     layout: SessionLayout
     central: sqlite3.Connection
-    host_running: bool
-    inbound: Inbound | None
+    is_host_running: bool
+    inbound: InboundView | None
     inbound_problem: str | None
-    outbound: Summary | None
+    outbound: MailboxSummary | None
     outbound_problem: str | None
-    arrivals: Arrivals
+    arrivals: RouteArrivals
 
     @property
-    def has_begun(self) -> bool:
+    def has_messages(self) -> bool:
         """A message was written for it, so all of its folder was made."""
-        return self.arrivals.any_written or self.row.out_cursor > 0
+        return self.arrivals.has_written or self.row.out_cursor > 0
 
 
-def every_session(home: Home, *, host_running: bool) -> Generator[SessionView, None, None]:
+def iter_session_views(home: Home, *, is_host_running: bool) -> Generator[SessionView, None, None]:
     """All sessions, one after the other, against one snapshot of the central database. Raises StoreError."""
-    with snapshot(home.database) as central, blocking_reader() as reader:
+    with central_snapshot(home.database) as central, blocking_reader() as reader:
         routes = _RoutesBySession(central.execute(ROUTES))
         for found in central.execute(SESSIONS):
             row = SessionRow(
@@ -126,10 +126,10 @@ def every_session(home: Home, *, host_running: bool) -> Generator[SessionView, N
                 out_cursor=found["out_cursor"],
                 ack_cursor=found["ack_cursor"],
                 lease=found["lease"],
-                due=bool(found["due"]),
+                is_due=bool(found["due"]),
             )
             layout = session_layout(home.sessions, row.group_folder, row.id)
-            yield _view(row, layout, routes.of(row.id), central, reader, host_running=host_running)
+            yield _build_view(row, layout, routes.for_session(row.id), central, reader, is_host_running=is_host_running)
 
 
 class _RoutesBySession:
@@ -139,90 +139,94 @@ class _RoutesBySession:
         self._groups = groupby(rows, key=lambda row: str(row["session_id"]))
         self._next = next(self._groups, None)
 
-    def of(self, session: SessionId) -> Iterator[sqlite3.Row]:
+    def for_session(self, session: SessionId) -> Iterator[sqlite3.Row]:
         while self._next is not None and self._next[0] < session:
             self._next = next(self._groups, None)
         if self._next is not None and self._next[0] == session:
             yield from self._next[1]
 
 
-def _view(
+def _build_view(
     row: SessionRow,
     layout: SessionLayout,
     routes: Iterator[sqlite3.Row],
     central: sqlite3.Connection,
     reader: BlockingReader,
     *,
-    host_running: bool,
+    is_host_running: bool,
 ) -> SessionView:
-    outbound, outbound_problem = _outbound(layout.outbound_db, row, reader)
-    inbound, inbound_problem = _inbound(layout.inbound_db, outbound.claims if outbound else (), row.lease)
+    outbound, outbound_problem = _read_outbound(layout.outbound_db, row, reader)
+    inbound, inbound_problem = _read_inbound(layout.inbound_db, outbound.claims if outbound else (), row.lease)
     return SessionView(
         row=row,
         layout=layout,
         central=central,
-        host_running=host_running,
+        is_host_running=is_host_running,
         inbound=inbound,
         inbound_problem=inbound_problem,
         outbound=outbound,
         outbound_problem=outbound_problem,
-        arrivals=_arrivals(layout.inbound_db, routes, readable=inbound is not None),
+        arrivals=_compare_routes(layout.inbound_db, routes, is_readable=inbound is not None),
     )
 
 
-def _outbound(path: Path, row: SessionRow, reader: BlockingReader) -> tuple[Summary | None, str | None]:
+def _read_outbound(path: Path, row: SessionRow, reader: BlockingReader) -> tuple[MailboxSummary | None, str | None]:
     try:
-        return reader.look(path, queries.summary(row.ack_cursor, most=MOST_OUTBOUND), busy_s=READ_BUSY_S), None
-    except (NotReady, Busy):
+        return reader.read(
+            path, queries.summary(row.ack_cursor, limit=MAX_OUTBOUND_ROWS), busy_s=READ_BUSY_TIMEOUT_S
+        ), None
+    except (FileNotReady, FileLocked):
         return None, None
     except (ProtocolError, OSError) as error:
         return None, str(error)
 
 
-def _inbound(path: Path, claims: Sequence[Ack], lease: LeaseId | None) -> tuple[Inbound | None, str | None]:
+def _read_inbound(path: Path, claims: Sequence[Ack], lease: LeaseId | None) -> tuple[InboundView | None, str | None]:
     try:
-        with reading(path, INBOUND) as db:
-            return Inbound(
-                odd=tuple(row["seq"] for row in db.execute(ODD_INBOUND, (MOST_ROWS,))),
-                pending=tuple(_waiting(row) for row in db.execute(PENDING, (lease is not None, MOST_ROWS))),
-                claimed=_claimed(db, claims),
+        with read_snapshot(path, INBOUND) as db:
+            return InboundView(
+                odd_seqs=tuple(row["seq"] for row in db.execute(ODD_INBOUND, (MAX_ROWS,))),
+                pending_messages=tuple(
+                    _pending_message(row) for row in db.execute(PENDING, (lease is not None, MAX_ROWS))
+                ),
+                claimed_messages=_claimed_messages(db, claims),
             ), None
-    except NotReady:
+    except FileNotReady:
         return None, None
     except (ProtocolError, OSError) as error:
         return None, str(error)
 
 
-def _waiting(row: sqlite3.Row) -> Waiting:
-    return Waiting(
+def _pending_message(row: sqlite3.Row) -> PendingMessage:
+    return PendingMessage(
         id=row["id"], origin=(row["channel_type"], row["instance"], row["platform_id"], row["platform_message_id"])
     )
 
 
-def _claimed(db: sqlite3.Connection, claims: Sequence[Ack]) -> Mapping[str, Claimed]:
-    rows = [row for claim in claims for row in db.execute(STANDING, (claim.message_id,))]
-    return {row["id"]: Claimed(status=row["status"], tries=row["tries"]) for row in rows}
+def _claimed_messages(db: sqlite3.Connection, claims: Sequence[Ack]) -> Mapping[str, ClaimedMessage]:
+    rows = [row for claim in claims for row in db.execute(MESSAGE_STATUS, (claim.message_id,))]
+    return {row["id"]: ClaimedMessage(status=row["status"], tries=row["tries"]) for row in rows}
 
 
-def _arrivals(path: Path, routes: Iterator[sqlite3.Row], *, readable: bool) -> Arrivals:
+def _compare_routes(path: Path, routes: Iterator[sqlite3.Row], *, is_readable: bool) -> RouteArrivals:
     any_written, lost, early = False, list[str](), list[str]()
-    while chunk := list(islice(routes, CHUNK)):
+    while chunk := list(islice(routes, ROUTES_CHUNK_SIZE)):
         written, waiting = (
             [str(row["message_id"]) for row in chunk if row["outcome"] in outcomes]
             for outcomes in (("written", "context"), ("waiting",))
         )
         any_written = any_written or bool(written)
-        there = _in_mailbox(path, written + waiting) if readable else None
+        there = _find_in_mailbox(path, written + waiting) if is_readable else None
         if there is not None:
-            lost = [*lost, *(id for id in written if id not in there)][:MOST_ROWS]
-            early = [*early, *(id for id in waiting if id in there)][:MOST_ROWS]
-    return Arrivals(any_written=any_written, lost=tuple(lost), early=tuple(early))
+            lost = [*lost, *(id for id in written if id not in there)][:MAX_ROWS]
+            early = [*early, *(id for id in waiting if id in there)][:MAX_ROWS]
+    return RouteArrivals(has_written=any_written, missing=tuple(lost), premature=tuple(early))
 
 
-def _in_mailbox(path: Path, ids: Sequence[str]) -> set[str] | None:
+def _find_in_mailbox(path: Path, ids: Sequence[str]) -> set[str] | None:
     """Which of these have their row. None: the file cannot be read any more, which its own check tells."""
     try:
-        with reading(path, INBOUND) as db:
+        with read_snapshot(path, INBOUND) as db:
             return {id for id in ids if db.execute(IN_MAILBOX, (id,)).fetchone()}
     except (ProtocolError, OSError):
         return None

@@ -8,11 +8,11 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from nanohost.verify.finding import MOST_ROWS, Install
+from nanohost.verify.finding import MAX_ROWS, VerifyContext
 from nanohost.verify.session_view import SessionView
-from nanohost.verify.store import snapshot
+from nanohost.verify.store import central_snapshot
 
-LEASES = "SELECT id, lease, runtime FROM sessions WHERE (lease IS NULL) != (runtime IS NULL) LIMIT ?"
+INCOMPLETE_LEASES = "SELECT id, lease, runtime FROM sessions WHERE (lease IS NULL) != (runtime IS NULL) LIMIT ?"
 SHARED_LEASES = """
 SELECT lease, group_concat(id, ', ') AS ids FROM sessions WHERE lease IS NOT NULL
 GROUP BY lease HAVING count(*) > 1 LIMIT ?
@@ -22,41 +22,41 @@ SELECT 1 FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id WHERE s.
 """
 
 
-async def leases_name_their_runtime(install: Install) -> list[str]:
+async def leases_name_their_runtime(install: VerifyContext) -> list[str]:
     """A session has a lease and the runtime that holds it, or neither."""
     return [
         f"session {row['id']} has lease {row['lease'] or 'none'} and runtime {row['runtime'] or 'none'}"
-        for row in await install.store.all(LEASES, (MOST_ROWS,))
+        for row in await install.store.fetch_all(INCOMPLETE_LEASES, (MAX_ROWS,))
     ]
 
 
-async def leases_are_of_one_session(install: Install) -> list[str]:
+async def leases_are_unique(install: VerifyContext) -> list[str]:
     """A container serves one session: no two have the same lease."""
     return [
         f"the sessions {row['ids']} have the lease {row['lease']}, all of them"
-        for row in await install.store.all(SHARED_LEASES, (MOST_ROWS,))
+        for row in await install.store.fetch_all(SHARED_LEASES, (MAX_ROWS,))
     ]
 
 
-async def folders_have_their_session(install: Install) -> list[str]:
+async def session_folders_are_not_orphaned(install: VerifyContext) -> list[str]:
     """Every folder below sessions/ belongs to a session of that agent group."""
 
     def look() -> list[str]:
-        with closing(_strays(install)) as strays:
-            return list(islice(strays, MOST_ROWS))
+        with closing(_orphaned_folders(install)) as strays:
+            return list(islice(strays, MAX_ROWS))
 
     return await asyncio.to_thread(look)
 
 
-def _strays(install: Install) -> Generator[str, None, None]:
-    with snapshot(install.home.database) as db:
-        for group in _folders(install.home.sessions):
-            for folder in _folders(group):
+def _orphaned_folders(install: VerifyContext) -> Generator[str, None, None]:
+    with central_snapshot(install.home.database) as db:
+        for group in _subfolders(install.home.sessions):
+            for folder in _subfolders(group):
                 if db.execute(HAS_SESSION, (folder.name, group.name)).fetchone() is None:
                     yield f"the folder sessions/{group.name}/{folder.name} belongs to no session"
 
 
-def _folders(parent: Path) -> Iterator[Path]:
+def _subfolders(parent: Path) -> Iterator[Path]:
     """Told apart from files and links; a folder that is gone meanwhile is empty."""
     try:
         yield from (path for path in parent.iterdir() if path.is_dir() and not path.is_symlink())
@@ -67,46 +67,46 @@ def _folders(parent: Path) -> Iterator[Path]:
 def session_has_its_folder(view: SessionView) -> Iterator[str]:
     """A session that got a message has its folder, with all that a container needs in it."""
     layout = view.layout
-    if not view.has_begun:
+    if not view.has_messages:
         return
     if not layout.root.is_dir():
-        yield f"{name(view)} has messages and no folder"
+        yield f"{session_label(view)} has messages and no folder"
         return
     for folder in (layout.in_dir, layout.out_dir, layout.state_dir, layout.run_dir, layout.log_dir):
         if not folder.is_dir():
-            yield f"{name(view)} has no folder {folder.name}/"
+            yield f"{session_label(view)} has no folder {folder.name}/"
 
 
 def inbound_opens(view: SessionView) -> Iterator[str]:
     """inbound.db of a session that got a message is there, and is a mailbox of this version."""
     if view.inbound_problem is not None:
-        yield f"{name(view)}: {view.inbound_problem}"
-    elif view.has_begun and view.layout.in_dir.is_dir() and not view.layout.inbound_db.exists():
-        yield f"{name(view)} has messages and no inbound.db"
+        yield f"{session_label(view)}: {view.inbound_problem}"
+    elif view.has_messages and view.layout.in_dir.is_dir() and not view.layout.inbound_db.exists():
+        yield f"{session_label(view)} has messages and no inbound.db"
 
 
 def outbound_opens(view: SessionView) -> Iterator[str]:
     """outbound.db is an ordinary file and a mailbox of this version. It may be empty or have a journal to roll back."""
     if view.outbound_problem is not None:
-        yield f"{name(view)}: {view.outbound_problem}"
-    elif view.has_begun and view.layout.out_dir.is_dir() and not view.layout.outbound_db.exists():
-        yield f"{name(view)} has messages and no outbound.db"
+        yield f"{session_label(view)}: {view.outbound_problem}"
+    elif view.has_messages and view.layout.out_dir.is_dir() and not view.layout.outbound_db.exists():
+        yield f"{session_label(view)} has messages and no outbound.db"
 
 
 def open_claims_belong_to_the_lease(view: SessionView) -> Iterator[str]:
     """What is being worked on is held by the session's container, was freed, or will be because the session is due."""
-    if view.outbound is None or view.inbound is None or view.row.due:
+    if view.outbound is None or view.inbound is None or view.row.is_due:
         return
     for claim in view.outbound.claims:
-        standing = view.inbound.claimed.get(claim.message_id)
+        standing = view.inbound.claimed_messages.get(claim.message_id)
         taken_over = standing is not None and (standing.status != "pending" or standing.tries > claim.tries)
         if claim.container_id != view.row.lease and not taken_over:
             yield (
-                f"{name(view)}: message {claim.message_id} is claimed by container {claim.container_id}, which has no"
+                f"{session_label(view)}: message {claim.message_id} is claimed by container {claim.container_id}, which has no"
                 " lease, and nobody will free it"
             )
 
 
-def name(view: SessionView) -> str:
+def session_label(view: SessionView) -> str:
     """How a sentence names a session."""
     return f"session {view.row.id} of {view.row.group_folder}"

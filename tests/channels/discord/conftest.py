@@ -7,7 +7,7 @@ from channels.discord import DiscordChannel
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulators.discord import DM, DiscordSimulator
 
-from .bench import DiscordBench, made
+from .bench import DiscordHarness, make_channel
 
 
 @pytest.fixture
@@ -19,12 +19,12 @@ async def platform() -> AsyncIterator[DiscordSimulator]:
 
 @pytest.fixture
 def channel(platform: DiscordSimulator, tmp_path: Path) -> DiscordChannel:
-    return made(platform, tmp_path)
+    return make_channel(platform, tmp_path)
 
 
 @pytest.fixture
-def desk(platform: DiscordSimulator, channel: DiscordChannel) -> DiscordBench:
-    return DiscordBench(platform, channel, chat=DM)
+def harness(platform: DiscordSimulator, channel: DiscordChannel) -> DiscordHarness:
+    return DiscordHarness(platform, channel, chat=DM)
 
 
 @pytest.fixture

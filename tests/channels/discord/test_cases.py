@@ -12,21 +12,21 @@ from pathlib import Path
 import pytest
 
 from channels.discord import DiscordChannel
-from nanohost.testing.channel_suite import SuiteInbox, receiving
+from nanohost.testing.channel_suite import SuiteInbox, run_receive_loop
 from nanohost.testing.simulators.discord import DM, GENERAL, ME, MY_ROLE, DiscordSimulator
-from tests.support.arrivals import KEYS as KEYS
-from tests.support.arrivals import check, fetched
-from tests.support.cases import Case, id_of, inputs
+from tests.support.arrivals import CASE_KEYS as CASE_KEYS
+from tests.support.arrivals import check_case, fetch_files
+from tests.support.cases import Case, cases_for, test_id_of
 
-from .bench import DiscordBench
+from .bench import DiscordHarness
 
-CASES = inputs("discord")
+CASES = cases_for("discord")
 
 
-@pytest.mark.parametrize("case", CASES, ids=id_of)
+@pytest.mark.parametrize("case", CASES, ids=test_id_of)
 async def test_the_agent_reads_what_people_send_as_what_it_is(
     case: Case,
-    desk: DiscordBench,
+    harness: DiscordHarness,
     channel: DiscordChannel,
     platform: DiscordSimulator,
     inbox: SuiteInbox,
@@ -34,12 +34,12 @@ async def test_the_agent_reads_what_people_send_as_what_it_is(
 ) -> None:
     content = json.loads(json.dumps(case["input"]).replace("ROLE_OF_BOT", MY_ROLE).replace("BOT", ME.id))
     is_group = case.get("chat") == "group"
-    async with receiving(desk, inbox) as host:
-        await desk.listening()
+    async with run_receive_loop(harness, inbox) as host:
+        await harness.wait_until_listening()
         await platform.post(GENERAL if is_group else DM, content, group=is_group)
         await platform.write(DM, "the end")
-        await inbox.until_accepted("the end")
+        await inbox.wait_for_accepted("the end")
         events = inbox.accepted[:-1]
-        files = await fetched(channel, events, tmp_path)
-        assert host.ended == []
-    check(case, events, files=files)
+        files = await fetch_files(channel, events, tmp_path)
+        assert host.results == []
+    check_case(case, events, files=files)

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.app import Parts, running_host
+from nanohost.app import Overrides, running_host
 from nanohost.chat_commands.registry import chat_commands, host_commands
-from nanohost.home import Home, hold
+from nanohost.home import Home, lock_home
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.store import agent_groups, messaging_groups, wirings
 from nanohost.store.database import Store
 from nanohost.testing.simulator import BOB, Fault
 from nanohost.testing.simulators.discord import DM, GENERAL, MY_ROLE, THREAD, DiscordSimulator
-from tests.support.flow import install_of, scripted_settings
-from tests.support.hasty_clock import HastyClock
+from tests.support.flow import install_id_for, scripted_settings
+from tests.support.hasty_clock import AcceleratedClock
 
 BOBS, NEWS = "70001002", "5003"
 """Bob's chat with the bot, and another channel."""
@@ -31,13 +31,13 @@ async def _host(root: Path, platform: DiscordSimulator) -> AsyncIterator[None]:
     """A whole host whose agent echoes, in Ada's DM and in a channel; entered again it is the same install."""
     home, plain = Home(root), scripted_settings()
     settings = replace(plain, channels={"discord": dict(platform.settings())})
-    parts = Parts(runtime=ProcessRuntime(install=install_of(root)), clock=HastyClock())
-    with hold(home):
-        async with running_host(home, settings, keep_containers=False, parts=parts) as host:
+    parts = Overrides(runtime=ProcessRuntime(install=install_id_for(root)), clock=AcceleratedClock())
+    with lock_home(home):
+        async with running_host(home, settings, keep_containers=False, overrides=parts) as host:
             if await agent_groups.find(host.store, "main") is None:
                 await _wire(host.store, DM, GENERAL, BOBS, NEWS)
             (home.groups / "main").mkdir(parents=True, exist_ok=True)
-            await platform.until(lambda: platform.is_listened_to)
+            await platform.wait_until(lambda: platform.is_listened_to)
             yield
 
 
@@ -48,18 +48,18 @@ async def test_a_person_writes_in_discord_and_the_agent_answers_there(
     async with _host(tmp_path, platform):
         platform.faults.queue.append(Fault.RESET_AFTER)
         await platform.write(DM, "hello there")
-        await platform.until_shown(1, DM)
+        await platform.wait_for_messages(1, DM)
         await platform.write(GENERAL, "and *you*?", group=True, mention=True, thread=THREAD)
-        await platform.until_shown(1, GENERAL)
+        await platform.wait_for_messages(1, GENERAL)
         await platform.write(DM, "once more")
-        await platform.until_shown(2, DM)
+        await platform.wait_for_messages(2, DM)
     platform.forget_streams()
     await platform.write(DM, "while you were away")
     async with _host(tmp_path, platform):
-        await platform.until_shown(3, DM)
+        await platform.wait_for_messages(3, DM)
     assert platform.texts(DM) == ["echo: hello there", "echo: once more", "echo: while you were away"]
     [in_thread] = platform.screen(GENERAL)
-    assert (in_thread.thread, in_thread.pinged) == (THREAD, frozenset())
+    assert (in_thread.thread, in_thread.notified) == (THREAD, frozenset())
     assert "and you?" in in_thread.text
 
 
@@ -71,12 +71,12 @@ async def test_what_was_first_said_during_a_restart_is_answered_after_it(
 ) -> None:
     async with _host(tmp_path, platform):
         await platform.write(DM, "hello there")
-        await platform.until_shown(1, DM)
+        await platform.wait_for_messages(1, DM)
     await platform.write(BOBS, "my first words", person=BOB)
     await platform.write(NEWS, "and mine here", group=True, mention=True, person=BOB)
     async with _host(tmp_path, platform):
-        await platform.until_shown(1, BOBS)
-        await platform.until_shown(1, NEWS)
+        await platform.wait_for_messages(1, BOBS)
+        await platform.wait_for_messages(1, NEWS)
     assert (platform.texts(BOBS), platform.texts(NEWS)) == (["echo: my first words"], ["echo: and mine here"])
     assert platform.texts(DM) == ["echo: hello there"]
 
@@ -85,7 +85,7 @@ async def test_what_was_first_said_during_a_restart_is_answered_after_it(
 async def test_a_command_behind_the_bots_own_role_is_the_hosts(tmp_path: Path, platform: DiscordSimulator) -> None:
     async with _host(tmp_path, platform):
         await platform.write(GENERAL, f"<@&{MY_ROLE}> /status", group=True)
-        [answer] = await platform.until_shown(1, GENERAL)
+        [answer] = await platform.wait_for_messages(1, GENERAL)
     assert answer.text == "I am not doing anything.\nNothing waits."
 
 
@@ -120,15 +120,15 @@ async def test_a_command_chosen_from_the_menu_is_obeyed_as_if_it_had_been_typed(
     tmp_path: Path, platform: DiscordSimulator
 ) -> None:
     async with _host(tmp_path, platform):
-        await platform.until(lambda: bool(platform.menu))
+        await platform.wait_until(lambda: bool(platform.menu))
         in_dm = await platform.choose("status")
-        await platform.until_shown(1, DM)
+        await platform.wait_for_messages(1, DM)
         in_thread = await platform.choose("help", chat=GENERAL, thread=THREAD)
-        [helped] = await platform.until_shown(1, GENERAL)
+        [helped] = await platform.wait_for_messages(1, GENERAL)
         refused = await platform.choose("pause", chat=GENERAL, person=BOB)
-        await platform.until_shown(2, GENERAL)
-        await platform.until(lambda: all(press.is_answered for press in platform.presses))
-    assert set(platform.menu) == {*chat_commands(), *(one.name for one in host_commands().values() if one.shown)}
+        await platform.wait_for_messages(2, GENERAL)
+        await platform.wait_until(lambda: all(press.is_answered for press in platform.presses))
+    assert set(platform.menu) == {*chat_commands(), *(one.name for one in host_commands().values() if one.is_in_help)}
     assert "Write to me as you would" in helped.text
     assert helped.thread == THREAD
     assert "Only an owner may use /pause" in platform.texts(GENERAL)[-1]
@@ -141,12 +141,12 @@ async def test_what_goes_with_a_command_is_typed_beside_it_and_some_are_for_dire
     tmp_path: Path, platform: DiscordSimulator
 ) -> None:
     async with _host(tmp_path, platform):
-        await platform.until(lambda: bool(platform.menu))
+        await platform.wait_until(lambda: bool(platform.menu))
         with pytest.raises(LookupError, match="/pair is not offered there"):
             await platform.choose("pair", chat=GENERAL)
         chosen = await platform.choose("pair", "discord")
-        [refused] = await platform.until_shown(1, DM)
-        await platform.until(lambda: chosen.is_answered)
+        [refused] = await platform.wait_for_messages(1, DM)
+        await platform.wait_until(lambda: chosen.is_answered)
     assert chosen.answer["data"]["content"] == "/pair discord"
     assert refused.text == "Only an owner may use /pair."
     assert platform.menu["pair"]["options"][0]["description"] == "like: telegram"

@@ -4,37 +4,37 @@ from __future__ import annotations
 
 import pytest
 
-from nanohost.testing.channel_suite import SuiteInbox, receiving
-from nanohost.testing.content import Content
+from nanohost.testing.channel_suite import SuiteInbox, run_receive_loop
+from nanohost.testing.content import ContentKind
 from nanohost.testing.simulators._discord_kinds import SYSTEM
 from nanohost.testing.simulators.discord import DM, GENERAL, DiscordSimulator
 
-from .bench import DiscordBench
+from .bench import DiscordHarness
 
 
 @pytest.mark.parametrize("kind", SYSTEM)
-@pytest.mark.content(Content.SERVICE)
+@pytest.mark.content(ContentKind.SERVICE)
 async def test_what_discord_says_itself_wakes_nobody(
-    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox, kind: str
+    harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox, kind: str
 ) -> None:
-    async with receiving(desk, inbox):
-        await desk.listening()
+    async with run_receive_loop(harness, inbox):
+        await harness.wait_until_listening()
         await platform.post(GENERAL, SYSTEM[kind], group=True)
         await platform.write(DM, "the end")
-        await inbox.until_accepted("the end")
+        await inbox.wait_for_accepted("the end")
     assert [event.text for event in inbox.accepted] == ["the end"]
 
 
-@pytest.mark.content(Content.PHOTO)
+@pytest.mark.content(ContentKind.PHOTO)
 async def test_what_the_sender_says_of_a_picture_comes_with_it(
-    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
+    harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:
     file = {"id": "9", "filename": "may.png", "url": "https://example.com/may.png", "description": "our <b>garden"}
-    async with receiving(desk, inbox):
-        await desk.listening()
+    async with run_receive_loop(harness, inbox):
+        await harness.wait_until_listening()
         await platform.post(DM, {"content": "", "attachments": [file]})
         await platform.write(DM, "the end")
-        await inbox.until_accepted("the end")
+        await inbox.wait_for_accepted("the end")
     [picture, _] = inbox.accepted
     assert [(one.title, one.text) for one in picture.parts] == [("description of may.png", "our <b>garden")]
     assert len(picture.attachments) == 1

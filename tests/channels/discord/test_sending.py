@@ -25,11 +25,11 @@ from nanohost.channel_api import (
     Refused,
     RefusedHere,
 )
-from nanohost.testing.simulator import Fault, outage
-from nanohost.testing.simulator_suite import LONG_ANSWER, rendered
+from nanohost.testing.simulator import Fault, simulate_outage
+from nanohost.testing.simulator_suite import LONG_ANSWER, render_parts
 from nanohost.testing.simulators.discord import DM, GENERAL, THREAD, TOKEN, DiscordSimulator
 
-from .bench import IN_DM, IN_GENERAL, IN_THREAD, made
+from .bench import IN_DM, IN_GENERAL, IN_THREAD, make_channel
 
 TEXT = OutboundText(text="hello", plain="hello")
 CARD = OutboundCard(text="hello", buttons=(Button(label="Yes", value="q:1"),))
@@ -108,7 +108,7 @@ async def test_a_repeat_in_the_next_life_of_the_host_is_the_same_message(
 ) -> None:
     async with channel.connected():
         first = await channel.send(IN_DM, TEXT, idempotency_key="a long key of the host's, with any characters: ü\n")
-    async with (again := made(platform, tmp_path)).connected():
+    async with (again := make_channel(platform, tmp_path)).connected():
         assert first == await again.send(
             IN_DM, TEXT, idempotency_key="a long key of the host's, with any characters: ü\n"
         )
@@ -121,7 +121,7 @@ async def test_nothing_is_sent_while_discord_is_away_or_the_channel_is_not_conne
     with pytest.raises(ChannelDown, match="not connected"):
         await channel.send(IN_DM, TEXT, idempotency_key="k")
     async with channel.connected():
-        async with outage(platform):
+        async with simulate_outage(platform):
             with pytest.raises(ChannelDown, match="cannot be reached"):
                 await channel.send(IN_DM, TEXT, idempotency_key="k")
         await channel.send(IN_DM, TEXT, idempotency_key="k")
@@ -207,12 +207,12 @@ async def test_nobody_is_pinged_even_by_a_text_that_was_never_rendered(
         ).platform_message_ids
         await channel.edit(IN_GENERAL, id, OutboundText(text="@here <@1002>"))
     [shown] = platform.screen(GENERAL)
-    assert (shown.text, shown.pinged, shown.edits) == ("@here <@1002>", frozenset(), 1)
+    assert (shown.text, shown.notified, shown.edit_count) == ("@here <@1002>", frozenset(), 1)
 
 
 @pytest.mark.behaviour("DL-06")
 async def test_a_long_answer_keeps_its_code_and_its_words(channel: DiscordChannel, platform: DiscordSimulator) -> None:
-    parts = rendered(LONG_ANSWER, channel)
+    parts = render_parts(LONG_ANSWER, channel)
     async with channel.connected():
         for number, part in enumerate(parts):
             await channel.send(IN_DM, OutboundText(text=part.text, plain=part.plain), idempotency_key=f"k{number}")
@@ -226,7 +226,7 @@ async def test_two_bots_in_one_process_do_not_disturb_each_other(
     channel: DiscordChannel, platform: DiscordSimulator, tmp_path: Path
 ) -> None:
     other = DiscordSimulator()
-    async with other.running(), channel.connected(), (second := made(other, tmp_path)).connected():
+    async with other.running(), channel.connected(), (second := make_channel(other, tmp_path)).connected():
         await channel.send(IN_DM, OutboundText(text="one"), idempotency_key="k")
         await second.send(IN_DM, OutboundText(text="two"), idempotency_key="k")
     assert (platform.texts(), other.texts()) == (["one"], ["two"])

@@ -11,7 +11,7 @@ from nanohost.channel_api import ChannelContext, ChannelError
 from nanohost.channels.loader import discover, load
 from nanohost.testing.simulators.discord import TOKEN, DiscordSimulator
 
-from .bench import made
+from .bench import make_channel
 
 ROOT = Path(__file__).parents[3]
 
@@ -44,7 +44,7 @@ def test_settings_that_cannot_be_used_are_told_without_the_token(
 
 
 async def test_a_token_that_was_copied_with_its_prefix_is_taken(platform: DiscordSimulator, tmp_path: Path) -> None:
-    said = await made(platform, tmp_path, token=f"Bot {TOKEN} ").check()
+    said = await make_channel(platform, tmp_path, token=f"Bot {TOKEN} ").check()
     assert said.startswith("This is nanohost (900), in 1 servers; to add it: https://")
 
 

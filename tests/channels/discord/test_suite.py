@@ -8,18 +8,25 @@ import pytest
 
 from channels.discord import create
 from nanohost.channel_api import Channel, ChannelContext
-from nanohost.testing.content import Content
+from nanohost.testing.content import ContentKind
 from nanohost.testing.simulator import Simulator
-from nanohost.testing.simulator_suite import SimulatorBench, SimulatorSuite
+from nanohost.testing.simulator_suite import SimulatorHarness, SimulatorSuite
 from nanohost.testing.simulators.discord import DM, GENERAL, THREAD, DiscordSimulator
 
-from .bench import DiscordBench
+from .bench import DiscordHarness
 
 
 @pytest.mark.behaviour(
     "IN-02", "IN-05", "IN-07", "RT-01", "RT-11", "DL-05", "DL-06", "DL-08", "DL-09", "DL-11", "DL-12"
 )
-@pytest.mark.content(Content.TEXT, Content.THREAD, Content.EDIT, Content.REACTION, Content.DOCUMENT, Content.PRESS)
+@pytest.mark.content(
+    ContentKind.TEXT,
+    ContentKind.THREAD,
+    ContentKind.EDIT,
+    ContentKind.REACTION,
+    ContentKind.DOCUMENT,
+    ContentKind.BUTTON_PRESS,
+)
 class TestDiscordConforms(SimulatorSuite):
     DM: ClassVar[str] = DM
     GROUP: ClassVar[str | None] = GENERAL
@@ -32,5 +39,5 @@ class TestDiscordConforms(SimulatorSuite):
     def create(self, context: ChannelContext) -> Channel:
         return create(context)
 
-    def make_bench(self, simulator: Simulator, channel: Channel) -> SimulatorBench:
-        return DiscordBench(simulator, channel, chat=self.DM)
+    def make_harness(self, simulator: Simulator, channel: Channel) -> SimulatorHarness:
+        return DiscordHarness(simulator, channel, chat=self.DM)

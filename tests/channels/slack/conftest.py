@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from channels.slack import Pauses, SlackChannel, SlackSettings
+from channels.slack import ReconnectDelays, SlackChannel, SlackSettings
 from nanohost.testing.channel_suite import SuiteInbox
-from nanohost.testing.limits import seconds
+from nanohost.testing.limits import scaled_timeout
 from nanohost.testing.simulators.slack import SlackSimulator
 
 
@@ -22,8 +22,10 @@ async def slack() -> AsyncIterator[SlackSimulator]:
 @pytest.fixture
 def channel(slack: SlackSimulator) -> SlackChannel:
     """A channel in a hurry: it waits a fraction of what it waits for in earnest."""
-    settings = SlackSettings.model_validate({**slack.settings(), "timeout_s": seconds(0.5), "ping_s": seconds(0.2)})
-    return SlackChannel(settings, pauses=Pauses(first_s=0.05, longest_s=0.2, refused_s=0.2))
+    settings = SlackSettings.model_validate(
+        {**slack.settings(), "timeout_s": scaled_timeout(0.5), "ping_s": scaled_timeout(0.2)}
+    )
+    return SlackChannel(settings, pauses=ReconnectDelays(min_s=0.05, max_s=0.2, auth_retry_s=0.2))
 
 
 @pytest.fixture

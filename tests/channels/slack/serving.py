@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager, suppress
 
 from nanohost.channel_api import Channel, Inbox
 
-PAUSE_S = 0.01
+RECEIVE_RETRY_S = 0.01
 
 
 @asynccontextmanager
-async def serving(channel: Channel, inbox: Inbox) -> AsyncIterator[list[Exception | None]]:
+async def run_channel(channel: Channel, inbox: Inbox) -> AsyncIterator[list[Exception | None]]:
     """It is connected and receives, and is called again whenever it ends; yields how it ended each time."""
     ended: list[Exception | None] = []
 
@@ -24,7 +24,7 @@ async def serving(channel: Channel, inbox: Inbox) -> AsyncIterator[list[Exceptio
                 ended.append(error)
             else:
                 ended.append(None)
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(RECEIVE_RETRY_S)
 
     async with channel.connected():
         task = asyncio.create_task(serve(), name="receive")

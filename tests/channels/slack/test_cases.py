@@ -16,17 +16,17 @@ from channels.slack import SlackChannel
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulator import BOB
 from nanohost.testing.simulators.slack import ME, SlackSimulator
-from tests.support.arrivals import KEYS as KEYS
-from tests.support.arrivals import check, fetched
-from tests.support.cases import Case, id_of, inputs
+from tests.support.arrivals import CASE_KEYS as CASE_KEYS
+from tests.support.arrivals import check_case, fetch_files
+from tests.support.cases import Case, cases_for, test_id_of
 
-from .serving import serving
+from .serving import run_channel
 
 DM, ROOM = "D1001", "C500"
-CASES = inputs("slack")
+CASES = cases_for("slack")
 
 
-@pytest.mark.parametrize("case", CASES, ids=id_of)
+@pytest.mark.parametrize("case", CASES, ids=test_id_of)
 async def test_the_agent_reads_what_people_send_as_what_it_is(
     case: Case, slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, tmp_path: Path
 ) -> None:
@@ -35,12 +35,12 @@ async def test_the_agent_reads_what_people_send_as_what_it_is(
     if "parent" in content:
         await slack.post(ROOM, {"text": content.pop("parent")}, person=BOB, group=True, message_id=thread)
         slack.give_up()
-    async with serving(channel, inbox) as ended:
+    async with run_channel(channel, inbox) as ended:
         await slack.post(ROOM if is_group else DM, content, group=is_group, thread=thread)
         await slack.write(ROOM if is_group else DM, "the end")
-        await inbox.until_accepted("the end")
-        await slack.until(lambda: slack.unacknowledged == 0)
+        await inbox.wait_for_accepted("the end")
+        await slack.wait_until(lambda: slack.unacknowledged == 0)
         events = [event for event in inbox.accepted if event.text != "the end"]
-        files = await fetched(channel, events, tmp_path)
+        files = await fetch_files(channel, events, tmp_path)
     assert ended == []
-    check(case, events, files=files)
+    check_case(case, events, files=files)

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.app import Parts, running_host
+from nanohost.app import Overrides, running_host
 from nanohost.channels.loader import discover
-from nanohost.home import Home, hold
+from nanohost.home import Home, lock_home
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.store import agent_groups, messaging_groups, wirings
 from nanohost.store.database import Store
 from nanohost.testing.simulator import Fault
 from nanohost.testing.simulators.slack import SlackSimulator
-from tests.support.flow import install_of, scripted_settings
-from tests.support.hasty_clock import HastyClock
+from tests.support.flow import install_id_for, scripted_settings
+from tests.support.hasty_clock import AcceleratedClock
 
 ROOT = Path(__file__).parents[3]
 
@@ -35,10 +35,10 @@ async def _host(root: Path, slack: SlackSimulator) -> AsyncIterator[None]:
     """A whole host whose agent echoes, in Ada's DM and in a channel."""
     home, plain = Home(root), scripted_settings()
     settings = replace(plain, channels={"slack": dict(slack.settings())})
-    parts = Parts(runtime=ProcessRuntime(install=install_of(root)), clock=HastyClock())
-    with hold(home):
-        async with running_host(home, settings, keep_containers=False, parts=parts) as host:
-            if not await agent_groups.every(host.store):
+    parts = Overrides(runtime=ProcessRuntime(install=install_id_for(root)), clock=AcceleratedClock())
+    with lock_home(home):
+        async with running_host(home, settings, keep_containers=False, overrides=parts) as host:
+            if not await agent_groups.list_all(host.store):
                 await _wire(host.store, "D1001", "C500")
             (home.groups / "main").mkdir(parents=True, exist_ok=True)
             yield
@@ -48,10 +48,10 @@ async def _host(root: Path, slack: SlackSimulator) -> AsyncIterator[None]:
 async def test_a_person_writes_in_slack_and_the_agent_answers_there(tmp_path: Path, slack: SlackSimulator) -> None:
     async with _host(tmp_path, slack):
         ts = await slack.write("D1001", "hello there")
-        await slack.until_shown(1, "D1001")
+        await slack.wait_for_messages(1, "D1001")
         root = await slack.write("C500", "and <you> & *all*?", group=True, mention=True)
-        await slack.until_shown(1, "C500")
-        await slack.until(lambda: {ts, root} <= set(slack.acknowledged()))
+        await slack.wait_for_messages(1, "C500")
+        await slack.wait_until(lambda: {ts, root} <= set(slack.acknowledged()))
     [answer], [in_room] = slack.screen("D1001"), slack.screen("C500")
     assert (answer.text, answer.thread) == ("echo: hello there", None)
     assert in_room.thread == root
@@ -66,9 +66,9 @@ async def test_an_answer_whose_receipt_was_lost_is_there_once(
     slack.faults.queue.append(fault)
     async with _host(tmp_path, slack):
         await slack.write("D1001", "first")
-        await slack.until(lambda: "echo: first" in slack.texts("D1001"))
+        await slack.wait_until(lambda: "echo: first" in slack.texts("D1001"))
         await slack.write("D1001", "second")
-        await slack.until(lambda: "echo: second" in slack.texts("D1001"))
+        await slack.wait_until(lambda: "echo: second" in slack.texts("D1001"))
     assert slack.texts("D1001") == ["echo: first", "echo: second"]
     assert "conversations.history" in slack.calls
 
@@ -77,13 +77,13 @@ async def test_an_answer_whose_receipt_was_lost_is_there_once(
 async def test_what_was_written_while_the_host_was_away_is_answered_once(tmp_path: Path, slack: SlackSimulator) -> None:
     async with _host(tmp_path, slack):
         await slack.write("D1001", "first")
-        await slack.until_shown(1, "D1001")
+        await slack.wait_for_messages(1, "D1001")
     await slack.write("D1001", "into the void")
     slack.give_up()
     await slack.write("D1001", "the next day")
     async with _host(tmp_path, slack):
-        await slack.until(lambda: "echo: the next day" in slack.texts("D1001"))
-        await slack.until(lambda: slack.unacknowledged == 0)
+        await slack.wait_until(lambda: "echo: the next day" in slack.texts("D1001"))
+        await slack.wait_until(lambda: slack.unacknowledged == 0)
     assert slack.texts("D1001") == ["echo: first", "echo: into the void", "echo: the next day"]
 
 
@@ -93,13 +93,13 @@ async def test_what_its_author_deleted_while_the_host_was_away_is_not_answered(
 ) -> None:
     async with _host(tmp_path, slack):
         await slack.write("D1001", "first")
-        await slack.until_shown(1, "D1001")
+        await slack.wait_for_messages(1, "D1001")
     written = await slack.write("D1001", "forget this", message_id=f"{time.time() - 60:.6f}")
     await slack.delete(written, chat="D1001")
     await slack.write("D1001", "the next day")
     async with _host(tmp_path, slack):
-        await slack.until(lambda: "echo: the next day" in slack.texts("D1001"))
-        await slack.until(lambda: slack.unacknowledged == 0)
+        await slack.wait_until(lambda: "echo: the next day" in slack.texts("D1001"))
+        await slack.wait_until(lambda: slack.unacknowledged == 0)
     assert slack.texts("D1001")[:2] == ["echo: first", "echo: the next day"]
     assert not any("forget this" in text for text in slack.texts("D1001"))
 
@@ -108,9 +108,9 @@ async def test_what_its_author_deleted_while_the_host_was_away_is_not_answered(
 async def test_a_file_and_a_reaction_reach_the_agent(tmp_path: Path, slack: SlackSimulator) -> None:
     async with _host(tmp_path, slack):
         await slack.write("C500", "see this", group=True, mention=True, file=("notes.txt", b"content"))
-        [answer] = await slack.until_shown(1, "C500")
+        [answer] = await slack.wait_for_messages(1, "C500")
         await slack.react(answer.id, "👍", chat="C500")
-        [_, again] = await slack.until_shown(2, "C500")
+        [_, again] = await slack.wait_for_messages(2, "C500")
     assert "echo: see this" in answer.text
     assert "[file: notes.txt, 7 bytes, at " in answer.text
     assert "👍" in again.text

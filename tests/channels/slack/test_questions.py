@@ -8,7 +8,7 @@ import pytest
 
 from nanohost.testing.simulator import BOB
 from nanohost.testing.simulators.slack import SlackSimulator
-from tests.channels.everywhere import Everywhere, hosted, play
+from tests.channels.everywhere import AllPlatforms, run_host, write_agent_script
 
 ROOM = "C500"
 ASK = {
@@ -25,21 +25,21 @@ def so(name: str, answer: str) -> str:
 @pytest.mark.behaviour("AP-09")
 async def test_a_question_is_answered_in_its_own_thread_by_button_or_by_number(tmp_path: Path) -> None:
     slack = SlackSimulator()
-    play(tmp_path, {"match": "^ask", "actions": [ASK]})
-    async with hosted(tmp_path, Everywhere(platforms={"slack": slack}), ("slack", ROOM)):
+    write_agent_script(tmp_path, {"match": "^ask", "actions": [ASK]})
+    async with run_host(tmp_path, AllPlatforms(platforms={"slack": slack}), ("slack", ROOM)):
         first = await slack.write(ROOM, "ask me", group=True, mention=True)
-        await slack.until_shown(1, ROOM)
+        await slack.wait_for_messages(1, ROOM)
         [card] = slack.screen(ROOM)
         assert (card.text, card.thread) == ("From the agent main:\nWhich?", first)
         await slack.press(card, "Light blue", person=BOB)
-        await slack.until(lambda: so(BOB.name, "Light blue") in slack.texts(ROOM))
-        await slack.until(lambda: f"Which?\n\nAnswered by {BOB.name}: Light blue" in slack.texts(ROOM))
+        await slack.wait_until(lambda: so(BOB.name, "Light blue") in slack.texts(ROOM))
+        await slack.wait_until(lambda: f"Which?\n\nAnswered by {BOB.name}: Light blue" in slack.texts(ROOM))
         assert slack.screen(ROOM)[0].buttons == ()
 
         second = await slack.write(ROOM, "ask again", group=True, mention=True)
-        await slack.until(lambda: slack.texts(ROOM)[-1] == "From the agent main:\nWhich?")
+        await slack.wait_until(lambda: slack.texts(ROOM)[-1] == "From the agent main:\nWhich?")
         await slack.write(ROOM, "1", group=True)
         await slack.write(ROOM, "1", group=True, thread=second)
-        await slack.until(lambda: slack.texts(ROOM)[-1].startswith("so: "))
+        await slack.wait_until(lambda: slack.texts(ROOM)[-1].startswith("so: "))
         answer = slack.screen(ROOM)[-1]
         assert (answer.text, answer.thread) == (so("Ada", "Red"), second)

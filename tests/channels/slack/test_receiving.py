@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from channels.slack import LATE_S, MOST_PAGES, SlackChannel, _read
+from channels.slack import LATE_DELIVERY_S, MAX_PAGES, SlackChannel, _to_readable
 from nanohost.channel_api import (
     Accepted,
     Address,
@@ -23,13 +23,13 @@ from nanohost.channel_api import (
     Part,
     PartKind,
 )
-from nanohost.testing.channel_suite import SuiteInbox, identity
-from nanohost.testing.content import Content
+from nanohost.testing.channel_suite import SuiteInbox, event_identity
+from nanohost.testing.content import ContentKind
 from nanohost.testing.simulator import ADA, BOB, Fault
 from nanohost.testing.simulators.slack import ME, SlackSimulator
-from tests.channels.sending import send_ours
+from tests.channels.sending import send_message
 
-from .serving import serving
+from .serving import run_channel
 
 DM, ROOM, OTHER_ROOM = "D1001", "C500", "C501"
 
@@ -40,12 +40,12 @@ DM, ROOM, OTHER_ROOM = "D1001", "C500", "C501"
 async def test_what_is_said_to_all_in_a_channel_begins_a_thread_and_a_dm_has_none(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         root = await slack.write(ROOM, "a question", group=True)
         await slack.write(ROOM, "more of it", group=True, thread=root)
         await slack.write(DM, "between us")
         await slack.write(DM, "in a thread of ours", thread="1700000000.000100")
-        await inbox.until(lambda: len(inbox.accepted) == 4)
+        await inbox.wait_until(lambda: len(inbox.accepted) == 4)
     by_text = {event.text: event for event in inbox.accepted}
     assert by_text["a question"].thread_id == root
     assert by_text["more of it"].thread_id == root
@@ -60,11 +60,11 @@ async def test_what_is_said_to_all_in_a_channel_begins_a_thread_and_a_dm_has_non
 async def test_a_mention_that_slack_tells_twice_is_one_event(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         ts = await slack.write(ROOM, "what is new?", group=True, mention=True, person=BOB)
-        await slack.until(lambda: ts in slack.acknowledged())
+        await slack.wait_until(lambda: ts in slack.acknowledged())
     assert len(inbox.accepted) == 2
-    assert len({identity(event) for event in inbox.accepted}) == 1
+    assert len({event_identity(event) for event in inbox.accepted}) == 1
     assert inbox.accepted[0] == inbox.accepted[1]
     assert inbox.accepted[0].mentions_bot
     assert inbox.accepted[0].text == "what is new?"
@@ -73,11 +73,11 @@ async def test_a_mention_that_slack_tells_twice_is_one_event(
 async def test_what_slack_writes_in_tags_is_read_as_people_read_it(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         wire = "ask <@1002> and <@U0NANOHOST> in <#C7|general> &amp; see <https://a.example/x|this> <!here> &lt;b&gt;"
         event = {"type": "message", "channel": DM, "user": "1001", "ts": slack.next_ts(), "text": wire}
         await slack.tell_event(event)
-        await inbox.until(lambda: len(inbox.accepted) == 1)
+        await inbox.wait_until(lambda: len(inbox.accepted) == 1)
     assert inbox.accepted[0].text == "ask @Bob and @nanohost in #general & see this @here <b>"
     assert inbox.accepted[0].parts == (Part(kind=PartKind.LINK, text="this", url="https://a.example/x"),)
 
@@ -95,33 +95,33 @@ async def test_what_slack_writes_in_tags_is_read_as_people_read_it(
     ],
 )
 def test_tags_are_read(wire: str, read: str) -> None:
-    assert " ".join(_read(wire, {}).split()) == " ".join(read.split())
+    assert " ".join(_to_readable(wire, {}).split()) == " ".join(read.split())
 
 
 @pytest.mark.behaviour("RT-11")
-@pytest.mark.content(Content.DELETION, Content.REACTION_REMOVED)
+@pytest.mark.content(ContentKind.DELETION, ContentKind.REACTION_REMOVED)
 @pytest.mark.case("a message deleted, also one with replies")
 async def test_what_is_deleted_and_what_is_taken_back_is_told(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         dm = await slack.write(DM, "in a DM")
         root = await slack.write(ROOM, "root", group=True, person=BOB)
         reply = await slack.write(ROOM, "reply", group=True, thread=root)
         [ours] = (
             await channel.send(Address(platform_id=DM), OutboundText(text="ours"), idempotency_key="k")
         ).platform_message_ids
-        await inbox.until(lambda: len(inbox.accepted) == 3)
-        for change in (slack.react, slack.unreact, slack.react):
+        await inbox.wait_until(lambda: len(inbox.accepted) == 3)
+        for change in (slack.react, slack.remove_reaction, slack.react):
             await change(dm, "👍", chat=DM)
-        await inbox.until(lambda: len(inbox.accepted) == 6)
+        await inbox.wait_until(lambda: len(inbox.accepted) == 6)
         await slack.delete(ours, chat=DM)
         await slack.delete(dm, chat=DM)
-        await inbox.until(lambda: len(inbox.accepted) == 7)
+        await inbox.wait_until(lambda: len(inbox.accepted) == 7)
         await slack.delete(root, chat=ROOM)
         await slack.delete(reply, chat=ROOM)
-        await inbox.until(lambda: len(inbox.accepted) == 9)
-        await slack.until(lambda: slack.unacknowledged == 0)
+        await inbox.wait_until(lambda: len(inbox.accepted) == 9)
+        await slack.wait_until(lambda: slack.unacknowledged == 0)
     on, off, again, *gone = inbox.accepted[3:]
     reaction, removed = EventKind.REACTION, EventKind.REACTION_REMOVED
     assert [(event.kind, event.text, event.refers_to) for event in (on, off, again)] == [
@@ -129,7 +129,7 @@ async def test_what_is_deleted_and_what_is_taken_back_is_told(
         (removed, "👍", dm),
         (reaction, "👍", dm),
     ]
-    assert len({identity(event) for event in (on, off, again)}) == 3
+    assert len({event_identity(event) for event in (on, off, again)}) == 3
     assert [(event.kind, event.text, event.refers_to) for event in gone] == [
         (EventKind.DELETION, "", ts) for ts in (dm, root, reply)
     ]
@@ -140,14 +140,14 @@ async def test_what_is_deleted_and_what_is_taken_back_is_told(
     ]
 
 
-@pytest.mark.content(Content.REPLY, Content.THREAD)
+@pytest.mark.content(ContentKind.REPLY, ContentKind.THREAD)
 async def test_a_thread_brings_its_parent_once_to_whoever_is_called_into_it(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     root = await slack.post(ROOM, {"text": "The meeting is on Tuesday", "files": ["plan.txt"]}, person=BOB, group=True)
     other = await slack.write(ROOM, "to be deleted", group=True)
     slack.give_up()
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         await slack.write(ROOM, "chatter", group=True, thread=root)
         first = await slack.write(ROOM, "right?", group=True, thread=root, mention=True)
         await slack.write(ROOM, "sure?", group=True, thread=root, mention=True)
@@ -157,8 +157,8 @@ async def test_a_thread_brings_its_parent_once_to_whoever_is_called_into_it(
         await slack.delete(other, chat=ROOM)
         await slack.write(ROOM, "in a thread that is gone", group=True, thread=other, mention=True)
         await slack.write(ROOM, "the end", group=True)
-        await inbox.until_accepted("the end")
-        await slack.until(lambda: slack.unacknowledged == 0)
+        await inbox.wait_for_accepted("the end")
+        await slack.wait_until(lambda: slack.unacknowledged == 0)
     parent = Part(
         kind=PartKind.QUOTED,
         text="The meeting is on Tuesday\n[file: plan.txt]",
@@ -172,7 +172,7 @@ async def test_a_thread_brings_its_parent_once_to_whoever_is_called_into_it(
     assert "in a thread that is gone" in events
 
 
-@pytest.mark.content(Content.THREAD)
+@pytest.mark.content(ContentKind.THREAD)
 @pytest.mark.parametrize("what", ["text", "card", "file"])
 async def test_a_thread_that_the_bot_wrote_in_brings_nothing(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, tmp_path: Path, what: str
@@ -180,89 +180,89 @@ async def test_a_thread_that_the_bot_wrote_in_brings_nothing(
     root = await slack.write(ROOM, "The meeting is on Tuesday", group=True, person=BOB)
     slack.give_up()
     there = Address(platform_id=ROOM, thread_id=root)
-    async with serving(channel, inbox):
-        await send_ours(channel, there, what, tmp_path)
+    async with run_channel(channel, inbox):
+        await send_message(channel, there, what, tmp_path)
         await slack.write(ROOM, "right?", group=True, thread=root, mention=True)
-        event = await inbox.until_accepted("right?")
+        event = await inbox.wait_for_accepted("right?")
     assert event.parts == ()
 
 
 @pytest.mark.behaviour("RT-11")
-@pytest.mark.content(Content.EDIT_WITH_MENTION)
+@pytest.mark.content(ContentKind.EDIT_WITH_MENTION)
 @pytest.mark.case("an edit that adds the mention")
 async def test_an_edit_that_adds_the_mention_says_so_and_brings_the_parent(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     root = await slack.write(ROOM, "The meeting is on Tuesday", group=True, person=BOB)
     slack.give_up()
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         reply = await slack.write(ROOM, "right?", group=True, thread=root, file=("plan.txt", b"plan"))
         await slack.edit(reply, "is that right?", chat=ROOM, mention=True)
         await slack.edit(reply, "is that so?", chat=ROOM, mention=True)
-        await inbox.until(lambda: len(inbox.accepted) == 5)
+        await inbox.wait_until(lambda: len(inbox.accepted) == 5)
     message, *edits = inbox.accepted
     assert (message.mentions_bot, message.parts) == (False, ())
     assert {(event.kind, event.refers_to, event.mentions_bot) for event in edits} == {(EventKind.EDIT, reply, True)}
-    assert len({identity(event) for event in edits}) == 2, "Slack tells of each twice"
+    assert len({event_identity(event) for event in edits}) == 2, "Slack tells of each twice"
     first = next(event for event in edits if event.text == "is that right?")
     assert (first.parts[0].text, first.thread_id) == ("The meeting is on Tuesday", root)
 
 
 @pytest.mark.behaviour("RT-11")
-@pytest.mark.content(Content.MOVED)
+@pytest.mark.content(ContentKind.ID_CHANGED)
 async def test_a_channel_that_gets_another_id_goes_on_as_that(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
-    async with serving(channel, inbox) as ended:
+    async with run_channel(channel, inbox) as ended:
         await slack.rename("C500", "C900")
         await slack.tell_event({"type": "channel_id_changed", "old_channel_id": "C500"})
         await slack.tell_event({"type": "channel_id_changed", "old_channel_id": 5, "new_channel_id": ""})
-        await inbox.until(lambda: bool(inbox.moves))
-        await slack.until(lambda: slack.unacknowledged == 0)
-    assert (inbox.moves, inbox.accepted, ended) == ([("C500", "C900")], [], [])
+        await inbox.wait_until(lambda: bool(inbox.moved_chats))
+        await slack.wait_until(lambda: slack.unacknowledged == 0)
+    assert (inbox.moved_chats, inbox.accepted, ended) == ([("C500", "C900")], [], [])
 
 
 async def test_a_preview_is_no_edit(slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox) -> None:
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         ts = await slack.write(DM, "see https://a.example")
         await slack.preview(ts, chat=DM)
         await slack.write(DM, "the end")
-        await inbox.until_accepted("the end")
+        await inbox.wait_for_accepted("the end")
     assert [event.kind for event in inbox.accepted] == [EventKind.MESSAGE, EventKind.MESSAGE]
 
 
 @pytest.mark.behaviour("RT-11")
-@pytest.mark.content(Content.REACTION, Content.THREAD)
+@pytest.mark.content(ContentKind.REACTION, ContentKind.THREAD)
 async def test_a_reaction_belongs_to_the_thread_of_its_message_also_after_a_restart(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         root = await slack.write(ROOM, "root", group=True)
         reply = await slack.write(ROOM, "reply", group=True, thread=root)
-        await inbox.until_accepted("reply")
+        await inbox.wait_for_accepted("reply")
     again, later = SlackChannel(channel.settings), SuiteInbox()
-    async with serving(again, later):
+    async with run_channel(again, later):
         await slack.react(reply, "👍", chat=ROOM, person=BOB)
         await slack.react(root, "👀", chat=ROOM, person=BOB)
         await slack.react(reply, "👍", chat=ROOM)
-        await later.until(lambda: len(later.accepted) == 3)
+        await later.wait_until(lambda: len(later.accepted) == 3)
     assert {event.thread_id for event in later.accepted} == {root}
     assert [event.refers_to for event in later.accepted] == [reply, root, reply]
-    assert len({identity(event) for event in later.accepted}) == 3
+    assert len({event_identity(event) for event in later.accepted}) == 3
 
 
-@pytest.mark.content(Content.PRESS, Content.THREAD)
+@pytest.mark.content(ContentKind.BUTTON_PRESS, ContentKind.THREAD)
 async def test_a_press_in_a_thread_belongs_to_the_thread(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     card = OutboundCard(text="Shall we?", plain="Shall we?", buttons=(Button(label="R&D <b>", value="q:1"),))
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         root = await slack.write(ROOM, "root", group=True)
         await channel.send_card(Address(platform_id=ROOM, thread_id=root), card, idempotency_key="k")
-        [shown] = await slack.until_shown(1, ROOM)
+        [shown] = await slack.wait_for_messages(1, ROOM)
         await slack.press(shown, "R&D <b>", person=BOB)
-        await inbox.until(lambda: inbox.accepted[-1:] != [] and inbox.accepted[-1].kind is EventKind.CLICK)
-        await slack.until(lambda: slack.unacknowledged == 0)
+        await inbox.wait_until(lambda: inbox.accepted[-1:] != [] and inbox.accepted[-1].kind is EventKind.CLICK)
+        await slack.wait_until(lambda: slack.unacknowledged == 0)
     click = inbox.accepted[-1]
     assert (click.thread_id, click.refers_to, click.value) == (root, shown.id, "q:1")
     assert (click.text, click.sender.name, click.is_group) == ("R&D <b>", "Bob", True)
@@ -270,14 +270,14 @@ async def test_a_press_in_a_thread_belongs_to_the_thread(
 
 async def test_our_own_posts_do_not_come_back(slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox) -> None:
     card = OutboundCard(text="mine", plain="mine", buttons=())
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         receipt = await channel.send_card(Address(platform_id=ROOM), card, idempotency_key="k")
         await channel.edit(Address(platform_id=ROOM), receipt.platform_message_ids[0], card)
         bare = {"type": "message", "subtype": "bot_message", "bot_id": "B0NANOHOST", "channel": ROOM, "text": "also"}
         await slack.tell_event(bare | {"ts": slack.next_ts()})
         await slack.write(DM, "the end")
-        await inbox.until_accepted("the end")
-        await slack.until(lambda: slack.unacknowledged == 0)
+        await inbox.wait_for_accepted("the end")
+        await slack.wait_until(lambda: slack.unacknowledged == 0)
     assert len(inbox.accepted) == 1
 
 
@@ -285,15 +285,15 @@ async def test_our_own_posts_do_not_come_back(slack: SlackSimulator, channel: Sl
 async def test_what_means_nothing_to_us_is_acknowledged(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
-    async with serving(channel, inbox) as ended:
+    async with run_channel(channel, inbox) as ended:
         for type_ in ("channel_left", "team_join", "an_event_of_the_future"):
             await slack.tell_event({"type": type_, "channel": ROOM})
         await slack.tell_event({"type": "message", "subtype": "message_deleted", "channel": ROOM, "ts": "1.0"})
         await slack.tell({"command": "/hello"}, type_="slash_commands")
         await slack.tell({"type": "view_submission", "view": {}}, type_="interactive")
-        await slack.until(lambda: slack.connections > 0 and slack.unacknowledged == 0)
-        await slack.garbage()
-        await slack.until(lambda: slack.garbage_acknowledged == slack.garbage_sent)
+        await slack.wait_until(lambda: slack.connections > 0 and slack.unacknowledged == 0)
+        await slack.send_garbage()
+        await slack.wait_until(lambda: slack.garbage_acknowledged == slack.garbage_sent)
     assert (inbox.accepted, ended) == ([], [])
 
 
@@ -303,13 +303,13 @@ async def test_nothing_overtakes_a_message_that_could_not_be_committed(
 ) -> None:
     inbox.fail_once()
     texts = [f"line {number}" for number in range(5)]
-    async with serving(channel, inbox) as ended:
+    async with run_channel(channel, inbox) as ended:
         for text in texts:
             await slack.write(DM, text)
-        await inbox.until(lambda: inbox.failed == 1)
+        await inbox.wait_until(lambda: inbox.failed_commits == 1)
         inbox.release()
-        await inbox.until_accepted(texts[-1])
-        await slack.until(lambda: slack.unacknowledged == 0)
+        await inbox.wait_for_accepted(texts[-1])
+        await slack.wait_until(lambda: slack.unacknowledged == 0)
     assert [type(end) for end in ended] == [OSError]
     assert list(dict.fromkeys(event.text for event in inbox.accepted)) == texts
 
@@ -319,14 +319,14 @@ async def test_what_comes_again_while_it_is_being_committed_is_the_same_event(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     inbox.hold()
-    async with serving(channel, inbox) as ended:
+    async with run_channel(channel, inbox) as ended:
         await slack.write(DM, "slowly")
-        await inbox.until(lambda: len(inbox.entered) == 1)
+        await inbox.wait_until(lambda: len(inbox.received) == 1)
         await slack.redeliver()
         assert slack.unacknowledged == 1
         inbox.release()
-        await inbox.until(lambda: len(inbox.accepted) == 2)
-        await slack.until(lambda: slack.unacknowledged == 0)
+        await inbox.wait_until(lambda: len(inbox.accepted) == 2)
+        await slack.wait_until(lambda: slack.unacknowledged == 0)
     assert inbox.accepted[0] == inbox.accepted[1]
     assert ended == []
 
@@ -343,20 +343,20 @@ class _HeldUp(SuiteInbox):
 @pytest.mark.behaviour("IN-07")
 async def test_chats_do_not_wait_for_each_other(slack: SlackSimulator, channel: SlackChannel) -> None:
     inbox = _HeldUp()
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         await slack.write(ROOM, "stuck", group=True)
         await slack.write(OTHER_ROOM, "on", group=True)
-        await inbox.until_accepted("on")
-        await slack.until(lambda: slack.unacknowledged == 1)
+        await inbox.wait_for_accepted("on")
+        await slack.wait_until(lambda: slack.unacknowledged == 1)
 
 
 async def test_a_platform_that_tells_no_names_keeps_nobody_waiting(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         event = {"type": "message", "channel": ROOM, "user": "U404", "text": "who am I?", "ts": slack.next_ts()}
         await slack.tell_event(event)
-        accepted = await inbox.until_accepted("who am I?")
+        accepted = await inbox.wait_for_accepted("who am I?")
     assert (accepted.sender.handle, accepted.sender.name) == ("U404", "U404")
 
 
@@ -369,10 +369,10 @@ async def test_it_comes_back_when_slack_gave_no_connection(
 ) -> None:
     slack.opening.queue.append(fault)
     ts = await slack.write(DM, "are you there?")
-    async with serving(channel, inbox) as ended:
-        await slack.until(lambda: "apps.connections.open" in slack.calls)
-        await inbox.until_accepted("are you there?")
-        await slack.until(lambda: ts in slack.acknowledged())
+    async with run_channel(channel, inbox) as ended:
+        await slack.wait_until(lambda: "apps.connections.open" in slack.calls)
+        await inbox.wait_for_accepted("are you there?")
+        await slack.wait_until(lambda: ts in slack.acknowledged())
         assert channel.condition() == (Condition.UP, "")
     assert ended == []
 
@@ -381,8 +381,8 @@ async def test_it_waits_as_long_as_slack_asks(slack: SlackSimulator, channel: Sl
     slack.opening.limits[""] = (1, 1.0)
     await slack.write(DM, "patience")
     began = asyncio.get_running_loop().time()
-    async with serving(channel, inbox):
-        await inbox.until_accepted("patience")
+    async with run_channel(channel, inbox):
+        await inbox.wait_for_accepted("patience")
     assert asyncio.get_running_loop().time() - began >= 1.0
     assert slack.calls.count("apps.connections.open") == 2
 
@@ -391,11 +391,11 @@ async def test_a_token_that_is_refused_is_said_and_tried_again(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     slack.opening.queue.extend([Fault.UNAUTHORIZED] * 3)
-    async with serving(channel, inbox):
-        await slack.until(lambda: slack.calls.count("apps.connections.open") == 2)
+    async with run_channel(channel, inbox):
+        await slack.wait_until(lambda: slack.calls.count("apps.connections.open") == 2)
         condition, sentence = channel.condition()
         await slack.write(DM, "better now?")
-        await inbox.until_accepted("better now?")
+        await inbox.wait_for_accepted("better now?")
     assert condition is Condition.AUTH_FAILED
     assert "app_token" in sentence
     assert "xapp" not in sentence
@@ -405,9 +405,9 @@ async def test_a_token_that_is_refused_is_said_and_tried_again(
 async def test_a_connection_that_ends_is_made_anew_and_nothing_is_lost(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, end: str
 ) -> None:
-    async with serving(channel, inbox) as ended:
+    async with run_channel(channel, inbox) as ended:
         await slack.write(DM, "before")
-        await inbox.until_accepted("before")
+        await inbox.wait_for_accepted("before")
         match end:
             case "closed":
                 await slack.close_socket()
@@ -418,11 +418,11 @@ async def test_a_connection_that_ends_is_made_anew_and_nothing_is_lost(
             case "polite":
                 await slack.ask_to_reconnect()
         during = await slack.write(DM, "during")
-        await slack.until(lambda: slack.connections == 2)
+        await slack.wait_until(lambda: slack.connections == 2)
         slack.is_mute = False
         after = await slack.write(DM, "after")
-        await inbox.until_accepted("after")
-        await slack.until(lambda: {during, after} <= set(slack.acknowledged()))
+        await inbox.wait_for_accepted("after")
+        await slack.wait_until(lambda: {during, after} <= set(slack.acknowledged()))
     assert ended == []
     assert list(dict.fromkeys(event.text for event in inbox.accepted)) == ["before", "during", "after"]
 
@@ -432,10 +432,10 @@ async def test_what_slack_gave_up_to_deliver_is_read_where_it_stands(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     slack.most_a_page = 2
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         root = await slack.write(ROOM, "root", group=True)
         await slack.write(DM, "before")
-        await inbox.until(lambda: len(inbox.accepted) == 2)
+        await inbox.wait_until(lambda: len(inbox.accepted) == 2)
         await channel.send(Address(platform_id=ROOM, thread_id=root), OutboundText(text="ours"), idempotency_key="k")
     expected = []
     for number in range(4):
@@ -446,10 +446,10 @@ async def test_what_slack_gave_up_to_deliver_is_read_where_it_stands(
         expected += [f"reply {number}", f"root {number}", f"reply to {number}"]
     slack.give_up()
     again = SlackChannel(channel.settings)
-    async with serving(again, inbox) as ended:
+    async with run_channel(again, inbox) as ended:
         await slack.write(DM, "the end")
-        await inbox.until(lambda: len({identity(event) for event in inbox.accepted}) == 19)
-        await slack.until(lambda: slack.unacknowledged == 0)
+        await inbox.wait_until(lambda: len({event_identity(event) for event in inbox.accepted}) == 19)
+        await slack.wait_until(lambda: slack.unacknowledged == 0)
     assert ended == []
     in_room = [event for event in inbox.accepted[2:] if event.platform_id == ROOM]
     assert [event.text for event in in_room] == expected
@@ -457,7 +457,7 @@ async def test_what_slack_gave_up_to_deliver_is_read_where_it_stands(
     assert [len(event.attachments) for event in in_room] == [0, 0, 1] * 4
     in_dm = [event.text for event in inbox.accepted[2:] if event.platform_id == DM]
     assert in_dm[:5] == ["dm 0", "dm 1", "dm 2", "dm 3", "the end"]
-    assert len({identity(event) for event in inbox.accepted}) == 19
+    assert len({event_identity(event) for event in inbox.accepted}) == 19
 
 
 @pytest.mark.behaviour("IN-01", "IN-02")
@@ -466,9 +466,9 @@ async def test_what_is_said_in_chats_never_heard_of_while_the_host_was_away_is_r
 ) -> None:
     await slack.write(OTHER_ROOM, "long before", group=True, message_id=f"{time.time() - 600:.6f}")
     slack.give_up()
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         await slack.write(ROOM, "known", group=True, message_id=f"{time.time() - 500:.6f}")
-        await inbox.until_accepted("known")
+        await inbox.wait_for_accepted("known")
     slack.most_a_page = 1
     await slack.write(DM, "hello, are you there?")
     await slack.write(OTHER_ROOM, "and here?", group=True, mention=True)
@@ -476,10 +476,10 @@ async def test_what_is_said_in_chats_never_heard_of_while_the_host_was_away_is_r
     await slack.write("C0ARCHIVED", "nobody reads this", group=True)
     slack.give_up()
     for _ in range(2):
-        async with serving(SlackChannel(channel.settings), inbox) as ended:
-            await inbox.until_accepted("and here?")
+        async with run_channel(SlackChannel(channel.settings), inbox) as ended:
+            await inbox.wait_for_accepted("and here?")
             await slack.write(ROOM, "the end", group=True)
-            await inbox.until_accepted("the end")
+            await inbox.wait_for_accepted("the end")
         assert ended == []
     texts = [event.text for event in inbox.accepted if event.platform_id != ROOM]
     assert texts == ["hello, are you there?", "and here?"]
@@ -488,43 +488,43 @@ async def test_what_is_said_in_chats_never_heard_of_while_the_host_was_away_is_r
 async def test_of_the_chats_never_heard_of_no_more_are_read_than_the_most_and_the_log_says_so(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("channels.slack.MOST_UNHEARD", 2)
-    async with serving(channel, inbox):
+    monkeypatch.setattr("channels.slack.MAX_UNSEEN_CHATS", 2)
+    async with run_channel(channel, inbox):
         await slack.write(ROOM, "known", group=True, message_id=f"{time.time() - 500:.6f}")
-        await inbox.until_accepted("known")
+        await inbox.wait_for_accepted("known")
     for chat in (OTHER_ROOM, "C502", DM):
         await slack.write(chat, f"missed in {chat}", group=chat != DM)
     slack.give_up()
     with capture_logs() as logs:
-        async with serving(SlackChannel(channel.settings), inbox):
-            await inbox.until(lambda: len(inbox.accepted) == 3)
+        async with run_channel(SlackChannel(channel.settings), inbox):
+            await inbox.wait_until(lambda: len(inbox.accepted) == 3)
             await slack.write(ROOM, "the end", group=True)
-            await inbox.until_accepted("the end")
+            await inbox.wait_for_accepted("the end")
     missed = [event.text for event in inbox.accepted if event.text.startswith("missed")]
     assert missed == [f"missed in {DM}", f"missed in {OTHER_ROOM}"]
-    said = [log["error"] for log in logs if log["event"] == "slack_not_caught_up"]
+    said = [log["error"] for log in logs if log["event"] == "slack_catch_up_failed"]
     assert said == ["1 chats never heard of are not read"]
 
 
 async def test_of_the_threads_of_a_chat_no_more_are_looked_through_for_deletions_than_the_most(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("channels.slack.MOST_THREADS", 2)
+    monkeypatch.setattr("channels.slack.MAX_THREADS", 2)
     replies = list[str]()
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         for number in range(3):
             root = await slack.write(ROOM, "root", group=True, message_id=f"{time.time() - 600 + number:.6f}")
             ts = f"{time.time() - 500 + number:.6f}"
             replies.append(await slack.write(ROOM, "reply", group=True, thread=root, message_id=ts))
-        await inbox.until(lambda: len(inbox.accepted) == 6)
-        await slack.until(lambda: slack.unacknowledged == 0)
+        await inbox.wait_until(lambda: len(inbox.accepted) == 6)
+        await slack.wait_until(lambda: slack.unacknowledged == 0)
     for reply in replies:
         await slack.delete(reply, chat=ROOM)
     slack.give_up()
-    async with serving(SlackChannel(channel.settings), inbox):
+    async with run_channel(SlackChannel(channel.settings), inbox):
         await slack.write(DM, "the end")
-        await inbox.until_accepted("the end")
-        await slack.until(lambda: slack.unacknowledged == 0)  # what is new is taken after the reading up
+        await inbox.wait_for_accepted("the end")
+        await slack.wait_until(lambda: slack.unacknowledged == 0)  # what is new is taken after the reading up
     gone = [event.refers_to for event in inbox.accepted if event.kind is EventKind.DELETION]
     assert gone == replies[:2]
 
@@ -534,9 +534,9 @@ async def test_at_the_first_start_nothing_of_before_is_read(
 ) -> None:
     await slack.write(DM, "before the host was there")
     slack.give_up()
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         await slack.write(ROOM, "now", group=True)
-        await inbox.until_accepted("now")
+        await inbox.wait_for_accepted("now")
     assert [event.text for event in inbox.accepted] == ["now"]
 
 
@@ -544,36 +544,36 @@ async def test_at_the_first_start_nothing_of_before_is_read(
 async def test_a_flood_in_one_chat_hides_nothing_of_another(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         for chat in (DM, ROOM, OTHER_ROOM):
             await slack.write(chat, f"before {chat}", group=chat != DM)
-            await inbox.until_accepted(f"before {chat}")
+            await inbox.wait_for_accepted(f"before {chat}")
     slack.most_a_page = 1
-    for number in range(MOST_PAGES + 2):
+    for number in range(MAX_PAGES + 2):
         await slack.write(ROOM, f"flood {number}", group=True, person=BOB)
     for chat in (DM, OTHER_ROOM):
         await slack.write(chat, f"missed {chat}", group=chat != DM)
     slack.give_up()
-    async with serving(SlackChannel(channel.settings), inbox):
+    async with run_channel(SlackChannel(channel.settings), inbox):
         for chat in (DM, OTHER_ROOM):
-            await inbox.until_accepted(f"missed {chat}")
+            await inbox.wait_for_accepted(f"missed {chat}")
     flood = [event.text for event in inbox.accepted if event.text.startswith("flood")]
-    assert flood[-1] == f"flood {MOST_PAGES + 1}"
+    assert flood[-1] == f"flood {MAX_PAGES + 1}"
 
 
 async def test_what_was_deleted_while_the_host_was_away_is_told_when_it_reads_up(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     ids = dict[str, str]()
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         for text in ("root", "empty root", "kept root"):
             ids[text] = await slack.write(ROOM, text, group=True, message_id=f"{time.time() - 600 + len(ids):.6f}")
         for text in ("reply", "kept reply"):
             ts = f"{time.time() - 500 + len(ids):.6f}"
             ids[text] = await slack.write(ROOM, text, group=True, thread=ids["root"], message_id=ts)
         ids["dm"] = await slack.write(DM, "dm", message_id=f"{time.time() - 400:.6f}")
-        await inbox.until(lambda: len(inbox.accepted) == 6)
-        await slack.until(lambda: slack.unacknowledged == 0)
+        await inbox.wait_until(lambda: len(inbox.accepted) == 6)
+        await slack.wait_until(lambda: slack.unacknowledged == 0)
     gone = ["root", "empty root", "reply", "dm"]
     for text in ("dm", "reply", "root", "empty root"):
         await slack.delete(ids[text], chat=DM if text == "dm" else ROOM)
@@ -581,10 +581,10 @@ async def test_what_was_deleted_while_the_host_was_away_is_told_when_it_reads_up
     await slack.delete(missed, chat=ROOM)
     slack.give_up()
     for _ in range(2):
-        async with serving(SlackChannel(channel.settings), inbox) as ended:
+        async with run_channel(SlackChannel(channel.settings), inbox) as ended:
             await slack.write(DM, "the end")
-            await inbox.until_accepted("the end")
-            await slack.until(lambda: slack.unacknowledged == 0)  # what is new is taken after the reading up
+            await inbox.wait_for_accepted("the end")
+            await slack.wait_until(lambda: slack.unacknowledged == 0)  # what is new is taken after the reading up
         assert ended == []
     told = [event for event in inbox.accepted if event.kind is EventKind.DELETION]
     assert sorted(event.refers_to or "" for event in told) == sorted(ids[text] for text in gone), "each once"
@@ -600,15 +600,15 @@ async def test_what_was_deleted_while_the_host_was_away_is_told_when_it_reads_up
 async def test_nothing_counts_as_deleted_in_a_chat_that_cannot_be_read_in_full(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         await slack.write(ROOM, "first", group=True, message_id=f"{time.time() - 600:.6f}")
-        await inbox.until_accepted("first")
+        await inbox.wait_for_accepted("first")
     slack.most_a_page = 1
-    for number in range(MOST_PAGES + 2):
+    for number in range(MAX_PAGES + 2):
         await slack.write(ROOM, f"flood {number}", group=True)
     slack.give_up()
-    async with serving(SlackChannel(channel.settings), inbox):
-        await inbox.until_accepted(f"flood {MOST_PAGES + 1}")
+    async with run_channel(SlackChannel(channel.settings), inbox):
+        await inbox.wait_for_accepted(f"flood {MAX_PAGES + 1}")
     assert {event.kind for event in inbox.accepted} == {EventKind.MESSAGE}
 
 
@@ -618,13 +618,13 @@ async def test_a_message_that_slack_tells_late_and_that_is_not_there_any_more_is
 ) -> None:
     root = await slack.write(ROOM, "root", group=True) if thread else None
     slack.give_up()
-    late = [f"{time.time() - LATE_S - 30 + number:.6f}" for number in range(2)]
+    late = [f"{time.time() - LATE_DELIVERY_S - 30 + number:.6f}" for number in range(2)]
     for ts, text in zip(late, ("deleted", "kept"), strict=True):
         await slack.write(ROOM, text, group=True, thread=root, message_id=ts)
     await slack.delete(late[0], chat=ROOM)
-    async with serving(channel, inbox):
-        await inbox.until_accepted("kept")
-        await slack.until(lambda: slack.unacknowledged == 0)
+    async with run_channel(channel, inbox):
+        await inbox.wait_for_accepted("kept")
+        await slack.wait_until(lambda: slack.unacknowledged == 0)
     assert [event.text for event in inbox.accepted if event.kind is EventKind.MESSAGE] == ["kept"]
 
 
@@ -632,17 +632,17 @@ async def test_a_message_that_slack_tells_late_and_that_is_not_there_any_more_is
 async def test_a_late_message_is_looked_for_each_time_that_slack_tells_of_it(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
-    late = f"{time.time() - LATE_S - 30:.6f}"
+    late = f"{time.time() - LATE_DELIVERY_S - 30:.6f}"
     await slack.write(ROOM, "late", group=True, message_id=late)
     inbox.fail_once()
-    async with serving(channel, inbox):
-        await inbox.until(lambda: inbox.failed == 1)
+    async with run_channel(channel, inbox):
+        await inbox.wait_until(lambda: inbox.failed_commits == 1)
     await slack.delete(late, chat=ROOM)
     inbox.release()
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         await slack.write(ROOM, "the end", group=True)
-        await inbox.until_accepted("the end")
-        await slack.until(lambda: slack.unacknowledged == 0)
+        await inbox.wait_for_accepted("the end")
+        await slack.wait_until(lambda: slack.unacknowledged == 0)
     assert [event.text for event in inbox.accepted if event.kind is EventKind.MESSAGE] == ["the end"]
 
 
@@ -650,31 +650,31 @@ async def test_a_late_message_of_a_chat_that_cannot_be_read_is_handed_in(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     slack.archived.add(ROOM)
-    await slack.write(ROOM, "late", group=True, message_id=f"{time.time() - LATE_S - 30:.6f}")
-    async with serving(channel, inbox):
-        await inbox.until_accepted("late")
+    await slack.write(ROOM, "late", group=True, message_id=f"{time.time() - LATE_DELIVERY_S - 30:.6f}")
+    async with run_channel(channel, inbox):
+        await inbox.wait_for_accepted("late")
 
 
 async def test_whoever_cannot_look_back_listens_all_the_same(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         await slack.write(ROOM, "before", group=True)
         await slack.write(DM, "before that")
-        await inbox.until(lambda: len(inbox.accepted) == 2)
+        await inbox.wait_until(lambda: len(inbox.accepted) == 2)
     slack.archived.add(ROOM)
-    async with serving(SlackChannel(channel.settings), inbox):
+    async with run_channel(SlackChannel(channel.settings), inbox):
         await slack.write(DM, "on we go")
-        await inbox.until_accepted("on we go")
+        await inbox.wait_for_accepted("on we go")
 
 
-@pytest.mark.content(Content.APP)
+@pytest.mark.content(ContentKind.APP)
 async def test_people_are_told_apart_from_ourselves_and_from_bots(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         event = {"type": "message", "channel": ROOM, "user": ADA.id, "bot_id": "B1", "text": "x", "ts": slack.next_ts()}
         await slack.tell_event(event)
-        await inbox.until(lambda: len(inbox.accepted) == 1)
+        await inbox.wait_until(lambda: len(inbox.accepted) == 1)
     assert inbox.accepted[0].sender.is_bot
     assert ME not in {event.sender.handle for event in inbox.accepted}

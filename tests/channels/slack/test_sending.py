@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from channels.slack import SlackChannel, SlackSettings, _seconds, is_slacks
+from channels.slack import SlackChannel, SlackSettings, _parse_retry_after, is_slack_url
 from nanohost.channel_api import (
     Address,
     Ambiguous,
@@ -27,10 +27,10 @@ from nanohost.channel_api import (
 )
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulator import Fault
-from nanohost.testing.simulator_suite import LONG_ANSWER, rendered
+from nanohost.testing.simulator_suite import LONG_ANSWER, render_parts
 from nanohost.testing.simulators.slack import APP_TOKEN, BOT_TOKEN, SlackSimulator
 
-from .serving import serving
+from .serving import run_channel
 
 DM, ROOM = Address(platform_id="D1001"), Address(platform_id="C500")
 HELLO = OutboundText(text="**hello**", plain="hello")
@@ -60,7 +60,7 @@ async def test_a_message_is_one_markdown_block_with_words_for_the_notification(
 @pytest.mark.behaviour("DL-06")
 async def test_each_part_of_a_long_answer_is_markdown_of_its_own(slack: SlackSimulator, channel: SlackChannel) -> None:
     async with channel.connected():
-        for number, part in enumerate(rendered(LONG_ANSWER + LONG_ANSWER, channel)):
+        for number, part in enumerate(render_parts(LONG_ANSWER + LONG_ANSWER, channel)):
             message = OutboundText(text=part.text, plain=part.plain)
             await channel.send(DM, message, idempotency_key=f"k{number}")
     shown = slack.screen("D1001")
@@ -83,7 +83,7 @@ async def test_words_that_go_out_without_markup_ping_nobody(slack: SlackSimulato
         await channel.send_card(DM, card, idempotency_key="k2")
     first, second = slack.screen("D1001")
     assert first.text == said.plain
-    assert (first.pinged, second.pinged) == (frozenset(), frozenset())
+    assert (first.notified, second.notified) == (frozenset(), frozenset())
 
 
 async def test_markup_that_is_refused_is_sent_as_plain_words_once(slack: SlackSimulator, channel: SlackChannel) -> None:
@@ -104,9 +104,9 @@ async def test_markup_that_is_refused_is_sent_as_plain_words_once(slack: SlackSi
 async def test_an_answer_to_a_thread_goes_there_with_all_that_belongs_to_it(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, tmp_path: Path
 ) -> None:
-    async with serving(channel, inbox):
+    async with run_channel(channel, inbox):
         root = await slack.write("C500", "a question", group=True, mention=True)
-        event = await inbox.until_accepted("a question")
+        event = await inbox.wait_for_accepted("a question")
         where = Address(platform_id=event.platform_id, thread_id=event.thread_id)
         await channel.typing(where)
         await channel.send(where, HELLO, idempotency_key="k1")
@@ -114,7 +114,7 @@ async def test_an_answer_to_a_thread_goes_there_with_all_that_belongs_to_it(
         await channel.send_file(where, _file(tmp_path), idempotency_key="k3")
     shown = slack.screen("C500")
     assert [one.thread for one in shown] == [root] * 3
-    assert [one.pinged for one in shown] == [frozenset()] * 3
+    assert [one.notified for one in shown] == [frozenset()] * 3
     assert (shown[1].buttons, shown[2].file_bytes, shown[2].text) == (("Yes", "No"), b"content", "see <!channel>")
     assert slack.typing == ["C500"]
 
@@ -267,7 +267,7 @@ async def test_a_file_that_is_not_taken_is_not_sent(
         slack.faults.limits["D1001"] = (1, 3.0)
         with pytest.raises(RateLimited):
             await channel.send_file(DM, file, idempotency_key="k")
-        await slack.go_down()
+        await slack.start_outage()
         with pytest.raises(NotSent):
             await channel.send_file(DM, file, idempotency_key="k")
     assert slack.screen("D1001") == []
@@ -311,10 +311,10 @@ async def test_no_token_is_ever_logged(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        async with serving(channel, inbox):
+        async with run_channel(channel, inbox):
             slack.opening.queue.append(Fault.UNAUTHORIZED)
             await slack.write("D1001", "hello", file=("a.txt", b"a"))
-            event = await inbox.until_accepted("hello")
+            event = await inbox.wait_for_accepted("hello")
             await channel.fetch(event.attachments[0], tmp_path / "a", most_bytes=10)
             await channel.send_file(DM, _file(tmp_path), idempotency_key="k")
             for fault in Fault:
@@ -323,7 +323,7 @@ async def test_no_token_is_ever_logged(
                     await channel.send(DM, HELLO, idempotency_key=fault)
                 assert "xoxb" not in str(raised.value)
             slack.cut_sockets()
-            await slack.until(lambda: slack.connections == 2)
+            await slack.wait_until(lambda: slack.connections == 2)
         for token in (BOT_TOKEN, APP_TOKEN, "ticket="):
             assert token not in caplog.text + "".join(capsys.readouterr())
     assert BOT_TOKEN not in repr(channel.settings)
@@ -349,7 +349,7 @@ async def test_a_file_that_slack_does_not_give_is_refused(
         slack.size_told = None
         await channel.fetch(Attachment(ref=stored.id), empty, most_bytes=100)
         assert empty.read_bytes() == b"secret plans"
-        await slack.go_down()
+        await slack.start_outage()
         with pytest.raises(NotSent):
             await channel.fetch(Attachment(ref=stored.id), empty, most_bytes=100)
 
@@ -377,12 +377,12 @@ async def test_a_files_name_is_in_no_sentence_that_an_agent_reads(
     ],
 )
 def test_what_lies_with_slack_is_told_by_its_address(url: str, ours: bool) -> None:
-    assert is_slacks(url, "https://slack.com/api/") is ours
+    assert is_slack_url(url, "https://slack.com/api/") is ours
 
 
 @pytest.mark.parametrize(("header", "wait_s"), [("inf", 3600), ("1e300", 3600), ("-5", 1), ("nan", 1), ("soon", 30)])
 def test_however_long_slack_asks_to_wait_it_is_asked_again(header: str, wait_s: float) -> None:
-    assert _seconds(header) == wait_s
+    assert _parse_retry_after(header) == wait_s
 
 
 async def test_our_token_is_given_to_slack_alone(slack: SlackSimulator, channel: SlackChannel, empty: Path) -> None:

@@ -7,75 +7,75 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from channels.telegram import Patience, TelegramChannel, read_settings
-from nanohost.app import Host, Parts, running_host
+from channels.telegram import TelegramChannel, Timeouts, read_settings
+from nanohost.app import Host, Overrides, running_host
 from nanohost.channel_api import EventKind, InboundEvent
 from nanohost.clock import Clock, SystemClock
-from nanohost.home import Home, hold
+from nanohost.home import Home, lock_home
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.settings import Settings
 from nanohost.store import agent_groups, messaging_groups, wirings
 from nanohost.testing.channel_suite import SuiteInbox
-from nanohost.testing.limits import seconds
+from nanohost.testing.limits import scaled_timeout
 from nanohost.testing.simulators.telegram import TelegramSimulator
-from tests.channels.receiving import handing_in
-from tests.support.flow import install_of, scripted_settings
-from tests.support.new_home import begin_home
+from tests.channels.receiving import run_receive
+from tests.support.flow import install_id_for, scripted_settings
+from tests.support.new_home import create_home_database
 
-MOST_PAUSE_S = 0.1
+MAX_PAUSE_S = 0.1
 
 
-def hasty() -> Patience:
+def make_fast_timeouts() -> Timeouts:
     """A bot that waits for its own pauses a fraction of what it waits in earnest, and for answers as long as a test."""
-    return Patience(
-        answer_s=seconds(1.0),
+    return Timeouts(
+        answer_timeout_s=scaled_timeout(1.0),
         poll_s=5,
-        poll_grace_s=seconds(1.0),
-        pause_s=0.01,
-        most_pause_s=MOST_PAUSE_S,
-        conflict_s=0.1,
-        auth_s=0.1,
+        poll_grace_s=scaled_timeout(1.0),
+        min_retry_delay_s=0.01,
+        max_retry_delay_s=MAX_PAUSE_S,
+        conflict_delay_s=0.1,
+        auth_retry_delay_s=0.1,
     )
 
 
 GROUP = "-1001234"
 
 
-def bot(telegram: TelegramSimulator, patience: Patience | None = None) -> TelegramChannel:
-    return TelegramChannel(read_settings(telegram.settings()), patience=patience or hasty())
+def make_bot(telegram: TelegramSimulator, patience: Timeouts | None = None) -> TelegramChannel:
+    return TelegramChannel(read_settings(telegram.settings()), timeouts=patience or make_fast_timeouts())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Receiving:
+class ReceivingBot:
     telegram: TelegramSimulator
     channel: TelegramChannel
     inbox: SuiteInbox
 
-    async def event(self, kind: EventKind = EventKind.MESSAGE) -> InboundEvent:
+    async def wait_for_event(self, kind: EventKind = EventKind.MESSAGE) -> InboundEvent:
         """The first event of a kind that was accepted, once there is one."""
-        await self.inbox.until(lambda: any(event.kind is kind for event in self.inbox.accepted))
+        await self.inbox.wait_until(lambda: any(event.kind is kind for event in self.inbox.accepted))
         return next(event for event in self.inbox.accepted if event.kind is kind)
 
 
 @asynccontextmanager
-async def receiving(telegram: TelegramSimulator | None = None) -> AsyncIterator[Receiving]:
+async def run_bot(telegram: TelegramSimulator | None = None) -> AsyncIterator[ReceivingBot]:
     """Telegram, and a bot that receives into an inbox while entered. `receive` must not end by itself."""
     telegram = telegram or TelegramSimulator()
-    async with telegram.running(), receiving_again(telegram) as here:
+    async with telegram.running(), run_another_bot(telegram) as here:
         yield here
 
 
 @asynccontextmanager
-async def receiving_again(telegram: TelegramSimulator, inbox: SuiteInbox | None = None) -> AsyncIterator[Receiving]:
+async def run_another_bot(telegram: TelegramSimulator, inbox: SuiteInbox | None = None) -> AsyncIterator[ReceivingBot]:
     """The same on a Telegram that serves already: another bot, or the bot in another life."""
-    channel, inbox = bot(telegram), inbox or SuiteInbox()
-    async with channel.connected(), handing_in(channel, inbox):
-        yield Receiving(telegram=telegram, channel=channel, inbox=inbox)
+    channel, inbox = make_bot(telegram), inbox or SuiteInbox()
+    async with channel.connected(), run_receive(channel, inbox):
+        yield ReceivingBot(telegram=telegram, channel=channel, inbox=inbox)
 
 
 @asynccontextmanager
-async def hosted(
+async def run_host(
     root: Path,
     telegram: TelegramSimulator,
     *chats: str,
@@ -84,17 +84,19 @@ async def hosted(
 ) -> AsyncIterator[Host]:
     """A host in `root` whose scripted agent is wired to these chats; entered again it is the same install."""
     home = Home(root)
-    channels = {("telegram", "default"): bot(telegram)}
-    parts = Parts(runtime=ProcessRuntime(install=install_of(root)), channels=channels, clock=clock or SystemClock())
-    begin_home(home)
-    with hold(home):
-        async with running_host(home, settings or scripted_settings(), keep_containers=False, parts=parts) as host:
+    channels = {("telegram", "default"): make_bot(telegram)}
+    parts = Overrides(
+        runtime=ProcessRuntime(install=install_id_for(root)), channels=channels, clock=clock or SystemClock()
+    )
+    create_home_database(home)
+    with lock_home(home):
+        async with running_host(home, settings or scripted_settings(), keep_containers=False, overrides=parts) as host:
             for chat in chats:
-                await _wire(host, chat)
+                await _wire_chat(host, chat)
             yield host
 
 
-async def _wire(host: Host, chat: str) -> None:
+async def _wire_chat(host: Host, chat: str) -> None:
     group = await agent_groups.find(host.store, "main")
     if await messaging_groups.find(host.store, channel_type="telegram", instance="default", platform_id=chat):
         return

@@ -14,29 +14,29 @@ from nanohost.home import Home
 from nanohost.intake.inbox import ChannelInbox
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import EngageMode, SessionId, SessionMode, UnknownSender
-from nanohost.routing.albums import LONGEST_WAIT_S
-from nanohost.routing.attachments import Attachments
+from nanohost.routing.albums import MAX_ALBUM_WAIT_S
+from nanohost.routing.attachments import AttachmentFetcher
 from nanohost.store import agent_groups, events, messaging_groups, sessions, wirings
 from nanohost.store.database import Store
 from nanohost.store.domain_events import SessionHasWork
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
 from nanohost.testing.simulator import ADA
 from nanohost.testing.simulators.telegram import TelegramSimulator
 from nanohost_protocol.payloads import ChatIn, decode_in
 from nanohost_protocol.rows import MessageIn
-from tests.channels.receiving import handing_in
-from tests.support.arrivals import shown
-from tests.support.desks import router_of
+from tests.channels.receiving import run_receive
+from tests.support.arrivals import render_prompt
+from tests.support.desks import make_router
 from tests.support.new_home import opened_store
 
-from .bench import GROUP, bot
+from .bench import GROUP, make_bot
 
-END = "the end"
+END_TEXT = "the end"
 
 
 @dataclass(kw_only=True)
-class Reading:
+class AgentChat:
     """One chat with an agent: in a group it listens when it is named, in a direct chat always."""
 
     telegram: TelegramSimulator
@@ -44,63 +44,65 @@ class Reading:
     mailboxes: Mailboxes
     clock: ManualClock
     chat: str
-    woken: list[SessionId] = field(default_factory=list)
+    woken_sessions: list[SessionId] = field(default_factory=list)
 
     @property
     def is_group(self) -> bool:
         return self.chat != ADA.id
 
-    async def all_read(self) -> None:
+    async def wait_until_read(self) -> None:
         """Wait until everything that was sent is confirmed to Telegram, and routed."""
-        await self.telegram.write("5", END)  # a chat that nobody listens in
-        await self.telegram.until(lambda: self.telegram.acknowledged()[-1:] == [self.telegram.latest()])
-        async with asyncio.timeout(seconds(HANG_S)):
-            while any(chat.platform_id == self.chat for chat in await events.chats_with_new(self.store)):
-                await self.clock.advance(LONGEST_WAIT_S)
+        await self.telegram.write("5", END_TEXT)  # a chat that nobody listens in
+        await self.telegram.wait_until(lambda: self.telegram.acknowledged()[-1:] == [self.telegram.latest()])
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+            while any(chat.platform_id == self.chat for chat in await events.list_chats_with_new(self.store)):
+                await self.clock.advance(MAX_ALBUM_WAIT_S)
 
     async def rows(self) -> list[MessageIn]:
         """What is in the agent's mailbox."""
         found: list[MessageIn] = []
-        async for session in sessions.every(self.store.reports):
-            found += await self.mailboxes.inbound(session, lambda box: list(box.due(self.clock.now())))
+        async for session in sessions.iter_all(self.store.reports):
+            found += await self.mailboxes.read_inbound(session, lambda box: list(box.due(self.clock.now())))
         return found
 
-    async def said(self) -> list[ChatIn]:
+    async def messages(self) -> list[ChatIn]:
         """The messages of people in it."""
         payloads = [decode_in(row.kind, row.content) for row in await self.rows()]
         return [one for one in payloads if isinstance(one, ChatIn)]
 
     async def prompt(self) -> str:
         """What the agent reads."""
-        return shown(await self.rows())
+        return render_prompt(await self.rows())
 
     async def dropped(self) -> list[str]:
-        rows = await self.store.all("SELECT reason FROM inbound_events WHERE status = 'dropped' AND platform_id != '5'")
+        rows = await self.store.fetch_all(
+            "SELECT reason FROM inbound_events WHERE status = 'dropped' AND platform_id != '5'"
+        )
         return [row["reason"] for row in rows]
 
     async def events(self) -> list[EventKind]:
-        rows = await self.store.all("SELECT event_kind FROM inbound_events WHERE platform_id != '5' ORDER BY id")
+        rows = await self.store.fetch_all("SELECT event_kind FROM inbound_events WHERE platform_id != '5' ORDER BY id")
         return [EventKind(row["event_kind"]) for row in rows]
 
 
 @asynccontextmanager
-async def reading(folder: Path, telegram: TelegramSimulator, chat: str = ADA.id) -> AsyncIterator[Reading]:
+async def open_agent_chat(folder: Path, telegram: TelegramSimulator, chat: str = ADA.id) -> AsyncIterator[AgentChat]:
     """A bot that reads the chat while entered."""
     home, clock = Home(folder), ManualClock()
     mailboxes = Mailboxes(home.sessions, durable=False)
     async with opened_store(home, durable=False) as store, mailboxes.opened(), telegram.running():
-        channel = bot(telegram)
-        here = Reading(telegram=telegram, store=store, mailboxes=mailboxes, clock=clock, chat=chat)
-        store.bus.subscribe(SessionHasWork, lambda event: here.woken.append(event.session))
+        channel = make_bot(telegram)
+        here = AgentChat(telegram=telegram, store=store, mailboxes=mailboxes, clock=clock, chat=chat)
+        store.bus.subscribe(SessionHasWork, lambda event: here.woken_sessions.append(event.session))
         await _wire(here)
-        attachments = Attachments(
+        attachments = AttachmentFetcher(
             mailboxes=mailboxes,
             clock=clock,
             channels={("telegram", "default"): channel},
-            most_bytes=10_000,
-            inside=False,
+            max_bytes=10_000,
+            is_containerized=False,
         )
-        router = router_of(store, mailboxes, clock, attachments=attachments)
+        router = make_router(store, mailboxes, clock, attachments=attachments)
         inbox = ChannelInbox(
             channel_type="telegram",
             instance="default",
@@ -108,11 +110,11 @@ async def reading(folder: Path, telegram: TelegramSimulator, chat: str = ADA.id)
             store=store,
             clock=clock,
         )
-        async with channel.connected(), router.opened(), handing_in(channel, inbox):
+        async with channel.connected(), router.opened(), run_receive(channel, inbox):
             yield here
 
 
-async def _wire(here: Reading) -> None:
+async def _wire(here: AgentChat) -> None:
     now = here.clock.now()
     async with here.store.transaction() as tx:
         agent = await agent_groups.add(tx, folder="main", name="main", provider=None, model=None, now=now)
@@ -138,4 +140,4 @@ async def _wire(here: Reading) -> None:
         )
 
 
-__all__ = ["END", "GROUP", "Reading", "reading"]
+__all__ = ["END_TEXT", "GROUP", "AgentChat", "open_agent_chat"]

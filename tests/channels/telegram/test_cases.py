@@ -3,7 +3,7 @@
 `input` or `input_series` are the fields of messages as the Bot API has them, beside those that every message has; a
 file may be its name, a photo a word; `edited`: an edit of the message before. `update`: an update without its number,
 with "CHAT" for the chat's number and "ADA" for the sender's.
-What must be so: `sees`, `not` (of what the agent reads), `text` (the sender's own words, exactly), `files`, `messages`,
+What must be so: `wait_for_text`, `not` (of what the agent reads), `text` (the sender's own words, exactly), `files`, `messages`,
 `turns`; `silent`: it wakes nobody.
 """
 
@@ -21,33 +21,33 @@ from nanohost.home import Home
 from nanohost.testing.simulator import ADA
 from nanohost.testing.simulators.telegram import TelegramSimulator
 from nanohost.verify.checks import verify
-from tests.support.arrivals import check_words
-from tests.support.cases import Case, id_of, inputs
+from tests.support.arrivals import check_prompt
+from tests.support.cases import Case, cases_for, test_id_of
 
-from .reading import GROUP, Reading, reading
+from .reading import GROUP, AgentChat, open_agent_chat
 
-CASES = inputs("telegram")
+CASES = cases_for("telegram")
 KEYS = frozenset({"sees", "not", "text", "files", "messages", "turns", "silent"})
 NAME_OF_CASES = "nano_bot"
 
 
-@pytest.mark.parametrize("case", CASES, ids=id_of)
+@pytest.mark.parametrize("case", CASES, ids=test_id_of)
 async def test_the_agent_reads_what_people_send_as_what_it_is(case: Case, tmp_path: Path) -> None:
     chat = GROUP if case.get("chat") == "group" else ADA.id
     telegram = TelegramSimulator(username=NAME_OF_CASES)
-    async with reading(tmp_path, telegram, chat) as here:
+    async with open_agent_chat(tmp_path, telegram, chat) as here:
         await _send(here, case)
-        await here.all_read()
-        said, prompt, files = await here.said(), await here.prompt(), _files(tmp_path)
+        await here.wait_until_read()
+        said, prompt, files = await here.messages(), await here.prompt(), _files(tmp_path)
         triggers = [row for row in await here.rows() if row.trigger]
-        assert await verify(here.store, Home(tmp_path), clock=SystemClock(), host_running=True) == []
-    check_words(case, prompt)
+        assert await verify(here.store, Home(tmp_path), clock=SystemClock(), is_host_running=True) == []
+    check_prompt(case, prompt)
     if "text" in case:
         assert [re.sub(r"\n?\[file: .*\]", "", one.text) for one in said] == [case["text"]]
     if "files" in case:
         assert len(files) == case["files"], files
     if case.get("silent"):
-        assert (said, here.woken) == ([], [])
+        assert (said, here.woken_sessions) == ([], [])
     elif not {"messages", "turns"} & case.keys():
         assert len(triggers) == 1
     assert len(said) == case.get("messages", len(said))
@@ -58,7 +58,7 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("sessions/*/*/in/inbox/*/*") if path.is_file())
 
 
-async def _send(here: Reading, case: Case) -> None:
+async def _send(here: AgentChat, case: Case) -> None:
     if "update" in case:
         update = json.dumps(case["update"]).replace('"CHAT"', here.chat).replace('"ADA"', ADA.id)
         await here.telegram.push(json.loads(update))

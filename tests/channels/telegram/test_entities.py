@@ -7,12 +7,14 @@ import re
 import pytest
 
 from channels.telegram import CAPABILITIES
-from nanohost.delivery.cutting import cut
+from nanohost.delivery.cutting import split_for_channel
 
 
 @pytest.mark.behaviour("DL-06")
 def test_a_message_has_no_more_links_than_telegram_shows() -> None:
-    parts = cut("\n".join(f"- [item {number}](https://x.example/{number})" for number in range(250)), CAPABILITIES)
+    parts = split_for_channel(
+        "\n".join(f"- [item {number}](https://x.example/{number})" for number in range(250)), CAPABILITIES
+    )
     links = [len(re.findall("<a ", part.text)) for part in parts]
     assert sum(links) == 250
     assert max(links) <= 100

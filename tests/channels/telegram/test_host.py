@@ -11,13 +11,13 @@ import pytest
 
 from nanohost.app import Host
 from nanohost.chat_commands.registry import chat_commands, host_commands
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.simulator import ADA, BOB, Fault
 from nanohost.testing.simulators.telegram import TelegramSimulator
 from tests.support.flow import scripted_settings
-from tests.support.hasty_clock import HastyClock
+from tests.support.hasty_clock import AcceleratedClock
 
-from .bench import GROUP, hosted
+from .bench import GROUP, run_host
 
 
 def script(root: Path, rules: Sequence[object]) -> None:
@@ -28,9 +28,9 @@ def script(root: Path, rules: Sequence[object]) -> None:
 
 async def ledger(host: Host, wanted: Callable[[list[str]], bool]) -> list[str]:
     """The states of all deliveries, once they are as wanted."""
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
-            rows = await host.store.all("SELECT status FROM deliveries ORDER BY seq")
+            rows = await host.store.fetch_all("SELECT status FROM deliveries ORDER BY seq")
             if wanted(statuses := [row["status"] for row in rows]):
                 return statuses
             await asyncio.sleep(0.01)
@@ -41,14 +41,14 @@ async def test_a_person_writes_and_the_agent_answers_in_the_chat_and_the_topic(t
     rain = {"answer": "**Rain** & <wind>\n\n- wet\n- cold"}
     script(tmp_path, [{"match": "weather", "actions": [{"until_file": "go"}, rain]}])
     telegram = TelegramSimulator()
-    async with telegram.running(), hosted(tmp_path, telegram, ADA.id, GROUP, clock=HastyClock()):
+    async with telegram.running(), run_host(tmp_path, telegram, ADA.id, GROUP, clock=AcceleratedClock()):
         await telegram.write(ADA.id, "the weather?")
-        await telegram.until(lambda: ADA.id in telegram.typing)
+        await telegram.wait_until(lambda: ADA.id in telegram.typing)
         (tmp_path / "groups" / "main" / "go").touch()
-        [answer] = await telegram.until_shown(1, ADA.id)
+        [answer] = await telegram.wait_for_messages(1, ADA.id)
         await telegram.write(GROUP, "hello", person=BOB, group=True, thread="77", mention=True)
-        [in_topic] = await telegram.until_shown(1, GROUP)
-        await telegram.until(lambda: len(telegram.acknowledged()) == 2)
+        [in_topic] = await telegram.wait_for_messages(1, GROUP)
+        await telegram.wait_until(lambda: len(telegram.acknowledged()) == 2)
     assert answer.text == "Rain & <wind>\n\n• wet\n• cold"
     assert answer.raw == "<b>Rain</b> &amp; &lt;wind&gt;\n\n• wet\n• cold"
     assert (in_topic.text, in_topic.thread) == ("echo: hello", "77")
@@ -60,17 +60,17 @@ async def test_what_was_accepted_and_not_confirmed_comes_again_after_a_restart_a
 ) -> None:
     telegram = TelegramSimulator()
     async with telegram.running():
-        async with hosted(tmp_path, telegram, ADA.id, clock=HastyClock()):
-            await telegram.until(lambda: telegram.polls >= 2)
+        async with run_host(tmp_path, telegram, ADA.id, clock=AcceleratedClock()):
+            await telegram.wait_until(lambda: telegram.polls >= 2)
             telegram.poll_faults.append(Fault.HANG)  # the very poll that would confirm
             await telegram.write(ADA.id, "one")
-            await telegram.until_shown(1, ADA.id)
+            await telegram.wait_for_messages(1, ADA.id)
             assert telegram.acknowledged() == []
         telegram.poll_faults.clear()
         await telegram.write(ADA.id, "two, while nobody is there")
-        async with hosted(tmp_path, telegram, ADA.id, clock=HastyClock()) as host:
-            await telegram.until_shown(2, ADA.id)
-            await telegram.until(lambda: len(telegram.acknowledged()) == 2)
+        async with run_host(tmp_path, telegram, ADA.id, clock=AcceleratedClock()) as host:
+            await telegram.wait_for_messages(2, ADA.id)
+            await telegram.wait_until(lambda: len(telegram.acknowledged()) == 2)
             await ledger(host, lambda statuses: statuses == ["sent", "sent"])
     assert telegram.texts(ADA.id) == ["echo: one", "echo: two, while nobody is there"]
 
@@ -79,7 +79,7 @@ async def test_what_was_accepted_and_not_confirmed_comes_again_after_a_restart_a
 async def test_an_answer_whose_receipt_was_lost_is_seen_once_or_twice_and_never_more(tmp_path: Path) -> None:
     telegram = TelegramSimulator()
     telegram.faults.queue.append(Fault.RESET_AFTER)
-    async with telegram.running(), hosted(tmp_path, telegram, ADA.id, clock=HastyClock()) as host:
+    async with telegram.running(), run_host(tmp_path, telegram, ADA.id, clock=AcceleratedClock()) as host:
         await telegram.write(ADA.id, "one")
         await ledger(host, lambda statuses: statuses == ["sent"])
         await telegram.write(ADA.id, "two")
@@ -92,7 +92,7 @@ async def test_where_the_operator_wants_to_be_asked_it_is_held_and_what_comes_af
     telegram = TelegramSimulator()
     telegram.faults.queue.append(Fault.RESET_AFTER)
     ask = scripted_settings(ambiguous="ask")
-    async with telegram.running(), hosted(tmp_path, telegram, ADA.id, settings=ask, clock=HastyClock()) as host:
+    async with telegram.running(), run_host(tmp_path, telegram, ADA.id, settings=ask, clock=AcceleratedClock()) as host:
         await telegram.write(ADA.id, "one")
         await ledger(host, lambda statuses: statuses == ["unknown"])
         await telegram.write(ADA.id, "two")
@@ -104,11 +104,13 @@ async def test_where_the_operator_wants_to_be_asked_it_is_held_and_what_comes_af
 async def test_a_chat_that_has_to_wait_keeps_no_other_waiting(tmp_path: Path) -> None:
     telegram = TelegramSimulator()
     telegram.faults.limits[BOB.id] = (1, 36_000.0)
-    async with telegram.running(), hosted(tmp_path, telegram, ADA.id, BOB.id, clock=HastyClock()) as host:
+    async with telegram.running(), run_host(tmp_path, telegram, ADA.id, BOB.id, clock=AcceleratedClock()) as host:
         await telegram.write(BOB.id, "one", person=BOB)
-        await telegram.until(lambda: BOB.id not in telegram.faults.limits or telegram.faults.limits[BOB.id][0] == 0)
+        await telegram.wait_until(
+            lambda: BOB.id not in telegram.faults.limits or telegram.faults.limits[BOB.id][0] == 0
+        )
         await telegram.write(ADA.id, "two")
-        await telegram.until_shown(1, ADA.id)
+        await telegram.wait_for_messages(1, ADA.id)
         statuses = await ledger(host, lambda statuses: sorted(statuses) == ["pending", "sent"])
     assert len(statuses) == 2
     assert telegram.texts() == ["echo: two"]
@@ -117,13 +119,13 @@ async def test_a_chat_that_has_to_wait_keeps_no_other_waiting(tmp_path: Path) ->
 @pytest.mark.behaviour("DL-04")
 async def test_answers_wait_for_an_outage_to_end_and_are_sent_once(tmp_path: Path) -> None:
     telegram = TelegramSimulator()
-    async with telegram.running(), hosted(tmp_path, telegram, ADA.id, clock=HastyClock()) as host:
+    async with telegram.running(), run_host(tmp_path, telegram, ADA.id, clock=AcceleratedClock()) as host:
         await telegram.write(ADA.id, "one")
-        await telegram.until(lambda: len(telegram.acknowledged()) == 1)
-        await telegram.go_down()
+        await telegram.wait_until(lambda: len(telegram.acknowledged()) == 1)
+        await telegram.start_outage()
         await telegram.write(ADA.id, "two")
         await asyncio.sleep(0.3)
-        await telegram.go_up()
+        await telegram.end_outage()
         await ledger(host, lambda statuses: statuses == ["sent", "sent"])
     assert telegram.texts(ADA.id)[-1] == "echo: two"
     assert len(telegram.texts(ADA.id)) in (2, 3), "the first may have been under way when the line was cut"
@@ -132,16 +134,16 @@ async def test_answers_wait_for_an_outage_to_end_and_are_sent_once(tmp_path: Pat
 @pytest.mark.behaviour("DL-09", "IN-06")
 async def test_a_press_a_file_out_and_a_file_in_go_all_the_way(tmp_path: Path) -> None:
     telegram, demo = TelegramSimulator(), scripted_settings(provider="demo")
-    async with telegram.running(), hosted(tmp_path, telegram, ADA.id, settings=demo, clock=HastyClock()):
+    async with telegram.running(), run_host(tmp_path, telegram, ADA.id, settings=demo, clock=AcceleratedClock()):
         await telegram.write(ADA.id, "ask me")
-        [card] = await telegram.until_shown(1, ADA.id)
+        [card] = await telegram.wait_for_messages(1, ADA.id)
         await telegram.press(card, "Green")
-        await telegram.until(lambda: len(telegram.answered) == 1)
-        [_, choice] = await telegram.until_shown(2, ADA.id)
+        await telegram.wait_until(lambda: len(telegram.answered) == 1)
+        [_, choice] = await telegram.wait_for_messages(2, ADA.id)
         await telegram.write(ADA.id, "send a file")
-        [_, _, file] = await telegram.until_shown(3, ADA.id)
+        [_, _, file] = await telegram.wait_for_messages(3, ADA.id)
         await telegram.write(ADA.id, "look at this", file=("notes.txt", b"twelve bytes"))
-        [*_, about] = await telegram.until_shown(4, ADA.id)
+        [*_, about] = await telegram.wait_for_messages(4, ADA.id)
     assert "Green" in choice.text
     assert (file.file_name, bool(file.file_bytes)) == ("hello.txt", True)
     assert "look at this" in about.text
@@ -151,12 +153,14 @@ async def test_a_press_a_file_out_and_a_file_in_go_all_the_way(tmp_path: Path) -
 
 async def test_the_bots_menu_offers_the_hosts_commands_where_each_may_be_typed(tmp_path: Path) -> None:
     telegram = TelegramSimulator()
-    async with telegram.running(), hosted(tmp_path, telegram, ADA.id, GROUP, clock=HastyClock()):
-        await telegram.until(lambda: len(telegram.menus) == 2)
+    async with telegram.running(), run_host(tmp_path, telegram, ADA.id, GROUP, clock=AcceleratedClock()):
+        await telegram.wait_until(lambda: len(telegram.menus) == 2)
     private, groups = telegram.menus["all_private_chats"], telegram.menus["all_group_chats"]
-    registered = {*chat_commands(), *(one.name for one in host_commands().values() if one.shown)}
+    registered = {*chat_commands(), *(one.name for one in host_commands().values() if one.is_in_help)}
     assert set(private) == registered
-    assert set(private) - set(groups) == {one.name for one in host_commands().values() if one.shown and one.private}
+    assert set(private) - set(groups) == {
+        one.name for one in host_commands().values() if one.is_in_help and one.is_direct_only
+    }
     assert private["stop"] == chat_commands()["stop"].help
     assert private["pause"].endswith("(owners)")
     assert private["pair"].endswith("(owners): /pair telegram")
@@ -165,9 +169,9 @@ async def test_the_bots_menu_offers_the_hosts_commands_where_each_may_be_typed(t
 async def test_a_menu_that_telegram_does_not_take_keeps_nobody_waiting(tmp_path: Path) -> None:
     telegram = TelegramSimulator()
     telegram.commands_taken = False
-    async with telegram.running(), hosted(tmp_path, telegram, ADA.id, clock=HastyClock()):
-        await telegram.until(lambda: "setMyCommands" in telegram.calls)
+    async with telegram.running(), run_host(tmp_path, telegram, ADA.id, clock=AcceleratedClock()):
+        await telegram.wait_until(lambda: "setMyCommands" in telegram.calls)
         await telegram.write(ADA.id, "hello")
-        await telegram.until_shown(1, ADA.id)
+        await telegram.wait_for_messages(1, ADA.id)
         telegram.commands_taken = True
-        await telegram.until(lambda: len(telegram.menus) == 2)
+        await telegram.wait_until(lambda: len(telegram.menus) == 2)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanohost.rendering import Form, Limits, Unit, split
+from nanohost.rendering import Form, Limits, Unit, split_message
 from nanohost.testing.simulators._telegram_html import BadMarkup, read, utf16_length
 
 REFUSED = {
@@ -73,7 +73,7 @@ PIECES = st.sampled_from(
 @settings(max_examples=100, deadline=None)
 @given(st.lists(PIECES, max_size=30).map(" ".join), st.sampled_from([60, 4096]))
 def test_whatever_an_agent_writes_is_rendered_so_that_telegram_takes_it(markdown: str, limit: int) -> None:
-    limits = Limits(text=limit, unit=Unit.UTF16, counted_after_parsing=True)
-    for part in split(markdown, Form.TELEGRAM, limits):
+    limits = Limits(max_length=limit, unit=Unit.UTF16, is_counted_after_parsing=True)
+    for part in split_message(markdown, Form.TELEGRAM, limits):
         assert utf16_length(read(part.text).text) <= limit
         assert utf16_length(part.plain) <= limit

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from nanohost.testing.content import Content
+from nanohost.testing.content import ContentKind
 from nanohost.testing.simulators._telegram_kinds import SERVICE
 
-from .bench import GROUP, receiving
+from .bench import GROUP, run_bot
 
 
 @pytest.mark.parametrize("kind", SERVICE)
-@pytest.mark.content(Content.SERVICE)
+@pytest.mark.content(ContentKind.SERVICE)
 async def test_what_telegram_says_itself_wakes_nobody(kind: str) -> None:
-    async with receiving() as here:
+    async with run_bot() as here:
         await here.telegram.service(GROUP, SERVICE[kind])
         await here.telegram.write(GROUP, "the end", group=True)
-        await here.inbox.until_accepted("the end")
+        await here.inbox.wait_for_accepted("the end")
     assert [event.text for event in here.inbox.accepted] == ["the end"]

@@ -15,15 +15,15 @@ from nanohost.model import Session, TaskId
 from nanohost.store import audit, messaging_groups, sessions
 from nanohost.store.tasks import TaskKind
 from nanohost.tasks import changes
-from nanohost.testing.content import Content
+from nanohost.testing.content import ContentKind
 from nanohost.testing.simulator import ADA, BOB
 from nanohost.testing.simulators.telegram import TelegramSimulator
 from nanohost.verify.checks import verify
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import Origin, OutKind
-from tests.support.hasty_clock import HastyClock
+from tests.support.hasty_clock import AcceleratedClock
 
-from .bench import GROUP, hosted, receiving
+from .bench import GROUP, run_bot, run_host
 from .test_host import ledger, script
 
 OLD, NEW = "-4711", "-1001234567890"
@@ -36,21 +36,21 @@ async def test_a_reminder_of_the_old_group_and_a_message_in_the_new_one_are_both
     tells: Sequence[str], tmp_path: Path
 ) -> None:
     telegram = TelegramSimulator()
-    async with telegram.running(), hosted(tmp_path, telegram, OLD, clock=HastyClock()) as host:
+    async with telegram.running(), run_host(tmp_path, telegram, OLD, clock=AcceleratedClock()) as host:
         await telegram.write(OLD, "one", group=True)
-        await telegram.until_shown(1, OLD)
+        await telegram.wait_for_messages(1, OLD)
         session = await only_session(host)
         await remind(host, session)
         for side in tells or ("",):
             await telegram.become_supergroup(OLD, NEW, tells=[side])
-        await telegram.until_shown(1, NEW)
+        await telegram.wait_for_messages(1, NEW)
         await telegram.write(NEW, "two", group=True, person=BOB)
-        await telegram.until_shown(2, NEW)
+        await telegram.wait_for_messages(2, NEW)
         await ledger(host, lambda statuses: statuses == ["sent"] * 3)
         assert (await only_session(host)).id == session.id
-        assert [chat.platform_id for chat in await messaging_groups.every(host.store)] == [NEW]
-        [moved] = await audit.latest(host.store.reports, limit=9, what="chats.moved")
-        assert await verify(host.store, Home(tmp_path), clock=host.clock, host_running=True) == []
+        assert [chat.platform_id for chat in await messaging_groups.list_all(host.store)] == [NEW]
+        [moved] = await audit.latest(host.store.reports, limit=9, action="chats.moved")
+        assert await verify(host.store, Home(tmp_path), clock=host.clock, is_host_running=True) == []
     assert (moved.who, moved.about, moved.details["from"]) == (
         "host",
         f"telegram:default:{NEW}",
@@ -64,27 +64,27 @@ async def test_a_reminder_of_the_old_group_and_a_message_in_the_new_one_are_both
 async def test_an_answer_that_is_made_while_the_group_moves_is_said_in_the_new_one(tmp_path: Path) -> None:
     script(tmp_path, [{"match": "weather", "actions": [{"until_file": "go"}, {"answer": "rain"}]}])
     telegram = TelegramSimulator()
-    async with telegram.running(), hosted(tmp_path, telegram, OLD, clock=HastyClock()) as host:
+    async with telegram.running(), run_host(tmp_path, telegram, OLD, clock=AcceleratedClock()) as host:
         await telegram.write(OLD, "the weather?", group=True)
-        await telegram.until(lambda: OLD in telegram.typing)
+        await telegram.wait_until(lambda: OLD in telegram.typing)
         await telegram.become_supergroup(OLD, NEW)
-        await telegram.until(lambda: NEW in telegram.typing)
+        await telegram.wait_until(lambda: NEW in telegram.typing)
         await telegram.write(NEW, "still there?", group=True, person=BOB)
         (tmp_path / "groups" / "main" / "go").touch()
-        await telegram.until_shown(2, NEW)
+        await telegram.wait_for_messages(2, NEW)
         await ledger(host, lambda statuses: statuses == ["sent"] * 2)
     assert telegram.texts(NEW) == ["rain", "echo: still there?"]
     assert telegram.screen(NEW)[0].reply_to is None, "that message is in the old group"
 
 
-@pytest.mark.content(Content.MOVED)
+@pytest.mark.content(ContentKind.ID_CHANGED)
 async def test_the_bot_tells_of_a_move_from_either_end_and_of_no_message() -> None:
-    async with receiving() as here:
+    async with run_bot() as here:
         await here.telegram.become_supergroup(OLD, NEW)
         await here.telegram.write(NEW, "the end", group=True)
-        await here.inbox.until_accepted("the end")
-        await here.inbox.until(lambda: len(here.inbox.moves) == 2)
-    assert here.inbox.moves == [(OLD, NEW)] * 2
+        await here.inbox.wait_for_accepted("the end")
+        await here.inbox.wait_until(lambda: len(here.inbox.moved_chats) == 2)
+    assert here.inbox.moved_chats == [(OLD, NEW)] * 2
     assert len(here.inbox.accepted) == 1
 
 
@@ -92,17 +92,17 @@ async def test_the_bot_tells_of_a_move_from_either_end_and_of_no_message() -> No
 @pytest.mark.parametrize("how", ["deleted_topics", "closed_topics"])
 async def test_an_answer_to_a_topic_that_is_gone_comes_outside_of_it_and_says_so(how: str, tmp_path: Path) -> None:
     telegram = TelegramSimulator()
-    async with telegram.running(), hosted(tmp_path, telegram, GROUP, clock=HastyClock()) as host:
+    async with telegram.running(), run_host(tmp_path, telegram, GROUP, clock=AcceleratedClock()) as host:
         getattr(telegram, how).add((GROUP, "77"))
         await telegram.write(GROUP, "hello", group=True, thread="77", mention=True)
-        [answer] = await telegram.until_shown(1, GROUP)
+        [answer] = await telegram.wait_for_messages(1, GROUP)
         await ledger(host, lambda statuses: statuses == ["sent"])
     assert (answer.thread, answer.reply_to) == (None, None)
     assert answer.text == "The topic that this is for was deleted or closed, so it comes here:\n\necho: hello"
 
 
 async def only_session(host: Host) -> Session:
-    [session] = [one async for one in sessions.every(host.store.reports)]
+    [session] = [one async for one in sessions.iter_all(host.store.reports)]
     return await sessions.get(host.store, session.id)
 
 

@@ -10,11 +10,11 @@ from structlog.testing import capture_logs
 
 from nanohost.channel_api import Accepted, ChannelError, Condition, InboundEvent
 from nanohost.testing.channel_suite import SuiteInbox
-from nanohost.testing.limits import HANG_S, seconds
-from nanohost.testing.simulator import ADA, Fault, outage
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.simulator import ADA, Fault, simulate_outage
 from nanohost.testing.simulators.telegram import TelegramSimulator
 
-from .bench import GROUP, MOST_PAUSE_S, bot, receiving, receiving_again
+from .bench import GROUP, MAX_PAUSE_S, make_bot, run_another_bot, run_bot
 
 TOO_MANY = '{"ok": false, "error_code": 429, "description": "Too Many Requests", "parameters": {"retry_after": 0.05}}'
 BROKEN = {
@@ -36,10 +36,10 @@ BROKEN = {
 async def test_a_poll_that_fails_is_repeated_and_loses_nothing(fault: Fault) -> None:
     telegram = TelegramSimulator()
     telegram.poll_faults.extend([fault] * (1 if fault is Fault.HANG else 3))
-    async with receiving(telegram) as here:
+    async with run_bot(telegram) as here:
         await telegram.write(ADA.id, "are you there?")
-        await here.inbox.until_accepted("are you there?")
-        await telegram.until(lambda: len(telegram.acknowledged()) == 1)
+        await here.inbox.wait_for_accepted("are you there?")
+        await telegram.wait_until(lambda: len(telegram.acknowledged()) == 1)
         assert here.channel.condition() == (Condition.UP, "")
     assert len(here.inbox.accepted) == 1
 
@@ -51,18 +51,18 @@ async def test_an_answer_that_makes_no_sense_is_asked_for_again(
     telegram = TelegramSimulator()
     telegram.poll_answers.extend([answer] * 3)
     with capture_logs() as lines:
-        async with receiving(telegram) as here:
+        async with run_bot(telegram) as here:
             await telegram.write(ADA.id, "are you there?")
-            await here.inbox.until_accepted("are you there?")
+            await here.inbox.wait_for_accepted("are you there?")
     assert "Traceback" not in caplog.text
-    assert [line["event"] for line in lines] == ["telegram_condition"], "said once, not at each poll"
+    assert [line["event"] for line in lines] == ["telegram_condition_changed"], "said once, not at each poll"
     assert len(str(lines)) < 1000
 
 
 async def test_a_token_that_is_not_accepted_is_told_and_works_once_it_is() -> None:
     telegram = TelegramSimulator()
     telegram.revoked = True
-    async with receiving(telegram) as here:
+    async with run_bot(telegram) as here:
         await telegram.write(ADA.id, "are you there?")
         await _until(here.channel.condition, Condition.AUTH_FAILED)
         assert "@BotFather" in here.channel.condition()[1]
@@ -70,27 +70,27 @@ async def test_a_token_that_is_not_accepted_is_told_and_works_once_it_is() -> No
             await here.channel.check()
         assert telegram.token not in str(raised.value) + here.channel.condition()[1]
         telegram.revoked = False
-        await here.inbox.until_accepted("are you there?")
+        await here.inbox.wait_for_accepted("are you there?")
         assert here.channel.condition() == (Condition.UP, "")
 
 
 async def test_a_second_host_with_the_same_token_is_told_as_a_conflict() -> None:
     telegram = TelegramSimulator()
-    async with receiving(telegram) as here:
+    async with run_bot(telegram) as here:
         await telegram.write(ADA.id, "one")
-        await here.inbox.until_accepted("one")
-        async with receiving_again(telegram):
+        await here.inbox.wait_for_accepted("one")
+        async with run_another_bot(telegram):
             await _until(here.channel.condition, Condition.CONFLICT)
             assert "the same token" in here.channel.condition()[1]
         await telegram.write(ADA.id, "two")
-        await telegram.until(lambda: len(telegram.acknowledged()) == 2)
+        await telegram.wait_until(lambda: len(telegram.acknowledged()) == 2)
         await _until(here.channel.condition, Condition.UP)
 
 
 async def test_a_webhook_is_told_with_what_to_do() -> None:
     telegram = TelegramSimulator()
     telegram.webhook = "https://example.com/hook"
-    async with receiving(telegram) as here:
+    async with run_bot(telegram) as here:
         await _until(here.channel.condition, Condition.CONFLICT)
         assert "deleteWebhook" in here.channel.condition()[1]
         with pytest.raises(ChannelError, match="deleteWebhook"):
@@ -99,21 +99,21 @@ async def test_a_webhook_is_told_with_what_to_do() -> None:
 
 async def test_the_bot_may_start_while_telegram_is_away_and_says_so() -> None:
     telegram = TelegramSimulator()
-    async with receiving(telegram) as here:
-        async with outage(telegram):
+    async with run_bot(telegram) as here:
+        async with simulate_outage(telegram):
             await telegram.write(ADA.id, "during the outage")
             await _until(here.channel.condition, Condition.DOWN)
-        await here.inbox.until_accepted("during the outage")
+        await here.inbox.wait_for_accepted("during the outage")
         assert here.channel.condition() == (Condition.UP, "")
 
 
 async def test_after_an_outage_it_is_up_again_before_anybody_writes() -> None:
-    async with receiving() as here:
+    async with run_bot() as here:
         await _until(here.channel.condition, Condition.UP)
-        await here.telegram.go_down()
+        await here.telegram.start_outage()
         await _until(here.channel.condition, Condition.DOWN)
         assert here.channel.condition()[1].startswith("Telegram")
-        await here.telegram.go_up()
+        await here.telegram.end_outage()
         await _until(here.channel.condition, Condition.UP)
 
 
@@ -122,9 +122,9 @@ async def test_failures_are_paused_after_with_growing_pauses() -> None:
     telegram = TelegramSimulator()
     telegram.poll_answers.extend([(500, "")] * 10_000)
     began = asyncio.get_running_loop().time()
-    async with receiving(telegram):
-        await telegram.until(lambda: telegram.polls >= 20)
-    assert asyncio.get_running_loop().time() - began > 10 * MOST_PAUSE_S
+    async with run_bot(telegram):
+        await telegram.wait_until(lambda: telegram.polls >= 20)
+    assert asyncio.get_running_loop().time() - began > 10 * MAX_PAUSE_S
 
 
 @pytest.mark.behaviour("IN-01")
@@ -137,8 +137,8 @@ async def test_an_update_is_confirmed_only_after_every_one_before_it_was_accepte
             await telegram.write(GROUP, f"to the group {number}", group=True)
         await _receive_until_one_cannot_be_committed(telegram, inbox)
         assert telegram.acknowledged() == []
-        async with receiving_again(telegram) as here:
-            await here.inbox.until(lambda: len(here.inbox.accepted) == 10)
+        async with run_another_bot(telegram) as here:
+            await here.inbox.wait_until(lambda: len(here.inbox.accepted) == 10)
     for chat in (ADA.id, GROUP):
         texts = [event.text for event in here.inbox.accepted if event.platform_id == chat]
         assert [text[-1] for text in texts] == list("01234")
@@ -150,9 +150,9 @@ async def test_what_piled_up_comes_in_order_and_no_log_line_shows_the_token(capl
     texts = [f"line {number}" for number in range(250)]
     for text in texts:
         await telegram.write(ADA.id, text)
-    async with receiving(telegram) as here:
-        await here.inbox.until_accepted(texts[-1])
-        await telegram.until(lambda: len(telegram.acknowledged()) == len(texts))
+    async with run_bot(telegram) as here:
+        await here.inbox.wait_for_accepted(texts[-1])
+        await telegram.wait_until(lambda: len(telegram.acknowledged()) == len(texts))
     assert [event.text for event in here.inbox.accepted] == texts
     assert telegram.token not in caplog.text
 
@@ -160,12 +160,12 @@ async def test_what_piled_up_comes_in_order_and_no_log_line_shows_the_token(capl
 @pytest.mark.behaviour("IN-01")
 async def test_names_that_are_no_words_do_not_hold_up_what_comes_after_them() -> None:
     telegram = TelegramSimulator()
-    async with receiving(telegram) as here:
+    async with run_bot(telegram) as here:
         await telegram.push({"message": _BY_A_NUMBER})
         await telegram.push({"message": _BY_A_NUMBER | {"chat": None, "migrate_to_chat_id": -8}})
         await telegram.write(ADA.id, "after it")
-        await here.inbox.until_accepted("after it")
-        await telegram.until(lambda: telegram.acknowledged() == [telegram.latest()])
+        await here.inbox.wait_for_accepted("after it")
+        await telegram.wait_until(lambda: telegram.acknowledged() == [telegram.latest()])
     assert [event.text for event in here.inbox.accepted] == ["hi", "after it"]
 
 
@@ -190,12 +190,12 @@ async def test_a_chat_whose_commit_takes_long_does_not_keep_another_waiting() ->
     async with telegram.running():
         await telegram.write(GROUP, "hangs", group=True)
         await telegram.write(ADA.id, "goes on")
-        async with receiving_again(telegram, inbox):
-            await inbox.until_accepted("goes on")
+        async with run_another_bot(telegram, inbox):
+            await inbox.wait_for_accepted("goes on")
 
 
 async def _until(condition: Callable[[], tuple[Condition, str]], wanted: Condition) -> None:
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
             if condition()[0] is wanted:
                 return
@@ -204,7 +204,7 @@ async def _until(condition: Callable[[], tuple[Condition, str]], wanted: Conditi
 
 async def _receive_until_one_cannot_be_committed(telegram: TelegramSimulator, inbox: SuiteInbox) -> None:
     inbox.fail_once()
-    channel = bot(telegram)
-    async with channel.connected(), asyncio.timeout(seconds(HANG_S)):
+    channel = make_bot(telegram)
+    async with channel.connected(), asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         with pytest.raises(OSError, match="cannot commit"):
             await channel.receive(inbox)

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 from telegram.constants import ReactionEmoji
 
-from channels.telegram import NEAREST, TelegramChannel, nearest
+from channels.telegram import EMOJI_FALLBACKS, TelegramChannel, nearest_reaction
 from nanohost.channel_api import (
     Address,
     Button,
@@ -36,7 +36,7 @@ from nanohost.channel_api import (
 from nanohost.testing.simulator import ADA, Fault
 from nanohost.testing.simulators.telegram import A_MINUTE_IN_A_GROUP, REACTIONS, TelegramSimulator
 
-from .bench import GROUP, bot
+from .bench import GROUP, make_bot
 
 DM = Address(platform_id=ADA.id)
 IN_GROUP = Address(platform_id=GROUP)
@@ -52,7 +52,7 @@ async def telegram() -> AsyncIterator[TelegramSimulator]:
 
 @pytest.fixture
 async def channel(telegram: TelegramSimulator) -> AsyncIterator[TelegramChannel]:
-    channel = bot(telegram)
+    channel = make_bot(telegram)
     async with channel.connected():
         yield channel
 
@@ -72,7 +72,7 @@ def a_file(
 
 
 def test_it_has_every_ability_that_telegram_has(telegram: TelegramSimulator) -> None:
-    channel = bot(telegram)
+    channel = make_bot(telegram)
     for ability in (SendsCards, SendsFiles, Edits, Reacts, OpensDms, FetchesFiles, ShowsTyping, SaysItsCondition):
         assert isinstance(channel, ability)
 
@@ -95,7 +95,7 @@ async def test_broken_markup_arrives_as_plain_words_and_is_sent_once(
         await say(channel, "<b>bold", plain="bold, but < and & too")
     [shown] = telegram.screen(ADA.id)
     assert (shown.text, shown.raw) == ("bold, but < and & too",) * 2
-    assert [line["event"] for line in lines] == ["telegram_refuses_markup"]
+    assert [line["event"] for line in lines] == ["telegram_markup_rejected"]
     assert "can't find end tag" in lines[0]["error"].lower()
     with pytest.raises(Refused, match=r"(?i)can't parse entities"):
         await say(channel, "<b>bold")
@@ -179,7 +179,7 @@ async def test_telegram_takes_twenty_messages_and_edits_a_minute_in_a_group_as_d
         await channel.edit(IN_GROUP, id, OutboundText(text="100 %"))
     assert 50 < limited.value.retry_after_s <= 60
     assert telegram.texts() == ["95 %"]
-    assert telegram.screen(GROUP)[0].edits == A_MINUTE_IN_A_GROUP - 1
+    assert telegram.screen(GROUP)[0].edit_count == A_MINUTE_IN_A_GROUP - 1
 
 
 @pytest.mark.behaviour("DL-05", "OP-05")
@@ -187,7 +187,7 @@ async def test_telegram_takes_twenty_messages_and_edits_a_minute_in_a_group_as_d
 async def test_what_went_wrong_is_said_in_words_of_one_line_without_what_a_proxy_wrote(
     telegram: TelegramSimulator, channel: TelegramChannel, fault: Fault
 ) -> None:
-    telegram.faults.lasting = fault
+    telegram.faults.persistent = fault
     with pytest.raises(ChannelError) as error:
         await say(channel, "hi")
     said = str(error.value)
@@ -254,7 +254,7 @@ async def test_a_message_that_is_not_there_can_be_neither_changed_nor_reacted_to
 
 def test_the_reactions_are_those_that_telegram_lets_bots_set() -> None:
     assert {emoji.value for emoji in ReactionEmoji} == REACTIONS
-    assert set(NEAREST.values()) <= REACTIONS
+    assert set(EMOJI_FALLBACKS.values()) <= REACTIONS
 
 
 @pytest.mark.behaviour("DL-09")
@@ -264,7 +264,7 @@ def test_the_reactions_are_those_that_telegram_lets_bots_set() -> None:
 async def test_an_emoji_that_bots_may_not_set_is_the_nearest_that_they_may(
     telegram: TelegramSimulator, channel: TelegramChannel, wanted: str, set_: str
 ) -> None:
-    assert nearest(wanted) == set_
+    assert nearest_reaction(wanted) == set_
     id = await telegram.write(ADA.id, "look")
     await channel.react(DM, id, wanted)
     assert telegram.screen(ADA.id, sender=None)[0].reactions == (set_,)
@@ -319,13 +319,13 @@ async def test_a_file_of_the_declared_size_is_taken_and_one_that_cannot_be_read_
 
 async def test_during_an_outage_nothing_is_sent_for_sure(telegram: TelegramSimulator, channel: TelegramChannel) -> None:
     await say(channel, "before")
-    await telegram.go_down()
+    await telegram.start_outage()
     with pytest.raises(ChannelDown):
         await say(channel, "hello?")
     with pytest.raises(NotSent):
         await channel.open_dm(ADA.id)
     await channel.typing(DM)
-    await telegram.go_up()
+    await telegram.end_outage()
     await say(channel, "after")
     assert telegram.texts() == ["before", "after"]
 

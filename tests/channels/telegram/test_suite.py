@@ -6,14 +6,21 @@ import pytest
 
 from channels.telegram import TelegramChannel, read_settings
 from nanohost.channel_api import Channel, ChannelContext
-from nanohost.testing.content import Content
+from nanohost.testing.content import ContentKind
 from nanohost.testing.simulator import ADA
 from nanohost.testing.simulator_suite import SimulatorSuite
 from nanohost.testing.simulators.telegram import TelegramSimulator
-from tests.channels.telegram.bench import hasty
+from tests.channels.telegram.bench import make_fast_timeouts
 
 
-@pytest.mark.content(Content.TEXT, Content.THREAD, Content.EDIT, Content.REACTION, Content.DOCUMENT, Content.PRESS)
+@pytest.mark.content(
+    ContentKind.TEXT,
+    ContentKind.THREAD,
+    ContentKind.EDIT,
+    ContentKind.REACTION,
+    ContentKind.DOCUMENT,
+    ContentKind.BUTTON_PRESS,
+)
 class TestTelegram(SimulatorSuite):
     DM, GROUP, THREAD = ADA.id, "-1001234", "77"
 
@@ -22,4 +29,4 @@ class TestTelegram(SimulatorSuite):
         return TelegramSimulator()
 
     def create(self, context: ChannelContext) -> Channel:
-        return TelegramChannel(read_settings(context.settings), patience=hasty())
+        return TelegramChannel(read_settings(context.settings), timeouts=make_fast_timeouts())

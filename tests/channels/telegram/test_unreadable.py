@@ -11,10 +11,10 @@ import pytest
 from structlog.testing import capture_logs
 from telegram import Update, User
 
-from channels.telegram import _by_chat, _readable, move_of, told_of
+from channels.telegram import _group_by_chat, _readable_updates, parse_chat_move, parse_update
 from nanohost.channel_api import InboundEvent
-from nanohost.intake.cleaning import cleaned, problem_of
-from nanohost.testing.content import Content
+from nanohost.intake.cleaning import find_problem, sanitize
+from nanohost.testing.content import ContentKind
 from nanohost.testing.simulators._telegram_kinds import KINDS
 
 ME = User(id=123456789, first_name="Nano", is_bot=True, username="nano_test_bot")
@@ -31,15 +31,15 @@ INSTEAD: tuple[object, ...] = (None, 7, -1, True, "x", "\ud800", [], [7], [None]
 
 def told(update: dict[str, Any]) -> InboundEvent | None:
     """What the host is told of an update, as the channel does it."""
-    [readable] = _readable([update])
+    [readable] = _readable_updates([update])
     parsed = Update.de_json(dict(readable), None)
-    return told_of(parsed, ME)
+    return parse_update(parsed, ME)
 
 
 def moves(update: dict[str, Any]) -> tuple[str, str] | None:
     """Which group goes on as which, as the channel reads it."""
-    [readable] = _readable([update])
-    return move_of(Update.de_json(dict(readable), None))
+    [readable] = _readable_updates([update])
+    return parse_chat_move(Update.de_json(dict(readable), None))
 
 
 def broken(content: object) -> Iterator[Any]:
@@ -56,7 +56,7 @@ def broken(content: object) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.content(Content.UNREADABLE)
+@pytest.mark.content(ContentKind.UNREADABLE)
 def test_content_that_is_not_as_documented_is_told_in_some_way(kind: str) -> None:
     count = 0
     with capture_logs():
@@ -67,8 +67,8 @@ def test_content_that_is_not_as_documented_is_told_in_some_way(kind: str) -> Non
                 event = told({"update_id": 1, "message": BODY | other})
                 assert event is not None or _is_nothing(other), other
                 if event is not None:
-                    assert problem_of(event) is None, (other, problem_of(event))
-                    assert cleaned(event, threads=True).sender.handle == "1001"
+                    assert find_problem(event) is None, (other, find_problem(event))
+                    assert sanitize(event, has_threads=True).sender.handle == "1001"
                     assert not event.text or not any(other.get(key) for key in NOT_THEIRS), other
                 count += 1
     assert count > 10
@@ -90,7 +90,7 @@ def test_what_is_new_beside_what_is_known_changes_nothing() -> None:
         assert after.parts == ()
 
 
-@pytest.mark.content(Content.UNREADABLE)
+@pytest.mark.content(ContentKind.UNREADABLE)
 def test_who_and_where_that_is_not_as_documented_raises_nothing() -> None:
     count = 0
     group = {"id": -7, "type": "supergroup", "title": "Home"}
@@ -105,9 +105,9 @@ def test_who_and_where_that_is_not_as_documented_raises_nothing() -> None:
             for other in broken(content):
                 update = {"update_id": 1, kind: other}
                 if (event := told(update)) is not None:
-                    problem_of(event)
+                    find_problem(event)
                 moves(update)
-                _by_chat([Update.de_json(dict(readable), None) for readable in _readable([update])])
+                _group_by_chat([Update.de_json(dict(readable), None) for readable in _readable_updates([update])])
                 count += 1
     assert count > 100
 

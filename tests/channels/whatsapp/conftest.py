@@ -6,7 +6,7 @@ import pytest
 
 from channels.whatsapp import WhatsAppChannel, read_settings
 from nanohost.testing.channel_suite import SuiteInbox
-from nanohost.testing.limits import seconds
+from nanohost.testing.limits import scaled_timeout
 from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
 
 
@@ -21,7 +21,9 @@ async def meta() -> AsyncIterator[WhatsAppSimulator]:
 @pytest.fixture
 def channel(meta: WhatsAppSimulator) -> WhatsAppChannel:
     """A channel in a hurry: it waits a fraction of what it waits for in earnest."""
-    return WhatsAppChannel(read_settings(meta.settings()), status_wait_s=seconds(0.5), answer_limit_s=seconds(0.5))
+    return WhatsAppChannel(
+        read_settings(meta.settings()), status_wait_s=scaled_timeout(0.5), answer_limit_s=scaled_timeout(0.5)
+    )
 
 
 @pytest.fixture

@@ -12,25 +12,25 @@ from channels.whatsapp import WhatsAppChannel, read_settings
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulator import ADA, BOB
 from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
-from tests.channels.receiving import receiving
-from tests.support.arrivals import KEYS as KEYS
-from tests.support.arrivals import check
-from tests.support.cases import Case, id_of, inputs
+from tests.channels.receiving import run_channel
+from tests.support.arrivals import CASE_KEYS as CASE_KEYS
+from tests.support.arrivals import check_case
+from tests.support.cases import Case, cases_for, test_id_of
 
 GROUP = "Y2Fw"
-CASES = inputs("whatsapp")
+CASES = cases_for("whatsapp")
 
 
-@pytest.mark.parametrize("case", CASES, ids=id_of)
+@pytest.mark.parametrize("case", CASES, ids=test_id_of)
 async def test_the_agent_reads_what_people_send_as_what_it_is(
     meta: WhatsAppSimulator, inbox: SuiteInbox, case: Case
 ) -> None:
     is_group = case.get("chat") == "group"
     chat = GROUP if is_group else ADA.id
-    async with receiving(WhatsAppChannel(read_settings(meta.settings())), inbox):
+    async with run_channel(WhatsAppChannel(read_settings(meta.settings())), inbox):
         for content in case.get("input_series") or [case["input"]]:
             person = BOB if content.get("from") == BOB.id else ADA
             await meta.say(chat, content, person=person, group=is_group, message_id=content.get("id"))
         await meta.write(chat, "that was all", group=is_group)
-        await inbox.until_accepted("that was all")
-    check(case, inbox.accepted[:-1])
+        await inbox.wait_for_accepted("that was all")
+    check_case(case, inbox.accepted[:-1])

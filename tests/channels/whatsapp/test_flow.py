@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.app import Host, Parts, running_host
-from nanohost.home import Home, hold
+from nanohost.app import Host, Overrides, running_host
+from nanohost.home import Home, lock_home
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.store import agent_groups, messaging_groups, sessions, wirings
 from nanohost.store.database import Store
 from nanohost.testing.simulator import ADA, Fault, Person
 from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
-from tests.support.flow import install_of, scripted_settings
-from tests.support.hasty_clock import HastyClock
+from tests.support.flow import install_id_for, scripted_settings
+from tests.support.hasty_clock import AcceleratedClock
 
 
 @asynccontextmanager
@@ -27,9 +27,9 @@ async def hosted(root: Path, meta: WhatsAppSimulator) -> AsyncIterator[Host]:
     """A whole host whose agent echoes, in Ada's chat; entered again it is the same install."""
     home, plain = Home(root), scripted_settings()
     settings = replace(plain, channels={"whatsapp": dict(meta.settings())})
-    parts = Parts(runtime=ProcessRuntime(install=install_of(root)), clock=HastyClock())
-    with hold(home):
-        async with running_host(home, settings, keep_containers=False, parts=parts) as host:
+    parts = Overrides(runtime=ProcessRuntime(install=install_id_for(root)), clock=AcceleratedClock())
+    with lock_home(home):
+        async with running_host(home, settings, keep_containers=False, overrides=parts) as host:
             if await agent_groups.find(host.store, "main") is None:
                 await _wire(host.store)
             (home.groups / "main").mkdir(parents=True, exist_ok=True)
@@ -41,12 +41,12 @@ async def test_a_person_writes_in_whatsapp_and_the_agent_answers_there(tmp_path:
     async with hosted(tmp_path, meta):
         meta.faults.queue.append(Fault.RESET_AFTER)
         await meta.write(ADA.id, "hello there")
-        await meta.until_shown(1, ADA.id)
+        await meta.wait_for_messages(1, ADA.id)
         await meta.write(ADA.id, "once more")
-        await meta.until_shown(2, ADA.id)
+        await meta.wait_for_messages(2, ADA.id)
     await meta.write(ADA.id, "while you were away")
     async with hosted(tmp_path, meta):
-        await meta.until_shown(3, ADA.id)
+        await meta.wait_for_messages(3, ADA.id)
     assert meta.texts(ADA.id) == ["echo: hello there", "echo: once more", "echo: while you were away"]
 
 
@@ -57,13 +57,13 @@ async def test_a_changed_number_wakes_nobody_and_the_chat_goes_on_under_the_new_
     new = Person(id="1009", name="Ada")
     async with hosted(tmp_path, meta) as host:
         await meta.write(ADA.id, "hello there")
-        await meta.until_shown(1, ADA.id)
-        await meta.send_kind("first opening", ADA.id)
-        [changed] = await meta.send_kind("changed number", ADA.id)
-        await meta.until(lambda: changed in meta.acknowledged())
+        await meta.wait_for_messages(1, ADA.id)
+        await meta.send_named_example("first opening", ADA.id)
+        [changed] = await meta.send_named_example("changed number", ADA.id)
+        await meta.wait_until(lambda: changed in meta.acknowledged())
         await meta.write(new.id, "it is me", person=new)
-        await meta.until_shown(1, new.id)
-        assert len([one async for one in sessions.every(host.store.reports)]) == 1, "one conversation"
+        await meta.wait_for_messages(1, new.id)
+        assert len([one async for one in sessions.iter_all(host.store.reports)]) == 1, "one conversation"
     assert meta.texts(ADA.id) == ["echo: hello there"]
     assert meta.texts(new.id) == ["echo: it is me"]
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels.whatsapp import parse_webhook
-from nanohost.intake.cleaning import NOTHING_IN_IT, cleaned, problem_of
-from nanohost.testing.content import Content
+from nanohost.intake.cleaning import EMPTY_MESSAGE, find_problem, sanitize
+from nanohost.testing.content import ContentKind
 from nanohost.testing.simulators.whatsapp import NUMBER, NUMBER_ID, WhatsAppSimulator
-from tests.support.arrivals import as_read
+from tests.support.arrivals import render_events
 
 _CONTENT = [
     *("type", "text", "image", "interactive", "button", "reaction", "location", "contacts", "order", "edit", "revoke"),
@@ -32,13 +32,13 @@ _ANYTHING = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(_CONTENT), _ANYTHING, max_size=6))
-@pytest.mark.content(Content.UNREADABLE)
+@pytest.mark.content(ContentKind.UNREADABLE)
 def test_every_message_with_an_author_a_time_and_an_id_is_told(content: dict[str, object]) -> None:
     message = {**content, "id": "wamid.1", "from": "1001", "timestamp": "1750000000"}
     [event] = parse_webhook(WhatsAppSimulator().payload(messages=[message]), NUMBER_ID)[0]
     is_text = content.get("type") == "text" or event.text.strip() != ""
-    assert problem_of(event) in (None, *([NOTHING_IN_IT] if is_text else []))
-    assert as_read(cleaned(event, threads=False))
+    assert find_problem(event) in (None, *([EMPTY_MESSAGE] if is_text else []))
+    assert render_events(sanitize(event, has_threads=False))
 
 
 def test_what_is_null_is_not_there() -> None:
@@ -49,7 +49,7 @@ def test_what_is_null_is_not_there() -> None:
     assert [part.text for part in event.parts] == ["52.5, 13.4"]
 
 
-@pytest.mark.content(Content.CONTACT)
+@pytest.mark.content(ContentKind.CONTACT)
 def test_of_many_contacts_each_is_told() -> None:
     cards = [{"name": {"formatted_name": f"Person {n}"}, "phones": [{"phone": f"+1555{n:04}"}]} for n in range(257)]
     prompt = _read({"type": "contacts", "contacts": cards})
@@ -60,7 +60,7 @@ def test_of_many_contacts_each_is_told() -> None:
 @pytest.mark.parametrize(
     "content", [{"type": "contacts", "contacts": []}, {"type": "button", "button": {"text": " ", "payload": "p"}}]
 )
-@pytest.mark.content(Content.UNREADABLE)
+@pytest.mark.content(ContentKind.UNREADABLE)
 def test_a_message_that_holds_nothing_is_told_by_its_kind(content: dict[str, object]) -> None:
     sentence = f"a message that cannot be shown here: {content['type']}"
     assert sentence in _read(content)
@@ -68,7 +68,7 @@ def test_a_message_that_holds_nothing_is_told_by_its_kind(content: dict[str, obj
     assert sentence in _read({"type": "edit", "edit": edit})
 
 
-@pytest.mark.content(Content.ORDER)
+@pytest.mark.content(ContentKind.ORDER)
 def test_an_order_tells_prices_as_far_as_they_are_known() -> None:
     items = [{"product_retailer_id": "cake", "quantity": 2}, {"product_retailer_id": "tea", "item_price": 1}]
     items.append({"product_retailer_id": "jam", "item_price": 3.5, "currency": "EUR"})
@@ -76,7 +76,7 @@ def test_an_order_tells_prices_as_far_as_they_are_known() -> None:
     assert [line for line in ("2 x cake\n", "1 x tea (1.00)\n", "1 x jam (3.50 EUR)") if line not in read] == []
 
 
-@pytest.mark.content(Content.ORDER)
+@pytest.mark.content(ContentKind.ORDER)
 def test_what_is_not_told_of_a_long_order_is_said_to_be_there() -> None:
     item = {"product_retailer_id": "p", "quantity": 1, "item_price": 1, "currency": "EUR"}
     assert "[cut: 10 more]" in _read({"type": "order", "order": {"product_items": [item] * 60}})
@@ -98,4 +98,4 @@ def test_a_number_that_only_begins_like_ours_is_no_mention_of_us() -> None:
 def _read(content: dict[str, object]) -> str:
     message = {**content, "id": "wamid.1", "from": "1001", "timestamp": "1750000000"}
     [event] = parse_webhook(WhatsAppSimulator().payload(messages=[message]), NUMBER_ID)[0]
-    return as_read(cleaned(event, threads=False))
+    return render_events(sanitize(event, has_threads=False))

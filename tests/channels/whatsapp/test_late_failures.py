@@ -12,7 +12,7 @@ from nanohost.app import Host
 from nanohost.home import Home
 from nanohost.store import deliveries, overview, sessions
 from nanohost.store.deliveries import Delivery, DeliveryStatus
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.simulator import ADA
 from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
 from nanohost.verify.checks import verify
@@ -29,7 +29,7 @@ async def test_what_whatsapp_gives_up_on_later_is_failed_with_the_reason_also_ov
     meta.keeps_statuses = False
     async with hosted(tmp_path, meta) as host:
         await meta.write(ADA.id, "remind me at noon")
-        [shown] = await meta.until_shown(1, ADA.id)
+        [shown] = await meta.wait_for_messages(1, ADA.id)
         await _answer_is(host, DeliveryStatus.SENT)
     meta.give_up(shown)
     meta.give_up(shown)  # Meta may say it twice
@@ -42,10 +42,10 @@ async def test_what_whatsapp_gives_up_on_later_is_failed_with_the_reason_also_ov
         [told] = await _told(host)
         assert "remind me at noon" in told
         assert "more than 24 hours" in told
-        await host.watchdog.look()
+        await host.watchdog.check()
         await meta.write(ADA.id, "I am back")
-        await meta.until_shown(2, ADA.id)
-        assert await verify(host.store, Home(tmp_path), clock=host.clock, host_running=True) == []
+        await meta.wait_for_messages(2, ADA.id)
+        assert await verify(host.store, Home(tmp_path), clock=host.clock, is_host_running=True) == []
     assert meta.texts(ADA.id) == ["echo: remind me at noon", "echo: I am back"], "nothing else into a closed window"
 
 
@@ -63,17 +63,17 @@ async def test_what_whatsapp_refuses_at_once_outside_the_window_is_known_to_oper
         [told] = await _until_told(host)
         assert "remind me at noon" in told
         assert "more than 24 hours" in told
-        await host.watchdog.look()
+        await host.watchdog.check()
         meta.keeps_windows_closed = False
         await meta.write(ADA.id, "I am back")
-        await meta.until_shown(1, ADA.id)
-        assert await verify(host.store, Home(tmp_path), clock=host.clock, host_running=True) == []
+        await meta.wait_for_messages(1, ADA.id)
+        assert await verify(host.store, Home(tmp_path), clock=host.clock, is_host_running=True) == []
     assert meta.texts(ADA.id) == ["echo: I am back"], "nothing else into a closed window"
 
 
 async def _answer_is(host: Host, status: DeliveryStatus) -> Delivery:
     """The first answer, once it stands so."""
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
             found = await deliveries.latest(host.store.reports, status=status, session=None, limit=1)
             if found:
@@ -82,7 +82,7 @@ async def _answer_is(host: Host, status: DeliveryStatus) -> Delivery:
 
 
 async def _until_told(host: Host) -> list[str]:
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
             if told := await _told(host):
                 return told
@@ -91,8 +91,8 @@ async def _until_told(host: Host) -> list[str]:
 
 async def _told(host: Host) -> list[str]:
     """What the host has said to the agent."""
-    [session] = [one async for one in sessions.every(host.store.reports)]
+    [session] = [one async for one in sessions.iter_all(host.store.reports)]
     tomorrow = datetime.now(UTC) + timedelta(days=1)
-    rows = await host.mailboxes.inbound(session, lambda box: list(box.due(tomorrow)))
+    rows = await host.mailboxes.read_inbound(session, lambda box: list(box.due(tomorrow)))
     notes = [decode_in(row.kind, row.content) for row in rows]
     return [note.text for note in notes if isinstance(note, SystemIn)]

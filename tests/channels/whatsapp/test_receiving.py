@@ -11,7 +11,14 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from channels.whatsapp import NOT_TOLD, WEBHOOK_BYTES, Known, WhatsAppChannel, parse_webhook, read_settings
+from channels.whatsapp import (
+    MAX_WEBHOOK_BYTES,
+    UNKNOWN_QUOTE,
+    MessageCache,
+    WhatsAppChannel,
+    parse_webhook,
+    read_settings,
+)
 from nanohost.channel_api import (
     Accepted,
     Address,
@@ -25,13 +32,13 @@ from nanohost.channel_api import (
     OutboundText,
     Refused,
 )
-from nanohost.event_words import in_words
+from nanohost.event_words import describe_event
 from nanohost.testing.channel_suite import SuiteInbox
-from nanohost.testing.content import Content
-from nanohost.testing.limits import HANG_S, seconds
-from nanohost.testing.simulator import ADA, BOB, Fault, outage
+from nanohost.testing.content import ContentKind
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.simulator import ADA, BOB, Fault, simulate_outage
 from nanohost.testing.simulators.whatsapp import NUMBER, NUMBER_ID, VERIFY_TOKEN, WhatsAppSimulator
-from tests.channels.receiving import handing_in, receiving
+from tests.channels.receiving import run_channel, run_receive
 
 DM = Address(platform_id=ADA.id)
 
@@ -60,9 +67,9 @@ async def test_a_webhook_that_meta_did_not_sign_is_refused_and_nothing_of_it_is_
 ) -> None:
     message = {"id": "wamid.X", "from": "666", "timestamp": "1750000000", "type": "text", "text": {"body": "forged"}}
     headers = {} if signature is None else {"X-Hub-Signature-256": signature}
-    async with receiving(channel, inbox):
+    async with run_channel(channel, inbox):
         assert await meta.post(meta.payload(messages=[message]), headers=headers) == 403
-    assert inbox.entered == []
+    assert inbox.received == []
 
 
 async def test_a_webhook_that_is_never_finished_is_given_up(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
@@ -70,7 +77,7 @@ async def test_a_webhook_that_is_never_finished_is_given_up(channel: WhatsAppCha
         host, port = meta.settings()["listen"].split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"POST /whatsapp HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             assert b" 408 " in await reader.readline()
         writer.close()
         await writer.wait_closed()
@@ -86,16 +93,19 @@ async def test_a_forged_status_does_not_pass_for_a_receipt(channel: WhatsAppChan
 
 async def test_a_webhook_larger_than_meta_sends_is_not_read(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
     async with channel.connected():
-        assert await meta.post(b"x" * (WEBHOOK_BYTES + 1)) in (413, 0)
+        assert await meta.post(b"x" * (MAX_WEBHOOK_BYTES + 1)) in (413, 0)
         assert await meta.post(meta.payload(messages=[])) == 200
 
 
 async def test_strangers_who_send_much_at_once_are_turned_away_and_meta_is_not(
     meta: WhatsAppSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("channels.whatsapp.READING_BYTES", 200_000)
+    monkeypatch.setattr("channels.whatsapp.MAX_READING_BYTES", 200_000)
     large, small = meta.payload(messages=[]) + b" " * 100_000, meta.payload(messages=[])
-    async with WhatsAppChannel(read_settings(meta.settings())).connected(), asyncio.timeout(seconds(HANG_S)):
+    async with (
+        WhatsAppChannel(read_settings(meta.settings())).connected(),
+        asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)),
+    ):
         host, port = meta.settings()["listen"].split(":")
         _, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"POST /whatsapp HTTP/1.1\r\nHost: x\r\nContent-Length: 999999\r\n\r\n" + b"x" * 150_000)
@@ -114,7 +124,7 @@ async def test_strangers_do_not_fill_the_log(channel: WhatsAppChannel, meta: Wha
         async with channel.connected():
             for _ in range(3):
                 assert await meta.post(b"{}", headers={}) == 403
-    assert [line["event"] for line in logged].count("whatsapp_forged") == 1
+    assert [line["event"] for line in logged].count("whatsapp_bad_signature") == 1
 
 
 @pytest.mark.behaviour("IN-01")
@@ -126,7 +136,7 @@ async def test_a_webhook_is_taken_when_every_message_in_it_is_committed(
         for n in range(3)
     ]
     body = meta.payload(messages=messages)
-    async with receiving(channel, inbox):
+    async with run_channel(channel, inbox):
         inbox.fail_once()
         assert await meta.post(body) == 503
         inbox.release()
@@ -140,9 +150,9 @@ async def test_what_comes_while_nobody_receives_comes_again(
 ) -> None:
     async with channel.connected():
         await meta.write(ADA.id, "too early")
-        await meta.until(lambda: 503 in meta.refused_webhooks)
-        async with handing_in(channel, inbox):
-            await inbox.until_accepted("too early")
+        await meta.wait_until(lambda: 503 in meta.refused_webhooks)
+        async with run_receive(channel, inbox):
+            await inbox.wait_for_accepted("too early")
 
 
 @pytest.mark.behaviour("IN-07")
@@ -154,10 +164,10 @@ async def test_a_chat_does_not_wait_for_another(channel: WhatsAppChannel, meta: 
             return await super().accept(event)
 
     inbox = SlowForAda()
-    async with receiving(channel, inbox):
+    async with run_channel(channel, inbox):
         await meta.write(ADA.id, "stuck")
         await meta.write(BOB.id, "not stuck", person=BOB)
-        await inbox.until_accepted("not stuck")
+        await inbox.wait_for_accepted("not stuck")
 
 
 @pytest.mark.behaviour("IN-01", "DL-04")
@@ -165,18 +175,18 @@ async def test_an_outage_loses_nothing_that_meta_sends_again(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:
     """The host's own end is gone as well: its port is closed."""
-    async with receiving(channel, inbox):
+    async with run_channel(channel, inbox):
         await meta.write(ADA.id, "before")
-        await inbox.until_accepted("before")
-    async with outage(meta):
+        await inbox.wait_for_accepted("before")
+    async with simulate_outage(meta):
         for number in range(5):
             await meta.write(ADA.id, f"during {number}")
         async with channel.connected():
             with pytest.raises(NotSent):
                 await channel.send(DM, OutboundText(text="hello?"), idempotency_key="k1")
             assert channel.condition()[0] is Condition.DOWN
-    async with receiving(channel, inbox):
-        await inbox.until_accepted("during 4")
+    async with run_channel(channel, inbox):
+        await inbox.wait_for_accepted("during 4")
         await channel.send(DM, OutboundText(text="hello"), idempotency_key="k1")
         assert channel.condition()[0] is Condition.UP
     assert [event.text for event in inbox.accepted] == ["before", *(f"during {number}" for number in range(5))]
@@ -218,7 +228,7 @@ CARD = {"name": {"formatted_name": "Bob B"}, "phones": [{"phone": "+1 555"}]}
 )
 def test_whatever_a_person_sends_is_a_message(content: Mapping[str, object], text: str) -> None:
     event = _event(content)
-    told = (event.kind, in_words(event), event.platform_id, event.sender.name)
+    told = (event.kind, describe_event(event), event.platform_id, event.sender.name)
     assert told == (EventKind.MESSAGE, text, "1001", "Ada")
 
 
@@ -295,7 +305,7 @@ def test_what_tells_nobody_anything_is_left_out() -> None:
     assert parse_webhook(json.dumps({"entry": [{"changes": [{"value": None}]}]}).encode(), NUMBER_ID) == ([], [], [])
 
 
-def _told(known: Known, **message: object) -> InboundEvent:
+def _told(known: MessageCache, **message: object) -> InboundEvent:
     contacts = [{"wa_id": "1001", "profile": {"name": "Ada"}}]
     body = WhatsAppSimulator().payload(messages=[{"timestamp": "1750000000", **message}], contacts=contacts)
     [event] = parse_webhook(body, NUMBER_ID, known)[0]
@@ -303,35 +313,35 @@ def _told(known: Known, **message: object) -> InboundEvent:
 
 
 def test_a_reply_brings_what_was_said_in_its_own_chat_as_it_is_now_and_nothing_of_another() -> None:
-    known, text = Known(), {"type": "text"}
+    known, text = MessageCache(), {"type": "text"}
     _told(known, id="m1", **{"from": "1001"}, **text, text={"body": "at five"})
     now = {"type": "text", "text": {"body": "at six"}}
     _told(known, id="m2", **{"from": "1001"}, type="edit", edit={"original_message_id": "m1", "message": now})
     reply = {"id": "m3", "context": {"id": "m1", "from": "1001"}, **text, "text": {"body": "why?"}}
     [here] = _told(known, **reply, **{"from": "1001"}).parts
     [elsewhere] = _told(known, **reply, **{"from": "1002"}).parts
-    assert (here.author, here.text, elsewhere.text) == ("Ada", "at six", NOT_TOLD)
+    assert (here.author, here.text, elsewhere.text) == ("Ada", "at six", UNKNOWN_QUOTE)
 
 
 async def test_a_reply_to_what_we_said_brings_our_words(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:
-    async with receiving(channel, inbox):
+    async with run_channel(channel, inbox):
         receipt = await channel.send(DM, OutboundText(text="the *blue* one"), idempotency_key="k1")
         [id] = receipt.platform_message_ids
         await meta.say(ADA.id, {"type": "text", "text": {"body": "why?"}}, refers_to=id)
-        event = await inbox.until_accepted("why?")
+        event = await inbox.wait_for_accepted("why?")
     assert [(part.kind, part.author, part.text) for part in event.parts] == [("quoted", "you", "the *blue* one")]
 
 
-@pytest.mark.content(Content.EDIT_WITH_MENTION)
+@pytest.mark.content(ContentKind.EDIT_WITH_MENTION)
 async def test_an_edit_that_adds_the_mention_says_so(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:
-    async with receiving(channel, inbox):
+    async with run_channel(channel, inbox):
         id = await meta.write("Y2Fw", "what now?", group=True)
         await meta.edit(id, "what now, then?", chat="Y2Fw", mention=True)
-        await inbox.until(lambda: len(inbox.accepted) == 2)
+        await inbox.wait_until(lambda: len(inbox.accepted) == 2)
     before, after = inbox.accepted
     assert [one.mentions_bot for one in (before, after)] == [False, True]
     assert (after.kind, after.text, after.refers_to, after.is_group) == (EventKind.EDIT, "what now, then?", id, True)
@@ -351,7 +361,7 @@ async def test_a_page_in_the_place_of_a_file_is_no_file_of_the_persons(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, tmp_path: Path
 ) -> None:
     pdf, page = (meta.store_media("a", kind, b"x" * 10) for kind in ("application/pdf", "text/html"))
-    meta.shows_page = True
+    meta.should_serve_error_page = True
     async with channel.connected():
         with pytest.raises(NotSent):
             await channel.fetch(Attachment(ref=pdf.id), tmp_path / "a", most_bytes=10_000)
@@ -366,7 +376,7 @@ async def test_a_file_that_meta_has_no_more_is_refused_and_one_that_cannot_be_re
     async with channel.connected():
         await channel.fetch(Attachment(ref=stored.id), tmp_path / "a", most_bytes=10)
         assert (tmp_path / "a").read_bytes() == b"x" * 10
-        async with outage(meta):
+        async with simulate_outage(meta):
             with pytest.raises(NotSent):
                 await channel.fetch(Attachment(ref=stored.id), tmp_path / "b", most_bytes=10)
         meta.forget_media()
@@ -378,26 +388,26 @@ async def test_a_file_that_meta_has_no_more_is_refused_and_one_that_cannot_be_re
 async def test_typing_marks_the_newest_message_as_read_and_nothing_where_nobody_wrote(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:
-    async with receiving(channel, inbox):
+    async with run_channel(channel, inbox):
         await channel.typing(DM)
         await meta.write(ADA.id, "first")
         newest = await meta.write(ADA.id, "second")
-        await inbox.until_accepted("second")
-        await meta.until(lambda: newest in meta.acknowledged())
+        await inbox.wait_for_accepted("second")
+        await meta.wait_until(lambda: newest in meta.acknowledged())
         await channel.typing(DM)
         assert (meta.reads, meta.typing) == ([newest], [ADA.id])
 
 
-@pytest.mark.content(Content.PRESS)
+@pytest.mark.content(ContentKind.BUTTON_PRESS)
 async def test_a_card_with_a_long_text_is_a_list_and_a_choice_in_it_is_a_click(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:
     card = OutboundCard(text="long " * 400, buttons=(Button(label="Yes", value="q:1"), Button(label="No", value="q:2")))
-    async with receiving(channel, inbox):
+    async with run_channel(channel, inbox):
         receipt = await channel.send_card(DM, card, idempotency_key="k1")
-        [shown] = await meta.until_shown(1)
+        [shown] = await meta.wait_for_messages(1)
         await meta.press(shown, "No")
-        await inbox.until_accepted("No")
+        await inbox.wait_for_accepted("No")
     [click] = inbox.accepted
     assert (click.kind, click.value) == (EventKind.CLICK, "q:2")
     assert click.refers_to in receipt.platform_message_ids
@@ -408,12 +418,12 @@ async def test_a_person_is_known_and_answered_by_their_id_whether_the_number_is_
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox, hides: bool
 ) -> None:
     meta.tells_ids, meta.hides_numbers = True, hides
-    async with receiving(channel, inbox):
+    async with run_channel(channel, inbox):
         await meta.write("US.1001", "hi")
-        event = await inbox.until_accepted("hi")
+        event = await inbox.wait_for_accepted("hi")
         assert (event.platform_id, event.sender.handle, event.sender.name) == ("US.1001", "US.1001", ADA.name)
         await channel.send(Address(platform_id=event.platform_id), OutboundText(text="hello"), idempotency_key="k1")
-        await meta.until_shown(1, "US.1001")
+        await meta.wait_for_messages(1, "US.1001")
 
 
 async def test_a_fault_is_used_up_by_what_it_befalls(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
@@ -457,8 +467,8 @@ def test_a_chat_goes_on_where_whatsapp_says_and_nowhere_else(
 async def test_a_number_that_changed_is_handed_in_before_what_comes_under_the_new_one(
     meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:
-    async with receiving(WhatsAppChannel(read_settings(meta.settings())), inbox):
-        await meta.send_kind("changed number", ADA.id)
+    async with run_channel(WhatsAppChannel(read_settings(meta.settings())), inbox):
+        await meta.send_named_example("changed number", ADA.id)
         await meta.write("1009", "it is me")
-        await inbox.until_accepted("it is me")
-    assert inbox.moves == [(ADA.id, "1009")]
+        await inbox.wait_for_accepted("it is me")
+    assert inbox.moved_chats == [(ADA.id, "1009")]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from channels.whatsapp import Lost, WhatsAppChannel, media_of, problem_of, read_settings
+from channels.whatsapp import ResponseLost, WhatsAppChannel, media_of, read_settings, to_channel_error
 from nanohost.channel_api import (
     Address,
     Ambiguous,
@@ -23,7 +23,7 @@ from nanohost.channel_api import (
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulator import ADA, Fault
 from nanohost.testing.simulators.whatsapp import ACCESS_TOKEN, WhatsAppSimulator, as_read
-from tests.channels.receiving import handing_in, receiving
+from tests.channels.receiving import run_channel, run_receive
 
 DM = Address(platform_id=ADA.id)
 HELLO = OutboundText(text="hello")
@@ -43,32 +43,32 @@ def _error(code: int) -> dict[str, object]:
         (429, _error(130429), RateLimited),
         (400, _error(80007), RateLimited),
         (503, _error(131016), NotSent),
-        (500, _error(1), Lost),
+        (500, _error(1), ResponseLost),
         (400, _error(100), Refused),
         (400, _error(131047), Refused),
         (400, _error(131026), Refused),
         (404, None, NotSent),
-        (502, None, Lost),
+        (502, None, ResponseLost),
         (429, None, RateLimited),
         (401, {"error": "odd"}, AuthFailed),
     ],
 )
 def test_metas_own_code_says_what_an_answer_means(status: int, answer: object, expected: type[Exception]) -> None:
-    problem = problem_of(status, answer)
+    problem = to_channel_error(status, answer)
     assert type(problem) is expected
     assert str(problem)
 
 
 @pytest.mark.parametrize(("code", "closed"), [(131047, True), (131026, True), (131030, True), (100, False)])
 def test_what_is_about_the_person_and_not_about_the_message_is_known_as_that(code: int, closed: bool) -> None:
-    problem = problem_of(400, _error(code))
+    problem = to_channel_error(400, _error(code))
     assert isinstance(problem, Refused)
     assert problem.chat_closed is closed
 
 
 @pytest.mark.behaviour("DL-08")
 def test_a_limit_of_one_person_lets_the_others_go_on() -> None:
-    pair, number = problem_of(400, _error(131056)), problem_of(400, _error(130429), "12")
+    pair, number = to_channel_error(400, _error(131056)), to_channel_error(400, _error(130429), "12")
     assert isinstance(pair, RateLimited)
     assert isinstance(number, RateLimited)
     assert (pair.whole_channel, number.whole_channel, number.retry_after_s) == (False, True, 12.0)
@@ -138,9 +138,9 @@ async def test_what_meta_took_and_gave_up_on_is_handed_in_by_its_key_and_may_be_
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:
     meta.fails_later.add(ADA.id)
-    async with receiving(channel, inbox):
+    async with run_channel(channel, inbox):
         [id] = (await channel.send(DM, HELLO, idempotency_key="k1")).platform_message_ids
-        await inbox.until(lambda: len(inbox.failures) == 1)
+        await inbox.wait_until(lambda: len(inbox.failures) == 1)
         meta.faults.queue.append(Fault.RESET_AFTER)
         meta.fails_later.clear()
         await channel.send(DM, HELLO, idempotency_key="k1")
@@ -158,9 +158,9 @@ async def test_a_late_failure_is_told_again_until_it_is_committed(
     meta.fails_later.add(ADA.id)
     async with channel.connected():
         await channel.send(DM, HELLO, idempotency_key="k1")
-        await meta.until(lambda: 503 in meta.refused_webhooks)
-        async with handing_in(channel, inbox):
-            await inbox.until(lambda: len(inbox.failures) == 1)
+        await meta.wait_until(lambda: 503 in meta.refused_webhooks)
+        async with run_receive(channel, inbox):
+            await inbox.wait_until(lambda: len(inbox.failures) == 1)
 
 
 async def test_a_failure_that_carries_no_key_of_ours_shows_in_the_condition_until_a_message_arrives(
@@ -182,9 +182,9 @@ async def test_words_before_a_sound_that_do_not_arrive_are_a_failure_of_the_file
     sound.write_bytes(b"x")
     file = OutboundFile(name="a.mp3", media_type="audio/mpeg", size=1, content=sound, text="listen")
     meta.fails_later.add(ADA.id)
-    async with receiving(channel, inbox):
+    async with run_channel(channel, inbox):
         receipt = await channel.send_file(DM, file, idempotency_key="k1")
-        await inbox.until(lambda: len(inbox.failures) == 2)
+        await inbox.wait_until(lambda: len(inbox.failures) == 2)
     assert [(key, id) for key, id, _ in inbox.failures] == [("k1", id) for id in receipt.platform_message_ids]
 
 

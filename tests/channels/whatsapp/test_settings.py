@@ -10,9 +10,9 @@ from channels import _whatsapp_linked as linked
 from channels import whatsapp
 from channels.whatsapp import WhatsAppChannel, create, read_settings
 from nanohost.channel_api import ChannelContext, ChannelError
-from nanohost.channels.header import Setting, read_header
+from nanohost.channels.header import ChannelSetting, read_header
 from nanohost.channels.loader import discover, load
-from nanohost.commands.channel_setup import completed, updated
+from nanohost.commands.channel_setup import complete_settings, update_settings
 from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
 
 STAND_IN = """
@@ -75,13 +75,13 @@ def test_an_operator_is_asked_for_the_settings_of_the_backend_they_chose(
     tmp_path: Path, backend: str, asked_for: str
 ) -> None:
     answers = {"backend": backend, "phone_number_id": "1", "consent": linked.CONSENT}
-    asked: list[Setting] = []
+    asked: list[ChannelSetting] = []
 
-    def ask(setting: Setting) -> str:
+    def ask(setting: ChannelSetting) -> str:
         asked.append(setting)
         return answers.get(setting.name, "" if setting.default is not None else "said")
 
-    table = completed(read_header(Path(whatsapp.__file__)).settings, {}, ask)
+    table = complete_settings(read_header(Path(whatsapp.__file__)).settings, {}, ask)
     assert [one.name for one in asked] == asked_for.split()
     create(_context(tmp_path, **table))
     assert linked.CONSENT in " ".join(one.help for one in asked) or not backend
@@ -93,15 +93,15 @@ def test_an_operator_changes_from_one_backend_to_the_other_and_back(tmp_path: Pa
     answers = {"backend": "linked", "consent": linked.CONSENT, "phone": "+49 170 1"}
     asked: list[str] = []
 
-    def ask(setting: Setting) -> str:
+    def ask(setting: ChannelSetting) -> str:
         asked.append(setting.name)
         return answers.get(setting.name, "")
 
-    number = updated(settings, cloud, {}, ask)
+    number = update_settings(settings, cloud, {}, ask)
     assert asked == ["backend", "consent", "phone"]
     assert number == answers
     create(_context(tmp_path, **number))
-    back = updated(settings, number, {"backend": "cloud", **cloud}, ask)
+    back = update_settings(settings, number, {"backend": "cloud", **cloud}, ask)
     assert back == {"backend": "cloud", **cloud}
     assert isinstance(create(_context(tmp_path, **back)), WhatsAppChannel)
 

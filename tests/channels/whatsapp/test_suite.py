@@ -6,8 +6,8 @@ import pytest
 
 from channels.whatsapp import WhatsAppChannel, read_settings
 from nanohost.channel_api import Channel, ChannelContext
-from nanohost.testing.content import Content
-from nanohost.testing.limits import seconds
+from nanohost.testing.content import ContentKind
+from nanohost.testing.limits import scaled_timeout
 from nanohost.testing.simulator import ADA, Simulator
 from nanohost.testing.simulator_suite import SimulatorSuite
 from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
@@ -16,7 +16,9 @@ from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
 @pytest.mark.behaviour(
     "IN-01", "IN-05", "IN-07", "RT-01", "RT-11", "DL-05", "DL-06", "DL-08", "DL-09", "DL-11", "DL-12"
 )
-@pytest.mark.content(Content.TEXT, Content.EDIT, Content.REACTION, Content.DOCUMENT, Content.PRESS)
+@pytest.mark.content(
+    ContentKind.TEXT, ContentKind.EDIT, ContentKind.REACTION, ContentKind.DOCUMENT, ContentKind.BUTTON_PRESS
+)
 class TestWhatsApp(SimulatorSuite):
     DM = ADA.id
     GROUP = "Y2FwaV9ncm91cDox"
@@ -27,4 +29,4 @@ class TestWhatsApp(SimulatorSuite):
 
     def create(self, context: ChannelContext) -> Channel:
         """In a hurry: in earnest a status is waited for 10 s."""
-        return WhatsAppChannel(read_settings(context.settings), status_wait_s=seconds(0.5))
+        return WhatsAppChannel(read_settings(context.settings), status_wait_s=scaled_timeout(0.5))

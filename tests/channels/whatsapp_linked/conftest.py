@@ -10,15 +10,15 @@ import pytest
 
 from channels._whatsapp_linked import LinkedChannel, create
 from nanohost.channel_api import ChannelContext
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.simulators.whatsapp_linked import WhatsAppLinkedSimulator
 
 Make = Callable[..., LinkedChannel]
 
 
-async def until(happened: Callable[[], bool]) -> None:
+async def wait_until(happened: Callable[[], bool]) -> None:
     """Wait for what nobody announces. Raises TimeoutError."""
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while not happened():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

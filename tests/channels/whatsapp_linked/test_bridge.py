@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from channels._whatsapp_linked import LinkedChannel, bridge_environment, pause_s
+from channels._whatsapp_linked import LinkedChannel, bridge_environment, restart_delay_s
 from nanohost.channel_api import Address, Ambiguous, ChannelDown, Condition, OutboundText, Receipt, SaysItsCondition
 from nanohost.testing.channel_suite import SuiteInbox
-from nanohost.testing.limits import seconds
+from nanohost.testing.limits import scaled_timeout
 from nanohost.testing.simulator import Fault
-from nanohost.testing.simulator_suite import SimulatorBench, hosted
+from nanohost.testing.simulator_suite import SimulatorHarness, run_channel
 from nanohost.testing.simulators.whatsapp_linked import WhatsAppLinkedSimulator
 
-from .conftest import Make, until
+from .conftest import Make, wait_until
 
 ADAS = "1001@s.whatsapp.net"
 
@@ -35,30 +35,30 @@ async def test_a_message_that_was_not_accepted_is_said_again_by_the_next_bridge(
 ) -> None:
     inbox = SuiteInbox()
     inbox.hold()
-    async with hosted(SimulatorBench(phone, make(), chat=ADAS), inbox):
+    async with run_channel(SimulatorHarness(phone, make(), chat=ADAS), inbox):
         id = await phone.write(ADAS, "keep this")
-        await inbox.until(lambda: len(inbox.entered) == 1)
+        await inbox.wait_until(lambda: len(inbox.received) == 1)
         phone.kill_bridge()
-        await phone.until(lambda: len(phone.opened) == 2)
+        await phone.wait_until(lambda: len(phone.opened) == 2)
         assert phone.acknowledged() == []
         inbox.release()
-        await inbox.until(lambda: len(inbox.accepted) == 2)
-        await phone.until(lambda: phone.acknowledged() == [id])
+        await inbox.wait_until(lambda: len(inbox.accepted) == 2)
+        await phone.wait_until(lambda: phone.acknowledged() == [id])
         phone.kill_bridge()
-        await phone.until(lambda: len(phone.opened) == 3)
+        await phone.wait_until(lambda: len(phone.opened) == 3)
         await phone.write(ADAS, "and this")
-        await inbox.until_accepted("and this")
+        await inbox.wait_for_accepted("and this")
     assert {event.platform_message_id for event in inbox.accepted[:2]} == {id}
     assert len(inbox.accepted) == 3
 
 
 async def test_a_bridge_that_hangs_is_replaced(phone: WhatsAppLinkedSimulator, make: Make) -> None:
     phone.answers_pings = False
-    channel = make(answer_limit_s=str(seconds(0.2)))
+    channel = make(answer_limit_s=str(scaled_timeout(0.2)))
     async with channel.connected():
-        await phone.until(lambda: len(phone.opened) == 2)
+        await phone.wait_until(lambda: len(phone.opened) == 2)
         phone.answers_pings = True
-        await until(lambda: channel.condition()[0] is Condition.UP)
+        await wait_until(lambda: channel.condition()[0] is Condition.UP)
         await _send(channel, "hello")
     assert phone.texts() == ["hello"]
 
@@ -67,7 +67,7 @@ async def test_a_bridge_that_hangs_is_replaced(phone: WhatsAppLinkedSimulator, m
 async def test_a_bridge_that_is_slow_leaves_it_open_whether_it_was_sent(
     phone: WhatsAppLinkedSimulator, make: Make
 ) -> None:
-    channel = make(answer_limit_s=str(seconds(0.3)))
+    channel = make(answer_limit_s=str(scaled_timeout(0.3)))
     async with channel.connected():
         await _send(channel, "before")
         phone.faults.queue.append(Fault.HANG)
@@ -93,28 +93,28 @@ async def test_a_bridge_that_ends_at_once_is_tried_again_with_growing_pauses_and
     make: Make, tmp_path: Path
 ) -> None:
     script = f"echo started >> {shlex.quote(str(tmp_path / 'starts'))}; echo 'libmagic is missing' >&2; exit 3"
-    channel = make(bridge=shlex.join(["sh", "-c", script]), answer_limit_s=str(seconds(0.5)))
+    channel = make(bridge=shlex.join(["sh", "-c", script]), answer_limit_s=str(scaled_timeout(0.5)))
     began = asyncio.get_running_loop().time()
     async with channel.connected():
-        await until(lambda: "libmagic is missing" in channel.condition()[1])
+        await wait_until(lambda: "libmagic is missing" in channel.condition()[1])
         with pytest.raises(ChannelDown, match="libmagic is missing"):
             await _send(channel, "hello?")
         assert channel.condition()[0] is Condition.DOWN
     took_s, starts = asyncio.get_running_loop().time() - began, (tmp_path / "starts").read_text().splitlines()
-    assert sum(pause_s(number, "down") for number in range(1, len(starts))) <= took_s
+    assert sum(restart_delay_s(number, "down") for number in range(1, len(starts))) <= took_s
 
 
 def test_pauses_grow_to_a_minute_and_a_banned_number_is_left_in_peace() -> None:
-    pauses = [pause_s(failures, "down") for failures in range(1, 12)]
+    pauses = [restart_delay_s(failures, "down") for failures in range(1, 12)]
     assert pauses == sorted(pauses)
     assert (pauses[0], pauses[-1]) == (0.1, 60.0)
-    assert pause_s(1, "banned") == 3600.0
+    assert restart_delay_s(1, "banned") == 3600.0
 
 
 async def test_a_bridge_that_cannot_be_started_is_told_in_words(make: Make) -> None:
     channel = make(bridge="/nowhere/at-all")
     async with channel.connected():
-        await until(lambda: "the bridge cannot run" in channel.condition()[1])
+        await wait_until(lambda: "the bridge cannot run" in channel.condition()[1])
         assert "/nowhere/at-all" in channel.condition()[1]
         with pytest.raises(ChannelDown, match="/nowhere/at-all"):
             await _send(channel, "hello?")
@@ -124,13 +124,13 @@ async def test_a_folder_that_cannot_be_made_is_told_in_words(make: Make, tmp_pat
     (tmp_path / "data").write_text("a file where a folder should be")
     channel = make()
     async with channel.connected():
-        await until(lambda: "the bridge cannot run" in channel.condition()[1])
+        await wait_until(lambda: "the bridge cannot run" in channel.condition()[1])
 
 
 async def test_the_bridge_ends_with_its_channel(phone: WhatsAppLinkedSimulator, make: Make) -> None:
     channel = make()
     async with channel.connected():
-        await until(lambda: channel.condition()[0] is Condition.UP)
+        await wait_until(lambda: channel.condition()[0] is Condition.UP)
         [child] = _children(os.getpid())
     assert not _lives(child)
 
@@ -150,12 +150,12 @@ asyncio.run(main())
     root = str(Path(__file__).parents[3])
     host = await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=root)
     try:
-        await phone.until(lambda: len(phone.opened) == 1)
+        await phone.wait_until(lambda: len(phone.opened) == 1)
         [child] = _children(host.pid)
     finally:
         host.send_signal(signal.SIGKILL)
         await host.wait()
-    await until(lambda: not _lives(child))
+    await wait_until(lambda: not _lives(child))
 
 
 async def test_the_bridge_sees_nothing_that_only_the_host_is_trusted_with(
@@ -165,7 +165,7 @@ async def test_the_bridge_sees_nothing_that_only_the_host_is_trusted_with(
     seen = tmp_path / "seen"
     channel = make(bridge=shlex.join(["sh", "-c", f"env > {shlex.quote(str(seen))}"]))
     async with channel.connected():
-        await until(lambda: seen.exists() and "PATH=" in seen.read_text())
+        await wait_until(lambda: seen.exists() and "PATH=" in seen.read_text())
     assert "a secret" not in seen.read_text()
 
 
@@ -189,11 +189,11 @@ async def test_while_the_network_is_away_nothing_is_sent_and_the_condition_says_
     assert isinstance(channel, SaysItsCondition)
     async with channel.connected():
         await _send(channel, "before")
-        await phone.go_down()
+        await phone.start_outage()
         with pytest.raises(ChannelDown, match="no network"):
             await _send(channel, "during")
         assert channel.condition() == (Condition.DOWN, "not connected: no network")
-        await phone.go_up()
+        await phone.end_outage()
         await _send(channel, "after")
     assert phone.texts() == ["before", "after"]
 

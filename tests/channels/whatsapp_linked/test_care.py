@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from channels._whatsapp_linked import CONSENT, LinkedChannel, Tally, chat_id, create
+from channels._whatsapp_linked import CONSENT, DailyCap, LinkedChannel, create, to_chat_id
 from channels.whatsapp import create as create_whatsapp
 from nanohost.channel_api import (
     Address,
@@ -24,13 +24,13 @@ from nanohost.channel_api import (
     RefusedHere,
 )
 from nanohost.testing.channel_suite import SuiteInbox
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.simulator import BOB, Person
-from nanohost.testing.simulator_suite import SimulatorBench, hosted
+from nanohost.testing.simulator_suite import SimulatorHarness, run_channel
 from nanohost.testing.simulators.whatsapp_linked import ME, WhatsAppLinkedSimulator
 from nanohost.wa_bridge.protocol import StateName
 
-from .conftest import Make, until
+from .conftest import Make, wait_until
 
 ADAS = "1001@s.whatsapp.net"
 BOBS = "1002@s.whatsapp.net"
@@ -41,7 +41,7 @@ async def _send(channel: LinkedChannel, chat: str, text: str = "hello") -> Recei
 
 
 async def _until(channel: LinkedChannel, condition: Condition) -> str:
-    await until(lambda: channel.condition()[0] is condition)
+    await wait_until(lambda: channel.condition()[0] is condition)
     return channel.condition()[1]
 
 
@@ -84,8 +84,8 @@ def test_messages_are_paced_at_three_seconds_unless_asked_for_slower(make: Make)
 
 
 def test_a_chat_is_written_as_people_write_numbers_or_as_whatsapp_names_it() -> None:
-    assert chat_id(" +49 (170) 123-4567 ") == "491701234567@s.whatsapp.net"
-    assert chat_id("1203630@g.us") == "1203630@g.us"
+    assert to_chat_id(" +49 (170) 123-4567 ") == "491701234567@s.whatsapp.net"
+    assert to_chat_id("1203630@g.us") == "1203630@g.us"
 
 
 # Safe mode
@@ -93,16 +93,16 @@ def test_a_chat_is_written_as_people_write_numbers_or_as_whatsapp_names_it() -> 
 
 async def test_in_safe_mode_only_who_wrote_first_is_written_to(phone: WhatsAppLinkedSimulator, make: Make) -> None:
     channel, inbox = make(allow=None), SuiteInbox()
-    async with hosted(SimulatorBench(phone, channel, chat=ADAS), inbox):
+    async with run_channel(SimulatorHarness(phone, channel, chat=ADAS), inbox):
         await phone.write(ADAS, "hello")
-        await inbox.until_accepted("hello")
+        await inbox.wait_for_accepted("hello")
         await _send(channel, ADAS, "hello Ada")
         with pytest.raises(RefusedHere, match=r"has not written first.*allow"):
             await _send(channel, BOBS, "buy this")
         with pytest.raises(RefusedHere):
             await channel.open_dm(BOB.id)
         await phone.write(BOBS, "hi", person=BOB)
-        await inbox.until_accepted("hi")
+        await inbox.wait_for_accepted("hi")
         await _send(channel, BOBS, "hello Bob")
     assert phone.texts() == ["hello Ada", "hello Bob"]
 
@@ -111,14 +111,14 @@ async def test_who_wrote_before_the_restart_is_remembered_by_the_host(
     phone: WhatsAppLinkedSimulator, make: Make
 ) -> None:
     inbox = SuiteInbox()
-    async with hosted(SimulatorBench(phone, make(allow=None), chat=ADAS), inbox):
+    async with run_channel(SimulatorHarness(phone, make(allow=None), chat=ADAS), inbox):
         await phone.write(ADAS, "hello")
-        await inbox.until_accepted("hello")
+        await inbox.wait_for_accepted("hello")
     channel = make(allow=None)
     async with channel.connected():
         with pytest.raises(ChannelDown, match="not known yet"):
             await _send(channel, ADAS)
-    async with hosted(SimulatorBench(phone, channel, chat=ADAS), inbox):
+    async with run_channel(SimulatorHarness(phone, channel, chat=ADAS), inbox):
         await _until(channel, Condition.UP)
         await _send(channel, ADAS, "hello again")
     assert phone.texts() == ["hello again"]
@@ -128,7 +128,7 @@ async def test_whom_the_operator_allows_is_written_to_and_so_is_oneself(
     phone: WhatsAppLinkedSimulator, make: Make
 ) -> None:
     channel = make(allow=["+1002"])
-    async with hosted(SimulatorBench(phone, channel, chat=ADAS), SuiteInbox()):
+    async with run_channel(SimulatorHarness(phone, channel, chat=ADAS), SuiteInbox()):
         await _until(channel, Condition.UP)
         await _send(channel, BOBS, "allowed")
         await _send(channel, ME, "a note")
@@ -144,9 +144,9 @@ async def test_without_safe_mode_anybody_is_written_to(phone: WhatsAppLinkedSimu
 
 async def test_a_note_to_oneself_is_a_persons_message(phone: WhatsAppLinkedSimulator, make: Make) -> None:
     inbox = SuiteInbox()
-    async with hosted(SimulatorBench(phone, make(), chat=ME), inbox):
+    async with run_channel(SimulatorHarness(phone, make(), chat=ME), inbox):
         await phone.write(ME, "remind me", person=Person(id=ME, name="Me"))
-        event = await inbox.until_accepted("remind me")
+        event = await inbox.wait_for_accepted("remind me")
     assert (event.sender.is_self, event.is_group) == (False, False)
 
 
@@ -171,14 +171,14 @@ async def test_after_the_days_messages_everything_waits_for_tomorrow_also_after_
 
 def test_a_new_day_counts_anew_and_a_broken_file_counts_as_none(tmp_path: Path) -> None:
     now = datetime(2026, 1, 1, 23, 0, tzinfo=UTC)
-    tally = Tally(tmp_path / "sent", cap=1)
-    tally.spend(now)
+    tally = DailyCap(tmp_path / "sent", cap=1)
+    tally.consume(now)
     with pytest.raises(RateLimited) as limited:
-        tally.spend(now)
+        tally.consume(now)
     assert limited.value.retry_after_s == 3600.0
-    tally.spend(now + timedelta(hours=1))
+    tally.consume(now + timedelta(hours=1))
     (tmp_path / "sent").write_text("what?")
-    tally.spend(now)
+    tally.consume(now)
 
 
 # Linking
@@ -192,7 +192,7 @@ async def test_an_unlinked_device_waits_and_says_where_the_code_to_scan_is(
     async with channel.connected():
         await _until(channel, Condition.WAITING)
         await phone.show_pairing(picture="▄▀▄ scan me ▄▀▄")
-        await until(lambda: any(path.stat().st_size for path in tmp_path.rglob("pairing.txt")))
+        await wait_until(lambda: any(path.stat().st_size for path in tmp_path.rglob("pairing.txt")))
         [path] = tmp_path.rglob("pairing.txt")
         assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("▄▀▄ scan me ▄▀▄", 0o600)
         assert str(path) in channel.condition()[1]
@@ -207,7 +207,7 @@ async def test_a_pairing_code_is_shown_by_the_condition(phone: WhatsAppLinkedSim
     channel = make(phone="+49 170 1234567")
     phone.state = "unpaired"
     async with channel.connected():
-        await until(lambda: phone.pair_code in channel.condition()[1])
+        await wait_until(lambda: phone.pair_code in channel.condition()[1])
 
 
 async def test_the_check_shows_what_to_scan_waits_for_it_and_says_who_we_are(
@@ -216,16 +216,16 @@ async def test_the_check_shows_what_to_scan_waits_for_it_and_says_who_we_are(
     phone.state = "unpaired"
     channel = make()
     check = asyncio.create_task(channel.check())
-    await phone.until(lambda: len(phone.opened) == 1)
+    await phone.wait_until(lambda: len(phone.opened) == 1)
     shown = ""
     for picture in ("first code", "second code"):
         await phone.show_pairing(picture=picture)
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while picture not in shown:
                 await asyncio.sleep(0.01)
                 shown += capsys.readouterr().err
     await phone.become("up")
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         assert await check == f"linked to WhatsApp as {ME}, in safe mode"
 
 
@@ -234,7 +234,7 @@ async def test_ones_own_chat_is_a_link_once_the_number_is_known(phone: WhatsAppL
     channel = make()
     async with channel.connected():
         assert await channel.deep_link("K7QM-2X9P") is None
-        await phone.until(lambda: len(phone.opened) == 1)
+        await phone.wait_until(lambda: len(phone.opened) == 1)
         await phone.become("up")
         await _until(channel, Condition.UP)
         assert await channel.deep_link("K7QM-2X9P") == f"https://wa.me/{ME.partition('@')[0]}?text=K7QM-2X9P"

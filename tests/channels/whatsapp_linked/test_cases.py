@@ -10,30 +10,30 @@ import pytest
 
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulators.whatsapp_linked import GROUP, WhatsAppLinkedSimulator
-from tests.channels.receiving import receiving
-from tests.support.arrivals import KEYS as WANTED
-from tests.support.arrivals import check
-from tests.support.cases import Case, id_of, inputs
+from tests.channels.receiving import run_channel
+from tests.support.arrivals import CASE_KEYS as WANTED
+from tests.support.arrivals import check_case
+from tests.support.cases import Case, cases_for, test_id_of
 
 from .conftest import Make
 
 ADAS = "1001@s.whatsapp.net"
-CASES = inputs("whatsapp_linked")
+CASES = cases_for("whatsapp_linked")
 KEYS = WANTED | {"earlier", "chosen"}
 
 
-@pytest.mark.parametrize("case", CASES, ids=id_of)
+@pytest.mark.parametrize("case", CASES, ids=test_id_of)
 async def test_the_agent_reads_what_people_send_as_what_it_is(
     phone: WhatsAppLinkedSimulator, make: Make, case: Case
 ) -> None:
     inbox = SuiteInbox()
     chat = GROUP if case.get("chat") == "group" else ADAS
-    async with receiving(make(), inbox):
+    async with run_channel(make(), inbox):
         if "earlier" in case:
             await phone.say(chat, case["earlier"], message_id="EARLIER")
         for number, content in enumerate(case.get("input_series") or [case["input"]]):
             id = f"SERIES-{number + 1}"
             await phone.say(chat, content, message_id=id, file=b"x", chosen=case.get("chosen"))
         await phone.write(chat, "that was all")
-        await inbox.until_accepted("that was all")
-    check(case, inbox.accepted["earlier" in case : -1])
+        await inbox.wait_for_accepted("that was all")
+    check_case(case, inbox.accepted["earlier" in case : -1])

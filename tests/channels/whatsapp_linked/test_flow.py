@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.app import Host, Parts, running_host
-from nanohost.home import Home, hold
+from nanohost.app import Host, Overrides, running_host
+from nanohost.home import Home, lock_home
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.store import agent_groups, messaging_groups, wirings
 from nanohost.testing.simulators.whatsapp_linked import WhatsAppLinkedSimulator
-from tests.support.flow import install_of, scripted_settings
-from tests.support.hasty_clock import HastyClock
+from tests.support.flow import install_id_for, scripted_settings
+from tests.support.hasty_clock import AcceleratedClock
 
 ADAS = "1001@s.whatsapp.net"
 
@@ -28,9 +28,9 @@ async def _host(root: Path, phone: WhatsAppLinkedSimulator) -> AsyncIterator[Hos
     home, plain = Home(root), scripted_settings()
     table = {key: value for key, value in phone.settings().items() if key != "allow"}
     settings = replace(plain, channels={"whatsapp": dict(table)})
-    parts = Parts(runtime=ProcessRuntime(install=install_of(root)), clock=HastyClock())
-    with hold(home):
-        async with running_host(home, settings, keep_containers=False, parts=parts) as host:
+    parts = Overrides(runtime=ProcessRuntime(install=install_id_for(root)), clock=AcceleratedClock())
+    with lock_home(home):
+        async with running_host(home, settings, keep_containers=False, overrides=parts) as host:
             (home.groups / "main").mkdir(parents=True, exist_ok=True)
             yield host
 
@@ -68,14 +68,14 @@ async def test_a_person_writes_and_the_agent_answers_also_when_the_bridge_dies_a
     async with _host(tmp_path, phone) as host:
         await _wire(host)
         first = await phone.write(ADAS, "hello *there*")
-        await phone.until_shown(1, ADAS)
-        await phone.until(lambda: first in phone.acknowledged())
+        await phone.wait_for_messages(1, ADAS)
+        await phone.wait_until(lambda: first in phone.acknowledged())
         phone.kill_bridge()
         await phone.write(ADAS, "see this", file=("notes.txt", b"content"))
-        [_, with_file] = await phone.until_shown(2, ADAS)
+        [_, with_file] = await phone.wait_for_messages(2, ADAS)
     assert "[file: notes.txt, 7 bytes, at " in with_file.text
     await phone.write(ADAS, "while you were away")
     async with _host(tmp_path, phone):
-        [_, _, last] = await phone.until_shown(3, ADAS)
+        [_, _, last] = await phone.wait_for_messages(3, ADAS)
     assert phone.texts(ADAS)[0].replace("\u200b", "") == "echo: hello there"
     assert last.text == "echo: while you were away"

@@ -12,7 +12,7 @@ from channels import _whatsapp_linked as channel
 from nanohost.channel_api import EventKind, PartKind
 from nanohost.intake import cleaning
 from nanohost.testing.channel_suite import SuiteInbox
-from nanohost.testing.content import Content
+from nanohost.testing.content import ContentKind
 from nanohost.testing.simulator import BOB
 from nanohost.testing.simulators.whatsapp_linked import WhatsAppLinkedSimulator
 from nanohost.wa_bridge import names
@@ -20,7 +20,7 @@ from nanohost.wa_bridge.content import WRAPPERS, Place, heard
 from nanohost.wa_bridge.kinds import MEDIA, READERS, Around
 from nanohost.wa_bridge.protocol import MAX_LINE_BYTES, Message, encode
 from nanohost.wa_bridge.values import Json
-from tests.channels.receiving import receiving
+from tests.channels.receiving import run_channel
 
 from .conftest import Make
 
@@ -49,7 +49,7 @@ _VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*READERS, *MEDIA, *WRAPPERS, "protocolMessage", "x"]), _VALUES, max_size=3))
-@pytest.mark.content(Content.UNREADABLE)
+@pytest.mark.content(ContentKind.UNREADABLE)
 def test_no_content_makes_the_bridge_fail_and_each_line_can_be_heard(content: Json) -> None:
     said = _heard(content)
     if said is not None:
@@ -57,7 +57,7 @@ def test_no_content_makes_the_bridge_fail_and_each_line_can_be_heard(content: Js
         assert len(line) < MAX_LINE_BYTES
         heard_here = channel.parse(line)
         assert isinstance(heard_here, channel.Message)
-        channel.event_of(heard_here)
+        channel.to_inbound_event(heard_here)
 
 
 def test_what_is_far_too_long_still_fits_into_a_line() -> None:
@@ -67,13 +67,13 @@ def test_what_is_far_too_long_still_fits_into_a_line() -> None:
     assert len(encode(said)) < MAX_LINE_BYTES
 
 
-@pytest.mark.content(Content.CONTACT)
+@pytest.mark.content(ContentKind.CONTACT)
 def test_of_many_contacts_each_is_told() -> None:
     said = _heard({"contactsArrayMessage": {"contacts": [{"displayName": f"Person {n}"} for n in range(257)]}})
     assert said is not None
     names = [line for part in said.parts for line in part.text.splitlines()]
     assert names == [f"Person {n}" for n in range(257)]
-    assert len(said.parts) <= cleaning.MOST_PARTS
+    assert len(said.parts) <= cleaning.MAX_PARTS
 
 
 def test_what_is_not_told_of_a_long_list_is_said_to_be_there() -> None:
@@ -124,7 +124,7 @@ def test_our_own_message_is_quoted_as_ours_but_for_a_note_to_oneself() -> None:
         assert [(part.author, part.text) for part in said.parts] == [(author, "at five")]
 
 
-@pytest.mark.content(Content.UNKNOWN)
+@pytest.mark.content(ContentKind.UNKNOWN)
 def test_fields_that_even_the_library_does_not_know_are_a_sentence() -> None:
     assert _heard({}) is None
     said = _heard({}, Around(has_unknown=True))
@@ -149,14 +149,14 @@ def test_a_change_of_somebody_elses_message_is_heeded_where_the_apps_do(
     assert names.may_change(kind, author=author, sender="ada", is_admin=is_admin) is heeded
 
 
-@pytest.mark.content(Content.REACTION, Content.REACTION_REMOVED)
+@pytest.mark.content(ContentKind.REACTION, ContentKind.REACTION_REMOVED)
 async def test_people_react_and_take_it_back(phone: WhatsAppLinkedSimulator, make: Make) -> None:
     inbox = SuiteInbox()
-    async with receiving(make(), inbox):
+    async with run_channel(make(), inbox):
         id = await phone.write(ADAS, "look", person=BOB)
         await phone.react(id, "👍", chat=ADAS)
-        await phone.unreact(id, "👍", chat=ADAS)
-        await inbox.until(lambda: len(inbox.accepted) == 3)
+        await phone.remove_reaction(id, "👍", chat=ADAS)
+        await inbox.wait_until(lambda: len(inbox.accepted) == 3)
     assert [(one.kind, one.text, one.refers_to) for one in inbox.accepted[1:]] == [
         (EventKind.REACTION, "👍", id),
         (EventKind.REACTION_REMOVED, "", id),
@@ -165,15 +165,15 @@ async def test_people_react_and_take_it_back(phone: WhatsAppLinkedSimulator, mak
 
 def test_a_part_of_a_newer_bridge_is_shown_like_what_is_shared() -> None:
     said = channel.Message(ev="message", key="k", id="m", chat="c", sender="s", sent_at=1.0, parts=[_newer()])
-    [part] = channel.event_of(said).parts
+    [part] = channel.to_inbound_event(said).parts
     assert (part.kind, part.text) == (PartKind.SHARED, "a hologram")
 
 
-def _newer() -> channel.Beside:
-    return channel.Beside(kind="hologram", text="a hologram")
+def _newer() -> channel.MessagePart:
+    return channel.MessagePart(kind="hologram", text="a hologram")
 
 
-@pytest.mark.content(Content.EDIT_WITH_MENTION)
+@pytest.mark.content(ContentKind.EDIT_WITH_MENTION)
 def test_an_edit_that_adds_the_mention_says_so() -> None:
     mention = {"extendedTextMessage": {"text": "@1000 what now?", "contextInfo": {"mentionedJID": [ME_ON_WHATSAPP]}}}
     edit = {"protocolMessage": {"key": {"ID": "1"}, "type": "MESSAGE_EDIT", "editedMessage": mention}}

@@ -23,7 +23,7 @@ from nanohost.channel_api import (
     RateLimited,
     Refused,
 )
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.wa_bridge import names, protocol
 from nanohost.wa_bridge.spool import Spool
 
@@ -88,7 +88,7 @@ def test_both_sides_know_the_same_events_and_fields() -> None:
 def test_each_reason_has_its_error(reason: protocol.Reason, raised: type[ChannelError]) -> None:
     said = channel.parse(protocol.encode(protocol.Error(id="1", reason=reason, text="why")))
     assert isinstance(said, channel.Error)
-    error = channel.failure(said)
+    error = channel.to_channel_error(said)
     assert type(error) is raised
     assert "why" in str(error)
     assert error.server_error is (reason == "server_error")
@@ -97,7 +97,7 @@ def test_each_reason_has_its_error(reason: protocol.Reason, raised: type[Channel
 def test_a_message_of_the_bridge_becomes_an_event() -> None:
     said = channel.parse(protocol.encode(FULL))
     assert isinstance(said, channel.Message)
-    event = channel.event_of(said)
+    event = channel.to_inbound_event(said)
     assert (event.kind, event.refers_to, event.text, event.chat_name) == (EventKind.EDIT, "r", "\ufffd & 世界", "Home")
     assert (event.sender.handle, event.sender.is_bot, event.sender.is_self) == ("s", True, False)
     assert [dataclasses.astuple(one) for one in event.attachments] == [("f", "n", "text/plain", 3)]
@@ -241,7 +241,7 @@ async def _bridge(folder: Path, lines: bytes) -> tuple[dict[str, object], int | 
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    async with asyncio.timeout(seconds(HANG_S)):
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         said, _ = await bridge.communicate(lines)
     return json.loads(said.splitlines()[0]) if said else {}, bridge.returncode
 

@@ -20,10 +20,10 @@ from nanohost.channel_api import Address, Capabilities, Channel, ChannelContext,
 
 
 def create(context: ChannelContext) -> Channel:
-    return Hangs(str(context.settings["where"]), context.home / "pipe")
+    return HangingChannel(str(context.settings["where"]), context.home / "pipe")
 
 
-class Hangs:
+class HangingChannel:
     """Hangs once there is a pipe, and says so by a file beside it."""
 
     capabilities = Capabilities()

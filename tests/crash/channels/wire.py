@@ -36,7 +36,7 @@ from nanohost.channel_api import (
 
 
 def create(context: ChannelContext) -> Channel:
-    made = Able if context.settings.get("able") else Wire
+    made = FullFeatureWireChannel if context.settings.get("able") else WireChannel
     return made(int(context.settings["port"]), idempotent=bool(context.settings.get("idempotent", True)))
 
 
@@ -46,7 +46,7 @@ CARD_LIMIT = 4000
 """The same where there are buttons."""
 
 
-class Wire:
+class WireChannel:
     """One connection, made anew when it was cut; what came in and was not acknowledged comes again."""
 
     def __init__(self, port: int, *, idempotent: bool, text_limit: int = TEXT_LIMIT, buttons: int = 0) -> None:
@@ -60,7 +60,7 @@ class Wire:
     async def connected(self) -> AsyncIterator[None]:
         await self._connect()
         yield
-        self._hang_up()
+        self._close()
 
     async def receive(self, inbox: Inbox) -> None:
         if self._reader is None:
@@ -71,13 +71,13 @@ class Wire:
                 while line := await self._reader.readline():
                     message = json.loads(line)
                     if "sent" in message:
-                        self._settle(message["sent"], message["id"])
+                        self._resolve(message["sent"], message["id"])
                     elif "failed" in message:
                         self._fail(message["failed"], limited=message["limited"])
                     else:
                         tasks.create_task(self._accept(inbox, message))
         finally:
-            self._hang_up()
+            self._close()
 
     async def _accept(self, inbox: Inbox, message: dict[str, Any]) -> None:
         handle = message.get("sender", "ann")
@@ -102,9 +102,9 @@ class Wire:
     async def _send(self, address: Address, text: str, key: str, **more: object) -> Receipt:
         once = self.capabilities.idempotent_send
         words = {"send": key, "once": once, "chat": address.platform_id, "text": text}
-        return Receipt(platform_message_ids=(await self._answered(key, {**words, **more}),))
+        return Receipt(platform_message_ids=(await self._wait_for_answer(key, {**words, **more}),))
 
-    async def _answered(self, key: str, words: dict[str, object]) -> str:
+    async def _wait_for_answer(self, key: str, words: dict[str, object]) -> str:
         """The platform's answer to it. Raises ChannelError."""
         if self._writer is None:
             raise ChannelDown("the wire is not connected")
@@ -122,7 +122,7 @@ class Wire:
         if self._writer is not None:
             self._writer.write(json.dumps(message).encode() + b"\n")
 
-    def _settle(self, key: str, id: str) -> None:
+    def _resolve(self, key: str, id: str) -> None:
         answer = self._answers.pop(key, None)
         if answer is not None and not answer.done():
             answer.set_result(id)
@@ -133,7 +133,7 @@ class Wire:
             error = RateLimited("429", retry_after_s=0.2) if limited else Ambiguous("500")
             answer.set_exception(error)
 
-    def _hang_up(self) -> None:
+    def _close(self) -> None:
         if self._writer is not None:
             self._writer.close()
         self._reader = self._writer = None
@@ -143,7 +143,7 @@ class Wire:
         self._answers.clear()
 
 
-class Able(Wire):
+class FullFeatureWireChannel(WireChannel):
     """A platform with buttons, where messages can be changed and people be written to first."""
 
     def __init__(self, port: int, *, idempotent: bool) -> None:
@@ -155,7 +155,7 @@ class Able(Wire):
 
     async def edit(self, address: Address, message_id: str, message: OutboundText | OutboundCard) -> None:
         key = f"edit-{uuid4()}"
-        await self._answered(key, {"edit": message_id, "key": key, "text": message.text})
+        await self._wait_for_answer(key, {"edit": message_id, "key": key, "text": message.text})
 
     async def open_dm(self, handle: str) -> Address:
         return Address(platform_id=f"dm-{handle}")

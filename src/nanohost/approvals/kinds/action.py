@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
-from nanohost.approvals.card import digest_of
-from nanohost.approvals.kind import Decided, Kind, Lapsed
+from nanohost.approvals.card import compute_digest
+from nanohost.approvals.kind import ApprovalKind, DecisionContext, ExpiryContext
 from nanohost.errors import UsageError
 from nanohost.model import AgentGroupId
 from nanohost.store import actions, rules
@@ -14,25 +14,25 @@ from nanohost.store.actions import ActionRow, ActionStatus
 from nanohost.store.approvals import Approval
 from nanohost.store.rules import RuleEffect
 
-NAME = "action"
-ALLOW = "Allow"
+KIND_NAME = "action"
+ALLOW_LABEL = "Allow"
 """Where there is no other yes."""
-ONCE = "Allow once"
-FOR_A_MONTH = "Allow for 30 days"
-DENY = "Deny"
-MONTH = timedelta(days=30)
+ALLOW_ONCE_LABEL = "Allow once"
+ALLOW_MONTH_LABEL = "Allow for 30 days"
+DENY_LABEL = "Deny"
+RULE_LIFETIME = timedelta(days=30)
 
 
-def options_for(*, for_a_month: bool) -> tuple[str, ...]:
-    return (ONCE, FOR_A_MONTH, DENY) if for_a_month else (ALLOW, DENY)
+def card_options(*, can_allow_month: bool) -> tuple[str, ...]:
+    return (ALLOW_ONCE_LABEL, ALLOW_MONTH_LABEL, DENY_LABEL) if can_allow_month else (ALLOW_LABEL, DENY_LABEL)
 
 
-def difference(approval: Approval, row: ActionRow) -> str | None:
+def find_mismatch(approval: Approval, row: ActionRow) -> str | None:
     """Why this request is not what was asked about, or None: it is this very row, its name and arguments are byte for
     byte what was shown. Pure."""
     if (approval.session_id, approval.seq) != (row.session_id, row.seq):
         return "a person was asked about another request, not about this one"
-    if digest_of(approval.shown, approval.payload) != approval.digest:
+    if compute_digest(approval.shown, approval.payload) != approval.digest:
         return "what was asked about is not what it was when it was asked"
     about = json.loads(approval.payload)
     if (about["action"], about["arguments"]) != (row.name, row.arguments):
@@ -40,75 +40,75 @@ def difference(approval: Approval, row: ActionRow) -> str | None:
     return None
 
 
-async def _approve(decided: Decided) -> str:
-    approval = decided.approval
+async def _approve(decision: DecisionContext) -> str:
+    approval = decision.approval
     if approval.agent_group_id is None:
         raise UsageError("the agent that asked is gone")
     assert approval.session_id is not None, "an agent asked"
     assert approval.seq is not None, "by a request"
-    row = await actions.find(decided.tx, approval.session_id, approval.seq)
+    row = await actions.find(decision.tx, approval.session_id, approval.seq)
     if row is None or row.status is not ActionStatus.HELD or row.approval_id != approval.id:
         raise UsageError("the request does not wait any more")
-    if (problem := difference(approval, row)) is not None:
+    if (problem := find_mismatch(approval, row)) is not None:
         raise UsageError(problem)
     about = json.loads(approval.payload)
-    if decided.label == FOR_A_MONTH:
-        await _make_rule(decided, about["action"], about["scope"])
-    await actions.release(decided.tx, approval.id)
-    often = {FOR_A_MONTH: " for 30 days without asking", ONCE: " this once"}.get(decided.label, "")
+    if decision.label == ALLOW_MONTH_LABEL:
+        await _add_rule(decision, about["action"], about["scope"])
+    await actions.release_held(decision.tx, approval.id)
+    often = {ALLOW_MONTH_LABEL: " for 30 days without asking", ALLOW_ONCE_LABEL: " this once"}.get(decision.label, "")
     return f"{about['group']} may do it{often}."
 
 
-async def _settled(lapsed: Lapsed) -> str | None:
+async def _resolve_obsolete(expiry: ExpiryContext) -> str | None:
     """A rule was made that decides it, yes or no: the request goes on, and by that rule, if it is still there then."""
-    approval, about = lapsed.approval, json.loads(lapsed.approval.payload)
+    approval, about = expiry.approval, json.loads(expiry.approval.payload)
     if about["scope"] is None:
         return None
-    rule = await rules.that_applies(
-        lapsed.tx, kind=about["action"], subject=about["scope"], agent_group=approval.agent_group_id, now=lapsed.now
+    rule = await rules.find_applicable(
+        expiry.tx, kind=about["action"], subject=about["scope"], agent_group=approval.agent_group_id, now=expiry.now
     )
     if rule is None:
         return None
-    await actions.release(lapsed.tx, approval.id)
+    await actions.release_held(expiry.tx, approval.id)
     may = "may" if rule.effect is RuleEffect.ALLOW else "may not"
     return f"{about['group']} {may} do it by now: a rule says so."
 
 
-async def _make_rule(decided: Decided, action: str, scope: str) -> None:
+async def _add_rule(decision: DecisionContext, action: str, scope: str) -> None:
     rule = await rules.add(
-        decided.tx,
+        decision.tx,
         kind=action,
         effect=RuleEffect.ALLOW,
-        agent_group=decided.approval.agent_group_id,
+        agent_group=decision.approval.agent_group_id,
         subject=scope,
-        created_by=decided.by,
-        expires_at=decided.now + MONTH,
-        now=decided.now,
+        created_by=decision.actor_id,
+        expires_at=decision.now + RULE_LIFETIME,
+        now=decision.now,
     )
-    await decided.record("rules.create", str(rule.id), action=action, scope=scope)
+    await decision.record_audit("rules.create", str(rule.id), action=action, scope=scope)
 
 
-async def _deny(decided: Decided) -> str:
-    why = f": {decided.reason}" if decided.reason else ""
-    await actions.turn_down(decided.tx, decided.approval.id, reason=f"a person said no{why}", now=decided.now)
-    return f"{json.loads(decided.approval.payload)['group']} is told{' why' if why else ' so'}."
+async def _deny(decision: DecisionContext) -> str:
+    why = f": {decision.reason}" if decision.reason else ""
+    await actions.reject_held(decision.tx, decision.approval.id, reason=f"a person said no{why}", now=decision.now)
+    return f"{json.loads(decision.approval.payload)['group']} is told{' why' if why else ' so'}."
 
 
-async def _lapse(lapsed: Lapsed) -> None:
-    await actions.turn_down(lapsed.tx, lapsed.approval.id, reason=lapsed.reason, now=lapsed.now)
+async def _expire(expiry: ExpiryContext) -> None:
+    await actions.reject_held(expiry.tx, expiry.approval.id, reason=expiry.reason, now=expiry.now)
 
 
-def _whose(approval: Approval) -> AgentGroupId | None:
+def _deciding_group(approval: Approval) -> AgentGroupId | None:
     return None if json.loads(approval.payload).get("beyond") else approval.agent_group_id
 
 
-KIND = Kind(
-    name=NAME,
+KIND = ApprovalKind(
+    name=KIND_NAME,
     lifetime=timedelta(days=1),
-    scoped=True,
+    is_group_scoped=True,
     approve=_approve,
     deny=_deny,
-    lapse=_lapse,
-    settled=_settled,
-    whose=_whose,
+    expire=_expire,
+    resolve_obsolete=_resolve_obsolete,
+    deciding_group=_deciding_group,
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nanohost.testing.content import Content
+from nanohost.testing.content import ContentKind
 
 _WHEN = "2026-09-21T14:13:20+00:00"
 _BEA = {"id": "1003", "username": "bea", "global_name": "Bea", "discriminator": "0", "avatar": None}
@@ -167,26 +167,26 @@ KINDS: Mapping[str, Sequence[Mapping[str, object]]] = {
 }
 """By what people would call it."""
 
-CONTENTS: Mapping[Content, Sequence[str]] = {
-    Content.TEXT: ["text"],
-    Content.MENTION: ["mentions and emoji"],
-    Content.THREAD: [IN_THREAD],
-    Content.REPLY: ["reply", "reply to a file", "reply to a message that is gone"],
-    Content.FORWARD: ["forward", "forwarded file", "forwarded embed"],
-    Content.SEVERAL: ["several files"],
-    Content.PHOTO: ["picture"],
-    Content.VOICE: ["voice message"],
-    Content.SOUND: ["sound"],
-    Content.VIDEO: ["film"],
-    Content.DOCUMENT: ["file"],
-    Content.STICKER: ["sticker"],
-    Content.POLL: ["poll", "poll with votes"],
-    Content.PREVIEW: ["embed", "preview of a link"],
-    Content.CARD: ["card", "card of a kind that is not known", "buttons below words"],
-    Content.APP: ["answer of an app to a command"],
-    Content.SERVICE: ["message that is pinned"],
-    Content.UNKNOWN: ["something new"],
-    Content.UNREADABLE: ["something that cannot be read"],
+CONTENTS: Mapping[ContentKind, Sequence[str]] = {
+    ContentKind.TEXT: ["text"],
+    ContentKind.MENTION: ["mentions and emoji"],
+    ContentKind.THREAD: [IN_THREAD],
+    ContentKind.REPLY: ["reply", "reply to a file", "reply to a message that is gone"],
+    ContentKind.FORWARD: ["forward", "forwarded file", "forwarded embed"],
+    ContentKind.MULTIPLE_FILES: ["several files"],
+    ContentKind.PHOTO: ["picture"],
+    ContentKind.VOICE: ["voice message"],
+    ContentKind.AUDIO: ["sound"],
+    ContentKind.VIDEO: ["film"],
+    ContentKind.DOCUMENT: ["file"],
+    ContentKind.STICKER: ["sticker"],
+    ContentKind.POLL: ["poll", "poll with votes"],
+    ContentKind.PREVIEW: ["embed", "preview of a link"],
+    ContentKind.CARD: ["card", "card of a kind that is not known", "buttons below words"],
+    ContentKind.APP: ["answer of an app to a command"],
+    ContentKind.SERVICE: ["message that is pinned"],
+    ContentKind.UNKNOWN: ["something new"],
+    ContentKind.UNREADABLE: ["something that cannot be read"],
 }
 """What each of them is an example of; what people do to messages comes beside it."""
 

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from aiohttp import web
 
-from nanohost.testing.own_port import OwnPort
+from nanohost.testing.own_port import ReservedPort
 from nanohost.testing.simulator import Simulator
 
 LARGEST = 2**27
@@ -62,7 +62,7 @@ class ServedSimulator(Simulator, Generic[S]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._port = OwnPort()
+        self._port = ReservedPort()
         self._server: S | None = None
 
     @abstractmethod
@@ -75,18 +75,18 @@ class ServedSimulator(Simulator, Generic[S]):
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        await self.go_up()
+        await self.end_outage()
         try:
             yield
         finally:
-            await self.go_down()
+            await self.start_outage()
 
-    async def go_up(self) -> None:
+    async def end_outage(self) -> None:
         if self._server is None:
             self._server = self._serve()
             await self._server.start(self._port.number)
 
-    async def go_down(self) -> None:
+    async def start_outage(self) -> None:
         if self._server is not None:
             server, self._server = self._server, None
             self.forget_connections()

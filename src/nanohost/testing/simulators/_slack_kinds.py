@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nanohost.testing.content import Content
+from nanohost.testing.content import ContentKind
 
 _TUESDAY = "The meeting is on Tuesday at 5"
 _APP = {"subtype": "bot_message", "bot_id": "B77", "username": "Deploys", "text": ""}
@@ -237,32 +237,32 @@ KINDS: Mapping[str, Sequence[Mapping[str, object]]] = {
 }
 """By what people would call it."""
 
-CONTENTS: Mapping[Content, Sequence[str]] = {
-    Content.TEXT: ["text", "what somebody does"],
-    Content.RICH_TEXT: ["rich text", "table"],
-    Content.LINK: ["link behind words", "address"],
-    Content.MENTION: ["mentions and channels"],
-    Content.THREAD: [IN_THREAD],
-    Content.REPLY: [REPLY],
-    Content.FORWARD: [
+CONTENTS: Mapping[ContentKind, Sequence[str]] = {
+    ContentKind.TEXT: ["text", "what somebody does"],
+    ContentKind.RICH_TEXT: ["rich text", "table"],
+    ContentKind.LINK: ["link behind words", "address"],
+    ContentKind.MENTION: ["mentions and channels"],
+    ContentKind.THREAD: [IN_THREAD],
+    ContentKind.REPLY: [REPLY],
+    ContentKind.FORWARD: [
         *("shared message", "shared message without a comment", "shared message with a file"),
         "shared message of an app",
     ],
-    Content.SEVERAL: ["several files"],
-    Content.PHOTO: ["picture", "image and video"],
-    Content.VOICE: ["voice message"],
-    Content.SOUND: ["sound"],
-    Content.VIDEO: ["film"],
-    Content.DOCUMENT: ["file", "file of another service", "file that was deleted"],
-    Content.PREVIEW: [
+    ContentKind.MULTIPLE_FILES: ["several files"],
+    ContentKind.PHOTO: ["picture", "image and video"],
+    ContentKind.VOICE: ["voice message"],
+    ContentKind.AUDIO: ["sound"],
+    ContentKind.VIDEO: ["film"],
+    ContentKind.DOCUMENT: ["file", "file of another service", "file that was deleted"],
+    ContentKind.PREVIEW: [
         *("preview of a link", "attachment of an app", "attachment with its fallback only", "attachment of blocks"),
     ],
-    Content.CARD: ["buttons and choices", "block of a kind that is not known"],
-    Content.APP: ["blocks of words", "notification with more in its blocks"],
-    Content.MOVED: [RENAMED],
-    Content.SERVICE: ["message that is pinned"],
-    Content.UNKNOWN: ["something new"],
-    Content.UNREADABLE: ["something that cannot be read"],
+    ContentKind.CARD: ["buttons and choices", "block of a kind that is not known"],
+    ContentKind.APP: ["blocks of words", "notification with more in its blocks"],
+    ContentKind.ID_CHANGED: [RENAMED],
+    ContentKind.SERVICE: ["message that is pinned"],
+    ContentKind.UNKNOWN: ["something new"],
+    ContentKind.UNREADABLE: ["something that cannot be read"],
 }
 """What each of them is an example of; what people do to messages comes beside it."""
 

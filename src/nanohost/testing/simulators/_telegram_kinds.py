@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nanohost.testing.content import Content
+from nanohost.testing.content import ContentKind
 
 PINNED, SUPERGROUP = "message that is pinned", "group that becomes a supergroup"
 _WHEN = 1_790_000_000
@@ -202,42 +202,42 @@ KINDS: Mapping[str, Sequence[Mapping[str, object]]] = {
 }
 """By what people would call it."""
 
-CONTENTS: Mapping[Content, Sequence[str]] = {
-    Content.TEXT: ["text"],
-    Content.RICH_TEXT: ["rich text"],
-    Content.LINK: ["link behind a word"],
-    Content.MENTION: ["person behind a name"],
-    Content.THREAD: ["message in a topic"],
-    Content.REPLY: ["reply", "reply to a passage", "reply to another chat", "reply to a story"],
-    Content.FORWARD: [
+CONTENTS: Mapping[ContentKind, Sequence[str]] = {
+    ContentKind.TEXT: ["text"],
+    ContentKind.RICH_TEXT: ["rich text"],
+    ContentKind.LINK: ["link behind a word"],
+    ContentKind.MENTION: ["person behind a name"],
+    ContentKind.THREAD: ["message in a topic"],
+    ContentKind.REPLY: ["reply", "reply to a passage", "reply to another chat", "reply to a story"],
+    ContentKind.FORWARD: [
         *("forward", "forward of somebody hidden", "forward of a group", "forward of a channel", "forwarded picture"),
     ],
-    Content.SEVERAL: ["album"],
-    Content.PHOTO: ["picture"],
-    Content.VOICE: ["voice message"],
-    Content.SOUND: ["sound"],
-    Content.VIDEO: ["film", "film without sound"],
-    Content.ROUND_VIDEO: ["round video"],
-    Content.DOCUMENT: ["document"],
-    Content.STICKER: ["sticker"],
-    Content.PLACE: ["place", "venue"],
-    Content.LIVE_PLACE: ["live place"],
-    Content.CONTACT: ["contact"],
-    Content.POLL: ["poll", "quiz"],
-    Content.CHECKLIST: ["checklist"],
-    Content.STORY: ["story"],
-    Content.PAID_MEDIA: ["paid media"],
-    Content.GAME: ["game", "dice"],
-    Content.PAYMENT: ["invoice"],
-    Content.GIVEAWAY: ["giveaway", "winners of a giveaway"],
-    Content.SHARED: ["shared people", "shared chat"],
-    Content.WEB_APP: ["data of a web app"],
-    Content.CARD: ["card of another bot"],
-    Content.APP: ["message through another bot"],
-    Content.MOVED: [SUPERGROUP],
-    Content.SERVICE: [PINNED],
-    Content.UNKNOWN: ["something new"],
-    Content.UNREADABLE: ["something that cannot be read"],
+    ContentKind.MULTIPLE_FILES: ["album"],
+    ContentKind.PHOTO: ["picture"],
+    ContentKind.VOICE: ["voice message"],
+    ContentKind.AUDIO: ["sound"],
+    ContentKind.VIDEO: ["film", "film without sound"],
+    ContentKind.ROUND_VIDEO: ["round video"],
+    ContentKind.DOCUMENT: ["document"],
+    ContentKind.STICKER: ["sticker"],
+    ContentKind.LOCATION: ["place", "venue"],
+    ContentKind.LIVE_LOCATION: ["live place"],
+    ContentKind.CONTACT: ["contact"],
+    ContentKind.POLL: ["poll", "quiz"],
+    ContentKind.CHECKLIST: ["checklist"],
+    ContentKind.STORY: ["story"],
+    ContentKind.PAID_MEDIA: ["paid media"],
+    ContentKind.GAME: ["game", "dice"],
+    ContentKind.PAYMENT: ["invoice"],
+    ContentKind.GIVEAWAY: ["giveaway", "winners of a giveaway"],
+    ContentKind.SHARED: ["shared people", "shared chat"],
+    ContentKind.WEB_APP: ["data of a web app"],
+    ContentKind.CARD: ["card of another bot"],
+    ContentKind.APP: ["message through another bot"],
+    ContentKind.ID_CHANGED: [SUPERGROUP],
+    ContentKind.SERVICE: [PINNED],
+    ContentKind.UNKNOWN: ["something new"],
+    ContentKind.UNREADABLE: ["something that cannot be read"],
 }
 """What each of them is an example of; what people do to messages comes beside it."""
 

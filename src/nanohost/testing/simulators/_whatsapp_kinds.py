@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nanohost.testing.content import Content
+from nanohost.testing.content import ContentKind
 
 Json = dict[str, object]
 
@@ -148,28 +148,28 @@ CLOUD: Mapping[str, Sequence[Json]] = {
 }
 """What Meta's webhooks hold beside who wrote and when. A file's id is put in when it is sent."""
 
-CLOUD_CONTENTS: Mapping[Content, Sequence[str]] = {
-    Content.TEXT: ["text"],
-    Content.MENTION: ["mention of somebody"],
-    Content.REPLY: ["reply"],
-    Content.FORWARD: ["forward", "forward of many times", "forwarded picture", "forwarded place"],
-    Content.PHOTO: ["picture"],
-    Content.VOICE: ["voice message"],
-    Content.SOUND: ["sound"],
-    Content.VIDEO: ["film"],
-    Content.DOCUMENT: ["document"],
-    Content.STICKER: ["sticker"],
-    Content.PLACE: ["place"],
-    Content.CONTACT: ["contacts"],
-    Content.PRODUCT: ["question about a product"],
-    Content.ORDER: ["order"],
-    Content.ADVERTISEMENT: ["message that comes from an advertisement"],
-    Content.CHOICE: ["answer to a template's button"],
-    Content.FORM: ["answer to a form"],
-    Content.MOVED: ["changed number"],
-    Content.SERVICE: ["first opening"],
-    Content.UNKNOWN: ["something new", "kind that Meta does not pass on"],
-    Content.UNREADABLE: ["place in a shape that is not known"],
+CLOUD_CONTENTS: Mapping[ContentKind, Sequence[str]] = {
+    ContentKind.TEXT: ["text"],
+    ContentKind.MENTION: ["mention of somebody"],
+    ContentKind.REPLY: ["reply"],
+    ContentKind.FORWARD: ["forward", "forward of many times", "forwarded picture", "forwarded place"],
+    ContentKind.PHOTO: ["picture"],
+    ContentKind.VOICE: ["voice message"],
+    ContentKind.AUDIO: ["sound"],
+    ContentKind.VIDEO: ["film"],
+    ContentKind.DOCUMENT: ["document"],
+    ContentKind.STICKER: ["sticker"],
+    ContentKind.LOCATION: ["place"],
+    ContentKind.CONTACT: ["contacts"],
+    ContentKind.PRODUCT: ["question about a product"],
+    ContentKind.ORDER: ["order"],
+    ContentKind.ADVERTISEMENT: ["message that comes from an advertisement"],
+    ContentKind.CHOICE: ["answer to a template's button"],
+    ContentKind.FORM: ["answer to a form"],
+    ContentKind.ID_CHANGED: ["changed number"],
+    ContentKind.SERVICE: ["first opening"],
+    ContentKind.UNKNOWN: ["something new", "kind that Meta does not pass on"],
+    ContentKind.UNREADABLE: ["place in a shape that is not known"],
 }
 """What each of them is an example of; what people do to messages comes beside it."""
 
@@ -521,37 +521,37 @@ LINKED: Mapping[str, Sequence[Json]] = {
 }
 """`waE2E.Message`s as protobuf's JSON. `ALBUM` stands for the id of the first of several."""
 
-LINKED_CONTENTS: Mapping[Content, Sequence[str]] = {
-    Content.TEXT: ["text"],
-    Content.MENTION: ["mention of somebody"],
-    Content.REPLY: ["reply"],
-    Content.FORWARD: ["forward", "forward of many times", "forward of a channel"],
-    Content.SEVERAL: ["album"],
-    Content.PHOTO: ["picture"],
-    Content.VOICE: ["voice message"],
-    Content.SOUND: ["sound"],
-    Content.VIDEO: ["film"],
-    Content.ROUND_VIDEO: ["round video"],
-    Content.DOCUMENT: ["document"],
-    Content.STICKER: ["sticker", "pack of stickers"],
-    Content.PLACE: ["place"],
-    Content.LIVE_PLACE: ["live place"],
-    Content.CONTACT: ["contact", "contacts"],
-    Content.POLL: ["poll"],
-    Content.VOTE: ["result of a poll"],
-    Content.EVENT: ["event", "planned call"],
-    Content.PAYMENT: ["request for a payment"],
-    Content.INVITATION: ["invitation to a group"],
-    Content.PRODUCT: ["product"],
-    Content.ORDER: ["order"],
-    Content.ADVERTISEMENT: ["message that comes from an advertisement"],
-    Content.PREVIEW: ["link with its preview"],
-    Content.CARD: ["message with buttons", "list to choose from", "template", "interactive message"],
-    Content.CHOICE: ["answer to buttons", "answer to a list"],
-    Content.FORM: ["answer to a form"],
-    Content.PASSING: ["picture to be seen once", "message that disappears"],
-    Content.SERVICE: ["setting of the chat"],
-    Content.UNKNOWN: ["something new"],
-    Content.UNREADABLE: ["place in a shape that is not known"],
+LINKED_CONTENTS: Mapping[ContentKind, Sequence[str]] = {
+    ContentKind.TEXT: ["text"],
+    ContentKind.MENTION: ["mention of somebody"],
+    ContentKind.REPLY: ["reply"],
+    ContentKind.FORWARD: ["forward", "forward of many times", "forward of a channel"],
+    ContentKind.MULTIPLE_FILES: ["album"],
+    ContentKind.PHOTO: ["picture"],
+    ContentKind.VOICE: ["voice message"],
+    ContentKind.AUDIO: ["sound"],
+    ContentKind.VIDEO: ["film"],
+    ContentKind.ROUND_VIDEO: ["round video"],
+    ContentKind.DOCUMENT: ["document"],
+    ContentKind.STICKER: ["sticker", "pack of stickers"],
+    ContentKind.LOCATION: ["place"],
+    ContentKind.LIVE_LOCATION: ["live place"],
+    ContentKind.CONTACT: ["contact", "contacts"],
+    ContentKind.POLL: ["poll"],
+    ContentKind.VOTE: ["result of a poll"],
+    ContentKind.EVENT: ["event", "planned call"],
+    ContentKind.PAYMENT: ["request for a payment"],
+    ContentKind.INVITATION: ["invitation to a group"],
+    ContentKind.PRODUCT: ["product"],
+    ContentKind.ORDER: ["order"],
+    ContentKind.ADVERTISEMENT: ["message that comes from an advertisement"],
+    ContentKind.PREVIEW: ["link with its preview"],
+    ContentKind.CARD: ["message with buttons", "list to choose from", "template", "interactive message"],
+    ContentKind.CHOICE: ["answer to buttons", "answer to a list"],
+    ContentKind.FORM: ["answer to a form"],
+    ContentKind.EPHEMERAL: ["picture to be seen once", "message that disappears"],
+    ContentKind.SERVICE: ["setting of the chat"],
+    ContentKind.UNKNOWN: ["something new"],
+    ContentKind.UNREADABLE: ["place in a shape that is not known"],
 }
 """What each of them is an example of; what people do to messages comes beside it."""

@@ -25,8 +25,8 @@ from typing import Any
 from aiohttp import WSCloseCode, WSMsgType, hdrs, web
 
 from nanohost.rendering import Unit
-from nanohost.rendering.form import length
-from nanohost.testing.content import Content
+from nanohost.rendering.form import text_length
+from nanohost.testing.content import ContentKind
 from nanohost.testing.simulator import (
     ADA,
     BOB,
@@ -34,10 +34,10 @@ from nanohost.testing.simulator import (
     Fault,
     Faults,
     Person,
-    Shown,
-    edited,
-    reacted,
-    unreacted,
+    ScreenMessage,
+    make_edit,
+    make_reaction,
+    make_reaction_removal,
 )
 from nanohost.testing.simulators._discord_kinds import CONTENTS, IN_THREAD, KINDS
 from nanohost.testing.simulators._discord_markdown import pings, shown
@@ -176,12 +176,12 @@ class DiscordSimulator(ServedSimulator["_Server"]):
         id = message_id or self.next_id()
         content = (_MENTION if mention else "") + text
         said = self._described(id, thread or chat, person, content, group=chat not in self._dms)
-        message = Shown(id=id, chat=chat, text=text, raw=content, sender=person.id, thread=thread)
+        message = ScreenMessage(id=id, chat=chat, text=text, raw=content, sender=person.id, thread=thread)
         if file is not None:
             said["attachments"] = [self._stored(*file)]
             message = replace(message, file_name=file[0], file_bytes=file[1])
         self._messages[id] = said
-        await self.show(message)
+        await self.add_message(message)
         await self.tell("MESSAGE_CREATE", said)
         return id
 
@@ -200,11 +200,11 @@ class DiscordSimulator(ServedSimulator["_Server"]):
         id, text = self.next_id(), str(content.get("content") or "")
         said = self._described(id, thread or chat, person, text, group=chat not in self._dms)
         self._messages[id] = said | self._completed(content, said["channel_id"])
-        await self.show(Shown(id=id, chat=chat, text=text, raw=text, sender=person.id, thread=thread))
+        await self.add_message(ScreenMessage(id=id, chat=chat, text=text, raw=text, sender=person.id, thread=thread))
         await self.tell("MESSAGE_CREATE", self._messages[id])
         return id
 
-    def examples(self) -> Mapping[Content, Sequence[str]]:
+    def examples(self) -> Mapping[ContentKind, Sequence[str]]:
         return CONTENTS
 
     async def send_example(self, name: str, chat: str, *, person: Person, group: bool) -> Sequence[str]:
@@ -215,13 +215,13 @@ class DiscordSimulator(ServedSimulator["_Server"]):
     async def delete(self, *message_ids: str, chat: str, person: Person = ADA) -> None:
         """Somebody deletes a message; or a moderator several at once, which Discord tells in one event."""
         gone = [self._messages.pop(id) for id in message_ids]
-        self._shown = [one for one in self._shown if one.id not in message_ids]
+        self._screen_messages = [one for one in self._screen_messages if one.id not in message_ids]
         where = {key: gone[0][key] for key in ("channel_id", "guild_id") if key in gone[0]}
         if len(message_ids) == 1:
             await self.tell("MESSAGE_DELETE", {"id": message_ids[0]} | where)
         else:
             await self.tell("MESSAGE_DELETE_BULK", {"ids": list(message_ids)} | where)
-        await self.changed()
+        await self.notify_changed()
 
     async def reply(self, chat: str, text: str, *, to: str, person: Person = ADA) -> str:
         """Somebody answers a message by Discord's reply."""
@@ -231,11 +231,11 @@ class DiscordSimulator(ServedSimulator["_Server"]):
         said["message_reference"] = {"type": 0, "message_id": to, "channel_id": chat}
         said["referenced_message"] = self._messages[to]
         self._messages[id] = said
-        await self.show(Shown(id=id, chat=chat, text=text, raw=text, sender=person.id, reply_to=to))
+        await self.add_message(ScreenMessage(id=id, chat=chat, text=text, raw=text, sender=person.id, reply_to=to))
         await self.tell("MESSAGE_CREATE", said)
         return id
 
-    async def press(self, message: Shown, label: str, *, person: Person = ADA) -> None:
+    async def press(self, message: ScreenMessage, label: str, *, person: Person = ADA) -> None:
         said = self._messages[message.id]
         buttons = [button for row in said["components"] for button in row["components"]]
         [custom_id] = [button["custom_id"] for button in buttons if button["label"] == label]
@@ -281,16 +281,16 @@ class DiscordSimulator(ServedSimulator["_Server"]):
         return press
 
     async def react(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
-        await self.show_again(message_id, reacted(emoji), chat=chat)
+        await self.update_message(message_id, make_reaction(emoji), chat=chat)
         said = self._messages[message_id]
         event = self._reaction(said, emoji, person) | {"burst_colors": []}
         if "guild_id" in said:
             event |= {"member": self._by(person, said)["member"]}
         await self.tell("MESSAGE_REACTION_ADD", event)
 
-    async def unreact(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
+    async def remove_reaction(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
         """Somebody takes a reaction back. Discord tells only the id of who did."""
-        await self.show_again(message_id, unreacted(emoji), chat=chat)
+        await self.update_message(message_id, make_reaction_removal(emoji), chat=chat)
         await self.tell("MESSAGE_REACTION_REMOVE", self._reaction(self._messages[message_id], emoji, person))
 
     def _reaction(self, said: Said, emoji: str, person: Person) -> Said:
@@ -301,14 +301,14 @@ class DiscordSimulator(ServedSimulator["_Server"]):
     async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA, mention: bool = False) -> None:
         text = (_MENTION if mention else "") + text
         self._messages[message_id] |= {"content": text, "edited_timestamp": self._now()} | self._mentioned(text)
-        await self.show_again(message_id, edited(text, text), chat=chat)
+        await self.update_message(message_id, make_edit(text, text), chat=chat)
         await self.tell("MESSAGE_UPDATE", self._messages[message_id])
 
     async def preview(self, message_id: str) -> None:
         """Discord adds a preview to a message, which it tells as a change that nobody made."""
         await self.tell("MESSAGE_UPDATE", self._messages[message_id] | {"embeds": [{"type": "link"}]})
 
-    async def garbage(self) -> None:
+    async def send_garbage(self) -> None:
         for stream in list(self._streams.values()):
             for text in _GARBAGE:
                 await stream.say_text(text)
@@ -363,7 +363,7 @@ class DiscordSimulator(ServedSimulator["_Server"]):
                 stream.socket = None
             if socket.close_code in (1000, 1001):
                 self._streams.pop(stream.id, None)
-            await self.changed()
+            await self.notify_changed()
 
     async def _hear(self, said: Said, stream: Stream) -> Stream:
         data = said.get("d")
@@ -398,7 +398,7 @@ class DiscordSimulator(ServedSimulator["_Server"]):
             stream.events = [("READY", ready), ("GUILD_CREATE", self._guild())]
             self._streams[stream.id] = stream
             await self._replay(stream, 0)
-        await self.changed()
+        await self.notify_changed()
         return stream
 
     async def _resume(self, data: Said, stream: Stream) -> Stream:
@@ -415,7 +415,7 @@ class DiscordSimulator(ServedSimulator["_Server"]):
             await self._replay(known, data["seq"])
             known.events.append(("RESUMED", {}))
             await known.say(_DISPATCH, {}, name="RESUMED", number=len(known.events))
-        await self.changed()
+        await self.notify_changed()
         return known
 
     async def _replay(self, stream: Stream, after: int) -> None:
@@ -494,7 +494,7 @@ class DiscordSimulator(ServedSimulator["_Server"]):
         said |= {"components": _checked(asked.get("components") or []), "nonce": nonce}
         self._nonces[id, nonce] = said["id"]
         self._messages[said["id"]] = said
-        await self.show(self._composed(asked, said))
+        await self.add_message(self._composed(asked, said))
         await self.tell("MESSAGE_CREATE", said)
         return said
 
@@ -508,12 +508,17 @@ class DiscordSimulator(ServedSimulator["_Server"]):
             said["components"] = _checked(asked["components"])
         after = self._composed(asked, said)
 
-        def change(one: Shown) -> Shown:
+        def change(one: ScreenMessage) -> ScreenMessage:
             return replace(
-                one, text=after.text, raw=after.raw, buttons=after.buttons, pinged=after.pinged, edits=one.edits + 1
+                one,
+                text=after.text,
+                raw=after.raw,
+                buttons=after.buttons,
+                notified=after.notified,
+                edit_count=one.edit_count + 1,
             )
 
-        await self.show_again(said["id"], change, chat=after.chat)
+        await self.update_message(said["id"], change, chat=after.chat)
         await self.tell("MESSAGE_UPDATE", said)
         return said
 
@@ -523,17 +528,17 @@ class DiscordSimulator(ServedSimulator["_Server"]):
         if emoji.isascii():
             raise Denied(400, 10014, "Unknown Emoji")
 
-        def change(one: Shown) -> Shown:
-            return one if emoji in one.reactions else reacted(emoji)(one)
+        def change(one: ScreenMessage) -> ScreenMessage:
+            return one if emoji in one.reactions else make_reaction(emoji)(one)
 
         chat = self._threads.get(said["channel_id"], said["channel_id"])
-        await self.show_again(said["id"], change, chat=str(chat))
+        await self.update_message(said["id"], change, chat=str(chat))
         return None
 
     async def show_typing(self, asked: Said) -> object:
         id = self._channel(asked, writing=True)
         self.typing.append(id)
-        await self.changed()
+        await self.notify_changed()
         return None
 
     async def put_commands(self, asked: Said) -> object:
@@ -545,7 +550,7 @@ class DiscordSimulator(ServedSimulator["_Server"]):
             if not _COMMAND.fullmatch(one["name"]) or any(not 1 <= len(text) <= 100 for text in texts):
                 raise Denied(400, 50035, "Invalid Form Body", {one["name"]: _wrong("BASE_TYPE_BAD_LENGTH", "1 to 100")})
         self.menu = {one["name"]: one for one in offered}
-        await self.changed()
+        await self.notify_changed()
         return [{**one, "id": self.next_id(), "application_id": APPLICATION} for one in offered]
 
     async def answer_press(self, asked: Said) -> object:
@@ -555,7 +560,7 @@ class DiscordSimulator(ServedSimulator["_Server"]):
                     raise Denied(400, 40060, "Interaction has already been acknowledged.")
                 if time.monotonic() - press.at <= PRESS_LIMIT_S:
                     press.is_answered, press.answer = True, asked
-                    await self.changed()
+                    await self.notify_changed()
                     return None
         raise Denied(404, 10062, "Unknown interaction")
 
@@ -569,7 +574,7 @@ class DiscordSimulator(ServedSimulator["_Server"]):
     # --- what there is ---
 
     def next_id(self) -> str:
-        return str(next(self._ids) + self.numbers_from * 1_000)
+        return str(next(self._ids) + self.id_offset * 1_000)
 
     def _channel(self, asked: Said, *, writing: bool = False) -> str:
         id = str(asked["channel"])
@@ -591,21 +596,21 @@ class DiscordSimulator(ServedSimulator["_Server"]):
 
     def _content(self, asked: Said) -> str:
         content = str(asked.get("content") or "")
-        if length(content, Unit.UTF16) > TEXT_LIMIT:
+        if text_length(content, Unit.UTF16) > TEXT_LIMIT:
             wrong = _wrong("BASE_TYPE_MAX_LENGTH", f"Must be {TEXT_LIMIT} or fewer in length.")
             raise Denied(400, 50035, "Invalid Form Body", {"content": wrong})
         if not content.strip() and not asked.get("file"):
             raise Denied(400, 50006, "Cannot send an empty message")
         return content
 
-    def _composed(self, asked: Said, said: Said) -> Shown:
+    def _composed(self, asked: Said, said: Said) -> ScreenMessage:
         """A message of the bot's on the screen."""
         channel = said["channel_id"]
         thread = channel if channel in self._threads else None
         name, content = asked.get("file") or (None, b"")
         if len(content) > FILE_BYTES:
             raise Denied(413, 40005, "Request entity too large")
-        return Shown(
+        return ScreenMessage(
             id=said["id"],
             chat=self._threads[thread] if thread else channel,
             text=shown(said["content"]),
@@ -616,7 +621,7 @@ class DiscordSimulator(ServedSimulator["_Server"]):
             buttons=tuple(button["label"] for row in said.get("components", ()) for button in row["components"]),
             file_name=name,
             file_bytes=content,
-            pinged=pings(said["content"], asked.get("allowed_mentions")),
+            notified=pings(said["content"], asked.get("allowed_mentions")),
         )
 
     def _described(self, id: str, channel: str, person: Person, content: str, *, group: bool) -> Said:
@@ -784,7 +789,7 @@ class _Server(Server):
                 return await _carry_out(handler, asked)
             if limited := _limited(faults, str(asked.get("channel"))):
                 return limited
-            return await self._befall(faults.next(), request, handler, asked)
+            return await self._befall(faults.take(), request, handler, asked)
 
         return serve
 
@@ -831,7 +836,7 @@ class _Server(Server):
     async def _file(self, request: web.Request) -> web.StreamResponse:
         if "Authorization" in request.headers:
             return web.Response(status=400, text="the token is shown to a stranger")
-        if self._simulator.shows_page:
+        if self._simulator.should_serve_error_page:
             return web.Response(text=_PAGE_OF_HTML, content_type="text/html")
         content = self._simulator.file(request.match_info["id"])
         return web.Response(status=404) if content is None else web.Response(body=content)

@@ -19,8 +19,8 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from nanohost.testing.content import Content
-from nanohost.testing.limits import HANG_S, seconds
+from nanohost.testing.content import ContentKind
+from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.simulator import (
     ADA,
     BOB,
@@ -28,10 +28,10 @@ from nanohost.testing.simulator import (
     Fault,
     Faults,
     Person,
-    Shown,
-    edited,
-    reacted,
-    unreacted,
+    ScreenMessage,
+    make_edit,
+    make_reaction,
+    make_reaction_removal,
 )
 from nanohost.testing.simulators._served import ServedSimulator, Server
 from nanohost.testing.simulators._slack_kinds import CONTENTS, IN_THREAD, KINDS, RENAMED, REPLY, ROOT
@@ -116,7 +116,7 @@ class SlackSimulator(ServedSimulator["_Server"]):
         """Instead of a file, whatever token is brought."""
         self.shares_late = False
         """Files that are taken are shared when `share_late` is called, as Slack does after it has scanned them."""
-        self._late: list[tuple[StoredFile, Shown]] = []
+        self._late: list[tuple[StoredFile, ScreenMessage]] = []
         self.size_told: int | None = None
         """What is said of the size of files, when it is not the truth."""
         self.lies_at = ""
@@ -180,12 +180,12 @@ class SlackSimulator(ServedSimulator["_Server"]):
         event: Asked = {"type": "message", "channel": chat, "text": wire, "ts": ts, "event_ts": ts}
         event |= {"channel_type": _type_of(chat)} | ({"thread_ts": thread} if thread else {})
         event |= _author(person)
-        shown = Shown(id=ts, chat=chat, text=text, raw=wire, sender=person.id, thread=thread)
+        shown = ScreenMessage(id=ts, chat=chat, text=text, raw=wire, sender=person.id, thread=thread)
         if file is not None:
             stored = self.store_file(*file)
             event |= {"subtype": "file_share", "files": [self.describe(stored)]}
             shown = replace(shown, file_name=stored.name, file_bytes=stored.content)
-        await self.show(shown)
+        await self.add_message(shown)
         self._keep_events(ts, event, mentions=mention)
         await self._tell_events(ts)
         return ts
@@ -211,7 +211,9 @@ class SlackSimulator(ServedSimulator["_Server"]):
         event |= self._completed(content)
         text = event.get("text")
         wire = text if isinstance(text, str) else ""
-        await self.show(Shown(id=ts, chat=chat, text=_read_mrkdwn(wire), raw=wire, sender=person.id, thread=thread))
+        await self.add_message(
+            ScreenMessage(id=ts, chat=chat, text=_read_mrkdwn(wire), raw=wire, sender=person.id, thread=thread)
+        )
         self._keep_events(ts, event, mentions=f"<@{ME}" in json.dumps(content))
         if heard:
             await self._tell_events(ts)
@@ -238,7 +240,7 @@ class SlackSimulator(ServedSimulator["_Server"]):
             whole["attachments"] = [self._completed(one) if isinstance(one, dict) else one for one in shared]
         return whole
 
-    def examples(self) -> Mapping[Content, Sequence[str]]:
+    def examples(self) -> Mapping[ContentKind, Sequence[str]]:
         return CONTENTS
 
     async def send_example(self, name: str, chat: str, *, person: Person, group: bool) -> Sequence[str]:
@@ -267,7 +269,7 @@ class SlackSimulator(ServedSimulator["_Server"]):
         """Somebody deletes a message. Of one with replies a tombstone is left."""
         before = next(one for one in self.screen(chat, sender=None) if one.id == message_id)
         replies = [one for one in self.screen(chat, sender=None) if one.thread == message_id != one.id]
-        self._shown.remove(before)
+        self._screen_messages.remove(before)
         was = self._in_history(before, with_metadata=False)
         event: Asked = {"type": "message", "channel": chat, "channel_type": _type_of(chat), "hidden": True}
         event |= {"previous_message": was, "ts": self.next_ts()}
@@ -279,17 +281,17 @@ class SlackSimulator(ServedSimulator["_Server"]):
         else:
             event |= {"subtype": "message_deleted", "deleted_ts": message_id}
         await self._deliver("events_api", self._callback(event))
-        await self.changed()
+        await self.notify_changed()
 
-    async def unreact(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
+    async def remove_reaction(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
         """Somebody takes a reaction back."""
         name = next((name for name, each in _EMOJI.items() if each == emoji), "unknown")
-        await self.show_again(message_id, unreacted(emoji), chat=chat)
+        await self.update_message(message_id, make_reaction_removal(emoji), chat=chat)
         item = {"type": "message", "channel": chat, "ts": message_id}
         event = {"type": "reaction_removed", "user": person.id, "reaction": name, "item": item}
         await self._deliver("events_api", self._callback(event | {"event_ts": self.next_ts()}))
 
-    async def press(self, message: Shown, label: str, *, person: Person = ADA) -> None:
+    async def press(self, message: ScreenMessage, label: str, *, person: Person = ADA) -> None:
         self._people.setdefault(person.id, person)
         [element] = [one for one in _buttons(self.blocks(message)) if one["text"]["text"] == label]
         thread = {"thread_ts": message.thread} if message.thread else {}
@@ -310,7 +312,7 @@ class SlackSimulator(ServedSimulator["_Server"]):
     async def react(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
         self._people.setdefault(person.id, person)
         name = next((name for name, each in _EMOJI.items() if each == emoji), "unknown")
-        await self.show_again(message_id, reacted(emoji), chat=chat)
+        await self.update_message(message_id, make_reaction(emoji), chat=chat)
         item = {"type": "message", "channel": chat, "ts": message_id}
         event = {"type": "reaction_added", "user": person.id, "reaction": name, "item": item}
         await self._deliver("events_api", self._callback(event | {"event_ts": self.next_ts()}))
@@ -319,7 +321,7 @@ class SlackSimulator(ServedSimulator["_Server"]):
         """`mention`: the bot is addressed now. Slack tells of that twice, as of a mention in a new message."""
         before = next(one for one in self.screen(chat, sender=None) if one.id == message_id)
         wire = (f"<@{ME}> " if mention else "") + _escaped(text)
-        await self.show_again(message_id, edited(text, wire), chat=chat)
+        await self.update_message(message_id, make_edit(text, wire), chat=chat)
         message = await self.tell_of_change(before, wire, _author(person), by=person.id)
         if mention and _type_of(chat) != "im":
             twin = message | {"type": "app_mention", "channel": chat, "event_ts": message["edited"]["ts"]}
@@ -330,8 +332,8 @@ class SlackSimulator(ServedSimulator["_Server"]):
         before = next(one for one in self.screen(chat, sender=None) if one.id == message_id)
         await self.tell_of_change(before, before.raw, {"user": before.sender}, by=None)
 
-    async def garbage(self) -> None:
-        await self.until(lambda: bool(self._sockets))
+    async def send_garbage(self) -> None:
+        await self.wait_until(lambda: bool(self._sockets))
         socket = self._sockets[-1]
         for text in _GARBAGE:
             await socket.send_str(text)
@@ -362,7 +364,7 @@ class SlackSimulator(ServedSimulator["_Server"]):
         """Slack has tried often enough: what was not acknowledged is not told again, and stands where it stands."""
         self._unacknowledged.clear()
 
-    def blocks(self, message: Shown) -> Sequence[Mapping[str, Any]]:
+    def blocks(self, message: ScreenMessage) -> Sequence[Mapping[str, Any]]:
         """The blocks of a message of the app, as it sent them."""
         return self._blocks[message.chat, message.id]
 
@@ -396,7 +398,7 @@ class SlackSimulator(ServedSimulator["_Server"]):
             await socket.send_str(json.dumps({"type": "hello", "num_connections": len(self._sockets)}))
             for envelope in self._unacknowledged.values():
                 await _say(socket, envelope)
-        await self.changed()
+        await self.notify_changed()
         try:
             async for message in socket:
                 if message.type is WSMsgType.PING and not self.is_mute:
@@ -412,7 +414,7 @@ class SlackSimulator(ServedSimulator["_Server"]):
         envelope = self._unacknowledged.pop(str(said.get("envelope_id")), None)
         if envelope is not None and envelope.about is not None and envelope.about not in self._acknowledged:
             self._acknowledged.append(envelope.about)
-        await self.changed()
+        await self.notify_changed()
 
     async def _deliver(self, type_: str, payload: object, *, about: str | None = None) -> None:
         envelope = Envelope(id=f"env-{self.next_number()}", type=type_, payload=payload, about=about)
@@ -433,7 +435,9 @@ class SlackSimulator(ServedSimulator["_Server"]):
             "event": dict(event),
         }
 
-    async def tell_of_change(self, before: Shown, wire: str, author: Mapping[str, object], *, by: str | None) -> Asked:
+    async def tell_of_change(
+        self, before: ScreenMessage, wire: str, author: Mapping[str, object], *, by: str | None
+    ) -> Asked:
         """Returns the message as it is now."""
         thread = {"thread_ts": before.thread} if before.thread else {}
         message: Asked = {"type": "message", "ts": before.id, "text": wire, **author, **thread}
@@ -469,13 +473,13 @@ class SlackSimulator(ServedSimulator["_Server"]):
 
     async def _api_chat_postMessage(self, asked: Asked) -> Answer:  # noqa: N802 - Slack's name
         chat = self._channel(asked)
-        message = self._composed(asked, Shown(id=self.next_ts(), chat=chat, text="", raw="", sender=BOT))
+        message = self._composed(asked, ScreenMessage(id=self.next_ts(), chat=chat, text="", raw="", sender=BOT))
         message = replace(message, thread=asked.get("thread_ts") or None)
         metadata = asked.get("metadata")
         if metadata is not None and not isinstance(metadata.get("event_payload"), dict):
             raise Denied("invalid_metadata_format")
         self._metadata[chat, message.id] = metadata
-        await self.show(message)
+        await self.add_message(message)
         event = {"type": "message", "channel": chat, "channel_type": _type_of(chat), "text": message.raw}
         event |= {"user": ME, "bot_id": MY_BOT, "ts": message.id, "event_ts": message.id}
         event |= {"thread_ts": message.thread} if message.thread else {}
@@ -488,11 +492,11 @@ class SlackSimulator(ServedSimulator["_Server"]):
         if before.sender != BOT:
             raise Denied("cant_update_message")
         after = self._composed(asked, before)
-        await self.show_again(before.id, lambda one: replace(after, edits=one.edits + 1), chat=chat)
+        await self.update_message(before.id, lambda one: replace(after, edit_count=one.edit_count + 1), chat=chat)
         await self.tell_of_change(before, after.raw, {"user": ME, "bot_id": MY_BOT}, by=ME)
         return {"channel": chat, "ts": before.id, "text": after.raw}
 
-    def _composed(self, asked: Asked, message: Shown) -> Shown:
+    def _composed(self, asked: Asked, message: ScreenMessage) -> ScreenMessage:
         """The message with the words that were asked for, by Slack's rules."""
         text, blocks = str(asked.get("text") or ""), asked.get("blocks") or []
         if not text.strip() and not blocks:
@@ -513,7 +517,7 @@ class SlackSimulator(ServedSimulator["_Server"]):
             text=shown,
             raw=text,
             buttons=tuple(str(one["text"]["text"]) for one in elements),
-            pinged=_pings(text) | _pings(raw),
+            notified=_pings(text) | _pings(raw),
         )
 
     async def _api_conversations_open(self, asked: Asked) -> Answer:
@@ -562,7 +566,7 @@ class SlackSimulator(ServedSimulator["_Server"]):
         grave = self._graves.get((self._channel(asked), ts))
         return self._paged(asked, found, graves=[grave] if grave else [])
 
-    def _paged(self, asked: Asked, found: Sequence[Shown], *, graves: Sequence[Asked]) -> Answer:
+    def _paged(self, asked: Asked, found: Sequence[ScreenMessage], *, graves: Sequence[Asked]) -> Answer:
         """Both ends are left out, unless they are asked for; what is left of deleted messages is on the first page."""
         oldest, latest = str(asked.get("oldest") or "0"), str(asked.get("latest") or "9")
         ends = {oldest, latest} if str(asked.get("inclusive")).lower() in ("true", "1") else set()
@@ -578,7 +582,7 @@ class SlackSimulator(ServedSimulator["_Server"]):
             page = [*graves, *page]
         return {"messages": page, "has_more": more, "response_metadata": {"next_cursor": str(end) if more else ""}}
 
-    def _in_history(self, one: Shown, *, with_metadata: bool) -> Asked:
+    def _in_history(self, one: ScreenMessage, *, with_metadata: bool) -> Asked:
         message: Asked = {"type": "message", "ts": one.id, "text": one.raw, "user": ME, "bot_id": MY_BOT}
         if one.sender != BOT:
             [(_, payload), *_] = self._events[one.id]
@@ -600,14 +604,14 @@ class SlackSimulator(ServedSimulator["_Server"]):
         emoji = _EMOJI.get(name, f":{name}:")
         if emoji in message.reactions:
             raise Denied("already_reacted")
-        await self.show_again(message.id, reacted(emoji), chat=chat)
+        await self.update_message(message.id, make_reaction(emoji), chat=chat)
         return {}
 
     async def _api_assistant_threads_setStatus(self, asked: Asked) -> Answer:  # noqa: N802 - Slack's name
         if not asked.get("thread_ts"):
             raise Denied("invalid_thread_ts")
         self.typing.append(str(asked.get("channel_id")))
-        await self.changed()
+        await self.notify_changed()
         return {}
 
     # --- files ---
@@ -650,7 +654,7 @@ class SlackSimulator(ServedSimulator["_Server"]):
             self._channel(asked | {"channel": asked.get("channel_id")}),
             str(asked.get("initial_comment") or ""),
         )
-        shown = Shown(
+        shown = ScreenMessage(
             id=self.next_ts(),
             chat=chat,
             text=_read_mrkdwn(words),
@@ -659,7 +663,7 @@ class SlackSimulator(ServedSimulator["_Server"]):
             thread=asked.get("thread_ts") or None,
             file_name=stored.name,
             file_bytes=stored.content,
-            pinged=_pings(words),
+            notified=_pings(words),
         )
         self._late.append((stored, shown))
         if not self.shares_late:
@@ -672,7 +676,7 @@ class SlackSimulator(ServedSimulator["_Server"]):
         for stored, shown in late:
             if stored.id in self._files:
                 stored.shared[shown.chat] = shown.id
-                await self.show(shown)
+                await self.add_message(shown)
 
     async def _api_files_delete(self, asked: Asked) -> Answer:
         self._files.pop(self.file(str(asked.get("file"))).id)
@@ -688,7 +692,7 @@ class SlackSimulator(ServedSimulator["_Server"]):
             raise Denied("is_archived")
         return chat
 
-    def _message(self, chat: str, ts: str) -> Shown:
+    def _message(self, chat: str, ts: str) -> ScreenMessage:
         found = [one for one in self.screen(chat, sender=None) if one.id == ts]
         if not found:
             raise Denied("message_not_found")
@@ -696,7 +700,7 @@ class SlackSimulator(ServedSimulator["_Server"]):
 
     def next_number(self) -> int:
         """Of an event, an envelope or a file."""
-        return self.numbers_from + next(self._numbers)
+        return self.id_offset + next(self._numbers)
 
     def next_ts(self) -> str:
         """The time, and later than the last one."""
@@ -725,7 +729,7 @@ class _Server(Server):
         method = request.match_info["method"]
         asked = await _asked(request)
         self._simulator.calls.append(method)
-        await self._simulator.changed()
+        await self._simulator.notify_changed()
         token = request.headers.get("Authorization", "").removeprefix("Bearer ") or asked.get("token")
         if token != (APP_TOKEN if method == "apps.connections.open" else BOT_TOKEN):
             return _denied("invalid_auth")
@@ -735,7 +739,7 @@ class _Server(Server):
         chat = str(asked.get("channel") or asked.get("channel_id") or "")
         if (wait_s := faults.retry_after_s(chat)) is not None:
             return _denied("ratelimited", status=429, headers={"Retry-After": f"{wait_s:.0f}"})
-        return await self._befall(faults.next(), request, method, asked)
+        return await self._befall(faults.take(), request, method, asked)
 
     async def _befall(self, fault: Fault | None, request: web.Request, method: str, asked: Asked) -> web.StreamResponse:
         match fault:
@@ -807,7 +811,7 @@ async def _say(socket: web.WebSocketResponse, envelope: Envelope) -> None:
     text = envelope.as_text()
     envelope.sent += 1
     with suppress(ConnectionError):  # it comes again on the next connection
-        async with asyncio.timeout(seconds(HANG_S)):
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             await socket.send_str(text)
 
 

@@ -21,9 +21,9 @@ from math import ceil
 
 from aiohttp import web
 
-from nanohost.testing.content import Content
-from nanohost.testing.own_port import OwnPort
-from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Person, Shown, Simulator, edited
+from nanohost.testing.content import ContentKind
+from nanohost.testing.own_port import ReservedPort
+from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Person, ScreenMessage, Simulator, make_edit
 from nanohost.testing.simulators._telegram_html import BadMarkup, Read, read, utf16_length
 from nanohost.testing.simulators._telegram_kinds import CONTENTS, KINDS, PINNED, SERVICE, SUPERGROUP
 from nanohost.testing.simulators._unavailable import unavailable
@@ -147,7 +147,7 @@ class TelegramSimulator(Simulator):
         """What the next polls are answered with: a status and a body."""
         self.polls = 0
         self.answered: list[str] = []
-        """Presses that the bot answered; the spinner on the button is gone."""
+        """ButtonHandler that the bot answered; the spinner on the button is gone."""
         self.commands_taken = True
         """Whether setMyCommands does not end in an error of Telegram's own."""
         self.menus: dict[str, Mapping[str, str]] = {}
@@ -156,7 +156,7 @@ class TelegramSimulator(Simulator):
         """The methods that were called, in order."""
         self.previews = 0
         """Messages whose links Telegram would have visited to show what is there."""
-        self._port = OwnPort()
+        self._port = ReservedPort()
         self._runner: web.AppRunner | None = None
         self._site: web.TCPSite | None = None
         self._updates: list[_Waiting] = []
@@ -182,7 +182,7 @@ class TelegramSimulator(Simulator):
         app.router.add_get("/file/bot{token}/{path:.+}", self._serve_file)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        await self.go_up()
+        await self.end_outage()
         try:
             yield
         finally:
@@ -193,7 +193,7 @@ class TelegramSimulator(Simulator):
     def settings(self) -> Mapping[str, str]:
         return {"token": self.token, "base_url": f"http://127.0.0.1:{self._port.number}"}
 
-    async def go_down(self) -> None:
+    async def start_outage(self) -> None:
         if self._site is not None:
             await self._site.stop()
             self._site = None
@@ -201,7 +201,7 @@ class TelegramSimulator(Simulator):
         for _ in range(3):
             await asyncio.sleep(0)  # the loop closes what was cut: whoever calls next finds nobody
 
-    async def go_up(self) -> None:
+    async def end_outage(self) -> None:
         assert self._runner is not None, "it runs"
         if self._site is not None:
             return
@@ -244,8 +244,8 @@ class TelegramSimulator(Simulator):
             body["reply_to_message"] = self._posts[chat, reply_to].body
         self._posts[chat, str(number)] = _Post(body)
         name, content = file or (None, b"")
-        await self.show(
-            Shown(
+        await self.add_message(
+            ScreenMessage(
                 id=str(number),
                 chat=chat,
                 text=text,
@@ -261,7 +261,7 @@ class TelegramSimulator(Simulator):
             self._by_person[str(number)] = await self._push("message", body, message_id=str(number))
         return str(number)
 
-    async def press(self, message: Shown, label: str, *, person: Person = ADA) -> None:
+    async def press(self, message: ScreenMessage, label: str, *, person: Person = ADA) -> None:
         post = self._posts[message.chat, message.id]
         data = dict(post.buttons)[label]
         query: Json = {
@@ -286,23 +286,23 @@ class TelegramSimulator(Simulator):
         }
         await self._push("message_reaction", change)
 
-    async def unreact(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
+    async def remove_reaction(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
         """Somebody takes back their reaction."""
         await self.react(message_id, "", chat=chat, person=person)
 
     async def delete(self, message_id: str, *, chat: str, person: Person = ADA) -> None:
         """Somebody deletes a message of theirs. Telegram tells no bot."""
-        self._shown = [one for one in self._shown if (one.id, one.chat) != (message_id, chat)]
-        await self.changed()
+        self._screen_messages = [one for one in self._screen_messages if (one.id, one.chat) != (message_id, chat)]
+        await self.notify_changed()
 
     async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA, mention: bool = False) -> None:
         text = f"@{self.username} {text}" if mention else text
         post = self._posts[chat, message_id]
         post.body = post.body | self._content(text, None) | {"edit_date": int(time.time())}
-        await self.show_again(message_id, edited(text, text), chat=chat)
+        await self.update_message(message_id, make_edit(text, text), chat=chat)
         await self._push("edited_message", post.body)
 
-    async def garbage(self) -> None:
+    async def send_garbage(self) -> None:
         for body in _GARBAGE:
             known = isinstance(body, dict) and "update_id" not in body
             taken = self._update_number()
@@ -310,7 +310,7 @@ class TelegramSimulator(Simulator):
             sent = {"update_id": number, **body} if isinstance(body, dict) and known else body
             self._updates.append(_Waiting(number, sent))
         self.poll_answers.extend([(200, "{"), (502, "<html>bad gateway</html>"), (200, '{"ok": true, "result": 5}')])
-        await self.changed()
+        await self.notify_changed()
 
     def acknowledged(self) -> Sequence[str]:
         return self._confirmed
@@ -340,7 +340,9 @@ class TelegramSimulator(Simulator):
         body = self._message(chat, number, _user(person), thread) | self._completed(content, chat)
         self._posts[chat, str(number)] = _Post(body)
         text = str(content.get("text") or content.get("caption") or "")
-        await self.show(Shown(id=str(number), chat=chat, text=text, raw=text, sender=person.id, thread=thread))
+        await self.add_message(
+            ScreenMessage(id=str(number), chat=chat, text=text, raw=text, sender=person.id, thread=thread)
+        )
         if self.reads_all or not group or self._is_to_the_bot(body):
             self._by_person[str(number)] = await self._push("message", body, message_id=str(number))
         return str(number)
@@ -366,13 +368,13 @@ class TelegramSimulator(Simulator):
         """An update as it is, under the next number."""
         number = self._update_number()
         self._updates.append(_Waiting(number, {"update_id": number, **update}))
-        await self.changed()
+        await self.notify_changed()
 
-    def examples(self) -> Mapping[Content, Sequence[str]]:
+    def examples(self) -> Mapping[ContentKind, Sequence[str]]:
         return CONTENTS
 
-    def contents(self) -> Mapping[Content, Sequence[str]]:
-        return {kind: names for kind, names in super().contents().items() if kind != Content.DELETION}
+    def content_examples(self) -> Mapping[ContentKind, Sequence[str]]:
+        return {kind: names for kind, names in super().content_examples().items() if kind != ContentKind.DELETION}
 
     async def send_example(self, name: str, chat: str, *, person: Person, group: bool) -> Sequence[str]:
         if name == SUPERGROUP:  # a person's chat never is one
@@ -415,11 +417,11 @@ class TelegramSimulator(Simulator):
 
     def _number(self, given: str | None = None) -> int:
         self._next_id += 1
-        return int(given) if given is not None and given.isdigit() else self.numbers_from + self._next_id
+        return int(given) if given is not None and given.isdigit() else self.id_offset + self._next_id
 
     def _update_number(self) -> int:
         self._last_update += 1
-        return self.numbers_from + self._last_update
+        return self.id_offset + self._last_update
 
     def _message(self, chat: str, number: int, sender: Json, thread: str | None) -> Json:
         if thread is not None:
@@ -465,13 +467,13 @@ class TelegramSimulator(Simulator):
         number = self._update_number()
         waiting = _Waiting(number, {"update_id": number, kind: body}, kind, message_id)
         self._updates.append(waiting)
-        await self.changed()
+        await self.notify_changed()
         return waiting
 
     async def _redeliver(self, waiting: _Waiting) -> None:
         """One that is not confirmed comes by itself; one that is comes once more, as an update of its own."""
         if waiting in self._updates:
-            await self.changed()
+            await self.notify_changed()
         elif isinstance(waiting.body, dict):
             await self._push(waiting.kind, waiting.body[waiting.kind], message_id=waiting.message_id)
 
@@ -491,7 +493,7 @@ class TelegramSimulator(Simulator):
         except KeyError:
             return _ApiError(404, "Not Found").answer()
         except _ApiError as error:
-            await self.changed()
+            await self.notify_changed()
             return error.answer()
         except BadMarkup as error:
             return _refused(f"can't parse entities: {error}").answer()
@@ -521,13 +523,13 @@ class TelegramSimulator(Simulator):
         if method == "getUpdates":
             return self.poll_faults.popleft() if self.poll_faults else None
         if method.startswith(("send", "edit", "set")) and method not in _WITHOUT_FAULTS:
-            return self.faults.next()
+            return self.faults.take()
         return None
 
     async def _get_updates(self, asked: _Asked) -> object:
         self.polls += 1
         mine = self.polls
-        await self.changed()
+        await self.notify_changed()
         if self.webhook:
             words = "can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first"
             raise _ApiError(409, f"Conflict: {words}")
@@ -535,9 +537,9 @@ class TelegramSimulator(Simulator):
             status, body = self.poll_answers.popleft()
             return web.Response(status=status, text=body, content_type="application/json")
         self._confirm(asked.number("offset"))
-        await self.changed()
+        await self.notify_changed()
         with suppress(TimeoutError):
-            await self.until(lambda: mine != self.polls or bool(self._updates), limit_s=asked.number("timeout"))
+            await self.wait_until(lambda: mine != self.polls or bool(self._updates), timeout_s=asked.number("timeout"))
         if mine != self.polls:
             words = "terminated by other getUpdates request; make sure that only one bot instance is running"
             raise _ApiError(409, f"Conflict: {words}")
@@ -574,7 +576,7 @@ class TelegramSimulator(Simulator):
     async def _serve_file(self, request: web.Request) -> web.Response:
         if request.match_info["token"] != self.token:
             return _UNAUTHORIZED.answer()
-        if self.shows_page:
+        if self.should_serve_error_page:
             page = f"<html><h1>Sign in</h1>{' ' * 1000}</html>"
             return web.Response(
                 text=page, content_type="text/html" if self.page_says_so else "application/octet-stream"
@@ -646,8 +648,8 @@ class TelegramSimulator(Simulator):
         body |= {"text": found.text} if file is None else {"caption": found.text} | self._file(*file)
         name, content = file or (None, b"")
         self._posts[chat, str(number)] = _Post(body | _markup(asked), buttons)
-        await self.show(
-            Shown(
+        await self.add_message(
+            ScreenMessage(
                 id=str(number),
                 chat=chat,
                 text=found.text,
@@ -658,7 +660,7 @@ class TelegramSimulator(Simulator):
                 buttons=tuple(label for label, _ in buttons),
                 file_name=name,
                 file_bytes=content,
-                pinged=self._pinged(found),
+                notified=self._pinged(found),
             )
         )
         return body
@@ -700,8 +702,8 @@ class TelegramSimulator(Simulator):
         post.body = {key: value for key, value in post.body.items() if key != "reply_markup"} | _markup(asked)
         post.body["text"], post.buttons = found.text, buttons
         labels = tuple(label for label, _ in buttons)
-        change = edited(found.text, asked["text"])
-        await self.show_again(id, lambda one: replace(change(one), buttons=labels), chat=chat)
+        change = make_edit(found.text, asked["text"])
+        await self.update_message(id, lambda one: replace(change(one), buttons=labels), chat=chat)
         return post.body
 
     async def _set_message_reaction(self, asked: _Asked) -> bool:
@@ -720,12 +722,12 @@ class TelegramSimulator(Simulator):
         reactions = self._posts[chat, id].reactions
         reactions[who] = emoji
         now = tuple(one for one in reactions.values() if one)
-        await self.show_again(id, lambda one: replace(one, reactions=now), chat=chat)
+        await self.update_message(id, lambda one: replace(one, reactions=now), chat=chat)
 
     async def _send_chat_action(self, asked: _Asked) -> bool:
         self._may_reach(asked["chat_id"])
         self.typing.append(asked["chat_id"])
-        await self.changed()
+        await self.notify_changed()
         return True
 
     async def _set_my_commands(self, asked: _Asked) -> bool:
@@ -739,12 +741,12 @@ class TelegramSimulator(Simulator):
         if not all(1 <= len(words) <= DESCRIPTION for words in offered.values()):
             raise _refused("BOT_COMMAND_DESCRIPTION_INVALID")
         self.menus[str(asked.json("scope").get("type", "default"))] = offered
-        await self.changed()
+        await self.notify_changed()
         return True
 
     async def _answer_callback_query(self, asked: _Asked) -> bool:
         self.answered.append(asked["callback_query_id"])
-        await self.changed()
+        await self.notify_changed()
         return True
 
 

@@ -22,9 +22,19 @@ from dataclasses import dataclass, replace
 import aiohttp
 from aiohttp import web
 
-from nanohost.testing.content import Content
-from nanohost.testing.own_port import OwnPort
-from nanohost.testing.simulator import ADA, BOT, Fault, Person, Shown, Simulator, edited, reacted, unreacted
+from nanohost.testing.content import ContentKind
+from nanohost.testing.own_port import ReservedPort
+from nanohost.testing.simulator import (
+    ADA,
+    BOT,
+    Fault,
+    Person,
+    ScreenMessage,
+    Simulator,
+    make_edit,
+    make_reaction,
+    make_reaction_removal,
+)
 from nanohost.testing.simulators._unavailable import unavailable
 from nanohost.testing.simulators._whatsapp_kinds import CLOUD, CLOUD_CONTENTS
 
@@ -121,8 +131,8 @@ class WhatsAppSimulator(Simulator):
         self._queues: dict[str, asyncio.Queue[Webhook]] = {}
         self._couriers: list[asyncio.Task[None]] = []
         self._up = asyncio.Event()
-        self._port = OwnPort()
-        self._webhook_port = OwnPort()
+        self._port = ReservedPort()
+        self._webhook_port = ReservedPort()
         """Where the host listens, of which Meta is told beforehand."""
         self._runner: web.AppRunner | None = None
 
@@ -130,11 +140,11 @@ class WhatsAppSimulator(Simulator):
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        await self.go_up()
+        await self.end_outage()
         try:
             yield
         finally:
-            await self.go_down()
+            await self.start_outage()
             for courier in self._couriers:
                 courier.cancel()
             await asyncio.gather(*self._couriers, return_exceptions=True)
@@ -153,7 +163,7 @@ class WhatsAppSimulator(Simulator):
             "path": PATH,
         }
 
-    async def go_down(self) -> None:
+    async def start_outage(self) -> None:
         self._up.clear()
         if self._runner is not None:
             runner, self._runner = self._runner, None
@@ -162,7 +172,7 @@ class WhatsAppSimulator(Simulator):
                     connection.transport.abort()
             await runner.cleanup()
 
-    async def go_up(self) -> None:
+    async def end_outage(self) -> None:
         if self._runner is not None:
             return
         app = web.Application(client_max_size=128 * 1024 * 1024)
@@ -199,7 +209,7 @@ class WhatsAppSimulator(Simulator):
             return message_id
         id = message_id or self.next_id()
         wire = f"@{NUMBER} {text}" if mention else text
-        shown = Shown(id=id, chat=chat, text=text, raw=wire, sender=person.id)
+        shown = ScreenMessage(id=id, chat=chat, text=text, raw=wire, sender=person.id)
         content: Json = {"type": "text", "text": {"body": wire}}
         if file is not None:
             stored = self.store_media(file[0], "application/octet-stream", file[1])
@@ -214,7 +224,7 @@ class WhatsAppSimulator(Simulator):
                     "caption": wire,
                 },
             }
-        await self.show(shown)
+        await self.add_message(shown)
         if not person.is_bot:
             self.closed_windows.discard(chat)
             if self.keeps_windows_closed:
@@ -246,18 +256,18 @@ class WhatsAppSimulator(Simulator):
         self._tell(chat, webhook)
         return id
 
-    def examples(self) -> Mapping[Content, Sequence[str]]:
+    def examples(self) -> Mapping[ContentKind, Sequence[str]]:
         return CLOUD_CONTENTS
 
     async def send_example(self, name: str, chat: str, *, person: Person, group: bool) -> Sequence[str]:
         ids = [await self.say(chat, self._stored_in(one), person=person, group=group) for one in CLOUD[name]]
-        await self.show(Shown(id=ids[0], chat=chat, text=f"[{name}]", raw="", sender=person.id))
+        await self.add_message(ScreenMessage(id=ids[0], chat=chat, text=f"[{name}]", raw="", sender=person.id))
         return ids
 
     async def delete(self, message_id: str, *, chat: str, person: Person = ADA) -> None:
         """Somebody deletes a message of theirs."""
-        self._shown = [one for one in self._shown if (one.id, one.chat) != (message_id, chat)]
-        await self.changed()
+        self._screen_messages = [one for one in self._screen_messages if (one.id, one.chat) != (message_id, chat)]
+        await self.notify_changed()
         await self.say(chat, {"type": "revoke", "revoke": {"original_message_id": message_id}}, person=person)
 
     def _stored_in(self, content: Json) -> Json:
@@ -268,7 +278,7 @@ class WhatsAppSimulator(Simulator):
         stored = self.store_media("example", str(media["mime_type"]), b"example")
         return {**content, str(content["type"]): {**media, "id": stored.id}}
 
-    async def press(self, message: Shown, label: str, *, person: Person = ADA) -> None:
+    async def press(self, message: ScreenMessage, label: str, *, person: Person = ADA) -> None:
         kind = self._kinds[message.id]
         reply = {"id": self._choices[message.id][label], "title": label}
         await self.say(
@@ -278,23 +288,23 @@ class WhatsAppSimulator(Simulator):
             refers_to=message.id,
         )
 
-    async def unreact(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
+    async def remove_reaction(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
         """Somebody takes back their reaction: WhatsApp tells of one without an emoji."""
-        await self.show_again(message_id, unreacted(emoji), chat=chat)
+        await self.update_message(message_id, make_reaction_removal(emoji), chat=chat)
         await self.say(chat, {"type": "reaction", "reaction": {"message_id": message_id}}, person=person)
 
     async def react(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
-        await self.show_again(message_id, reacted(emoji), chat=chat)
+        await self.update_message(message_id, make_reaction(emoji), chat=chat)
         reaction: Json = {"message_id": message_id, "emoji": emoji}
         await self.say(chat, {"type": "reaction", "reaction": reaction}, person=person)
 
     async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA, mention: bool = False) -> None:
         text = f"@{NUMBER} {text}" if mention else text
-        await self.show_again(message_id, edited(text, text), chat=chat)
+        await self.update_message(message_id, make_edit(text, text), chat=chat)
         change: Json = {"original_message_id": message_id, "message": {"type": "text", "text": {"body": text}}}
         await self.say(chat, {"type": "edit", "edit": change}, person=person)
 
-    async def garbage(self) -> None:
+    async def send_garbage(self) -> None:
         unsigned = self.payload(messages=[self._text_message("forged")])
         for body in (b"", b"hello", unsigned):
             await self.post(body, headers={})
@@ -312,7 +322,7 @@ class WhatsAppSimulator(Simulator):
     # --- webhooks ---
 
     def next_id(self) -> str:
-        return f"wamid.SIMULATED{self.numbers_from + next(self._ids):08}"
+        return f"wamid.SIMULATED{self.id_offset + next(self._ids):08}"
 
     def payload(self, *, number_id: str = NUMBER_ID, **lists: Sequence[object]) -> bytes:
         """The body of a webhook about messages or statuses."""
@@ -340,7 +350,7 @@ class WhatsAppSimulator(Simulator):
             return 0
         if status != 200:
             self.refused_webhooks.append(status)
-            await self.changed()
+            await self.notify_changed()
         return status
 
     def _tell(self, chat: str, webhook: Webhook) -> None:
@@ -360,7 +370,7 @@ class WhatsAppSimulator(Simulator):
                 await self._up.wait()
             if webhook.about is not None:
                 self._acknowledged.append(webhook.about)
-            await self.changed()
+            await self.notify_changed()
 
     def _author(self, person: Person) -> Json:
         number: Json = {} if self.hides_numbers else {"from": person.id}
@@ -385,7 +395,7 @@ class WhatsAppSimulator(Simulator):
         for status in ("sent", "failed") if chat in self.fails_later else ("sent", "delivered"):
             self._tell_status(chat, id, status, callback)
 
-    def give_up(self, message: Shown) -> None:
+    def give_up(self, message: ScreenMessage) -> None:
         """A message of ours that was taken did not arrive: the person last wrote more than 24 hours ago."""
         self._tell_status(message.chat, message.id, "failed", self._callbacks.get(message.id))
 
@@ -410,7 +420,7 @@ class WhatsAppSimulator(Simulator):
         except ValueError:
             return GraphError(100, "Invalid parameter", details="The body is not JSON").response()
         # Typing comes along with a mark that a message was read: faults are for what people see.
-        fault = None if body.get("status") == "read" else self.faults.next()
+        fault = None if body.get("status") == "read" else self.faults.take()
         if fault not in (None, Fault.RESET_AFTER):
             return await _befall(request, fault)
         try:
@@ -433,7 +443,7 @@ class WhatsAppSimulator(Simulator):
             return await self._react(chat, _object(body.get("reaction")))
         id = self.next_id()
         shown = self._shown_of(id, chat, body)
-        await self.show(shown)
+        await self.add_message(shown)
         self.tell_statuses(chat, id, body.get("biz_opaque_callback_data"))
         return {
             "messaging_product": "whatsapp",
@@ -457,22 +467,22 @@ class WhatsAppSimulator(Simulator):
         self.reads.append(id)
         if "typing_indicator" in body:
             self.typing.append(chats[0])
-        await self.changed()
+        await self.notify_changed()
         return {"success": True}
 
     async def _react(self, chat: str, reaction: Json) -> Json:
         emoji, id = str(reaction.get("emoji")), str(reaction.get("message_id"))
         # One reaction of each side; the person's own stays out of this.
-        if await self.show_again(id, lambda one: replace(one, reactions=(emoji,)), chat=chat) is None:
+        if await self.update_message(id, lambda one: replace(one, reactions=(emoji,)), chat=chat) is None:
             raise GraphError(131009, "Parameter value is not valid", details="The message is not in this chat")
         return {"messaging_product": "whatsapp", "messages": [{"id": self.next_id()}]}
 
-    def _shown_of(self, id: str, chat: str, body: Json) -> Shown:
+    def _shown_of(self, id: str, chat: str, body: Json) -> ScreenMessage:
         """What the message looks like; raises GraphError for one that Meta refuses."""
         if "biz_opaque_callback_data" in body:
             _text(body["biz_opaque_callback_data"], CALLBACK_LIMIT, "biz_opaque_callback_data")
         reply_to = _object(body.get("context", {})).get("message_id")
-        base = Shown(
+        base = ScreenMessage(
             id=id, chat=chat, text="", raw="", sender=BOT, reply_to=None if reply_to is None else str(reply_to)
         )
         kind = str(body.get("type"))
@@ -486,7 +496,7 @@ class WhatsAppSimulator(Simulator):
             return self._file_of(base, kind, content)
         raise _bad(f"Invalid message type {kind}.")
 
-    def _card_of(self, base: Shown, content: Json) -> Shown:
+    def _card_of(self, base: ScreenMessage, content: Json) -> ScreenMessage:
         kind, action = content.get("type"), _object(content.get("action"))
         is_list = kind == "list"
         body = _text(_object(content.get("body")).get("text"), LIST_BODY if is_list else BUTTON_BODY, "body.text")
@@ -507,7 +517,7 @@ class WhatsAppSimulator(Simulator):
         self._choices[base.id], self._kinds[base.id] = labels, "list_reply" if is_list else "button_reply"
         return replace(base, text=as_read(body), raw=body, buttons=tuple(labels))
 
-    def _file_of(self, base: Shown, kind: str, content: Json) -> Shown:
+    def _file_of(self, base: ScreenMessage, kind: str, content: Json) -> ScreenMessage:
         stored = self._media.get(str(content.get("id")))
         if stored is None:
             raise GraphError(131009, "Parameter value is not valid", details="The media id is not known")
@@ -519,7 +529,7 @@ class WhatsAppSimulator(Simulator):
         return replace(base, text=as_read(raw), raw=raw, file_name=name, file_bytes=stored.content)
 
     async def _post_media(self, request: web.Request) -> web.StreamResponse:
-        fault = self.faults.next()
+        fault = self.faults.take()
         if fault is not None:
             return await _befall(request, fault)
         try:
@@ -536,7 +546,7 @@ class WhatsAppSimulator(Simulator):
         return web.json_response({"id": stored.id})
 
     def store_media(self, name: str, media_type: str, content: bytes) -> StoredMedia:
-        id = f"9{self.numbers_from + next(self._ids):014}"
+        id = f"9{self.id_offset + next(self._ids):014}"
         self._media[id] = StoredMedia(id=id, name=name, media_type=media_type, content=content)
         return self._media[id]
 
@@ -572,7 +582,7 @@ class WhatsAppSimulator(Simulator):
         stored = self._media.get(request.match_info["media"])
         if request.headers.get("Authorization") != f"Bearer {ACCESS_TOKEN}":
             return web.Response(status=401)
-        if self.shows_page:
+        if self.should_serve_error_page:
             return web.Response(text=_LOGIN_PAGE, content_type="text/html")
         return web.Response(body=stored.content) if stored else web.Response(status=404)
 

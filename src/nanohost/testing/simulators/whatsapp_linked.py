@@ -17,9 +17,20 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from nanohost.testing.content import Content
-from nanohost.testing.own_port import OwnPort
-from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Person, Shown, Simulator, edited, reacted, unreacted
+from nanohost.testing.content import ContentKind
+from nanohost.testing.own_port import ReservedPort
+from nanohost.testing.simulator import (
+    ADA,
+    BOB,
+    BOT,
+    Fault,
+    Person,
+    ScreenMessage,
+    Simulator,
+    make_edit,
+    make_reaction,
+    make_reaction_removal,
+)
 from nanohost.testing.simulators._whatsapp_kinds import LINKED, LINKED_CONTENTS
 from nanohost.wa_bridge.content import Place, heard, media_of, unwrapped
 from nanohost.wa_bridge.kinds import Around
@@ -61,7 +72,7 @@ class WhatsAppLinkedSimulator(Simulator):
     """Ada's and Bob's chats are ID@s.whatsapp.net; `state` is what a bridge that opens is told."""
 
     name = "whatsapp"
-    by_other_means: Mapping[Content, str] = {}
+    other_inputs: Mapping[ContentKind, str] = {}
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +81,7 @@ class WhatsAppLinkedSimulator(Simulator):
         """One for each bridge that came."""
         self.answers_pings = True
         self.pair_code = "ABCD-1234"
-        self._port = OwnPort()
+        self._port = ReservedPort()
         self._bridges: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self._waiting: dict[str, Message] = {}
@@ -106,10 +117,10 @@ class WhatsAppLinkedSimulator(Simulator):
             "bridge": shlex.join([sys.executable, "-I", "-S", str(script), "127.0.0.1", str(self._port.number)]),
         }
 
-    async def go_down(self) -> None:
+    async def start_outage(self) -> None:
         await self.become("down", "no network")
 
-    async def go_up(self) -> None:
+    async def end_outage(self) -> None:
         await self.become("up")
 
     async def become(self, state: StateName, text: str = "") -> None:
@@ -150,7 +161,7 @@ class WhatsAppLinkedSimulator(Simulator):
         said = replace_message(
             self._from(person, chat, id, group=group), text=text, mentions_me=mention, file=self._stored(id, file)
         )
-        await self.show(Shown(id=id, chat=chat, text=text, raw=text, sender=person.id))
+        await self.add_message(ScreenMessage(id=id, chat=chat, text=text, raw=text, sender=person.id))
         self._deliver(said)
         return id
 
@@ -188,12 +199,12 @@ class WhatsAppLinkedSimulator(Simulator):
             self._deliver(said)
         return id
 
-    def examples(self) -> Mapping[Content, Sequence[str]]:
+    def examples(self) -> Mapping[ContentKind, Sequence[str]]:
         return LINKED_CONTENTS
 
     async def send_example(self, name: str, chat: str, *, person: Person, group: bool) -> Sequence[str]:
         ids = [self._new_id() for _ in LINKED[name]]
-        await self.show(Shown(id=ids[0], chat=chat, text=f"[{name}]", raw="", sender=person.id))
+        await self.add_message(ScreenMessage(id=ids[0], chat=chat, text=f"[{name}]", raw="", sender=person.id))
         for id, content in zip(ids, LINKED[name], strict=True):
             whole = json.loads(json.dumps(content).replace('"ALBUM"', json.dumps(ids[0])))
             await self.say(chat, whole, person=person, message_id=id, file=b"example")
@@ -201,30 +212,30 @@ class WhatsAppLinkedSimulator(Simulator):
 
     async def delete(self, message_id: str, *, chat: str, person: Person = ADA) -> None:
         """Somebody deletes a message of theirs."""
-        self._shown = [one for one in self._shown if (one.id, one.chat) != (message_id, chat)]
-        await self.changed()
+        self._screen_messages = [one for one in self._screen_messages if (one.id, one.chat) != (message_id, chat)]
+        await self.notify_changed()
         await self.say(chat, {"protocolMessage": {"key": {"ID": message_id}, "type": "REVOKE"}}, person=person)
 
-    async def press(self, message: Shown, label: str, *, person: Person = ADA) -> None:
+    async def press(self, message: ScreenMessage, label: str, *, person: Person = ADA) -> None:
         raise NotImplementedError("a linked device has no buttons")
 
-    async def unreact(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
+    async def remove_reaction(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
         """Somebody takes back their reaction: WhatsApp tells of one without an emoji."""
-        await self.show_again(message_id, unreacted(emoji), chat=chat)
+        await self.update_message(message_id, make_reaction_removal(emoji), chat=chat)
         said = self._from(person, chat, self._new_id(), group=chat.endswith("@g.us"))
         self._deliver(replace_message(said, kind="reaction_removed", refers_to=message_id))
 
     async def react(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
-        await self.show_again(message_id, reacted(emoji), chat=chat)
+        await self.update_message(message_id, make_reaction(emoji), chat=chat)
         said = self._from(person, chat, self._new_id(), group=chat.endswith("@g.us"))
         self._deliver(replace_message(said, kind="reaction", text=emoji, refers_to=message_id))
 
     async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA, mention: bool = False) -> None:
         said = self._from(person, chat, self._new_id(), group=chat.endswith("@g.us"))
-        await self.show_again(message_id, edited(text, text), chat=chat)
+        await self.update_message(message_id, make_edit(text, text), chat=chat)
         self._deliver(replace_message(said, kind="edit", text=text, refers_to=message_id, mentions_me=mention))
 
-    async def garbage(self) -> None:
+    async def send_garbage(self) -> None:
         for line in (*GARBAGE, b"x" * (MAX_LINE_BYTES + 10)):
             self._write(line + b"\n")
 
@@ -266,7 +277,7 @@ class WhatsAppLinkedSimulator(Simulator):
                 self._fetch(op)
             case Send() | SendFile() | Edit() | React():
                 await self._asked(op)
-        await self.changed()
+        await self.notify_changed()
 
     async def _asked(self, op: Asked) -> None:
         if self.state != "up":
@@ -276,7 +287,7 @@ class WhatsAppLinkedSimulator(Simulator):
         if seconds is not None:
             self._fail(op, "rate_limited", "rate-overlimit", retry_after_s=seconds)
             return
-        match self.faults.next():
+        match self.faults.take():
             case Fault.RESET_BEFORE:
                 self.kill_bridge()
             case Fault.RESET_AFTER:
@@ -312,17 +323,17 @@ class WhatsAppLinkedSimulator(Simulator):
             case SendFile():
                 await self._show(id, op, file=(op.name, await asyncio.to_thread(Path(op.path).read_bytes)))
             case Edit():
-                await self.show_again(op.message, edited(visible(op.text), op.text), chat=op.chat)
+                await self.update_message(op.message, make_edit(visible(op.text), op.text), chat=op.chat)
             case React():
                 # A person has one reaction to a message; a new one replaces it.
                 emoji = op.emoji
-                await self.show_again(op.message, lambda one: replace(one, reactions=(emoji,)), chat=op.chat)
+                await self.update_message(op.message, lambda one: replace(one, reactions=(emoji,)), chat=op.chat)
         return id
 
     async def _show(self, id: str, op: Send | SendFile, file: tuple[str | None, bytes] = (None, b"")) -> None:
         name, content = file
-        await self.show(
-            Shown(
+        await self.add_message(
+            ScreenMessage(
                 id=id,
                 chat=op.chat,
                 text=visible(op.text),
@@ -382,7 +393,7 @@ class WhatsAppLinkedSimulator(Simulator):
 
     def _new_id(self) -> str:
         self._last_id += 1
-        return f"3EB0{self.numbers_from + self._last_id:012X}"
+        return f"3EB0{self.id_offset + self._last_id:012X}"
 
 
 def replace_message(said: Message, **changes: object) -> Message:
