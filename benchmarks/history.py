@@ -6,8 +6,8 @@ from pathlib import Path
 
 from benchmarks.measure import Measurement, median
 from benchmarks.round_trips import host, trip
+from nanohost.db.database import Value
 from nanohost.model import Session
-from nanohost.store.database import Value
 from nanohost_protocol.inbound import InboundWriter
 from tests.support.flow import RunningHost
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from benchmarks.measure import Measurement
 from nanohost.app import open_home_store
-from nanohost.home import Home, lock_home
+from nanohost.config.home import Home, lock_home
+from nanohost.db import agent_groups, sessions
+from nanohost.db.database import Store
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.store import agent_groups, sessions
-from nanohost.store.database import Store
 
 CROWDS = (100, 1000, 10_000)
 AIMED_AT = 1000

@@ -13,9 +13,9 @@ from pathlib import Path
 import docker
 
 from benchmarks.measure import Measurement, median, percentile
+from nanohost.config.settings import make_settings
+from nanohost.db import sessions
 from nanohost.runtimes.docker import DockerRuntime
-from nanohost.settings import make_settings
-from nanohost.store import sessions
 from nanohost_protocol.outbound import outbound_snapshot
 from tests.support.flow import RunningHost, run_host
 from tests.support.messages_api import StubMessagesApi

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from benchmarks.measure import Measurement, median
 from benchmarks.round_trips import burst, host, trip
+from nanohost.config.home import Home
 from nanohost.errors import NanohostError
-from nanohost.home import Home
 from tests.crash.platform import FakePlatform
-from tests.crash.victims import HostProcess
+from tests.crash.processes import HostProcess
 
 LONG_BURST = 1000
 HISTORY = 1000

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.idle import serving
 from benchmarks.measure import Measurement
-from nanohost.home import Home
+from nanohost.config.home import Home
 
 TURNS = 40
 PROGRAM = str(Path(sys.executable).with_name("nanohost"))

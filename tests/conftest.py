@@ -16,9 +16,9 @@ import structlog
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import settings
 
-from nanohost.removal import remove_tree
-from nanohost.testing.limits import scaled_timeout
-from nanohost.testing.own_port import ReservedPort
+from nanohost.testing.reserved_port import ReservedPort
+from nanohost.testing.time_limits import scaled_timeout
+from nanohost.work.remove_tree import remove_tree
 from tests.support.unit import forbid_processes_and_sockets, is_unit
 
 pytest.register_assert_rewrite("nanohost.testing.channel_suite", "nanohost.testing.simulator_suite")

@@ -14,8 +14,8 @@ from types import ModuleType
 
 import pytest
 
-from nanohost.settings import make_settings
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.config.settings import make_settings
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 
 ROOT = Path(__file__).parent.parent
 PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==(\S+)", re.MULTILINE)

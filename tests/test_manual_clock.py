@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 
 
 async def test_a_wait_that_was_reckoned_before_time_moved_is_over_with_that_move() -> None:

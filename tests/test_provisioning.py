@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from nanohost.config.home import Home
+from nanohost.config.settings import Settings, make_settings
+from nanohost.db import destinations, messaging_groups
 from nanohost.errors import SpawnError
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
 from nanohost.gateway.upstream import Upstream
-from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId, UnknownSender
 from nanohost.provisioning import ProvisioningService
 from nanohost.runtimes.port import Isolation
-from nanohost.settings import Settings, make_settings
-from nanohost.store import destinations, messaging_groups
-from tests.keeper.bench import ContainerManagerHarness, FakeRuntime, run_manager
-from tests.support.between import InterleavedMailboxes
+from tests.containers.harness import ContainerManagerHarness, FakeRuntime, run_manager
+from tests.support.interleaving import InterleavedMailboxes
 
 
 async def _records(_: Sequence[ModelCall]) -> None:

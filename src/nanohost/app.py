@@ -16,82 +16,81 @@ from pathlib import Path
 
 import structlog
 
-from nanohost.access.telling import notify_owners, notify_throttled
-from nanohost.actions.actions import ActionExecutor
+from nanohost.access.notify import notify_owners, notify_throttled
+from nanohost.actions.executor import ActionExecutor
 from nanohost.actions.policy import parse_policy
 from nanohost.actions.registry import extensions_loaded as own_actions
 from nanohost.approvals.engine import ApprovalEngine
 from nanohost.channel_api import Channel
-from nanohost.channels.connections import ChannelKey, ChannelManager, ConfiguredChannel
 from nanohost.channels.loader import discover
+from nanohost.channels.manager import ChannelKey, ChannelManager, ConfiguredChannel
 from nanohost.chat_commands.command import ChatCommandContext
 from nanohost.chat_commands.executor import CommandExecutor
 from nanohost.chat_commands.menu import build_menu
 from nanohost.chat_commands.registry import extensions_loaded as own_commands
+from nanohost.chat_mover import ChatMover
 from nanohost.clock import Clock, SystemClock
-from nanohost.commands.show import Json
-from nanohost.delivery.addresses import update_destinations
+from nanohost.commands.tables import Json
+from nanohost.config.home import Home
+from nanohost.config.settings import Settings, channel_instances
+from nanohost.config.time_settings import TimeSettings
+from nanohost.containers.clock_monitor import ClockMonitor
+from nanohost.containers.control_messages import command_answer
+from nanohost.containers.disk_monitor import DiskMonitor
+from nanohost.containers.manager import ContainerManager, ContainerManagerSettings
+from nanohost.containers.pause_service import PauseService
+from nanohost.containers.restart import restart_container
+from nanohost.containers.settings import ContainerSettings, DiskSettings
+from nanohost.containers.stuck import health_limits
+from nanohost.containers.watchdog import Watchdog
+from nanohost.db import install, model_calls, sessions
+from nanohost.db.database import Store, Transaction
+from nanohost.db.file_monitor import monitor_database
+from nanohost.db.open import open_home_store as open_home_store
+from nanohost.db.settings import StoreSettings
+from nanohost.delivery.address_book import update_destinations
 from nanohost.delivery.budget import rate_limits_from_settings
-from nanohost.delivery.delivery import DeliveryService
+from nanohost.delivery.service import DeliveryService
 from nanohost.delivery.settings import DeliverySettings
 from nanohost.errors import NanohostError, StoreError
-from nanohost.fair_share import FairShare
-from nanohost.gateway.budget import call_limits_from_settings
 from nanohost.gateway.gateway import Gateway
-from nanohost.gateway.health import ModelProblem
 from nanohost.gateway.model_call import ModelCall
+from nanohost.gateway.model_health import ModelProblem
+from nanohost.gateway.model_monitor import ModelMonitor, is_model_used
 from nanohost.gateway.prices import cost_usd
+from nanohost.gateway.provider_settings import resolve_provider
+from nanohost.gateway.rate_limit import call_limits_from_settings
 from nanohost.gateway.settings import CallSettings, ModelSettings
 from nanohost.gateway.upstream import DEFAULT_BASE_URL, Upstream
 from nanohost.guard.guard import Guard
-from nanohost.guard.rule_ends import RuleExpirer
+from nanohost.guard.rule_expiry import RuleExpirer
 from nanohost.guard.settings import GuardSettings
-from nanohost.home import Home
-from nanohost.intake.inbox import ChannelInbox
-from nanohost.keeper.clock_watch import ClockMonitor
-from nanohost.keeper.disk import DiskMonitor
-from nanohost.keeper.keeper import ContainerManager, ContainerManagerSettings
-from nanohost.keeper.orders import command_answer
-from nanohost.keeper.restart import restart_container
-from nanohost.keeper.settings import ContainerSettings, DiskSettings
-from nanohost.keeper.stuck import health_limits
-from nanohost.keeper.watchdog import Watchdog
+from nanohost.inbox.inbox import ChannelInbox
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.mailbox.news import OutboxMonitor
+from nanohost.mailbox.outbox_monitor import OutboxMonitor
 from nanohost.mailbox.outbox_reader import OutboxReader
 from nanohost.mailbox.settings import OutboxMonitorSettings
 from nanohost.mailbox.writer import MailboxWriter
+from nanohost.maintenance.retention import Retention
+from nanohost.maintenance.settings import RetentionSettings
 from nanohost.model import AgentGroupId, Session, SessionId
-from nanohost.model_use import is_model_used
-from nanohost.model_watch import ModelMonitor
-from nanohost.moving import ChatMover
-from nanohost.pausing import PauseService
-from nanohost.provider_settings import resolve_provider
 from nanohost.provisioning import ProvisioningService
-from nanohost.reception.codes import CodeHandler
-from nanohost.reception.commands import CommandHandler
-from nanohost.reception.presses import ButtonHandler
-from nanohost.reception.reception import HostRequestHandler, RequestHandler
-from nanohost.report import build_status
 from nanohost.routing.attachments import AttachmentFetcher
+from nanohost.routing.button_handler import ButtonHandler
+from nanohost.routing.code_handler import CodeHandler
+from nanohost.routing.host_command_handler import CommandHandler
+from nanohost.routing.host_request_handler import HostRequestHandler, RequestHandler
 from nanohost.routing.router import Router
+from nanohost.routing.session_resolver import SessionResolver
 from nanohost.routing.settings import AttachmentSettings
-from nanohost.routing.speaker import SessionResolver
 from nanohost.runtimes.choose import choose_runtime
-from nanohost.runtimes.output import run_log_truncation
+from nanohost.runtimes.container_log import run_log_truncation
 from nanohost.runtimes.port import Isolation, Runtime
 from nanohost.runtimes.settings import DockerSettings, RuntimeSettings
-from nanohost.settings import Settings, channel_instances
-from nanohost.store import install, model_calls, sessions
-from nanohost.store.database import Store, Transaction
-from nanohost.store.opened import open_home_store as open_home_store
-from nanohost.store.settings import StoreSettings
-from nanohost.store.watch import monitor_database
-from nanohost.supervisor import Supervisor
-from nanohost.tasks.engine import Scheduler
-from nanohost.time_settings import TimeSettings
-from nanohost.upkeep.settings import RetentionSettings
-from nanohost.upkeep.upkeep import Retention
+from nanohost.scheduler.scheduler import Scheduler
+from nanohost.status_report import build_status
+from nanohost.work.fair_share import FairShare
+from nanohost.work.supervisor import Supervisor
 
 TERMINAL_KEY = ("terminal", "default")
 """The one channel that needs no setting up."""

@@ -37,13 +37,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from nanohost import proxies
 from nanohost.errors import ChannelError as ChannelError
-from nanohost.proxies import aiohttp_options as aiohttp_options
-from nanohost.proxies import is_this_machine as is_this_machine
+from nanohost.net import proxies
+from nanohost.net.proxies import aiohttp_options as aiohttp_options
+from nanohost.net.proxies import is_this_machine as is_this_machine
+from nanohost.net.socket_path import short_socket_path as short_socket_path
 from nanohost.rendering import Form as Form
 from nanohost.rendering import Unit as Unit
-from nanohost.short_socket import short_socket_path as short_socket_path
 
 API_VERSION = 1
 """What `api` in a channel's header must say. Raised when a channel written for the old number would break."""

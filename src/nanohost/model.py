@@ -37,7 +37,7 @@ class EngageMode(StrEnum):
 
 
 class SessionMode(StrEnum):
-    """Which messages share a session. Threads and DMs narrow this: see store/conversations.py."""
+    """Which messages share a session. Threads and DMs narrow this: see db/conversations.py."""
 
     SHARED = "shared"
     PER_THREAD = "per-thread"

@@ -11,25 +11,25 @@ from collections.abc import Sequence
 from functools import partial
 
 from nanohost.clock import Clock
-from nanohost.delivery.addresses import SessionChats, session_chats, to_destinations
+from nanohost.config.home import Home
+from nanohost.config.settings import Settings
+from nanohost.config.time_settings import TimeSettings
+from nanohost.containers.settings import ContainerSettings
+from nanohost.db import agent_groups
+from nanohost.db.database import Store
+from nanohost.db.domain_events import RunnerStarting
+from nanohost.delivery.address_book import SessionChats, session_chats, to_destinations
 from nanohost.delivery.projection import DeliveryProjection
 from nanohost.errors import ExtensionError, SpawnError
+from nanohost.extensions.providers import find_provider
 from nanohost.gateway.gateway import Gateway
-from nanohost.home import Home
-from nanohost.keeper.settings import ContainerSettings
+from nanohost.gateway.provider_settings import AgentSettings, resolve_provider
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.settings import OutboxMonitorSettings
 from nanohost.model import AgentGroup, LeaseId, Session, SessionId
-from nanohost.provider_settings import AgentSettings, resolve_provider
-from nanohost.providers import find_provider
 from nanohost.runtimes.choose import check_installed, check_unsandboxed
 from nanohost.runtimes.port import ContainerSpec, Isolation, resource_limits
 from nanohost.runtimes.settings import DockerSettings, RuntimeSettings
-from nanohost.settings import Settings
-from nanohost.store import agent_groups
-from nanohost.store.database import Store
-from nanohost.store.domain_events import RunnerStarting
-from nanohost.time_settings import TimeSettings
 from nanohost_protocol import crash_points
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.rows import DeliveryResult

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.access.hall import AccessTestHost, open_access_host
+from tests.access.harness import AccessTestHost, open_access_host
 
 
 @pytest.fixture

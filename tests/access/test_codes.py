@@ -13,11 +13,11 @@ import pytest
 
 from nanohost.access.codes import CodePrefix, TypedCode, issue, parse_code
 from nanohost.channel_api import EventKind
-from nanohost.reception.codes import CODE_EXPOSED_IN_GROUP, CODE_IN_EDIT, CODE_WITH_OTHER_TEXT
-from nanohost.store import codes, dropped
-from nanohost.store.codes import CodePurpose, CodeStatus
+from nanohost.db import codes, dropped
+from nanohost.db.codes import CodePurpose, CodeStatus
+from nanohost.routing.code_handler import CODE_EXPOSED_IN_GROUP, CODE_IN_EDIT, CODE_WITH_OTHER_TEXT
 from nanohost.testing.manual_clock import START, ManualClock
-from tests.access.hall import AccessTestHost, open_access_host
+from tests.access.harness import AccessTestHost, open_access_host
 
 ADA, BOB, EVE = "telegram:ada", "telegram:bob", "telegram:eve"
 BOSS = "telegram:boss"

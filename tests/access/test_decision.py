@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from nanohost.access.decision import KNOWN_ONLY, check_access, is_admin
+from nanohost.db.roles import RoleGrant
 from nanohost.model import AgentGroupId, Role, SenderScope, UnknownSender
-from nanohost.store.roles import RoleGrant
 
 HERE, ELSEWHERE = AgentGroupId(1), AgentGroupId(2)
 APPROVAL = "the sender has no role here and waits for approval"

@@ -6,14 +6,14 @@ import getpass
 
 import pytest
 
+from nanohost.db import agent_groups, messaging_groups, users, wirings
+from nanohost.db.codes import CodeStatus
+from nanohost.db.domain_events import QueueHasWork
 from nanohost.errors import UsageError
 from nanohost.model import HOST_SESSION_ID, EngageMode, UnknownSender
-from nanohost.reception.codes import INVALID_CODE_TEXTS
-from nanohost.store import agent_groups, messaging_groups, users, wirings
-from nanohost.store.codes import CodeStatus
-from nanohost.store.domain_events import QueueHasWork
-from tests.access.hall import AccessTestHost
-from tests.support.heard import record_events
+from nanohost.routing.code_handler import INVALID_CODE_TEXTS
+from tests.access.harness import AccessTestHost
+from tests.support.recorded_events import record_events
 
 ADA, BOB = "telegram:ada", "telegram:bob"
 HERE = f"local:{getpass.getuser()}"

@@ -6,11 +6,11 @@ import pytest
 
 from nanohost.access.linking import would_gain
 from nanohost.approvals.kinds import sender
+from nanohost.db import roles, users, wirings
+from nanohost.db.roles import RoleGrant
 from nanohost.model import AgentGroupId, Role
-from nanohost.store import roles, users, wirings
-from nanohost.store.roles import RoleGrant
 from nanohost.testing.manual_clock import START
-from tests.access.hall import AccessTestHost
+from tests.access.harness import AccessTestHost
 
 ADA, ADA_ON_SLACK = "telegram:ada", "slack:u7"
 EVE = "discord:eve"

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from nanohost.access.codes import issue
-from nanohost.reception.codes import CODE_EXPOSED_IN_GROUP
-from nanohost.store import roles
-from nanohost.store.codes import CodePurpose
-from tests.approvals.hall import BOB, ApprovalsTestHost, run_approvals_host
+from nanohost.db import roles
+from nanohost.db.codes import CodePurpose
+from nanohost.routing.code_handler import CODE_EXPOSED_IN_GROUP
+from tests.approvals.harness import BOB, ApprovalsTestHost, run_approvals_host
 
 
 async def code_of(here: ApprovalsTestHost) -> str:

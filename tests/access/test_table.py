@@ -11,6 +11,7 @@ import pytest
 
 from nanohost.access.decision import AWAITING_APPROVAL, CHAT_IS_PUBLIC, CHAT_IS_STRICT, KNOWN_ONLY
 from nanohost.channel_api import EventKind, InboundEvent, Sender
+from nanohost.db.roles import RoleGrant
 from nanohost.model import (
     AgentGroupId,
     EngageMode,
@@ -23,7 +24,7 @@ from nanohost.model import (
     Wiring,
     WiringId,
 )
-from nanohost.routing.consider import (
+from nanohost.routing.engagement import (
     NO_APPROVAL_REQUESTED,
     NOT_ENGAGED,
     SENT_BY_BOT,
@@ -31,7 +32,6 @@ from nanohost.routing.consider import (
     EngagementDecision,
     decide_engagement,
 )
-from nanohost.store.roles import RoleGrant
 from nanohost.testing.manual_clock import START
 
 TABLE = Path(__file__).with_name("table.txt")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nanohost.reception.commands import MAX_ARGUMENT_CHARS
-from nanohost.store import paused
-from tests.access.hall import AccessTestHost
+from nanohost.db import paused
+from nanohost.routing.host_command_handler import MAX_ARGUMENT_CHARS
+from tests.access.harness import AccessTestHost
 
 pytestmark = pytest.mark.behaviour("AC-06")
 

@@ -7,11 +7,11 @@ import pytest
 from nanohost.approvals.requests import PendingApproval, request_sender_approval
 from nanohost.channel_api import InboundEvent, Sender
 from nanohost.commands.setup import ensure_chat, parse_chat_address
+from nanohost.db import agent_groups, approvals, roles
+from nanohost.db.approvals import ApprovalStatus
+from nanohost.db.events import ChatKey, StoredEvent
 from nanohost.model import ApprovalId, EventId, Role
-from nanohost.store import agent_groups, approvals, roles
-from nanohost.store.approvals import ApprovalStatus
-from nanohost.store.events import ChatKey, StoredEvent
-from tests.access.hall import AccessTestHost
+from tests.access.harness import AccessTestHost
 
 ADA, BOB, EVE = "telegram:ada", "telegram:bob", "telegram:eve"
 

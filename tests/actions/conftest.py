@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.actions.actions import ActionExecutor
+from nanohost.actions.executor import ActionExecutor
+from nanohost.db import actions, agent_groups, messaging_groups, sessions
+from nanohost.db.actions import ActionRow
+from nanohost.db.database import Store, open_store
+from nanohost.db.domain_events import ApprovalChanged, RequestsWaiting, SessionHasWork, TasksChanged
 from nanohost.guard.guard import Guard
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import ApprovalId, MessagingGroupId, Session, SessionId, UnknownSender
-from nanohost.store import actions, agent_groups, messaging_groups, sessions
-from nanohost.store.actions import ActionRow
-from nanohost.store.database import Store, open_store
-from nanohost.store.domain_events import ApprovalChanged, RequestsWaiting, SessionHasWork, TasksChanged
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.inbound import inbound_snapshot
 from nanohost_protocol.payloads import SystemIn, decode_in
 from nanohost_protocol.rows import MessageIn, Origin
-from tests.support.new_home import make_database
 from tests.support.requests import list_requests
+from tests.support.template_home import make_database
 
 HERE = Origin(channel_type="fake", instance="default", platform_id="c1")
 

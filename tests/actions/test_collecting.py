@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from contextlib import closing
 
+from nanohost.db import audit, sessions
+from nanohost.db.domain_events import RequestsWaiting
 from nanohost.delivery.collector import Collector
 from nanohost.model import SessionId
-from nanohost.store import audit, sessions
-from nanohost.store.domain_events import RequestsWaiting
 from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.payloads import ChatOut, SystemOut, TaskOut, encode
 from nanohost_protocol.rows import NewMessageOut, OutKind
 from tests.actions.conftest import ActionsHarness
-from tests.support.heard import record_events
+from tests.support.recorded_events import record_events
 from tests.support.requests import list_requests
 
 WRITTEN = (

@@ -11,33 +11,22 @@ from datetime import UTC, timedelta
 import pytest
 
 from nanohost.actions import registry
-from nanohost.actions.asking import MAX_OPEN_REQUESTS, MAX_UNSUCCESSFUL, UNSUCCESSFUL_WINDOW
+from nanohost.actions.approval_requests import MAX_OPEN_REQUESTS, MAX_UNSUCCESSFUL, UNSUCCESSFUL_WINDOW
 from nanohost.actions.registry import Action, ActionRequest, Arguments
-from nanohost.approvals import gone
-from nanohost.approvals.decide import ApprovalDecision, ApprovalNotFound, decide, decide_by_button
-from nanohost.approvals.ending import ApprovalResult, close_undecided
+from nanohost.approvals import unknown_kind
+from nanohost.approvals.decision import ApprovalDecision, ApprovalNotFound, decide, decide_by_button
+from nanohost.approvals.obsolete import withdraw_obsolete
 from nanohost.approvals.requests import NO_APPROVERS
-from nanohost.approvals.settled import withdraw_obsolete
+from nanohost.approvals.result import ApprovalResult, close_undecided
 from nanohost.chat_commands.host_command import Actor
+from nanohost.db import agent_groups, approvals, audit, destinations, messaging_groups, paused, roles, rules, wirings
+from nanohost.db.approvals import ApprovalStatus
+from nanohost.db.database import Transaction
+from nanohost.db.rules import RuleEffect
 from nanohost.errors import UsageError
-from nanohost.guard.guard import Guard
-from nanohost.guard.ruling import Permission
+from nanohost.guard.guard import Guard, Permission
 from nanohost.model import ApprovalId, EngageMode, MessagingGroupId, Role, SessionMode, UnknownSender
-from nanohost.store import (
-    agent_groups,
-    approvals,
-    audit,
-    destinations,
-    messaging_groups,
-    paused,
-    roles,
-    rules,
-    wirings,
-)
-from nanohost.store.approvals import ApprovalStatus
-from nanohost.store.database import Transaction
-from nanohost.store.rules import RuleEffect
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.times import to_text
 from tests.actions.conftest import ActionsHarness
 from tests.support.requests import list_requests
@@ -471,12 +460,14 @@ async def test_a_request_that_this_host_does_not_know_how_to_ask_about_any_more_
     found = await approvals.find(harness.store, approval)
     assert found is not None
     async with harness.store.transaction() as tx:
-        end = ApprovalResult(status=ApprovalStatus.FAILED, outcome=f"{gone.UNKNOWN_KIND}.", reason=gone.UNKNOWN_KIND)
-        await close_undecided(tx, found, gone.expire_unknown_kind, end, now=harness.clock.now(), zone=UTC)
+        end = ApprovalResult(
+            status=ApprovalStatus.FAILED, outcome=f"{unknown_kind.UNKNOWN_KIND}.", reason=unknown_kind.UNKNOWN_KIND
+        )
+        await close_undecided(tx, found, unknown_kind.expire_unknown_kind, end, now=harness.clock.now(), zone=UTC)
     assert harness.requesting_sessions == [harness.session.id]
     await harness.run_all()
     assert await harness.statuses() == ["refused"]
-    assert gone.UNKNOWN_KIND in harness.agent_messages()[0]
+    assert unknown_kind.UNKNOWN_KIND in harness.agent_messages()[0]
 
 
 async def test_an_approved_destination_can_be_sent_to_and_the_agent_is_told(harness: ActionsHarness) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.limits import scaled_timeout
+from nanohost.testing.time_limits import scaled_timeout
 from tests.actions.test_crash import LIMIT_S, host_and_person, records
-from tests.crash.measured import wait_until_done
-from tests.crash.people import FOLDER
-from tests.crash.victims import HostProcess
+from tests.crash.measurements import wait_until_done
+from tests.crash.processes import HostProcess
+from tests.crash.workload import FOLDER
 
 HELD = "SELECT count(*) FROM audit_log WHERE outcome = 'held' AND what = 'destinations.add'"
 ADD = {"tool": "add_destination", "arguments": {"name": "elsewhere", "chat": "c0"}}

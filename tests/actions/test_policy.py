@@ -6,7 +6,7 @@ import pytest
 
 from nanohost.actions.policy import parse_policy
 from nanohost.errors import SettingsError
-from nanohost.guard.ruling import Permission
+from nanohost.guard.guard import Permission
 
 
 def test_the_policy_is_by_action() -> None:

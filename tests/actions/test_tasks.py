@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from nanohost.db.tasks import Task, TaskKind, TaskStatus
 from nanohost.model import Session, TaskId
-from nanohost.store.tasks import Task, TaskKind, TaskStatus
-from nanohost.tasks import changes
+from nanohost.scheduler import task_operations
 from nanohost.testing.manual_clock import START
 from nanohost_protocol.ids import task_id
 from nanohost_protocol.payloads import ChatOut, TaskOut, encode
@@ -23,7 +23,7 @@ async def scheduled(bench: ActionsHarness, wanted: TaskOut, *, session: Session 
 
 
 async def task(bench: ActionsHarness, id: TaskId) -> Task:
-    found = await changes.find(bench.store, id)
+    found = await task_operations.find(bench.store, id)
     assert found is not None
     return found
 
@@ -95,7 +95,7 @@ async def test_a_task_that_is_not_due_within_a_year_is_refused_in_words(
     await scheduled(harness, wanted)
     assert await harness.statuses() == ["refused"]
     assert sentence in harness.agent_messages()[0]
-    assert await changes.list_open(harness.store, harness.session.id) == []
+    assert await task_operations.list_open(harness.store, harness.session.id) == []
 
 
 @pytest.mark.parametrize(
@@ -188,5 +188,5 @@ async def test_what_no_message_can_be_made_of_is_not_repeated_however_it_is_aske
     )
     await harness.run_all()
     assert await harness.statuses() == ["refused"]
-    assert await changes.list_open(harness.store, harness.session.id) == []
+    assert await task_operations.list_open(harness.store, harness.session.id) == []
     assert sentence in harness.agent_messages()[0]

@@ -10,8 +10,8 @@ import pytest
 from nanohost.approvals.approvers import ApproverAddress, ApproverContext, Identity, next_approvers, rank_approvers
 from nanohost.approvals.kinds.chat import KIND as CHAT
 from nanohost.approvals.kinds.sender import KIND as SENDER
+from nanohost.db.roles import RoleGrant
 from nanohost.model import AgentGroupId, Role
-from nanohost.store.roles import RoleGrant
 from nanohost_protocol.rows import Origin
 
 HERE, THERE = AgentGroupId(1), AgentGroupId(2)

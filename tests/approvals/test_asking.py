@@ -9,22 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.approvals import gone
-from nanohost.approvals.decide import ApprovalDecision, decide
+from nanohost.approvals import unknown_kind
+from nanohost.approvals.decision import ApprovalDecision, decide
 from nanohost.approvals.engine import CARD_SEND_TIMEOUT, EXPIRED_REASON, RETRY_INTERVAL_S
-from nanohost.approvals.held import APPROVAL_REQUESTED_TEXT, NO_APPROVER_REACHED, NO_APPROVER_TEXT
+from nanohost.approvals.held_messages import APPROVAL_REQUESTED_TEXT, NO_APPROVER_REACHED, NO_APPROVER_TEXT
 from nanohost.approvals.requests import RETRY_AFTER
 from nanohost.channel_api import Address, ChannelDown, EventKind, InboundEvent, Refused, Sender
 from nanohost.chat_commands.host_command import Actor
+from nanohost.db import approvals, dropped, roles, users
+from nanohost.db.approvals import ApprovalStatus
+from nanohost.db.domain_events import ApprovalChanged
 from nanohost.model import ApprovalId, Role, UnknownSender
-from nanohost.store import approvals, dropped, roles, users
-from nanohost.store.approvals import ApprovalStatus
-from nanohost.store.domain_events import ApprovalChanged
-from nanohost.testing.able_channel import FULL_CAPABILITIES, FullFeatureChannel
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.full_channel import FULL_CAPABILITIES, FullFeatureChannel
 from nanohost.testing.manual_clock import ManualClock
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.times import to_text
-from tests.approvals.hall import BOB, CARL, OLGA, OLGA_DM, ApprovalsTestHost, run_approvals_host
+from tests.approvals.harness import BOB, CARL, OLGA, OLGA_DM, ApprovalsTestHost, run_approvals_host
 from tests.support.flow import scripted_settings
 from tests.support.invariants import wait_until
 
@@ -478,11 +478,11 @@ async def test_what_this_host_does_not_know_any_more_ends_on_record_and_all_are_
             await tx.execute("UPDATE approvals SET kind = 'of-a-file-that-was-taken-away'")
     async with run_approvals_host(tmp_path, fake=fake) as here:
         [failed] = await here.wait_for_statuses("failed")
-        assert failed.reason == gone.UNKNOWN_KIND
+        assert failed.reason == unknown_kind.UNKNOWN_KIND
         await here.wait_for_text("c1", "Nobody could let you in")
         await wait_until(lambda: len(fake.edits) == 1)
         assert not here.cards(), "its buttons are gone"
         await here.press_button(OLGA, card, "Let them in")
         await here.wait_until_routed()
         counted = await dropped.latest(here.host.host.store.reports, limit=5, user="fake:bob")
-        assert [one.reason for one in counted] == [gone.UNKNOWN_KIND]
+        assert [one.reason for one in counted] == [unknown_kind.UNKNOWN_KIND]

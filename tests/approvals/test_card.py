@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanohost import quoting
 from nanohost.approvals.card import build_card, compute_digest, format_arguments, format_closed_card, format_facts
 from nanohost.approvals.kinds.sender import KIND
+from nanohost.db.approvals import Approval, ApprovalStatus
 from nanohost.delivery.render import render
 from nanohost.errors import UsageError
 from nanohost.model import ApprovalId
 from nanohost.rendering import Form, split_message
 from nanohost.rendering.form import Limits
-from nanohost.store.approvals import Approval, ApprovalStatus
+from nanohost.text import quoting
 from nanohost_protocol.payloads import encode
 from nanohost_protocol.rows import OutKind
 

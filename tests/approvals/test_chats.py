@@ -10,9 +10,9 @@ import pytest
 
 from nanohost.approvals.kinds.chat import free_folder
 from nanohost.channel_api import EventKind, InboundEvent
+from nanohost.db import agent_groups, dropped, messaging_groups, roles, wirings
 from nanohost.model import EngageMode, Role, UnknownSender
-from nanohost.store import agent_groups, dropped, messaging_groups, roles, wirings
-from tests.approvals.hall import BOB, CARL, OLGA, OLGA_DM, run_approvals_host
+from tests.approvals.harness import BOB, CARL, OLGA, OLGA_DM, run_approvals_host
 
 
 @pytest.mark.behaviour("AP-10", "AP-01", "AP-02")

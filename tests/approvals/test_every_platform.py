@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from nanohost.db import approvals, roles
 from nanohost.model import Role
-from nanohost.store import approvals, roles
-from nanohost.testing.simulated import find_simulator
+from nanohost.testing.simulated_chat import find_simulator
 from nanohost.testing.simulator import ADA, BOB, ScreenMessage, Simulator
 from tests.channels.everywhere import AllPlatforms, bobs_chat, platform_names, read_by, run_host
 from tests.support.flow import RunningHost

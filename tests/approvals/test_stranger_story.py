@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from nanohost.testing.simulator import BOB
-from nanohost.testing.stranger_story import FIRST_MESSAGE, SECOND_MESSAGE, THIRD_MESSAGE, UnknownSenderScenario
-from tests.crash.measured import wait_until_done
+from nanohost.testing.unknown_sender_scenario import FIRST_MESSAGE, SECOND_MESSAGE, THIRD_MESSAGE, UnknownSenderScenario
+from tests.crash.measurements import wait_until_done
 
 POINTS = (
     "routing.recorded",

@@ -12,13 +12,13 @@ from nanohost.approvals.engine import MAX_UNKNOWN_SENDER_CARDS
 from nanohost.approvals.kinds.sender import KIND as SENDER
 from nanohost.approvals.requests import EVICTED_REASON, MAX_OPEN_PER_SENDER
 from nanohost.channel_api import Sender
+from nanohost.db import approvals, dropped, roles, rules, users
+from nanohost.db.audit import latest
 from nanohost.model import ApprovalId, Role, UnknownSender
-from nanohost.store import approvals, dropped, roles, rules, users
-from nanohost.store.audit import latest
-from nanohost.testing.able_channel import FullFeatureChannel
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.full_channel import FullFeatureChannel
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.rows import Origin
-from tests.approvals.hall import BOB, CARL, OLGA, OLGA_DM, ApprovalsTestHost, make_press_event, run_approvals_host
+from tests.approvals.harness import BOB, CARL, OLGA, OLGA_DM, ApprovalsTestHost, make_press_event, run_approvals_host
 from tests.support.flow import run_host
 from tests.support.invariants import wait_until
 

@@ -12,17 +12,17 @@ from pathlib import Path
 from nanohost.app import Overrides, running_host
 from nanohost.clock import Clock, SystemClock
 from nanohost.commands.setup import MAIN_GROUP, create_wiring, ensure_chat, ensure_group, parse_chat_address
-from nanohost.home import Home, lock_home
+from nanohost.config.home import Home, lock_home
+from nanohost.config.settings import Settings
 from nanohost.model import UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
-from nanohost.settings import Settings
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
-from nanohost.testing.simulated import find_simulator, simulator_names
+from nanohost.testing.simulated_chat import find_simulator, simulator_names
 from nanohost.testing.simulator import BOB, Simulator
-from tests.flows.stage import NO_WATCHDOG_SETTINGS
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.flows.host_fixture import NO_WATCHDOG_SETTINGS
 from tests.support.flow import RunningHost, install_id_for, scripted_settings
-from tests.support.new_home import create_home_database
+from tests.support.template_home import create_home_database
 
 BOB_CHATS = {"slack": "D1002", "discord": "70001002"}
 """Bob's chat with the bot, where it is not his own id."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from nanohost.channel_api import Channel, ChannelContext, InboundEvent
 from nanohost.testing.channel_suite import SuiteInbox, event_identity, run_receive_loop
 from nanohost.testing.content import ContentKind
-from nanohost.testing.simulated import find_simulator
+from nanohost.testing.simulated_chat import find_simulator
 from nanohost.testing.simulator import Simulator
 from nanohost.testing.simulator_suite import SimulatorHarness
 from tests.channels.discord.bench import DiscordHarness

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from channels.terminal import MAX_LINE_BYTES
-from nanohost.short_socket import short_socket_path
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.net.socket_path import short_socket_path
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 
 
 class TerminalTestClient:

@@ -16,30 +16,30 @@ import pytest
 from channels.whatsapp import WhatsAppChannel
 from channels.whatsapp import read_settings as whatsapp_settings
 from nanohost.channel_api import Channel
-from nanohost.delivery.delivery import DeliveryService as LoneDelivery
-from nanohost.home import Home
+from nanohost.config.home import Home
+from nanohost.db import agent_groups, deliveries, sessions, status_counts
+from nanohost.db.database import Store
+from nanohost.db.deliveries import Delivery, DeliveryQueueKey, DeliveryStatus
+from nanohost.delivery.service import DeliveryService as LoneDelivery
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
-from nanohost.store import agent_groups, deliveries, overview, sessions
-from nanohost.store.database import Store
-from nanohost.store.deliveries import Delivery, DeliveryQueueKey, DeliveryStatus
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import START, ManualClock
-from nanohost.testing.simulated import find_simulator
+from nanohost.testing.simulated_chat import find_simulator
 from nanohost.testing.simulator import BOB, Fault, ScreenMessage, Simulator, simulate_outage
 from nanohost.testing.simulator_suite import LONG_ANSWER
 from nanohost.testing.simulators.discord import DiscordSimulator
 from nanohost.testing.simulators.slack import SlackSimulator
 from nanohost.testing.simulators.telegram import A_MINUTE_IN_A_GROUP, TelegramSimulator
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.payloads import ChatOut, EditOut, encode
 from nanohost_protocol.times import from_text
 from tests.channels.everywhere import AllPlatforms, bobs_chat, platform_names, read_by, run_host, write_agent_script
 from tests.channels.examples import make_channel
-from tests.crash.victims import HostProcess
+from tests.crash.processes import HostProcess
+from tests.support.fast_clock import AcceleratedClock
 from tests.support.flow import RunningHost
-from tests.support.hasty_clock import AcceleratedClock
 from tests.support.invariants import assert_clean, wait_until
-from tests.support.new_home import opened_store
+from tests.support.template_home import opened_store
 
 OUTAGE_S = 20.0
 BACK_WITHIN_S = 60.0
@@ -145,7 +145,7 @@ async def test_after_ten_minutes_of_server_errors_all_is_sent_in_order_once(
                 await entered(store, DeliveryQueueKey(await lone_session(store), *key, chat), text, number)
             await pass_time(clock, TEN_MINUTES_S)
             assert platform.screen() == []
-            [down] = (await overview.lists(store.reports, clock.now()))["platforms_down"]
+            [down] = (await status_counts.lists(store.reports, clock.now()))["platforms_down"]
             assert (down["channel"], down["messages"]) == (f"{name}:default", 4)
             since = clock.now() - from_text(str(down["since"]))
             assert timedelta(seconds=TEN_MINUTES_S - 30) <= since <= timedelta(seconds=TEN_MINUTES_S + 60)
@@ -153,7 +153,7 @@ async def test_after_ten_minutes_of_server_errors_all_is_sent_in_order_once(
             back = clock.now()
             await pass_until_all_is_sent(clock, store)
             assert clock.now() - back <= timedelta(seconds=BACK_AFTER_S)
-            assert (await overview.lists(store.reports, clock.now()))["platforms_down"] == []
+            assert (await status_counts.lists(store.reports, clock.now()))["platforms_down"] == []
     assert read_by(platform) == ["one", "two", "three"]
     assert read_by(platform, bobs_chat(platform)) == ["mine"]
 

@@ -13,7 +13,7 @@ import pytest
 from nanohost.channel_api import EventKind, PartKind
 from nanohost.testing.content import OTHER_INPUTS, UNSUPPORTED_CONTENT, ContentKind, supported_content
 from nanohost.testing.manual_clock import START
-from nanohost.testing.simulated import find_simulator, make_interactive_simulator, serve_terminal, simulator_names
+from nanohost.testing.simulated_chat import find_simulator, make_interactive_simulator, serve_terminal, simulator_names
 from tests.channels.examples import ReceivedExample, receive_examples
 
 EXAMPLES = [

@@ -11,13 +11,13 @@ import pytest
 
 from nanohost.app import Overrides, running_host
 from nanohost.channel_api import Address, NotSent, OutboundText, Receipt
-from nanohost.channels.connections import ChannelManager
 from nanohost.channels.loader import ChannelCatalogue
-from nanohost.home import Home, lock_home
+from nanohost.channels.manager import ChannelManager
+from nanohost.config.home import Home, lock_home
+from nanohost.db import roles, users
 from nanohost.runtimes.process import ProcessRuntime
-from nanohost.store import roles, users
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.simulated import find_simulator
+from nanohost.testing.simulated_chat import find_simulator
 from nanohost.testing.simulator import Simulator
 from tests.channels.everywhere import AllPlatforms, make_settings, platform_names, read_by, wait_until_connected
 from tests.support.flow import RunningHost, install_id_for

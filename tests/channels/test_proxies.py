@@ -15,10 +15,10 @@ from aiohttp import web
 
 from nanohost.channels.loader import discover
 from nanohost.commands.channel_setup import check_settings
+from nanohost.config.shipped import shipped_root
 from nanohost.errors import ChannelLoadError
-from nanohost.proxies import InvalidProxyError, aiohttp_options, describe_proxy, proxy_for
-from nanohost.shipped import shipped_root
-from nanohost.testing.simulated import find_simulator
+from nanohost.net.proxies import InvalidProxyError, aiohttp_options, describe_proxy, proxy_for
+from nanohost.testing.simulated_chat import find_simulator
 from nanohost.testing.simulator import Simulator
 from tests.channels.everywhere import AllPlatforms, platform_names, run_host
 from tests.support.proxy import StubProxy

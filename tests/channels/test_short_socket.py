@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nanohost import short_socket
-from nanohost.short_socket import MAX_PATH_BYTES, short_socket_path
+from nanohost.net import socket_path
+from nanohost.net.socket_path import MAX_PATH_BYTES, short_socket_path
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_a_socket_in_a_deep_folder_is_bound_and_reached_and_nothing_is_left_behi
     deep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_descriptors: bool
 ) -> None:
     if not has_descriptors:
-        monkeypatch.setattr(short_socket, "_FD_DIR", tmp_path / "no-proc")
+        monkeypatch.setattr(socket_path, "_FD_DIR", tmp_path / "no-proc")
     before = len(list(Path("/proc/self/fd").iterdir()))
     path = deep / "x.sock"
     with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:

@@ -18,9 +18,9 @@ from channels.whatsapp import WhatsAppChannel
 from channels.whatsapp import read_settings as whatsapp_settings
 from nanohost.channel_api import Address, Channel, ChannelContext, OutboundFile, SendsFiles, upload_answer_s
 from nanohost.delivery.sender import SEND_TIMEOUT_S, send_timeout_s
-from nanohost.testing.limits import scaled_timeout
-from nanohost.testing.simulated import find_simulator
+from nanohost.testing.simulated_chat import find_simulator
 from nanohost.testing.simulator import BOB
+from nanohost.testing.time_limits import scaled_timeout
 from tests.channels.everywhere import bobs_chat, platform_names
 
 ANSWER_S = 0.4

@@ -11,7 +11,7 @@ import pytest
 from nanohost.channel_api import Accepted, Address, InboundEvent, Inbox, OutboundText, Receipt
 from nanohost.testing.channel_suite import ChannelSuite, SuiteInbox
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_TIMEOUT_S
+from nanohost.testing.time_limits import HANG_TIMEOUT_S
 from tests.channels.receiving import run_channel
 
 from .test_fake_channel import FakeBench

@@ -28,7 +28,7 @@ from nanohost.channel_api import (
 )
 from nanohost.testing.channel_suite import ChannelHarness, ChannelSuite, SuiteInbox, run_receive_loop
 from nanohost.testing.content import ContentKind
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 
 from .receiving import run_receive
 from .terminal_person import TerminalTestClient

@@ -11,14 +11,14 @@ import pytest
 
 from nanohost.chat_commands.cost import COMMAND, NO_USAGE_TEXT
 from nanohost.chat_commands.host_command import Actor, HostCommandInvocation
-from nanohost.home import Home
+from nanohost.config.home import Home
+from nanohost.db import agent_groups, turn_costs
+from nanohost.db.database import Store
+from nanohost.db.roles import RoleGrant
 from nanohost.model import AgentGroupId, Role, SessionId
-from nanohost.store import agent_groups, turn_costs
-from nanohost.store.database import Store
-from nanohost.store.roles import RoleGrant
 from nanohost_protocol.rows import Usage
 from nanohost_protocol.sequence import MAX_SEQ
-from tests.support.new_home import opened_store
+from tests.support.template_home import opened_store
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")

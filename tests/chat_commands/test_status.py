@@ -10,7 +10,7 @@ import pytest
 
 from nanohost.chat_commands.command import ContainerState, ContainerStatus
 from nanohost.chat_commands.status import AgentActivity, StatusFacts, format_status
-from nanohost.store.turn_failures import TurnFailures
+from nanohost.db.turn_failures import TurnFailures
 from nanohost_protocol.rows import ErrorClass
 from tests.support.rows import make_active_task
 

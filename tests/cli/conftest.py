@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 
 
 @dataclass(frozen=True, slots=True)

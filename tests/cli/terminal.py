@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pyte
 
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 
 COLUMNS, LINES = 72, 24
 ENTER, CTRL_C, CTRL_D, UP, LEFT, ALT_ENTER = "\r", "\x03", "\x04", "\x1b[A", "\x1b[D", "\x1b\r"

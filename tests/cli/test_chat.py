@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from nanohost.cli.chat import _run_conversation
-from nanohost.home import Home
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.config.home import Home
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Daemon, Shell
 
 

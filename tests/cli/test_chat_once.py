@@ -15,12 +15,12 @@ import pytest
 from channels.terminal import TerminalChannel
 from nanohost.channel_api import Accepted, Address, InboundEvent, OutboundText
 from nanohost.cli.chat import _chat_once
-from nanohost.cli.registered import execute
+from nanohost.cli.run_command import execute
 from nanohost.commands.registry import find_command
+from nanohost.config.home import Home, announce_daemon, lock_home
 from nanohost.errors import NanohostError
-from nanohost.home import Home, announce_daemon, lock_home
 from nanohost.testing.channel_suite import SuiteInbox
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Shell
 
 REMINDER = OutboundText(text="Reminder: tea", agent="main")

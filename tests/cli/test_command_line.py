@@ -15,7 +15,7 @@ from nanohost import __version__
 from nanohost.cli.main import build_parser, main, print_error
 from nanohost.commands.registry import commands
 from nanohost.errors import NanohostError
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Shell
 
 

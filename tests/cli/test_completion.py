@@ -14,7 +14,7 @@ import pytest
 
 from nanohost.cli.catalogue import read_catalogue
 from nanohost.cli.main import SHELLS, main
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Shell
 from tests.cli.terminal import Terminal, run_in_terminal
 

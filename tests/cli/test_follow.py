@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Daemon, Shell
 
 

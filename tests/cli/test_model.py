@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Shell, shell
 from tests.cli.terminal import run_nanohost_in_terminal
 

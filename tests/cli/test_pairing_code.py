@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import segno
 
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Daemon, Shell
 from tests.cli.terminal import run_in_terminal, run_nanohost_in_terminal
 from tests.commands.test_qr import modules

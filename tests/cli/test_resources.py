@@ -13,13 +13,13 @@ import pytest
 from nanohost.cli.main import main
 from nanohost.commands.context import CommandContext, local_user_id
 from nanohost.commands.registry import resources
-from nanohost.home import Home
-from nanohost.settings import Settings
+from nanohost.config.home import Home
+from nanohost.config.settings import Settings
 from nanohost.testing.manual_clock import ManualClock
 from tests.commands.conftest import Operator
 from tests.commands.filled import fill_resources
 from tests.commands.test_resources import KEYS
-from tests.support.new_home import opened_store
+from tests.support.template_home import opened_store
 
 
 async def make(root: Path, *, full: bool) -> None:

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 import pytest
 
 from nanohost.runtimes.procfs import find_processes
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Daemon, Shell
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.install_root import CONTROL_SOCKET
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.config.install_root import CONTROL_SOCKET
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Daemon, Shell
 
 MOST_MODULES = 100

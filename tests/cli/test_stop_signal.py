@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from nanohost.cli.stop_signal import StopRequested, handle_stop_signals
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.support.invariants import wait_until
 
 

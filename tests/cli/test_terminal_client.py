@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nanohost.cli.terminal_client import TerminalClient, TerminalMessage
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 
 
 class Host:

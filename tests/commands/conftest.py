@@ -11,10 +11,10 @@ import pytest
 
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import find_command
-from nanohost.home import Home
-from nanohost.settings import Settings
+from nanohost.config.home import Home
+from nanohost.config.settings import Settings
 from nanohost.testing.manual_clock import ManualClock
-from tests.support.new_home import opened_store
+from tests.support.template_home import opened_store
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from datetime import timedelta
 from nanohost.approvals.card import compute_digest
 from nanohost.approvals.kinds import sender
 from nanohost.channel_api import InboundEvent, Sender
+from nanohost.db import agent_groups, approvals, dropped, events, users
+from nanohost.db.approvals import Approval
+from nanohost.db.events import ChatKey
 from nanohost.model import ApprovalId
-from nanohost.store import agent_groups, approvals, dropped, events, users
-from nanohost.store.approvals import Approval
-from nanohost.store.events import ChatKey
 from nanohost_protocol.rows import Origin
 from tests.commands.conftest import Operator
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from nanohost.store import actions
-from nanohost.store.actions import ActionRow, ActionStatus
+from nanohost.db import actions
+from nanohost.db.actions import ActionRow, ActionStatus
 from tests.commands.conftest import Operator
-from tests.store.test_entities import a_session
+from tests.db.test_entities import a_session
 
 
 async def test_requests_are_listed_with_what_became_of_them(operator: Operator) -> None:

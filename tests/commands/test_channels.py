@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from nanohost.channel_api import Condition
-from nanohost.channels.connections import ChannelManager
 from nanohost.channels.header import ChannelSetting
 from nanohost.channels.loader import discover
+from nanohost.channels.manager import ChannelManager
 from nanohost.commands.channel_setup import complete_settings, parse_settings, update_settings
+from nanohost.config.settings import channel_instances, load_settings
+from nanohost.config.settings_file import Table, add_table, to_toml
 from nanohost.errors import ChannelLoadError, SettingsError, UsageError
-from nanohost.settings import channel_instances, load_settings
-from nanohost.settings_file import Table, add_table, to_toml
-from nanohost.testing.able_channel import FullFeatureChannel
-from nanohost.testing.simulated import find_simulator as find_simulator
-from nanohost.testing.simulated import serve_terminal
+from nanohost.testing.full_channel import FullFeatureChannel
+from nanohost.testing.simulated_chat import find_simulator as find_simulator
+from nanohost.testing.simulated_chat import serve_terminal
 
 from .conftest import Operator
 

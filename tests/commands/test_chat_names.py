@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from nanohost.db import actions, agent_groups, deliveries, messaging_groups, sessions
+from nanohost.db.actions import ActionRow, ActionStatus
+from nanohost.db.deliveries import Delivery, DeliveryQueueKey, DeliveryStatus
 from nanohost.errors import UsageError
 from nanohost.model import AgentGroup, MessagingGroup, SessionId
-from nanohost.store import actions, agent_groups, deliveries, messaging_groups, sessions
-from nanohost.store.actions import ActionRow, ActionStatus
-from nanohost.store.deliveries import Delivery, DeliveryQueueKey, DeliveryStatus
 from tests.commands.conftest import Operator
 from tests.commands.test_status import running
 

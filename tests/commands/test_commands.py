@@ -14,19 +14,19 @@ from nanohost.approvals.kinds import chat
 from nanohost.channel_api import InboundEvent, Sender
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import commands
-from nanohost.commands.show import dump_json
+from nanohost.commands.tables import dump_json
+from nanohost.config.home import Home
+from nanohost.config.settings import Settings
+from nanohost.db import agent_groups, approvals, audit, events, sessions, turn_costs, users, wirings
+from nanohost.db.approvals import Approval
+from nanohost.db.events import ChatKey
 from nanohost.errors import UsageError
-from nanohost.home import Home
 from nanohost.model import ApprovalId, EngageMode, SessionId, SessionMode
-from nanohost.settings import Settings
-from nanohost.store import agent_groups, approvals, audit, events, sessions, turn_costs, users, wirings
-from nanohost.store.approvals import Approval
-from nanohost.store.events import ChatKey
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.rows import Origin, Usage
 from tests.commands.conftest import Operator
 from tests.commands.filled import fill_resources
-from tests.support.new_home import opened_store
+from tests.support.template_home import opened_store
 
 CHAT = {"channel": "telegram", "chat": "123", "group": "main"}
 

@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 
 import pytest
 
+from nanohost.db import deliveries
+from nanohost.db.deliveries import AttemptOutcome, Delivery, DeliveryPart, DeliveryQueueKey, DeliveryStatus
+from nanohost.db.notice_numbers import DELIVERY_NOTICES_START, EVENT_NOTICES_START, MESSAGE_NOTICES_START
 from nanohost.errors import UsageError
 from nanohost.model import SessionId
-from nanohost.store import deliveries
-from nanohost.store.deliveries import AttemptOutcome, Delivery, DeliveryPart, DeliveryQueueKey, DeliveryStatus
-from nanohost.store.notice_numbers import DELIVERY_NOTICES_START, EVENT_NOTICES_START, MESSAGE_NOTICES_START
-from nanohost.tasks.entries import MIN_SEQ
+from nanohost.scheduler.task_messages import MIN_SEQ
 from nanohost_protocol.payloads import ChatOut, encode
 from tests.commands.conftest import Operator
-from tests.store.test_entities import a_session
+from tests.db.test_entities import a_session
 
 CONTENT = encode(ChatOut(text="hello"))
 AN_ANSWER = Delivery(

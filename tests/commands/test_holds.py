@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from nanohost.containers.notices import Notice, notice_delivery
+from nanohost.db import agent_groups, audit, deliveries, holds, sessions
+from nanohost.db.domain_events import HoldChanged
+from nanohost.db.notice_numbers import FAILED_NOTICE, ON_HOLD_NOTICE
 from nanohost.errors import UsageError
-from nanohost.keeper.notices import Notice, notice_delivery
 from nanohost.model import SessionId
-from nanohost.store import agent_groups, audit, deliveries, holds, sessions
-from nanohost.store.domain_events import HoldChanged
-from nanohost.store.notice_numbers import FAILED_NOTICE, ON_HOLD_NOTICE
 from nanohost_protocol.rows import Origin
 from tests.commands.conftest import Operator
-from tests.support.heard import record_events
+from tests.support.recorded_events import record_events
 from tests.support.rows import make_pending_message
 
 

@@ -10,14 +10,14 @@ import pytest
 
 from nanohost.commands.logs import MAX_LINES
 from nanohost.commands.registry import find_command
+from nanohost.config.settings import make_settings
+from nanohost.db import sessions
 from nanohost.errors import UsageError
-from nanohost.mailbox.paths import prepare_session_dir, session_layout
-from nanohost.runtimes.folders import container_log_path
-from nanohost.runtimes.output import MAX_READ_BYTES, truncate_log
-from nanohost.settings import make_settings
-from nanohost.store import sessions
+from nanohost.mailbox.session_dirs import prepare_session_dir, session_layout
+from nanohost.runtimes.container_log import MAX_READ_BYTES, truncate_log
+from nanohost.runtimes.session_folders import container_log_path
 from tests.commands.conftest import Operator
-from tests.store.test_entities import a_session
+from tests.db.test_entities import a_session
 
 
 @pytest.fixture

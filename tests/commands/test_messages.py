@@ -15,16 +15,16 @@ from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
 from nanohost.commands.delivery_number import short_number
 from nanohost.commands.message_status import STATUS_DESCRIPTIONS, MessageOutcome, MessageStatus, message_outcome
 from nanohost.commands.messages import delivery_step, model_key_fix, next_step
+from nanohost.db import agent_groups, deliveries, events, host_messages, messages, sessions, turn_failures
+from nanohost.db.deliveries import DeliveryStatus
+from nanohost.db.events import ChatKey
+from nanohost.db.message_turns import TurnOutcome
+from nanohost.db.messages import Message, MessageRoute, MessageTurn, SentMessage
+from nanohost.db.notice_numbers import MESSAGE_NOTICES_START
+from nanohost.db.routes import RouteOutcome
+from nanohost.db.turn_failures import TurnFailures
 from nanohost.errors import UsageError
 from nanohost.model import HOST_SESSION_ID, ApprovalId, EventId, SessionId, WiringId
-from nanohost.store import agent_groups, deliveries, events, host_messages, messages, sessions, turn_failures
-from nanohost.store.deliveries import DeliveryStatus
-from nanohost.store.events import ChatKey
-from nanohost.store.message_turns import TurnOutcome
-from nanohost.store.messages import Message, MessageRoute, MessageTurn, SentMessage
-from nanohost.store.notice_numbers import MESSAGE_NOTICES_START
-from nanohost.store.routes import RouteOutcome
-from nanohost.store.turn_failures import TurnFailures
 from nanohost.testing.manual_clock import START
 from nanohost_protocol.payloads import ChatOut
 from nanohost_protocol.rows import ErrorClass, Origin

@@ -13,7 +13,7 @@ import segno
 
 from nanohost.commands.qr import LIGHT_ON_DARK, QUIET_ZONE_MODULES, RESET_COLOURS, render_qr
 from nanohost.commands.registry import find_command
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 
 LINK = "https://t.me/nanohost_bot?start=Q2X7-4K9P"
 RESULT = {

@@ -11,7 +11,7 @@ import pytest
 from nanohost.cli.main import build_parser
 from nanohost.commands.command import Command
 from nanohost.commands.registry import commands
-from nanohost.commands.show import replace_control_chars
+from nanohost.commands.tables import replace_control_chars
 from nanohost.errors import UsageError
 from tests.commands.conftest import Operator
 

@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from nanohost.commands.registry import commands
-from nanohost.store.database import Store, Values
+from nanohost.db.database import Store, Values
 from tests.commands.conftest import Operator
 
 REPORTS = [words for words in commands() if words.endswith((" list", "status", "verify", "cost"))]

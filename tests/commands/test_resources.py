@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from nanohost.approvals.ending import HOST_ACTOR
+from nanohost.approvals.result import HOST_ACTOR
 from nanohost.commands.registry import commands, resources
 from nanohost.commands.resource import ChangeVerb, GetVerb, ListVerb, Resource, Verb
+from nanohost.db import audit, messaging_groups, sessions, users, wirings
+from nanohost.db.audit import AuditOutcome
 from nanohost.errors import UsageError
-from nanohost.store import audit, messaging_groups, sessions, users, wirings
-from nanohost.store.audit import AuditOutcome
 from tests.commands.conftest import Operator
 from tests.commands.filled import ANN, ANN_AT_WORK, EVE, fill_resources
 

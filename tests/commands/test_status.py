@@ -11,11 +11,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from nanohost.commands import status
-from nanohost.commands.show import Json
+from nanohost.commands.tables import Json
+from nanohost.config.settings import Settings, make_settings
+from nanohost.db import agent_groups, model_calls, sessions, users
 from nanohost.gateway.model_call import NO_KEY_ERROR, TOO_LARGE_ERROR
 from nanohost.model import SessionId
-from nanohost.settings import Settings, make_settings
-from nanohost.store import agent_groups, model_calls, sessions, users
 from nanohost_protocol.times import to_text
 from tests.commands.conftest import Operator
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.commands.stopping import stop_without_host
+from nanohost.commands.sessions import stop_without_host
+from nanohost.db import install, sessions
 from nanohost.errors import RuntimeUnavailable, SettingsError
 from nanohost.model import LeaseId, Session, SessionId
 from nanohost.runtimes.choose import reopen_runtime
 from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Exited, Isolation, RunState, Runtime
-from nanohost.store import install, sessions
 from tests.commands.conftest import Operator
 
 NO_INSTALL = Path("/no/install")

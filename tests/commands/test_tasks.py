@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from nanohost.channel_api import InboundEvent, Sender
+from nanohost.db import agent_groups, events, messaging_groups, routes, sessions, tasks, users, wirings
+from nanohost.db.events import ChatKey
+from nanohost.db.routes import Route, RouteOutcome
+from nanohost.db.tasks import RunOutcome
 from nanohost.errors import UsageError
 from nanohost.model import SessionId
-from nanohost.store import agent_groups, events, messaging_groups, routes, sessions, tasks, users, wirings
-from nanohost.store.events import ChatKey
-from nanohost.store.routes import Route, RouteOutcome
-from nanohost.store.tasks import RunOutcome
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.rows import Usage
 from nanohost_protocol.times import to_text

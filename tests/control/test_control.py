@@ -14,17 +14,17 @@ import pytest
 from structlog.testing import capture_logs
 
 from nanohost.commands.context import CommandContext, local_user_id
-from nanohost.commands.show import Json
+from nanohost.commands.tables import Json
+from nanohost.config.home import Home
+from nanohost.config.settings import Settings
 from nanohost.control.client import HostNotRunning, send_command, send_command_for_text
 from nanohost.control.server import serve_control_socket
 from nanohost.errors import NanohostError, UsageError
-from nanohost.home import Home
 from nanohost.model import AgentGroupId, Session
-from nanohost.settings import Settings
-from nanohost.short_socket import short_socket_path
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.net.socket_path import short_socket_path
 from nanohost.testing.manual_clock import ManualClock
-from tests.support.new_home import opened_store
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.support.template_home import opened_store
 
 
 class BrokenHost:

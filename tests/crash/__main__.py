@@ -23,10 +23,10 @@ from nanohost.errors import NanohostError
 from nanohost.runtimes.docker_engine import connect_engine
 from nanohost.runtimes.docker_image import ensure_image
 from nanohost_protocol.crash_points import HOST_POINTS, RUNNER_POINTS
+from tests.crash.fault_injection import CASES, WITH_DOCKER, Case
 from tests.crash.faults import FaultUnavailable
-from tests.crash.ground import CASES, WITH_DOCKER, Case
-from tests.crash.measured import Result
-from tests.crash.page import render_page, render_summary
+from tests.crash.measurements import Result
+from tests.crash.report import render_page, render_summary
 from tests.crash.runs import PASSES_PER_POINT, SoakTest, run_host_kills_at, run_runner_kills_at, run_soak
 
 RESULT = Path("crash.json")

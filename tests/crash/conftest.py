@@ -1,5 +1,5 @@
 """The engine for those runs that need one."""
 
-from tests.support.engine import docker_engine
+from tests.support.container_engines import docker_engine
 
 __all__ = ["docker_engine"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from docker.utils import kwargs_from_env
 
-from nanohost.testing.limits import scaled_timeout
+from nanohost.testing.time_limits import scaled_timeout
 
 REMOUNT_TIMEOUT_S, REMOUNT_PAUSE_S = 5.0, 0.1
 ENGINE = "unix:///var/run/docker.sock"

@@ -15,8 +15,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from nanohost.testing.limits import scaled_timeout
-from tests.crash.moods import FaultKind, no_faults
+from nanohost.testing.time_limits import scaled_timeout
+from tests.crash.fault_profiles import FaultKind, no_faults
 
 
 @dataclass(frozen=True, slots=True)

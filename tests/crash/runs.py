@@ -14,11 +14,11 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nanohost.testing.limits import scaled_timeout
-from tests.crash.household import MessageKind
-from tests.crash.measured import Result
-from tests.crash.scene import STATUS_INTERVAL_S, CrashScenario, prepare_approval_scenario, prepare_scenario
-from tests.crash.victims import HostProcess
+from nanohost.testing.time_limits import scaled_timeout
+from tests.crash.approval_workload import MessageKind
+from tests.crash.measurements import Result
+from tests.crash.processes import HostProcess
+from tests.crash.scenario import STATUS_INTERVAL_S, CrashScenario, prepare_approval_scenario, prepare_scenario
 
 CRASH_POINT_TIMEOUT_S = 20.0
 """For which somebody writes until a point is reached; then it is not reached at all."""

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.home import Home
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
-from tests.crash.measured import wait_until_done
-from tests.crash.people import FOLDER, prepare_workload_home
+from nanohost.config.home import Home
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.crash.measurements import wait_until_done
 from tests.crash.platform import FakePlatform
-from tests.crash.victims import HostProcess
+from tests.crash.processes import HostProcess
+from tests.crash.workload import FOLDER, prepare_workload_home
 
 ASK = {
     "tool": "ask_user_question",

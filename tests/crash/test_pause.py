@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from nanohost.chat_commands.pause import PAUSED_REPLY
-from nanohost.testing.limits import scaled_timeout
-from tests.crash.people import FOLDER, prepare_workload_home
+from nanohost.testing.time_limits import scaled_timeout
 from tests.crash.platform import FakePlatform
-from tests.crash.victims import HostProcess
+from tests.crash.processes import HostProcess
+from tests.crash.workload import FOLDER, prepare_workload_home
 
 LIMIT_S = 60.0
 SCRIPT = [{"match": "long", "attempt": 1, "actions": [{"until_file": "never"}]}]

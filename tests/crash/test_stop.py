@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from nanohost.chat_commands.stop import STOPPED_TEXT
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.errors import FileLocked, FileNotReady
 from nanohost_protocol.outbound import outbound_snapshot
-from tests.crash.people import FOLDER, prepare_workload_home
 from tests.crash.platform import FakePlatform
-from tests.crash.victims import HostProcess
+from tests.crash.processes import HostProcess
+from tests.crash.workload import FOLDER, prepare_workload_home
 
 SCRIPT = [
     {"match": "long", "attempt": 1, "actions": [{"hang": True}]},

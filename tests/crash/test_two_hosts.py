@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.ground import two_hosts
+from tests.crash.fault_injection import two_hosts
 
 
 @pytest.mark.behaviour("SE-01", "SE-02")

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from nanohost.channel_api import Address, Capabilities, OutboundText, Receipt
-from nanohost.store import deliveries
+from nanohost.db import deliveries
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.manual_clock import ManualClock
 from tests.delivery.test_parts import LIMIT, LONG, running

@@ -14,23 +14,23 @@ from typing import Any
 
 import pytest
 
+from nanohost.config.home import Home
+from nanohost.db import agent_groups, messaging_groups, roles, sessions, users
+from nanohost.db.database import Store
+from nanohost.db.domain_events import OutboxNeedsRead
 from nanohost.delivery.budget import RowCost, SessionBudget, rate_limits_from_settings
-from nanohost.delivery.delivery import DeliveryService
+from nanohost.delivery.service import DeliveryService
 from nanohost.delivery.settings import DeliverySettings
-from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId, Role, Session, UnknownSender
-from nanohost.store import agent_groups, messaging_groups, roles, sessions, users
-from nanohost.store.database import Store
-from nanohost.store.domain_events import OutboxNeedsRead
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.payloads import ChatIn, ChatOut, EditOut, ReactionOut, SystemOut, encode
 from nanohost_protocol.rows import InKind, NewMessageIn, Origin, OutKind
 from nanohost_protocol.times import to_text
 from tests.support.invariants import wait_until
-from tests.support.new_home import opened_store
+from tests.support.template_home import opened_store
 
 LEASE = LeaseId("l1")
 HELLO = encode(ChatOut(text="hello"))

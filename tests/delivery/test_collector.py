@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.delivery.addresses import update_destinations
+from nanohost.db import destinations, messaging_groups, moved_chats, sessions
+from nanohost.db.database import Store
+from nanohost.db.events import ChatKey
+from nanohost.delivery.address_book import update_destinations
 from nanohost.delivery.collector import Collector
 from nanohost.delivery.projection import DeliveryProjection
 from nanohost.model import LeaseId, MessagingGroupId, Session, UnknownSender
-from nanohost.store import destinations, messaging_groups, moved_chats, sessions
-from nanohost.store.database import Store
-from nanohost.store.events import ChatKey
 from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import ChatId, NewMessageOut, OutKind
-from tests.keeper.bench import ContainerManagerHarness, FakeRuntime, run_manager
-from tests.support.between import InterleavedMailboxes, InterleavedStore
+from tests.containers.harness import ContainerManagerHarness, FakeRuntime, run_manager
+from tests.support.interleaving import InterleavedMailboxes, InterleavedStore
 
 
 def _collector(

@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 from nanohost.channel_api import Ambiguous, ChannelError, ChatMoved, ThreadGone
-from nanohost.delivery.kinds import THREAD_GONE_NOTE
-from nanohost.store import deliveries
-from nanohost.store.deliveries import DeliveryStatus
-from nanohost.store.events import ChatKey
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.db import deliveries
+from nanohost.db.deliveries import DeliveryStatus
+from nanohost.db.events import ChatKey
+from nanohost.delivery.kind_handlers import THREAD_GONE_NOTE
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.delivery.test_parts import FAKE, LONG, Bench, bench, fake, words
 
 __all__ = ["bench", "fake"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.delivery.test_parts import LONG, words
 
 REPOSITORY = Path(__file__).parents[2]

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from nanohost.channel_api import Ambiguous, Capabilities, ChannelError, Refused
+from nanohost.db import deliveries, host_messages, late_failures, sessions
+from nanohost.db.deliveries import DeliveryQueueKey, DeliveryStatus
+from nanohost.db.domain_events import DeliveryDecided, DeliveryFailedLater
 from nanohost.errors import MailboxError
 from nanohost.model import SessionId
-from nanohost.store import deliveries, host_messages, late_failures, sessions
-from nanohost.store.deliveries import DeliveryQueueKey, DeliveryStatus
-from nanohost.store.domain_events import DeliveryDecided, DeliveryFailedLater
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.payloads import ChatOut, SystemIn, decode_in, encode
 from nanohost_protocol.rows import MessageIn, Origin
 from tests.delivery.test_parts import FAKE, LIMIT, LONG, Bench, running

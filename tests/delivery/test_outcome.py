@@ -19,6 +19,7 @@ from nanohost.channel_api import (
     RefusedHere,
     ThreadGone,
 )
+from nanohost.db.deliveries import AttemptOutcome, DeliveryStatus
 from nanohost.delivery.outcome import (
     RETRY_DELAYS_S,
     SERVER_ERROR_RETRY_DELAYS_S,
@@ -27,7 +28,6 @@ from nanohost.delivery.outcome import (
     is_waiting_for_channel,
     sent_outcome,
 )
-from nanohost.store.deliveries import AttemptOutcome, DeliveryStatus
 from nanohost.testing.manual_clock import START as NOW
 
 PENDING, DEAD = DeliveryStatus.PENDING, DeliveryStatus.DEAD

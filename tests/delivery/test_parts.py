@@ -12,22 +12,22 @@ from pathlib import Path
 import pytest
 
 from nanohost.channel_api import Ambiguous, Capabilities, ChannelDown, Form, NotSent, Pace, RateLimited, Refused
-from nanohost.delivery.delivery import DeliveryService
-from nanohost.delivery.pacing import PACE_MARGIN
+from nanohost.chat_mover import ChatMover
+from nanohost.config.home import Home
+from nanohost.db import agent_groups, deliveries, messaging_groups, sessions
+from nanohost.db.database import Store
+from nanohost.db.deliveries import DeliveryQueueKey, DeliveryStatus
+from nanohost.delivery.rate_limiter import PACE_MARGIN
 from nanohost.delivery.sender import send_timeout_s
-from nanohost.home import Home
+from nanohost.delivery.service import DeliveryService
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import AgentGroupId, SessionId, UnknownSender
-from nanohost.moving import ChatMover
-from nanohost.store import agent_groups, deliveries, messaging_groups, sessions
-from nanohost.store.database import Store
-from nanohost.store.deliveries import DeliveryQueueKey, DeliveryStatus
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.payloads import ChatOut, encode
-from tests.support.new_home import opened_store
+from tests.support.template_home import opened_store
 
 FAKE = ("fake", "default")
 LIMIT = 2_000

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.delivery.delivery import DeliveryService
-from nanohost.home import Home
+from nanohost.config.home import Home
+from nanohost.db import agent_groups, deliveries, host_messages, paused, questions, sessions
+from nanohost.db.database import Store
+from nanohost.db.deliveries import DeliveryQueueKey, DeliveryStatus
+from nanohost.delivery.service import DeliveryService
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
-from nanohost.store import agent_groups, deliveries, host_messages, paused, questions, sessions
-from nanohost.store.database import Store
-from nanohost.store.deliveries import DeliveryQueueKey, DeliveryStatus
-from nanohost.tasks.entries import MIN_SEQ
+from nanohost.scheduler.task_messages import MIN_SEQ
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import ChatOut, OutPayload, QuestionOut, encode
 from nanohost_protocol.rows import Origin
-from tests.support.new_home import opened_store
+from tests.support.template_home import opened_store
 
 FAKE = ("fake", "default")
 PLACE = Origin(channel_type="fake", instance="default", platform_id="c1")

@@ -13,20 +13,20 @@ import pytest
 
 from nanohost.channel_api import Address, Ambiguous, OutboundText, Receipt, Refused, RefusedHere
 from nanohost.clock import Clock
-from nanohost.delivery.delivery import DeliveryService
+from nanohost.config.home import Home
+from nanohost.db import agent_groups, deliveries, sessions
+from nanohost.db.database import Store
+from nanohost.db.deliveries import DeliveryQueueKey, DeliveryStatus
+from nanohost.db.domain_events import ChannelActive, DeliveryDecided
 from nanohost.delivery.outcome import SERVER_ERROR_RETRY_DELAYS_S
-from nanohost.home import Home
+from nanohost.delivery.service import DeliveryService
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
-from nanohost.store import agent_groups, deliveries, sessions
-from nanohost.store.database import Store
-from nanohost.store.deliveries import DeliveryQueueKey, DeliveryStatus
-from nanohost.store.domain_events import ChannelActive, DeliveryDecided
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import START, ManualClock
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.payloads import ChatOut, encode
-from tests.support.new_home import opened_store
+from tests.support.template_home import opened_store
 
 FAKE = ("fake", "default")
 

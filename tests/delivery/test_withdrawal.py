@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from nanohost.channel_api import EventKind
+from nanohost.db import messaging_groups, questions
+from nanohost.db.cards import button_value
+from nanohost.db.questions import QuestionStatus
 from nanohost.delivery.withdrawal import withdraw_deliveries
 from nanohost.model import MessagingGroup
 from nanohost.routing.answers import QUESTION_CLOSED_TEXT
-from nanohost.store import messaging_groups, questions
-from nanohost.store.cards import button_value
-from nanohost.store.questions import QuestionStatus
 from nanohost_protocol.payloads import QuestionOut
 from tests.routing.test_answers import ask, asking
 from tests.routing.test_commands import answers

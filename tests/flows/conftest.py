@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.stage import HostTestEnv
+from tests.flows.host_fixture import HostTestEnv
 
 
 @pytest.fixture(params=[True, False], ids=["watcher on", "watcher off"])

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from nanohost.channel_api import Attachment, Button, EventKind, InboundEvent
-from nanohost.store import deliveries
-from nanohost.store.deliveries import DeliveryQueueKey, DeliveryStatus
-from nanohost.testing.able_channel import FullFeatureChannel
+from nanohost.db import deliveries
+from nanohost.db.deliveries import DeliveryQueueKey, DeliveryStatus
 from nanohost.testing.fake_channel import PERSON, SentMessage
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.full_channel import FullFeatureChannel
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.inbound import inbound_snapshot
 from nanohost_protocol.payloads import ChatIn, QuestionOut, decode_in, encode
-from tests.flows.stage import HostTestEnv
+from tests.flows.host_fixture import HostTestEnv
 from tests.support.flow import FAKE_CHANNEL, RunningHost, Script
 from tests.support.invariants import wait_until
 

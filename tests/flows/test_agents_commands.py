@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from nanohost.channel_api import Sender
+from nanohost.db import roles
 from nanohost.mailbox import queries
 from nanohost.model import Role
-from nanohost.store import roles
-from tests.flows.stage import HostTestEnv
+from tests.flows.host_fixture import HostTestEnv
 
 BOSS = Sender(handle="boss", name="Bo")
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from nanohost.store.tasks import Task, TaskStatus
-from nanohost.tasks import changes
-from tests.flows.stage import HostTestEnv
+from nanohost.db.tasks import Task, TaskStatus
+from nanohost.scheduler import task_operations
+from tests.flows.host_fixture import HostTestEnv
 from tests.support.flow import RunningHost
 
 REMIND = {
@@ -22,7 +22,7 @@ EVERY_DAY = {"tool": "schedule_task", "arguments": {"prompt": "report", "cron": 
 
 
 async def tasks(flow: RunningHost) -> list[Task]:
-    return await changes.list_open(flow.host.store, (await flow.session()).id)
+    return await task_operations.list_open(flow.host.store, (await flow.session()).id)
 
 
 def rewrite(flow: RunningHost, *actions: Mapping[str, object]) -> None:

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import pytest
 
 from nanohost.channel_api import EventKind, InboundEvent, Sender
+from nanohost.db import roles
 from nanohost.model import Role
-from nanohost.store import roles
 from nanohost.testing.fake_channel import PERSON
-from tests.flows.stage import HostTestEnv
+from tests.flows.host_fixture import HostTestEnv
 from tests.support.flow import RunningHost
 from tests.support.invariants import wait_until
 

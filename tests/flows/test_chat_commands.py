@@ -13,13 +13,13 @@ from nanohost.chat_commands.clear import CLEARED_TEXT
 from nanohost.chat_commands.stop import NOTHING_TO_STOP, STOPPED_TEXT
 from nanohost.mailbox import queries
 from nanohost.model import Session
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.inbound import inbound_snapshot
 from nanohost_protocol.payloads import SystemIn, encode
 from nanohost_protocol.rows import InKind, NewMessageIn
 from nanohost_protocol.schema import OUTBOUND
 from nanohost_protocol.sqlite import read_snapshot
-from tests.flows.stage import HostTestEnv
+from tests.flows.host_fixture import HostTestEnv
 from tests.support.flow import RunningHost, Script
 from tests.support.invariants import read_open_claims, wait_for_claims, wait_until
 

@@ -14,20 +14,20 @@ import pytest
 
 from agent_runner.turn import CONTEXT_FULL_NOTICE, NEW_CONVERSATION_NOTICE
 from nanohost.channel_api import Attachment
+from nanohost.config.settings import make_settings
+from nanohost.db import model_calls
 from nanohost.errors import RuntimeUnavailable
 from nanohost.gateway.model_call import TOO_LARGE_ERROR
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.docker_image import ensure_image
 from nanohost.runtimes.port import Runtime
-from nanohost.settings import make_settings
-from nanohost.store import model_calls
-from nanohost.testing.able_channel import FullFeatureChannel
-from tests.support.contents import make_photo, make_scanned_pdf
-from tests.support.engine import docker_engine, podman_engine, podman_image
+from nanohost.testing.full_channel import FullFeatureChannel
+from tests.support.container_engines import docker_engine, podman_engine, podman_image
 from tests.support.flow import RunningHost, install_id_for, run_host
 from tests.support.messages_api import Failure, RecordedRequest, Rule, StubMessagesApi, Text, ToolUse
-from tests.support.need import skip_or_fail
+from tests.support.requirements import skip_or_fail
+from tests.support.sample_files import make_photo, make_scanned_pdf
 
 __all__ = ["docker_engine", "podman_engine", "podman_image"]
 

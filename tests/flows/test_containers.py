@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.home import HomeLocked
-from nanohost.keeper.space import read_disk_space
+from nanohost.config.home import HomeLocked
+from nanohost.containers.disk_space import read_disk_space
 from nanohost.mailbox import queries
 from nanohost.runtimes.port import Container
-from tests.flows.stage import HostTestEnv
+from tests.flows.host_fixture import HostTestEnv
+from tests.support.fast_clock import AcceleratedClock
 from tests.support.flow import RunningHost
-from tests.support.hasty_clock import AcceleratedClock
 from tests.support.invariants import wait_for_claims, wait_until
 from tests.support.small_disk import mount_small_disk
 

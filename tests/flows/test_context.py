@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent
+from nanohost.db import events
 from nanohost.model import EngageMode, IgnoredMessagePolicy, SessionMode
-from nanohost.store import events
-from nanohost.testing.able_channel import FULL_CAPABILITIES, FullFeatureChannel
 from nanohost.testing.fake_channel import PERSON
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.full_channel import FULL_CAPABILITIES, FullFeatureChannel
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.rows import MessageIn
 from tests.support.flow import RunningHost, run_host
 

@@ -17,18 +17,18 @@ from nanohost.app import model_call_recorder
 from nanohost.chat_commands.cost import COMMAND
 from nanohost.chat_commands.host_command import Actor, HostCommandInvocation
 from nanohost.clock import SystemClock
+from nanohost.config.home import Home
+from nanohost.db import agent_groups, sessions
+from nanohost.db.database import Store
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
 from nanohost.gateway.prices import PRICED_HOST
 from nanohost.gateway.upstream import Upstream
-from nanohost.home import Home
-from nanohost.store import agent_groups, sessions
-from nanohost.store.database import Store
-from nanohost.testing.limits import scaled_timeout
+from nanohost.testing.time_limits import scaled_timeout
 from nanohost_protocol.rows import AckStatus
 from tests.runner.host_side import WAIT_TIMEOUT_S, SessionHost, run_runner, wait_until
 from tests.support.messages_api import StubMessagesApi, Text, Tokens
-from tests.support.new_home import opened_store
+from tests.support.template_home import opened_store
 
 HELLO = '<message to="home">yes</message>'
 LOCAL = Actor(id="local:root", name="root", is_local=True)

@@ -10,10 +10,10 @@ import pytest
 
 from nanohost.channel_api import Address, Capabilities, OutboundText, Receipt
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
-from tests.flows.stage import HostTestEnv
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.flows.host_fixture import HostTestEnv
+from tests.support.fast_clock import AcceleratedClock
 from tests.support.flow import RunningHost
-from tests.support.hasty_clock import AcceleratedClock
 
 
 class SlowChat(FakeChannel):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.simulated import find_simulator, simulator_names
+from nanohost.testing.simulated_chat import find_simulator, simulator_names
 
 SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "demo_channels"
 

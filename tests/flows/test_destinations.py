@@ -8,8 +8,8 @@ import pytest
 
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import find_command
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
-from tests.flows.stage import HostTestEnv
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.flows.host_fixture import HostTestEnv
 from tests.support.flow import RunningHost
 
 FAMILY = {"group": "main", "name": "family"}

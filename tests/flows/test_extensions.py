@@ -10,23 +10,23 @@ import pytest
 
 from nanohost.app import Overrides, running_host
 from nanohost.chat_commands.menu import build_menu
-from nanohost.commands.stopping import stop_without_host
+from nanohost.commands.sessions import stop_without_host
+from nanohost.config.home import Home, lock_home
+from nanohost.config.settings import Settings, load_settings
+from nanohost.db.open import open_home_store
 from nanohost.errors import RuntimeUnavailable
-from nanohost.home import Home, lock_home
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.docker_image import ensure_image
 from nanohost.runtimes.port import Runtime
-from nanohost.settings import Settings, load_settings
-from nanohost.store.opened import open_home_store
 from nanohost.testing.fake_channel import FakeChannel
-from tests.flows.stage import HostTestEnv
+from tests.flows.host_fixture import HostTestEnv
 from tests.flows.test_held_requests import DM, hosted, press, seen
-from tests.support.engine import docker_engine, podman_engine, podman_image
+from tests.support.container_engines import docker_engine, podman_engine, podman_image
 from tests.support.flow import FAKE_CHANNEL, SCRIPTED_HOST_SETTINGS, RunningHost, install_id_for, scripted_settings
 from tests.support.how_to import read_example
 from tests.support.invariants import wait_until
-from tests.support.need import skip_or_fail
+from tests.support.requirements import skip_or_fail
 
 __all__ = ["docker_engine", "podman_engine", "podman_image"]
 

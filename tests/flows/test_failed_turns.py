@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from nanohost.keeper.watchdog import PENDING_NOTICE
+from nanohost.containers.watchdog import PENDING_NOTICE
 from nanohost.mailbox import queries
-from nanohost.testing.limits import scaled_timeout
-from tests.flows.stage import HostTestEnv
+from nanohost.testing.time_limits import scaled_timeout
+from tests.flows.host_fixture import HostTestEnv
 from tests.support.flow import RunningHost, Script
 from tests.support.invariants import wait_for_claims, wait_until
 

@@ -10,7 +10,7 @@ from nanohost.errors import RuntimeUnavailable
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from tests.story.first_hour import FAST, FirstHourStory
 from tests.story.pages import FIRST_HOUR
-from tests.support.need import skip_or_fail
+from tests.support.requirements import skip_or_fail
 
 
 @pytest.mark.bubblewrap

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.home import Home
-from nanohost.model import HOST_SESSION_ID, EngageMode, Role, Session, SessionMode
-from nanohost.settings import load_settings
-from nanohost.store import (
+from nanohost.config.home import Home
+from nanohost.config.settings import load_settings
+from nanohost.db import (
     actions,
     agent_groups,
     approvals,
@@ -28,7 +27,7 @@ from nanohost.store import (
     destinations,
     dropped,
     holds,
-    late,
+    late_messages,
     messages,
     messaging_groups,
     model_calls,
@@ -38,21 +37,22 @@ from nanohost.store import (
     roles,
     rules,
     sessions,
-    spared_tries,
     tasks,
     turn_costs,
     turn_failures,
+    uncounted_attempts,
     users,
     wirings,
 )
-from nanohost.store.actions import ActionStatus
-from nanohost.store.approvals import ApprovalStatus
-from nanohost.store.database import Store
-from nanohost.store.deliveries import DeliveryStatus
-from nanohost.store.events import ChatKey
-from nanohost.store.opened import open_home_store
-from nanohost.store.rules import RuleEffect
-from nanohost.testing.able_channel import FullFeatureChannel
+from nanohost.db.actions import ActionStatus
+from nanohost.db.approvals import ApprovalStatus
+from nanohost.db.database import Store
+from nanohost.db.deliveries import DeliveryStatus
+from nanohost.db.events import ChatKey
+from nanohost.db.open import open_home_store
+from nanohost.db.rules import RuleEffect
+from nanohost.model import HOST_SESSION_ID, EngageMode, Role, Session, SessionMode
+from nanohost.testing.full_channel import FullFeatureChannel
 from nanohost_protocol.inbound import inbound_snapshot
 from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.outbound import outbound_snapshot
@@ -184,8 +184,8 @@ async def test_what_people_decided_is_read_as_an_earlier_build_wrote_it(store: S
     assert held.reason == "it fills the disk"
     assert waits is not None
     assert waits.error_class is ErrorClass.RATE_LIMITED
-    assert len(await spared_tries.list_for_session(store, main.id)) == 1
-    assert {one.platform_id for one in (await late.list_known(store)).values()} == {"large"}
+    assert len(await uncounted_attempts.list_for_session(store, main.id)) == 1
+    assert {one.platform_id for one in (await late_messages.list_known(store)).values()} == {"large"}
     kept = await audit.latest(store.reports, limit=MANY)
     assert {"roles.create", "tasks.create", "approval.approved", "sessions.hold"} <= {one.what for one in kept}
 

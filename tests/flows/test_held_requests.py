@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from nanohost.channel_api import Sender
+from nanohost.config.settings import make_settings
+from nanohost.db import agent_groups, audit, roles
 from nanohost.model import Role
-from nanohost.settings import make_settings
-from nanohost.store import agent_groups, audit, roles
-from nanohost.tasks import changes
-from nanohost.testing.able_channel import FullFeatureChannel
+from nanohost.scheduler import task_operations
 from nanohost.testing.fake_channel import SentMessage
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.full_channel import FullFeatureChannel
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.support.flow import SCRIPTED_HOST_SETTINGS, RunningHost, run_host
 from tests.support.invariants import assert_clean
 
@@ -75,10 +75,10 @@ async def test_a_task_that_the_operator_holds_is_there_when_its_owner_said_yes_t
         assert "water the plants" in card.text
         assert "0 9 * * *" in card.text
         session = await flow.session()
-        assert await changes.list_open(flow.host.store, session.id) == []
+        assert await task_operations.list_open(flow.host.store, session.id) == []
         await press(fake, card, "Allow once")
         told = await seen(fake, "c1", "told: ")
-        [task] = await changes.list_open(flow.host.store, session.id)
+        [task] = await task_operations.list_open(flow.host.store, session.id)
         kept = await audit.latest(flow.host.store.reports, limit=10, action="tasks")
     assert (task.content, task.cron) == ("water the plants", "0 9 * * *")
     assert told.text == "told: Your request tasks.create was approved and is done."
@@ -93,7 +93,7 @@ async def test_an_agent_hears_why_not(tmp_path: Path) -> None:
         await fake.person_writes("plants, daily")
         await press(fake, await seen(fake, DM, card=True), "Deny")
         told = await seen(fake, "c1", "told: ")
-        assert await changes.list_open(flow.host.store, (await flow.session()).id) == []
+        assert await task_operations.list_open(flow.host.store, (await flow.session()).id) == []
     assert told.text.startswith("told: Your request tasks.create was refused: a person said no")
 
 

@@ -11,9 +11,9 @@ import pytest
 from nanohost.model import Session
 from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.payloads import MAX_CONTENT_BYTES, ChatOut, EditOut, ReactionOut, encode
-from tests.flows.stage import HostTestEnv
+from tests.flows.host_fixture import HostTestEnv
+from tests.support.corrupt_files import CORRUPTIONS, FUTURE_VERSION, RECOVERABLE, RUNNER_STOPPING, insert_row, junk
 from tests.support.flow import RunningHost
-from tests.support.hostile import CORRUPTIONS, FUTURE_VERSION, RECOVERABLE, RUNNER_STOPPING, insert_row, junk
 from tests.support.invariants import wait_until
 
 BAD, GOOD = "bad", "good"

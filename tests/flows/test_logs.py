@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Refused, Sender
+from nanohost.db.deliveries import DeliveryQueueKey
+from nanohost.db.events import ChatKey
 from nanohost.logs import configure_logging
 from nanohost.model import SessionId, UnknownSender
-from nanohost.store.deliveries import DeliveryQueueKey
-from nanohost.store.events import ChatKey
 from nanohost.testing.fake_channel import PERSON, FakeChannel
 from nanohost.testing.manual_clock import START
 from tests.channels.everywhere import AllPlatforms, run_host
-from tests.flows.stage import HostTestEnv
+from tests.flows.host_fixture import HostTestEnv
 from tests.flows.test_messages import becomes
 from tests.support.flow import RunningHost, Script
 

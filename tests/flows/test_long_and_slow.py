@@ -8,8 +8,8 @@ import pytest
 
 from nanohost.channel_api import Address, Capabilities
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
-from tests.flows.stage import HostTestEnv
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.flows.host_fixture import HostTestEnv
 
 SLOW = [{"match": "slow", "actions": [{"until_file": "go"}, {"answer": "done"}]}]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from nanohost.db.file_monitor import CHECK_INTERVAL_S
 from nanohost.errors import StoreError
-from nanohost.store.watch import CHECK_INTERVAL_S
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.support.fast_clock import AcceleratedClock
 from tests.support.flow import run_host
-from tests.support.hasty_clock import AcceleratedClock
 
 pytestmark = pytest.mark.behaviour("OP-05")
 

@@ -9,18 +9,18 @@ import pytest
 from nanohost.app import open_home_store
 from nanohost.channel_api import InboundEvent
 from nanohost.clock import SystemClock
-from nanohost.home import Home
+from nanohost.config.home import Home
+from nanohost.db import actions, events, host_messages
+from nanohost.db.actions import ActionRow
+from nanohost.db.database import Transaction
+from nanohost.db.events import ChatKey
+from nanohost.db.tasks import TaskKind
 from nanohost.model import Session, TaskId
-from nanohost.store import actions, events, host_messages
-from nanohost.store.actions import ActionRow
-from nanohost.store.database import Transaction
-from nanohost.store.events import ChatKey
-from nanohost.store.tasks import TaskKind
-from nanohost.tasks import changes
+from nanohost.scheduler import task_operations
 from nanohost.testing.fake_channel import PERSON
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import Origin, OutKind
-from tests.flows.stage import HostTestEnv
+from tests.flows.host_fixture import HostTestEnv
 from tests.support.flow import FAKE_CHANNEL, Script
 
 HERE = Origin(channel_type=FAKE_CHANNEL[0], instance=FAKE_CHANNEL[1], platform_id="c1")
@@ -45,7 +45,7 @@ async def _commit_one_of_each(tx: Transaction, session: Session) -> None:
         created_at=NOW,
     )
     await actions.add(tx, request)
-    await changes.create(
+    await task_operations.create(
         tx,
         id=TaskId("t-lost"),
         session=session.id,

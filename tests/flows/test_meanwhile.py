@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.approvals.held import APPROVAL_REQUESTED_TEXT
+from nanohost.approvals.held_messages import APPROVAL_REQUESTED_TEXT
 from nanohost.channel_api import Sender
 from nanohost.chat_commands.pause import PAUSED_REPLY
+from nanohost.db import audit, paused, roles
 from nanohost.model import Role, UnknownSender
-from nanohost.store import audit, paused, roles
-from nanohost.tasks import changes
+from nanohost.scheduler import task_operations
 from nanohost.testing.fake_channel import PERSON
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.flows.test_held_requests import DM, OLGA, SCHEDULE, TOLD, hosted, press, seen
 from tests.support.flow import RunningHost
 
@@ -61,10 +61,10 @@ async def test_what_is_approved_during_a_pause_is_done_after_it_and_the_agent_is
         async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while not await audit.latest(flow.host.store.reports, limit=1, action="approval.approved"):
                 pass
-        assert await changes.list_open(flow.host.store, session.id) == []
+        assert await task_operations.list_open(flow.host.store, session.id) == []
         await owner(flow, "/resume")
         await seen(fake, "c1", "told: ")
-        assert len(await changes.list_open(flow.host.store, session.id)) == 1
+        assert len(await task_operations.list_open(flow.host.store, session.id)) == 1
 
 
 @pytest.mark.behaviour("SE-12", "AP-09")

@@ -10,8 +10,8 @@ import pytest
 
 from nanohost.cli.main import build_parser
 from nanohost.model import UnknownSender
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
-from tests.flows.stage import HostTestEnv
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.flows.host_fixture import HostTestEnv
 from tests.support.flow import RunningHost, Script
 from tests.support.invariants import wait_for_claims
 

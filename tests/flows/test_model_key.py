@@ -9,9 +9,9 @@ import pytest
 from agent_runner.failures import SENTENCES
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import find_command
+from nanohost.config.settings import make_settings
+from nanohost.db import roles, users
 from nanohost.model import Role
-from nanohost.settings import make_settings
-from nanohost.store import roles, users
 from nanohost_protocol.rows import ErrorClass, Origin
 from tests.support.flow import RunningHost, run_host
 from tests.support.invariants import wait_until

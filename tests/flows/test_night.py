@@ -10,7 +10,7 @@ from nanohost.errors import RuntimeUnavailable
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from tests.story.night import NightStory
 from tests.story.pages import NIGHT
-from tests.support.need import skip_or_fail
+from tests.support.requirements import skip_or_fail
 
 
 @pytest.mark.bubblewrap

@@ -12,10 +12,10 @@ from nanohost.channel_api import Capabilities
 from nanohost.commands.registry import find_command
 from nanohost.errors import UsageError
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
-from tests.flows.stage import HostTestEnv
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.flows.host_fixture import HostTestEnv
 from tests.flows.test_delivery import attempts, statuses
-from tests.support.hasty_clock import AcceleratedClock
+from tests.support.fast_clock import AcceleratedClock
 
 ASK: dict[str, object] = {"ambiguous": "ask"}
 

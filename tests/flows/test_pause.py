@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 import pytest
 
 from nanohost.channel_api import Sender
+from nanohost.chat_commands.classify import MENTION_REQUIRED
 from nanohost.chat_commands.cost import NO_USAGE_TEXT
-from nanohost.chat_commands.gate import MENTION_REQUIRED
 from nanohost.chat_commands.pause import NO_TURN_INTERRUPTED, PAUSED_REPLY
 from nanohost.chat_commands.resume import NOT_PAUSED
+from nanohost.db import paused, roles, turn_costs
 from nanohost.model import Role, UnknownSender
-from nanohost.store import paused, roles, turn_costs
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
-from tests.flows.stage import HostTestEnv
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.flows.host_fixture import HostTestEnv
 from tests.support.flow import RunningHost, Script
 from tests.support.invariants import wait_for_claims, wait_until
 

@@ -9,17 +9,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from nanohost.channel_api import Capabilities, InboundEvent, Sender
+from nanohost.db import destinations, messaging_groups, roles
+from nanohost.maintenance.retention import Retention
 from nanohost.model import EngageMode, Role, UnknownSender
-from nanohost.store import destinations, messaging_groups, roles
-from nanohost.testing.able_channel import FullFeatureChannel
 from nanohost.testing.fake_channel import PERSON, FakeChannel, SentMessage
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
-from nanohost.upkeep.upkeep import Retention
+from nanohost.testing.full_channel import FullFeatureChannel
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.inbound import inbound_snapshot
 from nanohost_protocol.payloads import ChatIn, decode_in
 from nanohost_protocol.rows import InKind
 from nanohost_protocol.times import to_text
-from tests.flows.stage import HostTestEnv
+from tests.flows.host_fixture import HostTestEnv
 from tests.support.flow import FAKE_CHANNEL, RunningHost
 
 pytestmark = pytest.mark.behaviour("AP-09")

@@ -9,9 +9,9 @@ import pytest
 
 from nanohost.errors import UsageError
 from nanohost.mailbox import queries
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.rows import Turn
-from tests.flows.stage import HostTestEnv
+from tests.flows.host_fixture import HostTestEnv
 from tests.support.flow import RunningHost, Script
 from tests.support.invariants import wait_for_claims, wait_until
 

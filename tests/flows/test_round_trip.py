@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import pytest
 
 from nanohost.channel_api import InboundEvent, Sender
-from nanohost.store import events
-from nanohost.store.database import Transaction
+from nanohost.db import events
+from nanohost.db.database import Transaction
 from nanohost.testing.fake_channel import PERSON
-from tests.flows.stage import HostTestEnv
+from tests.flows.host_fixture import HostTestEnv
 
 MEGABYTE = 1024 * 1024
 

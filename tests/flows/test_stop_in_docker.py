@@ -9,7 +9,7 @@ import pytest
 from nanohost.chat_commands.stop import STOPPED_TEXT
 from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.docker_image import ensure_image
-from tests.support.engine import docker_engine
+from tests.support.container_engines import docker_engine
 from tests.support.flow import install_id_for, run_host
 from tests.support.invariants import wait_for_claims
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from nanohost.app import open_home_store
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.times import to_text
-from tests.flows.stage import HostTestEnv
+from tests.flows.host_fixture import HostTestEnv
 from tests.flows.test_turns import fails
 from tests.support.flow import RunningHost
 

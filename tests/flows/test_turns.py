@@ -9,7 +9,7 @@ import pytest
 
 from nanohost.mailbox import queries
 from nanohost_protocol.rows import AckStatus, ErrorClass
-from tests.flows.stage import HostTestEnv
+from tests.flows.host_fixture import HostTestEnv
 from tests.support.flow import Script
 from tests.support.invariants import wait_for_claims
 

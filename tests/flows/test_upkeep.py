@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from nanohost.maintenance.retention import Retention
 from nanohost.testing.manual_clock import ManualClock
-from nanohost.upkeep.upkeep import Retention
-from tests.flows.stage import HostTestEnv
+from tests.flows.host_fixture import HostTestEnv
 from tests.support.flow import RunningHost
 from tests.support.invariants import assert_clean
 

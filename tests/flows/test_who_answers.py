@@ -9,7 +9,7 @@ import pytest
 from nanohost.channel_api import Capabilities
 from nanohost.model import EngageMode, SessionMode
 from nanohost.testing.fake_channel import FakeChannel
-from tests.flows.stage import HostTestEnv
+from tests.flows.host_fixture import HostTestEnv
 from tests.support.flow import RunningHost
 
 SAY_NAME = {

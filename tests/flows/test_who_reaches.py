@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nanohost.approvals.held import APPROVAL_REQUESTED_TEXT
+from nanohost.approvals.held_messages import APPROVAL_REQUESTED_TEXT
 from nanohost.channel_api import Sender
+from nanohost.db import dropped, events, roles, users, wirings
 from nanohost.model import EngageMode, IgnoredMessagePolicy, Role, SenderScope, UnknownSender
-from nanohost.routing.consider import BOT_LOOP, MAX_BOT_MESSAGES
-from nanohost.routing.strangers import NO_APPROVER_YET
-from nanohost.store import dropped, events, roles, users, wirings
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.routing.engagement import BOT_LOOP, MAX_BOT_MESSAGES
+from nanohost.routing.unknown_senders import NO_APPROVER_YET
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.rows import Origin
-from tests.flows.stage import HostTestEnv
+from tests.flows.host_fixture import HostTestEnv
 from tests.flows.test_who_answers import outcomes
 from tests.support.flow import RunningHost
 

@@ -15,7 +15,7 @@ from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.support.messages_api import StubMessagesApi
 
 KEY = "sk-ant-api03-the-real-one"

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from nanohost.gateway.budget import COOLDOWN_S, CallBudget, call_limits_from_settings
+from nanohost.gateway.call_recorder import BATCH_SIZE, MAX_QUEUED, CallRecorder
 from nanohost.gateway.model_call import CallOutcome, ModelCall, Usage
-from nanohost.gateway.recordings import BATCH_SIZE, MAX_QUEUED, CallRecorder
+from nanohost.gateway.rate_limit import COOLDOWN_S, CallBudget, call_limits_from_settings
 from nanohost.gateway.settings import CallSettings
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
-from nanohost.slowing import BURST_SHARE, MAX_PAUSE_S
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import START, ManualClock
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.work.throttle import BURST_SHARE, MAX_PAUSE_S
 from tests.gateway.conftest import MESSAGES, CallLedger, GatewayTestHost, make_request_body
 from tests.support.invariants import wait_until
 from tests.support.messages_api import StubMessagesApi, Text

@@ -15,7 +15,7 @@ from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ResultMessage
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import CallOutcome
 from nanohost.model import SessionId
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.gateway.conftest import KEY, CallLedger, GatewayTestHost
 from tests.support.messages_api import UNAUTHORIZED, StubMessagesApi, Text, ToolUse, rate_limited
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from multidict import CIMultiDict
 
-from nanohost.gateway.headers import request_headers, response_headers
+from nanohost.gateway.request_policy import request_headers, response_headers
 
 
 @pytest.mark.behaviour("GW-01")

@@ -16,7 +16,7 @@ from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import CallOutcome
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.gateway.conftest import KEY, MESSAGES, CallLedger, GatewayTestHost, make_request_body
 from tests.support.messages_api import UNAUTHORIZED, DroppedConnection, Failure, StubMessagesApi, Text
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nanohost.gateway.policy import GatewayDecision, decide
+from nanohost.gateway.request_policy import GatewayDecision, decide
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from nanohost.clock import SystemClock
 from nanohost.gateway.gateway import Gateway
-from nanohost.gateway.health import (
+from nanohost.gateway.model_health import (
     InconclusiveCheck,
     ModelHealth,
     ModelProblem,
@@ -22,8 +22,8 @@ from nanohost.gateway.health import (
     wrong_address_problem,
 )
 from nanohost.gateway.upstream import Upstream
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.gateway.conftest import KEY, MESSAGES, GatewayTestHost, make_request_body
 from tests.support.messages_api import OVERLOADED, UNAUTHORIZED, StubMessagesApi
 

@@ -6,9 +6,9 @@ from itertools import product
 
 import pytest
 
-from nanohost.guard.ruling import GuardFacts, Permission, decide
+from nanohost.db.rules import Rule, RuleEffect
+from nanohost.guard.guard import GuardFacts, Permission, decide
 from nanohost.model import AgentGroupId
-from nanohost.store.rules import Rule, RuleEffect
 from nanohost.testing.manual_clock import START
 
 ALLOW, HOLD, DENY = Permission.ALLOW, Permission.HOLD, Permission.DENY

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.keeper import health
+from nanohost.containers import health
+from nanohost.db import roles, users
 from nanohost.model import Role
-from nanohost.store import roles, users
 from nanohost_protocol.rows import Origin
 from tests.hostile.agents import (
     RUNTIMES,
@@ -18,7 +18,7 @@ from tests.hostile.agents import (
     start_hostile_agent,
     wait_for_hold_reason,
 )
-from tests.support.engine import docker_engine
+from tests.support.container_engines import docker_engine
 from tests.support.flow import RunningHost
 from tests.support.invariants import wait_until
 from tests.support.small_disk import mount_small_disk

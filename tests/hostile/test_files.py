@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.keeper.ack_budget import OVER_BUDGET_REASON
+from nanohost.containers.ack_processor import OVER_BUDGET_REASON
+from nanohost.db import model_calls, roles, users
 from nanohost.model import Role
-from nanohost.store import model_calls, roles, users
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.rows import Origin
 from tests.hostile.agents import RUNTIMES, ask_agent, run_hostile_host, start_hostile_agent, wait_for_stop_reason
-from tests.support.engine import docker_engine
+from tests.support.container_engines import docker_engine
 from tests.support.flow import RunningHost
 from tests.support.invariants import wait_until
 

@@ -14,19 +14,19 @@ from pathlib import Path
 
 import pytest
 
+from nanohost.db.domain_events import MailboxBlocked
 from nanohost.errors import MailboxError
-from nanohost.event_bus import EventBus
 from nanohost.mailbox import mailboxes as mailboxes_module
 from nanohost.mailbox import queries
+from nanohost.mailbox.backoff import MAX_BACKOFF_S, MAX_LOCKED_S
 from nanohost.mailbox.mailboxes import THREAD_COUNT, Mailboxes
-from nanohost.mailbox.patience import MAX_BACKOFF_S, MAX_LOCKED_S
 from nanohost.model import Session, SessionId
-from nanohost.store.domain_events import MailboxBlocked
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import START, ManualClock
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.work.event_bus import EventBus
 from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.times import to_text
-from tests.support.a_session import SESSION
+from tests.support.session_values import SESSION
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from nanohost.model import LeaseId, Session
 from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import MessageOut, NewMessageOut, OutKind
-from tests.keeper.bench import ContainerManagerHarness, FakeRuntime, run_manager
-from tests.support.between import InterleavedMailboxes
+from tests.containers.harness import ContainerManagerHarness, FakeRuntime, run_manager
+from tests.support.interleaving import InterleavedMailboxes
 
 
 def _says(bench: ContainerManagerHarness, session: Session, id: str) -> None:

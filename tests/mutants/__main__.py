@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from nanohost.testing.limits import FACTOR_VARIABLE
+from nanohost.testing.time_limits import FACTOR_VARIABLE
 from tests.mutants.decisions import DECISIONS
 from tests.mutants.surviving import MutationChange, is_text_only, load_equivalent, parse_change
 
@@ -106,7 +106,7 @@ def print_table(results: Mapping[str, str]) -> None:
 
 
 def module_of(name: str) -> str:
-    """nanohost.lanes of nanohost.lanes.x_is_cancelled__mutmut_1."""
+    """nanohost.work.keyed_workers of nanohost.work.keyed_workers.x_is_cancelled__mutmut_1."""
     return re.split(r"\.x[_ǁ]", name)[0]
 
 

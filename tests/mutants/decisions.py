@@ -8,16 +8,16 @@ DECISIONS: Mapping[str, Sequence[str]] = {
     # access
     "src/nanohost/access/decision.py": ("access/test_decision.py", "access/test_table.py"),
     # approvals
-    "src/nanohost/guard/ruling.py": ("guard/test_ruling.py",),
+    "src/nanohost/guard/guard.py": ("guard/test_ruling.py",),
     "src/nanohost/approvals/approvers.py": ("approvals/test_approvers.py",),
     # retry classes
-    "src/nanohost/keeper/verdict.py": ("keeper/test_verdict.py", "keeper/test_sentences.py"),
-    "src/nanohost/keeper/holds.py": ("keeper/test_holds.py", "keeper/test_verdict.py"),
+    "src/nanohost/containers/retry_policy.py": ("keeper/test_verdict.py", "keeper/test_sentences.py"),
+    "src/nanohost/containers/model_backoff.py": ("keeper/test_holds.py", "keeper/test_verdict.py"),
     "src/nanohost/delivery/outcome.py": ("delivery/test_outcome.py",),
     # claims
     "container/agent_runner/claims.py": ("runner/test_claims.py", "runner/test_commands.py"),
     # order
     "src/nanohost_protocol/sequence.py": ("protocol/test_ids_times_sequence.py",),
-    "src/nanohost/delivery/pacing.py": ("delivery/test_pacing.py",),
+    "src/nanohost/delivery/rate_limiter.py": ("delivery/test_pacing.py",),
 }
 """Paths from the root; the tests' are from tests/."""

@@ -11,8 +11,8 @@ from tests.mutants.surviving import MutationChange, is_text_only, load_equivalen
 
 ROOT = Path(__file__).parents[2]
 DIFF = """\
---- src/nanohost/lanes.py
-+++ src/nanohost/lanes.py
+--- src/nanohost/work/keyed_workers.py
++++ src/nanohost/work/keyed_workers.py
 @@ -1,4 +1,4 @@
  def busy(self) -> int:
      \"\"\"How many keys are being worked on.\"\"\"
@@ -27,8 +27,8 @@ def test_what_is_changed_and_its_tests_are_there() -> None:
 
 
 def test_a_change_is_known_by_its_module_and_its_lines() -> None:
-    assert parse_change("nanohost.lanes", DIFF) == MutationChange(
-        "nanohost.lanes", ("return len(self._workers)",), ("return 1 + len(self._workers)",)
+    assert parse_change("nanohost.work.keyed_workers", DIFF) == MutationChange(
+        "nanohost.work.keyed_workers", ("return len(self._workers)",), ("return 1 + len(self._workers)",)
     )
 
 

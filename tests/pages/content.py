@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from nanohost.testing.content import UNSUPPORTED_CONTENT, ContentKind
-from nanohost.testing.simulated import find_simulator, simulator_names
+from nanohost.testing.simulated_chat import find_simulator, simulator_names
 from tests.support.cases import ROOT, load_cases
 from tests.support.marks import tests_with_mark
 

@@ -4,7 +4,7 @@ them."""
 from __future__ import annotations
 
 from tests.channels.examples import ReceivedExample, receive_examples
-from tests.support.arrivals import merge_album, table_cell
+from tests.support.agent_view import merge_album, table_cell
 
 HEAD = "| what somebody sends | what the agent reads |\n|---|---|"
 

@@ -11,11 +11,11 @@ from functools import cache
 from pathlib import Path
 
 from nanohost.commands.setup import MAIN_GROUP
-from nanohost.testing.simulated import find_simulator
+from nanohost.testing.simulated_chat import find_simulator
 from nanohost.testing.simulator import ScreenMessage, Simulator
 from tests.channels.everywhere import AllPlatforms, platform_names, run_host, write_agent_script
-from tests.support.arrivals import inline_code
-from tests.support.hasty_clock import AcceleratedClock
+from tests.support.agent_view import inline_code
+from tests.support.fast_clock import AcceleratedClock
 
 _PICTURE = bytes.fromhex("89504e470d0a1a0a") + b"made up"
 FILES = {"report.txt": b"all is well", "garden.png": _PICTURE}

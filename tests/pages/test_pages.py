@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.testing.content import UNSUPPORTED_CONTENT, ContentKind
-from nanohost.testing.simulated import simulator_names
+from nanohost.testing.simulated_chat import simulator_names
 from tests.pages import Block, all_blocks, content
 from tests.support.cases import PLATFORMS, ROOT, LocatedCase, load_cases
 

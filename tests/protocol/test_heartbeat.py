@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.heartbeat import last_heartbeat, run_heartbeat
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.limits import scaled_timeout
+from nanohost.testing.time_limits import scaled_timeout
 from nanohost_protocol.errors import FileLocked, FileNotReady, InvalidFileError, ProtocolError, VersionMismatch
 from nanohost_protocol.inbound import (
     MAX_KEPT_DELIVERY_RESULTS,

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nanohost.rendering import Form, Limits, MessagePart, Unit, split_message
+from nanohost.rendering.blocks import Block, Run, Style
 from nanohost.rendering.dialects import DIALECTS
-from nanohost.rendering.pieces import Block, Run, Style
 from tests.rendering.checkers import check_part, words_in
 from tests.rendering.documents import documents, hostile_texts, plain_letters
 from tests.rendering.readers import read_as_person

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanohost.channel_api import Attachment, InboundEvent, Part, PartKind, Sender
+from nanohost.db.events import ChatKey, StoredEvent
 from nanohost.model import EventId
 from nanohost.routing.albums import (
     MAX_ALBUM_WAIT_S,
@@ -20,7 +21,6 @@ from nanohost.routing.albums import (
     with_unique_file_names,
 )
 from nanohost.routing.attachments import unique_file_names
-from nanohost.store.events import ChatKey, StoredEvent
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 EVENT = InboundEvent(

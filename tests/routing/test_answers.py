@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 
 from nanohost.channel_api import EventKind
+from nanohost.db import agent_groups, deliveries, dropped, events, messaging_groups, questions, roles, wirings
+from nanohost.db.cards import button_value
+from nanohost.db.database import open_store
+from nanohost.db.deliveries import AttemptOutcome, Delivery, DeliveryQueueKey, DeliveryStatus
+from nanohost.db.questions import MAX_QUESTION_CHARS, QuestionStatus
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import EngageMode, EventId, Role, SessionId, UnknownSender
 from nanohost.routing.answers import HANDLED, NOT_ALLOWED_TO_ANSWER, AcceptedAnswer, AnswerProcessor
-from nanohost.routing.run import OTHER_AGENTS_CARD
-from nanohost.store import agent_groups, deliveries, dropped, events, messaging_groups, questions, roles, wirings
-from nanohost.store.cards import button_value
-from nanohost.store.database import open_store
-from nanohost.store.deliveries import AttemptOutcome, Delivery, DeliveryQueueKey, DeliveryStatus
-from nanohost.store.questions import MAX_QUESTION_CHARS, QuestionStatus
+from nanohost.routing.routing_batch import OTHER_AGENTS_CARD
 from nanohost_protocol.payloads import ChatIn, EditOut, QuestionOut, decode_in, decode_out, encode
 from tests.routing.test_router import CHAT, NOON, World
-from tests.support.between import InterleavedStore
-from tests.support.new_home import make_database
+from tests.support.interleaving import InterleavedStore
+from tests.support.template_home import make_database
 
 pytestmark = pytest.mark.behaviour("AP-09")
 

@@ -11,23 +11,23 @@ import pytest
 
 from nanohost.channel_api import Attachment, Refused
 from nanohost.clock import Clock
+from nanohost.config.home import Home
+from nanohost.db.events import ChatKey, StoredEvent
 from nanohost.errors import MailboxError
-from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.mailbox.paths import attachment_dir
+from nanohost.mailbox.session_dirs import attachment_dir
 from nanohost.model import EventId, WiringId
 from nanohost.routing.attachments import AttachmentFetcher, unique_file_names
-from nanohost.routing.message import build_message
-from nanohost.store.events import ChatKey, StoredEvent
-from nanohost.testing.able_channel import FullFeatureChannel
+from nanohost.routing.inbound_message import build_message
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_TIMEOUT_S
+from nanohost.testing.full_channel import FullFeatureChannel
 from nanohost.testing.manual_clock import ManualClock
+from nanohost.testing.time_limits import HANG_TIMEOUT_S
 from nanohost_protocol.payloads import ChatIn, decode_in
 from nanohost_protocol.rows import NewMessageIn
 from tests.routing.test_decisions import EVENT
-from tests.support.a_session import SESSION
-from tests.support.hasty_clock import AcceleratedClock
+from tests.support.fast_clock import AcceleratedClock
+from tests.support.session_values import SESSION
 
 CHAT = ChatKey("fake", "default", "c1")
 NOTES = Attachment(ref="f1", name="notes.txt", media_type="text/plain", size=5)

@@ -8,15 +8,15 @@ from datetime import datetime
 
 import pytest
 
+from nanohost.chat_commands.classify import CommandDecision, Discard, ParsedCommand, PassThrough, classify_command
 from nanohost.chat_commands.clear import CLEARED_TEXT
-from nanohost.chat_commands.gate import CommandDecision, Discard, ParsedCommand, PassThrough, classify_command
 from nanohost.chat_commands.pause import PAUSED_REPLY
 from nanohost.chat_commands.registry import chat_commands
 from nanohost.chat_commands.stop import NOTHING_TO_STOP
+from nanohost.db import deliveries, paused, roles, routes, tasks
+from nanohost.db.deliveries import DeliveryStatus
+from nanohost.db.tasks import NewRun, RunOutcome, Task
 from nanohost.model import EngageMode, Role, SessionId, TaskId, UnknownSender
-from nanohost.store import deliveries, paused, roles, routes, tasks
-from nanohost.store.deliveries import DeliveryStatus
-from nanohost.store.tasks import NewRun, RunOutcome, Task
 from nanohost_protocol.payloads import SystemIn, TaskIn, encode
 from nanohost_protocol.rows import InKind, NewMessageIn
 from tests.routing.test_router import World, crash

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from nanohost.store.domain_events import ChatHasEvents
-from nanohost.store.events import CHATS_WITH_NEW
+from nanohost.db.domain_events import ChatHasEvents
+from nanohost.db.events import CHATS_WITH_NEW
 from tests.routing.test_router import CHAT, World, world
 
 __all__ = ["world"]

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 import pytest
 
 from nanohost.channel_api import EventKind, InboundEvent, Sender
+from nanohost.db.conversations import SessionKey, session_key
+from nanohost.db.events import ChatKey, StoredEvent
 from nanohost.model import AgentGroupId, EngageMode, EventId, MessagingGroupId, SessionMode, Wiring, WiringId
-from nanohost.patterns import PatternError, matches, validate_pattern
-from nanohost.routing.engage import MAX_MATCHED_CHARS, should_engage
-from nanohost.routing.message import build_message
-from nanohost.store.conversations import SessionKey, session_key
-from nanohost.store.events import ChatKey, StoredEvent
+from nanohost.routing.engagement import MAX_MATCHED_CHARS, should_engage
+from nanohost.routing.inbound_message import build_message
+from nanohost.routing.patterns import PatternError, matches, validate_pattern
 from nanohost_protocol.rows import InKind
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)

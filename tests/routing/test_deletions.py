@@ -9,19 +9,19 @@ from datetime import timedelta
 import pytest
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
+from nanohost.db import album_pieces, events
 from nanohost.mailbox.mailboxes import MAX_CONTEXT_MESSAGES
 from nanohost.model import EngageMode, IgnoredMessagePolicy, Role, UnknownSender, WiringId
 from nanohost.routing.albums import merge_pieces, with_unique_file_names
-from nanohost.routing.deciding import RouteResolver
 from nanohost.routing.deletions import DELETED_BY_AUTHOR
-from nanohost.store import events, pieces
+from nanohost.routing.route_resolver import RouteResolver
 from nanohost.verify.ledger import EVENTS_WITHOUT_ROUTE
 from nanohost_protocol.payloads import ChatIn, decode_in
 from nanohost_protocol.rows import MessageIn
 from tests.routing.test_router import CHAT, NOON, World, crash
 from tests.routing.test_router import world as world
-from tests.routing.test_strangers import approvals, held, said
-from tests.routing.test_strangers import owned as owned
+from tests.routing.test_unknown_senders import approvals, held, said
+from tests.routing.test_unknown_senders import owned as owned
 
 pytestmark = pytest.mark.behaviour("RT-14")
 
@@ -446,7 +446,7 @@ async def _join(world: World) -> None:
     found = await events.list_new(world.store, CHAT, limit=9)
     said = with_unique_file_names([one.event for one in found])
     async with world.store.transaction() as tx:
-        await pieces.add_all(tx, [(one.id, event) for one, event in zip(found, said, strict=True)])
+        await album_pieces.add_all(tx, [(one.id, event) for one, event in zip(found, said, strict=True)])
         await events.join_album(tx, [one.id for one in found], merge_pieces(said))
 
 

@@ -14,8 +14,28 @@ from pathlib import Path
 import pytest
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
+from nanohost.db import (
+    agent_groups,
+    cards,
+    events,
+    host_messages,
+    messaging_groups,
+    roles,
+    sessions,
+    status_counts,
+    wirings,
+)
+from nanohost.db.database import Store, open_store
+from nanohost.db.domain_events import (
+    ApprovalChanged,
+    ChatHasEvents,
+    QueueHasWork,
+    SessionHasControlMessages,
+    SessionHasWork,
+)
+from nanohost.db.events import ChatKey, StoredEvent
+from nanohost.db.routes import Route
 from nanohost.errors import MailboxError, StoreError
-from nanohost.fair_share import FairShare
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.writer import WriteResult
 from nanohost.model import (
@@ -33,40 +53,20 @@ from nanohost.model import (
 )
 from nanohost.routing.albums import PIECE_WAIT_S
 from nanohost.routing.attachments import AttachmentFetcher
-from nanohost.routing.deciding import RoutedEntry
+from nanohost.routing.route_resolver import RoutedEntry
+from nanohost.routing.route_writer import RouteWriter
 from nanohost.routing.router import BATCH_SIZE, MAX_ATTEMPTS, EventHandler, Router
-from nanohost.routing.speaker import SessionResolver
-from nanohost.routing.strangers import CHAT_UNKNOWN, CHAT_UNWIRED
-from nanohost.routing.writer import RouteWriter
-from nanohost.store import (
-    agent_groups,
-    cards,
-    events,
-    host_messages,
-    messaging_groups,
-    overview,
-    roles,
-    sessions,
-    wirings,
-)
-from nanohost.store.database import Store, open_store
-from nanohost.store.domain_events import (
-    ApprovalChanged,
-    ChatHasEvents,
-    QueueHasWork,
-    SessionHasControlMessages,
-    SessionHasWork,
-)
-from nanohost.store.events import ChatKey, StoredEvent
-from nanohost.store.routes import Route
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.routing.session_resolver import SessionResolver
+from nanohost.routing.unknown_senders import CHAT_UNKNOWN, CHAT_UNWIRED
 from nanohost.testing.manual_clock import ManualClock
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.verify.ledger import EVENTS_WITHOUT_ROUTE
+from nanohost.work.fair_share import FairShare
 from nanohost_protocol.payloads import CardOut, ChatIn, decode_in
 from nanohost_protocol.rows import MessageIn, NewMessageIn, Origin
-from tests.support.desks import make_router
-from tests.support.heard import record_events
-from tests.support.new_home import make_database
+from tests.support.recorded_events import record_events
+from tests.support.routers import make_router
+from tests.support.template_home import make_database
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 CHAT = ChatKey("fake", "main", "c1")
@@ -369,12 +369,12 @@ async def test_who_was_turned_away_is_shown_until_they_have_a_role(world: World)
     await world.wire(await world.chat(unknown=UnknownSender.STRICT), agent)
     await world.says("stranger", sender="u1")
     await world.route()
-    [shown] = (await overview.lists(world.store.reports, NOON))["senders_denied"]
+    [shown] = (await status_counts.lists(world.store.reports, NOON))["senders_denied"]
     assert shown["user"] == "fake:u1"
     async with world.store.transaction() as tx:
         later = NOON + timedelta(days=10_000)
         await roles.grant(tx, user_id="fake:u1", role=Role.MEMBER, agent_group=agent.id, now=later)
-    assert (await overview.lists(world.store.reports, NOON))["senders_denied"] == []
+    assert (await status_counts.lists(world.store.reports, NOON))["senders_denied"] == []
 
 
 @pytest.mark.behaviour("RT-04")

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import pytest
 
 from nanohost.channel_api import EventKind, InboundEvent, Sender
+from nanohost.db.events import ChatKey
+from nanohost.db.questions import OpenQuestion, Question, QuestionStatus
 from nanohost.model import SessionId
 from nanohost.routing.typed_answer import match_choice, match_typed_answer
-from nanohost.store.events import ChatKey
-from nanohost.store.questions import OpenQuestion, Question, QuestionStatus
 
 pytestmark = pytest.mark.behaviour("AP-09")
 

@@ -16,7 +16,7 @@ from agent_runner.loop import IdleTimeouts, Runner
 from agent_runner.mailbox import Mailbox
 from agent_runner.settings import Settings
 from agent_runner.signals import RunnerSignals
-from nanohost.testing.limits import scaled_timeout
+from nanohost.testing.time_limits import scaled_timeout
 from nanohost_protocol.errors import FileLocked, FileNotReady
 from nanohost_protocol.inbound import inbound_transaction
 from nanohost_protocol.layout import SessionLayout

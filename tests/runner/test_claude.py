@@ -44,7 +44,6 @@ from nanohost_protocol.rows import AckStatus, ErrorClass, TurnError
 from tests.runner.host_side import HOME, OFFICE, SessionHost, make_chat_message, run_runner, wait_until
 from tests.runner.test_controls import control
 from tests.runner.test_questions import answer, asked
-from tests.support.contents import make_photo, make_scanned_pdf
 from tests.support.messages_api import (
     OVERLOADED,
     UNAUTHORIZED,
@@ -59,6 +58,7 @@ from tests.support.messages_api import (
     ToolUse,
     rate_limited,
 )
+from tests.support.sample_files import make_photo, make_scanned_pdf
 
 
 @asynccontextmanager

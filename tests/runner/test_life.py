@@ -13,7 +13,7 @@ import pytest
 from agent_runner.failures import SENTENCES
 from agent_runner.loop import BUSY_PRUNE_THRESHOLD, IdleTimeouts
 from agent_runner.mailbox import Mailbox
-from nanohost.testing.limits import scaled_timeout
+from nanohost.testing.time_limits import scaled_timeout
 from nanohost_protocol.inbound import inbound_transaction
 from nanohost_protocol.outbound import OutboundReader, OutboundWriter
 from nanohost_protocol.payloads import ChatIn, ChatOut, ControlIn, FileOut, QuestionOut, encode

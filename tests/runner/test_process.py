@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.limits import scaled_timeout
+from nanohost.testing.time_limits import scaled_timeout
 from nanohost_protocol.errors import FileLocked, FileNotReady
 from nanohost_protocol.heartbeat import last_heartbeat
 from nanohost_protocol.rows import AckStatus

@@ -11,7 +11,7 @@ import pytest
 
 from agent_runner.loop import BUSY_PRUNE_THRESHOLD
 from agent_runner.questions import NoAnswerReason, PendingQuestions
-from nanohost.testing.limits import scaled_timeout
+from nanohost.testing.time_limits import scaled_timeout
 from nanohost_protocol.crash_points import ENV_VARIABLE
 from nanohost_protocol.inbound import inbound_transaction
 from nanohost_protocol.outbound import OutboundReader

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.engine import docker_engine, podman_engine, podman_image, python_image
+from tests.support.container_engines import docker_engine, podman_engine, podman_image, python_image
 
 __all__ = ["docker_engine", "podman_engine", "podman_image", "python_image"]
 

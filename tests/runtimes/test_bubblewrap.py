@@ -17,10 +17,10 @@ from nanohost.runtimes.cgroup import ControlGroups, limit_files
 from nanohost.runtimes.port import Limits
 from nanohost.runtimes.procfs import find_processes
 from nanohost.runtimes.sandbox import system_arguments
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.runtime_suite import RuntimeTestEnv, read_report
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.runtimes.test_conformance import HERE, BubblewrapBench
-from tests.support.need import skip_or_fail
+from tests.support.requirements import skip_or_fail
 
 LIMITS = Limits(memory_bytes=1000, cpus=0.5, pids=7)
 

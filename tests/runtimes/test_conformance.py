@@ -13,7 +13,7 @@ from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.port import Runtime
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.testing.runtime_suite import STUB_COMMAND, RuntimeHarness, RuntimeSuite
-from tests.support.need import skip_or_fail
+from tests.support.requirements import skip_or_fail
 
 HERE = (sys.executable, *STUB_COMMAND[1:])
 

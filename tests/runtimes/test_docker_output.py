@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from docker import APIClient
 
-from nanohost.runtimes.folders import container_log_path
-from nanohost.runtimes.output import ContainerOutput, read_output
+from nanohost.runtimes.container_log import ContainerOutput, read_output
 from nanohost.runtimes.port import Container, ContainerSpec
+from nanohost.runtimes.session_folders import container_log_path
 from nanohost.testing.runtime_suite import RuntimeTestEnv, read_report
 from tests.runtimes.test_conformance import DockerBench
 
@@ -50,7 +50,7 @@ async def test_what_a_container_said_that_died_without_a_host_is_shown_before_it
         container = await runtime.start(spec)
         await read_report(spec)
     await asyncio.to_thread(docker_engine.kill, container.state["id"])
-    monkeypatch.setattr("nanohost.runtimes.output.REAP_CHECKS", 2)
+    monkeypatch.setattr("nanohost.runtimes.container_log.REAP_CHECKS", 2)
     assert (await read(spec, container)).lines == ("stand-in speaking: wait",)
 
 

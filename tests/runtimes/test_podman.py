@@ -15,10 +15,10 @@ from docker.errors import APIError
 from requests import Response
 
 from nanohost.runtimes.docker_containers import DockerContainers
-from nanohost.runtimes.docker_deaths import EngineEventListener
 from nanohost.runtimes.docker_engine import EngineKind, check_engine
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.runtimes.docker_events import EngineEventListener
 from nanohost.testing.runtime_suite import STUB_COMMAND, RuntimeHarness, RuntimeSuite, RuntimeTestEnv, read_report
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.layout import SessionLayout
 from tests.runtimes.test_conformance import DockerBench
 

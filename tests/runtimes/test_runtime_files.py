@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from nanohost.errors import ExtensionError, RuntimeUnavailable, SettingsError
-from nanohost.runtime_files import auto_candidates, find_runtime, runtime_names
+from nanohost.extensions.runtimes import auto_candidates, find_runtime, runtime_names
 from nanohost.runtimes.choose import choose_runtime, reopen_runtime
 from nanohost.runtimes.process import ProcessRuntime
 
@@ -147,7 +147,7 @@ def test_no_file_of_an_install_takes_the_name_of_one_that_is_there(tmp_path: Pat
 
 def test_looking_for_runtimes_imports_none() -> None:
     code = (
-        "import sys; from pathlib import Path; from nanohost.runtime_files import automatic;"
+        "import sys; from pathlib import Path; from nanohost.extensions.runtimes import automatic;"
         "automatic(Path('/no/install')); sys.exit('nanohost.runtimes' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,14 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.runtimes.seccomp import ARCHITECTURES, assemble_bpf, bpf_filter, seccomp_profile
-from nanohost.runtimes.syscall_policy import (
+from nanohost.runtimes.seccomp import (
     ALLOWED,
+    ARCHITECTURES,
     CONDITIONAL,
     MACHINES,
     MAX_DENIED_NUMBER,
     UNIMPLEMENTED,
+    assemble_bpf,
+    bpf_filter,
     none_of,
+    seccomp_profile,
     syscall_numbers,
 )
 

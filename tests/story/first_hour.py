@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanohost import settings_file
+from nanohost.config import settings_file
 from nanohost.testing.simulator import ADA, BOB, Person, ScreenMessage
 from tests.cli.terminal import Terminal
 from tests.story.machine import COLUMNS, Machine

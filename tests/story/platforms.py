@@ -8,9 +8,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any, TypeVar
 
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.simulator import Person, ScreenMessage
 from nanohost.testing.simulators.telegram import TelegramSimulator
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.support.messages_api import StubMessagesApi
 
 T = TypeVar("T")

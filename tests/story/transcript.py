@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nanohost.cli.folding import wrap_lines
+from nanohost.cli.wrapping import wrap_lines
 from nanohost.testing.simulator import BOT, Person, ScreenMessage
 from tests.story.machine import COLUMNS
 from tests.story.placeholders import Placeholders

@@ -14,16 +14,16 @@ from nanohost.app import Host, Overrides, running_host
 from nanohost.clock import Clock, SystemClock
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import find_command
-from nanohost.home import Home, lock_home
+from nanohost.config.home import Home, lock_home
+from nanohost.config.settings import Settings, make_settings
+from nanohost.db import agent_groups, messaging_groups, sessions, wirings
 from nanohost.model import AgentGroup, EngageMode, MessagingGroup, Session, SessionMode, UnknownSender
 from nanohost.runtimes.port import Container, Runtime
 from nanohost.runtimes.process import ProcessRuntime
-from nanohost.settings import Settings, make_settings
-from nanohost.store import agent_groups, messaging_groups, sessions, wirings
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import scaled_timeout
+from nanohost.testing.time_limits import scaled_timeout
 from nanohost_protocol.layout import SessionLayout
-from tests.support.new_home import create_home_database
+from tests.support.template_home import create_home_database
 
 FAKE_CHANNEL = ("fake", "default")
 

@@ -9,7 +9,7 @@ from nanohost.clock import SystemClock
 from nanohost.errors import MailboxError
 from nanohost.mailbox import queries
 from nanohost.model import Session
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.verify.checks import verify
 from nanohost_protocol.inbound import inbound_snapshot
 from nanohost_protocol.rows import Ack

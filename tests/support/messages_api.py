@@ -29,7 +29,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from nanohost.testing.own_port import ReservedPort
+from nanohost.testing.reserved_port import ReservedPort
 
 JsonObject = dict[str, Any]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from nanohost.db import actions
+from nanohost.db.actions import ActionRow
+from nanohost.db.database import Store
 from nanohost.model import SessionId
-from nanohost.store import actions
-from nanohost.store.actions import ActionRow
-from nanohost.store.database import Store
 
 
 async def list_requests(store: Store, session: SessionId) -> list[ActionRow]:

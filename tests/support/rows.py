@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from nanohost.db.tasks import MisfirePolicy, Task, TaskKind, TaskStatus
 from nanohost.model import SessionId, TaskId
-from nanohost.store.tasks import MisfirePolicy, Task, TaskKind, TaskStatus
 from nanohost_protocol.rows import InKind, MessageIn
 
 

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanohost.channel_api import InboundEvent, Sender
+from nanohost.config.home import Home
+from nanohost.containers.ack_processor import AckProcessor
+from nanohost.db import agent_groups, deliveries, events, messaging_groups, sessions, wirings
+from nanohost.db.database import Store
+from nanohost.db.deliveries import AttemptOutcome
+from nanohost.db.events import ChatKey
 from nanohost.delivery.collector import Collector
-from nanohost.home import Home
-from nanohost.keeper.acks import AckProcessor
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import EngageMode, LeaseId, Session, SessionMode, UnknownSender
-from nanohost.store import agent_groups, deliveries, events, messaging_groups, sessions, wirings
-from nanohost.store.database import Store
-from nanohost.store.deliveries import AttemptOutcome
-from nanohost.store.events import ChatKey
 from nanohost.testing.manual_clock import ManualClock
 from nanohost.verify.checks import verify
 from nanohost.verify.finding import Finding
@@ -28,8 +28,8 @@ from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.outbound import OutboundWriter, TurnEnd
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import MessageIn, NewMessageOut, OutKind, Usage
-from tests.support.desks import make_router
-from tests.support.new_home import opened_store
+from tests.support.routers import make_router
+from tests.support.template_home import opened_store
 
 IDLE_NAME, BUSY_NAME = "rest", "busy"
 LEASE = LeaseId("l-busy")

@@ -11,7 +11,7 @@ import pytest
 from nanohost.approvals.card import compute_digest
 from nanohost.verify.checks import CHECKS
 from nanohost_protocol.layout import SessionLayout
-from tests.support import hostile
+from tests.support import corrupt_files
 from tests.verify.healthy import HealthyHome
 
 Breaker = Callable[[HealthyHome], None]
@@ -235,12 +235,12 @@ CASES = (
         says="the folder sessions/rest/s",
     ),
     Case(check="session has its folder", name="no folder", cut=_lost_folder, says="has messages and no folder"),
-    Case(check="session has its folder", name="no out", cut=spoiled(hostile.gone), says="has no folder out/"),
+    Case(check="session has its folder", name="no out", cut=spoiled(corrupt_files.gone), says="has no folder out/"),
     Case(check="inbound opens", name="gone", cut=_lost_mailbox, says="has messages and no inbound.db"),
     Case(check="inbound opens", name="of another version", cut=_old_mailbox, says="has mailbox version 99"),
-    Case(check="outbound opens", name="junk", cut=spoiled(hostile.junk), says="outbound.db"),
-    Case(check="outbound opens", name="a link", cut=spoiled(hostile.link), says="is not a plain file"),
-    Case(check="outbound opens", name="a pipe", cut=spoiled(hostile.fifo), says="is not a plain file"),
+    Case(check="outbound opens", name="junk", cut=spoiled(corrupt_files.junk), says="outbound.db"),
+    Case(check="outbound opens", name="a link", cut=spoiled(corrupt_files.link), says="is not a plain file"),
+    Case(check="outbound opens", name="a pipe", cut=spoiled(corrupt_files.fifo), says="is not a plain file"),
     Case(
         check="outbound opens",
         name="gone",
@@ -262,13 +262,13 @@ CASES = (
     Case(
         check="outbound numbers are odd",
         name="even",
-        cut=spoiled(lambda layout: hostile.insert_row(layout, 90)),
+        cut=spoiled(lambda layout: corrupt_files.insert_row(layout, 90)),
         says="row 90 of outbound.db",
     ),
     Case(
         check="taken over rows are in the ledger",
         name="passed over",
-        cut=lambda bench: hostile.insert_row(bench.layout(bench.idle_session), 1),
+        cut=lambda bench: corrupt_files.insert_row(bench.layout(bench.idle_session), 1),
         says="row 1 (o-1) of outbound.db was passed over",
     ),
     Case(

@@ -8,17 +8,17 @@ import os
 import pytest
 
 from nanohost.channel_api import InboundEvent, Sender
+from nanohost.db import deliveries, events, model_calls
+from nanohost.db.deliveries import Delivery, DeliveryQueueKey, DeliveryStatus
+from nanohost.db.domain_events import QueueHasWork
+from nanohost.db.events import ChatKey
 from nanohost.delivery.collector import Collector
-from nanohost.mailbox.paths import attachment_dir
+from nanohost.mailbox.session_dirs import attachment_dir
+from nanohost.maintenance.retention import INITIAL_DELAY_S, INTERVAL_S, Retention
 from nanohost.model import Session, SessionId
-from nanohost.runtimes.folders import container_log_path
-from nanohost.store import deliveries, events, model_calls
-from nanohost.store.deliveries import Delivery, DeliveryQueueKey, DeliveryStatus
-from nanohost.store.domain_events import QueueHasWork
-from nanohost.store.events import ChatKey
-from nanohost.upkeep.upkeep import INITIAL_DELAY_S, INTERVAL_S, Retention
-from tests.support.desks import make_router
-from tests.support.heard import record_events
+from nanohost.runtimes.session_folders import container_log_path
+from tests.support.recorded_events import record_events
+from tests.support.routers import make_router
 from tests.verify.healthy import BUSY_NAME, IDLE_NAME, HealthyHome, write
 
 pytestmark = pytest.mark.behaviour("OP-02")

@@ -7,15 +7,15 @@ from datetime import timedelta
 
 import pytest
 
+from nanohost.db import approvals, audit, codes, dropped, host_messages, questions, rules
+from nanohost.db.approvals import Approval, ApprovalStatus
+from nanohost.db.audit import AuditOutcome
+from nanohost.db.codes import CodePurpose
+from nanohost.db.deliveries import Delivery
+from nanohost.db.events import ChatKey
+from nanohost.db.rules import RuleEffect
+from nanohost.maintenance.retention import Retention
 from nanohost.model import HOST_SESSION_ID, ApprovalId
-from nanohost.store import approvals, audit, codes, dropped, host_messages, questions, rules
-from nanohost.store.approvals import Approval, ApprovalStatus
-from nanohost.store.audit import AuditOutcome
-from nanohost.store.codes import CodePurpose
-from nanohost.store.deliveries import Delivery
-from nanohost.store.events import ChatKey
-from nanohost.store.rules import RuleEffect
-from nanohost.upkeep.upkeep import Retention
 from nanohost_protocol.payloads import CardOut, ChatOut, EditOut
 from nanohost_protocol.rows import Origin
 from tests.verify.healthy import HealthyHome

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from nanohost.db import agent_groups, sessions
 from nanohost.mailbox import queries
 from nanohost.model import Session
-from nanohost.store import agent_groups, sessions
 from nanohost.verify.checks import RECHECK_PAUSE_S, RECHECKS, verify
 from nanohost.verify.finding import MAX_ROWS
 from tests.verify.healthy import BUSY_NAME, HealthyHome, write

@@ -1,5 +1,5 @@
 """What thinks, as one port. A provider is one file with a function `create(context) -> Provider`, here or in the folder
-`providers` of an install; what stands in its header is for the host (nanohost.providers).
+`providers` of an install; what stands in its header is for the host (nanohost.extensions.providers).
 
 A turn in a provider's eyes: `begin` with a prompt, perhaps `push` of more while it thinks, and `events` telling what
 happens until a Finished covers every prompt of the turn. The provider outlives turns; it never touches the mailbox

@@ -16,11 +16,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from nanohost.channel_api import EventKind, InboundEvent
+from nanohost.db import audit, codes, roles
+from nanohost.db.audit import AuditOutcome
+from nanohost.db.codes import Code, CodePurpose, CodeStatus
+from nanohost.db.database import Queries, Transaction
 from nanohost.model import Role
-from nanohost.store import audit, codes, roles
-from nanohost.store.audit import AuditOutcome
-from nanohost.store.codes import Code, CodePurpose, CodeStatus
-from nanohost.store.database import Queries, Transaction
 from nanohost_protocol.times import to_text
 
 LETTERS = "ABCDEFGHJKMNPQRSTUVWXYZ"

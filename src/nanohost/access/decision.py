@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nanohost.db.roles import RoleGrant
 from nanohost.model import AgentGroupId, Role, SenderScope, UnknownSender
-from nanohost.store.roles import RoleGrant
 
 CHAT_IS_PUBLIC = "the chat is public"
 AWAITING_APPROVAL = "the sender has no role here and waits for approval"

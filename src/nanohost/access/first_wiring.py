@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from nanohost import quoting
+from nanohost.db import agent_groups, audit, messaging_groups, wirings
+from nanohost.db.audit import AuditOutcome
+from nanohost.db.database import Queries, Transaction
+from nanohost.db.events import StoredEvent
 from nanohost.model import AgentGroup, EngageMode, MessagingGroup, SessionMode, UnknownSender
-from nanohost.store import agent_groups, audit, messaging_groups, wirings
-from nanohost.store.audit import AuditOutcome
-from nanohost.store.database import Queries, Transaction
-from nanohost.store.events import StoredEvent
+from nanohost.text import quoting
 
 DEFAULT_AGENT_GROUP = "main"
 """The agent group that an owner talks to, if there is one of this name."""

@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from nanohost import quoting
 from nanohost.access.decision import check_access
+from nanohost.access.denials import find_refusal
 from nanohost.access.first_wiring import ensure_agent_wired
-from nanohost.access.refusals import find_refusal
-from nanohost.access.telling import notify, notify_owners
+from nanohost.access.notify import notify, notify_owners
+from nanohost.db import agent_groups, audit, roles, users
+from nanohost.db.audit import AuditOutcome
+from nanohost.db.codes import Code
+from nanohost.db.database import Queries, Transaction
+from nanohost.db.events import StoredEvent
+from nanohost.db.roles import RoleGrant
 from nanohost.model import Role, UnknownSender
-from nanohost.store import agent_groups, audit, roles, users
-from nanohost.store.audit import AuditOutcome
-from nanohost.store.codes import Code
-from nanohost.store.database import Queries, Transaction
-from nanohost.store.events import StoredEvent
-from nanohost.store.roles import RoleGrant
+from nanohost.text import quoting
 from nanohost_protocol.ids import derive_id
 
 _ROLE_RANKS = {Role.MEMBER: 0, Role.ADMIN: 1, Role.OWNER: 2}

@@ -1,0 +1,1 @@
+"""What agents can ask of the host: a registry of actions, one file each, and the executor that carries them out."""

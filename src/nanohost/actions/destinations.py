@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from nanohost import quoting
 from nanohost.actions.registry import Action, ActionRequest, Arguments, RequestSummary
+from nanohost.db import destinations, messaging_groups, wirings
+from nanohost.db.database import Queries, Transaction
+from nanohost.db.destinations import NAME_PATTERN
 from nanohost.errors import UsageError
-from nanohost.guard.ruling import Permission
+from nanohost.guard.guard import Permission
 from nanohost.model import MessagingGroup
-from nanohost.store import destinations, messaging_groups, wirings
-from nanohost.store.database import Queries, Transaction
-from nanohost.store.destinations import NAME_PATTERN
+from nanohost.text import quoting
 from nanohost_protocol.actions import ActionName
 
 

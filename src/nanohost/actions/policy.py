@@ -6,11 +6,10 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from nanohost.actions.registry import registered_actions
-from nanohost.guard.guard import GuardPolicy
-from nanohost.guard.ruling import Permission
-from nanohost.mistakes import ProblemCollector
-from nanohost.phrases import suggest_name
-from nanohost.settings import SETTINGS_FILE
+from nanohost.config.mistakes import ProblemCollector
+from nanohost.config.settings import SETTINGS_FILE
+from nanohost.guard.guard import GuardPolicy, Permission
+from nanohost.text.phrases import suggest_name
 
 
 def parse_policy(table: Mapping[str, str]) -> GuardPolicy:

@@ -20,11 +20,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from nanohost.db.database import Queries, Transaction
 from nanohost.errors import ExtensionError, UsageError
-from nanohost.guard.ruling import Permission
-from nanohost.host_extensions import load_extensions
+from nanohost.extensions.host_files import load_extensions
+from nanohost.guard.guard import Permission
 from nanohost.model import AgentGroup, SessionId
-from nanohost.store.database import Queries, Transaction
 from nanohost_protocol.rows import Origin
 
 HELPER_MODULES = {"actions", "asking", "notice", "policy", "registry"}

@@ -6,13 +6,13 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from nanohost.actions.registry import Action, ActionRequest, Arguments
-from nanohost.delivery.examine import MAX_DELAY
+from nanohost.db.database import Transaction
+from nanohost.db.tasks import Task, TaskKind
+from nanohost.delivery.validate import MAX_DELAY
 from nanohost.errors import UsageError
 from nanohost.model import TaskId
-from nanohost.store.database import Transaction
-from nanohost.store.tasks import Task, TaskKind
-from nanohost.tasks import changes
-from nanohost.tasks.schedule import next_time, validate_timezone
+from nanohost.scheduler import task_operations
+from nanohost.scheduler.schedule import next_time, validate_timezone
 from nanohost_protocol.actions import ActionName
 from nanohost_protocol.ids import task_id
 from nanohost_protocol.moments import is_relative, parse_future_moment
@@ -76,7 +76,7 @@ def check_max_delay(task: Task, now: datetime) -> None:
 
 async def _create_task(tx: Transaction, request: ActionRequest, arguments: CreateTask) -> None:
     timezone = arguments.timezone or request.timezone
-    task = await changes.create(
+    task = await task_operations.create(
         tx,
         id=derive_task_id(request),
         session=request.session_id,
@@ -96,7 +96,7 @@ async def _create_task(tx: Transaction, request: ActionRequest, arguments: Creat
 
 async def _update_task(tx: Transaction, request: ActionRequest, arguments: UpdateTask) -> None:
     task = await _get_own_task(tx, request, arguments.id)
-    changed = await changes.update(
+    changed = await task_operations.update(
         tx,
         task.id,
         prompt=arguments.prompt,
@@ -111,20 +111,20 @@ async def _update_task(tx: Transaction, request: ActionRequest, arguments: Updat
 
 
 async def _pause_task(tx: Transaction, request: ActionRequest, arguments: TaskReference) -> None:
-    await changes.pause(tx, (await _get_own_task(tx, request, arguments.id)).id, request.now)
+    await task_operations.pause(tx, (await _get_own_task(tx, request, arguments.id)).id, request.now)
 
 
 async def _resume_task(tx: Transaction, request: ActionRequest, arguments: TaskReference) -> None:
-    await changes.resume(tx, (await _get_own_task(tx, request, arguments.id)).id, request.now)
+    await task_operations.resume(tx, (await _get_own_task(tx, request, arguments.id)).id, request.now)
 
 
 async def _cancel_task(tx: Transaction, request: ActionRequest, arguments: TaskReference) -> None:
-    await changes.cancel(tx, (await _get_own_task(tx, request, arguments.id)).id, request.now)
+    await task_operations.cancel(tx, (await _get_own_task(tx, request, arguments.id)).id, request.now)
 
 
 async def _get_own_task(tx: Transaction, request: ActionRequest, id: str) -> Task:
     """The task, if it is the asking session's. Of others' it is not even said that they exist. Raises UsageError."""
-    task = await changes.find(tx, TaskId(id))
+    task = await task_operations.find(tx, TaskId(id))
     if task is None or task.session_id != request.session_id:
         raise UsageError(f"there is no task {id[:80]!r} in this conversation")
     return task

@@ -1,1 +1,1 @@
-"""What needs a person's yes: asked in a direct message, decided once, carried out as it was shown."""
+"""Requests that a person decides: who is asked, the card they read, the decision, and what follows from it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from nanohost.store.roles import RoleGrant
+from nanohost.db.roles import RoleGrant
 from nanohost_protocol.rows import Origin
 
 ChannelKey = tuple[str, str]

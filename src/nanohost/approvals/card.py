@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from datetime import datetime, tzinfo
 
-from nanohost import quoting
 from nanohost.approvals.kind import ApprovalKind
+from nanohost.db.approvals import Approval, ApprovalStatus
 from nanohost.errors import UsageError
-from nanohost.phrases import format_datetime, format_time
-from nanohost.quoting import quote_block
-from nanohost.store.approvals import Approval, ApprovalStatus
+from nanohost.text import quoting
+from nanohost.text.phrases import format_datetime, format_time
+from nanohost.text.quoting import quote_block
 from nanohost_protocol.ids import derive_id
 from nanohost_protocol.payloads import CardOut
 from nanohost_protocol.rows import Origin

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta, tzinfo
 
 import structlog
 
-from nanohost.approvals import ending, gone
+from nanohost.approvals import result, unknown_kind
 from nanohost.approvals.approvers import (
     ApproverAddress,
     ApproverContext,
@@ -25,20 +25,20 @@ from nanohost.approvals.approvers import (
     rank_approvers,
 )
 from nanohost.approvals.card import build_card
-from nanohost.approvals.ending import ApprovalResult
-from nanohost.approvals.held import NO_APPROVER_REACHED, notify_asked
+from nanohost.approvals.held_messages import NO_APPROVER_REACHED, notify_asked
 from nanohost.approvals.kind import ApprovalKind, ExpiryHandler
 from nanohost.approvals.registry import approval_kinds
+from nanohost.approvals.result import ApprovalResult
 from nanohost.channel_api import Channel, ChannelError, OpensDms, Refused
 from nanohost.clock import Clock
-from nanohost.event_bus import Subscription
-from nanohost.lanes import KeyedWorkers, is_cancelled
+from nanohost.db import approvals, host_messages, messaging_groups, roles, users
+from nanohost.db.approvals import Approval, ApprovalCard, ApprovalStatus
+from nanohost.db.database import Queries, Store, Transaction
+from nanohost.db.deliveries import DeliveryStatus
+from nanohost.db.domain_events import ApprovalChanged, DeliveryFailedLater
 from nanohost.model import HOST_SESSION_ID, ApprovalId
-from nanohost.store import approvals, host_messages, messaging_groups, roles, users
-from nanohost.store.approvals import Approval, ApprovalCard, ApprovalStatus
-from nanohost.store.database import Queries, Store, Transaction
-from nanohost.store.deliveries import DeliveryStatus
-from nanohost.store.domain_events import ApprovalChanged, DeliveryFailedLater
+from nanohost.work.event_bus import Subscription
+from nanohost.work.keyed_workers import KeyedWorkers, is_cancelled
 from nanohost_protocol.crash_points import crash_point
 from nanohost_protocol.ids import derive_id
 from nanohost_protocol.payloads import ChatOut
@@ -118,7 +118,7 @@ class ApprovalEngine:
             kind = approval_kinds().get(approval.kind)
             if kind is None:
                 await self._close_undecided(
-                    approval, gone.expire_unknown_kind, ApprovalStatus.FAILED, gone.UNKNOWN_KIND
+                    approval, unknown_kind.expire_unknown_kind, ApprovalStatus.FAILED, unknown_kind.UNKNOWN_KIND
                 )
                 return
             wait_s = await self._advance(approval, kind)
@@ -393,6 +393,6 @@ class ApprovalEngine:
             if condition is not None and not await condition(tx):
                 return
             end = ApprovalResult(status=status, outcome=f"{reason}.", reason=reason)
-            ended = await ending.close_undecided(tx, approval, on_expiry, end, now=now, zone=self._zone)
+            ended = await result.close_undecided(tx, approval, on_expiry, end, now=now, zone=self._zone)
         if ended:
             _log.warning("approval_expired", approval=approval.id, kind=approval.kind, status=status, reason=reason)

@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from nanohost.db import audit
+from nanohost.db.approvals import Approval
+from nanohost.db.audit import AuditOutcome
+from nanohost.db.database import Queries, Transaction
+from nanohost.db.roles import RoleGrant
 from nanohost.model import AgentGroupId, Role
-from nanohost.store import audit
-from nanohost.store.approvals import Approval
-from nanohost.store.audit import AuditOutcome
-from nanohost.store.database import Queries, Transaction
-from nanohost.store.roles import RoleGrant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

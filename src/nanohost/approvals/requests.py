@@ -13,25 +13,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from nanohost import quoting
-from nanohost.access.refusals import find_refusal
-from nanohost.approvals import ending
+from nanohost.access.denials import find_refusal
+from nanohost.approvals import result
 from nanohost.approvals.card import MAX_CARD_CHARS, compute_digest, describe_place, format_arguments, format_facts
-from nanohost.approvals.ending import ApprovalResult
 from nanohost.approvals.kind import ApprovalKind
 from nanohost.approvals.kinds import action, chat, sender
+from nanohost.approvals.result import ApprovalResult
 from nanohost.channel_api import EventKind
+from nanohost.channels.event_summary import describe_event
+from nanohost.db import agent_groups, album_pieces, approvals, audit, events, messaging_groups, roles, rules, users
+from nanohost.db.actions import ActionRow
+from nanohost.db.approvals import Approval, ApprovalStatus
+from nanohost.db.audit import AuditOutcome
+from nanohost.db.database import Queries, Transaction
+from nanohost.db.events import StoredEvent
+from nanohost.db.rules import Rule, RuleEffect
 from nanohost.errors import UsageError
-from nanohost.event_words import describe_event
 from nanohost.model import AgentGroup, AgentGroupId, ApprovalId, MessagingGroup, SessionId, UnknownSender
-from nanohost.phrases import format_datetime
-from nanohost.store import agent_groups, approvals, audit, events, messaging_groups, pieces, roles, rules, users
-from nanohost.store.actions import ActionRow
-from nanohost.store.approvals import Approval, ApprovalStatus
-from nanohost.store.audit import AuditOutcome
-from nanohost.store.database import Queries, Transaction
-from nanohost.store.events import StoredEvent
-from nanohost.store.rules import Rule, RuleEffect
+from nanohost.text import quoting
+from nanohost.text.phrases import format_datetime
 from nanohost_protocol.ids import derive_id
 from nanohost_protocol.rows import Origin
 
@@ -167,7 +167,7 @@ async def join_pending_approval(db: Queries, stored: StoredEvent) -> PendingAppr
     """What is held of a chat was edited: the edit waits with it. None: it is no edit of such a message."""
     if stored.event.kind is not EventKind.EDIT or stored.event.refers_to is None:
         return None
-    message = await pieces.find_whole_id(db, stored.chat, stored.event.refers_to)
+    message = await album_pieces.find_whole_id(db, stored.chat, stored.event.refers_to)
     id = await events.find_holding_approval(db, stored.chat, message)
     waits_for = None if id is None else await approvals.find(db, id)
     return None if waits_for is None else await _join_approval(db, waits_for)
@@ -263,7 +263,7 @@ async def _evict_oldest(tx: Transaction, kind: ApprovalKind, now: datetime) -> b
     if oldest is None:
         return False
     end = ApprovalResult(status=ApprovalStatus.EXPIRED, outcome=f"{EVICTED_REASON}.", reason=EVICTED_REASON)
-    return await ending.close_undecided(tx, oldest, kind.expire, end, now=now, zone=UTC)
+    return await result.close_undecided(tx, oldest, kind.expire, end, now=now, zone=UTC)
 
 
 def _failed_recently(last: Approval, now: datetime) -> bool:

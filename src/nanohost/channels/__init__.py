@@ -1,1 +1,1 @@
-"""Finding and loading channel files. The channels themselves are the files in the checkout's channels/ folder."""
+"""Finds, loads and connects channel files. The channels themselves are the files in the checkout's channels/ folder."""

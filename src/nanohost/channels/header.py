@@ -1,4 +1,4 @@
-"""A channel file's header, read without importing the file: see nanohost.script_header."""
+"""A channel file's header, read without importing the file: see nanohost.extensions.header."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from nanohost.errors import ChannelLoadError
-from nanohost.script_header import HeaderSpec, Script, common_key_hints
+from nanohost.extensions.header import HeaderSpec, Script, common_key_hints
 
 _EXAMPLE = """\
 # /// script

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from functools import partial
 
 from nanohost.chat_commands.command import ApplyCommand, ChatCommand, ChatCommandInvocation, Effect
-from nanohost.chat_commands.waiting import close_open_messages, read_claimed_ids
+from nanohost.chat_commands.open_messages import close_open_messages, read_claimed_ids
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.payloads import CLEAR
 

@@ -13,9 +13,9 @@ from enum import StrEnum
 from typing import Protocol
 
 from nanohost.clock import Clock
+from nanohost.db.database import Store
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Role, Session, SessionId
-from nanohost.store.database import Store
 from nanohost_protocol.inbound import InboundWriter
 
 

@@ -14,12 +14,12 @@ from nanohost.access.decision import is_admin
 from nanohost.arguments import CommandArguments
 from nanohost.chat_commands.command import RequiredRole
 from nanohost.chat_commands.host_command import Actor, HostCommand, HostCommandInvocation
+from nanohost.db import agent_groups, turn_costs
+from nanohost.db.database import Queries, ReportReader
+from nanohost.db.turn_costs import TurnCosts
 from nanohost.errors import UsageError
 from nanohost.model import Role
-from nanohost.phrases import pluralize
-from nanohost.store import agent_groups, turn_costs
-from nanohost.store.database import Queries, ReportReader
-from nanohost.store.turn_costs import TurnCosts
+from nanohost.text.phrases import pluralize
 
 MAX_GROUPS = 6
 NO_USAGE_TEXT = "In the last 30 days no turn took any tokens of a model."

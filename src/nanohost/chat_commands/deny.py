@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from nanohost.approvals.decide import ApprovalDecision, decide
+from nanohost.approvals.decision import ApprovalDecision, decide
 from nanohost.arguments import CommandArguments
 from nanohost.chat_commands.command import RequiredRole
 from nanohost.chat_commands.host_command import HostCommand, HostCommandInvocation

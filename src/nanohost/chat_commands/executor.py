@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from nanohost.chat_commands.classify import ParsedCommand
 from nanohost.chat_commands.command import ApplyCommand, ChatCommandContext, ChatCommandInvocation, Effect
-from nanohost.chat_commands.gate import ParsedCommand
 from nanohost.chat_commands.registry import chat_commands
+from nanohost.db import deliveries, questions, tasks
+from nanohost.db.database import Transaction
+from nanohost.db.deliveries import Delivery
+from nanohost.db.tasks import RunOutcome, TaskRun
 from nanohost.mailbox.writer import MailboxWriter, WriteResult
 from nanohost.model import Session, SessionId
-from nanohost.store import deliveries, questions, tasks
-from nanohost.store.database import Transaction
-from nanohost.store.deliveries import Delivery
-from nanohost.store.tasks import RunOutcome, TaskRun
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.payloads import CLEAR, STOP, ControlIn, decode_in, encode
 from nanohost_protocol.rows import InKind, MessageIn, NewMessageIn

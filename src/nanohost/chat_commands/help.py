@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from nanohost.chat_commands.agent_commands import AGENT_COMMANDS, Disposition
 from nanohost.chat_commands.command import ApplyCommand, ChatCommand, ChatCommandInvocation, Effect, RequiredRole
 from nanohost.chat_commands.host_command import HostCommand, is_permitted
-from nanohost.chat_commands.lists import AGENT_COMMANDS, Disposition
 from nanohost.chat_commands.registry import chat_commands, host_commands
 from nanohost.model import Role
 

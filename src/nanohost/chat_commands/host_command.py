@@ -14,11 +14,11 @@ from pydantic import ValidationError
 
 from nanohost.arguments import CommandArguments
 from nanohost.chat_commands.command import RequiredRole
+from nanohost.db import audit
+from nanohost.db.database import ReportReader, Transaction
+from nanohost.db.roles import RoleGrant
 from nanohost.errors import UsageError
 from nanohost.model import Role
-from nanohost.store import audit
-from nanohost.store.database import ReportReader, Transaction
-from nanohost.store.roles import RoleGrant
 from nanohost_protocol.rows import Origin
 
 

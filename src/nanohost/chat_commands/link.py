@@ -6,8 +6,8 @@ from nanohost.access.codes import issue
 from nanohost.arguments import CommandArguments
 from nanohost.chat_commands.command import RequiredRole
 from nanohost.chat_commands.host_command import HostCommand, HostCommandInvocation
-from nanohost.phrases import format_time_with_zone
-from nanohost.store.codes import CodePurpose
+from nanohost.db.codes import CodePurpose
+from nanohost.text.phrases import format_time_with_zone
 
 
 async def _link(invocation: HostCommandInvocation, _: CommandArguments) -> str:

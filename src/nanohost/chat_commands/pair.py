@@ -11,9 +11,9 @@ from nanohost.access.codes import issue
 from nanohost.arguments import CommandArguments
 from nanohost.chat_commands.command import RequiredRole
 from nanohost.chat_commands.host_command import HostCommand, HostCommandInvocation
+from nanohost.db.codes import CodePurpose
 from nanohost.errors import UsageError
-from nanohost.phrases import format_time_with_zone
-from nanohost.store.codes import CodePurpose
+from nanohost.text.phrases import format_time_with_zone
 
 
 class _Arguments(CommandArguments):

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 
-from nanohost import quoting
 from nanohost.arguments import CommandArguments
 from nanohost.chat_commands.command import RequiredRole
 from nanohost.chat_commands.host_command import HostCommand, HostCommandInvocation
-from nanohost.phrases import format_time, format_time_with_zone, pluralize
-from nanohost.store import audit, paused, sessions, users
-from nanohost.store.audit import AuditOutcome
-from nanohost.store.database import Queries
-from nanohost.store.paused import Backlog, InterruptedTurn, PauseState
+from nanohost.db import audit, paused, sessions, users
+from nanohost.db.audit import AuditOutcome
+from nanohost.db.database import Queries
+from nanohost.db.paused import Backlog, InterruptedTurn, PauseState
+from nanohost.text import quoting
+from nanohost.text.phrases import format_time, format_time_with_zone, pluralize
 from nanohost_protocol.payloads import ChatOut
 
 UPCOMING_WINDOW = timedelta(hours=1)

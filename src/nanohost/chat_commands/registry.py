@@ -15,12 +15,12 @@ from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 
+from nanohost.chat_commands.agent_commands import AGENT_COMMANDS
 from nanohost.chat_commands.command import ChatCommand
 from nanohost.chat_commands.host_command import HostCommand
-from nanohost.chat_commands.lists import AGENT_COMMANDS
 from nanohost.errors import ExtensionError
-from nanohost.extension_files import list_python_files
-from nanohost.host_extensions import load_extensions
+from nanohost.extensions.files import list_python_files
+from nanohost.extensions.host_files import load_extensions
 
 HELPER_MODULES = {"command", "host_command", "lists", "menu", "registry", "gate", "executor", "waiting"}
 """Modules of this package that are no command."""

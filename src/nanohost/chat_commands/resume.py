@@ -8,9 +8,9 @@ from nanohost.arguments import CommandArguments
 from nanohost.chat_commands.command import RequiredRole
 from nanohost.chat_commands.host_command import HostCommand, HostCommandInvocation
 from nanohost.chat_commands.pause import PAUSED_REPLY, pause_data
-from nanohost.phrases import format_time, pluralize
-from nanohost.store import audit, host_messages, paused
-from nanohost.store.audit import AuditOutcome
+from nanohost.db import audit, host_messages, paused
+from nanohost.db.audit import AuditOutcome
+from nanohost.text.phrases import format_time, pluralize
 
 NOT_PAUSED = "Nothing is paused."
 

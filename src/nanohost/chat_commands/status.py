@@ -14,14 +14,14 @@ from nanohost.chat_commands.command import (
     ContainerStatus,
     Effect,
 )
+from nanohost.chat_commands.open_messages import open_messages
 from nanohost.chat_commands.pause import format_pause
-from nanohost.chat_commands.waiting import open_messages
+from nanohost.db import paused, tasks, turn_failures
+from nanohost.db.tasks import Task, TaskStatus
+from nanohost.db.turn_failures import TurnFailures
 from nanohost.errors import MailboxError
 from nanohost.mailbox import queries
-from nanohost.phrases import format_time, format_time_with_zone, pluralize
-from nanohost.store import paused, tasks, turn_failures
-from nanohost.store.tasks import Task, TaskStatus
-from nanohost.store.turn_failures import TurnFailures
+from nanohost.text.phrases import format_time, format_time_with_zone, pluralize
 from nanohost_protocol.inbound import InboundWriter
 
 MAX_TOOL_CHARS = 40

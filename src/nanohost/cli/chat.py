@@ -10,17 +10,11 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from nanohost.channels.connections import CONNECTED
-from nanohost.chat_commands.gate import is_chat_command
+from nanohost.channels.manager import CONNECTED
+from nanohost.chat_commands.classify import is_chat_command
 from nanohost.chat_commands.registry import extension_names
-from nanohost.cli.connecting import connect_to_host
-from nanohost.cli.ending import ShutdownGuard
-from nanohost.cli.registered import execute
-from nanohost.cli.screen import Screen
-from nanohost.cli.status_line import AgentActivity
-from nanohost.cli.stop_signal import EXIT_INTERRUPTED, MarkStopping, StopRequested, handle_stop_signals
-from nanohost.cli.terminal_client import TerminalClient, TerminalMessage
-from nanohost.cli.typed_words import (
+from nanohost.cli.chat_connection import connect_to_host
+from nanohost.cli.chat_input import (
     QUIT_WORDS,
     is_bare_quit_word,
     is_for_host,
@@ -29,15 +23,21 @@ from nanohost.cli.typed_words import (
     suggest_command,
     suggestion_text,
 )
+from nanohost.cli.run_command import execute
+from nanohost.cli.screen import Screen
+from nanohost.cli.shutdown import ShutdownGuard
+from nanohost.cli.status_line import AgentActivity
+from nanohost.cli.stop_signal import EXIT_INTERRUPTED, MarkStopping, StopRequested, handle_stop_signals
+from nanohost.cli.terminal_client import TerminalClient, TerminalMessage
 from nanohost.commands.registry import find_command
 from nanohost.commands.setup import MAIN_GROUP, TERMINAL_CHAT
-from nanohost.commands.show import replace_control_chars
+from nanohost.commands.tables import replace_control_chars
+from nanohost.config.home import Home
+from nanohost.config.settings import display_zone
+from nanohost.db.tasks import TaskStatus
 from nanohost.errors import NanohostError
-from nanohost.home import Home
 from nanohost.logs import configure_logging
-from nanohost.phrases import pluralize
-from nanohost.settings import display_zone
-from nanohost.store.tasks import TaskStatus
+from nanohost.text.phrases import pluralize
 
 DUMB_TERMINALS = ("", "dumb", "unknown")
 """Terminals that can show lines, and no more."""

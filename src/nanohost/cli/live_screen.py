@@ -27,13 +27,13 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.vt100 import Vt100_Output
 
+from nanohost.cli.chat_input import LOCAL_HELP
 from nanohost.cli.colours import BOLD, DIM, GREEN, RED, RESET
 from nanohost.cli.screen import Screen, speaker_name, write_to_terminal
 from nanohost.cli.status_line import SPINNER_INTERVAL_S, status_line
 from nanohost.cli.terminal_client import TerminalMessage
-from nanohost.cli.typed_words import LOCAL_HELP
-from nanohost.commands.show import replace_control_chars
-from nanohost.rendering.screen_form import render_for_terminal
+from nanohost.commands.tables import replace_control_chars
+from nanohost.rendering.terminal import render_for_terminal
 
 PROMPT, CONTINUATION_PROMPT = "you> ", "     "
 MAX_MARKDOWN_CHARS = 50_000

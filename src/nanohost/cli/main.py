@@ -15,11 +15,11 @@ from contextlib import suppress
 from io import TextIOWrapper
 
 from nanohost import __version__
-from nanohost.cli.folding import print_wrapped
-from nanohost.cli.typed import add_home_option, add_registry_commands
+from nanohost.cli.command_parser import add_home_option, add_registry_commands
+from nanohost.cli.wrapping import print_wrapped
+from nanohost.config.install_root import find_root
 from nanohost.errors import NanohostError, UsageError
-from nanohost.harmless import replace_control_chars
-from nanohost.install_root import find_root
+from nanohost.text.terminal_safe import replace_control_chars
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # each short command waits for what is imported here: a test counts it
@@ -215,28 +215,28 @@ def _print_completion(options: argparse.Namespace, root: str) -> int:
 
 
 def _run_host(options: argparse.Namespace, root: str) -> int:
-    from nanohost.home import announce_daemon, make_home
+    from nanohost.config.home import announce_daemon, make_home
 
     home = make_home(root)
     with announce_daemon(home):  # before all that takes time to load: a chat is to wait, and not to take the home
-        from nanohost.cli import time_zone
+        from nanohost.cli import time_zone_prompt
         from nanohost.cli.run import run
 
-        time_zone.ensure_time_zone(home)
+        time_zone_prompt.ensure_time_zone(home)
         return run(home)
 
 
 def _run_chat(options: argparse.Namespace, root: str) -> int:
     from nanohost.chat_commands.registry import extension_names
     from nanohost.cli.chat import chat, chat_once
-    from nanohost.cli.typed_words import suggest_command
-    from nanohost.home import make_home
+    from nanohost.cli.chat_input import suggest_command
+    from nanohost.config.home import make_home
 
     home = make_home(root)
     if options.once is None:
-        from nanohost.cli import time_zone
+        from nanohost.cli import time_zone_prompt
 
-        time_zone.ensure_time_zone(home)
+        time_zone_prompt.ensure_time_zone(home)
         return chat(home)
     text = sys.stdin.read() if options.once == "-" else options.once
     if not text.strip():

@@ -7,14 +7,14 @@ from contextlib import suppress
 
 import structlog
 
-from nanohost.cli.ending import ShutdownGuard
-from nanohost.cli.hosting import serve_host
+from nanohost.cli.host_process import serve_host
 from nanohost.cli.settings import StopSettings
+from nanohost.cli.shutdown import ShutdownGuard
 from nanohost.cli.stop_signal import StopRequested, handle_stop_signals
-from nanohost.home import Home
-from nanohost.known_names import load_validated_settings
+from nanohost.commands.settings_check import load_validated_settings
+from nanohost.config.home import Home
+from nanohost.config.settings import Settings, display_zone
 from nanohost.logs import configure_logging
-from nanohost.settings import Settings, display_zone
 
 _log = structlog.get_logger()
 

@@ -15,12 +15,12 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, tzinfo
 from typing import TextIO
 
+from nanohost.cli.chat_input import PLAIN_LOCAL_HELP
 from nanohost.cli.status_line import ACTIVITY_TTL_S, AgentActivity, PendingState, is_busy
+from nanohost.cli.stdin_lines import read_lines
 from nanohost.cli.terminal_client import TerminalMessage
-from nanohost.cli.typed_words import PLAIN_LOCAL_HELP
-from nanohost.commands.show import replace_control_chars
-from nanohost.phrases import format_time
-from nanohost.stdin_lines import read_lines
+from nanohost.commands.tables import replace_control_chars
+from nanohost.text.phrases import format_time
 
 CLEAR_LINE = "\r\033[K"
 

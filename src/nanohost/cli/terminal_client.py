@@ -20,9 +20,9 @@ from typing import Any
 
 from nanohost.cli.status_line import AgentActivity
 from nanohost.commands.context import local_user_id
-from nanohost.commands.show import replace_control_chars
-from nanohost.short_socket import short_socket_path
-from nanohost.store import audit
+from nanohost.commands.tables import replace_control_chars
+from nanohost.db import audit
+from nanohost.net.socket_path import short_socket_path
 
 MAX_LINE_BYTES = 8 * 1024 * 1024
 RECONNECT_DELAY_S = 0.3

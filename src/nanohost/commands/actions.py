@@ -9,9 +9,9 @@ from nanohost.commands.chat_names import CHAT_HELP, resolve_chat_id, session_cha
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.setup import resolve_session
-from nanohost.commands.show import Json, to_json
-from nanohost.store import actions
-from nanohost.store.actions import ActionRow, ActionStatus
+from nanohost.commands.tables import Json, to_json
+from nanohost.db import actions
+from nanohost.db.actions import ActionRow, ActionStatus
 
 MAX_ARGUMENTS_CHARS = 500
 

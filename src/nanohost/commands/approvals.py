@@ -9,17 +9,17 @@ from functools import partial
 
 from pydantic import Field, field_validator
 
-from nanohost.approvals.decide import ApprovalDecision, decide
+from nanohost.approvals.decision import ApprovalDecision, decide
 from nanohost.arguments import CommandArguments
 from nanohost.commands.context import CommandContext
 from nanohost.commands.host import local_actor
 from nanohost.commands.resource import GetVerb, ListArguments, ListVerb, Number, Resource, Row, Verb
-from nanohost.commands.show import Json, render_result, replace_control_chars
+from nanohost.commands.tables import Json, render_result, replace_control_chars
+from nanohost.db import agent_groups, approvals
+from nanohost.db.approvals import Approval, ApprovalCard, ApprovalStatus
+from nanohost.db.database import Queries, ReportReader
 from nanohost.errors import UsageError
 from nanohost.model import AgentGroupId, ApprovalId
-from nanohost.store import agent_groups, approvals
-from nanohost.store.approvals import Approval, ApprovalCard, ApprovalStatus
-from nanohost.store.database import Queries, ReportReader
 
 DEFAULT_LIMIT = 100
 

@@ -9,9 +9,9 @@ from pydantic import Field
 from nanohost.commands.context import CommandContext
 from nanohost.commands.resource import ListArguments, ListVerb, Number, Resource, Row
 from nanohost.commands.since import SINCE_HELP, parse_since
-from nanohost.store import audit
-from nanohost.store.audit import AuditOutcome
-from nanohost.store.database import ReportReader
+from nanohost.db import audit
+from nanohost.db.audit import AuditOutcome
+from nanohost.db.database import ReportReader
 
 DEFAULT_LIMIT = 100
 

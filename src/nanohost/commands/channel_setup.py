@@ -1,4 +1,4 @@
-"""A channel is set up: its settings are asked for and tried, before they are written (settings_file.py).
+"""A channel is set up: its settings are asked for and tried, before they are written (config/settings_file.py).
 
 Nothing is saved that does not work, unless the operator says so.
 """
@@ -18,9 +18,9 @@ from pathlib import Path
 from nanohost.channel_api import Channel, ChannelContext, ChannelError, Checks
 from nanohost.channels.header import ChannelSetting, find_misspelt_keys, is_applicable
 from nanohost.channels.loader import AvailableChannel, load
+from nanohost.config.settings import is_reference, is_secret
+from nanohost.config.settings_file import Table, TablePath, delete_secret, secret_reference, store_secret
 from nanohost.errors import ChannelLoadError, UsageError
-from nanohost.settings import is_reference, is_secret
-from nanohost.settings_file import Table, TablePath, delete_secret, secret_reference, store_secret
 
 _INSTANCE = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 

@@ -13,20 +13,18 @@ from pathlib import Path
 
 from pydantic import Field
 
-from nanohost import settings_file
 from nanohost.arguments import CommandArguments
 from nanohost.channel_api import ChannelDown
 from nanohost.channels.header import ChannelSetting
 from nanohost.channels.loader import AvailableChannel, ChannelCatalogue, discover
 from nanohost.commands import channel_setup
-from nanohost.commands.asking import retry_until_valid
 from nanohost.commands.command import Command
 from nanohost.commands.context import EFFECTIVE_AFTER_RESTART, CommandContext, OfflineContext
+from nanohost.commands.prompts import retry_until_valid
 from nanohost.commands.setup import TERMINAL_CHANNEL
-from nanohost.commands.show import Json
-from nanohost.errors import ChannelLoadError, NanohostError, UsageError
-from nanohost.logs import scrubber
-from nanohost.settings import (
+from nanohost.commands.tables import Json
+from nanohost.config import settings_file
+from nanohost.config.settings import (
     ENABLED_KEY,
     SETTINGS_FILE,
     ChannelInstance,
@@ -34,7 +32,9 @@ from nanohost.settings import (
     load_settings,
     resolve_channel_secrets,
 )
-from nanohost.settings_file import Table
+from nanohost.config.settings_file import Table
+from nanohost.errors import ChannelLoadError, NanohostError, UsageError
+from nanohost.logs import scrubber
 
 
 class ListArgs(CommandArguments):
@@ -274,7 +274,7 @@ def _full_name(one: ChannelInstance) -> str:
 
 async def _simulate(context: OfflineContext, arguments: SimulateArgs) -> Json:
     # Loaded when it is asked for: what is made for tests is part of no host.
-    simulated = importlib.import_module("nanohost.testing.simulated")
+    simulated = importlib.import_module("nanohost.testing.simulated_chat")
     simulator = simulated.begun(arguments.name, context.clock.now())
     return {"written": await simulated.serve(simulator, sys.stdin, sys.stdout)}
 

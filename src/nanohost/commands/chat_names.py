@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nanohost.commands.setup import channel_name
+from nanohost.db import messages, messaging_groups, moved_chats, sessions, wirings
+from nanohost.db.database import Queries, ReportReader
+from nanohost.db.events import ChatKey
 from nanohost.errors import UsageError
 from nanohost.model import AgentGroup, AgentGroupId, MessagingGroup, MessagingGroupId, Session, SessionMode
-from nanohost.store import messages, messaging_groups, moved_chats, sessions, wirings
-from nanohost.store.database import Queries, ReportReader
-from nanohost.store.events import ChatKey
 
 MAX_SHARED_NAMES = 3
 """Of the chats that share a conversation, how many are named."""

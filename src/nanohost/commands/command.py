@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from nanohost.arguments import CommandArguments
 from nanohost.commands.context import OfflineContext
-from nanohost.commands.show import Json, localize_times, render_result
+from nanohost.commands.tables import Json, localize_times, render_result
 from nanohost.errors import UsageError
 
 

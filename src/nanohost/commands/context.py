@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from nanohost.clock import Clock
-from nanohost.commands.show import Json
-from nanohost.home import Home
+from nanohost.commands.tables import Json
+from nanohost.config.home import Home
+from nanohost.config.settings import Settings
+from nanohost.db import audit, paused
+from nanohost.db.database import Store
 from nanohost.model import AgentGroupId, Session
-from nanohost.settings import Settings
-from nanohost.store import audit, paused
-from nanohost.store.database import Store
 
 RESTART_HINT = "end nanohost run, and start it again"
 """A host that runs has what it was started with, and another one is refused while it does."""

@@ -13,13 +13,13 @@ from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.delivery_number import DeliveryNumber, short_number, with_short_number
 from nanohost.commands.setup import resolve_session
-from nanohost.commands.show import Json, render_result, render_with_table, to_json
+from nanohost.commands.tables import Json, render_result, render_with_table, to_json
+from nanohost.db import deliveries
+from nanohost.db.database import Queries
+from nanohost.db.deliveries import Delivery, DeliveryStatus
+from nanohost.db.domain_events import DeliveryDecided
 from nanohost.delivery.render import render
 from nanohost.errors import UsageError
-from nanohost.store import deliveries
-from nanohost.store.database import Queries
-from nanohost.store.deliveries import Delivery, DeliveryStatus
-from nanohost.store.domain_events import DeliveryDecided
 from nanohost_protocol.errors import PayloadError
 
 DROPPED_BY_OPERATOR = "dropped by the operator"

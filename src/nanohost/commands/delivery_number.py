@@ -1,7 +1,7 @@
 """What a delivery's number looks like where a person reads and types it. Pure.
 
-What the host says by itself, and what tasks send, have numbers of twenty characters (see keeper/notices.py and
-tasks/entries.py): their range is a letter here, and the rest a few digits. An agent's are short as they are. Programs
+What the host says by itself, and what tasks send, have numbers of twenty characters (see containers/notices.py and
+scheduler/task_messages.py): their range is a letter here, and the rest a few digits. An agent's are short as they are. Programs
 get the number itself, and both are taken.
 """
 
@@ -14,9 +14,9 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from nanohost.commands.resource import Number
-from nanohost.commands.show import Json
-from nanohost.store.notice_numbers import DELIVERY_NOTICES_START, EVENT_NOTICES_START, MESSAGE_NOTICES_START
-from nanohost.tasks.entries import MIN_SEQ
+from nanohost.commands.tables import Json
+from nanohost.db.notice_numbers import DELIVERY_NOTICES_START, EVENT_NOTICES_START, MESSAGE_NOTICES_START
+from nanohost.scheduler.task_messages import MIN_SEQ
 
 _RANGE_STARTS = {"d": DELIVERY_NOTICES_START, "e": EVENT_NOTICES_START, "n": MESSAGE_NOTICES_START, "t": MIN_SEQ}
 """Where each begins, the highest first."""

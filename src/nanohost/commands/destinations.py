@@ -11,11 +11,11 @@ from nanohost.arguments import CommandArguments
 from nanohost.commands.context import CommandContext
 from nanohost.commands.resource import ChangeVerb, GetVerb, ListArguments, ListVerb, Resource, Row
 from nanohost.commands.setup import audit_chat_name, channel_name, ensure_chat, parse_chat_address, resolve_group
+from nanohost.db import agent_groups, destinations, messaging_groups
+from nanohost.db.database import Queries, ReportReader, Transaction
+from nanohost.db.destinations import NAME_PATTERN, NamedChat
 from nanohost.delivery.withdrawal import withdraw_deliveries
 from nanohost.errors import UsageError
-from nanohost.store import agent_groups, destinations, messaging_groups
-from nanohost.store.database import Queries, ReportReader, Transaction
-from nanohost.store.destinations import NAME_PATTERN, NamedChat
 
 
 class DestinationRow(Row):

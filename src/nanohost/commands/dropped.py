@@ -9,9 +9,9 @@ from pydantic import Field
 from nanohost.arguments import CommandArguments
 from nanohost.commands.context import CommandContext
 from nanohost.commands.resource import ChangeVerb, ListArguments, ListVerb, Number, Resource, Row
-from nanohost.store import dropped
-from nanohost.store.database import ReportReader, Transaction
-from nanohost.store.dropped import DroppedMessages
+from nanohost.db import dropped
+from nanohost.db.database import ReportReader, Transaction
+from nanohost.db.dropped import DroppedMessages
 
 DEFAULT_LIMIT = 100
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pydantic import Field
 
 from nanohost.arguments import CommandArguments
+from nanohost.channels.event_summary import describe_event
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.resource import Number
-from nanohost.commands.show import Json, to_json
+from nanohost.commands.tables import Json, to_json
+from nanohost.db import events
+from nanohost.db.events import StoredEvent
 from nanohost.errors import UsageError
-from nanohost.event_words import describe_event
 from nanohost.model import EventId
-from nanohost.store import events
-from nanohost.store.events import StoredEvent
 
 MAX_LISTED = 100
 

@@ -8,20 +8,20 @@ from typing import Any
 
 from pydantic import Field
 
-from nanohost.approvals.settled import withdraw_obsolete
+from nanohost.approvals.obsolete import withdraw_obsolete
 from nanohost.arguments import CommandArguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.setup import ensure_group, resolve_group
-from nanohost.commands.show import Json, to_json
+from nanohost.commands.tables import Json, to_json
 from nanohost.commands.wirings import delete_wiring
+from nanohost.db import agent_groups, approvals, audit, sessions
+from nanohost.db.audit import AuditOutcome
+from nanohost.db.database import Transaction
 from nanohost.errors import ExtensionError, UsageError
+from nanohost.extensions.providers import find_provider
 from nanohost.model import AgentGroup
-from nanohost.providers import find_provider
-from nanohost.store import agent_groups, approvals, audit, sessions
-from nanohost.store.audit import AuditOutcome
-from nanohost.store.database import Transaction
-from nanohost.tasks import changes as tasks
+from nanohost.scheduler import task_operations as tasks
 
 USE_DEFAULT = "default"
 """What is typed for a provider or a model to have the host's setting decide again."""

@@ -10,13 +10,13 @@ from nanohost.arguments import CommandArguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.setup import resolve_group, resolve_session
-from nanohost.commands.show import Json
+from nanohost.commands.tables import Json
+from nanohost.db import audit, deliveries, holds
+from nanohost.db.audit import AuditOutcome
+from nanohost.db.database import Transaction
+from nanohost.db.notice_numbers import ON_HOLD_NOTICE
 from nanohost.errors import UsageError
 from nanohost.model import SessionId
-from nanohost.store import audit, deliveries, holds
-from nanohost.store.audit import AuditOutcome
-from nanohost.store.database import Transaction
-from nanohost.store.notice_numbers import ON_HOLD_NOTICE
 
 NO_REASON = "no reason given"
 GROUP_NOUNS = ("groups", "agents")

@@ -7,9 +7,9 @@ from nanohost.chat_commands.host_command import Actor, HostCommand, HostCommandI
 from nanohost.chat_commands.registry import host_commands
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
-from nanohost.commands.show import Json, replace_control_chars, to_json
-from nanohost.settings import channel_instances
-from nanohost.store import audit
+from nanohost.commands.tables import Json, replace_control_chars, to_json
+from nanohost.config.settings import channel_instances
+from nanohost.db import audit
 
 
 def local_actor(context: CommandContext) -> Actor:

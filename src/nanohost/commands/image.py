@@ -9,7 +9,7 @@ from pydantic import Field
 from nanohost.arguments import CommandArguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import OfflineContext
-from nanohost.commands.show import Json
+from nanohost.commands.tables import Json
 from nanohost.runtimes.settings import DockerSettings
 
 

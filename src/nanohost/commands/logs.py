@@ -14,14 +14,14 @@ from nanohost.commands.chat_names import CHAT_HELP, load_chat_names, resolve_nam
 from nanohost.commands.command import Command, FollowMode
 from nanohost.commands.context import CommandContext
 from nanohost.commands.setup import resolve_session
-from nanohost.commands.show import Json, replace_control_chars
+from nanohost.commands.tables import Json, replace_control_chars
+from nanohost.config.time_settings import TimeSettings
+from nanohost.db.database import Store
 from nanohost.errors import UsageError
-from nanohost.mailbox.paths import session_layout
+from nanohost.mailbox.session_dirs import session_layout
 from nanohost.model import Session
-from nanohost.runtimes.folders import TIMESTAMP_PATTERN
-from nanohost.runtimes.output import read_output
-from nanohost.store.database import Store
-from nanohost.time_settings import TimeSettings
+from nanohost.runtimes.container_log import read_output
+from nanohost.runtimes.session_folders import TIMESTAMP_PATTERN
 
 MAX_LINES = 1000
 

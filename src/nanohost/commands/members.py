@@ -11,9 +11,9 @@ from nanohost.commands import roles
 from nanohost.commands.context import CommandContext
 from nanohost.commands.resource import ChangeVerb, ListArguments, ListVerb, Resource, Row
 from nanohost.commands.roles import GrantedRow, RevokedRow
+from nanohost.db import users
+from nanohost.db.database import ReportReader, Transaction
 from nanohost.model import Role
-from nanohost.store import users
-from nanohost.store.database import ReportReader, Transaction
 
 
 class MemberRow(Row):

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from nanohost.store.deliveries import DeliveryStatus
-from nanohost.store.events import REASON_FOR_HOST
-from nanohost.store.message_turns import TurnOutcome
-from nanohost.store.messages import Message, MessageRoute, SentMessage
-from nanohost.store.routes import RouteOutcome
+from nanohost.db.deliveries import DeliveryStatus
+from nanohost.db.events import REASON_FOR_HOST
+from nanohost.db.message_turns import TurnOutcome
+from nanohost.db.messages import Message, MessageRoute, SentMessage
+from nanohost.db.routes import RouteOutcome
 
 
 class MessageStatus(StrEnum):

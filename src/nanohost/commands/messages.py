@@ -23,19 +23,19 @@ from nanohost.commands.message_status import (
 )
 from nanohost.commands.resource import GetVerb, ListArguments, ListVerb, Number, Resource, Row
 from nanohost.commands.setup import MAIN_GROUP
-from nanohost.commands.show import UNKNOWN_COST, Json, render_with_table, to_json
 from nanohost.commands.since import SINCE_HELP, parse_since
 from nanohost.commands.status import wait_reason
-from nanohost.gateway.health import SET_KEY_COMMAND
-from nanohost.keeper.notices import notice_id
+from nanohost.commands.tables import UNKNOWN_COST, Json, render_with_table, to_json
+from nanohost.containers.notices import notice_id
+from nanohost.db import agent_groups, messages, messaging_groups, turn_failures, wirings
+from nanohost.db.database import ReportReader
+from nanohost.db.deliveries import DeliveryStatus
+from nanohost.db.message_turns import TurnOutcome
+from nanohost.db.messages import Message, MessageRoute, SentMessage, TurnKey
+from nanohost.db.notice_numbers import NOTICES_PER_MESSAGE
+from nanohost.db.routes import RouteOutcome
+from nanohost.gateway.model_health import SET_KEY_COMMAND
 from nanohost.model import EventId, SessionId
-from nanohost.store import agent_groups, messages, messaging_groups, turn_failures, wirings
-from nanohost.store.database import ReportReader
-from nanohost.store.deliveries import DeliveryStatus
-from nanohost.store.message_turns import TurnOutcome
-from nanohost.store.messages import Message, MessageRoute, SentMessage, TurnKey
-from nanohost.store.notice_numbers import NOTICES_PER_MESSAGE
-from nanohost.store.routes import RouteOutcome
 from nanohost_protocol.rows import ErrorClass
 
 DEFAULT_LIMIT = 50

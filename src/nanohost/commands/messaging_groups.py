@@ -12,11 +12,11 @@ from nanohost.arguments import CommandArguments
 from nanohost.commands.context import CommandContext
 from nanohost.commands.resource import ChangeVerb, GetVerb, ListArguments, ListVerb, Number, Resource, Row
 from nanohost.commands.setup import audit_chat_name, channel_name, ensure_chat, parse_chat_address
-from nanohost.commands.show import to_json
+from nanohost.commands.tables import to_json
+from nanohost.db import audit, destinations, messaging_groups, sessions, wirings
+from nanohost.db.database import Queries, ReportReader, Transaction
 from nanohost.errors import UsageError
 from nanohost.model import MessagingGroup, MessagingGroupId, UnknownSender
-from nanohost.store import audit, destinations, messaging_groups, sessions, wirings
-from nanohost.store.database import Queries, ReportReader, Transaction
 
 
 class ChatRow(Row):

@@ -11,19 +11,19 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
-from nanohost import settings_file
 from nanohost.arguments import CommandArguments
-from nanohost.commands.asking import retry_until_valid
 from nanohost.commands.command import Command
 from nanohost.commands.context import EFFECTIVE_AFTER_RESTART, OfflineContext
-from nanohost.commands.show import Json
+from nanohost.commands.prompts import retry_until_valid
+from nanohost.commands.tables import Json
+from nanohost.config import settings_file
+from nanohost.config.settings import ENV_PREFIX, SETTINGS_FILE, is_reference, load_settings, resolve_secret
 from nanohost.errors import SettingsError, UsageError
-from nanohost.gateway.health import SET_BASE_URL_COMMAND, ModelProblem, ModelProblemKind
+from nanohost.extensions.providers import uses_gateway
+from nanohost.gateway.model_health import SET_BASE_URL_COMMAND, ModelProblem, ModelProblemKind
+from nanohost.gateway.provider_settings import resolve_provider
 from nanohost.gateway.settings import ModelSettings
 from nanohost.logs import scrubber
-from nanohost.provider_settings import resolve_provider
-from nanohost.providers import uses_gateway
-from nanohost.settings import ENV_PREFIX, SETTINGS_FILE, is_reference, load_settings, resolve_secret
 
 KEY_FILE = "model-key"
 

@@ -12,8 +12,8 @@ from pydantic import Field
 from nanohost.access import codes as access
 from nanohost.access.codes import LIFETIMES, LOCKOUT
 from nanohost.arguments import CommandArguments
-from nanohost.channels.connections import CONNECTED
 from nanohost.channels.loader import ChannelCatalogue, discover
+from nanohost.channels.manager import CONNECTED
 from nanohost.chat_commands.pair import check_channel
 from nanohost.commands.channel_setup import parse_channel
 from nanohost.commands.command import Command
@@ -21,11 +21,11 @@ from nanohost.commands.context import CommandContext
 from nanohost.commands.host import local_actor
 from nanohost.commands.qr import qr_for_terminal
 from nanohost.commands.setup import MAIN_GROUP, TERMINAL_CHANNEL, ensure_group
-from nanohost.commands.show import Json, replace_control_chars
+from nanohost.commands.tables import Json, replace_control_chars
+from nanohost.config.settings import channel_instances
+from nanohost.db import agent_groups, codes
+from nanohost.db.codes import CodePurpose
 from nanohost.errors import UsageError
-from nanohost.settings import channel_instances
-from nanohost.store import agent_groups, codes
-from nanohost.store.codes import CodePurpose
 
 NO_HOST_STATE = "no host runs"
 MAX_NAMED_USERS = 5

@@ -15,14 +15,14 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nanohost.approvals.settled import withdraw_obsolete
+from nanohost.approvals.obsolete import withdraw_obsolete
 from nanohost.arguments import CommandArguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
-from nanohost.commands.show import Json, render_result, to_json
+from nanohost.commands.tables import Json, render_result, to_json
+from nanohost.db import audit
+from nanohost.db.audit import AuditOutcome
 from nanohost.errors import UsageError
-from nanohost.store import audit
-from nanohost.store.audit import AuditOutcome
 
 Number = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 """What fits into a column."""

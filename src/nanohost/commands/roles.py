@@ -8,16 +8,16 @@ from datetime import datetime
 
 from pydantic import Field
 
-from nanohost.access.last_owner import check_not_last_owner
+from nanohost.access.owners import check_not_last_owner
 from nanohost.arguments import CommandArguments
 from nanohost.commands.context import CommandContext
 from nanohost.commands.resource import ChangeVerb, ListArguments, ListVerb, Resource, Row
 from nanohost.commands.setup import resolve_group
+from nanohost.config.settings import channel_instances
+from nanohost.db import agent_groups, roles
+from nanohost.db.database import Queries, ReportReader, Transaction
 from nanohost.errors import UsageError
 from nanohost.model import AgentGroupId, Role
-from nanohost.settings import channel_instances
-from nanohost.store import agent_groups, roles
-from nanohost.store.database import Queries, ReportReader, Transaction
 
 USER_PATTERN = re.compile(r"[a-z][a-z0-9_-]*:.+")
 EVERYWHERE = "everywhere"

@@ -15,11 +15,11 @@ from nanohost.commands.context import CommandContext
 from nanohost.commands.resource import NO_LIMIT, ChangeVerb, GetVerb, ListArguments, ListVerb, Number, Resource, Row
 from nanohost.commands.roles import validate_user
 from nanohost.commands.setup import resolve_group
+from nanohost.db import agent_groups, rules
+from nanohost.db.database import Queries, ReportReader, Transaction
+from nanohost.db.rules import Rule, RuleEffect
 from nanohost.errors import UsageError
-from nanohost.phrases import suggest_name
-from nanohost.store import agent_groups, rules
-from nanohost.store.database import Queries, ReportReader, Transaction
-from nanohost.store.rules import Rule, RuleEffect
+from nanohost.text.phrases import suggest_name
 from nanohost_protocol.actions import ActionName
 from nanohost_protocol.moments import parse_moment, past_moment_error
 

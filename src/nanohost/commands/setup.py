@@ -9,15 +9,15 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
+from nanohost.config.home import Home
+from nanohost.db import agent_groups, audit, messaging_groups, sessions, wirings
+from nanohost.db.audit import AuditOutcome
+from nanohost.db.database import Queries, Store, Transaction
+from nanohost.db.events import ChatKey
 from nanohost.errors import UsageError
-from nanohost.home import Home
 from nanohost.model import AgentGroup, EngageMode, MessagingGroup, Session, SessionMode, UnknownSender, Wiring
-from nanohost.patterns import PatternError, validate_pattern
-from nanohost.phrases import did_you_mean
-from nanohost.store import agent_groups, audit, messaging_groups, sessions, wirings
-from nanohost.store.audit import AuditOutcome
-from nanohost.store.database import Queries, Store, Transaction
-from nanohost.store.events import ChatKey
+from nanohost.routing.patterns import PatternError, validate_pattern
+from nanohost.text.phrases import did_you_mean
 
 MAIN_GROUP = "main"
 TERMINAL_CHANNEL = ("terminal", "default")

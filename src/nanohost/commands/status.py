@@ -14,28 +14,28 @@ from datetime import datetime, timedelta
 
 from nanohost.arguments import CommandArguments
 from nanohost.channel_api import Condition
-from nanohost.channels.connections import CONNECTED
+from nanohost.channels.manager import CONNECTED
 from nanohost.commands.chat_names import ChatNames, load_chat_names, session_chat_names
 from nanohost.commands.command import Command
 from nanohost.commands.context import RESTART_HINT, CommandContext
 from nanohost.commands.delivery_number import with_short_number
-from nanohost.commands.one_heading import deduplicate_sections
+from nanohost.commands.settings_check import load_validated_settings
 from nanohost.commands.setup import TERMINAL_CHANNEL
-from nanohost.commands.show import Json, render_table, replace_control_chars
-from nanohost.exposed_files import find_exposed_files
+from nanohost.commands.status_headings import deduplicate_sections
+from nanohost.commands.tables import Json, render_table, replace_control_chars
+from nanohost.config.home import Home
+from nanohost.db import holds, model_calls, paused, status_counts
+from nanohost.db.database import ReportReader
+from nanohost.db.events import ChatKey
+from nanohost.db.paused import PauseState
 from nanohost.gateway.model_call import NO_KEY_ERROR, TOO_LARGE_ERROR
-from nanohost.home import Home
-from nanohost.known_names import load_validated_settings
+from nanohost.gateway.model_monitor import is_model_used, providers_in_use
+from nanohost.gateway.provider_settings import DEMO
+from nanohost.maintenance.exposed_files import find_exposed_files
+from nanohost.maintenance.unused_files import find_unused_files
 from nanohost.model import SessionId
-from nanohost.model_use import is_model_used, providers_in_use
-from nanohost.phrases import format_time_with_zone
-from nanohost.provider_settings import DEMO
-from nanohost.store import holds, model_calls, overview, paused
-from nanohost.store.database import ReportReader
-from nanohost.store.events import ChatKey
-from nanohost.store.paused import PauseState
-from nanohost.supervisor import ServiceState
-from nanohost.unused_files import find_unused_files
+from nanohost.text.phrases import format_time_with_zone
+from nanohost.work.supervisor import ServiceState
 
 FAILURE_WINDOW = timedelta(minutes=15)
 """How far back model calls that failed are news."""
@@ -145,7 +145,7 @@ async def _status(context: CommandContext, arguments: StatusArgs) -> Json:
     pause = await paused.find(context.store.reports)
     failing = await model_calls.list_failures(context.store.reports, now - FAILURE_WINDOW, too_large=TOO_LARGE_ERROR)
     lists: dict[str, Json] = {
-        **await overview.lists(context.store.reports, now, is_host_running=report is not None),
+        **await status_counts.lists(context.store.reports, now, is_host_running=report is not None),
         "models_failing": [{**call, "do": _model_advice(call["status"], call["error"])} for call in failing],
         "disk": [*_short_disk_rows(report)] or await asyncio.to_thread(_disk_rows, context.home),
         "holds": [_hold_row(row) for row in await holds.list_for_status(context.store.reports)],
@@ -183,7 +183,7 @@ async def _status(context: CommandContext, arguments: StatusArgs) -> Json:
         "running": report is not None,
         "paused": None if pause is None else _pause_fields(pause),
         "host": report,
-        "counts": dict(await overview.counts(context.store.reports)),
+        "counts": dict(await status_counts.counts(context.store.reports)),
         "model_calls": dict(await model_calls.totals(context.store.reports)),
         **lists,
     }
@@ -303,7 +303,7 @@ def _waiting_row(
 
 async def wait_reason(context: CommandContext, db: ReportReader, session: SessionId) -> str:
     """Why what was written to a session waits; empty: it is not there."""
-    row = await overview.find_session_wait(db, session, context.clock.now())
+    row = await status_counts.find_session_wait(db, session, context.clock.now())
     if row is None:
         return ""
     report = context.host.report() if context.host else None

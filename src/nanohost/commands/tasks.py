@@ -19,18 +19,18 @@ from nanohost.commands.chat_names import (
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.setup import resolve_group, resolve_session
-from nanohost.commands.show import UNKNOWN_COST, Json, render_with_table, to_json
-from nanohost.delivery.addresses import address_book
+from nanohost.commands.tables import UNKNOWN_COST, Json, render_with_table, to_json
+from nanohost.config.time_settings import TimeSettings
+from nanohost.db import sessions, tasks
+from nanohost.db.database import Queries, Store, Transaction
+from nanohost.db.events import ChatKey
+from nanohost.db.tasks import OPEN_STATUSES, MisfirePolicy, Task, TaskKind, TaskRun
+from nanohost.delivery.address_book import address_book
 from nanohost.errors import UsageError
 from nanohost.model import Session, TaskId
-from nanohost.store import sessions, tasks
-from nanohost.store.database import Queries, Store, Transaction
-from nanohost.store.events import ChatKey
-from nanohost.store.tasks import OPEN_STATUSES, MisfirePolicy, Task, TaskKind, TaskRun
-from nanohost.tasks import changes
-from nanohost.tasks.entries import display_name
-from nanohost.tasks.schedule import validate_timezone
-from nanohost.time_settings import TimeSettings
+from nanohost.scheduler import task_operations
+from nanohost.scheduler.schedule import validate_timezone
+from nanohost.scheduler.task_messages import display_name
 from nanohost_protocol.ids import random_id
 from nanohost_protocol.moments import is_relative, parse_future_moment
 from nanohost_protocol.rows import Usage
@@ -123,7 +123,7 @@ async def _create(context: CommandContext, arguments: CreateArgs) -> Json:
     now = context.clock.now()
     book = await address_book(context.store, session)
     async with context.store.transaction() as tx:
-        task = await changes.create(
+        task = await task_operations.create(
             tx,
             id=TaskId(random_id("j")[:ID_LENGTH]),
             session=session.id,
@@ -150,7 +150,7 @@ async def _update(context: CommandContext, arguments: UpdateArgs) -> Json:
     if not any((arguments.prompt, due, arguments.cron, arguments.timezone)):
         raise UsageError("nothing is to be changed", hint="--prompt, --at, --cron or --timezone says what")
     async with context.store.transaction() as tx:
-        changed = await changes.update(
+        changed = await task_operations.update(
             tx,
             task.id,
             prompt=arguments.prompt,
@@ -174,15 +174,15 @@ async def _run_now(context: CommandContext, arguments: TaskArgs) -> Json:
 
 
 async def _pause(context: CommandContext, arguments: TaskArgs) -> Json:
-    return await _apply_change(context, arguments, changes.pause)
+    return await _apply_change(context, arguments, task_operations.pause)
 
 
 async def _resume(context: CommandContext, arguments: TaskArgs) -> Json:
-    return await _apply_change(context, arguments, changes.resume)
+    return await _apply_change(context, arguments, task_operations.resume)
 
 
 async def _cancel(context: CommandContext, arguments: TaskArgs) -> Json:
-    return await _apply_change(context, arguments, changes.cancel)
+    return await _apply_change(context, arguments, task_operations.cancel)
 
 
 async def _apply_change(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from nanohost.approvals.settled import withdraw_obsolete
+from nanohost.approvals.obsolete import withdraw_obsolete
 from nanohost.arguments import CommandArguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
@@ -17,11 +17,11 @@ from nanohost.commands.setup import (
     ensure_group,
     parse_chat_address,
 )
-from nanohost.commands.show import Json
+from nanohost.commands.tables import Json
+from nanohost.db import audit, messaging_groups, roles, users, wirings
+from nanohost.db.audit import AuditOutcome
+from nanohost.db.database import Transaction
 from nanohost.model import AgentGroup, Role, UnknownSender
-from nanohost.store import audit, messaging_groups, roles, users, wirings
-from nanohost.store.audit import AuditOutcome
-from nanohost.store.database import Transaction
 from nanohost_protocol.rows import Origin
 
 

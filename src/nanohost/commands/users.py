@@ -6,15 +6,15 @@ from datetime import datetime
 
 from pydantic import Field
 
-from nanohost.access.last_owner import check_not_last_owner
+from nanohost.access.owners import check_not_last_owner
 from nanohost.arguments import CommandArguments
 from nanohost.commands.context import CommandContext
 from nanohost.commands.resource import NO_LIMIT, ChangeVerb, GetVerb, ListArguments, ListVerb, Resource, Row
 from nanohost.commands.roles import configured_channels
+from nanohost.db import agent_groups, dropped, roles, users
+from nanohost.db.database import Queries, ReportReader, Transaction
+from nanohost.db.users import User
 from nanohost.errors import UsageError
-from nanohost.store import agent_groups, dropped, roles, users
-from nanohost.store.database import Queries, ReportReader, Transaction
-from nanohost.store.users import User
 
 
 class UserRow(Row):

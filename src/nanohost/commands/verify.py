@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from nanohost.arguments import CommandArguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
-from nanohost.commands.show import Json, replace_control_chars, to_json
+from nanohost.commands.tables import Json, replace_control_chars, to_json
 
 
 class VerifyArgs(CommandArguments):

@@ -24,6 +24,9 @@ from nanohost.commands.setup import (
     parse_engage_mode,
     resolve_group,
 )
+from nanohost.config.settings import channel_instances
+from nanohost.db import agent_groups, dropped, events, messaging_groups, routes, wirings
+from nanohost.db.database import Queries, ReportReader, Transaction
 from nanohost.model import (
     EngageMode,
     IgnoredMessagePolicy,
@@ -34,10 +37,7 @@ from nanohost.model import (
     Wiring,
     WiringId,
 )
-from nanohost.phrases import did_you_mean
-from nanohost.settings import channel_instances
-from nanohost.store import agent_groups, dropped, events, messaging_groups, routes, wirings
-from nanohost.store.database import Queries, ReportReader, Transaction
+from nanohost.text.phrases import did_you_mean
 
 UNWIRED_REASON = "it waited still when its wiring was deleted"
 ENGAGE_HELP = "always, mention, mention-sticky or pattern:REGEX"

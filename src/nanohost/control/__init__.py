@@ -1,0 +1,1 @@
+"""The control socket: operator commands answered by the running host."""

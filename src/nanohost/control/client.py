@@ -11,14 +11,14 @@ import time
 
 from nanohost.control.protocol import MAX_LINE_BYTES, decode_error, encode_request
 from nanohost.errors import NanohostError
-from nanohost.short_socket import short_socket_path
+from nanohost.net.socket_path import short_socket_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from nanohost.home import Home
+    from nanohost.config.home import Home
 
 RESPONSE_TIMEOUT_S = 60.0
 CHUNK_BYTES = 64 * 1024

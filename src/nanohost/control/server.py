@@ -18,10 +18,10 @@ import structlog
 
 from nanohost.commands.context import CommandContext, local_user_id
 from nanohost.commands.registry import find_command
-from nanohost.commands.show import dump_json
+from nanohost.commands.tables import dump_json
 from nanohost.control.protocol import MAX_LINE_BYTES, OUTPUT_FORMATS, encode_error
 from nanohost.errors import NanohostError, UsageError
-from nanohost.short_socket import short_socket_path
+from nanohost.net.socket_path import short_socket_path
 
 UCRED = struct.Struct("3i")
 """Process, user and group of a socket's other end: struct ucred of Linux."""

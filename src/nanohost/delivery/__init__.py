@@ -1,0 +1,1 @@
+"""From the rows of outbound.db to the platforms: collect, validate, record in the ledger, pace, send, retry."""

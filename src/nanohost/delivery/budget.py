@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nanohost.delivery.settings import DeliverySettings
-from nanohost.slowing import Throttle, TokenBucket, full_bucket
+from nanohost.work.throttle import Throttle, TokenBucket, full_bucket
 
 MAX_WAITING = 2_000
 """Messages and requests of one session that are entered and not settled. A chat takes about one message a second, so

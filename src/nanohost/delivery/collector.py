@@ -16,9 +16,16 @@ from datetime import datetime
 
 import structlog
 
-from nanohost.access.telling import notify_throttled
+from nanohost.access.notify import notify_throttled
 from nanohost.clock import Clock
-from nanohost.delivery.addresses import address_book, with_known_names
+from nanohost.db import actions, deliveries, moved_chats, questions, sessions
+from nanohost.db.actions import ActionRow, ActionStatus
+from nanohost.db.audit import AuditOutcome
+from nanohost.db.database import Store, Transaction
+from nanohost.db.deliveries import Delivery, DeliveryStatus
+from nanohost.db.domain_events import RequestsWaiting
+from nanohost.db.events import ChatKey
+from nanohost.delivery.address_book import address_book, with_known_names
 from nanohost.delivery.budget import (
     MAX_SCHEDULED,
     MAX_WAITING,
@@ -27,20 +34,13 @@ from nanohost.delivery.budget import (
     SessionBudget,
     rate_limits_from_settings,
 )
-from nanohost.delivery.examine import AddressBook, reject, target_number, validate
 from nanohost.delivery.settings import DeliverySettings
+from nanohost.delivery.validate import AddressBook, reject, target_number, validate
 from nanohost.guard.guard import record_outcome
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.outbox_reader import OutboxReader
 from nanohost.model import Session, SessionId
-from nanohost.remembered import EvictingMap
-from nanohost.store import actions, deliveries, moved_chats, questions, sessions
-from nanohost.store.actions import ActionRow, ActionStatus
-from nanohost.store.audit import AuditOutcome
-from nanohost.store.database import Store, Transaction
-from nanohost.store.deliveries import Delivery, DeliveryStatus
-from nanohost.store.domain_events import RequestsWaiting
-from nanohost.store.events import ChatKey
+from nanohost.work.evicting_map import EvictingMap
 from nanohost_protocol.crash_points import crash_point
 from nanohost_protocol.inbound import InboundReader
 from nanohost_protocol.outbound import MalformedRow

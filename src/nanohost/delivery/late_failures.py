@@ -14,15 +14,15 @@ import structlog
 
 from nanohost.channel_api import Ambiguous
 from nanohost.clock import Clock
+from nanohost.db import deliveries, late_failures, sessions
+from nanohost.db.database import Store
+from nanohost.db.deliveries import Delivery
+from nanohost.db.domain_events import DeliveryFailedLater
+from nanohost.db.late_failures import LateFailure
 from nanohost.delivery.projection import DeliveryProjection
 from nanohost.errors import NanohostError
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import HOST_SESSION_ID, SessionId
-from nanohost.store import deliveries, late_failures, sessions
-from nanohost.store.database import Store
-from nanohost.store.deliveries import Delivery
-from nanohost.store.domain_events import DeliveryFailedLater
-from nanohost.store.late_failures import LateFailure
 from nanohost_protocol.errors import PayloadError
 from nanohost_protocol.ids import derive_id
 from nanohost_protocol.payloads import CardOut, ChatOut, FileOut, QuestionOut, SystemIn, decode_out, encode

@@ -18,7 +18,7 @@ from nanohost.channel_api import (
     RefusedHere,
     ThreadGone,
 )
-from nanohost.store.deliveries import CHAT_CLOSED, FAILING, AttemptOutcome, DeliveryStatus
+from nanohost.db.deliveries import CHAT_CLOSED, FAILING, AttemptOutcome, DeliveryStatus
 
 RETRY_DELAYS_S = (5.0, 15.0, 60.0, 120.0, 280.0)
 """Between six tries, eight minutes in all."""

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import structlog
 
 from nanohost.clock import Clock
+from nanohost.db import deliveries, sessions
+from nanohost.db.database import Store
 from nanohost.errors import NanohostError
-from nanohost.lanes import KeyedLock
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import HOST_SESSION_ID, Session, SessionId
-from nanohost.store import deliveries, sessions
-from nanohost.store.database import Store
+from nanohost.work.keyed_workers import KeyedLock
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.rows import DeliveryResult
 

@@ -33,10 +33,16 @@ from nanohost.channel_api import (
     Receipt,
     Refused,
 )
+from nanohost.chat_mover import MoveHandler, ignore_move
 from nanohost.clock import Clock
-from nanohost.delivery.health import ChannelHealth
-from nanohost.delivery.kinds import KindHandlers
+from nanohost.db import deliveries, late_failures, messaging_groups, moved_chats
+from nanohost.db.database import Store, Transaction
+from nanohost.db.deliveries import AttemptOutcome, Delivery, DeliveryPart, DeliveryQueueKey, DeliveryStatus
+from nanohost.db.domain_events import QueueSending
+from nanohost.delivery.channel_health import ChannelHealth
+from nanohost.delivery.kind_handlers import KindHandlers
 from nanohost.delivery.late_failures import LateFailureHandler
+from nanohost.delivery.outbox_cleaner import OutboxCleaner
 from nanohost.delivery.outcome import (
     dropped_outcome,
     failure_outcome,
@@ -44,18 +50,12 @@ from nanohost.delivery.outcome import (
     sent_outcome,
     unknown_outcome,
 )
-from nanohost.delivery.pacing import RateLimiter
 from nanohost.delivery.projection import MAX_PROJECTED, DeliveryProjection
-from nanohost.delivery.removals import OutboxCleaner
-from nanohost.fair_share import FairShare
-from nanohost.lanes import KeyedLock, KeyedWorkers, is_cancelled
+from nanohost.delivery.rate_limiter import RateLimiter
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
-from nanohost.moving import MoveHandler, ignore_move
-from nanohost.store import deliveries, late_failures, messaging_groups, moved_chats
-from nanohost.store.database import Store, Transaction
-from nanohost.store.deliveries import AttemptOutcome, Delivery, DeliveryPart, DeliveryQueueKey, DeliveryStatus
-from nanohost.store.domain_events import QueueSending
+from nanohost.work.fair_share import FairShare
+from nanohost.work.keyed_workers import KeyedLock, KeyedWorkers, is_cancelled
 from nanohost_protocol.crash_points import crash_point
 from nanohost_protocol.ids import derive_id
 from nanohost_protocol.rows import OutKind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from nanohost.section import Section, setting
+from nanohost.config.section import Section, setting
 
 
 class DeliverySettings(Section):

@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from nanohost.delivery.addresses import address_book
+from nanohost.db import deliveries, questions, sessions, tasks
+from nanohost.db.database import Transaction
+from nanohost.db.deliveries import DeliveryQueueKey
+from nanohost.db.events import ChatKey
+from nanohost.db.tasks import Task, TaskKind
+from nanohost.delivery.address_book import address_book
 from nanohost.model import AgentGroupId, MessagingGroup, SessionId
-from nanohost.store import deliveries, questions, sessions, tasks
-from nanohost.store.database import Transaction
-from nanohost.store.deliveries import DeliveryQueueKey
-from nanohost.store.events import ChatKey
-from nanohost.store.tasks import Task, TaskKind
-from nanohost.tasks import changes
+from nanohost.scheduler import task_operations
 from nanohost_protocol.rows import ChatId, Origin
 
 
@@ -50,7 +50,7 @@ async def withdraw_deliveries(
             else:
                 await deliveries.forbid_retry(tx, delivery, reason)
         for task in series:
-            await changes.cancel(tx, task.id, now, reason=reason)
+            await task_operations.cancel(tx, task.id, now, reason=reason)
             withdrawn.tasks += 1
     return withdrawn
 

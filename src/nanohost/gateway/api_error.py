@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from nanohost.gateway.headers import NO_RETRY_HEADERS
+from nanohost.gateway.request_policy import NO_RETRY_HEADERS
 from nanohost.gateway.upstream import Upstream
 
 MAX_BODY_BYTES = 32 * 1024 * 1024

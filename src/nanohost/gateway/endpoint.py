@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+import socket
+import stat
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from nanohost.gateway.limiter import CallLimiter
-from nanohost.gateway.unix_socket import listen_at, remove_socket
+from nanohost.gateway.rate_limit import CallLimiter
 from nanohost.model import SessionId
 
 MAX_CONNECTIONS = 32
@@ -139,3 +141,42 @@ class _RejectedConnection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         transport.write(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         transport.close()
+
+
+def listen_at(path: Path) -> socket.socket:
+    """Bind a socket that every user may connect to; who can reach it is decided by the folders above.
+
+    Replaces a socket that an earlier host left. Raises OSError when the folder is missing or the name is taken by
+    something that is not a socket.
+    """
+    remove_socket(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _short_path(path) as name:
+            listener.bind(str(name))
+        path.chmod(0o666)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def remove_socket(path: Path) -> None:
+    """Remove a socket's name; one that is gone already is fine. Raises FileExistsError if it is anything else."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(f"{path} is there and is not a socket")
+    path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _short_path(path: Path) -> Iterator[Path]:
+    """The same name by a short way."""
+    with tempfile.TemporaryDirectory(prefix="nanohost-") as folder:
+        link = Path(folder, "d")
+        link.symlink_to(path.parent.absolute(), target_is_directory=True)
+        yield link / path.name

@@ -16,12 +16,11 @@ from yarl import URL
 from nanohost.clock import Clock
 from nanohost.gateway import api_error
 from nanohost.gateway.call_in_progress import CallInProgress
-from nanohost.gateway.headers import request_headers, response_headers
-from nanohost.gateway.health import ModelHealth, unreachable_problem
-from nanohost.gateway.limiter import CallLimiter
+from nanohost.gateway.call_recorder import CallRecorder
 from nanohost.gateway.model_call import NO_KEY_ERROR, TOO_LARGE_ERROR, CallOutcome
-from nanohost.gateway.policy import GatewayDecision, decide
-from nanohost.gateway.recordings import CallRecorder
+from nanohost.gateway.model_health import ModelHealth, unreachable_problem
+from nanohost.gateway.rate_limit import CallLimiter
+from nanohost.gateway.request_policy import GatewayDecision, decide, request_headers, response_headers
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
 

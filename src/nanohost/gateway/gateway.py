@@ -21,17 +21,16 @@ import aiohttp
 
 from nanohost.clock import Clock
 from nanohost.errors import HomeError, SettingsError
-from nanohost.gateway.budget import CallRateLimits, call_limits_from_settings
+from nanohost.gateway.call_recorder import CallRecorder, RecordCalls
 from nanohost.gateway.endpoint import SessionEndpoint
 from nanohost.gateway.forward import Forwarder
-from nanohost.gateway.health import InconclusiveCheck, ModelHealth, ModelProblem
-from nanohost.gateway.limiter import CallLimiter, OnThrottled
+from nanohost.gateway.model_health import InconclusiveCheck, ModelHealth, ModelProblem
 from nanohost.gateway.probe import probe
-from nanohost.gateway.recordings import CallRecorder, RecordCalls
+from nanohost.gateway.rate_limit import CallLimiter, CallRateLimits, OnThrottled, call_limits_from_settings
 from nanohost.gateway.settings import CallSettings
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
-from nanohost.proxies import InvalidProxyError, aiohttp_options, proxy_for
+from nanohost.net.proxies import InvalidProxyError, aiohttp_options, proxy_for
 
 
 async def _ignore_throttled(_: SessionId, __: str) -> None:

@@ -13,8 +13,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from nanohost.gateway.headers import request_headers
-from nanohost.gateway.health import (
+from nanohost.gateway.model_health import (
     InconclusiveCheck,
     ModelProblem,
     malformed_key_problem,
@@ -23,6 +22,7 @@ from nanohost.gateway.health import (
     unreachable_problem,
     wrong_address_problem,
 )
+from nanohost.gateway.request_policy import request_headers
 from nanohost.gateway.upstream import Upstream
 
 MODELS_TARGET, MESSAGES_TARGET = "/v1/models?limit=1", "/v1/messages"

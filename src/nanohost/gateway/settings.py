@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from pydantic import SecretStr
 
-from nanohost.secrets import trim
-from nanohost.section import Section, setting
+from nanohost.config.secrets import trim
+from nanohost.config.section import Section, setting
 
 
 class ModelSettings(Section):

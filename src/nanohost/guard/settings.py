@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 
-from nanohost.section import Section
+from nanohost.config.section import Section
 
 
 class GuardSettings(Section):

@@ -1,0 +1,1 @@
+"""The two files of a session: writes inbound.db, reads outbound.db in reader processes, and notices changes."""

@@ -20,17 +20,17 @@ from typing import Any, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 from nanohost.clock import Clock, SystemClock
+from nanohost.db.domain_events import MailboxBlocked
 from nanohost.errors import MailboxError
-from nanohost.event_bus import EventBus
-from nanohost.mailbox.paths import notify_runner, prepare_session_dir, session_layout
-from nanohost.mailbox.patience import INITIAL_BACKOFF_S, MailboxBackoff
+from nanohost.mailbox.backoff import INITIAL_BACKOFF_S, MailboxBackoff
 from nanohost.mailbox.queries import Query
 from nanohost.mailbox.reader_client import ReadersBusy, ReadTimedOut
-from nanohost.mailbox.readers import ReaderPool
+from nanohost.mailbox.reader_pool import ReaderPool
+from nanohost.mailbox.session_dirs import notify_runner, prepare_session_dir, session_layout
 from nanohost.model import Session, SessionId
-from nanohost.remembered import EvictingMap
-from nanohost.store.domain_events import MailboxBlocked
-from nanohost.threads import SHUTDOWN_TIMEOUT_S, ThreadPool
+from nanohost.work.event_bus import EventBus
+from nanohost.work.evicting_map import EvictingMap
+from nanohost.work.thread_pool import SHUTDOWN_TIMEOUT_S, ThreadPool
 from nanohost_protocol.errors import FileLocked as FileBusy
 from nanohost_protocol.errors import FileNotReady, ProtocolError
 from nanohost_protocol.inbound import InboundReader, InboundWriter, inbound_snapshot, inbound_transaction

@@ -12,14 +12,14 @@ import asyncio
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from nanohost.db import sessions
+from nanohost.db.database import Store
 from nanohost.errors import NanohostError
-from nanohost.lanes import KeyedLock
 from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.queries import AckBatch, OutboxBatch, RowBatch
 from nanohost.model import Session, SessionId
-from nanohost.store import sessions
-from nanohost.store.database import Store
+from nanohost.work.keyed_workers import KeyedLock
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from pydantic import TypeAdapter
 
-from nanohost.mailbox import looks
+from nanohost.mailbox import query_functions
 from nanohost_protocol.outbound import MalformedRow
 from nanohost_protocol.rows import Ack, MessageOut, Turn, Usage
 
@@ -84,32 +84,34 @@ _SUMMARY = TypeAdapter(MailboxSummary)
 
 def outbox_batch(out_cursor: int, *, limit: int, ack_cursor: int, with_acks: bool) -> Query[OutboxBatch]:
     """Messages above the one cursor, none with `limit` 0, and what changed above the other if `with_acks`."""
-    return Query(_function_name(looks.outbox_batch), (out_cursor, limit, ack_cursor, int(with_acks)), _OUTBOX_BATCH)
+    return Query(
+        _function_name(query_functions.outbox_batch), (out_cursor, limit, ack_cursor, int(with_acks)), _OUTBOX_BATCH
+    )
 
 
 def acks_after(change: int) -> Query[AckBatch]:
     """What changed since that change, and what is open."""
-    return Query(_function_name(looks.acks_after), (change,), _ACK_BATCH)
+    return Query(_function_name(query_functions.acks_after), (change,), _ACK_BATCH)
 
 
 def open_claims() -> Query[list[Ack]]:
     """What is being worked on, or was when the container died."""
-    return Query(_function_name(looks.open_claims), (), _CLAIMS)
+    return Query(_function_name(query_functions.open_claims), (), _CLAIMS)
 
 
 def turns(*, limit: int = 20) -> Query[list[Turn]]:
     """The latest turns, newest first."""
-    return Query(_function_name(looks.turns), (limit,), _TURNS)
+    return Query(_function_name(query_functions.turns), (limit,), _TURNS)
 
 
 def progress() -> Query[RunnerProgress]:
     """What the runner says it is doing."""
-    return Query(_function_name(looks.progress), (), _PROGRESS)
+    return Query(_function_name(query_functions.progress), (), _PROGRESS)
 
 
 def summary(change: int, *, limit: int) -> Query[MailboxSummary]:
     """All that `verify` compares, of at most so many rows."""
-    return Query(_function_name(looks.summary), (change, limit), _SUMMARY)
+    return Query(_function_name(query_functions.summary), (change, limit), _SUMMARY)
 
 
 def _function_name(function: Callable[..., object]) -> str:

@@ -23,8 +23,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nanohost.mailbox.looks import QUERY_FUNCTIONS
-from nanohost.mailbox.untrusted import check_outbound
+from nanohost.mailbox.file_checks import check_outbound
+from nanohost.mailbox.query_functions import QUERY_FUNCTIONS
 from nanohost_protocol.errors import ProtocolError
 from nanohost_protocol.outbound import outbound_snapshot
 

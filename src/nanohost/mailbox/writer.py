@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.mailbox.paths import notify_runner
+from nanohost.mailbox.session_dirs import notify_runner
 from nanohost.model import Session
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.rows import NewMessageIn

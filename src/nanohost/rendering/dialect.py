@@ -10,8 +10,8 @@ import html
 import re
 from collections.abc import Sequence
 
+from nanohost.rendering.blocks import ZERO_WIDTH_SPACE, Block, BlockKind, Run, Style, split_lines
 from nanohost.rendering.parsing import plain_text
-from nanohost.rendering.pieces import ZERO_WIDTH_SPACE, Block, BlockKind, Run, Style, split_lines
 
 _SURROUNDING_SPACE = re.compile(r"(\s*)(.*?)(\s*)", re.DOTALL)
 _TAG = re.compile(r"<[^>]*>")

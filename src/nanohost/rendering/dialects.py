@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from nanohost.rendering.blocks import ZERO_WIDTH_SPACE, Block, BlockKind, Run, Style
 from nanohost.rendering.characters import can_take_space, is_punctuation, is_strict_punctuation
 from nanohost.rendering.dialect import Dialect, fenced_code, strip_tags
 from nanohost.rendering.form import Form
 from nanohost.rendering.parsing import plain_text
-from nanohost.rendering.pieces import ZERO_WIDTH_SPACE, Block, BlockKind, Run, Style
 
 _URL_ESCAPES = str.maketrans({"(": "%28", ")": "%29", "<": "%3C", ">": "%3E", "|": "%7C", "\\": "%5C", " ": "%20"})
 _MARK_CHARACTERS = frozenset("*_~`")

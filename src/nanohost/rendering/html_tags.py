@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from markdown_it.token import Token
 
-from nanohost.rendering.html_rule import BLOCK_TAGS, COMMENT, TAG
+from nanohost.rendering.markdown_rules import BLOCK_TAGS, COMMENT, TAG
 
 _TAG_ALIASES = {
     "b": "strong",

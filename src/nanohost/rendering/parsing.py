@@ -17,7 +17,7 @@ from itertools import groupby, repeat
 from operator import or_
 from typing import TYPE_CHECKING
 
-from nanohost.rendering.pieces import Block, BlockKind, Run, Style, code_block
+from nanohost.rendering.blocks import Block, BlockKind, Run, Style, code_block
 from nanohost.rendering.tables import draw_table
 
 if TYPE_CHECKING:
@@ -49,11 +49,14 @@ def _markdown_parser() -> MarkdownIt:
     from markdown_it import MarkdownIt
     from markdown_it.rules_inline import emphasis, strikethrough
 
-    from nanohost.rendering.address_rule import bare_url
-    from nanohost.rendering.emphasis_rule import with_cjk_and_punctuation
-    from nanohost.rendering.escape_rule import literal_backslash
-    from nanohost.rendering.html_rule import html_comment, html_tag
-    from nanohost.rendering.table_rule import table_with_extra_cells
+    from nanohost.rendering.markdown_rules import (
+        bare_url,
+        html_comment,
+        html_tag,
+        literal_backslash,
+        table_with_extra_cells,
+        with_cjk_and_punctuation,
+    )
 
     class Reader(MarkdownIt):
         def normalizeLink(self, url: str) -> str:  # noqa: N802 - its name there

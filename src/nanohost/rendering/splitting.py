@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from nanohost.rendering.cutting import split_blocks
+import re
+import unicodedata
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from nanohost.rendering.blocks import Block, BlockKind, Run, Style, code_block
 from nanohost.rendering.dialects import DIALECTS, PLAIN
 from nanohost.rendering.form import Form, Limits, MessagePart, text_length
-from nanohost.rendering.gauge import Measure
-from nanohost.rendering.hushing import escape_mentions
-from nanohost.rendering.parsing import parse
+from nanohost.rendering.measure import Measure, Size
+from nanohost.rendering.mentions import escape_mentions
+from nanohost.rendering.parsing import parse, plain_text
 
 
 def split_message(markdown: str, form: Form, limits: Limits) -> tuple[MessagePart, ...]:
@@ -24,3 +30,194 @@ def split_message(markdown: str, form: Form, limits: Limits) -> tuple[MessagePar
     parts = (MessagePart(text=dialect.render_part(pieces), plain=PLAIN.render_part(pieces)) for pieces in cuts)
     # The empty lines of a long block of code can be a part of their own; no platform takes that.
     return tuple(part for part in parts if part.plain.strip())
+
+
+_LINK_PLACEHOLDER = "\ufffc"
+_SENTENCE_END = re.compile("[.!?\u2026][\"')\\]\u00bb\u201d\u2019]*\\s|[\u3002\uff01\uff1f]")
+_SPACE = re.compile(r"\s")
+
+
+def split_blocks(blocks: Iterable[Block], measure: Measure) -> list[list[Block]]:
+    """The parts in order; none is empty, and none is larger than the limits."""
+    waiting = deque(blocks)
+    parts: list[list[Block]] = []
+    part: list[Block] = []
+    left = measure.max_size
+    while waiting:
+        piece = waiting.popleft()
+        room = left - measure.separator_size(part[-1], piece) if part else left
+        size = measure.block_size(piece)
+        if size.fits(room):
+            part.append(piece)
+            left = room - size
+            continue
+        # A piece that fits into a part of its own is not cut; neither is one of which too little would fit here.
+        is_kept = part and (size.fits(measure.max_size) or not room.is_half_of(measure.max_size))
+        head, tail = (None, piece) if is_kept else _split_block(piece, room, measure)
+        if head is not None:
+            part.append(head)
+        elif not part:
+            head, tail = _split_unstyled(piece, measure)
+            part.append(head)
+        elif part[-1].kind is BlockKind.HEADING and len(part) > 1:
+            waiting.appendleft(tail or piece)
+            tail = part.pop()
+        parts.append(part)
+        part, left = [], measure.max_size
+        if tail is not None:
+            waiting.appendleft(tail)
+    return [*parts, part] if part else parts
+
+
+def _split_block(piece: Block, available: Size, measure: Measure) -> tuple[Block | None, Block | None]:
+    """What of a piece fits into `available`, and the rest; no head when nothing does."""
+    if piece.kind is BlockKind.TABLE:
+        piece = code_block(piece.text)
+    return (
+        _split_code(piece, available, measure)
+        if piece.kind is BlockKind.CODE
+        else _split_text(piece, available, measure)
+    )
+
+
+def _split_unstyled(piece: Block, measure: Measure) -> tuple[Block, Block | None]:
+    """A piece of which nothing fits even into a part of its own loses what stands around its words."""
+    bare = Block(runs=tuple(Run(plain_text(run)) for run in piece.runs))
+    in_place = replace(piece, kind=bare.kind, runs=bare.runs, language="", level=0, rows=(), is_tight=False)
+    head, tail = _split_text(in_place, measure.max_size, measure)
+    if head is None:
+        head, tail = _split_text(bare, measure.max_size, measure)
+    assert head is not None, "the smallest limit holds a character"
+    return head, tail
+
+
+def _split_code(piece: Block, available: Size, measure: Measure) -> tuple[Block | None, Block | None]:
+    text = piece.text
+    most = min(len(text), available.length)
+    fitting = _bisect_max(
+        most, lambda count: measure.block_size(code_block(text[:count], piece.language)).fits(available)
+    )
+    if fitting == len(text):
+        return piece, None
+    if not fitting:
+        return None, piece
+    line_end = text.rfind("\n", fitting // 4, fitting + 1)
+    if line_end > 0:
+        return code_block(text[:line_end], piece.language), code_block(text[line_end + 1 :], piece.language)
+    at = _grapheme_boundary(text, fitting)
+    return code_block(text[:at], piece.language), code_block(text[at:], piece.language)
+
+
+def _split_text(piece: Block, available: Size, measure: Measure) -> tuple[Block | None, Block | None]:
+    # Each run has a character at least: only so many can matter, however many there are.
+    runs, others = (
+        _unlink_too_long(piece, piece.runs[: available.length + 1], measure),
+        piece.runs[available.length + 1 :],
+    )
+    styled = measure.dialect.styled_runs(replace(piece, runs=runs))
+    margin, rest_margin = measure.prefix_size(piece)
+    left = available - margin
+    window: list[str] = []
+    for run in styled:
+        if len(run.text) <= left.length and (size := measure.run_size(run, rest_margin)).fits(left):
+            window.append(_LINK_PLACEHOLDER * len(run.text) if run.href else run.text)
+            left = left - size
+            continue
+        if not run.href:
+            window.append(run.text[: _count_fitting_chars(run, left, rest_margin, measure)])
+        break
+    fitting = "".join(window)
+    if len(fitting) == sum(len(run.text) for run in runs) and not others:
+        return replace(piece, runs=runs), None
+    at = _find_break(fitting, _character_after(runs, len(fitting)))
+    return _split_at(replace(piece, runs=runs), at, others) if at else (None, piece)
+
+
+def _count_fitting_chars(run: Run, left: Size, rest_margin: int, measure: Measure) -> int:
+    """How many characters of a run fit."""
+    return _bisect_max(
+        min(len(run.text), max(0, left.length)),
+        lambda count: measure.run_size(Run(run.text[:count], run.style), rest_margin).fits(left),
+    )
+
+
+def _unlink_too_long(piece: Block, runs: tuple[Run, ...], measure: Measure) -> tuple[Run, ...]:
+    """A link that no part can hold becomes its words and its address, which can be cut."""
+    margin, rest_margin = measure.prefix_size(piece)
+    room = measure.max_size - margin
+    return tuple(
+        Run(plain_text(run), run.style & ~Style.CODE)
+        if run.href and not measure.run_size(run, rest_margin).fits(room)
+        else run
+        for run in runs
+    )
+
+
+def _split_at(piece: Block, at: int, others: tuple[Run, ...]) -> tuple[Block | None, Block | None]:
+    """The piece before and after a character, which `others` follow; white space at the cut goes."""
+    before: list[Run] = []
+    after: list[Run] = []
+    for run in piece.runs:
+        if at > 0:
+            before.append(Run(run.text[:at], run.style, run.href))
+        if at < len(run.text):
+            after.append(Run(run.text[max(0, at) :], run.style, run.href))
+        at -= len(run.text)
+    before[-1] = replace(before[-1], text=before[-1].text.rstrip())
+    while after and not after[0].text.strip():
+        del after[0]
+    head = replace(piece, runs=tuple(before))
+    if not after and not others:
+        return head, None
+    if after:
+        after[0] = replace(after[0], text=after[0].text.lstrip())
+    indent = piece.indent + (len(piece.marker) + 1 if piece.marker else 0)
+    return head, replace(piece, runs=(*after, *others), marker="", indent=indent, is_tight=False)
+
+
+def _bisect_max(upper: int, fits: Callable[[int], bool]) -> int:
+    """The largest count that fits, give or take a thirtieth, found by halving; 0 when none does."""
+    if fits(upper):
+        return upper
+    least, upper = 0, upper - 1
+    while upper - least > least // 32:
+        middle = (least + upper + 1) // 2
+        if fits(middle):
+            least = middle
+        else:
+            upper = middle - 1
+    return least
+
+
+def _find_break(text: str, following: str) -> int:
+    """Where to cut a text that is followed by another character: after a line, a sentence, a word; else at the end."""
+    line_end = text.rfind("\n")
+    if line_end > len(text) // 2:
+        return line_end
+    sentences = [found.end() for found in _SENTENCE_END.finditer(text, len(text) // 2)]
+    if sentences:
+        return sentences[-1]
+    if following.isspace() or following == _LINK_PLACEHOLDER:
+        return len(text)
+    spaces = [found.end() for found in _SPACE.finditer(text, len(text) // 4)]
+    return spaces[-1] if spaces else _grapheme_boundary(text + following, len(text))
+
+
+def _character_after(runs: tuple[Run, ...], at: int) -> str:
+    for run in runs:
+        if at < len(run.text):
+            return _LINK_PLACEHOLDER if run.href else run.text[at]
+        at -= len(run.text)
+    return ""
+
+
+def _grapheme_boundary(text: str, at: int) -> int:
+    """The place nearest before `at` that does not tear a character from what modifies it."""
+    place = at
+    while 0 < place < len(text) and (_is_combining(text[place]) or text[place - 1] == "\u200d"):
+        place -= 1
+    return place if at - place < 32 and place else at
+
+
+def _is_combining(character: str) -> bool:
+    return unicodedata.category(character) in ("Mn", "Me", "Mc", "Cf") or "\U0001f3fb" <= character <= "\U0001f3ff"

@@ -11,8 +11,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from nanohost.channel_api import InboundEvent
+from nanohost.db.events import StoredEvent
 from nanohost.routing.attachments import unique_file_names
-from nanohost.store.events import StoredEvent
 
 PIECE_WAIT_S = 1.0
 """After the latest piece. Platforms tell of all pieces right after each other, as a rule in one answer."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from nanohost.db.events import StoredEvent
+from nanohost.db.routes import Route, RouteOutcome
 from nanohost.routing.answers import AcceptedAnswer, AnswerProcessor
-from nanohost.routing.deciding import RoutedEntry, RouteResolver, route_to_session
-from nanohost.routing.run import RoutingBatch
-from nanohost.routing.writer import RouteWriter
-from nanohost.store.events import StoredEvent
-from nanohost.store.routes import Route, RouteOutcome
+from nanohost.routing.route_resolver import RoutedEntry, RouteResolver, route_to_session
+from nanohost.routing.route_writer import RouteWriter
+from nanohost.routing.routing_batch import RoutingBatch
 
 
 class AnswerHandler:

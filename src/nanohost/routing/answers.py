@@ -13,17 +13,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
-from nanohost.access.acquaintance import record_contact
+from nanohost.access.contacts import record_contact
 from nanohost.access.decision import check_access
 from nanohost.channel_api import EventKind
 from nanohost.clock import Clock
-from nanohost.model import MessagingGroup, SenderScope, Session, SessionId, SessionMode, Wiring
-from nanohost.patterns import PatternError
-from nanohost.quoting import MAX_NAME_CHARS, escape_inline
-from nanohost.routing.consider import denial_reason
-from nanohost.routing.engage import should_engage
-from nanohost.routing.typed_answer import is_same_conversation, match_typed_answer
-from nanohost.store import (
+from nanohost.db import (
     cards,
     deliveries,
     dropped,
@@ -36,10 +30,15 @@ from nanohost.store import (
     users,
     wirings,
 )
-from nanohost.store.database import Queries, Store, Transaction
-from nanohost.store.deliveries import Delivery, DeliveryStatus
-from nanohost.store.events import StoredEvent
-from nanohost.store.questions import OpenQuestion, Question, QuestionStatus
+from nanohost.db.database import Queries, Store, Transaction
+from nanohost.db.deliveries import Delivery, DeliveryStatus
+from nanohost.db.events import StoredEvent
+from nanohost.db.questions import OpenQuestion, Question, QuestionStatus
+from nanohost.model import MessagingGroup, SenderScope, Session, SessionId, SessionMode, Wiring
+from nanohost.routing.engagement import denial_reason, should_engage
+from nanohost.routing.patterns import PatternError
+from nanohost.routing.typed_answer import is_same_conversation, match_typed_answer
+from nanohost.text.quoting import MAX_NAME_CHARS, escape_inline
 from nanohost_protocol.crash_points import crash_point
 from nanohost_protocol.ids import derive_id
 from nanohost_protocol.payloads import ChatOut, EditOut, QuestionOut, decode_out, encode

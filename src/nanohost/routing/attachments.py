@@ -18,14 +18,14 @@ import structlog
 
 from nanohost.channel_api import Attachment, Channel, ChannelError, FetchesFiles, NotSent, RateLimited, Refused
 from nanohost.clock import Clock
+from nanohost.db.events import StoredEvent
 from nanohost.errors import MailboxError
-from nanohost.file_names import shorten_file_name
-from nanohost.lanes import is_cancelled
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.mailbox.paths import attachment_dir, prepare_session_dir
+from nanohost.mailbox.session_dirs import attachment_dir, prepare_session_dir
 from nanohost.model import Session
-from nanohost.removal import remove_tree
-from nanohost.store.events import StoredEvent
+from nanohost.text.file_names import shorten_file_name
+from nanohost.work.keyed_workers import is_cancelled
+from nanohost.work.remove_tree import remove_tree
 from nanohost_protocol.layout import WORKSPACE, SessionLayout
 from nanohost_protocol.payloads import ChatIn, decode_in, encode
 from nanohost_protocol.rows import NewMessageIn

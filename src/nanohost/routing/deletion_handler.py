@@ -6,15 +6,15 @@ from datetime import tzinfo
 
 from nanohost.channel_api import EventKind
 from nanohost.clock import Clock
+from nanohost.db import sessions
+from nanohost.db.database import Store
+from nanohost.db.events import StoredEvent
+from nanohost.db.routes import Route, RouteOutcome
 from nanohost.mailbox.writer import WriteResult
 from nanohost.model import SessionId
-from nanohost.routing.deciding import RoutedEntry, RouteResolver, route_to_session
 from nanohost.routing.deletions import withdraw
-from nanohost.routing.writer import RouteWriter
-from nanohost.store import sessions
-from nanohost.store.database import Store
-from nanohost.store.events import StoredEvent
-from nanohost.store.routes import Route, RouteOutcome
+from nanohost.routing.route_resolver import RoutedEntry, RouteResolver, route_to_session
+from nanohost.routing.route_writer import RouteWriter
 
 
 class DeletionHandler:

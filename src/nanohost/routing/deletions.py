@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
 
-from nanohost.approvals import ending
-from nanohost.approvals.ending import ApprovalResult
-from nanohost.chat_commands.gate import is_chat_command
+from nanohost.approvals import result
+from nanohost.approvals.result import ApprovalResult
+from nanohost.chat_commands.classify import is_chat_command
+from nanohost.db import album_pieces, approvals, events, routes
+from nanohost.db.album_pieces import AlbumPiece
+from nanohost.db.approvals import ApprovalStatus
+from nanohost.db.database import Queries, Transaction
+from nanohost.db.events import ChatKey, StoredEvent
+from nanohost.db.routes import RoutedMessage
 from nanohost.model import ApprovalId, EventId
 from nanohost.routing.albums import merge_pieces
-from nanohost.store import approvals, events, pieces, routes
-from nanohost.store.approvals import ApprovalStatus
-from nanohost.store.database import Queries, Transaction
-from nanohost.store.events import ChatKey, StoredEvent
-from nanohost.store.pieces import AlbumPiece
-from nanohost.store.routes import RoutedMessage
 
 DELETED_BY_AUTHOR = "its author deleted it"
 DELETED_BEFORE_DELIVERY = "what it deletes had reached no agent"
@@ -40,7 +40,7 @@ async def withdraw(tx: Transaction, deletion: StoredEvent, *, now: datetime, zon
     message, chat = deletion.event.refers_to, deletion.chat
     if message is None:
         return DeletionNotice(deletion=deletion)
-    piece = await pieces.find(tx, chat, message, template=deletion.event)
+    piece = await album_pieces.find(tx, chat, message, template=deletion.event)
     whole = message if piece is None else piece.whole_message_id
     if piece is None or not await _remove_pieces(tx, piece.joined_into, [piece.id]):
         await _withdraw_message(tx, chat, whole, now=now, zone=zone)
@@ -52,7 +52,7 @@ async def withdraw(tx: Transaction, deletion: StoredEvent, *, now: datetime, zon
 async def remove_deleted_pieces(tx: Transaction, whole: StoredEvent) -> bool:
     """Take those pieces out of a message which is still to be routed whose deletion waits behind it. True: there were
     some; if nothing is left of it, it is dropped."""
-    gone = await pieces.list_pending_deletions(tx, whole.id)
+    gone = await album_pieces.list_pending_deletions(tx, whole.id)
     if gone and not await _remove_pieces(tx, whole.id, gone):
         await events.mark_dropped(tx, whole.id, DELETED_BY_AUTHOR)
     return bool(gone)
@@ -60,8 +60,8 @@ async def remove_deleted_pieces(tx: Transaction, whole: StoredEvent) -> bool:
 
 async def _remove_pieces(tx: Transaction, whole: EventId, piece_ids: Sequence[EventId]) -> bool:
     """False: nothing is left of the message, and it stays as it is."""
-    await pieces.mark_deleted(tx, piece_ids)
-    left = await pieces.list_remaining(tx, await events.get(tx, whole))
+    await album_pieces.mark_deleted(tx, piece_ids)
+    left = await album_pieces.list_remaining(tx, await events.get(tx, whole))
     if left:
         await events.replace_content(tx, whole, merge_pieces(left))
     return bool(left)
@@ -70,10 +70,10 @@ async def _remove_pieces(tx: Transaction, whole: EventId, piece_ids: Sequence[Ev
 async def describe_deletion(db: Queries, deletion: StoredEvent) -> StoredEvent:
     """The deletion as an agent is told of it: of a piece of an album it says what of the message is gone."""
     message = deletion.event.refers_to
-    piece = None if message is None else await pieces.find(db, deletion.chat, message, template=deletion.event)
+    piece = None if message is None else await album_pieces.find(db, deletion.chat, message, template=deletion.event)
     if piece is None:
         return deletion
-    if await pieces.list_remaining(db, await events.get(db, piece.joined_into)):
+    if await album_pieces.list_remaining(db, await events.get(db, piece.joined_into)):
         return _piece_deletion(deletion, piece)
     return replace(deletion, event=replace(deletion.event, refers_to=piece.whole_message_id))
 
@@ -99,7 +99,11 @@ async def _withdraw_message(tx: Transaction, chat: ChatKey, message: str, *, now
             asked_for.add(approval)
             for one in await events.list_held(tx, approval):
                 about = one.event.refers_to
-                if one.chat == chat and about is not None and await pieces.find_whole_id(tx, chat, about) == message:
+                if (
+                    one.chat == chat
+                    and about is not None
+                    and await album_pieces.find_whole_id(tx, chat, about) == message
+                ):
                     await events.mark_dropped(tx, one.id, DELETED_BY_AUTHOR)
     for heard in await routes.list_routed(tx, chat, message):
         if heard.approval_id is not None:
@@ -117,4 +121,4 @@ async def _close_if_empty(tx: Transaction, id: ApprovalId, *, now: datetime, zon
         status=ApprovalStatus.WITHDRAWN, outcome="all that was written was deleted.", reason=DELETED_BY_AUTHOR
     )
     if await approvals.close(tx, id, end.status, decided_by=None, choice=None, reason=end.reason, now=now):
-        await ending.announce_result(tx, approval, end, now=now, zone=zone)
+        await result.announce_result(tx, approval, end, now=now, zone=zone)

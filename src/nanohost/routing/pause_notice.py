@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from nanohost.channel_api import EventKind
-from nanohost.chat_commands.gate import PassThrough, classify_command
+from nanohost.chat_commands.classify import PassThrough, classify_command
 from nanohost.chat_commands.pause import PAUSED_REPLY
-from nanohost.routing.engage import is_addressed
-from nanohost.store import host_messages, paused
-from nanohost.store.database import Transaction
-from nanohost.store.events import StoredEvent
+from nanohost.db import host_messages, paused
+from nanohost.db.database import Transaction
+from nanohost.db.events import StoredEvent
+from nanohost.routing.engagement import is_addressed
 from nanohost_protocol.ids import derive_id
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import to_text

@@ -17,10 +17,11 @@ import structlog
 
 from nanohost.chat_commands.executor import CommandExecutor
 from nanohost.clock import Clock
+from nanohost.db import album_pieces, events, routes
+from nanohost.db.database import Store
+from nanohost.db.domain_events import ChatHasEvents, MailboxHasPendingRows
+from nanohost.db.events import ChatKey, StoredEvent
 from nanohost.errors import NanohostError
-from nanohost.event_bus import Subscription
-from nanohost.fair_share import FairShare
-from nanohost.lanes import KeyedWorkers
 from nanohost.mailbox.writer import MailboxWriter
 from nanohost.model import SessionId
 from nanohost.routing.albums import (
@@ -34,15 +35,14 @@ from nanohost.routing.albums import (
 from nanohost.routing.answer_handler import AnswerHandler
 from nanohost.routing.answers import AnswerProcessor
 from nanohost.routing.attachments import AttachmentFetcher
-from nanohost.routing.deciding import RouteResolver
 from nanohost.routing.deletion_handler import DeletionHandler
 from nanohost.routing.deletions import DELETED_BY_AUTHOR, remove_deleted_pieces
+from nanohost.routing.route_resolver import RouteResolver
+from nanohost.routing.route_writer import RouteWriter
 from nanohost.routing.wiring_handler import WiringHandler
-from nanohost.routing.writer import RouteWriter
-from nanohost.store import events, pieces, routes
-from nanohost.store.database import Store
-from nanohost.store.domain_events import ChatHasEvents, MailboxHasPendingRows
-from nanohost.store.events import ChatKey, StoredEvent
+from nanohost.work.event_bus import Subscription
+from nanohost.work.fair_share import FairShare
+from nanohost.work.keyed_workers import KeyedWorkers
 
 BATCH_SIZE = 16
 """Events dealt with in one go: their rows share one commit a mailbox."""
@@ -170,7 +170,7 @@ class Router:
                 return False
         said = with_unique_file_names([one.event for one in found])
         async with self._store.transaction() as tx:
-            await pieces.add_all(tx, [(one.id, event) for one, event in zip(found, said, strict=True)])
+            await album_pieces.add_all(tx, [(one.id, event) for one, event in zip(found, said, strict=True)])
             await events.join_album(tx, [one.id for one in found], merge_pieces(said))
         return True
 

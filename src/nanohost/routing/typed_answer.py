@@ -12,10 +12,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from nanohost.channel_api import EventKind, InboundEvent
-from nanohost.chat_commands.gate import PassThrough, classify_command
+from nanohost.chat_commands.classify import PassThrough, classify_command
+from nanohost.db.questions import OpenQuestion
 from nanohost.model import SessionId
-from nanohost.routing.engage import is_addressed
-from nanohost.store.questions import OpenQuestion
+from nanohost.routing.engagement import is_addressed
 
 _NUMBER = re.compile(r"#?([0-9]{1,2})[.)]?")
 

@@ -13,17 +13,17 @@ import structlog
 from nanohost.approvals.requests import PendingApproval
 from nanohost.channel_api import EventKind
 from nanohost.clock import Clock
+from nanohost.db import album_pieces, dropped, events, messaging_groups, wirings
+from nanohost.db.database import Store
+from nanohost.db.events import ChatKey, StoredEvent
+from nanohost.db.routes import Route
 from nanohost.mailbox.writer import WriteResult
 from nanohost.model import MessagingGroup, Session, SessionId
-from nanohost.routing.deciding import RoutedEntry, RouteResolver
-from nanohost.routing.engage import is_addressed
-from nanohost.routing.run import RoutingBatch, record_contacts
-from nanohost.routing.strangers import UnknownSenderPolicy
-from nanohost.routing.writer import RouteWriter
-from nanohost.store import dropped, events, messaging_groups, pieces, wirings
-from nanohost.store.database import Store
-from nanohost.store.events import ChatKey, StoredEvent
-from nanohost.store.routes import Route
+from nanohost.routing.engagement import is_addressed
+from nanohost.routing.route_resolver import RoutedEntry, RouteResolver
+from nanohost.routing.route_writer import RouteWriter
+from nanohost.routing.routing_batch import RoutingBatch, record_contacts
+from nanohost.routing.unknown_senders import UnknownSenderPolicy
 
 _log = structlog.get_logger()
 
@@ -69,7 +69,7 @@ class WiringHandler:
         for at, stored in enumerate(batch):
             message = stored.event.platform_message_id
             if stored.event.kind is EventKind.EDIT and stored.event.refers_to is not None:
-                message = await pieces.find_whole_id(self._store, stored.chat, stored.event.refers_to)
+                message = await album_pieces.find_whole_id(self._store, stored.chat, stored.event.refers_to)
                 if message in said:
                     return batch[:at], batch[at:]
             said.add(message)

@@ -1,0 +1,1 @@
+"""What runs a container: Docker and Podman, bubblewrap, a plain process. A runtime is one file."""

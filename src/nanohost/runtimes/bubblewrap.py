@@ -38,10 +38,9 @@ from pathlib import Path
 
 from nanohost.errors import NanohostError, RuntimeUnavailable, SpawnError
 from nanohost.runtimes.cgroup import ControlGroups
-from nanohost.runtimes.children import ProcessContainer, ProcessRuntimeBase
-from nanohost.runtimes.folders import log_tail, open_log, prepare_folders
 from nanohost.runtimes.launch import spawn
 from nanohost.runtimes.port import ContainerSpec, Isolation, Limits, RuntimeContext
+from nanohost.runtimes.process_base import ProcessContainer, ProcessRuntimeBase
 from nanohost.runtimes.procfs import ProcessId, ProcessInfo, find_processes, read_start_ticks, send_signal
 from nanohost.runtimes.runner_command import (
     RUNNER_ARGUMENTS,
@@ -65,6 +64,7 @@ from nanohost.runtimes.sandbox import (
     system_arguments,
 )
 from nanohost.runtimes.seccomp import bpf_filter, filter_digest
+from nanohost.runtimes.session_folders import log_tail, open_log, prepare_folders
 from nanohost_protocol.layout import WORKSPACE, SessionLayout
 
 SETUP_TIMEOUT_S = 10.0

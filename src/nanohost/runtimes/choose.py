@@ -18,13 +18,13 @@ from typing import Any, cast
 
 import structlog
 
+from nanohost.config.section import AUTO
 from nanohost.errors import ExtensionError, NanohostError, RuntimeUnavailable, SettingsError, SpawnError
-from nanohost.extension_files import import_file, install_hint
-from nanohost.providers import ProviderFile
-from nanohost.runtime_files import RuntimeFile, auto_candidates, find_runtime
+from nanohost.extensions.files import import_file, install_hint
+from nanohost.extensions.providers import ProviderFile
+from nanohost.extensions.runtimes import RuntimeFile, auto_candidates, find_runtime
 from nanohost.runtimes.port import Isolation, Runtime, RuntimeContext
 from nanohost.runtimes.process import UNSANDBOXED_WARNING
-from nanohost.section import AUTO
 
 __all__ = [
     "UNSANDBOXED_WARNING",

@@ -27,8 +27,8 @@ import structlog
 
 from nanohost.errors import NanohostError, RuntimeUnavailable
 from nanohost.runtimes.docker_containers import DockerContainers
-from nanohost.runtimes.docker_deaths import EngineEventListener
 from nanohost.runtimes.docker_engine import EngineKind, check_engine, connect_engine
+from nanohost.runtimes.docker_events import EngineEventListener
 from nanohost.runtimes.docker_image import ensure_image
 from nanohost.runtimes.launch import complete_or_undo
 from nanohost.runtimes.port import (
@@ -41,10 +41,10 @@ from nanohost.runtimes.port import (
     RunState,
     RuntimeContext,
 )
-from nanohost.runtimes.remembered import BoundedDict
 from nanohost.runtimes.runner_command import ContainerIdentity
 from nanohost.runtimes.seccomp import filter_digest
-from nanohost.threads import ThreadPool
+from nanohost.work.bounded_dict import BoundedDict
+from nanohost.work.thread_pool import ThreadPool
 
 log = structlog.get_logger(__name__)
 

@@ -8,15 +8,37 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from enum import Enum, auto
 
 from docker import APIClient
-from docker.errors import APIError, DockerException, ImageNotFound
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.utils import kwargs_from_env
 from requests.exceptions import RequestException
 
 from nanohost.errors import NanohostError, RuntimeUnavailable, SpawnError
+
+ALIVE_STATES = ("created", "running", "paused", "restarting")
+
+
+class ContainerPhase(Enum):
+    """A container that is `EXITED` is dead and not buried: its output may be in the session's log already."""
+
+    ALIVE = auto()
+    EXITED = auto()
+    REMOVED = auto()
+
+
+def container_output(engine_id: str, lines: int) -> tuple[ContainerPhase, bytes]:
+    """Whether it lives, and its last `lines` lines, stdout and stderr as they came. Raises RuntimeUnavailable."""
+    with closing(connect_engine()) as client, engine_errors("The Docker engine does not give a container's output"):
+        try:
+            state = client.inspect_container(engine_id)["State"]["Status"]
+            said: bytes = client.logs(engine_id, tail=lines)
+        except NotFound:
+            return ContainerPhase.REMOVED, b""
+    return ContainerPhase.ALIVE if state in ALIVE_STATES else ContainerPhase.EXITED, said
+
 
 CONNECT_TIMEOUT_S = 10
 """How long an engine may take to answer its first question. Docker needs a few milliseconds; Podman starts three

@@ -20,10 +20,10 @@ from typing import Any
 from docker import APIClient
 from docker.errors import APIError
 
+from nanohost.config.shipped import shipped_root
 from nanohost.errors import RuntimeUnavailable
 from nanohost.runtimes.docker_engine import connect_engine, engine_errors
 from nanohost.runtimes.runner_command import RUNNER_PACKAGES, package_folder
-from nanohost.shipped import shipped_root
 
 Progress = Callable[[str], None]
 """Called with one line a step, from a thread."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanohost.runtimes.folders import CONTAINER_UID
+from nanohost.runtimes.session_folders import CONTAINER_UID
 from nanohost_protocol.layout import EXTENSIONS, WORKSPACE, SessionLayout
 
 SANDBOX_PACKAGES_DIR = Path("/opt/nanohost")

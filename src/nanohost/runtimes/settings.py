@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from nanohost.runtime_files import runtime_names
-from nanohost.section import AUTO, Section, extension_name, setting
+from nanohost.config.section import AUTO, Section, extension_name, setting
+from nanohost.extensions.runtimes import runtime_names
 
 
 class RuntimeSettings(Section):

@@ -36,7 +36,7 @@ from nanohost.channel_api import (
     ShowsTyping,
 )
 from nanohost.rendering import Limits, MessagePart, split_message
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 
 AWKWARD_TEXTS = {
     "empty": "",

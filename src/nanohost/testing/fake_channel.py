@@ -45,7 +45,7 @@ from nanohost.channel_api import (
     Refused,
     Sender,
 )
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 
 PERSON = Sender(handle="u1", name="Ann")
 """Who writes when a test does not care."""

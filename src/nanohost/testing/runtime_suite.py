@@ -33,8 +33,8 @@ import pytest
 from nanohost.errors import SpawnError
 from nanohost.model import LeaseId, SessionId
 from nanohost.runtimes.port import Container, ContainerSpec, Exited, Isolation, Limits, Running, Runtime
-from nanohost.testing import stand_in_runner
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing import stub_runner
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.layout import SessionLayout
 
 STUB_COMMAND = ("python3", "stand_in.py")
@@ -110,7 +110,7 @@ class RuntimeTestEnv:
         """A session on disk, complete with the stand-in and the pipes it talks through."""
         session_dir, agent_dir = self.root / "sessions" / session, self.root / "agent"
         agent_dir.mkdir(exist_ok=True)
-        shutil.copy(stand_in_runner.__file__, agent_dir / "stand_in.py")
+        shutil.copy(stub_runner.__file__, agent_dir / "stand_in.py")
         for name in ("in", "out", "state", "run", "log"):
             (session_dir / name).mkdir(parents=True, exist_ok=True)
         for name in ("report", "orders"):

@@ -53,8 +53,8 @@ from nanohost.channel_api import (
 )
 from nanohost.rendering import Limits, MessagePart, split_message
 from nanohost.testing.channel_suite import ChannelHarness, ChannelSuite, SuiteInbox, run_receive_loop
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.simulator import ADA, BOB, Fault, Person, Simulator, simulate_outage
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 
 FLUSH_WAIT_S = 0.05
 """What the channel told a platform on loopback has arrived by then."""

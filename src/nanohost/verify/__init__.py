@@ -1,0 +1,1 @@
+"""The invariants of the data directory, checked by `nanohost verify`."""

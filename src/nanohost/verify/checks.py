@@ -13,10 +13,10 @@ from contextlib import closing
 from types import FunctionType
 
 from nanohost.clock import Clock
+from nanohost.config.home import Home
+from nanohost.db.database import Store, translated_errors
 from nanohost.errors import NanohostError
-from nanohost.home import Home
-from nanohost.store.database import Store, translated_errors
-from nanohost.verify import costs, decisions, held, ledger, mailboxes, sessions, store, tasks
+from nanohost.verify import costs, decisions, held_items, ledger, mailboxes, sessions, store, tasks
 from nanohost.verify.finding import MAX_ROWS, Finding, VerifyContext
 from nanohost.verify.session_view import SessionView, iter_session_views
 
@@ -40,8 +40,8 @@ _CENTRAL_CHECKS: tuple[CentralCheck, ...] = (
     ledger.routed_events_have_routes,
     ledger.routes_name_their_message,
     ledger.only_collected_rows_are_deleted,
-    held.held_items_have_an_open_approval,
-    held.context_routes_do_not_trigger,
+    held_items.held_items_have_an_open_approval,
+    held_items.context_routes_do_not_trigger,
     decisions.linked_identities_share_a_person_number,
     decisions.approvals_match_their_digest,
     decisions.closed_items_have_an_end_time,

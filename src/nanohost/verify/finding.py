@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nanohost.home import Home
-from nanohost.store.database import ReportReader
+from nanohost.config.home import Home
+from nanohost.db.database import ReportReader
 
 MAX_ROWS = 100
 """Rows named for one check: who has more than that has one cause, not a hundred."""

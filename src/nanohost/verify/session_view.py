@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
 
-from nanohost.home import Home
+from nanohost.config.home import Home
 from nanohost.mailbox import queries
 from nanohost.mailbox.blocking_reader import BlockingReader, blocking_reader
-from nanohost.mailbox.paths import session_layout
 from nanohost.mailbox.queries import MailboxSummary
+from nanohost.mailbox.session_dirs import session_layout
 from nanohost.model import LeaseId, SessionId
 from nanohost.verify.finding import MAX_ROWS
 from nanohost.verify.store import central_snapshot

@@ -9,8 +9,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from nanohost.store.database import BUSY_TIMEOUT_S, translated_errors
-from nanohost.store.migrations import load_migrations
+from nanohost.db.database import BUSY_TIMEOUT_S, translated_errors
+from nanohost.db.migrations import load_migrations
 from nanohost.verify.finding import MAX_ROWS, VerifyContext
 
 APPLIED_MIGRATIONS = "SELECT set_name, name, checksum FROM schema_migrations"

@@ -14,8 +14,8 @@ import pytest
 from channels.discord import DiscordChannel
 from nanohost.testing.channel_suite import SuiteInbox, run_receive_loop
 from nanohost.testing.simulators.discord import DM, GENERAL, ME, MY_ROLE, DiscordSimulator
-from tests.support.arrivals import CASE_KEYS as CASE_KEYS
-from tests.support.arrivals import check_case, fetch_files
+from tests.support.agent_view import CASE_KEYS as CASE_KEYS
+from tests.support.agent_view import check_case, fetch_files
 from tests.support.cases import Case, cases_for, test_id_of
 
 from .bench import DiscordHarness

@@ -12,15 +12,15 @@ import pytest
 
 from nanohost.app import Overrides, running_host
 from nanohost.chat_commands.registry import chat_commands, host_commands
-from nanohost.home import Home, lock_home
+from nanohost.config.home import Home, lock_home
+from nanohost.db import agent_groups, messaging_groups, wirings
+from nanohost.db.database import Store
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
-from nanohost.store import agent_groups, messaging_groups, wirings
-from nanohost.store.database import Store
 from nanohost.testing.simulator import BOB, Fault
 from nanohost.testing.simulators.discord import DM, GENERAL, MY_ROLE, THREAD, DiscordSimulator
+from tests.support.fast_clock import AcceleratedClock
 from tests.support.flow import install_id_for, scripted_settings
-from tests.support.hasty_clock import AcceleratedClock
 
 BOBS, NEWS = "70001002", "5003"
 """Bob's chat with the bot, and another channel."""

@@ -24,10 +24,10 @@ from nanohost.channel_api import (
 )
 from nanohost.testing.channel_suite import SuiteInbox, event_identity, run_receive_loop
 from nanohost.testing.content import ContentKind
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.simulator import BOB, Fault, Person, simulate_outage
 from nanohost.testing.simulator_suite import run_channel, send_text
 from nanohost.testing.simulators.discord import DM, GENERAL, ME, MY_ROLE, THREAD, Denied, DiscordSimulator
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.channels.sending import send_message
 
 from .bench import IN_DM, IN_GENERAL, DiscordHarness, make_channel

@@ -7,8 +7,8 @@ import pytest
 
 from channels.slack import ReconnectDelays, SlackChannel, SlackSettings
 from nanohost.testing.channel_suite import SuiteInbox
-from nanohost.testing.limits import scaled_timeout
 from nanohost.testing.simulators.slack import SlackSimulator
+from nanohost.testing.time_limits import scaled_timeout
 
 
 @pytest.fixture

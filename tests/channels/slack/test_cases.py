@@ -16,8 +16,8 @@ from channels.slack import SlackChannel
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulator import BOB
 from nanohost.testing.simulators.slack import ME, SlackSimulator
-from tests.support.arrivals import CASE_KEYS as CASE_KEYS
-from tests.support.arrivals import check_case, fetch_files
+from tests.support.agent_view import CASE_KEYS as CASE_KEYS
+from tests.support.agent_view import check_case, fetch_files
 from tests.support.cases import Case, cases_for, test_id_of
 
 from .serving import run_channel

@@ -13,15 +13,15 @@ import pytest
 
 from nanohost.app import Overrides, running_host
 from nanohost.channels.loader import discover
-from nanohost.home import Home, lock_home
+from nanohost.config.home import Home, lock_home
+from nanohost.db import agent_groups, messaging_groups, wirings
+from nanohost.db.database import Store
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
-from nanohost.store import agent_groups, messaging_groups, wirings
-from nanohost.store.database import Store
 from nanohost.testing.simulator import Fault
 from nanohost.testing.simulators.slack import SlackSimulator
+from tests.support.fast_clock import AcceleratedClock
 from tests.support.flow import install_id_for, scripted_settings
-from tests.support.hasty_clock import AcceleratedClock
 
 ROOT = Path(__file__).parents[3]
 

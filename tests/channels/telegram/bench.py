@@ -11,17 +11,17 @@ from channels.telegram import TelegramChannel, Timeouts, read_settings
 from nanohost.app import Host, Overrides, running_host
 from nanohost.channel_api import EventKind, InboundEvent
 from nanohost.clock import Clock, SystemClock
-from nanohost.home import Home, lock_home
+from nanohost.config.home import Home, lock_home
+from nanohost.config.settings import Settings
+from nanohost.db import agent_groups, messaging_groups, wirings
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
-from nanohost.settings import Settings
-from nanohost.store import agent_groups, messaging_groups, wirings
 from nanohost.testing.channel_suite import SuiteInbox
-from nanohost.testing.limits import scaled_timeout
 from nanohost.testing.simulators.telegram import TelegramSimulator
+from nanohost.testing.time_limits import scaled_timeout
 from tests.channels.receiving import run_receive
 from tests.support.flow import install_id_for, scripted_settings
-from tests.support.new_home import create_home_database
+from tests.support.template_home import create_home_database
 
 MAX_PAUSE_S = 0.1
 

@@ -10,25 +10,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nanohost.channel_api import EventKind
-from nanohost.home import Home
-from nanohost.intake.inbox import ChannelInbox
+from nanohost.config.home import Home
+from nanohost.db import agent_groups, events, messaging_groups, sessions, wirings
+from nanohost.db.database import Store
+from nanohost.db.domain_events import SessionHasWork
+from nanohost.inbox.inbox import ChannelInbox
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import EngageMode, SessionId, SessionMode, UnknownSender
 from nanohost.routing.albums import MAX_ALBUM_WAIT_S
 from nanohost.routing.attachments import AttachmentFetcher
-from nanohost.store import agent_groups, events, messaging_groups, sessions, wirings
-from nanohost.store.database import Store
-from nanohost.store.domain_events import SessionHasWork
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.manual_clock import ManualClock
 from nanohost.testing.simulator import ADA
 from nanohost.testing.simulators.telegram import TelegramSimulator
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.payloads import ChatIn, decode_in
 from nanohost_protocol.rows import MessageIn
 from tests.channels.receiving import run_receive
-from tests.support.arrivals import render_prompt
-from tests.support.desks import make_router
-from tests.support.new_home import opened_store
+from tests.support.agent_view import render_prompt
+from tests.support.routers import make_router
+from tests.support.template_home import opened_store
 
 from .bench import GROUP, make_bot
 

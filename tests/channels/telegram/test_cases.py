@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 
 from nanohost.clock import SystemClock
-from nanohost.home import Home
+from nanohost.config.home import Home
 from nanohost.testing.simulator import ADA
 from nanohost.testing.simulators.telegram import TelegramSimulator
 from nanohost.verify.checks import verify
-from tests.support.arrivals import check_prompt
+from tests.support.agent_view import check_prompt
 from tests.support.cases import Case, cases_for, test_id_of
 
 from .reading import GROUP, AgentChat, open_agent_chat

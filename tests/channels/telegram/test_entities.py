@@ -7,7 +7,7 @@ import re
 import pytest
 
 from channels.telegram import CAPABILITIES
-from nanohost.delivery.cutting import split_for_channel
+from nanohost.delivery.render import split_for_channel
 
 
 @pytest.mark.behaviour("DL-06")

@@ -11,11 +11,11 @@ import pytest
 
 from nanohost.app import Host
 from nanohost.chat_commands.registry import chat_commands, host_commands
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.simulator import ADA, BOB, Fault
 from nanohost.testing.simulators.telegram import TelegramSimulator
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.support.fast_clock import AcceleratedClock
 from tests.support.flow import scripted_settings
-from tests.support.hasty_clock import AcceleratedClock
 
 from .bench import GROUP, run_host
 

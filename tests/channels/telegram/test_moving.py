@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 
 from nanohost.app import Host
-from nanohost.home import Home
+from nanohost.config.home import Home
+from nanohost.db import audit, messaging_groups, sessions
+from nanohost.db.tasks import TaskKind
 from nanohost.model import Session, TaskId
-from nanohost.store import audit, messaging_groups, sessions
-from nanohost.store.tasks import TaskKind
-from nanohost.tasks import changes
+from nanohost.scheduler import task_operations
 from nanohost.testing.content import ContentKind
 from nanohost.testing.simulator import ADA, BOB
 from nanohost.testing.simulators.telegram import TelegramSimulator
 from nanohost.verify.checks import verify
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import Origin, OutKind
-from tests.support.hasty_clock import AcceleratedClock
+from tests.support.fast_clock import AcceleratedClock
 
 from .bench import GROUP, run_bot, run_host
 from .test_host import ledger, script
@@ -110,7 +110,7 @@ async def remind(host: Host, session: Session) -> None:
     """A message to the old group, in a second."""
     now = host.clock.now()
     async with host.store.transaction() as tx:
-        await changes.create(
+        await task_operations.create(
             tx,
             id=TaskId("t1"),
             session=session.id,

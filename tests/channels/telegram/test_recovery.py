@@ -10,9 +10,9 @@ from structlog.testing import capture_logs
 
 from nanohost.channel_api import Accepted, ChannelError, Condition, InboundEvent
 from nanohost.testing.channel_suite import SuiteInbox
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.simulator import ADA, Fault, simulate_outage
 from nanohost.testing.simulators.telegram import TelegramSimulator
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 
 from .bench import GROUP, MAX_PAUSE_S, make_bot, run_another_bot, run_bot
 

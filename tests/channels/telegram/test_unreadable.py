@@ -13,7 +13,7 @@ from telegram import Update, User
 
 from channels.telegram import _group_by_chat, _readable_updates, parse_chat_move, parse_update
 from nanohost.channel_api import InboundEvent
-from nanohost.intake.cleaning import find_problem, sanitize
+from nanohost.inbox.sanitize import find_problem, sanitize
 from nanohost.testing.content import ContentKind
 from nanohost.testing.simulators._telegram_kinds import KINDS
 

@@ -6,8 +6,8 @@ import pytest
 
 from channels.whatsapp import WhatsAppChannel, read_settings
 from nanohost.testing.channel_suite import SuiteInbox
-from nanohost.testing.limits import scaled_timeout
 from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
+from nanohost.testing.time_limits import scaled_timeout
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulator import ADA, BOB
 from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
 from tests.channels.receiving import run_channel
-from tests.support.arrivals import CASE_KEYS as CASE_KEYS
-from tests.support.arrivals import check_case
+from tests.support.agent_view import CASE_KEYS as CASE_KEYS
+from tests.support.agent_view import check_case
 from tests.support.cases import Case, cases_for, test_id_of
 
 GROUP = "Y2Fw"

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from nanohost.app import Host, Overrides, running_host
-from nanohost.home import Home, lock_home
+from nanohost.config.home import Home, lock_home
+from nanohost.db import agent_groups, messaging_groups, sessions, wirings
+from nanohost.db.database import Store
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
-from nanohost.store import agent_groups, messaging_groups, sessions, wirings
-from nanohost.store.database import Store
 from nanohost.testing.simulator import ADA, Fault, Person
 from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
+from tests.support.fast_clock import AcceleratedClock
 from tests.support.flow import install_id_for, scripted_settings
-from tests.support.hasty_clock import AcceleratedClock
 
 
 @asynccontextmanager

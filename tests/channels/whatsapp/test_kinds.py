@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels.whatsapp import parse_webhook
-from nanohost.intake.cleaning import EMPTY_MESSAGE, find_problem, sanitize
+from nanohost.inbox.sanitize import EMPTY_MESSAGE, find_problem, sanitize
 from nanohost.testing.content import ContentKind
 from nanohost.testing.simulators.whatsapp import NUMBER, NUMBER_ID, WhatsAppSimulator
-from tests.support.arrivals import render_events
+from tests.support.agent_view import render_events
 
 _CONTENT = [
     *("type", "text", "image", "interactive", "button", "reaction", "location", "contacts", "order", "edit", "revoke"),

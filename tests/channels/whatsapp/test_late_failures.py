@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from nanohost.app import Host
-from nanohost.home import Home
-from nanohost.store import deliveries, overview, sessions
-from nanohost.store.deliveries import Delivery, DeliveryStatus
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.config.home import Home
+from nanohost.db import deliveries, sessions, status_counts
+from nanohost.db.deliveries import Delivery, DeliveryStatus
 from nanohost.testing.simulator import ADA
 from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.verify.checks import verify
 from nanohost_protocol.payloads import SystemIn, decode_in
 
@@ -37,7 +37,7 @@ async def test_what_whatsapp_gives_up_on_later_is_failed_with_the_reason_also_ov
         failed = await _answer_is(host, DeliveryStatus.DEAD)
         assert failed.reason is not None
         assert "(code 131047); more than 24 hours have passed since they last wrote" in failed.reason
-        [listed] = (await overview.lists(host.store.reports, host.clock.now()))["deliveries_dead"]
+        [listed] = (await status_counts.lists(host.store.reports, host.clock.now()))["deliveries_dead"]
         assert listed["reason"] == failed.reason, "status says so"
         [told] = await _told(host)
         assert "remind me at noon" in told
@@ -58,7 +58,7 @@ async def test_what_whatsapp_refuses_at_once_outside_the_window_is_known_to_oper
         await meta.write(ADA.id, "remind me at noon")
         failed = await _answer_is(host, DeliveryStatus.DEAD)
         assert "more than 24 hours have passed since they last wrote" in (failed.reason or "")
-        [listed] = (await overview.lists(host.store.reports, host.clock.now()))["deliveries_dead"]
+        [listed] = (await status_counts.lists(host.store.reports, host.clock.now()))["deliveries_dead"]
         assert listed["reason"] == failed.reason, "status says so"
         [told] = await _until_told(host)
         assert "remind me at noon" in told

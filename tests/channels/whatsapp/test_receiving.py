@@ -32,12 +32,12 @@ from nanohost.channel_api import (
     OutboundText,
     Refused,
 )
-from nanohost.event_words import describe_event
+from nanohost.channels.event_summary import describe_event
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.content import ContentKind
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.simulator import ADA, BOB, Fault, simulate_outage
 from nanohost.testing.simulators.whatsapp import NUMBER, NUMBER_ID, VERIFY_TOKEN, WhatsAppSimulator
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.channels.receiving import run_channel, run_receive
 
 DM = Address(platform_id=ADA.id)

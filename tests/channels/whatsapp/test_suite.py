@@ -7,10 +7,10 @@ import pytest
 from channels.whatsapp import WhatsAppChannel, read_settings
 from nanohost.channel_api import Channel, ChannelContext
 from nanohost.testing.content import ContentKind
-from nanohost.testing.limits import scaled_timeout
 from nanohost.testing.simulator import ADA, Simulator
 from nanohost.testing.simulator_suite import SimulatorSuite
 from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
+from nanohost.testing.time_limits import scaled_timeout
 
 
 @pytest.mark.behaviour(

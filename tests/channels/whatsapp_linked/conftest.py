@@ -10,8 +10,8 @@ import pytest
 
 from channels._whatsapp_linked import LinkedChannel, create
 from nanohost.channel_api import ChannelContext
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.simulators.whatsapp_linked import WhatsAppLinkedSimulator
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 
 Make = Callable[..., LinkedChannel]
 

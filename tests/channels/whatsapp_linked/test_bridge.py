@@ -15,10 +15,10 @@ import pytest
 from channels._whatsapp_linked import LinkedChannel, bridge_environment, restart_delay_s
 from nanohost.channel_api import Address, Ambiguous, ChannelDown, Condition, OutboundText, Receipt, SaysItsCondition
 from nanohost.testing.channel_suite import SuiteInbox
-from nanohost.testing.limits import scaled_timeout
 from nanohost.testing.simulator import Fault
 from nanohost.testing.simulator_suite import SimulatorHarness, run_channel
 from nanohost.testing.simulators.whatsapp_linked import WhatsAppLinkedSimulator
+from nanohost.testing.time_limits import scaled_timeout
 
 from .conftest import Make, wait_until
 

@@ -11,8 +11,8 @@ import pytest
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulators.whatsapp_linked import GROUP, WhatsAppLinkedSimulator
 from tests.channels.receiving import run_channel
-from tests.support.arrivals import CASE_KEYS as WANTED
-from tests.support.arrivals import check_case
+from tests.support.agent_view import CASE_KEYS as WANTED
+from tests.support.agent_view import check_case
 from tests.support.cases import Case, cases_for, test_id_of
 
 from .conftest import Make

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from nanohost.app import Host, Overrides, running_host
-from nanohost.home import Home, lock_home
+from nanohost.config.home import Home, lock_home
+from nanohost.db import agent_groups, messaging_groups, wirings
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
-from nanohost.store import agent_groups, messaging_groups, wirings
 from nanohost.testing.simulators.whatsapp_linked import WhatsAppLinkedSimulator
+from tests.support.fast_clock import AcceleratedClock
 from tests.support.flow import install_id_for, scripted_settings
-from tests.support.hasty_clock import AcceleratedClock
 
 ADAS = "1001@s.whatsapp.net"
 

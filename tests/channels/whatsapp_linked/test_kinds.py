@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from channels import _whatsapp_linked as channel
 from nanohost.channel_api import EventKind, PartKind
-from nanohost.intake import cleaning
+from nanohost.inbox import sanitize
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.content import ContentKind
 from nanohost.testing.simulator import BOB
@@ -73,7 +73,7 @@ def test_of_many_contacts_each_is_told() -> None:
     assert said is not None
     names = [line for part in said.parts for line in part.text.splitlines()]
     assert names == [f"Person {n}" for n in range(257)]
-    assert len(said.parts) <= cleaning.MAX_PARTS
+    assert len(said.parts) <= sanitize.MAX_PARTS
 
 
 def test_what_is_not_told_of_a_long_list_is_said_to_be_there() -> None:

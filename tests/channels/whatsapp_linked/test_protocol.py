@@ -23,7 +23,7 @@ from nanohost.channel_api import (
     RateLimited,
     Refused,
 )
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.wa_bridge import names, protocol
 from nanohost.wa_bridge.spool import Spool
 

@@ -7,12 +7,12 @@ from datetime import timedelta
 
 from nanohost.approvals.card import compute_digest
 from nanohost.approvals.kind import ApprovalKind, DecisionContext, ExpiryContext
+from nanohost.db import actions, rules
+from nanohost.db.actions import ActionRow, ActionStatus
+from nanohost.db.approvals import Approval
+from nanohost.db.rules import RuleEffect
 from nanohost.errors import UsageError
 from nanohost.model import AgentGroupId
-from nanohost.store import actions, rules
-from nanohost.store.actions import ActionRow, ActionStatus
-from nanohost.store.approvals import Approval
-from nanohost.store.rules import RuleEffect
 
 KIND_NAME = "action"
 ALLOW_LABEL = "Allow"

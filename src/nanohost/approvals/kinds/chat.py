@@ -7,20 +7,20 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from nanohost import quoting
 from nanohost.access.decision import check_access
+from nanohost.access.denials import check_not_refused
 from nanohost.access.first_wiring import DEFAULT_AGENT_GROUP
-from nanohost.access.refusals import check_not_refused
-from nanohost.approvals import held
+from nanohost.approvals import held_messages
 from nanohost.approvals.kind import ApprovalKind, DecisionContext, ExpiryContext
+from nanohost.config.home import home_of_database
+from nanohost.db import agent_groups, events, messaging_groups, roles, rules, wirings
+from nanohost.db.approvals import Approval
+from nanohost.db.database import Queries, database_path
+from nanohost.db.events import ChatKey
+from nanohost.db.rules import RuleEffect
 from nanohost.errors import UsageError
-from nanohost.home import home_of_database
 from nanohost.model import AgentGroup, EngageMode, MessagingGroup, Role, SessionMode, UnknownSender
-from nanohost.store import agent_groups, events, messaging_groups, roles, rules, wirings
-from nanohost.store.approvals import Approval
-from nanohost.store.database import Queries, database_path
-from nanohost.store.events import ChatKey
-from nanohost.store.rules import RuleEffect
+from nanohost.text import quoting
 
 KIND_NAME = "chat"
 CONNECT_PREFIX = "Connect to "
@@ -144,13 +144,13 @@ async def _deny(decision: DecisionContext) -> str:
         now=decision.now,
     )
     await decision.record_audit("rules.create", subject)
-    await held.reject_held_messages(decision.tx, decision.approval, CHAT_REFUSED, decision.now)
+    await held_messages.reject_held_messages(decision.tx, decision.approval, CHAT_REFUSED, decision.now)
     return f"no agent answers in {_describe_place(decision.approval)}; you are not asked again."
 
 
 async def _expire(expiry: ExpiryContext) -> None:
-    await held.reject_held_messages(expiry.tx, expiry.approval, expiry.reason, expiry.now)
-    await held.notify_requester(expiry)
+    await held_messages.reject_held_messages(expiry.tx, expiry.approval, expiry.reason, expiry.now)
+    await held_messages.notify_requester(expiry)
 
 
 async def _resolve_obsolete(expiry: ExpiryContext) -> str | None:
@@ -161,8 +161,8 @@ async def _resolve_obsolete(expiry: ExpiryContext) -> str | None:
         expiry.tx, channel_type=origin.channel_type, instance=origin.instance, platform_id=origin.platform_id
     )
     if found is None:
-        await held.reject_held_messages(expiry.tx, expiry.approval, CHAT_GONE, expiry.now)
-        await held.notify_requester(expiry)
+        await held_messages.reject_held_messages(expiry.tx, expiry.approval, CHAT_GONE, expiry.now)
+        await held_messages.notify_requester(expiry)
         return f"{CHAT_GONE}."
     if not await wirings.list_for_chat(expiry.tx, found.id):
         return None

@@ -5,26 +5,17 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta
 
-from nanohost import quoting
 from nanohost.access.decision import check_access
-from nanohost.access.refusals import SENDER_KIND, check_not_refused
-from nanohost.approvals import held
+from nanohost.access.denials import SENDER_KIND, check_not_refused
+from nanohost.approvals import held_messages
 from nanohost.approvals.kind import ApprovalKind, DecisionContext, ExpiryContext
+from nanohost.db import agent_groups, conversations, events, messaging_groups, roles, routes, rules, wirings
+from nanohost.db.approvals import Approval
+from nanohost.db.database import Queries, Transaction
+from nanohost.db.rules import RuleEffect
 from nanohost.errors import UsageError
 from nanohost.model import AgentGroup, AgentGroupId, EventId, Role, UnknownSender, Wiring, WiringId
-from nanohost.store import (
-    agent_groups,
-    conversations,
-    events,
-    messaging_groups,
-    roles,
-    routes,
-    rules,
-    wirings,
-)
-from nanohost.store.approvals import Approval
-from nanohost.store.database import Queries, Transaction
-from nanohost.store.rules import RuleEffect
+from nanohost.text import quoting
 
 KIND_NAME = SENDER_KIND
 APPROVE_LABEL = "Let them in"
@@ -62,7 +53,7 @@ async def _resolve_obsolete(expiry: ExpiryContext) -> str | None:
     if left or (not held_now and await _is_agent_wired(tx, approval)):
         return None
     if not held_now:
-        await held.notify_requester(expiry)
+        await held_messages.notify_requester(expiry)
         return f"{json.loads(approval.payload)['agent_group']} listens no more where it was asked for."
     return f"{_sender_label(approval.payload)} may talk to {json.loads(approval.payload)['agent_group']} without it by now."
 
@@ -107,14 +98,16 @@ async def _deny(decision: DecisionContext) -> str:
             now=decision.now,
         )
         await decision.record_audit("rules.create", str(about["user"]), group=agent.folder)
-    await held.reject_held_messages(tx, approval, SENDER_REFUSED, decision.now, agent_group=str(about["agent_group"]))
+    await held_messages.reject_held_messages(
+        tx, approval, SENDER_REFUSED, decision.now, agent_group=str(about["agent_group"])
+    )
     return f"{_sender_label(approval.payload)} may not talk to {about['agent_group']}; you are not asked again."
 
 
 async def _expire(expiry: ExpiryContext) -> None:
     folder = str(json.loads(expiry.approval.payload)["agent_group"])
-    await held.reject_held_messages(expiry.tx, expiry.approval, expiry.reason, expiry.now, agent_group=folder)
-    await held.notify_requester(expiry)
+    await held_messages.reject_held_messages(expiry.tx, expiry.approval, expiry.reason, expiry.now, agent_group=folder)
+    await held_messages.notify_requester(expiry)
 
 
 async def _get_agent_group(db: Queries, group: AgentGroupId | None) -> AgentGroup:

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from aiohttp import web
 
-from nanohost.testing.own_port import ReservedPort
+from nanohost.testing.reserved_port import ReservedPort
 from nanohost.testing.simulator import Simulator
 
 LARGEST = 2**27

@@ -20,7 +20,6 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from nanohost.testing.content import ContentKind
-from nanohost.testing.limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.testing.simulator import (
     ADA,
     BOB,
@@ -36,6 +35,7 @@ from nanohost.testing.simulator import (
 from nanohost.testing.simulators._served import ServedSimulator, Server
 from nanohost.testing.simulators._slack_kinds import CONTENTS, IN_THREAD, KINDS, RENAMED, REPLY, ROOT
 from nanohost.testing.simulators._unavailable import unavailable
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 
 BOT_TOKEN = "xoxb-simulated-4242"  # noqa: S105 - of a platform that is none
 APP_TOKEN = "xapp-simulated-4242"  # noqa: S105

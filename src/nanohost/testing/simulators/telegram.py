@@ -22,7 +22,7 @@ from math import ceil
 from aiohttp import web
 
 from nanohost.testing.content import ContentKind
-from nanohost.testing.own_port import ReservedPort
+from nanohost.testing.reserved_port import ReservedPort
 from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Person, ScreenMessage, Simulator, make_edit
 from nanohost.testing.simulators._telegram_html import BadMarkup, Read, read, utf16_length
 from nanohost.testing.simulators._telegram_kinds import CONTENTS, KINDS, PINNED, SERVICE, SUPERGROUP

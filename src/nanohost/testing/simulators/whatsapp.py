@@ -23,7 +23,7 @@ import aiohttp
 from aiohttp import web
 
 from nanohost.testing.content import ContentKind
-from nanohost.testing.own_port import ReservedPort
+from nanohost.testing.reserved_port import ReservedPort
 from nanohost.testing.simulator import (
     ADA,
     BOT,

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nanohost.testing.content import ContentKind
-from nanohost.testing.own_port import ReservedPort
+from nanohost.testing.reserved_port import ReservedPort
 from nanohost.testing.simulator import (
     ADA,
     BOB,

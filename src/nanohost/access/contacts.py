@@ -1,0 +1,35 @@
+"""Getting to know people: who they are on their platform, and where each can be written to directly."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from nanohost.db import users
+from nanohost.db.database import Queries, Transaction
+from nanohost.db.events import StoredEvent
+from nanohost_protocol.rows import Origin
+
+LAST_SEEN_RESOLUTION = timedelta(days=1)
+"""How fine it is kept when somebody was last seen: it is no write for each message."""
+
+
+async def is_contact_outdated(db: Queries, stored: StoredEvent, now: datetime) -> bool:
+    """Whether `meet` would change anything."""
+    sender = stored.event.sender
+    direct = None if stored.event.is_group else _direct_chat(stored)
+    user_id = stored.user_id
+    return not await users.is_known(db, user_id, name=sender.name, dm=direct, since=now - LAST_SEEN_RESOLUTION)
+
+
+async def record_contact(tx: Transaction, stored: StoredEvent, now: datetime) -> None:
+    """Remember the event's sender, and their direct chat if it came from there."""
+    user_id = stored.user_id
+    await users.record_seen(tx, user_id, name=stored.event.sender.name, now=now)
+    if not stored.event.is_group:
+        await users.save_dm(tx, user_id, _direct_chat(stored), now)
+
+
+def _direct_chat(stored: StoredEvent) -> Origin:
+    """A DM is one conversation whatever its threads, and is written to as a whole."""
+    chat = stored.chat
+    return Origin(channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id)

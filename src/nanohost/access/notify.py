@@ -1,0 +1,57 @@
+"""Telling people something, wherever they can be written to directly."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+from nanohost.db import host_messages, roles, users
+from nanohost.db.database import Queries, Store, Transaction
+from nanohost.model import Role, Session
+from nanohost_protocol.ids import derive_id
+from nanohost_protocol.payloads import ChatOut
+from nanohost_protocol.rows import Origin
+
+TERMINAL_CHANNEL = "terminal"
+
+
+async def notify(tx: Transaction, user_id: str, text: str, *, out_id: str, now: datetime) -> Origin | None:
+    """Say it in the direct chat where this identity, or another one of the same human, was seen last. None: there is no
+    chat that is known."""
+    place = await find_direct_chat(tx, user_id)
+    if place is not None:
+        await host_messages.enqueue(tx, place, ChatOut(text=text), out_id=out_id, now=now)
+    return place
+
+
+async def notify_owners(tx: Transaction, text: str, *, exclude: Collection[str], cause: str, now: datetime) -> None:
+    """Say it to all owners, once a chat, but not where these users are told of it anyway; in the terminal, where nobody
+    may sit for a year, only if no owner can be told elsewhere. `cause`: what it is told because of; the same is told
+    once."""
+    told = {await find_direct_chat(tx, user) for user in exclude}
+    owners = [grant.user_id for grant in await roles.list_deciders(tx) if grant.role is Role.OWNER]
+    places = {owner: await find_direct_chat(tx, owner) for owner in owners}
+    is_elsewhere = any(place is not None and place.channel_type != TERMINAL_CHANNEL for place in places.values())
+    for owner, place in places.items():
+        if place not in told and not (is_elsewhere and place is not None and place.channel_type == TERMINAL_CHANNEL):
+            told.add(place)
+            await notify(tx, owner, text, out_id=derive_id("h", "owner", cause, owner), now=now)
+
+
+async def notify_throttled(store: Store, session: Session, limit_text: str, now: datetime) -> None:
+    """Say it to those who can act, once a session and day. Raises StoreError."""
+    text = (
+        f"The agent {session.group_folder} writes too much in session {session.id}: {limit_text}. It is slowed down, and "
+        f"nothing is lost. To stop it: nanohost sessions hold {session.id}"
+    )
+    async with store.transaction() as tx:
+        await notify_owners(tx, text, exclude=(), cause=f"budget {session.id} {now:%Y-%m-%d}", now=now)
+
+
+async def find_direct_chat(db: Queries, user_id: str) -> Origin | None:
+    """Where they can be written to: this identity's own chat before the others'."""
+    others = [one.user_id for one in await users.list_identities(db, user_id) if one.user_id != user_id]
+    for identity in (user_id, *others):
+        if known := await users.list_dms(db, identity):
+            return known[0]
+    return None

@@ -1,0 +1,60 @@
+"""Whether a person is asked about a request that needs a yes. An agent in a loop must not become a flood of cards."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, tzinfo
+
+from nanohost.actions.registry import RequestSummary
+from nanohost.approvals import requests
+from nanohost.db import actions, approvals
+from nanohost.db.actions import ActionRow
+from nanohost.db.database import Transaction
+from nanohost.errors import UsageError
+from nanohost.model import AgentGroup, ApprovalId
+
+MAX_OPEN_REQUESTS = 10
+"""Requests of one agent group that wait for a person at a time."""
+MAX_UNSUCCESSFUL = 3
+UNSUCCESSFUL_WINDOW = timedelta(hours=1)
+"""One no is no rule: an agent may ask for the same kind of thing again, with better reasons. Not for ever."""
+ALREADY_PENDING = "you have asked for just this before, and a person has not decided yet; you are told when they do"
+
+
+async def request_approval(
+    tx: Transaction, action: ActionRow, summary: RequestSummary, *, agent_group: AgentGroup, now: datetime, zone: tzinfo
+) -> ApprovalId:
+    """Have a person asked, once this is committed. `zone`: of the times they read. Raises UsageError when nobody is:
+    the agent reads why."""
+    if (
+        await actions.count_unsuccessful_approvals(tx, action, since=now - UNSUCCESSFUL_WINDOW, until=now)
+        >= MAX_UNSUCCESSFUL
+    ):
+        raise UsageError(
+            f"people were asked about {action.name} {MAX_UNSUCCESSFUL} times within an hour and nothing came of it; they"
+            " are not asked again for a while"
+        )
+    if await _count_open(tx, agent_group) >= MAX_OPEN_REQUESTS:
+        raise UsageError(
+            f"{MAX_OPEN_REQUESTS} requests wait for a person's yes already; wait for an answer to one of them"
+        )
+    wanted = requests.ActionApprovalRequest(
+        row=action,
+        title=summary.title,
+        agent_group=agent_group,
+        zone=zone,
+        scope=summary.scope,
+        scope_words=summary.scope_words,
+        affects_other_groups=summary.affects_other_groups,
+    )
+    outcome = await requests.request_action_approval(tx, request=wanted, now=now)
+    if isinstance(outcome, requests.Rejected):
+        raise UsageError(outcome.reason)
+    if not outcome.is_new:
+        raise UsageError(ALREADY_PENDING)
+    return outcome.id
+
+
+async def _count_open(tx: Transaction, agent_group: AgentGroup) -> int:
+    """How many requests of agents of this group wait. Few approvals are open at any time."""
+    found = await approvals.list_open(tx)
+    return sum(one.session_id is not None and one.agent_group_id == agent_group.id for one in found)

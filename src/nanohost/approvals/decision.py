@@ -1,0 +1,208 @@
+"""Deciding: the one place where an approval becomes a yes or a no.
+
+Promises: the claim, its effect, the card edits and the record are what one transaction did: two presses, two people or
+two processes give one effect. Who may decide is asked at this very moment, and what runs is what was shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, tzinfo
+from enum import StrEnum
+from typing import Protocol
+
+from nanohost.approvals import result
+from nanohost.approvals.card import compute_digest, format_already_decided
+from nanohost.approvals.kind import ApprovalKind, DecisionContext, ExpiryContext
+from nanohost.approvals.kinds.action import find_mismatch
+from nanohost.approvals.obsolete import withdraw_obsolete
+from nanohost.approvals.registry import approval_kinds
+from nanohost.approvals.result import ApprovalResult
+from nanohost.db import approvals, users
+from nanohost.db.actions import ActionRow
+from nanohost.db.approvals import Approval, ApprovalStatus
+from nanohost.db.database import Queries, Transaction
+from nanohost.db.roles import RoleGrant
+from nanohost.errors import UsageError
+from nanohost.model import ApprovalId
+from nanohost.text import quoting
+from nanohost.text.phrases import format_time
+from nanohost_protocol.crash_points import crash_point
+
+
+class Decider(Protocol):
+    """Who decides: an `Actor`, or anything like one."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def grants(self) -> Sequence[RoleGrant]: ...
+    @property
+    def is_local(self) -> bool: ...
+    @property
+    def origin(self) -> str: ...
+
+
+class ApprovalDecision(StrEnum):
+    APPROVE = "approve"
+    DENY = "deny"
+
+
+class ApprovalNotFound(UsageError):
+    """There is none of this id, or none that they may decide: it tells nothing about it."""
+
+
+async def decide(
+    tx: Transaction,
+    approval: ApprovalId,
+    *,
+    actor: Decider,
+    decision: ApprovalDecision,
+    choice: str | None = None,
+    reason: str = "",
+    now: datetime,
+    zone: tzinfo,
+) -> str:
+    """What is said to the one who decided. `choice`: a label of the card, or what is typed for it (an agent's name for
+    a chat); None where there is one yes only. `reason` goes with a no. `zone`: of the times people read.
+
+    Raises ApprovalNotFound, and UsageError for one that is decided, expired, or a choice that there is not: nothing is changed
+    then. An effect that cannot be is no error: the approval has failed then, and that is what is said.
+    """
+    found, kind = await _find_decidable(tx, approval, actor)
+    await _check_open(tx, found, now, zone)
+    is_yes = decision is ApprovalDecision.APPROVE
+    decided = DecisionContext(
+        tx=tx,
+        approval=found,
+        actor_id=actor.id,
+        label=await _resolve_label(tx, found, kind, choice) if is_yes else found.denial_option,
+        reason=reason,
+        origin=actor.origin,
+        now=now,
+    )
+    status = ApprovalStatus.APPROVED if is_yes else ApprovalStatus.DENIED
+    claimed = await approvals.close(
+        tx, found.id, status, decided_by=actor.id, choice=decided.label, reason=reason or None, now=now
+    )
+    assert claimed, "it was open in this very transaction"
+    end = await _apply_decision(decided, kind, status, quoting.name(actor.name))
+    text = await result.announce_result(tx, found, end, now=now, zone=zone)
+    await withdraw_obsolete(tx, now=now, zone=zone)
+    crash_point("approvals.open")
+    return text
+
+
+async def decide_by_button(
+    tx: Transaction,
+    approval: ApprovalId,
+    *,
+    actor: Decider,
+    label: str,
+    now: datetime,
+    zone: tzinfo,
+) -> str:
+    """The same by a button, whose label says whether it is a yes or a no."""
+    found, _ = await _find_decidable(tx, approval, actor)
+    verdict = ApprovalDecision.DENY if label == found.denial_option else ApprovalDecision.APPROVE
+    return await decide(tx, approval, actor=actor, decision=verdict, choice=label, now=now, zone=zone)
+
+
+def find_approval_problem(approval: Approval | None, row: ActionRow) -> str | None:
+    """Why this request may not be carried out by this approval, or None: it is approved, for this very row, and name
+    and arguments are byte for byte what was shown. Pure."""
+    if approval is None or approval.status is not ApprovalStatus.APPROVED:
+        return "nobody has said yes to it"
+    return find_mismatch(approval, row)
+
+
+async def _find_decidable(db: Queries, approval: ApprovalId, actor: Decider) -> tuple[Approval, ApprovalKind]:
+    """Raises ApprovalNotFound."""
+    found = await approvals.find(db, approval)
+    kind = approval_kinds().get(found.kind) if found else None
+    if (
+        found is None
+        or kind is None
+        or not (actor.is_local or kind.may_decide(actor.grants, kind.deciding_group(found)))
+    ):
+        raise ApprovalNotFound(
+            f"nothing with the id {quoting.name(approval, limit=20)} waits for you", hint="look at the id on its card"
+        )
+    return found, kind
+
+
+async def _check_open(db: Queries, approval: Approval, now: datetime, zone: tzinfo) -> None:
+    """Raises UsageError."""
+    if approval.status is not ApprovalStatus.PENDING:
+        raise UsageError(
+            format_already_decided(
+                approval, decided_by=await _display_name(db, approval.decided_by), now=now, zone=zone
+            )
+        )
+    if now >= approval.expires_at:
+        raise UsageError(f"it expired at {format_time(approval.expires_at, now, zone)}; it can be asked for again")
+
+
+async def _display_name(db: Queries, actor_id: str | None) -> str:
+    """Somebody of the record, for a person."""
+    if actor_id is None:
+        return ""
+    user = await users.find(db, actor_id)
+    return quoting.name(user.name if user and user.name else actor_id)
+
+
+async def _resolve_label(db: Queries, approval: Approval, kind: ApprovalKind, choice: str | None) -> str:
+    """The yes that is meant. Raises UsageError."""
+    yes = [option for option in approval.options if option != approval.denial_option]
+    typed = (choice or "").strip()
+    if not typed:
+        if len(yes) == 1 or not kind.typed_example(approval):
+            return yes[0]
+        raise UsageError(f"say which: {', '.join(yes)}", hint=f"/approve {approval.id} {kind.typed_example(approval)}")
+    label = (
+        _match_label(yes, typed)
+        or await kind.match_unlisted_choice(db, typed)
+        or _match_suffix(yes, typed)
+        or _match_number(approval.options, typed)
+    )
+    if label is None or label == approval.denial_option:
+        raise UsageError(f"there is no such choice as {quoting.name(typed)}; say one of: {', '.join(yes)}")
+    return label
+
+
+def _match_label(options: Sequence[str], typed: str) -> str | None:
+    """The option of just this label."""
+    return next((option for option in options if option.casefold() == typed.casefold()), None)
+
+
+def _match_suffix(options: Sequence[str], typed: str) -> str | None:
+    """The one option that ends so: `once` for `Allow once`."""
+    fitting = [option for option in options if option.casefold().endswith(f" {typed.casefold()}")]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _match_number(options: Sequence[str], typed: str) -> str | None:
+    """The option of this number, as the card counts them. None of them has three digits."""
+    number = int(typed) if typed.isdecimal() and len(typed) < 3 else 0
+    return options[number - 1] if 0 < number <= len(options) else None
+
+
+async def _apply_decision(
+    context: DecisionContext, kind: ApprovalKind, status: ApprovalStatus, actor_name: str
+) -> ApprovalResult:
+    """What the decision came to. An effect that cannot be ends it as failed, with all that waits for it."""
+    approval = context.approval
+    who = {"actor_id": context.actor_id, "actor_name": actor_name, "origin": context.origin, "choice": context.label}
+    try:
+        if status is ApprovalStatus.DENIED:
+            return ApprovalResult(status=status, outcome=await kind.deny(context), reason=context.reason or None, **who)
+        if compute_digest(approval.shown, approval.payload) != approval.digest:
+            raise UsageError("what would run is not what was shown")
+        return ApprovalResult(status=status, outcome=await kind.approve(context), **who)
+    except UsageError as error:
+        problem = str(error)
+    await approvals.mark_failed(context.tx, approval.id, reason=problem, outcome=problem)
+    await kind.expire(ExpiryContext(tx=context.tx, approval=approval, reason=problem, now=context.now))
+    return ApprovalResult(status=ApprovalStatus.FAILED, outcome=f"{problem}.", reason=problem, **who)

@@ -1,0 +1,49 @@
+"""Approvals that are settled without a decision: who was asked about has a role by now, the chat has an agent, a rule
+decides it.
+
+Called inside each transaction that may have settled one: whoever gives roles, ties chats to agents, makes rules, or
+makes two people one. Promises: what waited goes on and the cards say why, in that transaction; what was never asked
+about changes nothing; a kind that falls over is left as it is, and keeps nobody from deciding about another.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, tzinfo
+
+import structlog
+
+from nanohost.approvals import result
+from nanohost.approvals.kind import ApprovalKind, ExpiryContext
+from nanohost.approvals.registry import approval_kinds
+from nanohost.approvals.result import ApprovalResult
+from nanohost.db import approvals
+from nanohost.db.approvals import ApprovalStatus
+from nanohost.db.database import SavepointFailed, Transaction
+from nanohost.db.domain_events import ApprovalChanged
+
+_log = structlog.get_logger()
+
+
+async def withdraw_obsolete(tx: Transaction, *, now: datetime, zone: tzinfo) -> None:
+    """Withdraw every open approval that nobody has to decide any more. There are few at any time; of all it is looked
+    again who can be asked."""
+    for approval in await approvals.list_open(tx):
+        kind = approval_kinds().get(approval.kind)
+        tx.emit(ApprovalChanged(approval.id))
+        if kind is None:
+            continue
+        why = await _obsolete_reason(kind, ExpiryContext(tx=tx, approval=approval, reason="", now=now))
+        if why is None:
+            continue
+        end = ApprovalResult(status=ApprovalStatus.WITHDRAWN, outcome=why, reason=why.rstrip("."))
+        await approvals.close(tx, approval.id, end.status, decided_by=None, choice=None, reason=end.reason, now=now)
+        await result.announce_result(tx, approval, end, now=now, zone=zone)
+
+
+async def _obsolete_reason(kind: ApprovalKind, expiry: ExpiryContext) -> str | None:
+    try:
+        async with expiry.tx.savepoint():
+            return await kind.resolve_obsolete(expiry)
+    except SavepointFailed as failed:
+        _log.error("approval_check_failed", approval=expiry.approval.id, kind=kind.name, exc_info=failed.__cause__)
+        return None

@@ -1,0 +1,19 @@
+"""What waits for an approval of a kind that there is no more: its file was taken away since somebody was asked."""
+
+from __future__ import annotations
+
+from nanohost.approvals import held_messages
+from nanohost.approvals.kind import ExpiryContext
+from nanohost.db import actions, approvals
+
+UNKNOWN_KIND = "this host does not know any more what was asked about"
+
+
+async def expire_unknown_kind(expiry: ExpiryContext) -> None:
+    """Whatever it was, nothing waits for ever: an agent's request is refused, messages are dropped, on record, and who
+    wrote them is told."""
+    tx, approval = expiry.tx, expiry.approval
+    await actions.reject_held(tx, approval.id, reason=expiry.reason, now=expiry.now)
+    if await approvals.count_held_messages(tx, approval.id):
+        await held_messages.reject_held_messages(tx, approval, expiry.reason, expiry.now)
+        await held_messages.notify_requester(expiry)

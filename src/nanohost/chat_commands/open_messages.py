@@ -1,0 +1,43 @@
+"""What a session's agent still has to do, and how to keep it from doing it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterator
+
+from nanohost.chat_commands.command import ChatCommandInvocation
+from nanohost.errors import MailboxError
+from nanohost.mailbox import queries
+from nanohost_protocol.inbound import InboundWriter
+from nanohost_protocol.rows import InKind, MessageIn
+
+READ_TIMEOUT_S = 0.3
+"""At the container's file, which may be slow to read: a /stop has two seconds (see containers/control_messages.py)."""
+
+
+async def read_claimed_ids(invocation: ChatCommandInvocation) -> Collection[str]:
+    """The messages that a container is working on, as far as that can be seen."""
+    try:
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            claims = await invocation.mailboxes.read_outbound(invocation.session, queries.open_claims())
+    except (MailboxError, TimeoutError):
+        return ()
+    return {claim.message_id for claim in claims or ()}
+
+
+def open_messages(box: InboundWriter, claimed_ids: Collection[str] = ()) -> Iterator[MessageIn]:
+    """Messages that are being worked on, wait, or are to be tried again; not what is for the runner, or for its next
+    container and not `claimed_ids` by this one."""
+    for message in box.pending():
+        is_for_the_next = message.on_wake and not message.tries and message.id not in claimed_ids
+        if message.kind is not InKind.CONTROL and not is_for_the_next:
+            yield message
+
+
+def close_open_messages(box: InboundWriter, claimed_ids: Collection[str]) -> bool:
+    """Close all of that, for good: no runner takes a closed message, and no failure opens it again. False if there was
+    nothing that anybody waits for."""
+    messages = list(open_messages(box, claimed_ids))
+    for message in messages:
+        box.close(message.id, "failed")
+    return any(message.trigger for message in messages)

@@ -1,0 +1,124 @@
+"""The registry's commands as they are typed: parsers out of the catalogue, and the short way to a running host.
+
+A host that runs answers with the text to print. Only where none does, or a command or its text belongs where it is
+typed, is the code of the command loaded (nanohost.cli.run_command).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Collection
+
+from nanohost.cli.catalogue import group_by_noun, read_catalogue
+from nanohost.cli.wrapping import print_wrapped
+from nanohost.config.install_root import CONTROL_SOCKET
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself is a fifth of the start
+    from nanohost.cli.catalogue import Argument, Entry
+
+    Subcommands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+_PLACEHOLDER_PARSER = argparse.ArgumentParser(add_help=False)
+
+
+def add_registry_commands(subcommands: Subcommands, arguments: Collection[str] | None) -> None:
+    """Add every command of the registry; `wirings create` becomes `create` below `wirings`.
+
+    Of words that are not among those `arguments` only the name and the help are made. None: all of it is.
+    """
+    catalogue = read_catalogue()
+    for noun, entries in group_by_noun(catalogue["commands"]).items():
+        verbs = ", ".join(_verb_of(entry) for entry in entries)
+        if arguments is not None and noun not in arguments:
+            _add_name_only(subcommands, noun, verbs or entries[0]["help"])
+        elif not verbs:
+            _add_command(subcommands, noun, entries[0])
+        else:
+            about = catalogue["nouns"].get(noun)
+            parent = subcommands.add_parser(noun, help=verbs, description=about and as_sentence(about))
+            parent.set_defaults(help_of=parent)
+            _add_verbs(parent.add_subparsers(title="commands", metavar="COMMAND"), entries, arguments)
+
+
+def _add_verbs(subcommands: Subcommands, entries: list[Entry], arguments: Collection[str] | None) -> None:
+    for entry in entries:
+        if arguments is not None and _verb_of(entry) not in arguments:
+            _add_name_only(subcommands, _verb_of(entry), entry["help"])
+        else:
+            _add_command(subcommands, _verb_of(entry), entry)
+
+
+def _add_name_only(subcommands: Subcommands, word: str, help: str) -> None:
+    """A word of the list in the help and no more: a parser for each costs a third of the start."""
+    subcommands._choices_actions.append(subcommands._ChoicesPseudoAction(word, (), help))
+    subcommands._name_parser_map[word] = _PLACEHOLDER_PARSER
+
+
+def add_home_option(parser: argparse.ArgumentParser) -> None:
+    """--home is taken before the command and after it."""
+    parser.add_argument("--home", metavar="DIR", default=argparse.SUPPRESS, help="the install root (or NANOHOST_HOME)")
+
+
+def as_sentence(words: str) -> str:
+    """As it stands at the head of a help text."""
+    return f"{words[0].upper()}{words[1:]}."
+
+
+def _verb_of(entry: Entry) -> str:
+    return entry["words"].partition(" ")[2]
+
+
+def _add_command(subcommands: Subcommands, word: str, entry: Entry) -> None:
+    parser = subcommands.add_parser(
+        word, help=entry["help"], description=as_sentence(entry["help"]), epilog=f"example: {entry['example']}"
+    )
+    for argument in entry["arguments"]:
+        _add_argument(parser, argument)
+    add_home_option(parser)
+    if entry["follows"]:
+        parser.add_argument("--follow", action="store_true", help="go on with what comes, until Ctrl-C")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print the result as JSON")
+    parser.set_defaults(action=lambda options, root: _run_entry(entry, options, root), help_of=parser)
+
+
+def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
+    name = argument["name"]
+    shown = "|".join(argument["choices"]) or name.upper()
+    help_text = argument["help"].replace("%", "%%")
+    if argument["positional"]:
+        if argument["required"]:
+            parser.add_argument(name, help=help_text, metavar=shown)
+        else:
+            parser.add_argument(name, help=help_text, metavar=shown, nargs="?", default=argparse.SUPPRESS)
+        return
+    option = f"--{name.replace('_', '-')}"
+    if argument["flag"]:
+        parser.add_argument(option, dest=name, help=help_text, action="store_true", default=argparse.SUPPRESS)
+        return
+    parser.add_argument(
+        option, dest=name, help=help_text, metavar=shown, required=argument["required"], default=argparse.SUPPRESS
+    )
+
+
+def _run_entry(entry: Entry, options: argparse.Namespace, root: str) -> int:
+    given = {one["name"]: getattr(options, one["name"]) for one in entry["arguments"] if hasattr(options, one["name"])}
+    follow = entry["follows"] and options.follow
+    if not (entry["offline"] or entry["rendered_here"] or follow):
+        from nanohost.control.client import HostNotRunning, send_command_for_text
+
+        try:
+            form = "json" if options.as_json else "text"
+            text, failed = send_command_for_text(f"{root}/{CONTROL_SOCKET}", entry["words"], given, output_format=form)
+        except HostNotRunning:
+            pass
+        else:
+            if options.as_json:
+                print(text, flush=True)
+            else:
+                print_wrapped(text)
+            return 1 if failed else 0
+    from nanohost.cli.run_command import run_command
+    from nanohost.config.home import make_home
+
+    return run_command(entry["module"], entry["words"], given, make_home(root), as_json=options.as_json, follow=follow)

@@ -1,0 +1,122 @@
+"""The registry's commands performed in this process, with all of their code loaded.
+
+A command is answered by the running host if there is one; else it takes the home for itself and runs here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from nanohost.cli.shutdown import ShutdownGuard
+from nanohost.cli.wrapping import print_wrapped
+from nanohost.clock import SystemClock
+from nanohost.commands.command import Command, FollowMode
+from nanohost.commands.context import CommandContext, OfflineContext
+from nanohost.commands.registry import load_command
+from nanohost.commands.tables import dump_json as json_text
+from nanohost.config.home import Home, HomeLocked, LockPurpose, lock_home
+from nanohost.config.settings import Settings, display_zone, load_settings
+from nanohost.control.client import HostNotRunning, send_command
+from nanohost.errors import HomeError, SettingsError
+from nanohost.logs import configure_logging
+
+LOCK_TIMEOUT_S = 5.0
+"""How long to wait for another command, or for a host that is just starting or stopping."""
+
+
+FOLLOW_INTERVAL_S = 0.5
+"""Between two looks at what is followed."""
+
+
+def run_command(
+    module: str, words: str, arguments: Mapping[str, object], home: Home, *, as_json: bool, follow: bool
+) -> int:
+    """What was typed, performed and printed; the exit code. Raises NanohostError."""
+    configure_logging(os.environ, log_format="quiet")
+    command = load_command(module, words)
+
+    def say(result: Any) -> None:
+        if as_json:
+            print(json_text(result), flush=True)
+        else:
+            print_wrapped(command.render_in_zone(result, display_zone(home.root, os.environ)))
+
+    with ShutdownGuard() as ending:
+        if command.follow_mode is not None and follow:
+            ending.run(_follow(command, command.follow_mode, arguments, home, say))
+        result = ending.run(execute(command, arguments, home))
+        say(result)
+    return 1 if command.is_failure(result) else 0
+
+
+async def _follow(
+    command: Command,
+    follow_mode: FollowMode,
+    arguments: Mapping[str, object],
+    home: Home,
+    print_result: Callable[[Any], None],
+) -> NoReturn:
+    """Ask again and again, and say what is new. Ends with an interruption, or by raising NanohostError."""
+    typed = command.validate(arguments)
+    asked = {**arguments, **follow_mode.overrides}
+    seen = await execute(command, asked, home)
+    print_result(follow_mode.initial(seen, typed))
+    while True:
+        await asyncio.sleep(FOLLOW_INTERVAL_S)
+        now = await execute(command, asked, home)
+        if (news := follow_mode.changes(seen, now)) is not None:
+            print_result(news)
+        seen = now
+
+
+async def execute(command: Command, arguments: Mapping[str, object], home: Home) -> Any:
+    """Run a command where it belongs. Raises NanohostError."""
+    if command.is_offline:
+        settings = _load_settings(home)
+        return await command.execute(OfflineContext(home=home, settings=settings, clock=SystemClock()), arguments)
+    give_up = asyncio.get_running_loop().time() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            return await send_command(home, command.words, arguments)
+        except HostNotRunning:
+            pass
+        try:
+            return await _execute_locally(command, arguments, home)
+        except HomeLocked:
+            if asyncio.get_running_loop().time() > give_up:
+                raise
+            await asyncio.sleep(0.1)  # a host that is starting has the home before it answers
+
+
+async def _execute_locally(command: Command, arguments: Mapping[str, object], home: Home) -> Any:
+    from nanohost.db.open import open_home_store
+
+    if not command.can_create_install:
+        _require_install(home)
+    settings = _load_settings(home)
+    with lock_home(home, LockPurpose.COMMAND):
+        async with open_home_store(home) as store:
+            context = CommandContext(home=home, settings=settings, clock=SystemClock(), store=store)
+            return await command.execute(context, arguments)
+
+
+def _load_settings(home: Home) -> Settings:
+    """Raises SettingsError with all mistakes, those in names included, which only a host looks for otherwise."""
+    try:
+        return load_settings(home.root, os.environ, resolve_secrets=False)
+    except SettingsError:
+        from nanohost.commands.settings_check import load_validated_settings
+
+        return load_validated_settings(home, os.environ, resolve_secrets=False)
+
+
+def _require_install(home: Home) -> None:
+    """A look makes nothing: where --home is mistyped there would be one more empty install. Raises HomeError."""
+    if not home.exists():
+        raise HomeError(
+            f"there is no nanohost in {home.root}",
+            hint="name the folder of yours with --home or NANOHOST_HOME, or begin here with nanohost chat",
+        )

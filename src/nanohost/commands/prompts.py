@@ -1,0 +1,33 @@
+"""What a person typed does not work: they are asked again. Where nobody was asked, the first answer counts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from nanohost.errors import NanohostError
+from nanohost.text.terminal_safe import replace_control_chars
+
+MAX_ATTEMPTS = 3
+T = TypeVar("T")
+
+
+def is_interactive() -> bool:
+    return sys.stdin.isatty()
+
+
+async def retry_until_valid(
+    attempt: Callable[[], Awaitable[T]], *, was_prompted: bool, is_input_error: Callable[[NanohostError], bool]
+) -> T:
+    """What `attempt` returns: it asks, and tries what was answered. Again where `is_input_error` says that an error is about
+    what was typed. Raises NanohostError that says that nothing was saved."""
+    tries = MAX_ATTEMPTS if was_prompted and is_interactive() else 1
+    while True:
+        tries -= 1
+        try:
+            return await attempt()
+        except NanohostError as error:
+            if not tries or not is_input_error(error):
+                raise type(error)(f"{error}; nothing was saved", hint=error.hint) from error
+            sys.stderr.write(f"{replace_control_chars(str(error))}. Nothing was saved. Once more (Ctrl-C leaves):\n")

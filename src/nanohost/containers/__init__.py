@@ -1,0 +1,1 @@
+"""The container manager: starts, watches and stops one container a session, and processes the acks of its runner."""

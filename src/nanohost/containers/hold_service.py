@@ -1,0 +1,140 @@
+"""Sessions that are held: who waits for them is told once a hold and chat, and the host itself holds what fills the
+disk, or keeps it from a mailbox again and again.
+
+A hold is a row that the start of a container reads in the transaction that takes its lease (see db/holds.py). Saying
+it twice is saying it once: the chats that know are on record with the hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from nanohost.access.notify import notify_owners
+from nanohost.clock import Clock
+from nanohost.containers.disk_usage import WatchedFolder, size_warning
+from nanohost.containers.notices import Notice, notice_delivery
+from nanohost.containers.stuck import DISK, Stuck
+from nanohost.db import deliveries, holds, sessions
+from nanohost.db.database import Store
+from nanohost.db.holds import HOST_ACTOR, Hold
+from nanohost.db.notice_numbers import ON_HOLD_NOTICE
+from nanohost.errors import MailboxError, NanohostError, StoreError
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import Session, SessionId
+from nanohost_protocol.ids import derive_id
+from nanohost_protocol.inbound import InboundWriter
+from nanohost_protocol.rows import ChatId, MessageIn
+from nanohost_protocol.times import to_text
+
+TERMINAL = "terminal"
+"""The channel of the terminal, by its type."""
+HOLD_NOTICE = "I am on hold and do not work right now. I keep your message; whoever runs me can let me go on."
+OPERATOR_HOLD_NOTICE = (
+    "I am on hold and do not work right now{why}. I keep your message. To let me go on: nanohost {release}"
+)
+"""In the terminal: only whoever runs the host can write there, and there may be no owner who is told."""
+
+_log = structlog.get_logger()
+
+UNSAVED_NOTICE = (
+    "Session {session} answers, but its conversation is not kept: it is gone when its container ends. Its state folder"
+    " is full or cannot be written to: make room, or mend its rights. See: nanohost status"
+)
+
+
+class SessionHeld(NanohostError):
+    """No container is started for a session that is held."""
+
+    reason = "held"
+
+
+class HoldService:
+    """One per keeper."""
+
+    def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock) -> None:
+        self._store = store
+        self._mailboxes = mailboxes
+        self._clock = clock
+
+    async def notify_waiting(self, session: Session, hold: Hold) -> bool:
+        """Say it to those who wait and do not know. False: the mailbox refuses to say who that is."""
+        try:
+            waiting = await self._mailboxes.update(session, _latest_messages)
+        except MailboxError as error:
+            _log.error("notify_failed", session=session.id, error=str(error), hint=error.hint)
+            return False
+        latest = {one.origin.chat: one for one in waiting if one.origin is not None}
+        unknowing = {chat: message for chat, message in latest.items() if chat not in hold.notified_chats}
+        if not unknowing:
+            return True
+        now = self._clock.now()
+        notices = [
+            notice_delivery(
+                session, Notice(message=one, number=ON_HOLD_NOTICE, text=hold_notice(session, hold, chat)), now
+            )
+            for chat, one in unknowing.items()
+        ]
+        async with self._store.transaction() as tx:
+            for notice in notices:
+                await deliveries.add(tx, notice)
+            await holds.mark_notified(tx, hold, unknowing)
+        return True
+
+    async def place_hold(self, session: Session, stuck: Stuck) -> None:
+        """Hold who would only go on with what it was stopped for, and tell the owners: the agent group if it is its
+        folder. Emits HoldChanged for whom that concerns: nobody, if it is gone by now. Raises StoreError."""
+        now = self._clock.now()
+        what = f"The agent {session.group_folder}" if stuck.is_group_wide else f"Session {session.id}"
+        release = release_command(session, is_group_wide=stuck.is_group_wide)
+        then = "When that is done" if stuck.reason == DISK else "To let it go on"
+        text = f"{what} is on hold: {stuck.detail}. {then}: nanohost {release}"
+        async with self._store.transaction() as tx:
+            if await sessions.find(tx, session.id) is None:
+                return  # deleted, and its agent perhaps with it: a try again would fail for ever
+            if stuck.is_group_wide:
+                await holds.hold_group(tx, session.agent_group_id, by=HOST_ACTOR, at=now, reason=stuck.detail)
+            else:
+                await holds.hold_session(tx, session.id, by=HOST_ACTOR, at=now, reason=stuck.detail)
+            cause = derive_id("hold", session.id, to_text(now))
+            await notify_owners(tx, text, exclude=(), cause=cause, now=now)
+
+    async def notify_unsaved(self, session: SessionId) -> None:
+        """Tell the owners, once a session, that its conversation is not kept. Raises StoreError."""
+        text = UNSAVED_NOTICE.format(session=session)
+        async with self._store.transaction() as tx:
+            await notify_owners(tx, text, exclude=(), cause=f"not kept: {session}", now=self._clock.now())
+
+    async def warn_about_size(self, session: Session, watched: WatchedFolder, size_bytes: int) -> bool:
+        """Tell the owners of a folder that takes more than it may and is not held for it. Once a folder and limit.
+        False: the disk refuses even that."""
+        now = self._clock.now()
+        what = f"The agent {session.group_folder}" if watched.is_group_wide else f"Session {session.id}"
+        text = f"{what} goes on, but {size_warning(watched, size_bytes)}."
+        _log.warning("folder_over_limit", session=session.id, sentence=text)
+        cause = derive_id("large", str(watched.path), str(watched.limit_bytes))
+        try:
+            async with self._store.transaction() as tx:
+                await notify_owners(tx, text, exclude=(), cause=cause, now=now)
+        except StoreError as error:
+            _log.warning("owner_notify_failed", error=str(error), hint=error.hint)
+            return False
+        return True
+
+
+def hold_notice(session: Session, hold: Hold, chat: ChatId) -> str:
+    """What is said to who waits in this chat. Pure."""
+    if chat.channel_type != TERMINAL:
+        return HOLD_NOTICE
+    why = f": {hold.reason}" if hold.reason else ""
+    return OPERATOR_HOLD_NOTICE.format(why=why, release=release_command(session, is_group_wide=hold.is_group_hold))
+
+
+def release_command(session: Session, *, is_group_wide: bool) -> str:
+    """The command, after `nanohost`, that ends a hold."""
+    return f"agents release {session.group_folder}" if is_group_wide else f"sessions release {session.id}"
+
+
+def _latest_messages(box: InboundWriter) -> Sequence[MessageIn]:
+    return list(box.latest_per_chat())

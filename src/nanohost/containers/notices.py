@@ -1,0 +1,145 @@
+"""Sentences of the host's own on their way to people: one place in the ledger for each thing that can be said.
+
+Their numbers are below zero, where no row of the agent is, and made of what they are about: saying it again, after a
+crash or because two noticed, changes nothing. A lane sends the lowest first, so a later message's have higher ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from nanohost.db.deliveries import Delivery, DeliveryQueueKey, DeliveryStatus
+from nanohost.db.notice_numbers import (
+    DELIVERY_NOTICES_START,
+    EVENT_NOTICES_START,
+    FAILED_NOTICE,
+    LAST_ATTEMPT_NOTICE,
+    MESSAGE_NOTICES_START,
+    MODEL_HELD_NOTICE,
+    NO_CONTAINER_NOTICE,
+    NOTICES_PER_MESSAGE,
+    ON_HOLD_NOTICE,
+    OVERDUE_NOTICE,
+)
+from nanohost.errors import RuntimeUnavailable, SpawnError
+from nanohost.model import Session, SessionId
+from nanohost_protocol.ids import derive_id
+from nanohost_protocol.payloads import ChatOut, encode
+from nanohost_protocol.rows import MessageIn, Origin
+
+TERMINAL = "terminal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """A sentence about a message. `number`: the try it is about, or one of those in notice_numbers."""
+
+    message: MessageIn
+    number: int
+    text: str
+
+
+def notice_delivery(session: Session, notice: Notice, now: datetime) -> Delivery:
+    """The notice's entry in the ledger. Its message has an origin."""
+    origin = notice.message.origin
+    assert origin is not None
+    id = notice_id(session.id, notice.message.id, notice.number)
+    return _build_delivery(session.id, notice_seq(notice.message, notice.number), id, origin, notice.text, now)
+
+
+def event_notice(session: SessionId, event: int, origin: Origin, text: str, now: datetime) -> Delivery:
+    """About an event that has not come to a mailbox."""
+    return _build_delivery(
+        session, EVENT_NOTICES_START + event, derive_id("n", session, "event", str(event)), origin, text, now
+    )
+
+
+def delivery_notice(delivery: Delivery, text: str, now: datetime) -> Delivery:
+    """About an answer that cannot be delivered, to the chat that it was for."""
+    lane = delivery.queue
+    origin = Origin(
+        channel_type=lane.channel_type,
+        instance=lane.instance,
+        platform_id=delivery.platform_id,
+        thread_id=delivery.thread_id,
+        platform_message_id=delivery.reply_to,
+    )
+    id = derive_id("n", lane.session_id, "delivery", str(delivery.seq))
+    return _build_delivery(lane.session_id, DELIVERY_NOTICES_START + delivery.seq, id, origin, text, now)
+
+
+def notice_id(session: SessionId, message_id: str, number: int) -> str:
+    """What a notice about a message is known as."""
+    return derive_id("n", session, message_id, str(number))
+
+
+def notice_seq(message: MessageIn, number: int) -> int:
+    """The number of a notice in the ledger."""
+    number = (
+        number
+        if number in (NO_CONTAINER_NOTICE, FAILED_NOTICE, OVERDUE_NOTICE, MODEL_HELD_NOTICE, ON_HOLD_NOTICE)
+        else min(number, LAST_ATTEMPT_NOTICE)
+    )
+    return MESSAGE_NOTICES_START + message.seq * NOTICES_PER_MESSAGE + number
+
+
+def notice_seqs(message: MessageIn) -> range:
+    """All numbers that notices about this message can have."""
+    first = MESSAGE_NOTICES_START + message.seq * NOTICES_PER_MESSAGE
+    return range(first, first + NOTICES_PER_MESSAGE)
+
+
+def _adapt_to_channel(origin: Origin, text: str) -> str:
+    """Who writes in the terminal has the files, and is the operator (decision 0083)."""
+    return with_operator_hint(text) if origin.channel_type == TERMINAL else text
+
+
+def _build_delivery(session: SessionId, seq: int, out_id: str, origin: Origin, text: str, now: datetime) -> Delivery:
+    return Delivery(
+        queue=DeliveryQueueKey(session, origin.channel_type, origin.instance, origin.platform_id),
+        seq=seq,
+        out_id=out_id,
+        kind="chat",
+        thread_id=origin.thread_id,
+        reply_to=origin.platform_message_id,
+        content=encode(ChatOut(text=_adapt_to_channel(origin, text))),
+        status=DeliveryStatus.PENDING,
+        created_at=now,
+    )
+
+
+START_FAILURE_NOTICE = "I cannot work right now. I keep your message and try again; the operator's log says why."
+CRASH_NOTICE = "I broke down before I could look at your message. I keep it and try again; the operator's log says why."
+
+_COMMAND_HINTS = (
+    ("its key", "nanohost model set"),
+    (
+        "none of its name",  # which no check finds out: it sends none
+        "[agent] model, or nanohost groups update GROUP --model NAME where the agent has one of its own; nanohost model"
+        " check tries the address",
+    ),
+    ("my model", "nanohost model check"),
+)
+"""What an operator types about a sentence with these words in it: the runner's own (agent_runner.failures), too."""
+
+
+def start_failure_notice(error: Exception) -> str:
+    """Why no container was started, where that is about this machine at large and names no place on it."""
+    if not isinstance(error, (SpawnError, RuntimeUnavailable)) or _contains_path(str(error)):
+        return START_FAILURE_NOTICE
+    hint = f" (For the operator: {error.hint})" if error.hint and not _contains_path(error.hint) else ""
+    return f"I cannot work right now: {str(error).rstrip('.')}. I keep your message and try again.{hint}"
+
+
+def with_operator_hint(text: str) -> str:
+    """What sends people to the operator, for the operator at the machine: with what to type."""
+    words = text.casefold()
+    if "the operator" not in words or "for the operator:" in words:
+        return text
+    do = next((do for about, do in _COMMAND_HINTS if about in words), "nanohost status")
+    return f"{text} In this terminal that is you: {do}"
+
+
+def _contains_path(text: str) -> bool:
+    return "/" in text

@@ -1,0 +1,366 @@
+"""Nobody is left in silence: looks once a minute for what is older than its deadline and has come to nothing.
+
+Whatever the cause, a message of a person ends as an answer, as silence that was meant, as a drop on record, or in what
+is found here: it is on the status screen as long as it lasts, in the log once, and the person is told once, as far as
+they can be reached. Nothing is ever given up here. Looks only at what is open: sessions that rest cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from nanohost.clock import Clock
+from nanohost.containers.notices import Notice, delivery_notice, event_notice, notice_delivery, notice_seqs
+from nanohost.containers.pool import FailureInfo, Slot, SlotState
+from nanohost.db import deliveries, events, holds, late_messages, paused, sessions, turn_failures
+from nanohost.db.database import Store
+from nanohost.db.deliveries import CHAT_CLOSED, Delivery
+from nanohost.db.events import StoredEvent
+from nanohost.db.late_failures import FAILED_LATER
+from nanohost.db.late_messages import LateDelivery, LateEvent, LateMessage
+from nanohost.db.notice_numbers import OVERDUE_NOTICE
+from nanohost.errors import MailboxError
+from nanohost.mailbox import queries
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import Session, SessionId
+from nanohost_protocol.rows import Ack, ChatId, MessageIn, Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingMessage:
+    """What is known of a message in a mailbox. Ages in seconds."""
+
+    age_s: float
+    is_claimed: bool = False
+    """A living container works on it."""
+    stalled_s: float = 0.0
+    """Since that turn last showed anything."""
+    container_state: SlotState | None = None
+    is_queued: bool = False
+    """Its session stands in line for a container."""
+    failure: str = ""
+    """Why the session's containers fail."""
+    is_between_attempts: bool = False
+    is_explained: bool = False
+    """The people of its chat know why it waits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverdueCause:
+    """`reason` is a stable word for counters, `detail` is for the operator."""
+
+    reason: str
+    detail: str
+
+
+def overdue_cause(pending: PendingMessage, deadline_s: float) -> OverdueCause | None:
+    """None: it is in time, or at work, or explained."""
+    if pending.age_s <= deadline_s or pending.is_explained:
+        return None
+    if pending.is_claimed:
+        if pending.stalled_s <= deadline_s:
+            return None
+        return OverdueCause(reason="silent turn", detail=f"its turn has shown nothing for {pending.stalled_s:.0f} s")
+    if pending.failure:
+        return OverdueCause(reason="no container", detail=pending.failure)
+    if pending.is_queued:
+        return OverdueCause(
+            reason="queued", detail="it waits for a free container: all of [host] max_containers are at work"
+        )
+    if pending.is_between_attempts:
+        return OverdueCause(reason="failing", detail="its tries fail, and it waits for the next one")
+    if pending.container_state is not None:
+        return OverdueCause(
+            reason="not taken", detail=f"its container is {pending.container_state} and does not take it"
+        )
+    return OverdueCause(reason="not started", detail="no container was started for it")
+
+
+CHECK_INTERVAL_S = 60.0
+NOTIFY_WINDOW = timedelta(days=1)
+"""A message that was given up longer ago is on the status screen only."""
+
+PENDING_NOTICE = "I have not managed to work on this yet. I keep it and go on trying; the operator can see why."
+QUARANTINED_NOTICE = "I could not take in this message. The operator can see why, and can let me try again."
+UNDELIVERED_NOTICE = "I had something to say here and could not send it. The operator can see what and why."
+
+_log = structlog.get_logger()
+
+
+class ContainerInfo(Protocol):
+    """What is known of them: the keeper."""
+
+    def containers(self) -> list[Slot]: ...
+
+    def is_queued(self, session: SessionId) -> bool: ...
+
+    def failures(self) -> dict[SessionId, FailureInfo]: ...
+
+    def stalled_s(self, session: SessionId) -> float:
+        """For how long the session's turn has shown nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OverdueItem:
+    """Something late, and the notice that is still to be sent about it."""
+
+    overdue: LateMessage
+    notice: Delivery | None = None
+
+
+class Watchdog:
+    """One per host. `session_for`: in which conversation the sender of an event is answered, if anybody answers."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        mailboxes: Mailboxes,
+        clock: Clock,
+        containers: ContainerInfo,
+        session_for: Callable[[StoredEvent], Awaitable[SessionId | None]],
+        deadline_s: float,
+    ) -> None:
+        self._store = store
+        self._mailboxes = mailboxes
+        self._clock = clock
+        self._containers = containers
+        self._session_for = session_for
+        self._deadline_s = deadline_s
+        self._paused_at: float | None = None
+        """When it was last seen that all is paused."""
+
+    async def run(self) -> None:
+        """For ever: look, and say what is late."""
+        while True:
+            await self._clock.sleep(min(CHECK_INTERVAL_S, self._deadline_s / 4))
+            await self.check()
+
+    async def check(self) -> None:
+        """One look at everything that is open, unless all is paused, or was just now: people know that, and what waits
+        has its time anew. Raises StoreError."""
+        now = self._clock.now()
+        if await paused.find(self._store) is not None:
+            self._paused_at = self._clock.monotonic()
+        if self._paused_at is not None and self._clock.monotonic() - self._paused_at < self._deadline_s:
+            return
+        known = await late_messages.list_known(self._store)
+        found = [*await self._overdue_events(known, now), *await self._overdue_deliveries(known, now)]
+        for session in await sessions.list_due(self._store, now + timedelta(seconds=CHECK_INTERVAL_S)):
+            found += await self._overdue_messages(session, known, now)
+        await self._record(found, known, now)
+
+    async def _record(self, items: Sequence[_OverdueItem], known: Mapping[str, LateMessage], now: datetime) -> None:
+        settled = known.keys() - {one.overdue.name for one in items}
+        changed = [one for one in items if known.get(one.overdue.name) != one.overdue]
+        if settled or changed:
+            async with self._store.transaction() as tx:
+                await late_messages.delete(tx, settled)
+                for one in changed:
+                    await late_messages.save(tx, one.overdue, now)
+                    if one.notice is not None:
+                        await deliveries.add(tx, one.notice)
+        for one in changed:
+            if one.overdue.name not in known:
+                _log_overdue(one.overdue)
+
+    # --- what has not come to a mailbox, and what has not come to people ---
+
+    async def _overdue_events(self, known: Mapping[str, LateMessage], now: datetime) -> list[_OverdueItem]:
+        before = now - timedelta(seconds=self._deadline_s)
+        return [
+            await self._overdue_event(one, known, now)
+            for one in await late_messages.find_late_events(self._store, before=before)
+        ]
+
+    async def _overdue_event(
+        self, late_event: LateEvent, known: Mapping[str, LateMessage], now: datetime
+    ) -> _OverdueItem:
+        """Its sender is told in the session it belongs to, if there is one for them."""
+        cause, sentence, words = _EVENT_CAUSES[late_event.status]
+        stored = await events.get(self._store, late_event.id)
+        name = f"event {late_event.id}"
+        before = known.get(name)
+        told, session, notice = before is not None and before.told, late_event.session_id, None
+        if not told:
+            session = session or await self._session_for(stored)
+            notice = None if session is None else event_notice(session, late_event.id, _origin_of(stored), words, now)
+        found = LateMessage(
+            name=name,
+            session_id=session if before is None else before.session_id,
+            channel=f"{stored.chat.channel_type}:{stored.chat.instance}",
+            platform_id=stored.chat.platform_id,
+            cause=cause,
+            sentence=late_event.reason or sentence,
+            since=late_event.received_at,
+            told=told or notice is not None,
+        )
+        return _OverdueItem(overdue=found, notice=notice)
+
+    async def _overdue_deliveries(self, known: Mapping[str, LateMessage], now: datetime) -> list[_OverdueItem]:
+        before = now - timedelta(seconds=self._deadline_s)
+        rows = await late_messages.find_late_deliveries(self._store, before=before, lately=now - NOTIFY_WINDOW)
+        return [await self._overdue_delivery(row, known, now) for row in rows]
+
+    async def _overdue_delivery(
+        self, row: LateDelivery, known: Mapping[str, LateMessage], now: datetime
+    ) -> _OverdueItem:
+        """Who waits behind a channel that is down cannot be told; who misses a message that was refused perhaps can."""
+        name = f"delivery {row.session_id} {row.seq}"
+        before, dead, notice = known.get(name), row.status == "dead", None
+        # Its agent knows, and a notice would not arrive there, either.
+        is_known = row.reason.startswith((FAILED_LATER, CHAT_CLOSED))
+        if dead and row.seq > 0 and not is_known and (before is None or not before.told):
+            entry = await deliveries.find(self._store, row.session_id, row.seq)
+            notice = delivery_notice(entry, UNDELIVERED_NOTICE, now) if entry is not None else None
+        found = LateMessage(
+            name=name,
+            session_id=row.session_id,
+            channel=row.channel,
+            platform_id=row.platform_id,
+            cause="not sent" if dead else "undelivered",
+            sentence=row.reason or "it waits for its turn",
+            since=row.since,
+            told=notice is not None or (before is not None and before.told),
+        )
+        return _OverdueItem(overdue=found, notice=notice)
+
+    # --- what waits in a mailbox ---
+
+    async def _overdue_messages(
+        self, session: Session, known: Mapping[str, LateMessage], now: datetime
+    ) -> list[_OverdueItem]:
+        """What is late of the messages that wait in one mailbox."""
+        try:
+            old = await self._old_messages(session, now)
+            claims = await self._open_claims(session) if old else []
+        except MailboxError as error:
+            return await self._unreadable_mailbox(session, error, known, now)
+        claimed = {claim.message_id for claim in claims if claim.container_id == session.lease}
+        failures = await turn_failures.find(self._store, session.id) if old else None
+        hold = await holds.find(self._store, session.id) if old else None
+        knowing = failures.notified_chats if failures is not None and failures.is_holding(now) else frozenset[ChatId]()
+        knowing |= hold.notified_chats if hold is not None else frozenset()
+        by_chat: dict[ChatId, list[_OverdueItem]] = defaultdict(list)
+        for message, since in old:
+            assert message.origin is not None
+            facts = self._pending_message(session, message, since, now, is_claimed=message.id in claimed)
+            facts = replace(facts, is_explained=message.origin.chat in knowing)
+            if (cause := overdue_cause(facts, self._deadline_s)) is not None:
+                name = f"message {message.id}"
+                told = name in known or await late_messages.has_notice(self._store, session.id, notice_seqs(message))
+                entry = _overdue_record(session, message, since, cause.reason, cause.detail)
+                notice = (
+                    None
+                    if told
+                    else notice_delivery(
+                        session, Notice(message=message, number=OVERDUE_NOTICE, text=PENDING_NOTICE), now
+                    )
+                )
+                by_chat[message.origin.chat].append(_OverdueItem(overdue=entry, notice=notice))
+        return [one for found in by_chat.values() for one in _keep_latest_notice(found)]
+
+    async def _open_claims(self, session: Session) -> list[Ack]:
+        return await self._mailboxes.read_outbound(session, queries.open_claims()) or []
+
+    async def _old_messages(self, session: Session, now: datetime) -> list[tuple[MessageIn, datetime]]:
+        """The latest of the messages that came before the deadline, and when. Raises MailboxError."""
+        before, due, most = now - timedelta(seconds=self._deadline_s), now + timedelta(days=1), late_messages.MAX_ROWS
+        rows = await self._mailboxes.read_inbound(session, lambda box: box.overdue(before=before, due=due, limit=most))
+        found = []
+        for row in rows:
+            since = await late_messages.received_at(self._store, row.id) or row.timestamp
+            if since < before:
+                found.append((row, since))
+        return found
+
+    def _pending_message(
+        self, session: Session, message: MessageIn, since: datetime, now: datetime, *, is_claimed: bool
+    ) -> PendingMessage:
+        slot = next((one for one in self._containers.containers() if one.session_id == session.id), None)
+        trouble = self._containers.failures().get(session.id)
+        return PendingMessage(
+            age_s=(now - since).total_seconds(),
+            is_claimed=is_claimed,
+            stalled_s=self._containers.stalled_s(session.id),
+            container_state=None if slot is None else slot.state,
+            is_queued=self._containers.is_queued(session.id),
+            failure="" if trouble is None else trouble.reason,
+            is_between_attempts=message.process_after is not None and message.process_after > now,
+        )
+
+    async def _unreadable_mailbox(
+        self, session: Session, error: MailboxError, known: Mapping[str, LateMessage], now: datetime
+    ) -> list[_OverdueItem]:
+        """Our own file of the session cannot be read: who wrote last is told."""
+        if session.due_at is None or session.due_at > now - timedelta(seconds=self._deadline_s):
+            return []
+        latest = await late_messages.latest_event(self._store, session.id)
+        if latest is None:
+            return []
+        one = LateEvent(
+            id=latest, session_id=session.id, status="unreadable", reason=str(error), received_at=session.due_at
+        )
+        return [await self._overdue_event(one, known, now)]
+
+
+_EVENT_CAUSES = {
+    "new": ("not routed", "routing it fails, or has not got to it", PENDING_NOTICE),
+    "set_aside": ("set aside", "routing it failed again and again", QUARANTINED_NOTICE),
+    "waiting": ("mailbox", "its mailbox refuses", PENDING_NOTICE),
+    "unreadable": ("mailbox", "its mailbox cannot be read", PENDING_NOTICE),
+}
+"""By an event's status: the cause, a sentence for the operator where none is known, and one for the person."""
+
+
+def _keep_latest_notice(items: Sequence[_OverdueItem]) -> list[_OverdueItem]:
+    """One sentence a chat and look is enough: it answers the latest of the messages that nobody has spoken of."""
+    latest = max((at for at, one in enumerate(items) if one.notice is not None), default=None)
+    return [
+        _OverdueItem(overdue=replace(one.overdue, told=True), notice=one.notice if at == latest else None)
+        for at, one in enumerate(items)
+    ]
+
+
+def _overdue_record(session: Session, message: MessageIn, since: datetime, cause: str, detail: str) -> LateMessage:
+    assert message.origin is not None
+    return LateMessage(
+        name=f"message {message.id}",
+        session_id=session.id,
+        channel=f"{message.origin.channel_type}:{message.origin.instance}",
+        platform_id=message.origin.platform_id,
+        cause=cause,
+        sentence=detail,
+        since=since,
+    )
+
+
+def _origin_of(stored: StoredEvent) -> Origin:
+    return Origin(
+        channel_type=stored.chat.channel_type,
+        instance=stored.chat.instance,
+        platform_id=stored.chat.platform_id,
+        thread_id=stored.event.thread_id,
+        platform_message_id=stored.event.platform_message_id,
+    )
+
+
+def _log_overdue(overdue: LateMessage) -> None:
+    _log.error(
+        "message_overdue",
+        what=overdue.name,
+        session=overdue.session_id,
+        channel=overdue.channel,
+        chat=overdue.platform_id,
+        cause=overdue.cause,
+        sentence=overdue.sentence,
+        since=overdue.since,
+        told=overdue.told,
+    )

@@ -1,0 +1,1 @@
+"""The central database: migrations, transactions, and one file of SQL an entity."""

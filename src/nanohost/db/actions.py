@@ -1,0 +1,234 @@
+"""Actions: what agents ask of the host. Every request is a row here, whatever became of it."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from nanohost.db.database import Queries, ReportReader, Transaction, Value
+from nanohost.db.domain_events import RequestsWaiting
+from nanohost.db.rows import from_row, origin_columns
+from nanohost.db.sessions import IN_CHAT
+from nanohost.model import ApprovalId, MessagingGroupId, SessionId
+from nanohost_protocol.ids import notice_id as notice_id_of
+from nanohost_protocol.rows import Origin, origin_from_row
+from nanohost_protocol.times import to_text
+
+ADD = """
+INSERT INTO actions
+    (session_id, seq, out_id, name, arguments, channel_type, instance, platform_id, thread_id, asked_at,
+     status, reason, notice_id, told, created_at, done_at, approval_id)
+VALUES
+    (:session_id, :seq, :out_id, :name, :arguments, :channel_type, :instance, :platform_id, :thread_id, :asked_at,
+     :status, :reason, :notice_id, 0, :created_at, :done_at, :approval_id)
+ON CONFLICT (session_id, seq) DO NOTHING
+"""
+NEXT = """
+SELECT * FROM actions INDEXED BY actions_open
+WHERE status != 'held' AND (status = 'pending' OR told = 0) AND session_id = ? ORDER BY seq LIMIT 1
+"""
+BY_KEY = "SELECT * FROM actions WHERE session_id = ? AND seq = ?"
+OPEN_SESSIONS = "SELECT DISTINCT session_id FROM actions WHERE status != 'held' AND (status = 'pending' OR told = 0)"
+MAX_REJECTED_ARGUMENT_CHARS = 2_000
+"""Characters of the arguments that are kept of what was not done: enough to see what was meant."""
+_TRUNCATED_ARGUMENTS = f"substr(arguments, 1, {MAX_REJECTED_ARGUMENT_CHARS})"
+SETTLE = f"""
+UPDATE actions SET status = :status, arguments = iif(:status = 'done', arguments, {_TRUNCATED_ARGUMENTS}),
+    reason = :reason, notice_id = :notice_id, done_at = :now,
+    told = CASE WHEN :notice_id IS NULL THEN 1 ELSE 0 END
+WHERE session_id = :session_id AND seq = :seq AND status = 'pending'
+"""  # noqa: S608
+HOLD = "UPDATE actions SET status = 'held', approval_id = ? WHERE session_id = ? AND seq = ? AND status = 'pending'"
+HELD_FOR = "SELECT * FROM actions WHERE approval_id = ? AND status = 'held' ORDER BY session_id, seq"
+RELEASE = "UPDATE actions SET status = 'pending' WHERE session_id = ? AND seq = ? AND status = 'held'"
+# Told of as what is refused at once: by the session's lane.
+REJECT_HELD = f"""
+UPDATE actions SET status = 'refused', arguments = {_TRUNCATED_ARGUMENTS}, reason = :reason, notice_id = :notice_id,
+    done_at = :now, told = 0
+WHERE session_id = :session_id AND seq = :seq AND status = 'held'
+"""  # noqa: S608
+COUNT_UNSUCCESSFUL_APPROVALS = """
+SELECT count(*) AS times FROM actions
+WHERE status IN ('refused', 'failed') AND session_id = :session_id AND name = :name AND approval_id IS NOT NULL
+    AND done_at > :since AND done_at <= :until
+"""
+MARK_NOTIFIED = "UPDATE actions SET told = 1 WHERE session_id = ? AND seq = ?"
+# What came to nothing later than now did so before the clock was set back: it is old.
+COUNT_FAILED_BEFORE = """
+SELECT count(*) AS bad FROM (
+    SELECT 1 FROM actions
+    WHERE status IN ('refused', 'failed') AND session_id = :session_id AND seq < :seq
+        AND done_at > :since AND done_at <= :until
+    LIMIT :most)
+"""
+LATEST = f"""
+SELECT * FROM actions WHERE (:status IS NULL OR status = :status) AND (:session IS NULL OR session_id = :session)
+    AND (:chat IS NULL OR session_id IN {IN_CHAT})
+ORDER BY created_at DESC, seq DESC LIMIT :limit
+"""  # noqa: S608
+
+
+class ActionStatus(StrEnum):
+    PENDING = "pending"
+    HELD = "held"
+    """It waits for a person's decision."""
+    DONE = "done"
+    REFUSED = "refused"
+    """It cannot be done as asked, or may not be; nothing happened."""
+    FAILED = "failed"
+    """It should have been possible, and was not; nothing happened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionRow:
+    """One request. `notice_id`: of the row in inbound.db that tells the agent; None: it is not told. `approval_id`:
+    what it waits for or waited for, if a person had to be asked."""
+
+    session_id: SessionId
+    seq: int
+    out_id: str
+    name: str
+    arguments: str
+    origin: Origin | None
+    asked_at: datetime
+    created_at: datetime
+    status: ActionStatus = ActionStatus.PENDING
+    reason: str | None = None
+    notice_id: str | None = None
+    done_at: datetime | None = None
+    approval_id: ApprovalId | None = None
+
+
+async def add(tx: Transaction, action: ActionRow) -> bool:
+    """Enter a request. False if it is there already."""
+    values: dict[str, Value] = {
+        "session_id": action.session_id,
+        "seq": action.seq,
+        "out_id": action.out_id,
+        "name": action.name,
+        "arguments": action.arguments,
+        **origin_columns(action.origin),
+        "asked_at": to_text(action.asked_at),
+        "status": action.status,
+        "reason": action.reason,
+        "notice_id": action.notice_id,
+        "created_at": to_text(action.created_at),
+        "done_at": None if action.done_at is None else to_text(action.done_at),
+        "approval_id": action.approval_id,
+    }
+    return await tx.execute(ADD, values) == 1
+
+
+async def next_open(db: Queries, session: SessionId) -> ActionRow | None:
+    """The first request that is not carried out, or whose outcome the agent is not told: what comes later waits."""
+    row = await db.fetch_one(NEXT, (session,))
+    return None if row is None else _from_row(row)
+
+
+async def find(db: Queries, session: SessionId, seq: int) -> ActionRow | None:
+    row = await db.fetch_one(BY_KEY, (session, seq))
+    return None if row is None else _from_row(row)
+
+
+async def open_sessions(db: Queries) -> list[SessionId]:
+    return [SessionId(row["session_id"]) for row in await db.fetch_all(OPEN_SESSIONS)]
+
+
+async def settle(
+    tx: Transaction,
+    action: ActionRow,
+    status: ActionStatus,
+    *,
+    reason: str | None,
+    notice_id: str | None,
+    now: datetime,
+) -> None:
+    """Say what became of it; `notice_id` if the agent is to be told."""
+    values: dict[str, Value] = {
+        "session_id": action.session_id,
+        "seq": action.seq,
+        "status": status,
+        "reason": reason,
+        "notice_id": notice_id,
+        "now": to_text(now),
+    }
+    await tx.execute(SETTLE, values)
+
+
+async def hold(tx: Transaction, action: ActionRow, approval: ApprovalId) -> None:
+    """It waits for this approval, and nothing waits for it."""
+    await tx.execute(HOLD, (approval, action.session_id, action.seq))
+
+
+async def release_held(tx: Transaction, approval: ApprovalId) -> None:
+    """It is decided: what was held for it is taken up again. Emits RequestsWaiting."""
+    for action in await _held_for(tx, approval):
+        await tx.execute(RELEASE, (action.session_id, action.seq))
+        tx.emit(RequestsWaiting(action.session_id))
+
+
+async def reject_held(tx: Transaction, approval: ApprovalId, *, reason: str, now: datetime) -> None:
+    """It comes to nothing: what was held for it is refused for this reason, a sentence without its full stop, and the
+    agents are to be told. Emits RequestsWaiting."""
+    for action in await _held_for(tx, approval):
+        values: dict[str, Value] = {
+            "session_id": action.session_id,
+            "seq": action.seq,
+            "reason": reason,
+            "notice_id": notice_id_of(session=action.session_id, request=action.out_id),
+            "now": to_text(now),
+        }
+        await tx.execute(REJECT_HELD, values)
+        tx.emit(RequestsWaiting(action.session_id))
+
+
+async def _held_for(db: Queries, approval: ApprovalId) -> list[ActionRow]:
+    return [_from_row(row) for row in await db.fetch_all(HELD_FOR, (approval,))]
+
+
+async def count_unsuccessful_approvals(db: Queries, action: ActionRow, *, since: datetime, until: datetime) -> int:
+    """How often its session's agent asked a person for the same kind of thing in that time, and it came to nothing."""
+    values: dict[str, Value] = {
+        "session_id": action.session_id,
+        "name": action.name,
+        "since": to_text(since),
+        "until": to_text(until),
+    }
+    row = await db.fetch_one(COUNT_UNSUCCESSFUL_APPROVALS, values)
+    return 0 if row is None else int(row["times"])
+
+
+async def mark_notified(tx: Transaction, action: ActionRow) -> None:
+    await tx.execute(MARK_NOTIFIED, (action.session_id, action.seq))
+
+
+async def count_failed_before(db: Queries, action: ActionRow, *, since: datetime, until: datetime, limit: int) -> int:
+    """How many requests of the session before this one came to nothing in that time; counted up to `limit`."""
+    values: dict[str, Value] = {
+        "session_id": action.session_id,
+        "seq": action.seq,
+        "since": to_text(since),
+        "until": to_text(until),
+        "most": limit,
+    }
+    row = await db.fetch_one(COUNT_FAILED_BEFORE, values)
+    return 0 if row is None else int(row["bad"])
+
+
+async def latest(
+    db: ReportReader,
+    *,
+    status: ActionStatus | None,
+    session: SessionId | None,
+    limit: int,
+    chat: MessagingGroupId | None = None,
+) -> list[ActionRow]:
+    """What was asked for last, latest first; of one status, session or chat's sessions, where given."""
+    values: dict[str, Value] = {"status": status, "session": session, "chat": chat, "limit": limit}
+    return [_from_row(row) for row in await db.fetch_all(LATEST, values)]
+
+
+def _from_row(row: sqlite3.Row) -> ActionRow:
+    return from_row(ActionRow, row, origin=origin_from_row(row))

@@ -1,0 +1,138 @@
+"""The record of who did what: rows are added in the transaction of what they tell of, never changed, and forgotten with
+age."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from nanohost.db.database import ReportReader, Transaction, Value
+from nanohost.db.events import ChatKey
+from nanohost.db.rows import from_row
+from nanohost.model import MessagingGroup, SessionId
+from nanohost_protocol.rows import Origin
+from nanohost_protocol.times import to_text
+
+ADD = "INSERT INTO audit_log (at, who, what, about, origin, outcome, details) VALUES (?, ?, ?, ?, ?, ?, ?)"
+# What it concerned beside is in the details: the second user of a link, whom a rule denies. Python's NaN is no JSON.
+LATEST = """
+SELECT * FROM audit_log
+WHERE (:who IS NULL OR who = :who)
+    AND (:what IS NULL OR what = :what OR substr(what, 1, length(:what) + 1) = :what || '.')
+    AND (:about IS NULL OR about = :about OR CASE WHEN json_valid(details) THEN EXISTS (
+        SELECT 1 FROM json_tree(details) WHERE type = 'text' AND atom = :about) END)
+    AND (:since IS NULL OR at >= :since)
+ORDER BY id DESC LIMIT :limit
+"""
+# The latest stays: its number is no other entry's.
+DELETE_OLD = """
+DELETE FROM audit_log WHERE id IN (
+    SELECT id FROM audit_log WHERE at < ? AND id < (SELECT max(id) FROM audit_log) ORDER BY at LIMIT ?)
+"""
+
+LOCAL = "local"
+"""The origin of what was typed on the machine itself."""
+_LOCAL_PREFIX = "local:"
+MAX_DETAILS_CHARS = 4_000
+"""Characters; what an agent asked for is whole in its own table."""
+
+
+class AuditOutcome(StrEnum):
+    DONE = "done"
+    ALLOWED = "allowed"
+    HELD = "held"
+    DENIED = "denied"
+    """Somebody, or a rule, said no."""
+    REFUSED = "refused"
+    """It could not be, or was not theirs to ask for."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """One entry. `who`: a user, `agent:SESSION`, `local:NAME`, `host`. `what` begins with the noun it is about."""
+
+    id: int
+    at: datetime
+    who: str
+    what: str
+    about: str
+    origin: str
+    outcome: AuditOutcome
+    details: Mapping[str, object]
+
+
+def chat_origin(origin: Origin | ChatKey | None) -> str:
+    """A chat as the origin of an entry; empty: there was none."""
+    return "" if origin is None else f"{origin.channel_type}:{origin.platform_id}"
+
+
+def chat_target(place: Origin | ChatKey | MessagingGroup) -> str:
+    """A chat as what an entry is about: as cards and rules name it."""
+    return f"{place.channel_type}:{place.instance}:{place.platform_id}"
+
+
+def local_actor(name: str) -> str:
+    """How the record names whoever is at the machine: they need no role."""
+    return f"{_LOCAL_PREFIX}{name}"
+
+
+def local_name(who: str) -> str | None:
+    """The name of whoever was at the machine; None for anybody else."""
+    return who.removeprefix(_LOCAL_PREFIX) if who.startswith(_LOCAL_PREFIX) else None
+
+
+def agent_actor(session: SessionId) -> str:
+    """How the record names the agent of a session."""
+    return f"agent:{session}"
+
+
+async def record(
+    tx: Transaction,
+    *,
+    actor: str,
+    action: str,
+    outcome: AuditOutcome,
+    now: datetime,
+    target: str = "",
+    origin: str = "",
+    details: Mapping[str, object] | None = None,
+) -> None:
+    """Add an entry. `details` is plain JSON and holds no secrets; too much of it is cut."""
+    text = json.dumps(details or {}, sort_keys=True, default=str)
+    if len(text) > MAX_DETAILS_CHARS:
+        text = json.dumps({"cut": text[:MAX_DETAILS_CHARS]})
+    await tx.execute(ADD, (to_text(now), actor, action, target, origin, outcome, text))
+
+
+async def latest(
+    db: ReportReader,
+    *,
+    limit: int,
+    actor: str | None = None,
+    action: str | None = None,
+    target: str | None = None,
+    since: datetime | None = None,
+) -> list[AuditEntry]:
+    """Newest first. `action` is its first word, or all; `target` is what it is filed under, or a text of its details."""
+    values: dict[str, Value] = {
+        "who": actor,
+        "what": action,
+        "about": target,
+        "since": None if since is None else to_text(since),
+        "limit": limit,
+    }
+    return [_from_row(row) for row in await db.fetch_all(LATEST, values)]
+
+
+async def delete_old(tx: Transaction, *, before: datetime, limit: int) -> int:
+    """Entries from before that moment. Returns how many; there may be more while it is `limit`."""
+    return await tx.execute(DELETE_OLD, (to_text(before), limit))
+
+
+def _from_row(row: sqlite3.Row) -> AuditEntry:
+    return from_row(AuditEntry, row, details=json.loads(row["details"]))

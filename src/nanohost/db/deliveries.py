@@ -1,0 +1,639 @@
+"""Deliveries: the ledger of what goes out. Every state a send can be in after a crash is a state here."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from nanohost.db.database import Queries, ReportReader, Transaction, Value
+from nanohost.db.domain_events import DeliveryDecided, QueueHasWork
+from nanohost.db.events import ChatKey
+from nanohost.db.notice_numbers import EVENT_NOTICES_START, MESSAGE_NOTICES_START, NOTICES_PER_MESSAGE
+from nanohost.db.rows import from_row
+from nanohost.model import HOST_SESSION_ID, SessionId
+from nanohost_protocol.ids import derive_id
+from nanohost_protocol.times import from_text, to_text
+
+# To where the chat is now, if it has moved: the message that one answers is not known there.
+ADD = """
+INSERT INTO deliveries
+    (session_id, seq, out_id, kind, channel_type, instance, platform_id, thread_id, reply_to, content,
+     status, reason, next_try_at, not_before, card, turn_id, created_at, changed_at)
+SELECT :session_id, :seq, :out_id, :kind, :channel_type, :instance, ifnull(moved_to, :platform_id), :thread_id,
+    CASE WHEN moved_to IS NULL THEN :reply_to END, :content,
+    :status, :reason, :next_try_at, :not_before, :card, :turn_id, :created_at, :changed_at
+FROM (SELECT (
+    SELECT moved_to FROM moved_chats
+    WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id) AS moved_to)
+WHERE true
+ON CONFLICT (session_id, seq) DO NOTHING
+"""
+DETACH_FROM_THREAD = """
+UPDATE deliveries INDEXED BY deliveries_open SET thread_id = NULL, reply_to = NULL, left_thread = 1
+WHERE status IN ('pending', 'sending') AND session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ?
+    AND thread_id = ?
+"""
+DELETE_UNSENT_PARTS = """
+DELETE FROM delivery_parts WHERE session_id = :session_id AND seq = :seq AND NOT EXISTS (
+    SELECT 1 FROM delivery_parts WHERE session_id = :session_id AND seq = :seq AND receipt IS NOT NULL)
+"""
+# While all is paused only what the host itself says is sent: its own messages and its notices, which count below zero,
+# but far above the numbers of what tasks send (see scheduler/task_messages.py).
+_NOT_PAUSED = """
+(NOT EXISTS (SELECT 1 FROM paused) OR session_id = 'host' OR seq BETWEEN -8000000000000000000 AND -1)
+"""
+# What is about a decision; see DeliveryQueueKey.
+_IS_CARD = "(session_id = 'host' AND seq % 4 = 3)"
+# By the index of what is open, or the session's whole history is gone through: SQLite would take the primary key.
+NEXT_IN_QUEUE = f"""
+SELECT * FROM deliveries INDEXED BY deliveries_open
+WHERE status IN ('pending', 'sending') AND session_id = :session_id AND channel_type = :channel_type
+    AND instance = :instance AND platform_id = :platform_id AND (not_before IS NULL OR not_before <= :now)
+    AND :cards = {_IS_CARD} AND {_NOT_PAUSED}
+ORDER BY seq LIMIT 1
+"""  # noqa: S608
+NEXT_SCHEDULED = f"""
+SELECT min(not_before) AS at FROM deliveries INDEXED BY deliveries_open
+WHERE status IN ('pending', 'sending') AND session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ?
+    AND ? = {_IS_CARD} AND {_NOT_PAUSED}
+"""  # noqa: S608
+OPEN_QUEUES = """
+SELECT DISTINCT session_id, channel_type, instance, platform_id FROM deliveries WHERE status IN ('pending', 'sending')
+"""
+WAITING = f"""
+SELECT * FROM deliveries INDEXED BY deliveries_open
+WHERE session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ?
+    AND status IN ('pending', 'sending') AND ? = {_IS_CARD}
+ORDER BY seq
+"""  # noqa: S608
+COUNT_WAITING = """
+SELECT count(*) AS messages, count(CASE WHEN not_before > ?2 THEN 1 END) AS later, (
+    SELECT count(*) FROM (
+        SELECT 1 FROM actions INDEXED BY actions_open
+        WHERE session_id = ?1 AND status != 'held' AND (status = 'pending' OR told = 0) LIMIT ?3)) AS requests
+FROM (
+    SELECT not_before FROM deliveries INDEXED BY deliveries_open
+    WHERE session_id = ?1 AND status IN ('pending', 'sending') LIMIT ?3)
+"""
+SETTLED = """
+SELECT * FROM deliveries WHERE session_id = ? AND seq > 0 AND status NOT IN ('pending', 'sending')
+ORDER BY seq DESC LIMIT ?
+"""
+COUNT_ATTEMPTS = """
+SELECT count(*) AS tries FROM delivery_attempts a JOIN deliveries d USING (session_id, seq)
+WHERE session_id = ? AND seq = ? AND a.number > d.tries_from
+    AND ifnull(a.outcome, '') NOT IN ('down', 'failing', 'rate_limited', 'auth')
+    AND a.number > (
+        SELECT ifnull(max(number), 0) FROM delivery_attempts
+        WHERE session_id = d.session_id AND seq = d.seq AND outcome = 'part')
+"""
+MARK_SENDING = f"""
+UPDATE deliveries SET status = 'sending', attempts = attempts + 1, changed_at = :now
+WHERE session_id = :session_id AND seq = :seq AND status = 'pending' AND {_NOT_PAUSED}
+"""  # noqa: S608
+BEGIN_ATTEMPT = """
+INSERT INTO delivery_attempts (session_id, seq, number, started_at)
+SELECT session_id, seq, attempts, :now FROM deliveries WHERE session_id = :session_id AND seq = :seq
+"""
+# What is not to be tried again (see FORBID_RETRY) keeps the reason.
+RECORD_OUTCOME = """
+UPDATE deliveries SET status = CASE WHEN :again AND decision = 'drop' THEN 'dropped' ELSE :status END,
+    reason = CASE WHEN :again AND decision = 'drop' THEN reason ELSE :reason END,
+    next_try_at = CASE WHEN :again AND decision = 'drop' THEN NULL ELSE :next_try_at END,
+    receipt = :receipt, changed_at = :now
+WHERE session_id = :session_id AND seq = :seq
+"""
+END_ATTEMPT = """
+UPDATE delivery_attempts SET ended_at = :now, outcome = :outcome, error = :error
+WHERE session_id = :session_id AND seq = :seq AND ended_at IS NULL
+"""
+ADD_PART = "INSERT INTO delivery_parts (session_id, seq, number, text, plain) VALUES (?, ?, ?, ?, ?)"
+NEXT_PART = """
+SELECT number, text, plain, (SELECT count(*) FROM delivery_parts WHERE session_id = p.session_id AND seq = p.seq) AS of
+FROM delivery_parts p WHERE session_id = ? AND seq = ? AND receipt IS NULL ORDER BY number LIMIT 1
+"""
+PART_SENT = "UPDATE delivery_parts SET receipt = ? WHERE session_id = ? AND seq = ? AND number = ?"
+RECEIPTS = "SELECT receipt FROM delivery_parts WHERE session_id = ? AND seq = ? AND receipt IS NOT NULL ORDER BY number"
+PARTS = "SELECT count(*) AS of, count(receipt) AS sent FROM delivery_parts WHERE session_id = ? AND seq = ?"
+MAY_HAVE_BEEN_SENT = """
+SELECT 1 FROM delivery_attempts
+WHERE session_id = :session_id AND seq = :seq AND outcome IN ('ambiguous', 'failing') AND number > (
+    SELECT ifnull(max(number), 0) FROM delivery_attempts
+    WHERE session_id = :session_id AND seq = :seq AND outcome = 'part')
+LIMIT 1
+"""
+LATER_EDIT = """
+SELECT 1 FROM deliveries INDEXED BY deliveries_open
+WHERE status IN ('pending', 'sending') AND status = 'pending'
+    AND session_id = :session_id AND channel_type = :channel_type AND instance = :instance
+    AND platform_id = :platform_id AND kind = 'edit' AND seq > :seq
+    AND json_extract(content, '$.message') = :message
+LIMIT 1
+"""
+LATER_MESSAGE = """
+SELECT 1 FROM deliveries INDEXED BY deliveries_said
+WHERE session_id = :session_id AND seq > :seq AND channel_type = :channel_type AND instance = :instance
+    AND platform_id = :platform_id AND kind IN ('chat', 'card', 'question', 'file') AND status != 'dropped'
+LIMIT 1
+"""
+SKIP = """
+UPDATE deliveries SET status = 'dropped', reason = :reason, next_try_at = NULL, changed_at = :now
+WHERE session_id = :session_id AND seq = :seq AND status = 'pending'
+"""
+POSTPONE = "UPDATE deliveries SET not_before = :until WHERE session_id = :session_id AND seq = :seq"
+BY_CARD_KEY = "SELECT * FROM deliveries WHERE card = ?"
+DELETE_PARTS = "DELETE FROM delivery_parts WHERE session_id = ? AND seq = ?"
+PENDING_RETRIES = """
+SELECT * FROM deliveries WHERE status IN ('pending', 'sending') AND status = 'pending' AND next_try_at > ?
+"""
+SET_RETRY_AT = "UPDATE deliveries SET next_try_at = ? WHERE session_id = ? AND seq = ?"
+
+BY_KEY = "SELECT * FROM deliveries WHERE session_id = ? AND seq = ?"
+STATUS_OF = """
+SELECT status FROM deliveries INDEXED BY deliveries_by_out_id WHERE session_id = ? AND out_id = ? AND seq > 0
+"""
+LATEST = """
+SELECT * FROM deliveries WHERE (:status IS NULL OR status = :status) AND (:session IS NULL OR session_id = :session)
+    AND (:platform_id IS NULL OR (
+        channel_type = :channel_type AND instance = :instance AND platform_id IN (
+            SELECT :platform_id UNION ALL SELECT platform_id FROM moved_chats
+            WHERE channel_type = :channel_type AND instance = :instance AND moved_to = :platform_id)))
+ORDER BY changed_at DESC, seq DESC LIMIT :limit
+"""
+ATTEMPTS = "SELECT * FROM delivery_attempts WHERE session_id = ? AND seq = ? ORDER BY number"
+RESEND = """
+UPDATE deliveries SET status = 'pending', decision = 'resend', tries_from = attempts, next_try_at = NULL,
+    reason = NULL, changed_at = :now
+WHERE session_id = :session_id AND seq = :seq
+    AND (status IN ('dead', 'unknown') OR (status = 'dropped' AND decision = 'drop'))
+"""
+DROP = """
+UPDATE deliveries SET status = 'dropped', decision = 'drop', next_try_at = NULL, reason = :reason, changed_at = :now
+WHERE session_id = :session_id AND seq = :seq AND status IN ('pending', 'dead', 'unknown')
+"""
+FORBID_RETRY = """
+UPDATE deliveries SET decision = 'drop', reason = :reason
+WHERE session_id = :session_id AND seq = :seq AND status = 'sending'
+"""
+
+# By their number in the block of each message, see notice_numbers.
+WITHDRAW_NOTICES = """
+UPDATE deliveries INDEXED BY deliveries_open
+SET status = 'dropped', reason = :reason, next_try_at = NULL, changed_at = :now
+WHERE status IN ('pending', 'sending') AND status = 'pending' AND session_id = :session_id
+    AND seq >= :first AND seq < :end AND (seq - :first) % :of = :number
+"""
+WITHDRAW_BY_CONTENT = """
+UPDATE deliveries INDEXED BY deliveries_open
+SET status = 'dropped', reason = :reason, next_try_at = NULL, changed_at = :now
+WHERE status IN ('pending', 'sending') AND status = 'pending' AND session_id = :session_id AND content = :content
+"""
+
+FAILING = "failing"
+"""How an attempt ended while the platform failed by itself and nothing went through: it may have been sent, and is no
+try."""
+CHAT_CLOSED = "chat_closed"
+"""How the reason of a message begins that was refused as any other one in its chat would be."""
+CARD_KINDS = ("card", "question")
+"""The kinds that may have buttons."""
+
+
+def is_card_number(seq: int) -> bool:
+    """Whether a message of the host with this number is in the lane of its cards: 3, 7, 11, …"""
+    return seq % 4 == 3
+
+
+def card_key(session: SessionId, out_id: str) -> str:
+    """What the buttons of this message are known by: short, and not to be guessed from outside."""
+    return derive_id("q", session, out_id)[1:21]
+
+
+class DeliveryStatus(StrEnum):
+    PENDING = "pending"
+    """Waits: for its turn, for `next_try_at`, for its channel."""
+    SENDING = "sending"
+    """Handed to the channel; found so at a start it is ambiguous: it may have been sent."""
+    SENT = "sent"
+    DEAD = "dead"
+    """Given up, with the reason; can be sent again by command."""
+    DROPPED = "dropped"
+    """Never to be sent: malformed, not allowed, or an operator said so (and may take it back)."""
+    UNKNOWN = "unknown"
+    """May have been sent, and waits for an operator's word; what comes after it goes on."""
+
+
+class DeliveryDecision(StrEnum):
+    """What an operator said of a message."""
+
+    RESEND = "resend"
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryQueueKey:
+    """What order is kept within: one session's messages in one chat. `is_card_queue`: those of the host that are about a
+    decision; what else it says there does not stand behind them. KeyedWorkers of one chat take turns."""
+
+    session_id: SessionId
+    channel_type: str
+    instance: str
+    platform_id: str
+    is_card_queue: bool = False
+
+    def __str__(self) -> str:
+        """As logs show it."""
+        cards = " (cards)" if self.is_card_queue else ""
+        return f"{self.session_id} {self.channel_type}:{self.instance}:{self.platform_id}{cards}"
+
+    @property
+    def chat(self) -> ChatKey:
+        return ChatKey(self.channel_type, self.instance, self.platform_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One message on its way."""
+
+    queue: DeliveryQueueKey
+    seq: int
+    out_id: str
+    kind: str
+    thread_id: str | None
+    reply_to: str | None
+    content: str
+    status: DeliveryStatus
+    created_at: datetime
+    attempts: int = 0
+    tries_from: int = 0
+    """Attempts up to this number are of before an operator had it sent again."""
+    next_try_at: datetime | None = None
+    reason: str | None = None
+    decision: DeliveryDecision | None = None
+    receipt: tuple[str, ...] = ()
+    not_before: datetime | None = None
+    """Not to be sent before; what comes after it does not wait."""
+    left_thread: bool = False
+    """It was for a thread that takes no messages any more."""
+    turn_id: str | None = None
+    """The turn that it was sent in, by its container's word."""
+
+    @property
+    def platform_id(self) -> str:
+        """The chat."""
+        return self.queue.platform_id
+
+    @property
+    def is_from_agent(self) -> bool:
+        """Whether an agent said it, at once or for later. The host's own notices are below zero; far below are messages
+        for later, and at odd numbers what the host says of their tasks: see _GOES_ON."""
+        of_task = self.seq < -8_000_000_000_000_000_000 and self.seq % 2 == 0
+        return self.queue.session_id != HOST_SESSION_ID and (self.seq > 0 or of_task)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try. `outcome`: sent, part (of a long one), failing, or the class of the error; None while it is under
+    way."""
+
+    number: int
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: str | None
+    error: str | None
+
+
+async def add(tx: Transaction, delivery: Delivery) -> bool:
+    """Enter a message into the ledger. False if it is there already. Emits QueueHasWork."""
+    is_new = await tx.execute(ADD, _values(delivery)) == 1
+    tx.emit(QueueHasWork(delivery.queue))
+    return is_new
+
+
+async def add_all(tx: Transaction, entries: Iterable[Delivery]) -> None:
+    """Enter messages into the ledger, but for those that are there already. Emits QueueHasWork for each that waits."""
+    entries = list(entries)
+    await tx.execute_many(ADD, [_values(entry) for entry in entries])
+    tx.emit(*(QueueHasWork(entry.queue) for entry in entries if entry.status is DeliveryStatus.PENDING))
+
+
+def _values(delivery: Delivery) -> dict[str, Value]:
+    return {
+        "session_id": delivery.queue.session_id,
+        "seq": delivery.seq,
+        "out_id": delivery.out_id,
+        "kind": delivery.kind,
+        **delivery.queue.chat.columns,
+        "thread_id": delivery.thread_id,
+        "reply_to": delivery.reply_to,
+        "content": delivery.content,
+        "status": delivery.status,
+        "reason": delivery.reason,
+        "next_try_at": None if delivery.next_try_at is None else to_text(delivery.next_try_at),
+        "not_before": None if delivery.not_before is None else to_text(delivery.not_before),
+        "card": card_key(delivery.queue.session_id, delivery.out_id) if delivery.kind in CARD_KINDS else None,
+        "turn_id": delivery.turn_id,
+        "created_at": to_text(delivery.created_at),
+        "changed_at": to_text(delivery.created_at),
+    }
+
+
+async def next_in_queue(db: Queries, queue: DeliveryQueueKey, now: datetime) -> Delivery | None:
+    """The first message that is not settled and not for later: nothing behind it may overtake it."""
+    values: dict[str, Value] = {
+        "session_id": queue.session_id,
+        **queue.chat.columns,
+        "cards": queue.is_card_queue,
+        "now": to_text(now),
+    }
+    row = await db.fetch_one(NEXT_IN_QUEUE, values)
+    return None if row is None else _from_row(row)
+
+
+async def next_scheduled_at(db: Queries, queue: DeliveryQueueKey) -> datetime | None:
+    """When the first message that is for later is to be sent. None: there is none."""
+    row = await db.fetch_one(NEXT_SCHEDULED, _queue_columns(queue))
+    return None if row is None or row["at"] is None else from_text(row["at"])
+
+
+async def list_open_queues(db: Queries) -> list[DeliveryQueueKey]:
+    """Those that have something to send; of a chat to which the host has, both of its lanes."""
+    lanes = [_queue_key(row, is_card_queue=False) for row in await db.fetch_all(OPEN_QUEUES)]
+    return [*lanes, *(replace(lane, is_card_queue=True) for lane in lanes if lane.session_id == HOST_SESSION_ID)]
+
+
+async def list_waiting(db: Queries, queue: DeliveryQueueKey) -> list[Delivery]:
+    """What the lane is still to send, what is being sent included."""
+    return [_from_row(row) for row in await db.fetch_all(WAITING, _queue_columns(queue))]
+
+
+async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> None:
+    """Make what is to be tried later be tried so much sooner: the clock was set back. Emits QueueHasWork."""
+    later = [_from_row(row) for row in await tx.fetch_all(PENDING_RETRIES, (to_text(now),))]
+    for delivery in later:
+        assert delivery.next_try_at is not None, "it is tried later"
+        sooner = max(now, delivery.next_try_at - by)
+        await tx.execute(SET_RETRY_AT, (to_text(sooner), delivery.queue.session_id, delivery.seq))
+        tx.emit(QueueHasWork(delivery.queue))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """How much of a session is under way: messages, of these how many wait for a later time, and requests to the
+    host."""
+
+    messages: int
+    later: int
+    requests: int
+
+
+async def count_waiting(db: Queries, session: SessionId, *, now: datetime, limit: int) -> Waiting:
+    """What of the session is not settled; no more than `limit` of each kind are counted."""
+    row = await db.fetch_one(COUNT_WAITING, (session, to_text(now), limit))
+    assert row is not None, "an aggregate has a row"
+    return Waiting(messages=row["messages"], later=row["later"], requests=row["requests"])
+
+
+async def list_settled(db: Queries, session: SessionId, *, limit: int) -> list[Delivery]:
+    """What became of the session's latest messages that are not on their way any more, newest first."""
+    return [_from_row(row) for row in await db.fetch_all(SETTLED, (session, limit))]
+
+
+async def count_attempts(db: Queries, delivery: Delivery) -> int:
+    """Attempts that count, one that is under way included: not those that only found out that it has to wait."""
+    row = await db.fetch_one(COUNT_ATTEMPTS, (delivery.queue.session_id, delivery.seq))
+    return 0 if row is None else int(row["tries"])
+
+
+async def begin_attempt(tx: Transaction, delivery: Delivery, now: datetime) -> bool:
+    """The intent: committed before the channel is asked. False: it is not pending any more, an operator was faster, or
+    all was paused just now."""
+    values = _delivery_values(delivery, now)
+    if await tx.execute(MARK_SENDING, values) == 0:
+        return False
+    await tx.execute(BEGIN_ATTEMPT, values)
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptOutcome:
+    """How one attempt ended, and what becomes of the message."""
+
+    status: DeliveryStatus
+    code: str
+    reason: str | None = None
+    error: str | None = None
+    next_try_at: datetime | None = None
+    receipt: tuple[str, ...] = ()
+    moved_to: str | None = None
+    """What the chat is called now: it is to be sent there."""
+    is_thread_gone: bool = False
+    """The chat's thread takes no messages any more."""
+    is_refused_by_platform: bool = False
+    """It was asked, and will never take the message."""
+
+
+async def end_attempt(tx: Transaction, delivery: Delivery, outcome: AttemptOutcome, now: datetime) -> None:
+    """The outcome: committed after the channel answered, or when a start finds an attempt without one."""
+    values = _delivery_values(delivery, now) | {
+        "status": outcome.status,
+        "again": outcome.status is DeliveryStatus.PENDING,
+        "reason": outcome.reason,
+        "next_try_at": None if outcome.next_try_at is None else to_text(outcome.next_try_at),
+        "receipt": json.dumps(outcome.receipt),
+    }
+    await tx.execute(RECORD_OUTCOME, values)
+    await tx.execute(END_ATTEMPT, _delivery_values(delivery, now) | {"outcome": outcome.code, "error": outcome.error})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryPart:
+    """A part of a long message: the one of this `number`, from 0, out of `of`."""
+
+    number: int
+    of: int
+    text: str
+    plain: str
+
+    @property
+    def is_last(self) -> bool:
+        return self.number == self.of - 1
+
+
+async def add_parts(tx: Transaction, delivery: Delivery, parts: Sequence[DeliveryPart]) -> None:
+    """How a message that is longer than its platform takes was cut. It stays so."""
+    key = (delivery.queue.session_id, delivery.seq)
+    await tx.execute_many(ADD_PART, [(*key, part.number, part.text, part.plain) for part in parts])
+
+
+async def next_part(db: Queries, delivery: Delivery) -> DeliveryPart | None:
+    """The first part that is not sent. None: the message was not cut so far."""
+    row = await db.fetch_one(NEXT_PART, (delivery.queue.session_id, delivery.seq))
+    return None if row is None else DeliveryPart(**dict(row))
+
+
+async def end_part(
+    tx: Transaction, delivery: Delivery, part: DeliveryPart, receipt: Sequence[str], now: datetime
+) -> None:
+    """The platform has this part. With the last one it has the message, which is then in no parts any more."""
+    key = (delivery.queue.session_id, delivery.seq)
+    await tx.execute(PART_SENT, (json.dumps(receipt), *key, part.number))
+    if not part.is_last:
+        reason = f"part {part.number + 1} of {part.of} is sent"
+        await end_attempt(tx, delivery, AttemptOutcome(status=DeliveryStatus.PENDING, code="part", reason=reason), now)
+        return
+    ids = tuple(id for row in await tx.fetch_all(RECEIPTS, key) for id in json.loads(row["receipt"]))
+    await tx.execute(DELETE_PARTS, key)
+    await end_attempt(tx, delivery, AttemptOutcome(status=DeliveryStatus.SENT, code="sent", receipt=ids), now)
+
+
+async def part_progress(db: Queries, delivery: Delivery) -> tuple[int, int]:
+    """How many parts of a message are sent, and how many it has; (0, 0) for one that is not in parts."""
+    row = await db.fetch_one(PARTS, (delivery.queue.session_id, delivery.seq))
+    return (0, 0) if row is None else (row["sent"], row["of"])
+
+
+async def may_have_been_sent(db: Queries, delivery: Delivery) -> bool:
+    """Whether an earlier attempt at what is to be sent next may have taken effect."""
+    return await db.fetch_one(MAY_HAVE_BEEN_SENT, _queue_values(delivery)) is not None
+
+
+async def has_later_edit(db: Queries, delivery: Delivery, message: int) -> bool:
+    """Whether another edit of the same message waits behind this one."""
+    return await db.fetch_one(LATER_EDIT, {**_queue_values(delivery), "message": message}) is not None
+
+
+async def has_later_message(db: Queries, delivery: Delivery) -> bool:
+    """Whether the session said something in this chat after this."""
+    return await db.fetch_one(LATER_MESSAGE, _queue_values(delivery)) is not None
+
+
+async def skip(tx: Transaction, delivery: Delivery, reason: str, now: datetime) -> None:
+    """It is not to be sent any more, and nothing is wrong with that."""
+    await tx.execute(SKIP, _delivery_values(delivery, now) | {"reason": reason})
+
+
+async def postpone(tx: Transaction, delivery: Delivery, until: datetime) -> None:
+    """It is for later; what comes after it does not wait."""
+    await tx.execute(POSTPONE, {"session_id": delivery.queue.session_id, "seq": delivery.seq, "until": to_text(until)})
+
+
+async def detach_from_thread(tx: Transaction, delivery: Delivery) -> None:
+    """It, and whatever else of its lane is for the same thread, goes to the chat itself, says so, and answers nothing
+    there. It is cut anew if nothing of it was sent."""
+    lane = delivery.queue
+    place = (lane.session_id, lane.channel_type, lane.instance, lane.platform_id)
+    await tx.execute(DETACH_FROM_THREAD, (*place, delivery.thread_id))
+    await tx.execute(DELETE_UNSENT_PARTS, {"session_id": lane.session_id, "seq": delivery.seq})
+
+
+async def find_by_card(db: Queries, card_key: str) -> Delivery | None:
+    """The message whose buttons are known by this."""
+    row = await db.fetch_one(BY_CARD_KEY, (card_key,))
+    return None if row is None else _from_row(row)
+
+
+async def find(db: Queries, session: SessionId, seq: int) -> Delivery | None:
+    row = await db.fetch_one(BY_KEY, (session, seq))
+    return None if row is None else _from_row(row)
+
+
+async def status_of(db: Queries, session: SessionId, out_id: str) -> DeliveryStatus | None:
+    """How one of the session's messages stands; None if there is none with this id."""
+    row = await db.fetch_one(STATUS_OF, (session, out_id))
+    return None if row is None else DeliveryStatus(row["status"])
+
+
+async def latest(
+    db: ReportReader,
+    *,
+    status: DeliveryStatus | None,
+    session: SessionId | None,
+    limit: int,
+    chat: ChatKey | None = None,
+) -> list[Delivery]:
+    """The deliveries that changed last, newest first; of one status, session or chat, where given."""
+    values: dict[str, Value] = {"status": status, "session": session, "limit": limit}
+    for name in ("channel_type", "instance", "platform_id"):
+        values[name] = None if chat is None else getattr(chat, name)
+    return [_from_row(row) for row in await db.fetch_all(LATEST, values)]
+
+
+async def list_attempts(db: Queries, delivery: Delivery) -> list[Attempt]:
+    """Every try of a message, in order."""
+    rows = await db.fetch_all(ATTEMPTS, (delivery.queue.session_id, delivery.seq))
+    return [
+        Attempt(
+            number=row["number"],
+            started_at=from_text(row["started_at"]),
+            ended_at=from_text(row["ended_at"]) if row["ended_at"] else None,
+            outcome=row["outcome"],
+            error=row["error"],
+        )
+        for row in rows
+    ]
+
+
+async def resend(tx: Transaction, delivery: Delivery, now: datetime) -> bool:
+    """An operator's word: pending again, with all its tries. False: it was not given up, held or dropped by one. Emits
+    DeliveryDecided."""
+    is_pending = await tx.execute(RESEND, _delivery_values(delivery, now)) == 1
+    if is_pending:
+        tx.emit(DeliveryDecided(delivery.queue))
+    return is_pending
+
+
+async def drop(tx: Transaction, delivery: Delivery, reason: str, now: datetime) -> bool:
+    """An operator's word: never to be sent. False: it is being sent, was sent, or was dropped before."""
+    return await tx.execute(DROP, _delivery_values(delivery, now) | {"reason": reason}) == 1
+
+
+async def withdraw_notices(tx: Transaction, session: SessionId, number: int, reason: str, now: datetime) -> None:
+    """What the host has to say by this number of notice_numbers is so no more: nobody who has not heard it hears it."""
+    block = {"first": MESSAGE_NOTICES_START, "end": EVENT_NOTICES_START, "of": NOTICES_PER_MESSAGE, "number": number}
+    await tx.execute(WITHDRAW_NOTICES, {"session_id": session, "reason": reason, "now": to_text(now), **block})
+
+
+async def withdraw_by_content(tx: Transaction, session: SessionId, content: str, reason: str, now: datetime) -> None:
+    """The same for what is said in exactly these words."""
+    of = {"session_id": session, "content": content, "reason": reason, "now": to_text(now)}
+    await tx.execute(WITHDRAW_BY_CONTENT, of)
+
+
+async def forbid_retry(tx: Transaction, delivery: Delivery, reason: str) -> None:
+    """What is being sent may arrive; if it does not, or only in part, it is dropped in place of being tried again."""
+    await tx.execute(FORBID_RETRY, {"session_id": delivery.queue.session_id, "seq": delivery.seq, "reason": reason})
+
+
+def _delivery_values(delivery: Delivery, now: datetime) -> dict[str, Value]:
+    return {"session_id": delivery.queue.session_id, "seq": delivery.seq, "now": to_text(now)}
+
+
+def _queue_values(delivery: Delivery) -> dict[str, Value]:
+    lane = delivery.queue
+    return {
+        "session_id": lane.session_id,
+        **lane.chat.columns,
+        "seq": delivery.seq,
+    }
+
+
+def _from_row(row: sqlite3.Row) -> Delivery:
+    return from_row(
+        Delivery,
+        row,
+        lane=_queue_key(row, is_card_queue=row["session_id"] == HOST_SESSION_ID and is_card_number(row["seq"])),
+        receipt=tuple(json.loads(row["receipt"])),
+    )
+
+
+def _queue_key(row: sqlite3.Row, *, is_card_queue: bool) -> DeliveryQueueKey:
+    session = SessionId(row["session_id"])
+    return DeliveryQueueKey(session, row["channel_type"], row["instance"], row["platform_id"], is_card_queue)
+
+
+def _queue_columns(queue: DeliveryQueueKey) -> tuple[Value, ...]:
+    return queue.session_id, queue.channel_type, queue.instance, queue.platform_id, queue.is_card_queue

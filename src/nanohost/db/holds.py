@@ -1,0 +1,131 @@
+"""Holds: while one is on record for a session, or for its agent group, no container is started for it and none of its
+requests is carried out. What people write waits.
+
+Whoever starts a container, or does what an agent asks for, looks here in the transaction that begins it: a hold counts
+from its commit on.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from nanohost.db.database import Queries, ReportReader, Transaction
+from nanohost.db.domain_events import HoldChanged
+from nanohost.db.rows import from_row
+from nanohost.model import AgentGroupId, SessionId
+from nanohost_protocol.rows import ChatId
+from nanohost_protocol.times import to_text
+
+HOST_ACTOR = "host"
+OF_SESSION = """
+SELECT rowid, * FROM holds WHERE session_id = :session
+UNION ALL
+SELECT h.rowid, h.* FROM sessions s JOIN holds h ON h.agent_group_id = s.agent_group_id WHERE s.id = :session
+LIMIT 1
+"""
+ADD = """
+INSERT INTO holds (session_id, agent_group_id, by, at, reason) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+"""
+RELEASE_SESSION = "DELETE FROM holds WHERE session_id = ?"
+RELEASE_GROUP = "DELETE FROM holds WHERE agent_group_id = ?"
+# Of the group's sessions, which may be as many as there were ever threads, those that do something or are to.
+AFFECTED_SESSIONS = """
+SELECT id FROM sessions INDEXED BY sessions_leased WHERE lease IS NOT NULL AND agent_group_id = :group
+UNION ALL SELECT id FROM sessions INDEXED BY sessions_due WHERE due_at IS NOT NULL AND agent_group_id = :group
+UNION ALL SELECT s.id FROM (
+    SELECT DISTINCT session_id FROM actions INDEXED BY actions_open
+    WHERE status != 'held' AND (status = 'pending' OR told = 0)) a
+CROSS JOIN sessions s ON s.id = a.session_id WHERE s.agent_group_id = :group
+"""
+IS_GROUP_HELD = """
+SELECT 1 FROM sessions s JOIN holds h ON h.agent_group_id = s.agent_group_id WHERE s.id = ?
+"""
+MARK_NOTIFIED = "UPDATE holds SET told = ? WHERE rowid = ? AND at = ?"
+FOR_STATUS = """
+SELECT coalesce(h.session_id, '') AS session, coalesce(g.folder, o.folder) AS agent_group, h.at AS since, h.by, h.reason
+FROM holds h LEFT JOIN agent_groups g ON g.id = h.agent_group_id
+LEFT JOIN sessions s ON s.id = h.session_id LEFT JOIN agent_groups o ON o.id = s.agent_group_id
+ORDER BY h.at LIMIT 20
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """`reason` is for the operator. `is_group_hold`: of the session's agent group, and not of itself. `notified_chats`: chats whose
+    people know of it. `id`: its row."""
+
+    id: int
+    by: str
+    at: datetime
+    reason: str
+    is_group_hold: bool
+    notified_chats: frozenset[ChatId]
+
+
+async def find(db: Queries, session: SessionId) -> Hold | None:
+    """The session's own hold, or that of its agent group; None: it goes on."""
+    row = await db.fetch_one(OF_SESSION, {"session": session})
+    return None if row is None else _from_row(row)
+
+
+async def hold_session(tx: Transaction, session: SessionId, *, by: str, at: datetime, reason: str) -> bool:
+    """False: it is held already. Emits HoldChanged."""
+    tx.emit(HoldChanged(session))
+    return await tx.execute(ADD, (session, None, by, to_text(at), reason)) == 1
+
+
+async def hold_group(tx: Transaction, group: AgentGroupId, *, by: str, at: datetime, reason: str) -> bool:
+    """The same for all sessions of an agent group, those to come included."""
+    await _emit_hold_changed(tx, group)
+    return await tx.execute(ADD, (None, group, by, to_text(at), reason)) == 1
+
+
+async def release_session(tx: Transaction, session: SessionId) -> bool:
+    """False: it was not held, or only with its agent group. Emits HoldChanged."""
+    tx.emit(HoldChanged(session))
+    return await tx.execute(RELEASE_SESSION, (session,)) == 1
+
+
+async def release_group(tx: Transaction, group: AgentGroupId) -> bool:
+    """Holds of single sessions stay. False: it was not held. Emits HoldChanged for whom it concerns."""
+    await _emit_hold_changed(tx, group)
+    return await tx.execute(RELEASE_GROUP, (group,)) == 1
+
+
+async def is_group_held(db: Queries, session: SessionId) -> bool:
+    """Whether the session's agent group is held."""
+    return await db.fetch_one(IS_GROUP_HELD, (session,)) is not None
+
+
+async def list_affected_sessions(db: Queries, group: AgentGroupId) -> list[SessionId]:
+    """Whom a hold on this agent group concerns now: those with a container, with work, or with a request. Each once."""
+    return list(dict.fromkeys(SessionId(row["id"]) for row in await db.fetch_all(AFFECTED_SESSIONS, {"group": group})))
+
+
+async def _emit_hold_changed(tx: Transaction, group: AgentGroupId) -> None:
+    tx.emit(*(HoldChanged(session) for session in await list_affected_sessions(tx, group)))
+
+
+async def mark_notified(tx: Transaction, hold: Hold, chats: Collection[ChatId]) -> None:
+    """The people of these chats know, too."""
+    told = sorted([chat.channel_type, chat.instance, chat.platform_id] for chat in hold.notified_chats | set(chats))
+    await tx.execute(MARK_NOTIFIED, (json.dumps(told), hold.id, to_text(hold.at)))
+
+
+async def list_for_status(reports: ReportReader) -> list[dict[str, str | int | None]]:
+    """For the status screen: at most twenty, the oldest first. `session` is empty for a whole agent group."""
+    return [dict(row) for row in await reports.fetch_all(FOR_STATUS)]
+
+
+def _from_row(row: sqlite3.Row) -> Hold:
+    return from_row(
+        Hold,
+        row,
+        id=row["rowid"],
+        of_group=row["agent_group_id"] is not None,
+        told=frozenset(ChatId(*chat) for chat in json.loads(row["told"])),
+    )

@@ -1,0 +1,270 @@
+"""What became of what people wrote, for an operator: each message with its routes, the turns over it, what those cost
+and what they sent. All of it is read in reports; nothing is changed here.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from nanohost.db.database import ReportReader, Value
+from nanohost.db.deliveries import DeliveryDecision, DeliveryStatus
+from nanohost.db.events import ChatKey
+from nanohost.db.message_turns import TurnOutcome
+from nanohost.db.routes import RouteOutcome
+from nanohost.db.rows import from_row
+from nanohost.model import HOST_SESSION_ID, ApprovalId, EventId, SessionId, WiringId
+from nanohost_protocol.times import from_text, to_text
+
+MAX_SENT = 200
+"""Of what went out for the messages of one look."""
+MAX_CHATS = 100
+
+# Reactions and deletions say nothing, and nobody waits for an answer. What came in a chat that has moved is found under
+# what it was called, too.
+LATEST = """
+SELECT * FROM inbound_events
+WHERE event_kind NOT IN ('reaction', 'deletion') AND received_at >= :since AND (:platform_id IS NULL OR (
+    channel_type = :channel_type AND instance = :instance AND platform_id IN (
+        SELECT :platform_id UNION ALL SELECT platform_id FROM moved_chats
+        WHERE channel_type = :channel_type AND instance = :instance AND moved_to = :platform_id)))
+ORDER BY id DESC LIMIT :limit
+"""
+BY_ID = "SELECT * FROM inbound_events WHERE id = ?"
+ROUTES = """
+SELECT r.event_id, r.wiring_id, r.outcome, r.reason, r.session_id, r.message_id, r.approval_id, r.decided_at, g.folder,
+    t.turn_id, t.began_at, t.ended_at, t.outcome AS turn_outcome, t.error,
+    s.due_at IS NULL AND s.lease IS NULL AS is_at_rest
+FROM routes r JOIN wirings w ON w.id = r.wiring_id JOIN agent_groups g ON g.id = w.agent_group_id
+LEFT JOIN sessions s ON s.id = r.session_id
+LEFT JOIN message_turns t ON t.session_id = r.session_id AND t.message_id = r.message_id
+WHERE r.event_id IN (SELECT value FROM json_each(:ids)) ORDER BY r.event_id, w.priority, w.id LIMIT :limit
+"""
+# What passed the gateway counts, whatever the runner told of it: see containers/turn_usage.py.
+TURN_COSTS = """
+SELECT t.session_id, t.turn_id, c.cost_usd AS told_usd, total(m.cost_usd) AS seen_usd,
+    sum(m.cost_usd IS NULL) AS unpriced,
+    total(m.tokens_in + m.tokens_cache_written + m.tokens_out + m.tokens_cached) AS seen_tokens
+FROM (
+    SELECT json_extract(value, '$[0]') AS session_id, json_extract(value, '$[1]') AS turn_id FROM json_each(:json)) t
+LEFT JOIN turn_costs c ON c.session_id = t.session_id AND c.turn_id = t.turn_id
+LEFT JOIN model_calls m INDEXED BY model_calls_turn ON m.session_id = t.session_id AND m.turn_id = t.turn_id
+GROUP BY t.session_id, t.turn_id
+"""
+SENT_IN_TURNS = """
+SELECT d.session_id, d.turn_id, d.out_id, d.seq, d.kind, d.status, d.reason, d.decision, d.created_at, d.changed_at
+FROM json_each(:json) t CROSS JOIN deliveries d INDEXED BY deliveries_turn
+    ON d.turn_id IS NOT NULL AND d.session_id = json_extract(t.value, '$[0]')
+    AND d.turn_id = json_extract(t.value, '$[1]')
+ORDER BY d.session_id, d.seq LIMIT :limit
+"""
+BY_OUT_IDS = """
+SELECT d.session_id, d.turn_id, d.out_id, d.seq, d.kind, d.status, d.reason, d.decision, d.created_at, d.changed_at
+FROM json_each(:json) t CROSS JOIN deliveries d INDEXED BY deliveries_by_out_id
+    ON d.session_id = json_extract(t.value, '$[0]') AND d.out_id = json_extract(t.value, '$[1]')
+ORDER BY d.session_id, d.seq LIMIT :limit
+"""
+SENT_BY_HOST = """
+SELECT session_id, turn_id, out_id, seq, kind, status, reason, decision, created_at, changed_at FROM deliveries
+WHERE session_id = :host AND channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id
+    AND reply_to = :message
+ORDER BY seq LIMIT :limit
+"""
+CHATS = """
+SELECT channel_type, instance, platform_id, max(chat_name) AS chat_name FROM inbound_events
+WHERE platform_id != '' AND :text IN (platform_id, chat_name, channel_type || ':' || platform_id,
+    channel_type || ':' || instance || ':' || platform_id, channel_type || ' ' || chat_name)
+GROUP BY 1, 2, 3 LIMIT :limit
+"""
+LATE_REASON = """
+SELECT cause, sentence FROM late_messages WHERE name IN (SELECT value FROM json_each(:json)) LIMIT 1
+"""
+
+TurnKey = tuple[SessionId, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """An event that somebody waits for an answer to. `status`, `reason` and `approval_id`: what routing made of it."""
+
+    id: EventId
+    chat: ChatKey
+    platform_message_id: str
+    kind: str
+    chat_name: str
+    thread_id: str | None
+    sender_handle: str
+    sender_name: str
+    text: str
+    files: int
+    sent_at: datetime
+    received_at: datetime
+    status: str
+    reason: str | None
+    approval_id: ApprovalId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageTurn:
+    """The last turn that an agent had over a message. `ended_at` None: it runs."""
+
+    id: str
+    began_at: datetime | None
+    ended_at: datetime | None
+    outcome: TurnOutcome | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentMessage:
+    """Something on its way to people, or that was. `changed_at`: when it last changed; `is_dropped_by_operator`: by an operator's,
+    who may take it back."""
+
+    session_id: SessionId
+    turn_id: str | None
+    out_id: str
+    seq: int
+    kind: str
+    status: DeliveryStatus
+    reason: str | None
+    created_at: datetime
+    changed_at: datetime
+    is_dropped_by_operator: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRoute:
+    """What one agent's wiring made of a message. `is_at_rest`: its session has nothing to do. `decided_at`: None
+    for those from before this was kept, of whose turns nothing is known, either."""
+
+    event_id: EventId
+    wiring_id: WiringId
+    agent_folder: str
+    outcome: RouteOutcome
+    reason: str
+    session_id: SessionId | None
+    message_id: str | None
+    approval_id: ApprovalId | None
+    decided_at: datetime | None
+    turn: MessageTurn | None
+    is_at_rest: bool
+
+    @property
+    def turn_key(self) -> TurnKey | None:
+        return None if self.turn is None or self.session_id is None else (self.session_id, self.turn.id)
+
+
+async def latest(db: ReportReader, *, chat: ChatKey | None, since: datetime | None, limit: int) -> list[Message]:
+    """Those that came last, latest first."""
+    values: dict[str, Value] = {
+        "channel_type": chat.channel_type if chat else None,
+        "instance": chat.instance if chat else None,
+        "platform_id": chat.platform_id if chat else None,
+        "since": "" if since is None else to_text(since),
+        "limit": limit,
+    }
+    return [_message(row) for row in await db.fetch_all(LATEST, values)]
+
+
+async def find(db: ReportReader, id: EventId) -> Message | None:
+    """For a number that somebody typed."""
+    row = await db.fetch_one(BY_ID, (id,))
+    return None if row is None else _message(row)
+
+
+async def list_routes(
+    db: ReportReader, messages: Sequence[EventId], *, limit: int
+) -> dict[EventId, list[MessageRoute]]:
+    """By message, what each wiring made of it; at most so many in all."""
+    found: dict[EventId, list[MessageRoute]] = defaultdict(list)
+    for row in await db.fetch_all(ROUTES, {"ids": json.dumps(list(messages)), "limit": limit}):
+        found[EventId(row["event_id"])].append(_route(row))
+    return found
+
+
+async def turn_costs(db: ReportReader, turns: Iterable[TurnKey]) -> dict[TurnKey, float | None]:
+    """In dollars, all tries together. None: the price of a call is not known. A turn that took nothing is left out."""
+    found: dict[TurnKey, float | None] = {}
+    for row in await db.fetch_all(TURN_COSTS, {"json": json.dumps(sorted(set(turns)))}):
+        key = (SessionId(row["session_id"]), str(row["turn_id"]))
+        if row["seen_tokens"]:
+            found[key] = None if row["unpriced"] else row["seen_usd"]
+        elif row["told_usd"] is not None:
+            found[key] = row["told_usd"]
+    return found
+
+
+async def list_sent_in_turns(db: ReportReader, turns: Iterable[TurnKey], *, limit: int = MAX_SENT) -> list[SentMessage]:
+    """What these turns sent, at most so many."""
+    return [
+        _sent(row)
+        for row in await db.fetch_all(SENT_IN_TURNS, {"json": json.dumps(sorted(set(turns))), "limit": limit})
+    ]
+
+
+async def find_sent_by_ids(
+    db: ReportReader, out_ids: Iterable[tuple[SessionId, str]], *, limit: int = MAX_SENT
+) -> list[SentMessage]:
+    """What these sessions sent under these ids, as far as they did."""
+    return [_sent(row) for row in await db.fetch_all(BY_OUT_IDS, {"json": json.dumps(list(out_ids)), "limit": limit})]
+
+
+async def list_sent_by_host(db: ReportReader, message: Message) -> list[SentMessage]:
+    """What the host itself answered, outside of any conversation."""
+    values: dict[str, Value] = {
+        "host": HOST_SESSION_ID,
+        "channel_type": message.chat.channel_type,
+        "instance": message.chat.instance,
+        "platform_id": message.chat.platform_id,
+        "message": message.platform_message_id,
+        "limit": MAX_SENT,
+    }
+    return [_sent(row) for row in await db.fetch_all(SENT_BY_HOST, values)]
+
+
+async def find_chats(db: ReportReader, text: str) -> dict[ChatKey, str]:
+    """The chats that anything came from and that are called so, by name or id; each with its name."""
+    rows = await db.fetch_all(CHATS, {"text": text, "limit": MAX_CHATS})
+    return {ChatKey(row["channel_type"], row["instance"], row["platform_id"]): row["chat_name"] for row in rows}
+
+
+async def late_reason(db: ReportReader, message: EventId, in_mailboxes: Iterable[str]) -> str | None:
+    """Why it waits too long, in the words of status; None: it does not. `in_mailboxes`: its ids there."""
+    names = [f"event {message}", *(f"message {id}" for id in in_mailboxes)]
+    row = await db.fetch_one(LATE_REASON, {"json": json.dumps(names)})
+    return None if row is None else f"{row['cause']}: {row['sentence']}"
+
+
+def _message(row: sqlite3.Row) -> Message:
+    return from_row(
+        Message,
+        row,
+        chat=from_row(ChatKey, row),
+        kind=row["event_kind"],
+        files=len(json.loads(row["attachments"])),
+    )
+
+
+def _route(row: sqlite3.Row) -> MessageRoute:
+    turn = None
+    if row["turn_id"] is not None:
+        turn = from_row(
+            MessageTurn,
+            row,
+            id=row["turn_id"],
+            outcome=None if row["turn_outcome"] is None else TurnOutcome(row["turn_outcome"]),
+        )
+    return from_row(MessageRoute, row, group=row["folder"], turn=turn)
+
+
+def _sent(row: sqlite3.Row) -> SentMessage:
+    return from_row(
+        SentMessage,
+        row,
+        at=from_text(row["changed_at"]),
+        is_dropped_by_word=row["status"] == DeliveryStatus.DROPPED and row["decision"] == DeliveryDecision.DROP,
+    )

@@ -1,0 +1,215 @@
+"""Chats that go on under another id: the record of it, and all that is moved along."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from nanohost.db.audit import chat_target
+from nanohost.db.database import Queries, Transaction, Value
+from nanohost.db.deliveries import DeliveryQueueKey
+from nanohost.db.domain_events import QueueHasWork
+from nanohost.db.events import ChatKey
+from nanohost.model import HOST_SESSION_ID, AgentGroupId, SessionId
+from nanohost_protocol.actions import ActionName
+from nanohost_protocol.rows import Origin
+from nanohost_protocol.times import to_text
+
+MOVED_TO = "SELECT moved_to FROM moved_chats WHERE channel_type = ? AND instance = ? AND platform_id = ?"
+# The join is from the list to the index, one look-up a chat.
+ALL_MOVED_TO = """
+SELECT m.* FROM json_each(?) c CROSS JOIN moved_chats m ON m.channel_type = json_extract(c.value, '$[0]')
+    AND m.instance = json_extract(c.value, '$[1]') AND m.platform_id = json_extract(c.value, '$[2]')
+"""
+ADD = """
+INSERT INTO moved_chats (channel_type, instance, platform_id, moved_to, moved_at)
+VALUES (:channel_type, :instance, :old, :new, :now)
+ON CONFLICT (channel_type, instance, platform_id) DO UPDATE SET moved_to = excluded.moved_to
+    WHERE moved_to != excluded.moved_to
+"""
+# A chat that had moved to the old one has moved on with it.
+UPDATE_CHAIN = """
+UPDATE moved_chats SET moved_to = :new
+WHERE channel_type = :channel_type AND instance = :instance AND moved_to = :old
+"""
+OF_CHAT = "SELECT id FROM messaging_groups WHERE channel_type = ? AND instance = ? AND platform_id = ?"
+IS_USED = """
+SELECT EXISTS (SELECT 1 FROM wirings WHERE messaging_group_id = :id)
+    OR EXISTS (SELECT 1 FROM sessions WHERE messaging_group_id = :id) AS used
+"""
+RENAME = "UPDATE messaging_groups SET platform_id = ? WHERE id = ?"
+DELETE = "DELETE FROM messaging_groups WHERE id = ?"
+# What both chats have stays the new one's: a wiring by agent, a session by agent and thread.
+WIRINGS = "UPDATE OR IGNORE wirings SET messaging_group_id = ? WHERE messaging_group_id = ?"
+SESSIONS = "UPDATE OR IGNORE sessions SET messaging_group_id = ? WHERE messaging_group_id = ?"
+DESTINATIONS = "UPDATE destinations SET messaging_group_id = ? WHERE messaging_group_id = ?"
+AGENTS_WIRED = "SELECT agent_group_id AS agent FROM wirings WHERE messaging_group_id = ?"
+# Whoever starts later is told then.
+AGENTS_TALKING = """
+SELECT agent_group_id AS agent FROM sessions INDEXED BY sessions_leased
+WHERE lease IS NOT NULL AND messaging_group_id = ?
+"""
+AGENTS_SENDING = "SELECT agent_group_id AS agent FROM destinations WHERE messaging_group_id = ?"
+# The message that one answers is not known in the new chat, and its number may be another one's there.
+DELIVERIES = """
+UPDATE deliveries INDEXED BY deliveries_open SET platform_id = :new, reply_to = NULL, next_try_at = NULL
+WHERE status IN ('pending', 'sending') AND channel_type = :channel_type AND instance = :instance AND platform_id = :old
+"""
+QUEUES = """
+SELECT DISTINCT session_id FROM deliveries INDEXED BY deliveries_open
+WHERE status IN ('pending', 'sending') AND channel_type = ? AND instance = ? AND platform_id = ?
+"""
+TASKS = """
+UPDATE tasks SET platform_id = :new
+WHERE status IN ('active', 'paused') AND channel_type = :channel_type AND instance = :instance AND platform_id = :old
+"""
+# The second condition is the index's.
+REQUESTS = """
+UPDATE actions INDEXED BY actions_open SET platform_id = :new
+WHERE status = 'pending' AND status != 'held' AND (status = 'pending' OR told = 0)
+    AND channel_type = :channel_type AND instance = :instance AND platform_id = :old
+"""
+HELD_REQUESTS = """
+UPDATE actions SET platform_id = :new
+WHERE approval_id IN (SELECT id FROM approvals WHERE status = 'pending') AND status = 'held'
+    AND channel_type = :channel_type AND instance = :instance AND platform_id = :old
+"""
+QUESTIONS = """
+UPDATE questions SET platform_id = :new
+WHERE status = 'open' AND channel_type = :channel_type AND instance = :instance AND platform_id = :old
+"""
+APPROVALS = """
+UPDATE approvals SET platform_id = :new
+WHERE status = 'pending' AND channel_type = :channel_type AND instance = :instance AND platform_id = :old
+"""
+# Of two open ones about the chat each stays what it is: the first that is decided settles the other.
+APPROVALS_ABOUT = "UPDATE OR IGNORE approvals SET subject = :new_name WHERE status = 'pending' AND subject = :old_name"
+# The kinds of rules that are about a chat.
+RULES = """
+UPDATE rules SET subject = :new_name
+WHERE ended_at IS NULL AND kind IN ('chat', :a_destination) AND subject = :old_name
+"""
+PAUSED = """
+UPDATE paused SET platform_id = :new WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :old
+"""
+AGENT_QUERIES = (AGENTS_WIRED, AGENTS_TALKING, AGENTS_SENDING)
+MOVED_TABLES = {
+    "deliveries": DELIVERIES,
+    "tasks": TASKS,
+    "requests": REQUESTS,
+    "held requests": HELD_REQUESTS,
+    "questions": QUESTIONS,
+    "approvals": APPROVALS,
+    "pauses": PAUSED,
+}
+"""What is on its way, or waits, by what the record calls it."""
+
+
+async def current_chat(db: Queries, chat: ChatKey) -> ChatKey:
+    """What the chat is called now. One look-up."""
+    row = await db.fetch_one(MOVED_TO, (chat.channel_type, chat.instance, chat.platform_id))
+    return chat if row is None else ChatKey(chat.channel_type, chat.instance, row["moved_to"])
+
+
+async def current_of(db: Queries, chats: Iterable[ChatKey]) -> dict[ChatKey, ChatKey]:
+    """What each of these chats is called now. One look-up for all of them."""
+    asked = {chat: chat for chat in chats}
+    if asked:
+        named = json.dumps([[chat.channel_type, chat.instance, chat.platform_id] for chat in asked])
+        for row in await db.fetch_all(ALL_MOVED_TO, (named,)):
+            old = ChatKey(row["channel_type"], row["instance"], row["platform_id"])
+            asked[old] = replace(old, platform_id=row["moved_to"])
+    return asked
+
+
+async def places_now(db: Queries, places: Mapping[str, Origin]) -> dict[str, Origin]:
+    """The same as `current_origin`, for several places under any keys."""
+    chats = {key: ChatKey(one.channel_type, one.instance, one.platform_id) for key, one in places.items()}
+    now = await current_of(db, chats.values())
+    return {key: _moved_origin(place, now[chats[key]]) for key, place in places.items()}
+
+
+async def current_origin(db: Queries, origin: Origin) -> Origin:
+    """A place as it is called now. The message that it names is not known there, if its chat has moved."""
+    return _moved_origin(
+        origin, await current_chat(db, ChatKey(origin.channel_type, origin.instance, origin.platform_id))
+    )
+
+
+def _moved_origin(place: Origin, now: ChatKey) -> Origin:
+    if now.platform_id == place.platform_id:
+        return place
+    return replace(place, platform_id=now.platform_id, platform_message_id=None)
+
+
+async def record_move(tx: Transaction, old: ChatKey, new: ChatKey, now: datetime) -> bool:
+    """Put on record that the chat is called so from now on. False: it is on record already."""
+    values: dict[str, Value] = _values(old, new) | {"now": to_text(now)}
+    await tx.execute(UPDATE_CHAIN, values)
+    return await tx.execute(ADD, values) == 1
+
+
+async def move_group(tx: Transaction, old: ChatKey, new: ChatKey) -> list[AgentGroupId] | None:
+    """The chat itself, its wirings, sessions and the names that agents have for it. The agents that may send there now;
+    None: nobody knows the old one.
+
+    Where somebody has set up the new chat already, what that has stays, and the rest is added to it.
+    """
+    before, after = await _find_group(tx, old), await _find_group(tx, new)
+    if before is None:
+        return None
+    if after is not None and await _is_used(tx, after):
+        for statement in (WIRINGS, SESSIONS, DESTINATIONS):
+            await tx.execute(statement, (after, before))
+        if not await _is_used(tx, before):
+            await tx.execute(DELETE, (before,))
+        return await _list_agent_groups(tx, after)
+    if after is not None:
+        await tx.execute(DESTINATIONS, (before, after))
+        await tx.execute(DELETE, (after,))
+    await tx.execute(RENAME, (new.platform_id, before))
+    return await _list_agent_groups(tx, before)
+
+
+async def _list_agent_groups(db: Queries, group: int) -> list[AgentGroupId]:
+    known = [row["agent"] for one in AGENT_QUERIES for row in await db.fetch_all(one, (group,))]
+    return [AgentGroupId(agent) for agent in dict.fromkeys(known)]
+
+
+async def move_pending(tx: Transaction, old: ChatKey, new: ChatKey) -> dict[str, int]:
+    """What is on its way there, or waits for somebody there. How much of each that was."""
+    places, names = _values(old, new), {"old_name": chat_target(old), "new_name": chat_target(new)}
+    rules = {**names, "a_destination": ActionName.DESTINATIONS_ADD.value}
+    moved = {what: await tx.execute(statement, places) for what, statement in MOVED_TABLES.items()}
+    moved["approvals about it"] = await tx.execute(APPROVALS_ABOUT, names)
+    moved["rules"] = await tx.execute(RULES, rules)
+    return {what: count for what, count in moved.items() if count}
+
+
+async def emit_queues(tx: Transaction, chat: ChatKey) -> None:
+    """Emits QueueHasWork for those that have something to send to a chat; of the host's both."""
+    place = (chat.channel_type, chat.instance, chat.platform_id)
+    found = [DeliveryQueueKey(SessionId(row["session_id"]), *place) for row in await tx.fetch_all(QUEUES, place)]
+    tx.emit(*(QueueHasWork(lane) for lane in found))
+    tx.emit(*(QueueHasWork(replace(lane, is_card_queue=True)) for lane in found if lane.session_id == HOST_SESSION_ID))
+
+
+async def _find_group(db: Queries, chat: ChatKey) -> int | None:
+    row = await db.fetch_one(OF_CHAT, (chat.channel_type, chat.instance, chat.platform_id))
+    return None if row is None else int(row["id"])
+
+
+async def _is_used(db: Queries, group: int) -> bool:
+    row = await db.fetch_one(IS_USED, {"id": group})
+    return row is not None and bool(row["used"])
+
+
+def _values(old: ChatKey, new: ChatKey) -> dict[str, Value]:
+    return {
+        "channel_type": old.channel_type,
+        "instance": old.instance,
+        "old": old.platform_id,
+        "new": new.platform_id,
+    }

@@ -1,0 +1,276 @@
+"""Sessions: where a conversation lives, what of its files is taken over, which container may be alive."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
+
+from nanohost.db.database import Queries, ReportReader, Transaction, Value
+from nanohost.db.rows import from_row
+from nanohost.model import AgentGroupId, LeaseId, MessagingGroupId, Session, SessionId
+from nanohost_protocol.ids import random_id
+from nanohost_protocol.rows import ChatId
+from nanohost_protocol.times import from_text, to_text
+
+PAGE_SIZE = 500
+
+_SELECT = "SELECT s.*, g.folder AS group_folder FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id"
+AFTER = _SELECT + " WHERE s.id > ? ORDER BY s.id LIMIT ?"
+LATEST = _SELECT + " ORDER BY s.last_active_at DESC, s.id LIMIT ?"
+BY_ID = _SELECT + " WHERE s.id = ?"
+BY_KEY = _SELECT + (
+    " WHERE s.agent_group_id = ? AND ifnull(s.messaging_group_id, 0) = ifnull(?, 0)"
+    " AND ifnull(s.thread_id, '') = ifnull(?, '')"
+)
+DUE = _SELECT + (  # noqa: S608
+    " WHERE s.due_at IS NOT NULL AND s.due_at <= ? AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.session_id = s.id)"
+    " AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.agent_group_id = s.agent_group_id) ORDER BY s.due_at"
+)
+DUE_AND_HELD = """
+SELECT s.id FROM sessions s INDEXED BY sessions_due WHERE s.due_at IS NOT NULL AND s.due_at <= ? AND (
+    EXISTS (SELECT 1 FROM holds h WHERE h.session_id = s.id)
+    OR EXISTS (SELECT 1 FROM holds h WHERE h.agent_group_id = s.agent_group_id))
+"""
+DUE_LATER = _SELECT + " WHERE s.due_at > ? ORDER BY s.due_at"
+NEXT_DUE = "SELECT min(due_at) AS due_at FROM sessions WHERE due_at IS NOT NULL AND due_at > ?"
+LEASED = """
+SELECT s.*, g.folder AS group_folder FROM sessions s INDEXED BY sessions_leased
+JOIN agent_groups g ON g.id = s.agent_group_id WHERE s.lease IS NOT NULL
+"""
+BY_PREFIX = _SELECT + (
+    " WHERE s.id >= :start AND s.id < :start || char(1114111) AND substr(s.id, 1, length(:start)) = :start"
+    " ORDER BY s.id LIMIT 100"
+)
+SOME_OF_AGENT_GROUP = _SELECT + " WHERE s.agent_group_id = ? LIMIT ?"
+# Whoever has the terminal's socket owns the files, and is an owner there.
+LATEST_OF_OWNERS = """
+SELECT s.*, g.folder AS group_folder FROM routes r
+JOIN inbound_events e ON e.id = r.event_id JOIN sessions s ON s.id = r.session_id
+JOIN agent_groups g ON g.id = s.agent_group_id
+WHERE s.agent_group_id = ? AND r.trigger = 1 AND e.event_kind = 'message' AND (
+    e.channel_type = 'terminal' OR e.channel_type || ':' || e.sender_handle IN (
+        SELECT user_id FROM roles WHERE role = 'owner'
+        UNION SELECT o.user_id FROM roles r JOIN users u ON u.user_id = r.user_id JOIN users o ON o.person = u.person
+        WHERE r.role = 'owner'))
+ORDER BY r.event_id DESC LIMIT 1
+"""
+BY_IDS = _SELECT + " WHERE s.id IN (SELECT value FROM json_each(:ids)) ORDER BY s.id LIMIT 1000"  # noqa: S608
+# The ids of a chat's sessions, the one that an agent shares in all its chats included. To stand in a statement.
+IN_CHAT = """(
+    SELECT id FROM sessions WHERE messaging_group_id = :chat UNION
+    SELECT a.id FROM sessions a JOIN wirings w ON w.agent_group_id = a.agent_group_id
+    WHERE a.messaging_group_id IS NULL AND w.messaging_group_id = :chat AND w.session_mode = 'agent-shared')"""
+# The latest active first.
+OF_CHAT = _SELECT + (
+    f" WHERE s.id IN {IN_CHAT}"
+    " AND (:group IS NULL OR s.agent_group_id = :group) ORDER BY s.last_active_at DESC, s.id LIMIT :limit"
+)
+ONE_OF_CHAT = _SELECT + " WHERE s.messaging_group_id = ? LIMIT 1"
+# A group may have as many sessions as there were ever threads: it is begun with what is open in the chat.
+WITH_OPEN_ITEMS_IN_CHAT = _SELECT + (  # noqa: S608
+    " WHERE +s.agent_group_id = :group AND s.id IN ("
+    " SELECT session_id FROM deliveries INDEXED BY deliveries_open WHERE status IN ('pending', 'sending')"
+    " AND channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id"
+    " UNION ALL SELECT session_id FROM questions INDEXED BY questions_open WHERE status = 'open'"
+    " AND channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id"
+    " UNION ALL SELECT session_id FROM tasks INDEXED BY tasks_open WHERE status IN ('active', 'paused')"
+    " AND channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id)"
+)
+ADD = """
+INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at, last_active_at)
+VALUES (?, ?, ?, ?, ?, ?)
+"""
+MAKE_DUE = """
+UPDATE sessions SET due_at = CASE WHEN :at <= :now THEN :at ELSE min(ifnull(due_at, :at), :at) END,
+    last_active_at = :now
+WHERE id = :id
+"""
+REPLACE_DUE = "UPDATE sessions SET due_at = :due WHERE id = :id AND due_at IS :seen"
+ADVANCE_OUT_CURSOR = """
+UPDATE sessions SET out_cursor = max(out_cursor, ?), last_active_at = ? WHERE id = ? AND out_cursor = ?
+"""
+ADVANCE_ACK_CURSOR = """
+UPDATE sessions SET ack_cursor = max(ack_cursor, :ack_cursor), due_at = iif(due_at IS :seen_due, :due, due_at)
+WHERE id = :id AND ack_cursor = :seen
+    AND (:has_failures OR NOT EXISTS (SELECT 1 FROM turn_failures WHERE session_id = :id))
+"""
+SET_LEASE = "UPDATE sessions SET lease = ?, runtime = ?, runtime_state = '{}' WHERE id = ?"
+SET_RUNTIME_STATE = "UPDATE sessions SET runtime_state = ? WHERE id = ? AND lease = ?"
+RELEASE_LEASE = "UPDATE sessions SET lease = NULL, runtime = NULL, runtime_state = '{}' WHERE id = ? AND lease = ?"
+
+
+async def iter_all(db: ReportReader) -> AsyncIterator[Session]:
+    """All there are, by id. They may be many, so they are read a page at a time; one that is made meanwhile may be
+    missed."""
+    last = ""
+    while rows := await db.fetch_all(AFTER, (last, PAGE_SIZE)):
+        for row in rows:
+            yield _from_row(row)
+        last = rows[-1]["id"]
+
+
+async def latest(db: ReportReader, *, limit: int) -> list[Session]:
+    """Those where something happened last, latest first."""
+    return [_from_row(row) for row in await db.fetch_all(LATEST, (limit,))]
+
+
+async def find(db: Queries, session: SessionId) -> Session | None:
+    row = await db.fetch_one(BY_ID, (session,))
+    return None if row is None else _from_row(row)
+
+
+async def get(db: Queries, session: SessionId) -> Session:
+    found = await find(db, session)
+    assert found is not None, f"session {session} is referred to and not there"
+    return found
+
+
+async def find_by_key(
+    db: Queries, *, agent_group: AgentGroupId, messaging_group: MessagingGroupId | None, thread_id: str | None
+) -> Session | None:
+    row = await db.fetch_one(BY_KEY, (agent_group, messaging_group, thread_id))
+    return None if row is None else _from_row(row)
+
+
+async def list_due(db: Queries, now: datetime) -> list[Session]:
+    """Sessions with work whose time has come, longest waiting first."""
+    return [_from_row(row) for row in await db.fetch_all(DUE, (to_text(now),))]
+
+
+async def list_due_and_held(db: Queries, now: datetime) -> list[SessionId]:
+    """Sessions with work that wait because they, or their agent groups, are held."""
+    return [SessionId(row["id"]) for row in await db.fetch_all(DUE_AND_HELD, (to_text(now),))]
+
+
+async def list_due_later(db: Queries, now: datetime) -> list[Session]:
+    """Sessions with work whose time has not come."""
+    return [_from_row(row) for row in await db.fetch_all(DUE_LATER, (to_text(now),))]
+
+
+async def next_due(db: Queries, now: datetime) -> datetime | None:
+    """When the next session falls due that is not due yet."""
+    row = await db.fetch_one(NEXT_DUE, (to_text(now),))
+    return from_text(row["due_at"]) if row and row["due_at"] else None
+
+
+async def list_leased(db: Queries) -> list[Session]:
+    """Sessions whose container may be alive."""
+    return sorted((_from_row(row) for row in await db.fetch_all(LEASED)), key=lambda session: session.id)
+
+
+async def find_by_prefix(db: Queries, prefix: str) -> list[Session]:
+    """Those whose ids begin so, the first hundred."""
+    return [_from_row(row) for row in await db.fetch_all(BY_PREFIX, {"start": prefix})]
+
+
+async def list_for_agent_group(db: Queries, agent_group: AgentGroupId, *, limit: int) -> list[Session]:
+    """Of those of one agent, in all its chats, as many."""
+    return [_from_row(row) for row in await db.fetch_all(SOME_OF_AGENT_GROUP, (agent_group, limit))]
+
+
+async def find_by_ids(db: ReportReader, ids: Sequence[str]) -> dict[str, Session]:
+    """Those of these that there are, a thousand at most, by id."""
+    return {row["id"]: _from_row(row) for row in await db.fetch_all(BY_IDS, {"ids": json.dumps(list(ids))})}
+
+
+async def list_for_chat(
+    db: ReportReader, chat: MessagingGroupId, *, agent_group: AgentGroupId | None = None, limit: int
+) -> list[Session]:
+    """Of a chat, of all its agents or of one, the latest active first. An agent's one conversation in all its chats is
+    one of each."""
+    values: dict[str, Value] = {"chat": chat, "group": agent_group, "limit": limit}
+    return [_from_row(row) for row in await db.fetch_all(OF_CHAT, values)]
+
+
+async def find_latest_of_owners(db: ReportReader, agent_group: AgentGroupId) -> Session | None:
+    """Of those of one agent, the one that an owner wrote in last, as far as it is on record."""
+    row = await db.fetch_one(LATEST_OF_OWNERS, (agent_group,))
+    return None if row is None else _from_row(row)
+
+
+async def find_one_for_chat(db: Queries, chat: MessagingGroupId) -> Session | None:
+    """One of a chat, if there is any."""
+    row = await db.fetch_one(ONE_OF_CHAT, (chat,))
+    return None if row is None else _from_row(row)
+
+
+async def list_with_open_items(db: Queries, agent_group: AgentGroupId, chat: ChatId) -> list[Session]:
+    """Those of one agent that have something open in this chat: a message on its way, a question, a task."""
+    values: dict[str, Value] = {
+        "group": agent_group,
+        "channel_type": chat.channel_type,
+        "instance": chat.instance,
+        "platform_id": chat.platform_id,
+    }
+    return [_from_row(row) for row in await db.fetch_all(WITH_OPEN_ITEMS_IN_CHAT, values)]
+
+
+async def add(
+    tx: Transaction,
+    *,
+    agent_group: AgentGroupId,
+    messaging_group: MessagingGroupId | None,
+    thread_id: str | None,
+    now: datetime,
+) -> SessionId:
+    session = SessionId(random_id("s"))
+    await tx.execute(ADD, (session, agent_group, messaging_group, thread_id, to_text(now), to_text(now)))
+    return session
+
+
+async def make_due(tx: Transaction, session: SessionId, *, at: datetime, now: datetime) -> None:
+    """There is work from `at` on. Work that is due now always changes due_at, so that `replace_due` notices."""
+    await tx.execute(MAKE_DUE, {"at": to_text(at), "now": to_text(now), "id": session})
+
+
+async def replace_due(tx: Transaction, session: SessionId, *, expected: datetime | None, due: datetime | None) -> bool:
+    """Say when the session next has work, if nobody said otherwise since due_at was `expected`. False if somebody did."""
+    values = {
+        "id": session,
+        "seen": None if expected is None else to_text(expected),
+        "due": None if due is None else to_text(due),
+    }
+    return await tx.execute(REPLACE_DUE, values) == 1
+
+
+async def advance_out_cursor(tx: Transaction, session: SessionId, *, expected: int, cursor: int, now: datetime) -> bool:
+    """Outbound rows up to here are in the ledger. Never goes back. False, and nothing is changed, if it is not at
+    `expected` any more: somebody else has taken rows over since."""
+    return await tx.execute(ADVANCE_OUT_CURSOR, (cursor, to_text(now), session, expected)) == 1
+
+
+async def advance_ack_cursor(
+    tx: Transaction, expected: Session, *, cursor: int, due: datetime | None, has_failures: bool
+) -> bool:
+    """Acks up to this change are taken over, and the session is `due` unless somebody said otherwise since it was
+    `expected`. Never goes back. False, and nothing is changed, if the cursor is not where it was seen: somebody else has
+    taken acks over since. So it is, without `has_failures`, if turn failures are on record."""
+    values: dict[str, Value] = {
+        "id": expected.id,
+        "seen": expected.ack_cursor,
+        "ack_cursor": cursor,
+        "seen_due": None if expected.due_at is None else to_text(expected.due_at),
+        "due": None if due is None else to_text(due),
+        "has_failures": has_failures,
+    }
+    return await tx.execute(ADVANCE_ACK_CURSOR, values) == 1
+
+
+async def set_lease(tx: Transaction, session: SessionId, lease: LeaseId, runtime: str) -> None:
+    """From now on this container may be alive; committed before it is started."""
+    await tx.execute(SET_LEASE, (lease, runtime, session))
+
+
+async def set_runtime_state(tx: Transaction, session: SessionId, lease: LeaseId, state: Mapping[str, str]) -> None:
+    await tx.execute(SET_RUNTIME_STATE, (json.dumps(dict(state)), session, lease))
+
+
+async def release_lease(tx: Transaction, session: SessionId, lease: LeaseId) -> bool:
+    """The container is gone. False if the session has another one by now."""
+    return await tx.execute(RELEASE_LEASE, (session, lease)) == 1
+
+
+def _from_row(row: sqlite3.Row) -> Session:
+    return from_row(Session, row, runtime_state=json.loads(row["runtime_state"]))

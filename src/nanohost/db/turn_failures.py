@@ -1,0 +1,99 @@
+"""Turn failures: how a session's latest turns failed, in a row. A turn that is completed ends the row."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from nanohost.db.database import Queries, Transaction
+from nanohost.db.rows import from_row
+from nanohost.model import SessionId
+from nanohost_protocol.rows import ChatId, ErrorClass
+from nanohost_protocol.times import from_text, to_text
+
+OF_SESSION = "SELECT * FROM turn_failures WHERE session_id = ?"
+HELD_SESSIONS = (
+    "SELECT session_id, until FROM turn_failures INDEXED BY turn_failures_held WHERE until IS NOT NULL AND until > ?"
+)
+SAVE = """
+INSERT OR REPLACE INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures, until, told)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+BRING_FORWARD = "UPDATE turn_failures SET since = ?, latest_at = ?, until = ? WHERE session_id = ?"
+DELETE = "DELETE FROM turn_failures WHERE session_id = ?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnFailures:
+    """Failures in a row. `until`: the model cannot be asked before; None: the session may go on. `notified_chats`: chats whose
+    people know of this pause."""
+
+    error_class: ErrorClass
+    sentence: str
+    since: datetime
+    latest_at: datetime
+    count: int
+    until: datetime | None = None
+    notified_chats: frozenset[ChatId] = frozenset()
+
+    def is_holding(self, now: datetime) -> bool:
+        """Whether nothing is to be started now."""
+        return self.until is not None and now < self.until
+
+
+async def find(db: Queries, session: SessionId) -> TurnFailures | None:
+    row = await db.fetch_one(OF_SESSION, (session,))
+    return None if row is None else _from_row(row)
+
+
+async def list_held(db: Queries, now: datetime) -> dict[SessionId, datetime]:
+    """The sessions for which nothing is to be started now, and until when."""
+    return {
+        SessionId(row["session_id"]): from_text(row["until"])
+        for row in await db.fetch_all(HELD_SESSIONS, (to_text(now),))
+    }
+
+
+async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> dict[SessionId, datetime]:
+    """Have the pauses that are on end so much sooner: the clock was set back. Returns until when they last now."""
+    later = {}
+    for session in await list_held(tx, now):
+        known = await find(tx, session)
+        assert known is not None, "it is held"
+        assert known.until is not None, "it is held"
+        later[session] = max(now, known.until - by)
+        moments = (known.since - by, known.latest_at - by, later[session])
+        await tx.execute(BRING_FORWARD, (*map(to_text, moments), session))
+    return later
+
+
+async def save(tx: Transaction, session: SessionId, failures: TurnFailures | None) -> None:
+    """How the session stands now; None: its latest turn was completed."""
+    if failures is None:
+        await tx.execute(DELETE, (session,))
+        return
+    told = sorted([chat.channel_type, chat.instance, chat.platform_id] for chat in failures.notified_chats)
+    await tx.execute(
+        SAVE,
+        (
+            session,
+            failures.error_class,
+            failures.sentence,
+            to_text(failures.since),
+            to_text(failures.latest_at),
+            failures.count,
+            None if failures.until is None else to_text(failures.until),
+            json.dumps(told),
+        ),
+    )
+
+
+def _from_row(row: sqlite3.Row) -> TurnFailures:
+    return from_row(
+        TurnFailures,
+        row,
+        count=row["failures"],
+        told=frozenset(ChatId(*chat) for chat in json.loads(row["told"])),
+    )

@@ -1,0 +1,112 @@
+"""Wirings: which agent groups take part in which chats, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from nanohost.db.database import Queries, Transaction
+from nanohost.db.events import ChatKey
+from nanohost.db.rows import from_row
+from nanohost.model import (
+    AgentGroupId,
+    EngageMode,
+    IgnoredMessagePolicy,
+    MessagingGroupId,
+    SenderScope,
+    SessionMode,
+    Wiring,
+    WiringId,
+)
+from nanohost_protocol.times import to_text
+
+ALL = "SELECT * FROM wirings ORDER BY messaging_group_id, priority, id"
+OF_CHAT = "SELECT * FROM wirings WHERE messaging_group_id = ? ORDER BY priority, id"
+BY_ID = "SELECT * FROM wirings WHERE id = ?"
+ADD = """
+INSERT INTO wirings
+    (messaging_group_id, agent_group_id, engage_mode, engage_pattern, session_mode, priority, created_at,
+     sender_scope, ignored, bots)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *
+"""
+UPDATE = """
+UPDATE wirings SET engage_mode = ?, engage_pattern = ?, session_mode = ?, priority = ?, sender_scope = ?, ignored = ?,
+    bots = ?
+WHERE id = ?
+"""
+# Whether anybody listens in a chat to what is not said to us: an agent, or one that asked something there.
+LISTENERS = """
+SELECT count(*) > 0 AS people, ifnull(max(w.bots), 0) AS bots, EXISTS (
+    SELECT 1 FROM questions q WHERE q.status = 'open'
+    AND q.channel_type = :channel_type AND q.instance = :instance AND q.platform_id = :platform_id) AS asked
+FROM messaging_groups m JOIN wirings w ON w.messaging_group_id = m.id
+WHERE m.channel_type = :channel_type AND m.instance = :instance AND m.platform_id = ifnull((
+    SELECT moved_to FROM moved_chats
+    WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id), :platform_id)
+"""
+DELETE_ROUTES = "DELETE FROM routes WHERE wiring_id = ?"
+DELETE = "DELETE FROM wirings WHERE id = ?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listeners:
+    """Whether an agent hears what people write in a chat, and what other bots write."""
+
+    can_hear_people: bool
+    can_hear_bots: bool
+
+
+async def list_all(db: Queries) -> list[Wiring]:
+    return [from_row(Wiring, row) for row in await db.fetch_all(ALL)]
+
+
+async def list_for_chat(db: Queries, group: MessagingGroupId) -> list[Wiring]:
+    """In the order they are evaluated."""
+    return [from_row(Wiring, row) for row in await db.fetch_all(OF_CHAT, (group,))]
+
+
+async def find_listeners(db: Queries, chat: ChatKey) -> Listeners:
+    """Who hears what is written in this chat and is not said to us. One indexed look-up."""
+    row = await db.fetch_one(LISTENERS, chat.columns)
+    assert row is not None, "an aggregate has a row"
+    return Listeners(can_hear_people=bool(row["people"]) or bool(row["asked"]), can_hear_bots=bool(row["bots"]))
+
+
+async def find(db: Queries, wiring: WiringId) -> Wiring | None:
+    row = await db.fetch_one(BY_ID, (wiring,))
+    return None if row is None else from_row(Wiring, row)
+
+
+async def add(
+    tx: Transaction,
+    *,
+    messaging_group: MessagingGroupId,
+    agent_group: AgentGroupId,
+    engage_mode: EngageMode,
+    engage_pattern: str,
+    session_mode: SessionMode,
+    priority: int,
+    now: datetime,
+    sender_scope: SenderScope = SenderScope.ALL,
+    ignored: IgnoredMessagePolicy = IgnoredMessagePolicy.DROP,
+    bots: bool = False,
+) -> Wiring:
+    """Raises sqlite3.IntegrityError if the two are wired already."""
+    axes = (engage_mode, engage_pattern, session_mode, priority, to_text(now), sender_scope, ignored, int(bots))
+    values = (messaging_group, agent_group, *axes)
+    row = await tx.fetch_one(ADD, values)
+    assert row is not None
+    return from_row(Wiring, row)
+
+
+async def update(tx: Transaction, wiring: Wiring) -> None:
+    """Have it take part as this says, from the next event on."""
+    engage = (wiring.engage_mode, wiring.engage_pattern)
+    rest = (wiring.session_mode, wiring.priority, wiring.sender_scope, wiring.ignored, int(wiring.bots))
+    await tx.execute(UPDATE, (*engage, *rest, wiring.id))
+
+
+async def delete(tx: Transaction, wiring: WiringId) -> bool:
+    """Forget a wiring and what it made of past events. False if it was not there."""
+    await tx.execute(DELETE_ROUTES, (wiring,))
+    return await tx.execute(DELETE, (wiring,)) == 1

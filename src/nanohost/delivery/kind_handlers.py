@@ -1,0 +1,337 @@
+"""Each kind of message on its way to a channel: what it is cut into, what the channel is asked to do, what is left out.
+
+Degraded here, once, for all channels: what a platform cannot do is said in words, or not at all, and never with an
+error that a person sees. A file is copied out of the container's reach before a channel reads it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import structlog
+
+from nanohost.channel_api import (
+    Address,
+    Channel,
+    Edits,
+    OutboundCard,
+    OutboundFile,
+    OutboundText,
+    Reacts,
+    Receipt,
+    Refused,
+    RefusedHere,
+    SendsCards,
+    SendsFiles,
+)
+from nanohost.db import deliveries, questions, sessions
+from nanohost.db.cards import options_of
+from nanohost.db.database import Store
+from nanohost.db.deliveries import Delivery, DeliveryPart, DeliveryStatus
+from nanohost.db.notice_numbers import is_error_notice, is_notice
+from nanohost.db.questions import QuestionStatus
+from nanohost.delivery import files
+from nanohost.delivery.fallback import SendMode, choose_send_mode, fits_caption, lay_out_buttons, map_reaction
+from nanohost.delivery.host_header import HOST_HEADER, agent_header, escape_host_header
+from nanohost.delivery.outbox_cleaner import OutboxCleaner
+from nanohost.delivery.render import is_passthrough, render, split_for_channel
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import HOST_SESSION_ID, SessionId
+from nanohost.text.file_names import shorten_file_name
+from nanohost_protocol.layout import SessionLayout
+from nanohost_protocol.payloads import EditOut, FileOut, OutPayload, ReactionOut, decode_out
+from nanohost_protocol.rows import OutKind
+
+LONG_TEXT_CHARS = 2_000
+"""Characters; what is longer is cut in a thread, so that nothing else waits for it."""
+MAX_CACHED_AGENTS = 10_000
+"""Sessions whose agent is known without a look; it never changes."""
+SUPERSEDED = "superseded"
+THREAD_GONE_NOTE = "The topic that this is for was deleted or closed, so it comes here:"
+
+_log = structlog.get_logger()
+
+
+class KindHandlers:
+    """One per host."""
+
+    def __init__(self, store: Store, mailboxes: Mailboxes, outbox_cleaner: OutboxCleaner) -> None:
+        self._store = store
+        self._mailboxes = mailboxes
+        self._outbox_cleaner = outbox_cleaner
+        self._agent_names: dict[SessionId, str] = {}
+
+    async def skip_reason(self, delivery: Delivery, channel: Channel) -> str | None:
+        """Why this is not to be sent any more, with nothing wrong about it; None for most messages."""
+        if delivery.kind == OutKind.QUESTION:
+            return await self._closed_question_reason(delivery)
+        if delivery.kind not in (OutKind.EDIT, OutKind.REACTION):
+            return None
+        payload = decode_out(delivery.kind, delivery.content)
+        manner = choose_send_mode(payload, channel)
+        match payload:
+            case EditOut(message=number):
+                if await deliveries.has_later_edit(self._store, delivery, number):
+                    return SUPERSEDED
+                if manner is SendMode.TEXT:
+                    if delivery.queue.session_id == HOST_SESSION_ID:
+                        return None  # how something ended that somebody was asked about: nothing else says it
+                    return SUPERSEDED if await deliveries.has_later_message(self._store, delivery) else None
+            case ReactionOut(emoji=emoji) if manner is SendMode.TEXT:
+                shown = (
+                    emoji[:8] if emoji.isprintable() else ascii(emoji[:8])
+                )  # half a character cannot be put on record
+                return f"the platform has no reaction like {shown}"
+        known = await self._target_message_id(delivery, payload)
+        return None if known else "the message that it is about was not sent, or is not known any more"
+
+    async def _closed_question_reason(self, delivery: Delivery) -> str | None:
+        """A question that was closed on its way: whoever answered would read that nobody waits for it."""
+        question = await questions.find(self._store, delivery.queue.session_id, delivery.seq)
+        is_closed = question is not None and question.status is QuestionStatus.CLOSED
+        return "the question was closed before it was asked" if is_closed else None
+
+    def waits_for_turn_end(self, delivery: Delivery, channel: Channel) -> bool:
+        """Whether only the end of the turn tells if it is to be sent: it would be a message of its own."""
+        return delivery.kind == OutKind.EDIT and not isinstance(channel, Edits)
+
+    async def render_parts(self, delivery: Delivery, channel: Channel | None) -> Sequence[DeliveryPart]:
+        """The messages that it takes, one at least. The last one carries what is more than words."""
+        manner = SendMode.TEXT if channel is None else await self._send_mode(delivery, channel)
+        text = await self._full_text(delivery, channel, manner)
+        whole = DeliveryPart(number=0, of=1, text=text, plain=text)
+        if channel is None or (manner is SendMode.TEXT and is_passthrough(channel.capabilities)):
+            return [whole]
+        parts = await self._split(delivery, whole, channel)
+        if manner is SendMode.FILE and (len(parts) > 1 or not fits_caption(parts[0], channel.capabilities)):
+            of = len(parts) + 1
+            words = [replace(part, of=of) for part in parts]
+            return [*words, DeliveryPart(number=of - 1, of=of, text="", plain="")]
+        if manner is SendMode.CARD and len(parts) > 1:
+            return await self._with_separate_buttons(delivery, parts, channel)
+        return parts
+
+    async def _with_separate_buttons(
+        self, delivery: Delivery, parts: Sequence[DeliveryPart], channel: Channel
+    ) -> Sequence[DeliveryPart]:
+        """A card that takes several messages: its buttons stand below words of ours, never below the end of theirs."""
+        of = len(parts) + 1
+        words = f"{await self._header(delivery)} {'decide here' if delivery.queue.session_id == HOST_SESSION_ID else 'choose here'}"
+        [last] = await self._split(delivery, DeliveryPart(number=0, of=1, text=words, plain=words), channel)
+        return [*(replace(part, of=of) for part in parts), replace(last, number=of - 1, of=of)]
+
+    async def send(self, channel: Channel, delivery: Delivery, part: DeliveryPart, key: str) -> Receipt:
+        """Hand one part to the channel. Raises ChannelError, and whatever a channel should not raise."""
+        address = Address(platform_id=delivery.platform_id, thread_id=delivery.thread_id)
+        reply_to = delivery.reply_to if part.number == 0 else None
+        message = OutboundText(
+            text=part.text,
+            reply_to=reply_to,
+            plain=part.plain,
+            agent=await self._agent_name(delivery),
+            is_trouble=is_error_notice(delivery.seq),
+            at=max(delivery.created_at, delivery.not_before or delivery.created_at),
+        )
+        match await self._send_mode(delivery, channel):
+            case SendMode.CARD if part.is_last and isinstance(channel, SendsCards):
+                options = lay_out_buttons(delivery, options_of(delivery.kind, delivery.content), channel.capabilities)
+                card = OutboundCard(text=part.text, buttons=options.buttons, reply_to=reply_to, plain=part.plain)
+                return await channel.send_card(address, card, idempotency_key=key)
+            case SendMode.FILE if part.is_last and isinstance(channel, SendsFiles):
+                most_bytes = channel.capabilities.file_bytes
+                return await self._send_file(channel, delivery, address, message, key, max_bytes=most_bytes)
+            case SendMode.EDIT if part.number == 0 and isinstance(channel, Edits):
+                try:
+                    return await self._edit(channel, delivery, address, message)
+                except Refused:
+                    if delivery.queue.session_id != HOST_SESSION_ID:
+                        raise
+                    return await channel.send(address, message, idempotency_key=key)  # it is said nowhere else
+            case SendMode.REACTION if isinstance(channel, Reacts):
+                return await self._react(channel, delivery, address, channel.capabilities.reactions)
+            case _ if not part.text.strip() and delivery.kind == OutKind.FILE:
+                text = await self._full_text(delivery, channel, SendMode.TEXT)
+                [words, *_] = await self._split(delivery, replace(part, text=text, plain=text), channel)
+                return await channel.send(
+                    address, OutboundText(text=words.text, plain=words.plain), idempotency_key=key
+                )
+            case _:
+                return await channel.send(address, message, idempotency_key=key)
+
+    async def file_size_bytes(self, delivery: Delivery, channel: Channel) -> int:
+        """How large the file is that would go out with it; 0 without one."""
+        payload = decode_out(delivery.kind, delivery.content) if delivery.kind == OutKind.FILE else None
+        if not isinstance(payload, FileOut) or not isinstance(channel, SendsFiles):
+            return 0
+        layout = await self._layout(delivery)
+        return await asyncio.to_thread(files.file_size, layout, delivery.out_id, payload.name) or 0
+
+    async def on_sent(self, delivery: Delivery, channel: Channel | None) -> None:
+        """The receipt is stored: what was only there to be sent goes."""
+        if delivery.kind != OutKind.FILE:
+            return
+        layout = await self._layout(delivery)
+        if channel is not None and await self._send_mode(delivery, channel) is SendMode.FILE:
+            await self._mailboxes.run_in_folder_pool(files.clear_copy, layout, delivery.out_id)
+            self._outbox_cleaner.add(delivery.queue.session_id, layout, delivery.out_id)
+        else:
+            await self._mailboxes.run_in_folder_pool(files.delete_copy, layout, delivery.out_id)
+
+    async def clean_up_copies(self) -> None:
+        """Do what the last host was killed before: a copy that is left says that its row was sent as a file."""
+        layouts = {one.id: self._mailboxes.layout(one) async for one in sessions.iter_all(self._store.reports)}
+        for id, copies in (await asyncio.to_thread(_leftover_copies, layouts)).items():
+            for out_id in copies:
+                status = await deliveries.status_of(self._store, id, out_id)
+                if status is DeliveryStatus.SENT:
+                    self._outbox_cleaner.add(id, layouts[id], out_id)
+                elif status not in (DeliveryStatus.PENDING, DeliveryStatus.SENDING):
+                    await self._mailboxes.run_in_folder_pool(files.delete_copy, layouts[id], out_id)
+
+    async def _send_mode(self, delivery: Delivery, channel: Channel) -> SendMode:
+        if delivery.kind == OutKind.CHAT:
+            return SendMode.TEXT
+        payload = decode_out(delivery.kind, delivery.content)
+        size = None
+        if isinstance(payload, FileOut) and isinstance(channel, SendsFiles):
+            layout = await self._layout(delivery)
+            size = await self._mailboxes.run_in_folder_pool(files.file_size, layout, delivery.out_id, payload.name)
+        return choose_send_mode(payload, channel, file_size=size)
+
+    async def _full_text(self, delivery: Delivery, channel: Channel | None, mode: SendMode) -> str:
+        """What it says, in Markdown, and by whom where there is something to choose; see marks.py."""
+        said = await self._body_text(delivery, channel, mode)
+        if delivery.left_thread and mode is not SendMode.REACTION:
+            said = f"{THREAD_GONE_NOTE}\n\n{said}"
+        if delivery.queue.session_id == HOST_SESSION_ID:
+            return f"{HOST_HEADER}\n{said}" if delivery.kind == OutKind.CARD else said
+        if delivery.kind == OutKind.CARD or options_of(delivery.kind, delivery.content):
+            return f"{await self._header(delivery)}\n{escape_host_header(said)}"
+        return escape_host_header(said)
+
+    async def _header(self, delivery: Delivery) -> str:
+        if delivery.queue.session_id == HOST_SESSION_ID:
+            return HOST_HEADER
+        return agent_header((await sessions.get(self._store, delivery.queue.session_id)).group_folder)
+
+    async def _agent_name(self, delivery: Delivery) -> str:
+        """Whose words they are; empty for the host's own."""
+        id = delivery.queue.session_id
+        if id == HOST_SESSION_ID or is_notice(delivery.seq):
+            return ""
+        if id not in self._agent_names:
+            if len(self._agent_names) >= MAX_CACHED_AGENTS:
+                self._agent_names.clear()
+            self._agent_names[id] = (await sessions.get(self._store, id)).group_folder
+        return self._agent_names[id]
+
+    async def _body_text(self, delivery: Delivery, channel: Channel | None, mode: SendMode) -> str:
+        """In Markdown; for a card or a file what is said beside the buttons or the file."""
+        kind, content = delivery.kind, delivery.content
+        if mode is SendMode.REACTION:
+            return ""
+        if mode is SendMode.CARD and channel is not None:
+            legend = lay_out_buttons(delivery, options_of(kind, content), channel.capabilities).legend
+            said = render(kind, content, with_options=False) or ""
+            return "\n".join([said, *legend]) if said.strip() else render(kind, content) or ""
+        if mode is SendMode.FILE:
+            payload = decode_out(kind, content)
+            return payload.caption if isinstance(payload, FileOut) else ""
+        if kind == OutKind.FILE:
+            about_file = partial(files.describe_file, await self._layout(delivery), delivery.out_id)
+            return await self._mailboxes.run_in_folder_pool(render, kind, content, about_file) or ""
+        return render(kind, content) or ""
+
+    async def _split(self, delivery: Delivery, whole: DeliveryPart, channel: Channel) -> Sequence[DeliveryPart]:
+        try:
+            if len(whole.text) > LONG_TEXT_CHARS:
+                return await asyncio.to_thread(split_for_channel, whole.text, channel.capabilities) or [whole]
+            return split_for_channel(whole.text, channel.capabilities) or [whole]
+        except Exception as error:
+            _log.error("rendering_failed", session=delivery.queue.session_id, message=delivery.out_id, exc_info=error)
+            unpinging = _escape_mentions(whole.text)
+            return [replace(whole, text=unpinging, plain=unpinging)]  # rather than silence
+
+    async def _send_file(
+        self,
+        channel: SendsFiles,
+        delivery: Delivery,
+        address: Address,
+        message: OutboundText,
+        key: str,
+        *,
+        max_bytes: int,
+    ) -> Receipt:
+        payload = decode_out(delivery.kind, delivery.content)
+        assert isinstance(payload, FileOut), "it is sent as a file"
+        layout = await self._layout(delivery)
+        is_sent = False
+        try:
+            copy = await self._mailboxes.run_in_folder_pool(
+                files.copy_file, layout, delivery.out_id, payload.name, max_bytes
+            )
+            name = files.sanitize_name(payload.name)
+            file = OutboundFile(
+                name=name,
+                media_type=mimetypes.guess_type(name)[0] or "application/octet-stream",
+                size=copy.stat().st_size,
+                content=copy,
+                text=message.text,
+                plain=message.plain,
+                reply_to=message.reply_to,
+            )
+            receipt = await channel.send_file(address, file, idempotency_key=key)
+            is_sent = True
+            return receipt
+        except OSError as error:
+            raise RefusedHere(
+                f"the file {shorten_file_name(payload.name, 100)!r} cannot be read: {error.strerror or error}"
+            ) from error
+        finally:
+            if not is_sent:  # else it is kept until the receipt is stored, see `tidy`
+                await self._mailboxes.run_in_folder_pool(files.delete_copy, layout, delivery.out_id)
+
+    async def _edit(self, channel: Edits, delivery: Delivery, address: Address, message: OutboundText) -> Receipt:
+        target = await self._target_message_id(delivery, decode_out(delivery.kind, delivery.content))
+        if target is None:
+            raise RefusedHere("the message that it changes is not known any more")
+        await channel.edit(address, target, replace(message, reply_to=None))
+        return Receipt(platform_message_ids=(target,))
+
+    async def _react(
+        self, channel: Reacts, delivery: Delivery, address: Address, supported: frozenset[str] | None
+    ) -> Receipt:
+        payload = decode_out(delivery.kind, delivery.content)
+        target = await self._target_message_id(delivery, payload)
+        emoji = map_reaction(payload.emoji, supported) if isinstance(payload, ReactionOut) else None
+        if target is None or emoji is None:
+            raise RefusedHere("the message that it is about is not known any more")
+        await channel.react(address, target, emoji)
+        return Receipt()
+
+    async def _target_message_id(self, delivery: Delivery, payload: OutPayload) -> str | None:
+        """The platform's id of the message that an edit or a reaction is about: of ours, the last part."""
+        if not isinstance(payload, EditOut | ReactionOut):
+            return None
+        if payload.message % 2 == 0:
+            return delivery.reply_to
+        ours = await deliveries.find(self._store, delivery.queue.session_id, payload.message)
+        if ours is None or ours.queue.chat != delivery.queue.chat:  # where a chat has moved to nobody has that message
+            return None
+        return ours.receipt[-1] if ours.status is DeliveryStatus.SENT and ours.receipt else None
+
+    async def _layout(self, delivery: Delivery) -> SessionLayout:
+        return self._mailboxes.layout(await sessions.get(self._store, delivery.queue.session_id))
+
+
+def _leftover_copies(layouts: Mapping[SessionId, SessionLayout]) -> Mapping[SessionId, Sequence[str]]:
+    return {id: copies for id, layout in layouts.items() if (copies := files.list_copies(layout))}
+
+
+def _escape_mentions(text: str) -> str:
+    """A text that could not be rendered, such that it names nobody and opens no tag."""
+    return text.replace("@", "@\u200b").replace("<", "<\u200b")

@@ -1,0 +1,147 @@
+"""What is known of the way to the model: from tries of our own, and from every answer that passes.
+
+Promises: one complaint at a time, with what to type; it ends with the first answer that shows that it is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import structlog
+
+from nanohost.clock import Clock
+from nanohost.gateway.upstream import Upstream
+from nanohost.net.proxies import describe_proxy
+
+SET_KEY_COMMAND = "nanohost model set"
+SET_BASE_URL_COMMAND = "nanohost model set --base-url URL"
+MODEL_CONTENT_TYPES = frozenset({"application/json", "text/event-stream"})
+"""The content types of the Messages API's answers. A page that a network shows before it lets one out is of another."""
+
+log = structlog.get_logger(__name__)
+
+
+class ModelProblemKind(StrEnum):
+    """What is wrong."""
+
+    NO_KEY = "no_key"
+    KEY_REJECTED = "key"
+    """The service refuses it."""
+    WRONG_ADDRESS = "address"
+    """Somebody answers there, and no model."""
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelProblem:
+    """`message`: a sentence for the operator, without a full stop; `hint`: what to type."""
+
+    kind: ModelProblemKind
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InconclusiveCheck:
+    """Somebody answers with this HTTP status, which says nothing of the key: a limit, or a failure of its own."""
+
+    status: int
+
+
+def missing_key_problem(upstream: Upstream) -> ModelProblem:
+    return ModelProblem(
+        kind=ModelProblemKind.NO_KEY, message=f"there is no key for the model at {upstream.host}", hint=SET_KEY_COMMAND
+    )
+
+
+def rejected_key_problem(upstream: Upstream, status: int, detail: str = "") -> ModelProblem:
+    said = f"{status}: {detail}" if detail else str(status)
+    return ModelProblem(
+        kind=ModelProblemKind.KEY_REJECTED,
+        message=f"{upstream.host} refuses the key for the model ({said})",
+        hint=SET_KEY_COMMAND,
+    )
+
+
+def malformed_key_problem(upstream: Upstream) -> ModelProblem:
+    problem = f"the key for the model at {upstream.host} holds blanks or characters that no key has"
+    return ModelProblem(kind=ModelProblemKind.KEY_REJECTED, message=problem, hint=SET_KEY_COMMAND)
+
+
+def wrong_address_problem(upstream: Upstream, reason: str) -> ModelProblem:
+    """The service's clients put /v1 behind the address themselves, which many addresses in manuals have already."""
+    shown = upstream.display_url
+    do = SET_BASE_URL_COMMAND
+    if shown.endswith("/v1"):
+        do = f"nanohost model set --base-url {shown.removesuffix('/v1')}"
+    return ModelProblem(
+        kind=ModelProblemKind.WRONG_ADDRESS, message=f"{shown} is no address of a model: {reason}", hint=do
+    )
+
+
+def unreachable_problem(upstream: Upstream, reason: str) -> ModelProblem:
+    return ModelProblem(
+        kind=ModelProblemKind.UNREACHABLE,
+        message=f"{upstream.host} cannot be reached{describe_proxy(upstream.base_url)}: {reason}",
+        hint=f"nanohost model check, when the network is up; if the address is wrong: {SET_BASE_URL_COMMAND}",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStatus:
+    """How it stands: a complaint and since when, or when it was last seen to be good. Neither: nothing is known."""
+
+    problem: ModelProblem | None = None
+    since: datetime | None = None
+    last_success_at: datetime | None = None
+
+
+class ModelHealth:
+    """One per gateway. Told what happens; `wait_for_problem` is waited for."""
+
+    def __init__(self, upstream: Upstream, clock: Clock) -> None:
+        self._upstream = upstream
+        self._clock = clock
+        self.status = ModelStatus()
+        self._problem_event = asyncio.Event()
+
+    def record_response(self, http_status: int, content_type: str) -> None:
+        """An answer to a client has begun with this HTTP status. `content_type`: in lower case, without parameters."""
+        if 200 <= http_status < 300 and content_type in MODEL_CONTENT_TYPES:
+            self.mark_healthy()
+        elif http_status == 401:
+            self.report_problem(rejected_key_problem(self._upstream, http_status))
+        else:
+            self.mark_reachable()
+
+    def report_problem(self, problem: ModelProblem) -> None:
+        """That nobody answers for a while ends nothing that was wrong before."""
+        before = self.status.problem
+        if before is not None and problem.kind in (before.kind, ModelProblemKind.UNREACHABLE):
+            return
+        log.warning("model_check_failed", problem=problem.message, hint=problem.hint)
+        self.status = ModelStatus(problem=problem, since=self._clock.now(), last_success_at=self.status.last_success_at)
+        self._problem_event.set()
+
+    def mark_healthy(self) -> None:
+        if self.status.problem is not None:
+            log.info("model_recovered", host=self._upstream.host)
+        self.status = ModelStatus(last_success_at=self._clock.now())
+        self._problem_event.clear()
+
+    def mark_reachable(self) -> None:
+        """Somebody answers, which ends that nobody does, and nothing else."""
+        complaint = self.status.problem
+        if complaint is not None and complaint.kind is ModelProblemKind.UNREACHABLE:
+            log.info("model_reachable", host=self._upstream.host)
+            self.status = ModelStatus(last_success_at=self.status.last_success_at)
+            self._problem_event.clear()
+
+    async def wait_for_problem(self) -> ModelProblem:
+        """Wait until there is something to complain of."""
+        while (complaint := self.status.problem) is None:
+            await self._problem_event.wait()
+        return complaint

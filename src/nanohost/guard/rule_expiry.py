@@ -1,0 +1,94 @@
+"""Ends rules whose time is up, and says so to those who made them.
+
+A rule decides nothing from its end on, whenever this comes to look: it is the record that is brought up to date here.
+Promises: the end, its entry in the audit log and what its maker reads are one transaction. A maker reads one message
+for all that ended together, with how often each was used: one that nobody used need not be given again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import NoReturn
+
+from nanohost.access.notify import notify
+from nanohost.clock import Clock
+from nanohost.db import agent_groups, audit, rules
+from nanohost.db.audit import AuditOutcome
+from nanohost.db.database import Store, Transaction
+from nanohost.db.rules import Rule, RuleEffect
+from nanohost.text import quoting
+from nanohost_protocol.ids import derive_id
+
+MAX_SLEEP_S = 3600.0
+MIN_SLEEP_S = 1.0
+HOST_ACTOR = "host"
+MAX_LINES = 20
+"""Of one message; the record has them all."""
+
+
+class RuleExpirer:
+    """One per host."""
+
+    def __init__(self, *, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def run(self) -> NoReturn:
+        """For ever: end what is over, and sleep until the next one is. Raises StoreError."""
+        while True:
+            await self.expire_due()
+            await self._clock.sleep(await self._sleep_s())
+
+    async def expire_due(self) -> None:
+        """End what is over by now. Raises StoreError."""
+        now = self._clock.now()
+        if not await rules.list_expired(self._store, now):
+            return
+        async with self._store.transaction() as tx:
+            over = sorted(await rules.list_expired(tx, now), key=lambda rule: rule.created_by)
+            for maker, theirs in groupby(over, key=lambda rule: rule.created_by):
+                await self._expire(tx, maker, list(theirs), now)
+
+    async def _sleep_s(self) -> float:
+        """A rule that is made meanwhile and ends sooner than the next look is only late on record."""
+        end = await rules.next_expiry(self._store)
+        left_s = MAX_SLEEP_S if end is None else (end - self._clock.now()).total_seconds()
+        return max(MIN_SLEEP_S, min(left_s, MAX_SLEEP_S))
+
+    async def _expire(self, tx: Transaction, maker: str, expired: Sequence[Rule], now: datetime) -> None:
+        folders = await agent_groups.list_folders(tx)
+        lines = []
+        for rule in expired:
+            await rules.end(tx, rule.id, ended_by=HOST_ACTOR, now=now)
+            await audit.record(
+                tx,
+                actor=HOST_ACTOR,
+                action="rules.end",
+                target=str(rule.id),
+                outcome=AuditOutcome.DONE,
+                now=now,
+                details={"kind": rule.kind, "subject": rule.subject, "made by": rule.created_by, "uses": rule.uses},
+            )
+            folder = None if rule.agent_group_id is None else folders.get(rule.agent_group_id)
+            lines.append(expiry_text(rule, folder))
+        text = "\n".join(lines[:MAX_LINES])
+        if len(lines) > MAX_LINES:
+            text += f"\nand {len(lines) - MAX_LINES} more: nanohost rules list --ended"
+        out_id = derive_id("h", "rules", *(str(rule.id) for rule in expired))
+        await notify(tx, maker, text, out_id=out_id, now=now)
+
+
+def expiry_text(rule: Rule, folder: str | None) -> str:
+    """What its maker reads of one rule. `folder`: of the agent group it was for; None: all. Pure."""
+    what = "permission" if rule.effect is RuleEffect.ALLOW else "refusal"
+    about = "" if rule.subject is None else f", {quoting.name(rule.subject, limit=100)}"
+    whose = "all agents" if folder is None else folder
+    if rule.last_used_at is None:
+        use = "nobody used it"
+    else:
+        times = "once" if rule.uses == 1 else f"{rule.uses} times"
+        use = f"it was used {times}, the last time on {rule.last_used_at:%Y-%m-%d}"
+    then = "You will be asked again." if rule.effect is RuleEffect.ALLOW else "You may be asked again."
+    return f"Your {what} of {rule.created_at:%Y-%m-%d} ({rule.kind}{about}, for {whose}) has ended: {use}. {then}"

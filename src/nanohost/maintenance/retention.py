@@ -1,0 +1,240 @@
+"""Once a day: what was settled long ago is deleted, so that nothing grows for ever.
+
+Promises: nothing open is touched, nor anything that an open row refers to; a platform's repeat of an event is known
+for thirty days at least, the audit log reaches back a year; the sums of model calls stay. Work is done in small batches
+that nobody waits for, and a crash between two of them only leaves the rest for the next day.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import NoReturn, Protocol
+
+import structlog
+
+from nanohost.clock import Clock
+from nanohost.db import (
+    approvals,
+    audit,
+    codes,
+    dropped,
+    expired_rows,
+    message_turns,
+    questions,
+    rules,
+    sessions,
+    turn_costs,
+)
+from nanohost.db.database import Store, Transaction
+from nanohost.errors import MailboxError
+from nanohost.mailbox import queries
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.mailbox.session_dirs import attachment_dir
+from nanohost.model import Session
+from nanohost.runtimes.session_folders import container_log_path
+from nanohost.work.remove_tree import remove_tree
+from nanohost_protocol.inbound import InboundReader, InboundWriter
+from nanohost_protocol.layout import SessionLayout
+
+INITIAL_DELAY_S = 600.0
+"""After a start there is other work."""
+INTERVAL_S = 86400.0
+MIN_EVENT_RETENTION = timedelta(days=30)
+"""At least: for so long a platform may deliver an event again, and people press a button that is done with."""
+MIN_COST_RETENTION = timedelta(days=32)
+"""At least: /cost tells of the last thirty days."""
+MIN_AUDIT_RETENTION = timedelta(days=366)
+"""At least: what was decided about people is asked for late."""
+MAX_QUESTION_AGE = timedelta(days=7)
+"""Who answers later than that answers nothing."""
+
+
+class _DeleteOld(Protocol):
+    async def __call__(self, tx: Transaction, *, before: datetime, limit: int) -> int: ...
+
+
+_RETENTION_RULES: tuple[tuple[str, _DeleteOld, timedelta], ...] = (
+    ("questions", questions.delete_old, timedelta()),
+    ("rules", rules.delete_old, timedelta()),
+    ("dropped", dropped.delete_old, timedelta()),
+    ("costs", turn_costs.delete_old, MIN_COST_RETENTION),
+    ("turns", message_turns.delete_old, MIN_EVENT_RETENTION),
+    ("audit", audit.delete_old, MIN_AUDIT_RETENTION),
+    ("approvals", approvals.delete_old, MIN_EVENT_RETENTION),
+    (
+        "said",
+        expired_rows.delete_host_messages,
+        MIN_EVENT_RETENTION,
+    ),  # after the approvals: a card stays for as long as there is its own
+)
+"""With how long it is kept at least."""
+
+_log = structlog.get_logger()
+
+
+class Retention:
+    """Deletes what was settled more than `keep_days` ago; with 0, nothing but one-time codes."""
+
+    def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock, keep_days: int) -> None:
+        self._store = store
+        self._mailboxes = mailboxes
+        self._clock = clock
+        self._retention_period = timedelta(days=keep_days)
+
+    async def run(self) -> NoReturn:
+        """For ever, once a day. Raises StoreError."""
+        await self._clock.sleep(INITIAL_DELAY_S)
+        while True:
+            await self.run_once()
+            await self._clock.sleep(INTERVAL_S)
+
+    async def run_once(self) -> None:
+        """Delete all that is to be deleted now. Raises StoreError."""
+        now = self._clock.now()
+        async with self._store.transaction() as tx:
+            await questions.close_old(tx, before=now - MAX_QUESTION_AGE)
+            await codes.expire(tx, now)
+        for forget in (codes.delete_old, codes.delete_old_guesses):
+            await self._delete_old(forget, now - codes.RETENTION)
+        if not self._retention_period:
+            return
+        before = now - self._retention_period
+        deleted = {
+            "events": await self._delete_events(now - max(self._retention_period, MIN_EVENT_RETENTION)),
+            "calls": await self._aggregate_calls(now - max(self._retention_period, MIN_COST_RETENTION)),
+            "runs": await self._delete_runs(before),
+            "tasks": await self._delete_in_batches(lambda tx: expired_rows.delete_tasks(tx, before=before)),
+            **{
+                name: await self._delete_old(forget, now - max(self._retention_period, kept))
+                for name, forget, kept in _RETENTION_RULES
+            },
+            "mailbox_rows": 0,
+            "deliveries": 0,
+        }
+        async for session in sessions.iter_all(self._store.reports):
+            try:
+                rows, entries = await self._clean_session(session, before)
+            except (MailboxError, OSError) as error:
+                _log.warning("retention_skipped", session=session.id, error=str(error))
+                continue
+            deleted["mailbox_rows"] += rows
+            deleted["deliveries"] += entries
+        _log.info("retention_completed", before=before.isoformat(timespec="seconds"), **deleted)
+
+    async def _delete_events(self, before: datetime) -> int:
+        below = await expired_rows.first_recent_event(self._store.reports, before)
+        after, count = 0, 0
+        while True:
+            async with self._store.transaction() as tx:
+                ids = await expired_rows.delete_events(tx, after=after, below=below)
+            if not ids:
+                return count
+            after, count = ids[-1], count + len(ids)
+
+    async def _delete_runs(self, before: datetime) -> int:
+        after: expired_rows.RunKey | None = expired_rows.FIRST_RUN_KEY
+        count = 0
+        while after is not None:
+            async with self._store.transaction() as tx:
+                done, after = await expired_rows.delete_runs(tx, before=before, after=after)
+            count += done
+        return count
+
+    async def _aggregate_calls(self, before: datetime) -> int:
+        below = await expired_rows.first_recent_call(self._store.reports, before)
+        return await self._delete_in_batches(lambda tx: expired_rows.aggregate_calls(tx, below=below))
+
+    async def _delete_old(self, delete_old: _DeleteOld, before: datetime) -> int:
+        return await self._delete_in_batches(lambda tx: delete_old(tx, before=before, limit=expired_rows.BATCH_SIZE))
+
+    async def _delete_in_batches(self, delete: Callable[[Transaction], Awaitable[int]]) -> int:
+        """One batch a transaction, until one is not full. Returns how many rows."""
+        count = 0
+        while True:
+            async with self._store.transaction() as tx:
+                done = await delete(tx)
+            count += done
+            if done < expired_rows.BATCH_SIZE:
+                return count
+
+    async def _clean_session(self, session: Session, before: datetime) -> tuple[int, int]:
+        """Rows of its mailbox and entries of its ledger that were deleted. Raises MailboxError, StoreError."""
+        layout = self._mailboxes.layout(session)
+        if not await asyncio.to_thread(layout.inbound_db.exists):
+            return 0, 0
+        open_claims = await self._mailboxes.read_outbound(session, queries.open_claims())
+        claims = None if open_claims is None else {claim.message_id for claim in open_claims}
+        rows = 0 if claims is None else await self._clean_mailbox(session, before, claims)
+        entries = await self._clean_ledger(session, before, has_no_claims=claims == set())
+        if session.lease is None:
+            await asyncio.to_thread(_truncate_log, container_log_path(layout.root), before)
+        return rows, entries
+
+    async def _clean_mailbox(self, session: Session, before: datetime, claims: set[str]) -> int:
+        """Closed messages that nothing refers to, and what the runner was told of old answers."""
+        after, count, told = 0, 0, True
+        while True:
+            aging = await self._mailboxes.read_inbound(session, partial(_find_old_rows, before, after))
+            kept = claims | await expired_rows.find_referenced(
+                self._store, session.id, list(aging.closed_messages.values())
+            )
+            gone = [id for id in aging.closed_messages.values() if id not in kept]
+            if gone or (told and aging.has_delivered):
+                await self._mailboxes.update(session, partial(_delete_old_rows, before, gone))
+                await asyncio.to_thread(_remove_files, self._mailboxes.layout(session), gone)
+            count, told = count + len(gone), False
+            if not aging.closed_messages:
+                return count
+            after = max(aging.closed_messages)
+
+    async def _clean_ledger(self, session: Session, before: datetime, *, has_no_claims: bool) -> int:
+        count = 0
+        while True:
+            async with self._store.transaction() as tx:
+                done = await expired_rows.delete_deliveries(tx, session.id, before=before, has_no_claims=has_no_claims)
+            if not done:
+                return count
+            count += done
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OldRows:
+    """What of a mailbox is old: closed messages by number, and whether there are rows about old answers."""
+
+    closed_messages: Mapping[int, str]
+    has_delivered: bool
+
+
+def _find_old_rows(before: datetime, after: int, box: InboundReader) -> _OldRows:
+    return _OldRows(
+        closed_messages=box.closed_before(before, after=after, limit=expired_rows.BATCH_SIZE),
+        has_delivered=box.has_delivery_results_before(before),
+    )
+
+
+def _delete_old_rows(before: datetime, messages: Sequence[str], box: InboundWriter) -> None:
+    box.delete_closed(messages)
+    box.delete_delivery_results(before)
+
+
+def _remove_files(layout: SessionLayout, messages: Sequence[str]) -> None:
+    """What people sent with these. The folder is ours alone: a container can only read it."""
+    for message in messages:
+        remove_tree(attachment_dir(layout, message))
+
+
+def _truncate_log(path: os.PathLike[str], before: datetime) -> None:
+    """What a container said long ago. Emptied and not removed: a container that starts now may have it open."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if os.fstat(descriptor).st_mtime < before.timestamp():
+                os.ftruncate(descriptor, 0)
+        finally:
+            os.close(descriptor)

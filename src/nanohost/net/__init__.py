@@ -1,0 +1,1 @@
+"""Network helpers: proxies, SOCKS, paths of Unix sockets."""

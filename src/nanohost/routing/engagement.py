@@ -1,0 +1,116 @@
+"""What one wiring makes of one event: facts in, a decision with its reason out. Pure.
+
+Promises: what access or sender scope refuses is never kept as context, and nobody is asked about a stranger whom no
+agent would have answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from nanohost.access.decision import Access, check_access
+from nanohost.channel_api import EventKind, InboundEvent
+from nanohost.chat_commands.classify import is_chat_command
+from nanohost.db.roles import RoleGrant
+from nanohost.model import EngageMode, IgnoredMessagePolicy, UnknownSender, Wiring
+from nanohost.routing.patterns import PatternError, matches
+
+SENT_BY_BOT = "another bot wrote it"
+MAX_BOT_MESSAGES = 20
+BOT_LOOP_WINDOW = timedelta(hours=1)
+"""Two bots that answer each other would do so for ever, and each turn costs. After so many in a row within this time an
+agent hears other bots again once a person has spoken to it, or the time has passed."""
+BOT_LOOP = f"{MAX_BOT_MESSAGES} messages in a row were by bots, and no person wrote to the agent within the hour"
+NOT_ENGAGED = "the agent takes no part in it"
+NO_APPROVAL_REQUESTED = "the sender has no role here, and this is nothing to ask anybody about"
+_NO_APPROVAL_KINDS = {EventKind.REACTION, EventKind.REACTION_REMOVED, EventKind.NOTICE}
+"""Nobody is asked about the sender of these."""
+_NON_WAKING_KINDS = {EventKind.REACTION_REMOVED, EventKind.NOTICE}
+
+
+class Engagement(StrEnum):
+    """What is to be made of it."""
+
+    WRITE = "write"
+    """The agent is to answer it."""
+    CONTEXT = "context"
+    """The agent is to know of it, the next time it is woken."""
+    DROP = "drop"
+    """It is none of the agent's business."""
+    DENY = "deny"
+    """Its sender may not talk to the agent."""
+    REQUEST_APPROVAL = "ask"
+    """Somebody is to be asked whether its sender may."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngagementDecision:
+    engagement: Engagement
+    reason: str
+
+
+def decide_engagement(
+    wiring: Wiring,
+    event: InboundEvent,
+    *,
+    grants: Sequence[RoleGrant],
+    policy: UnknownSender,
+    is_sticky: bool,
+    is_bot_loop: bool = False,
+    is_known: bool = False,
+) -> EngagementDecision:
+    """`grants` of the event's sender, by any identity; `policy` of its chat; `is_sticky`: the wiring is in a conversation
+    in the event's thread; `is_bot_loop`: nobody but bots spoke to the agent for too long; `is_known`: it changes a message
+    that the agent knows of. For all but presses, which are for whose card it was."""
+    if event.sender.is_bot and not wiring.bots:
+        return EngagementDecision(Engagement.DROP, SENT_BY_BOT)
+    if event.sender.is_bot and is_bot_loop:
+        return EngagementDecision(Engagement.DROP, BOT_LOOP)
+    try:
+        engaged = should_engage(wiring, event, has_session=is_sticky) or is_command(event)
+    except PatternError as error:
+        return EngagementDecision(Engagement.DROP, f"the wiring's pattern cannot be used: {error}")
+    if not engaged and wiring.ignored is IgnoredMessagePolicy.DROP and not is_known:
+        return EngagementDecision(Engagement.DROP, NOT_ENGAGED)
+    access = check_access(grants, policy, wiring.agent_group_id, wiring.sender_scope)
+    if access.is_allowed:
+        wakes = engaged and event.kind not in _NON_WAKING_KINDS
+        return (
+            EngagementDecision(Engagement.WRITE, access.reason)
+            if wakes
+            else EngagementDecision(Engagement.CONTEXT, NOT_ENGAGED)
+        )
+    if access.can_request_approval and engaged and event.kind not in _NO_APPROVAL_KINDS:
+        return EngagementDecision(Engagement.REQUEST_APPROVAL, access.reason)
+    return EngagementDecision(Engagement.DENY, denial_reason(access))
+
+
+def denial_reason(access: Access) -> str:
+    """The reason on record of a refusal that makes nobody ask: nobody is to look for a request that is not there."""
+    return NO_APPROVAL_REQUESTED if access.can_request_approval else access.reason
+
+
+MATCH_ALL = "."
+MAX_MATCHED_CHARS = 4096
+"""Characters of a text that a pattern is tried on, from its beginning: the whole host stands still meanwhile."""
+
+
+def should_engage(wiring: Wiring, event: InboundEvent, *, has_session: bool) -> bool:
+    """`has_session`: this wiring has a session in the event's thread already (what makes a mention stick). Raises
+    PatternError if the wiring's pattern is none."""
+    if wiring.engage_mode is EngageMode.PATTERN:
+        return wiring.engage_pattern == MATCH_ALL or matches(wiring.engage_pattern, event.text[:MAX_MATCHED_CHARS])
+    return is_addressed(event) or (wiring.engage_mode is EngageMode.MENTION_STICKY and has_session)
+
+
+def is_addressed(event: InboundEvent) -> bool:
+    """Whether we are spoken to: mentioned, or written to directly."""
+    return event.mentions_bot or not event.is_group
+
+
+def is_command(event: InboundEvent) -> bool:
+    """A command for us, typed: it need not fit a wiring's pattern. What was edited later is none."""
+    return event.kind is EventKind.MESSAGE and is_addressed(event) and is_chat_command(event.text)

@@ -1,0 +1,69 @@
+"""One event that is for the host itself, while it is dealt with: who came, what they may do, what they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+
+from nanohost.channel_api import EventKind
+from nanohost.chat_commands.host_command import Actor
+from nanohost.db import audit, host_messages
+from nanohost.db.database import Transaction
+from nanohost.db.events import StoredEvent
+from nanohost.db.roles import RoleGrant
+from nanohost_protocol.ids import derive_id
+from nanohost_protocol.payloads import ChatOut
+from nanohost_protocol.rows import Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostRequest:
+    """`user_id` is the sender as <channel>:<handle>; `grants` are those of all their identities. All that is done goes
+    through `tx`, which also marks the event as dealt with: it happens once. `prefetched`: what was read before it began."""
+
+    tx: Transaction
+    stored: StoredEvent
+    user_id: str
+    grants: Sequence[RoleGrant]
+    now: datetime
+    zone: tzinfo
+    prefetched: object = None
+
+    @property
+    def name(self) -> str:
+        """What people call the sender."""
+        return self.stored.event.sender.name or self.stored.event.sender.handle
+
+    @property
+    def is_private(self) -> bool:
+        """Whether nobody else reads it: a direct message."""
+        return not self.stored.event.is_group
+
+    @property
+    def actor(self) -> Actor:
+        """The sender, as whoever gives a command or decides."""
+        return Actor(id=self.user_id, name=self.name, grants=self.grants, chat=self.reply_to, is_direct=self.is_private)
+
+    @property
+    def origin(self) -> str:
+        """Where it was, as the record says it."""
+        return audit.chat_origin(self.stored.chat)
+
+    @property
+    def reply_to(self) -> Origin:
+        """Where the sender is answered."""
+        chat, event = self.stored.chat, self.stored.event
+        return Origin(
+            channel_type=chat.channel_type,
+            instance=chat.instance,
+            platform_id=chat.platform_id,
+            thread_id=event.thread_id,
+            platform_message_id=event.platform_message_id if event.kind is EventKind.MESSAGE else None,
+        )
+
+    async def reply(self, text: str, *, once_key: str | None = None) -> None:
+        """Answer the sender, here. `once_key`: what it is about; the same words about it are said to them once."""
+        cause = [str(self.stored.id)] if once_key is None else ["once", once_key, self.user_id]
+        out_id = derive_id("h", *cause, text)
+        await host_messages.enqueue(self.tx, self.reply_to, ChatOut(text=text), out_id=out_id, now=self.now)

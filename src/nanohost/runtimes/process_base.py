@@ -1,0 +1,221 @@
+"""Containers that are processes of this machine: what the process and the bubblewrap runtime have in common.
+
+A container is found by the arguments of its processes, watched through pid descriptors (which also tell the end of
+processes an earlier host started), and gone when the last of its processes is. Nothing is tied to the host's own
+life, because a host that is restarted adopts what it finds. Linux only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from os import close
+from typing import ClassVar
+
+import structlog
+
+from nanohost.errors import RuntimeUnavailable
+from nanohost.runtimes.launch import complete_or_undo
+from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Exited, Isolation, Running, RunState
+from nanohost.runtimes.procfs import PROC, ProcessId, open_process, reap_exit_code
+from nanohost.runtimes.runner_command import ContainerIdentity
+from nanohost.work.bounded_dict import BoundedDict
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessContainer:
+    """One container. `processes` are all that must be gone for it to be gone, the innermost first."""
+
+    identity: ContainerIdentity
+    processes: tuple[ProcessId, ...]
+
+    @property
+    def leader(self) -> ProcessId:
+        return self.processes[0]
+
+    def container(self) -> Container:
+        state = {"pid": str(self.leader.pid), "started": str(self.leader.start_ticks)}
+        return Container(session_id=self.identity.session_id, lease=self.identity.lease, state=state)
+
+
+class ProcessWatch:
+    """Waits for the last process of one child, then calls `on_exited` with the exit code, once.
+
+    `exited` is for whoever waits for the end of the child with everything that follows; `on_exited` sees to it.
+    """
+
+    def __init__(
+        self,
+        child: ProcessContainer,
+        *,
+        before_reaping: Callable[[ProcessContainer], None],
+        on_exited: Callable[[ProcessWatch, int | None], None],
+    ) -> None:
+        self.child = child
+        self.exited = asyncio.Event()
+        self._before_reaping = before_reaping
+        self._on_exited = on_exited
+        self._exit_code: int | None = None
+        self._loop = asyncio.get_running_loop()
+        self._open_fds: set[int] = set()
+        for process in child.processes:
+            if (descriptor := open_process(process)) is not None:
+                self._open_fds.add(descriptor)
+                self._loop.add_reader(descriptor, self._on_process_exit, descriptor)
+        if not self._open_fds:
+            self._loop.call_soon(on_exited, self, None)
+
+    def close(self) -> None:
+        """Stop watching. The processes go on."""
+        for descriptor in self._open_fds:
+            self._loop.remove_reader(descriptor)
+            close(descriptor)
+        self._open_fds.clear()
+
+    def _on_process_exit(self, descriptor: int) -> None:
+        self._before_reaping(self.child)
+        code = reap_exit_code(descriptor)
+        self._exit_code = self._exit_code if code is None else code
+        self._loop.remove_reader(descriptor)
+        self._open_fds.remove(descriptor)
+        close(descriptor)
+        if not self._open_fds:
+            self._on_exited(self, self._exit_code)
+
+
+class ProcessRuntimeBase(ABC):
+    """The runtime port over processes; a way of starting them fills in the abstract methods, which may block."""
+
+    name: ClassVar[str]
+    isolation: ClassVar[Isolation]
+
+    def __init__(self, *, install: str) -> None:
+        self.install = install
+        self._watches: dict[ContainerIdentity, ProcessWatch] = {}
+        self._exits: BoundedDict[ContainerIdentity, Exited] = BoundedDict()
+        self._start_lock = asyncio.Lock()
+        self._background_tasks: set[asyncio.Task[None]] = set()
+        self._on_death: DeathListener | None = None
+
+    @abstractmethod
+    def check(self) -> None:
+        """Find out by trying whether this machine can do it. Raises RuntimeUnavailable."""
+
+    @abstractmethod
+    def _launch(self, spec: ContainerSpec) -> ProcessContainer:
+        """Start the processes. Raises SpawnError, and then nothing runs."""
+
+    @abstractmethod
+    def _find_running(self) -> Sequence[ProcessContainer]:
+        """All living containers of this install, whoever started them."""
+
+    @abstractmethod
+    def _signal(self, child: ProcessContainer, number: signal.Signals) -> None:
+        """SIGTERM asks the runner to end, SIGKILL ends everything in the container."""
+
+    @abstractmethod
+    def _clean_up(self, child: ProcessContainer | None) -> None:
+        """Remove what a dead container leaves beside its session; None: what any dead one left."""
+
+    @abstractmethod
+    def _before_reaping(self, child: ProcessContainer) -> None:
+        """One of the child's processes has ended, and its pid is not free yet: end the others. Must not block."""
+
+    @asynccontextmanager
+    async def opened(self, on_death: DeathListener) -> AsyncIterator[None]:
+        """Listen for deaths while entered. Raises RuntimeUnavailable when this machine cannot run such containers."""
+        if not PROC.joinpath("self", "stat").exists():
+            raise RuntimeUnavailable(f"The {self.name} runtime needs Linux.", hint="use Docker here")
+        await asyncio.to_thread(self.check)
+        self._on_death = on_death
+        try:
+            yield
+        finally:
+            await asyncio.gather(*self._background_tasks)
+            self._on_death = None
+            for watch in self._watches.values():
+                watch.close()
+            self._watches.clear()
+
+    async def start(self, spec: ContainerSpec) -> Container:
+        """Start a container, or return the one that runs under the same lease. Raises SpawnError."""
+        identity = ContainerIdentity.from_spec(spec)
+        async with self._start_lock:
+            if there := await self._find_watch(identity):
+                return there.child.container()
+            job = asyncio.to_thread(self._launch, spec)
+            child = await complete_or_undo(job, self._abort_start)
+            return self._ensure_watch(child).child.container()
+
+    async def stop(self, container: Container, *, grace_s: float) -> None:
+        """Ask the runner to end, end it after `grace_s` seconds. Returns when nothing of it is left."""
+        watch = await self._find_watch(_identity(container))
+        if watch is None:
+            return
+        await asyncio.to_thread(self._signal, watch.child, signal.SIGTERM)
+        try:
+            async with asyncio.timeout(grace_s):
+                await watch.exited.wait()
+        except TimeoutError:
+            await asyncio.to_thread(self._signal, watch.child, signal.SIGKILL)
+            await watch.exited.wait()
+
+    async def poll(self, container: Container) -> RunState:
+        """Alive or not; the exit code only when this host saw the end."""
+        identity = _identity(container)
+        if await self._find_watch(identity) is not None:
+            return Running()
+        return self._exits.get(identity) or Exited(detail="no such process")
+
+    async def adopt(self) -> Sequence[Container]:
+        """All living containers of this install, watched from now on; leftovers of dead ones are removed."""
+        # Not while a start is under way: what it has just made looks like a leftover.
+        async with self._start_lock:
+            found = await asyncio.to_thread(self._find_running)
+            containers = [self._ensure_watch(child).child.container() for child in found]
+            await asyncio.to_thread(self._clean_up, None)
+        return containers
+
+    async def _find_watch(self, identity: ContainerIdentity) -> ProcessWatch | None:
+        """The watch of a living container, started by whomever; None when it is not alive."""
+        if identity not in self._watches:
+            for child in await asyncio.to_thread(self._find_running):
+                if child.identity == identity:
+                    return self._ensure_watch(child)
+        return self._watches.get(identity)
+
+    def _ensure_watch(self, child: ProcessContainer) -> ProcessWatch:
+        watch = self._watches.get(child.identity)
+        if watch is None:
+            watch = ProcessWatch(child, before_reaping=self._before_reaping, on_exited=self._on_exited)
+            self._watches[child.identity] = watch
+        return watch
+
+    def _on_exited(self, watch: ProcessWatch, code: int | None) -> None:
+        if self._watches.pop(watch.child.identity, None) is None:
+            return  # closed meanwhile
+        self._exits[watch.child.identity] = Exited(code=code)
+        errand = asyncio.get_running_loop().create_task(self._reap(watch, code))
+        self._background_tasks.add(errand)
+        errand.add_done_callback(self._background_tasks.discard)
+
+    async def _reap(self, watch: ProcessWatch, code: int | None) -> None:
+        await asyncio.to_thread(self._clean_up, watch.child)
+        log.info("container_exited", runtime=self.name, session=watch.child.identity.session_id, code=code)
+        if self._on_death is not None:
+            self._on_death(watch.child.container())
+        watch.exited.set()
+
+    async def _abort_start(self, child: ProcessContainer) -> None:
+        await asyncio.to_thread(self._signal, child, signal.SIGKILL)
+        await self._ensure_watch(child).exited.wait()
+
+
+def _identity(container: Container) -> ContainerIdentity:
+    return ContainerIdentity(session_id=container.session_id, lease=container.lease)

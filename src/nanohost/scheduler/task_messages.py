@@ -1,0 +1,97 @@
+"""What a task puts where: the message in the session's mailbox, the entries in the ledger of deliveries. Pure.
+
+Ledger numbers: the agent's rows are above zero, the keeper's notices below it (see containers/notices.py), and those of
+tasks count up from -2**63, two a run: what a chat is sent later has the higher number.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from nanohost.db.deliveries import Delivery, DeliveryQueueKey, DeliveryStatus
+from nanohost.db.tasks import Task, TaskRun
+from nanohost.model import TaskId
+from nanohost_protocol.errors import PayloadError
+from nanohost_protocol.ids import derive_id
+from nanohost_protocol.payloads import CardOut, ChatOut, TaskIn, decode_out, encode
+from nanohost_protocol.rows import InKind, NewMessageIn, OutKind
+from nanohost_protocol.times import to_text
+
+MIN_SEQ = -(2**63)
+MAX_NAME_CHARS = 60
+"""Characters of a prompt where it stands for its task."""
+
+
+def run_id(task: TaskId, due: datetime) -> str:
+    """The id of the message or the delivery that one run makes."""
+    return derive_id("k", task, to_text(due))
+
+
+def message_seq(run: TaskRun) -> int:
+    """The ledger number of what a task sends to the chat itself."""
+    return MIN_SEQ + 2 * run.id
+
+
+def pause_notice_seq(run: TaskRun) -> int:
+    """The ledger number of the word that a task was paused after this run."""
+    return message_seq(run) + 1
+
+
+def build_prompt_message(task: Task, run: TaskRun) -> NewMessageIn:
+    """The prompt for the agent, as of the time it was due."""
+    return NewMessageIn(
+        id=run.message_id,
+        kind=InKind.TASK,
+        timestamp=run.due,
+        content=encode(TaskIn(prompt=task.content)),
+        origin=task.origin,
+    )
+
+
+def build_delivery(task: Task, run: TaskRun, now: datetime) -> Delivery:
+    """What a task of kind `message` sends."""
+    assert task.out_kind is not None
+    return _new_delivery(task, message_seq(run), run.message_id, task.out_kind, task.content, now)
+
+
+def build_pause_notice(task: Task, run: TaskRun, text: str, now: datetime) -> Delivery:
+    return _new_delivery(
+        task, pause_notice_seq(run), derive_id("n", run.message_id), OutKind.CHAT, encode(ChatOut(text=text)), now
+    )
+
+
+def display_name(task: Task) -> str:
+    """A few words by which a person knows the task."""
+    words = " ".join(_readable_content(task).split())
+    return words if len(words) <= MAX_NAME_CHARS else words[: MAX_NAME_CHARS - 1] + "…"
+
+
+def _readable_content(task: Task) -> str:
+    """The prompt, or what is sent, without the JSON around it."""
+    if task.out_kind is None:
+        return task.content
+    try:
+        match decode_out(task.out_kind, task.content):
+            case ChatOut(text=text):
+                return text
+            case CardOut(title=title):
+                return title
+    except PayloadError:  # of a release that knew other kinds
+        pass
+    return task.content
+
+
+def _new_delivery(task: Task, seq: int, out_id: str, kind: str, content: str, now: datetime) -> Delivery:
+    origin = task.origin
+    assert origin is not None
+    return Delivery(
+        queue=DeliveryQueueKey(task.session_id, origin.channel_type, origin.instance, origin.platform_id),
+        seq=seq,
+        out_id=out_id,
+        kind=kind,
+        thread_id=origin.thread_id,
+        reply_to=None,
+        content=content,
+        status=DeliveryStatus.PENDING,
+        created_at=now,
+    )

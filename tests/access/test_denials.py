@@ -1,0 +1,44 @@
+"""Whom somebody with a say refused, by whatever identity they come."""
+
+from __future__ import annotations
+
+import pytest
+
+from nanohost.access.denials import find_refusal
+from nanohost.approvals.kinds import sender
+from nanohost.db import agent_groups, rules, users
+from nanohost.db.rules import RuleEffect
+from tests.access.harness import AccessTestHost
+
+EVE, EVE_ON_SLACK = "telegram:eve", "slack:eve"
+
+
+async def is_refused(hall: AccessTestHost, user: str) -> bool:
+    agent = await agent_groups.find(hall.store, "main")
+    assert agent is not None
+    return await find_refusal(hall.store, user, agent.id, hall.clock.now()) is not None
+
+
+@pytest.mark.behaviour("AP-10")
+async def test_a_refusal_counts_for_somebody_who_was_never_seen(host: AccessTestHost) -> None:
+    await host.make_group("main")
+    await host.run_command("rules create", kind=sender.KIND_NAME, effect="deny", subject=EVE, group="main")
+    assert await users.find(host.store, EVE) is None
+    assert (await is_refused(host, EVE), await is_refused(host, EVE_ON_SLACK)) == (True, False)
+
+
+@pytest.mark.behaviour("AP-10")
+async def test_a_rule_that_allows_is_no_refusal(host: AccessTestHost) -> None:
+    await host.make_group("main")
+    async with host.store.transaction() as tx:
+        await rules.add(
+            tx,
+            kind=sender.KIND_NAME,
+            effect=RuleEffect.ALLOW,
+            agent_group=None,
+            subject=EVE,
+            created_by="local:test",
+            expires_at=None,
+            now=host.clock.now(),
+        )
+    assert not await is_refused(host, EVE)

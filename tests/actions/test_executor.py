@@ -1,0 +1,238 @@
+"""How a request of an agent is carried out, and how it is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from nanohost.actions import registry
+from nanohost.actions.agent_notice import MAX_NOTICES, MAX_WAKES, REJECTION_WINDOW
+from nanohost.actions.registry import Action, ActionRequest, Arguments
+from nanohost.db import holds, sessions
+from nanohost.db.actions import ActionRow, ActionStatus
+from nanohost.db.database import Transaction
+from nanohost.errors import UsageError
+from nanohost.guard.guard import Guard, Permission
+from nanohost_protocol.ids import notice_id
+from nanohost_protocol.times import to_text
+from tests.actions.conftest import HERE, ActionsHarness
+from tests.support.requests import list_requests
+
+
+class Wish(Arguments):
+    word: str
+
+
+async def _grant(tx: Transaction, request: ActionRequest, wish: Wish) -> str | None:
+    """Changes something in the transaction, then behaves as it was asked."""
+    await tx.execute("UPDATE agent_groups SET name = ? WHERE folder = 'main'", (wish.word,))
+    match wish.word:
+        case "no":
+            raise UsageError("it cannot be", hint="try yes")
+        case "command":
+            raise UsageError("it cannot be", hint="nanohost wish list")
+        case "broken":
+            raise ZeroDivisionError("division by zero")
+        case "tell":
+            return f"granted at {request.asked_at:%H:%M} in {request.timezone}"
+    return None
+
+
+@pytest.fixture(autouse=True)
+def wish() -> Iterator[None]:
+    """One more action in the registry."""
+    registry.registered_actions()["wish"] = Action(
+        name="wish", title="Make a wish come true", arguments=Wish, effect=_grant
+    )
+    yield
+    registry.registered_actions.cache_clear()
+
+
+def wanted(word: str) -> str:
+    return json.dumps({"word": word})
+
+
+async def name_of_main(bench: ActionsHarness) -> str:
+    [row] = await bench.store.fetch_all("SELECT name FROM agent_groups WHERE folder = 'main'")
+    return str(row["name"])
+
+
+async def test_what_is_asked_for_is_done_and_the_agent_need_not_know(harness: ActionsHarness) -> None:
+    await harness.request_action("wish", wanted("yes"))
+    await harness.run_all()
+    assert (await name_of_main(harness), await harness.statuses(), harness.notices()) == ("yes", ["done"], [])
+    assert harness.woken_sessions == []
+
+
+async def test_what_is_to_be_told_of_a_success_wakes_nobody(harness: ActionsHarness) -> None:
+    out_id = await harness.request_action("wish", wanted("tell"))
+    await harness.run_all()
+    [notice] = harness.notices()
+    assert (notice.id, notice.trigger) == (notice_id(session=harness.session.id, request=out_id), False)
+    assert harness.agent_messages() == ["granted at 12:00 in Europe/Berlin"]
+    assert harness.woken_sessions == []
+    assert (await sessions.get(harness.store, harness.session.id)).due_at is None
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "sentence"),
+    [
+        ("wish", wanted("no"), "it cannot be; try yes"),
+        ("wish", wanted("command"), "it cannot be. Nothing"),
+        ("telepathy", "{}", "there is no action 'telepathy'"),
+        ("", "{}", "there is no action ''"),
+        ("wish", "", "arguments are wrong: Invalid JSON"),
+        ("wish", "[" * 100_000, "arguments are wrong: Invalid JSON"),
+        ("wish", "[]", "arguments are wrong"),
+        ("wish", "{}", "arguments are wrong: word: Field required"),
+        ("wish", '{"word": 1}', "arguments are wrong: word: Input should be a valid string"),
+        ("wish", '{"word": "\\ud800"}', "arguments are wrong"),
+        ("wish", '{"word": "a", "more": 1}', "arguments are wrong: more: Extra inputs"),
+    ],
+)
+async def test_what_cannot_be_is_refused_with_a_sentence_and_wakes_the_agent(
+    harness: ActionsHarness, name: str, arguments: str, sentence: str
+) -> None:
+    await harness.request_action(name, arguments)
+    await harness.request_action("wish", wanted("next"))
+    await harness.run_all()
+    assert await harness.statuses() == ["refused", "done"]
+    [notice] = harness.notices()
+    assert sentence in harness.agent_messages()[0]
+    assert "Nothing was changed" in harness.agent_messages()[0]
+    assert len(harness.agent_messages()[0]) < 500
+    assert (notice.trigger, notice.origin) == (True, HERE)
+    assert harness.woken_sessions == [harness.session.id]
+    assert (await sessions.get(harness.store, harness.session.id)).due_at == harness.clock.now()
+    assert await name_of_main(harness) == "next"
+
+
+async def test_a_request_that_breaks_undoes_itself_and_holds_up_nothing(harness: ActionsHarness) -> None:
+    await harness.request_action("wish", wanted("broken"))
+    await harness.run_all()
+    assert (await harness.statuses(), await name_of_main(harness)) == (["failed"], "main")
+    assert "failed: ZeroDivisionError" in harness.agent_messages()[0]
+    assert harness.changed_sessions == []
+
+
+async def test_the_guard_is_asked_before_the_effect(harness: ActionsHarness) -> None:
+    await harness.request_action("wish", wanted("yes"))
+    await harness.run_all(guard=Guard(policy={"wish": Permission.DENY}))
+    assert (await harness.statuses(), await name_of_main(harness)) == (["refused"], "main")
+    assert "the operator allows no agent to use wish" in harness.agent_messages()[0]
+
+
+async def test_a_host_that_died_before_it_told_does_it_again_once(harness: ActionsHarness) -> None:
+    await harness.request_action("wish", wanted("no"))
+    await harness.run_all()
+    for _ in range(2):
+        async with harness.store.transaction() as tx:
+            await tx.execute("UPDATE actions SET told = 0")
+        await harness.run_all()
+    assert len(harness.notices()) == 1
+    assert len(harness.woken_sessions) == 3
+
+
+async def test_an_effect_is_not_repeated_by_a_host_that_comes_after(harness: ActionsHarness) -> None:
+    await harness.request_action("wish", wanted("yes"))
+    await harness.run_all()
+    async with harness.store.transaction() as tx:
+        await tx.execute("UPDATE agent_groups SET name = 'since' WHERE folder = 'main'")
+    await harness.run_all()
+    assert await name_of_main(harness) == "since"
+
+
+async def test_an_agent_that_is_refused_again_and_again_is_woken_no_more_and_then_not_even_told(
+    harness: ActionsHarness,
+) -> None:
+    for _ in range(MAX_WAKES + 2):
+        await harness.request_action("wish", wanted("no"))
+    await harness.run_all()
+    assert [notice.trigger for notice in harness.notices()] == [True] * MAX_WAKES + [False] * 2
+    assert len(harness.notices()) == MAX_WAKES + 2
+    for _ in range(MAX_NOTICES):
+        await harness.request_action("wish", wanted("no"))
+    await harness.run_all()
+    assert (len(harness.notices()), set(await harness.statuses())) == (MAX_NOTICES, {"refused"})
+    await harness.clock.advance((REJECTION_WINDOW + timedelta(seconds=1)).total_seconds())
+    await harness.request_action("wish", wanted("no"))
+    await harness.run_all()
+    assert harness.notices()[-1].trigger is True
+
+
+async def test_what_was_refused_in_the_future_before_the_clock_was_set_back_keeps_nothing_from_the_agent(
+    harness: ActionsHarness,
+) -> None:
+    for _ in range(MAX_NOTICES):
+        await harness.request_action("wish", wanted("no"))
+    await harness.run_all()
+    async with harness.store.transaction() as tx:
+        await tx.execute("UPDATE actions SET done_at = ?", (to_text(harness.clock.now() + timedelta(days=30)),))
+    out_id = await harness.request_action("wish", wanted("no"))
+    await harness.run_all()
+    told = {notice.id: notice for notice in harness.notices()}
+    assert told[notice_id(session=harness.session.id, request=out_id)].trigger is True
+
+
+async def test_one_sessions_mailbox_holds_up_no_other_session(harness: ActionsHarness) -> None:
+    path = harness.mailboxes.layout(harness.session).inbound_db
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"no database" * 100)
+    await harness.request_action("wish", wanted("no"))
+    await harness.request_action("wish", wanted("yes"), session=harness.other)
+    await harness.run_all()
+    assert (await harness.statuses(), await name_of_main(harness)) == (["refused"], "yes")
+    path.unlink()
+    await harness.run_all()
+    assert len(harness.agent_messages()) == 1
+
+
+async def test_a_request_on_record_is_kept_as_it_was(harness: ActionsHarness) -> None:
+    row = ActionRow(
+        session_id=harness.session.id,
+        seq=9,
+        out_id="o",
+        name="wish",
+        arguments="{}",
+        origin=None,
+        asked_at=harness.clock.now(),
+        created_at=harness.clock.now(),
+        status=ActionStatus.REFUSED,
+        reason="never",
+        notice_id="a",
+        done_at=harness.clock.now(),
+    )
+    await harness.enter(row)
+    await harness.enter(replace(row, name="another"))
+    assert await list_requests(harness.store, harness.session.id) == [row]
+
+
+def test_every_action_has_a_name_of_its_subject() -> None:
+    assert {"tasks.create", "tasks.update", "tasks.pause", "tasks.resume", "tasks.cancel", "messages.repeat"} <= set(
+        registry.registered_actions()
+    )
+
+
+async def test_nothing_is_done_for_a_session_that_is_held_until_it_is_released(harness: ActionsHarness) -> None:
+    async with harness.store.transaction() as tx:
+        await holds.hold_session(tx, harness.session.id, by="local:ann", at=harness.clock.now(), reason="too loud")
+    await harness.request_action("wish", wanted("yes"))
+    await harness.run_all()
+    assert (await name_of_main(harness), await harness.statuses()) == ("main", ["pending"])
+    async with harness.store.transaction() as tx:
+        await holds.release_session(tx, harness.session.id)
+    await harness.run_all()
+    assert (await name_of_main(harness), await harness.statuses()) == ("yes", ["done"])
+
+
+async def test_what_is_refused_keeps_the_beginning_of_what_was_asked_for(harness: ActionsHarness) -> None:
+    await harness.request_action("wish", json.dumps({"word": "no", "more": "x" * 50_000}))
+    await harness.request_action("wish", wanted("yes"))
+    await harness.run_all()
+    refused, done = await list_requests(harness.store, harness.session.id)
+    assert (refused.status, len(refused.arguments)) == (ActionStatus.REFUSED, 2_000)
+    assert done.arguments == wanted("yes")

@@ -1,0 +1,199 @@
+"""A session whose model cannot be asked: its messages wait, its people know, and no container works in vain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from nanohost.db import sessions, turn_failures
+from nanohost.model import Session
+from nanohost_protocol.outbound import OutboundWriter, TurnEnd
+from nanohost_protocol.rows import ErrorClass, InKind, NewMessageIn, TurnError, Usage
+from tests.containers.harness import ContainerManagerHarness, FakeRuntime, make_message, run_manager
+from tests.containers.test_manager import has_started, runs, sweeping, takes
+from tests.support.invariants import wait_until
+
+WORDS = "It cannot be asked."
+
+
+@asynccontextmanager
+async def at_work(bench: ContainerManagerHarness) -> AsyncIterator[tuple[Session, OutboundWriter]]:
+    session = await bench.add_session("a")
+    bench.manager.wake(session.id)
+    await wait_until(partial(has_started, bench, 1))
+    await wait_until(lambda: not bench.manager._start_workers.active_count())
+    with closing(runs(bench, session)) as runner:
+        await takes(bench, session, runner)
+        yield session, runner
+
+
+async def fails(
+    bench: ContainerManagerHarness,
+    session: Session,
+    runner: OutboundWriter,
+    error: ErrorClass,
+    retry_at: datetime | None = None,
+) -> None:
+    """The turn that runs ends with this class."""
+    words = TurnError(error_class=error, sentence=WORDS, retry_at=retry_at)
+    runner.finish(
+        TurnEnd(turn_id="t", messages=(), usage=Usage(), error=words), highest_seen_seq=0, now=bench.clock.now()
+    )
+    await hears(bench, session)
+
+
+async def statuses(bench: ContainerManagerHarness) -> list[str]:
+    """Of what the host itself says."""
+    return [row["status"] for row in await bench.store.fetch_all("SELECT status FROM deliveries ORDER BY seq")]
+
+
+async def completes(bench: ContainerManagerHarness, session: Session, runner: OutboundWriter) -> None:
+    runner.finish(TurnEnd(turn_id="t", messages=(), usage=Usage()), highest_seen_seq=0, now=bench.clock.now())
+    await hears(bench, session)
+
+
+async def hears(bench: ContainerManagerHarness, session: Session) -> None:
+    bench.manager.on_outbox_changed(session.id)
+    await wait_until(lambda: not bench.manager._ack_workers.active_count())
+
+
+async def writes(bench: ContainerManagerHarness, session: Session, id: str, chat: str = "a") -> None:
+    """Somebody writes, and routing does what it does."""
+    fresh: NewMessageIn = replace(make_message(chat, bench.clock), id=id)
+    await bench.mailboxes.put(session, [fresh])
+    async with bench.store.transaction() as tx:
+        await sessions.make_due(tx, session.id, at=bench.clock.now(), now=bench.clock.now())
+    bench.manager.wake(session.id)
+    await wait_until(lambda: not bench.manager._ack_workers.active_count())
+
+
+async def told(bench: ContainerManagerHarness) -> list[tuple[str, str]]:
+    rows = await bench.store.fetch_all("SELECT platform_id, content FROM deliveries ORDER BY created_at, seq")
+    return [(row["platform_id"], json.loads(row["content"])["text"]) for row in rows]
+
+
+async def due(bench: ContainerManagerHarness, session: Session) -> list[str]:
+    return await bench.mailboxes.read_inbound(session, lambda box: [row.id for row in box.due(bench.clock.now())])
+
+
+@pytest.mark.behaviour("RU-04")
+async def test_who_writes_while_the_model_is_limited_is_told_once_a_chat_and_nothing_falls_due(tmp_path: Path) -> None:
+    async with run_manager(tmp_path, FakeRuntime()) as bench, at_work(bench) as (session, runner):
+        at = bench.clock.now() + timedelta(minutes=10)
+        await fails(bench, session, runner, ErrorClass.RATE_LIMITED, at)
+        for number in range(3):
+            await writes(bench, session, f"more-{number}")
+        await writes(bench, session, "elsewhere", chat="b")
+        sentence = f"{WORDS} I keep your message and try again in about 10 minutes."
+        assert await told(bench) == [("a", sentence), ("b", sentence)]
+        assert await due(bench, session) == []
+        assert (await sessions.get(bench.store, session.id)).due_at == at
+        await bench.clock.advance(601)
+        assert len(await due(bench, session)) == 5
+        await takes(bench, session, runner)
+        await fails(bench, session, runner, ErrorClass.RATE_LIMITED)
+        assert len(await told(bench)) == 2
+
+
+@pytest.mark.behaviour("RU-04")
+async def test_that_the_model_cannot_be_asked_is_not_said_any_more_once_it_answered(tmp_path: Path) -> None:
+    async with run_manager(tmp_path, FakeRuntime()) as bench, at_work(bench) as (session, runner):
+        await fails(bench, session, runner, ErrorClass.RATE_LIMITED)
+        await bench.clock.advance(61)
+        await takes(bench, session, runner)
+        assert await statuses(bench) == ["pending"]
+        await completes(bench, session, runner)
+        assert await statuses(bench) == ["dropped"]
+
+
+@pytest.mark.behaviour("RU-04", "SE-04")
+async def test_no_container_is_started_for_a_session_whose_model_is_limited_not_even_by_the_next_host(
+    tmp_path: Path,
+) -> None:
+    runtime = FakeRuntime()
+    async with run_manager(tmp_path, runtime) as bench, at_work(bench) as (session, runner):
+        await fails(bench, session, runner, ErrorClass.RATE_LIMITED, bench.clock.now() + timedelta(minutes=10))
+        runtime.exit_container(runtime.living[0])
+        await wait_until(lambda: not bench.manager._reap_workers.active_count())
+    async with run_manager(tmp_path, runtime) as bench, sweeping(bench):
+        await writes(bench, session, "more")
+        assert bench.manager.containers() == [], "not even one that is yet to start"
+        await bench.clock.wait_for_sleeper()
+        await bench.clock.advance(590)
+        assert len(runtime.started_specs) == 1
+        await bench.clock.wait_for_sleeper()
+        await bench.clock.advance(70)
+        await wait_until(partial(has_started, bench, 2))
+
+
+@pytest.mark.behaviour("RU-04")
+async def test_a_limit_uses_up_no_try_and_is_given_up_with_words_after_six_hours(tmp_path: Path) -> None:
+    async with run_manager(tmp_path, FakeRuntime()) as bench, at_work(bench) as (session, runner):
+        for _ in range(60):
+            await fails(bench, session, runner, ErrorClass.RATE_LIMITED)
+            found = await turn_failures.find(bench.store, session.id)
+            assert found is not None
+            if found.until is None:
+                break
+            await bench.clock.advance((found.until - bench.clock.now()).total_seconds())
+            await takes(bench, session, runner)
+        first, last = await told(bench)
+        assert "try again in about 1 minute" in first[1]
+        assert "stopped" in last[1]
+        row = await bench.mailboxes.read_inbound(session, lambda box: box.find("m-a"))
+        assert row is not None
+        assert row.status == "failed"
+        assert timedelta(hours=5.5) < bench.clock.now() - row.timestamp < timedelta(hours=6.1)
+        await writes(bench, session, "later")
+        assert await due(bench, session) == ["later"]
+
+
+@pytest.mark.behaviour("RU-04")
+async def test_a_model_that_cannot_be_reached_is_told_when_it_lasts_and_what_waits_goes_on_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    async with run_manager(tmp_path, FakeRuntime()) as bench, at_work(bench) as (session, runner):
+        await fails(bench, session, runner, ErrorClass.OVERLOADED)
+        assert await told(bench) == []
+        await bench.clock.advance(5)
+        await takes(bench, session, runner)
+        await writes(bench, session, "more")
+        await fails(bench, session, runner, ErrorClass.OVERLOADED)
+        assert await told(bench) == [("a", f"{WORDS} I keep your message and try again.")]
+        await bench.clock.advance(10)
+        await takes(bench, session, runner)
+        await completes(bench, session, runner)
+        assert await turn_failures.find(bench.store, session.id) is None
+        await writes(bench, session, "now")
+        assert await due(bench, session) == ["now"]
+
+
+@pytest.mark.behaviour("RU-04")
+async def test_everybody_whose_message_was_in_a_turn_that_is_given_up_is_told(tmp_path: Path) -> None:
+    async with run_manager(tmp_path, FakeRuntime()) as bench, at_work(bench) as (session, runner):
+        await writes(bench, session, "elsewhere", chat="b")
+        rows = await bench.mailboxes.read_inbound(session, lambda box: list(box.due(bench.clock.now())))
+        runner.claim_more("t", rows[1:], bench.clock.now())
+        await fails(bench, session, runner, ErrorClass.AUTH)
+        assert sorted(await told(bench)) == [("a", WORDS), ("b", WORDS)]
+
+
+@pytest.mark.behaviour("RU-04")
+async def test_an_order_to_the_runner_waits_for_no_model_and_ends_no_pause(tmp_path: Path) -> None:
+    async with run_manager(tmp_path, FakeRuntime()) as bench, at_work(bench) as (session, runner):
+        await fails(bench, session, runner, ErrorClass.RATE_LIMITED)
+        order = NewMessageIn(id="o", kind=InKind.CONTROL, timestamp=bench.clock.now(), content='{"command":"x"}')
+        await bench.mailboxes.put(session, [order])
+        rows = await bench.mailboxes.read_inbound(session, lambda box: list(box.due(bench.clock.now())))
+        assert [row.id for row in rows] == ["o"]
+        runner.claim("o", rows, bench.clock.now())
+        runner.finish(TurnEnd(turn_id="o", messages=(), usage=Usage()), highest_seen_seq=0, now=bench.clock.now())
+        await hears(bench, session)
+        assert bench.manager._ack_processor.is_in_backoff(session.id)

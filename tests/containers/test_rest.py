@@ -1,0 +1,112 @@
+"""A keeper at rest: it starts nothing, ends what runs, and nobody hears that they wait too long."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from nanohost.containers.pool import STOP_GRACE_S, SlotState
+from nanohost.db import paused
+from nanohost.runtimes.port import Container, ContainerSpec
+from tests.containers.harness import FakeRuntime, run_manager
+from tests.containers.test_manager import has_started, sweeping
+from tests.containers.test_watchdog import DEADLINE_S, found, told, watchdog
+from tests.support.invariants import wait_until
+
+
+class SlowToStart(FakeRuntime):
+    """A container is there when the test lets it come up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.ready = asyncio.Event()
+
+    async def start(self, spec: ContainerSpec) -> Container:
+        self.asked.set()
+        await self.ready.wait()
+        return await super().start(spec)
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_nothing_is_started_while_all_rests_and_all_that_waits_is_after_it(tmp_path: Path) -> None:
+    async with run_manager(tmp_path, FakeRuntime()) as bench, sweeping(bench):
+        bench.manager.pause()
+        sessions = [await bench.add_session(name) for name in ("a", "b")]
+        for session in sessions:
+            bench.manager.wake(session.id)
+        bench.manager._sweep_wakeup.set()
+        await bench.clock.wait_for_sleeper()
+        assert bench.runtime.started_specs == []
+        assert set(bench.manager.queued()) == {session.id for session in sessions}
+        bench.manager.resume()
+        await wait_until(lambda: len(bench.runtime.started_specs) == 2)
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_what_runs_is_ended_and_comes_back_without_a_failure_to_its_name(tmp_path: Path) -> None:
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("a")
+        bench.manager.wake(session.id)
+        await wait_until(partial(has_started, bench, 1))
+        bench.manager.pause()
+        bench.manager.interrupt()
+        await wait_until(lambda: not bench.manager.containers())
+        bench.manager.wake(session.id)
+        assert (bench.runtime.living, bench.manager.failures()) == ([], {})
+        bench.manager.resume()
+        await wait_until(partial(has_started, bench, 2))
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_a_container_that_is_just_starting_is_ended_as_soon_as_it_is_there(tmp_path: Path) -> None:
+    runtime = SlowToStart()
+    async with run_manager(tmp_path, runtime) as bench:
+        session = await bench.add_session("a")
+        bench.manager.wake(session.id)
+        await runtime.asked.wait()
+        bench.manager.pause()
+        bench.manager.interrupt()
+        assert [slot.state for slot in bench.manager.containers()] == [SlotState.STARTING]
+        runtime.ready.set()
+        await wait_until(lambda: not bench.manager.containers())
+        assert (len(runtime.started_specs), runtime.living) == (1, [])
+
+
+@pytest.mark.behaviour("SE-12", "SE-07")
+async def test_a_container_that_came_up_after_the_pause_has_all_its_time_when_it_is_stopped_one_day(
+    tmp_path: Path,
+) -> None:
+    runtime = SlowToStart()
+    async with run_manager(tmp_path, runtime) as bench:
+        session = await bench.add_session("a")
+        bench.manager.wake(session.id)
+        await runtime.asked.wait()
+        bench.manager.pause()
+        bench.manager.interrupt()
+        bench.manager.resume()
+        runtime.ready.set()
+        await wait_until(partial(has_started, bench, 1))
+        assert [slot.grace_s for slot in bench.manager.containers()] == [STOP_GRACE_S]
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_nobody_is_told_that_it_takes_long_while_all_is_paused_nor_just_after_it(tmp_path: Path) -> None:
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        await bench.add_session("a")
+        watches = watchdog(bench)
+        async with bench.store.transaction() as tx:
+            await paused.begin(tx, by="fake:boss", at=bench.clock.now(), place=None)
+        await bench.clock.advance(DEADLINE_S + 1)
+        await watches.check()
+        async with bench.store.transaction() as tx:
+            await paused.end(tx)
+        await bench.clock.advance(DEADLINE_S - 1)
+        await watches.check()
+        assert (await found(bench), await told(bench)) == ([], [])
+        await bench.clock.advance(2)
+        await watches.check()
+        assert len(await found(bench)) == 1

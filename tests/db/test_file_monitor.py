@@ -1,0 +1,69 @@
+"""A central database that is lost ends the host; one that refuses for a while does not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from nanohost.db.database import Store
+from nanohost.db.file_monitor import CHECK_INTERVAL_S, monitor_database
+from nanohost.errors import StoreError
+from nanohost.testing.manual_clock import ManualClock
+
+pytestmark = pytest.mark.behaviour("OP-05")
+
+
+@asynccontextmanager
+async def watching(store: Store, database: Path) -> AsyncIterator[asyncio.Task[NoReturn]]:
+    """The watch while entered; leaving moves the clock on, so that it looks once more."""
+    clock = ManualClock()
+    task = asyncio.create_task(monitor_database(store, database, clock, backups=database.parent / "backups"))
+    await clock.wait_for_sleeper()
+    yield task
+    await clock.advance(CHECK_INTERVAL_S)
+    sleeps = asyncio.create_task(clock.wait_for_sleeper())
+    await asyncio.wait([task, sleeps], return_when=asyncio.FIRST_COMPLETED)
+    for one in (task, sleeps):
+        one.cancel()
+    await asyncio.wait([task, sleeps])
+
+
+async def test_a_database_that_is_gone_is_told_with_where_a_copy_is(store: Store, database: Path) -> None:
+    async with watching(store, database) as watched:
+        database.unlink()
+    with pytest.raises(StoreError, match="is not the file any more") as told:
+        watched.result()
+    assert "backups" in told.value.hint
+
+
+async def test_a_database_that_was_replaced_is_gone_too(store: Store, database: Path) -> None:
+    async with watching(store, database) as watched:
+        (database.parent / "other").write_bytes(database.read_bytes())
+        (database.parent / "other").rename(database)
+    with pytest.raises(StoreError, match="is not the file any more"):
+        watched.result()
+
+
+async def test_a_damaged_database_is_told_once_somebody_came_upon_the_damage(store: Store, database: Path) -> None:
+    size = database.stat().st_size
+    async with watching(store, database) as watched:
+        with database.open("r+b") as file:
+            file.seek(4096)
+            file.write(os.urandom(size - 4096))
+        with pytest.raises(StoreError):
+            await store.fetch_all("SELECT * FROM inbound_events")
+    with pytest.raises(StoreError, match="is damaged"):
+        watched.result()
+
+
+async def test_a_refusal_that_may_pass_is_waited_out(store: Store, database: Path) -> None:
+    async with watching(store, database) as watched:
+        with pytest.raises(StoreError):
+            await store.fetch_all("SELECT * FROM no_such_table")
+    assert watched.cancelled()

@@ -1,0 +1,361 @@
+"""The way from any earlier database to this one: nothing in silence, nothing half, a copy first."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import nanohost.store
+import pytest
+
+from nanohost.config.shipped import shipped_root
+from nanohost.db import model_calls, turn_costs
+from nanohost.db.migrations import Migration, load_migrations, migrate
+from nanohost.errors import StoreError
+
+ONE = Migration(set_name="core", name="0001_one", sql="CREATE TABLE one (x TEXT) STRICT;\n")
+TWO = Migration(set_name="core", name="0002_two", sql="ALTER TABLE one ADD COLUMN y TEXT;\n")
+SKILL = Migration(set_name="skill", name="0001_one", sql="CREATE TABLE skill_one (x TEXT) STRICT;\n")
+OTHER = Migration(set_name="other", name="0001_one", sql="CREATE TABLE other_one (x TEXT) STRICT;\n")
+
+
+def tables(database: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Every table with its columns, every index with its SQL."""
+    with closing(sqlite3.connect(database)) as db:
+        found: dict[str, list[tuple[object, ...]]] = {}
+        for kind, name, sql in db.execute("SELECT type, name, sql FROM sqlite_schema").fetchall():
+            plain = " ".join(line.split("--")[0].strip() for line in (sql or "").splitlines())
+            found[f"{kind} {name}"] = [
+                *db.execute('SELECT name, type, "notnull", dflt_value, pk FROM pragma_table_info(?)', (name,)),
+                (re.sub(r" ?([(),]) ?", r"\1", " ".join(plain.split()).replace("IF NOT EXISTS ", "")),),
+            ]
+        return found
+
+
+def data(database: Path) -> list[str]:
+    """Everything that is in it, as SQL."""
+    with closing(sqlite3.connect(database)) as db:
+        return list(db.iterdump())
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "nanohost.db"
+
+
+@pytest.fixture
+def backups(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "backups"
+
+
+def test_schema_sql_is_the_sum_of_the_migrations(database: Path, backups: Path, tmp_path: Path) -> None:
+    migrate(database, load_migrations([shipped_root() / "migrations"]), backups=backups)
+    schema = Path(nanohost.store.__file__).with_name("schema.sql")
+    with closing(sqlite3.connect(tmp_path / "sum.db")) as db:
+        db.executescript(schema.read_text(encoding="utf-8"))
+    summed, migrated = tables(tmp_path / "sum.db"), tables(database)
+    assert sorted(summed) == sorted(migrated)
+    for name, shape in migrated.items():
+        assert summed[name] == shape, name
+
+
+def test_what_is_applied_is_applied_once(database: Path, backups: Path) -> None:
+    assert migrate(database, [ONE, TWO], backups=backups) == [ONE, TWO]
+    before = data(database)
+    assert migrate(database, [ONE, TWO], backups=backups) == []
+    assert data(database) == before
+    assert not backups.exists()
+
+
+def test_two_sets_with_the_same_names_do_not_collide(database: Path, backups: Path) -> None:
+    assert migrate(database, [ONE, OTHER, SKILL], backups=backups) == [ONE, OTHER, SKILL]
+    assert migrate(database, [ONE, TWO, OTHER, SKILL], backups=backups) == [TWO]
+    assert {"table one", "table other_one", "table skill_one"} <= set(tables(database))
+
+
+def test_a_file_that_changed_after_it_was_applied_stops_the_start(database: Path, backups: Path) -> None:
+    migrate(database, [ONE], backups=backups)
+    before = data(database)
+    changed = Migration(set_name="core", name="0001_one", sql=ONE.sql + "-- a harmless word\n")
+    with pytest.raises(StoreError, match="core/0001_one was changed") as caught:
+        migrate(database, [changed, TWO], backups=backups)
+    assert caught.value.hint
+    assert data(database) == before
+
+
+def test_an_applied_migration_that_is_not_known_stops_the_start(database: Path, backups: Path) -> None:
+    migrate(database, [ONE, SKILL], backups=backups)
+    before = data(database)
+    with pytest.raises(StoreError, match="skill/0001_one, which this version does not know"):
+        migrate(database, [ONE, TWO], backups=backups)
+    assert data(database) == before
+
+
+def test_a_copy_is_made_before_anything_is_applied_to_data(database: Path, backups: Path) -> None:
+    migrate(database, [ONE], backups=backups)
+    with closing(sqlite3.connect(database, isolation_level=None)) as db:
+        db.execute("INSERT INTO one VALUES ('kept')")
+    before = data(database)
+    migrate(database, [ONE, TWO], backups=backups)
+    (copy,) = backups.iterdir()
+    assert data(copy) == before
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "ALTER TABLE one ADD COLUMN y TEXT;\nCREATE TABLE one (x TEXT);\n",
+        "CREATE TABLE two (x TEXT);\nnonsense;\n",
+        "CREATE TABLE two (x TEXT);\nSELECT 'not finished\n",
+        "CREATE TABLE two (x TEXT);\nCOMMIT;\nCREATE TABLE three (x TEXT);\n",
+        "DELETE FROM one;\nROLLBACK;\n",
+        "DELETE FROM one;\nBEGIN;\n",
+    ],
+    ids=range(6),
+)
+def test_a_failing_migration_is_named_leaves_no_trace_and_can_be_retried(
+    database: Path, backups: Path, broken: str
+) -> None:
+    migrate(database, [ONE], backups=backups)
+    with closing(sqlite3.connect(database, isolation_level=None)) as db:
+        db.execute("INSERT INTO one VALUES ('kept')")
+    before = data(database)
+    with pytest.raises(StoreError, match="core/0002_two") as caught:
+        migrate(database, [ONE, Migration(set_name="core", name="0002_two", sql=broken)], backups=backups)
+    assert caught.value.hint
+    assert data(database) == before
+    assert migrate(database, [ONE, TWO], backups=backups) == [TWO]
+
+
+def test_a_first_migration_that_fails_can_be_retried(database: Path, backups: Path) -> None:
+    with pytest.raises(StoreError):
+        migrate(database, [Migration(set_name="core", name="0001_one", sql="nonsense;")], backups=backups)
+    assert migrate(database, [ONE], backups=backups) == [ONE]
+
+
+def test_a_migration_may_be_written_as_people_write(database: Path, backups: Path) -> None:
+    sql = """-- a comment; with a semicolon
+CREATE TABLE one (x TEXT); CREATE TABLE two (x TEXT DEFAULT ';'); -- two in a line
+CREATE TRIGGER t AFTER INSERT ON one BEGIN
+    INSERT INTO two VALUES (new.x); INSERT INTO two VALUES (';');
+END;
+INSERT INTO one VALUES ('a;b');
+/* the end; really */
+"""
+    migrate(database, [Migration(set_name="core", name="0001_one", sql=sql)], backups=backups)
+    with closing(sqlite3.connect(database)) as db:
+        assert db.execute("SELECT x FROM two").fetchall() == [("a;b",), (";",)]
+
+
+def test_a_database_of_something_else_is_refused_and_left_as_it_was(database: Path, backups: Path) -> None:
+    with closing(sqlite3.connect(database)) as db:
+        db.execute("CREATE TABLE bookmarks (url TEXT)")
+    before = database.read_bytes()
+    with pytest.raises(StoreError, match="something else"):
+        migrate(database, [ONE], backups=backups)
+    assert database.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(database: Path, backups: Path) -> None:
+    database.write_bytes(b"shopping list\n" * 1000)
+    with pytest.raises(StoreError, match="cannot be opened"):
+        migrate(database, [ONE], backups=backups)
+    assert database.read_bytes() == b"shopping list\n" * 1000
+
+
+# --- reading the files
+
+
+def write(root: Path, name: str, sql: str = "SELECT 1;") -> Path:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(sql)
+    return path
+
+
+def test_sets_are_read_core_first_and_from_every_folder(tmp_path: Path) -> None:
+    shipped, own = tmp_path / "shipped", tmp_path / "own"
+    for root, name in ((own, "aaa/0001_x.sql"), (shipped, "core/0002_b.sql"), (shipped, "core/0001_a.sql")):
+        write(root, name)
+    write(own, "aaa/README.md")
+    found = load_migrations([shipped, own, shipped, tmp_path / "missing"])
+    assert [(each.set_name, each.name) for each in found] == [("core", "0001_a"), ("core", "0002_b"), ("aaa", "0001_x")]
+
+
+def test_the_same_migration_in_two_folders_is_refused(tmp_path: Path) -> None:
+    for root in ("one", "two"):
+        write(tmp_path / root, "core/0001_a.sql")
+    with pytest.raises(StoreError, match="there twice"):
+        load_migrations([tmp_path / "one", tmp_path / "two"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["1_a.sql", "0001.sql", "0001_A.sql", "0001-a.sql", "notes.sql", "20261201_a.sql", "20261301T250000_a.sql"],
+)
+def test_a_name_that_gives_no_order_is_refused(tmp_path: Path, name: str) -> None:
+    write(tmp_path, f"core/{name}")
+    with pytest.raises(StoreError, match="not a migration's name"):
+        load_migrations([tmp_path])
+
+
+# --- migrations of different branches
+
+
+def test_two_branches_that_name_a_migration_in_the_same_second_both_have_theirs_applied(
+    tmp_path: Path, database: Path, backups: Path
+) -> None:
+    write(tmp_path / "sets", "core/0001_one.sql", ONE.sql)
+    write(tmp_path / "sets", "core/20261201T090000_add_colour.sql", "ALTER TABLE one ADD COLUMN colour TEXT;")
+    migrate(database, load_migrations([tmp_path / "sets"]), backups=backups)
+    write(tmp_path / "sets", "core/20261201T090000_add_age.sql", "ALTER TABLE one ADD COLUMN age INTEGER;")
+    [applied] = migrate(database, load_migrations([tmp_path / "sets"]), backups=backups)
+    assert applied.name == "20261201T090000_add_age"
+    assert columns(database)["one"] == {"x", "colour", "age"}
+
+
+def test_a_migration_comes_after_the_one_it_names_whatever_their_numbers_and_sets(tmp_path: Path) -> None:
+    """Both took the next number, and one needs what the other makes: their names alone would put it first."""
+    write(tmp_path, "core/0001_people.sql")
+    write(tmp_path, "core/0002_add_age.sql", "-- Ages of pets.\n-- after: core/0002_pets, zoo/20260101T000000_cages\n")
+    write(tmp_path, "core/0002_pets.sql")
+    write(tmp_path, "core/0003_last.sql")
+    write(tmp_path, "zoo/20260101T000000_cages.sql")
+    found = [f"{each.set_name}/{each.name}" for each in load_migrations([tmp_path])]
+    assert found == [
+        "core/0001_people",
+        "core/0002_pets",
+        "zoo/20260101T000000_cages",
+        "core/0002_add_age",
+        "core/0003_last",
+    ]
+
+
+def test_times_give_the_order_where_nothing_is_named_and_come_after_the_numbers(tmp_path: Path) -> None:
+    for name in ("20261201T090001_a", "20261201T090000_b", "0032_c"):
+        write(tmp_path, f"core/{name}.sql")
+    assert [each.name for each in load_migrations([tmp_path])] == ["0032_c", "20261201T090000_b", "20261201T090001_a"]
+
+
+@pytest.mark.parametrize(
+    ("after", "problem"),
+    [
+        ("core/0009_gone", "core/0001_a comes after core/0009_gone, which is not here"),
+        ("core/0001_a", "core/0001_a, core/0002_b come after one another"),
+        ("core/0002_b", "core/0001_a, core/0002_b come after one another"),
+        ("0002_b", "'0002_b', which is no SET/NAME"),
+    ],
+)
+def test_an_order_that_cannot_be_kept_is_refused_by_name(tmp_path: Path, after: str, problem: str) -> None:
+    write(tmp_path, "core/0001_a.sql", f"-- after: {after}\n")
+    write(tmp_path, "core/0002_b.sql")
+    with pytest.raises(StoreError, match=problem) as caught:
+        load_migrations([tmp_path])
+    assert caught.value.hint
+
+
+def columns(database: Path) -> dict[str, set[str]]:
+    """Each table's columns, in no order."""
+    with closing(sqlite3.connect(database)) as db:
+        names = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type IN ('table', 'index')")]
+        return {name: {row[1] for row in db.execute("SELECT * FROM pragma_table_info(?)", (name,))} for name in names}
+
+
+def other_way_round(migrations: Sequence[Migration]) -> list[Migration]:
+    """The same, each as late as what names it allows: as another branch may have applied them."""
+    left, found = list(migrations), list[Migration]()
+    while left:
+        last = next(one for one in left if not any(one.key in other.dependencies(migrations) for other in left))
+        left.remove(last)
+        found.insert(0, last)
+    return found
+
+
+def differences(folder: Path, root: Path) -> list[str]:
+    """Tables and indexes that depend on an order which no migration names."""
+    found = []
+    for number, order in enumerate((load_migrations([root]), other_way_round(load_migrations([root])))):
+        migrate(folder / f"{number}.db", order, backups=folder / "backups")
+        found.append(columns(folder / f"{number}.db"))
+    return [name for name in sorted(found[0].keys() | found[1].keys()) if found[0].get(name) != found[1].get(name)]
+
+
+def test_shipped_migrations_that_name_no_order_may_be_applied_in_either(tmp_path: Path) -> None:
+    assert differences(tmp_path, CORE) == []
+
+
+def test_a_table_that_is_built_anew_without_what_another_branch_adds_is_found(tmp_path: Path) -> None:
+    anew = "CREATE TABLE two (x TEXT); INSERT INTO two SELECT x FROM one; DROP TABLE one; ALTER TABLE two RENAME TO one"
+    write(tmp_path / "sets", "core/0001_one.sql", ONE.sql)
+    write(tmp_path / "sets", "core/20261201T090000_anew.sql", anew)
+    write(tmp_path / "sets", "core/20261201T090001_add.sql", TWO.sql)
+    assert differences(tmp_path, tmp_path / "sets") == ["one"]
+
+
+CORE = shipped_root() / "migrations"
+
+LAST_NUMBERED = "0032_deleted_agents"
+
+
+def test_a_new_migration_of_ours_is_named_by_its_time() -> None:
+    """A number would be taken by another branch, too: `date -u +%Y%m%dT%H%M%S` gives a name that is free."""
+    numbered = [each.name for each in load_migrations([CORE]) if not each.name.startswith("2")]
+    assert numbered[-1] == LAST_NUMBERED
+
+
+def test_the_migrations_that_databases_have_on_record_are_as_they_were_recorded(
+    database: Path, backups: Path, tmp_path: Path
+) -> None:
+    """Golden: what the build before names had times wrote into schema_migrations, in the order in which it did."""
+    golden = Path(__file__).with_name("recorded_migrations.txt").read_text(encoding="utf-8").split()
+    shipped = load_migrations([CORE])
+    assert [word for each in shipped[: len(golden) // 2] for word in (each.name, each.checksum)] == golden
+    migrate(database, shipped[: len(golden) // 2], backups=backups)
+    with closing(sqlite3.connect(database)) as db:
+        record = "SELECT * FROM schema_migrations ORDER BY rowid"
+        before = db.execute(record).fetchall()
+        applied = migrate(database, shipped, backups=backups)
+        assert db.execute(record).fetchall()[: len(before)] == before
+    assert applied == shipped[len(golden) // 2 :]
+
+
+def test_the_table_of_events_is_built_anew_with_all_that_was_in_it(database: Path, backups: Path) -> None:
+    migrations = load_migrations([CORE])
+    migrate(database, [m for m in migrations if m.name < "0002"], backups=backups)
+    with closing(sqlite3.connect(database)) as db, db:
+        db.executescript(
+            "INSERT INTO agent_groups VALUES (1, 'a', 'a', NULL, NULL, 'then');"
+            "INSERT INTO messaging_groups VALUES (1, 'fake', 'main', 'c', 0, 'c', 'public', 'then');"
+            "INSERT INTO wirings VALUES (1, 1, 1, 'pattern', '.', 'shared', 0, 'then');"
+            "INSERT INTO inbound_events VALUES (7, 'fake', 'main', 'c', 'p', 'message', 't', 0, 1, 'u', 'Ann', 0, 'c',"
+            " 'hello', 'p0', 'then', 'now', 'dropped', 'why');"
+            "INSERT INTO routes VALUES (7, 1, 'denied', 'no', NULL, NULL);"
+        )
+    migrate(database, migrations, backups=backups)
+    with closing(sqlite3.connect(database)) as db:
+        [row] = db.execute("SELECT * FROM inbound_events").fetchall()
+        assert row[:5] == (7, "fake", "main", "c", "p")
+        assert row[-9:] == ("now", "dropped", "why", 0, None, "[]", None, "[]", None)
+        db.execute("PRAGMA foreign_keys = ON")
+        assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+        with pytest.raises(sqlite3.IntegrityError):
+            db.execute("DELETE FROM inbound_events")
+
+
+def test_what_turns_cost_before_calls_had_a_price_counts_once_after_an_update(database: Path, backups: Path) -> None:
+    """As their runners told: the calls of those turns are on record, too, and are not counted beside them."""
+    shipped = load_migrations([shipped_root() / "migrations"])
+    migrate(database, [one for one in shipped if one.name < "0019"], backups=backups)
+    with closing(sqlite3.connect(database)) as db:
+        db.executescript(
+            "INSERT INTO turn_costs VALUES ('s1', 't1', 'main', '2026-01-02T12:00:00.000Z', 10, 5, 0, 0.5);"
+            "INSERT INTO model_calls VALUES (1, 's1', 'm', '2026-01-02T11:59:00.000Z', 9, 200, 10, 5, 0, 0, NULL);"
+        )
+    migrate(database, shipped, backups=backups)
+    with closing(sqlite3.connect(database)) as db:
+        told = db.execute(turn_costs.COSTS_SINCE, ("2026-01-01",)).fetchall()
+        seen = db.execute(model_calls.TOTALS_SINCE, ("2026-01-01",)).fetchall()
+    assert (told, seen) == ([("main", 1, 10, 5, 0, 0.5)], [])

@@ -1,0 +1,51 @@
+"""How the central database is opened, and what the log says of it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from nanohost.config.home import Home
+from nanohost.db.open import open_home_store
+from tests.support.template_home import create_home_database, make_database
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_a_new_database_is_one_line_of_the_log_and_one_that_is_there_none(tmp_path: Path) -> None:
+    """Its migrations are news where there was data before; at a first start they are thirty lines about nothing."""
+    said = []
+    for _ in range(2):
+        with capture_logs() as lines:
+            async with open_home_store(Home(tmp_path), durable=False):
+                pass
+        said.append([line["event"] for line in lines if line["log_level"] == "info"])
+    assert said == [["database_created"], []]
+
+
+async def test_a_new_home_gets_the_database_that_other_tests_begin_with(tmp_path: Path) -> None:
+    async with open_home_store(Home(tmp_path), durable=False):
+        pass
+    make_database(tmp_path / "copied.db")
+    made, copied = contents(Home(tmp_path).database), contents(tmp_path / "copied.db")
+    assert len(made) > 30
+    assert copied == made
+
+
+async def test_a_home_that_lost_its_database_gets_no_copy_in_its_place(tmp_path: Path) -> None:
+    async with open_home_store(Home(tmp_path), durable=False):
+        pass
+    Home(tmp_path).database.unlink()
+    create_home_database(Home(tmp_path))
+    assert not Home(tmp_path).database.exists()
+
+
+def contents(database: Path) -> list[str]:
+    """Everything in it but the moments at which its migrations were applied."""
+    with closing(sqlite3.connect(database)) as db:
+        db.execute("UPDATE schema_migrations SET applied_at = ''")
+        pragmas = [str(db.execute(f"PRAGMA {name}").fetchone()) for name in ("application_id", "journal_mode")]
+        return [*pragmas, *db.iterdump()]

@@ -1,0 +1,112 @@
+"""Rows of the central database as dataclasses."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+import pytest
+
+from nanohost.db.rows import from_row
+from nanohost.model import SessionId
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thing:
+    """One of each type that a column stands for, and one that is in no column."""
+
+    id: SessionId
+    count: int
+    weight: float
+    is_heavy: bool
+    colour: Colour
+    made_at: datetime
+    name: str | None
+    sold_at: datetime | None
+    second_colour: Colour | None
+    part_of: SessionId | None
+    parts: tuple[str, ...] = ()
+
+
+WHOLE = {
+    "id": "s1",
+    "count": 3,
+    "weight": 0.5,
+    "is_heavy": 1,
+    "colour": "red",
+    "made_at": "2026-11-30T12:00:00.000001Z",
+    "name": None,
+    "sold_at": None,
+    "second_colour": None,
+    "part_of": None,
+}
+
+
+def row(**changes: object) -> sqlite3.Row:
+    """A row with these columns beside those of WHOLE, or instead of them."""
+    connection = sqlite3.connect(":memory:")
+    connection.row_factory = sqlite3.Row
+    columns = WHOLE | changes
+    try:
+        found: sqlite3.Row = connection.execute(
+            f"SELECT {', '.join(f'? AS {name}' for name in columns)}", tuple(columns.values())
+        ).fetchone()
+    finally:
+        connection.close()
+    return found
+
+
+def test_each_column_becomes_what_its_field_is() -> None:
+    assert from_row(Thing, row(), parts=("wheel",)) == Thing(
+        id=SessionId("s1"),
+        count=3,
+        weight=0.5,
+        is_heavy=True,
+        colour=Colour.RED,
+        made_at=datetime(2026, 11, 30, 12, 0, 0, 1, tzinfo=UTC),
+        name=None,
+        sold_at=None,
+        second_colour=None,
+        part_of=None,
+        parts=("wheel",),
+    )
+
+
+def test_what_may_be_null_is_converted_where_it_is_not() -> None:
+    thing = from_row(Thing, row(name="x", sold_at=WHOLE["made_at"], second_colour="red"), parts=())
+    assert (thing.name, thing.sold_at, thing.second_colour) == ("x", thing.made_at, Colour.RED)
+    assert isinstance(thing.second_colour, Colour)
+
+
+def test_a_field_that_is_given_is_not_read_from_the_row() -> None:
+    assert from_row(Thing, row(colour="of a later version"), colour=Colour.RED, parts=()).colour is Colour.RED
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"colour": "blue"}, "'blue' is not a valid Colour"),
+        ({"made_at": "2026-11-30T12:00Z"}, "'2026-11-30T12:00Z' is a time in another form"),
+    ],
+)
+def test_a_value_that_its_field_cannot_be_is_refused(changes: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        from_row(Thing, row(**changes), parts=())
+
+
+def test_a_column_that_is_not_there_is_refused_also_where_the_field_has_a_default() -> None:
+    with pytest.raises(IndexError):
+        from_row(Thing, row(), nothing=1)
+    with pytest.raises(TypeError, match="nothing"):
+        from_row(Thing, row(), parts=(), nothing=1)
+
+
+def test_a_field_that_no_column_stands_for_has_to_be_given() -> None:
+    with pytest.raises(TypeError, match=r"Thing\.parts is in no column: it has to be given"):
+        from_row(Thing, row(parts='["wheel"]'))

@@ -1,0 +1,282 @@
+"""Keyed work: never two at one key, nothing forgotten, failures tried again with growing pauses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from nanohost.errors import StoreError
+from nanohost.testing.manual_clock import ManualClock
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.work.keyed_workers import INITIAL_BACKOFF_S, MAX_BACKOFF_S, KeyedWorkers
+
+
+class Workshop:
+    """Work that waits at a gate, fails when told to, and counts how many are at it."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.lanes = KeyedWorkers[str]("test", self.work, self.clock)
+        self.begun: list[str] = []
+        self.ended: list[str] = []
+        self.failures: Counter[str] = Counter()
+        self.error: BaseException = StoreError("the disk refuses")
+        self.gates: dict[str, asyncio.Event] = {}
+        self._at_work: Counter[str] = Counter()
+        self._change = asyncio.Event()
+
+    async def work(self, key: str) -> None:
+        self._at_work[key] += 1
+        assert self._at_work[key] == 1, "two workers at one key"
+        self.begun.append(key)
+        self._change.set()
+        try:
+            if key in self.gates:
+                await self.gates[key].wait()
+            if self.failures[key]:
+                self.failures[key] -= 1
+                raise self.error
+            self.ended.append(key)
+        finally:
+            self._at_work[key] -= 1
+            self._change.set()
+
+    async def until_begun(self, count: int) -> None:
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+            while len(self.begun) < count:
+                self._change.clear()
+                await self._change.wait()
+
+    async def until_ended(self, key: str) -> None:
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+            while key not in self.ended:
+                self._change.clear()
+                await self._change.wait()
+
+    async def until_idle(self) -> None:
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+            while self.lanes.active_count():
+                self._change.clear()
+                await self._change.wait()
+                await asyncio.sleep(0)  # the worker leaves after its work
+
+
+@pytest.fixture
+def shop() -> Workshop:
+    return Workshop()
+
+
+async def test_a_poke_is_served_once(shop: Workshop) -> None:
+    async with shop.lanes.opened():
+        shop.lanes.notify("a")
+        await shop.until_idle()
+        assert shop.begun == ["a"]
+        shop.lanes.notify("a")
+        await shop.until_idle()
+    assert shop.begun == ["a", "a"]
+
+
+async def test_pokes_before_the_work_begins_are_one(shop: Workshop) -> None:
+    async with shop.lanes.opened():
+        for _ in range(5):
+            shop.lanes.notify("a")
+        await shop.until_idle()
+    assert len(shop.begun) <= 2
+
+
+async def test_pokes_during_work_mean_one_more_look(shop: Workshop) -> None:
+    shop.gates["a"] = asyncio.Event()
+    async with shop.lanes.opened():
+        shop.lanes.notify("a")
+        await shop.until_begun(1)
+        for _ in range(5):
+            shop.lanes.notify("a")
+        shop.gates["a"].set()
+        await shop.until_idle()
+    assert shop.begun == ["a", "a"]
+
+
+async def test_different_keys_do_not_wait_for_each_other(shop: Workshop) -> None:
+    shop.gates["slow"] = asyncio.Event()
+    async with shop.lanes.opened():
+        shop.lanes.notify("slow")
+        shop.lanes.notify("quick")
+        await shop.until_ended("quick")
+        assert shop.lanes.active_count() == 1
+        shop.gates["slow"].set()
+        await shop.until_idle()
+
+
+@pytest.mark.behaviour("IN-03")
+@pytest.mark.parametrize(
+    "error",
+    [StoreError("expected"), RuntimeError("a bug"), asyncio.CancelledError("a library's own")],
+    ids=["expected", "bug", "stray cancellation"],
+)
+async def test_what_fails_is_tried_again_with_growing_pauses(shop: Workshop, error: BaseException) -> None:
+    shop.failures["a"], shop.error = 12, error
+    pauses = []
+    async with shop.lanes.opened():
+        shop.lanes.notify("a")
+        for _ in range(12):
+            await shop.clock.wait_for_sleeper()
+            (pause,) = shop.clock.remaining_sleeps_s()
+            pauses.append(pause)
+            await shop.clock.advance(pause)
+        await shop.until_idle()
+    assert pauses == [min(INITIAL_BACKOFF_S * 2**n, MAX_BACKOFF_S) for n in range(12)]
+    assert shop.ended == ["a"]
+
+
+async def test_after_a_success_the_pauses_begin_anew(shop: Workshop) -> None:
+    async with shop.lanes.opened():
+        for _ in range(2):
+            shop.failures["a"] = 1
+            shop.lanes.notify("a")
+            await shop.clock.wait_for_sleeper()
+            assert shop.clock.remaining_sleeps_s() == (INITIAL_BACKOFF_S,)
+            await shop.clock.advance(INITIAL_BACKOFF_S)
+            await shop.until_idle()
+
+
+async def test_a_key_that_fails_does_not_touch_the_others(shop: Workshop) -> None:
+    shop.failures["bad"] = 1
+    async with shop.lanes.opened():
+        shop.lanes.notify("bad")
+        await shop.clock.wait_for_sleeper()
+        shop.lanes.notify("good")
+        await shop.until_begun(2)
+        await shop.clock.advance(INITIAL_BACKOFF_S)
+        await shop.until_idle()
+    assert shop.ended == ["good", "bad"]
+
+
+async def test_what_a_person_did_ends_a_pause_once_and_any_other_poke_ends_none(shop: Workshop) -> None:
+    shop.failures["a"] = 4
+    async with shop.lanes.opened():
+        shop.lanes.notify("a")
+        await shop.clock.wait_for_sleeper()
+        shop.lanes.notify("a")
+        await shop.clock.advance(0)
+        assert len(shop.begun) == 1
+        shop.lanes.notify_now("a")
+        await shop.until_begun(2)
+        await shop.clock.advance(0)
+        assert len(shop.begun) == 2
+        assert 2 * INITIAL_BACKOFF_S in shop.clock.remaining_sleeps_s(), (
+            "it failed again: nobody is to do that without a pause"
+        )
+        await shop.clock.advance(2 * INITIAL_BACKOFF_S)
+        assert len(shop.begun) == 3
+
+
+async def test_what_a_person_did_while_the_work_was_about_to_fail_is_not_kept_waiting(shop: Workshop) -> None:
+    shop.failures["a"] = 1
+    shop.gates["a"] = asyncio.Event()
+    async with shop.lanes.opened():
+        shop.lanes.notify("a")
+        await shop.until_begun(1)
+        shop.lanes.notify_now("a")
+        shop.gates["a"].set()
+        await shop.until_ended("a")
+        await shop.until_idle()
+        shop.lanes.notify_now("a")
+        await shop.until_idle()
+    assert shop.begun == ["a", "a", "a"]
+
+
+async def test_closing_ends_a_pause_at_once(shop: Workshop) -> None:
+    shop.failures["a"] = 1
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+        async with shop.lanes.opened(grace_s=60):
+            shop.lanes.notify("a")
+            await shop.clock.wait_for_sleeper()
+    assert (shop.begun, shop.ended, shop.lanes.active_count()) == (["a"], [], 0)
+
+
+async def test_a_nap_inside_work_says_whether_to_go_on() -> None:
+    clock, answers = ManualClock(), list[bool]()
+
+    async def work(key: str) -> None:
+        while await lanes.sleep(10):
+            answers.append(True)
+        answers.append(False)
+
+    lanes = KeyedWorkers[str]("test", work, clock)
+    async with lanes.opened():
+        lanes.notify("a")
+        await clock.wait_for_sleeper()
+        await clock.advance(10)
+        assert answers == [True]
+        await clock.wait_for_sleeper()
+    assert answers == [True, False]
+
+
+async def test_closing_lets_work_in_progress_finish_and_takes_nothing_new(shop: Workshop) -> None:
+    shop.gates["a"] = asyncio.Event()
+    async with shop.lanes.opened(grace_s=60):
+        shop.lanes.notify("a")
+        await shop.until_begun(1)
+        shop.lanes.notify("a")
+        asyncio.get_running_loop().call_soon(shop.gates["a"].set)
+    shop.lanes.notify("b")
+    assert (shop.begun, shop.ended, shop.lanes.active_count()) == (["a"], ["a"], 0)
+
+
+async def test_work_that_outlasts_the_grace_is_cut_short(shop: Workshop) -> None:
+    shop.gates["a"] = asyncio.Event()
+    async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+        async with shop.lanes.opened(grace_s=0.01):
+            shop.lanes.notify("a")
+            await shop.until_begun(1)
+    assert (shop.ended, shop.lanes.active_count()) == ([], 0)
+
+
+async def test_lanes_can_be_opened_again(shop: Workshop) -> None:
+    shop.lanes.notify("before")
+    for _ in range(2):
+        async with shop.lanes.opened():
+            shop.lanes.notify("a")
+            await shop.until_idle()
+    assert shop.ended == ["a", "a"]
+
+
+async def test_a_poke_at_the_very_end_is_not_kept_as_work(shop: Workshop) -> None:
+    async with shop.lanes.opened(grace_s=0):
+        shop.lanes.notify("a")
+    assert shop.lanes.active_count() == 0
+    async with shop.lanes.opened():
+        shop.lanes.notify("a")
+        await shop.until_idle()
+    assert shop.ended[-1] == "a"
+
+
+async def test_a_poke_ends_a_light_nap_of_its_key_alone() -> None:
+    looks: list[str] = []
+    clock, looked = ManualClock(), asyncio.Event()
+
+    async def work(key: str) -> None:
+        while True:
+            looks.append(key)
+            looked.set()
+            if looks == ["a", "b"]:
+                lanes.notify("b")  # before it has fallen asleep
+            if await lanes.wait(key, 3600) or lanes.is_closing:
+                return
+
+    async def until_looked(count: int) -> None:
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+            while len(looks) < count:
+                looked.clear()
+                await looked.wait()
+
+    lanes = KeyedWorkers[str]("test", work, clock)
+    async with lanes.opened():
+        lanes.notify("a")
+        lanes.notify("b")
+        await until_looked(3)
+        lanes.notify("a")
+        await until_looked(4)
+    assert looks == ["a", "b", "b", "a"]

@@ -1,0 +1,145 @@
+"""Folders are removed whatever a container put there: in little memory, a moment at a time, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import resource
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from nanohost.work import remove_tree
+from nanohost.work.remove_tree import MAX_OPEN_LEVELS, STEP_S, RemovalResult, open_dir, remove_step, remove_tree
+from tests.support.folders import MANY_FILES, fill_folder, nest_folders
+
+TRIES = 5_000
+"""Without O_NOFOLLOW a few of a thousand go wrong."""
+STANDS: Callable[[], float] = lambda: 0.0  # noqa: E731
+
+
+def step(path: Path, *, monotonic: Callable[[], float] = STANDS) -> RemovalResult:
+    with open_dir(path.parent, None) as above:
+        return remove_step(path.name, above, monotonic=monotonic)
+
+
+def steps(path: Path) -> Iterator[RemovalResult]:
+    """Until there is no more to be done. Time stands still: a step does all that it can."""
+    while True:
+        yield (progress := step(path))
+        if progress is not RemovalResult.INCOMPLETE:
+            return
+
+
+def test_very_many_files_are_removed_in_little_memory(folder: Path) -> None:
+    fill_folder(folder / "full", MANY_FILES)
+    tracemalloc.start()
+    try:
+        assert list(steps(folder / "full"))[-1] is RemovalResult.REMOVED
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most_bytes < 1_000_000
+    assert not (folder / "full").exists()
+
+
+def test_a_step_ends_after_a_moment_and_the_next_goes_on(tmp_path: Path) -> None:
+    fill_folder(tmp_path / "full", 10)
+    left = []
+    ticks = count(step=STEP_S / 4)
+    while step(tmp_path / "full", monotonic=ticks.__next__) is RemovalResult.INCOMPLETE:
+        left.append(len(os.listdir(tmp_path / "full")))  # noqa: PTH208
+    assert left == [5, 1]
+    assert not (tmp_path / "full").exists()
+
+
+@pytest.mark.parametrize("levels", [MAX_OPEN_LEVELS - 1, MAX_OPEN_LEVELS, 5_000])
+def test_folders_are_removed_however_deep_they_are_nested(folder: Path, levels: int) -> None:
+    nest_folders(folder / "deep", levels)
+    assert list(steps(folder / "deep"))[-1] is RemovalResult.REMOVED
+    assert not (folder / "deep").exists()
+
+
+def test_depth_takes_no_more_descriptors_than_sixteen_levels(folder: Path) -> None:
+    nest_folders(folder / "deep", 500)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest_descriptor() + 2 * MAX_OPEN_LEVELS + 4, before[1]))
+    try:
+        assert list(steps(folder / "deep"))[-1] is RemovalResult.REMOVED
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def highest_descriptor() -> int:
+    return max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+
+
+def test_links_lead_nowhere_and_go_themselves(tmp_path: Path) -> None:
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host" / "precious").write_text("12345")
+    (tmp_path / "full" / "inner").mkdir(parents=True)
+    for place in ("link", "inner/link"):
+        (tmp_path / "full" / place).symlink_to(tmp_path / "host")
+    assert list(steps(tmp_path / "full"))[-1] is RemovalResult.REMOVED
+    assert (tmp_path / "host" / "precious").read_text() == "12345"
+
+
+def test_what_is_no_folder_goes_and_what_is_not_there_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("file", "link", "pipe", "nothing"):
+        assert step(tmp_path / name) is RemovalResult.REMOVED
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_that_is_swapped_in_while_it_is_removed_leads_nowhere(folder: Path) -> None:
+    (folder / "host").mkdir()
+    (folder / "host" / "precious").touch()
+    changing, over = folder / "full" / "changing", threading.Event()
+
+    def swap() -> None:
+        """It is a folder and a link to another in turn, all the time."""
+        makes_link = partial(changing.symlink_to, folder / "host")
+        while not over.is_set():
+            for change in (changing.parent.mkdir, changing.mkdir, changing.rmdir, makes_link, changing.unlink):
+                with suppress(OSError):
+                    change()
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    try:
+        for _ in range(TRIES):
+            step(folder / "full", monotonic=time.monotonic)
+    finally:
+        over.set()
+        swapping.join()
+    assert (folder / "host" / "precious").exists()
+
+
+def test_what_cannot_be_removed_stays_and_the_rest_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill_folder(tmp_path / "full", 5)
+
+    def refusing(name: str, *, dir_fd: int) -> None:
+        if name == "3":
+            raise PermissionError
+        os.unlink(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(remove_tree, "unlink", refusing)
+    assert list(steps(tmp_path / "full")) == [RemovalResult.INCOMPLETE, RemovalResult.BLOCKED]
+    assert os.listdir(tmp_path / "full") == ["3"]  # noqa: PTH208
+
+
+def test_a_folder_of_ours_is_removed_to_its_end(tmp_path: Path) -> None:
+    fill_folder(tmp_path / "full", 10)
+    nest_folders(tmp_path / "full" / "deep", 100)
+    remove_tree(tmp_path / "full")
+    remove_tree(tmp_path / "full")
+    remove_tree(tmp_path / "no" / "such")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,182 @@
+"""Services: started again with growing pauses, seen, stopped in reverse, and one that may not fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from structlog.testing import capture_logs
+
+from nanohost.errors import RuntimeUnavailable
+from nanohost.testing.manual_clock import ManualClock
+from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
+from nanohost.work.supervisor import Service, ServiceState, Supervisor
+
+
+def supervisor(clock: ManualClock, *, jitter: float = 0.5, stop_limit_s: float = 5.0) -> Supervisor:
+    return Supervisor(clock, jitter=lambda: jitter, stop_timeout_s=stop_limit_s)
+
+
+def failing(error: Exception) -> Callable[[], Awaitable[None]]:
+    async def service() -> None:
+        raise error
+
+    return service
+
+
+async def for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+def only(found: Supervisor) -> Service:
+    [service] = found.services()
+    return service
+
+
+async def test_a_service_that_fails_begins_again_after_growing_pauses_up_to_a_minute() -> None:
+    clock, pauses = ManualClock(), []
+    async with supervisor(clock) as running:
+        running.start("telegram", failing(RuntimeUnavailable("no network")))
+        for _ in range(8):
+            await clock.wait_for_sleeper()
+            pauses.append(clock.remaining_sleeps_s()[0])
+            await clock.advance(pauses[-1])
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+async def test_pauses_begin_anew_after_a_minute_of_health() -> None:
+    clock, lives = ManualClock(), iter([0, 0, 60, 0])
+
+    async def service() -> None:
+        await clock.sleep(next(lives))
+
+    async with supervisor(clock) as running:
+        running.start("telegram", service)
+        await clock.wait_for_sleeper()
+        await clock.advance(1)
+        await clock.advance(2)
+        assert clock.remaining_sleeps_s() == (60,)
+        await clock.advance(60)
+        assert clock.remaining_sleeps_s() == (1,)
+
+
+@pytest.mark.parametrize(("jitter", "pause_s"), [(0.0, 0.75), (1.0, 1.25)])
+async def test_a_pause_is_jittered(jitter: float, pause_s: float) -> None:
+    clock = ManualClock()
+    async with supervisor(clock, jitter=jitter) as running:
+        running.start("telegram", failing(RuntimeUnavailable("no network")))
+        await clock.wait_for_sleeper()
+        assert clock.remaining_sleeps_s() == (pause_s,)
+
+
+async def test_what_a_service_does_can_be_seen() -> None:
+    clock = ManualClock()
+    outcomes = iter([failing(RuntimeUnavailable("no network")), for_ever])
+    async with supervisor(clock) as running:
+        running.start("telegram", lambda: next(outcomes)())
+        assert only(running).state is ServiceState.RUNNING
+        await clock.wait_for_sleeper()
+        assert (only(running).state, only(running).error) == (ServiceState.RESTARTING, "no network")
+        await clock.advance(1)
+        assert (only(running).state, only(running).restarts) == (ServiceState.RUNNING, 1)
+        assert (only(running).error, only(running).since) == ("no network", clock.now())
+    assert only(running).state is ServiceState.STOPPED
+
+
+async def test_a_service_that_returns_begins_again_too() -> None:
+    async def returns() -> None:
+        return
+
+    clock = ManualClock()
+    async with supervisor(clock) as running:
+        running.start("telegram", returns)
+        await clock.wait_for_sleeper()
+        assert only(running).error == "it ended by itself"
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_what_can_be_expected_is_one_line_and_a_mistake_of_ours_has_its_traceback() -> None:
+    clock, mistake = ManualClock(), ZeroDivisionError("oh")
+    with capture_logs() as lines:
+        async with supervisor(clock) as running:
+            running.start("a", failing(RuntimeUnavailable("no network", hint="look at the cable")))
+            running.start("b", failing(mistake))
+            await clock.wait_for_sleeper()
+            await clock.advance(0)
+    expected, unexpected = (line for line in lines if line["event"] == "service_restarting")
+    assert (expected["service"], expected["error"], expected["hint"]) == ("a", "no network", "look at the cable")
+    assert expected["exc_info"] is None
+    assert unexpected["exc_info"] is mistake
+
+
+async def test_a_service_that_a_library_cancels_begins_again() -> None:
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    clock = ManualClock()
+    async with supervisor(clock) as running:
+        running.start("telegram", cancelled)
+        await clock.wait_for_sleeper()
+        assert (only(running).state, clock.remaining_sleeps_s()) == (ServiceState.RESTARTING, (1,))
+    assert only(running).state is ServiceState.STOPPED
+
+
+async def test_one_service_that_fails_does_not_disturb_another() -> None:
+    clock = ManualClock()
+    async with supervisor(clock) as running:
+        running.start("bad", failing(RuntimeUnavailable("no")))
+        running.start("good", for_ever)
+        await clock.wait_for_sleeper()
+        assert [service.state for service in running.services()] == [ServiceState.RESTARTING, ServiceState.RUNNING]
+
+
+async def test_a_critical_service_that_fails_is_told_and_not_tried_again() -> None:
+    clock = ManualClock()
+    async with supervisor(clock) as running:
+        running.start("writer", failing(RuntimeUnavailable("disk full")), critical=True)
+        async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
+            failure = await running.wait_for_failure()
+        assert (failure.name, failure.message) == ("writer", "disk full")
+        assert clock.remaining_sleeps_s() == ()
+    assert only(running).state is ServiceState.FAILED
+
+
+async def test_services_are_stopped_in_reverse_each_after_the_other() -> None:
+    stopped: list[str] = []
+
+    def service(name: str) -> Callable[[], Awaitable[None]]:
+        async def run() -> None:
+            try:
+                await for_ever()
+            finally:
+                await asyncio.sleep(0)
+                stopped.append(name)
+
+        return run
+
+    async with supervisor(ManualClock()) as running:
+        for name in ("store", "keeper", "channel"):
+            running.start(name, service(name))
+        await asyncio.sleep(0)
+    assert stopped == ["channel", "keeper", "store"]
+
+
+async def test_a_service_that_does_not_stop_in_time_is_named_and_left() -> None:
+    let_go = asyncio.Event()
+    begun = asyncio.Event()
+
+    async def stubborn() -> None:
+        begun.set()
+        try:
+            await for_ever()
+        finally:
+            await let_go.wait()
+
+    with capture_logs() as lines:
+        async with supervisor(ManualClock(), stop_limit_s=0.01) as running:
+            running.start("stubborn", stubborn)
+            await begun.wait()
+    assert [(line["event"], line["services"]) for line in lines] == [("service_stop_timed_out", ["stubborn"])]
+    let_go.set()
+    await asyncio.sleep(0)
