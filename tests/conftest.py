@@ -18,7 +18,7 @@ from hypothesis import settings
 
 from nanohost.testing.reserved_port import ReservedPort
 from nanohost.testing.time_limits import scaled_timeout
-from nanohost.work.remove_tree import remove_tree
+from nanohost.work.tree_removal import remove_tree
 from tests.support.unit import forbid_processes_and_sockets, is_unit
 
 pytest.register_assert_rewrite("nanohost.testing.channel_suite", "nanohost.testing.simulator_suite")

@@ -99,7 +99,7 @@ def test_one_key_that_two_parts_declare_is_refused(weather: Path) -> None:
     weather.write_text(WEATHER.replace("umbrellas", "durable"))
     forget()
     with pytest.raises(
-        ValueError, match=r"\[host\] durable is declared in nanohost.weather.settings and nanohost.store"
+        ValueError, match=r"\[host\] durable is declared in nanohost.weather.settings and nanohost.db"
     ):
         tables()
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nanohost.store
+import nanohost.db
 
 from tests.db import long_history
 
@@ -27,7 +27,7 @@ _ALIAS = re.compile(r"(?:FROM|JOIN|,)\s+(\w+)\s+([a-z]\w*)\b")
 
 _NO_TABLES = ("json_each", "CONSTANT")
 _STATES = re.compile(r"(\w+)\s+TEXT[^,(]*CHECK \((?:status|outcome) IN \(([^)]*)\)\)")
-_SCHEMA = Path(nanohost.store.__file__).parent / "schema.sql"
+_SCHEMA = Path(nanohost.db.__file__).parent / "schema.sql"
 
 
 @dataclass(frozen=True, slots=True)

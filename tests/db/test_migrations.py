@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-import nanohost.store
+import nanohost.db
 import pytest
 
 from nanohost.config.shipped import shipped_root
@@ -53,7 +53,7 @@ def backups(tmp_path: Path) -> Path:
 
 def test_schema_sql_is_the_sum_of_the_migrations(database: Path, backups: Path, tmp_path: Path) -> None:
     migrate(database, load_migrations([shipped_root() / "migrations"]), backups=backups)
-    schema = Path(nanohost.store.__file__).with_name("schema.sql")
+    schema = Path(nanohost.db.__file__).with_name("schema.sql")
     with closing(sqlite3.connect(tmp_path / "sum.db")) as db:
         db.executescript(schema.read_text(encoding="utf-8"))
     summed, migrated = tables(tmp_path / "sum.db"), tables(database)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.delivery.files import describe_file, remove_outbox_step
-from nanohost.work.remove_tree import RemovalResult
+from nanohost.work.tree_removal import RemovalResult
 from nanohost_protocol.layout import SessionLayout
 
 

@@ -32,7 +32,7 @@ from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.full_channel import FULL_CAPABILITIES, FindsSentChannel, FullFeatureChannel
 from nanohost.testing.manual_clock import ManualClock
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
-from nanohost.work.remove_tree import RemovalResult
+from nanohost.work.tree_removal import RemovalResult
 from nanohost_protocol.payloads import (
     CardOut,
     ChatOut,

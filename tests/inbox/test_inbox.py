@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from nanohost.channel_api import Attachment, Capabilities, EventKind, InboundEvent, Part, PartKind, Sender
-from nanohost.db import agent_groups, album_pieces, cards, dropped, events, host_messages, messaging_groups, wirings
+from nanohost.db import agent_groups, cards, dropped, events, host_messages, messaging_groups, wirings
+from nanohost.db import album_parts
 from nanohost.db.database import Store, Transaction, open_store
 from nanohost.db.domain_events import ChatHasEvents
 from nanohost.db.events import ChatKey
@@ -443,7 +444,7 @@ async def test_where_no_agent_listens_an_edit_of_any_piece_is_one_of_its_album(
         await inbox.accept(replace(CHATTER, platform_message_id=id, mentions_bot=True, album="g"))
     said = await events.list_new(store, ChatKey("fake", "main", CHATTER.platform_id), limit=9)
     async with store.transaction() as tx:
-        await album_pieces.add_all(tx, [(one.id, one.event) for one in said])
+        await album_parts.add_all(tx, [(one.id, one.event) for one in said])
         await events.join_album(tx, [one.id for one in said], replace(said[0].event, album=None))
         await tx.execute("UPDATE inbound_events SET mentions_bot = 0")
     naming = replace(CHATTER, kind=EventKind.EDIT, platform_message_id="n", refers_to=named, mentions_bot=True)

@@ -11,13 +11,13 @@ DECISIONS: Mapping[str, Sequence[str]] = {
     "src/nanohost/guard/guard.py": ("guard/test_ruling.py",),
     "src/nanohost/approvals/approvers.py": ("approvals/test_approvers.py",),
     # retry classes
-    "src/nanohost/containers/retry_policy.py": ("keeper/test_verdict.py", "keeper/test_sentences.py"),
-    "src/nanohost/containers/model_backoff.py": ("keeper/test_holds.py", "keeper/test_verdict.py"),
+    "src/nanohost/containers/retry_policy.py": ("containers/test_retry_policy.py", "containers/test_sentences.py"),
+    "src/nanohost/containers/model_backoff.py": ("containers/test_model_backoff.py", "containers/test_retry_policy.py"),
     "src/nanohost/delivery/outcome.py": ("delivery/test_outcome.py",),
     # claims
     "container/agent_runner/claims.py": ("runner/test_claims.py", "runner/test_commands.py"),
     # order
     "src/nanohost_protocol/sequence.py": ("protocol/test_ids_times_sequence.py",),
-    "src/nanohost/delivery/rate_limiter.py": ("delivery/test_pacing.py",),
+    "src/nanohost/delivery/rate_limiter.py": ("delivery/test_rate_limiter.py",),
 }
 """Paths from the root; the tests' are from tests/."""

@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
-from nanohost.db import album_pieces, events
+from nanohost.db import events
+from nanohost.db import album_parts
 from nanohost.mailbox.mailboxes import MAX_CONTEXT_MESSAGES
 from nanohost.model import EngageMode, IgnoredMessagePolicy, Role, UnknownSender, WiringId
 from nanohost.routing.albums import merge_pieces, with_unique_file_names
@@ -446,7 +447,7 @@ async def _join(world: World) -> None:
     found = await events.list_new(world.store, CHAT, limit=9)
     said = with_unique_file_names([one.event for one in found])
     async with world.store.transaction() as tx:
-        await album_pieces.add_all(tx, [(one.id, event) for one, event in zip(found, said, strict=True)])
+        await album_parts.add_all(tx, [(one.id, event) for one, event in zip(found, said, strict=True)])
         await events.join_album(tx, [one.id for one in found], merge_pieces(said))
 
 

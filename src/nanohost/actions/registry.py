@@ -27,7 +27,7 @@ from nanohost.guard.guard import Permission
 from nanohost.model import AgentGroup, SessionId
 from nanohost_protocol.rows import Origin
 
-HELPER_MODULES = {"actions", "asking", "notice", "policy", "registry"}
+HELPER_MODULES = {"agent_notice", "approval_requests", "executor", "policy", "registry"}
 """Modules of this package that hold no actions."""
 ANY_SCOPE = "any"
 """The scope of what is not told apart by its arguments."""

@@ -21,7 +21,8 @@ from nanohost.approvals.kinds import action, chat, sender
 from nanohost.approvals.result import ApprovalResult
 from nanohost.channel_api import EventKind
 from nanohost.channels.event_summary import describe_event
-from nanohost.db import agent_groups, album_pieces, approvals, audit, events, messaging_groups, roles, rules, users
+from nanohost.db import agent_groups, approvals, audit, events, messaging_groups, roles, rules, users
+from nanohost.db import album_parts
 from nanohost.db.actions import ActionRow
 from nanohost.db.approvals import Approval, ApprovalStatus
 from nanohost.db.audit import AuditOutcome
@@ -167,7 +168,7 @@ async def join_pending_approval(db: Queries, stored: StoredEvent) -> PendingAppr
     """What is held of a chat was edited: the edit waits with it. None: it is no edit of such a message."""
     if stored.event.kind is not EventKind.EDIT or stored.event.refers_to is None:
         return None
-    message = await album_pieces.find_whole_id(db, stored.chat, stored.event.refers_to)
+    message = await album_parts.find_whole_id(db, stored.chat, stored.event.refers_to)
     id = await events.find_holding_approval(db, stored.chat, message)
     waits_for = None if id is None else await approvals.find(db, id)
     return None if waits_for is None else await _join_approval(db, waits_for)

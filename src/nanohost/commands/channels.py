@@ -275,8 +275,8 @@ def _full_name(one: ChannelInstance) -> str:
 async def _simulate(context: OfflineContext, arguments: SimulateArgs) -> Json:
     # Loaded when it is asked for: what is made for tests is part of no host.
     simulated = importlib.import_module("nanohost.testing.simulated_chat")
-    simulator = simulated.begun(arguments.name, context.clock.now())
-    return {"written": await simulated.serve(simulator, sys.stdin, sys.stdout)}
+    simulator = simulated.make_interactive_simulator(arguments.name, context.clock.now())
+    return {"written": await simulated.serve_terminal(simulator, sys.stdin, sys.stdout)}
 
 
 _offline_command = partial(Command, positional=("name",), is_offline=True)

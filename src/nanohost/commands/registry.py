@@ -16,21 +16,21 @@ from nanohost.commands.resource import Resource
 from nanohost.errors import UsageError
 
 HELPER_MODULES = {
-    "asking",
     "channel_setup",
     "chat_names",
     "command",
     "context",
     "delivery_number",
     "message_status",
-    "one_heading",
+    "prompts",
     "qr",
     "registry",
     "resource",
+    "settings_check",
     "setup",
-    "show",
     "since",
-    "stopping",
+    "status_headings",
+    "tables",
 }
 """Modules of this package that hold no commands."""
 

@@ -18,7 +18,7 @@ CONTROL_SOCKET = "run/control.sock"
 
 def shipped_folder() -> str:
     """The checkout's root if this file lies in a checkout, else the folder the wheel brought along."""
-    package = os.path.dirname(os.path.realpath(__file__))
+    package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     checkout = os.path.dirname(os.path.dirname(package))
     return checkout if _is_checkout(checkout) else f"{package}/_shipped"
 

@@ -152,7 +152,7 @@ def open_sections() -> Mapping[str, type[Section]]:
 def _settings_modules() -> Iterator[str]:
     """The modules that declare settings. Found by their names: to read all others would take longer than to load."""
     for folder in map(Path, nanohost.__path__):
-        for path in sorted([*folder.glob("*_settings.py"), *folder.glob("*/settings.py")]):
+        for path in sorted([*folder.glob("*/*_settings.py"), *folder.glob("*/settings.py")]):
             yield ".".join((nanohost.__name__, *path.relative_to(folder).with_suffix("").parts))
 
 

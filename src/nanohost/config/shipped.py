@@ -1,6 +1,6 @@
 """Where the files are that ship with the code but are not code: Dockerfile.agent, migrations, channels.
 
-In a checkout they lie at its root; in an installed wheel they lie in the package's `_shipped_folders` folder.
+In a checkout they lie at its root; in an installed wheel they lie in the package's `_shipped` folder.
 """
 
 from __future__ import annotations

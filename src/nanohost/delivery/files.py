@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from nanohost.work.remove_tree import RemovalResult, open_dir, remove_step, remove_tree
+from nanohost.work.tree_removal import RemovalResult, open_dir, remove_step, remove_tree
 from nanohost_protocol.layout import SessionLayout
 
 

@@ -21,7 +21,7 @@ from nanohost.extensions.header import OPENING, HeaderSpec, Script, api_mismatch
 API_VERSION = 1
 """Of nanohost.runtimes.port, as a header names it."""
 RUNTIMES_DIR_NAME = "runtimes"
-SHIPPED_DIR = Path(__file__).parent / RUNTIMES_DIR_NAME
+SHIPPED_DIR = Path(__file__).parent.parent / RUNTIMES_DIR_NAME
 
 _EXAMPLE = """\
 # /// script

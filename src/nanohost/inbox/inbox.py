@@ -22,7 +22,8 @@ from nanohost.access.codes import find_open_codes
 from nanohost.channel_api import Accepted, Capabilities, EventKind, InboundEvent
 from nanohost.chat_mover import MoveHandler, ignore_move
 from nanohost.clock import Clock
-from nanohost.db import album_pieces, cards, checkpoints, dropped, events, routes, wirings
+from nanohost.db import cards, checkpoints, dropped, events, routes, wirings
+from nanohost.db import album_parts
 from nanohost.db.database import Store, Transaction
 from nanohost.db.domain_events import ChannelActive, ChannelConnected
 from nanohost.db.events import ChatKey
@@ -188,7 +189,7 @@ class ChannelInbox:
             return False
         if any(one.event.platform_message_id == message for one in earlier if one.problem is None):
             return True
-        message = await album_pieces.find_whole_id(self._store, chat, message)
+        message = await album_parts.find_whole_id(self._store, chat, message)
         if await events.find_unsettled(self._store, chat, message) is not None:
             return True
         return bool(await routes.list_routed(self._store, chat, message))
@@ -203,7 +204,7 @@ class ChannelInbox:
                 return choice is not None and choice.was_sent_to(chat)
             case EventKind.EDIT if event.refers_to is not None:
                 waits = any(one.event.platform_message_id == event.refers_to for one in earlier if one.problem is None)
-                message = await album_pieces.find_whole_id(self._store, chat, event.refers_to)
+                message = await album_parts.find_whole_id(self._store, chat, event.refers_to)
                 if waits or await events.is_open(self._store, chat, message):
                     return True
                 is_first = event.is_group and event.mentions_bot and not event.sender.is_bot

@@ -38,7 +38,7 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.session_dirs import attachment_dir
 from nanohost.model import Session
 from nanohost.runtimes.session_folders import container_log_path
-from nanohost.work.remove_tree import remove_tree
+from nanohost.work.tree_removal import remove_tree
 from nanohost_protocol.inbound import InboundReader, InboundWriter
 from nanohost_protocol.layout import SessionLayout
 

@@ -25,7 +25,7 @@ from nanohost.mailbox.session_dirs import attachment_dir, prepare_session_dir
 from nanohost.model import Session
 from nanohost.text.file_names import shorten_file_name
 from nanohost.work.keyed_workers import is_cancelled
-from nanohost.work.remove_tree import remove_tree
+from nanohost.work.tree_removal import remove_tree
 from nanohost_protocol.layout import WORKSPACE, SessionLayout
 from nanohost_protocol.payloads import ChatIn, decode_in, encode
 from nanohost_protocol.rows import NewMessageIn

@@ -14,8 +14,9 @@ from datetime import datetime, tzinfo
 from nanohost.approvals import result
 from nanohost.approvals.result import ApprovalResult
 from nanohost.chat_commands.classify import is_chat_command
-from nanohost.db import album_pieces, approvals, events, routes
-from nanohost.db.album_pieces import AlbumPiece
+from nanohost.db import approvals, events, routes
+from nanohost.db import album_parts
+from nanohost.db.album_parts import AlbumPiece
 from nanohost.db.approvals import ApprovalStatus
 from nanohost.db.database import Queries, Transaction
 from nanohost.db.events import ChatKey, StoredEvent
@@ -40,7 +41,7 @@ async def withdraw(tx: Transaction, deletion: StoredEvent, *, now: datetime, zon
     message, chat = deletion.event.refers_to, deletion.chat
     if message is None:
         return DeletionNotice(deletion=deletion)
-    piece = await album_pieces.find(tx, chat, message, template=deletion.event)
+    piece = await album_parts.find(tx, chat, message, template=deletion.event)
     whole = message if piece is None else piece.whole_message_id
     if piece is None or not await _remove_pieces(tx, piece.joined_into, [piece.id]):
         await _withdraw_message(tx, chat, whole, now=now, zone=zone)
@@ -52,7 +53,7 @@ async def withdraw(tx: Transaction, deletion: StoredEvent, *, now: datetime, zon
 async def remove_deleted_pieces(tx: Transaction, whole: StoredEvent) -> bool:
     """Take those pieces out of a message which is still to be routed whose deletion waits behind it. True: there were
     some; if nothing is left of it, it is dropped."""
-    gone = await album_pieces.list_pending_deletions(tx, whole.id)
+    gone = await album_parts.list_pending_deletions(tx, whole.id)
     if gone and not await _remove_pieces(tx, whole.id, gone):
         await events.mark_dropped(tx, whole.id, DELETED_BY_AUTHOR)
     return bool(gone)
@@ -60,8 +61,8 @@ async def remove_deleted_pieces(tx: Transaction, whole: StoredEvent) -> bool:
 
 async def _remove_pieces(tx: Transaction, whole: EventId, piece_ids: Sequence[EventId]) -> bool:
     """False: nothing is left of the message, and it stays as it is."""
-    await album_pieces.mark_deleted(tx, piece_ids)
-    left = await album_pieces.list_remaining(tx, await events.get(tx, whole))
+    await album_parts.mark_deleted(tx, piece_ids)
+    left = await album_parts.list_remaining(tx, await events.get(tx, whole))
     if left:
         await events.replace_content(tx, whole, merge_pieces(left))
     return bool(left)
@@ -70,10 +71,10 @@ async def _remove_pieces(tx: Transaction, whole: EventId, piece_ids: Sequence[Ev
 async def describe_deletion(db: Queries, deletion: StoredEvent) -> StoredEvent:
     """The deletion as an agent is told of it: of a piece of an album it says what of the message is gone."""
     message = deletion.event.refers_to
-    piece = None if message is None else await album_pieces.find(db, deletion.chat, message, template=deletion.event)
+    piece = None if message is None else await album_parts.find(db, deletion.chat, message, template=deletion.event)
     if piece is None:
         return deletion
-    if await album_pieces.list_remaining(db, await events.get(db, piece.joined_into)):
+    if await album_parts.list_remaining(db, await events.get(db, piece.joined_into)):
         return _piece_deletion(deletion, piece)
     return replace(deletion, event=replace(deletion.event, refers_to=piece.whole_message_id))
 
@@ -102,7 +103,7 @@ async def _withdraw_message(tx: Transaction, chat: ChatKey, message: str, *, now
                 if (
                     one.chat == chat
                     and about is not None
-                    and await album_pieces.find_whole_id(tx, chat, about) == message
+                    and await album_parts.find_whole_id(tx, chat, about) == message
                 ):
                     await events.mark_dropped(tx, one.id, DELETED_BY_AUTHOR)
     for heard in await routes.list_routed(tx, chat, message):

@@ -24,7 +24,8 @@ from nanohost.chat_commands.classify import (
 )
 from nanohost.chat_commands.executor import MailboxEntry
 from nanohost.clock import Clock
-from nanohost.db import album_pieces, cards, conversations, events, roles, routes, sessions
+from nanohost.db import cards, conversations, events, roles, routes, sessions
+from nanohost.db import album_parts
 from nanohost.db.conversations import SessionKey, session_key
 from nanohost.db.database import Store
 from nanohost.db.events import StoredEvent
@@ -145,11 +146,11 @@ class RouteResolver:
         event = stored.event
         if event.refers_to is None or not await self._is_newly_addressed(stored, wiring):
             return stored
-        whole = await album_pieces.find_whole_id(self._store, stored.chat, event.refers_to)
+        whole = await album_parts.find_whole_id(self._store, stored.chat, event.refers_to)
         before = await events.find_message(self._store, stored.chat, whole)
         if before is None:
             return stored
-        piece = await album_pieces.find(self._store, stored.chat, event.refers_to, template=event)
+        piece = await album_parts.find(self._store, stored.chat, event.refers_to, template=event)
         files = before.event.attachments
         now = merge_files(files, event.attachments, replaced=files if piece is None else piece.event.attachments)
         return replace(stored, event=replace(event, attachments=now))
@@ -167,7 +168,7 @@ class RouteResolver:
         event = stored.event
         if event.kind is not EventKind.EDIT or event.refers_to is None:
             return []
-        message = await album_pieces.find_whole_id(self._store, stored.chat, event.refers_to)
+        message = await album_parts.find_whole_id(self._store, stored.chat, event.refers_to)
         known = await routes.list_routed(self._store, stored.chat, message)
         ours = [one for one in known if one.wiring_id == wiring and one.event_id < stored.id]
         return [one for one in ours if one.is_edit or not is_chat_command(one.text)]
@@ -179,7 +180,7 @@ class RouteResolver:
         if event.kind is not EventKind.CLICK:
             if event.refers_to is None:
                 return stored
-            whole = await album_pieces.find_whole_id(self._store, stored.chat, event.refers_to)
+            whole = await album_parts.find_whole_id(self._store, stored.chat, event.refers_to)
             return replace(stored, event=replace(event, refers_to=whole))
         choice = await cards.find_choice(self._store, event.value)
         if choice is None:

@@ -17,7 +17,8 @@ import structlog
 
 from nanohost.chat_commands.executor import CommandExecutor
 from nanohost.clock import Clock
-from nanohost.db import album_pieces, events, routes
+from nanohost.db import events, routes
+from nanohost.db import album_parts
 from nanohost.db.database import Store
 from nanohost.db.domain_events import ChatHasEvents, MailboxHasPendingRows
 from nanohost.db.events import ChatKey, StoredEvent
@@ -170,7 +171,7 @@ class Router:
                 return False
         said = with_unique_file_names([one.event for one in found])
         async with self._store.transaction() as tx:
-            await album_pieces.add_all(tx, [(one.id, event) for one, event in zip(found, said, strict=True)])
+            await album_parts.add_all(tx, [(one.id, event) for one, event in zip(found, said, strict=True)])
             await events.join_album(tx, [one.id for one in found], merge_pieces(said))
         return True
 

@@ -13,7 +13,8 @@ import structlog
 from nanohost.approvals.requests import PendingApproval
 from nanohost.channel_api import EventKind
 from nanohost.clock import Clock
-from nanohost.db import album_pieces, dropped, events, messaging_groups, wirings
+from nanohost.db import dropped, events, messaging_groups, wirings
+from nanohost.db import album_parts
 from nanohost.db.database import Store
 from nanohost.db.events import ChatKey, StoredEvent
 from nanohost.db.routes import Route
@@ -69,7 +70,7 @@ class WiringHandler:
         for at, stored in enumerate(batch):
             message = stored.event.platform_message_id
             if stored.event.kind is EventKind.EDIT and stored.event.refers_to is not None:
-                message = await album_pieces.find_whole_id(self._store, stored.chat, stored.event.refers_to)
+                message = await album_parts.find_whole_id(self._store, stored.chat, stored.event.refers_to)
                 if message in said:
                     return batch[:at], batch[at:]
             said.add(message)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from nanohost.errors import SpawnError
 from nanohost.runtimes.port import ContainerSpec
-from nanohost.work.remove_tree import DIR_FLAGS, DirLevel, is_directory
+from nanohost.work.tree_removal import DIR_FLAGS, DirLevel, is_directory
 from nanohost_protocol.layout import SessionLayout
 
 CONTAINER_UID = 1000

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.work import remove_tree
-from nanohost.work.remove_tree import MAX_OPEN_LEVELS, STEP_S, RemovalResult, open_dir, remove_step, remove_tree
+from nanohost.work import tree_removal
+from nanohost.work.tree_removal import MAX_OPEN_LEVELS, STEP_S, RemovalResult, open_dir, remove_step, remove_tree
 from tests.support.folders import MANY_FILES, fill_folder, nest_folders
 
 TRIES = 5_000
@@ -131,7 +131,7 @@ def test_what_cannot_be_removed_stays_and_the_rest_goes(tmp_path: Path, monkeypa
             raise PermissionError
         os.unlink(name, dir_fd=dir_fd)
 
-    monkeypatch.setattr(remove_tree, "unlink", refusing)
+    monkeypatch.setattr(tree_removal, "unlink", refusing)
     assert list(steps(tmp_path / "full")) == [RemovalResult.INCOMPLETE, RemovalResult.BLOCKED]
     assert os.listdir(tmp_path / "full") == ["3"]  # noqa: PTH208
 
