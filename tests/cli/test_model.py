@@ -22,9 +22,9 @@ __all__ = ["shell"]
 KEY = "sk-ant-the-good-one"
 SERVER = f"""
 import asyncio, sys
-from tests.support.messages_api import MessagesApi
+from tests.support.messages_api import StubMessagesApi
 async def serve():
-    async with MessagesApi(key={KEY!r}) as api:
+    async with StubMessagesApi(key={KEY!r}) as api:
         print(api.base_url, flush=True)
         await asyncio.Event().wait()
 asyncio.run(serve())

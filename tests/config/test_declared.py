@@ -98,9 +98,7 @@ def test_a_setting_that_one_file_declares_is_on_the_reference_page(weather: Path
 def test_one_key_that_two_parts_declare_is_refused(weather: Path) -> None:
     weather.write_text(WEATHER.replace("umbrellas", "durable"))
     forget()
-    with pytest.raises(
-        ValueError, match=r"\[host\] durable is declared in nanohost.weather.settings and nanohost.db"
-    ):
+    with pytest.raises(ValueError, match=r"\[host\] durable is declared in nanohost.weather.settings and nanohost.db"):
         tables()
 
 

@@ -18,8 +18,8 @@ from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 HOLDS = """
 import sys, time
 from pathlib import Path
-from nanohost.config.home import Home, hold
-with hold(Home(Path(sys.argv[1]))):
+from nanohost.config.home import Home, lock_home
+with lock_home(Home(Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nanohost.db
-
 from tests.db import long_history
 
 _LINE = re.compile(

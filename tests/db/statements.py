@@ -21,7 +21,7 @@ TESTING = "nanohost.testing"
 MIGRATING = {"nanohost.db.migrations"}
 """Runs before the host does."""
 VERIFY = "nanohost.verify"
-"""Reads on connections of its own: `VerifyContext.store` is a Reports, `SessionView.central` is opened for one look."""
+"""Reads on connections of its own: `VerifyContext.store` is a ReportReader, `SessionView.central` is opened for one look."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,4 +116,4 @@ def _names(node: ast.AST) -> set[str]:
 
 def _takes_reports(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     kinds = [ast.unparse(one.annotation) for one in function.args.args if one.annotation is not None]
-    return "Reports" in kinds and not {"Queries", "Transaction", "Store"} & set(kinds)
+    return "ReportReader" in kinds and not {"Queries", "Transaction", "Store"} & set(kinds)

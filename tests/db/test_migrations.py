@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-import nanohost.db
 import pytest
 
+import nanohost.db
 from nanohost.config.shipped import shipped_root
 from nanohost.db import model_calls, turn_costs
 from nanohost.db.migrations import Migration, load_migrations, migrate

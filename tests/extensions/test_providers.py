@@ -94,7 +94,7 @@ def test_no_file_of_an_install_takes_the_name_of_one_that_is_there(tmp_path: Pat
 
 
 def test_what_a_shipped_provider_needs_is_what_nanohost_is_installed_with(tmp_path: Path) -> None:
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = {one for name in provider_names(tmp_path) for one in find_provider(tmp_path, name).dependencies}
     assert needed
     assert needed <= set(project["dependencies"])

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from nanohost.channel_api import Attachment, Capabilities, EventKind, InboundEvent, Part, PartKind, Sender
-from nanohost.db import agent_groups, cards, dropped, events, host_messages, messaging_groups, wirings
-from nanohost.db import album_parts
+from nanohost.db import agent_groups, album_parts, cards, dropped, events, host_messages, messaging_groups, wirings
 from nanohost.db.database import Store, Transaction, open_store
 from nanohost.db.domain_events import ChatHasEvents
 from nanohost.db.events import ChatKey

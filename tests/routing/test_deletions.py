@@ -9,8 +9,7 @@ from datetime import timedelta
 import pytest
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
-from nanohost.db import events
-from nanohost.db import album_parts
+from nanohost.db import album_parts, events
 from nanohost.mailbox.mailboxes import MAX_CONTEXT_MESSAGES
 from nanohost.model import EngageMode, IgnoredMessagePolicy, Role, UnknownSender, WiringId
 from nanohost.routing.albums import merge_pieces, with_unique_file_names

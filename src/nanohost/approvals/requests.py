@@ -21,8 +21,7 @@ from nanohost.approvals.kinds import action, chat, sender
 from nanohost.approvals.result import ApprovalResult
 from nanohost.channel_api import EventKind
 from nanohost.channels.event_summary import describe_event
-from nanohost.db import agent_groups, approvals, audit, events, messaging_groups, roles, rules, users
-from nanohost.db import album_parts
+from nanohost.db import agent_groups, album_parts, approvals, audit, events, messaging_groups, roles, rules, users
 from nanohost.db.actions import ActionRow
 from nanohost.db.approvals import Approval, ApprovalStatus
 from nanohost.db.audit import AuditOutcome

@@ -22,7 +22,16 @@ from nanohost.errors import ExtensionError
 from nanohost.extensions.files import list_python_files
 from nanohost.extensions.host_files import load_extensions
 
-HELPER_MODULES = {"agent_commands", "classify", "command", "executor", "host_command", "menu", "open_messages", "registry"}
+HELPER_MODULES = {
+    "agent_commands",
+    "classify",
+    "command",
+    "executor",
+    "host_command",
+    "menu",
+    "open_messages",
+    "registry",
+}
 """Modules of this package that are no command."""
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_-]*")
 """What can be typed after a slash."""

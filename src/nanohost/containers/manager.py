@@ -201,7 +201,7 @@ class ContainerManager:
             Subscription(OutboxChanged, lambda event: self.on_outbox_changed(event.session)),
             Subscription(SessionHasControlMessages, lambda event: self.on_control_messages(event.session)),
             Subscription(HoldChanged, lambda event: self.on_hold_changed(event.session)),
-            Subscription(MailboxBlocked, lambda event: self.stop_for_blocked_mailbox(event.session, event.why)),
+            Subscription(MailboxBlocked, lambda event: self.stop_for_blocked_mailbox(event.session, event.reason)),
         )
 
     def on_death(self, container: Container) -> None:

@@ -625,7 +625,7 @@ def _from_row(row: sqlite3.Row) -> Delivery:
     return from_row(
         Delivery,
         row,
-        lane=_queue_key(row, is_card_queue=row["session_id"] == HOST_SESSION_ID and is_card_number(row["seq"])),
+        queue=_queue_key(row, is_card_queue=row["session_id"] == HOST_SESSION_ID and is_card_number(row["seq"])),
         receipt=tuple(json.loads(row["receipt"])),
     )
 

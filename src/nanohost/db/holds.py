@@ -126,6 +126,6 @@ def _from_row(row: sqlite3.Row) -> Hold:
         Hold,
         row,
         id=row["rowid"],
-        of_group=row["agent_group_id"] is not None,
-        told=frozenset(ChatId(*chat) for chat in json.loads(row["told"])),
+        is_group_hold=row["agent_group_id"] is not None,
+        notified_chats=frozenset(ChatId(*chat) for chat in json.loads(row["told"])),
     )

@@ -18,7 +18,7 @@ from nanohost.db.message_turns import TurnOutcome
 from nanohost.db.routes import RouteOutcome
 from nanohost.db.rows import from_row
 from nanohost.model import HOST_SESSION_ID, ApprovalId, EventId, SessionId, WiringId
-from nanohost_protocol.times import from_text, to_text
+from nanohost_protocol.times import to_text
 
 MAX_SENT = 200
 """Of what went out for the messages of one look."""
@@ -258,13 +258,12 @@ def _route(row: sqlite3.Row) -> MessageRoute:
             id=row["turn_id"],
             outcome=None if row["turn_outcome"] is None else TurnOutcome(row["turn_outcome"]),
         )
-    return from_row(MessageRoute, row, group=row["folder"], turn=turn)
+    return from_row(MessageRoute, row, agent_folder=row["folder"], turn=turn)
 
 
 def _sent(row: sqlite3.Row) -> SentMessage:
     return from_row(
         SentMessage,
         row,
-        at=from_text(row["changed_at"]),
-        is_dropped_by_word=row["status"] == DeliveryStatus.DROPPED and row["decision"] == DeliveryDecision.DROP,
+        is_dropped_by_operator=row["status"] == DeliveryStatus.DROPPED and row["decision"] == DeliveryDecision.DROP,
     )

@@ -112,8 +112,8 @@ def _from_row(row: sqlite3.Row) -> PauseState:
     return from_row(
         PauseState,
         row,
-        cut=None if cut is None else tuple(_interrupted_turn(**one) for one in cut),
-        place=origin_from_row(row),
+        interrupted_turns=None if cut is None else tuple(_interrupted_turn(**one) for one in cut),
+        origin=origin_from_row(row),
     )
 
 

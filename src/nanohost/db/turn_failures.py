@@ -95,5 +95,5 @@ def _from_row(row: sqlite3.Row) -> TurnFailures:
         TurnFailures,
         row,
         count=row["failures"],
-        told=frozenset(ChatId(*chat) for chat in json.loads(row["told"])),
+        notified_chats=frozenset(ChatId(*chat) for chat in json.loads(row["told"])),
     )

@@ -16,8 +16,8 @@ from nanohost.clock import Clock
 from nanohost.delivery import files
 from nanohost.model import SessionId
 from nanohost.work.keyed_workers import KeyedWorkers
-from nanohost.work.tree_removal import STEP_S, RemovalResult
 from nanohost.work.thread_pool import ThreadPool
+from nanohost.work.tree_removal import STEP_S, RemovalResult
 from nanohost_protocol.layout import SessionLayout
 
 STEP_PAUSE_S = 3 * STEP_S

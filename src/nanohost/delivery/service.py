@@ -102,9 +102,9 @@ class DeliveryService:
         return (
             Subscription(OutboxChanged, lambda event: self._collector_workers.notify(event.session)),
             Subscription(OutboxNeedsRead, lambda event: self._collector_workers.notify(event.session)),
-            Subscription(QueueHasWork, lambda event: self._sender.workers.notify(event.lane)),
-            Subscription(QueueSending, lambda event: self._typing.on_sending(event.lane)),
-            Subscription(DeliveryDecided, lambda event: self._sender.on_decided(event.lane)),
+            Subscription(QueueHasWork, lambda event: self._sender.workers.notify(event.queue)),
+            Subscription(QueueSending, lambda event: self._typing.on_sending(event.queue)),
+            Subscription(DeliveryDecided, lambda event: self._sender.on_decided(event.queue)),
             Subscription(SessionWorking, self._on_working),
             Subscription(ChannelConnected, lambda one: self._sender.on_channel_back(one.channel_type, one.instance)),
             Subscription(ChannelActive, lambda one: self._sender.on_channel_heard(one.channel_type, one.instance)),

@@ -22,8 +22,7 @@ from nanohost.access.codes import find_open_codes
 from nanohost.channel_api import Accepted, Capabilities, EventKind, InboundEvent
 from nanohost.chat_mover import MoveHandler, ignore_move
 from nanohost.clock import Clock
-from nanohost.db import cards, checkpoints, dropped, events, routes, wirings
-from nanohost.db import album_parts
+from nanohost.db import album_parts, cards, checkpoints, dropped, events, routes, wirings
 from nanohost.db.database import Store, Transaction
 from nanohost.db.domain_events import ChannelActive, ChannelConnected
 from nanohost.db.events import ChatKey

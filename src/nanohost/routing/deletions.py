@@ -14,8 +14,7 @@ from datetime import datetime, tzinfo
 from nanohost.approvals import result
 from nanohost.approvals.result import ApprovalResult
 from nanohost.chat_commands.classify import is_chat_command
-from nanohost.db import approvals, events, routes
-from nanohost.db import album_parts
+from nanohost.db import album_parts, approvals, events, routes
 from nanohost.db.album_parts import AlbumPiece
 from nanohost.db.approvals import ApprovalStatus
 from nanohost.db.database import Queries, Transaction

@@ -24,8 +24,7 @@ from nanohost.chat_commands.classify import (
 )
 from nanohost.chat_commands.executor import MailboxEntry
 from nanohost.clock import Clock
-from nanohost.db import cards, conversations, events, roles, routes, sessions
-from nanohost.db import album_parts
+from nanohost.db import album_parts, cards, conversations, events, roles, routes, sessions
 from nanohost.db.conversations import SessionKey, session_key
 from nanohost.db.database import Store
 from nanohost.db.events import StoredEvent

@@ -17,8 +17,7 @@ import structlog
 
 from nanohost.chat_commands.executor import CommandExecutor
 from nanohost.clock import Clock
-from nanohost.db import events, routes
-from nanohost.db import album_parts
+from nanohost.db import album_parts, events, routes
 from nanohost.db.database import Store
 from nanohost.db.domain_events import ChatHasEvents, MailboxHasPendingRows
 from nanohost.db.events import ChatKey, StoredEvent

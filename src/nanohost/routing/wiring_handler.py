@@ -13,8 +13,7 @@ import structlog
 from nanohost.approvals.requests import PendingApproval
 from nanohost.channel_api import EventKind
 from nanohost.clock import Clock
-from nanohost.db import dropped, events, messaging_groups, wirings
-from nanohost.db import album_parts
+from nanohost.db import album_parts, dropped, events, messaging_groups, wirings
 from nanohost.db.database import Store
 from nanohost.db.events import ChatKey, StoredEvent
 from nanohost.db.routes import Route
