@@ -115,7 +115,7 @@ async def _restart(root: Path) -> list[Measurement]:
 
 
 def _wire(daemon: HostProcess) -> None:
-    _must(daemon, "groups", "create", "main")
+    _must(daemon, "agents", "create", "main")
     for number in range(ALIVE):
         chat = ["--channel", "wire", "--chat", f"c{number}", "--group", "main", "--unknown", "public"]
         _must(daemon, "wirings", "create", *chat)

@@ -85,7 +85,7 @@ def test_each_test_that_the_security_page_names_exists() -> None:
     assert missing == []
 
 
-SET_UP = ("channels add", "nanohost run", "nanohost pair")
+SET_UP = ("channels create", "nanohost run", "nanohost pair")
 """In the order that works: nothing is there to be started, or to be heard, before."""
 
 

@@ -18,23 +18,6 @@ What a channel raises while sending is another tree: see channel_api.
 
 from __future__ import annotations
 
-PROGRAMS = frozenset(
-    {
-        *("nanohost", "pip", "apt-get", "docker", "podman", "bwrap", "systemctl", "journalctl", "sudo", "sysctl"),
-        *("chgrp", "chmod", "chown", "curl", "df", "dmesg", "export", "ls", "mv", "rm", "ulimit"),
-    }
-)
-TARGETS = frozenset({"chat", "check", "clean", "host", "image", "setup"})
-"""Of make. To make room is typed nowhere."""
-
-
-def can_be_typed(hint: str) -> bool:
-    """Whether a hint begins with a command, or with an option of the command that was typed."""
-    first, _, rest = hint.partition(" ")
-    if first == "make":
-        return rest.partition(" ")[0].rstrip(",;:") in TARGETS
-    return first in PROGRAMS or first.startswith(("--", "scripts/"))
-
 
 class NanohostError(Exception):
     """Something expected went wrong. `reason` is a stable word; `hint` is the next thing to type, or empty."""
@@ -47,8 +30,8 @@ class NanohostError(Exception):
 
     @property
     def advice(self) -> str:
-        """The hint as it is shown: `try:` before what can be typed, `hint:` before what cannot; empty without one."""
-        return f"{'try' if can_be_typed(self.hint) else 'hint'}: {self.hint}" if self.hint else ""
+        """The hint as it is shown; empty without one."""
+        return f"hint: {self.hint}" if self.hint else ""
 
 
 class UsageError(NanohostError):

@@ -250,7 +250,7 @@ async def test_the_machine_says_who_is_not_heard_and_what_to_do(host: AccessTest
     shown = await host.render_command("pair", channel="telegram")
     assert shown.splitlines()[-2:] == [
         "Not listened to for an hour after a wrong code: telegram:ada.",
-        "If that was you: nanohost roles grant telegram:ada owner",
+        "If that was you: nanohost roles create telegram:ada owner",
     ]
 
 
@@ -260,7 +260,7 @@ async def test_the_machine_names_no_stranger_in_a_command_that_makes_an_owner(ho
     shown = await host.render_command("pair", channel="telegram")
     assert shown.splitlines()[-2:] == [
         "Not listened to for an hour after a wrong code: telegram:ada, telegram:eve.",
-        "If one of them is you: nanohost roles grant YOURS owner",
+        "If one of them is you: nanohost roles create YOURS owner",
     ]
 
 

@@ -131,7 +131,7 @@ async def test_a_code_of_an_owner_who_is_one_no_more_makes_nobody_an_owner(host:
     await host.make_owner(BOB)
     await host.receive_message(BOB, "/pair")
     [code, *_] = (await host.host_messages_to(BOB))[-1].partition("\n")
-    await host.run_command("roles revoke", user=BOB, role="owner")
+    await host.run_command("roles delete", user=BOB, role="owner")
     for user in (BOB, "telegram:his-friend"):
         await host.receive_message(user, code)
         assert (await host.host_messages_to(user))[-1] == INVALID_CODE_TEXTS[CodeStatus.REVOKED]
@@ -148,7 +148,7 @@ async def test_a_code_is_for_the_channel_it_is_asked_for_on_unless_another_is_na
 
 
 async def test_a_code_is_asked_for_by_owners_alone_and_never_in_a_group(host: AccessTestHost) -> None:
-    await host.run_command("roles grant", user=BOB, role="admin")
+    await host.run_command("roles create", user=BOB, role="admin")
     assert await host.receive_message(BOB, "/pair telegram")
     assert await host.host_messages_to(BOB) == ["Only an owner may use /pair."]
     await host.make_owner(ADA)
@@ -172,9 +172,9 @@ async def test_an_unknown_channel_is_refused_with_those_that_are_set_up(host: Ac
 async def test_the_last_owner_stays(host: AccessTestHost) -> None:
     await host.receive_message(ADA, await host.create_pairing_code())
     with pytest.raises(UsageError, match="is the last owner"):
-        await host.run_command("roles revoke", user=ADA, role="owner")
+        await host.run_command("roles delete", user=ADA, role="owner")
     await host.receive_message(BOB, await host.create_pairing_code())
-    await host.run_command("roles revoke", user=ADA, role="owner")
+    await host.run_command("roles delete", user=ADA, role="owner")
     with pytest.raises(UsageError, match="is the last owner"):
         await host.run_command("users delete", user=BOB)
     assert await host.is_owner(BOB)

@@ -84,7 +84,7 @@ async def test_a_member_lets_nobody_in_whom_somebody_with_a_say_refused(
     host: AccessTestHost, where: str | None
 ) -> None:
     await host.make_group("main")
-    await host.run_command("members create", user=ADA, group=where)
+    await host.run_command("roles create", user=ADA, role="member", group=where)
     await host.run_command("rules create", kind=sender.KIND_NAME, effect="deny", subject=EVE, group="main")
     await host.receive_message(EVE, await code_for(host, ADA))
     assert await host.host_messages_to(EVE) == ["You were refused here: only an owner's code makes you one with them."]
@@ -99,7 +99,7 @@ async def test_a_refusal_of_ones_own_other_identity_or_for_another_agent_stands_
 ) -> None:
     await host.make_group("main")
     await host.make_group("work")
-    await host.run_command("members create", user=ADA, group="work")
+    await host.run_command("roles create", user=ADA, role="member", group="work")
     await host.run_command("rules create", kind=sender.KIND_NAME, effect="deny", subject=ADA_ON_SLACK, group="main")
     await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
     assert len(await roles.list_for_user(host.store, ADA_ON_SLACK)) == 1
@@ -113,8 +113,8 @@ async def test_a_refusal_of_ones_own_other_identity_or_for_another_agent_stands_
 async def test_who_may_something_else_on_each_platform_is_told_who_can_make_them_one(host: AccessTestHost) -> None:
     await host.make_group("main")
     await host.make_group("work")
-    await host.run_command("members create", user=ADA, group="main")
-    await host.run_command("members create", user=ADA_ON_SLACK, group="work")
+    await host.run_command("roles create", user=ADA, role="member", group="main")
+    await host.run_command("roles create", user=ADA_ON_SLACK, role="member", group="work")
     await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
     [said] = await host.host_messages_to(ADA_ON_SLACK)
     assert "/link" not in said
@@ -158,7 +158,7 @@ async def test_whoever_links_with_a_stolen_identity_is_seen_by_the_one_whose_rol
 async def test_a_link_that_makes_nobody_an_owner_is_told_to_no_owner(host: AccessTestHost) -> None:
     await host.make_owner("telegram:boss")
     await host.receive_message("telegram:boss", "/approve")
-    await host.run_command("roles grant", user=ADA, role="admin")
+    await host.run_command("roles create", user=ADA, role="admin")
     await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
     await host.make_owner(ADA)
     await host.make_owner(EVE)
@@ -177,7 +177,7 @@ async def test_unlinked_again_it_is_somebody_else(host: AccessTestHost) -> None:
 
 async def test_an_owner_who_is_talked_into_typing_a_code_gives_nothing_away(host: AccessTestHost) -> None:
     await host.make_owner(ADA)
-    await host.run_command("roles grant", user=EVE, role="member")
+    await host.run_command("roles create", user=EVE, role="member")
     code = await code_for(host, EVE)
     assert await host.receive_message(ADA, code)
     [said] = await host.host_messages_to(ADA)
@@ -211,7 +211,7 @@ async def test_ones_own_code_is_refused_and_goes_on_being_good(host: AccessTestH
 
 async def test_a_member_is_given_no_agent_on_the_other_platform(host: AccessTestHost) -> None:
     await host.make_group("main")
-    await host.run_command("roles grant", user=ADA, role="member", group="main")
+    await host.run_command("roles create", user=ADA, role="member", group="main")
     await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
     assert len(await users.list_identities(host.store, ADA)) == 2
     assert await wirings.list_all(host.store) == []
@@ -226,7 +226,7 @@ async def test_who_is_one_already_is_told_so(host: AccessTestHost) -> None:
 
 async def test_who_is_one_already_is_told_so_although_they_were_refused_once(host: AccessTestHost) -> None:
     await host.make_group("main")
-    await host.run_command("members create", user=ADA, group="main")
+    await host.run_command("roles create", user=ADA, role="member", group="main")
     await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
     await host.run_command("rules create", kind=sender.KIND_NAME, effect="deny", subject=ADA_ON_SLACK, group="main")
     await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
@@ -244,7 +244,7 @@ async def test_after_ten_minutes_it_is_too_late(host: AccessTestHost) -> None:
 
 async def test_who_asked_and_was_forgotten_since_is_linked_with_nobody(host: AccessTestHost) -> None:
     await host.make_owner("telegram:boss")
-    await host.run_command("roles grant", user=EVE, role="member")
+    await host.run_command("roles create", user=EVE, role="member")
     code = await code_for(host, EVE)
     async with host.store.transaction() as tx:
         await users.delete(tx, EVE)

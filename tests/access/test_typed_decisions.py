@@ -18,7 +18,7 @@ ADA, BOB, EVE = "telegram:ada", "telegram:bob", "telegram:eve"
 
 @pytest.mark.parametrize("typed", ["/approve k3f7qd", "/deny k3f7qd not now"])
 async def test_only_admins_may_decide_and_strangers_are_not_even_told(host: AccessTestHost, typed: str) -> None:
-    await host.run_command("roles grant", user=BOB, role="member")
+    await host.run_command("roles create", user=BOB, role="member")
     assert await host.receive_message(BOB, typed)
     assert await host.host_messages_to(BOB) == [f"Only an admin may use {typed.split()[0]}."]
     assert not await host.receive_message(EVE, typed)
@@ -81,7 +81,7 @@ async def test_whoever_may_not_decide_is_told_the_same_as_of_an_id_that_is_not_t
     await host.make_owner(ADA)
     id = await asked_about_eve(host)
     await host.make_group("work")
-    await host.run_command("roles grant", user=BOB, role="admin", group="work")
+    await host.run_command("roles create", user=BOB, role="admin", group="work")
     await host.receive_message(BOB, f"/approve {id}")
     await host.receive_message(BOB, "/approve zzzzzz")
     [theirs, none] = await host.host_messages_to(BOB)

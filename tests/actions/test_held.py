@@ -132,7 +132,7 @@ async def test_a_no_is_told_with_its_reason_and_wakes_the_agent(harness: Actions
     await harness.run_all()
     assert (await harness.statuses(), await granted(harness)) == (["refused"], [])
     assert harness.agent_messages() == [
-        "Your request wish was refused: a person said no: gold is dear. Nothing was changed."
+        "Your request wish was refused: a person denied it: gold is dear. Nothing was changed."
     ]
     assert harness.woken_sessions == [harness.session.id]
 

@@ -20,13 +20,13 @@ ADD = {"tool": "add_destination", "arguments": {"name": "elsewhere", "chat": "c0
 RULES = [
     {"match": "^please", "actions": [ADD, {"answer": "asked"}]},
     {"match": "was approved and is done", "actions": [{"answer": "I may"}]},
-    {"match": "a person said no: never", "actions": [{"answer": "I may not"}]},
+    {"match": "a person denied it: never", "actions": [{"answer": "I may not"}]},
 ]
 
 
 async def appoint(host: HostProcess) -> None:
     """The one who writes is an owner, too."""
-    granted = await asyncio.to_thread(host.command, "roles", "grant", "wire:ann", "owner")
+    granted = await asyncio.to_thread(host.command, "roles", "create", "wire:ann", "owner")
     assert granted.returncode == 0, granted.stderr
     (host.root / "groups" / FOLDER / "script.json").write_text(json.dumps(RULES))
 

@@ -39,14 +39,12 @@ async def at_the_machine(here: ApprovalsTestHost, words: str, **arguments: objec
 
 
 @pytest.mark.behaviour("AP-05", "AP-10")
-@pytest.mark.parametrize("words", ["roles create", "members create"])
-async def test_somebody_who_is_given_a_role_meanwhile_needs_no_yes_any_more(tmp_path: Path, words: str) -> None:
+async def test_somebody_who_is_given_a_role_meanwhile_needs_no_yes_any_more(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "one")
         await here.write_message(BOB, "two")
         card = await here.card()
-        role = {"role": "member"} if words == "roles create" else {}
-        await at_the_machine(here, words, user="fake:bob", group="main", **role)
+        await at_the_machine(here, "roles create", user="fake:bob", role="member", group="main")
         await here.wait_for_statuses("withdrawn")
         await here.wait_for_text("c1", "two")
         assert here.host.texts("c1")[-2:] == ["echo: one", "echo: two"]
@@ -66,7 +64,7 @@ async def test_a_role_for_another_agent_settles_nothing(tmp_path: Path) -> None:
         await here.host.ensure_group("other")
         await here.write_message(BOB, "hello")
         await here.card()
-        await at_the_machine(here, "members create", user="fake:bob", group="other")
+        await at_the_machine(here, "roles create", user="fake:bob", role="member", group="other")
         await here.wait_for_statuses("pending")
 
 
@@ -75,7 +73,7 @@ async def test_a_chat_that_is_opened_to_everybody_asks_about_nobody_any_more(tmp
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         await here.card()
-        await at_the_machine(here, "messaging-groups update", id=1, unknown="public")
+        await at_the_machine(here, "chats update", id=1, unknown="public")
         await here.wait_for_statuses("withdrawn")
         await here.wait_for_text("c1", "echo: hello")
 
@@ -111,7 +109,7 @@ async def test_a_chat_that_is_forgotten_at_the_machine_is_asked_about_no_more(tm
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         await here.write_message(BOB, "hello", chat="new")
         await here.card()
-        await at_the_machine(here, "messaging-groups delete", id=1)
+        await at_the_machine(here, "chats delete", id=1)
         await here.wait_for_statuses("withdrawn")
         assert await here.host.host.store.fetch_all("SELECT 1 FROM inbound_events WHERE status = 'held'") == []
         await here.wait_for_text("new", NOT_APPROVED_TEXT)
@@ -274,7 +272,7 @@ async def test_what_is_settled_while_no_host_runs_goes_on_when_one_does(tmp_path
         home = here.host.home
     async with open_home_store(home, durable=False) as store:
         context = CommandContext(home=home, settings=scripted_settings(), clock=SystemClock(), store=store)
-        await find_command("members create").execute(context, {"user": "fake:bob", "group": "main"})
+        await find_command("roles create").execute(context, {"user": "fake:bob", "role": "member", "group": "main"})
     async with run_approvals_host(tmp_path, fake=fake) as here:
         await here.wait_for_statuses("withdrawn")
         await here.wait_for_text("c1", "echo: hello")

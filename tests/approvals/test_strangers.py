@@ -43,7 +43,7 @@ async def test_a_stranger_who_is_let_in_is_a_member_and_all_they_wrote_meanwhile
         grants = await roles.list_for_user(here.host.host.store, "fake:bob")
         assert [one.role for one in grants] == [Role.MEMBER]
         audits = {one.what for one in await latest(here.host.host.store.reports, limit=50)}
-        assert {"approval.asked", "approval.approved", "members.create"} <= audits
+        assert {"approval.asked", "approval.approved", "roles.create"} <= audits
 
 
 @pytest.mark.behaviour("AP-10", "AP-04")

@@ -423,7 +423,7 @@ async def killable(root: Path, world: AllPlatforms) -> AsyncIterator[HostProcess
     tables |= {f"channels.{name}": dict(one.settings()) for name, one in world.platforms.items()}
     (root / "nanohost.toml").write_text("\n".join(_table(name, table) for name, table in tables.items()))
     try:
-        await _type(host, "groups", "create", "main")
+        await _type(host, "agents", "create", "main")
         for name, one in world.platforms.items():
             place = ("--channel", name, "--chat", one.dm)
             await _type(host, "wirings", "create", *place, "--group", "main", "--unknown", "public")

@@ -47,7 +47,7 @@ def test_a_question_that_comes_before_the_answer_to_an_earlier_line_does_not_end
 async def test_a_pipe_whose_answer_does_not_come_is_told_so_and_is_exit_code_one(
     shell: Shell, daemon: Daemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shell.run_json("groups", "create", "main")
+    shell.run_json("agents", "create", "main")
     words = ("--channel", "terminal", "--chat", "local", "--group", "main", "--engage", "pattern:^x")
     shell.run_json("wirings", "create", *words)
     code = await _run_conversation(Home(shell.home), io.StringIO("hello\n"), lambda: None, drain_timeout_s=0.3)
@@ -125,7 +125,7 @@ def test_what_the_terminal_cannot_carry_is_told_at_once(shell: Shell) -> None:
 
 @pytest.mark.behaviour("OP-05")
 def test_no_reply_in_time_is_told_and_is_exit_code_one(shell: Shell) -> None:
-    shell.run_json("groups", "create", "main")
+    shell.run_json("agents", "create", "main")
     shell.run_json(
         "wirings", "create", "--channel", "terminal", "--chat", "local", "--group", "main", "--engage", "pattern:^x"
     )

@@ -198,7 +198,7 @@ def test_who_has_the_files_may_do_everything_in_the_terminal_whatever_the_shell_
 def test_a_mistyped_command_is_not_said(shell: Shell) -> None:
     typed = shell.run("chat", "--once", "/stauts")
     assert (typed.code, typed.out) == (2, "")
-    assert 'there is no command /stauts\n  try: nanohost chat --once "/status"' in typed.err
+    assert 'there is no command /stauts\n  hint: nanohost chat --once "/status"' in typed.err
 
 
 @pytest.mark.parametrize("file", ["stats", "of_ours"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from nanohost.commands.registry import commands
 from nanohost.errors import NanohostError
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Shell
+from tests.cli.terminal import run_in_terminal
 
 
 def leaves(parser: argparse.ArgumentParser, words: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -67,7 +69,7 @@ def test_half_a_command_says_how_it_goes_on(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize(
-    "words", [["fly"], ["status", "--fast"], ["wirings", "create"], ["groups", "show"], ["chat", "--timeout", "soon"]]
+    "words", [["fly"], ["status", "--fast"], ["wirings", "create"], ["agents", "get"], ["chat", "--timeout", "soon"]]
 )
 def test_what_cannot_be_typed_is_a_usage_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -75,7 +77,7 @@ def test_what_cannot_be_typed_is_a_usage_error(words: list[str], capsys: pytest.
     assert caught.value.code == 2
     said = capsys.readouterr().err
     assert "usage: nanohost" in said
-    assert "  try: nanohost " in said
+    assert "  hint: nanohost " in said
 
 
 @pytest.mark.behaviour("OP-05")
@@ -98,7 +100,7 @@ def test_a_misspelt_word_is_answered_with_the_nearest_one(
 ) -> None:
     with pytest.raises(SystemExit):
         main(words)
-    assert capsys.readouterr().err.splitlines()[-2:] == [f"nanohost: {said}", f"  try: {hint}"]
+    assert capsys.readouterr().err.splitlines()[-2:] == [f"nanohost: {said}", f"  hint: {hint}"]
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,9 +113,9 @@ def test_a_command_works_on_a_stopped_host_as_text_and_as_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home = ["--home", str(tmp_path)]
-    assert main([*home, "groups", "create", "work", "--name", "Ada", "--json"]) == 0
+    assert main([*home, "agents", "create", "work", "--name", "Ada", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["name"] == "Ada"
-    assert main([*home, "groups", "list"]) == 0
+    assert main([*home, "agents", "list"]) == 0
     assert "Ada" in capsys.readouterr().out
 
 
@@ -123,7 +125,7 @@ def test_the_home_is_taken_before_the_command_and_after_it(words: str) -> None:
 
 
 def test_the_home_after_the_command_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["groups", "create", "work", "--home", str(tmp_path)]) == 0
+    assert main(["agents", "create", "work", "--home", str(tmp_path)]) == 0
     assert (tmp_path / "groups" / "work" / "CLAUDE.md").exists()
     assert capsys.readouterr().err == ""
 
@@ -133,10 +135,10 @@ def test_a_refusal_is_a_line_what_happened_and_a_line_what_to_type(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "nanohost.toml").touch()
-    assert main(["--home", str(tmp_path), "groups", "show", "main"]) == 2
+    assert main(["--home", str(tmp_path), "agents", "get", "main"]) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == "nanohost: there is no agent group 'main'\n  try: nanohost groups create main\n"
+    assert said.err == "nanohost: there is no agent group 'main'\n  hint: nanohost agents create main\n"
 
 
 def test_a_refusal_that_quotes_somebody_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,31 +149,10 @@ def test_a_refusal_that_quotes_somebody_cannot_command_the_terminal(capsys: pyte
 
 
 @pytest.mark.behaviour("OP-05")
-@pytest.mark.parametrize(
-    ("hint", "label"),
-    [
-        ("nanohost status", "try"),
-        ("nanohost run, and beside it nanohost pair telegram", "try"),
-        ("df -h; ulimit -n", "try"),
-        ("ls -l /srv/nanohost.toml", "try"),
-        ("export KEY=…", "try"),
-        ('--settings "token=env:TOKEN"', "try"),
-        ("make setup", "try"),
-        ("make chat, or pip install it", "try"),
-        ("make room", "hint"),
-        ("make the folder writable", "hint"),
-        ("did you mean max_containers?", "hint"),
-        ("wanted: true or false", "hint"),
-        ("install it, or start Docker", "hint"),
-        ("[host] runtime = auto", "hint"),
-        ("nanohost.toml is where it stands", "hint"),
-    ],
-)
-def test_try_stands_before_what_can_be_typed_and_hint_before_what_cannot(
-    hint: str, label: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    print_error(NanohostError("it failed", hint=hint))
-    assert capsys.readouterr().err == f"nanohost: it failed\n  {label}: {hint}\n"
+@pytest.mark.parametrize("advice", ["nanohost status", "did you mean max_containers?"])
+def test_what_to_do_stands_behind_the_word_hint(advice: str, capsys: pytest.CaptureFixture[str]) -> None:
+    print_error(NanohostError("it failed", hint=advice))
+    assert capsys.readouterr().err == f"nanohost: it failed\n  hint: {advice}\n"
 
 
 def test_without_a_hint_there_is_no_second_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,7 +177,7 @@ def test_a_wrong_setting_stops_everything_that_needs_settings(shell: Shell, word
 def test_a_misspelt_action_and_channel_are_told_before_a_host_starts_and_by_status(
     shell: Shell, words: list[str]
 ) -> None:
-    assert shell.run("groups", "create", "main").code == 0
+    assert shell.run("agents", "create", "main").code == 0
     (shell.home / "nanohost.toml").write_text(
         '[host]\nwatsh = true\n[guard]\n"tasks.creat" = "deny"\n[channels.telegrm]\ntoken = "x"\n'
     )
@@ -207,7 +188,7 @@ def test_a_misspelt_action_and_channel_are_told_before_a_host_starts_and_by_stat
 
 
 @pytest.mark.behaviour("OP-05")
-@pytest.mark.parametrize("words", [["run"], ["chat"], ["chat", "--once", "hi"], ["groups", "list"]])
+@pytest.mark.parametrize("words", [["run"], ["chat"], ["chat", "--once", "hi"], ["agents", "list"]])
 def test_a_home_that_cannot_be_used_is_told_in_words(shell: Shell, words: list[str]) -> None:
     shell.home.write_text("a file")
     typed = shell.run(*words)
@@ -217,7 +198,7 @@ def test_a_home_that_cannot_be_used_is_told_in_words(shell: Shell, words: list[s
 
 
 @pytest.mark.behaviour("OP-05")
-@pytest.mark.parametrize("words", [["status"], ["verify"], ["groups", "list"], ["logs", "s1"]])
+@pytest.mark.parametrize("words", [["status"], ["verify"], ["agents", "list"], ["logs", "s1"]])
 def test_a_look_where_no_install_is_makes_none(shell: Shell, words: list[str]) -> None:
     typed = shell.run(*words)
     assert typed.code == 1
@@ -238,7 +219,7 @@ def test_a_reader_that_leaves_is_no_error_of_ours(shell: Shell) -> None:
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_is_one_line(shell: Shell) -> None:
-    assert shell.run("groups", "create", "main").code == 0
+    assert shell.run("agents", "create", "main").code == 0
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "nanohost", "--home", shell.home, "status"],
@@ -249,7 +230,7 @@ def test_a_full_disk_is_one_line(shell: Shell) -> None:
             check=False,
         )
     assert done.returncode == 1
-    assert done.stderr == "nanohost: this machine refuses: No space left on device\n  try: df -h; ulimit -n\n"
+    assert done.stderr == "nanohost: this machine refuses: No space left on device\n  hint: df -h; ulimit -n\n"
 
 
 def test_help_loads_no_platform_and_no_engine() -> None:
@@ -266,3 +247,50 @@ def test_help_loads_no_platform_and_no_engine() -> None:
         timeout=scaled_timeout(HANG_TIMEOUT_S),
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("options", "is_json"), [(["--json"], True), (["-o", "json"], True), (["-o", "table"], False)])
+def test_the_result_is_printed_in_the_form_that_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], is_json: bool
+) -> None:
+    assert main(["--home", str(tmp_path), "agents", "create", "main", *options]) == 0
+    assert capsys.readouterr().out.startswith("{") is is_json
+
+
+def test_quiet_prints_no_result_and_its_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = ["--home", str(tmp_path)]
+    assert main([*home, "agents", "create", "main", "-q"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main([*home, "agents", "create", "main", "-q"]) == 2
+    assert "already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [words for words in commands() if words.endswith((" list", " get"))])
+def test_what_is_typed_to_be_read_cannot_be_quiet(words: str) -> None:
+    assert "--quiet" not in PARSERS[words].format_help()
+
+
+def test_a_noun_has_its_meaning_beside_it_and_its_verbs_in_its_own_help() -> None:
+    lines = build_parser().format_help().splitlines()
+    [tasks] = [line for line in lines if line.split()[:1] == ["tasks"]]
+    assert "what agents do at a time" in tasks
+    assert "cancel" not in tasks
+
+
+@pytest.mark.parametrize(("answer", "is_gone"), [("n", False), ("", False), ("y", True)])
+def test_at_a_terminal_a_deletion_is_asked_about(tmp_path: Path, answer: str, is_gone: bool) -> None:
+    home = ["--home", str(tmp_path)]
+    assert main([*home, "agents", "create", "main"]) == 0
+    command = [sys.executable, "-m", "nanohost", *home, "agents", "delete", "main"]
+    with run_in_terminal(command, dict(os.environ)) as terminal:
+        terminal.wait_for_text("Delete the agent group main", "[y/N]")
+        terminal.send_line(answer)
+        terminal.wait_for_text("deleted: main" if is_gone else "nothing was done")
+    assert main([*home, "agents", "get", "main"]) == (2 if is_gone else 0)
+
+
+def test_with_yes_and_without_a_terminal_nobody_is_asked(shell: Shell) -> None:
+    for folder, more in (("one", ["--yes"]), ("two", [])):
+        assert shell.run("agents", "create", folder).code == 0
+        typed = shell.run("agents", "delete", folder, *more)
+        assert (typed.code, typed.err) == (0, "")

@@ -67,10 +67,10 @@ def typing_in(shell: str, scripts: Path, folder: Path) -> Iterator[Terminal]:
     ("typed", "completed"),
     [
         ("nanohost rol", "nanohost roles"),
-        ("nanohost messaging-groups cre", "nanohost messaging-groups create"),
+        ("nanohost chats cre", "nanohost chats create"),
         ("nanohost roles list --lim", "nanohost roles list --limit"),
         ("nanohost roles list --role ow", "nanohost roles list --role owner"),
-        ("nanohost roles grant telegram:7 mem", "nanohost roles grant telegram:7 member"),
+        ("nanohost roles create telegram:7 mem", "nanohost roles create telegram:7 member"),
         ("nanohost --home . sta", "nanohost --home . status"),
         ("nanohost --home fol", "nanohost --home folder/"),
         ("nanohost run --home fol", "nanohost run --home folder/"),
@@ -91,7 +91,7 @@ def test_tab_completes_a_command_an_option_a_choice_and_a_folder(
 def test_tab_twice_lists_what_can_follow(shell: str, scripts: Path, tmp_path: Path) -> None:
     with typing_in(shell, scripts, tmp_path) as terminal:
         terminal.send_keys("nanohost roles \t\t")
-        terminal.wait_for_text("create", "delete", "grant", "list", "revoke")
+        terminal.wait_for_text("create", "delete", "list")
 
 
 @IN_EACH_SHELL
@@ -121,7 +121,7 @@ def test_a_shell_that_is_not_known_is_refused_with_those_that_are(capsys: pytest
     assert caught.value.code == 2
     said = capsys.readouterr().err
     assert all(shell in said for shell in SHELLS)
-    assert said.endswith("  try: nanohost completion --help\n")
+    assert said.endswith("  hint: nanohost completion --help\n")
 
 
 def test_completion_needs_no_install(shell: Shell) -> None:

@@ -126,7 +126,7 @@ def test_nobody_is_sent_to_check_what_was_not_saved(shell: Shell, unused_tcp_por
     typed = shell.run("model", "set", "--base-url", gone)
     assert (typed.code, "; nothing was saved" in typed.err) == (1, True)
     assert "model check" not in typed.err
-    assert "try: nanohost model set, when the network is up" in typed.err
+    assert "hint: nanohost model set, when the network is up" in typed.err
 
 
 @pytest.mark.behaviour("GW-08")

@@ -60,7 +60,7 @@ def test_every_list_is_typed_as_json_and_as_a_table(
         assert bool(rows) is full, name
         head = typing.reads(name, "list").splitlines()[0]
         columns = [column.replace("_", " ") for column in resource.row.model_fields]
-        assert head.split() == (" ".join(columns).split() if full else ["nothing", "there"])
+        assert head.split() == (" ".join(columns).split() if full else ["No", "entries."])
 
 
 def test_every_row_is_typed_by_its_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,4 +91,4 @@ def test_a_change_is_typed_and_is_on_record_with_who_typed_it(
 def test_what_was_typed_for_nothing_is_answered_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asyncio.run(make(tmp_path, full=False))
     assert main(["rules", "delete", "7", "--home", str(tmp_path)]) == 2
-    assert capsys.readouterr().err.splitlines()[-2:] == ["nanohost: there is no rule 7", "  try: nanohost rules list"]
+    assert capsys.readouterr().err.splitlines()[-2:] == ["nanohost: there is no rule 7", "  hint: nanohost rules list"]

@@ -16,7 +16,7 @@ from tests.cli.conftest import Daemon, Shell
 def test_commands_are_answered_by_the_running_host_and_take_effect_at_once(shell: Shell, daemon: Daemon) -> None:
     status = shell.run_json("status")
     assert (status["running"], status["host"]["pid"]) == (True, daemon.process.pid)
-    shell.run_json("groups", "create", "main")
+    shell.run_json("agents", "create", "main")
     shell.run_json(
         "wirings", "create", "--channel", "terminal", "--chat", "local", "--group", "main", "--unknown", "public"
     )
@@ -29,7 +29,7 @@ def test_a_second_host_on_the_same_home_refuses_to_start(shell: Shell, daemon: D
     typed = shell.run("run")
     assert typed.code == 1
     assert f"another nanohost (pid {daemon.process.pid}, begun " in typed.err
-    assert "  try: nanohost status\n" in typed.err
+    assert "  hint: nanohost status\n" in typed.err
 
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
@@ -58,7 +58,7 @@ def test_a_window_that_is_closed_stops_it_in_order_unless_it_was_told_to_stay(sh
 
 def test_after_a_kill_commands_work_at_once(shell: Shell, daemon: Daemon) -> None:
     assert daemon.stop(signal.SIGKILL) == -signal.SIGKILL
-    assert shell.run_json("groups", "create", "main")["folder"] == "main"
+    assert shell.run_json("agents", "create", "main")["folder"] == "main"
 
 
 def _runners(shell: Shell) -> int:
@@ -71,7 +71,7 @@ def _runners(shell: Shell) -> int:
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("who", ["one", "all"])
 def test_a_container_that_outlived_its_host_is_stopped_without_one(shell: Shell, daemon: Daemon, who: str) -> None:
-    shell.run_json("groups", "create", "main")
+    shell.run_json("agents", "create", "main")
     shell.run_json(
         "wirings", "create", "--channel", "terminal", "--chat", "local", "--group", "main", "--unknown", "public"
     )
@@ -90,5 +90,5 @@ def test_a_container_that_outlived_its_host_is_stopped_without_one(shell: Shell,
 
 
 def test_where_nothing_ever_ran_nothing_is_stopped(shell: Shell) -> None:
-    shell.run_json("groups", "create", "main")
+    shell.run_json("agents", "create", "main")
     assert shell.run_json("sessions", "stop", "all") == []

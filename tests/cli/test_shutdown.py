@@ -118,7 +118,7 @@ async def test_a_stage_that_does_not_close_is_named_and_the_host_ends(shell: She
 
 async def test_a_mailbox_that_does_not_let_itself_be_opened_is_named_and_the_host_ends(shell: Shell) -> None:
     with running(shell, NANOHOST_STOP_LIMIT_S=str(scaled_timeout(STOP_LIMIT_S))) as daemon:
-        shell.run_json("groups", "create", "main")
+        shell.run_json("agents", "create", "main")
         shell.run_json(
             "wirings", "create", "--channel", "terminal", "--chat", "local", "--group", "main", "--unknown", "public"
         )

@@ -57,14 +57,14 @@ def test_help_the_version_and_a_mistyped_word_load_hardly_anything(tmp_path: Pat
 
 
 def test_a_command_that_the_running_host_answers_loads_hardly_anything(shell: Shell, daemon: Daemon) -> None:
-    for words in (["status"], ["status", "--json"], ["groups", "list"], ["sessions", "show", "none"]):
+    for words in (["status"], ["status", "--json"], ["agents", "list"], ["sessions", "get", "none"]):
         count, heavy = loaded(shell.home, *words)
         assert heavy == [], words
         assert count <= MOST_MODULES, words
 
 
 def test_a_command_without_a_host_loads_no_platform_no_engine_and_no_host(shell: Shell) -> None:
-    assert shell.run("groups", "create", "main").code == 0
+    assert shell.run("agents", "create", "main").code == 0
     script = f"HEAVY = ('docker', 'aiohttp', 'discord', 'nanohost.app', 'nanohost.commands.groups')\n{COUNT}"
     done = subprocess.run(
         [sys.executable, "-c", script, "status"],

@@ -71,8 +71,8 @@ def test_lines_of_a_log_that_stand_below_each_other_are_no_table() -> None:
 
 @pytest.mark.behaviour("OP-05")
 def test_on_a_terminal_no_word_is_cut_and_what_a_program_reads_keeps_its_lines(shell: Shell) -> None:
-    assert shell.run("groups", "create", "main").code == 0
-    for words in (["status"], ["groups", "get", "of-a-name-that-nobody-has-and-that-is-long"]):
+    assert shell.run("agents", "create", "main").code == 0
+    for words in (["status"], ["agents", "get", "of-a-name-that-nobody-has-and-that-is-long"]):
         with run_nanohost_in_terminal(shell.home, *words) as shown:
             shown.ends()
             lines = shown.lines()

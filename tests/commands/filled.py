@@ -20,10 +20,10 @@ ANN, ANN_AT_WORK, EVE = "telegram:1", "slack:U1", "telegram:666"
 
 async def fill_resources(operator: Operator) -> None:
     """Ann has written from two places, Eve was refused, an agent may send elsewhere, and a yes is waited for."""
-    await operator.run("groups create", folder="main")
+    await operator.run("agents create", folder="main")
     await operator.run("wirings create", channel="telegram", chat="1", group="main")
     await operator.run("roles create", user=ANN, role="owner")
-    await operator.run("members create", user="discord:9", group="main")
+    await operator.run("roles create", user="discord:9", role="member", group="main")
     await operator.run("destinations create", group="main", name="family", channel="slack:two", chat="C1")
     await operator.run("rules create", kind="sender", effect="deny", subject="telegram:13", group="main", until="30d")
     await _record_contacts(operator)

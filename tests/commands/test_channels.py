@@ -77,7 +77,7 @@ def written(operator: Operator) -> Path:
 async def test_a_channel_is_added_once_its_settings_work(pigeon: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     written(pigeon).write_text('[host]\nruntime = "process"')
     monkeypatch.setenv("LOFT_TOKEN", "coo")
-    said = await pigeon.run("channels add", name="pigeon", settings="token=env:LOFT_TOKEN loft='https://my loft'")
+    said = await pigeon.run("channels create", name="pigeon", set=["token=env:LOFT_TOKEN", "loft=https://my loft"])
     assert said["said"] == "We are a pigeon of https://my loft."
     assert tomllib.loads(written(pigeon).read_text()) == {
         "host": {"runtime": "process"},
@@ -89,17 +89,17 @@ async def test_a_channel_is_added_once_its_settings_work(pigeon: Operator, monke
 
 async def test_a_second_instance_stands_beside_the_first(pigeon: Operator) -> None:
     for name in ("pigeon", "pigeon:work"):
-        await pigeon.run("channels add", name=name, settings="token=coo")
+        await pigeon.run("channels create", name=name, set=["token=coo"])
     settings = load_settings(pigeon.context.home.root, {})
     assert settings.channels == {"pigeon": {"token": "coo", "work": {"token": "coo"}}}
     with pytest.raises(UsageError, match="has no place for a table"):
-        await pigeon.run("channels add", name="pigeon", settings="token=other", anyway=True)
+        await pigeon.run("channels create", name="pigeon", set=["token=other"], anyway=True)
     assert load_settings(pigeon.context.home.root, {}).channels == settings.channels
 
 
 async def test_a_secret_that_is_typed_is_kept_in_a_file_for_its_owner_alone(pigeon: Operator) -> None:
     for name in ("pigeon", "pigeon:work"):
-        await pigeon.run("channels add", name=name, settings="token=coo loft=here")
+        await pigeon.run("channels create", name=name, set=["token=coo", "loft=here"])
     assert "coo" not in written(pigeon).read_text()
     table = tomllib.loads(written(pigeon).read_text())["channels"]["pigeon"]
     assert (table["token"], table["loft"]) == ("file:secrets/pigeon.token", "here")
@@ -136,13 +136,13 @@ def kept(pigeon: Operator, monkeypatch: pytest.MonkeyPatch) -> Operator:
 
 
 async def test_a_setting_of_a_channel_is_changed_and_all_else_stays_as_it_was_written(kept: Operator) -> None:
-    said = await kept.run("channels update", name="pigeon", settings="loft=there size=7")
+    said = await kept.run("channels update", name="pigeon", set=["loft=there", "size=7"])
     assert said["said"] == "We are a pigeon of there."
     expected = HAND_WRITTEN.replace('loft = "here"  # east wing', 'loft = "there"').replace(
         'token = "env:LOFT_TOKEN"\n', 'token = "env:LOFT_TOKEN"\nsize = "7"\n'
     )
     assert written(kept).read_text() == expected
-    await kept.run("channels update", name="pigeon", settings="size= loft=")
+    await kept.run("channels update", name="pigeon", set=["size=", "loft="])
     table = tomllib.loads(written(kept).read_text())["channels"]["pigeon"]
     assert table == {"token": "env:LOFT_TOKEN", "work": {"token": "coo"}}
 
@@ -151,20 +151,20 @@ async def test_a_setting_of_a_channel_is_changed_and_all_else_stays_as_it_was_wr
 async def test_a_change_that_does_not_work_changes_nothing(kept: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(ChannelLoadError, match="the loft does not know this token"):
-        await kept.run("channels update", name="pigeon:work", settings="token=wrong")
+        await kept.run("channels update", name="pigeon:work", set=["token=wrong"])
     with pytest.raises(UsageError, match="token cannot be left out"):
-        await kept.run("channels update", name="pigeon", settings="token=")
+        await kept.run("channels update", name="pigeon", set=["token="])
     with pytest.raises(UsageError, match="nothing is to be changed"):
         await kept.run("channels update", name="pigeon")
     with pytest.raises(UsageError, match="is not set up"):
-        await kept.run("channels update", name="pigeon:third", settings="token=coo")
+        await kept.run("channels update", name="pigeon:third", set=["token=coo"])
     assert written(kept).read_text() == HAND_WRITTEN
     assert not (kept.context.home.root / "secrets").exists()
 
 
 async def test_a_new_secret_takes_the_place_of_the_one_in_the_file(kept: Operator) -> None:
-    await kept.run("channels update", name="pigeon:work", settings="token=bad", anyway=True)
-    await kept.run("channels update", name="pigeon:work", settings="token=coo")
+    await kept.run("channels update", name="pigeon:work", set=["token=bad"], anyway=True)
+    await kept.run("channels update", name="pigeon:work", set=["token=coo"])
     assert load_settings(kept.context.home.root, {"LOFT_TOKEN": "x"}).channels["pigeon"]["work"] == {"token": "coo"}
     assert (kept.context.home.root / "secrets" / "pigeon.work.token").read_text() == "coo\n"
 
@@ -177,8 +177,8 @@ async def test_a_secret_that_is_taken_out_or_kept_elsewhere_does_not_stay_on_the
     monkeypatch.setenv("LOFT_PIN", "1")
     (kept.context.home.root / "mine").write_text("1\n")
     secrets = kept.context.home.root / "secrets"
-    await kept.run("channels update", name="pigeon:work", settings="token=coo loft_token=x pin_token=1")
-    await kept.run("channels update", name="pigeon:work", settings=f"loft_token= pin_token={instead}")
+    await kept.run("channels update", name="pigeon:work", set=["token=coo", "loft_token=x", "pin_token=1"])
+    await kept.run("channels update", name="pigeon:work", set=["loft_token=", f"pin_token={instead}"])
     assert [file.name for file in secrets.iterdir()] == ["pigeon.work.token"]
     assert (kept.context.home.root / "mine").exists(), "no command made it"
 
@@ -186,10 +186,10 @@ async def test_a_secret_that_is_taken_out_or_kept_elsewhere_does_not_stay_on_the
 @pytest.mark.behaviour("OP-05")
 async def test_a_secret_that_another_table_points_at_stays(kept: Operator) -> None:
     root = kept.context.home.root
-    await kept.run("channels update", name="pigeon:work", settings="token=coo spare_token=x")
-    await kept.run("channels update", name="pigeon", settings=f"token=file:{root}/secrets/pigeon.work.token")
-    moved = "token=env:LOFT_TOKEN spare_token= other=file:secrets/./pigeon.work.spare_token"
-    await kept.run("channels update", name="pigeon:work", settings=moved)
+    await kept.run("channels update", name="pigeon:work", set=["token=coo", "spare_token=x"])
+    await kept.run("channels update", name="pigeon", set=[f"token=file:{root}/secrets/pigeon.work.token"])
+    moved = ["token=env:LOFT_TOKEN", "spare_token=", "other=file:secrets/./pigeon.work.spare_token"]
+    await kept.run("channels update", name="pigeon:work", set=moved)
     files = sorted(file.name for file in (root / "secrets").iterdir())
     assert files == ["pigeon.work.spare_token", "pigeon.work.token"]
 
@@ -219,16 +219,16 @@ async def test_a_channel_that_is_disabled_is_set_up_and_not_started(
 
 
 async def test_a_channel_is_removed_with_the_secrets_that_were_kept_for_it(kept: Operator) -> None:
-    await kept.run("channels update", name="pigeon:work", settings="token=bad", anyway=True)
-    await kept.run("channels remove", name="pigeon:work")
+    await kept.run("channels update", name="pigeon:work", set=["token=bad"], anyway=True)
+    await kept.run("channels delete", name="pigeon:work")
     assert list((kept.context.home.root / "secrets").iterdir()) == []
     assert tomllib.loads(written(kept).read_text())["channels"] == {
         "pigeon": {"loft": "here", "token": "env:LOFT_TOKEN"}
     }
-    await kept.run("channels remove", name="pigeon")
+    await kept.run("channels delete", name="pigeon")
     assert tomllib.loads(written(kept).read_text()) == {"host": {"runtime": "process"}}
     with pytest.raises(UsageError, match="is not set up"):
-        await kept.run("channels remove", name="pigeon")
+        await kept.run("channels delete", name="pigeon")
 
 
 @pytest.mark.behaviour("OP-05")
@@ -242,7 +242,7 @@ async def test_a_channel_is_removed_with_the_secrets_that_were_kept_for_it(kept:
 )
 async def test_a_file_that_is_written_in_another_way_is_left_to_its_writer(pigeon: Operator, text: str) -> None:
     written(pigeon).write_text(text)
-    for words, more in (("update", {"settings": "loft=there"}), ("disable", {}), ("remove", {})):
+    for words, more in (("update", {"set": ["loft=there"]}), ("disable", {}), ("delete", {})):
         with pytest.raises(UsageError, match="in a way that no command can change safely"):
             await pigeon.run(f"channels {words}", name="pigeon", **more)
         assert written(pigeon).read_text() == text
@@ -258,9 +258,9 @@ async def test_enabled_is_yes_or_no_and_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.behaviour("OP-05")
 async def test_what_does_not_work_is_saved_only_when_the_operator_says_so(pigeon: Operator) -> None:
     with pytest.raises(ChannelLoadError, match="the loft does not know this token; nothing was saved"):
-        await pigeon.run("channels add", name="pigeon", settings="token=wrong")
+        await pigeon.run("channels create", name="pigeon", set=["token=wrong"])
     assert not written(pigeon).exists()
-    saved = await pigeon.run("channels add", name="pigeon", settings="token=wrong", anyway=True)
+    saved = await pigeon.run("channels create", name="pigeon", set=["token=wrong"], anyway=True)
     assert saved["said"] == "it does not work yet: channel pigeon: the loft does not know this token"
     with pytest.raises(ChannelLoadError, match="the loft does not know this token") as refused:
         await pigeon.run("channels check", name="pigeon")
@@ -271,11 +271,11 @@ async def test_what_does_not_work_is_saved_only_when_the_operator_says_so(pigeon
 async def test_what_is_missing_is_named_with_what_it_is_for(pigeon: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(UsageError, match="token has to be given: what the loft gave you"):
-        await pigeon.run("channels add", name="pigeon")
+        await pigeon.run("channels create", name="pigeon")
     with pytest.raises(UsageError, match="is not set up"):
         await pigeon.run("channels check", name="pigeon")
     with pytest.raises(UsageError, match="there is no channel called owl"):
-        await pigeon.run("channels add", name="owl")
+        await pigeon.run("channels create", name="owl")
 
 
 def test_a_file_that_is_a_link_stays_one_and_keeps_its_owner(tmp_path: Path) -> None:
@@ -306,15 +306,15 @@ def test_a_person_is_asked_for_what_was_not_given() -> None:
         asked.append(setting.name)
         return {"port": "8080"}.get(setting.name, "")
 
-    assert complete_settings(settings, parse_settings("token=x=y extra='a b'"), ask) == {
+    assert complete_settings(settings, parse_settings(["token=x=y", "extra=a b"]), ask) == {
         "token": "x=y",
         "extra": "a b",
         "port": 8080,
     }
     assert asked == ["port", "a"]
-    for wrong in ("token", "=x", "token='x", "To-ken=x"):
+    for wrong in ("token", "=x", "To-ken=x"):
         with pytest.raises(UsageError):
-            parse_settings(wrong)
+            parse_settings([wrong])
 
 
 def test_what_is_of_no_use_beside_another_setting_is_not_asked_for() -> None:
@@ -328,7 +328,7 @@ def test_what_is_of_no_use_beside_another_setting_is_not_asked_for() -> None:
         return "" if setting.name == "backend" else "said"
 
     assert complete_settings(settings, {}, answers) == {"token": "said"}
-    assert complete_settings(settings, parse_settings("backend=linked"), answers) == {
+    assert complete_settings(settings, parse_settings(["backend=linked"]), answers) == {
         "backend": "linked",
         "consent": "said",
     }
@@ -374,18 +374,18 @@ def nobody(_: ChannelSetting) -> str:
 
 
 def test_what_is_of_no_use_any_more_goes_with_the_backend_it_was_for() -> None:
-    assert update_settings(TWO_BACKENDS, CLOUD, parse_settings("backend=linked consent=yes"), nobody) == LINKED
-    back = update_settings(TWO_BACKENDS, LINKED, parse_settings("backend=cloud token=coo"), nobody)
+    assert update_settings(TWO_BACKENDS, CLOUD, parse_settings(["backend=linked", "consent=yes"]), nobody) == LINKED
+    back = update_settings(TWO_BACKENDS, LINKED, parse_settings(["backend=cloud", "token=coo"]), nobody)
     assert back == {"backend": "cloud", "token": "coo", "own": 1}
-    assert update_settings(TWO_BACKENDS, {**CLOUD, "backend": "cloud"}, parse_settings("backend="), nobody) == CLOUD
+    assert update_settings(TWO_BACKENDS, {**CLOUD, "backend": "cloud"}, parse_settings(["backend="]), nobody) == CLOUD
     with pytest.raises(UsageError, match="consent cannot be left out"):
-        update_settings(TWO_BACKENDS, CLOUD, parse_settings("backend=linked"), nobody)
+        update_settings(TWO_BACKENDS, CLOUD, parse_settings(["backend=linked"]), nobody)
 
 
 def test_what_an_operator_gives_or_wrote_beside_another_backend_is_for_the_channel_to_judge() -> None:
     both = {**LINKED, "token": "coo"}
-    assert update_settings(TWO_BACKENDS, LINKED, parse_settings("token=coo"), nobody) == both
-    assert update_settings(TWO_BACKENDS, both, parse_settings("own=2"), nobody) == {**both, "own": "2"}
+    assert update_settings(TWO_BACKENDS, LINKED, parse_settings(["token=coo"]), nobody) == both
+    assert update_settings(TWO_BACKENDS, both, parse_settings(["own=2"]), nobody) == {**both, "own": "2"}
 
 
 @pytest.mark.parametrize("value", ['a"b', "back\\slash", "ü 😀 \x7f\x01", "new\nline", True, 7])
@@ -442,7 +442,7 @@ async def test_the_terminal_needs_no_setting_up_and_nobody_is_sent_to_do_it(oper
     said = await operator.run("channels check", name="terminal")
     assert said == {"channel": "terminal:default", "said": "it is always switched on, and has nothing to set up"}
     with pytest.raises(UsageError, match="the terminal is always switched on") as refused:
-        await operator.run("channels add", name="terminal")
+        await operator.run("channels create", name="terminal")
     assert refused.value.hint == "nanohost chat"
     assert not written(operator).exists()
 
@@ -456,7 +456,7 @@ async def test_a_channel_that_there_is_not_is_no_reason_to_add_it(pigeon: Operat
     assert refused.value.hint == "nanohost channels list"
     with pytest.raises(UsageError, match="no channel 'pigeon' is set up") as refused:
         await pigeon.run("pair", channel="pigeon")
-    assert refused.value.hint == "nanohost channels add pigeon"
+    assert refused.value.hint == "nanohost channels create pigeon"
 
 
 @pytest.mark.behaviour("OP-05")
@@ -465,7 +465,7 @@ async def test_a_key_that_is_misspelt_is_answered_with_the_right_one(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(UsageError, match="token has to be given") as refused:
-        await pigeon.run("channels add", name="pigeon", settings="tokn=coo")
+        await pigeon.run("channels create", name="pigeon", set=["tokn=coo"])
     assert refused.value.hint == "tokn is no setting of it: did you mean token?"
     written(pigeon).write_text('[channels.pigeon]\ntokn = "coo"\n')
     with pytest.raises(ChannelLoadError, match="token is missing") as wrong:

@@ -31,9 +31,9 @@ class Two:
 @pytest.fixture
 async def two(operator: Operator) -> Two:
     for folder in ("main", "work"):
-        await operator.run("groups create", folder=folder)
+        await operator.run("agents create", folder=folder)
     for channel, chat, name in (("telegram", "7", "Family"), ("slack:two", "C1", "team")):
-        await operator.run("messaging-groups create", channel=channel, chat=chat, name=name)
+        await operator.run("chats create", channel=channel, chat=chat, name=name)
         await operator.run("wirings create", channel=channel, chat=chat, group="main")
         await operator.run("wirings create", channel=channel, chat=chat, group="work", session="agent-shared")
     family, team = await messaging_groups.list_all(operator.context.store)
@@ -80,7 +80,7 @@ async def test_a_session_says_its_chat_and_is_found_by_it(operator: Operator, tw
     names = {two.family: "telegram Family", two.team: "slack:two team", two.shared: both}
     assert by_session(await operator.run("sessions list"), "id") == names
     assert set(by_session(await operator.run("sessions list", chat="Family"), "id")) == {two.family, two.shared}
-    assert (await operator.run("sessions show", id=two.team))["chat"] == "slack:two team"
+    assert (await operator.run("sessions get", id=two.team))["chat"] == "slack:two team"
 
 
 async def test_a_log_says_whose_it_is_and_is_found_by_the_chat(operator: Operator, two: Two) -> None:
@@ -192,7 +192,7 @@ async def test_status_says_the_chat_of_each_session(operator: Operator, two: Two
 
 async def test_a_chat_that_nobody_set_up_has_no_sessions(operator: Operator, two: Two) -> None:
     assert "there is no chat 'Nowhere'" in await _refusal(operator, "tasks list", chat="Nowhere")
-    await operator.run("messaging-groups create", channel="telegram", chat="9", name="Empty")
+    await operator.run("chats create", channel="telegram", chat="9", name="Empty")
     assert await operator.run("tasks list", chat="Empty") == []
     assert "no conversation in telegram Empty yet" in await _refusal(operator, "logs", chat="Empty")
 

@@ -41,11 +41,11 @@ async def refusal(operator: Operator, words: str, **arguments: object) -> UsageE
 
 
 async def test_a_group_gets_a_folder_with_a_character(operator: Operator) -> None:
-    await operator.run("groups create", folder="work", name="Ada", model="large")
+    await operator.run("agents create", folder="work", name="Ada", model="large")
     character = operator.context.home.groups / "work" / "CLAUDE.md"
     assert "You are Ada" in character.read_text()
-    assert (await operator.run("groups show", folder="work"))["model"] == "large"
-    assert "work" in await operator.render("groups list")
+    assert (await operator.run("agents get", folder="work"))["model"] == "large"
+    assert "work" in await operator.render("agents list")
 
 
 @pytest.mark.behaviour("OP-05")
@@ -54,7 +54,7 @@ async def test_who_made_an_agent_group_is_on_record_however_it_was_made(tmp_path
     async with opened_store(home, durable=False) as store:
         operator = Operator(CommandContext(home=home, settings=settings, clock=ManualClock(), store=store))
         await operator.run("pair", channel="telegram")
-        await operator.run("groups create", folder="work", model="large")
+        await operator.run("agents create", folder="work", model="large")
         entries = await operator.run("audit list", what="groups")
         assert [(one["about"], one["details"]) for one in entries] == [
             ("work", {"name": "work", "model": "large"}),
@@ -67,41 +67,41 @@ async def test_a_character_that_is_there_is_kept(operator: Operator) -> None:
     character = operator.context.home.groups / "work" / "CLAUDE.md"
     character.parent.mkdir()
     character.write_text("mine")
-    await operator.run("groups create", folder="work")
+    await operator.run("agents create", folder="work")
     assert character.read_text() == "mine"
 
 
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("folder", ["", "Main", "../x", "a/b", "-a", "a" * 42, "ä", "a\n"])
 async def test_a_name_that_is_no_folders_name_is_refused(operator: Operator, folder: str) -> None:
-    error = await refusal(operator, "groups create", folder=folder)
+    error = await refusal(operator, "agents create", folder=folder)
     assert "cannot be a folder's name" in str(error)
     assert not [path for path in operator.context.home.groups.iterdir() if path.is_dir()]
 
 
 @pytest.mark.behaviour("OP-05")
 async def test_a_group_that_is_there_or_is_not_is_told_so(operator: Operator) -> None:
-    await operator.run("groups create", folder="work")
-    assert "already" in str(await refusal(operator, "groups create", folder="work"))
-    assert (await refusal(operator, "groups show", folder="wrok")).hint == "did you mean work?"
-    assert (await refusal(operator, "groups show", folder="zebra")).hint == "nanohost groups create zebra"
+    await operator.run("agents create", folder="work")
+    assert "already" in str(await refusal(operator, "agents create", folder="work"))
+    assert (await refusal(operator, "agents get", folder="wrok")).hint == "did you mean work?"
+    assert (await refusal(operator, "agents get", folder="zebra")).hint == "nanohost agents create zebra"
 
 
 @pytest.mark.behaviour("OP-05")
 async def test_an_agent_group_is_changed_one_thing_at_a_time(operator: Operator) -> None:
-    made = await operator.run("groups create", folder="work", name="Ada", model="large")
+    made = await operator.run("agents create", folder="work", name="Ada", model="large")
     for change in ({"name": "Bea"}, {"provider": "demo"}, {"model": "small"}):
-        before = await operator.run("groups get", folder="work")
-        told = await operator.run("groups update", folder="work", **change)
-        assert await operator.run("groups get", folder="work") == {**before, **change}
+        before = await operator.run("agents get", folder="work")
+        told = await operator.run("agents update", folder="work", **change)
+        assert await operator.run("agents get", folder="work") == {**before, **change}
         assert told["next"]
-    back = await operator.run("groups update", folder="work", provider="default", model="default")
+    back = await operator.run("agents update", folder="work", provider="default", model="default")
     assert (back["provider"], back["model"], back["id"]) == (None, None, made["id"])
-    error = await refusal(operator, "groups update", folder="work")
-    assert (str(error), error.hint) == ("nothing is to be changed", "nanohost groups update --help")
-    assert (await refusal(operator, "groups update", folder="wrok", model="x")).hint == "did you mean work?"
+    error = await refusal(operator, "agents update", folder="work")
+    assert (str(error), error.hint) == ("nothing is to be changed", "nanohost agents update --help")
+    assert (await refusal(operator, "agents update", folder="wrok", model="x")).hint == "did you mean work?"
     [last, *_] = await operator.run("audit list", what="groups")
-    assert (last["what"], last["about"], last["details"]["model"]) == ("groups.update", "work", "default")
+    assert (last["what"], last["about"], last["details"]["model"]) == ("agents.update", "work", "default")
 
 
 @pytest.mark.behaviour("OP-05")
@@ -111,27 +111,28 @@ async def test_a_deleted_agent_group_is_in_no_chat_and_no_list_and_its_files_are
     await operator.run("tasks create", session=session, at="in 10m", prompt="look")
     note = operator.context.home.groups / "main" / "note.md"
     note.write_text("milk")
-    gone = await operator.run("groups delete", folder="main")
+    gone = await operator.run("agents delete", folder="main")
     assert (gone["deleted"], gone["chats"], gone["tasks"]) == ("main", 1, 1)
     assert note.read_text() == "milk"
-    for words in ("groups list", "wirings list", "members list", "destinations list", "rules list", "tasks list"):
+    assert await operator.run("roles list", role="member") == []
+    for words in ("agents list", "wirings list", "destinations list", "rules list", "tasks list"):
         assert await operator.run(words) == [], words
     assert [one["status"] for one in await operator.run("approvals list")] == ["withdrawn"]
     [kept] = await operator.run("sessions list")
     assert kept["group"] == "main"
-    assert (await operator.run("audit list", what="groups.delete"))[0]["about"] == "main"
-    assert "there is no agent group 'main'" in str(await refusal(operator, "groups delete", folder="main"))
+    assert (await operator.run("audit list", what="agents.delete"))[0]["about"] == "main"
+    assert "there is no agent group 'main'" in str(await refusal(operator, "agents delete", folder="main"))
 
 
 async def test_an_agent_group_that_was_deleted_is_made_again_with_what_it_had(operator: Operator) -> None:
     await fill_resources(operator)
     session = await a_session(operator)
-    was = await operator.run("groups get", folder="main")
-    await operator.run("groups delete", folder="main")
-    again = await operator.run("groups create", folder="main", model="large")
+    was = await operator.run("agents get", folder="main")
+    await operator.run("agents delete", folder="main")
+    again = await operator.run("agents create", folder="main", model="large")
     assert (again["id"], again["model"]) == (was["id"], "large")
-    assert (await operator.run("sessions show", id=session))["group"] == "main"
-    assert "already" in str(await refusal(operator, "groups create", folder="main"))
+    assert (await operator.run("sessions get", id=session))["group"] == "main"
+    assert "already" in str(await refusal(operator, "agents create", folder="main"))
 
 
 @pytest.mark.behaviour("OP-05")
@@ -140,7 +141,7 @@ async def test_an_agent_group_at_work_is_not_deleted(operator: Operator) -> None
     session, now = SessionId(await a_session(operator)), operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
         await sessions.make_due(tx, session, at=now, now=now)
-    error = await refusal(operator, "groups delete", folder="main")
+    error = await refusal(operator, "agents delete", folder="main")
     assert session in str(error)
     assert f"nanohost sessions stop {session}" in error.hint
     assert len(await operator.run("wirings list")) == 1
@@ -160,35 +161,35 @@ async def a_session(operator: Operator) -> str:
 
 
 async def test_a_wiring_makes_its_chat_known_and_says_who_is_answered(operator: Operator) -> None:
-    await operator.run("groups create", folder="main")
+    await operator.run("agents create", folder="main")
     made = await operator.run("wirings create", **CHAT)
     assert (made["engage"], made["session"], made["unknown"]) == ("always", "shared", "request_approval")
     assert "from people with a role" in made["next"]
     assert "about others a person is asked" in made["next"]
     assert "--unknown public" in made["next"]
-    [chat] = await operator.run("messaging-groups list")
+    [chat] = await operator.run("chats list")
     assert (chat["channel_type"], chat["instance"], chat["platform_id"]) == ("telegram", "default", "123")
 
 
 async def test_a_public_chat_answers_whoever_writes(operator: Operator) -> None:
-    await operator.run("groups create", folder="main")
+    await operator.run("agents create", folder="main")
     assert "whoever writes" in (await operator.run("wirings create", **CHAT, unknown="public"))["next"]
 
 
 async def test_a_wiring_of_a_channel_that_cannot_be_heard_says_what_is_missing(operator: Operator) -> None:
     for folder in ("main", "work"):
-        await operator.run("groups create", folder=folder)
+        await operator.run("agents create", folder=folder)
     shown = await operator.render("wirings create", **{**CHAT, "channel": "smoke-signals"})
     assert "missing: there is no channel smoke-signals yet" in shown
     assert "unless --unknown public" in shown, "a sentence is shown whole"
     other = await operator.run("wirings create", channel="terminal:two", chat="1", group="main")
-    assert "nanohost channels add terminal:two" in other["missing"]
+    assert "nanohost channels create terminal:two" in other["missing"]
     assert "missing" not in await operator.run("wirings create", channel="terminal", chat="1", group="work")
 
 
 async def test_what_strangers_call_their_chats_cannot_command_the_terminal(operator: Operator) -> None:
-    await operator.run("messaging-groups create", channel="telegram", chat="1", name="\x1b]0;mine\x07\x9b2J")
-    shown = await operator.render("messaging-groups list")
+    await operator.run("chats create", channel="telegram", chat="1", name="\x1b]0;mine\x07\x9b2J")
+    shown = await operator.render("chats list")
     assert not [character for character in shown if (character < " " and character != "\n") or character == "\x9b"]
 
 
@@ -211,24 +212,24 @@ def test_what_a_container_calls_its_rows_cannot_command_the_terminal_of_who_veri
 
 @pytest.mark.behaviour("OP-05")
 async def test_a_word_that_is_none_of_a_few_is_answered_with_them(operator: Operator) -> None:
-    error = await refusal(operator, "groups create", folder="main", provider="oracle")
+    error = await refusal(operator, "agents create", folder="main", provider="oracle")
     assert str(error) == "there is no provider 'oracle'"
     assert error.hint.startswith("there is claude, demo, scripted; another one is a file in ")
 
 
 async def test_a_policy_given_with_a_wiring_changes_the_chat_and_one_left_out_does_not(operator: Operator) -> None:
     for folder in ("main", "work", "play"):
-        await operator.run("groups create", folder=folder)
+        await operator.run("agents create", folder=folder)
     await operator.run("wirings create", **CHAT, unknown="strict")
     assert (await operator.run("wirings create", **{**CHAT, "group": "work"}))["unknown"] == "strict"
     assert (await operator.run("wirings create", **{**CHAT, "group": "play"}, unknown="public"))["unknown"] == "public"
 
 
 async def test_a_channels_instance_stands_behind_a_colon(operator: Operator) -> None:
-    await operator.run("groups create", folder="main")
+    await operator.run("agents create", folder="main")
     made = await operator.run("wirings create", **{**CHAT, "channel": "telegram:work"})
     assert made["channel"] == "telegram:work"
-    [chat] = await operator.run("messaging-groups list")
+    [chat] = await operator.run("chats list")
     assert chat["instance"] == "work"
 
 
@@ -242,7 +243,7 @@ async def test_a_channels_instance_stands_behind_a_colon(operator: Operator) -> 
     ],
 )
 async def test_engage_modes_are_kept_as_typed(operator: Operator, engage: str, mode: EngageMode, pattern: str) -> None:
-    await operator.run("groups create", folder="main")
+    await operator.run("agents create", folder="main")
     made = await operator.run("wirings create", **CHAT, engage=engage, session="per-thread", priority="-3")
     [kept] = await wirings.list_all(operator.context.store)
     assert (kept.engage_mode, kept.engage_pattern) == (mode, pattern)
@@ -266,22 +267,22 @@ async def test_engage_modes_are_kept_as_typed(operator: Operator, engage: str, m
 async def test_an_engage_mode_that_cannot_work_is_refused_and_nothing_is_made(
     operator: Operator, engage: str, said: str
 ) -> None:
-    await operator.run("groups create", folder="main")
+    await operator.run("agents create", folder="main")
     assert said in str(await refusal(operator, "wirings create", **CHAT, engage=engage))
     assert await operator.run("wirings list") == []
-    assert await operator.run("messaging-groups list") == []
+    assert await operator.run("chats list") == []
 
 
 @pytest.mark.behaviour("OP-05")
 async def test_a_wiring_that_is_there_or_is_not_is_told_so(operator: Operator) -> None:
-    assert (await refusal(operator, "wirings create", **CHAT)).hint == "nanohost groups create main"
-    await operator.run("groups create", folder="main")
+    assert (await refusal(operator, "wirings create", **CHAT)).hint == "nanohost agents create main"
+    await operator.run("agents create", folder="main")
     made = await operator.run("wirings create", **CHAT)
     assert "wired to main already" in str(await refusal(operator, "wirings create", **CHAT, unknown="public"))
-    [chat] = await operator.run("messaging-groups list")
+    [chat] = await operator.run("chats list")
     assert chat["unknown_sender"] == "request_approval"  # a refused command changes nothing
     await operator.run("wirings delete", id=made["id"])
-    assert await operator.render("wirings list") == "nothing there"
+    assert await operator.render("wirings list") == "No entries."
     assert "there is no wiring" in str(await refusal(operator, "wirings delete", id=made["id"]))
 
 
@@ -289,24 +290,22 @@ async def test_a_wiring_that_is_there_or_is_not_is_told_so(operator: Operator) -
 
 
 async def test_a_chat_can_be_made_known_and_its_policy_changed(operator: Operator) -> None:
-    await operator.run("messaging-groups create", channel="slack", chat="C1", name="random")
-    changed = await operator.run("messaging-groups create", channel="slack", chat="C1", unknown="strict")
+    await operator.run("chats create", channel="slack", chat="C1", name="random")
+    changed = await operator.run("chats create", channel="slack", chat="C1", unknown="strict")
     assert (changed["name"], changed["unknown_sender"]) == ("random", "strict")
-    assert "needs a channel and an id" in str(
-        await refusal(operator, "messaging-groups create", channel=":x", chat="1")
-    )
+    assert "needs a channel and an id" in str(await refusal(operator, "chats create", channel=":x", chat="1"))
 
 
 async def test_a_role_is_granted_once_and_revoked_once(operator: Operator) -> None:
-    await operator.run("groups create", folder="main")
+    await operator.run("agents create", folder="main")
     member = {"user": "telegram:1", "role": "member", "group": "main"}
-    assert (await operator.run("roles grant", **member))["granted"] == "now"
-    assert (await operator.run("roles grant", **member))["granted"] == "before"
-    await operator.run("roles grant", user="telegram:1", role="owner")
+    assert (await operator.run("roles create", **member))["granted"] == "now"
+    assert (await operator.run("roles create", **member))["granted"] == "before"
+    await operator.run("roles create", user="telegram:1", role="owner")
     shown = [(grant["role"], grant["group"]) for grant in await operator.run("roles list")]
     assert shown == [("member", "main"), ("owner", "everywhere")]
-    await operator.run("roles revoke", **member)
-    assert "is no member there" in str(await refusal(operator, "roles revoke", **member))
+    await operator.run("roles delete", **member)
+    assert "is no member there" in str(await refusal(operator, "roles delete", **member))
 
 
 @pytest.mark.behaviour("OP-05")
@@ -319,29 +318,29 @@ async def test_a_role_is_granted_once_and_revoked_once(operator: Operator) -> No
     ],
 )
 async def test_a_role_that_makes_no_sense_is_refused(operator: Operator, arguments: dict[str, Any], said: str) -> None:
-    assert said in str(await refusal(operator, "roles grant", **arguments))
+    assert said in str(await refusal(operator, "roles create", **arguments))
 
 
 async def test_a_session_is_found_by_the_beginning_of_its_id(operator: Operator) -> None:
-    group = (await operator.run("groups create", folder="main"))["id"]
+    group = (await operator.run("agents create", folder="main"))["id"]
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
         id = await sessions.add(tx, agent_group=group, messaging_group=None, thread_id="t", now=now)
         await sessions.add(tx, agent_group=group, messaging_group=None, thread_id="u", now=now)
-    shown = await operator.run("sessions show", id=id[:8])
+    shown = await operator.run("sessions get", id=id[:8])
     assert (shown["id"], shown["group"], shown["thread"]) == (id, "main", "t")
     assert shown["folder"].endswith(f"sessions/main/{id}")
-    assert "2 sessions" in str(await refusal(operator, "sessions show", id="s"))
-    assert "no session" in str(await refusal(operator, "sessions show", id="x"))
+    assert "2 sessions" in str(await refusal(operator, "sessions get", id="s"))
+    assert "no session" in str(await refusal(operator, "sessions get", id="x"))
 
 
 async def test_nothing_is_no_beginning_of_a_session_that_could_be_stopped(operator: Operator) -> None:
-    group = (await operator.run("groups create", folder="main"))["id"]
+    group = (await operator.run("agents create", folder="main"))["id"]
     async with operator.context.store.transaction() as tx:
         id = await sessions.add(
             tx, agent_group=group, messaging_group=None, thread_id="t", now=operator.context.clock.now()
         )
-    for words in ("sessions show", "sessions stop"):
+    for words in ("sessions get", "sessions stop"):
         assert "no session" in str(await refusal(operator, words, id=""))
     assert "has no container that runs" in str(await refusal(operator, "sessions stop", id=id[:4]))
 
@@ -356,7 +355,7 @@ async def test_a_first_chat_needs_nothing_but_itself(operator: Operator) -> None
     assert (wiring["channel"], wiring["chat"], wiring["group"]) == ("terminal", "local", "main")
     assert (wiring["engage"], wiring["session"], wiring["unknown"]) == ("always", "shared", "public")
     wired, granted, made = await operator.run("audit list")
-    assert (made["what"], made["about"], made["who"]) == ("groups.create", "main", operator.context.who)
+    assert (made["what"], made["about"], made["who"]) == ("agents.create", "main", operator.context.who)
     assert (wired["what"], wired["about"], wired["who"]) == (
         "wirings.create",
         "terminal:default:local",
@@ -400,7 +399,7 @@ async def test_a_first_chat_settles_what_was_asked_about_the_terminal(operator: 
 async def test_who_has_the_files_is_owner_in_the_terminal_also_of_an_older_install(
     operator: Operator,
 ) -> None:
-    await operator.run("groups create", folder="work")
+    await operator.run("agents create", folder="work")
     await operator.run("wirings create", channel="terminal", chat="local", group="work")
     await operator.run("terminal setup")
     [role] = await operator.run("roles list")
@@ -418,7 +417,7 @@ async def test_who_is_owner_in_the_terminal_alone_can_be_asked_there_before_they
 
 
 async def test_a_terminal_that_is_wired_elsewhere_stays_so(operator: Operator) -> None:
-    await operator.run("groups create", folder="work")
+    await operator.run("agents create", folder="work")
     await operator.run("wirings create", channel="terminal", chat="local", group="work", unknown="strict")
     await operator.run("terminal setup")
     [wiring] = await operator.run("wirings list")
@@ -455,7 +454,7 @@ async def test_status_of_a_stopped_host_says_what_waits_and_what_to_type(operato
     status = await operator.run("status")
     assert status["running"] is False
     assert status["events_dropped"][0]["reason"] == "no wiring"
-    await operator.run("groups create", folder="main")
+    await operator.run("agents create", folder="main")
     await operator.run("wirings create", channel="telegram", chat="c9", group="main")
     assert (await operator.run("status"))["events_dropped"] == [], "nothing is left to do about it"
 
@@ -508,7 +507,7 @@ async def test_a_pause_can_be_begun_and_ended_while_no_host_runs_and_status_says
     assert "/resume" not in said + again
     assert (await operator.render("status")).startswith("PAUSED 0 s ago by local:")
     assert (await operator.run("status"))["paused"]["by"].startswith("local:")
-    assert (await operator.render("resume")).startswith("Everything goes on")
+    assert (await operator.render("resume")).startswith("Resumed")
     assert (await operator.run("status"))["paused"] is None
     assert await operator.render("resume") == "Nothing is paused."
 
@@ -517,7 +516,7 @@ async def test_a_pause_can_be_begun_and_ended_while_no_host_runs_and_status_says
 
 
 async def test_what_models_have_cost_is_data_for_a_program_and_words_for_a_person(operator: Operator) -> None:
-    await operator.run("groups create", folder="main")
+    await operator.run("agents create", folder="main")
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
         usage = Usage(tokens_in=1500, tokens_out=20, cost_usd=0.25)
@@ -532,7 +531,7 @@ async def test_what_models_have_cost_is_data_for_a_program_and_words_for_a_perso
 
 
 async def test_a_pause_is_data_for_a_program_and_words_for_a_person(operator: Operator) -> None:
-    await operator.run("groups create", folder="main")
+    await operator.run("agents create", folder="main")
     now = operator.context.clock.now()
     told = json.loads(dump_json(await operator.run("pause")))
     assert (told["paused"], told["by"], told["cut"]) == (True, operator.context.who, None)

@@ -64,7 +64,7 @@ async def test_deliveries_are_listed_by_status_and_session_and_shown_with_every_
     assert [row["seq"] for row in await operator.run("deliveries list", limit="1")] == [2]
     [dead] = await operator.run("deliveries list", status="dead", session=session[:6])
     assert (dead["session"], dead["seq"], dead["chat"], dead["place"]) == (session, 1, "fake c1", "fake:default:c1")
-    shown = await operator.render("deliveries show", session=session, seq="1")
+    shown = await operator.render("deliveries get", session=session, seq="1")
     assert "text: hello" in shown
     assert "not_sent" in shown
     assert "\x1b" not in shown
@@ -79,7 +79,7 @@ async def test_of_a_long_message_it_is_shown_how_much_is_sent(operator: Operator
     async with store.transaction() as tx:
         await deliveries.add_parts(tx, delivery, [first, last])
         await deliveries.end_part(tx, delivery, first, ["7"], now)
-    shown = await operator.run("deliveries show", session=session, seq=1)
+    shown = await operator.run("deliveries get", session=session, seq=1)
     assert (shown["parts"], shown["reason"]) == ("1 of 2 sent", "part 1 of 2 is sent")
 
 
@@ -91,7 +91,7 @@ async def test_what_is_decided_on_a_stopped_host_is_ready_for_its_next_start(ope
     dropped = await operator.run("deliveries drop", session=session, seq=2, reason="wrong chat")
     assert (dropped["status"], dropped["reason"]) == ("dropped", "dropped by the operator: wrong chat")
     assert f"nanohost deliveries resend {session} 2" in dropped["next"]
-    shown = await operator.run("deliveries show", session=session, seq=2)
+    shown = await operator.run("deliveries get", session=session, seq=2)
     assert shown["operator_said"] == "drop"
 
 
@@ -111,7 +111,7 @@ async def test_what_cannot_be_decided_is_refused_with_the_reason(
     session = await entered(operator, status)
     with pytest.raises(UsageError, match=said) as caught:
         await operator.run(words, session=session, seq=1)
-    assert caught.value.hint == f"nanohost deliveries show {session} 1"
+    assert caught.value.hint == f"nanohost deliveries get {session} 1"
 
 
 @pytest.mark.behaviour("OP-05")
@@ -121,7 +121,7 @@ async def test_a_delivery_that_is_not_there_is_told_so(operator: Operator) -> No
         await operator.run("deliveries drop", session=session, seq=7)
     assert caught.value.hint == f"nanohost deliveries list --session {session}"
     with pytest.raises(UsageError, match="no session"):
-        await operator.run("deliveries show", session="nobody", seq=7)
+        await operator.run("deliveries get", session="nobody", seq=7)
 
 
 @pytest.mark.behaviour("SE-12", "OP-05")
@@ -160,7 +160,7 @@ async def test_a_number_of_twenty_characters_is_shown_and_typed_in_a_few(
         assert str(seq) not in shown or seq == 9
     assert f"deliveries resend {session} {typed}," in await operator.render("status")
     for again in (typed, str(seq)):
-        assert (await operator.run("deliveries show", session=session, seq=again))["seq"] == seq
+        assert (await operator.run("deliveries get", session=session, seq=again))["seq"] == seq
     gone = await operator.run("deliveries drop", session=session, seq=typed)
     assert gone["next"] == f"nanohost deliveries resend {session} {typed} takes it back"
     with pytest.raises(UsageError, match=f"delivery {typed} of session {session} was dropped"):
@@ -172,5 +172,5 @@ async def test_a_number_of_twenty_characters_is_shown_and_typed_in_a_few(
 async def test_what_is_no_number_of_a_delivery_is_refused_in_words(operator: Operator, typed: str) -> None:
     session = await a_session(operator.context.store)
     with pytest.raises(UsageError) as refused:
-        await operator.run("deliveries show", session=session, seq=typed)
+        await operator.run("deliveries get", session=session, seq=typed)
     assert "there is no delivery" in str(refused.value) or "seq: " in str(refused.value)

@@ -50,11 +50,10 @@ async def test_a_session_is_held_and_released_once_on_record_and_the_host_looks(
     assert recorded == ["sessions.release", "sessions.hold"]
 
 
-@pytest.mark.parametrize("noun", ["groups", "agents"])
-async def test_an_agent_group_is_held_with_its_sessions_and_those_to_come(operator: Operator, noun: str) -> None:
+async def test_an_agent_group_is_held_with_its_sessions_and_those_to_come(operator: Operator) -> None:
     first, second, other = await some_sessions(operator)
     store = operator.context.store
-    told = await operator.run(f"{noun} hold", folder="main")
+    told = await operator.run("agents hold", folder="main")
     assert "nanohost agents release main" in str(told)
     assert [await holds.find(store, one) is not None for one in (first, second, other)] == [True, True, False]
     with pytest.raises(UsageError, match="held with its agent group only"):
@@ -63,7 +62,7 @@ async def test_an_agent_group_is_held_with_its_sessions_and_those_to_come(operat
     held = await holds.find(store, second)
     assert held is not None
     assert held.reason == "no reason given"
-    await operator.run(f"{noun} release", folder="main")
+    await operator.run("agents release", folder="main")
     assert [await holds.find(store, one) is not None for one in (first, second, other)] == [False, True, False]
 
 

@@ -49,9 +49,9 @@ async def test_times_are_those_of_the_hosts_zone_and_utc_for_programs(operator: 
 
 @pytest.mark.behaviour("SE-11")
 async def test_a_session_that_said_nothing_says_so(operator: Operator, log: Path) -> None:
-    assert (await operator.render("logs", session="s")).splitlines()[1:] == ["(nothing said yet)"]
+    assert (await operator.render("logs", session="s")).splitlines()[1:] == ["No log output yet."]
     log.touch()
-    assert (await operator.render("logs", session="s")).splitlines()[1:] == ["(nothing said yet)"]
+    assert (await operator.render("logs", session="s")).splitlines()[1:] == ["No log output yet."]
 
 
 @pytest.mark.behaviour("SE-11")

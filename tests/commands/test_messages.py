@@ -160,7 +160,7 @@ def typed_about(message: Message, routes: Sequence[tuple[MessageRoute, Sequence[
         (sent(DeliveryStatus.DEAD), "nanohost deliveries resend s1 1"),
         (sent(DeliveryStatus.UNKNOWN), "nanohost deliveries resend s1 1"),
         (replace(sent(DeliveryStatus.DROPPED), is_dropped_by_operator=True), "nanohost deliveries resend s1 1"),
-        (sent(DeliveryStatus.DROPPED), "nanohost deliveries show s1 1"),
+        (sent(DeliveryStatus.DROPPED), "nanohost deliveries get s1 1"),
     ],
 )
 def test_an_answer_that_did_not_arrive_is_sent_again_where_it_may_be(lost: SentMessage, step: str) -> None:
@@ -266,8 +266,8 @@ async def test_of_a_message_without_words_it_is_said_how_many_files_came(operato
     "typed", ["telegram Family", "TELEGRAM  family", "Family", "fam", "7", "telegram:7", "telegram:default:7", "1"]
 )
 async def test_a_chat_is_typed_by_all_that_is_shown_of_it(operator: Operator, typed: str) -> None:
-    await operator.run("messaging-groups create", channel="telegram", chat="7", name="Family")
-    await operator.run("messaging-groups create", channel="slack", chat="C1", name="general")
+    await operator.run("chats create", channel="telegram", chat="7", name="Family")
+    await operator.run("chats create", channel="slack", chat="C1", name="general")
     await came(operator, "here")
     await came(operator, "elsewhere", chat=ChatKey("slack", "default", "C1"), called="general")
     assert await texts(operator, chat=typed) == ["here"]
@@ -281,13 +281,13 @@ async def test_a_chat_that_nobody_has_set_up_is_found_by_what_came_from_it(opera
 
 async def test_a_word_that_means_no_chat_or_several_is_refused_with_what_to_type(operator: Operator) -> None:
     for chat in ("7", "8"):
-        await operator.run("messaging-groups create", channel="telegram", chat=chat, name="Family")
+        await operator.run("chats create", channel="telegram", chat=chat, name="Family")
     error = await refusal(operator, "messages list", chat="Family")
     assert str(error) == "'Family' may be 2 chats: telegram Family (7), telegram Family (8)"
     assert error.hint == "--chat CHANNEL:ID names one"
     assert await operator.run("messages list", chat="telegram Family (8)") == []
     error = await refusal(operator, "messages list", chat="Work")
-    assert (str(error), error.hint) == ("there is no chat 'Work'", "nanohost messaging-groups list")
+    assert (str(error), error.hint) == ("there is no chat 'Work'", "nanohost chats list")
     assert "no chat" in str(await refusal(operator, "messages list", chat=""))
 
 
@@ -315,7 +315,7 @@ async def test_a_refused_key_is_mended_by_setting_one_and_not_by_reading_logs(
 
 
 async def test_a_chat_that_has_moved_is_found_with_what_came_before(operator: Operator) -> None:
-    await operator.run("messaging-groups create", channel="telegram", chat="8", name="Family")
+    await operator.run("chats create", channel="telegram", chat="8", name="Family")
     await came(operator, "before")
     await came(operator, "since", chat=ChatKey("telegram", "default", "8"))
     async with operator.context.store.transaction() as tx:
@@ -328,7 +328,7 @@ async def test_a_chat_that_has_moved_is_found_with_what_came_before(operator: Op
 
 async def test_what_is_to_be_typed_about_a_message_for_nobody_can_be_typed(operator: Operator) -> None:
     """Also where the platform's id would be taken for an option, or for words to a shell."""
-    await operator.run("groups create", folder="helper")
+    await operator.run("agents create", folder="helper")
     await came(operator, "m1", chat=ChatKey("telegram", "default", "-100; reboot"))
     async with operator.context.store.transaction() as tx:
         await events.mark_dropped(tx, EventId(1), "no agent is wired to this chat")

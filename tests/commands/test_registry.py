@@ -53,7 +53,7 @@ async def test_an_install_without_anything_is_json_and_text(words: str, operator
         ("wirings create", {"channel": "t", "chat": "1", "group": "main", "session": "alone"}, "session"),
         ("wirings create", {"channel": "t", "chat": "1", "group": "main", "colour": "red"}, "colour"),
         ("wirings delete", {"id": "three"}, "id"),
-        ("roles grant", {"user": "t:1", "role": "king"}, "role"),
+        ("roles create", {"user": "t:1", "role": "king"}, "role"),
     ],
 )
 async def test_wrong_arguments_are_refused_by_their_name(

@@ -344,13 +344,13 @@ async def test_of_a_model_is_said_what_is_wrong_where_the_gateway_is_for_the_pro
 
 
 async def test_whoever_is_turned_away_is_let_in_by_the_same_command_everywhere(operator: Operator) -> None:
-    await operator.run("groups create", folder="work")
+    await operator.run("agents create", folder="work")
     wired = await operator.run("wirings create", channel="terminal", chat="7", group="work")
     advice = {section.key: section.advice for section in status.SECTIONS}["senders_denied"]
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "when-status-shows.md").read_text()
-    assert "nanohost members create {user}" in advice
-    assert "| Turned away | a stranger wrote | `nanohost members create USER` |" in page
-    assert "(nanohost members create terminal:HANDLE)" in wired["next"]
+    assert "nanohost roles create {user} member" in advice
+    assert "| Rejected | a stranger wrote | `nanohost roles create USER member` |" in page
+    assert "(nanohost roles create terminal:HANDLE member)" in wired["next"]
 
 
 async def test_model_calls_that_failed_long_ago_are_no_news(operator: Operator) -> None:
@@ -404,7 +404,7 @@ async def test_a_channel_that_is_not_connected_is_wrong(operator: Operator) -> N
             "down",
             "it is tried again by itself; nanohost channels check telegram says what is wrong",
         ),
-        ("terminal", "default", "failed", "mend what is said below; then end nanohost run, and start it again"),
+        ("terminal", "default", "failed", "fix what is said below; then end nanohost run, and start it again"),
     ],
 )
 async def test_a_channel_that_is_not_connected_comes_with_what_sets_it_and_how_the_host_takes_it(
@@ -479,7 +479,7 @@ async def test_to_let_somebody_in_is_advised_only_about_those_without_a_role_by_
 ) -> None:
     """Who has a role and typed a word that vanishes is not turned away; who has two names is one human."""
     for folder in ("main", "other"):
-        await operator.run("groups create", folder=folder)
+        await operator.run("agents create", folder=folder)
     await operator.run("wirings create", channel="telegram", chat="1", group="main")
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:

@@ -51,7 +51,7 @@ class Engine:
 async def leased(operator: Operator, runtime: str) -> Session:
     """A session whose container is on record."""
     store, now = operator.context.store, operator.context.clock.now()
-    group = (await operator.run("groups create", folder="main"))["id"]
+    group = (await operator.run("agents create", folder="main"))["id"]
     async with store.transaction() as tx:
         await install.get_or_create(tx, now)
         id = await sessions.add(tx, agent_group=group, messaging_group=None, thread_id="t", now=now)

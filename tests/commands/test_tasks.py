@@ -25,7 +25,7 @@ async def conversation(operator: Operator, thread: str | None = None) -> Session
     """A conversation of the agent `main`, in a chat."""
     context = operator.context
     if await agent_groups.find(context.store, "main") is None:
-        await operator.run("groups create", folder="main")
+        await operator.run("agents create", folder="main")
         await operator.run("wirings create", **CHAT)
     group = await agent_groups.find(context.store, "main")
     chat = await messaging_groups.find(context.store, channel_type="telegram", instance="default", platform_id="123")
@@ -53,7 +53,7 @@ async def test_a_task_is_made_listed_changed_and_ended(operator: Operator) -> No
     assert made["next_due"] == "2026-01-02T09:00:00+01:00"
     assert made["session"] == session
     id = made["id"]
-    shown = await operator.render("tasks show", id=id[:6])
+    shown = await operator.render("tasks get", id=id[:6])
     assert "chat: telegram 123" in shown
     assert "answers_to: telegram 123 (telegram:123)" in shown
     assert "it has not run yet" in shown
@@ -71,7 +71,7 @@ async def test_a_task_is_made_listed_changed_and_ended(operator: Operator) -> No
 @pytest.mark.behaviour("TK-05", "OP-05")
 async def test_what_cannot_be_is_refused_with_what_to_type(operator: Operator) -> None:
     assert "one conversation" in str(await refusal(operator, "tasks create", prompt="x", at="in 10m"))
-    await operator.run("groups create", folder="other")
+    await operator.run("agents create", folder="other")
     assert "no conversation yet" in str(await refusal(operator, "tasks create", prompt="x", at="in 10m", group="other"))
     await conversation(operator)
     assert "needs a time" in str(await refusal(operator, "tasks create", prompt="x", group="main"))
@@ -79,7 +79,7 @@ async def test_what_cannot_be_is_refused_with_what_to_type(operator: Operator) -
     assert "never falls due" in str(
         await refusal(operator, "tasks create", prompt="x", group="main", cron="0 0 30 2 *")
     )
-    assert "no task" in str(await refusal(operator, "tasks show", id="j"))
+    assert "no task" in str(await refusal(operator, "tasks get", id="j"))
     made = await operator.run("tasks create", group="main", prompt="x", at="in 10m")
     assert "nothing is to be changed" in str(await refusal(operator, "tasks update", id=made["id"]))
     await operator.run("tasks run", id=made["id"])
@@ -138,7 +138,7 @@ async def test_of_several_conversations_a_task_is_in_the_one_that_the_owner_wrot
 ) -> None:
     one, other, third = [await conversation(operator, thread=thread) for thread in ("t1", "t2", "t3")]
     await operator.run("roles create", user="telegram:ann", role="owner")
-    await operator.run("messaging-groups update", id=1, name="Family")
+    await operator.run("chats update", id=1, name="Family")
     for session, user, id in ((one, owner, "1"), (other, owner, "2"), (third, "telegram:eve", "3")):
         await heard(operator, session, user, id)
     made = await operator.run("tasks create", prompt="x", at="in 10m", group="main")
@@ -177,7 +177,7 @@ async def test_the_first_time_of_a_series_is_not_in_the_past_either(operator: Op
     for asked in (("tasks create", {"session": session, "prompt": "Water"}), ("tasks update", {"id": made["id"]})):
         said = str(await refusal(operator, asked[0], **asked[1], at="2025-03-01T09:00", cron="0 8 * * *"))
         assert "You probably meant 2026-03-01T09:00" in said
-    assert (await operator.run("tasks show", id=made["id"]))["cron"] == "0 9 * * *"
+    assert (await operator.run("tasks get", id=made["id"]))["cron"] == "0 9 * * *"
 
 
 async def test_a_run_whose_model_has_no_price_on_record_cost_nobody_knows_what(operator: Operator) -> None:
@@ -194,5 +194,5 @@ async def test_a_run_whose_model_has_no_price_on_record_cost_nobody_knows_what(o
         [run] = await tasks.list_open_runs(tx, session)
         usage = Usage(tokens_in=10, tokens_out=2, cost_usd=None)
         await tasks.end_run(tx, run, RunOutcome.COMPLETED, now, usage=usage, error=None)
-    [row] = (await operator.run("tasks show", id=made["id"]))["runs"]
+    [row] = (await operator.run("tasks get", id=made["id"]))["runs"]
     assert (row["cost_usd"], row["tokens"]) == ("unknown", 12)

@@ -34,7 +34,7 @@ def test_what_is_wrong_with_the_machine_is_said_and_what_to_do_about_it() -> Non
         (SENTENCES[ErrorClass.AUTH], "nanohost model set"),
         (
             MODEL_NOT_FOUND,
-            "[agent] model, or nanohost groups update GROUP --model NAME where the agent has one of its own; nanohost"
+            "[agent] model, or nanohost agents update GROUP --model NAME where the agent has one of its own; nanohost"
             " model check tries the address",
         ),
         ("I cannot ask my model for a reason of its own. The operator can see it.", "nanohost model check"),

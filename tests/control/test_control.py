@@ -72,17 +72,17 @@ async def says(home: Home, *lines: bytes) -> list[Any]:
 
 async def test_a_command_is_answered_with_its_result(tmp_path: Path) -> None:
     async with host(tmp_path) as home:
-        made = await send_command(home, "groups create", {"folder": "main"})
+        made = await send_command(home, "agents create", {"folder": "main"})
         assert made["folder"] == "main"
-        assert [group["folder"] for group in await send_command(home, "groups list", {})] == ["main"]
+        assert [group["folder"] for group in await send_command(home, "agents list", {})] == ["main"]
 
 
 @pytest.mark.behaviour("OP-05")
 async def test_a_refusal_comes_over_with_its_sentence_and_its_hint(tmp_path: Path) -> None:
     async with host(tmp_path) as home:
         with pytest.raises(UsageError, match="there is no agent group 'main'") as caught:
-            await send_command(home, "groups show", {"folder": "main"})
-        assert caught.value.hint == "nanohost groups create main"
+            await send_command(home, "agents get", {"folder": "main"})
+        assert caught.value.hint == "nanohost agents create main"
 
 
 async def test_only_this_user_may_ask(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ async def test_only_this_user_may_ask(tmp_path: Path) -> None:
 )
 async def test_a_line_that_makes_no_sense_is_answered_and_the_next_one_works(tmp_path: Path, line: bytes) -> None:
     async with host(tmp_path) as home:
-        refused, answered = await says(home, line, b'{"command": "groups list"}')
+        refused, answered = await says(home, line, b'{"command": "agents list"}')
         assert (refused["ok"], refused["reason"], refused["sentence"]) == (False, "usage", "that is not a command")
         assert answered == {"ok": True, "result": []}
 
@@ -119,13 +119,13 @@ async def test_a_mistake_of_ours_is_told_and_logged_and_harms_nobody_else(tmp_pa
             await send_command(home, "status", {})
         assert "log" in caught.value.hint
         assert [line["event"] for line in lines] == ["command_failed"]
-        assert await send_command(home, "groups list", {}) == []
+        assert await send_command(home, "agents list", {}) == []
 
 
 async def test_many_ask_at_once_and_each_gets_its_own_answer(tmp_path: Path) -> None:
     async with host(tmp_path) as home:
         folders = [f"g{number}" for number in range(20)]
-        made = await asyncio.gather(*(send_command(home, "groups create", {"folder": folder}) for folder in folders))
+        made = await asyncio.gather(*(send_command(home, "agents create", {"folder": folder}) for folder in folders))
         assert [group["folder"] for group in made] == folders
 
 
@@ -136,12 +136,12 @@ async def test_a_client_that_leaves_halfway_harms_nobody(tmp_path: Path) -> None
         writer.write(b'{"command": "groups li')
         writer.close()
         await writer.wait_closed()
-        assert await send_command(home, "groups list", {}) == []
+        assert await send_command(home, "agents list", {}) == []
 
 
 async def test_a_home_however_deep_can_be_asked(tmp_path: Path) -> None:
     async with host(tmp_path / ("deep" * 30) / ("er" * 60)) as home:
-        assert await send_command(home, "groups list", {}) == []
+        assert await send_command(home, "agents list", {}) == []
 
 
 async def test_a_socket_that_a_dead_host_left_is_replaced(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ async def test_a_socket_that_a_dead_host_left_is_replaced(tmp_path: Path) -> Non
     home.prepare()
     home.control_socket.write_text("left over")
     async with host(tmp_path):
-        assert await send_command(home, "groups list", {}) == []
+        assert await send_command(home, "agents list", {}) == []
 
 
 async def test_without_a_host_nobody_answers(tmp_path: Path) -> None:
@@ -193,12 +193,12 @@ def test_somebody_without_a_name_on_this_machine_is_known_by_number() -> None:
 async def test_the_host_renders_what_is_to_be_printed(tmp_path: Path) -> None:
     async with host(tmp_path) as home:
         socket = str(home.control_socket)
-        await send_command(home, "groups create", {"folder": "main"})
-        text, failed = await asyncio.to_thread(send_command_for_text, socket, "groups list", {}, output_format="text")
+        await send_command(home, "agents create", {"folder": "main"})
+        text, failed = await asyncio.to_thread(send_command_for_text, socket, "agents list", {}, output_format="text")
         assert "folder" in text.splitlines()[0]
         assert not failed
-        text, _ = await asyncio.to_thread(send_command_for_text, socket, "groups list", {}, output_format="json")
-        assert json.loads(text) == await send_command(home, "groups list", {})
+        text, _ = await asyncio.to_thread(send_command_for_text, socket, "agents list", {}, output_format="json")
+        assert json.loads(text) == await send_command(home, "agents list", {})
 
 
 @pytest.mark.behaviour("OP-05")
@@ -206,14 +206,14 @@ async def test_a_refusal_comes_over_also_where_the_host_renders(tmp_path: Path) 
     async with host(tmp_path) as home:
         with pytest.raises(UsageError, match="there is no agent group 'main'") as caught:
             await asyncio.to_thread(
-                send_command_for_text, str(home.control_socket), "groups show", {"folder": "main"}, output_format="text"
+                send_command_for_text, str(home.control_socket), "agents get", {"folder": "main"}, output_format="text"
             )
-        assert caught.value.hint == "nanohost groups create main"
+        assert caught.value.hint == "nanohost agents create main"
 
 
 async def test_a_form_that_no_host_knows_gives_the_plain_result(tmp_path: Path) -> None:
     async with host(tmp_path) as home:
-        assert await says(home, b'{"command": "groups list", "form": ["html"]}') == [{"ok": True, "result": []}]
+        assert await says(home, b'{"command": "agents list", "form": ["html"]}') == [{"ok": True, "result": []}]
 
 
 async def test_a_host_that_cannot_render_counts_as_none_to_render(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ async def test_a_host_that_cannot_render_counts_as_none_to_render(tmp_path: Path
 
     async with await asyncio.start_unix_server(older, tmp_path / "s"):
         with pytest.raises(HostNotRunning):
-            await asyncio.to_thread(send_command_for_text, str(tmp_path / "s"), "groups list", {}, output_format="text")
+            await asyncio.to_thread(send_command_for_text, str(tmp_path / "s"), "agents list", {}, output_format="text")
 
 
 @pytest.mark.behaviour("OP-05")
@@ -236,9 +236,9 @@ async def test_a_host_that_leaves_before_it_answers_is_told(tmp_path: Path) -> N
 
     async with await asyncio.start_unix_server(leaves, tmp_path / "s"):
         with pytest.raises(NanohostError, match="went away before it answered"):
-            await asyncio.to_thread(send_command_for_text, str(tmp_path / "s"), "groups list", {}, output_format="text")
+            await asyncio.to_thread(send_command_for_text, str(tmp_path / "s"), "agents list", {}, output_format="text")
 
 
 async def test_where_no_host_is_nobody_is_there_to_render(tmp_path: Path) -> None:
     with pytest.raises(HostNotRunning):
-        send_command_for_text(str(tmp_path / "s"), "groups list", {}, output_format="text")
+        send_command_for_text(str(tmp_path / "s"), "agents list", {}, output_format="text")

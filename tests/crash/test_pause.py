@@ -27,7 +27,7 @@ async def test_a_pause_survives_a_kill_and_all_is_answered_once_after_it(tmp_pat
         host = HostProcess(home, platform.port, {"runtime": "process"}, forked=True)
         await prepare_workload_home(home, 2)
         (home / "groups" / FOLDER / "script.json").write_text(json.dumps(SCRIPT))
-        assert host.command("roles", "grant", "wire:ann", "owner").returncode == 0
+        assert host.command("roles", "create", "wire:ann", "owner").returncode == 0
         try:
             async with asyncio.timeout(scaled_timeout(LIMIT_S)):
                 await _paused_and_killed(host, platform, point)

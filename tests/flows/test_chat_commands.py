@@ -53,7 +53,7 @@ async def test_stop_ends_a_turn_over_a_word_for_a_fresh_container_and_leaves_one
         await flow.wire(script=WORKS)
         await host_env_with_events.fake.person_writes("hi")
         await host_env_with_events.fake.wait_for_sent(1)
-        await flow.run_command("groups restart", "main", message="a long one")
+        await flow.run_command("agents restart", "main", message="a long one")
         await wait_for_claims(flow)
         session = await flow.session()
         await flow.host.mailboxes.put(session, [_word("w2")])

@@ -94,7 +94,7 @@ async def test_an_agent_hears_why_not(tmp_path: Path) -> None:
         await press(fake, await seen(fake, DM, card=True), "Deny")
         told = await seen(fake, "c1", "told: ")
         assert await task_operations.list_open(flow.host.store, (await flow.session()).id) == []
-    assert told.text.startswith("told: Your request tasks.create was refused: a person said no")
+    assert told.text.startswith("told: Your request tasks.create was refused: a person denied it")
 
 
 @pytest.mark.behaviour("AP-01", "AP-05", "AP-07")

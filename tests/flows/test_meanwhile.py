@@ -44,7 +44,7 @@ async def test_who_is_let_in_during_a_pause_is_told_of_it_and_answered_after_it(
         await press(fake, card, card.buttons[0].label)
         await seen(fake, "c1", PAUSED_REPLY.text)
         assert flow.texts("c1") == [APPROVAL_REQUESTED_TEXT, PAUSED_REPLY.text]
-        assert (await owner(flow, "/resume")).startswith("Everything goes on")
+        assert (await owner(flow, "/resume")).startswith("Resumed")
         await seen(fake, "c1", "echo: may I?")
         assert flow.texts("c1") == [APPROVAL_REQUESTED_TEXT, PAUSED_REPLY.text, "echo: may I?"]
 
@@ -94,7 +94,7 @@ async def test_of_many_who_pause_and_resume_at_once_each_is_told_what_is_true(tm
                 )
         for text, first, others in (
             ("/pause", "Paused: ", "Everything is paused since "),
-            ("/resume", "Everything goes on", "Nothing is paused."),
+            ("/resume", "Resumed", "Nothing is paused."),
         ):
             before = len(fake.sent)
             await asyncio.gather(

@@ -129,7 +129,7 @@ async def test_what_reached_no_agent_is_shown_with_the_reason_and_what_to_type(
         await host_env_with_events.fake.person_writes("/status", chat="pattern")
         denied = await becomes(flow, "denied", id=1)
         assert denied["why"]
-        assert denied["next"] == "nanohost members create fake:u1 --group main"
+        assert denied["next"] == "nanohost roles create fake:u1 member --group main"
         ignored = await becomes(flow, "ignored", id=2)
         assert ignored["next"] == "nanohost wirings update 2 --engage always"
         [by_chat] = await flow.run_command("messages list", chat="strict")
@@ -151,11 +151,11 @@ async def test_a_command_that_the_host_answers_by_itself_is_answered(host_env_wi
 async def test_a_message_that_waits_says_for_what(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host(should_verify_clean=False) as flow:
         await flow.wire()
-        await flow.run_command("groups hold", "main", reason="not now")
+        await flow.run_command("agents hold", "main", reason="not now")
         await host_env_with_events.fake.person_writes("hi")
         shown = await becomes(flow, "waiting")
         assert shown["why"].startswith("its agent has not begun with it; it is on hold")
         [row] = await flow.run_command("messages list")
         assert row["why"] == "its agent has not begun with it; it is on hold"
-        await flow.run_command("groups release", "main")
+        await flow.run_command("agents release", "main")
         await becomes(flow, "answered")

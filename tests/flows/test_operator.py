@@ -36,7 +36,7 @@ async def test_a_refused_message_is_shown_in_status_and_is_sent_when_the_operato
         done = await flow.run_command("deliveries resend", dead["session"], dead["seq"])
         assert (done["status"], done["next"]) == ("pending", "it is sent now")
         await statuses(flow, ["sent"])
-        shown = await flow.run_command("deliveries show", dead["session"][:5], dead["seq"])
+        shown = await flow.run_command("deliveries get", dead["session"][:5], dead["seq"])
         assert [(one["number"], one["outcome"]) for one in shown["tries"]] == [(1, "refused"), (2, "sent")]
         assert shown["text"] == "echo: one"
         with pytest.raises(UsageError, match="was sent; it cannot be sent again"):

@@ -77,7 +77,7 @@ async def test_a_pause_cuts_the_running_turn_and_all_goes_on_after_it(host_env: 
         assert "by `Bea`" in again
         assert "- main, at work since " in again
         [resumed] = await _owner_says(host_env, "/resume")
-        assert resumed.startswith("Everything goes on, after a pause since ")
+        assert resumed.startswith("Resumed (paused since ")
         assert resumed.endswith(": 1 conversation.")
         await host_env.fake.wait_for_sent(9)
     assert sorted(flow.texts("c1")[2:]) == ["echo: and another", "echo: another", "echo: hello", "echo: long one"]

@@ -53,7 +53,7 @@ async def test_restart_lets_the_turn_end_and_starts_a_fresh_container(host_env: 
         await host_env.fake.person_writes("slow")
         await wait_for_claims(flow)
         before = await lease(flow)
-        assert await flow.run_command("groups restart", folder="main")
+        assert await flow.run_command("agents restart", folder="main")
         flow.resume_script()
         await host_env.fake.wait_for_sent(1)
         await replaced(flow, before)
@@ -68,7 +68,7 @@ async def test_restart_now_runs_the_turn_again_without_a_lost_try(host_env_with_
         await host_env_with_events.fake.person_writes("long")
         await wait_for_claims(flow)
         before = await lease(flow)
-        await flow.run_command("groups restart", folder="main", now=True)
+        await flow.run_command("agents restart", folder="main", now=True)
         await host_env_with_events.fake.wait_for_sent(1)
         await replaced(flow, before)
         assert await flow.host.store.fetch_all("SELECT * FROM spared_tries") == []
@@ -82,7 +82,7 @@ async def test_restart_with_a_message_tells_the_fresh_container_and_only_that(ho
         await host_env.fake.person_writes("slow")
         await wait_for_claims(flow)
         before = await lease(flow)
-        await flow.run_command("groups restart", folder="main", message="you have a new tool")
+        await flow.run_command("agents restart", folder="main", message="you have a new tool")
         flow.resume_script()
         await host_env.fake.wait_for_sent(1)
         await replaced(flow, before)
@@ -99,7 +99,7 @@ async def test_restart_with_a_message_tells_the_fresh_container_and_only_that(ho
 async def test_restart_of_a_group_without_containers_starts_none(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire()
-        assert await flow.run_command("groups restart", folder="main", message="hello") == {
+        assert await flow.run_command("agents restart", folder="main", message="hello") == {
             "group": "main",
             "restarted": [],
         }

@@ -23,7 +23,7 @@ async def shown(flow: RunningHost, task: str, fits: Callable[[Mapping[str, Any]]
     """The task as it is shown, once that fits."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
-            found: Mapping[str, Any] = await flow.run_command("tasks show", task)
+            found: Mapping[str, Any] = await flow.run_command("tasks get", task)
             if fits(found):
                 return found
             await asyncio.sleep(0.02)
@@ -69,7 +69,7 @@ async def test_a_series_can_be_run_beside_its_schedule(host_env_with_events: Hos
             await flow.run_command("tasks run", made["id"])
             await host_env_with_events.fake.wait_for_sent(number)
             await shown(flow, made["id"], ended(number))
-        task = await flow.run_command("tasks show", made["id"])
+        task = await flow.run_command("tasks get", made["id"])
         assert (task["status"], len(task["runs"])) == ("active", 2)
         assert task["next_due"].endswith("-01-01T00:00:00+00:00")
     assert flow.texts() == ["echo: look", "echo: look"]

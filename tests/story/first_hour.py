@@ -138,11 +138,11 @@ class FirstHourStory:
         telegram = self.platforms.telegram
         self.transcript.add_scene("A phone", "The bot's token is from @BotFather, and is not shown while it is typed.")
         address = f"base_url={telegram.settings()['base_url']}"
-        with self.machine.terminal("channels", "add", "telegram", "--settings", address) as adding:
+        with self.machine.terminal("channels", "create", "telegram", "--set", address) as adding:
             adding.wait_for_text("token:")
             adding.send_line(telegram.token)
             assert adding.ends() == 0, adding.text()
-            self.transcript.add_terminal("nanohost channels add telegram", adding.text())
+            self.transcript.add_terminal("nanohost channels create telegram", adding.text())
 
     def _paired(self) -> None:
         self.transcript.add_text("`nanohost run` now runs in another terminal.")

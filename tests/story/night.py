@@ -55,7 +55,7 @@ class NightStory:
 
     def _evening(self) -> None:
         address = f"base_url={self.platforms.telegram.settings()['base_url']}"
-        with self.machine.terminal("channels", "add", "telegram", "--settings", address) as adding:
+        with self.machine.terminal("channels", "create", "telegram", "--set", address) as adding:
             adding.wait_for_text("token:")
             adding.send_line(self.platforms.telegram.token)
             assert adding.ends() == 0, adding.text()

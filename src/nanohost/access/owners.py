@@ -72,5 +72,5 @@ async def check_not_last_owner(tx: Transaction, user_id: str, configured_channel
     if is_last_owner(await roles.list_deciders(tx), user_id, configured_channels):
         raise UsageError(
             f"{user_id} is the last owner and stays it",
-            hint="nanohost roles grant CHANNEL:HANDLE owner makes another first, on a channel that is set up",
+            hint="nanohost roles create CHANNEL:HANDLE owner makes another first, on a channel that is set up",
         )

@@ -34,9 +34,7 @@ async def request_approval(
             " are not asked again for a while"
         )
     if await _count_open(tx, agent_group) >= MAX_OPEN_REQUESTS:
-        raise UsageError(
-            f"{MAX_OPEN_REQUESTS} requests wait for a person's yes already; wait for an answer to one of them"
-        )
+        raise UsageError(f"{MAX_OPEN_REQUESTS} requests wait for approval already; wait for an answer to one of them")
     wanted = requests.ActionApprovalRequest(
         row=action,
         title=summary.title,

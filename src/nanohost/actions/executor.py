@@ -199,7 +199,7 @@ class ActionExecutor:
         )
         await actions.hold(tx, action, approval)
         held = replace(action, approval_id=approval)
-        await record_outcome(tx, held, AuditOutcome.HELD, reason="a person has to say yes", now=request.now)
+        await record_outcome(tx, held, AuditOutcome.HELD, reason="a person has to approve it", now=request.now)
         tx.emit(ApprovalChanged(approval))
 
     async def _reject(self, action: ActionRow, status: ActionStatus, reason: str) -> None:

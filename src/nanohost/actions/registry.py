@@ -78,7 +78,7 @@ class Action:
     together with the mark that it was done, and may be undone and done again. It returns what the agent is to be
     told, or None if it need not know, and raises UsageError, whose sentence the agent reads, for what cannot be done.
 
-    `title`: what it does, for people. `default_permission`: whether a person has to say yes where the operator set nothing.
+    `title`: what it does, for people. `default_permission`: whether a person has to approve it where the operator set nothing.
     `summarize`: what this very request comes to, where the title does not say it; raises UsageError like the effect.
     `changes_addresses`: it changes where agents may send.
     """

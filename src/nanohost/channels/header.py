@@ -38,7 +38,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelSetting:
-    """A key of the channel's table that `nanohost channels add` asks for. Without a default it has to be given; one
+    """A key of the channel's table that `nanohost channels create` asks for. Without a default it has to be given; one
     that may be left out has the default "". `only_if`, as key=value: it is of no use beside another value of a key that
     is asked for before."""
 

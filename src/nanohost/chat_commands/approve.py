@@ -30,7 +30,7 @@ async def _approve(invocation: HostCommandInvocation, arguments: _Arguments) -> 
 
 COMMAND = HostCommand(
     name="approve",
-    help="say yes to what waits for you",
+    help="approve what waits for you",
     example="/approve k3f7qd",
     execute=_approve,
     arguments=_Arguments,

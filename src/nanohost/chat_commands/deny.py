@@ -30,7 +30,7 @@ async def _deny(invocation: HostCommandInvocation, arguments: _Arguments) -> str
 
 COMMAND = HostCommand(
     name="deny",
-    help="say no to what waits for you",
+    help="deny what waits for you",
     example="/deny k3f7qd not before Monday",
     execute=_deny,
     arguments=_Arguments,

@@ -29,7 +29,7 @@ def check_channel(name: str, channels: Collection[str], *, command_prefix: str, 
     there = ", ".join(sorted(channels)) or "none"
     hint = f"{command_prefix} {near[0]}" if near else "nanohost channels list"
     if name in available:
-        hint = f"nanohost channels add {name}"
+        hint = f"nanohost channels create {name}"
     raise UsageError(f"no channel {name[:40]!r} is set up, but these are: {there}", hint=hint)
 
 

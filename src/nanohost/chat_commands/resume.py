@@ -34,10 +34,10 @@ async def _resume(invocation: HostCommandInvocation, _: CommandArguments) -> str
     goes_on = [
         pluralize(backlog.conversations, "conversation", "conversations") if backlog.conversations else "",
         f"{pluralize(backlog.to_send, 'message', 'messages')} to send" if backlog.to_send else "",
-        f"{pluralize(backlog.tasks, 'task', 'tasks')} that fell due" if backlog.tasks else "",
+        f"{pluralize(backlog.tasks, 'task', 'tasks')} that were due" if backlog.tasks else "",
     ]
     said = ", ".join(part for part in goes_on if part) or "nothing waited"
-    return f"Everything goes on, after a pause since {format_time(pause.at, invocation.now, invocation.zone)}: {said}."
+    return f"Resumed (paused since {format_time(pause.at, invocation.now, invocation.zone)}): {said}."
 
 
 COMMAND = HostCommand(

@@ -15,18 +15,20 @@ if TYPE_CHECKING:  # typing itself is a fifth of the start
     from nanohost.commands.command import Command
 
     class Argument(TypedDict):
-        """`choices` are what can be typed, [] if that is free; a `flag` takes no word; a `positional` no name."""
+        """`choices` are what can be typed, [] if that is free; a `flag` takes no word; a `positional` no name; what is
+        `repeated` is typed once for each value."""
 
         name: str
         help: str
         choices: list[str]
         flag: bool
+        repeated: bool
         positional: bool
         required: bool
 
     class Entry(TypedDict):
         """A command. `offline`: it runs where it is typed; `rendered_here`: its text is made there; `follows`: it takes
-        --follow; `module`: where it is."""
+        --follow; `confirm`: what is asked before; `module`: where it is."""
 
         words: str
         help: str
@@ -34,11 +36,12 @@ if TYPE_CHECKING:  # typing itself is a fifth of the start
         offline: bool
         rendered_here: bool
         follows: bool
+        confirm: str
         module: str
         arguments: list[Argument]
 
     class Catalogue(TypedDict):
-        """`nouns`: what the rows are, of those that are a resource."""
+        """`nouns`: what each noun is."""
 
         nouns: dict[str, str]
         commands: list[Entry]
@@ -68,10 +71,10 @@ def render_catalogue() -> str:
 
 
 def _build_catalogue() -> Catalogue:
-    from nanohost.commands.registry import modules, resources
+    from nanohost.commands.registry import meanings, modules
 
     return {
-        "nouns": {name: resource.description for name, resource in resources().items()},
+        "nouns": meanings(),
         "commands": sorted(
             (_make_entry(command, name) for name, module in modules().items() for command in module.COMMANDS),
             key=lambda entry: entry["words"],
@@ -80,6 +83,8 @@ def _build_catalogue() -> Catalogue:
 
 
 def _make_entry(command: Command, module: str) -> Entry:
+    from typing import get_origin
+
     return {
         "words": command.words,
         "help": command.help,
@@ -87,6 +92,7 @@ def _make_entry(command: Command, module: str) -> Entry:
         "offline": command.is_offline,
         "rendered_here": command.is_rendered_locally,
         "follows": command.follow_mode is not None,
+        "confirm": command.confirm,
         "module": module,
         "arguments": [
             {
@@ -94,6 +100,7 @@ def _make_entry(command: Command, module: str) -> Entry:
                 "help": field.description or "",
                 "choices": _argument_choices(field.annotation),
                 "flag": field.annotation is bool,
+                "repeated": get_origin(field.annotation) is tuple,
                 "positional": name in command.positional,
                 "required": field.is_required(),
             }

@@ -12,6 +12,8 @@ from collections.abc import Collection
 from nanohost.cli.catalogue import group_by_noun, read_catalogue
 from nanohost.cli.wrapping import print_wrapped
 from nanohost.config.install_root import CONTROL_SOCKET
+from nanohost.errors import UsageError
+from nanohost.text.terminal_safe import replace_control_chars
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself is a fifth of the start
@@ -19,6 +21,9 @@ if TYPE_CHECKING:  # typing itself is a fifth of the start
 
     Subcommands = argparse._SubParsersAction[argparse.ArgumentParser]
 
+FORMS = ("json", "table")
+PRINTING = frozenset({"list", "get", "logs", "cost", "pair"})
+"""Verbs, and commands of one word, that are typed for what they print: --quiet would leave nothing of them."""
 _PLACEHOLDER_PARSER = argparse.ArgumentParser(add_help=False)
 
 
@@ -29,14 +34,14 @@ def add_registry_commands(subcommands: Subcommands, arguments: Collection[str] |
     """
     catalogue = read_catalogue()
     for noun, entries in group_by_noun(catalogue["commands"]).items():
-        verbs = ", ".join(_verb_of(entry) for entry in entries)
+        is_command = entries[0]["words"] == noun
+        meaning = entries[0]["help"] if is_command else catalogue["nouns"][noun]
         if arguments is not None and noun not in arguments:
-            _add_name_only(subcommands, noun, verbs or entries[0]["help"])
-        elif not verbs:
+            _add_name_only(subcommands, noun, _first_clause(meaning))
+        elif is_command:
             _add_command(subcommands, noun, entries[0])
         else:
-            about = catalogue["nouns"].get(noun)
-            parent = subcommands.add_parser(noun, help=verbs, description=about and as_sentence(about))
+            parent = subcommands.add_parser(noun, help=_first_clause(meaning), description=as_sentence(meaning))
             parent.set_defaults(help_of=parent)
             _add_verbs(parent.add_subparsers(title="commands", metavar="COMMAND"), entries, arguments)
 
@@ -65,6 +70,11 @@ def as_sentence(words: str) -> str:
     return f"{words[0].upper()}{words[1:]}."
 
 
+def _first_clause(meaning: str) -> str:
+    """As it stands beside a noun in the list of all."""
+    return meaning.partition("; ")[0]
+
+
 def _verb_of(entry: Entry) -> str:
     return entry["words"].partition(" ")[2]
 
@@ -78,8 +88,20 @@ def _add_command(subcommands: Subcommands, word: str, entry: Entry) -> None:
     add_home_option(parser)
     if entry["follows"]:
         parser.add_argument("--follow", action="store_true", help="go on with what comes, until Ctrl-C")
-    parser.add_argument("--json", action="store_true", dest="as_json", help="print the result as JSON")
+    if entry["confirm"]:
+        parser.add_argument("--yes", action="store_true", help="do not ask before it is done")
+    _add_output(parser, entry)
     parser.set_defaults(action=lambda options, root: _run_entry(entry, options, root), help_of=parser)
+
+
+def _add_output(parser: argparse.ArgumentParser, entry: Entry) -> None:
+    parser.add_argument(
+        "-o", "--output", choices=FORMS, default="table", metavar="json|table", help="how the result is printed"
+    )
+    parser.add_argument("--json", action="store_const", const="json", dest="output", help="the same as -o json")
+    parser.set_defaults(quiet=False)
+    if entry["words"] not in PRINTING and _verb_of(entry) not in PRINTING:
+        parser.add_argument("-q", "--quiet", action="store_true", help="print errors only")
 
 
 def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
@@ -96,6 +118,11 @@ def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
     if argument["flag"]:
         parser.add_argument(option, dest=name, help=help_text, action="store_true", default=argparse.SUPPRESS)
         return
+    if argument["repeated"]:
+        parser.add_argument(
+            option, dest=name, help=help_text, metavar="KEY=VALUE", action="append", default=argparse.SUPPRESS
+        )
+        return
     parser.add_argument(
         option, dest=name, help=help_text, metavar=shown, required=argument["required"], default=argparse.SUPPRESS
     )
@@ -104,21 +131,43 @@ def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
 def _run_entry(entry: Entry, options: argparse.Namespace, root: str) -> int:
     given = {one["name"]: getattr(options, one["name"]) for one in entry["arguments"] if hasattr(options, one["name"])}
     follow = entry["follows"] and options.follow
+    as_json = options.output == "json"
+    if entry["confirm"] and not options.yes:
+        _ask(entry["confirm"].format_map(given))
     if not (entry["offline"] or entry["rendered_here"] or follow):
         from nanohost.control.client import HostNotRunning, send_command_for_text
 
         try:
-            form = "json" if options.as_json else "text"
+            form = "json" if as_json else "text"
             text, failed = send_command_for_text(f"{root}/{CONTROL_SOCKET}", entry["words"], given, output_format=form)
         except HostNotRunning:
             pass
         else:
-            if options.as_json:
+            if as_json and not options.quiet:
                 print(text, flush=True)
-            else:
+            elif not options.quiet:
                 print_wrapped(text)
             return 1 if failed else 0
     from nanohost.cli.run_command import run_command
     from nanohost.config.home import make_home
 
-    return run_command(entry["module"], entry["words"], given, make_home(root), as_json=options.as_json, follow=follow)
+    return run_command(
+        entry["module"],
+        entry["words"],
+        given,
+        make_home(root),
+        as_json=as_json,
+        quiet=options.quiet,
+        follow=follow,
+    )
+
+
+def _ask(question: str) -> None:
+    """Raises UsageError where somebody at a terminal does not agree. Elsewhere nobody can be asked, and nothing is."""
+    import sys
+
+    if not sys.stdin.isatty():
+        return
+    print(f"{replace_control_chars(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UsageError("nothing was done", hint="--yes does it without a question")

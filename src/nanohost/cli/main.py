@@ -17,6 +17,7 @@ from io import TextIOWrapper
 from nanohost import __version__
 from nanohost.cli.command_parser import add_home_option, add_registry_commands
 from nanohost.cli.wrapping import print_wrapped
+from nanohost.commands.old_words import as_typed_now
 from nanohost.config.install_root import find_root
 from nanohost.errors import NanohostError, UsageError
 from nanohost.text.terminal_safe import replace_control_chars
@@ -108,7 +109,9 @@ def _discard_stdout() -> None:
 
 
 def _dispatch(arguments: Sequence[str] | None) -> int:
-    typed = sys.argv[1:] if arguments is None else arguments
+    typed, hints = as_typed_now(sys.argv[1:] if arguments is None else arguments)
+    for hint in hints:
+        print_wrapped(f"hint: {replace_control_chars(hint)}", sys.stderr)
     parser = build_parser(typed)
     options, unknown = parser.parse_known_args(typed)
     if unknown:  # of the command that was typed, which knows what it takes
@@ -165,7 +168,10 @@ def _add_run(subcommands: Subcommands) -> argparse.ArgumentParser:
         description="Runs the host until it is stopped. NANOHOST_LOG says how its log is: plain, json, quiet, debug.",
         epilog="example: nanohost --home /srv/nanohost run",
     )
-    run.set_defaults(action=_run_host, help_of=run)
+    how_much = run.add_mutually_exclusive_group()
+    how_much.add_argument("-q", "--quiet", action="store_const", const="quiet", dest="level", help="log errors only")
+    how_much.add_argument("-v", "--verbose", action="store_const", const="debug", dest="level", help="log debug lines")
+    run.set_defaults(action=_run_host, help_of=run, level="")
     return run
 
 
@@ -223,7 +229,7 @@ def _run_host(options: argparse.Namespace, root: str) -> int:
         from nanohost.cli.run import run
 
         time_zone_prompt.ensure_time_zone(home)
-        return run(home)
+        return run(home, level=options.level)
 
 
 def _run_chat(options: argparse.Namespace, root: str) -> int:

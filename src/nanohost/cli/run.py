@@ -14,14 +14,15 @@ from nanohost.cli.stop_signal import StopRequested, handle_stop_signals
 from nanohost.commands.settings_check import load_validated_settings
 from nanohost.config.home import Home
 from nanohost.config.settings import Settings, display_zone
-from nanohost.logs import configure_logging
+from nanohost.logs import LOG_VARIABLE, configure_logging
 
 _log = structlog.get_logger()
 
 
-def run(home: Home) -> int:
-    """Serve until a signal. Raises NanohostError."""
-    configure_logging(os.environ, zone=display_zone(home.root, os.environ))
+def run(home: Home, *, level: str = "") -> int:
+    """Serve until a signal. `level`: of the log, before what NANOHOST_LOG says. Raises NanohostError."""
+    environ = {**os.environ, LOG_VARIABLE: f"{level},{os.environ.get(LOG_VARIABLE, '')}"} if level else os.environ
+    configure_logging(environ, zone=display_zone(home.root, os.environ))
     settings = load_validated_settings(home, os.environ)
     with ShutdownGuard(settings.section(StopSettings).stop_limit_s) as ending:
         ending.run(_serve(home, settings, ending))

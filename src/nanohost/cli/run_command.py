@@ -32,13 +32,22 @@ FOLLOW_INTERVAL_S = 0.5
 
 
 def run_command(
-    module: str, words: str, arguments: Mapping[str, object], home: Home, *, as_json: bool, follow: bool
+    module: str,
+    words: str,
+    arguments: Mapping[str, object],
+    home: Home,
+    *,
+    as_json: bool,
+    follow: bool,
+    quiet: bool = False,
 ) -> int:
-    """What was typed, performed and printed; the exit code. Raises NanohostError."""
+    """Perform what was typed and print the result, unless `quiet`; return the exit code. Raises NanohostError."""
     configure_logging(os.environ, log_format="quiet")
     command = load_command(module, words)
 
     def say(result: Any) -> None:
+        if quiet:
+            return
         if as_json:
             print(json_text(result), flush=True)
         else:

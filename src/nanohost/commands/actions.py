@@ -13,6 +13,7 @@ from nanohost.commands.tables import Json, to_json
 from nanohost.db import actions
 from nanohost.db.actions import ActionRow, ActionStatus
 
+ABOUT = "what agents asked of the host, and the outcome"
 MAX_ARGUMENTS_CHARS = 500
 
 
@@ -53,7 +54,7 @@ def _make_row(action: ActionRow, chat: str | None) -> dict[str, Json]:
 COMMANDS = (
     Command(
         words="actions list",
-        help="show what agents asked of the host, the latest first: done, waiting for a yes, refused or failed",
+        help="show what agents asked of the host, the latest first: done, waiting for approval, refused or failed",
         example="nanohost actions list --status refused",
         arguments=ListArgs,
         run=_list,

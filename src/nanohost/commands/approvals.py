@@ -37,7 +37,7 @@ class ApprovalRow(Row):
         " be done"
     )
     decided_by: str | None = Field(description="who decided")
-    outcome: str | None = Field(description="what became of it")
+    outcome: str | None = Field(description="the outcome")
 
 
 class ApprovalDetails(ApprovalRow):
@@ -46,14 +46,14 @@ class ApprovalDetails(ApprovalRow):
     origin: str | None = Field(description="the chat it was asked for in")
     choice: str | None = Field(description="what was chosen")
     decided_at: datetime | None = Field(description="when")
-    reason: str | None = Field(description="what was said with a no, or why it failed")
+    reason: str | None = Field(description="the reason given with a denial, or why it failed")
     held: int = Field(description="how many messages wait for it")
     asked: list[str] = Field(description="who was asked, and whom it did not reach")
 
 
 class DecisionResult(Row):
     id: str = Field(description="its name")
-    answer: str = Field(description="what became of it")
+    answer: str = Field(description="the outcome")
 
 
 class ListArgs(ListArguments):
@@ -75,7 +75,7 @@ class ApprovalArgs(CommandArguments):
 
 
 class ApproveArgs(ApprovalArgs):
-    choice: str | None = Field(None, description="which of its options, where there is more than one yes")
+    choice: str | None = Field(None, description="which of its options, where there is more than one way to approve")
 
 
 class DenyArgs(ApprovalArgs):
@@ -177,11 +177,11 @@ def _describe_recipient(card: ApprovalCard) -> str:
 RESOURCE = Resource(
     name="approvals",
     singular="approval",
-    description="what waits for a person's yes, and what became of what did",
+    description="requests that wait for approval, and the outcome of earlier ones",
     row=ApprovalRow,
     verbs=(
         ListVerb(
-            help="list what waits for a yes, and what did", example="--status pending", arguments=ListArgs, run=_list
+            help="list pending approvals and earlier ones", example="--status pending", arguments=ListArgs, run=_list
         ),
         GetVerb(
             help="show one approval with its card",
@@ -194,7 +194,7 @@ RESOURCE = Resource(
         ),
         DecisionVerb(
             name="approve",
-            help="say yes to what waits; it is done at once",
+            help="approve what waits; it is done at once",
             example="k3f7qd",
             arguments=ApproveArgs,
             run=_approve,
@@ -203,7 +203,7 @@ RESOURCE = Resource(
         ),
         DecisionVerb(
             name="deny",
-            help="say no to what waits",
+            help="deny what waits",
             example='k3f7qd --reason "not today"',
             arguments=DenyArgs,
             run=_deny,

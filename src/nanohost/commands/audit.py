@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import Field
 
 from nanohost.commands.context import CommandContext
+from nanohost.commands.old_words import other_names_in_audit
 from nanohost.commands.resource import ListArguments, ListVerb, Number, Resource, Row
 from nanohost.commands.since import SINCE_HELP, parse_since
 from nanohost.db import audit
@@ -46,6 +47,7 @@ async def _list(context: CommandContext, db: ReportReader, arguments: ListArgs) 
         limit=arguments.limit or DEFAULT_LIMIT,
         actor=arguments.who,
         action=arguments.what,
+        also=other_names_in_audit(arguments.what or ""),
         target=arguments.about,
         since=None if arguments.since is None else parse_since(arguments.since, context),
     )
@@ -55,7 +57,7 @@ async def _list(context: CommandContext, db: ReportReader, arguments: ListArgs) 
 RESOURCE = Resource(
     name="audit",
     singular="entry",
-    description="who did what, where, when, and what came of it; no command deletes it",
+    description="who did what, where, when, and the outcome; no command deletes it",
     row=AuditRow,
     verbs=(ListVerb(help="list who did what", example="--what roles --since 7d", arguments=ListArgs, run=_list),),
 )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import getpass
 import re
-import shlex
 import signal
 import sys
 import tempfile
@@ -63,17 +62,13 @@ def _secret_name(table_path: TablePath, key: str) -> str:
     return ".".join([*table_path[1:], key])
 
 
-def parse_settings(text: str) -> dict[str, str]:
-    """Settings as they are typed in one word: `key=value key="another value"`. Raises UsageError."""
+def parse_settings(settings: Sequence[str]) -> dict[str, str]:
+    """Settings as they are typed, `key=value` each. Raises UsageError."""
     found: dict[str, str] = {}
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise UsageError(f"the settings cannot be read: {error}", hint='--settings "token=env:TOKEN"') from error
-    for word in words:
+    for word in settings:
         key, sign, value = word.partition("=")
         if not sign or not re.fullmatch(r"[a-z][a-z0-9_]*", key):
-            raise UsageError(f"{key[:40]!r} is no setting with a value", hint='--settings "token=env:TOKEN"')
+            raise UsageError(f"{key[:40]!r} is no setting with a value", hint="--set token=env:TOKEN")
         found[key] = value
     return found
 
@@ -91,7 +86,7 @@ def complete_settings(
         if answer and answer != str(setting.default):
             table[setting.name] = _parse_value(answer, setting)
         elif setting.default is None:
-            hint = describe_misspelling(settings, table) or f'--settings "{setting.name}=…"'
+            hint = describe_misspelling(settings, table) or f"--set {setting.name}=…"
             raise UsageError(f"{setting.name} has to be given: {setting.help}", hint=hint)
     return table
 
@@ -115,9 +110,7 @@ def update_settings(
             table[setting.name] = _parse_value(answer, setting)
     for setting in settings:
         if setting.default is None and setting.name not in table and is_applicable(setting, table, known):
-            raise UsageError(
-                f"{setting.name} cannot be left out: {setting.help}", hint=f'--settings "{setting.name}=…"'
-            )
+            raise UsageError(f"{setting.name} cannot be left out: {setting.help}", hint=f"--set {setting.name}=…")
     return table
 
 

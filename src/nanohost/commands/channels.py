@@ -36,6 +36,8 @@ from nanohost.config.settings_file import Table
 from nanohost.errors import ChannelLoadError, NanohostError, UsageError
 from nanohost.logs import scrubber
 
+ABOUT = "bots on platforms such as Telegram, and how they stand"
+
 
 class ListArgs(CommandArguments):
     """Nothing to say."""
@@ -45,14 +47,14 @@ class CheckArgs(CommandArguments):
     name: str = Field(description="the channel, as NAME or NAME:INSTANCE")
 
 
-class AddArgs(CheckArgs):
-    settings: str = Field("", description='what would be asked for, as "key=value key=value"; a secret as env:NAME')
+class Create(CheckArgs):
+    set: tuple[str, ...] = Field((), description="a setting that would be asked for; a secret as env:NAME")
     anyway: bool = Field(False, description="save it also where the platform does not accept it, or cannot be asked")
 
 
 class UpdateArgs(CheckArgs):
-    settings: str = Field(
-        "", description='what is to change, as "key=value key=value"; "key=" takes one out (default: all are asked for)'
+    set: tuple[str, ...] = Field(
+        (), description="a setting that is to change; KEY= takes it out (default: all are asked for)"
     )
     anyway: bool = Field(False, description="save it also where the platform does not accept it, or cannot be asked")
 
@@ -132,21 +134,22 @@ def _find_instance(context: OfflineContext, text: str) -> ChannelInstance:
         if (one.name, one.instance) == (name, instance):
             return one
     raise UsageError(
-        f"{name}:{instance} is not set up in {context.home.root / SETTINGS_FILE}", hint=f"nanohost channels add {text}"
+        f"{name}:{instance} is not set up in {context.home.root / SETTINGS_FILE}",
+        hint=f"nanohost channels create {text}",
     )
 
 
-async def _add(context: OfflineContext, arguments: AddArgs) -> Json:
+async def _create(context: OfflineContext, arguments: Create) -> Json:
     name, instance = channel_setup.parse_channel(arguments.name)
     if (name, instance) == TERMINAL_CHANNEL:
         raise UsageError("the terminal is always switched on, and has nothing to set up", hint="nanohost chat")
     if any((one.name, one.instance) == (name, instance) for one in channel_instances(context.settings)):
         raise UsageError(
             f"{name}:{instance} is set up already",
-            hint=f"nanohost channels update {arguments.name}, or name another: nanohost channels add {name}:second",
+            hint=f"nanohost channels update {arguments.name}, or name another: nanohost channels create {name}:second",
         )
     entry = (await asyncio.to_thread(discover, context.home.channel_folders)).find(name)
-    given = channel_setup.parse_settings(arguments.settings)
+    given = channel_setup.parse_settings(arguments.set)
 
     async def attempt() -> tuple[Table, str]:
         # Asked for right here: nothing else runs on this loop, and Ctrl-C has to end it.
@@ -193,7 +196,7 @@ def _save(context: OfflineContext, entry: AvailableChannel, instance: str, table
 async def _update(context: OfflineContext, arguments: UpdateArgs) -> Json:
     before = _find_instance_in_file(context, _find_instance(context, arguments.name))
     entry = (await asyncio.to_thread(discover, context.home.channel_folders)).find(before.name)
-    given = channel_setup.parse_settings(arguments.settings)
+    given = channel_setup.parse_settings(arguments.set)
 
     async def attempt() -> tuple[Table, str]:
         table = channel_setup.update_settings(entry.settings, before.settings, given, channel_setup.prompt_for_setting)
@@ -238,7 +241,7 @@ async def _set_enabled(context: OfflineContext, arguments: CheckArgs, *, enabled
     return {"channel": _full_name(one), "enabled": enabled, "saved": str(path), "next": EFFECTIVE_AFTER_RESTART}
 
 
-async def _remove(context: OfflineContext, arguments: CheckArgs) -> Json:
+async def _delete(context: OfflineContext, arguments: CheckArgs) -> Json:
     one = _find_instance_in_file(context, _find_instance(context, arguments.name))
     at = channel_setup.settings_table_path(one.name, one.instance)
     path = await asyncio.to_thread(settings_file.remove_table, context.home.root, at)
@@ -299,11 +302,11 @@ COMMANDS = (
         is_offline=True,
     ),
     Command(
-        words="channels add",
+        words="channels create",
         help="ask for a channel's settings, try them, and write them down: secrets each into a file of its own",
-        example="nanohost channels add telegram",
-        arguments=AddArgs,
-        run=_add,
+        example="nanohost channels create telegram",
+        arguments=Create,
+        run=_create,
         positional=("name",),
         is_offline=True,
     ),
@@ -329,11 +332,12 @@ COMMANDS = (
         run=_enable,
     ),
     _offline_command(
-        words="channels remove",
+        words="channels delete",
+        confirm="Delete the channel {name} and its secrets?",
         help="take a channel out of nanohost.toml, with the secrets that were kept for it",
-        example="nanohost channels remove telegram",
+        example="nanohost channels delete telegram",
         arguments=CheckArgs,
-        run=_remove,
+        run=_delete,
     ),
     Command(
         words="channels simulate",

@@ -131,7 +131,7 @@ async def resolve_chat(db: ReportReader, text: str) -> ChatKey:
             for place, called in seen.items()
         }
     if not found:
-        raise UsageError(f"there is no chat {text[:80]!r}", hint="nanohost messaging-groups list")
+        raise UsageError(f"there is no chat {text[:80]!r}", hint="nanohost chats list")
     if len(found) > 1:
         named_so = ", ".join(list(found.values())[:MAX_CANDIDATES])
         raise UsageError(f"{text[:80]!r} may be {len(found)} chats: {named_so}", hint="--chat CHANNEL:ID names one")

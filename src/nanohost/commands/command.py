@@ -36,7 +36,8 @@ class Command:
     is typed, whether a host runs or not. `positional` names the arguments that are typed without their name. `is_failure`
     says of a result that it is bad news: exit code 1. `follow_mode`: it can be typed with --follow.
     `can_create_install`: it may be the first thing that is typed, and makes the install if there is none. `is_rendered_locally`: its text
-    depends on the terminal that it is typed in, so a host that runs answers with the result alone.
+    depends on the terminal that it is typed in, so a host that runs answers with the result alone. `confirm`: what is
+    asked at a terminal before it is done, with the arguments' names in braces; --yes leaves that out.
     """
 
     words: str
@@ -51,6 +52,7 @@ class Command:
     is_rendered_locally: bool = False
     is_failure: Callable[[Json], bool] = lambda _: False
     follow_mode: FollowMode | None = None
+    confirm: str = ""
 
     async def execute(self, context: OfflineContext, arguments: Mapping[str, object]) -> Json:
         """Check the arguments and run. Raises UsageError and whatever the command raises."""

@@ -22,6 +22,7 @@ from nanohost.delivery.render import render
 from nanohost.errors import UsageError
 from nanohost_protocol.errors import PayloadError
 
+ABOUT = "messages to people: what was sent, waits, or failed"
 DROPPED_BY_OPERATOR = "dropped by the operator"
 
 
@@ -54,7 +55,7 @@ async def _list(context: CommandContext, arguments: ListArgs) -> Json:
     return [_make_row(delivery, names) for delivery in found]
 
 
-async def _show(context: CommandContext, arguments: DeliveryArgs) -> Json:
+async def _get(context: CommandContext, arguments: DeliveryArgs) -> Json:
     delivery = await _find_delivery(context.store, arguments)
     sent, parts = await deliveries.part_progress(context.store.reports, delivery)
     return {
@@ -125,7 +126,7 @@ async def _not_allowed_error(context: CommandContext, arguments: DeliveryArgs, a
     session = delivery.queue.session_id
     return UsageError(
         f"delivery {short_number(delivery.seq)} of session {session} {why}; it cannot be {action}",
-        hint=f"nanohost deliveries show {session} {short_number(delivery.seq)}",
+        hint=f"nanohost deliveries get {session} {short_number(delivery.seq)}",
     )
 
 
@@ -172,11 +173,11 @@ COMMANDS = (
         render=_render_rows,
     ),
     Command(
-        words="deliveries show",
+        words="deliveries get",
         help="show one message to people with every try",
-        example="nanohost deliveries show s4kq 7",
+        example="nanohost deliveries get s4kq 7",
         arguments=DeliveryArgs,
-        run=_show,
+        run=_get,
         render=_render_details,
         positional=("session", "seq"),
     ),

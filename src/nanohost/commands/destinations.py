@@ -142,7 +142,7 @@ async def _make_row(db: Queries, one: NamedChat) -> DestinationRow:
 RESOURCE = Resource(
     name="destinations",
     singular="destination",
-    description="where the agents of a group may send beside the chats they talk in: their address book, and the permission",
+    description="where agents may send beside their own chats; an address book that is the permission, too",
     row=DestinationRow,
     verbs=(
         ListVerb(help="list where agents may send", example="--group main", arguments=ListArgs, run=_list),

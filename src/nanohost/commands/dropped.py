@@ -44,7 +44,7 @@ class ListArgs(ListArguments):
     channel: str | None = Field(None, description="only of this platform")
 
 
-class ClearArgs(CommandArguments):
+class Delete(CommandArguments):
     user: str | None = Field(None, description="only of this user (default: of everybody)")
 
 
@@ -55,7 +55,7 @@ async def _list(context: CommandContext, db: ReportReader, arguments: ListArgs) 
     return [_make_row(one) for one in found]
 
 
-async def _clear(context: CommandContext, tx: Transaction, arguments: ClearArgs) -> ClearedRow:
+async def _delete(context: CommandContext, tx: Transaction, arguments: Delete) -> ClearedRow:
     count = await dropped.delete(tx, user=arguments.user)
     return ClearedRow(user=arguments.user or "everybody", cleared=count)
 
@@ -76,18 +76,18 @@ def _make_row(one: DroppedMessages) -> DroppedRow:
 RESOURCE = Resource(
     name="dropped",
     singular="count",
-    description="what people wrote that no agent was told of, counted by who, where and why",
+    description="messages that no agent was told of, counted by sender, chat and reason",
     row=DroppedRow,
     verbs=(
         ListVerb(
             help="list what was refused or ignored", example="--user telegram:123456", arguments=ListArgs, run=_list
         ),
         ChangeVerb(
-            name="clear",
-            help="forget the counts, and begin anew",
+            name="delete",
+            help="delete the counts, of one user or all",
             example="--user telegram:123456",
-            arguments=ClearArgs,
-            run=_clear,
+            arguments=Delete,
+            run=_delete,
             result=ClearedRow,
         ),
     ),

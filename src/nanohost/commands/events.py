@@ -15,6 +15,7 @@ from nanohost.db.events import StoredEvent
 from nanohost.errors import UsageError
 from nanohost.model import EventId
 
+ABOUT = "what came in from platforms and could not be routed"
 MAX_LISTED = 100
 
 

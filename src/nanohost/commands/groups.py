@@ -1,4 +1,4 @@
-"""Agent groups: list, show, create, update, delete, restart."""
+"""Agent groups: list, get, create, update, delete, restart."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from nanohost.extensions.providers import find_provider
 from nanohost.model import AgentGroup
 from nanohost.scheduler import task_operations as tasks
 
+ABOUT = "agent groups: each an agent with a folder of its own; long name: agent-groups"
 USE_DEFAULT = "default"
 """What is typed for a provider or a model to have the host's setting decide again."""
 
@@ -31,7 +32,7 @@ class ListArgs(CommandArguments):
     """Nothing to say."""
 
 
-class ShowArgs(CommandArguments):
+class Get(CommandArguments):
     folder: str = Field(description="the folder's name")
 
 
@@ -79,13 +80,13 @@ async def _list(context: CommandContext, arguments: ListArgs) -> Json:
     return to_json(await agent_groups.list_all(context.store.reports))
 
 
-async def _show(context: CommandContext, arguments: ShowArgs) -> Json:
+async def _get(context: CommandContext, arguments: Get) -> Json:
     return to_json(await resolve_group(context.store, arguments.folder))
 
 
 async def _create(context: CommandContext, arguments: CreateArgs) -> Json:
     if await agent_groups.find(context.store, arguments.folder):
-        raise UsageError(f"there is an agent group {arguments.folder!r} already", hint="nanohost groups list")
+        raise UsageError(f"there is an agent group {arguments.folder!r} already", hint="nanohost agents list")
     await _check_provider(context, arguments.provider)
     group = await ensure_group(
         context.store,
@@ -103,7 +104,7 @@ async def _create(context: CommandContext, arguments: CreateArgs) -> Json:
 async def _update(context: CommandContext, arguments: UpdateArgs) -> Json:
     given: dict[str, Any] = arguments.model_dump(exclude={"folder"}, exclude_none=True)
     if not given:
-        raise UsageError("nothing is to be changed", hint="nanohost groups update --help")
+        raise UsageError("nothing is to be changed", hint="nanohost agents update --help")
     if arguments.provider != USE_DEFAULT:
         await _check_provider(context, arguments.provider)
     async with context.store.transaction() as tx:
@@ -115,7 +116,7 @@ async def _update(context: CommandContext, arguments: UpdateArgs) -> Json:
             model=_resolve_default(arguments.model, was.model),
         )
         await agent_groups.update(tx, group)
-        await _record_audit(context, tx, "groups.update", group, given)
+        await _record_audit(context, tx, "agents.update", group, given)
     return {**_make_row(group), "next": _effective_notice(group, given)}
 
 
@@ -138,7 +139,7 @@ def _effective_notice(group: AgentGroup, changes: Any) -> str:
     """When it counts. The name is for people: the agent knows itself by its CLAUDE.md."""
     said = []
     if "provider" in changes or "model" in changes:
-        said.append(f"for each conversation's next container; at once with nanohost groups restart {group.folder}")
+        said.append(f"for each conversation's next container; at once with nanohost agents restart {group.folder}")
     if "name" in changes:
         said.append(f"what the agent is told of its name is in groups/{group.folder}/CLAUDE.md")
     return "; ".join(said)
@@ -154,13 +155,13 @@ async def _delete(context: CommandContext, arguments: DeleteArgs) -> Json:
         why = f"the agent group {group.folder} was deleted"
         planned = [await tasks.cancel(tx, one, now, why) for one in await agent_groups.list_open_task_ids(tx, group.id)]
         await agent_groups.delete(tx, group.id, now)
-        await _record_audit(context, tx, "groups.delete", group, {})
+        await _record_audit(context, tx, "agents.delete", group, {})
         await withdraw_obsolete(tx, now=now, zone=context.settings.zone)
     return {
         "deleted": group.folder,
         "chats": len(wired),
         "tasks": len(planned),
-        "kept": f"{context.home.groups / group.folder} and its conversations, for nanohost groups create"
+        "kept": f"{context.home.groups / group.folder} and its conversations, for nanohost agents create"
         f" {group.folder}; delete the folder if nobody is to have it",
     }
 
@@ -200,53 +201,46 @@ def _make_row(group: AgentGroup) -> dict[str, Json]:
 
 COMMANDS = (
     Command(
-        words="groups list", help="list agent groups", example="nanohost groups list", arguments=ListArgs, run=_list
+        words="agents list", help="list agent groups", example="nanohost agents list", arguments=ListArgs, run=_list
     ),
     Command(
-        words="groups show",
+        words="agents get",
         help="show one agent group",
-        example="nanohost groups show main",
-        arguments=ShowArgs,
-        run=_show,
+        example="nanohost agents get main",
+        arguments=Get,
+        run=_get,
         positional=("folder",),
     ),
     Command(
-        words="groups get",
-        help="show one agent group",
-        example="nanohost groups get main",
-        arguments=ShowArgs,
-        run=_show,
-        positional=("folder",),
-    ),
-    Command(
-        words="groups update",
+        words="agents update",
         help="change an agent group's name, provider or model",
-        example="nanohost groups update main --model claude-opus-4-5",
+        example="nanohost agents update main --model claude-opus-4-5",
         arguments=UpdateArgs,
         run=_update,
         positional=("folder",),
     ),
     Command(
-        words="groups delete",
+        words="agents delete",
         help="take an agent group out of all chats, with its roles, rules and tasks; its files are kept",
-        example="nanohost groups delete work",
+        confirm="Delete the agent group {folder} and its wirings?",
+        example="nanohost agents delete work",
         arguments=DeleteArgs,
         run=_delete,
         positional=("folder",),
     ),
     Command(
-        words="groups create",
+        words="agents create",
         can_create_install=True,
         help="make an agent group: a folder with a CLAUDE.md",
-        example='nanohost groups create work --name "Ada"',
+        example='nanohost agents create work --name "Ada"',
         arguments=CreateArgs,
         run=_create,
         positional=("folder",),
     ),
     Command(
-        words="groups restart",
+        words="agents restart",
         help="replace an agent group's containers: each ends its turn, then a fresh one starts",
-        example='nanohost groups restart main --message "you have a new tool"',
+        example='nanohost agents restart main --message "you have a new tool"',
         arguments=RestartArgs,
         run=_restart,
         positional=("folder",),

@@ -19,8 +19,6 @@ from nanohost.errors import UsageError
 from nanohost.model import SessionId
 
 NO_REASON = "no reason given"
-GROUP_NOUNS = ("groups", "agents")
-"""`agents` is what people call them who have not read what an agent group is."""
 
 
 class HoldSessionArgs(CommandArguments):
@@ -71,7 +69,7 @@ async def _hold_group(context: CommandContext, arguments: HoldGroupArgs) -> Json
     async with context.store.transaction() as tx:
         if not await holds.hold_group(tx, group.id, by=context.who, at=now, reason=arguments.reason):
             raise UsageError(f"the agent group {group.folder} is held already", hint=again)
-        await _record_audit(context, tx, "groups.hold", group.folder, reason=arguments.reason)
+        await _record_audit(context, tx, "agents.hold", group.folder, reason=arguments.reason)
     return {"group": group.folder, "held": f"what its sessions are to do waits until {again}"}
 
 
@@ -82,7 +80,7 @@ async def _release_group(context: CommandContext, arguments: ReleaseGroupArgs) -
             raise UsageError(f"the agent group {group.folder} is not held", hint="nanohost status")
         concerned = await holds.list_affected_sessions(tx, group.id)
         await _withdraw_hold_notices(context, tx, concerned)
-        await _record_audit(context, tx, "groups.release", group.folder)
+        await _record_audit(context, tx, "agents.release", group.folder)
     return {"group": group.folder, "released": "it goes on, but for sessions that are held by themselves"}
 
 
@@ -124,24 +122,18 @@ COMMANDS = (
         arguments=ReleaseSessionArgs,
         run=_release_session,
     ),
-    *(
-        command
-        for noun in GROUP_NOUNS
-        for command in (
-            _group_command(
-                words=f"{noun} hold",
-                help="stop all containers of an agent group and start none until it is released; messages wait",
-                example=f'nanohost {noun} hold main --reason "it fills the disk"',
-                arguments=HoldGroupArgs,
-                run=_hold_group,
-            ),
-            _group_command(
-                words=f"{noun} release",
-                help="let an agent group that is held go on",
-                example=f"nanohost {noun} release main",
-                arguments=ReleaseGroupArgs,
-                run=_release_group,
-            ),
-        )
+    _group_command(
+        words="agents hold",
+        help="stop all containers of an agent group and start none until it is released; messages wait",
+        example='nanohost agents hold main --reason "it fills the disk"',
+        arguments=HoldGroupArgs,
+        run=_hold_group,
+    ),
+    _group_command(
+        words="agents release",
+        help="let an agent group that is held go on",
+        example="nanohost agents release main",
+        arguments=ReleaseGroupArgs,
+        run=_release_group,
     ),
 )

@@ -12,6 +12,8 @@ from nanohost.commands.context import OfflineContext
 from nanohost.commands.tables import Json
 from nanohost.runtimes.settings import DockerSettings
 
+ABOUT = "the agent's container image"
+
 
 class BuildArgs(CommandArguments):
     base: str | None = Field(None, description="the image to build on (default: the setting, else Debian slim)")

@@ -69,7 +69,7 @@ def _render(result: Json) -> str:
     of_several = [f"({result['note']})"] if result["note"] else []
     zone = ZoneInfo(str(result["timezone"]))
     lines = [_localize_time(line, zone) for line in lines]
-    return "\n".join(replace_control_chars(line) for line in (*whose, *of_several, *(lines or ["(nothing said yet)"])))
+    return "\n".join(replace_control_chars(line) for line in (*whose, *of_several, *(lines or ["No log output yet."])))
 
 
 def _localize_time(line: str, zone: ZoneInfo) -> str:

@@ -48,7 +48,7 @@ STATUS_DESCRIPTIONS = {
     MessageStatus.WAITING: "no turn has begun with it, or one was interrupted and is tried again",
     MessageStatus.WORKING: "a turn over it runs",
     MessageStatus.SENDING: "the answer is on its way",
-    MessageStatus.HELD: "it waits for a person's yes",
+    MessageStatus.HELD: "it waits for approval",
     MessageStatus.RECEIVED: "it is not routed yet",
     MessageStatus.ANSWERED: "an answer was sent",
     MessageStatus.SILENT: "the turn over it ended well, and sent nothing",

@@ -53,7 +53,7 @@ class MessageRow(Row):
     chat: str = Field(description="the channel, and the chat's name")
     sender: str = Field(description="who wrote it")
     agent: str | None = Field(description="the folder of the agent group that the status is about; empty: none")
-    status: MessageStatus = Field(description=f"what became of it, where agents differ the worst: {_STATUS_HELP}")
+    status: MessageStatus = Field(description=f"its outcome, where agents differ the worst: {_STATUS_HELP}")
     cost_usd: float | str | None = Field(
         description="dollars that the turns over it took, with all that they answered; unknown: a model has no price"
     )
@@ -334,7 +334,7 @@ def next_step(message: Message, found: MessageOutcome, sent: Sequence[SentMessag
             return f"nanohost logs {session}"
         case MessageStatus.DENIED if route is not None:
             user = chat.user_id_of(message.sender_handle)
-            return shlex.join(["nanohost", "members", "create", user, "--group", route.agent_folder])
+            return shlex.join(["nanohost", "roles", "create", user, "member", "--group", route.agent_folder])
         case MessageStatus.IGNORED | MessageStatus.CONTEXT if route is not None:
             return f"nanohost wirings update {route.wiring_id} --engage always"
     return ""
@@ -346,7 +346,7 @@ def _lost_delivery_hint(sent: Sequence[SentMessage]) -> str:
     if (lost := next((one for one in sent if one.status in bad or one.is_dropped_by_operator), None)) is not None:
         return f"nanohost deliveries resend {lost.session_id} {short_number(lost.seq)}"
     lost = next((one for one in sent if one.status is dropped), None)
-    return "" if lost is None else f"nanohost deliveries show {lost.session_id} {short_number(lost.seq)}"
+    return "" if lost is None else f"nanohost deliveries get {lost.session_id} {short_number(lost.seq)}"
 
 
 async def model_key_fix(db: ReportReader, outcome: MessageOutcome) -> str:
@@ -378,7 +378,7 @@ def _render(result: Json) -> str:
 RESOURCE = Resource(
     name="messages",
     singular="message",
-    description="what people wrote, and what became of it",
+    description="messages from people, and their outcome",
     row=MessageRow,
     verbs=(
         ListVerb(
@@ -388,7 +388,7 @@ RESOURCE = Resource(
             run=_list,
         ),
         GetVerb(
-            help="show what became of one message, step by step: received, routed, turn, cost, sent",
+            help="show the outcome of one message, step by step: received, routed, turn, cost, sent",
             example="17",
             arguments=MessageArgs,
             run=_get,

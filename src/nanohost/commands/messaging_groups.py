@@ -59,7 +59,7 @@ class CreateArgs(CommandArguments):
 
 
 class ChatArgs(CommandArguments):
-    id: Number = Field(description="the chat's number, as nanohost messaging-groups list shows it")
+    id: Number = Field(description="the chat's number, as nanohost chats list shows it")
 
 
 class UpdateArgs(ChatArgs):
@@ -128,9 +128,9 @@ def _make_row(chat: MessagingGroup) -> ChatRow:
 
 
 RESOURCE = Resource(
-    name="messaging-groups",
+    name="chats",
     singular="messaging group",
-    description="the chats that are known: rooms, channels and direct messages on each platform",
+    description="chats that are known: rooms, channels and direct messages; long name: messaging-groups",
     row=ChatRow,
     verbs=(
         ListVerb(help="list the chats that are known", example="--json", arguments=ListArgs, run=_list),
@@ -153,6 +153,7 @@ RESOURCE = Resource(
         ),
         ChangeVerb(
             name="delete",
+            confirm="Delete the chat {id}?",
             help="forget a chat that nothing refers to",
             example="3",
             arguments=ChatArgs,

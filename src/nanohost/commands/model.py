@@ -25,6 +25,7 @@ from nanohost.gateway.provider_settings import resolve_provider
 from nanohost.gateway.settings import ModelSettings
 from nanohost.logs import scrubber
 
+ABOUT = "the address and key of the language model"
 KEY_FILE = "model-key"
 
 

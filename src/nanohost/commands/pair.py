@@ -132,7 +132,7 @@ def _locked_out_lines(users: Sequence[str]) -> list[str]:
     who, yours = ("that was you", shlex.quote(users[0])) if len(users) == 1 else ("one of them is you", "YOURS")
     return [
         f"Not listened to for an hour after a wrong code: {', '.join(users)}.",
-        f"If {who}: nanohost roles grant {yours} owner",
+        f"If {who}: nanohost roles create {yours} owner",
     ]
 
 

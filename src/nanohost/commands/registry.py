@@ -22,6 +22,7 @@ HELPER_MODULES = {
     "context",
     "delivery_number",
     "message_status",
+    "old_words",
     "prompts",
     "qr",
     "registry",
@@ -55,6 +56,17 @@ def modules() -> dict[str, ModuleType]:
 
     names = [module.name for module in pkgutil.iter_modules(package.__path__) if module.name not in HELPER_MODULES]
     return {name: importlib.import_module(f"{package.__name__}.{name}") for name in names}
+
+
+@cache
+def meanings() -> dict[str, str]:
+    """What each noun is, by the noun: of a resource what its rows are, of others the module's ABOUT."""
+    found: dict[str, str] = {}
+    for module in modules().values():
+        about = module.RESOURCE.about if hasattr(module, "RESOURCE") else getattr(module, "ABOUT", "")
+        if about:
+            found[module.COMMANDS[0].words.partition(" ")[0]] = about
+    return dict(sorted(found.items()))
 
 
 def load_command(module: str, words: str) -> Command:

@@ -62,8 +62,8 @@ class ListArguments(CommandArguments):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verb:
     """Something that can be done. `run` gets the context, the database and the arguments; `example` is what follows
-    the words; `result` describes what is shown (None: the resource's row), `render` turns it into text; `alias` is a
-    second word for the same.
+    the words; `result` describes what is shown (None: the resource's row), `render` turns it into text;
+    `confirm` is what is asked before.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Verb:
     result: type[Row] | None = None
     render: Callable[[Json], str] = render_result
     positional: tuple[str, ...] = ()
-    alias: str = ""
+    confirm: str = ""
     can_create_install: bool = False
 
     async def execute(self, resource: Resource, context: CommandContext, arguments: CommandArguments) -> Json:
@@ -152,18 +152,17 @@ class Resource:
     def commands(self) -> tuple[Command, ...]:
         return tuple(
             Command(
-                words=f"{self.name} {word}",
+                words=f"{self.name} {verb.name}",
                 help=verb.help,
-                example=f"nanohost {self.name} {word} {verb.example}".rstrip(),
+                example=f"nanohost {self.name} {verb.name} {verb.example}".rstrip(),
                 arguments=verb.arguments,
                 run=partial(verb.execute, self),
                 render=verb.render,
                 positional=verb.positional,
                 can_create_install=verb.can_create_install,
+                confirm=verb.confirm,
             )
             for verb in self.verbs
-            for word in (verb.name, verb.alias)
-            if word
         )
 
     def result_type(self, verb: Verb) -> type[Row]:

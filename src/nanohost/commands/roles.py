@@ -14,7 +14,7 @@ from nanohost.commands.context import CommandContext
 from nanohost.commands.resource import ChangeVerb, ListArguments, ListVerb, Resource, Row
 from nanohost.commands.setup import resolve_group
 from nanohost.config.settings import channel_instances
-from nanohost.db import agent_groups, roles
+from nanohost.db import agent_groups, roles, users
 from nanohost.db.database import Queries, ReportReader, Transaction
 from nanohost.errors import UsageError
 from nanohost.model import AgentGroupId, Role
@@ -27,6 +27,7 @@ class RoleRow(Row):
     AUDIT_KEY_FIELDS = ("user",)
 
     user: str = Field(description="who has it: CHANNEL:HANDLE")
+    name: str = Field(description="what their platform calls them; empty: they were never seen")
     role: Role = Field(description="owner (everywhere), admin or member")
     group: str = Field(description="the folder of the agent group it is for, or everywhere")
     since: datetime = Field(description="when it was granted")
@@ -67,9 +68,11 @@ async def list_roles(db: Queries, *, user: str | None, role: Role | None, folder
     """The roles of a user, or of this name, or that hold in an agent group. Raises UsageError for an unknown one."""
     group = None if folder is None else await resolve_group(db, folder)
     folders = await agent_groups.list_folders(db)
+    names = await users.names_of_roles(db)
     return [
         RoleRow(
             user=grant.user_id,
+            name=names.get(grant.user_id, ""),
             role=grant.role,
             group=EVERYWHERE if grant.agent_group_id is None else folders[grant.agent_group_id],
             since=grant.granted_at,
@@ -143,7 +146,6 @@ RESOURCE = Resource(
         ListVerb(help="list who may do what", example="", arguments=ListArgs, run=_list),
         ChangeVerb(
             name="create",
-            alias="grant",
             can_create_install=True,
             help="let somebody talk to agents, or administer them",
             example="telegram:123456 member --group main",
@@ -154,7 +156,6 @@ RESOURCE = Resource(
         ),
         ChangeVerb(
             name="delete",
-            alias="revoke",
             help="take a role away; the last owner's stays",
             example="telegram:123456 member --group main",
             arguments=RoleArgs,

@@ -30,7 +30,7 @@ KIND_HELP = (
     " chat (that an agent is in)"
 )
 ALLOW_HINTS = {
-    sender.KIND_NAME: "nanohost members create USER --group FOLDER",
+    sender.KIND_NAME: "nanohost roles create USER member --group FOLDER",
     chat.KIND_NAME: "nanohost wirings create --help",
 }
 """How each is said yes to; a rule about them can only be a no."""
@@ -166,7 +166,7 @@ async def _make_row(db: Queries, rule: Rule) -> RuleRow:
 RESOURCE = Resource(
     name="rules",
     singular="rule",
-    description="what somebody decided for next time, so that nobody is asked: allow or deny, for whom, until when",
+    description="remembered decisions: allow or deny, for whom, until when; nobody is asked again",
     row=RuleRow,
     verbs=(
         ListVerb(help="list what is decided for next time", example="--ended", arguments=ListArgs, run=_list),

@@ -63,6 +63,7 @@ def _ignore_exit(container: Container) -> None:
     """What died is asked for, not listened to."""
 
 
+ABOUT = "conversations, each with its own container and files"
 ALL_SESSIONS = "all"
 """In place of a session's id, which begins with s."""
 STOPPING_NOTICE = "is being stopped; the next message starts another, unless it is held: nanohost sessions hold"
@@ -76,7 +77,7 @@ class ListArgs(CommandArguments):
     limit: int = Field(200, ge=1, le=10_000, description="at most so many, the latest active (default: 200)")
 
 
-class ShowArgs(CommandArguments):
+class Get(CommandArguments):
     id: str = Field(description="the session's id, or its beginning")
 
 
@@ -120,7 +121,7 @@ async def _list(context: CommandContext, arguments: ListArgs) -> Json:
     return [_make_row(session, names) for session in found]
 
 
-async def _show(context: CommandContext, arguments: ShowArgs) -> Json:
+async def _get(context: CommandContext, arguments: Get) -> Json:
     session = await resolve_session(context.store, arguments.id)
     folder = session_layout(context.home.sessions, session.group_folder, session.id)
     row = _make_row(session, await load_chat_names(context.store.reports))
@@ -149,11 +150,11 @@ COMMANDS = (
         run=_list,
     ),
     Command(
-        words="sessions show",
+        words="sessions get",
         help="show one conversation and where its files are",
-        example="nanohost sessions show s4kq",
-        arguments=ShowArgs,
-        run=_show,
+        example="nanohost sessions get s4kq",
+        arguments=Get,
+        run=_get,
         positional=("id",),
     ),
     Command(

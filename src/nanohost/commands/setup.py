@@ -104,7 +104,7 @@ async def ensure_group(
             await audit.record(
                 tx,
                 actor=who,
-                action="groups.create",
+                action="agents.create",
                 target=folder,
                 origin=audit.LOCAL,
                 outcome=AuditOutcome.DONE,
@@ -122,7 +122,7 @@ async def resolve_group(db: Queries, folder: str) -> AgentGroup:
     if found is not None:
         return found
     names = [group.folder for group in await agent_groups.list_all(db)]
-    hint = did_you_mean(folder, names) or f"nanohost groups create {folder}"
+    hint = did_you_mean(folder, names) or f"nanohost agents create {folder}"
     raise UsageError(f"there is no agent group {folder!r}", hint=hint)
 
 

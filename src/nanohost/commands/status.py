@@ -94,7 +94,7 @@ SECTIONS = (
     Section("models_failing", "Model calls that failed in the last 15 minutes", "{do}"),
     Section("turns_failing", "Sessions whose turns fail", "{do}"),
     Section("messages_late", "Messages that wait too long", "nanohost sessions list; why is in the last column"),
-    Section("mailboxes_refusing", "Mailboxes that refuse messages", "nanohost verify names what is wrong"),
+    Section("mailboxes_refusing", "Damaged mailboxes", "nanohost verify names what is wrong"),
     Section(
         "platforms_down",
         "Platforms that take no messages",
@@ -102,20 +102,22 @@ SECTIONS = (
     ),
     Section(
         "deliveries_unknown",
-        "May have been sent, nobody knows",
+        "Delivery status unknown",
         "look into the chat, then nanohost deliveries resend {session} {seq}, or drop {session} {seq}",
     ),
     Section(
         "deliveries_dead",
-        "Given up",
-        "mend the reason, then nanohost deliveries resend {session} {seq}, or drop {session} {seq}",
+        "Failed",
+        "fix the reason, then nanohost deliveries resend {session} {seq}, or drop {session} {seq}",
     ),
-    Section("events_set_aside", "Set aside: routing failed", "nanohost events retry {event} tries again; see the log"),
+    Section(
+        "events_set_aside", "Quarantined: routing failed", "nanohost events retry {event} tries again; see the log"
+    ),
     Section("tasks_paused", "Tasks that are paused", "nanohost tasks resume {task}"),
-    Section("tasks_overdue", "Tasks that should have run", "they run when a host does; nanohost tasks show {task}"),
+    Section("tasks_overdue", "Tasks that should have run", "they run when a host does; nanohost tasks get {task}"),
     Section(
         "approvals_open",
-        "Waits for somebody's yes",
+        "Pending approvals",
         "nanohost approvals get {approval} shows it; then approve {approval}, or deny {approval}",
         is_problem=False,
     ),
@@ -129,7 +131,7 @@ SECTIONS = (
     ),
     Section("files_unused", "Files that nothing uses yet", "{do}", is_problem=False),
     Section("events_dropped", "Not routed", "nanohost wirings create wires a chat to an agent", is_problem=False),
-    Section("senders_denied", "Turned away", "nanohost members create {user} lets somebody in", is_problem=False),
+    Section("senders_denied", "Rejected", "nanohost roles create {user} member lets somebody in", is_problem=False),
 )
 
 
@@ -240,7 +242,7 @@ def _model_advice(status: Json, error: Json) -> str:
         case 402:
             return "there is nothing left to pay with: top up at the provider"
         case 404:
-            return "there is no such model: nanohost groups list, or [agent] model"
+            return "there is no such model: nanohost agents list, or [agent] model"
         case 429 | 529:
             return "too much for now: it is tried again by itself"
     return "tried again by itself; if it lasts: nanohost logs SESSION"
@@ -458,7 +460,7 @@ def _channel_advice(row: Mapping[str, Json]) -> str:
     if state == Condition.WAITING:
         return "it waits for what is said below"
     if name == TERMINAL_CHANNEL[0]:
-        return f"mend what is said below; then {RESTART_HINT}"
+        return f"fix what is said below; then {RESTART_HINT}"
     check = f"nanohost channels check {full} says what is wrong"
     if state in SELF_RECOVERING_STATES:
         return f"it is tried again by itself; {check}"

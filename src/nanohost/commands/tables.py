@@ -16,7 +16,7 @@ from nanohost.text.terminal_safe import replace_control_chars as replace_control
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
-NO_ROWS_TEXT = "nothing there"
+NO_ROWS_TEXT = "No entries."
 UNKNOWN_COST = "unknown"
 """What something cost whose model has no price on record."""
 MAX_CELL_CHARS = 80

@@ -35,6 +35,7 @@ from nanohost_protocol.ids import random_id
 from nanohost_protocol.moments import is_relative, parse_future_moment
 from nanohost_protocol.rows import Usage
 
+ABOUT = "what agents do at a time, once or again and again"
 OPERATOR = "operator"
 ID_LENGTH = 13
 MAX_RUNS = 10
@@ -95,7 +96,7 @@ async def _list(context: CommandContext, arguments: ListArgs) -> Json:
     return [_make_row(task, names.get(task.session_id)) for task in found]
 
 
-async def _show(context: CommandContext, arguments: TaskArgs) -> Json:
+async def _get(context: CommandContext, arguments: TaskArgs) -> Json:
     known = await _find_task(context.store, arguments.id)
     runs = await tasks.list_runs(context.store.reports, known.id, limit=MAX_RUNS)
     task = await _find_task(
@@ -169,7 +170,7 @@ async def _run_now(context: CommandContext, arguments: TaskArgs) -> Json:
         raise UsageError(f"task {task.id} is {task.status}", hint="nanohost tasks create makes a new one")
     async with context.store.transaction() as tx:
         if await tasks.has_open_run(tx, task) or not await tasks.request_run(tx, task.id, context.clock.now()):
-            raise UsageError(f"task {task.id} is running, or about to", hint=f"nanohost tasks show {task.id}")
+            raise UsageError(f"task {task.id} is running, or about to", hint=f"nanohost tasks get {task.id}")
     return {**await _task_row(context.store, task), "next": await context.describe_when("runs")}
 
 
@@ -307,11 +308,11 @@ COMMANDS = (
         run=_list,
     ),
     Command(
-        words="tasks show",
+        words="tasks get",
         help="show one task and its last runs",
-        example="nanohost tasks show j7wq",
+        example="nanohost tasks get j7wq",
         arguments=TaskArgs,
-        run=_show,
+        run=_get,
         render=_render,
         positional=("id",),
     ),
@@ -332,7 +333,7 @@ COMMANDS = (
     ),
     Command(
         words="tasks pause",
-        help="have a task fall due no more until it is resumed",
+        help="pause a task: it is not run until it is resumed",
         example="nanohost tasks pause j7wq",
         arguments=TaskArgs,
         run=_pause,
@@ -340,7 +341,7 @@ COMMANDS = (
     ),
     Command(
         words="tasks resume",
-        help="have a paused task fall due again",
+        help="resume a paused task",
         example="nanohost tasks resume j7wq",
         arguments=TaskArgs,
         run=_resume,
@@ -356,7 +357,7 @@ COMMANDS = (
     ),
     Command(
         words="tasks update",
-        help="change what a task is about, or when it falls due",
+        help="change what a task is about, or when it is due",
         example='nanohost tasks update j7wq --cron "0 8 * * *"',
         arguments=UpdateArgs,
         run=_update,

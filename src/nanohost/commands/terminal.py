@@ -24,6 +24,8 @@ from nanohost.db.database import Transaction
 from nanohost.model import AgentGroup, Role, UnknownSender
 from nanohost_protocol.rows import Origin
 
+ABOUT = "the chat in this terminal"
+
 
 class SetupArgs(CommandArguments):
     """Nothing to say."""

@@ -124,7 +124,7 @@ async def _user_details(db: Queries, user_id: str) -> UserDetails:
 RESOURCE = Resource(
     name="users",
     singular="user",
-    description="people as the platforms know them: whoever has written, and which of those are one human",
+    description="people as the platforms know them; several of them can be one human",
     row=UserRow,
     verbs=(
         ListVerb(help="list who has written", example="--limit 20", run=_list),
@@ -165,6 +165,7 @@ RESOURCE = Resource(
         ),
         ChangeVerb(
             name="delete",
+            confirm="Delete the user {user}?",
             help="forget a user, their roles and what they were refused; rules that deny them something stay",
             example="telegram:123456",
             arguments=UserArgs,

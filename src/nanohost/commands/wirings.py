@@ -225,14 +225,14 @@ def _missing_setup(context: CommandContext, address: ChatAddress) -> str:
     typed = name if instance == "default" else f"{name}:{instance}"
     if any((one.name, one.instance) == (name, instance) for one in channel_instances(context.settings)):
         return f"the channel is disabled: nanohost channels enable {typed}, then start nanohost again"
-    return f"the channel is not set up: nanohost channels add {typed}, then start nanohost again"
+    return f"the channel is not set up: nanohost channels create {typed}, then start nanohost again"
 
 
 def _next_notice(chat: MessagingGroup, wiring: Wiring, folder: str) -> str:
     when = {"always": "each message", "mention": "a mention"}.get(_format_engage(wiring), "what fits")
     if chat.unknown_sender is UnknownSender.PUBLIC and wiring.sender_scope is SenderScope.ALL:
         return f"{folder} answers {when} there, whoever writes"
-    grant = f"nanohost members create {chat.channel_type}:HANDLE"
+    grant = f"nanohost roles create {chat.channel_type}:HANDLE member"
     asks = chat.unknown_sender is UnknownSender.REQUEST_APPROVAL and wiring.sender_scope is SenderScope.ALL
     others = "; about others a person is asked, unless --unknown public" if asks else " and nobody else"
     return f"{folder} answers {when} there from people with a role ({grant}){others}"

@@ -116,7 +116,7 @@ _COMMAND_HINTS = (
     ("its key", "nanohost model set"),
     (
         "none of its name",  # which no check finds out: it sends none
-        "[agent] model, or nanohost groups update GROUP --model NAME where the agent has one of its own; nanohost model"
+        "[agent] model, or nanohost agents update GROUP --model NAME where the agent has one of its own; nanohost model"
         " check tries the address",
     ),
     ("my model", "nanohost model check"),

@@ -6,6 +6,8 @@
 With "form": "text" or "json" the host renders the result, so that who asks need not load the command:
 
 {"ok": true, "text": "…", "failed": false}
+
+An answer to old words (see commands/old_words.py) has a "hint" with what they are now.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from functools import partial
 import structlog
 
 from nanohost.commands.context import CommandContext, local_user_id
+from nanohost.commands.old_words import command_now
 from nanohost.commands.registry import find_command
 from nanohost.commands.tables import dump_json
 from nanohost.control.protocol import MAX_LINE_BYTES, OUTPUT_FORMATS, encode_error
@@ -81,15 +82,17 @@ async def _handle_request(context: CommandContext, line: bytes) -> dict[str, obj
     words = ""
     try:
         words, arguments, form = _parse_request(line)
+        words, arguments, hint = command_now(words, arguments)
+        told = {"hint": hint} if hint else {}
         command = find_command(words)
         result = await command.execute(context, arguments)
         if form not in OUTPUT_FORMATS:
-            return {"ok": True, "result": result}
+            return {"ok": True, "result": result, **told}
         # A long table takes a while, and messages shall not wait for it.
         zone = context.settings.zone
         for_people = partial(command.render_in_zone, zone=zone)
         text = await asyncio.to_thread(dump_json if form == "json" else for_people, result)
-        return {"ok": True, "text": text, "failed": command.is_failure(result)}
+        return {"ok": True, "text": text, "failed": command.is_failure(result), **told}
     except NanohostError as error:
         return encode_error(error)
     except Exception as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -22,7 +22,8 @@ ADD = "INSERT INTO audit_log (at, who, what, about, origin, outcome, details) VA
 LATEST = """
 SELECT * FROM audit_log
 WHERE (:who IS NULL OR who = :who)
-    AND (:what IS NULL OR what = :what OR substr(what, 1, length(:what) + 1) = :what || '.')
+    AND (:what IS NULL OR EXISTS (
+        SELECT 1 FROM json_each(:what) WHERE what = value OR substr(what, 1, length(value) + 1) = value || '.'))
     AND (:about IS NULL OR about = :about OR CASE WHEN json_valid(details) THEN EXISTS (
         SELECT 1 FROM json_tree(details) WHERE type = 'text' AND atom = :about) END)
     AND (:since IS NULL OR at >= :since)
@@ -115,13 +116,15 @@ async def latest(
     limit: int,
     actor: str | None = None,
     action: str | None = None,
+    also: Sequence[str] = (),
     target: str | None = None,
     since: datetime | None = None,
 ) -> list[AuditEntry]:
-    """Newest first. `action` is its first word, or all; `target` is what it is filed under, or a text of its details."""
+    """Newest first. `action` is its first word, or all, and `also` are other names of that; `target` is what it is filed
+    under, or a text of its details."""
     values: dict[str, Value] = {
         "who": actor,
-        "what": action,
+        "what": None if action is None else json.dumps([action, *also]),
         "about": target,
         "since": None if since is None else to_text(since),
         "limit": limit,

@@ -11,6 +11,7 @@ from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import to_text
 
 ALL = "SELECT * FROM users ORDER BY person, id LIMIT ?"
+NAMES_OF_ROLES = "SELECT user_id, name FROM users WHERE user_id IN (SELECT user_id FROM roles)"
 FIND = "SELECT * FROM users WHERE user_id = ?"
 # It is looked at for each message, so it is one look.
 IS_KNOWN = """
@@ -62,6 +63,11 @@ class User:
 async def list_all(db: ReportReader, *, limit: int) -> list[User]:
     """Identities of one human together."""
     return [from_row(User, row) for row in await db.fetch_all(ALL, (limit,))]
+
+
+async def names_of_roles(db: Queries) -> dict[str, str]:
+    """What those who have a role are called, by the user; whoever was never seen is left out."""
+    return {str(row["user_id"]): str(row["name"]) for row in await db.fetch_all(NAMES_OF_ROLES)}
 
 
 async def find(db: Queries, user_id: str) -> User | None:

@@ -189,7 +189,7 @@ class Collector:
     def _log_entries(self, session: Session, entries: Sequence[Delivery]) -> None:
         for entry in entries:
             if entry.status is DeliveryStatus.DROPPED:
-                hint = f"nanohost deliveries show {session.id} {entry.seq}"
+                hint = f"nanohost deliveries get {session.id} {entry.seq}"
                 _log.warning("outbound_dropped", session=session.id, seq=entry.seq, hint=hint)
                 _log.debug("outbound_dropped", session=session.id, seq=entry.seq, reason=entry.reason)
                 continue

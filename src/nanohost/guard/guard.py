@@ -29,7 +29,7 @@ class Permission(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardFacts:
     """What is to be known of a request. `default`: what the action says of itself; `policy`: what the operator set for
-    it, if anything; `rule`: the live rule that is closest to it; `is_approved`: a person said yes to this very request,
+    it, if anything; `rule`: the live rule that is closest to it; `is_approved`: a person approved this very request,
     and that is checked."""
 
     action: str
@@ -60,12 +60,12 @@ def decide(facts: GuardFacts) -> GuardDecision:
     if asks is Permission.DENY:
         return GuardDecision(permission=Permission.DENY, reason=f"{facts.action} is not for agents here")
     if facts.is_approved:
-        return GuardDecision(permission=Permission.ALLOW, reason="a person said yes")
+        return GuardDecision(permission=Permission.ALLOW, reason="a person approved it")
     if asks is Permission.ALLOW:
         return GuardDecision(permission=Permission.ALLOW, reason="nobody needs to be asked")
     if facts.rule is not None:
-        return GuardDecision(permission=Permission.ALLOW, reason="a person said yes for a while", rule=facts.rule)
-    return GuardDecision(permission=Permission.HOLD, reason="a person has to say yes")
+        return GuardDecision(permission=Permission.ALLOW, reason="a person approved it for a while", rule=facts.rule)
+    return GuardDecision(permission=Permission.HOLD, reason="a person has to approve it")
 
 
 GuardPolicy = Mapping[str, Permission]

@@ -64,7 +64,7 @@ async def _pause_task(tx: Transaction, task: Task, run: TaskRun, error: str, now
     reason = f"it failed {task.failures_in_a_row} times in a row; the last time: {error}"
     await tasks.update(tx, replace(task, status=TaskStatus.PAUSED, reason=reason), now)
     tx.emit(TasksChanged(task.session_id))
-    hint = f"nanohost tasks show {task.id}"  # where the reason is: it is in the container's words
+    hint = f"nanohost tasks get {task.id}"  # where the reason is: it is in the container's words
     _log.warning("task_paused", task=task.id, session=task.session_id, failures=task.failures_in_a_row, hint=hint)
     _log.debug("task_paused", task=task.id, reason=reason)
     if task.origin is not None:

@@ -180,7 +180,7 @@ class UnknownSenderScenario:
         """Platforms and host serve while entered."""
         async with self.telegram.running(), self.slack.running():
             self.host.write_settings([self.telegram, self.slack])
-            await self.host.run_command("groups", "create", "main")
+            await self.host.run_command("agents", "create", "main")
             async with self.host.running(crash_at=crash_at):
                 await self.host.wait_until_ready()
                 await self.host.wait_until_connected()

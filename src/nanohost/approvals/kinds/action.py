@@ -90,7 +90,7 @@ async def _add_rule(decision: DecisionContext, action: str, scope: str) -> None:
 
 async def _deny(decision: DecisionContext) -> str:
     why = f": {decision.reason}" if decision.reason else ""
-    await actions.reject_held(decision.tx, decision.approval.id, reason=f"a person said no{why}", now=decision.now)
+    await actions.reject_held(decision.tx, decision.approval.id, reason=f"a person denied it{why}", now=decision.now)
     return f"{json.loads(decision.approval.payload)['group']} is told{' why' if why else ' so'}."
 
 

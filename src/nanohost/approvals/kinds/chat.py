@@ -58,7 +58,7 @@ async def _approve(decision: DecisionContext) -> str:
     await _connect(decision, chat, agent)
     if joins is not None:
         await roles.grant(decision.tx, user_id=joins, role=Role.MEMBER, agent_group=agent.id, now=decision.now)
-        await decision.record_audit("members.create", joins, group=agent.folder)
+        await decision.record_audit("roles.create", joins, role=Role.MEMBER, group=agent.folder)
     await events.release_held(decision.tx, decision.approval.id)
     when = "whenever somebody mentions it" if chat.is_group else "all that is written there"
     return f"the agent {agent.folder} answers in {_describe_place(decision.approval)}, {when}."
@@ -105,7 +105,7 @@ async def _create_agent_group(decision: DecisionContext, chat: MessagingGroup) -
         chat.name, [*known, *left, DEFAULT_AGENT_GROUP]
     )  # that one is the owner's, also before it is made
     agent = await agent_groups.add(decision.tx, folder=folder, name=folder, provider=None, model=None, now=decision.now)
-    await decision.record_audit("groups.create", folder)
+    await decision.record_audit("agents.create", folder)
     return agent
 
 

@@ -31,7 +31,7 @@ async def _approve(decision: DecisionContext) -> str:
     if not check_access(grants, UnknownSender.STRICT, agent.id).is_allowed:
         await check_not_refused(tx, user, agent.id, decision.now)
         await roles.grant(tx, user_id=user, role=Role.MEMBER, agent_group=agent.id, now=decision.now)
-        await decision.record_audit("members.create", user, group=agent.folder)
+        await decision.record_audit("roles.create", user, role=Role.MEMBER, group=agent.folder)
     for event, wiring_id in await routes.list_held(tx, approval.id):
         await _release(tx, event, await _get_wiring(tx, wiring_id), decision.now)
     return f"{_sender_label(approval.payload)} may talk to {agent.folder} now."
