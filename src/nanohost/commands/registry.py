@@ -63,7 +63,7 @@ def meanings() -> dict[str, str]:
     """What each noun is, by the noun: of a resource what its rows are, of others the module's ABOUT."""
     found: dict[str, str] = {}
     for module in modules().values():
-        about = module.RESOURCE.about if hasattr(module, "RESOURCE") else getattr(module, "ABOUT", "")
+        about = module.RESOURCE.description if hasattr(module, "RESOURCE") else getattr(module, "ABOUT", "")
         if about:
             found[module.COMMANDS[0].words.partition(" ")[0]] = about
     return dict(sorted(found.items()))
