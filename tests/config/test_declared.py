@@ -129,18 +129,37 @@ def package_of(module: str) -> str:
     return parts[1] if len(parts) > 2 else ""
 
 
-def handed_over(module: ast.Module) -> Iterator[tuple[str, str]]:
-    """Each attribute within the arguments of a call, with the package that the called function or class is from."""
-    imported = {
+def imported_names(module: ast.Module) -> dict[str, str]:
+    """The package that each imported name is from."""
+    return {
         name.asname or name.name: package_of(node.module)
         for node in ast.walk(module)
         if isinstance(node, ast.ImportFrom) and node.module
         for name in node.names
     }
+
+
+def handed_over(module: ast.Module) -> Iterator[tuple[str, str]]:
+    """Each attribute within the arguments of a call, with the package that the called function or class is from."""
+    imported = imported_names(module)
     for call in (node for node in ast.walk(module) if isinstance(node, ast.Call)):
         if isinstance(call.func, ast.Name) and call.func.id in imported:
             for argument in (*call.args, *(one.value for one in call.keywords)):
                 yield from ((imported[call.func.id], name) for name in attributes(argument))
+
+
+def read_of_sections(module: ast.Module) -> Iterator[tuple[str, str]]:
+    """Each attribute that is read of `settings.section(Class)`, with the package that the class is from."""
+    imported = imported_names(module)
+    for node in ast.walk(module):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Call):
+            call = node.value
+            if (
+                isinstance(call.func, ast.Attribute)
+                and call.func.attr == "section"
+                and isinstance(call.args[0], ast.Name)
+            ):
+                yield imported[call.args[0].id], node.attr
 
 
 def attributes(node: ast.AST) -> set[str]:
@@ -150,7 +169,8 @@ def attributes(node: ast.AST) -> set[str]:
 def test_a_setting_is_read_by_the_part_that_declares_it_or_handed_to_it_where_the_parts_are_put_together() -> None:
     every = modules()
     used = {(name.rpartition("/")[0].partition("/")[0], read) for name in every for read in attributes(every[name])}
-    used |= {handed for name, module in every.items() if "/" not in name for handed in handed_over(module)}
+    assembly = [module for name, module in every.items() if "/" not in name]
+    used |= {handed for module in assembly for handed in (*handed_over(module), *read_of_sections(module))}
     declared: list[SettingKey] = [key for keys in tables().values() for key in keys.values()]
     unused = [key.name for key in declared if (package_of(key.section.__module__), key.name) not in used]
     assert unused == []
@@ -162,6 +182,8 @@ def test_keys_have_places_of_their_own_on_the_reference_page() -> None:
     assert min(places) > 0
 
 
+BASE_PACKAGES = {"", "config", "extensions", "net", "text", "work"}
+"""Packages that import no stage; see the layers in pyproject.toml."""
 LOAD = """
 import sys
 from pathlib import Path
@@ -181,6 +203,6 @@ def test_loading_settings_imports_no_part_of_the_host_but_what_it_declares(tmp_p
         check=True,
     )
     names = done.stdout.split()
-    inside = [name for name in names if name.count(".") > 1 and not name.endswith(".settings")]
-    assert inside == [], "these belong to parts, and may import anything"
+    inside = [name for name in names if package_of(name) not in BASE_PACKAGES and not name.endswith("settings")]
+    assert inside == [], "these belong to stages, which may import anything"
     assert not {"aiosqlite", "docker", "httpx", "nanohost.app"} & set(names)

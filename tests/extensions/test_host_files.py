@@ -48,7 +48,7 @@ def of_conversation(name: str) -> str:
 
 def of_host(name: str) -> str:
     example = ', example="/x"'
-    return COMMAND.format(module="host_command", type="HostCommand", name=name, more="carry_out", example=example)
+    return COMMAND.format(module="host_command", type="HostCommand", name=name, more="execute", example=example)
 
 
 async def test_actions_of_an_install_are_there_while_its_host_is(tmp_path: Path) -> None:
