@@ -56,7 +56,8 @@ from nanohost.errors import NanohostError, StoreError
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
 from nanohost.gateway.model_health import ModelProblem
-from nanohost.gateway.model_monitor import ModelMonitor, is_model_used
+from nanohost.gateway.model_monitor import ModelMonitor
+from nanohost.gateway.model_usage import is_model_used
 from nanohost.gateway.prices import cost_usd
 from nanohost.gateway.provider_settings import resolve_provider
 from nanohost.gateway.rate_limit import call_limits_from_settings

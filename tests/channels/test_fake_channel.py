@@ -121,11 +121,11 @@ async def test_what_was_sent_can_be_read_with_all_that_belongs_to_it(fake: FakeC
 @pytest.mark.parametrize(
     ("mood", "value", "error"),
     [
-        ("down", True, ChannelDown),
+        ("is_down", True, ChannelDown),
         ("rate_limited_after_s", 7.0, RateLimited),
         ("limited_chats", {"c1": 7.0}, RateLimited),
-        ("fails_at", {1: Ambiguous("x")}, Ambiguous),
-        ("refuses", True, Refused),
+        ("errors_by_attempt", {1: Ambiguous("x")}, Ambiguous),
+        ("should_refuse", True, Refused),
         ("credentials_revoked", True, AuthFailed),
         ("ambiguous_without_effect", 1, Ambiguous),
     ],

@@ -102,7 +102,7 @@ GARBAGE = [
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[TerminalBench]:
+async def harness(tmp_path: Path) -> AsyncIterator[TerminalBench]:
     bench = TerminalBench(tmp_path)
     yield bench
     await bench.go_offline()

@@ -74,7 +74,7 @@ async def test_a_worker_that_does_not_come_back_is_named_and_the_host_ends(
         code, said = stopped(daemon, by)
     assert code == EXIT_TIMED_OUT
     [worker] = [each for each in said["threads"] if each.startswith("worker_")]
-    assert f"Hangs._wait {shell.home / 'pipe'} for " in worker
+    assert f"HangingChannel._wait {shell.home / 'pipe'} for " in worker
 
 
 async def test_a_thread_that_does_not_end_is_named_and_the_host_ends(shell: Shell) -> None:

@@ -35,7 +35,7 @@ MAX_LOST_CONTAINERS = 4
 """One a session: those that the case itself killed may be told of late."""
 SMALL_DISK_SETTINGS: Mapping[str, object] = {**BUSY_SETTINGS, "session_disk_mb": 16}
 """So little that a test can fill it."""
-ODD_HOST = Path(__file__).with_name("odd_host.py")
+FAULTY_HOST = Path(__file__).with_name("faulty_host.py")
 PROCESS_SETTINGS: Mapping[str, object] = {"runtime": "process"}
 
 
@@ -92,7 +92,7 @@ async def read_only_at_start(root: Path) -> Result:
 
 async def clock_jump(root: Path, *, name: str, by_s: float, suspended: bool = False) -> Result:
     """The wall clock jumps while turns run and retries wait; `suspended`: all stood still meanwhile."""
-    async with _run_odd_host(name, root, mode="plain", chats=4, settings={}) as (scene, offset):
+    async with _run_faulty_host(name, root, mode="plain", chats=4, settings={}) as (scene, offset):
         await _start_busy_host(scene)
         await scene.write(4)
         killed = await asyncio.to_thread(scene.host.kill_all_runners)  # retries are due soon, by the old clock
@@ -147,7 +147,7 @@ async def flaky_channel(root: Path, *, idempotent: bool) -> Result:
 
 async def unstoppable_runners(root: Path) -> Result:
     """Containers that do not end when they are told to; who writes meanwhile is answered by the next."""
-    async with _run_odd_host("stubborn container", root, mode="stubborn", chats=2, settings=BUSY_SETTINGS) as (
+    async with _run_faulty_host("stubborn container", root, mode="stubborn", chats=2, settings=BUSY_SETTINGS) as (
         scene,
         _,
     ):
@@ -162,7 +162,7 @@ async def unstoppable_runners(root: Path) -> Result:
 async def unresponsive_runners(root: Path) -> Result:
     """Containers live and take no message, each in its session's first life: stopped, the next ones answer."""
     settings = {"heartbeat_limit_s": scaled_timeout(2)}
-    async with _run_odd_host("deaf container", root, mode="deaf", chats=2, settings=settings) as (scene, _):
+    async with _run_faulty_host("deaf container", root, mode="deaf", chats=2, settings=settings) as (scene, _):
         scene.host.start()
         await scene.write(4)
         await scene.wait_until_answered()
@@ -173,7 +173,7 @@ async def unresponsive_runners(root: Path) -> Result:
 async def disk_filling_runners(root: Path) -> Result:
     """A container fills its folder: it is stopped and held, status and the person are told, nothing of it is deleted,
     and when somebody made room and released it all is answered."""
-    async with _run_odd_host(
+    async with _run_faulty_host(
         "container fills its disk", root, mode="hoarder", chats=1, settings=SMALL_DISK_SETTINGS
     ) as (scene, _):
         scene.host.start()
@@ -227,14 +227,14 @@ async def _start_busy_host(scene: CrashScenario) -> None:
 
 
 @asynccontextmanager
-async def _run_odd_host(
+async def _run_faulty_host(
     name: str, root: Path, *, mode: str, chats: int, settings: Mapping[str, object]
 ) -> AsyncIterator[tuple[CrashScenario, Path]]:
     """A host with a clock to shift, by the file it is given with it, and with odd runners."""
     root.mkdir(parents=True, exist_ok=True)
     offset = root / "offset"
     _write_offset(offset, 0.0)
-    program = ("-P", str(ODD_HOST), HOME_PLACEHOLDER, str(offset), mode)
+    program = ("-P", str(FAULTY_HOST), HOME_PLACEHOLDER, str(offset), mode)
     async with prepare_scenario(
         name, root, chats=chats, settings={**PROCESS_SETTINGS, **settings}, program=program
     ) as scene:

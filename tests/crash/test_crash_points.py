@@ -66,5 +66,5 @@ def _passing(environment: dict[str, str]) -> tuple[int, str]:
 def _reached(folder: Path) -> Iterator[str]:
     for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "reach":
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "crash_point":
                 yield from (str(arg.value) for arg in node.args if isinstance(arg, ast.Constant))

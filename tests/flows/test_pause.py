@@ -249,7 +249,7 @@ async def test_help_tells_each_of_the_hosts_commands_that_they_may_use(host_env_
         await host_env_with_events.fake.wait_for_sent(2)
         of_owner, of_stranger = flow.texts("c1")
     assert "/pause: stop every agent and every message until /resume" in of_owner
-    assert "/approve: say yes to what waits for you, like /approve k3f7qd (in a direct message)" in of_owner
+    assert "/approve: approve what waits for you, like /approve k3f7qd (in a direct message)" in of_owner
     assert "/pause" not in of_stranger
     assert "/stop" in of_stranger
 

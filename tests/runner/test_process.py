@@ -42,7 +42,7 @@ async def test_a_second_runner_of_a_session_is_refused(host: SessionHost) -> Non
     code, printed = await wait_for_exit(await host.start_runner("lease-2"))
     first.terminate()
     assert code == 75
-    assert re.match(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ not_the_writer ", printed)
+    assert re.match(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ writer_lock_held ", printed)
     assert printed.count("\n") == 1
     assert (await wait_for_exit(first))[0] == 0
 

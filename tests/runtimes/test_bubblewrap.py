@@ -26,7 +26,7 @@ LIMITS = Limits(memory_bytes=1000, cpus=0.5, pids=7)
 
 
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[RuntimeTestEnv]:
+async def env(tmp_path: Path) -> AsyncIterator[RuntimeTestEnv]:
     try:
         BubblewrapRuntime(install="probe", command=HERE).check()
     except RuntimeUnavailable as error:

@@ -67,7 +67,7 @@ async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 @pytest.fixture
-async def stage(python_image: str, tmp_path: Path) -> AsyncIterator[RuntimeTestEnv]:
+async def env(python_image: str, tmp_path: Path) -> AsyncIterator[RuntimeTestEnv]:
     stage = RuntimeTestEnv(DockerBench(python_image), tmp_path)
     yield stage
     await stage.cleanup()

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.behaviour("SE-11")]
 
 
 @pytest.fixture
-async def stage(python_image: str, tmp_path: Path) -> AsyncIterator[RuntimeTestEnv]:
+async def env(python_image: str, tmp_path: Path) -> AsyncIterator[RuntimeTestEnv]:
     stage = RuntimeTestEnv(DockerBench(python_image), tmp_path)
     yield stage
     await stage.cleanup()

@@ -32,7 +32,7 @@ class TestPodman(RuntimeSuite):
 
 
 @pytest.fixture
-async def stage(podman_image: str, tmp_path: Path) -> AsyncIterator[RuntimeTestEnv]:
+async def env(podman_image: str, tmp_path: Path) -> AsyncIterator[RuntimeTestEnv]:
     stage = RuntimeTestEnv(DockerBench(podman_image), tmp_path)
     yield stage
     await stage.cleanup()

@@ -18,7 +18,7 @@ from tests.runtimes.test_conformance import ProcessBench
 
 
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[RuntimeTestEnv]:
+async def env(tmp_path: Path) -> AsyncIterator[RuntimeTestEnv]:
     stage = RuntimeTestEnv(ProcessBench(), tmp_path)
     yield stage
     await stage.cleanup()

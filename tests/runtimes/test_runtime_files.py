@@ -148,6 +148,6 @@ def test_no_file_of_an_install_takes_the_name_of_one_that_is_there(tmp_path: Pat
 def test_looking_for_runtimes_imports_none() -> None:
     code = (
         "import sys; from pathlib import Path; from nanohost.extensions.runtimes import auto_candidates;"
-        "automatic(Path('/no/install')); sys.exit('nanohost.runtimes' in sys.modules)"
+        "auto_candidates(Path('/no/install')); sys.exit('nanohost.runtimes' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -95,6 +95,6 @@ def cases_for(runner: str, folder: Path = FOLDER) -> list[Case]:
     return [one.case for one in load_cases(folder) if one.is_run_by(runner)]
 
 
-def test_id_of(case: Case) -> str:
+def case_id_of(case: Case) -> str:
     """The name, as a test's id."""
     return str(case["name"]).replace(" ", "-")

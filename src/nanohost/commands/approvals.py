@@ -116,11 +116,11 @@ async def _next_step(db: Queries, word: str, id: str) -> str:
 
 
 async def _approve(apply_decision: Callable[..., Awaitable[str]], arguments: ApproveArgs) -> str:
-    return await apply_decision(verdict=ApprovalDecision.APPROVE, choice=arguments.choice)
+    return await apply_decision(decision=ApprovalDecision.APPROVE, choice=arguments.choice)
 
 
 async def _deny(apply_decision: Callable[..., Awaitable[str]], arguments: DenyArgs) -> str:
-    return await apply_decision(verdict=ApprovalDecision.DENY, reason=arguments.reason)
+    return await apply_decision(decision=ApprovalDecision.DENY, reason=arguments.reason)
 
 
 async def _list(context: CommandContext, db: ReportReader, arguments: ListArgs) -> list[ApprovalRow]:

@@ -1,34 +1,13 @@
-"""Whether the model is asked at all: what is wrong with it is news only then."""
+"""Tries whether the model can be asked: when the host starts, and again as long as something is wrong."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from nanohost.clock import Clock
-from nanohost.config.settings import Settings
-from nanohost.db import agent_groups
-from nanohost.db.database import Queries
-from nanohost.extensions.providers import uses_gateway
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_health import ModelProblem, ModelProblemKind
-from nanohost.gateway.provider_settings import resolve_provider
-
-
-async def providers_in_use(db: Queries, settings: Settings) -> set[str]:
-    """Of all agents, and the one of those that name none. Raises StoreError."""
-    return {
-        resolve_provider(settings),
-        *(group.provider for group in await agent_groups.list_all(db) if group.provider),
-    }
-
-
-async def is_model_used(db: Queries, settings: Settings, root: Path) -> bool:
-    """Whether the gateway is for any provider in use. Raises StoreError."""
-    names = await providers_in_use(db, settings)
-    return await asyncio.to_thread(lambda: any(uses_gateway(root, name) for name in names))
-
 
 RETRY_INTERVAL_S = 60.0
 """Between two tries while something is wrong; no answer is waited for longer than the try's own limit."""

@@ -16,14 +16,14 @@ from nanohost.testing.channel_suite import SuiteInbox, run_receive_loop
 from nanohost.testing.simulators.discord import DM, GENERAL, ME, MY_ROLE, DiscordSimulator
 from tests.support.agent_view import CASE_KEYS as CASE_KEYS
 from tests.support.agent_view import check_case, fetch_files
-from tests.support.cases import Case, cases_for, test_id_of
+from tests.support.cases import Case, case_id_of, cases_for
 
 from .bench import DiscordHarness
 
 CASES = cases_for("discord")
 
 
-@pytest.mark.parametrize("case", CASES, ids=test_id_of)
+@pytest.mark.parametrize("case", CASES, ids=case_id_of)
 async def test_the_agent_reads_what_people_send_as_what_it_is(
     case: Case,
     harness: DiscordHarness,

@@ -18,7 +18,7 @@ from nanohost.testing.simulator import BOB
 from nanohost.testing.simulators.slack import ME, SlackSimulator
 from tests.support.agent_view import CASE_KEYS as CASE_KEYS
 from tests.support.agent_view import check_case, fetch_files
-from tests.support.cases import Case, cases_for, test_id_of
+from tests.support.cases import Case, case_id_of, cases_for
 
 from .serving import run_channel
 
@@ -26,7 +26,7 @@ DM, ROOM = "D1001", "C500"
 CASES = cases_for("slack")
 
 
-@pytest.mark.parametrize("case", CASES, ids=test_id_of)
+@pytest.mark.parametrize("case", CASES, ids=case_id_of)
 async def test_the_agent_reads_what_people_send_as_what_it_is(
     case: Case, slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, tmp_path: Path
 ) -> None:

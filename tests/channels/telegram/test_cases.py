@@ -22,7 +22,7 @@ from nanohost.testing.simulator import ADA
 from nanohost.testing.simulators.telegram import TelegramSimulator
 from nanohost.verify.checks import verify
 from tests.support.agent_view import check_prompt
-from tests.support.cases import Case, cases_for, test_id_of
+from tests.support.cases import Case, case_id_of, cases_for
 
 from .reading import GROUP, AgentChat, open_agent_chat
 
@@ -31,7 +31,7 @@ KEYS = frozenset({"sees", "not", "text", "files", "messages", "turns", "silent"}
 NAME_OF_CASES = "nano_bot"
 
 
-@pytest.mark.parametrize("case", CASES, ids=test_id_of)
+@pytest.mark.parametrize("case", CASES, ids=case_id_of)
 async def test_the_agent_reads_what_people_send_as_what_it_is(case: Case, tmp_path: Path) -> None:
     chat = GROUP if case.get("chat") == "group" else ADA.id
     telegram = TelegramSimulator(username=NAME_OF_CASES)

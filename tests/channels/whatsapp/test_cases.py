@@ -15,13 +15,13 @@ from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
 from tests.channels.receiving import run_channel
 from tests.support.agent_view import CASE_KEYS as CASE_KEYS
 from tests.support.agent_view import check_case
-from tests.support.cases import Case, cases_for, test_id_of
+from tests.support.cases import Case, case_id_of, cases_for
 
 GROUP = "Y2Fw"
 CASES = cases_for("whatsapp")
 
 
-@pytest.mark.parametrize("case", CASES, ids=test_id_of)
+@pytest.mark.parametrize("case", CASES, ids=case_id_of)
 async def test_the_agent_reads_what_people_send_as_what_it_is(
     meta: WhatsAppSimulator, inbox: SuiteInbox, case: Case
 ) -> None:

@@ -13,7 +13,7 @@ from nanohost.testing.simulators.whatsapp_linked import GROUP, WhatsAppLinkedSim
 from tests.channels.receiving import run_channel
 from tests.support.agent_view import CASE_KEYS as WANTED
 from tests.support.agent_view import check_case
-from tests.support.cases import Case, cases_for, test_id_of
+from tests.support.cases import Case, case_id_of, cases_for
 
 from .conftest import Make
 
@@ -22,7 +22,7 @@ CASES = cases_for("whatsapp_linked")
 KEYS = WANTED | {"earlier", "chosen"}
 
 
-@pytest.mark.parametrize("case", CASES, ids=test_id_of)
+@pytest.mark.parametrize("case", CASES, ids=case_id_of)
 async def test_the_agent_reads_what_people_send_as_what_it_is(
     phone: WhatsAppLinkedSimulator, make: Make, case: Case
 ) -> None:

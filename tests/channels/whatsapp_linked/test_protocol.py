@@ -67,9 +67,13 @@ def test_every_event_of_the_bridge_is_understood_by_the_channel(event: protocol.
 
 
 def test_both_sides_know_the_same_events_and_fields() -> None:
-    for name in ("State", "Qr", "PairCode", "File", "Message", "Done", "Error"):
-        ours, theirs = getattr(channel, name), getattr(protocol, name)
-        assert set(ours.model_fields) == set(theirs.model_fields), name
+    pairs = [(channel.Succeeded, protocol.Done)]
+    pairs += [
+        (getattr(channel, name), getattr(protocol, name))
+        for name in ("State", "Qr", "PairCode", "File", "Message", "Error")
+    ]
+    for ours, theirs in pairs:
+        assert set(ours.model_fields) == set(theirs.model_fields), ours
 
 
 @pytest.mark.behaviour("DL-04")
