@@ -51,7 +51,7 @@ def test_a_test_of_cases_has_all_that_are_for_it(runner: str) -> None:
 @pytest.mark.parametrize("one", load_cases(), ids=str)
 def test_every_case_is_run_by_a_test(one: LocatedCase) -> None:
     runner = one.runner
-    known = CASE_KEYS if runner == DEDICATED_TEST else CASE_KEYS | RUNNERS[runner].KEYS
+    known = CASE_KEYS if runner == DEDICATED_TEST else CASE_KEYS | RUNNERS[runner].CASE_KEYS
     assert one.case.keys() - known == set(), "the case says something that its test does not look at"
 
 

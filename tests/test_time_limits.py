@@ -11,9 +11,9 @@ import pytest
 from nanohost.testing.time_limits import FACTOR_VARIABLE, HANG_TIMEOUT_S, scale_timeout, scaled_timeout
 
 ROOT = Path(__file__).parents[1]
-WAITS = {"wait", "join", "result", "settimeout", "exited_within", "select", "tried"}
+WAITS = {"wait", "join", "result", "settimeout", "select", "wait_for_exit", "wait_for_first_check"}
 """Methods whose numbers are limits. Whether an object is a process, a thread or an event is not asked."""
-OF_THE_HOST = {"answer_limit_s", "answer_s", "poll_grace_s", "ack_timeout_s"}
+OF_THE_HOST = {"answer_timeout_s", "answer_limit_s", "poll_grace_s", "ack_timeout_s"}
 """Limits of production that pass in the machine's time: too short a one makes a slow machine fail."""
 NOT_A_TESTS = {
     "src/nanohost/testing/simulators/telegram.py": {"_get_updates"},
@@ -22,7 +22,7 @@ NOT_A_TESTS = {
     "tests/hostile/program.py": {"*"},
 }
 """What is a platform's own limit, which a channel knows, and what programs that stand in for an agent's do."""
-PAUSES = {"LOOK_S", "TICK_S"}
+PAUSES = {"POLL_INTERVAL_S", "STATUS_INTERVAL_S"}
 """Between two looks at something: whoever looks has a limit beside them."""
 SLEEPS = {"asyncio.sleep", "time.sleep"}
 
@@ -68,7 +68,7 @@ def is_number(node: ast.expr) -> bool:
 def is_heeded(limit: ast.expr) -> bool:
     """It is scaled, or there is nothing to scale: none, no wait at all, or what a caller has scaled."""
     match limit:
-        case ast.Call(func=ast.Name(id="seconds")):
+        case ast.Call(func=ast.Name(id="scaled_timeout")):
             return True
         case ast.Call(func=ast.Name(id="str"), args=[inner]):
             return is_heeded(inner)
@@ -104,7 +104,9 @@ def test_every_limit_of_time_in_a_test_is_scaled_by_the_machines_load() -> None:
             found += [f"{name}:{one.lineno}: {ast.unparse(one)}" for one in limits_of(node) if not is_heeded(one)]
             if isinstance(node, ast.For) and polls_by_count(node):
                 found.append(f"{name}:{node.lineno}: {ast.unparse(node).splitlines()[0]}")
-    assert found == [], "write seconds(limit); of a loop: until a moment that is time.monotonic() + seconds(limit)"
+    assert found == [], (
+        "write scaled_timeout(limit); of a loop: until a moment that is time.monotonic() + scaled_timeout(limit)"
+    )
 
 
 @pytest.mark.parametrize(

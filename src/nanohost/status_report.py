@@ -65,7 +65,7 @@ def build_status(
             {"session": session, "since": since.isoformat(timespec="seconds")}
             for session, since in containers.unsaved_conversations().items()
         ],
-        "model_check_failed": _model_problem(model),
+        "model_wrong": _model_problem(model),
         "model_good_at": None if model.last_success_at is None else to_text(model.last_success_at),
         "disks_short": [_low_disk(short) for short in low_disks],
         "folders_large": [

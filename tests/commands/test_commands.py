@@ -204,7 +204,7 @@ def test_json_shows_what_strangers_say_exactly_and_cannot_command_the_terminal()
 def test_what_a_container_calls_its_rows_cannot_command_the_terminal_of_who_verifies() -> None:
     row = "session s of main: row 1 (\x1b]0;mine\x07\x9b2J) of outbound.db was passed over"
     shown = commands()["verify"].render(
-        {"checks": 1, "clean": False, "findings": [{"check": "taken over rows are in the ledger", "rows": [row]}]}
+        {"checks": 1, "clean": False, "findings": [{"check": "collected rows are in the ledger", "rows": [row]}]}
     )
     assert "was passed over" in shown
     assert not [one for one in shown if one in "\x1b\x07\x9b"]

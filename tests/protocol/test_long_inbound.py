@@ -39,14 +39,14 @@ _SAID = DeliveryResult(out_id="new", status="sent", platform_message_ids=("7",),
 READS: dict[str, Callable[[InboundReader], object]] = {
     "due": lambda box: list(box.due(FAR)),
     "next_due": lambda box: box.next_due(NOON),
-    "old": lambda box: box.overdue(before=FAR, due=FAR, limit=50),
+    "overdue": lambda box: box.overdue(before=FAR, due=FAR, limit=50),
     "find": lambda box: box.find("m7"),
-    "known": lambda box: box.existing_ids(["m7", "none"]),
-    "open_after": lambda box: box.count_open_after(0),
-    "numbered": lambda box: box.find_by_seq(14),
-    "answer_to": lambda box: box.find_answer("none", after=2 * ROWS - 2_001),
-    "with_platform_id": lambda box: list(box.find_by_platform_id(ChatId("fake", "main", "c1"), "none")),
-    "sent_as": lambda box: box.find_out_ids("none"),
+    "existing_ids": lambda box: box.existing_ids(["m7", "none"]),
+    "count_open_after": lambda box: box.count_open_after(0),
+    "find_by_seq": lambda box: box.find_by_seq(14),
+    "find_answer": lambda box: box.find_answer("none", after=2 * ROWS - 2_001),
+    "find_by_platform_id": lambda box: list(box.find_by_platform_id(ChatId("fake", "main", "c1"), "none")),
+    "find_out_ids": lambda box: box.find_out_ids("none"),
     "undelivered": lambda box: box.undelivered(["o7", "none"]),
     "highest_seq": lambda box: box.highest_seq(),
     "destinations": lambda box: box.destinations(),
@@ -61,24 +61,24 @@ def _hold_and_let_go(box: InboundWriter) -> None:
 
 
 WRITES: dict[str, Callable[[InboundWriter], object]] = {
-    "put": lambda box: box.insert(make_message("new")),
+    "insert": lambda box: box.insert(make_message("new")),
     "close": lambda box: box.close("m7", "completed"),
     "retry": lambda box: box.retry(f"m{ROWS}", tries=0, process_after=FAR),
-    "bring_forward": lambda box: box.reschedule_earlier(shift=timedelta(hours=1), now=NOON),
+    "reschedule_earlier": lambda box: box.reschedule_earlier(shift=timedelta(hours=1), now=NOON),
     "hold": lambda box: box.hold(FAR),
-    "unhold": lambda box: _hold_and_let_go(box),
-    "pass_over_context": lambda box: box.close_old_context(5),
-    "project_delivered": lambda box: box.record_delivery_results([_SAID]),
+    "release_hold": lambda box: _hold_and_let_go(box),
+    "close_old_context": lambda box: box.close_old_context(5),
+    "record_delivery_results": lambda box: box.record_delivery_results([_SAID]),
     "set_destinations": lambda box: box.set_destinations([], None),
     "set_meta": lambda box: box.set_meta({"a": "1"}),
     "pending": lambda box: list(box.pending()),
     "first_due": lambda box: box.first_due(NOON, has_container=True),
-    "orders": lambda box: list(box.control_messages()),
-    "latest_of_chats": lambda box: list(box.latest_per_chat()),
+    "control_messages": lambda box: list(box.control_messages()),
+    "latest_per_chat": lambda box: list(box.latest_per_chat()),
     "find": lambda box: box.find("m7"),
-    "forget_closed": lambda box: box.delete_closed([f"m{number}" for number in range(1, 200)]),
+    "delete_closed": lambda box: box.delete_closed([f"m{number}" for number in range(1, 200)]),
 }
-ONCE_A_DAY = {"closed_before", "has_delivered_before", "forget_delivered"}
+ONCE_A_DAY = {"closed_before", "has_delivery_results_before", "delete_delivery_results"}
 """Upkeep's: what it goes through is what it has not deleted."""
 
 

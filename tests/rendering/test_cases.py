@@ -10,7 +10,7 @@ from tests.rendering.readers import count_entities, read_as_person
 from tests.rendering.test_any_text import NATIVE
 from tests.support.cases import RENDERING, Case, cases_for
 
-KEYS = frozenset({"input_repeat", "forms", "sees", "sees_each", "not", "reads", "limit"})
+CASE_KEYS = frozenset({"input_repeat", "forms", "sees", "sees_each", "not", "reads", "limit"})
 CASES = cases_for(RENDERING)
 READ: list[Form] = [form for form in Form if form is not Form.MARKDOWN]
 """MARKDOWN is left as it was written."""

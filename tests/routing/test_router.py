@@ -717,7 +717,7 @@ async def test_a_file_is_fetched_by_one_at_a_time_however_soon_its_message_is_tr
         def __init__(self) -> None:
             pass
 
-        async def fetched(self, session: Session, stored: StoredEvent, message: NewMessageIn) -> NewMessageIn:
+        async def add_files(self, session: Session, stored: StoredEvent, message: NewMessageIn) -> NewMessageIn:
             if stored.event.text == "no room for it":
                 self.refuses -= 1
                 if self.refuses == 0:
@@ -759,7 +759,7 @@ class GivesWay(FairShare):
         super().__init__()
         self.gave_way: list[str] = []
 
-    async def give_way(self, chat: Hashable, worked_s: float) -> None:
+    async def yield_to_others(self, chat: Hashable, worked_s: float) -> None:
         assert isinstance(chat, ChatKey)
         self.gave_way.append(chat.platform_id)
 

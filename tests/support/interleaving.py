@@ -36,14 +36,14 @@ class InterleavedMailboxes(Mailboxes):
     def layout(self, session: Session) -> SessionLayout:
         return self._files.layout(session)
 
-    async def outbound(self, session: Session, query: Query[T]) -> T | None:
+    async def read_outbound(self, session: Session, query: Query[T]) -> T | None:
         self.read_sessions.append(session.id)
         found = await self._files.read_outbound(session, query)
         happens, self.after_read = self.after_read, None
         await _run_hook(happens)
         return found
 
-    async def inbound(self, session: Session, read: Callable[[InboundReader], T]) -> T:
+    async def read_inbound(self, session: Session, read: Callable[[InboundReader], T]) -> T:
         return await self._files.read_inbound(session, read)
 
     async def update(self, session: Session, change: Callable[[InboundWriter], T]) -> T:

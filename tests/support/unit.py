@@ -34,6 +34,7 @@ INTEGRATION_PATHS = (
     "gateway/",
     "config/test_home.py",
     "extensions/",
+    "maintenance/",
     "hostile/",
     "containers/",
     "mailbox/",

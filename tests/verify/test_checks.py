@@ -109,13 +109,13 @@ def approval(status: str, *, decided: str = "NULL", session: str = "NULL", seq: 
 
 CASES = (
     Case(
-        check="central database is sound",
+        check="central database integrity",
         name="a value that its column forbids",
         cut=central("UPDATE messaging_groups SET is_group = 7 WHERE platform_id = 'rest'"),
         says="CHECK constraint failed in messaging_groups",
     ),
     Case(
-        check="references lead somewhere",
+        check="foreign keys are valid",
         name="a role in a group that is gone",
         cut=central("INSERT INTO roles VALUES ('fake:ann', 'member', 99, '2026-01-01')"),
         says="of roles refers to a row of agent_groups",
@@ -139,31 +139,31 @@ CASES = (
         says="notes/0001_notes has a file, and was not applied",
     ),
     Case(
-        check="what is sending has an open attempt",
+        check="sending deliveries have an open attempt",
         name="nobody sends it",
         cut=central("UPDATE deliveries SET status = 'sending'"),
         says="is being sent, and no attempt is under way",
     ),
     Case(
-        check="what is sent has an attempt that says so",
+        check="sent deliveries have a sent attempt",
         name="none does",
         cut=central("UPDATE delivery_attempts SET outcome = 'down'"),
         says="is sent, and no attempt says so",
     ),
     Case(
-        check="what is held waits for an open approval",
+        check="held items have an open approval",
         name="a message whose approval is gone",
         cut=central("UPDATE routes SET outcome = 'held', approval_id = 'abc' WHERE event_id = 1"),
         says="is held, and approval abc is not open",
     ),
     Case(
-        check="what is held waits for an open approval",
+        check="held items have an open approval",
         name="an event whose approval is gone",
         cut=central("UPDATE inbound_events SET status = 'held', approval_id = 'abc' WHERE platform_id = 'rest'"),
         says="is held, and approval abc is not open",
     ),
     Case(
-        check="what is held waits for an open approval",
+        check="held items have an open approval",
         name="a request whose approval is gone",
         cut=lambda bench: bench.run_central_sql(
             "INSERT INTO actions (session_id, seq, out_id, name, arguments, asked_at, status, created_at, approval_id)"
@@ -172,7 +172,7 @@ CASES = (
         says="is held, and approval abc is not open",
     ),
     Case(
-        check="context wakes nobody",
+        check="context routes do not trigger",
         name="written, and no trigger",
         cut=central("UPDATE routes SET trigger = 0 WHERE event_id = 1"),
         says="is written, and its message wakes nobody",
@@ -186,13 +186,13 @@ CASES = (
         says="is written, and names no message",
     ),
     Case(
-        check="only taken over rows are forgotten",
+        check="only collected rows are deleted",
         name="ahead of the cursor",
         cut=lambda bench: bench.run_central_sql(f"INSERT INTO forgotten VALUES ('{bench.idle_session.id}', 999)"),
         says="has forgotten rows up to 999",
     ),
     Case(
-        check="leases are of one session",
+        check="leases are unique",
         name="two sessions in one container",
         cut=lambda bench: bench.run_central_sql(
             f"UPDATE sessions SET lease = 'l-busy', runtime = 'paper' WHERE id = '{bench.idle_session.id}'"
@@ -200,13 +200,13 @@ CASES = (
         says="have the lease l-busy, all of them",
     ),
     Case(
-        check="attempts are counted",
+        check="attempt counts match",
         name="one too many",
         cut=central("UPDATE deliveries SET attempts = 2"),
         says="counts 2 attempts, and 1 are on record",
     ),
     Case(
-        check="attempts have an end",
+        check="ended deliveries have no open attempt",
         name="sent without an end",
         cut=central("UPDATE delivery_attempts SET ended_at = NULL"),
         says="has no end, and the delivery is sent",
@@ -229,7 +229,7 @@ CASES = (
         says="has lease l-busy and runtime none",
     ),
     Case(
-        check="folders have their session",
+        check="session folders are not orphaned",
         name="in another group's folder",
         cut=_stray_folder,
         says="the folder sessions/rest/s",
@@ -266,13 +266,13 @@ CASES = (
         says="row 90 of outbound.db",
     ),
     Case(
-        check="taken over rows are in the ledger",
+        check="collected rows are in the ledger",
         name="passed over",
         cut=lambda bench: corrupt_files.insert_row(bench.layout(bench.idle_session), 1),
         says="row 1 (o-1) of outbound.db was passed over",
     ),
     Case(
-        check="taken over rows are in the ledger",
+        check="collected rows are in the ledger",
         name="changed afterwards",
         cut=outbound("UPDATE messages_out SET id = 'o-other'"),
         says="is o-other, and in the ledger it is o1",
@@ -312,31 +312,31 @@ CASES = (
         says="is completed, and its runner still works on it",
     ),
     Case(
-        check="central database is sound",
+        check="central database integrity",
         name="an active task without a time",
         cut=central(TASK + "UPDATE tasks SET next_due = NULL"),
         says="CHECK constraint failed in tasks",
     ),
     Case(
-        check="identities of one human have their lowest number",
+        check="linked identities share a person number",
         name="of somebody who is not there",
         cut=central("INSERT INTO users VALUES (7, 'fake:bob', 'Bob', 3, '2026-01-01', '2026-01-01')"),
         says="user fake:bob is counted as person 3, whose first identity is number 7",
     ),
     Case(
-        check="what would run is what was shown",
+        check="approvals match their digest",
         name="a card that was changed",
         cut=central(approval("pending", digest="d-else")),
         says="approval k3f7qd: its card or what it would do was changed",
     ),
     Case(
-        check="what is over says since when",
+        check="closed items have an end time",
         name="an approval",
         cut=central(approval("denied")),
         says="approval k3f7qd is denied, and does not say since when",
     ),
     Case(
-        check="what is over says since when",
+        check="closed items have an end time",
         name="a code",
         cut=central(
             "INSERT INTO codes (hash, purpose, created_by, created_at, expires_at, closed_at)"
@@ -374,7 +374,7 @@ CASES = (
         says="run 1 of task j1 in session s-other",
     ),
     Case(
-        check="turns took what passed the gateway",
+        check="reported tokens match gateway",
         name="a runner that overstates",
         cut=central(
             "INSERT INTO turn_costs (session_id, turn_id, agent_group, ended_at, tokens_in, tokens_out, tokens_cached,"
@@ -384,7 +384,7 @@ CASES = (
         says="the runner of session s-rest tells of 100000 tokens, the gateway saw 60000",
     ),
     Case(
-        check="runs under way are in the mailbox",
+        check="running runs are in the mailbox",
         name="nothing there",
         cut=lambda bench: bench.run_central_sql(
             TASK

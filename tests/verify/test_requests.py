@@ -16,7 +16,7 @@ async def found(bench: HealthyHome) -> list[str]:
     return [finding.check for finding in await bench.verify()]
 
 
-@pytest.mark.parametrize(("out_id", "checks"), [("o2", []), ("o3", ["taken over rows are in the ledger"])])
+@pytest.mark.parametrize(("out_id", "checks"), [("o2", []), ("o3", ["collected rows are in the ledger"])])
 async def test_a_row_that_became_an_action_is_on_record(
     home_fixture: HealthyHome, out_id: str, checks: list[str]
 ) -> None:

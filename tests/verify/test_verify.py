@@ -138,7 +138,7 @@ async def test_a_damaged_central_database_is_a_finding_and_no_exception(home_fix
         file.seek(4096)
         file.write(os.urandom(home_fixture.home.database.stat().st_size - 4096))
     found = await home_fixture.verify()
-    assert found[0].check == "central database is sound"
+    assert found[0].check == "central database integrity"
 
 
 async def test_findings_name_the_session_they_are_about(home_fixture: HealthyHome) -> None:

@@ -256,6 +256,7 @@ async def test_a_poke_at_the_very_end_is_not_kept_as_work(shop: Workshop) -> Non
 async def test_a_poke_ends_a_light_nap_of_its_key_alone() -> None:
     looks: list[str] = []
     clock, looked = ManualClock(), asyncio.Event()
+    an_hour = 3600
 
     async def work(key: str) -> None:
         while True:
@@ -263,7 +264,7 @@ async def test_a_poke_ends_a_light_nap_of_its_key_alone() -> None:
             looked.set()
             if looks == ["a", "b"]:
                 lanes.notify("b")  # before it has fallen asleep
-            if await lanes.wait(key, 3600) or lanes.is_closing:
+            if await lanes.wait(key, an_hour) or lanes.is_closing:
                 return
 
     async def until_looked(count: int) -> None:

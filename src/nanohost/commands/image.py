@@ -12,7 +12,7 @@ from nanohost.commands.context import OfflineContext
 from nanohost.commands.tables import Json
 from nanohost.runtimes.settings import DockerSettings
 
-ABOUT = "the agent's container image"
+ABOUT = "the image that agents' containers are made of"
 
 
 class BuildArgs(CommandArguments):

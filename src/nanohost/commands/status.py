@@ -90,7 +90,7 @@ SECTIONS = (
         "Conversations that are not kept, and gone with their container",
         "is the folder sessions/.../{session}/state full, or read-only? nanohost logs {session}",
     ),
-    Section("model_check_failed", "The model cannot be asked", "{do}"),
+    Section("model_wrong", "The model cannot be asked", "{do}"),
     Section("models_failing", "Model calls that failed in the last 15 minutes", "{do}"),
     Section("turns_failing", "Sessions whose turns fail", "{do}"),
     Section("messages_late", "Messages that wait too long", "nanohost sessions list; why is in the last column"),
@@ -157,7 +157,7 @@ async def _status(context: CommandContext, arguments: StatusArgs) -> Json:
     if pause is not None:  # none of them is late: it waits with all the rest
         lists["tasks_overdue"] = []
     if not await is_model_used(context.store.reports, context.settings, context.home.root):
-        lists["models_failing"], report = [], None if report is None else {**report, "model_check_failed": []}
+        lists["models_failing"], report = [], None if report is None else {**report, "model_wrong": []}
     if await providers_in_use(context.store.reports, context.settings) == {DEMO}:  # others may ask one by themselves
         lists["turns_failing"] = [
             row for row in _as_rows(lists["turns_failing"]) if row["class"] not in MODEL_ERROR_CLASSES
@@ -261,7 +261,7 @@ def _unresolved_failures(
     rows: Json, report: Mapping[str, Json], is_connection_failure: Callable[[Mapping[str, Json]], bool]
 ) -> Rows:
     """Without those about the way to the model, if that was good since, or if what is wrong with it is shown itself."""
-    shown, good_at = bool(_as_rows(report.get("model_check_failed"))), str(report.get("model_good_at") or "")
+    shown, good_at = bool(_as_rows(report.get("model_wrong"))), str(report.get("model_good_at") or "")
     return [
         row for row in _as_rows(rows) if not is_connection_failure(row) or not (shown or str(row["latest"]) < good_at)
     ]
@@ -445,7 +445,7 @@ def _host_sections(host: Mapping[str, Json]) -> dict[str, Json]:
         "conversations_not_kept": host.get("conversations_not_kept", []),
         "sessions_slowed": host["sessions_slowed"],
         "folders_large": host.get("folders_large", []),
-        "model_check_failed": host.get("model_check_failed", []),
+        "model_wrong": host.get("model_wrong", []),
     }
 
 

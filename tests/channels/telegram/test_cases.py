@@ -27,7 +27,7 @@ from tests.support.cases import Case, case_id_of, cases_for
 from .reading import GROUP, AgentChat, open_agent_chat
 
 CASES = cases_for("telegram")
-KEYS = frozenset({"sees", "not", "text", "files", "messages", "turns", "silent"})
+CASE_KEYS = frozenset({"sees", "not", "text", "files", "messages", "turns", "silent"})
 NAME_OF_CASES = "nano_bot"
 
 

@@ -19,7 +19,7 @@ from .conftest import Make
 
 ADAS = "1001@s.whatsapp.net"
 CASES = cases_for("whatsapp_linked")
-KEYS = WANTED | {"earlier", "chosen"}
+CASE_KEYS = WANTED | {"earlier", "chosen"}
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id_of)
