@@ -1586,9 +1586,10 @@ class DiscordChannel:
         user = known or User(id=reaction.user_id)
         place = await self._resolve_place(reaction.channel_id, reaction.guild_id, in_dm=user)
         emoji = f":{reaction.emoji.name}:" if reaction.emoji.id else reaction.emoji.name
+        what = f"{reaction.message_id}:{reaction.user_id}:{reaction.emoji.id or emoji}"
         event = InboundEvent(
             platform_id=place.chat,
-            platform_message_id=f"{reaction.message_id}:{reaction.user_id}:{reaction.emoji.id or emoji}:{self._events_handled}",
+            platform_message_id=f"{what}:{self._events_handled}",
             sender=self._sender(user, reaction.member),
             text=emoji,
             sent_at=discord.utils.utcnow(),

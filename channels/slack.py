@@ -1376,7 +1376,8 @@ def _create_bolt_app(
         client=web,
         authorize=authorize,
         logger=_library_logger,
-        name=_library_logger.name,  # the name of loggers that it sets to the level of that one; with "nanohost" all of ours
+        # It sets the loggers of this name to the level of that one; with "nanohost" all of ours.
+        name=_library_logger.name,
         process_before_response=True,
         ignoring_self_events_enabled=False,
         ssl_check_enabled=False,

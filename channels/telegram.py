@@ -243,7 +243,8 @@ def read_settings(table: Mapping[str, object], *, instance: str = "default") -> 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
     """How long the channel waits, in seconds: for an answer; for updates, in one poll; and before it polls again after
-    a failure, growing from `min_retry_delay_s` to `max_retry_delay_s`, or `conflict_delay_s` and `auth_retry_delay_s` where time alone heals nothing."""
+    a failure, growing from `min_retry_delay_s` to `max_retry_delay_s`, or `conflict_delay_s` and `auth_retry_delay_s`
+    where time alone heals nothing."""
 
     answer_timeout_s: float = 20.0
     poll_s: int = 20
@@ -694,7 +695,8 @@ class TelegramChannel:
 
     @contextmanager
     def _translated_errors(self, *, is_idempotent: bool = False) -> Iterator[None]:
-        """Whatever the library raises, as a ChannelError. What is `is_idempotent` may be done twice: never Ambiguous."""
+        """Whatever the library raises, as a ChannelError. What is `is_idempotent` may be done twice: never
+        Ambiguous."""
         try:
             yield
         except ChannelError:

@@ -57,9 +57,9 @@
 A webhook is answered 200 after all in it is committed, never before: Meta sends anything else again. One that is not
 signed with the app's secret is refused unread. Each message we send carries the host's key; Meta gives it back with the
 message's statuses, within seconds. So an answer that was lost is looked for among them before it is called ambiguous,
-and what no status came for in `STATUS_TIMEOUT_S` is taken as not sent. A status that says that a message failed after all,
-whenever it comes, is handed in by that key. What is remembered of sends, statuses, chats and what was said in them is
-in memory only and bounded.
+and what no status came for in `STATUS_TIMEOUT_S` is taken as not sent. A status that says that a message failed after
+all, whenever it comes, is handed in by that key. What is remembered of sends, statuses, chats and what was said in them
+is in memory only and bounded.
 
 A chat with one person is named by their id: Meta's business-scoped one where it is told, else their number. WhatsApp
 takes any marks in a text and never refuses it for them, so nothing is ever sent as `plain`.

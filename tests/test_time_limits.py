@@ -1,4 +1,5 @@
-"""Limits of time in tests: all of them pass through nanohost.testing.time_limits, where the machine's load is heeded."""
+"""Limits of time in tests: all of them pass through nanohost.testing.time_limits, where the machine's load is
+heeded."""
 
 from __future__ import annotations
 

@@ -36,10 +36,10 @@ MODEL_UNREACHABLE = "I cannot reach my model right now."
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """What a provider says went wrong. `detail` is for the log; `retry_at` is known for some rate limits; `sentence`
-    replaces that of the class. `should_keep_text`: it is a limit that was reached, and what was said before is for people
-    all the same; only for classes that are not tried again, or they would read it twice. `history`: the model refuses
-    what it was sent, for what is in it or for its size, and this is what was said in the conversation, in words: a new
-    one may be begun with it."""
+    replaces that of the class. `should_keep_text`: it is a limit that was reached, and what was said before is for
+    people all the same; only for classes that are not tried again, or they would read it twice. `history`: the model
+    refuses what it was sent, for what is in it or for its size, and this is what was said in the conversation, in
+    words: a new one may be begun with it."""
 
     error_class: ErrorClass
     detail: str = ""

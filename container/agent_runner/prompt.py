@@ -109,9 +109,9 @@ def make_batch_prompt(
     attempt: int = 1,
     sent_messages: Sequence[MessageOut] = (),
 ) -> Prompt:
-    """The prompt of a batch or of follow-ups. `referenced_seqs`: the numbers of the messages that some of these concern, by row
-    id. `question_texts`: the questions that some of these answer, likewise. `sent_messages` is what earlier attempts of the turn have
-    already sent."""
+    """The prompt of a batch or of follow-ups. `referenced_seqs`: the numbers of the messages that some of these
+    concern, by row id. `question_texts`: the questions that some of these answer, likewise. `sent_messages` is what
+    earlier attempts of the turn have already sent."""
     incoming = tuple(decode_row(row) for row in messages)
     lines = [element("context", now=_format_local_time(context.now, context), timezone=context.timezone)]
     lines += _render_sent_messages(sent_messages, context)

@@ -13,8 +13,8 @@ A channel is one file with a header that is read without importing it:
 and a function `create(context: ChannelContext) -> Channel`. It holds no durable state: the host keeps what must
 survive, and where the channel was in its platform's stream, if it says so (`Inbox.save_checkpoint`). Abilities beyond
 plain text are separate small protocols that a channel may also satisfy. A channel that opens a Unix socket wraps its
-path in `short_socket_path`: a home may lie deeper than the kernel lets a socket's path be. One that calls a platform asks
-`proxy_for` once, when it is created, and hands what it says to its HTTP client: the proxy's address, or None.
+path in `short_socket_path`: a home may lie deeper than the kernel lets a socket's path be. One that calls a platform
+asks `proxy_for` once, when it is created, and hands what it says to its HTTP client: the proxy's address, or None.
 
     ChannelError                    raised by `send` and nothing else is
     ├── NotSent                     surely not sent; the host tries again, a bounded number of times

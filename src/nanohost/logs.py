@@ -148,9 +148,9 @@ def configure_logging(
 ) -> None:
     """Send all logs to `stream` (standard error by default). May be called again: the last call counts.
 
-    `zone`: of the times of plain lines (the machine's by default); those of json are in UTC.
-    `log_format` counts where NANOHOST_LOG says nothing; without either, it is plain on a terminal and json elsewhere. A word
-    that means nothing is said so, and ignored: no host stays away for its log.
+    `zone`: of the times of plain lines (the machine's by default); those of json are in UTC. `log_format` counts where
+    NANOHOST_LOG says nothing; without either, it is plain on a terminal and json elsewhere. A word that means nothing
+    is said so, and ignored: no host stays away for its log.
     """
     target = sys.stderr if stream is None else stream
     words = _split_words(environ.get(LOG_VARIABLE) or log_format)

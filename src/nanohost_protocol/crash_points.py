@@ -1,7 +1,7 @@
 """Named places in host and runner where a process may be killed, so that tests can kill it just there.
 
-Promises: without NANOHOST_CRASH_AT in the environment `crash_point` compares one constant and returns. With it, `name` or
-`name:n`, the process ends itself by SIGKILL at that point's n-th passage: nothing is said, nothing is tidied.
+Promises: without NANOHOST_CRASH_AT in the environment `crash_point` compares one constant and returns. With it, `name`
+or `name:n`, the process ends itself by SIGKILL at that point's n-th passage: nothing is said, nothing is tidied.
 NANOHOST_CRASH_RUNNER_AT, set for a host, becomes the NANOHOST_CRASH_AT of the runners it starts.
 """
 

@@ -230,7 +230,8 @@ class InboundWriter:
 def inbound_transaction(
     path: Path, *, durable: bool = True, busy_timeout_s: float = WRITE_BUSY_TIMEOUT_S
 ) -> Iterator[InboundWriter]:
-    """One transaction on the host's file; made on first use. Raises Busy when a reader holds on for `busy_timeout_s`."""
+    """One transaction on the host's file; made on first use. Raises Busy when a reader holds on for
+    `busy_timeout_s`."""
     connection = connect_writer(path, INBOUND, busy_timeout_s=busy_timeout_s, durable=durable)
     with translate_errors(str(path)), closing(connection), immediate_transaction(connection):
         yield InboundWriter(connection)

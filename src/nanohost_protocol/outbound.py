@@ -171,7 +171,8 @@ class OutboundWriter:
                 self._skip(turn_id(message.id), [message], now)
 
     def insert(self, message: NewMessageOut, *, highest_seen_seq: int, now: datetime) -> bool:
-        """One message during a turn. False if this turn said it before. `highest_seen_seq`: the highest number seen elsewhere."""
+        """One message during a turn. False if this turn said it before. `highest_seen_seq`: the highest number seen
+        elsewhere."""
         with self._transaction():
             return self._insert(message, highest_seen_seq, now)
 

@@ -163,9 +163,9 @@ def read_snapshot(
 ) -> Iterator[sqlite3.Connection]:
     """Open read-only, in one consistent snapshot, for the length of the block.
 
-    `busy_timeout_s`: how long to wait for a lock. `max_steps`: of SQLite's virtual machine, all statements together; a count
-    is the same on a busy machine. Raises FileNotReady (no news yet), InvalidFileError, VersionMismatch, Busy, and ReadLimitExceeded at the
-    deadline, at `max_steps`, or at a value that is too long.
+    `busy_timeout_s`: how long to wait for a lock. `max_steps`: of SQLite's virtual machine, all statements together; a
+    count is the same on a busy machine. Raises FileNotReady (no news yet), InvalidFileError, VersionMismatch, Busy, and
+    ReadLimitExceeded at the deadline, at `max_steps`, or at a value that is too long.
     """
     with translate_errors(str(path)):
         uri = f"file:{quote(str(path))}?mode=ro"

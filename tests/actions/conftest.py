@@ -28,7 +28,8 @@ HERE = Origin(channel_type="fake", instance="default", platform_id="c1")
 
 @dataclass(kw_only=True)
 class ActionsHarness:
-    """`woken_sessions`, `changed_sessions`, `notified_approvals` and `requesting_sessions` are what the rest of the host was told."""
+    """`woken_sessions`, `changed_sessions`, `notified_approvals` and `requesting_sessions` are what the rest of the
+    host was told."""
 
     store: Store
     mailboxes: Mailboxes

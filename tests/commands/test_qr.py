@@ -24,7 +24,10 @@ RESULT = {
     "link": LINK,
     "not_heard": [],
 }
-SHOW = "import json, sys; from nanohost.commands.registry import find_command; print(find_command('pair').render(json.loads(sys.argv[1])))"
+SHOW = (
+    "import json, sys; from nanohost.commands.registry import find_command; "
+    "print(find_command('pair').render(json.loads(sys.argv[1])))"
+)
 MODULES = {" ": (1, 1), "▀": (0, 1), "▄": (1, 0), "█": (0, 0)}
 
 

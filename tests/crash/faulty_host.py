@@ -2,7 +2,7 @@
 
     python -P tests/crash/faulty_host.py HOME OFFSET MODE
 
-OFFSET is a file that holds seconds, read at every look at the clock. MODE is odd_runner's.
+OFFSET is a file that holds seconds, read at every look at the clock. MODE is faulty_runner's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from nanohost.db import install
 from nanohost.logs import configure_logging
 from nanohost.runtimes.process import ProcessRuntime
 
-RUNNER = Path(__file__).with_name("odd_runner.py")
+RUNNER = Path(__file__).with_name("faulty_runner.py")
 
 
 class ShiftedClock(SystemClock):

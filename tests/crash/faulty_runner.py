@@ -1,6 +1,6 @@
 """A runner whose clock is shifted as its host's, and that misbehaves in its session's first life.
 
-python odd_runner.py MODE OFFSET agent_runner --install I --session S --lease L
+python faulty_runner.py MODE OFFSET agent_runner --install I --session S --lease L
 
 plain       does not misbehave
 deaf        lives and takes no message
@@ -42,7 +42,7 @@ def main() -> int:
     vars(entry).update(utc_now=now, Runner=partial(Runner, now=now))
     layout = SessionLayout(Path(os.environ["NANOHOST_WORKSPACE"]))
     if mode == "stubborn":
-        vars(entry).update(Signals=StopIgnoringSignals)
+        vars(entry).update(RunnerSignals=StopIgnoringSignals)
     elif mode == "hoarder":
         _fill_disk(layout)
     elif _is_first_container(layout) and mode == "deaf":

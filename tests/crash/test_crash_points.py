@@ -15,7 +15,10 @@ from nanohost_protocol import crash_points
 from nanohost_protocol.crash_points import ENV_VARIABLE, HOST_POINTS, RUNNER_ENV_VARIABLE, RUNNER_POINTS, CrashTrigger
 
 ROOT = Path(__file__).parent.parent.parent
-PASS_TWICE = "from nanohost_protocol.crash_points import crash_point; crash_point('runner.said'); print(1); crash_point('runner.said')"
+PASS_TWICE = (
+    "from nanohost_protocol.crash_points import crash_point; crash_point('runner.said'); "
+    "print(1); crash_point('runner.said')"
+)
 
 
 def test_every_point_is_in_the_code_once() -> None:

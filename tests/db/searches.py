@@ -31,8 +31,8 @@ _SCHEMA = Path(nanohost.db.__file__).parent / "schema.sql"
 
 @dataclass(frozen=True, slots=True)
 class TableAccess:
-    """How a statement goes into one table: through `index`, or its key when that is None, by the first `given_columns` columns.
-    Without any it goes through all that the index holds."""
+    """How a statement goes into one table: through `index`, or its key when that is None, by the first `given_columns`
+    columns. Without any it goes through all that the index holds."""
 
     line: str
     table: str

@@ -21,12 +21,14 @@ TESTING = "nanohost.testing"
 MIGRATING = {"nanohost.db.migrations"}
 """Runs before the host does."""
 VERIFY = "nanohost.verify"
-"""Reads on connections of its own: `VerifyContext.store` is a ReportReader, `SessionView.central` is opened for one look."""
+"""Reads on connections of its own: `VerifyContext.store` is a ReportReader, `SessionView.central` is opened for one
+look."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """One constant of a module. `is_report`: every function that runs it takes a `ReportReader`, so no message waits."""
+    """One constant of a module. `is_report`: every function that runs it takes a `ReportReader`, so no message
+    waits."""
 
     module: str
     name: str

@@ -50,7 +50,8 @@ class HostTestEnv:
         should_verify_clean: bool = True,
         **options: Unpack[HostOptions],
     ) -> AsyncIterator[RunningHost]:
-        """A running host. Everything must come to rest before it stops, unless told that it is not `should_verify_clean`."""
+        """A running host. Everything must come to rest before it stops, unless told that it is not
+        `should_verify_clean`."""
         patience = NO_WATCHDOG_SETTINGS if isinstance(options.get("clock"), AcceleratedClock) else {}
         wanted = scripted_settings(
             **{"watch": self._watch, "poll_interval_s": POLL_INTERVAL_S, **patience, **(settings or {})}

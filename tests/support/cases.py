@@ -48,7 +48,8 @@ class LocatedCase:
 
     @property
     def runner(self) -> str:
-        """Which test runs it: a platform, RENDERING or DEDICATED_TEST. Raises ValueError, which says what is missing."""
+        """Which test runs it: a platform, RENDERING or DEDICATED_TEST. Raises ValueError, which says what is
+        missing."""
         platform = self.platform
         if platform is not None and platform not in PLATFORMS:
             raise ValueError(f"{self}: platform is {platform!r}; there are tests of {', '.join(PLATFORMS)}")

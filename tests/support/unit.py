@@ -84,8 +84,8 @@ _violations: list[str] | None = None
 
 @contextmanager
 def forbid_processes_and_sockets() -> Iterator[None]:
-    """Refuse to start a process or to open a socket while entered. Raises NotUnitTestError there, and at the end once more: what
-    is tested may have caught it."""
+    """Refuse to start a process or to open a socket while entered. Raises NotUnitTestError there, and at the end once
+    more: what is tested may have caught it."""
     global _violations
     before, _violations = _violations, []
     try:

@@ -62,7 +62,8 @@ def _parse_options(value: object) -> tuple[str, ...]:
     is_good = isinstance(value, list) and len(texts) == len(value) and MIN_OPTIONS <= len(texts) <= MAX_OPTIONS
     if not (is_good and all(0 < len(text) <= MAX_OPTION_CHARS for text in texts) and len({*texts}) == len(texts)):
         raise ToolRefused(
-            f"options must be {MIN_OPTIONS} to {MAX_OPTIONS} different texts of {MAX_OPTION_CHARS} characters at the most, or none."
+            f"options must be {MIN_OPTIONS} to {MAX_OPTIONS} different texts of {MAX_OPTION_CHARS} "
+            "characters at the most, or none."
         )
     return tuple(texts)
 
@@ -91,7 +92,9 @@ TOOL = Tool(
                 "type": "array",
                 "items": {"type": "string"},
                 "maxItems": MAX_OPTIONS,
-                "description": f"What there is to choose from, {MIN_OPTIONS} to {MAX_OPTIONS}; left out: anything can be answered.",
+                "description": (
+                    f"What there is to choose from, {MIN_OPTIONS} to {MAX_OPTIONS}; left out: anything can be answered."
+                ),
             },
             "to": {"type": "string", "description": TO_HELP},
             "re": {"type": "integer", "description": RE_HELP},

@@ -16,8 +16,8 @@ KNOWN_ONLY = "the sender has no role here and the agent listens to nobody else"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """The decision and why; the reason of a refusal is kept with the event. `can_request_approval`: somebody may be asked to let
-    the sender in."""
+    """The decision and why; the reason of a refusal is kept with the event. `can_request_approval`: somebody may be
+    asked to let the sender in."""
 
     is_allowed: bool
     reason: str

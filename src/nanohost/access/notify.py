@@ -41,7 +41,8 @@ async def notify_owners(tx: Transaction, text: str, *, exclude: Collection[str],
 async def notify_throttled(store: Store, session: Session, limit_text: str, now: datetime) -> None:
     """Say it to those who can act, once a session and day. Raises StoreError."""
     text = (
-        f"The agent {session.group_folder} writes too much in session {session.id}: {limit_text}. It is slowed down, and "
+        f"The agent {session.group_folder} writes too much in session {session.id}: "
+        f"{limit_text}. It is slowed down, and "
         f"nothing is lost. To stop it: nanohost sessions hold {session.id}"
     )
     async with store.transaction() as tx:

@@ -18,9 +18,9 @@ MAX_REASON_CHARS = 1000
 
 
 def build_notice(action: ActionRow, *, recent_rejections: int) -> NewMessageIn | None:
-    """The message. It wakes the agent if nothing was done, unless that happened too often shortly before: `recent_rejections`
-    times. None: it happened so often that the record has to do. What a person approved wakes it, too: it has waited
-    for that, and perhaps somebody waits for it."""
+    """The message. It wakes the agent if nothing was done, unless that happened too often shortly before:
+    `recent_rejections` times. None: it happened so often that the record has to do. What a person approved wakes it,
+    too: it has waited for that, and perhaps somebody waits for it."""
     is_done = action.status is ActionStatus.DONE
     if not is_done and recent_rejections >= MAX_NOTICES:
         return None

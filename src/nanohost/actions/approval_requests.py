@@ -30,7 +30,8 @@ async def request_approval(
         >= MAX_UNSUCCESSFUL
     ):
         raise UsageError(
-            f"people were asked about {action.name} {MAX_UNSUCCESSFUL} times within an hour and nothing came of it; they"
+            f"people were asked about {action.name} {MAX_UNSUCCESSFUL} times within an hour "
+            "and nothing came of it; they"
             " are not asked again for a while"
         )
     if await _count_open(tx, agent_group) >= MAX_OPEN_REQUESTS:

@@ -23,7 +23,8 @@ def parse_policy(table: Mapping[str, str]) -> GuardPolicy:
 def validate_names(
     table: Mapping[str, object], mistakes: ProblemCollector, extension_names: Callable[[], Collection[str]] = tuple
 ) -> None:
-    """Each name that is no action is a mistake. `extension_names` names those of an install that no host has registered so far."""
+    """Each name that is no action is a mistake. `extension_names` names those of an install that no host has registered
+    so far."""
     unknown = [name for name in table if name not in registered_actions()]
     known_there = extension_names() if unknown else ()
     for name in [name for name in unknown if name not in known_there]:

@@ -41,9 +41,9 @@ class Arguments(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionRequest:
-    """Who asks, when, and where answers go: the host's own knowledge. `request_id` is the outbound row's; `timezone` the zone
-    that times without one are in. `approved_by`: the person who said yes to it, or the agent itself, as the record names
-    them."""
+    """Who asks, when, and where answers go: the host's own knowledge. `request_id` is the outbound row's; `timezone`
+    the zone that times without one are in. `approved_by`: the person who said yes to it, or the agent itself, as the
+    record names them."""
 
     session_id: SessionId
     agent_group: AgentGroup
@@ -58,9 +58,9 @@ class ActionRequest:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestSummary:
     """What a request comes to, by the host's knowledge of now, for the person who is asked. `title` says what it is, in
-    Markdown, with others' words by `quoting.name`; `scope` is what a rule for next time would be about,
-    `scope_words` the same for a person, in plain text; "" for what lasts by itself, where a permission that ends would
-    be none. `affects_other_groups`: it is about more than the asking agent group, whose admins alone do not decide it."""
+    Markdown, with others' words by `quoting.name`; `scope` is what a rule for next time would be about, `scope_words`
+    the same for a person, in plain text; "" for what lasts by itself, where a permission that ends would be none.
+    `affects_other_groups`: it is about more than the asking agent group, whose admins alone do not decide it."""
 
     title: str
     scope: str
@@ -78,9 +78,9 @@ class Action:
     together with the mark that it was done, and may be undone and done again. It returns what the agent is to be
     told, or None if it need not know, and raises UsageError, whose sentence the agent reads, for what cannot be done.
 
-    `title`: what it does, for people. `default_permission`: whether a person has to approve it where the operator set nothing.
-    `summarize`: what this very request comes to, where the title does not say it; raises UsageError like the effect.
-    `changes_addresses`: it changes where agents may send.
+    `title`: what it does, for people. `default_permission`: whether a person has to approve it where the operator set
+    nothing. `summarize`: what this very request comes to, where the title does not say it; raises UsageError like the
+    effect. `changes_addresses`: it changes where agents may send.
     """
 
     name: str

@@ -19,8 +19,8 @@ TERMINAL_CHANNEL = "terminal"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """One of the people who could decide, as one platform knows them. `person_id` is the same for all of one human; `direct_chats`:
-    their direct chats that are known."""
+    """One of the people who could decide, as one platform knows them. `person_id` is the same for all of one human;
+    `direct_chats`: their direct chats that are known."""
 
     user_id: str
     person_id: str
@@ -47,8 +47,8 @@ class ApproverAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApproverContext:
-    """What the choice depends on. `usable_channels`: the channels of this host; `dm_capable_channels`: those that can write to somebody first;
-    `group_chats`: chats that are known to be no direct ones."""
+    """What the choice depends on. `usable_channels`: the channels of this host; `dm_capable_channels`: those that can
+    write to somebody first; `group_chats`: chats that are known to be no direct ones."""
 
     identities: Sequence[Identity]
     grants: Sequence[RoleGrant]
@@ -80,8 +80,8 @@ def next_approvers(
     tried_addresses: Collection[tuple[str, ChannelKey | None]],
 ) -> list[list[ApproverAddress]]:
     """Whom to ask next, when who was asked has no card. Everybody once; then those whom it did not reach, where it was
-    not tried. `asked_persons` are persons, `unreachable_persons` those of whom it is known that no other way leads to them; `tried_addresses`:
-    identities, and the channels where they were sent a card."""
+    not tried. `asked_persons` are persons, `unreachable_persons` those of whom it is known that no other way leads to
+    them; `tried_addresses`: identities, and the channels where they were sent a card."""
     new = [list(ways) for ways in ranked if ways[0].identity.person_id not in asked_persons]
     again = [
         [way for way in ways if (way.identity.user_id, way.channel) not in tried_addresses]

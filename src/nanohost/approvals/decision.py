@@ -68,8 +68,8 @@ async def decide(
     """What is said to the one who decided. `choice`: a label of the card, or what is typed for it (an agent's name for
     a chat); None where there is one yes only. `reason` goes with a no. `zone`: of the times people read.
 
-    Raises ApprovalNotFound, and UsageError for one that is decided, expired, or a choice that there is not: nothing is changed
-    then. An effect that cannot be is no error: the approval has failed then, and that is what is said.
+    Raises ApprovalNotFound, and UsageError for one that is decided, expired, or a choice that there is not: nothing is
+    changed then. An effect that cannot be is no error: the approval has failed then, and that is what is said.
     """
     found, kind = await _find_decidable(tx, approval, actor)
     await _check_open(tx, found, now, zone)

@@ -58,8 +58,8 @@ class PendingApproval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """Nobody is asked. `reason`: in a sentence, without a full stop. `has_no_approvers`: there is nobody to ask at all, no
-    owner and no admin."""
+    """Nobody is asked. `reason`: in a sentence, without a full stop. `has_no_approvers`: there is nobody to ask at all,
+    no owner and no admin."""
 
     reason: str
     has_no_approvers: bool = False
@@ -69,9 +69,9 @@ class Rejected:
 class ActionApprovalRequest:
     """What an agent asks for. `row` holds its arguments as the container wrote them: they are shown whole, and are what
     runs. `title`: what it is, for a person. `zone`: of the times people read. `scope`: what a rule would be about.
-    `environment_names`: the names of the variables it would get, never values. `scope_words`: the scope for a person, after
-    "Allow for 30 days: "; "": nothing is allowed but this. `affects_other_groups`: it is not for the admins of this agent group alone
-    to decide."""
+    `environment_names`: the names of the variables it would get, never values. `scope_words`: the scope for a person,
+    after "Allow for 30 days: "; "": nothing is allowed but this. `affects_other_groups`: it is not for the admins of
+    this agent group alone to decide."""
 
     row: ActionRow
     title: str
@@ -219,7 +219,8 @@ async def request_action_approval(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _NewApproval:
-    """What becomes an approval, if somebody can be asked. The last of `options` is the no. `affects_other_groups`: see Wanted."""
+    """What becomes an approval, if somebody can be asked. The last of `options` is the no. `affects_other_groups`: see
+    Wanted."""
 
     kind: ApprovalKind
     subject: str

@@ -101,7 +101,10 @@ def _format_group(title: str, windows: CostWindows, folders: Sequence[str]) -> l
 def _format_cost(cost: TurnCosts) -> str:
     if not (cost.turns or cost.tokens_in or cost.tokens_out or cost.tokens_cached):
         return "nothing"
-    tokens = f"{_abbreviate(cost.tokens_in)} in, {_abbreviate(cost.tokens_cached)} cached, {_abbreviate(cost.tokens_out)} out"
+    tokens = (
+        f"{_abbreviate(cost.tokens_in)} in, {_abbreviate(cost.tokens_cached)} cached, "
+        f"{_abbreviate(cost.tokens_out)} out"
+    )
     turns = f"{pluralize(cost.turns, 'turn', 'turns')}, " if cost.turns else ""  # none has ended yet
     return f"{turns}tokens {tokens}{_format_dollars(cost)}"
 

@@ -64,8 +64,8 @@ class Actor:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostCommandInvocation:
     """What a command works with. `zone` is that of the times people read, `channels` are the names of those that are
-    set up, `channel_problem` says of one why nobody is heard there now (empty: they are), `prefetched` is what the command's
-    `look` found."""
+    set up, `channel_problem` says of one why nobody is heard there now (empty: they are), `prefetched` is what the
+    command's `look` found."""
 
     tx: Transaction
     actor: Actor
@@ -79,11 +79,13 @@ class HostCommandInvocation:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostCommand:
     """`execute` returns what is said to whoever gave the command. It raises UsageError, whose sentence they read,
-    before it changes anything. `prefetch` reads what may take long, before the transaction: nobody who writes waits for it.
+    before it changes anything. `prefetch` reads what may take long, before the transaction: nobody who writes waits for
+    it.
 
     In a chat arguments are typed in the order of the model's fields, a word each, all the rest for the last one.
     `is_direct_only`: in a chat it is for direct messages alone. `is_in_shell`: it is a command of `nanohost`, too.
-    `is_in_help`: /help tells of it. `json_data`: what the answer says, for a program (--json); asked for when it is carried out.
+    `is_in_help`: /help tells of it. `json_data`: what the answer says, for a program (--json); asked for when it is
+    carried out.
     """
 
     name: str

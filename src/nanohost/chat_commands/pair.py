@@ -21,8 +21,8 @@ class _Arguments(CommandArguments):
 
 
 def check_channel(name: str, channels: Collection[str], *, command_prefix: str, available: Collection[str] = ()) -> str:
-    """The name, if it is one. Raises UsageError saying which are set up. `command_prefix`: what to type before the right one;
-    `available`: the channels that there are, where whoever typed it could set one up."""
+    """The name, if it is one. Raises UsageError saying which are set up. `command_prefix`: what to type before the
+    right one; `available`: the channels that there are, where whoever typed it could set one up."""
     if name in channels:
         return name
     near = difflib.get_close_matches(name, channels, 1)

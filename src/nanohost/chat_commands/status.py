@@ -135,7 +135,10 @@ def _format_scheduled(facts: StatusFacts) -> str:
 
 def _format_last_error(facts: StatusFacts) -> str:
     if facts.recent_failures is not None:
-        return f"The last problem, at {_format_time(facts.recent_failures.latest_at, facts)}: {facts.recent_failures.sentence}"
+        return (
+            f"The last problem, at {_format_time(facts.recent_failures.latest_at, facts)}: "
+            f"{facts.recent_failures.sentence}"
+        )
     return "My last containers failed; the operator's log says why." if facts.container.failure else ""
 
 

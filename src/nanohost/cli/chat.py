@@ -209,8 +209,8 @@ async def _send_lines(
 async def _read_until_end(
     client: TerminalClient, screen: Screen, stdin: TextIO, custom_commands: Collection[str]
 ) -> int | None:
-    """Say what is typed. How many lines were no command, not even one of the install's `custom_commands`, and were not said; None:
-    somebody left."""
+    """Say what is typed. How many lines were no command, not even one of the install's `custom_commands`, and were not
+    said; None: somebody left."""
     refused, asked_about = 0, ""
     async with aclosing(screen.read_lines(stdin)) as lines:
         async for line in lines:

@@ -32,9 +32,9 @@ WAITING_NOTICE = "Another nanohost is starting or stopping here: this waits for 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostConnection:
-    """By whom. `is_in_process`: a host in this process. `reconnect`: for --once, to be called when it has gone; a daemon that is
-    being restarted is left the home, and a chat that was the host and left is followed by this process. Returns whether
-    the host is here now."""
+    """By whom. `is_in_process`: a host in this process. `reconnect`: for --once, to be called when it has gone; a
+    daemon that is being restarted is left the home, and a chat that was the host and left is followed by this process.
+    Returns whether the host is here now."""
 
     is_in_process: bool
     reconnect: Callable[[], Awaitable[bool]]
@@ -44,8 +44,8 @@ class HostConnection:
 async def connect_to_host(
     home: Home, client: TerminalClient, print_notice: NoticePrinter, *, start_timeout_s: float = math.inf
 ) -> AsyncIterator[HostConnection]:
-    """Have the client connected while entered, to a host that is not ended before. `start_timeout_s`: for a host that is just
-    starting or stopping. Raises NanohostError."""
+    """Have the client connected while entered, to a host that is not ended before. `start_timeout_s`: for a host that
+    is just starting or stopping. Raises NanohostError."""
     async with AsyncExitStack() as stack:
         is_here = await _ensure_host(home, print_notice, stack, start_timeout_s)
 

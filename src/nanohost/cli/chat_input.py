@@ -34,8 +34,8 @@ def parse_command_name(text: str) -> str:
 
 
 def is_for_host(text: str, custom_commands: Collection[str]) -> bool:
-    """Whether the host's own words may be the answer. After one of the install's `custom_commands` commands anything may follow, as
-    who is not the host does not know which kind it is."""
+    """Whether the host's own words may be the answer. After one of the install's `custom_commands` commands anything
+    may follow, as who is not the host does not know which kind it is."""
     return is_chat_command(text) or parse_command_name(text) in {*host_commands(), *AGENT_COMMANDS, *custom_commands}
 
 
@@ -64,4 +64,7 @@ def suggest_command(text: str, custom_commands: Collection[str] = ()) -> str | N
 def suggestion_text(text: str, suggestion: str) -> str:
     if is_bare_quit_word(text):
         return f"To leave, type /{suggestion}. The same again goes to the agent as it is."
-    return f"There is no command /{parse_command_name(text)}. Did you mean /{suggestion}? The same again goes to the agent as it is."
+    return (
+        f"There is no command /{parse_command_name(text)}. Did you mean /{suggestion}? The same "
+        "again goes to the agent as it is."
+    )

@@ -20,6 +20,8 @@ def raise_file_limit() -> str | None:
     if soft == resource.RLIM_INFINITY or soft >= MIN_OPEN_FILES:
         return None
     return (
-        f"This process may have {soft} files open, and a host with a few conversations needs {MIN_OPEN_FILES}: channels and"
-        f" containers will fail. Raise it with: ulimit -Hn {MIN_OPEN_FILES} (LimitNOFILE={MIN_OPEN_FILES} in a systemd unit)."
+        f"This process may have {soft} files open, and a host with a few conversations needs "
+        f"{MIN_OPEN_FILES}: channels and"
+        f" containers will fail. Raise it with: ulimit -Hn {MIN_OPEN_FILES} "
+        f"(LimitNOFILE={MIN_OPEN_FILES} in a systemd unit)."
     )

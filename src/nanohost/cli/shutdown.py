@@ -1,9 +1,9 @@
 """How a command ends: within a known time, whatever hangs.
 
 A thread that waits for a disk that does not answer cannot be ended; asyncio and Python wait for their threads without
-end. So once a stop has begun all of it has `limit_s`, and threads that are left when everything is closed have THREAD_JOIN_TIMEOUT_S.
-Whoever is late is named in the log, and the process ends with exit code LATE. That is safe anywhere: what must survive
-is on disk before anybody is told so.
+end. So once a stop has begun all of it has `limit_s`, and threads that are left when everything is closed have
+THREAD_JOIN_TIMEOUT_S. Whoever is late is named in the log, and the process ends with exit code LATE. That is safe
+anywhere: what must survive is on disk before anybody is told so.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ class AgentActivity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingState:
-    """`activity`: what was heard last, if anything; `unanswered_count`: messages without an answer, the latest said at `sent_at`."""
+    """`activity`: what was heard last, if anything; `unanswered_count`: messages without an answer, the latest said at
+    `sent_at`."""
 
     activity: AgentActivity | None = None
     unanswered_count: int = 0
@@ -45,7 +46,8 @@ def is_busy(state: PendingState, now: float) -> bool:
 
 
 def status_line(state: PendingState, now: float, columns: int, *, is_ascii_only: bool = False) -> str:
-    """The line, narrower than the terminal; empty when nothing is to come. `is_ascii_only`: the terminal has no Unicode."""
+    """The line, narrower than the terminal; empty when nothing is to come. `is_ascii_only`: the terminal has no
+    Unicode."""
     if not is_busy(state, now):
         return ""
     spinner = ASCII_SPINNER if is_ascii_only else SPINNER
@@ -62,7 +64,8 @@ def _status_parts(situation: PendingState, now: float) -> list[str]:
         return [f"no answer yet, {format_duration(now - situation.sent_at)}"]
     since = now - doing.received_at
     words = [
-        f"{'waiting for your answer' if doing.is_waiting_for_user else 'working'}, {format_duration(doing.elapsed_s + since)}"
+        f"{'waiting for your answer' if doing.is_waiting_for_user else 'working'}, "
+        f"{format_duration(doing.elapsed_s + since)}"
     ]
     if doing.tool and not doing.is_waiting_for_user:
         words.append(f"{doing.tool}, {format_duration(doing.tool_elapsed_s + since)}")

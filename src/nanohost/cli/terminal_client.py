@@ -44,8 +44,8 @@ class TerminalMessage:
 
 
 class TerminalClient:
-    """`on_message` is called for each message once, `on_connection_change` when the host has gone (False) and is back (True),
-    `on_typing` each time that the host says that an agent is at work, with what it says of that."""
+    """`on_message` is called for each message once, `on_connection_change` when the host has gone (False) and is back
+    (True), `on_typing` each time that the host says that an agent is at work, with what it says of that."""
 
     def __init__(
         self,

@@ -97,8 +97,8 @@ def update_settings(
     values: Mapping[str, str],
     prompt: Callable[[ChannelSetting], str],
 ) -> Table:
-    """The table with what was given in place of what it holds, or, if nothing was, what `prompt` is told: nothing leaves
-    a setting as it is. Given as nothing, a key goes; so does one that the change leaves without use."""
+    """The table with what was given in place of what it holds, or, if nothing was, what `prompt` is told: nothing
+    leaves a setting as it is. Given as nothing, a key goes; so does one that the change leaves without use."""
     known = {setting.name: setting for setting in settings}
     changes = {name: _parse_value(value, known.get(name)) for name, value in values.items()}
     table = {name: value for name, value in {**before, **changes}.items() if value != ""}

@@ -19,8 +19,8 @@ from nanohost.errors import UsageError
 class FollowMode:
     """How a command is followed: asked again and again with `overrides` in place of what was typed for it.
 
-    `initial` is what is shown of the first result, given the typed arguments; `changes` is what a result has that the one
-    before had not, or None.
+    `initial` is what is shown of the first result, given the typed arguments; `changes` is what a result has that the
+    one before had not, or None.
     """
 
     overrides: Mapping[str, object]
@@ -32,12 +32,13 @@ class FollowMode:
 class Command:
     """`words` is what is typed, `run` answers with plain JSON, `render` turns that into text for people.
 
-    `run` gets a CommandContext, or an OfflineContext if `is_offline`: such a command needs no database and runs where it
-    is typed, whether a host runs or not. `positional` names the arguments that are typed without their name. `is_failure`
-    says of a result that it is bad news: exit code 1. `follow_mode`: it can be typed with --follow.
-    `can_create_install`: it may be the first thing that is typed, and makes the install if there is none. `is_rendered_locally`: its text
-    depends on the terminal that it is typed in, so a host that runs answers with the result alone. `confirm`: what is
-    asked at a terminal before it is done, with the arguments' names in braces; --yes leaves that out.
+    `run` gets a CommandContext, or an OfflineContext if `is_offline`: such a command needs no database and runs where
+    it is typed, whether a host runs or not. `positional` names the arguments that are typed without their name.
+    `is_failure` says of a result that it is bad news: exit code 1. `follow_mode`: it can be typed with --follow.
+    `can_create_install`: it may be the first thing that is typed, and makes the install if there is none.
+    `is_rendered_locally`: its text depends on the terminal that it is typed in, so a host that runs answers with the
+    result alone. `confirm`: what is asked at a terminal before it is done, with the arguments' names in braces; --yes
+    leaves that out.
     """
 
     words: str

@@ -98,7 +98,9 @@ async def _decision_result(context: CommandContext, arguments: DeliveryArgs) -> 
     if delivery.status is DeliveryStatus.DROPPED:
         return {
             **row,
-            "next": f"nanohost deliveries resend {delivery.queue.session_id} {short_number(delivery.seq)} takes it back",
+            "next": (
+                f"nanohost deliveries resend {delivery.queue.session_id} {short_number(delivery.seq)} takes it back"
+            ),
         }
     return {**row, "next": await context.describe_when("is sent")}
 

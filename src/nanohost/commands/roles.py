@@ -139,8 +139,10 @@ def validate_user(text: str) -> str:
 RESOURCE = Resource(
     name="roles",
     singular="role",
-    description="who may talk to agents, administer them, or owns the install; a role of one identity counts for all of the"
-    " same human",
+    description=(
+        "who may talk to agents, administer them, or owns the install; a role of one "
+        "identity counts for all of the same human"
+    ),
     row=RoleRow,
     verbs=(
         ListVerb(help="list who may do what", example="", arguments=ListArgs, run=_list),

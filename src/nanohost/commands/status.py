@@ -406,7 +406,9 @@ def _pause_lines(pause: Json, now: datetime) -> Iterator[str]:
     if not isinstance(pause, Mapping):
         return
     by = replace_control_chars(str(pause["by"]))
-    yield f"PAUSED {_relative_time('since', pause['since'], now)} by {by}: nothing is started or sent   → nanohost resume"
+    yield (
+        f"PAUSED {_relative_time('since', pause['since'], now)} by {by}: nothing is started or sent   → nanohost resume"
+    )
     yield from _table_lines("Cut in the middle of a turn, and run again when it goes on", _as_rows(pause["cut"]), now)
     yield ""
 

@@ -82,7 +82,8 @@ def render_result(result: Json) -> str:
 def render_with_table(
     result: Json, table_key: str, *, empty_text: str = NO_ROWS_TEXT, last_column_max_chars: int = MAX_CELL_CHARS
 ) -> str:
-    """A result, and below it the rows that it has by the name `table_key`, as `table` shows them; `empty_text`: it has none."""
+    """A result, and below it the rows that it has by the name `table_key`, as `table` shows them; `empty_text`: it has
+    none."""
     assert isinstance(result, Mapping)
     rows = result[table_key]
     assert isinstance(rows, Sequence)

@@ -36,8 +36,8 @@ def secret_file(home: Path, name: str) -> Path:
 
 
 def find_problem(secret: str, *, is_multiline_allowed: bool = False) -> str:
-    """Why this can be no secret, in words that do not show it; empty: it can. `is_multiline_allowed`: it may have lines, as a
-    key in a file of its own has."""
+    """Why this can be no secret, in words that do not show it; empty: it can. `is_multiline_allowed`: it may have
+    lines, as a key in a file of its own has."""
     if not secret:
         return "is empty"
     lines = secret.splitlines()

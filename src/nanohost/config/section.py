@@ -27,8 +27,8 @@ AUTO = "auto"
 class Section(BaseModel):
     """Keys of one table of nanohost.toml, for one part of the host. Several sections may share a table.
 
-    One with `extra="allow"` has a table of its own whose keys are not ours, such as the names of actions; `expected` says
-    what their values have to be.
+    One with `extra="allow"` has a table of its own whose keys are not ours, such as the names of actions; `expected`
+    says what their values have to be.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -64,8 +64,8 @@ def setting(
     min_length: int | None = None,
     pattern: str | None = None,
 ) -> Any:
-    """A key of a section. `title` says what it is for and `expected` what a value has to be, both for people; `order` is
-    where it stands on the reference page: tables come in the order of their first keys."""
+    """A key of a section. `title` says what it is for and `expected` what a value has to be, both for people; `order`
+    is where it stands on the reference page: tables come in the order of their first keys."""
     return Field(
         default=default,
         title=title,

@@ -95,8 +95,8 @@ def load_settings(
 ) -> Settings:
     """Read the file and the variables. Raises SettingsError, naming all mistakes by their places and never a secret.
 
-    `resolve_secrets=False` leaves `env:` and `file:` as they are: enough for whoever needs no secret. `extra_check` finds
-    mistakes in names that are not known here: see nanohost.commands.settings_check.
+    `resolve_secrets=False` leaves `env:` and `file:` as they are: enough for whoever needs no secret. `extra_check`
+    finds mistakes in names that are not known here: see nanohost.commands.settings_check.
     """
     mistakes = ProblemCollector(home / SETTINGS_FILE)
     table = _read_toml(mistakes)

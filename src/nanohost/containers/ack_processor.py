@@ -44,7 +44,8 @@ CONTAINER_EXITED = "its container ended"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _RunnerReport:
-    """What a runner said since the acks that are taken over. `lost_claims`: the claims of containers that were gone before."""
+    """What a runner said since the acks that are taken over. `lost_claims`: the claims of containers that were gone
+    before."""
 
     acks: Sequence[Ack]
     claims: Sequence[Ack]
@@ -65,8 +66,8 @@ class _StaleRead(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionState:
     """How a session stands after its acks were taken over. `open_claims`: messages a living container works on.
-    `has_progressed`: its runner took one, or was done with one. `has_changed`: it is due at another time. `more`: further acks wait
-    to be taken over."""
+    `has_progressed`: its runner took one, or was done with one. `has_changed`: it is due at another time. `more`:
+    further acks wait to be taken over."""
 
     open_claims: int
     due_at: datetime | None
@@ -80,8 +81,8 @@ OnMessagesClosed = Callable[[Transaction, SessionId, Sequence[ClosedMessage], da
 
 
 class AckProcessor:
-    """`is_alive` and `was_stopped` answer for a lease: is its container there, and was it we who stopped it. `publishes_work`:
-    whether it is said which messages are worked on."""
+    """`is_alive` and `was_stopped` answer for a lease: is its container there, and was it we who stopped it.
+    `publishes_work`: whether it is said which messages are worked on."""
 
     def __init__(
         self,

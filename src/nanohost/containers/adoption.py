@@ -23,7 +23,8 @@ SPEC_DIGEST_KEY = "started_with"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdoptionScan:
-    """`adoptable` live and are on record, `lost` are on record and do not live here, `orphans` live and are on no record."""
+    """`adoptable` live and are on record, `lost` are on record and do not live here, `orphans` live and are on no
+    record."""
 
     adoptable: Sequence[tuple[Session, Container]]
     lost: Sequence[Session]

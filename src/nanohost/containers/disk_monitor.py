@@ -33,8 +33,8 @@ DOMINANT_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderGrowth:
-    """What a folder took while its disk had plenty, and what it takes now. `device`: its file system. `baseline` is None
-    when it was not counted then. `session`: one of those that write it."""
+    """What a folder took while its disk had plenty, and what it takes now. `device`: its file system. `baseline` is
+    None when it was not counted then. `session`: one of those that write it."""
 
     watched: WatchedFolder
     session: Session
@@ -55,7 +55,8 @@ class FolderGrowth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskConsumer:
-    """Who made a disk short: a session, or with `is_group_wide` its agent group. `growths`: of all folders it writes."""
+    """Who made a disk short: a session, or with `is_group_wide` its agent group. `growths`: of all folders it
+    writes."""
 
     session: Session
     is_group_wide: bool

@@ -46,8 +46,8 @@ IDLE_SCAN_INTERVAL_S = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedFolder:
-    """A folder that a container writes. `name`: what people call it, `owner`: in words, `limit_bytes`: bytes, as `setting`
-    of [host] says. `is_group_wide`: all sessions of the agent group write it."""
+    """A folder that a container writes. `name`: what people call it, `owner`: in words, `limit_bytes`: bytes, as
+    `setting` of [host] says. `is_group_wide`: all sessions of the agent group write it."""
 
     name: str
     path: Path
@@ -125,7 +125,8 @@ class Footprint:
     _steps: Iterator[None] | None = field(default=None, init=False)
 
     def count_step(self, *, checks_limit: bool = True) -> FolderOverLimit | FolderUncountable | None:
-        """Count on for a moment, from the beginning when all was counted. `checks_limit`: whether too much ends the count."""
+        """Count on for a moment, from the beginning when all was counted. `checks_limit`: whether too much ends the
+        count."""
         self.checked_at = self.monotonic()
         until = self.checked_at + STEP_S
         self._first_seen_ns = self._first_seen_ns or self.now_ns()
@@ -234,7 +235,8 @@ def size_warning(watched: WatchedFolder, initial_bytes: int) -> str:
     """What is said of a folder that is above its limit and was so when it was first seen."""
     on = _format_mib(int(watched.limit_bytes * EXTRA_GROWTH_SHARE))
     return (
-        f"its {watched.name} folder takes {_format_mib(initial_bytes)}, more than the {_format_mib(watched.limit_bytes)} it may. It was so "
+        f"its {watched.name} folder takes {_format_mib(initial_bytes)}, more than the "
+        f"{_format_mib(watched.limit_bytes)} it may. It was so "
         f"when I first looked, so I stop nothing until it grows by {on} more: {_fix_hint(watched)}"
     )
 
@@ -260,8 +262,8 @@ class _PathNode:
 
 
 class _TreeWalk:
-    """One count from beginning to end. `unchanged_bytes`: bytes of what has not changed since `since_ns`: the kernel sets that time
-    (ctime), and no container can set it back."""
+    """One count from beginning to end. `unchanged_bytes`: bytes of what has not changed since `since_ns`: the kernel
+    sets that time (ctime), and no container can set it back."""
 
     def __init__(self, root: Path, *, since_ns: int, now_ns: Callable[[], int]) -> None:
         self.charged_bytes = self.disk_bytes = self.entries = self.unchanged_bytes = 0

@@ -276,9 +276,9 @@ class ContainerManager:
         self.interrupt()
 
     async def measure_growth(self) -> list[FolderGrowth]:
-        """After `stop_for_low_disk`: how much the folders have grown that were written lately. Waits for the containers to
-        be gone, but not long for one that does not go. Their logs are cut when they are counted: a log that filled the
-        disk would keep it full."""
+        """After `stop_for_low_disk`: how much the folders have grown that were written lately. Waits for the containers
+        to be gone, but not long for one that does not go. Their logs are cut when they are counted: a log that filled
+        the disk would keep it full."""
         until = self._clock.monotonic() + STOP_GRACE_S
         while len(self._pool) and (left_s := until - self._clock.monotonic()) > 0:
             self._containers_changed.clear()

@@ -87,7 +87,10 @@ def failed_notice(failures: TurnFailures, now: datetime) -> str:
     assert failures.until is not None
     if failures.until - now > MAX_TOTAL_BACKOFF:
         return f"{failures.sentence} That lasts for {_format_duration(failures.until - now)}; please ask me again then."
-    return f"{failures.sentence} I tried for {_format_duration(now - failures.since)} and stopped. Please ask me again later."
+    return (
+        f"{failures.sentence} I tried for {_format_duration(now - failures.since)} and "
+        "stopped. Please ask me again later."
+    )
 
 
 def _next_retry_at(failures: TurnFailures, error: TurnError, now: datetime) -> datetime:

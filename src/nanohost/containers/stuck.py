@@ -61,8 +61,8 @@ class ProgressTracker:
         is_busy: bool,
         read_error: str = "",
     ) -> None:
-        """`sample` None: outbound.db could not be read now, or `read_error` says why it never can. `is_due`: messages wait
-        that it should have taken. `is_busy`: as far as was known before, it works."""
+        """`sample` None: outbound.db could not be read now, or `read_error` says why it never can. `is_due`: messages
+        wait that it should have taken. `is_busy`: as far as was known before, it works."""
         passed_s = min(max(0.0, now - self._last_update), MAX_STEP_S)
         self._last_update = now
         self._heartbeat_age_s = self._heartbeat_age_s + passed_s if heartbeat == self._heartbeat else 0.0
@@ -129,7 +129,8 @@ MAX_RATE_LIMIT_S = 6 * 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthLimits:
-    """Seconds, and bytes. `startup_timeout_s`: for the first heartbeat of a container, and for taking a message that is due."""
+    """Seconds, and bytes. `startup_timeout_s`: for the first heartbeat of a container, and for taking a message that is
+    due."""
 
     heartbeat_timeout_s: float
     startup_timeout_s: float

@@ -32,8 +32,8 @@ WHERE p.joined_into = ? AND p.is_deleted = 0 AND EXISTS (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlbumPiece:
-    """`id` is the piece's own event, `joined_into` that of the message which it is in, and `whole_message_id` what the platform
-    calls that one; `event`: what the piece holds by itself, under the deletion's name."""
+    """`id` is the piece's own event, `joined_into` that of the message which it is in, and `whole_message_id` what the
+    platform calls that one; `event`: what the piece holds by itself, under the deletion's name."""
 
     id: EventId
     joined_into: EventId

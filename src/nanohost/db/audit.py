@@ -120,8 +120,8 @@ async def latest(
     target: str | None = None,
     since: datetime | None = None,
 ) -> list[AuditEntry]:
-    """Newest first. `action` is its first word, or all, and `also` are other names of that; `target` is what it is filed
-    under, or a text of its details."""
+    """Newest first. `action` is its first word, or all, and `also` are other names of that; `target` is what it is
+    filed under, or a text of its details."""
     values: dict[str, Value] = {
         "who": actor,
         "what": None if action is None else json.dumps([action, *also]),

@@ -94,8 +94,9 @@ class Transaction:
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
-        """What may fail alone; not inside another one. Raises SavepointFailed, from whatever was raised inside, when that is
-        undone and the transaction goes on. When SQLite has given up the whole transaction it comes out as it is."""
+        """What may fail alone; not inside another one. Raises SavepointFailed, from whatever was raised inside, when
+        that is undone and the transaction goes on. When SQLite has given up the whole transaction it comes out as it
+        is."""
         await self.execute("SAVEPOINT part")
         emitted = len(self.emitted)
         try:
@@ -128,8 +129,8 @@ class _CommitGroup:
 
 class ReportReader:
     """Reads for lists, reports and status, which may walk through everything that is on record. Each read has a
-    connection of its own, so that no message, poll or sweep waits for it, and reports wait only when MAX_REPORT_CONNECTIONS are
-    under way. A read whose caller is cancelled is interrupted. Raises StoreError.
+    connection of its own, so that no message, poll or sweep waits for it, and reports wait only when
+    MAX_REPORT_CONNECTIONS are under way. A read whose caller is cancelled is interrupted. Raises StoreError.
     """
 
     def __init__(self, path: Path, translate_errors: Callable[[], AbstractContextManager[None]]) -> None:

@@ -235,8 +235,8 @@ class DeliveryDecision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryQueueKey:
-    """What order is kept within: one session's messages in one chat. `is_card_queue`: those of the host that are about a
-    decision; what else it says there does not stand behind them. KeyedWorkers of one chat take turns."""
+    """What order is kept within: one session's messages in one chat. `is_card_queue`: those of the host that are about
+    a decision; what else it says there does not stand behind them. KeyedWorkers of one chat take turns."""
 
     session_id: SessionId
     channel_type: str

@@ -372,7 +372,8 @@ async def list_quarantined(db: Queries, *, limit: int) -> list[StoredEvent]:
 
 
 async def requeue(tx: Transaction, event: EventId) -> StoredEvent | None:
-    """Make an event that was set aside new again, with all its tries. None: it is not set aside. Emits ChatHasEvents."""
+    """Make an event that was set aside new again, with all its tries. None: it is not set aside. Emits
+    ChatHasEvents."""
     row = await tx.fetch_one(REQUEUE, (event,))
     if row is None:
         return None

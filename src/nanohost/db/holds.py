@@ -55,8 +55,8 @@ ORDER BY h.at LIMIT 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """`reason` is for the operator. `is_group_hold`: of the session's agent group, and not of itself. `notified_chats`: chats whose
-    people know of it. `id`: its row."""
+    """`reason` is for the operator. `is_group_hold`: of the session's agent group, and not of itself. `notified_chats`:
+    chats whose people know of it. `id`: its row."""
 
     id: int
     by: str

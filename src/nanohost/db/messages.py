@@ -121,8 +121,8 @@ class MessageTurn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentMessage:
-    """Something on its way to people, or that was. `changed_at`: when it last changed; `is_dropped_by_operator`: by an operator's,
-    who may take it back."""
+    """Something on its way to people, or that was. `changed_at`: when it last changed; `is_dropped_by_operator`: by an
+    operator's, who may take it back."""
 
     session_id: SessionId
     turn_id: str | None

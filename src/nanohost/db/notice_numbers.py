@@ -4,8 +4,8 @@ above those of what tasks send (see scheduler/task_messages.py). What each is ma
 from __future__ import annotations
 
 NOTICES_PER_MESSAGE = 64
-"""Numbers for a message: one for each of its tries, and one for each of these. The highest stood for NO_CONTAINER_NOTICE once, and
-may be taken where that was said."""
+"""Numbers for a message: one for each of its tries, and one for each of these. The highest stood for
+NO_CONTAINER_NOTICE once, and may be taken where that was said."""
 FAILED_NOTICE = NOTICES_PER_MESSAGE - 2
 """The last word about it, so the highest: where several wait, "I try again" must not come after it."""
 OVERDUE_NOTICE = NOTICES_PER_MESSAGE - 3

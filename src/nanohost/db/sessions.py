@@ -226,7 +226,8 @@ async def make_due(tx: Transaction, session: SessionId, *, at: datetime, now: da
 
 
 async def replace_due(tx: Transaction, session: SessionId, *, expected: datetime | None, due: datetime | None) -> bool:
-    """Say when the session next has work, if nobody said otherwise since due_at was `expected`. False if somebody did."""
+    """Say when the session next has work, if nobody said otherwise since due_at was `expected`. False if somebody
+    did."""
     values = {
         "id": session,
         "seen": None if expected is None else to_text(expected),
@@ -245,8 +246,8 @@ async def advance_ack_cursor(
     tx: Transaction, expected: Session, *, cursor: int, due: datetime | None, has_failures: bool
 ) -> bool:
     """Acks up to this change are taken over, and the session is `due` unless somebody said otherwise since it was
-    `expected`. Never goes back. False, and nothing is changed, if the cursor is not where it was seen: somebody else has
-    taken acks over since. So it is, without `has_failures`, if turn failures are on record."""
+    `expected`. Never goes back. False, and nothing is changed, if the cursor is not where it was seen: somebody else
+    has taken acks over since. So it is, without `has_failures`, if turn failures are on record."""
     values: dict[str, Value] = {
         "id": expected.id,
         "seen": expected.ack_cursor,

@@ -171,8 +171,8 @@ async def find_session_wait(db: ReportReader, session: SessionId, now: datetime)
 async def lists(
     db: ReportReader, now: datetime, *, is_host_running: bool = True
 ) -> dict[str, list[dict[str, str | int | None]]]:
-    """What needs a look, by name; at most twenty lines each, latest or most first. `is_host_running`: a host does, and what has
-    just become due is in its hands."""
+    """What needs a look, by name; at most twenty lines each, latest or most first. `is_host_running`: a host does, and
+    what has just become due is in its hands."""
     overdue = now - OVERDUE_AFTER if is_host_running else now
     times = {"now": to_text(now), "overdue": to_text(overdue), "before": to_text(now - DOWN_AFTER)}
     return {name: [dict(row) for row in await db.fetch_all(sql, times)] for name, sql in LISTS.items()}

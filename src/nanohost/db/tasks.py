@@ -224,8 +224,8 @@ async def latest(
     limit: int,
     chat: MessagingGroupId | None = None,
 ) -> list[Task]:
-    """Tasks in the order they were made, of one session or chat's sessions, where given; `include_ended`: cancelled and done
-    ones too."""
+    """Tasks in the order they were made, of one session or chat's sessions, where given; `include_ended`: cancelled and
+    done ones too."""
     values: dict[str, Value] = {"session": session, "chat": chat, "all": int(include_ended), "limit": limit}
     return [_task(row) for row in await db.fetch_all(LATEST, values)]
 

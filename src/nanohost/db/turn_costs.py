@@ -72,8 +72,8 @@ async def save(
     now: datetime,
     gateway_totals: Mapping[str, CallTotals] = MappingProxyType({}),
 ) -> None:
-    """What turns took, by their ids, all their tries together: told again, the later word counts. `gateway_totals`: what of it
-    passed the gateway."""
+    """What turns took, by their ids, all their tries together: told again, the later word counts. `gateway_totals`:
+    what of it passed the gateway."""
     for turn, usage in usages.items():
         took = (usage.tokens_in, usage.tokens_out, usage.tokens_cached, usage.cost_usd or 0.0)
         passed = (gateway_totals[turn].calls, gateway_totals[turn].tokens) if turn in gateway_totals else (0, 0)

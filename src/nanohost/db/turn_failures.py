@@ -27,8 +27,8 @@ DELETE = "DELETE FROM turn_failures WHERE session_id = ?"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnFailures:
-    """Failures in a row. `until`: the model cannot be asked before; None: the session may go on. `notified_chats`: chats whose
-    people know of this pause."""
+    """Failures in a row. `until`: the model cannot be asked before; None: the session may go on. `notified_chats`:
+    chats whose people know of this pause."""
 
     error_class: ErrorClass
     sentence: str

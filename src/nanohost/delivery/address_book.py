@@ -29,7 +29,8 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionChats:
-    """Where a session may send, by name. `own`: the chats it talks in; `destinations`: others, under names of their own."""
+    """Where a session may send, by name. `own`: the chats it talks in; `destinations`: others, under names of their
+    own."""
 
     own: Mapping[str, MessagingGroup]
     destinations: Mapping[str, MessagingGroup]
@@ -130,8 +131,8 @@ def merge_destinations(previous: Sequence[Destination], latest: Sequence[Destina
 
 
 def _assign_names(chats: Sequence[MessagingGroup], reserved: Mapping[str, MessagingGroup]) -> dict[str, MessagingGroup]:
-    """Short names that tell the chats apart, the same each time: from the chat's own name, else its platform. `reserved`:
-    names that others have."""
+    """Short names that tell the chats apart, the same each time: from the chat's own name, else its platform.
+    `reserved`: names that others have."""
     named: dict[str, MessagingGroup] = {}
     numbers: dict[str, int] = {}
     given_ours = {chat.id for chat in reserved.values()}

@@ -41,8 +41,8 @@ def build_request(
     now: datetime,
     rejection: str | None = None,
 ) -> ActionRow:
-    """The request a row makes. `target`: where answers go; without one `no_target_reason` says why. What can never be done is
-    refused at once, on record, its arguments cut; as is all with `rejection`, the reason."""
+    """The request a row makes. `target`: where answers go; without one `no_target_reason` says why. What can never be
+    done is refused at once, on record, its arguments cut; as is all with `rejection`, the reason."""
     problem = rejection
     try:
         name, arguments = _parse_request(row)

@@ -222,7 +222,8 @@ def _chat_id(chat: ChatKey) -> ChatId:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ValidationContext:
-    """What rows are examined with. `target_numbers`: the numbers of what is changed or reacted to, `origins_by_number`: where that is."""
+    """What rows are examined with. `target_numbers`: the numbers of what is changed or reacted to, `origins_by_number`:
+    where that is."""
 
     session: SessionId
     book: AddressBook

@@ -120,7 +120,10 @@ class KindHandlers:
     ) -> Sequence[DeliveryPart]:
         """A card that takes several messages: its buttons stand below words of ours, never below the end of theirs."""
         of = len(parts) + 1
-        words = f"{await self._header(delivery)} {'decide here' if delivery.queue.session_id == HOST_SESSION_ID else 'choose here'}"
+        words = (
+            f"{await self._header(delivery)} "
+            f"{'decide here' if delivery.queue.session_id == HOST_SESSION_ID else 'choose here'}"
+        )
         [last] = await self._split(delivery, DeliveryPart(number=0, of=1, text=words, plain=words), channel)
         return [*(replace(part, of=of) for part in parts), replace(last, number=of - 1, of=of)]
 

@@ -34,7 +34,8 @@ class WindowLimit:
 
 
 def required_wait_s(limits: Sequence[WindowLimit], sent_at_s: Sequence[float], now: float) -> float:
-    """How long the next message has to wait. `sent_at_s`: when the latest ones went out, oldest first; enough of them."""
+    """How long the next message has to wait. `sent_at_s`: when the latest ones went out, oldest first; enough of
+    them."""
     waits = [sent_at_s[-rule.max_count] + rule.window_s - now for rule in limits if len(sent_at_s) >= rule.max_count]
     return max([0.0, *waits])
 

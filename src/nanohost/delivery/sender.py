@@ -85,9 +85,10 @@ _log = structlog.get_logger()
 class Sender:
     """`channels` is looked up at each attempt by (channel type, instance): one may come and go.
 
-    `hold_ambiguous`: hold what may have been sent until an operator decides, unless the platform knows a repeat by itself.
-    `on_chat_moved` is awaited for a chat that the platform calls otherwise now. `timeout_s`: for one send, by the bytes of its
-    file. Publishes QueueSending for a lane when something is about to be sent, and again when the platform has it.
+    `hold_ambiguous`: hold what may have been sent until an operator decides, unless the platform knows a repeat by
+    itself. `on_chat_moved` is awaited for a chat that the platform calls otherwise now. `timeout_s`: for one send, by
+    the bytes of its file. Publishes QueueSending for a lane when something is about to be sent, and again when the
+    platform has it.
     """
 
     def __init__(

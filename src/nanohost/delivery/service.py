@@ -50,9 +50,10 @@ class DeliveryService:
         on_chat_moved: MoveHandler = ignore_move,
         outbox: OutboxReader | None = None,
     ) -> None:
-        """`hold_ambiguous`: what may have been sent waits for an operator's word; see Sender. `rate_limits`: how much a session may have
-        entered in an hour. `fair_share` holds back a long queue. `timeout_s`: for one send, by the bytes of its file.
-        `on_chat_moved`: a platform calls a chat otherwise. `outbox`: shared with others who read the same files."""
+        """`hold_ambiguous`: what may have been sent waits for an operator's word; see Sender. `rate_limits`: how much a
+        session may have entered in an hour. `fair_share` holds back a long queue. `timeout_s`: for one send, by the
+        bytes of its file. `on_chat_moved`: a platform calls a chat otherwise. `outbox`: shared with others who read the
+        same files."""
         self._bus = store.bus
         projection = DeliveryProjection(store=store, mailboxes=mailboxes, clock=clock)
         self._late_failures = LateFailureHandler(store=store, mailboxes=mailboxes, clock=clock, projection=projection)

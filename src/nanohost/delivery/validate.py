@@ -66,8 +66,8 @@ def validate(
 ) -> Delivery | ActionRow:
     """The ledger entry for a row: pending, or dropped with the reason; or the request it makes.
 
-    `origins`: of this session's messages, by id; `origins_by_number`: of those that changes and reactions are about, of ours
-    where they went, by number.
+    `origins`: of this session's messages, by id; `origins_by_number`: of those that changes and reactions are about, of
+    ours where they went, by number.
     """
     if isinstance(row, MalformedRow):
         return _build_entry(row, session, NO_ORIGIN, now, f"the row is malformed: {row.problem}")

@@ -27,8 +27,8 @@ def list_extension_files(folders: Iterable[Path]) -> Iterator[Path]:
 
 
 def find_extension_file(kind: str, name: str, files: Sequence[Path], *, install_dir: Path) -> Path:
-    """The one of these files that is the extension of this name. For the words: `kind`, such as provider, and `install_dir`,
-    where an install has its own.
+    """The one of these files that is the extension of this name. For the words: `kind`, such as provider, and
+    `install_dir`, where an install has its own.
 
     Raises ExtensionError where there is none, or more than one.
     """

@@ -36,8 +36,8 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeFile:
-    """What a runtime's file says of itself. `auto_priority`: when it is tried where none is asked for, the lowest first; None:
-    never."""
+    """What a runtime's file says of itself. `auto_priority`: when it is tried where none is asked for, the lowest
+    first; None: never."""
 
     name: str
     path: Path

@@ -16,7 +16,8 @@ NOTIFIED_PROBLEMS = frozenset({ModelProblemKind.NO_KEY, ModelProblemKind.KEY_REJ
 
 
 class ModelMonitor:
-    """One per host. `is_model_used`: whether any agent asks the model at all; `notify_owners` is awaited with what owners hear."""
+    """One per host. `is_model_used`: whether any agent asks the model at all; `notify_owners` is awaited with what
+    owners hear."""
 
     def __init__(
         self,

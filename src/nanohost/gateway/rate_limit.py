@@ -42,7 +42,8 @@ def call_limits_from_settings(settings: CallSettings) -> CallRateLimits:
 
 @dataclass(slots=True)
 class CallBudget(Throttle):
-    """One session's. `rejected_count`: what was over it since it was slowed down. `is_notified`: whether the owners are."""
+    """One session's. `rejected_count`: what was over it since it was slowed down. `is_notified`: whether the owners
+    are."""
 
     limits: CallRateLimits
     created_at_s: float

@@ -21,7 +21,8 @@ _ROLLBACK_MODE = b"\x01\x01"
 
 
 def check_outbound(path: Path) -> None:
-    """Raises FileNotReady when there is nothing to read yet, InvalidFileError when the file is not one the host opens."""
+    """Raises FileNotReady when there is nothing to read yet, InvalidFileError when the file is not one the host
+    opens."""
     try:
         found = path.lstat()
     except FileNotFoundError:

@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxRead(Generic[T]):
-    """What a look found above the cursors of the session as it was on record. `batch` is None when outbound.db could not
-    be read; see Mailboxes.outbound."""
+    """What a look found above the cursors of the session as it was on record. `batch` is None when outbound.db could
+    not be read; see Mailboxes.outbound."""
 
     session: Session
     batch: T | None

@@ -1,8 +1,8 @@
 """The host's end of the reader processes: few, started when needed, replaced when one does not come back.
 
 Promises: at most MOST look at once and nobody waits for a look that is late, because a late one gives its place back
-while it goes on (up to MAX_SLOW_READS of them; beyond that it is killed at once). Every look ends: the reader's own timer
-ends it, and ours if that does not. Leaving kills what is left, so that no look keeps a host from stopping.
+while it goes on (up to MAX_SLOW_READS of them; beyond that it is killed at once). Every look ends: the reader's own
+timer ends it, and ours if that does not. Leaving kills what is left, so that no look keeps a host from stopping.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class ReaderPool:
     async def read(self, path: Path, query: Query[T], *, busy_s: float) -> ReadResult:
         """What the query finds in an outbound.db or why it cannot, and the processor seconds that took.
 
-        `busy_s`: how long to wait for a lock. Raises ReadTimedOut, ReadersBusy, and ProtocolError when the process ended for
-        another reason.
+        `busy_s`: how long to wait for a lock. Raises ReadTimedOut, ReadersBusy, and ProtocolError when the process
+        ended for another reason.
         """
         words = encode_request(path, query, busy_s=busy_s, deadline_s=self._deadline_s)
         asking = await self._start_read(words, path)

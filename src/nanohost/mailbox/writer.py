@@ -21,8 +21,8 @@ T = TypeVar("T")
 
 @dataclass(slots=True, kw_only=True)
 class WriteResult:
-    """What follows from rows that were written. `has_agent_work`: an agent has something to do; `has_runner_work`: a runner has. `is_due`: the
-    session is due now."""
+    """What follows from rows that were written. `has_agent_work`: an agent has something to do; `has_runner_work`: a
+    runner has. `is_due`: the session is due now."""
 
     has_agent_work: bool = False
     has_runner_work: bool = False

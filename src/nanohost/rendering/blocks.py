@@ -40,9 +40,9 @@ class Block:
 
     `runs` is the content; of a code block the code, of a table (`rows`, the first is its head) the same table drawn
     with aligned columns. `quote` is how many quotes it stands in, `indent` how many columns its list pushes it in,
-    `marker` what its list puts before it ("-", "3.", "3)", or a sign that is data). `is_unnumbered`: to a reader that makes
-    lists of its own this is none, since it would show another number or mark; `unnumbered_indent` is how many columns of `indent`
-    stand under such markers. A `is_tight` piece follows the one above without an empty line.
+    `marker` what its list puts before it ("-", "3.", "3)", or a sign that is data). `is_unnumbered`: to a reader that
+    makes lists of its own this is none, since it would show another number or mark; `unnumbered_indent` is how many
+    columns of `indent` stand under such markers. A `is_tight` piece follows the one above without an empty line.
     """
 
     kind: BlockKind = BlockKind.TEXT

@@ -41,8 +41,8 @@ class Limits:
     """How long one message may be: at most `max_length`, counted in `unit`.
 
     `is_counted_after_parsing`: tags do not count and an entity counts as the character it stands for (Telegram).
-    `max_entities`: how many stretches of one message the platform formats or links; what is beyond loses that. None: all.
-    Raises ValueError for a limit below MIN_TEXT_LIMIT or MIN_ENTITIES.
+    `max_entities`: how many stretches of one message the platform formats or links; what is beyond loses that. None:
+    all. Raises ValueError for a limit below MIN_TEXT_LIMIT or MIN_ENTITIES.
     """
 
     max_length: int

@@ -105,8 +105,9 @@ def verbatim_block(text: str) -> Block:
 
 @dataclass(slots=True)
 class _List:
-    """A list that is being read: the markers of its items, and whether a reader would count them as they are. `first_marker`
-    and `next_marker` are its first marker and the one after its last; empty for a list without numbers."""
+    """A list that is being read: the markers of its items, and whether a reader would count them as they are.
+    `first_marker` and `next_marker` are its first marker and the one after its last; empty for a list without
+    numbers."""
 
     markers: Iterator[str]
     has_standard_numbering: bool = True

@@ -42,7 +42,8 @@ _log = structlog.get_logger()
 
 
 class AttachmentFetcher:
-    """`channels` is looked up by (channel type, instance). `is_containerized`: agents see their session as /workspace."""
+    """`channels` is looked up by (channel type, instance). `is_containerized`: agents see their session as
+    /workspace."""
 
     def __init__(
         self,

@@ -62,9 +62,9 @@ def decide_engagement(
     is_bot_loop: bool = False,
     is_known: bool = False,
 ) -> EngagementDecision:
-    """`grants` of the event's sender, by any identity; `policy` of its chat; `is_sticky`: the wiring is in a conversation
-    in the event's thread; `is_bot_loop`: nobody but bots spoke to the agent for too long; `is_known`: it changes a message
-    that the agent knows of. For all but presses, which are for whose card it was."""
+    """`grants` of the event's sender, by any identity; `policy` of its chat; `is_sticky`: the wiring is in a
+    conversation in the event's thread; `is_bot_loop`: nobody but bots spoke to the agent for too long; `is_known`: it
+    changes a message that the agent knows of. For all but presses, which are for whose card it was."""
     if event.sender.is_bot and not wiring.bots:
         return EngagementDecision(Engagement.DROP, SENT_BY_BOT)
     if event.sender.is_bot and is_bot_loop:

@@ -20,7 +20,8 @@ _NOTIFIED_KINDS = {EventKind.MESSAGE, EventKind.CLICK}
 
 
 async def notify_paused(tx: Transaction, stored_events: Iterable[StoredEvent], now: datetime) -> None:
-    """`stored_events`: what wakes an agent, or would. A command is answered at once, and is no reason to speak of it."""
+    """`stored_events`: what wakes an agent, or would. A command is answered at once, and is no reason to speak of
+    it."""
     pause = await paused.find(tx)
     if pause is None:
         return

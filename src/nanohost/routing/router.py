@@ -65,10 +65,10 @@ class EventHandler(Protocol):
 
 
 class Router:
-    """Deals with accepted events. The first handler that takes an event has it: deletions, `host_request_handler` to the host
-    itself, answers to questions, and all else the wirings of its chat. `attachments` fetches what comes with a message.
-    `fair_share` holds back a chat with a long queue. `zone`: of the times that people read. `writer_type`: the type of what
-    writes."""
+    """Deals with accepted events. The first handler that takes an event has it: deletions, `host_request_handler` to
+    the host itself, answers to questions, and all else the wirings of its chat. `attachments` fetches what comes with a
+    message. `fair_share` holds back a chat with a long queue. `zone`: of the times that people read. `writer_type`: the
+    type of what writes."""
 
     def __init__(
         self,

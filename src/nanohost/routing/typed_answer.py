@@ -22,8 +22,8 @@ _NUMBER = re.compile(r"#?([0-9]{1,2})[.)]?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypedAnswer:
-    """`text` is a choice in the agent's words, or what was written. `is_explicit`: it is an answer whatever else it could
-    be; otherwise only if the agent that asked would have been told of it anyway."""
+    """`text` is a choice in the agent's words, or what was written. `is_explicit`: it is an answer whatever else it
+    could be; otherwise only if the agent that asked would have been told of it anyway."""
 
     open_question: OpenQuestion
     text: str
@@ -33,8 +33,8 @@ class TypedAnswer:
 def match_typed_answer(
     event: InboundEvent, open_questions: Sequence[OpenQuestion], *, denied_sessions: Collection[SessionId] = ()
 ) -> TypedAnswer | None:
-    """`open_questions`: the open questions of the chat, the latest first. `denied_sessions`: the sessions whose agents may not hear the
-    sender; what they ask hides no earlier question. A command answers nothing."""
+    """`open_questions`: the open questions of the chat, the latest first. `denied_sessions`: the sessions whose agents
+    may not hear the sender; what they ask hides no earlier question. A command answers nothing."""
     written = event.text.strip()
     if event.kind is not EventKind.MESSAGE or event.sender.is_bot or not written:
         return None

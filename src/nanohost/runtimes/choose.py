@@ -40,7 +40,8 @@ log = structlog.get_logger(__name__)
 async def choose_runtime(
     *, requested: str, root: Path, install: str, base_image: str | None, progress: Callable[[str], None]
 ) -> Runtime:
-    """A runtime that works here, not yet opened. `requested`: auto, or a name that nanohost or the install at `root` has.
+    """A runtime that works here, not yet opened. `requested`: auto, or a name that nanohost or the install at `root`
+    has.
 
     Docker's image is built when it is missing; `progress` gets a line a step. Raises RuntimeUnavailable when the
     named one does not work (with auto: when none does), SettingsError for a name without a file that can be used.

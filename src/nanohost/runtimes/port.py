@@ -5,9 +5,9 @@ A runtime keeps nothing that must survive the host. What it needs to find a cont
 stored yet, because every container carries its install, session and lease where the engine can list them
 (labels in Docker, arguments on the command line elsewhere).
 
-A runtime is one file with a header (nanohost.extensions.runtimes) and two functions: `async create(context) -> Runtime`, one
-that works here or RuntimeUnavailable, and `reopen(install) -> Runtime`, fit to find and stop what was started and to
-start nothing.
+A runtime is one file with a header (nanohost.extensions.runtimes) and two functions: `async create(context) ->
+Runtime`, one that works here or RuntimeUnavailable, and `reopen(install) -> Runtime`, fit to find and stop what was
+started and to start nothing.
 
 The conformance suite in nanohost.testing.runtime_suite says the same in tests.
 """

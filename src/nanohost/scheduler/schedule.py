@@ -53,8 +53,8 @@ class RunPlan:
 
 
 def plan_runs(task: Task, now: datetime, *, is_running: bool) -> RunPlan:
-    """For a task that is due. `is_running`: an earlier run has not ended, so a series does not begin another one, unless
-    it makes up for all times. Raises UsageError if its time zone is gone."""
+    """For a task that is due. `is_running`: an earlier run has not ended, so a series does not begin another one,
+    unless it makes up for all times. Raises UsageError if its time zone is gone."""
     assert task.next_due is not None
     if task.cron is None:
         missed = task.misfire is MisfirePolicy.SKIP and now - task.next_due >= MISFIRE_GRACE

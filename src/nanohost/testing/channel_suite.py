@@ -7,8 +7,8 @@
                 yield MyBench(platform, MyChannel(platform.url))
 
 The bench stands for the platform and for one person on it who has one chat open with the bot: a loopback server that
-speaks the platform's protocol, not a patched channel. Every wait of the suite ends after `HANG_TIMEOUT_S` seconds, those of a
-bench should too. Needs pytest and pytest-asyncio; put
+speaks the platform's protocol, not a patched channel. Every wait of the suite ends after `HANG_TIMEOUT_S` seconds,
+those of a bench should too. Needs pytest and pytest-asyncio; put
 `pytest.register_assert_rewrite("nanohost.testing.channel_suite")` into a conftest.py for readable failures.
 """
 

@@ -5,9 +5,9 @@
         def bench(self) -> RuntimeHarness:
             return MyBench()
 
-The bench makes runtimes whose containers run `python3 stand_in.py` in the agent's folder (the working directory)
-where a runner would be; the suite puts that program there. A fresh runtime of the same install is what our own
-restart looks like. Every wait ends after `HANG_TIMEOUT_S` seconds, and everything started is ended. Needs Linux, pytest and
+The bench makes runtimes whose containers run `python3 stand_in.py` in the agent's folder (the working directory) where
+a runner would be; the suite puts that program there. A fresh runtime of the same install is what our own restart looks
+like. Every wait ends after `HANG_TIMEOUT_S` seconds, and everything started is ended. Needs Linux, pytest and
 pytest-asyncio; put `pytest.register_assert_rewrite("nanohost.testing.runtime_suite")` into a conftest.py for readable
 failures.
 """

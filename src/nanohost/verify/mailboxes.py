@@ -50,7 +50,10 @@ def collected_rows_are_in_the_ledger(view: SessionView) -> Iterator[str]:
         if entry is None and view.central.execute(IS_DELETED, asked).fetchone() is None:
             yield f"{session_label(view)}: row {seq} ({out_id}) of outbound.db was passed over and is not in the ledger"
         elif entry is not None and entry["out_id"] != out_id:
-            yield f"{session_label(view)}: row {seq} of outbound.db is {out_id}, and in the ledger it is {entry['out_id']}"
+            yield (
+                f"{session_label(view)}: row {seq} of outbound.db is {out_id}, and in the "
+                f"ledger it is {entry['out_id']}"
+            )
 
 
 def written_routes_have_arrived(view: SessionView) -> Iterator[str]:

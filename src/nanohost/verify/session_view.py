@@ -78,8 +78,8 @@ class ClaimedMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundView:
-    """What inbound.db holds. `pending_messages` are the messages that wake, `claimed_messages` those with an open claim. What waits for a
-    fresh container does not wake while there is another."""
+    """What inbound.db holds. `pending_messages` are the messages that wake, `claimed_messages` those with an open
+    claim. What waits for a fresh container does not wake while there is another."""
 
     odd_seqs: tuple[int, ...]
     pending_messages: tuple[PendingMessage, ...]

@@ -102,7 +102,8 @@ def open_claims_belong_to_the_lease(view: SessionView) -> Iterator[str]:
         taken_over = standing is not None and (standing.status != "pending" or standing.tries > claim.tries)
         if claim.container_id != view.row.lease and not taken_over:
             yield (
-                f"{session_label(view)}: message {claim.message_id} is claimed by container {claim.container_id}, which has no"
+                f"{session_label(view)}: message {claim.message_id} is claimed by container "
+                f"{claim.container_id}, which has no"
                 " lease, and nobody will free it"
             )
 

@@ -44,4 +44,7 @@ def running_runs_are_in_the_mailbox(view: SessionView) -> Iterator[str]:
     except (ProtocolError, OSError):
         return  # its own check tells
     for run in lost:
-        yield f"{session_label(view)}: a run of task {run['task_id']} is under way, and {run['message_id']} is not in inbound.db"
+        yield (
+            f"{session_label(view)}: a run of task {run['task_id']} is under way, and "
+            f"{run['message_id']} is not in inbound.db"
+        )

@@ -1,7 +1,7 @@
 """Threads for blocking work, by the kind of work, so that what hangs in one kind keeps no other waiting.
 
-A thread cannot be ended. So it is known what each is at (`running_call`), for whoever has to say what hangs, and leaving
-them has a limit, where Python waits for ever.
+A thread cannot be ended. So it is known what each is at (`running_call`), for whoever has to say what hangs, and
+leaving them has a limit, where Python waits for ever.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ class RemovalResult(StrEnum):
 def remove_step(
     name: str, parent_fd: int, *, seconds: float = STEP_S, monotonic: Callable[[], float] = time.monotonic
 ) -> RemovalResult:
-    """Remove for so long what lies under a bare name in the folder with the descriptor `parent_fd`, and then the name."""
+    """Remove for so long what lies under a bare name in the folder with the descriptor `parent_fd`, and then the
+    name."""
     step = _TimeBudget(seconds, monotonic)
     try:
         with open_dir(name, parent_fd) as top:

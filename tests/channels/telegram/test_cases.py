@@ -2,9 +2,8 @@
 
 `input` or `input_series` are the fields of messages as the Bot API has them, beside those that every message has; a
 file may be its name, a photo a word; `edited`: an edit of the message before. `update`: an update without its number,
-with "CHAT" for the chat's number and "ADA" for the sender's.
-What must be so: `wait_for_text`, `not` (of what the agent reads), `text` (the sender's own words, exactly), `files`, `messages`,
-`turns`; `silent`: it wakes nobody.
+with "CHAT" for the chat's number and "ADA" for the sender's. What must be so: `wait_for_text`, `not` (of what the agent
+reads), `text` (the sender's own words, exactly), `files`, `messages`, `turns`; `silent`: it wakes nobody.
 """
 
 from __future__ import annotations

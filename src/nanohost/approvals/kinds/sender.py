@@ -55,7 +55,10 @@ async def _resolve_obsolete(expiry: ExpiryContext) -> str | None:
     if not held_now:
         await held_messages.notify_requester(expiry)
         return f"{json.loads(approval.payload)['agent_group']} listens no more where it was asked for."
-    return f"{_sender_label(approval.payload)} may talk to {json.loads(approval.payload)['agent_group']} without it by now."
+    return (
+        f"{_sender_label(approval.payload)} may talk to "
+        f"{json.loads(approval.payload)['agent_group']} without it by now."
+    )
 
 
 async def _is_agent_wired(db: Queries, approval: Approval) -> bool:
