@@ -36,6 +36,29 @@ def test_the_reference_is_up_to_date(name: str) -> None:
     assert written == _reference().PAGES[name](), "run make docs"
 
 
+def test_the_tree_of_the_architecture_page_is_up_to_date() -> None:
+    written = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert written == _reference().architecture_page(), "run make docs"
+
+
+def test_each_file_that_the_architecture_page_names_exists() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([a-z_/]+\.py)`", page)
+    roots = (ROOT / "src" / "nanohost", ROOT)
+    assert len(named) > 40
+    assert [name for name in named if not any((root / name).is_file() for root in roots)] == []
+
+
+def test_each_package_and_module_of_the_host_is_in_one_layer_of_the_architecture_page() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = page.split("## Layers")[1].splitlines()
+    layered = [name for row in rows if row.startswith("| ") for name in re.findall(r"`([a-z_.]+)`", row)]
+    source = ROOT / "src" / "nanohost"
+    packages = {path.parent.name for path in source.glob("*/__init__.py")} - {"testing", "wa_bridge"}
+    modules = {path.name for path in source.glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert sorted(layered) == sorted({"nanohost_protocol", *packages, *modules})
+
+
 def test_the_catalogue_of_the_command_line_is_up_to_date() -> None:
     assert Path(CATALOGUE).read_text(encoding="utf-8") == render_catalogue(), "run scripts/reference"
 
