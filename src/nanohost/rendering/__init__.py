@@ -1,6 +1,6 @@
 """What an agent writes, in Markdown, as the messages that a platform takes.
 
-The Markdown is read once into pieces (`parsing`), the pieces are cut into parts (`cutting`), and each part is written
+The Markdown is read once into pieces (`parsing`), the blocks are split into parts (`splitting`), and each part is written
 in the platform's form (`dialects`). Because cutting comes before writing, no fence, link or tag is cut in two. Pure.
 """
 
