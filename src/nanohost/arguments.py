@@ -1,4 +1,4 @@
-"""What a command takes, whether it is typed in a shell or in a chat: a model whose fields are what is typed."""
+"""The base model of a command's arguments. Its fields are what is typed, in a shell or in a chat."""
 
 from __future__ import annotations
 

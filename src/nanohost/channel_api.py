@@ -1,4 +1,4 @@
-"""The only module a channel file imports: what a channel is given, what it must do, what it may say went wrong.
+"""The only module that a channel file imports: what a channel is given, what it must do, and which errors it may raise.
 
 A channel is one file with a header that is read without importing it:
 

@@ -1,4 +1,4 @@
-"""A chat that goes on under another id, such as a Telegram group that became a supergroup: it goes on here, too.
+"""Moves a chat to its new id, such as a Telegram group that became a supergroup.
 
 Promises: all of it or nothing, in one transaction, once, on record; whoever says so first, and however often. What
 comes in under the old id later is the new chat's, and what is said to the old one later goes to the new one: looked up

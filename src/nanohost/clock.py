@@ -1,4 +1,4 @@
-"""Time as a port: whoever decides takes `now` as an argument, whoever waits takes a Clock.
+"""The clock port: decisions take `now` as an argument, and code that waits takes a Clock.
 
 Times are aware and in UTC everywhere; a person's time zone is applied where text is made for a person.
 """

@@ -1,4 +1,4 @@
-"""What can be expected to go wrong, as one tree.
+"""The tree of expected errors.
 
     NanohostError
     ├── UsageError          the caller asked for something that cannot be done as asked

@@ -1,4 +1,4 @@
-"""The words of the host as types: ids, modes and the small values that stages hand to each other.
+"""The host's basic types: ids, modes, and the small values that stages pass to each other.
 
 Nothing here touches a file, a socket or a clock. docs/reference/words.md explains the words to people.
 """

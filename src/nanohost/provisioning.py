@@ -1,4 +1,4 @@
-"""What a session's container needs around it: an up-to-date mailbox, the way to the model, its environment.
+"""Prepares what a session's container needs: an up-to-date mailbox, its endpoint to the model, its environment.
 
 No secret is ever in what a container gets: it reaches the model through the gateway's socket, which adds the key.
 """

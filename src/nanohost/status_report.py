@@ -1,4 +1,4 @@
-"""What `nanohost status` shows of a running host: plain JSON, from what its parts say of themselves."""
+"""Builds the live part of `nanohost status` as plain JSON."""
 
 from __future__ import annotations
 

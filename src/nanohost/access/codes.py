@@ -1,4 +1,4 @@
-"""One-time codes: whoever types one in a direct message is who was meant.
+"""Issues and redeems one-time codes: whoever types the code in a direct message gets what it was issued for.
 
 Promises: a code works once, in a direct message only, and for minutes; whoever types a wrong one is not heard for an
 hour, and nobody else notices. So every account has one guess at what 39 bits say, and takes no code from who has it.

@@ -1,4 +1,4 @@
-"""Getting to know people: who they are on their platform, and where each can be written to directly."""
+"""Records who people are on their platform, and the direct chat in which each can be reached."""
 
 from __future__ import annotations
 

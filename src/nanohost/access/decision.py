@@ -1,4 +1,4 @@
-"""May this person talk to this agent here? One pure function with its reason."""
+"""Decides whether a person may talk to an agent in a chat, with the reason. Pure."""
 
 from __future__ import annotations
 

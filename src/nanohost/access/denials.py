@@ -1,4 +1,4 @@
-"""Who is kept away from an agent for good: what somebody decided about a human, by whichever name they come."""
+"""Finds whether somebody decided to keep a person away from an agent for good, under any linked identity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An agent for an owner's direct chat, so that whoever has just come in need not go back to the machine."""
+"""Wires an agent to a new owner's direct chat, so that they can talk to it without going back to the machine."""
 
 from __future__ import annotations
 

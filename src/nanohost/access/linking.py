@@ -1,4 +1,4 @@
-"""Two identities of one human. Who asked for the code shares what they may do with who types it, never the reverse.
+"""Links two identities of one human. The one who asked for the code shares its roles, never the reverse.
 
 Else a stranger could ask for a code and talk an owner into typing it.
 """

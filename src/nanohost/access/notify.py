@@ -1,4 +1,4 @@
-"""Telling people something, wherever they can be written to directly."""
+"""Sends a message of the host to people, in a chat where they can be reached directly."""
 
 from __future__ import annotations
 

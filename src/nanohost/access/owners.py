@@ -1,4 +1,4 @@
-"""Becoming an owner: by a code that was made at the machine, or asked for by an owner. Never by being first to write.
+"""Makes somebody an owner by a one-time code, and keeps the last owner. Being the first to write makes nobody an owner.
 
 An owner without an agent to talk to could do nothing, so the chat of the code gets one: see first_wiring.
 """

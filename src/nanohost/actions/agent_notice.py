@@ -1,4 +1,4 @@
-"""What an agent is told of its requests. Pure: an outcome in, a message for the mailbox out."""
+"""Builds the message that tells an agent the outcome of its request. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a person is asked about a request that needs a yes. An agent in a loop must not become a flood of cards."""
+"""Requests an approval for an action, unless the agent has asked too often: a loop must not cause a flood of cards."""
 
 from __future__ import annotations
 

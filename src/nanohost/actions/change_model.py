@@ -1,4 +1,4 @@
-"""Which model an agent group's agents think with: a question of money, so that a person says yes."""
+"""The action that changes the model of an agent group. It costs money, so it needs an approval."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an agent may send beside the chats it talks in: it can ask for one more, of those that the host knows."""
+"""The action that adds a destination: one more chat, among those the host knows, to which an agent may send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Carries out what agents ask for, one session's requests in order.
+"""Executes the requests of agents, in order within each session.
 
 Promises: an effect, its entry in the audit log and the mark that it was done are one transaction, so that a kill
 between them changes nothing; the agent is told after that, under an id that makes telling it twice the same as once.

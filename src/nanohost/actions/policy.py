@@ -1,4 +1,4 @@
-"""What the operator set for actions, as the guard takes it: the [guard] table of nanohost.toml, names checked. Pure."""
+"""Reads the operator's policy for actions from [guard] in nanohost.toml, and checks the names. Pure."""
 
 from __future__ import annotations
 

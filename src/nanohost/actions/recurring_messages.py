@@ -1,4 +1,4 @@
-"""Messages that are to be sent again and again without a turn of the agent: an outbound row with a recurrence."""
+"""The action that repeats a message by schedule without a turn of the agent: an outbound row with a recurrence."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What an agent can ask of the host: one registry. An action is its name, a model of its arguments, whether a person
-has to say yes, and an effect.
+"""The registry of actions. An action is a name, a model of its arguments, whether it needs an approval, and an effect.
 
 Files in this package hold one subject's actions each, in a tuple ACTIONS; a new file is found by itself. Those of an
 install's own are there while its host is.

@@ -1,4 +1,4 @@
-"""An agent's own tasks: made, changed, paused, resumed, cancelled. Never those of another session."""
+"""The actions that create, update, pause, resume and cancel the agent's own tasks. Never those of another session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is asked, in order, and where each can be reached. Pure.
+"""Ranks who is asked to decide, and where each of them can be reached. Pure.
 
 Admins of the agent group come first, then admins of all, then owners; on the platform where it was asked for, if there
 is a choice; every human once. Whoever asked decides about themselves only if nobody else can. Never in a group, and so

@@ -1,4 +1,4 @@
-"""The card that a person decides by, and what it says once that is done. Pure."""
+"""Renders the card by which a person decides, and its text once it is decided. Pure."""
 
 from __future__ import annotations
 

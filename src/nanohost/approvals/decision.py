@@ -1,4 +1,4 @@
-"""Deciding: the one place where an approval becomes a yes or a no.
+"""Applies a person's decision: the one place where an approval is approved or denied.
 
 Promises: the claim, its effect, the card edits and the record are what one transaction did: two presses, two people or
 two processes give one effect. Who may decide is asked at this very moment, and what runs is what was shown.

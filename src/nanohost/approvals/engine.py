@@ -1,4 +1,4 @@
-"""Asks people: brings each approval's card to somebody who may decide, and ends what nobody decides.
+"""Brings each approval's card to somebody who may decide, and ends approvals that nobody decides.
 
 Promises: a card that does not reach its approver, or not within a minute, goes to the next one, too, and after all of
 them to where else they can be reached; when there is nobody left the request fails with words. All it knows is on

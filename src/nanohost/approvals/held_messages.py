@@ -1,4 +1,4 @@
-"""What people wrote while somebody is asked about them: what they hear, and how it ends when they are not let in.
+"""Handles messages that wait for an approval: what their senders are told, and how they end if it is denied.
 
 That somebody was asked is said when they were, or are known to be told of it later: not when a message is held for it,
 for it may turn out a moment later that nobody can be reached.

@@ -1,4 +1,4 @@
-"""What can be asked of a person, as a type: what it is called, how long it waits, who decides, what happens then."""
+"""The type of a kind of approval: its name, how long it waits, who decides, and its effect."""
 
 from __future__ import annotations
 

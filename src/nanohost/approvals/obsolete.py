@@ -1,5 +1,4 @@
-"""Approvals that are settled without a decision: who was asked about has a role by now, the chat has an agent, a rule
-decides it.
+"""Ends approvals that need no decision any more: the sender has a role, the chat has an agent, or a rule decides.
 
 Called inside each transaction that may have settled one: whoever gives roles, ties chats to agents, makes rules, or
 makes two people one. Promises: what waited goes on and the cards say why, in that transaction; what was never asked

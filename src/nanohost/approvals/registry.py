@@ -1,4 +1,4 @@
-"""The kinds of approvals: one registry. A file of `kinds` with a KIND is one; it is found by itself."""
+"""The registry of approval kinds. A file of `kinds` with a KIND is one, and is found by itself."""
 
 from __future__ import annotations
 

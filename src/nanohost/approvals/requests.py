@@ -1,4 +1,4 @@
-"""Asking for a person's yes: a stranger in a known chat, an unknown chat, what an agent wants to do.
+"""Requests approvals: for an unknown sender, for an unknown chat, and for an action of an agent.
 
 Each is called inside the transaction that holds back what it is about, and answers at once: held for this approval, or
 turned away with the reason. What is asked for again while it is open is held for the same approval: one card, however

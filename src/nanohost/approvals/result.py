@@ -1,5 +1,4 @@
-"""How every approval ends: all copies of its card say what became of it, and the record does. In the transaction that
-ends it, and nowhere else."""
+"""Records the result of an approval and updates all copies of its card, in the transaction that ends it."""
 
 from __future__ import annotations
 

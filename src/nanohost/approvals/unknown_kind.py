@@ -1,4 +1,4 @@
-"""What waits for an approval of a kind that there is no more: its file was taken away since somebody was asked."""
+"""Handles approvals whose kind no longer exists, because its file was removed after somebody was asked."""
 
 from __future__ import annotations
 

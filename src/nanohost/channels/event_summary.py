@@ -1,4 +1,4 @@
-"""What came with a message, in words for the people who decide or look into it. Pure."""
+"""Summarizes what came with a message, for the people who decide on it or look into it. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A channel file's header, read without importing the file: see nanohost.extensions.header."""
+"""Reads a channel file's header without importing the file; see nanohost.extensions.header."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which channels there are, and making one usable.
+"""Finds the channel files, and imports one.
 
 `discover` reads headers and imports nothing; `load` imports one file. A channel that cannot be used is listed with
 its reason and harms no other, and the shipped channels are found exactly as a stranger's is. Nothing is installed

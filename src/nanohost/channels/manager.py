@@ -1,4 +1,4 @@
-"""The channels of a running host: loaded, connected, reading.
+"""Connects the channels of a running host and keeps them receiving.
 
 A channel that cannot be loaded, made or connected is shown with its reason and harms nothing else; one that hangs is
 given a limit, at the start and at the stop. Looked up by (channel type, instance), a connected channel can be sent to;

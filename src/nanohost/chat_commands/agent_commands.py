@@ -1,4 +1,4 @@
-"""What becomes of words after a slash, as data: the one list that the gate, /help and the docs go by.
+"""The lists of slash commands that are not the host's: which go to the agent, and which are dropped or refused.
 
 The commands of the model's own command line stand here; the host's are files of this package, and say themselves who
 may use them. Any other word after a slash is an ordinary message.

@@ -1,4 +1,4 @@
-"""/approve ID: say yes to what waits for it, where there is no button to press."""
+"""/approve ID: approve a request, on platforms that have no button to press."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a text that begins with a slash. Pure: text and role in, a decision out.
+"""Classifies a text that begins with a slash: a command, a refusal, or a message for the agent. Pure.
 
 Commands of a conversation are the whole text, so that "/stop it, please" is a sentence for the agent. Those of the
 model's own command line (lists.py), which it would obey, and those of the host count as soon as a text begins with

@@ -1,4 +1,4 @@
-"""/clear: a new conversation. The agent forgets what was said; its files and notes stay.
+"""/clear: start a new conversation. The agent forgets what was said; its files and notes stay.
 
 The row waits for the session's runner, or for the next one: it comes before whatever is written after it, so the answer
 is true at once.

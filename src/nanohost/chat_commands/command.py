@@ -1,4 +1,4 @@
-"""What people can ask of the host in a chat, as a type: a name, its help, and what it does to a session.
+"""The type of a chat command about a session: its name, its help, and its effect.
 
 A command is a row in the session's mailbox like any message, and its effect is one transaction with that row: doing the
 step again changes nothing and answers nothing twice. The agent never sees it.

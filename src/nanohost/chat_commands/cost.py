@@ -1,4 +1,4 @@
-"""/cost: what models have cost, by agent group, as far as it is on record. Short enough for a phone.
+"""/cost: show what models have cost, by agent group, short enough for a phone.
 
 Dollars are list prices of the calls that passed the gateway, never a guess: calls without a known price are counted as
 such. Only a provider whose calls do not pass there is taken at its word.

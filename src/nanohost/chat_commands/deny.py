@@ -1,4 +1,4 @@
-"""/deny ID: say no to what waits for you, where there is no button to press; a reason may follow."""
+"""/deny ID: deny a request, on platforms that have no button to press; a reason may follow."""
 
 from __future__ import annotations
 

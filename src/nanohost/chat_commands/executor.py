@@ -1,4 +1,4 @@
-"""Carries out commands for a session, in the transaction that writes their rows into its mailbox.
+"""Executes a session's commands in the transaction that writes their rows into its mailbox.
 
 Promises: a command takes effect once and is answered once, however often the step is done; what was written before it
 counts as before it. The answer is kept in the command's row, so that it comes out the same after a crash.

@@ -1,4 +1,4 @@
-"""/help: what can be typed here."""
+"""/help: list the commands that can be typed here."""
 
 from __future__ import annotations
 

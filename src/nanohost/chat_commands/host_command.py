@@ -1,4 +1,4 @@
-"""Commands that are about the host and no conversation: typed in any chat, wired or not, and on the command line alike.
+"""The type of a command about the host: typed in any chat, wired or not, and on the command line.
 
 What one does is done in the central database, in the transaction it is given, and nowhere else: it happens once.
 """

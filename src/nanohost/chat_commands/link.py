@@ -1,4 +1,4 @@
-"""/link: be known as one person on two platforms. The code that it gives is typed on the other one."""
+"""/link: issue a code that links two identities of one person. It is typed on the other platform."""
 
 from __future__ import annotations
 

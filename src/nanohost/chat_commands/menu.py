@@ -1,4 +1,4 @@
-"""The commands as a platform's menu offers them: the registry's, and no list of its own."""
+"""Lists the commands for a platform's command menu, from the registry."""
 
 from __future__ import annotations
 

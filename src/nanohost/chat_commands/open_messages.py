@@ -1,4 +1,4 @@
-"""What a session's agent still has to do, and how to keep it from doing it."""
+"""Finds and closes the messages that a session's agent still has to handle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/pair: have a code made that makes whoever types it an owner. On the command line it is `nanohost pair`."""
+"""/pair: issue a code that makes whoever types it an owner. On the command line it is `nanohost pair`."""
 
 from __future__ import annotations
 

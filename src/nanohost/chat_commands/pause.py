@@ -1,4 +1,4 @@
-"""/pause: nothing is started and nothing is sent, anywhere, until /resume.
+"""/pause: stop all agents and all messages until /resume.
 
 What is on record holds from this command's commit on: each send looks at it. Turns that are under way are ended within
 two seconds, as in an orderly stop: they are run again later, and count as no try. What people write is kept.

@@ -1,4 +1,4 @@
-"""The commands that the host deals with. A file of this package with a COMMAND is one; it is found by itself.
+"""The registry of chat commands. A file of this package with a COMMAND is one, and is found by itself.
 
 One of a conversation is a ChatCommand, one of the host a HostCommand. Those of an install's own files are there while
 its host is.

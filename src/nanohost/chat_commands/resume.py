@@ -1,4 +1,4 @@
-"""/resume: what /pause stopped goes on."""
+"""/resume: end the pause."""
 
 from __future__ import annotations
 

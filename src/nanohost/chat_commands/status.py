@@ -1,4 +1,4 @@
-"""/status: what the agent is doing, since when, and what waits. For people: no ids, times in their zone."""
+"""/status: show what the agent is doing, since when, and what waits. For people: no ids, times in their zone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/stop: end what the agent is doing, and what waits behind it.
+"""/stop: interrupt the agent, and close what waits behind its turn.
 
 What waits is closed together with the row that says so: from then on no crash brings it back. The runner ends its turn
 when it sees the row; the host says "Stopped." when it has, or when its container is gone.

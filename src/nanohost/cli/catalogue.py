@@ -1,4 +1,4 @@
-"""What can be typed, without the code that does it: the registry's words, helps and arguments out of catalogue.json.
+"""Reads the names, helps and arguments of all commands from catalogue.json, without importing the commands.
 
 The file is written from the registry by scripts/reference, and a test fails when it is stale. So a help text, a
 mistyped word and a command that the running host answers load no command, no model of arguments and no database.

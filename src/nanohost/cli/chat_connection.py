@@ -1,4 +1,4 @@
-"""Which host a chat talks to: the one that runs or is about to, else one that is started in this process.
+"""Finds the host for a chat: one that runs or is starting, or else starts one in this process.
 
 Never takes the home from a host that is starting, and never fails because one is: it waits.
 """

@@ -1,5 +1,5 @@
-"""What is typed in a conversation and is for this terminal: /quit, what stands in no list but near to one, and more of
-/help. Pure."""
+"""Handles what is typed in a chat and is for this terminal: /quit, misspelled commands, and the terminal's own help.
+Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a terminal shows in colour, and what ends it."""
+"""Terminal colour codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry's commands as they are typed: parsers out of the catalogue, and the short way to a running host.
+"""Parses the registry's commands with the catalogue, and sends them to a running host without loading their code.
 
 A host that runs answers with the text to print. Only where none does, or a command or its text belongs where it is
 typed, is the code of the command loaded (nanohost.cli.run_command).

@@ -1,4 +1,4 @@
-"""Shell completion: the script that a shell reads once, and then knows what can follow at Tab.
+"""Prints the shell completion script.
 
 It is made of the parsers, which know every command, option and choice. Nothing of nanohost runs at Tab: the words are
 in the script, and nothing that is in a database is offered.

@@ -1,4 +1,4 @@
-"""A host in this process, with its control socket: what `run` and a chat without a daemon share."""
+"""Runs a host in this process with its control socket, for `run` and for a chat without a daemon."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A conversation in a terminal: a line that is edited as everywhere, above it what is being done, above that what was
-said. Typing goes on while an agent works. Colours unless NO_COLOR is set.
+"""The interactive screen of a chat: an editable line, above it a status line, above that the messages. People can type
+while an agent works. Colours unless NO_COLOR is set.
 
 Only this module knows prompt_toolkit; it is imported where a terminal is there (see cli.chat).
 """

@@ -1,5 +1,5 @@
-"""nanohost: the command line. Commands of the registry become subcommands by themselves; `run`, `chat` and `completion`
-are here.
+"""nanohost: the command line. Registry commands become subcommands by themselves; `run`, `chat` and `completion` are
+here.
 
 Exit codes: 0 done · 1 it could not be done, or the result is bad news · 2 asked wrongly · 130 interrupted.
 """

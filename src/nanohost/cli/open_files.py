@@ -1,4 +1,4 @@
-"""How many files this process may have open: as many as it is allowed, and a word where that is too few."""
+"""Raises this process's limit of open files, and warns where it is too low."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""nanohost run: the daemon. The first SIGINT or SIGTERM stops in order, the second at once. What hangs has a limit."""
+"""nanohost run: the daemon. The first SIGINT or SIGTERM stops it in order, the second at once; a stop has a limit."""
 
 from __future__ import annotations
 

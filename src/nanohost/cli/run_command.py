@@ -1,4 +1,4 @@
-"""The registry's commands performed in this process, with all of their code loaded.
+"""Runs a registry command in this process, with its code loaded.
 
 A command is answered by the running host if there is one; else it takes the home for itself and runs here.
 """

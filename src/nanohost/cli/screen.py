@@ -1,5 +1,4 @@
-"""What a person in a conversation sees: replies, a prompt, and what became of the host. Plain: for pipes, and terminals
-that can do no more; see live_screen for all others.
+"""The plain screen of a chat, for pipes and simple terminals; see live_screen for all others.
 
 Nothing an agent says commands the terminal, and a window that is closed is no failure: what it would show is dropped.
 """

@@ -1,4 +1,4 @@
-"""How long a host in this terminal may take to stop."""
+"""The setting for how long a host may take to stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a command ends: within a known time, whatever hangs.
+"""Ends a command within a known time, whatever hangs.
 
 A thread that waits for a disk that does not answer cannot be ended; asyncio and Python wait for their threads without
 end. So once a stop has begun all of it has `limit_s`, and threads that are left when everything is closed have

@@ -1,4 +1,4 @@
-"""What stands above the prompt while something is owed: that an agent works, for how long, and with what. Pure."""
+"""Formats the status line above the prompt: whether an agent works, for how long, and on what. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines as somebody types them."""
+"""Reads lines from standard input."""
 
 from __future__ import annotations
 

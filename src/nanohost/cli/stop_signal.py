@@ -1,4 +1,4 @@
-"""What SIGINT, SIGTERM and SIGHUP do: the first stops in order, the second ends the process where it stands.
+"""Handles SIGINT, SIGTERM and SIGHUP: the first stops in order, the second ends the process at once.
 
 SIGHUP is a terminal's window that is closed; a process that was told to ignore it, by nohup say, goes on. Signals are
 heard in a thread of its own: the event loop may be what hangs.

@@ -1,4 +1,4 @@
-"""The person's end of the terminal channel: a connection that comes back, and messages that are shown once.
+"""The client of the terminal channel: reconnects, and shows each message once.
 
 The protocol is that of channels/terminal.py. What was not accepted when a connection broke is said again under the
 same id; what was shown before is acknowledged again and not shown.

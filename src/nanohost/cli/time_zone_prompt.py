@@ -1,4 +1,4 @@
-"""The time zone is asked for once, where the machine's clock is in UTC and nobody has said otherwise.
+"""Asks for the time zone once, where the machine's clock is in UTC and none is set.
 
 Servers are in UTC, and people are not: a reminder at nine would come at another hour. Asked is only a person at a
 terminal who begins a host, and only for a while: a start that nobody watches goes on in UTC, and asks the next time.

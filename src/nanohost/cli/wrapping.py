@@ -1,4 +1,4 @@
-"""Lines that are wider than the terminal, cut between words. A terminal cuts anywhere, in the middle of an id as well.
+"""Wraps lines that are wider than the terminal between words. A terminal would cut them anywhere, also within an id.
 
 What goes on stands below where it began: in the last column of a table, or a little further in than the line's begin. A
 table whose other columns leave no room for the last is told row by row, a line for each value.

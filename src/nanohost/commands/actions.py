@@ -1,4 +1,4 @@
-"""Actions: what agents asked of the host, and what became of it."""
+"""Actions: the requests of agents, and their outcomes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Approvals: what waits for a person's yes, and what became of what did."""
+"""Approvals: pending ones, and the outcomes of earlier ones."""
 
 from __future__ import annotations
 

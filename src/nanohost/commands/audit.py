@@ -1,4 +1,4 @@
-"""Audit: who did what, where, when, and what came of it. No command changes it."""
+"""Audit: who did what, where, when, and the outcome. No command changes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A channel is set up: its settings are asked for and tried, before they are written (config/settings_file.py).
+"""Asks for a channel's settings and tries them before they are written (config/settings_file.py).
 
 Nothing is saved that does not work, unless the operator says so.
 """

@@ -1,4 +1,4 @@
-"""Channels: which there are, how they stand, setting one up, trying it, changing it, taking it out."""
+"""Channels: list, check, create, update and delete them."""
 
 from __future__ import annotations
 

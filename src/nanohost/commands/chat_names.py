@@ -1,4 +1,4 @@
-"""Chats as operators know them: by channel and name, beside the ids of what is in them.
+"""Resolves chats as operators name them, by channel and name, and formats them so.
 
 Promises: two chats that are called alike are told apart by the platform's ids.
 """

@@ -1,4 +1,4 @@
-"""A command of an operator: its words, a model of its arguments, a function, and a way to show the result."""
+"""The type of an operator command: its words, a model of its arguments, a function, and a renderer."""
 
 from __future__ import annotations
 

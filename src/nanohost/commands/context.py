@@ -1,4 +1,4 @@
-"""What a command works with: the database, the settings, and the running host if there is one."""
+"""The context of a command: the database, the settings, and the running host if there is one."""
 
 from __future__ import annotations
 

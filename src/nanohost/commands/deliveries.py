@@ -1,4 +1,4 @@
-"""Deliveries: what is on its way to people, what became of it, and an operator's word on what did not arrive."""
+"""Deliveries: messages on their way out, their outcomes, and an operator's decision on those that did not arrive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a delivery's number looks like where a person reads and types it. Pure.
+"""Formats and parses delivery numbers for people. Pure.
 
 What the host says by itself, and what tasks send, have numbers of twenty characters (see containers/notices.py and
 scheduler/task_messages.py): their range is a letter here, and the rest a few digits. An agent's are short as they are.

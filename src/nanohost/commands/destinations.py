@@ -1,4 +1,4 @@
-"""Destinations: where agents may send beside the chats they talk in, and what they call it."""
+"""Destinations: where agents may send beside the chats they talk in, and by which name."""
 
 from __future__ import annotations
 

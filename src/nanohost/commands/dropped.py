@@ -1,4 +1,4 @@
-"""Dropped: what people wrote that no agent was told of, counted by who, where and why."""
+"""Dropped: messages that no agent was told of, counted by sender, chat and reason."""
 
 from __future__ import annotations
 

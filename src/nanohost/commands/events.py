@@ -1,4 +1,4 @@
-"""Events: what came in and could not be routed, and another try for it."""
+"""Events: those that could not be routed, and a retry."""
 
 from __future__ import annotations
 

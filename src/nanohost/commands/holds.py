@@ -1,4 +1,4 @@
-"""Hold and release: have one conversation, or all of an agent group, start nothing until it is let go on."""
+"""Hold and release: keep one session, or all of an agent group, from starting until it is released."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The host's commands that people type in chats, on the command line: given by whoever is at the machine."""
+"""The host commands of chats on the command line, given by whoever is at the machine."""
 
 from __future__ import annotations
 

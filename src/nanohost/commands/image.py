@@ -1,4 +1,4 @@
-"""Image: the agent's container image, built ahead of its first use."""
+"""Image: build the agent's container image ahead of its first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs: what a session's containers have said, now and before."""
+"""Logs: what a session's containers have logged, now and before."""
 
 from __future__ import annotations
 

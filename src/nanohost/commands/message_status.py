@@ -1,4 +1,4 @@
-"""What became of a message, from what is on record of it. Pure.
+"""Derives the status of a message from what is on record of it. Pure.
 
 A message has one status for each agent it could be for; the one that is shown for all of them is the one that needs a
 look most, for whoever asks why there was no answer.

@@ -1,4 +1,4 @@
-"""Messages: what people wrote, and what became of each. Why one was not answered is the first question of all."""
+"""Messages: what people wrote, the status of each, and why one was not answered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model: trying its address and key, and setting them."""
+"""The model: check its address and key, and set them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words that were typed before, and what is typed now. The old ones work until the next version, and give a hint.
+"""Translates the words of the previous version into today's. They work until the next version, and give a hint.
 
 Pure, and without imports that cost time: the command line reads this at each start.
 """

@@ -1,4 +1,4 @@
-"""Becoming an owner, from the machine itself: a code that is typed to the bot in a direct message."""
+"""Issues a code, from the machine itself, that makes whoever types it to the bot an owner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person typed does not work: they are asked again. Where nobody was asked, the first answer counts."""
+"""Asks a person again when what they typed does not work. Where nobody was asked, the first answer counts."""
 
 from __future__ import annotations
 

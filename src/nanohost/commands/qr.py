@@ -1,4 +1,4 @@
-"""A link as a QR code in a terminal: what is opened on a phone is not typed off a screen.
+"""Renders a link as a QR code in a terminal.
 
 Never: anything where the text is read by a program, or a code that the terminal is too narrow for.
 """

@@ -1,4 +1,4 @@
-"""What an operator can ask of the host: one registry for the command line, the control socket and later the chat.
+"""The registry of operator commands, for the command line and the control socket.
 
 Files in this package hold one noun's commands each, in a tuple COMMANDS, and the definition they are made from, if they
 are, in RESOURCE (see resource.py); a new file is found by itself.

@@ -1,5 +1,4 @@
-"""Resources: rows that an operator looks at and changes. One definition makes the commands, their help, what they show
-and the resource's part of docs/reference/resources.md.
+"""Defines a resource: rows that operators list and change. One definition makes its commands, their help and reference.
 
 Promises: a change, what it settles of the approvals that wait, and its entry in the audit log are one transaction; what
 is not there is answered with what to type.

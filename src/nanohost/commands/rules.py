@@ -1,4 +1,4 @@
-"""Rules: what somebody decided for next time, and until when."""
+"""Rules: decisions for next time, and until when."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names in nanohost.toml that the settings themselves do not know: actions of [guard], channels, and channels' keys.
+"""Checks names in nanohost.toml that other parts own: actions of [guard], channels, and the keys of channels.
 
 A misspelt one is told with all other mistakes. A channel that is like none here is left alone: its file may come later,
 and the host shows it as one that is not connected. So is a key that a channel does not ask for: it may read more.

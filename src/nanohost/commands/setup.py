@@ -1,4 +1,4 @@
-"""The steps that make an install usable: an agent group with its folder, a chat, a wiring between them.
+"""Creates what an install needs first: an agent group with its folder, a chat, a wiring between them.
 
 Used by the commands and by a first `nanohost chat`; doing a step again changes nothing.
 """

@@ -1,4 +1,4 @@
-"""What came since a moment, as an operator types it."""
+"""Parses the moment of `--since`."""
 
 from __future__ import annotations
 

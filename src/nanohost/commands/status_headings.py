@@ -1,4 +1,4 @@
-"""No thing stands under two headings of status: what one row says is not said again by another. Pure.
+"""Removes what another heading of status already shows. Pure.
 
 The cause is shown, and not what follows from it: a session that is on hold does not stand among those that wait as
 well, nor a channel that is down among the services, nor a message that is late because its mailbox refuses. What a row

@@ -1,4 +1,4 @@
-"""Results as text: a list of rows becomes a table, one row becomes lines. Everything is plain JSON before that."""
+"""Formats results as text: a list of rows becomes a table, one row becomes lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks: what agents are to do at a time, once or again and again, and what became of it."""
+"""Tasks: what agents do at a time, once or again and again, and the outcomes."""
 
 from __future__ import annotations
 

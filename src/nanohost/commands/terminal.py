@@ -1,4 +1,4 @@
-"""Terminal: what a first `nanohost chat` needs."""
+"""Sets up what a first `nanohost chat` needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Users: people as the platforms know them, and which of those are one human."""
+"""Users: identities on the platforms, and which of them are one person."""
 
 from __future__ import annotations
 

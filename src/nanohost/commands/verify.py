@@ -1,4 +1,4 @@
-"""Verify: every invariant of the data directory, checked."""
+"""Verify: check every invariant of the data directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The install root: where everything of one install lies, and who holds it.
+"""The install root: the paths of one install, and the lock of whoever runs it.
 
     nanohost.toml   data/   groups/   sessions/   channels/   migrations/   run/
     providers/   tools/   runtimes/   actions/   chat_commands/

@@ -1,4 +1,4 @@
-"""Which folder is the install root, found without loading anything: each short command begins here.
+"""Finds the install root with hardly any imports, because every short command begins here.
 
 Paths are text: nanohost.config.home makes Paths of them, for whoever does more than ask the running host.
 """

@@ -1,4 +1,4 @@
-"""Mistakes in the settings, collected so that all of them are told at once."""
+"""Collects the mistakes in the settings, so that all of them are reported at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a part of the host declares its settings: a `Section` beside the code that reads it.
+"""Declares settings: a `Section` beside the code that reads it.
 
 A setting is one field of one Section, in the module `settings.py` of the package that uses it, or in a `*_settings.py`
 beside this file where no package does. Nothing else has to be edited: the file's keys, the variables, the sentences

@@ -1,4 +1,4 @@
-"""What the operator set: nanohost.toml in the install root, overridden by NANOHOST_* variables.
+"""Loads the settings: nanohost.toml in the install root, overridden by NANOHOST_* variables.
 
 Every key has a default, so the file may be missing. Unknown names and wrong values are refused with the place, the
 value and what is wanted. Secrets (`env:NAME`, `file:PATH` relative to the install root, or the secret itself) are

@@ -1,4 +1,4 @@
-"""nanohost.toml, changed by a command: tables and single keys, and secrets in files of their own beside it.
+"""Edits nanohost.toml for commands: tables, single keys, and secrets in files of their own.
 
 Promises: what else stands in the file, comments and all, stays as it is; a file is there wholly or not at all, and for
 its owner alone; where the text cannot be changed safely it is left alone, and said so. A secret is never written into

@@ -1,4 +1,4 @@
-"""Where the files are that ship with the code but are not code: Dockerfile.agent, migrations, channels.
+"""Finds the files that ship beside the code: Dockerfile.agent, migrations, channels.
 
 In a checkout they lie at its root; in an installed wheel they lie in the package's `_shipped` folder.
 """

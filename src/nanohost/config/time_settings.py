@@ -1,4 +1,4 @@
-"""The time zone of what people read and plan."""
+"""The setting for the time zone in which people read and plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A TOML file statement by statement: what it says, on which line each key stands, and every line that is no TOML.
+"""Parses a TOML file statement by statement, with line numbers, and finds each invalid line.
 
 tomllib tells neither lines nor more than the first mistake. So each statement is read by itself: a line, or as many
 lines as it takes until tomllib has a whole one. Nothing here is a second parser, and what tomllib takes is no mistake.

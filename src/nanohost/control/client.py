@@ -1,4 +1,4 @@
-"""Asking a running host: from an event loop, or at once, by a command that has nothing else to do.
+"""Sends a command to a running host, from an event loop or without one.
 
 The second way loads neither asyncio nor a command: it is what each short command waits for.
 """

@@ -1,4 +1,4 @@
-"""The words on the control socket: one line of JSON to ask, one to answer.
+"""The control socket's protocol: one line of JSON as request, one as answer.
 
 {"command": "wirings create", "arguments": {…}}
 {"ok": true, "result": …}   or   {"ok": false, "reason": "usage", "sentence": "…", "hint": "…"}

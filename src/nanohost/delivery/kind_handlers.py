@@ -1,4 +1,5 @@
-"""Each kind of message on its way to a channel: what it is cut into, what the channel is asked to do, what is left out.
+"""Handles each kind of message on its way to a channel: how it is split, what the channel is called with, what is left
+out.
 
 Degraded here, once, for all channels: what a platform cannot do is said in words, or not at all, and never with an
 error that a person sees. A file is copied out of the container's reach before a channel reads it.

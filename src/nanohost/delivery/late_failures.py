@@ -1,4 +1,4 @@
-"""Messages that do not arrive: what a platform says of one after it took it, and what was given up before that.
+"""Records messages that the platform accepted and later reported as failed, and those that failed before.
 
 Promises: it is on record before the channel is answered, the message is dead with the reason, and whoever said it
 knows. An agent by a line in its mailbox, which wakes nobody and is read with the person's next message; who waits for a

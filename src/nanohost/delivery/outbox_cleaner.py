@@ -1,4 +1,4 @@
-"""Removes what containers left in outbox/ once it is sent, in a thread of its own, while everything else goes on.
+"""Deletes files that containers left in outbox/ once they are sent, in a thread of its own.
 
 A container may have put millions of files there, and may go on while they are removed. So it is done in steps, one of
 each session in turn, with pauses; after MOST_STEPS the rest stays until the next start.

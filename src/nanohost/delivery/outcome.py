@@ -1,4 +1,4 @@
-"""What becomes of a message after an attempt. Pure: how the channel answered in, the ledger's next state out."""
+"""Decides the ledger's next state from the channel's response to an attempt. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tells a runner what became of its messages: a projection of the ledger into the session's inbound.db.
+"""Writes the outcomes of deliveries into the session's inbound.db, so that the runner can read them.
 
 Only a projection: when it is missing or late nothing is lost, and it is made anew for each container.
 """

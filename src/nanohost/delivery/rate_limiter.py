@@ -1,4 +1,4 @@
-"""How fast messages go to a platform: a little slower than its channel declares, and not at all where it said to wait.
+"""Limits how fast messages go to a platform: a little slower than its channel declares, and not while it asked to wait.
 
 Promises: who waits for one chat holds up no other; lanes of one chat take turns in the order they came. A wait is no
 attempt. In memory: a host that starts anew may be a little fast once, and is told so by the platform.

@@ -1,4 +1,4 @@
-"""What a row of the agent becomes on a platform: Markdown, which `rendering` turns into the platform's form. Pure.
+"""Renders a row of the agent for a platform and splits it where it is too long. Pure.
 
 Kinds that the platform has no form for become words: a question is text with numbers, a file is its name and where it
 lies. What cannot be said in words is refused with a reason that goes on record.

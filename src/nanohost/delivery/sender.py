@@ -1,4 +1,4 @@
-"""From the ledger to the platform.
+"""Sends the entries of the ledger to the platforms.
 
 Promises: intent is on disk before the channel is asked, the outcome after; one session's messages in one chat keep
 their order, and nothing else waits for them. A message found `sending` that nobody here is sending may have been sent:

@@ -1,4 +1,4 @@
-"""Delivery: what agents say, on its way to people. Puts the collector and the sender together."""
+"""The delivery stage: runs the collector and the sender."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is sent again, and how much of what a session writes is taken over in an hour."""
+"""Settings of delivery: what is sent again, and how much of a session's output is collected in an hour."""
 
 from __future__ import annotations
 

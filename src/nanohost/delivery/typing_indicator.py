@@ -1,5 +1,4 @@
-"""Shows people that an answer is being made, and by what, where their channel can: from half a second into a turn until
-its answer.
+"""Shows people that an answer is being made, and by which tool, from half a second into a turn until its answer.
 
 Never in the way: a quick turn is not looked at, and a channel that is slow to show it, or fails, is left alone.
 """

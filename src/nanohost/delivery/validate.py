@@ -1,4 +1,4 @@
-"""The check every row of the agent passes before it enters the ledger, or the list of actions. Pure.
+"""Validates every row of the agent before it enters the ledger or the list of actions. Pure.
 
 The container wrote the row; the host decides. A row goes back to where the message it answers came from, or to a
 name in the session's own address book. Anything else is put on record as dropped. A row that is no message but asks

@@ -1,5 +1,4 @@
-"""What becomes of messages on their way to a chat that their session may send to no more: they are not sent. Nor is
-what was asked there answered any more: it would be a way to an agent that is not there.
+"""Withdraws messages to a chat that their session may no longer send to, and the questions asked there.
 
 In the transaction that takes the permission away, so that nothing waits that nobody would let be said again.
 """

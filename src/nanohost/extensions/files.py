@@ -1,4 +1,4 @@
-"""The files of extensions: which there are, importing one, and whether what it needs is installed."""
+"""Finds extension files, imports them, and checks that what they require is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The header of an extension's file, read without importing the file.
+"""Reads the header of an extension file without importing the file.
 
 The header is an inline-metadata block as Python defines it (PEP 723): comment lines between `# /// script` and
 `# ///` that hold TOML. Reading it never runs a line of the file: one with a missing library, or one written for another

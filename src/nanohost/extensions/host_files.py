@@ -1,4 +1,4 @@
-"""Files of an install that the host itself runs: actions and chat commands. They can do what nanohost can.
+"""Loads the extension files that the host itself runs: actions and chat commands. They can do what nanohost can.
 
 One that cannot be used is logged with the reason, and harms no other.
 """

@@ -1,4 +1,4 @@
-"""A model call while it lasts: collects what passes, and says at the end what became of it."""
+"""Follows one model call as its bytes pass, and builds its record at the end."""
 
 from __future__ import annotations
 

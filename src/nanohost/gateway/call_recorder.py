@@ -1,4 +1,4 @@
-"""Calls on their way into the ledger: one queue for all sessions, written in batches by one task.
+"""Records model calls in the database: one queue for all sessions, written in batches by one task.
 
 No call that the service answered is left out because there are too many: when too many wait, no new ones are made.
 """

@@ -1,4 +1,4 @@
-"""Takes one request to the model service and its answer back, byte by byte as it comes.
+"""Forwards one request to the model service, and its answer back as it comes.
 
 Promises: the key is added here and nowhere else; no chunk waits for the next; a slow reader holds up only its own
 answer; a client that leaves ends the request upstream. Never follows a redirect, never tries again: clients do.

@@ -1,4 +1,4 @@
-"""The host's side of model traffic: a socket a session, one way out, one key that stays here.
+"""The gateway: a socket a session, one way out, and the model's key, which stays in the host.
 
     async with gateway.opened():
         await gateway.attach(session_id, layout.gateway_socket)     # before its container starts

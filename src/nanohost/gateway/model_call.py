@@ -1,4 +1,4 @@
-"""What became of one request for an answer: the row the host keeps of it. No content, no header, no key is in it."""
+"""The record of one model call. It has no content, no header and no key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of the way to the model: from tries of our own, and from every answer that passes.
+"""Tracks whether the model can be reached, from the host's own checks and from every answer that passes.
 
 Promises: one complaint at a time, with what to type; it ends with the first answer that shows that it is over.
 """

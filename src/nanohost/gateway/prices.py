@@ -1,4 +1,4 @@
-"""What a model call costs: list prices of Claude models in US dollars a million tokens. Pure.
+"""Calculates what a model call costs: list prices of Claude models in US dollars a million tokens. Pure.
 
 Source: platform.claude.com/docs/en/about-claude/pricing, compared with the data of genai-prices 0.2.3 and with the
 figures of Claude's command line 2.1.329; taken on 2026-11-30. Left out on purpose: discounts, batches, fast mode,

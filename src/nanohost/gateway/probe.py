@@ -1,4 +1,4 @@
-"""Tries whether the model can be asked with this key at this address, by requests that cost nothing.
+"""Checks whether the model can be called with this key at this address, by requests that cost nothing.
 
 The list of models is free wherever there is one. A service of one's own that has none is sent a message that it cannot
 but refuse, since nothing is in it. `judge_*` are pure; nothing is tried twice and no redirect followed.

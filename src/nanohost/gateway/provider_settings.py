@@ -1,4 +1,4 @@
-"""What thinks, as the operator set it."""
+"""The operator's settings for the provider and its model."""
 
 from __future__ import annotations
 

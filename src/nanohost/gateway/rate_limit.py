@@ -1,4 +1,4 @@
-"""How much of the gateway a session may use in a time. Pure: monotonic seconds in.
+"""Limits how much of the gateway a session may use in a time. Pure: monotonic seconds in.
 
 What is over it is not asked of the service, and leaves no row and no line in the log: the client is told to try again.
 """

@@ -1,4 +1,4 @@
-"""What a container may ask of the model service, as one table. Everything that is not in it is refused.
+"""Says which requests and headers of a container may pass. Everything else is rejected.
 
 Pure: a method and a request target in, a verdict out.
 """

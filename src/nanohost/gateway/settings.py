@@ -1,4 +1,4 @@
-"""Where the model is asked and with which key, and how much of it a session may have."""
+"""Settings of the gateway: the model's address and key, and how much a session may use."""
 
 from __future__ import annotations
 

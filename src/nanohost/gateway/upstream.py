@@ -1,4 +1,4 @@
-"""Where the model is and what opens it: the one secret the gateway keeps, and the way out of this machine."""
+"""The model service's address and key: the one secret of the gateway, and the only way out."""
 
 from __future__ import annotations
 

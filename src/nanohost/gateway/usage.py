@@ -1,4 +1,4 @@
-"""Reads tokens, model and errors from an answer as its bytes pass, wherever they happen to be cut.
+"""Reads tokens, model and errors from an answer as its bytes pass, wherever they are cut.
 
 Pure, with bounded memory, and never raises: an answer it cannot make sense of has no usage, and still passes.
 """

@@ -1,4 +1,4 @@
-"""The one place that is asked before anything is done that an agent asks for.
+"""Decides whether a request of an agent is allowed, held for an approval, or denied, before anything is done.
 
 Promises: it answers inside the transaction of the effect, by what is true in it; what came of a request is put into the
 audit log in the transaction that does it, holds it, or turns it down. It never carries anything out.

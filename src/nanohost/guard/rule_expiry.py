@@ -1,4 +1,4 @@
-"""Ends rules whose time is up, and says so to those who made them.
+"""Ends rules that have expired, and tells those who made them.
 
 A rule decides nothing from its end on, whenever this comes to look: it is the record that is brought up to date here.
 Promises: the end, its entry in the audit log and what its maker reads are one transaction. A maker reads one message

@@ -1,4 +1,4 @@
-"""What agents may ask for, by the actions' names, which those who know the actions check."""
+"""The [guard] settings: a permission for each action. Names are checked where the actions are known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where channels hand in events. Promises: `accept` returns after the event is on disk, once.
+"""Accepts events from channels. Promises: `accept` returns after the event is on disk, once.
 
 It decides nothing about who the event is for: that is routing's, which is told that the chat has news. But what nobody
 listens to is not even kept: in a chat without an agent only what is said to us is, later changes of it while it waits,

@@ -1,4 +1,4 @@
-"""What is done to an event before it is kept. Pure.
+"""Cleans an event before it is kept: limits, invalid characters, unsafe names. Pure.
 
 Text is made storable, not pretty: what the agent sees is escaped where the prompt is made. An event that can never be
 used is named as such, so that it is put on record instead of coming back for ever.

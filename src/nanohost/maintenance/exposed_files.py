@@ -1,4 +1,4 @@
-"""What others on this machine can read and should not: found, with the command that mends it. Blocking."""
+"""Finds files that others on this machine can read and should not, with the command that fixes it. Blocking."""
 
 from __future__ import annotations
 

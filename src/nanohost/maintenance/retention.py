@@ -1,4 +1,4 @@
-"""Once a day: what was settled long ago is deleted, so that nothing grows for ever.
+"""Deletes, once a day, what was settled long ago.
 
 Promises: nothing open is touched, nor anything that an open row refers to; a platform's repeat of an event is known
 for thirty days at least, the audit log reaches back a year; the sums of model calls stay. Work is done in small batches

@@ -1,4 +1,4 @@
-"""For how long what is settled is kept."""
+"""The setting for how long settled rows are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people put beside an install for agents and nothing uses yet: found, with what to do. Blocking; nothing is read.
+"""Finds files beside an install that nothing uses, with what to do about them. Blocking; reads none of them.
 
 Skills of an install and tool servers are built later; until then neither is ignored in silence.
 """

@@ -1,4 +1,4 @@
-"""Which proxy leads to an address: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, read alike for channels and the model.
+"""Finds the proxy for an address: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, alike for channels and the model.
 
 Promises: an address on this machine is never asked for through a proxy; what a variable says and nobody can use is an
 error in words, without the proxy's password.

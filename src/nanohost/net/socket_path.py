@@ -1,4 +1,4 @@
-"""A Unix socket's path, made short enough for the kernel however deep its folder lies.
+"""Shortens a Unix socket's path for the kernel, however deep its folder is.
 
 The kernel keeps 108 bytes for a socket's path (104 on macOS), the final zero included, and a home may lie deeper
 than that. On Linux the folder is opened and named through its descriptor; elsewhere a link in the temporary folder

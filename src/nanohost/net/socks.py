@@ -1,4 +1,4 @@
-"""aiohttp through a SOCKS proxy, with the proxy's refusals among aiohttp's own errors. Loaded where there is one."""
+"""Connects aiohttp through a SOCKS proxy, and raises its refusals as aiohttp's own errors."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""What an agent writes, in Markdown, as the messages that a platform takes.
+"""Turns the Markdown of an agent into the messages that a platform takes.
 
-The Markdown is read once into pieces (`parsing`), the blocks are split into parts (`splitting`), and each part is written
-in the platform's form (`dialects`). Because cutting comes before writing, no fence, link or tag is cut in two. Pure.
+The Markdown is read once into blocks (`parsing`), the blocks are split into parts (`splitting`), and each part is
+written in the platform's form (`dialects`). Because splitting comes before writing, no fence, link or tag is cut in
+two. Pure.
 """
 
 from nanohost.rendering.form import Form, Limits, MessagePart, Unit

@@ -1,4 +1,4 @@
-"""What a message consists of, independent of how a platform writes it: a flat list of pieces, each of styled runs."""
+"""The parsed form of a message, independent of the platform: a flat list of blocks of styled runs."""
 
 from __future__ import annotations
 

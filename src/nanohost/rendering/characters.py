@@ -1,4 +1,4 @@
-"""What a character is to its neighbours. Pure."""
+"""Classifies characters by how they affect the Markdown beside them. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How pieces are written in one form: the part that all forms share. Plain text is the form that adds nothing.
+"""The base of all dialects: writes blocks in one form. Plain text is the form that adds nothing.
 
 A dialect must be able to bound the length of what it writes before it writes it: a run costs at most what it costs
 alone at the beginning of a line, and one zero-width space (or blank) for each of its lines.

@@ -1,4 +1,4 @@
-"""The forms: what marks a style, a link and a block of code on each platform, and what must be escaped there."""
+"""The dialects: how each platform marks styles, links and code, and what must be escaped there."""
 
 from __future__ import annotations
 

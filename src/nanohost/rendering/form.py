@@ -1,4 +1,4 @@
-"""The forms that platforms take a message in, how they count its length, and what one message is made of."""
+"""The forms in which platforms take a message, how they count its length, and the parts of one."""
 
 from __future__ import annotations
 

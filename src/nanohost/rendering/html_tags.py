@@ -1,4 +1,4 @@
-"""What the tags within Markdown mean: the tokens of a text with its HTML read.
+"""Reads the HTML tags within Markdown into tokens.
 
 A tag whose other half is missing is text: "use <b> for bold". Sub- and superscripts are written with the characters
 that Unicode has for them, else as `x_(…)` and `x^(…)`.

@@ -1,4 +1,4 @@
-"""Addresses in a text: `https://example.com/pkg/__init__.py`.
+"""Rules that markdown-it gets for Markdown as models write it: addresses, emphasis, backslashes, HTML, tables.
 
 CommonMark finds marks in them, so `__init__` would be bold and its address another one. What stands between the scheme
 and the next blank, quotation mark, bracket, backslash or letter of a script without blanks is no markup; marks at its

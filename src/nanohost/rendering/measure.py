@@ -1,5 +1,4 @@
-"""How much of a message a piece takes up: as it is written, and as plain text, whichever is more; and how many of the
-stretches that the platform formats."""
+"""Measures how much of a message a block takes, rendered and as plain text, and how many formatted stretches it has."""
 
 from __future__ import annotations
 

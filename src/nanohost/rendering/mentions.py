@@ -1,4 +1,4 @@
-"""Nothing that an agent writes calls people together: what a platform would read as a ping is broken up.
+"""Escapes mentions: breaks up what a platform would read as a ping.
 
 A zero-width space is put behind the `@` or `<`, so that it looks the same. Done before cutting and over the borders of
 styles, in code as well as in text: a cut can only take a ping apart, never put one together.

@@ -1,4 +1,4 @@
-"""Markdown to pieces. No word of a text is lost, and what nothing can be made of stays as it is.
+"""Parses Markdown into blocks. No word of a text is lost.
 
 Three things are not words and are dropped: the title of a link, what follows the language of a code block, and a
 comment. The HTML that models write is read (`html_rule`), other tags are text. References (`[text][1]`) are no links

@@ -1,4 +1,4 @@
-"""A text as the messages that a platform takes: read, hushed, cut, written."""
+"""Splits a text into the messages that a platform takes: parses, escapes mentions, cuts, renders."""
 
 from __future__ import annotations
 

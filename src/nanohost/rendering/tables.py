@@ -1,4 +1,4 @@
-"""A table drawn with spaces, for platforms that have none."""
+"""Draws a table with spaces, for platforms that have none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several files that were sent as one message, which a platform tells of piece by piece: what they are together. Pure.
+"""Joins the pieces of an album, which a platform delivers one by one, into one message. Pure.
 
 The pieces are on disk like any event. They become one before anything is decided about them, so that a caption that
 names the agent counts for all of them, and they are one turn; a host that dies in between finds them as they were.

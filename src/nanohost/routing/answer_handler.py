@@ -1,4 +1,4 @@
-"""A press or a text that answers an agent's question goes to the session that asked."""
+"""Handles answers to questions of agents: a press or a text goes to the session that asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers to questions of agents: who may answer, which answer counts, and what people are told of it.
+"""Processes answers to questions: who may answer, which answer counts, and what people are told.
 
 Promises: the first answer of somebody who may talk to the agent is the answer, and there is no second one. It is on
 record before the session has it, with the event that it came in: done again after a crash, that event is the answer

@@ -1,4 +1,4 @@
-"""Files that people send, into the session's in/inbox/<message>/, before the agent is told of the message.
+"""Fetches the files that people send into the session's in/inbox/<message>/, before the agent gets the message.
 
 Promises: a file there is whole and not above the cap, under a bare name, made by us and nobody else; whatever cannot be
 fetched is told to the agent in the row. A chat waits for the files of its messages for a while, never for long.

@@ -1,4 +1,4 @@
-"""ButtonHandler on the host's own cards: a yes or a no of somebody who was asked."""
+"""Handles button presses on the host's own cards: an approval or a denial."""
 
 from __future__ import annotations
 

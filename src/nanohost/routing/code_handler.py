@@ -1,4 +1,4 @@
-"""One-time codes, typed in a chat: bare, after /pair or /link, or as a deep link sends them, after /start.
+"""Handles one-time codes typed in a chat: bare, after /pair or /link, or after /start as a deep link sends them.
 
 A text that only looks like a code is a message like any other, unless somebody waits for a code to be typed. Never: an
 open code where somebody else reads it, be it in a group or among the words that an agent is told: it is void then. Nor

@@ -1,4 +1,4 @@
-"""A message was deleted: what waits of it is withdrawn, and agents that it has reached are told."""
+"""Handles deletions: withdraws what waits of the message, and tells agents that had it."""
 
 from __future__ import annotations
 

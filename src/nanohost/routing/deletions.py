@@ -1,4 +1,4 @@
-"""A message that is gone from its chat: what of it still waits reaches nobody any more.
+"""Withdraws what still waits of a message that was deleted in its chat.
 
 Promises: whatever it waited for, a crash leaves it waiting or withdrawn; nobody is asked any more about a stranger who
 left nothing to be asked about. What has reached a mailbox stays there: the runner alone knows what it has taken, and

@@ -1,4 +1,4 @@
-"""What one wiring makes of one event: facts in, a decision with its reason out. Pure.
+"""Decides whether a wiring's agent takes part in an event, with the reason. Pure.
 
 Promises: what access or sender scope refuses is never kept as context, and nobody is asked about a stranger whom no
 agent would have answered.

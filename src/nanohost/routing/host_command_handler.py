@@ -1,4 +1,4 @@
-"""The host's commands, typed in a chat."""
+"""Handles host commands typed in a chat."""
 
 from __future__ import annotations
 

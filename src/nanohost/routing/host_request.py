@@ -1,4 +1,4 @@
-"""One event that is for the host itself, while it is dealt with: who came, what they may do, what they are told."""
+"""The context of one event that is for the host itself: who sent it, what they may do, and the answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people say to the host itself, looked at before any wiring: commands, codes, presses on the host's own cards.
+"""Handles events that are for the host itself, before any wiring: commands, codes, presses on the host's cards.
 
 Promises: what is done about an event, what is answered, and the mark that it is dealt with are one transaction of the
 central database: a crash leaves all of it or nothing. It needs no wiring and no session, so that a first owner can come

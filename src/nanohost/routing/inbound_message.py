@@ -1,4 +1,4 @@
-"""The mailbox row that an event becomes for one wiring. Pure: made again, it is the same row with the same id."""
+"""Builds the mailbox row of an event for one wiring. Pure: the same event gives the same row with the same id."""
 
 from __future__ import annotations
 

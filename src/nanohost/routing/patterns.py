@@ -1,4 +1,4 @@
-"""The regular expressions that people give a wiring: tried on each message of a chat, whatever strangers write there.
+"""Compiles and matches the regular expressions of wirings, in linear time whatever people write.
 
 Matching takes time that grows with the length of the text and with nothing else (RE2: no backreferences, no look
 around). Never: a pattern that makes the host stand still.

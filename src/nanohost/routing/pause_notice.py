@@ -1,4 +1,4 @@
-"""People who write while all is paused are told so: each once a pause and chat, by the host itself."""
+"""Tells people who write during a pause that all is paused, once a pause and chat."""
 
 from __future__ import annotations
 

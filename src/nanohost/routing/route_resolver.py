@@ -1,4 +1,4 @@
-"""What each wiring makes of an event: which route it takes, into which session, and what the agent gets of it.
+"""Resolves what each wiring makes of an event: its route, its session, and the agent's row.
 
 Promises: only what is known now decides, so that an event is decided on anew after a crash; nothing is written but the
 session of a conversation that begins.

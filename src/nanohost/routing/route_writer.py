@@ -1,4 +1,4 @@
-"""Writes rows into the mailboxes of sessions, and puts on record what became of the events that they are of.
+"""Writes rows into the mailboxes of sessions, and records the routes of their events.
 
 Promises: what one session's mailbox refuses waits for that session alone, with all that comes behind it. An event
 is marked only after its rows are on disk, and rows have derived ids: doing it again after a crash changes nothing.

@@ -1,5 +1,4 @@
-"""What is put on record of events that were dealt with: each wiring's route, whom somebody is asked about, what reached
-nobody, and who wrote. All in the one transaction that also marks the events."""
+"""Records the results of a batch of events in one transaction: routes, held messages, drops and contacts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which conversation the sender of an event is answered, where routing has not got that far.
+"""Finds the session in which the sender of an event is answered, before routing has decided.
 
 For sentences of the host's own about an event that could not be routed. Never speaks to who may not talk to the agent,
 and never in a group that did not talk to it.

@@ -1,4 +1,4 @@
-"""What is fetched of the files that people send."""
+"""The setting for how much of people's files is fetched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which open question a message answers, and with what. Pure.
+"""Matches a typed message to the open question that it answers. Pure.
 
 A reply to the question's own message answers it whatever it says. What is no reply is for the latest question of the
 conversation alone: the number or the words of one of its choices, or anything at all if it gives none. All else is an

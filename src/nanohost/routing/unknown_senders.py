@@ -1,4 +1,4 @@
-"""Who is not let in yet: whether somebody is asked about them, and the one sentence that they read meanwhile.
+"""The policy for unknown senders: whether somebody is asked about them, and what they are told meanwhile.
 
 Promises: all of it is done in the transaction that records what became of their message. In a group nothing is said
 but to a command of somebody with a role, and nothing to bots; a direct message is answered once a day where there is

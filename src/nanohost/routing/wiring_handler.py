@@ -1,4 +1,4 @@
-"""What no other handler took, for the agents that are wired to its chat; without one, somebody is asked about it.
+"""Handles all other events, for the agents that are wired to the chat; without one, somebody is asked about the chat.
 
 Each wiring decides for itself. What one transaction decides together is on record together.
 """

@@ -1,4 +1,4 @@
-"""What a session's runner is told of its tasks: the open ones, as JSON under one key of inbound.db's meta table."""
+"""Writes a session's open tasks into inbound.db's meta table, for the runner to read."""
 
 from __future__ import annotations
 

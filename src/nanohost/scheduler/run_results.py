@@ -1,4 +1,4 @@
-"""What the end of a run means for its task: a series that fails again and again is paused, and its chat is told."""
+"""Applies the end of a run to its task: a series that fails again and again is paused, and its chat is told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a cron expression falls due, in its task's own time zone. Pure.
+"""Calculates when a task is due, by its cron expression and time zone, and which missed times are run. Pure.
 
 The five fields are matched against the clock on the wall, and each moment is worked out from the scheduled one before
 it. Of the day of the month and the day of the week either is enough if neither is `*`: where one is a step such as

@@ -1,4 +1,4 @@
-"""Runs what falls due: on time, once, in its session.
+"""Runs the tasks that are due: on time, once, in their session.
 
 Promises: a run is decided in one transaction together with the next time of its task, and written to the session
 after that under an id that follows from task and time, so that a kill anywhere leaves one run a time. A session whose

@@ -1,4 +1,4 @@
-"""What a task puts where: the message in the session's mailbox, the entries in the ledger of deliveries. Pure.
+"""Builds what a run puts where: the message for the mailbox, the entries for the ledger. Pure.
 
 Ledger numbers: the agent's rows are above zero, the keeper's notices below it (see containers/notices.py), and those of
 tasks count up from -2**63, two a run: what a chat is sent later has the higher number.

@@ -1,4 +1,4 @@
-"""What can be done to a task: made, paused, resumed, updated, cancelled. By an agent and by the command line alike.
+"""Creates, updates, pauses, resumes and cancels tasks, for agents and for the command line.
 
 Each runs inside the caller's transaction, emits TasksChanged, and raises UsageError, with a sentence and a hint, for
 what cannot be.

@@ -1,4 +1,4 @@
-"""File names that are too long, made shorter so that they still say what the file is. Pure."""
+"""Shortens file names that are too long, so that they still say what the file is. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sentences of the host tell times and counts."""
+"""Formats times and counts for sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people and agents wrote, shown so that nothing of it can pass for the host's own words. Pure.
+"""Quotes what people and agents wrote, so that nothing of it can pass for the host's own words. Pure.
 
 Promises: it stands in code, where no platform reads markup, links or mentions; every line of a text begins with a bar,
 so that none can be mistaken for a line of ours even where code has no marks; what nobody would see, and what turns a

@@ -1,4 +1,4 @@
-"""Text of agents and strangers, made such that a terminal shows it and obeys none of it."""
+"""Removes control characters from text of agents and strangers, before a terminal shows it."""
 
 from __future__ import annotations
 

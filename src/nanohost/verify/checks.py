@@ -1,4 +1,4 @@
-"""Every invariant of the data directory, by name: what `nanohost verify` goes through.
+"""Lists every invariant of the data directory that `nanohost verify` checks.
 
 Promises: nothing is written, neither to the central database nor to a session's files; memory does not grow with the
 number of sessions; what a running host is in the middle of is not reported. Each check is one function, its name is

@@ -1,4 +1,4 @@
-"""What runners tell of their turns, beside what passed the gateway."""
+"""Checks the token counts that runners report against those of the gateway."""
 
 from __future__ import annotations
 

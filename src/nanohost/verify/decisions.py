@@ -1,4 +1,4 @@
-"""Invariants of who is who, what was decided, and what waits for somebody's word."""
+"""Checks the invariants of people, decisions and open requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a check found, and what the checks of the central database are given to look at."""
+"""The type of a finding, and the context of the checks of the central database."""
 
 from __future__ import annotations
 

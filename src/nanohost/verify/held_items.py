@@ -1,4 +1,4 @@
-"""Invariants of what does not go on at once: messages and requests held for an approval, and what only rides along."""
+"""Checks the invariants of held messages and requests, and of context."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Invariants of what came in and what goes out: no event without an outcome, every attempt accounted for."""
+"""Checks that every event has an outcome and every attempt is accounted for."""
 
 from __future__ import annotations
 

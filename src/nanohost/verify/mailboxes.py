@@ -1,4 +1,4 @@
-"""Invariants between a session's two files and the central database: nothing lost on the way in or out."""
+"""Checks that nothing is lost between a session's two files and the central database."""
 
 from __future__ import annotations
 

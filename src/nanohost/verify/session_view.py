@@ -1,4 +1,4 @@
-"""One session as the central database and its two files show it at one moment: all that its checks look at.
+"""Reads one session from the central database and its two files at one moment, for its checks.
 
 Promises: files are opened read-only, outbound.db in a process that can be killed, each for less time than a writer
 waits; what is kept of a session is bounded, however much its files hold. Blocking: for threads.

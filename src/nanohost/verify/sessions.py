@@ -1,4 +1,4 @@
-"""Invariants of a session as a whole: its row, its folder, its files, its lease."""
+"""Checks the invariants of a session: its row, its folder, its files, its lease."""
 
 from __future__ import annotations
 

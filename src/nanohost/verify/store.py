@@ -1,4 +1,4 @@
-"""Invariants of the central database as a file: sound, consistent in itself, of this version."""
+"""Checks the central database as a file: intact, consistent, of this version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Invariants of tasks: what has begun is where it is worked on.
+"""Checks the invariants of tasks: what has begun is where it is worked on.
 
 That an active task has a next time is a constraint of its table, which the check of the central database covers.
 """

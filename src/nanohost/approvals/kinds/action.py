@@ -1,4 +1,4 @@
-"""An agent wants to do what needs a person's yes."""
+"""The approval kind for an action that an agent requested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Somebody addresses the bot in a chat that no agent is wired to."""
+"""The approval kind for a chat that no agent is wired to and in which somebody addresses the bot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Somebody without a role wants to talk to an agent in a chat that is known."""
+"""The approval kind for a sender without a role in a chat that has an agent."""
 
 from __future__ import annotations
 
