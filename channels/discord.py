@@ -1150,7 +1150,7 @@ class DiscordChannel:
         self._me: User | None = None
         self._stream: _Stream | None = None
         self._events_handled = ""
-        """Of the event that is being dealt with: no other has it."""
+        """Of the event that is being handled: no other has it."""
         self._failures = 0
         """Connections in a row that did not last."""
         self._acknowledge_tasks = 0

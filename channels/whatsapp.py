@@ -133,7 +133,7 @@ MAX_WEBHOOK_BYTES = 4 * 1024 * 1024
 MAX_READING_BYTES = 32 * 1024 * 1024
 """Of all webhooks that are being read: who is not known yet must not fill the memory."""
 SMALL_WEBHOOK_BYTES = 64 * 1024
-"""A webhook of an ordinary size is read whatever strangers send meanwhile."""
+"""A webhook of an ordinary size is read whatever unknown senders send meanwhile."""
 BAD_SIGNATURE_LOG_INTERVAL_S = 60.0
 """How often it is logged that webhooks come that are not Meta's."""
 MAX_BUTTON_BODY_CHARS = 1024

@@ -139,7 +139,7 @@ class Outbox:
         return await self._request(row)
 
     async def request_action(self, action: str, arguments: Mapping[str, object]) -> None:
-        """Ask the host to do something. What becomes of it comes as a message, if it has to be known."""
+        """Ask the host to do something. What happens to it comes as a message, if it has to be known."""
         payload = SystemOut(action=action, arguments=json.dumps(arguments, sort_keys=True))
         await self._request(self._row(OutKind.SYSTEM, payload, self._address(None, None)))
 

@@ -84,7 +84,7 @@ class _PromptAccepted:
 
 @dataclass(frozen=True, slots=True)
 class _StopRequested:
-    """A person wants no answer any more. The rows that say so are dealt with once the turn is over."""
+    """A person wants no answer any more. The rows that say so are handled once the turn is over."""
 
 
 _TurnResult = Finished | _StopRequested | None

@@ -343,7 +343,7 @@ async def _notify_throttled(foundation: Foundation, id: SessionId, reason: str) 
 
 
 async def _notify_model_problem(foundation: Foundation, complaint: ModelProblem) -> None:
-    """Say it to the owners, once a day and kind: only somebody at the machine can mend it. Raises StoreError."""
+    """Say it to the owners, once a day and kind: only somebody at the machine can fix it. Raises StoreError."""
     now = foundation.clock.now()
     text = MODEL_PROBLEM_NOTICE.format(problem=complaint.message, do=complaint.hint)
     async with foundation.store.transaction() as tx:

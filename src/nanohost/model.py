@@ -61,7 +61,7 @@ class SenderScope(StrEnum):
 
 
 class IgnoredMessagePolicy(StrEnum):
-    """What becomes of a message that a wiring's agent does not take part in."""
+    """What happens to a message that a wiring's agent does not take part in."""
 
     DROP = "drop"
     ACCUMULATE = "accumulate"

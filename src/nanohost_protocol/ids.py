@@ -57,7 +57,7 @@ def task_id(*, session: str, request: str) -> str:
 
 
 def notice_id(*, session: str, request: str) -> str:
-    """The id of the messages_in row that tells an agent what became of its request."""
+    """The id of the messages_in row that tells an agent the outcome of its request."""
     return derive_id("a", session, request)
 
 

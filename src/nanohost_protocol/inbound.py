@@ -151,7 +151,7 @@ class InboundWriter:
         return self._db.execute(_CLOSE_OLD_CONTEXT, (keep,)).rowcount
 
     def record_delivery_results(self, rows: Iterable[DeliveryResult]) -> None:
-        """Tell the runner what became of its messages. The latest MAX_KEPT_DELIVERY_RESULTS stay."""
+        """Tell the runner the outcomes of its messages. The latest MAX_KEPT_DELIVERY_RESULTS stay."""
         for row in rows:
             ids = json.dumps(row.platform_message_ids)
             self._db.execute(_UPSERT_DELIVERED, (row.out_id, row.status, ids, to_text(row.changed_at)))
@@ -289,7 +289,7 @@ class InboundReader:
         return None if row is None else MessageIn.from_row(row)
 
     def find_answer(self, out_id: str, *, after: int) -> MessageIn | None:
-        """The first answer to the runner's question with the number `after`, whatever has become of it since."""
+        """The first answer to the runner's question with the number `after`, whatever happened to it since."""
         row = self._db.execute(
             "SELECT * FROM messages_in WHERE seq > ? AND kind = 'chat' AND json_valid(content)"
             " AND json_extract(content, '$.answers') = ? ORDER BY seq LIMIT 1",

@@ -94,7 +94,7 @@ class SystemIn:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlIn:
     """The host tells the runner something; the agent never sees it. `command` is STOP, CLEAR, or one that the host has
-    dealt with by itself. `answer`: what the host has said to it already."""
+    handled by itself. `answer`: what the host has said to it already."""
 
     command: str
     answer: str | None = field(default=None, metadata=OMIT_IF_DEFAULT)

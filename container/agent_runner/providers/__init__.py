@@ -82,7 +82,7 @@ class ToolEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """`prompts` of this turn's prompts have been dealt with, counted from its beginning.
+    """`prompts` of this turn's prompts have been handled, counted from its beginning.
 
     Numbers in `usage` are those since the last Finished. A failure ends the turn. `memory`, if given, is kept across
     containers together with the turn's end. `is_unrecorded`: what was said is not on record, so that the next provider

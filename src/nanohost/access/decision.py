@@ -31,8 +31,8 @@ def check_access(
     scope: SenderScope = SenderScope.ALL,
 ) -> Access:
     """Owner, global admin, admin of this agent group, member, in that order; else whether the wiring listens to anybody
-    else, and what the chat says of strangers. `grants` are those of all the sender's identities; `agent_group` None is
-    one that is yet to be made."""
+    else, and what the chat says of unknown senders. `grants` are those of all the sender's identities; `agent_group`
+    None is one that is yet to be made."""
     for role, where in ((Role.OWNER, None), (Role.ADMIN, None), (Role.ADMIN, agent_group)):
         if any(grant.role is role and grant.agent_group_id == where for grant in grants):
             return Access(is_allowed=True, reason=role)

@@ -27,7 +27,7 @@ async def find_refusal(db: Queries, user: str, agent_group: AgentGroupId | None,
 
 
 async def check_not_refused(db: Queries, user: str, agent_group: AgentGroupId | None, now: datetime) -> None:
-    """To be asked before somebody is let in: whoever says yes has to end the refusal first. Raises UsageError."""
+    """To be asked before somebody is let in: whoever approves has to end the refusal first. Raises UsageError."""
     if (rule := await find_refusal(db, user, agent_group, now)) is not None:
         since = f"{rule.created_at:%Y-%m-%d}"
         raise UsageError(

@@ -1,6 +1,6 @@
 """Links two identities of one human. The one who asked for the code shares its roles, never the reverse.
 
-Else a stranger could ask for a code and talk an owner into typing it.
+Else an unknown sender could ask for a code and talk an owner into typing it.
 """
 
 from __future__ import annotations

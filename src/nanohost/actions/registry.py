@@ -41,7 +41,7 @@ class Arguments(BaseModel):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionRequest:
     """Who asks, when, and where answers go: the host's own knowledge. `request_id` is the outbound row's; `timezone`
-    the zone that times without one are in. `approved_by`: the person who said yes to it, or the agent itself, as the
+    the zone that times without one are in. `approved_by`: the person who approved it, or the agent itself, as the
     record names them."""
 
     session_id: SessionId

@@ -66,7 +66,7 @@ async def decide(
     zone: tzinfo,
 ) -> str:
     """What is said to the one who decided. `choice`: a label of the card, or what is typed for it (an agent's name for
-    a chat); None where there is one yes only. `reason` goes with a no. `zone`: of the times people read.
+    a chat); None where there is one yes only. `reason` goes with a denial. `zone`: of the times people read.
 
     Raises ApprovalNotFound, and UsageError for one that is decided, expired, or a choice that there is not: nothing is
     changed then. An effect that cannot be is no error: the approval has failed then, and that is what is said.
@@ -104,7 +104,7 @@ async def decide_by_button(
     now: datetime,
     zone: tzinfo,
 ) -> str:
-    """The same by a button, whose label says whether it is a yes or a no."""
+    """The same by a button, whose label says whether it is an approval or a denial."""
     found, _ = await _find_decidable(tx, approval, actor)
     verdict = ApprovalDecision.DENY if label == found.denial_option else ApprovalDecision.APPROVE
     return await decide(tx, approval, actor=actor, decision=verdict, choice=label, now=now, zone=zone)

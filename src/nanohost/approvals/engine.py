@@ -55,7 +55,8 @@ MAX_WAIT_S = 3600.0
 OPEN_DM_TIMEOUT_S = 20.0
 """For a platform to open a direct chat."""
 MAX_UNKNOWN_SENDER_CARDS = 5
-"""Cards about strangers that wait for a decision at a time. The others are named in a message, and shown one by one."""
+"""Cards about unknown senders that wait for a decision at a time. The others are named in a message, and shown one by
+one."""
 MORE_WAITING_TEXT = (
     "More people wrote to me and wait to be let in. I show {most} at a time, oldest first, so that they keep nothing of"
     " yours waiting. All of them: `nanohost approvals list`"
@@ -132,7 +133,7 @@ class ApprovalEngine:
         self._workers.notify_waiting(lambda id: id in waiting)
 
     async def _is_over_card_limit(self, db: Queries, approval: Approval, kind: ApprovalKind) -> bool:
-        """Whether enough of what strangers asked for is shown already, or comes first."""
+        """Whether enough of what unknown senders asked for is shown already, or comes first."""
         theirs = [each.name for each in approval_kinds().values() if each.is_by_unknown_sender]
         return (
             kind.is_by_unknown_sender
@@ -345,7 +346,7 @@ class ApprovalEngine:
         return {(one.channel_type, one.instance, one.platform_id) for one in every if one.is_group}
 
     async def _notify_more_waiting(self) -> None:
-        """Whoever has cards about strangers hears, once an hour, that there are more than they were shown."""
+        """Whoever has cards about unknown senders hears, once an hour, that there are more than they were shown."""
         now = self._clock.now()
         async with self._store.transaction() as tx:
             for place in await self._unknown_sender_card_chats(tx):
@@ -354,7 +355,7 @@ class ApprovalEngine:
                 await host_messages.enqueue(tx, place, ChatOut(text=text), out_id=out_id, now=now, in_card_queue=True)
 
     async def _unknown_sender_card_chats(self, db: Queries) -> list[Origin]:
-        """Where cards about strangers are shown."""
+        """Where cards about unknown senders are shown."""
         places = {}
         for one in await approvals.list_open(db):
             kind = approval_kinds().get(one.kind)

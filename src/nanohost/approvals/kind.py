@@ -17,7 +17,7 @@ from nanohost.model import AgentGroupId, Role
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionContext:
     """A decision while it takes effect, in the transaction that claims it. `actor_id`: as the record names them;
-    `label`: the option; `reason`: what was said with a no; `origin`: where they were."""
+    `label`: the option; `reason`: what was said with a denial; `origin`: where they were."""
 
     tx: Transaction
     approval: Approval
@@ -72,13 +72,12 @@ class ApprovalKind:
     wait at a time. `is_by_unknown_sender`: anybody can bring it about, so only a few cards of such kinds are shown at a
     time.
 
-    `approve` and `deny` return in a sentence what became of it. `approve` raises UsageError, before it changes
-    anything, for what cannot be any more; all else it takes from the approval as it is stored. `expire` ends what
-    waits. `match_unlisted_choice`: an option that is not on the card, by what is typed for it. `typed_example`: what
-    may be typed for a yes, "" where nothing need be. `resolve_obsolete`: lets go on what waits and needs no yes any
-    more, by what is so now; in a sentence why there is nothing left to decide, or None while there is.
-    `deciding_group`: the agent group whose admins may decide about this one, where it is `is_group_scoped`; None: it is
-    about others, too.
+    `approve` and `deny` return in a sentence its outcome. `approve` raises UsageError, before it changes anything, for
+    what cannot be any more; all else it takes from the approval as it is stored. `expire` ends what waits.
+    `match_unlisted_choice`: an option that is not on the card, by what is typed for it. `typed_example`: what may be
+    typed for a yes, "" where nothing need be. `resolve_obsolete`: lets go on what waits and needs no approval any more,
+    by what is so now; in a sentence why there is nothing left to decide, or None while there is. `deciding_group`: the
+    agent group whose admins may decide about this one, where it is `is_group_scoped`; None: it is about others, too.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Requests approvals: for an unknown sender, for an unknown chat, and for an action of an agent.
 
 Each is called inside the transaction that holds back what it is about, and answers at once: held for this approval, or
-turned away with the reason. What is asked for again while it is open is held for the same approval: one card, however
+rejected with the reason. What is asked for again while it is open is held for the same approval: one card, however
 often. The engine is told of it once that is committed (ApprovalChanged).
 """
 
@@ -176,7 +176,8 @@ async def join_pending_approval(db: Queries, stored: StoredEvent) -> PendingAppr
 async def request_action_approval(
     tx: Transaction, *, request: ActionApprovalRequest, now: datetime
 ) -> PendingApproval | Rejected:
-    """An agent's request needs a yes. The caller's row is `held` with the approval's id, or refused for the reason.
+    """An agent's request needs an approval. The caller's row is `held` with the approval's id, or refused for the
+    reason.
 
     Approved: the row that the approval names (session_id, seq) is `pending` again. See `decide.why_not` for the check
     when it is carried out.
@@ -268,7 +269,7 @@ async def _evict_oldest(tx: Transaction, kind: ApprovalKind, now: datetime) -> b
 
 
 def _failed_recently(last: Approval, now: datetime) -> bool:
-    """Whether it failed not long ago because nobody could be asked: where somebody said yes to what could not be, a
+    """Whether it failed not long ago because nobody could be asked: where somebody approved what could not be done, a
     person was there. What failed in the future is old: the clock was set back since."""
     if last.status is not ApprovalStatus.FAILED or last.decided_by is not None:
         return False

@@ -90,7 +90,7 @@ async def close_undecided(
 
 
 async def _edit_card(tx: Transaction, seq: int, text: str, out_id: str, now: datetime) -> None:
-    """A card that nobody has seen is left out; all others say what became of it."""
+    """A card that nobody has seen is left out; all others say its outcome."""
     card = await host_messages.find(tx, seq)
     if card is None or card.status is DeliveryStatus.DROPPED:
         return

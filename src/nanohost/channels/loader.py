@@ -1,7 +1,7 @@
 """Finds the channel files, and imports one.
 
-`discover` reads headers and imports nothing; `load` imports one file. A channel that cannot be used is listed with
-its reason and harms no other, and the shipped channels are found exactly as a stranger's is. Nothing is installed
+`discover` reads headers and imports nothing; `load` imports one file. A channel that cannot be used is listed with its
+reason and harms no other, and the shipped channels are found exactly as anybody else's are. Nothing is installed
 here, and no channel is created or started.
 
 Both read the disk and may take a moment: keep them off a running event loop.
@@ -133,7 +133,7 @@ def load(entry: AvailableChannel) -> CreateChannel:
 
 
 def _entry_point_files(unavailable: list[UnavailableChannel]) -> Iterator[Path]:
-    """The files of the modules that installed packages announce; those that are not there are set aside."""
+    """The files of the modules that installed packages announce; those that are not there are left out."""
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         module = getattr(entry_point, "module", entry_point.value)  # it has none where the value is no module's name
         path = _module_file(module)

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class Disposition(StrEnum):
-    """What becomes of a command that is not the host's."""
+    """What happens to a command that is not the host's."""
 
     DISCARDED = "vanishes"
     """Nobody sees it, no matter who typed it."""

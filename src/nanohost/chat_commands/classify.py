@@ -2,7 +2,7 @@
 
 Commands of a conversation are the whole text, so that "/stop it, please" is a sentence for the agent. Those of the
 model's own command line (lists.py), which it would obey, and those of the host count as soon as a text begins with
-them. The host's are dealt with before (routing/host_command_handler.py): what comes here is from somebody who may not
+them. The host's are handled before (routing/host_command_handler.py): what comes here is from somebody who may not
 use them, or was not said to us.
 """
 

@@ -66,7 +66,7 @@ class LiveScreen(Screen):
         )
 
     async def read_lines(self, stdin: TextIO) -> AsyncGenerator[str, None]:
-        """What is typed, until the end: Ctrl-D, or Ctrl-C, which first says what becomes of what is being done."""
+        """What is typed, until the end: Ctrl-D, or Ctrl-C, which first says what happens to what is being done."""
         moving = asyncio.create_task(self._animate_status_line(), name="status line")
         try:
             with self._prompt_session.input.raw_mode():  # also between two lines, where a Ctrl-D would be lost

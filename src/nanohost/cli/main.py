@@ -36,7 +36,7 @@ REPLY_TIMEOUT_S = 120.0
 SHELLS = ("bash", "zsh", "fish")
 """Whose completion is tested, of those that shtab writes."""
 SYSTEM_LIMIT_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE}
-"""What a person mends on the machine and not in nanohost: one line says it, a traceback would not say more."""
+"""What a person fixes on the machine and not in nanohost: one line says it, a traceback would not say more."""
 
 
 class HelpFormatter(argparse.HelpFormatter):

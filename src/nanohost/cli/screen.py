@@ -83,7 +83,7 @@ class Screen:
 
     @property
     def pending_work_notice(self) -> str:
-        """What becomes of what is being done, when the conversation is left."""
+        """What happens to what is being done, when the conversation is left."""
         if self.is_host_in_process:
             return "What is not answered yet is kept: the next chat goes on with it."
         return "The work goes on without you; what comes of it is shown in the next chat."
@@ -103,7 +103,7 @@ class Screen:
         self.show_prompt()
 
     def close(self, unaccepted_count: int) -> None:
-        """The last words: the shell's prompt shall not stand behind ours; what becomes of the work is said, and what is
+        """The last words: the shell's prompt shall not stand behind ours; what happens to the work is said, and what is
         forgotten."""
         if self._is_terminal and self._is_prompt_shown:
             write_to_terminal("\n", sys.stdout)

@@ -350,7 +350,7 @@ def _lost_delivery_hint(sent: Sequence[SentMessage]) -> str:
 
 
 async def model_key_fix(db: ReportReader, outcome: MessageOutcome) -> str:
-    """What mends the key of the model, where that is why a turn failed and none has come to an end since."""
+    """What fixes the key of the model, where that is why a turn failed and none has come to an end since."""
     if outcome.status is not MessageStatus.FAILED or outcome.route is None or outcome.route.session_id is None:
         return ""
     failures = await turn_failures.find(db, outcome.route.session_id)

@@ -128,7 +128,8 @@ def _link_lines(link: str) -> list[str]:
 
 
 def _locked_out_lines(users: Sequence[str]) -> list[str]:
-    """Of several the machine does not know which is theirs: no command stands ready that makes a stranger an owner."""
+    """Of several the machine does not know which is theirs: no command stands ready that makes an unknown sender an
+    owner."""
     who, yours = ("that was you", shlex.quote(users[0])) if len(users) == 1 else ("one of them is you", "YOURS")
     return [
         f"Not listened to for an hour after a wrong code: {', '.join(users)}.",

@@ -139,7 +139,7 @@ async def resolve_session(db: Queries, id_prefix: str) -> Session:
 async def ensure_chat(
     tx: Transaction, address: ChatAddress, *, unknown: UnknownSender | None, name: str = "", now: datetime
 ) -> MessagingGroup:
-    """The messaging group, made when missing (default: strangers wait for approval); a given policy is set."""
+    """The messaging group, made when missing (default: unknown senders wait for approval); a given policy is set."""
     found = await messaging_groups.find(
         tx, channel_type=address.channel_type, instance=address.instance, platform_id=address.platform_id
     )

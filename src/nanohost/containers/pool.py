@@ -174,7 +174,7 @@ class MailboxStopCounter:
 
 
 def escalate(stuck: Stuck, stops: int) -> Stuck:
-    """What becomes of a session that was stopped for its mailbox so often: the MAX_STOPS-th time it is held. Pure."""
+    """What happens to a session that was stopped for its mailbox so often: the MAX_STOPS-th time it is held. Pure."""
     if stops < MAX_STOPS:
         return stuck
     sentence = f"{stuck.detail}; within an hour it has kept the host from its mailbox {stops} times"

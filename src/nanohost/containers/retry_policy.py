@@ -1,4 +1,4 @@
-"""What becomes of a message when a turn over it ended. Pure: (ack, now) in, a verdict out. `ack.tries` is how often it
+"""What happens to a message when a turn over it ended. Pure: (ack, now) in, a verdict out. `ack.tries` is how often it
 failed before, tries that do not count left out.
 
 Completed closes it. A failure is tried again or given up by its class; whoever wrote is told when it is given up. A

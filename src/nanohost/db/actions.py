@@ -1,4 +1,4 @@
-"""Actions: what agents ask of the host. Every request is a row here, whatever became of it."""
+"""Actions: what agents ask of the host. Every request is a row here, whatever its outcome."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ async def settle(
     notice_id: str | None,
     now: datetime,
 ) -> None:
-    """Say what became of it; `notice_id` if the agent is to be told."""
+    """Say its outcome; `notice_id` if the agent is to be told."""
     values: dict[str, Value] = {
         "session_id": action.session_id,
         "seq": action.seq,

@@ -67,7 +67,7 @@ async def find_whole_id(db: Queries, chat: ChatKey, message: str) -> str:
 
 
 async def list_pending_deletions(db: Queries, message: EventId) -> list[EventId]:
-    """The pieces of this message that are still in it, and whose deletion waits to be dealt with."""
+    """The pieces of this message that are still in it, and whose deletion waits to be handled."""
     return [EventId(row["event_id"]) for row in await db.fetch_all(PENDING_DELETIONS, (message,))]
 
 

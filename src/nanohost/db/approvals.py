@@ -1,4 +1,4 @@
-"""Approvals: what waits for a person's yes, whom it was shown to, and what became of it."""
+"""Approvals: what waits for an approval, whom it was shown to, and its outcome."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ async def find_open(db: Queries, kind: str, subject: str) -> Approval | None:
 
 
 async def find_latest(db: Queries, kind: str, subject: str) -> Approval | None:
-    """The newest on this, whatever became of it."""
+    """The newest on this, whatever its outcome."""
     row = await db.fetch_one(LAST, (kind, subject))
     return None if row is None else _from_row(row)
 
@@ -227,7 +227,7 @@ async def close(
 
 
 async def set_outcome(tx: Transaction, approval: ApprovalId, outcome: str) -> None:
-    """Keep what became of it, in a sentence."""
+    """Keep its outcome, in a sentence."""
     await tx.execute(SET_OUTCOME, (outcome, approval))
 
 

@@ -40,7 +40,7 @@ MAX_GROUP_SIZE = 256
 
 
 CORRUPTION_ERRORS = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_READONLY_DBMOVED")
-"""Errors that no waiting mends. A disk that is full or read-only is none: it is as it was once there is room again."""
+"""Errors that no waiting fixes. A disk that is full or read-only is none: it is as it was once there is room again."""
 
 
 class Queries(Protocol):

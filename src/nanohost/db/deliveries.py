@@ -420,7 +420,7 @@ async def begin_attempt(tx: Transaction, delivery: Delivery, now: datetime) -> b
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptOutcome:
-    """How one attempt ended, and what becomes of the message."""
+    """How one attempt ended, and what happens to the message."""
 
     status: DeliveryStatus
     code: str

@@ -1,4 +1,4 @@
-"""Inbound events: what the platforms told us, once each, until routing has dealt with it."""
+"""Inbound events: what the platforms told us, once each, until routing has handled it."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def _values(event: InboundEvent) -> dict[str, Value]:
 
 
 async def list_new(db: Queries, chat: ChatKey, *, limit: int) -> list[StoredEvent]:
-    """Events that routing has not dealt with, oldest first."""
+    """Events that routing has not handled, oldest first."""
     rows = await db.fetch_all(NEW_IN_CHAT, (chat.channel_type, chat.instance, chat.platform_id, limit))
     return [
         replace(
@@ -261,7 +261,7 @@ async def mark_routed(tx: Transaction, events: Iterable[EventId]) -> None:
 
 
 async def join_album(tx: Transaction, pieces: Sequence[EventId], into: InboundEvent) -> None:
-    """The first of these events becomes what they are together; the others are dealt with by that."""
+    """The first of these events becomes what they are together; the others are handled by that."""
     first, *others = pieces
     await tx.execute(JOIN_ALBUM, {"id": first} | _content_values(into))
     await tx.execute_many(CLOSE, [("routed", f"one message with event {first}", other) for other in others])
@@ -297,7 +297,7 @@ def with_content(event: InboundEvent, document: str) -> InboundEvent:
 
 
 async def mark_settled(tx: Transaction, event: EventId, reason: str) -> None:
-    """It is dealt with, and concerns no agent."""
+    """It is handled, and concerns no agent."""
     await tx.execute(CLOSE, ("routed", reason, event))
 
 
@@ -372,7 +372,7 @@ async def list_quarantined(db: Queries, *, limit: int) -> list[StoredEvent]:
 
 
 async def requeue(tx: Transaction, event: EventId) -> StoredEvent | None:
-    """Make an event that was set aside new again, with all its tries. None: it is not set aside. Emits
+    """Make an event that was quarantined new again, with all its tries. None: it is not quarantined. Emits
     ChatHasEvents."""
     row = await tx.fetch_one(REQUEUE, (event,))
     if row is None:

@@ -117,7 +117,7 @@ async def delete(tx: Transaction, names: Iterable[str]) -> None:
 
 
 async def find_late_events(db: Queries, *, before: datetime) -> list[LateEvent]:
-    """Events that came before then and are still not routed, those set aside, and those whose mailbox refuses."""
+    """Events that came before then and are still not routed, those quarantined, and those whose mailbox refuses."""
     return [
         LateEvent(
             id=EventId(row["id"]),

@@ -1,4 +1,4 @@
-"""Counts for the status screen: what waits, what failed, what was turned away."""
+"""Counts for the status screen: what waits, what failed, what was rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks and their runs: what is to be done when, and what became of it each time.
+"""Tasks and their runs: what is to be done when, and its outcome each time.
 
 A run is decided first (its row, and the next time of its task, in one transaction) and written to the session after
 that, under an id that follows from both. So a kill in between only has it written once more.
@@ -113,7 +113,7 @@ OPEN_STATUSES = (TaskStatus.ACTIVE, TaskStatus.PAUSED)
 
 
 class MisfirePolicy(StrEnum):
-    """What becomes of times that passed while no host ran, or while the task was paused."""
+    """What happens to times that passed while no host ran, or while the task was paused."""
 
     LATEST = "latest"
     """The latest of them is made up for."""

@@ -356,7 +356,7 @@ class Sender:
         return self._hold_ambiguous and not can_tell
 
     async def _send_or_outcome(self, delivery: Delivery, part: DeliveryPart) -> Receipt | AttemptOutcome:
-        """The platform has it, or what becomes of it otherwise."""
+        """The platform has it, or what happens to it otherwise."""
         try:
             return await self._send(delivery, part)
         except ChannelError as error:

@@ -1,7 +1,7 @@
 """Listens on a Unix socket in a session's run/ folder. Whoever connects to it is that session.
 
 Nothing a client sends can change whose calls these are. A container may open as many connections as it likes: beyond
-a number they are turned away, so that it can use up neither the host's descriptors nor another session's share, and
+a number they are rejected, so that it can use up neither the host's descriptors nor another session's share, and
 when it opens them too fast they wait in the socket's own queue.
 """
 

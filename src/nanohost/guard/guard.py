@@ -50,7 +50,7 @@ class GuardDecision:
 
 def decide(facts: GuardFacts) -> GuardDecision:
     """The operator's no comes first, then a rule's no; both also against an approval, for they may be younger. What
-    needs a yes has it from an approval or a rule, and from nothing that an agent could do itself."""
+    needs an approval has it from an approval or a rule, and from nothing that an agent could do itself."""
     if facts.policy is Permission.DENY:
         return GuardDecision(permission=Permission.DENY, reason=f"the operator allows no agent to use {facts.action}")
     if facts.rule is not None and facts.rule.effect is RuleEffect.DENY:

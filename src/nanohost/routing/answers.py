@@ -56,11 +56,11 @@ QUESTION_TAIL_CHARS = 500
 SEND_GRACE = timedelta(seconds=5)
 """For a question that people see and whose sending is not on record yet."""
 _QUESTION_EDIT_SEQ_BASE = 2**62
-"""Below zero, and below the numbers of all notices: what becomes of the messages of questions."""
+"""Below zero, and below the numbers of all notices: what happens to the messages of questions."""
 
 
 class Handled(Enum):
-    """The event is dealt with, and nothing is to be written."""
+    """The event is handled, and nothing is to be written."""
 
     HANDLED = auto()
 

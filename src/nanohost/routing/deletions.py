@@ -1,8 +1,8 @@
 """Withdraws what still waits of a message that was deleted in its chat.
 
-Promises: whatever it waited for, a crash leaves it waiting or withdrawn; nobody is asked any more about a stranger who
-left nothing to be asked about. What has reached a mailbox stays there: the runner alone knows what it has taken, and
-leaves out what it has not (agent_runner/claims.py).
+Promises: whatever it waited for, a crash leaves it waiting or withdrawn; nobody is asked any more about an unknown
+sender who left nothing to be asked about. What has reached a mailbox stays there: the runner alone knows what it has
+taken, and leaves out what it has not (agent_runner/claims.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Decides whether a wiring's agent takes part in an event, with the reason. Pure.
 
-Promises: what access or sender scope refuses is never kept as context, and nobody is asked about a stranger whom no
-agent would have answered.
+Promises: what access or sender scope refuses is never kept as context, and nobody is asked about an unknown sender whom
+no agent would have answered.
 """
 
 from __future__ import annotations

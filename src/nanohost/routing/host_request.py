@@ -20,7 +20,7 @@ from nanohost_protocol.rows import Origin
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostRequest:
     """`user_id` is the sender as <channel>:<handle>; `grants` are those of all their identities. All that is done goes
-    through `tx`, which also marks the event as dealt with: it happens once. `prefetched`: what was read before it
+    through `tx`, which also marks the event as handled: it happens once. `prefetched`: what was read before it
     began."""
 
     tx: Transaction

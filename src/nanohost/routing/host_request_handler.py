@@ -1,6 +1,6 @@
 """Handles events that are for the host itself, before any wiring: commands, codes, presses on the host's cards.
 
-Promises: what is done about an event, what is answered, and the mark that it is dealt with are one transaction of the
+Promises: what is done about an event, what is answered, and the mark that it is handled are one transaction of the
 central database: a crash leaves all of it or nothing. It needs no wiring and no session, so that a first owner can come
 in, and an admin be asked, where no agent listens.
 """
@@ -36,7 +36,7 @@ class RequestHandler(Protocol):
         ...
 
     async def handle(self, request: HostRequest) -> bool:
-        """Deal with it, inside the visit's transaction. False: it is none after all, the next one may look."""
+        """Handle it, inside the visit's transaction. False: it is none after all, the next one may look."""
         ...
 
 

@@ -187,7 +187,7 @@ class RouteResolver:
         return replace(stored, event=replace(event, text=choice.label, thread_id=choice.card.thread_id))
 
     async def _classify_text(self, stored: StoredEvent, agent_group: AgentGroupId) -> CommandDecision:
-        """What becomes of the text, if it is one: what was edited later is no command."""
+        """What happens to the text, if it is one: what was edited later is no command."""
         if stored.event.kind is not EventKind.MESSAGE or not stored.event.text.lstrip().startswith("/"):
             return PassThrough()
         grants = await roles.list_for_user(self._store, stored.user_id)

@@ -1,6 +1,6 @@
 """Gives each accepted event to the handler that it is for.
 
-Promises: events of one chat are dealt with in order. What fails for no reason known is tried again, then set aside, and
+Promises: events of one chat are handled in order. What fails for no reason known is tried again, then quarantined, and
 holds up no other chat. An album is joined before anybody deals with it. A command for a session is decided on like a
 message and becomes a row like one; what it does is chat_commands/'s.
 """
@@ -45,7 +45,7 @@ from nanohost.work.fair_share import FairShare
 from nanohost.work.keyed_workers import KeyedWorkers
 
 BATCH_SIZE = 16
-"""Events dealt with in one go: their rows share one commit a mailbox."""
+"""Events handled in one go: their rows share one commit a mailbox."""
 MAX_ATTEMPTS = 8
 """Of an event that fails for no reason known: half a minute of growing pauses, then its chat goes on without it."""
 
@@ -53,14 +53,14 @@ _log = structlog.get_logger()
 
 
 class EventHandler(Protocol):
-    """One kind of event, which is dealt with alone and after all that came before it in its chat."""
+    """One kind of event, which is handled alone and after all that came before it in its chat."""
 
     async def can_handle(self, stored: StoredEvent) -> bool:
         """Whether the event may be for this handler. Costs next to nothing for an ordinary message."""
         ...
 
     async def handle(self, stored: StoredEvent) -> bool:
-        """Deal with it. False: it is not for this handler after all, and nothing was done about it."""
+        """Handle it. False: it is not for this handler after all, and nothing was done about it."""
         ...
 
 
@@ -192,7 +192,7 @@ class Router:
             _log.error("event_quarantined", number=stored.id, chat=str(chat), tries=MAX_ATTEMPTS, reason=reason)
 
     async def _process(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
-        """In order: what a handler wants alone is dealt with after all that came before it. What is left is found when
+        """In order: what a handler wants alone is handled after all that came before it. What is left is found when
         the chat is looked at again."""
         for_wirings: list[StoredEvent] = []
         for stored in batch:
@@ -209,6 +209,6 @@ class Router:
         await self._wiring_handler.handle_all(chat, for_wirings)
 
     async def _process_preceding(self, stored: StoredEvent, batch: Sequence[StoredEvent]) -> bool:
-        """False: not all is, or the event itself is dealt with: the chat is to be looked at again."""
+        """False: not all is, or the event itself is handled: the chat is to be looked at again."""
         await self._wiring_handler.handle_all(stored.chat, batch)
         return await events.find_first_new(self._store, stored.chat) == stored.id

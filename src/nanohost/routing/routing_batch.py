@@ -20,7 +20,7 @@ OTHER_AGENTS_CARD = "the card is another agent's"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingBatch:
-    """Events of one wired chat that are dealt with in one go. `grants`: what their senders may do, by user, as far as
+    """Events of one wired chat that are handled in one go. `grants`: what their senders may do, by user, as far as
     it was looked up."""
 
     events: Mapping[EventId, StoredEvent]

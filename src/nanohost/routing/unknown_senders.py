@@ -1,6 +1,6 @@
 """The policy for unknown senders: whether somebody is asked about them, and what they are told meanwhile.
 
-Promises: all of it is done in the transaction that records what became of their message. In a group nothing is said
+Promises: all of it is done in the transaction that records the outcome of their message. In a group nothing is said
 but to a command of somebody with a role, and nothing to bots; a direct message is answered once a day where there is
 nobody to ask. That somebody was asked is said by who asks, once they have: see approvals/held_messages.py.
 """
@@ -44,7 +44,7 @@ NO_APPROVER_YET = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownSenderPolicy:
-    """Where strangers are dealt with, in the transaction that records what became of their message."""
+    """Where unknown senders are handled, in the transaction that records the outcome of their message."""
 
     tx: Transaction
     now: datetime
@@ -66,7 +66,7 @@ class UnknownSenderPolicy:
         return replace(route, outcome=RouteOutcome.DENIED, reason=answer.reason, message_id=None)
 
     async def check(self, stored: StoredEvent, group: MessagingGroup | None) -> PendingApproval | Rejected:
-        """Somebody writes where no agent listens: held until that is decided, or turned away. `group`: the chat, if it
+        """Somebody writes where no agent listens: held until that is decided, or rejected. `group`: the chat, if it
         is known."""
         if (with_it := await requests.join_pending_approval(self.tx, stored)) is not None:
             return with_it
@@ -116,7 +116,7 @@ def why_not_requested(event: InboundEvent, group: MessagingGroup | None, grants:
 
 
 def _may_request_approval(event: InboundEvent) -> bool:
-    """Also by an edit that adds our name; one that does not is about something that is dealt with."""
+    """Also by an edit that adds our name; one that does not is about something that is handled."""
     if event.kind is EventKind.EDIT:
         return event.is_group and event.mentions_bot
     return event.kind is EventKind.MESSAGE and is_addressed(event)

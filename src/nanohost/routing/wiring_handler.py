@@ -38,13 +38,13 @@ class WiringHandler:
         self._writer = writer
 
     async def handle_all(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
-        """In order. What is not dealt with by then is found when the chat is looked at again."""
+        """In order. What is not handled by then is found when the chat is looked at again."""
         if not batch:
             return
         group = await messaging_groups.find_by_chat(self._store, chat)
         wired = await wirings.list_for_chat(self._store, group.id) if group else []
         if await events.find_first_new(self._store, chat) != batch[0].id:
-            # What was held came free since the batch was read, and goes first; or all of this is dealt with, and only
+            # What was held came free since the batch was read, and goes first; or all of this is handled, and only
             # what came with it in the batch failed. Looked at after the wirings: what ties a chat also frees.
             return
         if group is None or not wired:
@@ -63,7 +63,7 @@ class WiringHandler:
     async def _split_before_edit(
         self, batch: Sequence[StoredEvent]
     ) -> tuple[Sequence[StoredEvent], Sequence[StoredEvent]]:
-        """What can be decided on in one go, and what only after that is on record: what becomes of an edit depends on
+        """What can be decided on in one go, and what only after that is on record: what happens to an edit depends on
         what became of its message and of earlier edits."""
         said = set[str]()
         for at, stored in enumerate(batch):

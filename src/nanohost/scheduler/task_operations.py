@@ -90,7 +90,7 @@ async def pause(tx: Transaction, id: TaskId, now: datetime, reason: str = PAUSED
 
 
 async def resume(tx: Transaction, id: TaskId, now: datetime) -> Task:
-    """It falls due again; times that passed meanwhile are dealt with as its misfire policy says."""
+    """It falls due again; times that passed meanwhile are handled as its misfire policy says."""
     task = await _get_open_task(tx, id)
     if task.status is TaskStatus.ACTIVE:
         return task

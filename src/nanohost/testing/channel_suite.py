@@ -76,7 +76,7 @@ class ChannelHarness(ABC):
 
     @abstractmethod
     async def person_writes(self, text: str, *, message_id: str) -> None:
-        """Put a message on the wire, and do not wait for what becomes of it.
+        """Put a message on the wire, and do not wait for what happens to it.
 
         The same `message_id` once more is the platform delivering the same message once more.
         """

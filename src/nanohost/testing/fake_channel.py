@@ -77,7 +77,7 @@ class FakeChannel:
         self.sent: list[SentMessage] = []
         """What people see, in the order it took effect."""
         self.attempts: Counter[str] = Counter()
-        """How often each key was sent, whatever came of it."""
+        """How often each key was sent, whatever the outcome."""
         self.acknowledged: list[str] = []
         """Ids of the messages that the host accepted, once for each time."""
         self.typing_addresses: list[Address] = []
@@ -153,7 +153,7 @@ class FakeChannel:
         return list(self.sent)
 
     async def wait_for_attempts(self, count: int, timeout_s: float = HANG_TIMEOUT_S) -> None:
-        """Until `send` was called `count` times over all keys, whatever came of it."""
+        """Until `send` was called `count` times over all keys, whatever the outcome."""
         await self._wait(lambda: self.attempts.total() >= count, f"try {count} times", timeout_s)
 
     async def wait_for_typings(self, count: int, timeout_s: float = HANG_TIMEOUT_S) -> list[Address]:

@@ -1,4 +1,4 @@
-"""A stranger is let in: Bob writes on Telegram, and Ada, who can be reached on Slack alone, is asked there.
+"""An unknown sender is let in: Bob writes on Telegram, and Ada, who can be reached on Slack alone, is asked there.
 
 Played by a real host in a process of its own, between two simulated platforms. Every step ends with what a person sees,
 so that the host can be killed between any two of them; it may also end itself in the middle of one, see crash_points.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nanohost.verify.finding import MAX_ROWS, VerifyContext
 
-# Cut off by a kill it looks the same: the next start finds it by its open attempt, and says what became of it.
+# Cut off by a kill it looks the same: the next start finds it by its open attempt, and says its outcome.
 SENDING_WITHOUT_ATTEMPT = """
 SELECT d.session_id, d.seq FROM deliveries d WHERE d.status = 'sending' AND NOT EXISTS (
     SELECT 1 FROM delivery_attempts a WHERE a.session_id = d.session_id AND a.seq = d.seq AND a.ended_at IS NULL)
@@ -34,7 +34,7 @@ FROM delivery_attempts a JOIN deliveries d USING (session_id, seq)
 WHERE a.ended_at IS NULL AND d.status != 'sending' LIMIT ?
 """
 # A wiring takes its routes along when it is deleted, so only one that was there before the event says anything.
-# What was dealt with otherwise says so: for the host itself, one message with another, a deletion.
+# What was handled otherwise says so: for the host itself, one message with another, a deletion.
 EVENTS_WITHOUT_ROUTE = """
 SELECT e.id, e.channel_type, e.platform_id, e.platform_message_id FROM inbound_events e
 WHERE e.status = 'routed' AND e.reason IS NULL
@@ -82,7 +82,7 @@ async def ended_deliveries_have_no_open_attempt(install: VerifyContext) -> list[
 
 
 async def routed_events_have_routes(install: VerifyContext) -> list[str]:
-    """A routed event of a chat that was wired when it came in has a route: what became of it is on record."""
+    """A routed event of a chat that was wired when it came in has a route: its outcome is on record."""
     return [
         f"event {row['id']} ({row['platform_message_id']} of {row['channel_type']}:{row['platform_id']}) is routed, and"
         " no wiring says what it made of it"

@@ -89,7 +89,7 @@ async def _get_agent_group(db: Queries, folder: str) -> AgentGroup:
 
 async def _new_member(decision: DecisionContext, agent: AgentGroup | None) -> str | None:
     """Whoever asked, unless they may talk to the agent (None: a new one) anyway. The rest of the chat's people are
-    strangers as before. Raises UsageError for somebody who was refused."""
+    unknown senders as before. Raises UsageError for somebody who was refused."""
     user, id = str(json.loads(decision.approval.payload)["user"]), agent.id if agent else None
     if check_access(await roles.list_for_user(decision.tx, user), UnknownSender.STRICT, id).is_allowed:
         return None
@@ -98,7 +98,7 @@ async def _new_member(decision: DecisionContext, agent: AgentGroup | None) -> st
 
 
 async def _create_agent_group(decision: DecisionContext, chat: MessagingGroup) -> AgentGroup:
-    """Called by its folder: what strangers call their chat is nothing for an agent to be told of itself."""
+    """Called by its folder: what unknown senders call their chat is nothing for an agent to be told of itself."""
     known = (await agent_groups.list_folders(decision.tx)).values()
     left = home_of_database(await database_path(decision.tx)).agent_folders()
     folder = free_folder(

@@ -22,7 +22,7 @@ _STYLES = tuple(
 )
 _LINE_START = re.compile(r"^(?:>>> |> |#{1,3} |-# )", re.MULTILINE)
 _HIDDEN = 0xE000
-"""Characters that are set aside while the marks are read stand in the private area from here on."""
+"""Characters that are quarantined while the marks are read stand in the private area from here on."""
 
 
 def shown(content: str) -> str:

@@ -114,7 +114,7 @@ class WhatsAppSimulator(Simulator):
         self.fails_later: set[str] = set()
         """Chats whose messages are taken, and then a status says that they failed."""
         self.keeps_statuses = True
-        """Off: nobody is told what becomes of a message."""
+        """Off: nobody is told what happens to a message."""
         self.refused_webhooks: list[int] = []
         """How the host answered what it did not take."""
         self.reads: list[str] = []
@@ -388,7 +388,7 @@ class WhatsAppSimulator(Simulator):
         return {"id": self.next_id(), "from": ADA.id, "timestamp": "1750000000", "type": "text", "text": {"body": text}}
 
     def tell_statuses(self, chat: str, id: str, callback: object) -> None:
-        """What becomes of a message of ours is told, with what it carried."""
+        """What happens to a message of ours is told, with what it carried."""
         self._callbacks[id] = callback
         if not self.keeps_statuses:
             return
