@@ -39,7 +39,7 @@ IDLE_EXIT_FACTOR = 2
 
 
 class ProvisioningService:
-    """Satisfies keeper.SessionServices."""
+    """Satisfies containers.starter.SessionServices."""
 
     def __init__(
         self,

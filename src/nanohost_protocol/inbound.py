@@ -19,7 +19,7 @@ from nanohost_protocol.sqlite import connect_writer, immediate_transaction, read
 from nanohost_protocol.times import from_text, to_text
 
 WRITE_BUSY_TIMEOUT_S = 0.3
-"""How long a commit waits for a reader. A reader that holds on longer is the keeper's business."""
+"""How long a commit waits for a reader. The container manager stops a reader that holds on longer."""
 MAX_KEPT_DELIVERY_RESULTS = 1_000
 """Of the runner's messages. It refers to the latest hundred, and to those that it has not pruned."""
 MAX_LOOKBACK_MESSAGES = 10_000

@@ -134,13 +134,13 @@ async def _not_allowed_error(context: CommandContext, arguments: DeliveryArgs, a
 
 def _make_row(delivery: Delivery, names: ChatNames) -> dict[str, Json]:
     """`chat`: the one that it goes to; `place`: that one as TYPE:INSTANCE:ID."""
-    lane = delivery.queue
+    queue = delivery.queue
     return {
-        "session": lane.session_id,
+        "session": queue.session_id,
         "seq": delivery.seq,
         "status": str(delivery.status),
-        "chat": names.for_chat_key(lane.chat),
-        "place": f"{lane.channel_type}:{lane.instance}:{lane.platform_id}" if lane.channel_type else None,
+        "chat": names.for_chat_key(queue.chat),
+        "place": f"{queue.channel_type}:{queue.instance}:{queue.platform_id}" if queue.channel_type else None,
         "attempts": delivery.attempts,
         "since": to_json(delivery.created_at),
         "reason": delivery.reason,

@@ -1,7 +1,8 @@
 """Finds our children after a start: which containers live and are on record, which are gone, which are nobody's.
 
-Looks only; the keeper acts. What a container was started with is kept as a digest beside what the runtime needs to find
-it again, so that one that was started with other settings is told apart. No secret is in what is digested.
+Only looks; the container manager acts. What a container was started with is kept as a digest beside what the runtime
+needs to find it again, so that one that was started with other settings is told apart. No secret is in what is
+digested.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ UNRESPONSIVE_GRACE_S = 0.3
 
 
 class ControlMessages:
-    """One per keeper."""
+    """One per container manager."""
 
     def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock) -> None:
         self._store = store

@@ -155,7 +155,7 @@ _log = structlog.get_logger()
 
 
 class ContainerControl(Protocol):
-    """Whoever starts and stops them: the keeper."""
+    """Whoever starts and stops them: the container manager."""
 
     def stop_for_low_disk(self) -> None: ...
 

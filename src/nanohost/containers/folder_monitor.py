@@ -35,7 +35,7 @@ class _FolderState:
 
 
 class FolderMonitor:
-    """One per keeper."""
+    """One per container manager."""
 
     def __init__(
         self, mailboxes: Mailboxes, clock: Clock, limits: HealthLimits, groups_dir: Path | None = None

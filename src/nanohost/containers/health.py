@@ -34,7 +34,7 @@ CHECK_INTERVAL_S = 10.0
 
 
 class HealthMonitor:
-    """One per keeper; remembers each living container's progress."""
+    """One per container manager; remembers each living container's progress."""
 
     def __init__(
         self, mailboxes: Mailboxes, clock: Clock, limits: HealthLimits, groups_dir: Path | None = None

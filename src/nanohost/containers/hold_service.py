@@ -51,7 +51,7 @@ class SessionHeld(NanohostError):
 
 
 class HoldService:
-    """One per keeper."""
+    """One per container manager."""
 
     def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock) -> None:
         self._store = store

@@ -307,7 +307,7 @@ class ContainerManager:
         self._start_queued()
 
     def pause(self) -> None:
-        """Start nothing until `go_on`: who has work waits. May be called before the keeper is opened."""
+        """Start nothing until `go_on`: who has work waits. May be called before the container manager is opened."""
         self._is_paused = True
 
     def interrupt(self) -> None:

@@ -1,7 +1,7 @@
 """Sentences of the host's own on their way to people: one place in the ledger for each thing that can be said.
 
 Their numbers are below zero, where no row of the agent is, and made of what they are about: saying it again, after a
-crash or because two noticed, changes nothing. A lane sends the lowest first, so a later message's have higher ones.
+crash or because two noticed, changes nothing. A queue sends the lowest first, so a later message's have higher ones.
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ def event_notice(session: SessionId, event: int, origin: Origin, text: str, now:
 
 def delivery_notice(delivery: Delivery, text: str, now: datetime) -> Delivery:
     """About an answer that cannot be delivered, to the chat that it was for."""
-    lane = delivery.queue
+    queue = delivery.queue
     origin = Origin(
-        channel_type=lane.channel_type,
-        instance=lane.instance,
+        channel_type=queue.channel_type,
+        instance=queue.instance,
         platform_id=delivery.platform_id,
         thread_id=delivery.thread_id,
         platform_message_id=delivery.reply_to,
     )
-    id = derive_id("n", lane.session_id, "delivery", str(delivery.seq))
-    return _build_delivery(lane.session_id, DELIVERY_NOTICES_START + delivery.seq, id, origin, text, now)
+    id = derive_id("n", queue.session_id, "delivery", str(delivery.seq))
+    return _build_delivery(queue.session_id, DELIVERY_NOTICES_START + delivery.seq, id, origin, text, now)
 
 
 def notice_id(session: SessionId, message_id: str, number: int) -> str:

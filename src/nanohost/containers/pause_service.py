@@ -40,7 +40,7 @@ _log = structlog.get_logger()
 
 
 class ContainerControl(Protocol):
-    """Whoever starts and stops them: the keeper."""
+    """Whoever starts and stops them: the container manager."""
 
     def pause(self) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Which containers there are, and who waits for one. Facts and choices only: the keeper acts."""
+"""Which containers there are, and who waits for one. Facts and choices only: the container manager acts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What is owed to a container that is gone: why it ended, its last words taken over, and a word to who waits.
 
-Everything here can be done twice. Whether its end counts, and what comes next, is the keeper's business.
+Everything here can be done twice. Whether its end counts, and what comes next, is up to the container manager.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _log = structlog.get_logger()
 
 
 class Reaper:
-    """One per keeper."""
+    """One per container manager."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Starts one container with what it needs around it, and clears that away when it is gone.
 
 Promises: the lease is on record before there is a container, what it talks to is open before it can ask, and all of
-that can be cleared twice. When to start, and what comes of a start that fails, is the keeper's business.
+that can be cleared twice. When to start, and what comes of a start that fails, is up to the container manager.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class SessionServices(Protocol):
 
 
 class Starter:
-    """One per keeper."""
+    """One per container manager."""
 
     def __init__(
         self,

@@ -94,7 +94,7 @@ _log = structlog.get_logger()
 
 
 class ContainerInfo(Protocol):
-    """What is known of them: the keeper."""
+    """What is known of them: the container manager."""
 
     def containers(self) -> list[Slot]: ...
 

@@ -362,7 +362,7 @@ async def next_scheduled_at(db: Queries, queue: DeliveryQueueKey) -> datetime | 
 async def list_open_queues(db: Queries) -> list[DeliveryQueueKey]:
     """Those that have something to send; of a chat to which the host has, both of its lanes."""
     lanes = [_queue_key(row, is_card_queue=False) for row in await db.fetch_all(OPEN_QUEUES)]
-    return [*lanes, *(replace(lane, is_card_queue=True) for lane in lanes if lane.session_id == HOST_SESSION_ID)]
+    return [*lanes, *(replace(queue, is_card_queue=True) for queue in lanes if queue.session_id == HOST_SESSION_ID)]
 
 
 async def list_waiting(db: Queries, queue: DeliveryQueueKey) -> list[Delivery]:
@@ -524,10 +524,10 @@ async def postpone(tx: Transaction, delivery: Delivery, until: datetime) -> None
 async def detach_from_thread(tx: Transaction, delivery: Delivery) -> None:
     """It, and whatever else of its lane is for the same thread, goes to the chat itself, says so, and answers nothing
     there. It is cut anew if nothing of it was sent."""
-    lane = delivery.queue
-    place = (lane.session_id, lane.channel_type, lane.instance, lane.platform_id)
+    queue = delivery.queue
+    place = (queue.session_id, queue.channel_type, queue.instance, queue.platform_id)
     await tx.execute(DETACH_FROM_THREAD, (*place, delivery.thread_id))
-    await tx.execute(DELETE_UNSENT_PARTS, {"session_id": lane.session_id, "seq": delivery.seq})
+    await tx.execute(DELETE_UNSENT_PARTS, {"session_id": queue.session_id, "seq": delivery.seq})
 
 
 async def find_by_card(db: Queries, card_key: str) -> Delivery | None:
@@ -613,10 +613,10 @@ def _delivery_values(delivery: Delivery, now: datetime) -> dict[str, Value]:
 
 
 def _queue_values(delivery: Delivery) -> dict[str, Value]:
-    lane = delivery.queue
+    queue = delivery.queue
     return {
-        "session_id": lane.session_id,
-        **lane.chat.columns,
+        "session_id": queue.session_id,
+        **queue.chat.columns,
         "seq": delivery.seq,
     }
 

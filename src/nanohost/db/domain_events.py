@@ -77,7 +77,7 @@ class SessionWorking:
 
 @dataclass(frozen=True, slots=True)
 class QueueSending:
-    """A message of a lane is about to be sent, or was just sent. Typing there is over."""
+    """A message of a queue is about to be sent, or was just sent. Typing there is over."""
 
     queue: DeliveryQueueKey
 

@@ -79,10 +79,10 @@ async def find(db: Queries, seq: int) -> Delivery | None:
 
 def origin_of(delivery: Delivery) -> Origin:
     """Where a message went, for another one to the same chat."""
-    lane = delivery.queue
+    queue = delivery.queue
     return Origin(
-        channel_type=lane.channel_type,
-        instance=lane.instance,
-        platform_id=lane.platform_id,
+        channel_type=queue.channel_type,
+        instance=queue.instance,
+        platform_id=queue.platform_id,
         thread_id=delivery.thread_id,
     )

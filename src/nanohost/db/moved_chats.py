@@ -192,8 +192,10 @@ async def emit_queues(tx: Transaction, chat: ChatKey) -> None:
     """Emits QueueHasWork for those that have something to send to a chat; of the host's both."""
     place = (chat.channel_type, chat.instance, chat.platform_id)
     found = [DeliveryQueueKey(SessionId(row["session_id"]), *place) for row in await tx.fetch_all(QUEUES, place)]
-    tx.emit(*(QueueHasWork(lane) for lane in found))
-    tx.emit(*(QueueHasWork(replace(lane, is_card_queue=True)) for lane in found if lane.session_id == HOST_SESSION_ID))
+    tx.emit(*(QueueHasWork(queue) for queue in found))
+    tx.emit(
+        *(QueueHasWork(replace(queue, is_card_queue=True)) for queue in found if queue.session_id == HOST_SESSION_ID)
+    )
 
 
 async def _find_group(db: Queries, chat: ChatKey) -> int | None:

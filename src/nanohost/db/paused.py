@@ -45,8 +45,8 @@ class InterruptedTurn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseState:
-    """`interrupted_turns`: the turns that were under way when it began, or None until the keeper has looked. `origin`:
-    the chat where that is said; None: it was asked for at the machine."""
+    """`interrupted_turns`: the turns that were under way when it began, or None until the container manager has looked.
+    `origin`: the chat where that is said; None: it was asked for at the machine."""
 
     by: str
     at: datetime

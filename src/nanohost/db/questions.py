@@ -105,9 +105,9 @@ class OpenQuestion:
 
 async def add(tx: Transaction, delivery: Delivery, now: datetime) -> None:
     """A message that asks is on its way."""
-    lane = delivery.queue
-    place = (lane.channel_type, lane.instance, lane.platform_id, delivery.thread_id)
-    await tx.execute(ADD, (lane.session_id, delivery.seq, delivery.out_id, *place, to_text(now)))
+    queue = delivery.queue
+    place = (queue.channel_type, queue.instance, queue.platform_id, delivery.thread_id)
+    await tx.execute(ADD, (queue.session_id, delivery.seq, delivery.out_id, *place, to_text(now)))
 
 
 async def find(db: Queries, session: SessionId, seq: int) -> Question | None:

@@ -53,10 +53,10 @@ class ChannelHealth:
         """Somebody wrote there."""
         self._last_inbound_s[channel] = now_s
 
-    def passed(self, lane: DeliveryQueueKey) -> bool:
+    def passed(self, queue: DeliveryQueueKey) -> bool:
         """The platform took a message, or refused it for good: it works. Whether others of its channel wait."""
-        channel = _channel_key(lane)
-        self._failing.pop(lane, None)
+        channel = _channel_key(queue)
+        self._failing.pop(queue, None)
         self._success_counts[channel] = self._success_counts.get(channel, 0) + 1
         return any(_channel_key(other) == channel for other in self._failing)
 

@@ -291,10 +291,10 @@ def _find_origins_by_number(box: InboundReader, numbers: set[int]) -> dict[int, 
 
 def _origin_of(delivery: Delivery) -> Origin:
     """Where a message of ours went. It answers nothing from there, so it names no message."""
-    lane = delivery.queue
+    queue = delivery.queue
     return Origin(
-        channel_type=lane.channel_type,
-        instance=lane.instance,
-        platform_id=lane.platform_id,
+        channel_type=queue.channel_type,
+        instance=queue.instance,
+        platform_id=queue.platform_id,
         thread_id=delivery.thread_id,
     )

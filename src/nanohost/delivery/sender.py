@@ -63,7 +63,7 @@ from nanohost_protocol.rows import OutKind
 SEND_TIMEOUT_S = 60.0
 """A channel that has not answered by then may have sent or not. A file has the time of its upload besides."""
 MAX_BURST = 16
-"""Messages that a lane sends in one go before others come first; see FairShare."""
+"""Messages that a queue sends in one go before others come first; see FairShare."""
 MAX_PROCESS_TIME_S = 0.02
 """The most that a message costs this process; the rest of the time it waits for the platform."""
 TURN_POLL_INTERVAL = timedelta(seconds=2)
@@ -87,7 +87,7 @@ class Sender:
 
     `hold_ambiguous`: hold what may have been sent until an operator decides, unless the platform knows a repeat by
     itself. `on_chat_moved` is awaited for a chat that the platform calls otherwise now. `timeout_s`: for one send, by
-    the bytes of its file. Publishes QueueSending for a lane when something is about to be sent, and again when the
+    the bytes of its file. Publishes QueueSending for a queue when something is about to be sent, and again when the
     platform has it.
     """
 
@@ -138,9 +138,9 @@ class Sender:
         await self.notify_open_queues()
 
     async def notify_open_queues(self) -> None:
-        """Look at every lane that has something to send. Raises StoreError."""
-        for lane in await deliveries.list_open_queues(self._store):
-            self.workers.notify(lane)
+        """Look at every queue that has something to send. Raises StoreError."""
+        for queue in await deliveries.list_open_queues(self._store):
+            self.workers.notify(queue)
 
     def on_channel_heard(self, channel_type: str, instance: str) -> None:
         """Somebody wrote on this channel."""
@@ -149,8 +149,8 @@ class Sender:
 
     def on_channel_back(self, channel_type: str, instance: str) -> None:
         """Those who wait for it look again. Others, who may be many, do not: every message of a person says so."""
-        for lane in list(self._waiting_for_channel.get((channel_type, instance), ())):
-            self.workers.notify(lane)
+        for queue in list(self._waiting_for_channel.get((channel_type, instance), ())):
+            self.workers.notify(queue)
 
     def on_decided(self, queue: DeliveryQueueKey) -> None:
         """An operator decided on a message of this lane: the lane looks again, and tries at once what it finds."""
@@ -196,14 +196,14 @@ class Sender:
 
     async def _wait_for_retry(self, delivery: Delivery, seconds: float) -> bool:
         """Wait until it is tried again. False: look again at what there is to do."""
-        lane = delivery.queue
-        waiting = self._waiting_for_channel[lane.channel_type, lane.instance]
+        queue = delivery.queue
+        waiting = self._waiting_for_channel[queue.channel_type, queue.instance]
         if is_waiting_for_channel(delivery.reason):
-            waiting.add(lane)
+            waiting.add(queue)
         try:
-            return await self.workers.wait(lane, seconds)
+            return await self.workers.wait(queue, seconds)
         finally:
-            waiting.discard(lane)
+            waiting.discard(queue)
 
     async def _attempt_fairly(self, delivery: Delivery, burst_count: int) -> None:
         began = time.monotonic()
@@ -332,8 +332,8 @@ class Sender:
                 await deliveries.end_attempt(tx, delivery, sent_outcome(result), now)
             case Receipt():
                 await deliveries.end_part(tx, delivery, part, result.platform_message_ids, now)
-        lane = delivery.queue
-        return self._can_fail_later(lane) and await late_failures.settle_sent(tx, lane.session_id, delivery.seq, now)
+        queue = delivery.queue
+        return self._can_fail_later(queue) and await late_failures.settle_sent(tx, queue.session_id, delivery.seq, now)
 
     async def _resolve_interrupted_send(self, delivery: Delivery) -> bool:
         """The last host was killed between asking the channel and writing down what it said. True: send it again."""
@@ -395,10 +395,10 @@ class Sender:
         return outcome
 
     async def _send(self, delivery: Delivery, part: DeliveryPart) -> Receipt:
-        lane = delivery.queue
-        channel = self._find_channel(lane)
+        queue = delivery.queue
+        channel = self._find_channel(queue)
         if channel is None:
-            raise ChannelDown(f"there is no channel {lane.channel_type}:{lane.instance} in this host")
+            raise ChannelDown(f"there is no channel {queue.channel_type}:{queue.instance} in this host")
         key = _idempotency_key(delivery, part)
         limit_s = self._timeout_s(await self._kind_handlers.file_size_bytes(delivery, channel))
         try:
@@ -407,8 +407,8 @@ class Sender:
                 if receipt is None:
                     receipt = await self._kind_handlers.send(channel, delivery, part, key)
         except TimeoutError:
-            raise Ambiguous(f"{lane.channel_type} did not answer within {limit_s:.0f} s") from None
-        self._store.bus.publish(QueueSending(lane))
+            raise Ambiguous(f"{queue.channel_type} did not answer within {limit_s:.0f} s") from None
+        self._store.bus.publish(QueueSending(queue))
         return receipt
 
     async def _find_sent(self, delivery: Delivery, channel: Channel, key: str) -> Receipt | None:
@@ -432,17 +432,17 @@ def _idempotency_key(delivery: Delivery, part: DeliveryPart) -> str:
 def _log_sent(delivery: Delivery, part: DeliveryPart, result: Receipt | AttemptOutcome) -> None:
     if not isinstance(result, Receipt):
         return
-    lane = delivery.queue
+    queue = delivery.queue
     _log.info(
         "message_sent" if part.is_last else "part_sent",
-        session=lane.session_id,
+        session=queue.session_id,
         seq=delivery.seq,
         kind=delivery.kind,
-        channel=lane.channel_type,
+        channel=queue.channel_type,
         chat=delivery.platform_id,
         attempt=delivery.attempts + 1,
     )
-    _log.debug("message_sent", session=lane.session_id, seq=delivery.seq, text=part.text)
+    _log.debug("message_sent", session=queue.session_id, seq=delivery.seq, text=part.text)
 
 
 def _log_failure(delivery: Delivery, outcome: AttemptOutcome, *, attempt: int) -> None:

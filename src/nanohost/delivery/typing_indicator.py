@@ -89,7 +89,7 @@ class TypingIndicator:
         self._turn_messages.pop(session, None)
         if (show := self._indicator_tasks.pop(session, None)) is not None:
             show.cancel()
-            self._last_sent_s = {lane: at for lane, at in self._last_sent_s.items() if lane.session_id != session}
+            self._last_sent_s = {queue: at for queue, at in self._last_sent_s.items() if queue.session_id != session}
 
     async def _run(self, session: SessionId) -> None:
         try:
@@ -174,5 +174,5 @@ def _origin(box: InboundReader, message_id: str) -> Origin | None:
 
 
 def _queue_and_address(session: SessionId, origin: Origin) -> tuple[DeliveryQueueKey, Address]:
-    lane = DeliveryQueueKey(session, origin.channel_type, origin.instance, origin.platform_id)
-    return lane, Address(platform_id=origin.platform_id, thread_id=origin.thread_id)
+    queue = DeliveryQueueKey(session, origin.channel_type, origin.instance, origin.platform_id)
+    return queue, Address(platform_id=origin.platform_id, thread_id=origin.thread_id)

@@ -164,10 +164,10 @@ def _no_target_reason(row: MessageOut, book: AddressBook) -> str:
 def _build_entry(
     row: MessageOut | MalformedRow, session: SessionId, target: Origin, now: datetime, problem: str | None
 ) -> Delivery:
-    lane = DeliveryQueueKey(session, target.channel_type, target.instance, target.platform_id)
+    queue = DeliveryQueueKey(session, target.channel_type, target.instance, target.platform_id)
     if isinstance(row, MalformedRow):
         return Delivery(
-            queue=lane,
+            queue=queue,
             seq=row.seq,
             out_id=f"malformed-{row.seq}",
             kind="malformed",
@@ -179,7 +179,7 @@ def _build_entry(
             created_at=now,
         )
     return Delivery(
-        queue=lane,
+        queue=queue,
         seq=row.seq,
         out_id=row.id,
         kind=row.kind,

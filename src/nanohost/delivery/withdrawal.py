@@ -37,8 +37,11 @@ async def withdraw_deliveries(
     asked_in = ChatKey(chat.channel_type, chat.instance, chat.platform_id)
     withdrawn = WithdrawalCounts()
     for session in await sessions.list_with_open_items(tx, agent_group, place.chat):
-        lane = DeliveryQueueKey(session.id, chat.channel_type, chat.instance, chat.platform_id)
-        waiting, series = await deliveries.list_waiting(tx, lane), await _repeating_messages(tx, session.id, place.chat)
+        queue = DeliveryQueueKey(session.id, chat.channel_type, chat.instance, chat.platform_id)
+        waiting, series = (
+            await deliveries.list_waiting(tx, queue),
+            await _repeating_messages(tx, session.id, place.chat),
+        )
         asks = await questions.is_open_in_chat(tx, session.id, asked_in)
         if not (waiting or series or asks) or (await address_book(tx, session)).contains(place):
             continue

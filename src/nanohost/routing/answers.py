@@ -160,8 +160,8 @@ class AnswerProcessor:
         choice = await cards.find_choice(self._store, stored.event.value)
         if choice is None:
             return None
-        lane = choice.card.queue
-        question = await questions.find(self._store, lane.session_id, choice.card.seq)
+        queue = choice.card.queue
+        question = await questions.find(self._store, queue.session_id, choice.card.seq)
         if question is None or question.chat != stored.chat:
             return None
         return _AnswerCandidate(question=question, text=choice.label)

@@ -1,7 +1,7 @@
 """Builds what a run puts where: the message for the mailbox, the entries for the ledger. Pure.
 
-Ledger numbers: the agent's rows are above zero, the keeper's notices below it (see containers/notices.py), and those of
-tasks count up from -2**63, two a run: what a chat is sent later has the higher number.
+Ledger numbers: the agent's rows are above zero, the container manager's notices below it (see containers/notices.py),
+and those of tasks count up from -2**63, two a run: what a chat is sent later has the higher number.
 """
 
 from __future__ import annotations
