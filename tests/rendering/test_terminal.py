@@ -74,7 +74,7 @@ def test_nothing_that_is_said_commands_the_terminal(text: str, columns: int, col
 
 @given(st.lists(st.text("abc ", min_size=1, max_size=12), min_size=1), st.integers(MIN_COLUMNS, 30))
 def test_no_word_is_lost_and_no_line_too_long(words: list[str], columns: int) -> None:
-    text = " ".join(words)
+    text = " ".join(words).lstrip()  # four spaces at the beginning are a block of code, which is not wrapped
     lines = seen(text, columns).splitlines()
     assert " ".join(lines).split() == text.split()
     assert all(display_width(line) <= columns or " " not in line.strip() for line in lines)

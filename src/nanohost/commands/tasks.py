@@ -1,4 +1,4 @@
-"""Tasks: what agents do at a time, once or again and again, and the outcomes."""
+"""Tasks: list them, create, update, pause and resume them, and show what their runs did."""
 
 from __future__ import annotations
 
