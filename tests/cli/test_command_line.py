@@ -86,6 +86,8 @@ def test_what_cannot_be_typed_is_a_usage_error(words: list[str], capsys: pytest.
     [
         (["rolse", "list"], "there is no command 'rolse'", "nanohost roles"),
         (["roles", "lst"], "there is no command 'lst'", "nanohost roles list"),
+        (["grups", "list"], "there is no command 'grups'", "nanohost agents"),
+        (["roles", "gran"], "there is no command 'gran'", "nanohost roles create"),
         (["zzz"], "there is no command 'zzz'", "nanohost --help"),
         (["roles", "list", "now"], "unrecognized arguments: now", "nanohost roles list --help"),
         (["roles", "list", "--stauts", "x"], "unrecognized arguments: --stauts x", "nanohost roles list --help"),

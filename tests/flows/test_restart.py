@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -146,3 +148,27 @@ async def test_an_adopted_container_of_other_settings_ends_its_turn_and_the_next
         await host_env_with_events.fake.wait_for_sent(2)
     assert runtime.started[0].environment["NANOHOST_TIMEZONE"] == "Europe/Berlin"
     assert flow.texts() == ["done with slow", "echo: hi"]
+
+
+@pytest.mark.behaviour("SE-14")
+async def test_a_session_folder_that_lost_its_empty_folders_and_its_fifo_gets_them_again(host_env: HostTestEnv) -> None:
+    """As a backup does that keeps files and nothing else."""
+    async with host_env.run_host() as flow:
+        await flow.wire(script=[{"match": "", "actions": [{"answer": "heard {text}"}]}])
+        await host_env.fake.person_writes("before")
+        await host_env.fake.wait_for_sent(1)
+        root = flow.layout(await flow.session()).root
+    await asyncio.to_thread(keep_only_files, root)
+    async with host_env.run_host() as flow:
+        await host_env.fake.person_writes("after")
+        await host_env.fake.wait_for_sent(2)
+        assert flow.texts() == ["heard before", "heard after"]
+
+
+def keep_only_files(root: Path) -> None:
+    for path in sorted(root.rglob("*"), reverse=True):
+        if path.is_dir():
+            with suppress(OSError):  # it is not empty
+                path.rmdir()
+        elif not path.is_file():
+            path.unlink()

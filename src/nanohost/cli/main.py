@@ -17,7 +17,7 @@ from io import TextIOWrapper
 from nanohost import __version__
 from nanohost.cli.command_parser import add_home_option, add_registry_commands
 from nanohost.cli.wrapping import print_wrapped
-from nanohost.commands.old_words import as_typed_now
+from nanohost.commands.old_words import as_typed_now, old_words_after
 from nanohost.config.install_root import find_root
 from nanohost.errors import NanohostError, UsageError
 from nanohost.text.terminal_safe import replace_control_chars
@@ -75,10 +75,11 @@ class Parser(argparse.ArgumentParser):
         if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
             import difflib
 
-            near = difflib.get_close_matches(value, action.choices, 1)
-            self.exit_with_usage_error(
-                f"there is no command {value[:80]!r}", hint=f"{self.prog} {near[0] if near else '--help'}"
-            )
+            program, _, nouns = self.prog.partition(" ")
+            known = {word: f"{nouns} {word}".lstrip() for word in action.choices} | old_words_after(nouns)
+            near = difflib.get_close_matches(value, known, 1)
+            hint = f"{program} {known[near[0]]}" if near else f"{self.prog} --help"
+            self.exit_with_usage_error(f"there is no command {value[:80]!r}", hint=hint)
         super()._check_value(action, value)
 
 

@@ -50,6 +50,16 @@ OLD_IN_AUDIT = {
 """What entries of the audit log begin with, and what older ones do."""
 
 
+def old_words_after(nouns: str) -> dict[str, str]:
+    """Return the old words that may be typed after these (after none for `""`), each with today's whole command."""
+    start = f"{nouns} " if nouns else ""
+    return {
+        old[len(start) :]: now
+        for old, now in OLD_WORDS.items()
+        if old.startswith(start) and " " not in old[len(start) :]
+    }
+
+
 def as_typed_now(typed: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the arguments of a command line with today's words in place of old ones, and a hint for each."""
     words = list(typed)

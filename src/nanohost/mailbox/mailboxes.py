@@ -111,6 +111,12 @@ class Mailboxes:
     def layout(self, session: Session) -> SessionLayout:
         return session_layout(self._sessions_dir, session.group_folder, session.id)
 
+    async def prepare_folder(self, session: Session) -> None:
+        """Make what a container needs in the session's folder and is not there: a backup may have left out empty
+        folders and the FIFO. Raises MailboxError when the disk refuses."""
+        layout = self.layout(session)
+        await self._wrap_errors(session, lambda: self._run_in_thread(layout.root, partial(prepare_session_dir, layout)))
+
     def reset_backoff(self, session: SessionId) -> None:
         """It has another container, or none: nothing that the last one held is held any more. Look again at once."""
         self._generations[session] = self._generations.get(session, 0) + 1
