@@ -41,9 +41,9 @@ demo-approvals: setup ## a stranger writes, the owner is asked and lets them in:
 	@$(BIN)/python scripts/demo_approvals
 
 test: setup ## run the test suite
-	@# Many of them wait for processes and clocks: three at once are no load for two cores.
+	@# Many of them wait for processes and clocks: three at once keep a core at work.
 	@# What takes longest comes first (tests/conftest.py), so that no worker is left alone with it.
-	$(BIN)/python scripts/test -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python scripts/test -n $$((3 * $$(nproc))) --dist loadfile --no-loadscope-reorder
 
 test-unit: setup ## run the tests that start no process and open no socket
 	$(BIN)/python scripts/test -n 2 --dist loadfile -m unit

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.support.fork_server import ForkedNanohost, can_fork
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Shell:
     @contextmanager
     def start(self, *words: str, program: Sequence[str] = (), **environ: str) -> Iterator[subprocess.Popen[str]]:
         """Begin a command, by way of another program if one is named, and do not wait for it. Whoever leaves ends it
-        first, or is seen to fail: it is killed."""
+        first, or is seen to fail: it is killed. It is forked where that makes no difference."""
         settings = {
             "PATH": os.environ["PATH"],
             "NANOHOST_HOME": str(self.home),
@@ -35,14 +36,11 @@ class Shell:
             "NANOHOST_PROVIDER": "demo",
             "NANOHOST_DURABLE": "false",
         }
-        with subprocess.Popen(
-            [*program, sys.executable, "-m", "nanohost", *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=settings | environ,
-        ) as process:
+        options: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        options |= {"text": True, "env": settings | environ}
+        command = [*program, sys.executable, "-m", "nanohost", *words]
+        is_forked = not program and can_fork(settings | environ)
+        with ForkedNanohost[str](words, **options) if is_forked else subprocess.Popen(command, **options) as process:
             try:
                 yield process
             except BaseException:

@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyte
 
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
+from tests.support.fork_server import ForkedNanohost, can_fork
 
 COLUMNS, LINES = 72, 24
+NANOHOST = (sys.executable, "-m", "nanohost")
 ENTER, CTRL_C, CTRL_D, UP, LEFT, ALT_ENTER = "\r", "\x03", "\x04", "\x1b[A", "\x1b[D", "\x1b\r"
 
 
@@ -111,7 +114,7 @@ def run_nanohost_in_terminal(
         "NANOHOST_PROVIDER": "demo",
         "NANOHOST_DURABLE": "false",
     }
-    with run_in_terminal([sys.executable, "-m", "nanohost", *words], settings | environ) as begun:
+    with run_in_terminal([*NANOHOST, *words], settings | environ) as begun:
         yield begun
 
 
@@ -119,18 +122,15 @@ def run_nanohost_in_terminal(
 def run_in_terminal(
     command: Sequence[str], environ: Mapping[str, str], *, columns: int = COLUMNS, folder: Path | None = None
 ) -> Iterator[Terminal]:
-    """Any program in a terminal of its own."""
+    """Any program in a terminal of its own; nanohost is forked where that makes no difference."""
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
-    process = subprocess.Popen(
-        command,
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        env=environ,
-        cwd=folder,
-        preexec_fn=_acquire_terminal,
-    )
+    options: dict[str, Any] = {"stdin": slave, "stdout": slave, "stderr": slave, "env": environ, "cwd": folder}
+    process: subprocess.Popen[bytes]
+    if tuple(command[: len(NANOHOST)]) == NANOHOST and can_fork(environ):
+        process = ForkedNanohost(command[len(NANOHOST) :], has_terminal=True, **options)
+    else:
+        process = subprocess.Popen(command, preexec_fn=_acquire_terminal, **options)
     os.close(slave)
     try:
         yield Terminal(process, master, pyte.HistoryScreen(columns, LINES, history=2000))

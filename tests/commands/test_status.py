@@ -353,6 +353,13 @@ async def test_whoever_is_turned_away_is_let_in_by_the_same_command_everywhere(o
     assert "(nanohost roles create terminal:HANDLE member)" in wired["next"]
 
 
+@pytest.mark.behaviour("GW-08")
+async def test_a_call_that_the_container_gave_up_before_the_answer_is_no_failure(operator: Operator) -> None:
+    """As when a turn is stopped, or its container killed: the service is well."""
+    await _call(with_model(operator), 0, None)
+    assert (await operator.run("status"))["models_failing"] == []
+
+
 async def test_model_calls_that_failed_long_ago_are_no_news(operator: Operator) -> None:
     await _call(operator, 401, "invalid", ago=timedelta(minutes=16))
     assert (await operator.run("status"))["models_failing"] == []

@@ -8,14 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from nanohost.testing.time_limits import scaled_timeout
 from nanohost_protocol.crash_points import ENV_VARIABLE, RUNNER_ENV_VARIABLE
-from tests.crash.fork_server import ForkedProcess, fork_server
+from tests.support.fork_server import ForkedNanohost
 
 READY_MARKER = b'"event": "host_ready"'
 DEATH_MARKER = '"ordered": false'
@@ -39,7 +38,7 @@ class HostProcess:
         log: str | Path = "host.log",
         program: Sequence[str] = NANOHOST_RUN,
         environment: Mapping[str, str] | None = None,
-        forked: bool = False,
+        forked: bool = True,
         able: bool = False,
         guard: Mapping[str, str] | None = None,
     ) -> None:
@@ -52,7 +51,7 @@ class HostProcess:
         self._environment = dict(environment or {})
         self.log = root / log
         self.kill_count = 0
-        self._process: subprocess.Popen[bytes] | ForkedProcess | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._log_before = 0
         settings = {"timezone": "UTC", "provider": "scripted", **host_settings}
         lines = ["[host]", *(f"{key} = {_toml(value)}" for key, value in settings.items())]
@@ -68,17 +67,20 @@ class HostProcess:
         return self._process.pid
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """An operator's command on this home; what a forked one says is all in its stdout."""
+        """An operator's command on this home."""
         if self._is_forked:
-            with tempfile.TemporaryFile() as said:
-                words = ("--home", str(self.root), *words)
-                code = fork_server().start(words, log=said, environment=_environment()).wait(scaled_timeout(60))
-                said.seek(0)
-                return subprocess.CompletedProcess(words, code, said.read().decode(), "")
+            return self._run_forked(*words)
         line = [sys.executable, "-m", "nanohost", "--home", str(self.root), *words]
         return subprocess.run(
             line, capture_output=True, text=True, check=False, timeout=scaled_timeout(60), env=_environment()
         )
+
+    def _run_forked(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = ("--home", str(self.root), *words)
+        pipe = subprocess.PIPE
+        with ForkedNanohost[str](command, text=True, env=_environment(), stdout=pipe, stderr=pipe) as process:
+            out, err = process.communicate(timeout=scaled_timeout(60))
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     def start(self, *, crash_at: str = "", crash_runner_at: str = "") -> None:
         """Start it. `crash_at`, `crash_runner_at`: where it, or every runner it starts, ends itself; NAME or NAME:N."""
@@ -88,7 +90,7 @@ class HostProcess:
         with self.log.open("ab") as log:
             self._log_before = log.tell()
             if self._is_forked:
-                self._process = fork_server().start(words[len(NANOHOST) :], log=log, environment=environment)
+                self._process = ForkedNanohost(words[len(NANOHOST) :], stdout=log, stderr=log, env=environment)
             else:
                 self._process = subprocess.Popen([sys.executable, *words], stdout=log, stderr=log, env=environment)
 

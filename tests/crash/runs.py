@@ -55,7 +55,7 @@ def _make_scene_for(point: str, root: Path, *, idempotent: bool) -> AbstractAsyn
         return prepare_approval_scenario(point, root, settings={"runtime": "process"}, oftener=APPROVAL_POINTS[point])
     restless = BUSY_SETTINGS if point.startswith("keeper.") else {}
     settings = {"runtime": "process", **restless}
-    return prepare_scenario(point, root, chats=6, idempotent=idempotent, settings=settings, forked=True)
+    return prepare_scenario(point, root, chats=6, idempotent=idempotent, settings=settings)
 
 
 async def _wait_until_killed(scene: CrashScenario) -> None:
@@ -72,7 +72,7 @@ async def _wait_until_killed(scene: CrashScenario) -> None:
 async def run_runner_kills_at(point: str, root: Path, *, kills: int) -> Result:
     """Kill the runner of each of so many sessions at a point, then all there is, and let another host mend it."""
     settings = {"runtime": "process", "max_containers": kills, "poll_interval_s": 0.3}
-    async with prepare_scenario(point, root, chats=kills, tool_every=1, settings=settings, forked=True) as scene:
+    async with prepare_scenario(point, root, chats=kills, tool_every=1, settings=settings) as scene:
         for _ in range(kills):
             scene.workload.write()
         scene.host.start(crash_runner_at=point)

@@ -99,7 +99,7 @@ async def prepare_scenario(
     log: str | Path = "host.log",
     program: Sequence[str] = NANOHOST_RUN,
     environment: Mapping[str, str] | None = None,
-    forked: bool = False,
+    forked: bool = True,
 ) -> AsyncIterator[CrashScenario]:
     """A home, people and a platform, and a host that is not started yet."""
     platform = FakePlatform(mood)
@@ -134,7 +134,7 @@ async def prepare_approval_scenario(
     began = time.monotonic()
     async with platform.opened():
         guard = {"tasks.create": "hold"}
-        process = HostProcess(root, platform.port, settings, forked=True, able=True, guard=guard)
+        process = HostProcess(root, platform.port, settings, able=True, guard=guard)
         await prepare_home(root)
         people = ApprovalWorkload(platform, frequent_kind=oftener)
         try:

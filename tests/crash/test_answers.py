@@ -38,7 +38,7 @@ async def test_an_answer_counts_once_whenever_the_host_dies(tmp_path: Path, poin
     platform = FakePlatform()
     async with platform.opened():
         settings = {"runtime": "process", "durable": False}
-        host = HostProcess(tmp_path / "home", platform.port, settings, forked=True)
+        host = HostProcess(tmp_path / "home", platform.port, settings)
         await prepare_workload_home(host.root, 1)
         (host.root / "groups" / FOLDER / "script.json").write_text(json.dumps([{"match": "^ask", "actions": [ASK]}]))
         try:

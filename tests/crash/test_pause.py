@@ -24,7 +24,7 @@ SCRIPT = [{"match": "long", "attempt": 1, "actions": [{"until_file": "never"}]}]
 async def test_a_pause_survives_a_kill_and_all_is_answered_once_after_it(tmp_path: Path, point: str) -> None:
     home = tmp_path / "home"
     async with FakePlatform().opened() as platform:
-        host = HostProcess(home, platform.port, {"runtime": "process"}, forked=True)
+        host = HostProcess(home, platform.port, {"runtime": "process"})
         await prepare_workload_home(home, 2)
         (home / "groups" / FOLDER / "script.json").write_text(json.dumps(SCRIPT))
         assert host.command("roles", "create", "wire:ann", "owner").returncode == 0

@@ -31,7 +31,7 @@ SCRIPT = [
 async def test_a_stop_survives_a_kill_at_any_moment(tmp_path: Path, point: str, kills_runner: bool) -> None:
     home = tmp_path / "home"
     async with FakePlatform().opened() as platform:
-        host = HostProcess(home, platform.port, {"runtime": "process"}, forked=True)
+        host = HostProcess(home, platform.port, {"runtime": "process"})
         await prepare_workload_home(home, 1)
         (home / "groups" / FOLDER / "script.json").write_text(json.dumps(SCRIPT))
         try:
