@@ -42,7 +42,8 @@ INSERT INTO model_calls_by_day
     (day, agent_group, model, calls, failed, tokens_in, tokens_out, tokens_cached, tokens_cache_written, cost_usd,
      unpriced)
 SELECT substr(c.started_at, 1, 10), c.agent_group, ifnull(c.model, ''), count(*),
-    sum(c.status = 0 OR c.status >= 400), sum(c.tokens_in), sum(c.tokens_out), sum(c.tokens_cached),
+    sum((c.status = 0 AND c.error IS NOT NULL) OR c.status >= 400),
+    sum(c.tokens_in), sum(c.tokens_out), sum(c.tokens_cached),
     sum(c.tokens_cache_written), total(c.cost_usd), sum(c.cost_usd IS NULL)
 FROM model_calls c
 WHERE c.id IN (SELECT value FROM json_each(?))

@@ -47,13 +47,15 @@ UPDATE model_calls SET turn_id = ? WHERE session_id = ? AND turn_id IS NULL AND 
 """
 TOTALS_OF_TURN = f"SELECT {_SUMS} FROM model_calls WHERE session_id = ? AND turn_id = ?"  # noqa: S608
 FIRST_AT = "SELECT min(started_at) AS at FROM model_calls WHERE turn_id IS NULL OR turn_id != ''"
+# Status 0 without an error: whoever asked hung up before the service answered, which nobody has to mend.
 FAILURES = """
 WITH latest AS (
     SELECT id, session_id, model, started_at, status, error FROM model_calls
     WHERE id > (SELECT max(id) FROM model_calls) - 1000 AND started_at >= ?
 ), good AS (SELECT id, session_id, model FROM latest WHERE status BETWEEN 200 AND 299 AND error IS NULL)
 SELECT ifnull(error, 'status ' || status) AS error, status, count(*) AS calls, max(started_at) AS latest
-FROM latest f WHERE (status = 0 OR status >= 400) AND (status IN (400, 413, 422) OR error = ? OR NOT EXISTS (
+FROM latest f
+WHERE ((status = 0 AND error IS NOT NULL) OR status >= 400) AND (status IN (400, 413, 422) OR error = ? OR NOT EXISTS (
     SELECT 1 FROM good g WHERE g.id > f.id AND (
         f.status NOT IN (403, 404) OR g.session_id = f.session_id OR g.model = f.model)))
 GROUP BY 1, 2 ORDER BY latest DESC LIMIT 5
