@@ -70,7 +70,7 @@ class Starter:
                 raise SessionHeld(f"session {session.id} is held: {hold.reason}")
             await sessions.set_lease(tx, session.id, slot.lease, self._runtime.name)
         crash_point("keeper.leased")
-        await self._mailboxes.prepare_folder(session)
+        await self._mailboxes.restore_empty_parts(session)
         spec = await self._services.prepare(session, slot.lease)
         await self.attach(session)
         container = await self._runtime.start(spec)

@@ -26,7 +26,7 @@ from nanohost.mailbox.backoff import INITIAL_BACKOFF_S, MailboxBackoff
 from nanohost.mailbox.queries import Query
 from nanohost.mailbox.reader_client import ReadersBusy, ReadTimedOut
 from nanohost.mailbox.reader_pool import ReaderPool
-from nanohost.mailbox.session_dirs import notify_runner, prepare_session_dir, session_layout
+from nanohost.mailbox.session_dirs import notify_runner, prepare_session_dir, restore_empty_parts, session_layout
 from nanohost.model import Session, SessionId
 from nanohost.work.event_bus import EventBus
 from nanohost.work.evicting_map import EvictingMap
@@ -111,11 +111,10 @@ class Mailboxes:
     def layout(self, session: Session) -> SessionLayout:
         return session_layout(self._sessions_dir, session.group_folder, session.id)
 
-    async def prepare_folder(self, session: Session) -> None:
-        """Make what a container needs in the session's folder and is not there: a backup may have left out empty
-        folders and the FIFO. Raises MailboxError when the disk refuses."""
+    async def restore_empty_parts(self, session: Session) -> None:
+        """Make the empty folders and the FIFO of a session's folder that a backup has left out. Raises MailboxError."""
         layout = self.layout(session)
-        await self._wrap_errors(session, lambda: self._run_in_thread(layout.root, partial(prepare_session_dir, layout)))
+        await self._wrap_errors(session, lambda: self._run_in_thread(layout.root, partial(restore_empty_parts, layout)))
 
     def reset_backoff(self, session: SessionId) -> None:
         """It has another container, or none: nothing that the last one held is held any more. Look again at once."""
