@@ -81,7 +81,7 @@ def test_a_key_that_is_kept_elsewhere_from_now_on_does_not_stay_on_the_disk(shel
 @pytest.mark.behaviour("GW-08")
 def test_an_address_of_a_variable_that_is_not_saved_with_the_key_is_said(shell: Shell, address: str) -> None:
     kept = shell.run("model", "set", stdin=f"{KEY}\n", ANTHROPIC_BASE_URL=address)
-    assert "127.0.0.1 takes the key; that address stands in ANTHROPIC_BASE_URL alone" in kept.out, kept.err
+    assert "127.0.0.1 takes the key; that address is in ANTHROPIC_BASE_URL alone" in kept.out, kept.err
     assert "base_url" not in (shell.home / "nanohost.toml").read_text()
 
 

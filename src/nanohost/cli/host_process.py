@@ -40,7 +40,7 @@ async def serve_host(
     if (too_few := raise_file_limit()) is not None:
         print_warning(too_few)
     for one in await asyncio.to_thread(find_exposed_files, home, settings):
-        print_warning(f"{one.path}: {one.problem}. Mend it with: {one.fix_command}")
+        print_warning(f"{one.path}: {one.problem}. Fix it with: {one.fix_command}")
     for idle in await asyncio.to_thread(find_unused_files, home):
         _log.warning("file_unused", path=str(idle.path), problem=idle.problem, hint=idle.hint)
     async with (
@@ -63,7 +63,7 @@ async def serve_host(
 async def _warn_if_model_fails(host: Host) -> None:
     """At once, if it is known soon; else the log and the status say it."""
     if (found := await host.model_monitor.wait_for_first_check(MODEL_CHECK_TIMEOUT_S)) is not None:
-        print_warning(f"No agent can ask its model: {found.message}. Mend it with: {found.hint}")
+        print_warning(f"No agent can ask its model: {found.message}. Fix it with: {found.hint}")
 
 
 @asynccontextmanager

@@ -163,8 +163,8 @@ async def _create(context: OfflineContext, arguments: Create) -> Json:
         "channel": f"{name}:{instance}",
         "said": said,
         "saved": str(path),
-        "next": f"nanohost run (one that runs already: end it first), and beside it nanohost pair {arguments.name}: it"
-        " makes you the owner",
+        "next": f"nanohost run (one that runs already: end it first), and in another terminal "
+        f"nanohost pair {arguments.name}: it makes you the owner",
     }
 
 

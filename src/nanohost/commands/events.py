@@ -35,7 +35,7 @@ async def _retry(context: CommandContext, arguments: RetryArgs) -> Json:
     async with context.store.transaction() as tx:
         stored = await events.requeue(tx, EventId(arguments.id))
     if stored is None:
-        raise UsageError(f"no event {arguments.id} is set aside", hint="nanohost events list")
+        raise UsageError(f"no event {arguments.id} is quarantined", hint="nanohost events list")
     when = "it is being routed" if context.host is not None else "it is routed when the host runs: nanohost run"
     return {"event": stored.id, "chat": stored.chat.platform_id, "next": when}
 
@@ -55,14 +55,14 @@ def _make_row(stored: StoredEvent) -> dict[str, Json]:
 COMMANDS = (
     Command(
         words="events list",
-        help="list events that were set aside because routing them failed",
+        help="list quarantined events: those whose routing always failed",
         example="nanohost events list",
         arguments=ListArgs,
         run=_list,
     ),
     Command(
         words="events retry",
-        help="route an event that was set aside, with a fresh set of tries",
+        help="route a quarantined event again, with a fresh set of attempts",
         example="nanohost events retry 17",
         arguments=RetryArgs,
         run=_retry,

@@ -98,7 +98,7 @@ async def _check_before_saving(context: OfflineContext, arguments: SetArgs, key:
     )
     if (variable := _address_variable(context, arguments)) is None:
         return said
-    return f"{said}; that address stands in {variable} alone: nanohost model set --base-url URL keeps one, too"
+    return f"{said}; that address is in {variable} alone: nanohost model set --base-url URL keeps one, too"
 
 
 def _address_variable(context: OfflineContext, arguments: SetArgs) -> str | None:
@@ -116,7 +116,7 @@ async def _read_key(context: OfflineContext, arguments: SetArgs) -> tuple[str | 
     if arguments.key:
         if not is_reference(arguments.key):
             raise UsageError(
-                "a key that stands in a command stays in the shell's history",
+                "a key that is typed in a command stays in the shell's history",
                 hint="leave --key out and it is asked for, or say where it is: --key env:NAME",
             )
         return resolve_secret(home, os.environ, arguments.key, "--key"), False

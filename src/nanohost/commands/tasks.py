@@ -325,7 +325,7 @@ COMMANDS = (
     ),
     Command(
         words="tasks run",
-        help="run a task now, once, beside its schedule",
+        help="run a task now, once, in addition to its schedule",
         example="nanohost tasks run j7wq",
         arguments=TaskArgs,
         run=_run_now,
