@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
-def _reference() -> ModuleType:
+def load_reference() -> ModuleType:
     loader = SourceFileLoader("reference", str(ROOT / "scripts" / "reference"))
     spec = spec_from_loader("reference", loader)
     assert spec is not None
@@ -30,15 +30,15 @@ def _reference() -> ModuleType:
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="argparse prints help in another form from 3.13 on")
-@pytest.mark.parametrize("name", ["settings.md", "commands.md", "resources.md"])
+@pytest.mark.parametrize("name", ["settings.md", "commands.md", "resources.md", "log-events.md"])
 def test_the_reference_is_up_to_date(name: str) -> None:
     written = (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8")
-    assert written == _reference().PAGES[name](), "run make docs"
+    assert written == load_reference().PAGES[name](), "run make docs"
 
 
 def test_the_tree_of_the_architecture_page_is_up_to_date() -> None:
     written = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    assert written == _reference().architecture_page(), "run make docs"
+    assert written == load_reference().architecture_page(), "run make docs"
 
 
 def test_each_file_that_the_architecture_page_names_exists() -> None:

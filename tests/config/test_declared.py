@@ -18,7 +18,7 @@ from nanohost.config.settings import Settings, collect_secrets, load_settings
 from nanohost.errors import SettingsError
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.support.how_to import read_example
-from tests.test_docs import _reference as reference
+from tests.test_docs import load_reference as reference
 
 ROOT = Path(nanohost.__file__).parent
 WEATHER = read_example("add-a-setting.md")

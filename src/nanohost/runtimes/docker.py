@@ -226,7 +226,7 @@ class DockerRuntime:
             ended = Exited(detail=str(error))
         self._exits[_identity(container)] = ended
         self._tracked.pop(container.state["id"], None)
-        log.info("container_exited", runtime=self.name, session=container.session_id, code=ended.code)
+        log.info("container_process_exited", runtime=self.name, session=container.session_id, code=ended.code)
         if self._on_death is not None:
             self._on_death(container)
         tracked.exited.set()

@@ -207,7 +207,7 @@ class ProcessRuntimeBase(ABC):
 
     async def _reap(self, watch: ProcessWatch, code: int | None) -> None:
         await asyncio.to_thread(self._clean_up, watch.child)
-        log.info("container_exited", runtime=self.name, session=watch.child.identity.session_id, code=code)
+        log.info("container_process_exited", runtime=self.name, session=watch.child.identity.session_id, code=code)
         if self._on_death is not None:
             self._on_death(watch.child.container())
         watch.exited.set()
