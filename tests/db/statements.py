@@ -14,6 +14,7 @@ import nanohost
 
 SOURCE = Path(nanohost.__file__).parent
 SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|REPLACE)\b")
+SQL_WORD = re.compile(SQL.pattern.removeprefix(r"\s*"))
 OTHER_FILES = {"nanohost.wa_bridge.spool"}
 """Modules whose statements are for a database of their own."""
 TESTING = "nanohost.testing"
@@ -59,9 +60,11 @@ def find_inline_sql() -> list[str]:
 
 
 def _of_module(path: Path) -> Iterator[Statement]:
-    module = _module(path)
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    if _is_left_out(module) or not any(SQL.match(_text(node)) for node in ast.walk(tree)):
+    module, source = _module(path), path.read_text(encoding="utf-8")
+    if _is_left_out(module) or not SQL_WORD.search(source):
+        return
+    tree = ast.parse(source)
+    if not any(SQL.match(_text(node)) for value in _constants(tree).values() for node in ast.walk(value)):
         return
     values = vars(importlib.import_module(module))
     uses = _uses(tree)

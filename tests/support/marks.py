@@ -9,23 +9,24 @@ from pathlib import Path
 
 def mark_texts(path: Path, mark: str) -> Iterator[str]:
     """The texts given to `pytest.mark.MARK(…)` anywhere in a file."""
-    for given in _mark_arguments(_parse_file(path), mark):
+    source = path.read_text(encoding="utf-8")
+    if f"pytest.mark.{mark}(" not in source:
+        return
+    for given in _mark_arguments(ast.parse(source), mark):
         if isinstance(given, ast.Constant) and isinstance(given.value, str):
             yield given.value
 
 
 def tests_with_mark(path: Path, mark: str) -> Iterator[tuple[str, ast.expr]]:
     """The test (or class of tests) and what is given, for each thing given to a `@pytest.mark.MARK(…)`."""
-    for node in ast.walk(_parse_file(path)):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield from ((node.name, given) for one in node.decorator_list for given in _mark_arguments(one, mark))
 
 
 def _mark_arguments(tree: ast.AST, mark: str) -> Iterator[ast.expr]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == f"pytest.mark.{mark}":
-            yield from node.args
-
-
-def _parse_file(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+        match node:
+            case ast.Call(func=ast.Attribute(attr=name) as function) if name == mark:
+                if ast.unparse(function.value) == "pytest.mark":
+                    yield from node.args

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import PurePath
 
 import croniter  # type: ignore[import-untyped]  # noqa: F401 - it starts a process when it is loaded, so not in a test
@@ -74,8 +75,13 @@ class NotUnitTestError(BaseException):
 
 def is_unit(file: PurePath, fixtures: Iterable[str] = ()) -> bool:
     """Whether the tests of a file below tests/ are unit tests, or one of them that uses these fixtures."""
+    return _has_unit_tests(file) and INTEGRATION_FIXTURES.isdisjoint(fixtures)
+
+
+@cache
+def _has_unit_tests(file: PurePath) -> bool:
     places = {file.as_posix(), *(f"{folder.as_posix()}/" for folder in file.parents)}
-    return places.isdisjoint(INTEGRATION_PATHS) and INTEGRATION_FIXTURES.isdisjoint(fixtures)
+    return places.isdisjoint(INTEGRATION_PATHS)
 
 
 _violations: list[str] | None = None
