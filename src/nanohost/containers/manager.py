@@ -465,7 +465,7 @@ class ContainerManager:
                 self.wake(id)
             return
         if self.stop(id):
-            _log.warning("container_held", session=id, by=hold.by, reason=hold.reason)
+            _log.warning("container_held", session=id, by=hold.created_by, reason=hold.reason)
         self._unnotified.add(id)
         if await self._hold_service.notify_waiting(session, hold):
             self._unnotified.discard(id)

@@ -132,9 +132,9 @@ class Scheduler:
 
     async def _record_plan(self, tx: Transaction, task: Task, run_plan: RunPlan | None, now: datetime) -> None:
         runs: list[PlannedRun] = []
-        if task.run_asked is not None:
+        if task.run_requested_at is not None:
             await tasks.clear_run_request(tx, task.id)
-            runs.extend([PlannedRun(due=task.run_asked)] if task.status in OPEN_STATUSES else [])
+            runs.extend([PlannedRun(due=task.run_requested_at)] if task.status in OPEN_STATUSES else [])
         if run_plan is not None:
             missed = run_plan.runs[0].skip_reason if run_plan.runs and run_plan.next_due is None else None
             if await tasks.advance(tx, task, run_plan.next_due, now, reason=missed):
