@@ -39,11 +39,11 @@ async def killed(host: HostProcess) -> None:
 @pytest.mark.parametrize(
     ("point", "words", "answer", "destinations"),
     [
-        ("reception.open", "/approve {id}", "I may", 1),
-        ("reception.committed", "/approve {id}", "I may", 1),
+        ("host_requests.open", "/approve {id}", "I may", 1),
+        ("host_requests.committed", "/approve {id}", "I may", 1),
         ("actions.entered", "/approve {id}", "I may", 1),
         ("actions.done", "/approve {id}", "I may", 1),
-        ("reception.committed", "/deny {id} never", "I may not", 0),
+        ("host_requests.committed", "/deny {id} never", "I may not", 0),
     ],
 )
 async def test_a_held_request_is_asked_about_decided_done_and_told_once(

@@ -117,7 +117,7 @@ class Scheduler:
             task = await tasks.find(tx, id)
             if task is not None:
                 await self._plan_in_transaction(tx, task, now)
-        crash_point("tasks.decided")
+        crash_point("scheduler.decided")
 
     async def _plan_in_transaction(self, tx: Transaction, task: Task, now: datetime) -> None:
         try:
@@ -176,13 +176,13 @@ class Scheduler:
         if not begin:
             return
         await self._mailboxes.put(session, [build_prompt_message(task, run) for run, task in begin])
-        crash_point("tasks.written")
+        crash_point("scheduler.written")
         now = self._clock.now()
         async with self._store.transaction() as tx:
             await tasks.start_runs(tx, [run for run, _ in begin], now)
             await sessions.make_due(tx, session.id, at=now, now=now)
             tx.emit(SessionHasWork(session.id))
-        crash_point("tasks.recorded")
+        crash_point("scheduler.recorded")
 
     async def _skip_if_cancelled(self, run: TaskRun) -> Task | None:
         """The run's task, unless it was cancelled while the mailbox refused."""
