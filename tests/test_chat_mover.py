@@ -38,16 +38,16 @@ WAITING = f"""
 INSERT INTO tasks (id, session_id, kind, content, timezone, next_due, status, misfire, channel_type, instance,
     platform_id, created_by, created_at, changed_at)
 VALUES ('t1', :s, 'agent', 'x', 'UTC', '{T}', 'active', 'latest', 'fake', 'main', 'c1', 'x', '{T}', '{T}');
-INSERT INTO approvals (id, kind, subject, shown, options, payload, requested_by, channel_type, instance, platform_id,
-    created_at, expires_at, digest)
+INSERT INTO approvals (id, kind, subject, rendered_text, options, payload, requested_by, channel_type, instance,
+    platform_id, created_at, expires_at, digest)
 VALUES ('p1', 'chat', 'fake:main:c1', '', '[]', '{{}}', 'x', 'fake', 'main', 'c1', '{T}', '{T}', '');
-INSERT INTO actions (session_id, seq, out_id, name, arguments, channel_type, instance, platform_id, asked_at, status,
-    created_at, approval_id)
+INSERT INTO actions (session_id, seq, out_id, name, arguments, channel_type, instance, platform_id, requested_at,
+    status, created_at, approval_id)
 VALUES (:s, 5, 'a5', 'tasks.list', '{{}}', 'fake', 'main', 'c1', '{T}', 'pending', '{T}', NULL),
     (:s, 7, 'a7', 'tasks.list', '{{}}', 'fake', 'main', 'c1', '{T}', 'held', '{T}', 'p1');
 INSERT INTO rules (kind, effect, subject, created_by, created_at)
 VALUES ('destinations.add', 'allow', 'fake:main:c1', 'x', '{T}'), ('sender', 'allow', 'fake:main:c1', 'x', '{T}');
-INSERT INTO paused (only, by, at, cut, channel_type, instance, platform_id)
+INSERT INTO paused (singleton, created_by, created_at, interrupted_turns, channel_type, instance, platform_id)
 VALUES (1, 'x', '{T}', '', 'fake', 'main', 'c1');
 INSERT INTO destinations (agent_group_id, name, messaging_group_id, created_by, created_at)
 VALUES (1, 'club', 1, 'x', '{T}');
@@ -137,7 +137,7 @@ async def test_it_is_on_record_once_however_often_it_is_said(tmp_path: Path) -> 
         for _ in range(3):
             await moving(world).move(OLD, "c9")
         [entry] = await audit.latest(world.store.reports, limit=9, action="chats.moved")
-    assert (entry.who, entry.about) == ("host", "fake:main:c9")
+    assert (entry.actor, entry.target) == ("host", "fake:main:c9")
     assert entry.details == {
         "from": "fake:main:c1",
         "moved": {

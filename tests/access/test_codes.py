@@ -208,7 +208,7 @@ async def test_a_wrong_code_takes_no_code_from_who_has_it_and_its_user_has_no_se
         await host.receive_message(user, code)
         assert await host.is_owner(user)
     guesses = await host.audit_entries("codes.guess")
-    assert {(one.who, one.outcome) for one in guesses} == {(EVE, "refused"), (BOB, "refused")}
+    assert {(one.actor, one.outcome) for one in guesses} == {(EVE, "refused"), (BOB, "refused")}
 
 
 @pytest.mark.behaviour("AC-03")

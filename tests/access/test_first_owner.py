@@ -48,10 +48,10 @@ async def test_the_code_makes_an_owner_who_can_write_to_main_at_once(host: Acces
 
 async def test_who_did_what_is_on_record(host: AccessTestHost) -> None:
     await host.receive_message(ADA, await host.create_pairing_code())
-    found = {one.what: one for one in await host.audit_entries("codes") + await host.audit_entries("roles")}
-    assert (found["codes.create"].who, found["codes.create"].origin) == (HERE, "local")
-    assert (found["codes.use"].who, found["codes.use"].origin) == (ADA, "telegram:ada")
-    assert (found["roles.create"].about, found["roles.create"].details) == (ADA, {"role": "owner", "code_by": HERE})
+    found = {one.action: one for one in await host.audit_entries("codes") + await host.audit_entries("roles")}
+    assert (found["codes.create"].actor, found["codes.create"].origin) == (HERE, "local")
+    assert (found["codes.use"].actor, found["codes.use"].origin) == (ADA, "telegram:ada")
+    assert (found["roles.create"].target, found["roles.create"].details) == (ADA, {"role": "owner", "code_by": HERE})
     assert len(await host.audit_entries("wirings.create")) == 1
 
 

@@ -75,7 +75,7 @@ async def test_a_code_makes_two_identities_one_human_and_a_role_of_one_counts_fo
         "If that is not you: `nanohost users unlink slack:u7`"
     )
     [entry] = await host.audit_entries("users.link")
-    assert (entry.who, entry.about, entry.outcome) == (ADA_ON_SLACK, ADA, "done")
+    assert (entry.actor, entry.target, entry.outcome) == (ADA_ON_SLACK, ADA, "done")
 
 
 @pytest.mark.behaviour("AC-01")
@@ -192,7 +192,7 @@ async def test_the_record_names_who_is_to_be_linked_and_who_used_the_code(host: 
     await host.make_owner(ADA)
     await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
     [made], [used] = await host.audit_entries("codes.create"), await host.audit_entries("codes.use")
-    assert (made.who, made.about, used.who, used.about) == (ADA, ADA, ADA_ON_SLACK, ADA)
+    assert (made.actor, made.target, used.actor, used.target) == (ADA, ADA, ADA_ON_SLACK, ADA)
 
 
 async def test_a_stranger_is_given_no_code(host: AccessTestHost) -> None:

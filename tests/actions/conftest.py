@@ -60,7 +60,7 @@ class ActionsHarness:
             name=name,
             arguments=arguments,
             origin=HERE,
-            asked_at=self.clock.now(),
+            requested_at=self.clock.now(),
             created_at=self.clock.now(),
         )
         async with self.store.transaction() as tx:

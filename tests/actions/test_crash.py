@@ -70,6 +70,6 @@ async def test_what_an_agent_asked_for_is_done_and_told_once(
         assert await asyncio.to_thread(host.stop) == 0
         assert sorted(copy.text for copy in platform.seen) == sorted(seen)
         assert records(host.root, "SELECT count(*) FROM tasks") == [(tasks,)]
-        assert records(host.root, "SELECT DISTINCT told FROM actions") == [(1,)]
+        assert records(host.root, "SELECT DISTINCT notified FROM actions") == [(1,)]
         checked = await asyncio.to_thread(host.command, "verify")
         assert checked.returncode == 0, checked.stdout + checked.stderr

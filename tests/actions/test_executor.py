@@ -131,7 +131,7 @@ async def test_a_host_that_died_before_it_told_does_it_again_once(harness: Actio
     await harness.run_all()
     for _ in range(2):
         async with harness.store.transaction() as tx:
-            await tx.execute("UPDATE actions SET told = 0")
+            await tx.execute("UPDATE actions SET notified = 0")
         await harness.run_all()
     assert len(harness.notices()) == 1
     assert len(harness.woken_sessions) == 3
@@ -199,7 +199,7 @@ async def test_a_request_on_record_is_kept_as_it_was(harness: ActionsHarness) ->
         name="wish",
         arguments="{}",
         origin=None,
-        asked_at=harness.clock.now(),
+        requested_at=harness.clock.now(),
         created_at=harness.clock.now(),
         status=ActionStatus.REFUSED,
         reason="never",

@@ -121,8 +121,8 @@ async def test_a_request_that_needs_a_yes_waits_holds_up_nothing_and_is_done_whe
     assert harness.notices()[-1].trigger is True
     assert await outcomes(harness) == ["held", "done"]
     [held, done] = reversed(await audit.latest(harness.store.reports, limit=10, action="wish"))
-    assert {held.about, done.about} == {approval}
-    assert done.who == f"agent:{harness.session.id}"
+    assert {held.target, done.target} == {approval}
+    assert done.actor == f"agent:{harness.session.id}"
     assert (done.origin, done.details["arguments"]) == ("fake:c1", wanted("gold"))
 
 
@@ -162,7 +162,7 @@ async def test_a_request_that_is_not_byte_for_byte_what_was_shown_is_refused_and
     await harness.run_all()
     assert (await harness.statuses(), await granted(harness)) == (["refused"], [])
     [latest] = await audit.latest(harness.store.reports, limit=1, target=approval)
-    assert (latest.outcome, latest.what) == ("refused", "wish" if column == "arguments" else "tasks.pause")
+    assert (latest.outcome, latest.action) == ("refused", "wish" if column == "arguments" else "tasks.pause")
     assert "was refused" in harness.agent_messages()[-1]
 
 
@@ -180,7 +180,7 @@ async def test_what_was_changed_between_asking_and_the_yes_is_not_done(harness: 
 
 
 GONE = {
-    "it was settled meanwhile": "UPDATE actions SET status = 'refused', reason = 'no', told = 1",
+    "it was settled meanwhile": "UPDATE actions SET status = 'refused', reason = 'no', notified = 1",
     "it waits for another approval": "UPDATE actions SET approval_id = 'other'",
     "it is not there any more": "DELETE FROM actions",
 }
@@ -448,8 +448,8 @@ async def test_the_card_says_from_when_a_time_counts(harness: ActionsHarness) ->
     await harness.run_all(Guard(policy={"tasks.create": Permission.HOLD}))
     found = await approvals.find(harness.store, harness.notified_approvals[-1])
     assert found is not None
-    assert "**`due`:** `“in 1 hour”`" in found.shown
-    assert "**Asked at:** Thu 01 Jan 2026, 13:00 (Europe/Berlin)" in found.shown
+    assert "**`due`:** `“in 1 hour”`" in found.rendered_text
+    assert "**Asked at:** Thu 01 Jan 2026, 13:00 (Europe/Berlin)" in found.rendered_text
 
 
 @pytest.mark.behaviour("AP-06", "AP-08")
@@ -594,7 +594,7 @@ async def test_what_lasts_until_somebody_takes_it_away_is_not_offered_for_thirty
     found = await approvals.find(harness.store, approval)
     assert found is not None
     assert found.options == (ALLOW, "Deny")
-    assert "Send to the group `Family` on fake, chat `c9`, from now on" in found.shown
+    assert "Send to the group `Family` on fake, chat `c9`, from now on" in found.rendered_text
     await say(harness, approval, ALLOW)
     decided = await approvals.find(harness.store, approval)
     assert decided is not None
@@ -608,7 +608,7 @@ async def test_the_card_says_by_which_bot_the_agent_would_write_where_there_are_
     await harness.run_all()
     found = await approvals.find(harness.store, harness.notified_approvals[-1])
     assert found is not None
-    assert "Send to the group `Family` on fake:second, chat `c9`" in found.shown
+    assert "Send to the group `Family` on fake:second, chat `c9`" in found.rendered_text
 
 
 @pytest.mark.behaviour("AP-04")

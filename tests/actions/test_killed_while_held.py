@@ -15,7 +15,7 @@ from tests.crash.measurements import wait_until_done
 from tests.crash.processes import HostProcess
 from tests.crash.workload import FOLDER
 
-HELD = "SELECT count(*) FROM audit_log WHERE outcome = 'held' AND what = 'destinations.add'"
+HELD = "SELECT count(*) FROM audit_log WHERE outcome = 'held' AND action = 'destinations.add'"
 ADD = {"tool": "add_destination", "arguments": {"name": "elsewhere", "chat": "c0"}}
 RULES = [
     {"match": "^please", "actions": [ADD, {"answer": "asked"}]},
@@ -39,11 +39,11 @@ async def killed(host: HostProcess) -> None:
 @pytest.mark.parametrize(
     ("point", "words", "answer", "destinations"),
     [
-        ("reception.open", "/approve {id}", "I may", 1),
-        ("reception.committed", "/approve {id}", "I may", 1),
+        ("host_requests.open", "/approve {id}", "I may", 1),
+        ("host_requests.committed", "/approve {id}", "I may", 1),
         ("actions.entered", "/approve {id}", "I may", 1),
         ("actions.done", "/approve {id}", "I may", 1),
-        ("reception.committed", "/deny {id} never", "I may not", 0),
+        ("host_requests.committed", "/deny {id} never", "I may not", 0),
     ],
 )
 async def test_a_held_request_is_asked_about_decided_done_and_told_once(
@@ -67,7 +67,7 @@ async def test_a_held_request_is_asked_about_decided_done_and_told_once(
         assert [copy.text for copy in platform.seen].count(answer) == 1
         assert len([copy for copy in platform.seen if f"/deny {approval}" in copy.text]) <= 1
         assert records(host.root, "SELECT count(*) FROM destinations") == [(destinations,)]
-        assert records(host.root, "SELECT told FROM actions") == [(1,)]
+        assert records(host.root, "SELECT notified FROM actions") == [(1,)]
         assert records(host.root, HELD) == [(1,)]
         checked = await asyncio.to_thread(host.command, "verify")
         assert checked.returncode == 0, checked.stdout + checked.stderr

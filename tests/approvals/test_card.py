@@ -61,7 +61,7 @@ def asked(name: str, text: str) -> Approval:
         kind="sender",
         subject="x",
         agent_group_id=None,
-        shown=shown,
+        rendered_text=shown,
         options=("Let them in", "Refuse"),
         payload="{}",
         requested_by="fake:bob",

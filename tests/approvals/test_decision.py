@@ -102,7 +102,7 @@ ROW = ActionRow(
     name="tasks.create",
     arguments='{"prompt":"look"}',
     origin=None,
-    asked_at=START,
+    requested_at=START,
     created_at=START,
 )
 PAYLOAD = json.dumps({"action": ROW.name, "arguments": ROW.arguments})
@@ -111,7 +111,7 @@ YES_TO_IT = Approval(
     kind="action",
     subject="o1",
     agent_group_id=AgentGroupId(1),
-    shown="It wants to look.",
+    rendered_text="It wants to look.",
     options=("Allow", "Deny"),
     payload=PAYLOAD,
     requested_by="agent:s1",
@@ -145,7 +145,7 @@ def test_what_is_not_approved_is_no_yes_whatever_became_of_it(status: ApprovalSt
         (YES_TO_IT, replace(ROW, seq=5)),
         (YES_TO_IT, replace(ROW, name="tasks.cancel")),
         (YES_TO_IT, replace(ROW, arguments='{"prompt":"look "}')),
-        (replace(YES_TO_IT, shown="It wants to listen."), ROW),
+        (replace(YES_TO_IT, rendered_text="It wants to listen."), ROW),
         (replace(YES_TO_IT, payload=PAYLOAD + " "), ROW),
     ],
 )

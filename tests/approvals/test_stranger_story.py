@@ -15,7 +15,7 @@ POINTS = (
     "approvals.asking",
     "sender.sent:3",
     "approvals.open",
-    "reception.committed:2",  # the first is the code, the second is the press
+    "host_requests.committed:2",  # the first is the code, the second is the press
 )
 """Where the host ends itself; the number is that of the passage. The other points are every message's."""
 

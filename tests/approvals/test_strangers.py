@@ -42,7 +42,7 @@ async def test_a_stranger_who_is_let_in_is_a_member_and_all_they_wrote_meanwhile
         assert not here.cards(), "the buttons are gone"
         grants = await roles.list_for_user(here.host.host.store, "fake:bob")
         assert [one.role for one in grants] == [Role.MEMBER]
-        audits = {one.what for one in await latest(here.host.host.store.reports, limit=50)}
+        audits = {one.action for one in await latest(here.host.host.store.reports, limit=50)}
         assert {"approval.asked", "approval.approved", "roles.create"} <= audits
 
 
@@ -111,7 +111,7 @@ async def test_somebody_elses_press_changes_nothing_and_they_are_told_so_once(tm
         await here.press_button(OLGA, card, "Let them in")
         await here.wait_for_text("c1", "hello")
         assert sum("not yours" in text for text in here.host.texts()) == 1
-        [row] = await here.host.host.store.fetch_all("SELECT user_id, count FROM approval_refusals")
+        [row] = await here.host.host.store.fetch_all("SELECT user_id, count FROM unauthorized_decisions")
         assert tuple(row) == ("fake:carl", 3)
 
 
@@ -158,7 +158,7 @@ async def test_two_who_press_at_once_have_one_effect_and_the_second_reads_what_w
         winner = {"fake:olga": "Olga", "fake:carl": "Carl"}[approval.decided_by or ""]
         assert f"`{winner}`" in said.text
         decisions = [
-            one for one in await latest(here.host.host.store.reports, limit=50) if one.what.startswith("approval.")
+            one for one in await latest(here.host.host.store.reports, limit=50) if one.action.startswith("approval.")
         ]
         assert len(decisions) == 2, "it was asked, and decided once"
 

@@ -60,7 +60,7 @@ async def _request_approval(operator: Operator) -> None:
         kind="sender",
         subject=f"{EVE} main",
         agent_group_id=main.id,
-        shown=shown,
+        rendered_text=shown,
         options=(sender.APPROVE_LABEL, sender.REFUSE_LABEL),
         payload=payload,
         requested_by=EVE,

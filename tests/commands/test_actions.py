@@ -20,7 +20,7 @@ async def test_requests_are_listed_with_what_became_of_them(operator: Operator) 
             name="tasks.pause",
             arguments='{"id":"j\x1b[2J"}',
             origin=None,
-            asked_at=now,
+            requested_at=now,
             created_at=now,
             status=status,
             reason="there is no such task" if status is ActionStatus.REFUSED else None,

@@ -131,7 +131,7 @@ async def test_requests_say_their_chat_and_are_found_by_it(operator: Operator, t
         name="tasks.list",
         arguments="{}",
         origin=None,
-        asked_at=now,
+        requested_at=now,
         created_at=now,
         status=ActionStatus.DONE,
         reason=None,

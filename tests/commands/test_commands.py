@@ -377,7 +377,7 @@ async def test_a_first_chat_settles_what_was_asked_about_the_terminal(operator: 
         kind=chat.KIND_NAME,
         subject="terminal:default:local",
         agent_group_id=None,
-        shown="Ann wants an agent",
+        rendered_text="Ann wants an agent",
         options=(chat.NEW_AGENT_LABEL, chat.REFUSE_LABEL),
         payload=payload,
         requested_by="terminal:ann",
@@ -534,7 +534,7 @@ async def test_a_pause_is_data_for_a_program_and_words_for_a_person(operator: Op
     await operator.run("agents create", folder="main")
     now = operator.context.clock.now()
     told = json.loads(dump_json(await operator.run("pause")))
-    assert (told["paused"], told["by"], told["cut"]) == (True, operator.context.who, None)
+    assert (told["paused"], told["by"], told["interrupted_turns"]) == (True, operator.context.who, None)
     assert datetime.fromisoformat(told["since"]) == now
     assert told["waiting"] == {"to_send": 0, "conversations": 0, "tasks": 0, "first_task": None}
     assert (await operator.render("pause")).startswith("Everything is paused since")

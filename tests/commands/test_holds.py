@@ -37,7 +37,7 @@ async def test_a_session_is_held_and_released_once_on_record_and_the_host_looks(
     await at.run("sessions hold", id=session, reason="too loud")
     hold = await holds.find(at.context.store, session)
     assert hold is not None
-    assert (hold.by, hold.reason) == (at.context.who, "too loud")
+    assert (hold.created_by, hold.reason) == (at.context.who, "too loud")
     assert await holds.find(at.context.store, other) is None
     with pytest.raises(UsageError, match="held already"):
         await at.run("sessions hold", id=session)
@@ -46,7 +46,7 @@ async def test_a_session_is_held_and_released_once_on_record_and_the_host_looks(
     with pytest.raises(UsageError, match="is not held"):
         await at.run("sessions release", id=session)
     assert changed == [session, session]
-    recorded = [one.what for one in await audit.latest(at.context.store.reports, limit=10)]
+    recorded = [one.action for one in await audit.latest(at.context.store.reports, limit=10)]
     assert recorded == ["sessions.release", "sessions.hold"]
 
 

@@ -137,7 +137,7 @@ async def test_a_session_whose_model_cannot_be_asked_says_until_when(operator: O
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
         await tx.execute(
-            "INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures, until)"
+            "INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures, held_until)"
             " VALUES (?, 'rate_limited', 'later', ?, ?, 3, ?)",
             (session, to_text(now), to_text(now), to_text(now + timedelta(minutes=30))),
         )
@@ -154,7 +154,7 @@ async def test_why_a_message_waits_is_told_with_times_of_the_hosts_zone(operator
     until = now + timedelta(minutes=30)
     async with operator.context.store.transaction() as tx:
         await tx.execute(
-            "INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures, until)"
+            "INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures, held_until)"
             " VALUES (?, 'rate_limited', 'later', ?, ?, 3, ?)",
             (session, to_text(now), to_text(now), to_text(until)),
         )
@@ -462,7 +462,7 @@ async def test_a_late_message_is_told_with_its_cause(operator: Operator) -> None
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
         await tx.execute(
-            "INSERT INTO late_messages (name, channel, platform_id, cause, sentence, since, found_at, told)"
+            "INSERT INTO late_messages (name, channel, platform_id, cause, sentence, since, found_at, notified)"
             " VALUES ('event 1', 'telegram:default', 'c1', 'routing', 'it is not routed', ?, ?, 0)",
             (to_text(now - timedelta(minutes=20)), to_text(now)),
         )

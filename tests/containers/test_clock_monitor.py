@@ -144,11 +144,11 @@ async def test_a_pause_of_the_model_is_not_an_hour_longer_because_the_clock_was_
             await wait_until(lambda: told.awake == [session.id])
         found = await turn_failures.find(bench.store, session.id)
         assert found is not None
-        assert found.until is not None
-        assert timedelta() < found.until - clock.now() <= PAUSE
+        assert found.held_until is not None
+        assert timedelta() < found.held_until - clock.now() <= PAUSE
         await bench.mailboxes.put(session, [make_message("later", bench.clock)])
         rows = await bench.mailboxes.update(session, lambda box: list(box.pending()))
-        assert {row.process_after for row in rows} == {found.until}
+        assert {row.process_after for row in rows} == {found.held_until}
         await bench.mailboxes.update(session, lambda box: box.release_hold())
         assert {
             row.process_after for row in await bench.mailboxes.update(session, lambda box: list(box.pending()))
@@ -160,7 +160,7 @@ async def held(bench: ContainerManagerHarness, *, wrote: bool) -> Session:
     session = await bench.add_session("c1")
     now = bench.clock.now()
     failures = TurnFailures(
-        error_class=ErrorClass.RATE_LIMITED, sentence="No.", since=now, latest_at=now, count=1, until=now + PAUSE
+        error_class=ErrorClass.RATE_LIMITED, sentence="No.", since=now, latest_at=now, count=1, held_until=now + PAUSE
     )
     if not wrote:
         await bench.mailboxes.update(session, lambda box: box.close("m-c1", "completed"))

@@ -140,9 +140,9 @@ async def test_a_limit_uses_up_no_try_and_is_given_up_with_words_after_six_hours
             await fails(bench, session, runner, ErrorClass.RATE_LIMITED)
             found = await turn_failures.find(bench.store, session.id)
             assert found is not None
-            if found.until is None:
+            if found.held_until is None:
                 break
-            await bench.clock.advance((found.until - bench.clock.now()).total_seconds())
+            await bench.clock.advance((found.held_until - bench.clock.now()).total_seconds())
             await takes(bench, session, runner)
         first, last = await told(bench)
         assert "try again in about 1 minute" in first[1]

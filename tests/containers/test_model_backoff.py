@@ -57,16 +57,16 @@ def repeated(error: TurnError, times: int) -> list[TurnFailures]:
     now = NOW
     for _ in range(times):
         found.append(add_failure(found[-1] if found else None, error, now))
-        now = found[-1].until or now
+        now = found[-1].held_until or now
     return found
 
 
 @pytest.mark.behaviour("RU-04")
 def test_the_provider_s_time_is_kept_and_without_one_pauses_grow() -> None:
-    assert add_failure(None, until(NOW + timedelta(minutes=7)), NOW).until == NOW + timedelta(minutes=7)
+    assert add_failure(None, until(NOW + timedelta(minutes=7)), NOW).held_until == NOW + timedelta(minutes=7)
     for error, first in ((LIMITED, 60), (OVERLOADED, 5)):
         tries = repeated(error, 12)
-        pauses = [(one.until - one.latest_at).total_seconds() for one in tries if one.until]
+        pauses = [(one.held_until - one.latest_at).total_seconds() for one in tries if one.held_until]
         assert pauses[0] == first
         assert pauses == sorted(pauses)
         assert pauses[-1] == MAX_BACKOFF_S
@@ -78,8 +78,8 @@ def test_a_provider_that_always_says_now_does_not_make_the_host_ask_all_the_time
     for _ in range(10):
         known = add_failure(known, until(NOW), NOW)
     assert known is not None
-    assert known.until is not None
-    assert known.until - NOW > timedelta(minutes=5)
+    assert known.held_until is not None
+    assert known.held_until - NOW > timedelta(minutes=5)
 
 
 @pytest.mark.behaviour("RU-04")
@@ -129,7 +129,7 @@ def test_each_chat_hears_once_why_it_waits_and_a_hiccup_is_not_worth_a_word() ->
         since=NOW,
         latest_at=NOW,
         count=1,
-        until=limited.until,
+        held_until=limited.held_until,
         notified_chats=frozenset({ChatId("fake", "default", "a")}),
     )
     assert [one.seq for one in messages_to_notify(told, waiting)] == [6]
@@ -139,7 +139,7 @@ def test_each_chat_hears_once_why_it_waits_and_a_hiccup_is_not_worth_a_word() ->
 
 def test_other_failures_hold_up_nothing() -> None:
     failed = add_failure(None, TRANSIENT, NOW)
-    assert failed.until is None
+    assert failed.held_until is None
     assert not failed.is_holding(NOW)
     known = replace(add_failure(None, LIMITED, NOW), notified_chats=frozenset({ChatId("fake", "default", "a")}))
     assert add_failure(known, TRANSIENT, NOW).notified_chats == frozenset()
@@ -151,17 +151,20 @@ def test_each_turn_that_fails_counts_and_half_an_hour_after_the_pause_it_is_anot
     assert twice is not None
     assert twice.count == 2
     known = add_failure(None, until(NOW + timedelta(minutes=7)), NOW)
-    assert known.until is not None
-    still, later = known.until + SAME_INCIDENT_WINDOW, known.until + SAME_INCIDENT_WINDOW + timedelta(seconds=1)
+    assert known.held_until is not None
+    still, later = (
+        known.held_until + SAME_INCIDENT_WINDOW,
+        known.held_until + SAME_INCIDENT_WINDOW + timedelta(seconds=1),
+    )
     assert [add_failure(known, LIMITED, moment).count for moment in (still, later)] == [2, 1]
 
 
 @pytest.mark.behaviour("RU-04")
 def test_pauses_double_and_a_provider_that_says_now_is_given_half_of_one() -> None:
-    pauses = [(one.until - one.latest_at).total_seconds() for one in repeated(OVERLOADED, 9) if one.until]
+    pauses = [(one.held_until - one.latest_at).total_seconds() for one in repeated(OVERLOADED, 9) if one.held_until]
     assert pauses == [5, 10, 20, 40, 80, 160, 320, 640, 900]
     first = add_failure(None, until(NOW), NOW)
-    assert [first.until, add_failure(first, until(NOW), NOW).until] == [NOW, NOW + timedelta(seconds=5)]
+    assert [first.held_until, add_failure(first, until(NOW), NOW).held_until] == [NOW, NOW + timedelta(seconds=5)]
 
 
 @pytest.mark.behaviour("RU-04")
@@ -170,7 +173,7 @@ def test_exactly_six_hours_are_waited_for() -> None:
     assert not exceeds_max_backoff(known)
     assert failed_notice(known, NOW).endswith("I tried for about 1 minute and stopped. Please ask me again later.")
     over = reset_failures(replace(known, notified_chats=frozenset({ChatId("fake", "default", "a")})))
-    assert (over.until, over.notified_chats, over.count) == (None, frozenset(), 0)
+    assert (over.held_until, over.notified_chats, over.count) == (None, frozenset(), 0)
 
 
 @pytest.mark.behaviour("RU-04")

@@ -105,7 +105,7 @@ async def test_a_pause_that_is_brought_forward_while_acks_are_taken_over_stays_s
         await _taker(bench, files).process(session.id)
         found = await turn_failures.find(bench.store, session.id)
         assert found is not None
-        assert found.until == START
+        assert found.held_until == START
 
 
 async def test_two_who_take_over_for_one_session_go_one_after_the_other(tmp_path: Path) -> None:

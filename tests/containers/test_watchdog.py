@@ -277,7 +277,7 @@ async def test_whatever_the_cause_the_person_hears_once_and_the_operator_as_long
             await watchdog(bench).check()
             assert await told(bench) == [] if words is None else [words]
             [one] = await found(bench)
-            assert (one.cause, one.platform_id, one.told) == (cause, "a", words is not None)
+            assert (one.cause, one.platform_id, one.notified) == (cause, "a", words is not None)
             assert one.sentence
 
 
@@ -291,7 +291,7 @@ async def test_who_was_told_that_no_container_starts_is_not_told_again(tmp_path:
         await bench.clock.advance(DEADLINE_S + 1)
         await watchdog(bench).check()
         [one] = await found(bench)
-        assert (one.cause, one.told) == ("no container", True)
+        assert (one.cause, one.notified) == ("no container", True)
         assert "engine" in one.sentence
         assert len(await told(bench)) == 1
 
@@ -392,7 +392,7 @@ async def test_a_stranger_who_may_not_talk_to_the_agent_is_told_nothing(tmp_path
             await tx.execute("UPDATE messaging_groups SET unknown_sender = 'strict'")
         await watchdog(bench).check()
         [one] = await found(bench)
-        assert not one.told
+        assert not one.notified
         assert await told(bench) == []
 
 

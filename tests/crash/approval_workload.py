@@ -144,7 +144,7 @@ class ApprovalWorkload:
                 MessageKind.ASK
             ),
             "SELECT count(*) FROM questions": self._count(MessageKind.ASK),
-            "SELECT count(*) FROM audit_log WHERE what = 'approval.approved'": self._count(*KINDS_WITH_CARDS),
+            "SELECT count(*) FROM audit_log WHERE action = 'approval.approved'": self._count(*KINDS_WITH_CARDS),
         }
         with closing(sqlite3.connect(f"file:{root / 'data' / 'nanohost.db'}?mode=ro", uri=True)) as db:
             for question, count in wanted.items():

@@ -31,7 +31,7 @@ SELECT (SELECT count(*) FROM deliveries WHERE status IN ('pending', 'sending'))
      + (SELECT count(*) FROM sessions WHERE due_at IS NOT NULL)
      + (SELECT count(*) FROM inbound_events WHERE status = 'new')
      + (SELECT count(*) FROM inbound_events WHERE status = 'held')
-     + (SELECT count(*) FROM actions WHERE status IN ('pending', 'held') OR told = 0)
+     + (SELECT count(*) FROM actions WHERE status IN ('pending', 'held') OR notified = 0)
      + (SELECT count(*) FROM approvals WHERE status = 'pending')
 """
 

@@ -28,8 +28,8 @@ BUSY_SETTINGS: Mapping[str, object] = {"idle_timeout_s": 0.3, "sweep_interval_s"
 """Settings under which containers come and go all the time."""
 
 APPROVAL_POINTS: Mapping[str, MessageKind | None] = {
-    "reception.open": None,
-    "reception.committed": None,
+    "host_requests.open": None,
+    "host_requests.committed": None,
     "answers.claimed": MessageKind.ASK,
     "actions.held": MessageKind.HELD_ACTION,
     "approvals.asking": None,

@@ -20,7 +20,7 @@ SCRIPT = [{"match": "long", "attempt": 1, "actions": [{"until_file": "never"}]}]
 
 
 @pytest.mark.behaviour("SE-12")
-@pytest.mark.parametrize("point", ["reception.open", "reception.committed"])
+@pytest.mark.parametrize("point", ["host_requests.open", "host_requests.committed"])
 async def test_a_pause_survives_a_kill_and_all_is_answered_once_after_it(tmp_path: Path, point: str) -> None:
     home = tmp_path / "home"
     async with FakePlatform().opened() as platform:

@@ -10,7 +10,7 @@ from tests.crash.runs import run_host_kills_at, run_runner_kills_at
 
 
 @pytest.mark.behaviour("IN-01", "SE-01", "SE-03", "DL-01")
-@pytest.mark.parametrize("point", ["routing.written", "keeper.started"])
+@pytest.mark.parametrize("point", ["routing.written", "containers.started"])
 async def test_a_host_that_dies_at_a_point_loses_and_repeats_nothing(tmp_path: Path, point: str) -> None:
     result = await run_host_kills_at(point, tmp_path / "home", kills=2)
     assert result.is_sound, result

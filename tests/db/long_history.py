@@ -60,7 +60,7 @@ _MANY = (
             WHEN i % 5 = 2 THEN 'denied' WHEN i % 5 = 3 THEN 'not_engaged' ELSE 'written' END,
         '', 'sBig', 'i' || i, iif(i BETWEEN 99991 AND 99995, 'p' || i, NULL), i % 5 != 1, 't1' FROM n""",
     f"""INSERT INTO deliveries (session_id, seq, out_id, kind, channel_type, instance, platform_id, content, status,
-        attempts, created_at, changed_at, card, turn_id)
+        attempts, created_at, changed_at, card_key, turn_id)
     SELECT 'sBig', {_SEQ}, 'o' || i, iif(i % 9, 'chat', 'edit'), {_PLACE}, json_object('message', i),
         CASE WHEN i > 99995 THEN 'sending' WHEN i > 99990 THEN 'pending' WHEN i % 8 = 1 THEN 'dropped'
             WHEN i % 8 = 2 THEN 'dead' WHEN i % 8 = 3 THEN 'unknown' ELSE 'sent' END,
@@ -70,11 +70,11 @@ _MANY = (
     SELECT 'host', 2 * i + 1, 'h' || i, 'chat', {_PLACE}, '{{}}', 'sent', 1, {_TIME}, {_TIME} FROM n""",
     f"""INSERT INTO delivery_attempts (session_id, seq, number, started_at, ended_at, outcome)
     SELECT 'sBig', {_SEQ}, 1, {_TIME}, {_TIME}, 'sent' FROM n""",
-    f"""INSERT INTO sent_keys (session_id, seq, key) SELECT 'sBig', {_SEQ}, 'k' || i FROM n""",
-    f"""INSERT INTO late_failures (session_id, seq, platform_message_id, reason, at, told)
+    f"""INSERT INTO idempotency_keys (session_id, seq, key) SELECT 'sBig', {_SEQ}, 'k' || i FROM n""",
+    f"""INSERT INTO late_failures (session_id, seq, platform_message_id, reason, failed_at, notified)
     SELECT 'sBig', {_SEQ}, 'p' || i, 'x', {_TIME}, 1 FROM n""",
-    f"""INSERT INTO actions (session_id, seq, out_id, name, arguments, asked_at, status, told, created_at, done_at,
-        approval_id)
+    f"""INSERT INTO actions (session_id, seq, out_id, name, arguments, requested_at, status, notified, created_at,
+        done_at, approval_id)
     SELECT 'sBig', 2 * i, 'a' || i, 'tasks.list', '{{}}', {_TIME},
         CASE WHEN i > 99995 THEN 'pending' WHEN i > 99990 THEN 'held' WHEN i % 4 = 1 THEN 'refused'
             WHEN i % 4 = 2 THEN 'failed' ELSE 'done' END,
@@ -89,10 +89,10 @@ _MANY = (
             ELSE 'completed' END, {_TIME} FROM n""",
     f"""INSERT INTO turn_costs (session_id, turn_id, agent_group, ended_at, tokens_in, tokens_out, tokens_cached,
         cost_usd) SELECT 'sBig', 't' || i, 'main', {_TIME}, 1, 1, 1, 0.1 FROM n""",
-    f"""INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures, until)
+    f"""INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures, held_until)
     SELECT 's' || i, 'model', '', {_TIME}, {_TIME}, 1, iif(i > 99990, {_TIME}, NULL) FROM n""",
     f"""INSERT INTO tasks (id, session_id, kind, content, timezone, next_due, status, misfire, created_by, created_at,
-        changed_at, run_asked)
+        changed_at, run_requested_at)
     SELECT 't' || i, 'sBig', 'agent', 'x', 'UTC', {_TIME},
         CASE WHEN i = 1 OR i > 99995 THEN 'active' WHEN i > 99990 THEN 'paused' WHEN i % 2 THEN 'done'
             ELSE 'cancelled' END, 'latest', 'x', {_TIME}, {_TIME}, iif(i = 99995, {_TIME}, NULL) FROM n""",
@@ -111,14 +111,14 @@ _MANY = (
         CASE WHEN i > 99990 THEN 'open' WHEN i % 3 = 1 THEN 'used' WHEN i % 3 = 2 THEN 'burned' ELSE 'expired' END,
         iif(i > 99990, NULL, {_TIME}) FROM n""",
     f"INSERT INTO code_guesses SELECT 'fake:u' || i, 1, {_TIME} FROM n",
-    f"""INSERT INTO approvals (id, kind, subject, shown, options, payload, requested_by, session_id, seq, created_at,
-        expires_at, status, decided_at, digest)
+    f"""INSERT INTO approvals (id, kind, subject, rendered_text, options, payload, requested_by, session_id, seq,
+        created_at, expires_at, status, decided_at, digest)
     SELECT 'p' || i, 'sender', iif(i > 99990, 'x' || i, 'x'), '', '[]', '{{}}', 'x', 'sBig', i, {_TIME}, {_TIME},
         CASE WHEN i > 99990 THEN 'pending' WHEN i % 5 = 1 THEN 'denied' WHEN i % 5 = 2 THEN 'expired'
             WHEN i % 5 = 3 THEN 'failed' WHEN i % 5 = 4 THEN 'withdrawn' ELSE 'approved' END,
         iif(i > 99990, NULL, {_TIME}), '' FROM n""",
     f"INSERT INTO approval_cards SELECT 'p' || i, 1, 'fake:u1', 1000000 + i, {_TIME}, NULL FROM n",
-    "INSERT INTO approval_refusals SELECT 'p' || i, 'fake:u1', 1 FROM n",
+    "INSERT INTO unauthorized_decisions SELECT 'p' || i, 'fake:u1', 1 FROM n",
     f"""INSERT INTO rules (kind, effect, subject, created_by, created_at, expires_at, ended_at)
     SELECT 'sender', iif(i % 4 < 2, 'allow', 'deny'), 's' || i, 'x', {_TIME}, iif(i > 99990, {_TIME}, NULL),
         iif(i % 2, {_TIME}, NULL) FROM n""",
@@ -126,9 +126,9 @@ _MANY = (
     SELECT 'sBig', {_SEQ}, 'o' || i, {_PLACE}, {_TIME},
         CASE WHEN i > 99990 THEN 'open' WHEN i % 2 THEN 'answered' ELSE 'closed' END,
         iif(i <= 99990 AND i % 2, i, NULL) FROM n""",
-    f"""INSERT INTO audit_log (at, who, what, about, origin, outcome, details)
+    f"""INSERT INTO audit_log (at, actor, action, target, origin, outcome, details)
     SELECT {_TIME}, 'host', 'x', 'x', '', 'done', '{{}}' FROM n""",
-    "INSERT INTO forgotten SELECT 's' || i, 1 FROM n",
+    "INSERT INTO retention_watermarks SELECT 's' || i, 1 FROM n",
 )
 
 
@@ -149,31 +149,27 @@ _NAMED: Mapping[str, object] = {
     "session_id": BIG, "session": BIG, "chat": 1, "host": "host", "channel_type": "fake", "instance": "default",
     "platform_id": "c1", "thread_id": "t2", "channel": "fake", "kind": "sender", "subject": "x", "group": 1,
     "agent_group_id": 1, "messaging_group_id": 1, "wiring_id": 1, "event_id": 1, "folder": "main", "name": "x",
-    "seq": 3, "number": 1, "out_id": "none", "card": "none", "message": 0, "message_id": "none", "approval_id": "none",
-    "task_id": "t1", "hash": "none", "user_id": "fake:u1", "user": "fake:u1", "by": "x", "one": "fake:u1",
-    "other": "fake:u2", "person": 1, "status": "done", "purpose": "link", "lease": "none", "limit": 200, "most": 50,
-    "after": 0, "after_id": 0,
-    "below": ROWS, "rest": 1, "id": 3, "ids": "[1, 2, 3]", "json": "[1, 2, 3]", "start": "t1",
-    "turn_id": "t1", "event_kind": "message", "platform_message_id": "none", "notice_id": "none", "event": 1,
-    "role": "member", "trigger": 1, "up_to_seq": 1, "tries": 1, "only": 1, "again": 1, "reason": "x", "ended_by": "x",
-    "thread": "t2", "wiring": 1, "agent_group": "main", "content": 20_000, "cut": "", "model": None, "choice": None,
-    "provider": None,
-    "outcome": "x", "problem": None, "who": "x", "used_by": None, "receipt": "[]", "unknown_sender": "public",
-    "is_group": 1, "answer": "x", "ended": 0, "out_cursor": 1, "ack_cursor": 1, "runtime": "x", "runtime_state": "{}",
-    "all": 0, "counted": 0, "engage_mode": "pattern", "engage_pattern": ".", "session_mode": "shared", "priority": 0,
-    "sender_scope": "all", "ignored": "drop", "bots": 0, "cron": None, "timezone": "UTC", "failures_in_a_row": 0,
-    "error": None, "cost_usd": 0, "tokens_in": 0, "tokens_out": 0, "tokens_cached": 0, "about": None, "what": None,
-    "misfire": "latest", "told": "[]", "kinds": '["sender"]', "rowid": 1, "cards": 0, "key": "none",
-    "joined_into": 10, "text": "x", "mentions_bot": 0, "refers_to": None, "attachments": "[]", "parts": "[]",
-    "old": "c1", "new": "c9", "old_name": "x", "new_name": "y", "moved_to": "c1", "reply_to": None,
-    "a_destination": "destinations.add",
+    "seq": 3, "number": 1, "out_id": "none", "card_key": "none", "message": 0, "message_id": "none",
+    "approval_id": "none", "task_id": "t1", "hash": "none", "user_id": "fake:u1", "user": "fake:u1", "by": "x",
+    "one": "fake:u1", "other": "fake:u2", "person": 1, "status": "done", "purpose": "link", "lease": "none",
+    "limit": 200, "most": 50, "after": 0, "after_id": 0, "below": ROWS, "rest": 1, "id": 3, "ids": "[1, 2, 3]",
+    "json": "[1, 2, 3]", "start": "t1", "turn_id": "t1", "event_kind": "message", "platform_message_id": "none",
+    "notice_id": "none", "event": 1, "role": "member", "trigger": 1, "up_to_seq": 1, "attempt": 1, "singleton": 1,
+    "again": 1, "reason": "x", "ended_by": "x", "thread": "t2", "wiring": 1, "agent_group": "main", "content": 20_000,
+    "turns": "", "model": None, "choice": None, "provider": None, "outcome": "x", "problem": None, "actor": "x",
+    "used_by": None, "receipt": "[]", "unknown_sender": "public", "is_group": 1, "answer": "x", "ended": 0,
+    "out_cursor": 1, "ack_cursor": 1, "runtime": "x", "runtime_state": "{}", "all": 0, "is_relative": 0,
+    "engage_mode": "pattern", "engage_pattern": ".", "session_mode": "shared", "priority": 0, "sender_scope": "all",
+    "ignored": "drop", "bots": 0, "cron": None, "timezone": "UTC", "failures_in_a_row": 0, "error": None, "cost_usd": 0,
+    "tokens_in": 0, "tokens_out": 0, "tokens_cached": 0, "target": None, "actions": None, "misfire": "latest",
+    "notified_chats": "[]", "kinds": '["sender"]', "rowid": 1, "cards": 0, "key": "none", "joined_into": 10,
+    "text": "x", "mentions_bot": 0, "refers_to": None, "attachments": "[]", "parts": "[]", "old": "c1", "new": "c9",
+    "old_name": "x", "new_name": "y", "moved_to": "c1", "reply_to": None, "a_destination": "destinations.add",
     "first": -(2**62), "end": 0, "of": 64, "has_failures": 0,
 }  # fmt: skip
 _NUMBERED = re.compile(r"\?(\d+)")
 _TEXT_IDS = {"sessions": BIG, "tasks": "t1", "approvals": "p1"}
-_TIMES = re.compile(
-    r"(now|before|since|until|lately|over|overdue|soon|seen|at|due|[a-z_]*_(at|due|asked|before)|asked)"
-)
+_TIMES = re.compile(r"(now|before|since|until|lately|over|overdue|soon|seen|at|due|[a-z_]*_(at|due|until|before))")
 _QUOTED = re.compile(r"'[^']*'")
 _BEFORE = re.compile(r"([a-z_.]+)\)?\s*(?:=|<=|>=|<|>|!=|IS NOT|IS)\s*(?:ifnull\()?$")
 

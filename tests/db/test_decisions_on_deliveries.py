@@ -121,7 +121,7 @@ async def test_what_is_sent_again_has_its_tries_afresh_and_keeps_its_attempts(st
         await deliveries.end_attempt(tx, delivery, dead, NOON)
         assert await deliveries.resend(tx, delivery, LATER)
     again = await state(store, delivery)
-    assert (again.status, again.reason, again.next_try_at) == (DeliveryStatus.PENDING, None, None)
+    assert (again.status, again.reason, again.next_attempt_at) == (DeliveryStatus.PENDING, None, None)
     assert await deliveries.count_attempts(store, again) == 0
     async with store.transaction() as tx:
         await deliveries.begin_attempt(tx, again, LATER)

@@ -68,5 +68,5 @@ def test_what_an_earlier_version_kept_for_later_is_still_for_later(tmp_path: Pat
         """)
     migrate(database, everything, backups=backups)
     with closing(sqlite3.connect(database)) as db:
-        rows = db.execute("SELECT out_id, not_before, next_try_at FROM deliveries ORDER BY seq").fetchall()
+        rows = db.execute("SELECT out_id, not_before, next_attempt_at FROM deliveries ORDER BY seq").fetchall()
     assert rows == [("later", "t1", None), ("tried", None, "t2"), ("waits", None, None)]

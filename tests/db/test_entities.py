@@ -396,7 +396,7 @@ async def test_a_delivery_goes_through_its_states_and_keeps_its_attempts(store: 
     session = await a_session(store)
     delivery = a_delivery(session, 1)
     failed = AttemptOutcome(
-        status=DeliveryStatus.PENDING, code="not_sent", reason="down", error="no route", next_try_at=LATER
+        status=DeliveryStatus.PENDING, code="not_sent", reason="down", error="no route", next_attempt_at=LATER
     )
     sent = AttemptOutcome(status=DeliveryStatus.SENT, code="sent", receipt=("8", "9"))
     async with store.transaction() as tx:

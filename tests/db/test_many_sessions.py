@@ -55,7 +55,7 @@ class Group:
 
 async def _request(group: Group, name: str) -> None:
     await group.run(
-        "INSERT INTO actions (session_id, seq, out_id, name, arguments, asked_at, status, created_at)"
+        "INSERT INTO actions (session_id, seq, out_id, name, arguments, requested_at, status, created_at)"
         " VALUES (:id, 1, 'o', 'tasks.list', '{}', :now, 'pending', :now)",
         id=group.sessions[name],
     )

@@ -28,6 +28,7 @@ def tables(database: Path) -> dict[str, list[tuple[object, ...]]]:
         found: dict[str, list[tuple[object, ...]]] = {}
         for kind, name, sql in db.execute("SELECT type, name, sql FROM sqlite_schema").fetchall():
             plain = " ".join(line.split("--")[0].strip() for line in (sql or "").splitlines())
+            plain = re.sub(r'"(\w+)"', r"\1", plain)  # SQLite quotes the name of a table that was renamed
             found[f"{kind} {name}"] = [
                 *db.execute('SELECT name, type, "notnull", dflt_value, pk FROM pragma_table_info(?)', (name,)),
                 (re.sub(r" ?([(),]) ?", r"\1", " ".join(plain.split()).replace("IF NOT EXISTS ", "")),),
@@ -359,3 +360,76 @@ def test_what_turns_cost_before_calls_had_a_price_counts_once_after_an_update(da
         told = db.execute(turn_costs.COSTS_SINCE, ("2026-01-01",)).fetchall()
         seen = db.execute(model_calls.TOTALS_SINCE, ("2026-01-01",)).fetchall()
     assert (told, seen) == ([("main", 1, 10, 5, 0, 0.5)], [])
+
+
+OLD_NAMES = """
+INSERT INTO agent_groups (id, folder, name, created_at) VALUES (1, 'main', 'Main', 't');
+INSERT INTO sessions (id, agent_group_id, created_at, last_active_at) VALUES ('s1', 1, 't', 't');
+INSERT INTO install VALUES (1, 'i1', 't');
+INSERT INTO spared_tries VALUES ('s1', 'm1', 2);
+INSERT INTO inbound_events (channel_type, instance, platform_id, platform_message_id, event_kind, is_group,
+    mentions_bot, sender_handle, sender_name, sender_is_bot, chat_name, text, sent_at, received_at, tries)
+VALUES ('fake', 'main', 'c1', 'p1', 'message', 0, 1, 'u', 'Ann', 0, '', 'hello', 't', 't', 3);
+INSERT INTO deliveries (session_id, seq, out_id, kind, channel_type, instance, platform_id, content, status, attempts,
+    tries_from, next_try_at, created_at, changed_at, card, left_thread)
+VALUES ('s1', 1, 'o1', 'card', 'fake', 'main', 'c1', '{}', 'pending', 5, 4, 'later', 't', 't', 'k1', 1);
+INSERT INTO sent_keys VALUES ('s1', 1, 'sent as');
+INSERT INTO late_failures VALUES ('s1', 1, 'p1', 'no', 'then', 1);
+INSERT INTO tasks (id, session_id, kind, content, timezone, next_due, run_asked, misfire, created_by, created_at,
+    changed_at, counted)
+VALUES ('t1', 's1', 'agent', 'x', 'UTC', 'due', 'asked', 'latest', 'x', 't', 't', 1);
+INSERT INTO actions (session_id, seq, out_id, name, arguments, asked_at, status, told, created_at)
+VALUES ('s1', 2, 'o2', 'tasks.list', '{}', 'asked', 'done', 1, 't');
+INSERT INTO turn_failures VALUES ('s1', 'auth', 'no', 't', 't', 1, 'until', '[["fake", "main", "c1"]]');
+INSERT INTO late_messages VALUES ('event 1', 's1', 'fake:main', 'c1', 'failing', 'no', 't', 't', 1);
+INSERT INTO forgotten VALUES ('s1', 7);
+INSERT INTO approvals (id, kind, subject, shown, options, payload, requested_by, created_at, expires_at, digest)
+VALUES ('a1', 'sender', 'x', 'May it?', '[]', '{}', 'x', 't', 't', 'd');
+INSERT INTO approval_refusals VALUES ('a1', 'fake:u', 6);
+INSERT INTO audit_log VALUES (1, 't', 'who', 'what', 'about', 'local', 'done', '{}');
+INSERT INTO paused (only, by, at, cut) VALUES (1, 'who', 'then', '[]');
+INSERT INTO holds (session_id, by, at, reason, told) VALUES ('s1', 'who', 'then', 'full', '[1]');
+INSERT INTO turn_costs VALUES ('s1', 't1', 'main', 't', 1, 2, 3, 0.5, 8, 9);
+CREATE VIEW own_view AS SELECT who, about FROM audit_log;
+CREATE VIEW own_totals AS SELECT sum(tries) AS n FROM spared_tries;
+"""
+"""Rows with a value in all that was renamed, and views of an install."""
+STANDARD_NAMES = {
+    "SELECT singleton, id FROM install": (1, "i1"),
+    "SELECT * FROM uncounted_attempts WHERE attempt = 2": ("s1", "m1", 2),
+    "SELECT attempts FROM inbound_events": (3,),
+    "SELECT attempts_before_resend, next_attempt_at, card_key, is_detached_from_thread FROM deliveries": (
+        4,
+        "later",
+        "k1",
+        1,
+    ),
+    "SELECT * FROM idempotency_keys": ("s1", 1, "sent as"),
+    "SELECT failed_at, notified FROM late_failures": ("then", 1),
+    "SELECT run_requested_at, is_relative FROM tasks": ("asked", 1),
+    "SELECT requested_at, notified FROM actions": ("asked", 1),
+    "SELECT held_until, notified_chats FROM turn_failures": ("until", '[["fake", "main", "c1"]]'),
+    "SELECT notified FROM late_messages": (1,),
+    "SELECT * FROM retention_watermarks": ("s1", 7),
+    "SELECT rendered_text FROM approvals": ("May it?",),
+    "SELECT * FROM unauthorized_decisions": ("a1", "fake:u", 6),
+    "SELECT actor, action, target FROM audit_log": ("who", "what", "about"),
+    "SELECT singleton, created_by, created_at, interrupted_turns FROM paused": (1, "who", "then", "[]"),
+    "SELECT created_by, created_at, notified_chats FROM holds": ("who", "then", "[1]"),
+    "SELECT gateway_calls, gateway_tokens FROM turn_costs": (8, 9),
+    "SELECT * FROM own_view": ("who", "about"),
+    "SELECT * FROM own_totals": (2,),
+}
+
+
+def test_renamed_columns_keep_their_values_and_views_of_an_install_follow(database: Path, backups: Path) -> None:
+    shipped = load_migrations([CORE])
+    before = next(at for at, one in enumerate(shipped) if one.name.endswith("_standard_names"))
+    migrate(database, shipped[:before], backups=backups)
+    with closing(sqlite3.connect(database)) as db:
+        db.executescript(OLD_NAMES)
+    migrate(database, shipped, backups=backups)
+    with closing(sqlite3.connect(database)) as db:
+        assert {sql: db.execute(sql).fetchone() for sql in STANDARD_NAMES} == STANDARD_NAMES
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert db.execute("PRAGMA foreign_key_check").fetchall() == []

@@ -63,4 +63,4 @@ async def test_however_many_are_open_a_message_looks_at_the_newest(database: Pat
         db.set_progress_handler(stepped, STEP)
         db.execute(questions.OPEN_IN_CHAT, (CHAT.channel_type, CHAT.instance, CHAT.platform_id, 50)).fetchall()
     assert count <= MOST_STEPS
-    assert any("deliveries_asked (session_id=? AND seq=?)" in row[3] for row in plan), plan
+    assert any("deliveries_questions (session_id=? AND seq=?)" in row[3] for row in plan), plan

@@ -111,13 +111,13 @@ ONE_BY_ONE = {
 """Reports that are as long as what they are about, and of which nothing is kept."""
 SHORT = {
     "schema_migrations": "a row for each migration",
-    "spared_tries": "a row for each message that was interrupted, until it is closed",
+    "uncounted_attempts": "a row for each message that was interrupted, until it is closed",
     "delivery_parts": "a row for each part of a long message, until that is sent; asked for by message alone",
     "channel_checkpoints": "a row for each channel instance",
     "model_calls_by_day": "some rows a day; read in reports alone",
 }
 """Tables that grow, if at all, with something else than what is said."""
-A_ROW_A_SESSION = {"turn_failures", "forgotten"}
+A_ROW_A_SESSION = {"turn_failures", "retention_watermarks"}
 OPEN = {"new", "held", "waiting", "pending", "sending", "active", "paused", "open"}
 """States that end by themselves or by a person's word. Others are history."""
 MOST_STEPS = 50_000

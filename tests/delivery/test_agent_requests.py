@@ -67,8 +67,8 @@ def test_a_request_is_put_on_record_with_where_answers_go(
 
 
 def test_when_it_was_asked_is_the_containers_word_unless_that_is_to_come() -> None:
-    assert requested(TASK).asked_at == TASK.timestamp
-    assert requested(replace(TASK, timestamp=NOW + timedelta(days=1))).asked_at == NOW
+    assert requested(TASK).requested_at == TASK.timestamp
+    assert requested(replace(TASK, timestamp=NOW + timedelta(days=1))).requested_at == NOW
 
 
 @pytest.mark.behaviour("TK-07")

@@ -92,7 +92,7 @@ async def test_an_agent_that_was_not_told_before_a_kill_is_told_at_the_next_star
         [id] = (await bench.settled(1)).receipt
         await gives_up(bench, id)
         async with bench.store.transaction() as tx:
-            await tx.execute("UPDATE late_failures SET told = 0")
+            await tx.execute("UPDATE late_failures SET notified = 0")
     (await _mailbox(bench)).unlink()
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
         assert len(await told(bench)) == 1
@@ -216,7 +216,7 @@ async def given_up(bench: Bench, session: SessionId, count: int) -> None:
 
 
 async def untold(bench: Bench) -> set[SessionId]:
-    rows = await bench.store.fetch_all("SELECT DISTINCT session_id FROM late_failures WHERE told = 0")
+    rows = await bench.store.fetch_all("SELECT DISTINCT session_id FROM late_failures WHERE notified = 0")
     return {SessionId(row["session_id"]) for row in rows}
 
 
@@ -332,7 +332,7 @@ async def test_what_is_sent_again_and_refused_again_is_told_again_and_a_kill_in_
             while await late_failures.list_unnotified(bench.store):
                 await bench.clock.advance(0)
         async with bench.store.transaction() as tx:
-            await tx.execute("UPDATE late_failures SET told = 0")
+            await tx.execute("UPDATE late_failures SET notified = 0")
     (await _mailbox(bench)).unlink()
     async with running(tmp_path, FakeChannel(), ManualClock()) as bench:
         assert len(await notes(bench, 2)) == 2

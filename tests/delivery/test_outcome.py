@@ -69,7 +69,7 @@ def test_each_error_has_its_rule(
 ) -> None:
     outcome = failure_outcome(error, attempts=attempts, counted_attempts=tries, now=NOW)
     assert outcome.status == status
-    assert outcome.next_try_at == (None if pause_s is None else NOW + timedelta(seconds=pause_s))
+    assert outcome.next_attempt_at == (None if pause_s is None else NOW + timedelta(seconds=pause_s))
     assert outcome.code == error.reason
     assert outcome.reason == f"{error.reason}: x"
     assert outcome.error == "x"
@@ -100,8 +100,8 @@ def test_what_was_sent_keeps_its_receipt() -> None:
 def test_a_message_that_moved_or_lost_its_thread_says_so_and_is_tried_at_once() -> None:
     moved = failure_outcome(ChatMoved("x", to="c9"), attempts=1, counted_attempts=1, now=NOW)
     lost = failure_outcome(ThreadGone("x"), attempts=1, counted_attempts=1, now=NOW)
-    assert (moved.moved_to, moved.is_thread_gone, moved.next_try_at) == ("c9", False, NOW)
-    assert (lost.moved_to, lost.is_thread_gone, lost.next_try_at) == (None, True, NOW)
+    assert (moved.moved_to, moved.is_thread_gone, moved.next_attempt_at) == ("c9", False, NOW)
+    assert (lost.moved_to, lost.is_thread_gone, lost.next_attempt_at) == (None, True, NOW)
 
 
 @pytest.mark.parametrize(("error", "by_the_platform"), [(Refused("x"), True), (RefusedHere("x"), False)])
@@ -124,7 +124,7 @@ def test_a_platform_that_fails_as_a_whole_is_down_however_often_it_is_asked(
 ) -> None:
     ended = failure_outcome(error, attempts=1000, counted_attempts=6, now=NOW, platform_failures=failures)
     assert (ended.status, ended.code, ended.reason) == (PENDING, outcome, f"{outcome}: x")
-    assert ended.next_try_at == NOW + timedelta(seconds=pause_s)
+    assert ended.next_attempt_at == NOW + timedelta(seconds=pause_s)
     assert is_waiting_for_channel(ended.reason)
 
 
@@ -139,7 +139,7 @@ def test_what_may_have_been_sent_is_held_also_where_the_platform_fails_as_a_whol
 @pytest.mark.parametrize("tries", [1, 6])
 def test_what_may_have_been_sent_is_held_where_somebody_is_to_be_asked(tries: int) -> None:
     outcome = failure_outcome(Ambiguous("x"), attempts=tries, counted_attempts=tries, now=NOW, hold_ambiguous=True)
-    assert (outcome.status, outcome.next_try_at) == (DeliveryStatus.UNKNOWN, None)
+    assert (outcome.status, outcome.next_attempt_at) == (DeliveryStatus.UNKNOWN, None)
     assert (outcome.code, outcome.reason, outcome.error) == ("ambiguous", "ambiguous: x", "x")
 
 

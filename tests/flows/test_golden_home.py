@@ -179,7 +179,7 @@ async def test_what_people_decided_is_read_as_an_earlier_build_wrote_it(store: S
     assert {one.name for one in asked} == {"tasks.create", "destinations.add"}
     assert question.question.out_id
     assert stop is not None
-    assert (stop.by, [turn.agent_group for turn in stop.interrupted_turns or ()]) == ("fake:olga", ["main"])
+    assert (stop.created_by, [turn.agent_group for turn in stop.interrupted_turns or ()]) == ("fake:olga", ["main"])
     assert held is not None
     assert held.reason == "it fills the disk"
     assert waits is not None
@@ -187,7 +187,7 @@ async def test_what_people_decided_is_read_as_an_earlier_build_wrote_it(store: S
     assert len(await uncounted_attempts.list_for_session(store, main.id)) == 1
     assert {one.platform_id for one in (await late_messages.list_known(store)).values()} == {"large"}
     kept = await audit.latest(store.reports, limit=MANY)
-    assert {"roles.create", "tasks.create", "approval.approved", "sessions.hold"} <= {one.what for one in kept}
+    assert {"roles.create", "tasks.create", "approval.approved", "sessions.hold"} <= {one.action for one in kept}
 
 
 async def test_what_it_cost_is_read_as_an_earlier_build_wrote_it(store: Store) -> None:

@@ -41,7 +41,7 @@ async def _commit_one_of_each(tx: Transaction, session: Session) -> None:
         name="tasks.none",
         arguments="{}",
         origin=HERE,
-        asked_at=NOW,
+        requested_at=NOW,
         created_at=NOW,
     )
     await actions.add(tx, request)

@@ -73,7 +73,7 @@ async def test_restart_now_runs_the_turn_again_without_a_lost_try(host_env_with_
         await flow.run_command("agents restart", folder="main", now=True)
         await host_env_with_events.fake.wait_for_sent(1)
         await replaced(flow, before)
-        assert await flow.host.store.fetch_all("SELECT * FROM spared_tries") == []
+        assert await flow.host.store.fetch_all("SELECT * FROM uncounted_attempts") == []
     assert flow.texts() == ["done with long"]
 
 

@@ -114,7 +114,7 @@ async def test_months_pass_and_what_was_allowed_for_thirty_days_ends_and_its_mak
     assert ended is not None
     assert (ended.ended_by, ended.ended_at) == ("host", START + timedelta(days=30))
     kept = await audit.latest(register.store.reports, limit=10, action="rules.end")
-    assert {(one.who, one.about) for one in kept} == {("host", str(unused.id)), ("host", str(used.id))}
+    assert {(one.actor, one.target) for one in kept} == {("host", str(unused.id)), ("host", str(used.id))}
 
 
 async def test_a_rule_decides_nothing_from_its_end_on_even_before_it_is_ended_on_record(register: Register) -> None:

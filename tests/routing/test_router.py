@@ -584,8 +584,8 @@ async def _poisoned(world: World) -> None:
 
 
 async def _tries(world: World, count: int) -> bool:
-    row = await world.store.fetch_one("SELECT tries FROM inbound_events WHERE text = 'poison'")
-    return row is not None and row["tries"] == count
+    row = await world.store.fetch_one("SELECT attempts FROM inbound_events WHERE text = 'poison'")
+    return row is not None and row["attempts"] == count
 
 
 @pytest.mark.behaviour("IN-03", "IN-07")

@@ -324,7 +324,9 @@ async def test_tasks_that_are_over_cost_nothing_however_many_an_agent_leaves_beh
             plan = [row["detail"] for row in await bench.store.fetch_all(f"EXPLAIN QUERY PLAN {sql}", values)]
             looks = [step for step in plan if re.match(r"(SCAN|SEARCH) \w+", step) and "(subquery" not in step]
             assert looks
-            assert all(re.search(r"INDEX (tasks|task_runs)_(open|due|asked|unstarted)\b", step) for step in looks), plan
+            assert all(
+                re.search(r"INDEX (tasks|task_runs)_(open|due|run_requested|unstarted)\b", step) for step in looks
+            ), plan
 
 
 @pytest.mark.behaviour("TK-06")
@@ -349,5 +351,5 @@ async def test_what_is_changed_while_it_is_decided_on_runs_as_it_is_then(tmp_pat
         watched[0].before_write = is_cancelled
         bench.scheduler.notify_changed(task.session_id)
         await bench.wait_until_idle()
-        assert (await bench.read_task(task)).run_asked is None, "it was decided on"
+        assert (await bench.read_task(task)).run_requested_at is None, "it was decided on"
         assert (bench.notified_queues, await bench.runs(task)) == ([], [])

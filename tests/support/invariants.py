@@ -26,7 +26,7 @@ UNFINISHED_WORK_QUERIES = {
     "sent without an attempt that says so": """
         SELECT seq FROM deliveries d WHERE status = 'sent' AND NOT EXISTS
         (SELECT 1 FROM delivery_attempts a WHERE a.session_id = d.session_id AND a.seq = d.seq AND outcome = 'sent')""",
-    "requests on their way": "SELECT seq, name, status FROM actions WHERE status = 'pending' OR told = 0",
+    "requests on their way": "SELECT seq, name, status FROM actions WHERE status = 'pending' OR notified = 0",
     "drops without a reason": "SELECT seq FROM deliveries WHERE status IN ('dropped', 'dead') AND reason IS NULL",
     "sessions with work": "SELECT id, due_at FROM sessions WHERE due_at IS NOT NULL",
 }

@@ -40,7 +40,7 @@ def make_active_task(at: datetime, **values: Any) -> Task:
         cron=None,
         timezone="UTC",
         next_due=at,
-        run_asked=None,
+        run_requested_at=None,
         status=TaskStatus.ACTIVE,
         misfire=MisfirePolicy.LATEST,
         failures_in_a_row=0,

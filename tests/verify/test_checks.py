@@ -94,7 +94,7 @@ INSERT INTO task_runs (task_id, session_id, due, message_id, decided_at, started
 VALUES ('j1', '{session}', '2026-01-01', 'k1', '2026-01-01', {started});
 """
 APPROVAL = """
-INSERT INTO approvals (id, kind, subject, shown, options, payload, requested_by, session_id, seq, created_at,
+INSERT INTO approvals (id, kind, subject, rendered_text, options, payload, requested_by, session_id, seq, created_at,
     expires_at, status, decided_at, digest)
 VALUES ('k3f7qd', 'sender', 'fake:eve rest', 'Eve', '[]', '{{}}', 'fake:eve', {session}, {seq}, '2026-01-01',
     '2027-01-01', '{status}', {decided}, '{digest}');
@@ -166,8 +166,8 @@ CASES = (
         check="held items have an open approval",
         name="a request whose approval is gone",
         cut=lambda bench: bench.run_central_sql(
-            "INSERT INTO actions (session_id, seq, out_id, name, arguments, asked_at, status, created_at, approval_id)"
-            f" VALUES ('{bench.idle_session.id}', 99, 'o9', 'tasks.create', '{{}}', '', 'held', '', 'abc')"
+            "INSERT INTO actions (session_id, seq, out_id, name, arguments, requested_at, status, created_at,"
+            f" approval_id) VALUES ('{bench.idle_session.id}', 99, 'o9', 'tasks.create', '{{}}', '', 'held', '', 'abc')"
         ),
         says="is held, and approval abc is not open",
     ),
@@ -188,7 +188,9 @@ CASES = (
     Case(
         check="only collected rows are deleted",
         name="ahead of the cursor",
-        cut=lambda bench: bench.run_central_sql(f"INSERT INTO forgotten VALUES ('{bench.idle_session.id}', 999)"),
+        cut=lambda bench: bench.run_central_sql(
+            f"INSERT INTO retention_watermarks VALUES ('{bench.idle_session.id}', 999)"
+        ),
         says="has forgotten rows up to 999",
     ),
     Case(
@@ -217,7 +219,7 @@ CASES = (
         cut=central(
             "INSERT INTO inbound_events SELECT 90, channel_type, instance, platform_id, 'p90', event_kind, thread_id,"
             " is_group, mentions_bot, sender_handle, sender_name, sender_is_bot, chat_name, text, refers_to, sent_at,"
-            " received_at, status, reason, tries, value, attachments, approval_id, parts, album FROM inbound_events"
+            " received_at, status, reason, attempts, value, attachments, approval_id, parts, album FROM inbound_events"
             " WHERE platform_id = 'rest'"
         ),
         says="event 90 (p90 of fake:rest)",
@@ -378,8 +380,8 @@ CASES = (
         name="a runner that overstates",
         cut=central(
             "INSERT INTO turn_costs (session_id, turn_id, agent_group, ended_at, tokens_in, tokens_out, tokens_cached,"
-            " cost_usd, seen_calls, seen_tokens) VALUES ('s-rest', 't1', 'rest', '2026-01-01', 90000, 0, 10000, 0, 1,"
-            " 60000), ('s-rest', 't2', 'rest', '2026-01-01', 500000, 0, 0, 0, NULL, NULL)"
+            " cost_usd, gateway_calls, gateway_tokens) VALUES ('s-rest', 't1', 'rest', '2026-01-01', 90000, 0, 10000,"
+            " 0, 1, 60000), ('s-rest', 't2', 'rest', '2026-01-01', 500000, 0, 0, 0, NULL, NULL)"
         ),
         says="the runner of session s-rest tells of 100000 tokens, the gateway saw 60000",
     ),

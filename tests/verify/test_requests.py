@@ -7,7 +7,7 @@ import pytest
 from tests.verify.healthy import HealthyHome
 
 REQUEST = """
-INSERT INTO actions (session_id, seq, out_id, name, arguments, asked_at, status, notice_id, told, created_at)
+INSERT INTO actions (session_id, seq, out_id, name, arguments, requested_at, status, notice_id, notified, created_at)
 VALUES ('{session}', {seq}, '{out_id}', 'tasks.pause', '{{}}', '2026', 'refused', '{notice}', {told}, '2026');
 """
 

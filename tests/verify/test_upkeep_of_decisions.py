@@ -60,7 +60,7 @@ async def asked(bench: HealthyHome, id: str, *, decided: bool = True) -> Deliver
                 kind="sender",
                 subject=id,
                 agent_group_id=None,
-                shown="x",
+                rendered_text="x",
                 options=(),
                 payload="{}",
                 requested_by="fake:x",
@@ -90,7 +90,7 @@ async def test_a_decided_approval_goes_with_its_cards_and_what_the_host_said_of_
     await tidy(home_fixture)
     assert [row["id"] for row in await rows(home_fixture, "approvals")] == ["NEW"]
     assert [row["approval_id"] for row in await rows(home_fixture, "approval_cards")] == ["NEW"]
-    assert [row["approval_id"] for row in await rows(home_fixture, "approval_refusals")] == ["NEW"]
+    assert [row["approval_id"] for row in await rows(home_fixture, "unauthorized_decisions")] == ["NEW"]
     assert [
         row["out_id"] for row in await rows(home_fixture, f"deliveries WHERE session_id = '{HOST_SESSION_ID}'")
     ] == ["NEW"]
@@ -110,7 +110,7 @@ async def test_an_approval_stays_while_what_it_allowed_is_not_done(home_fixture:
     await asked(home_fixture, "YES")
     home_fixture.run_central_sql(
         "INSERT INTO actions"
-        " (session_id, seq, out_id, name, arguments, asked_at, status, told, created_at, approval_id)"
+        " (session_id, seq, out_id, name, arguments, requested_at, status, notified, created_at, approval_id)"
         f" VALUES ('{home_fixture.idle_session.id}', 99, 'a', 'x', '{{}}', '2026', 'pending', 0, '2026', 'YES')"
     )
     await home_fixture.clock.advance(MONTHS_S)
@@ -190,7 +190,7 @@ async def test_the_audit_log_is_kept_for_a_year_at_least(home_fixture: HealthyHo
     await tidy(home_fixture, keep_days=400)
     assert len(await rows(home_fixture, "audit_log")) == 2
     await tidy(home_fixture)
-    assert [row["what"] for row in await rows(home_fixture, "audit_log")] == ["roles.delete"], "the latest stays"
+    assert [row["action"] for row in await rows(home_fixture, "audit_log")] == ["roles.delete"], "the latest stays"
 
 
 async def test_counts_of_what_was_dropped_go_when_nothing_was_added_for_long(home_fixture: HealthyHome) -> None:

@@ -160,7 +160,7 @@ class ActionExecutor:
             agent_group=await agent_groups.get(tx, session.agent_group_id),
             request_id=action.out_id,
             origin=action.origin,
-            asked_at=action.asked_at,
+            asked_at=action.requested_at,
             now=self._clock.now(),
             timezone=self._timezone,
             approved_by=(approval.decided_by if approval is not None else None) or audit.agent_actor(action.session_id),

@@ -89,7 +89,7 @@ def _reject_duplicate_keys(pairs: list[tuple[str, object]]) -> dict[str, object]
 
 def build_card(approval: Approval, kind: ApprovalKind, zone: tzinfo) -> CardOut:
     """What the approver gets."""
-    title, _, body = approval.shown.partition("\n")
+    title, _, body = approval.rendered_text.partition("\n")
     choice = f" {typed}" if (typed := kind.typed_example(approval)) else ""
     how = f"`/approve {approval.id}{choice}` or `/deny {approval.id} why`"
     until = f"**Until:** {format_datetime(approval.expires_at, zone)}"
@@ -100,7 +100,7 @@ def format_closed_card(
     approval: Approval, *, status: ApprovalStatus, decided_by: str, outcome: str, now: datetime, zone: tzinfo
 ) -> str:
     """What the card says since, without buttons; a sentence of its own where a message cannot be changed."""
-    title, _, _ = approval.shown.partition("\n")
+    title, _, _ = approval.rendered_text.partition("\n")
     who = f" by {decided_by}" if decided_by else ""
     return f"**{title}** (`{approval.id}`)\n{_STATUS_LABELS[status]}{who}, {format_time(now, now, zone)}: {outcome}"
 

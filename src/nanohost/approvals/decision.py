@@ -198,7 +198,7 @@ async def _apply_decision(
     try:
         if status is ApprovalStatus.DENIED:
             return ApprovalResult(status=status, outcome=await kind.deny(context), reason=context.reason or None, **who)
-        if compute_digest(approval.shown, approval.payload) != approval.digest:
+        if compute_digest(approval.rendered_text, approval.payload) != approval.digest:
             raise UsageError("what would run is not what was shown")
         return ApprovalResult(status=status, outcome=await kind.approve(context), **who)
     except UsageError as error:

@@ -284,7 +284,7 @@ async def _insert_approval(tx: Transaction, new_approval: _NewApproval, now: dat
             kind=new_approval.kind.name,
             subject=new_approval.subject,
             agent_group_id=new_approval.agent_group_id,
-            shown=new_approval.rendered_text,
+            rendered_text=new_approval.rendered_text,
             options=new_approval.options,
             payload=payload,
             requested_by=new_approval.requested_by,
@@ -385,7 +385,7 @@ async def _render_action_request(db: Queries, request: ActionApprovalRequest) ->
         *format_arguments(row.arguments),
         ("Action", quoting.name(row.name)),
         ("Asked in", await _describe_chat(db, row.origin)),
-        ("Asked at", format_datetime(row.asked_at, request.zone)),  # "in one hour" is counted from then
+        ("Asked at", format_datetime(row.requested_at, request.zone)),  # "in one hour" is counted from then
         ("Agent", f"{request.agent_group.folder}, in the conversation {quoting.name(row.session_id)}"),
         ("Environment", ", ".join(quoting.name(one, limit=200) for one in request.environment_names) or "no variables"),
     ]

@@ -71,9 +71,9 @@ async def format_pause(
     db: Queries, pause: PauseState, now: datetime, zone: tzinfo, *, resume_command: str = "/resume"
 ) -> str:
     """Since when all is paused, and by whom. `resume_command`: what is typed to end it."""
-    user = await users.find(db, pause.by)
-    name = quoting.name(user.name if user is not None and user.name.strip() else pause.by)
-    return f"Everything is paused since {format_time(pause.at, now, zone)}, by {name}, until {resume_command}."
+    user = await users.find(db, pause.created_by)
+    name = quoting.name(user.name if user is not None and user.name.strip() else pause.created_by)
+    return f"Everything is paused since {format_time(pause.created_at, now, zone)}, by {name}, until {resume_command}."
 
 
 def format_interrupted_turns(turns: Sequence[InterruptedTurn], now: datetime, zone: tzinfo) -> str:
@@ -122,9 +122,9 @@ async def pause_data(invocation: HostCommandInvocation) -> Mapping[str, object]:
     backlog = await paused.backlog(invocation.tx, invocation.now, tasks_within=UPCOMING_WINDOW)
     return {
         "paused": pause is not None,
-        "since": pause and pause.at,
-        "by": pause and pause.by,
-        "cut": pause and pause.interrupted_turns,
+        "since": pause and pause.created_at,
+        "by": pause and pause.created_by,
+        "interrupted_turns": pause and pause.interrupted_turns,
         "waiting": backlog,
     }
 

@@ -37,7 +37,7 @@ async def _resume(invocation: HostCommandInvocation, _: CommandArguments) -> str
         f"{pluralize(backlog.tasks, 'task', 'tasks')} that were due" if backlog.tasks else "",
     ]
     said = ", ".join(part for part in goes_on if part) or "nothing waited"
-    return f"Resumed (paused since {format_time(pause.at, invocation.now, invocation.zone)}): {said}."
+    return f"Resumed (paused since {format_time(pause.created_at, invocation.now, invocation.zone)}): {said}."
 
 
 COMMAND = HostCommand(

@@ -42,7 +42,7 @@ def _make_row(action: ActionRow, chat: str | None) -> dict[str, Json]:
         "session": action.session_id,
         "chat": chat,
         "seq": action.seq,
-        "asked": to_json(action.asked_at),
+        "asked": to_json(action.requested_at),
         "action": action.name,
         "arguments": action.arguments[:MAX_ARGUMENTS_CHARS],
         "status": to_json(action.status),

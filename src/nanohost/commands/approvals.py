@@ -137,7 +137,7 @@ async def _get(context: CommandContext, db: Queries, arguments: ApprovalArgs) ->
         return None
     return ApprovalDetails(
         **dict(_make_row(one, await agent_groups.list_folders(db))),
-        card=one.shown,
+        card=one.rendered_text,
         options=list(one.options),
         origin=f"{one.origin.channel_type}:{one.origin.platform_id}" if one.origin else None,
         choice=one.choice,

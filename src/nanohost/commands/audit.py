@@ -11,7 +11,7 @@ from nanohost.commands.old_words import other_names_in_audit
 from nanohost.commands.resource import ListArguments, ListVerb, Number, Resource, Row
 from nanohost.commands.since import SINCE_HELP, parse_since
 from nanohost.db import audit
-from nanohost.db.audit import AuditOutcome
+from nanohost.db.audit import AuditEntry, AuditOutcome
 from nanohost.db.database import ReportReader
 
 DEFAULT_LIMIT = 100
@@ -51,7 +51,20 @@ async def _list(context: CommandContext, db: ReportReader, arguments: ListArgs) 
         target=arguments.about,
         since=None if arguments.since is None else parse_since(arguments.since, context),
     )
-    return [AuditRow.model_validate(one, from_attributes=True) for one in found]
+    return [_to_row(one) for one in found]
+
+
+def _to_row(entry: AuditEntry) -> AuditRow:
+    return AuditRow(
+        id=entry.id,
+        at=entry.at,
+        who=entry.actor,
+        what=entry.action,
+        about=entry.target,
+        origin=entry.origin,
+        outcome=entry.outcome,
+        details=dict(entry.details),
+    )
 
 
 RESOURCE = Resource(

@@ -65,7 +65,7 @@ async def _get(context: CommandContext, arguments: DeliveryArgs) -> Json:
         "text": _render_text(delivery),
         "parts": f"{sent} of {parts} sent" if parts else "1",
         "not_before": to_json(delivery.not_before),
-        "next_try": to_json(delivery.next_try_at),
+        "next_try": to_json(delivery.next_attempt_at),
         "operator_said": to_json(delivery.decision),
         "platform_message_ids": list(delivery.receipt),
         "tries": to_json(await deliveries.list_attempts(context.store.reports, delivery)),

@@ -268,11 +268,11 @@ def _unresolved_failures(
 
 
 def _pause_fields(pause: PauseState) -> Json:
-    cut = pause.interrupted_turns or ()
+    turns = pause.interrupted_turns or ()
     return {
-        "by": pause.by,
-        "since": pause.at.isoformat(timespec="seconds"),
-        "cut": [{"agent_group": one.agent_group, "since": _format_time(one.since)} for one in cut],
+        "by": pause.created_by,
+        "since": pause.created_at.isoformat(timespec="seconds"),
+        "interrupted_turns": [{"agent_group": one.agent_group, "since": _format_time(one.since)} for one in turns],
     }
 
 
@@ -409,7 +409,9 @@ def _pause_lines(pause: Json, now: datetime) -> Iterator[str]:
     yield (
         f"PAUSED {_relative_time('since', pause['since'], now)} by {by}: nothing is started or sent   → nanohost resume"
     )
-    yield from _table_lines("Cut in the middle of a turn, and run again when it goes on", _as_rows(pause["cut"]), now)
+    yield from _table_lines(
+        "Cut in the middle of a turn, and run again when it goes on", _as_rows(pause["interrupted_turns"]), now
+    )
     yield ""
 
 

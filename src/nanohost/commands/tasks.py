@@ -109,7 +109,7 @@ async def _get(context: CommandContext, arguments: TaskArgs) -> Json:
         "misfire": str(task.misfire),
         "answers_to": await _reply_chat(context.store, task),
         "failures_in_a_row": task.failures_in_a_row,
-        "run_asked": to_json(task.run_asked),
+        "run_requested_at": to_json(task.run_requested_at),
         "created_by": task.created_by,
         "since": to_json(task.created_at),
         "runs": [_run_row(run) for run in runs],

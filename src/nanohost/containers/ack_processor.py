@@ -310,8 +310,8 @@ class AckProcessor:
             await self._on_messages_closed(tx, session.id, ended, now)
         _log_turns(session, applied, took)
         self._backoff_until.pop(session.id, None)
-        if failures is not None and failures.until is not None:
-            self._backoff_until[session.id] = failures.until
+        if failures is not None and failures.held_until is not None:
+            self._backoff_until[session.id] = failures.held_until
 
 
 def _control_message_ids(box: InboundReader, acks: Sequence[Ack]) -> set[str]:

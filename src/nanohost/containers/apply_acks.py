@@ -86,10 +86,10 @@ def apply_decisions(
 
 def _apply_backoff(box: InboundWriter, failures: TurnFailures | None, now: datetime) -> list[Notice]:
     """Have everything wait while the model cannot be asked, and go on when it can. Returns what is to be said of it."""
-    if failures is None or failures.until is None:
+    if failures is None or failures.held_until is None:
         box.release_hold()
         return []
-    box.hold(failures.until)
+    box.hold(failures.held_until)
     sentence = backoff_notice(failures, now)
     return [
         Notice(message=one, number=MODEL_HELD_NOTICE, text=sentence)

@@ -465,7 +465,7 @@ class ContainerManager:
                 self.wake(id)
             return
         if self.stop(id):
-            _log.warning("container_held", session=id, by=hold.by, reason=hold.reason)
+            _log.warning("container_held", session=id, by=hold.created_by, reason=hold.reason)
         self._unnotified.add(id)
         if await self._hold_service.notify_waiting(session, hold):
             self._unnotified.discard(id)
@@ -532,9 +532,9 @@ class ContainerManager:
                     lease
                 ]:  # while its place is taken: whoever is woken later waits for the pause
                     self._start_backoff.record_failure(id, self._clock.monotonic(), cause)
-            crash_point("keeper.burying")
+            crash_point("containers.reaping")
             await self._release_container(id, lease)
-            crash_point("keeper.buried")
+            crash_point("containers.reaped")
             _log.info("container_exited", session=id, lease=lease, ordered=orderly)
         if lease in self._exit_causes:  # or it was buried before; if what follows fails it is tried again
             await self._after_exit(id, cause=self._exit_causes[lease])

@@ -40,7 +40,7 @@ def update_failures(previous: TurnFailures | None, acks: Sequence[Ack], now: dat
 
 def add_failure(previous: TurnFailures | None, error: TurnError, now: datetime) -> TurnFailures:
     """The failures after one more."""
-    same = previous is not None and now - SAME_INCIDENT_WINDOW <= (previous.until or previous.latest_at)
+    same = previous is not None and now - SAME_INCIDENT_WINDOW <= (previous.held_until or previous.latest_at)
     before = previous if same else None
     fresh = TurnFailures(
         error_class=error.error_class,
@@ -52,17 +52,17 @@ def add_failure(previous: TurnFailures | None, error: TurnError, now: datetime) 
     )
     if error.error_class not in MODEL_UNAVAILABLE:
         return replace(fresh, notified_chats=frozenset())
-    return replace(fresh, until=_next_retry_at(fresh, error, now))
+    return replace(fresh, held_until=_next_retry_at(fresh, error, now))
 
 
 def exceeds_max_backoff(failures: TurnFailures) -> bool:
     """Whether the pause is one that nobody should be kept waiting for."""
-    return failures.until is not None and failures.until - failures.since > MAX_TOTAL_BACKOFF
+    return failures.held_until is not None and failures.held_until - failures.since > MAX_TOTAL_BACKOFF
 
 
 def reset_failures(failures: TurnFailures) -> TurnFailures:
     """After its messages were given up: what comes next begins anew."""
-    return replace(failures, since=failures.latest_at, count=0, until=None, notified_chats=frozenset())
+    return replace(failures, since=failures.latest_at, count=0, held_until=None, notified_chats=frozenset())
 
 
 def messages_to_notify(failures: TurnFailures, waiting: Iterable[MessageIn]) -> list[MessageIn]:
@@ -76,17 +76,20 @@ def messages_to_notify(failures: TurnFailures, waiting: Iterable[MessageIn]) -> 
 
 def backoff_notice(failures: TurnFailures, now: datetime) -> str:
     """What who waits is told while it lasts."""
-    assert failures.until is not None
+    assert failures.held_until is not None
     if failures.error_class is ErrorClass.RATE_LIMITED:
-        return f"{failures.sentence} I keep your message and try again in {_format_duration(failures.until - now)}."
+        return (
+            f"{failures.sentence} I keep your message and try again in {_format_duration(failures.held_until - now)}."
+        )
     return f"{failures.sentence} I keep your message and try again."
 
 
 def failed_notice(failures: TurnFailures, now: datetime) -> str:
     """What is said when it lasts too long."""
-    assert failures.until is not None
-    if failures.until - now > MAX_TOTAL_BACKOFF:
-        return f"{failures.sentence} That lasts for {_format_duration(failures.until - now)}; please ask me again then."
+    assert failures.held_until is not None
+    if failures.held_until - now > MAX_TOTAL_BACKOFF:
+        pause = _format_duration(failures.held_until - now)
+        return f"{failures.sentence} That lasts for {pause}; please ask me again then."
     return (
         f"{failures.sentence} I tried for {_format_duration(now - failures.since)} and "
         "stopped. Please ask me again later."

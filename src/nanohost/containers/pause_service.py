@@ -95,7 +95,9 @@ class PauseService:
         self.current = await paused.find(self._store)
         if self.current is not None:
             self._containers.pause()
-            _log.warning("paused", by=self.current.by, since=to_text(self.current.at), hint="nanohost resume")
+            _log.warning(
+                "paused", by=self.current.created_by, since=to_text(self.current.created_at), hint="nanohost resume"
+            )
         with self._store.bus.subscribed(Subscription(PauseChanged, lambda _: self.check())):
             async with self._workers.opened():
                 yield
@@ -108,12 +110,12 @@ class PauseService:
         was, self.current = self.current, await paused.find(self._store)
         if self.current is None:
             if was is not None:
-                _log.warning("resumed", since=to_text(was.at))
+                _log.warning("resumed", since=to_text(was.created_at))
             self._containers.resume()
             await self._delivery.resume()
             return
         if was is None:
-            _log.warning("paused", by=self.current.by, hint="nanohost resume")
+            _log.warning("paused", by=self.current.created_by, hint="nanohost resume")
         self._containers.pause()
         try:
             if self.current.interrupted_turns is None:
@@ -123,7 +125,7 @@ class PauseService:
 
     async def _record_interrupted(self, pause: PauseState) -> None:
         """Put on record which turns are under way, and say so where the pause was asked for."""
-        if self._snapshot is None or self._snapshot.paused_at != pause.at:
+        if self._snapshot is None or self._snapshot.paused_at != pause.created_at:
             self._snapshot = await self._snapshot_turns(pause)
         cut = self._snapshot.turns
         async with self._store.transaction() as tx:
@@ -132,14 +134,14 @@ class PauseService:
             if pause.origin is not None and self._snapshot.container_count:
                 now = self._clock.now()
                 text = format_interrupted_turns(cut, now, self._zone)
-                out_id = derive_id("h", "cut", to_text(pause.at))
+                out_id = derive_id("h", "cut", to_text(pause.created_at))
                 await host_messages.enqueue(tx, pause.origin, ChatOut(text=text), out_id=out_id, now=now)
 
     async def _snapshot_turns(self, pause: PauseState) -> _TurnSnapshot:
         leased = await sessions.list_leased(self._store)
         found = await asyncio.gather(*(self._running_turn(session) for session in leased))
         return _TurnSnapshot(
-            paused_at=pause.at, container_count=len(leased), turns=[one for one in found if one is not None]
+            paused_at=pause.created_at, container_count=len(leased), turns=[one for one in found if one is not None]
         )
 
     async def _running_turn(self, session: Session) -> InterruptedTurn | None:

@@ -89,11 +89,11 @@ def _decide_failed(ack: Ack, now: datetime, failures: TurnFailures | None) -> Re
 
 
 def _decide_model_unavailable(failures: TurnFailures, now: datetime) -> RetryDecision:
-    if failures.until is None:
+    if failures.held_until is None:
         return RetryMessage(retry_at=now, is_counted=False)  # a later turn of the session went well
     if exceeds_max_backoff(failures):
         return CloseMessage(status="failed", notice=failed_notice(failures, now))
-    return RetryMessage(retry_at=failures.until, is_counted=False)
+    return RetryMessage(retry_at=failures.held_until, is_counted=False)
 
 
 def _close_failed(error: TurnError) -> CloseMessage:

@@ -69,12 +69,12 @@ class Starter:
             if (hold := await holds.find(tx, session.id)) is not None:
                 raise SessionHeld(f"session {session.id} is held: {hold.reason}")
             await sessions.set_lease(tx, session.id, slot.lease, self._runtime.name)
-        crash_point("keeper.leased")
+        crash_point("containers.leased")
         await self._mailboxes.restore_empty_parts(session)
         spec = await self._services.prepare(session, slot.lease)
         await self.attach(session)
         container = await self._runtime.start(spec)
-        crash_point("keeper.started")
+        crash_point("containers.started")
         on_started(slot, container)
         async with self._store.transaction() as tx:
             await sessions.set_runtime_state(

@@ -188,7 +188,7 @@ class Watchdog:
         stored = await events.get(self._store, late_event.id)
         name = f"event {late_event.id}"
         before = known.get(name)
-        told, session, notice = before is not None and before.told, late_event.session_id, None
+        told, session, notice = before is not None and before.notified, late_event.session_id, None
         if not told:
             session = session or await self._session_for(stored)
             notice = None if session is None else event_notice(session, late_event.id, _origin_of(stored), words, now)
@@ -200,7 +200,7 @@ class Watchdog:
             cause=cause,
             sentence=late_event.reason or sentence,
             since=late_event.received_at,
-            told=told or notice is not None,
+            notified=told or notice is not None,
         )
         return _OverdueItem(overdue=found, notice=notice)
 
@@ -217,7 +217,7 @@ class Watchdog:
         before, dead, notice = known.get(name), row.status == "dead", None
         # Its agent knows, and a notice would not arrive there, either.
         is_known = row.reason.startswith((FAILED_LATER, CHAT_CLOSED))
-        if dead and row.seq > 0 and not is_known and (before is None or not before.told):
+        if dead and row.seq > 0 and not is_known and (before is None or not before.notified):
             entry = await deliveries.find(self._store, row.session_id, row.seq)
             notice = delivery_notice(entry, UNDELIVERED_NOTICE, now) if entry is not None else None
         found = LateMessage(
@@ -228,7 +228,7 @@ class Watchdog:
             cause="not sent" if dead else "undelivered",
             sentence=row.reason or "it waits for its turn",
             since=row.since,
-            told=notice is not None or (before is not None and before.told),
+            notified=notice is not None or (before is not None and before.notified),
         )
         return _OverdueItem(overdue=found, notice=notice)
 
@@ -324,7 +324,7 @@ def _keep_latest_notice(items: Sequence[_OverdueItem]) -> list[_OverdueItem]:
     """One sentence a chat and look is enough: it answers the latest of the messages that nobody has spoken of."""
     latest = max((at for at, one in enumerate(items) if one.notice is not None), default=None)
     return [
-        _OverdueItem(overdue=replace(one.overdue, told=True), notice=one.notice if at == latest else None)
+        _OverdueItem(overdue=replace(one.overdue, notified=True), notice=one.notice if at == latest else None)
         for at, one in enumerate(items)
     ]
 
@@ -362,5 +362,5 @@ def _log_overdue(overdue: LateMessage) -> None:
         cause=overdue.cause,
         sentence=overdue.sentence,
         since=overdue.since,
-        told=overdue.told,
+        notified=overdue.notified,
     )

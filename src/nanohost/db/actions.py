@@ -18,26 +18,28 @@ from nanohost_protocol.times import to_text
 
 ADD = """
 INSERT INTO actions
-    (session_id, seq, out_id, name, arguments, channel_type, instance, platform_id, thread_id, asked_at,
-     status, reason, notice_id, told, created_at, done_at, approval_id)
+    (session_id, seq, out_id, name, arguments, channel_type, instance, platform_id, thread_id, requested_at,
+     status, reason, notice_id, notified, created_at, done_at, approval_id)
 VALUES
-    (:session_id, :seq, :out_id, :name, :arguments, :channel_type, :instance, :platform_id, :thread_id, :asked_at,
+    (:session_id, :seq, :out_id, :name, :arguments, :channel_type, :instance, :platform_id, :thread_id, :requested_at,
      :status, :reason, :notice_id, 0, :created_at, :done_at, :approval_id)
 ON CONFLICT (session_id, seq) DO NOTHING
 """
 NEXT = """
 SELECT * FROM actions INDEXED BY actions_open
-WHERE status != 'held' AND (status = 'pending' OR told = 0) AND session_id = ? ORDER BY seq LIMIT 1
+WHERE status != 'held' AND (status = 'pending' OR notified = 0) AND session_id = ? ORDER BY seq LIMIT 1
 """
 BY_KEY = "SELECT * FROM actions WHERE session_id = ? AND seq = ?"
-OPEN_SESSIONS = "SELECT DISTINCT session_id FROM actions WHERE status != 'held' AND (status = 'pending' OR told = 0)"
+OPEN_SESSIONS = (
+    "SELECT DISTINCT session_id FROM actions WHERE status != 'held' AND (status = 'pending' OR notified = 0)"
+)
 MAX_REJECTED_ARGUMENT_CHARS = 2_000
 """Characters of the arguments that are kept of what was not done: enough to see what was meant."""
 _TRUNCATED_ARGUMENTS = f"substr(arguments, 1, {MAX_REJECTED_ARGUMENT_CHARS})"
 SETTLE = f"""
 UPDATE actions SET status = :status, arguments = iif(:status = 'done', arguments, {_TRUNCATED_ARGUMENTS}),
     reason = :reason, notice_id = :notice_id, done_at = :now,
-    told = CASE WHEN :notice_id IS NULL THEN 1 ELSE 0 END
+    notified = CASE WHEN :notice_id IS NULL THEN 1 ELSE 0 END
 WHERE session_id = :session_id AND seq = :seq AND status = 'pending'
 """  # noqa: S608
 HOLD = "UPDATE actions SET status = 'held', approval_id = ? WHERE session_id = ? AND seq = ? AND status = 'pending'"
@@ -46,7 +48,7 @@ RELEASE = "UPDATE actions SET status = 'pending' WHERE session_id = ? AND seq = 
 # Told of as what is refused at once: by the session's lane.
 REJECT_HELD = f"""
 UPDATE actions SET status = 'refused', arguments = {_TRUNCATED_ARGUMENTS}, reason = :reason, notice_id = :notice_id,
-    done_at = :now, told = 0
+    done_at = :now, notified = 0
 WHERE session_id = :session_id AND seq = :seq AND status = 'held'
 """  # noqa: S608
 COUNT_UNSUCCESSFUL_APPROVALS = """
@@ -54,7 +56,7 @@ SELECT count(*) AS times FROM actions
 WHERE status IN ('refused', 'failed') AND session_id = :session_id AND name = :name AND approval_id IS NOT NULL
     AND done_at > :since AND done_at <= :until
 """
-MARK_NOTIFIED = "UPDATE actions SET told = 1 WHERE session_id = ? AND seq = ?"
+MARK_NOTIFIED = "UPDATE actions SET notified = 1 WHERE session_id = ? AND seq = ?"
 # What came to nothing later than now did so before the clock was set back: it is old.
 COUNT_FAILED_BEFORE = """
 SELECT count(*) AS bad FROM (
@@ -92,7 +94,7 @@ class ActionRow:
     name: str
     arguments: str
     origin: Origin | None
-    asked_at: datetime
+    requested_at: datetime
     created_at: datetime
     status: ActionStatus = ActionStatus.PENDING
     reason: str | None = None
@@ -110,7 +112,7 @@ async def add(tx: Transaction, action: ActionRow) -> bool:
         "name": action.name,
         "arguments": action.arguments,
         **origin_columns(action.origin),
-        "asked_at": to_text(action.asked_at),
+        "requested_at": to_text(action.requested_at),
         "status": action.status,
         "reason": action.reason,
         "notice_id": action.notice_id,

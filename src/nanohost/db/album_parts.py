@@ -24,7 +24,7 @@ DELETE = "UPDATE album_pieces SET is_deleted = 1 WHERE event_id = ?"
 PENDING_DELETIONS = """
 SELECT p.event_id FROM album_pieces p JOIN inbound_events e ON e.id = p.event_id
 WHERE p.joined_into = ? AND p.is_deleted = 0 AND EXISTS (
-    SELECT 1 FROM inbound_events d INDEXED BY inbound_events_about
+    SELECT 1 FROM inbound_events d INDEXED BY inbound_events_refers_to
     WHERE d.channel_type = e.channel_type AND d.instance = e.instance AND d.platform_id = e.platform_id
         AND d.refers_to = e.platform_message_id AND d.event_kind = 'deletion' AND d.status = 'new')
 """

@@ -41,10 +41,10 @@ ORDER BY created_at DESC, rowid DESC LIMIT :limit
 """
 ADD = """
 INSERT INTO approvals
-    (id, kind, subject, agent_group_id, shown, options, payload, requested_by, channel_type, instance, platform_id,
-     thread_id, session_id, seq, created_at, expires_at, digest)
+    (id, kind, subject, agent_group_id, rendered_text, options, payload, requested_by, channel_type, instance,
+     platform_id, thread_id, session_id, seq, created_at, expires_at, digest)
 VALUES
-    (:id, :kind, :subject, :agent_group_id, :shown, :options, :payload, :requested_by, :channel_type, :instance,
+    (:id, :kind, :subject, :agent_group_id, :rendered_text, :options, :payload, :requested_by, :channel_type, :instance,
      :platform_id, :thread_id, :session_id, :seq, :created_at, :expires_at, :digest)
 ON CONFLICT (id) DO NOTHING
 """
@@ -75,7 +75,7 @@ SELECT :id, ifnull(max(number), 0) + 1, :user_id, :seq, :now, :problem FROM appr
 """
 SET_CARD_PROBLEM = "UPDATE approval_cards SET problem = ? WHERE approval_id = ? AND number = ?"
 COUNT_UNAUTHORIZED = """
-INSERT INTO approval_refusals (approval_id, user_id, count) VALUES (?, ?, 1)
+INSERT INTO unauthorized_decisions (approval_id, user_id, count) VALUES (?, ?, 1)
 ON CONFLICT (approval_id, user_id) DO UPDATE SET count = count + 1 RETURNING count
 """
 
@@ -92,15 +92,15 @@ class ApprovalStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
-    """One request. `shown` is what its card says, `payload` (JSON) what runs; `digest` is of both, made when it was
-    asked. `requested_by`: a user, or agent:<session>. `origin`: where it was asked for. `session_id` and `seq` name
+    """One request. `rendered_text` is what its card says, `payload` (JSON) what runs; `digest` is of both, made when it
+    was asked. `requested_by`: a user, or agent:<session>. `origin`: where it was asked for. `session_id` and `seq` name
     the agent's request, if it is one."""
 
     id: ApprovalId
     kind: str
     subject: str
     agent_group_id: AgentGroupId | None
-    shown: str
+    rendered_text: str
     options: tuple[str, ...]
     payload: str
     requested_by: str
@@ -190,7 +190,7 @@ async def add(tx: Transaction, approval: Approval) -> bool:
         "kind": approval.kind,
         "subject": approval.subject,
         "agent_group_id": approval.agent_group_id,
-        "shown": approval.shown,
+        "rendered_text": approval.rendered_text,
         "options": json.dumps(approval.options),
         "payload": approval.payload,
         "requested_by": approval.requested_by,

@@ -17,15 +17,15 @@ from nanohost.model import MessagingGroup, SessionId
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import to_text
 
-ADD = "INSERT INTO audit_log (at, who, what, about, origin, outcome, details) VALUES (?, ?, ?, ?, ?, ?, ?)"
+ADD = "INSERT INTO audit_log (at, actor, action, target, origin, outcome, details) VALUES (?, ?, ?, ?, ?, ?, ?)"
 # What it concerned beside is in the details: the second user of a link, whom a rule denies. Python's NaN is no JSON.
 LATEST = """
 SELECT * FROM audit_log
-WHERE (:who IS NULL OR who = :who)
-    AND (:what IS NULL OR EXISTS (
-        SELECT 1 FROM json_each(:what) WHERE what = value OR substr(what, 1, length(value) + 1) = value || '.'))
-    AND (:about IS NULL OR about = :about OR CASE WHEN json_valid(details) THEN EXISTS (
-        SELECT 1 FROM json_tree(details) WHERE type = 'text' AND atom = :about) END)
+WHERE (:actor IS NULL OR actor = :actor)
+    AND (:actions IS NULL OR EXISTS (
+        SELECT 1 FROM json_each(:actions) WHERE action = value OR substr(action, 1, length(value) + 1) = value || '.'))
+    AND (:target IS NULL OR target = :target OR CASE WHEN json_valid(details) THEN EXISTS (
+        SELECT 1 FROM json_tree(details) WHERE type = 'text' AND atom = :target) END)
     AND (:since IS NULL OR at >= :since)
 ORDER BY id DESC LIMIT :limit
 """
@@ -55,13 +55,13 @@ class AuditOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
-    """One entry. `who`: a user, `agent:SESSION`, `local:NAME`, `host`. `what` begins with the noun it is about."""
+    """One entry. `actor`: a user, `agent:SESSION`, `local:NAME`, `host`. `action` begins with the noun it is about."""
 
     id: int
     at: datetime
-    who: str
-    what: str
-    about: str
+    actor: str
+    action: str
+    target: str
     origin: str
     outcome: AuditOutcome
     details: Mapping[str, object]
@@ -123,9 +123,9 @@ async def latest(
     """Newest first. `action` is its first word, or all, and `also` are other names of that; `target` is what it is
     filed under, or a text of its details."""
     values: dict[str, Value] = {
-        "who": actor,
-        "what": None if action is None else json.dumps([action, *also]),
-        "about": target,
+        "actor": actor,
+        "actions": None if action is None else json.dumps([action, *also]),
+        "target": target,
         "since": None if since is None else to_text(since),
         "limit": limit,
     }

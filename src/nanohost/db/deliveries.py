@@ -22,10 +22,10 @@ from nanohost_protocol.times import from_text, to_text
 ADD = """
 INSERT INTO deliveries
     (session_id, seq, out_id, kind, channel_type, instance, platform_id, thread_id, reply_to, content,
-     status, reason, next_try_at, not_before, card, turn_id, created_at, changed_at)
+     status, reason, next_attempt_at, not_before, card_key, turn_id, created_at, changed_at)
 SELECT :session_id, :seq, :out_id, :kind, :channel_type, :instance, ifnull(moved_to, :platform_id), :thread_id,
     CASE WHEN moved_to IS NULL THEN :reply_to END, :content,
-    :status, :reason, :next_try_at, :not_before, :card, :turn_id, :created_at, :changed_at
+    :status, :reason, :next_attempt_at, :not_before, :card_key, :turn_id, :created_at, :changed_at
 FROM (SELECT (
     SELECT moved_to FROM moved_chats
     WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id) AS moved_to)
@@ -33,7 +33,7 @@ WHERE true
 ON CONFLICT (session_id, seq) DO NOTHING
 """
 DETACH_FROM_THREAD = """
-UPDATE deliveries INDEXED BY deliveries_open SET thread_id = NULL, reply_to = NULL, left_thread = 1
+UPDATE deliveries INDEXED BY deliveries_open SET thread_id = NULL, reply_to = NULL, is_detached_from_thread = 1
 WHERE status IN ('pending', 'sending') AND session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ?
     AND thread_id = ?
 """
@@ -74,7 +74,7 @@ COUNT_WAITING = """
 SELECT count(*) AS messages, count(CASE WHEN not_before > ?2 THEN 1 END) AS later, (
     SELECT count(*) FROM (
         SELECT 1 FROM actions INDEXED BY actions_open
-        WHERE session_id = ?1 AND status != 'held' AND (status = 'pending' OR told = 0) LIMIT ?3)) AS requests
+        WHERE session_id = ?1 AND status != 'held' AND (status = 'pending' OR notified = 0) LIMIT ?3)) AS requests
 FROM (
     SELECT not_before FROM deliveries INDEXED BY deliveries_open
     WHERE session_id = ?1 AND status IN ('pending', 'sending') LIMIT ?3)
@@ -85,7 +85,7 @@ ORDER BY seq DESC LIMIT ?
 """
 COUNT_ATTEMPTS = """
 SELECT count(*) AS tries FROM delivery_attempts a JOIN deliveries d USING (session_id, seq)
-WHERE session_id = ? AND seq = ? AND a.number > d.tries_from
+WHERE session_id = ? AND seq = ? AND a.number > d.attempts_before_resend
     AND ifnull(a.outcome, '') NOT IN ('down', 'failing', 'rate_limited', 'auth')
     AND a.number > (
         SELECT ifnull(max(number), 0) FROM delivery_attempts
@@ -103,7 +103,7 @@ SELECT session_id, seq, attempts, :now FROM deliveries WHERE session_id = :sessi
 RECORD_OUTCOME = """
 UPDATE deliveries SET status = CASE WHEN :again AND decision = 'drop' THEN 'dropped' ELSE :status END,
     reason = CASE WHEN :again AND decision = 'drop' THEN reason ELSE :reason END,
-    next_try_at = CASE WHEN :again AND decision = 'drop' THEN NULL ELSE :next_try_at END,
+    next_attempt_at = CASE WHEN :again AND decision = 'drop' THEN NULL ELSE :next_attempt_at END,
     receipt = :receipt, changed_at = :now
 WHERE session_id = :session_id AND seq = :seq
 """
@@ -135,22 +135,22 @@ WHERE status IN ('pending', 'sending') AND status = 'pending'
 LIMIT 1
 """
 LATER_MESSAGE = """
-SELECT 1 FROM deliveries INDEXED BY deliveries_said
+SELECT 1 FROM deliveries INDEXED BY deliveries_messages
 WHERE session_id = :session_id AND seq > :seq AND channel_type = :channel_type AND instance = :instance
     AND platform_id = :platform_id AND kind IN ('chat', 'card', 'question', 'file') AND status != 'dropped'
 LIMIT 1
 """
 SKIP = """
-UPDATE deliveries SET status = 'dropped', reason = :reason, next_try_at = NULL, changed_at = :now
+UPDATE deliveries SET status = 'dropped', reason = :reason, next_attempt_at = NULL, changed_at = :now
 WHERE session_id = :session_id AND seq = :seq AND status = 'pending'
 """
 POSTPONE = "UPDATE deliveries SET not_before = :until WHERE session_id = :session_id AND seq = :seq"
-BY_CARD_KEY = "SELECT * FROM deliveries WHERE card = ?"
+BY_CARD_KEY = "SELECT * FROM deliveries WHERE card_key = ?"
 DELETE_PARTS = "DELETE FROM delivery_parts WHERE session_id = ? AND seq = ?"
 PENDING_RETRIES = """
-SELECT * FROM deliveries WHERE status IN ('pending', 'sending') AND status = 'pending' AND next_try_at > ?
+SELECT * FROM deliveries WHERE status IN ('pending', 'sending') AND status = 'pending' AND next_attempt_at > ?
 """
-SET_RETRY_AT = "UPDATE deliveries SET next_try_at = ? WHERE session_id = ? AND seq = ?"
+SET_RETRY_AT = "UPDATE deliveries SET next_attempt_at = ? WHERE session_id = ? AND seq = ?"
 
 BY_KEY = "SELECT * FROM deliveries WHERE session_id = ? AND seq = ?"
 STATUS_OF = """
@@ -166,13 +166,13 @@ ORDER BY changed_at DESC, seq DESC LIMIT :limit
 """
 ATTEMPTS = "SELECT * FROM delivery_attempts WHERE session_id = ? AND seq = ? ORDER BY number"
 RESEND = """
-UPDATE deliveries SET status = 'pending', decision = 'resend', tries_from = attempts, next_try_at = NULL,
-    reason = NULL, changed_at = :now
+UPDATE deliveries SET status = 'pending', decision = 'resend', attempts_before_resend = attempts,
+    next_attempt_at = NULL, reason = NULL, changed_at = :now
 WHERE session_id = :session_id AND seq = :seq
     AND (status IN ('dead', 'unknown') OR (status = 'dropped' AND decision = 'drop'))
 """
 DROP = """
-UPDATE deliveries SET status = 'dropped', decision = 'drop', next_try_at = NULL, reason = :reason, changed_at = :now
+UPDATE deliveries SET status = 'dropped', decision = 'drop', next_attempt_at = NULL, reason = :reason, changed_at = :now
 WHERE session_id = :session_id AND seq = :seq AND status IN ('pending', 'dead', 'unknown')
 """
 FORBID_RETRY = """
@@ -183,13 +183,13 @@ WHERE session_id = :session_id AND seq = :seq AND status = 'sending'
 # By their number in the block of each message, see notice_numbers.
 WITHDRAW_NOTICES = """
 UPDATE deliveries INDEXED BY deliveries_open
-SET status = 'dropped', reason = :reason, next_try_at = NULL, changed_at = :now
+SET status = 'dropped', reason = :reason, next_attempt_at = NULL, changed_at = :now
 WHERE status IN ('pending', 'sending') AND status = 'pending' AND session_id = :session_id
     AND seq >= :first AND seq < :end AND (seq - :first) % :of = :number
 """
 WITHDRAW_BY_CONTENT = """
 UPDATE deliveries INDEXED BY deliveries_open
-SET status = 'dropped', reason = :reason, next_try_at = NULL, changed_at = :now
+SET status = 'dropped', reason = :reason, next_attempt_at = NULL, changed_at = :now
 WHERE status IN ('pending', 'sending') AND status = 'pending' AND session_id = :session_id AND content = :content
 """
 
@@ -214,7 +214,7 @@ def card_key(session: SessionId, out_id: str) -> str:
 
 class DeliveryStatus(StrEnum):
     PENDING = "pending"
-    """Waits: for its turn, for `next_try_at`, for its channel."""
+    """Waits: for its turn, for `next_attempt_at`, for its channel."""
     SENDING = "sending"
     """Handed to the channel; found so at a start it is ambiguous: it may have been sent."""
     SENT = "sent"
@@ -268,15 +268,15 @@ class Delivery:
     status: DeliveryStatus
     created_at: datetime
     attempts: int = 0
-    tries_from: int = 0
+    attempts_before_resend: int = 0
     """Attempts up to this number are of before an operator had it sent again."""
-    next_try_at: datetime | None = None
+    next_attempt_at: datetime | None = None
     reason: str | None = None
     decision: DeliveryDecision | None = None
     receipt: tuple[str, ...] = ()
     not_before: datetime | None = None
     """Not to be sent before; what comes after it does not wait."""
-    left_thread: bool = False
+    is_detached_from_thread: bool = False
     """It was for a thread that takes no messages any more."""
     turn_id: str | None = None
     """The turn that it was sent in, by its container's word."""
@@ -332,9 +332,9 @@ def _values(delivery: Delivery) -> dict[str, Value]:
         "content": delivery.content,
         "status": delivery.status,
         "reason": delivery.reason,
-        "next_try_at": None if delivery.next_try_at is None else to_text(delivery.next_try_at),
+        "next_attempt_at": None if delivery.next_attempt_at is None else to_text(delivery.next_attempt_at),
         "not_before": None if delivery.not_before is None else to_text(delivery.not_before),
-        "card": card_key(delivery.queue.session_id, delivery.out_id) if delivery.kind in CARD_KINDS else None,
+        "card_key": card_key(delivery.queue.session_id, delivery.out_id) if delivery.kind in CARD_KINDS else None,
         "turn_id": delivery.turn_id,
         "created_at": to_text(delivery.created_at),
         "changed_at": to_text(delivery.created_at),
@@ -374,8 +374,8 @@ async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> Non
     """Make what is to be tried later be tried so much sooner: the clock was set back. Emits QueueHasWork."""
     later = [_from_row(row) for row in await tx.fetch_all(PENDING_RETRIES, (to_text(now),))]
     for delivery in later:
-        assert delivery.next_try_at is not None, "it is tried later"
-        sooner = max(now, delivery.next_try_at - by)
+        assert delivery.next_attempt_at is not None, "it is tried later"
+        sooner = max(now, delivery.next_attempt_at - by)
         await tx.execute(SET_RETRY_AT, (to_text(sooner), delivery.queue.session_id, delivery.seq))
         tx.emit(QueueHasWork(delivery.queue))
 
@@ -426,7 +426,7 @@ class AttemptOutcome:
     code: str
     reason: str | None = None
     error: str | None = None
-    next_try_at: datetime | None = None
+    next_attempt_at: datetime | None = None
     receipt: tuple[str, ...] = ()
     moved_to: str | None = None
     """What the chat is called now: it is to be sent there."""
@@ -442,7 +442,7 @@ async def end_attempt(tx: Transaction, delivery: Delivery, outcome: AttemptOutco
         "status": outcome.status,
         "again": outcome.status is DeliveryStatus.PENDING,
         "reason": outcome.reason,
-        "next_try_at": None if outcome.next_try_at is None else to_text(outcome.next_try_at),
+        "next_attempt_at": None if outcome.next_attempt_at is None else to_text(outcome.next_attempt_at),
         "receipt": json.dumps(outcome.receipt),
     }
     await tx.execute(RECORD_OUTCOME, values)

@@ -30,7 +30,7 @@ ON CONFLICT (channel_type, instance, platform_id, platform_message_id, event_kin
 # is_deleted: a deletion of the message, or of the one that it changes, waits behind it. is_joined: it was several.
 NEW_IN_CHAT = """
 SELECT e.*, e.event_kind != 'deletion' AND EXISTS (
-    SELECT 1 FROM inbound_events d INDEXED BY inbound_events_about
+    SELECT 1 FROM inbound_events d INDEXED BY inbound_events_refers_to
     WHERE d.channel_type = e.channel_type AND d.instance = e.instance AND d.platform_id = e.platform_id
         AND d.refers_to = iif(e.event_kind = 'message', e.platform_message_id, e.refers_to)
         AND d.event_kind = 'deletion' AND d.status = 'new') AS is_deleted,
@@ -66,10 +66,10 @@ WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :p
 """
 IS_NEW = "SELECT 1 FROM inbound_events WHERE id = ? AND status = 'new'"
 CLOSE = "UPDATE inbound_events SET status = ?, reason = ? WHERE id = ?"
-RECORD_FAILURE = "UPDATE inbound_events SET tries = tries + 1, reason = ? WHERE id = ? AND status = 'new'"
+RECORD_FAILURE = "UPDATE inbound_events SET attempts = attempts + 1, reason = ? WHERE id = ? AND status = 'new'"
 QUARANTINED = "SELECT * FROM inbound_events WHERE status = 'set_aside' ORDER BY id LIMIT ?"
 REQUEUE = """
-UPDATE inbound_events SET status = 'new', tries = 0, reason = NULL WHERE id = ? AND status = 'set_aside' RETURNING *
+UPDATE inbound_events SET status = 'new', attempts = 0, reason = NULL WHERE id = ? AND status = 'set_aside' RETURNING *
 """
 HOLD = "UPDATE inbound_events SET status = 'held', reason = NULL, approval_id = ? WHERE id = ?"
 JOIN_ALBUM = """
@@ -85,7 +85,7 @@ WHERE id = :id
 """
 HELD = "SELECT * FROM inbound_events WHERE status = 'held' AND approval_id = ? ORDER BY id"
 RELEASE = """
-UPDATE inbound_events SET status = 'new', tries = 0 WHERE status = 'held' AND approval_id = ?
+UPDATE inbound_events SET status = 'new', attempts = 0 WHERE status = 'held' AND approval_id = ?
 """
 # A message and its edits, by the platform's id of the message: first the message itself, if it is here. An edit of any
 # piece of an album is one of the message that the pieces are together.
@@ -94,7 +94,7 @@ MESSAGE_AND_EDITS = """
 WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id
     AND platform_message_id = :message AND event_kind = 'message'
 UNION ALL
-SELECT id, event_kind, text, status, approval_id, mentions_bot FROM inbound_events INDEXED BY inbound_events_about
+SELECT id, event_kind, text, status, approval_id, mentions_bot FROM inbound_events INDEXED BY inbound_events_refers_to
 WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id
     AND event_kind = 'edit' AND refers_to IN (
         SELECT :message
@@ -141,7 +141,7 @@ class ChatKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """An accepted event with its number, where and when it came in. `tries`: how often routing it has failed.
+    """An accepted event with its number, where and when it came in. `attempts`: how often routing it has failed.
     As it was read with the new ones of its chat, `is_deleted`: the message was deleted since; `is_joined`: it was
     several, and each may have been deleted."""
 
@@ -149,7 +149,7 @@ class StoredEvent:
     chat: ChatKey
     event: InboundEvent
     received_at: datetime
-    tries: int = 0
+    attempts: int = 0
     reason: str | None = None
     is_deleted: bool = False
     is_joined: bool = False

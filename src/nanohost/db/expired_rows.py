@@ -100,14 +100,14 @@ LIMIT :limit
 """
 OLD_ACTIONS = """
 SELECT seq FROM actions INDEXED BY actions_settled
-WHERE session_id = :session AND status != 'pending' AND told = 1 AND ifnull(done_at, created_at) < :before
+WHERE session_id = :session AND status != 'pending' AND notified = 1 AND ifnull(done_at, created_at) < :before
 LIMIT :limit
 """
 DELETE_ATTEMPTS = "DELETE FROM delivery_attempts WHERE session_id = ? AND seq IN (SELECT value FROM json_each(?))"
 DELETE_DELIVERIES = "DELETE FROM deliveries WHERE session_id = ? AND seq IN (SELECT value FROM json_each(?))"
 DELETE_ACTIONS = "DELETE FROM actions WHERE session_id = ? AND seq IN (SELECT value FROM json_each(?))"
 RECORD_DELETED_UP_TO = """
-INSERT INTO forgotten (session_id, up_to_seq) VALUES (?, ?)
+INSERT INTO retention_watermarks (session_id, up_to_seq) VALUES (?, ?)
 ON CONFLICT (session_id) DO UPDATE SET up_to_seq = max(up_to_seq, excluded.up_to_seq)
 """
 OLD_RUNS = """
@@ -116,7 +116,7 @@ WHERE ended_at < :before AND (ended_at, id) > (:after_at, :after_id) ORDER BY en
 """
 ENDED_TASKS = """
 SELECT t.id FROM tasks t
-WHERE t.status IN ('done', 'cancelled') AND t.run_asked IS NULL AND t.changed_at < :before AND NOT EXISTS (
+WHERE t.status IN ('done', 'cancelled') AND t.run_requested_at IS NULL AND t.changed_at < :before AND NOT EXISTS (
     SELECT 1 FROM task_runs r WHERE r.task_id = t.id AND (
         r.ended_at IS NULL OR r.ended_at >= :before OR r.id = (SELECT max(id) FROM task_runs)))
 LIMIT :limit

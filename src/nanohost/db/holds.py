@@ -28,7 +28,8 @@ SELECT h.rowid, h.* FROM sessions s JOIN holds h ON h.agent_group_id = s.agent_g
 LIMIT 1
 """
 ADD = """
-INSERT INTO holds (session_id, agent_group_id, by, at, reason) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+INSERT INTO holds (session_id, agent_group_id, created_by, created_at, reason) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING
 """
 RELEASE_SESSION = "DELETE FROM holds WHERE session_id = ?"
 RELEASE_GROUP = "DELETE FROM holds WHERE agent_group_id = ?"
@@ -38,18 +39,19 @@ SELECT id FROM sessions INDEXED BY sessions_leased WHERE lease IS NOT NULL AND a
 UNION ALL SELECT id FROM sessions INDEXED BY sessions_due WHERE due_at IS NOT NULL AND agent_group_id = :group
 UNION ALL SELECT s.id FROM (
     SELECT DISTINCT session_id FROM actions INDEXED BY actions_open
-    WHERE status != 'held' AND (status = 'pending' OR told = 0)) a
+    WHERE status != 'held' AND (status = 'pending' OR notified = 0)) a
 CROSS JOIN sessions s ON s.id = a.session_id WHERE s.agent_group_id = :group
 """
 IS_GROUP_HELD = """
 SELECT 1 FROM sessions s JOIN holds h ON h.agent_group_id = s.agent_group_id WHERE s.id = ?
 """
-MARK_NOTIFIED = "UPDATE holds SET told = ? WHERE rowid = ? AND at = ?"
+MARK_NOTIFIED = "UPDATE holds SET notified_chats = ? WHERE rowid = ? AND created_at = ?"
 FOR_STATUS = """
-SELECT coalesce(h.session_id, '') AS session, coalesce(g.folder, o.folder) AS agent_group, h.at AS since, h.by, h.reason
+SELECT coalesce(h.session_id, '') AS session, coalesce(g.folder, o.folder) AS agent_group, h.created_at AS since,
+    h.created_by AS by, h.reason
 FROM holds h LEFT JOIN agent_groups g ON g.id = h.agent_group_id
 LEFT JOIN sessions s ON s.id = h.session_id LEFT JOIN agent_groups o ON o.id = s.agent_group_id
-ORDER BY h.at LIMIT 20
+ORDER BY h.created_at LIMIT 20
 """
 
 
@@ -59,8 +61,8 @@ class Hold:
     chats whose people know of it. `id`: its row."""
 
     id: int
-    by: str
-    at: datetime
+    created_by: str
+    created_at: datetime
     reason: str
     is_group_hold: bool
     notified_chats: frozenset[ChatId]
@@ -112,8 +114,8 @@ async def _emit_hold_changed(tx: Transaction, group: AgentGroupId) -> None:
 
 async def mark_notified(tx: Transaction, hold: Hold, chats: Collection[ChatId]) -> None:
     """The people of these chats know, too."""
-    told = sorted([chat.channel_type, chat.instance, chat.platform_id] for chat in hold.notified_chats | set(chats))
-    await tx.execute(MARK_NOTIFIED, (json.dumps(told), hold.id, to_text(hold.at)))
+    notified = sorted([chat.channel_type, chat.instance, chat.platform_id] for chat in hold.notified_chats | set(chats))
+    await tx.execute(MARK_NOTIFIED, (json.dumps(notified), hold.id, to_text(hold.created_at)))
 
 
 async def list_for_status(reports: ReportReader) -> list[dict[str, str | int | None]]:
@@ -127,5 +129,5 @@ def _from_row(row: sqlite3.Row) -> Hold:
         row,
         id=row["rowid"],
         is_group_hold=row["agent_group_id"] is not None,
-        notified_chats=frozenset(ChatId(*chat) for chat in json.loads(row["told"])),
+        notified_chats=frozenset(ChatId(*chat) for chat in json.loads(row["notified_chats"])),
     )

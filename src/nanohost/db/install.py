@@ -9,7 +9,7 @@ from nanohost_protocol.ids import random_id
 from nanohost_protocol.times import to_text
 
 FIND = "SELECT id FROM install"
-ADD = "INSERT INTO install (only, id, created_at) VALUES (1, ?, ?)"
+ADD = "INSERT INTO install (singleton, id, created_at) VALUES (1, ?, ?)"
 
 
 async def find(db: Queries) -> str | None:

@@ -12,10 +12,10 @@ from nanohost.db.deliveries import Delivery, DeliveryStatus, find
 from nanohost.model import SessionId
 from nanohost_protocol.times import to_text
 
-RECORD_SENT_KEY = "INSERT INTO sent_keys (session_id, seq, key) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-BY_KEY = "SELECT session_id, seq FROM sent_keys WHERE key = ?"
+RECORD_IDEMPOTENCY_KEY = "INSERT INTO idempotency_keys (session_id, seq, key) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+BY_KEY = "SELECT session_id, seq FROM idempotency_keys WHERE key = ?"
 ADD = """
-INSERT INTO late_failures (session_id, seq, platform_message_id, reason, at) VALUES (?, ?, ?, ?, ?)
+INSERT INTO late_failures (session_id, seq, platform_message_id, reason, failed_at) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
 """
 MARK_DEAD = """
@@ -28,12 +28,12 @@ WHERE session_id = ? AND seq = ? AND platform_message_id IN (SELECT value FROM j
 """
 UNNOTIFIED = """
 SELECT f.session_id, f.seq, f.platform_message_id, f.reason
-FROM late_failures f INDEXED BY late_failures_untold JOIN deliveries d USING (session_id, seq)
-WHERE f.told = 0 AND d.status = 'dead'
+FROM late_failures f INDEXED BY late_failures_unnotified JOIN deliveries d USING (session_id, seq)
+WHERE f.notified = 0 AND d.status = 'dead'
     AND (f.session_id, f.seq, f.platform_message_id) > (:session_id, :seq, :platform_message_id)
 ORDER BY f.session_id, f.seq, f.platform_message_id LIMIT :limit
 """
-MARK_NOTIFIED = "UPDATE late_failures SET told = 1 WHERE session_id = ? AND seq = ? AND platform_message_id = ?"
+MARK_NOTIFIED = "UPDATE late_failures SET notified = 1 WHERE session_id = ? AND seq = ? AND platform_message_id = ?"
 
 BATCH_SIZE = 100
 NOT_ACCEPTED_PREFIX = "attempt "
@@ -61,9 +61,9 @@ class LateFailure:
         return not self.platform_message_id.startswith(NOT_ACCEPTED_PREFIX)
 
 
-async def record_sent_key(tx: Transaction, delivery: Delivery, key: str) -> None:
+async def record_idempotency_key(tx: Transaction, delivery: Delivery, key: str) -> None:
     """The message is sent under this key now."""
-    await tx.execute(RECORD_SENT_KEY, (delivery.queue.session_id, delivery.seq, key))
+    await tx.execute(RECORD_IDEMPOTENCY_KEY, (delivery.queue.session_id, delivery.seq, key))
 
 
 async def add(

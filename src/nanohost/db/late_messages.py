@@ -20,7 +20,7 @@ MAX_ROWS = 50
 ALL = "SELECT * FROM late_messages"
 SAVE = """
 INSERT OR REPLACE INTO late_messages
-    (name, session_id, channel, platform_id, cause, sentence, since, found_at, told)
+    (name, session_id, channel, platform_id, cause, sentence, since, found_at, notified)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 DELETE = "DELETE FROM late_messages WHERE name = ?"
@@ -47,7 +47,7 @@ SELECT * FROM (
         max(created_at, ifnull(not_before, created_at)) AS since
     FROM deliveries
     WHERE status IN ('pending', 'sending') AND created_at <= :before AND ifnull(not_before, created_at) <= :before
-        AND (next_try_at IS NULL OR attempts > 0)
+        AND (next_attempt_at IS NULL OR attempts > 0)
     LIMIT :most)
 UNION ALL SELECT * FROM (
     SELECT session_id, seq, status, reason, channel_type || ':' || instance AS channel, platform_id, created_at
@@ -64,7 +64,7 @@ HAS_NOTICE = "SELECT 1 FROM deliveries WHERE session_id = ? AND seq BETWEEN ? AN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LateMessage:
-    """Something that is late. `name` says what it is; `told`: there is a notice to the person."""
+    """Something that is late. `name` says what it is; `notified`: there is a notice to the person."""
 
     name: str
     session_id: SessionId | None
@@ -73,7 +73,7 @@ class LateMessage:
     cause: str
     sentence: str
     since: datetime
-    told: bool = False
+    notified: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +107,9 @@ async def list_known(db: Queries) -> dict[str, LateMessage]:
 
 
 async def save(tx: Transaction, late: LateMessage, now: datetime) -> None:
-    told = int(late.told)
+    notified = int(late.notified)
     place = (late.session_id, late.channel, late.platform_id)
-    await tx.execute(SAVE, (late.name, *place, late.cause, late.sentence, to_text(late.since), to_text(now), told))
+    await tx.execute(SAVE, (late.name, *place, late.cause, late.sentence, to_text(late.since), to_text(now), notified))
 
 
 async def delete(tx: Transaction, names: Iterable[str]) -> None:

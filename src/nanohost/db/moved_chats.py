@@ -54,7 +54,7 @@ WHERE lease IS NOT NULL AND messaging_group_id = ?
 AGENTS_SENDING = "SELECT agent_group_id AS agent FROM destinations WHERE messaging_group_id = ?"
 # The message that one answers is not known in the new chat, and its number may be another one's there.
 DELIVERIES = """
-UPDATE deliveries INDEXED BY deliveries_open SET platform_id = :new, reply_to = NULL, next_try_at = NULL
+UPDATE deliveries INDEXED BY deliveries_open SET platform_id = :new, reply_to = NULL, next_attempt_at = NULL
 WHERE status IN ('pending', 'sending') AND channel_type = :channel_type AND instance = :instance AND platform_id = :old
 """
 QUEUES = """
@@ -68,7 +68,7 @@ WHERE status IN ('active', 'paused') AND channel_type = :channel_type AND instan
 # The second condition is the index's.
 REQUESTS = """
 UPDATE actions INDEXED BY actions_open SET platform_id = :new
-WHERE status = 'pending' AND status != 'held' AND (status = 'pending' OR told = 0)
+WHERE status = 'pending' AND status != 'held' AND (status = 'pending' OR notified = 0)
     AND channel_type = :channel_type AND instance = :instance AND platform_id = :old
 """
 HELD_REQUESTS = """

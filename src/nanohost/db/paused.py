@@ -20,9 +20,11 @@ from nanohost_protocol.times import from_text, to_text
 
 FIND = "SELECT * FROM paused"
 BEGIN = """
-INSERT INTO paused (only, by, at, cut, channel_type, instance, platform_id, thread_id) VALUES (1, ?, ?, '', ?, ?, ?, ?)
+INSERT INTO paused
+    (singleton, created_by, created_at, interrupted_turns, channel_type, instance, platform_id, thread_id)
+VALUES (1, ?, ?, '', ?, ?, ?, ?)
 """
-RECORD_INTERRUPTED = "UPDATE paused SET cut = :cut WHERE at = :at AND cut = ''"
+RECORD_INTERRUPTED = "UPDATE paused SET interrupted_turns = :turns WHERE created_at = :at AND interrupted_turns = ''"
 END = "DELETE FROM paused"
 
 # What waits while nothing goes on, or would go on.
@@ -48,8 +50,8 @@ class PauseState:
     """`interrupted_turns`: the turns that were under way when it began, or None until the container manager has looked.
     `origin`: the chat where that is said; None: it was asked for at the machine."""
 
-    by: str
-    at: datetime
+    created_by: str
+    created_at: datetime
     interrupted_turns: Sequence[InterruptedTurn] | None
     origin: Origin | None
 
@@ -82,7 +84,7 @@ async def record_interrupted(tx: Transaction, pause: PauseState, interrupted: Se
     text = json.dumps(
         [{"agent_group": one.agent_group, "since": one.since and to_text(one.since)} for one in interrupted]
     )
-    return await tx.execute(RECORD_INTERRUPTED, {"cut": text, "at": to_text(pause.at)}) == 1
+    return await tx.execute(RECORD_INTERRUPTED, {"turns": text, "at": to_text(pause.created_at)}) == 1
 
 
 async def end(tx: Transaction) -> None:
@@ -108,11 +110,11 @@ async def backlog(db: Queries, now: datetime, *, tasks_within: timedelta) -> Bac
 
 
 def _from_row(row: sqlite3.Row) -> PauseState:
-    cut = json.loads(row["cut"]) if row["cut"] else None
+    turns = json.loads(row["interrupted_turns"]) if row["interrupted_turns"] else None
     return from_row(
         PauseState,
         row,
-        interrupted_turns=None if cut is None else tuple(_interrupted_turn(**one) for one in cut),
+        interrupted_turns=None if turns is None else tuple(_interrupted_turn(**one) for one in turns),
         origin=origin_from_row(row),
     )
 

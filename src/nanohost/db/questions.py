@@ -24,7 +24,7 @@ MAX_SCANNED = 500
 """Of the open ones in one chat: behind so many that cannot be answered by typing nobody looks for one that can."""
 MAX_QUESTION_CHARS = 20_000
 """Characters of a question's row. A longer one is answered by its buttons alone: nobody asks people such a thing, and
-the open ones are gone through at each message. The index deliveries_asked says the same number."""
+the open ones are gone through at each message. The index deliveries_questions says the same number."""
 
 ADD = """
 INSERT INTO questions (session_id, seq, out_id, channel_type, instance, platform_id, thread_id, asked_at)
@@ -40,7 +40,7 @@ SELECT q.*, d.content, d.receipt FROM (
     SELECT * FROM questions INDEXED BY questions_open
     WHERE status = 'open' AND channel_type = ? AND instance = ? AND platform_id = ?
     ORDER BY asked_at DESC LIMIT {MAX_SCANNED}) q
-CROSS JOIN deliveries d INDEXED BY deliveries_asked ON d.session_id = q.session_id AND d.seq = q.seq
+CROSS JOIN deliveries d INDEXED BY deliveries_questions ON d.session_id = q.session_id AND d.seq = q.seq
 WHERE d.kind = 'question' AND length(d.content) <= {MAX_QUESTION_CHARS}
     AND d.attempts > 0 AND d.status NOT IN ('dead', 'dropped')
 LIMIT ?

@@ -10,7 +10,7 @@ CREATE TABLE schema_migrations (
 ) STRICT;
 
 CREATE TABLE install (
-    only       INTEGER PRIMARY KEY CHECK (only = 1),
+    singleton  INTEGER PRIMARY KEY CHECK (singleton = 1),
     id         TEXT NOT NULL,
     created_at TEXT NOT NULL
 ) STRICT;
@@ -93,12 +93,12 @@ CREATE INDEX sessions_due ON sessions (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX sessions_leased ON sessions (lease) WHERE lease IS NOT NULL;
 CREATE INDEX sessions_chat ON sessions (messaging_group_id);
 
--- Tries of messages that ended because the host stopped the container in order: they do not count.
-CREATE TABLE spared_tries (
+-- Attempts at messages that ended because the host stopped the container in order: they do not count.
+CREATE TABLE uncounted_attempts (
     session_id TEXT NOT NULL REFERENCES sessions (id),
     message_id TEXT NOT NULL,
-    tries      INTEGER NOT NULL,                   -- messages_in.tries when it was claimed
-    PRIMARY KEY (session_id, message_id, tries)
+    attempt    INTEGER NOT NULL,                   -- messages_in.tries when it was claimed
+    PRIMARY KEY (session_id, message_id, attempt)
 ) STRICT, WITHOUT ROWID;
 
 -- What came in. Unique on what the platform calls it, so a repeat changes nothing.
@@ -122,7 +122,7 @@ CREATE TABLE inbound_events (
     received_at         TEXT NOT NULL,
     status              TEXT NOT NULL DEFAULT 'new' CHECK (status IN ('new', 'routed', 'dropped', 'set_aside', 'held')),
     reason              TEXT,                       -- why it was dropped or set aside, or its last try failed
-    tries               INTEGER NOT NULL DEFAULT 0, -- how often routing it has failed
+    attempts            INTEGER NOT NULL DEFAULT 0, -- how often routing it has failed
     value               TEXT,                       -- what the host gave the button that was pressed
     attachments         TEXT NOT NULL DEFAULT '[]', -- JSON: the files that came with it
     approval_id         TEXT,                       -- held: until this is decided
@@ -132,7 +132,7 @@ CREATE TABLE inbound_events (
 ) STRICT;
 CREATE INDEX inbound_events_new ON inbound_events (channel_type, instance, platform_id, id) WHERE status = 'new';
 CREATE INDEX inbound_events_set_aside ON inbound_events (id) WHERE status = 'set_aside';
-CREATE INDEX inbound_events_about ON inbound_events (channel_type, instance, platform_id, refers_to, event_kind)
+CREATE INDEX inbound_events_refers_to ON inbound_events (channel_type, instance, platform_id, refers_to, event_kind)
     WHERE refers_to IS NOT NULL;
 CREATE INDEX inbound_events_held ON inbound_events (approval_id) WHERE status = 'held';
 
@@ -199,16 +199,17 @@ CREATE TABLE deliveries (
     content      TEXT NOT NULL,
     status       TEXT NOT NULL CHECK (status IN ('pending', 'sending', 'sent', 'dead', 'dropped', 'unknown')),
     attempts     INTEGER NOT NULL DEFAULT 0,
-    tries_from   INTEGER NOT NULL DEFAULT 0,       -- attempts up to here are of before it was sent again
-    next_try_at  TEXT,
+    attempts_before_resend INTEGER NOT NULL DEFAULT 0,  -- attempts up to here are of before it was sent again
+    next_attempt_at TEXT,
     reason       TEXT,                             -- why it waits, was dropped, is dead or unknown
     decision     TEXT CHECK (decision IN ('resend', 'drop')),  -- what an operator said last
     receipt      TEXT NOT NULL DEFAULT '[]',       -- JSON: the platform's message ids
     created_at   TEXT NOT NULL,
     changed_at   TEXT NOT NULL,
     not_before   TEXT,                             -- not to be sent before; holds nothing up
-    card         TEXT,                             -- what its buttons are known by; NULL: it can have none
-    left_thread  INTEGER NOT NULL DEFAULT 0 CHECK (left_thread IN (0, 1)),  -- its thread takes nothing any more
+    card_key     TEXT,                             -- what its buttons are known by; NULL: it can have none
+    is_detached_from_thread INTEGER NOT NULL DEFAULT 0
+        CHECK (is_detached_from_thread IN (0, 1)), -- its thread takes nothing any more
     turn_id      TEXT,                             -- the turn that it was sent in; NULL: none, or before this was kept
     PRIMARY KEY (session_id, seq)
 ) STRICT, WITHOUT ROWID;
@@ -217,12 +218,12 @@ CREATE INDEX deliveries_open ON deliveries (session_id, channel_type, instance, 
 CREATE INDEX deliveries_dead ON deliveries (changed_at) WHERE status = 'dead';
 CREATE INDEX deliveries_unknown ON deliveries (session_id, channel_type, instance, platform_id)
     WHERE status = 'unknown';
-CREATE INDEX deliveries_asked ON deliveries (session_id, seq) WHERE kind = 'question' AND length(content) <= 20000;
-CREATE INDEX deliveries_card ON deliveries (card) WHERE card IS NOT NULL;
+CREATE INDEX deliveries_questions ON deliveries (session_id, seq) WHERE kind = 'question' AND length(content) <= 20000;
+CREATE INDEX deliveries_card ON deliveries (card_key) WHERE card_key IS NOT NULL;
 CREATE INDEX deliveries_turn ON deliveries (session_id, turn_id) WHERE turn_id IS NOT NULL;
 CREATE INDEX deliveries_by_out_id ON deliveries (session_id, out_id);
 CREATE INDEX deliveries_settled ON deliveries (session_id, changed_at) WHERE status IN ('sent', 'dropped', 'dead');
-CREATE INDEX deliveries_said ON deliveries (session_id, channel_type, instance, platform_id, seq)
+CREATE INDEX deliveries_messages ON deliveries (session_id, channel_type, instance, platform_id, seq)
     WHERE kind IN ('chat', 'card', 'question', 'file') AND status != 'dropped';
 
 CREATE TABLE delivery_attempts (
@@ -249,16 +250,16 @@ CREATE TABLE delivery_parts (
     FOREIGN KEY (session_id, seq) REFERENCES deliveries (session_id, seq) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
 
--- What messages were sent as, on platforms that may give up on a message after they took it: how their word about it,
--- which comes minutes or days later, finds the message.
-CREATE TABLE sent_keys (
+-- The idempotency keys under which messages were sent, on platforms that may give up on a message after they took it:
+-- by its key the platform's report, which comes minutes or days later, finds the message.
+CREATE TABLE idempotency_keys (
     session_id TEXT NOT NULL,
     seq        INTEGER NOT NULL,
     key        TEXT NOT NULL,
     PRIMARY KEY (session_id, seq, key),
     FOREIGN KEY (session_id, seq) REFERENCES deliveries (session_id, seq) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
-CREATE UNIQUE INDEX sent_keys_by_key ON sent_keys (key);
+CREATE UNIQUE INDEX idempotency_keys_by_key ON idempotency_keys (key);
 
 -- Messages of ours that failed: what such a platform took and gave up on later, and what was given up before it was taken
 -- (with the attempt's number in the place of the id). The message is `dead` then, and whoever said it is told.
@@ -267,12 +268,12 @@ CREATE TABLE late_failures (
     seq                 INTEGER NOT NULL,
     platform_message_id TEXT NOT NULL,
     reason              TEXT NOT NULL,
-    at                  TEXT NOT NULL,
-    told                INTEGER NOT NULL DEFAULT 0,  -- who said it knows
+    failed_at           TEXT NOT NULL,
+    notified            INTEGER NOT NULL DEFAULT 0,  -- who said it knows
     PRIMARY KEY (session_id, seq, platform_message_id),
     FOREIGN KEY (session_id, seq) REFERENCES deliveries (session_id, seq) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX late_failures_untold ON late_failures (session_id, seq) WHERE told = 0;
+CREATE INDEX late_failures_unnotified ON late_failures (session_id, seq) WHERE notified = 0;
 
 -- One row a model call that passed the gateway.
 CREATE TABLE model_calls (
@@ -307,7 +308,7 @@ CREATE TABLE tasks (
     cron              TEXT,                        -- NULL: once
     timezone          TEXT NOT NULL,
     next_due          TEXT,
-    run_asked         TEXT,                        -- a run beside the schedule that somebody asked for
+    run_requested_at  TEXT,                        -- a run beside the schedule that somebody asked for
     status            TEXT NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'paused', 'cancelled', 'done')),
     misfire           TEXT NOT NULL CHECK (misfire IN ('latest', 'all', 'skip')),
     failures_in_a_row INTEGER NOT NULL DEFAULT 0,
@@ -319,11 +320,11 @@ CREATE TABLE tasks (
     created_by        TEXT NOT NULL,
     created_at        TEXT NOT NULL,
     changed_at        TEXT NOT NULL,
-    counted           INTEGER NOT NULL DEFAULT 0,  -- next_due is so long after it was asked for: no time of day
+    is_relative       INTEGER NOT NULL DEFAULT 0,  -- next_due is so long after it was asked for: no time of day
     CHECK (status != 'active' OR next_due IS NOT NULL)
 ) STRICT;
 CREATE INDEX tasks_due ON tasks (next_due) WHERE status = 'active';
-CREATE INDEX tasks_asked ON tasks (run_asked) WHERE run_asked IS NOT NULL;
+CREATE INDEX tasks_run_requested ON tasks (run_requested_at) WHERE run_requested_at IS NOT NULL;
 CREATE INDEX tasks_open ON tasks (session_id, created_at, id) WHERE status IN ('active', 'paused');
 CREATE INDEX tasks_ended ON tasks (changed_at) WHERE status IN ('done', 'cancelled');
 
@@ -361,23 +362,23 @@ CREATE TABLE actions (
     instance     TEXT,
     platform_id  TEXT,
     thread_id    TEXT,
-    asked_at     TEXT NOT NULL,
+    requested_at TEXT NOT NULL,
     status       TEXT NOT NULL CHECK (status IN ('pending', 'held', 'done', 'refused', 'failed')),
     reason       TEXT,                              -- why it was refused or failed; of a done one, what to say
     notice_id    TEXT,                              -- the messages_in row that tells the agent; NULL: it is not told
-    told         INTEGER NOT NULL DEFAULT 0 CHECK (told IN (0, 1)),
+    notified     INTEGER NOT NULL DEFAULT 0 CHECK (notified IN (0, 1)),
     created_at   TEXT NOT NULL,
     done_at      TEXT,
     approval_id  TEXT,                              -- what it was or is held for
     PRIMARY KEY (session_id, seq)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX actions_open ON actions (session_id, seq) WHERE status != 'held' AND (status = 'pending' OR told = 0);
+CREATE INDEX actions_open ON actions (session_id, seq) WHERE status != 'held' AND (status = 'pending' OR notified = 0);
 CREATE INDEX actions_approval ON actions (approval_id) WHERE approval_id IS NOT NULL;
 CREATE INDEX actions_done ON actions (session_id, done_at) WHERE status IN ('refused', 'failed');
 CREATE INDEX actions_settled ON actions (session_id, ifnull(done_at, created_at))
-    WHERE status != 'pending' AND told = 1;
+    WHERE status != 'pending' AND notified = 1;
 
--- How the latest turns of a session failed. While `until` is to come, nothing is started for it.
+-- How the latest turns of a session failed. While `held_until` is to come, nothing is started for it.
 CREATE TABLE turn_failures (
     session_id  TEXT PRIMARY KEY REFERENCES sessions (id),
     error_class TEXT NOT NULL,
@@ -385,10 +386,10 @@ CREATE TABLE turn_failures (
     since       TEXT NOT NULL,              -- the first failure in a row
     latest_at   TEXT NOT NULL,
     failures    INTEGER NOT NULL,           -- in a row
-    until       TEXT,                       -- NULL: the session may go on
-    told        TEXT NOT NULL DEFAULT '[]'  -- JSON: the chats that know of the pause
+    held_until  TEXT,                       -- NULL: the session may go on
+    notified_chats TEXT NOT NULL DEFAULT '[]'  -- JSON: the chats that know of the pause
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX turn_failures_held ON turn_failures (until) WHERE until IS NOT NULL;
+CREATE INDEX turn_failures_held ON turn_failures (held_until) WHERE held_until IS NOT NULL;
 
 -- Messages of people that nothing became of in time.
 CREATE TABLE late_messages (
@@ -400,11 +401,11 @@ CREATE TABLE late_messages (
     sentence    TEXT NOT NULL,              -- for the operator
     since       TEXT NOT NULL,              -- when it came
     found_at    TEXT NOT NULL,
-    told        INTEGER NOT NULL CHECK (told IN (0, 1))  -- whether there is a notice to the person
+    notified    INTEGER NOT NULL CHECK (notified IN (0, 1))  -- whether there is a notice to the person
 ) STRICT, WITHOUT ROWID;
 
--- What upkeep leaves of what it deletes.
-CREATE TABLE forgotten (
+-- What retention leaves of what it deletes.
+CREATE TABLE retention_watermarks (
     session_id TEXT PRIMARY KEY REFERENCES sessions (id),
     up_to_seq  INTEGER NOT NULL             -- of its outbound rows up to here some are on record no more
 ) STRICT, WITHOUT ROWID;
@@ -488,14 +489,14 @@ CREATE TABLE code_guesses (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX code_guesses_last ON code_guesses (last_at);
 
--- What waits for a person's yes, and what became of it. `shown` is the card's text, `payload` is what runs: both stay
--- as they were when it was asked.
+-- What waits for a person's approval, and its outcome. `rendered_text` is the card's text, `payload` is what runs: both
+-- stay as they were when it was asked.
 CREATE TABLE approvals (
     id             TEXT PRIMARY KEY,               -- short: people type it
     kind           TEXT NOT NULL,
     subject        TEXT NOT NULL,                  -- what it is about; one open approval a kind and subject
     agent_group_id INTEGER REFERENCES agent_groups (id) ON DELETE SET NULL,
-    shown          TEXT NOT NULL,
+    rendered_text  TEXT NOT NULL,
     options        TEXT NOT NULL,                  -- JSON: the labels of its buttons
     payload        TEXT NOT NULL,                  -- JSON
     requested_by   TEXT NOT NULL,                  -- a user, or agent:<session>
@@ -514,12 +515,12 @@ CREATE TABLE approvals (
     decided_at     TEXT,
     reason         TEXT,                           -- given with a no, or why it failed
     outcome        TEXT,                           -- what became of it, in a sentence
-    digest         TEXT NOT NULL                   -- of `shown` and `payload`
+    digest         TEXT NOT NULL                   -- of `rendered_text` and `payload`
 ) STRICT;
 CREATE UNIQUE INDEX approvals_open ON approvals (kind, subject) WHERE status = 'pending';
 CREATE INDEX approvals_request ON approvals (session_id, seq) WHERE session_id IS NOT NULL;
 CREATE INDEX approvals_expires ON approvals (expires_at) WHERE status = 'pending';
-CREATE INDEX approvals_about ON approvals (kind, subject, created_at);
+CREATE INDEX approvals_subject ON approvals (kind, subject, created_at);
 CREATE INDEX approvals_waiting ON approvals (created_at) WHERE status = 'pending';
 CREATE INDEX approvals_decided ON approvals (decided_at) WHERE status != 'pending';
 
@@ -536,7 +537,7 @@ CREATE TABLE approval_cards (
 CREATE UNIQUE INDEX approval_cards_seq ON approval_cards (seq) WHERE seq IS NOT NULL;
 
 -- Presses and typed decisions that were refused: each person is told once a card.
-CREATE TABLE approval_refusals (
+CREATE TABLE unauthorized_decisions (
     approval_id TEXT NOT NULL REFERENCES approvals (id) ON DELETE CASCADE,
     user_id     TEXT NOT NULL,
     count       INTEGER NOT NULL,
@@ -588,14 +589,14 @@ CREATE INDEX questions_event ON questions (event_id) WHERE event_id IS NOT NULL;
 CREATE TABLE audit_log (
     id      INTEGER PRIMARY KEY,
     at      TEXT NOT NULL,
-    who     TEXT NOT NULL,                         -- a user, agent:<session>, local:<user of the machine>, host
-    what    TEXT NOT NULL,                         -- roles.create, approval.approved, tasks.create …
-    about   TEXT NOT NULL,                         -- a user, an approval, a chat …; empty: nothing in particular
+    actor   TEXT NOT NULL,                         -- a user, agent:<session>, local:<user of the machine>, host
+    action  TEXT NOT NULL,                         -- roles.create, approval.approved, tasks.create …
+    target  TEXT NOT NULL,                         -- a user, an approval, a chat …; empty: nothing in particular
     origin  TEXT NOT NULL,                         -- the chat, or 'local'; empty: none
     outcome TEXT NOT NULL,                         -- done, allowed, held, denied, refused, failed
     details TEXT NOT NULL                          -- JSON
 ) STRICT;
-CREATE INDEX audit_log_about ON audit_log (about);
+CREATE INDEX audit_log_target ON audit_log (target);
 CREATE INDEX audit_log_at ON audit_log (at);
 
 -- Where the agents of a group may send beside the chats of their sessions, and what they call it.
@@ -612,10 +613,10 @@ CREATE INDEX destinations_chat ON destinations (messaging_group_id);
 
 -- While there is a row nothing is started and nothing is sent, but for what the host itself says.
 CREATE TABLE paused (
-    only         INTEGER PRIMARY KEY CHECK (only = 1),
-    by           TEXT NOT NULL,
-    at           TEXT NOT NULL,
-    cut          TEXT NOT NULL,                    -- JSON: what was running; empty: nobody has looked yet
+    singleton    INTEGER PRIMARY KEY CHECK (singleton = 1),
+    created_by   TEXT NOT NULL,
+    created_at   TEXT NOT NULL,
+    interrupted_turns TEXT NOT NULL,               -- JSON: what was running; empty: nobody has looked yet
     channel_type TEXT,                             -- where that is said; NULL: it was asked for at the machine
     instance     TEXT,
     platform_id  TEXT,
@@ -627,10 +628,10 @@ CREATE TABLE paused (
 CREATE TABLE holds (
     session_id     TEXT UNIQUE REFERENCES sessions (id),
     agent_group_id INTEGER UNIQUE REFERENCES agent_groups (id),
-    by             TEXT NOT NULL,
-    at             TEXT NOT NULL,
+    created_by     TEXT NOT NULL,
+    created_at     TEXT NOT NULL,
     reason         TEXT NOT NULL,                  -- for the operator
-    told           TEXT NOT NULL DEFAULT '[]',     -- JSON: the chats whose people know
+    notified_chats TEXT NOT NULL DEFAULT '[]',     -- JSON: the chats whose people know
     CHECK ((session_id IS NULL) <> (agent_group_id IS NULL))
 ) STRICT;
 
@@ -644,8 +645,8 @@ CREATE TABLE turn_costs (
     tokens_out    INTEGER NOT NULL,
     tokens_cached INTEGER NOT NULL,
     cost_usd      REAL NOT NULL,                   -- as told; not asked for where calls passed the gateway
-    seen_calls    INTEGER,                         -- by the gateway; NULL: from before this was compared
-    seen_tokens   INTEGER,
+    gateway_calls INTEGER,                         -- that passed the gateway; NULL: from before this was compared
+    gateway_tokens INTEGER,
     PRIMARY KEY (session_id, turn_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX turn_costs_ended ON turn_costs (ended_at);

@@ -44,7 +44,7 @@ SELECT channel_type || ':' || instance AS channel, min(since) AS since, count(*)
 FROM (
     SELECT d.channel_type, d.instance, d.reason, (
         SELECT min(a.started_at) FROM delivery_attempts a
-        WHERE a.session_id = d.session_id AND a.seq = d.seq AND a.number > d.tries_from
+        WHERE a.session_id = d.session_id AND a.seq = d.seq AND a.number > d.attempts_before_resend
             AND a.outcome IN ('down', 'failing') AND (d.reason LIKE 'down: %' OR d.reason LIKE 'failing: %')
     ) AS since
     FROM deliveries d WHERE d.status IN ('pending', 'sending')
@@ -87,21 +87,21 @@ GROUP BY 1, 2, 3, 4, 5 ORDER BY latest DESC LIMIT 20
 """
 """Not those of somebody who has a role there, by any identity: they are let in, and only a word was refused."""
 SESSIONS_WAITING = """
-SELECT s.id AS session, g.folder AS agent_group, s.due_at AS due, t.until AS held_until, t.error_class AS held_by
+SELECT s.id AS session, g.folder AS agent_group, s.due_at AS due, t.held_until AS held_until, t.error_class AS held_by
 FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id
-LEFT JOIN turn_failures t ON t.session_id = s.id AND t.until > :now
-WHERE s.lease IS NULL AND s.due_at <= :now OR s.lease IS NULL AND s.due_at IS NOT NULL AND t.until IS NOT NULL
+LEFT JOIN turn_failures t ON t.session_id = s.id AND t.held_until > :now
+WHERE s.lease IS NULL AND s.due_at <= :now OR s.lease IS NULL AND s.due_at IS NOT NULL AND t.held_until IS NOT NULL
 ORDER BY s.due_at LIMIT 20
 """
 SESSION_WAIT = """
 SELECT s.id AS session, g.folder AS agent_group, s.due_at AS due, s.lease IS NOT NULL AS has_container,
-    t.until AS held_until, t.error_class AS held_by
+    t.held_until AS held_until, t.error_class AS held_by
 FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id
-LEFT JOIN turn_failures t ON t.session_id = s.id AND t.until > :now WHERE s.id = :session
+LEFT JOIN turn_failures t ON t.session_id = s.id AND t.held_until > :now WHERE s.id = :session
 """
 TURNS_FAILING = """
 SELECT t.session_id AS session, g.folder AS agent_group, t.error_class AS class, t.failures, t.latest_at AS latest,
-    t.until AS held_until,
+    t.held_until AS held_until,
     CASE t.error_class
         WHEN 'auth' THEN 'nanohost model check says what is wrong; nanohost model set mends it'
         WHEN 'budget' THEN 'top the account up, then write again'

@@ -22,10 +22,10 @@ from nanohost_protocol.times import from_text, to_text
 
 ADD = """
 INSERT INTO tasks
-    (id, session_id, kind, content, out_kind, cron, timezone, next_due, counted, misfire,
+    (id, session_id, kind, content, out_kind, cron, timezone, next_due, is_relative, misfire,
      channel_type, instance, platform_id, thread_id, created_by, created_at, changed_at)
 VALUES
-    (:id, :session_id, :kind, :content, :out_kind, :cron, :timezone, :next_due, :counted, :misfire,
+    (:id, :session_id, :kind, :content, :out_kind, :cron, :timezone, :next_due, :is_relative, :misfire,
      :channel_type, :instance, :platform_id, :thread_id, :created_by, :now, :now)
 ON CONFLICT (id) DO NOTHING
 """
@@ -46,31 +46,33 @@ WHERE session_id = ? AND status IN ('active', 'paused') ORDER BY created_at, id
 """
 SESSIONS_DUE = """
 SELECT session_id FROM tasks WHERE status = 'active' AND next_due <= :now
-UNION ALL SELECT session_id FROM tasks WHERE run_asked IS NOT NULL
+UNION ALL SELECT session_id FROM tasks WHERE run_requested_at IS NOT NULL
 UNION ALL SELECT session_id FROM task_runs WHERE started_at IS NULL AND ended_at IS NULL
 """
 DUE_OF_SESSION = """
 SELECT * FROM tasks
 WHERE session_id = :session AND status IN ('active', 'paused') AND status = 'active' AND next_due <= :now
-UNION ALL SELECT * FROM tasks WHERE session_id = :session AND run_asked IS NOT NULL
+UNION ALL SELECT * FROM tasks WHERE session_id = :session AND run_requested_at IS NOT NULL
 """
 NEXT_DUE = "SELECT min(next_due) AS due FROM tasks WHERE status = 'active' AND next_due > ?"
 ADVANCE = """
-UPDATE tasks SET next_due = :next_due, counted = 0, status = iif(:next_due IS NULL, 'done', status), reason = :reason,
-    changed_at = :now
+UPDATE tasks SET next_due = :next_due, is_relative = 0, status = iif(:next_due IS NULL, 'done', status),
+    reason = :reason, changed_at = :now
 WHERE id = :id AND next_due = :seen AND status = 'active'
 """
 UPDATE = """
-UPDATE tasks SET status = :status, next_due = :next_due, counted = :counted, content = :content, cron = :cron,
+UPDATE tasks SET status = :status, next_due = :next_due, is_relative = :is_relative, content = :content, cron = :cron,
     timezone = :timezone, failures_in_a_row = :failures_in_a_row, reason = :reason, changed_at = :now
 WHERE id = :id
 """
 RELATIVE_DUE_LATER = """
-SELECT id, session_id, next_due FROM tasks WHERE counted AND status IN ('active', 'paused') AND next_due > ?
+SELECT id, session_id, next_due FROM tasks WHERE is_relative AND status IN ('active', 'paused') AND next_due > ?
 """
 SET_NEXT_DUE = "UPDATE tasks SET next_due = ? WHERE id = ?"
-REQUEST_RUN = "UPDATE tasks SET run_asked = :now WHERE id = :id AND run_asked IS NULL RETURNING session_id"
-CLEAR_RUN_REQUEST = "UPDATE tasks SET run_asked = NULL WHERE id = ?"
+REQUEST_RUN = (
+    "UPDATE tasks SET run_requested_at = :now WHERE id = :id AND run_requested_at IS NULL RETURNING session_id"
+)
+CLEAR_RUN_REQUEST = "UPDATE tasks SET run_requested_at = NULL WHERE id = ?"
 
 ADD_RUN = """
 INSERT INTO task_runs (task_id, session_id, due, message_id, decided_at, ended_at, outcome, error)
@@ -142,7 +144,7 @@ class Task:
     cron: str | None
     timezone: str
     next_due: datetime | None
-    run_asked: datetime | None
+    run_requested_at: datetime | None
     status: TaskStatus
     misfire: MisfirePolicy
     failures_in_a_row: int
@@ -151,7 +153,7 @@ class Task:
     created_by: str
     created_at: datetime
     changed_at: datetime
-    counted: bool = False
+    is_relative: bool = False
     """`next_due` is so long after it was asked for, and no time of day."""
 
 
@@ -197,7 +199,7 @@ async def add(tx: Transaction, task: Task) -> bool:
         "cron": task.cron,
         "timezone": task.timezone,
         "next_due": _to_text_or_none(task.next_due),
-        "counted": int(task.counted),
+        "is_relative": int(task.is_relative),
         "misfire": task.misfire,
         **origin_columns(task.origin),
         "created_by": task.created_by,
@@ -273,7 +275,7 @@ async def update(tx: Transaction, task: Task, now: datetime) -> None:
         "id": task.id,
         "status": task.status,
         "next_due": _to_text_or_none(task.next_due),
-        "counted": int(task.counted),
+        "is_relative": int(task.is_relative),
         "content": task.content,
         "cron": task.cron,
         "timezone": task.timezone,

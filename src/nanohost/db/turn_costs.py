@@ -20,18 +20,18 @@ from nanohost_protocol.times import from_text, to_text
 
 SAVE = """
 INSERT INTO turn_costs (session_id, turn_id, agent_group, ended_at, tokens_in, tokens_out, tokens_cached, cost_usd,
-    seen_calls, seen_tokens)
+    gateway_calls, gateway_tokens)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (session_id, turn_id) DO UPDATE SET ended_at = excluded.ended_at, tokens_in = excluded.tokens_in,
     tokens_out = excluded.tokens_out, tokens_cached = excluded.tokens_cached, cost_usd = excluded.cost_usd,
-    seen_calls = excluded.seen_calls, seen_tokens = excluded.seen_tokens
+    gateway_calls = excluded.gateway_calls, gateway_tokens = excluded.gateway_tokens
 """
 # Containers say what they took: total() bears any sum of that, where sum() is an error beyond 2**63.
 COSTS_SINCE = """
-SELECT agent_group, count(*) AS turns, CAST(total(iif(seen_calls > 0, 0, tokens_in)) AS INTEGER) AS tokens_in,
-    CAST(total(iif(seen_calls > 0, 0, tokens_out)) AS INTEGER) AS tokens_out,
-    CAST(total(iif(seen_calls > 0, 0, tokens_cached)) AS INTEGER) AS tokens_cached,
-    total(iif(seen_calls > 0, 0, cost_usd)) AS cost_usd
+SELECT agent_group, count(*) AS turns, CAST(total(iif(gateway_calls > 0, 0, tokens_in)) AS INTEGER) AS tokens_in,
+    CAST(total(iif(gateway_calls > 0, 0, tokens_out)) AS INTEGER) AS tokens_out,
+    CAST(total(iif(gateway_calls > 0, 0, tokens_cached)) AS INTEGER) AS tokens_cached,
+    total(iif(gateway_calls > 0, 0, cost_usd)) AS cost_usd
 FROM turn_costs WHERE ended_at >= ? GROUP BY agent_group
 """
 FIRST_AT = "SELECT min(ended_at) AS at FROM turn_costs"

@@ -14,20 +14,22 @@ from nanohost_protocol.rows import ChatId, ErrorClass
 from nanohost_protocol.times import from_text, to_text
 
 OF_SESSION = "SELECT * FROM turn_failures WHERE session_id = ?"
-HELD_SESSIONS = (
-    "SELECT session_id, until FROM turn_failures INDEXED BY turn_failures_held WHERE until IS NOT NULL AND until > ?"
-)
+HELD_SESSIONS = """
+SELECT session_id, held_until FROM turn_failures INDEXED BY turn_failures_held
+WHERE held_until IS NOT NULL AND held_until > ?
+"""
 SAVE = """
-INSERT OR REPLACE INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures, until, told)
+INSERT OR REPLACE INTO turn_failures
+    (session_id, error_class, sentence, since, latest_at, failures, held_until, notified_chats)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
-BRING_FORWARD = "UPDATE turn_failures SET since = ?, latest_at = ?, until = ? WHERE session_id = ?"
+BRING_FORWARD = "UPDATE turn_failures SET since = ?, latest_at = ?, held_until = ? WHERE session_id = ?"
 DELETE = "DELETE FROM turn_failures WHERE session_id = ?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnFailures:
-    """Failures in a row. `until`: the model cannot be asked before; None: the session may go on. `notified_chats`:
+    """Failures in a row. `held_until`: the model cannot be asked before; None: the session may go on. `notified_chats`:
     chats whose people know of this pause."""
 
     error_class: ErrorClass
@@ -35,12 +37,12 @@ class TurnFailures:
     since: datetime
     latest_at: datetime
     count: int
-    until: datetime | None = None
+    held_until: datetime | None = None
     notified_chats: frozenset[ChatId] = frozenset()
 
     def is_holding(self, now: datetime) -> bool:
         """Whether nothing is to be started now."""
-        return self.until is not None and now < self.until
+        return self.held_until is not None and now < self.held_until
 
 
 async def find(db: Queries, session: SessionId) -> TurnFailures | None:
@@ -51,7 +53,7 @@ async def find(db: Queries, session: SessionId) -> TurnFailures | None:
 async def list_held(db: Queries, now: datetime) -> dict[SessionId, datetime]:
     """The sessions for which nothing is to be started now, and until when."""
     return {
-        SessionId(row["session_id"]): from_text(row["until"])
+        SessionId(row["session_id"]): from_text(row["held_until"])
         for row in await db.fetch_all(HELD_SESSIONS, (to_text(now),))
     }
 
@@ -62,8 +64,8 @@ async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> dic
     for session in await list_held(tx, now):
         known = await find(tx, session)
         assert known is not None, "it is held"
-        assert known.until is not None, "it is held"
-        later[session] = max(now, known.until - by)
+        assert known.held_until is not None, "it is held"
+        later[session] = max(now, known.held_until - by)
         moments = (known.since - by, known.latest_at - by, later[session])
         await tx.execute(BRING_FORWARD, (*map(to_text, moments), session))
     return later
@@ -74,7 +76,7 @@ async def save(tx: Transaction, session: SessionId, failures: TurnFailures | Non
     if failures is None:
         await tx.execute(DELETE, (session,))
         return
-    told = sorted([chat.channel_type, chat.instance, chat.platform_id] for chat in failures.notified_chats)
+    notified = sorted([chat.channel_type, chat.instance, chat.platform_id] for chat in failures.notified_chats)
     await tx.execute(
         SAVE,
         (
@@ -84,8 +86,8 @@ async def save(tx: Transaction, session: SessionId, failures: TurnFailures | Non
             to_text(failures.since),
             to_text(failures.latest_at),
             failures.count,
-            None if failures.until is None else to_text(failures.until),
-            json.dumps(told),
+            None if failures.held_until is None else to_text(failures.held_until),
+            json.dumps(notified),
         ),
     )
 
@@ -95,5 +97,5 @@ def _from_row(row: sqlite3.Row) -> TurnFailures:
         TurnFailures,
         row,
         count=row["failures"],
-        notified_chats=frozenset(ChatId(*chat) for chat in json.loads(row["told"])),
+        notified_chats=frozenset(ChatId(*chat) for chat in json.loads(row["notified_chats"])),
     )

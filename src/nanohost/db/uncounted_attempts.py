@@ -1,4 +1,4 @@
-"""Spared tries: those that ended because the host stopped the container in order. No message is given up for them."""
+"""Uncounted attempts: those that ended because the host stopped the container in order. No message fails for them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from nanohost.db.database import Queries, Transaction
 from nanohost.model import SessionId
 
-ADD = "INSERT INTO spared_tries (session_id, message_id, tries) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-OF_SESSION = "SELECT message_id, tries FROM spared_tries WHERE session_id = ?"
-DELETE = "DELETE FROM spared_tries WHERE session_id = ? AND message_id = ?"
+ADD = "INSERT INTO uncounted_attempts (session_id, message_id, attempt) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+OF_SESSION = "SELECT message_id, attempt FROM uncounted_attempts WHERE session_id = ?"
+DELETE = "DELETE FROM uncounted_attempts WHERE session_id = ? AND message_id = ?"
 
 
 async def add(tx: Transaction, session: SessionId, attempts: Iterable[tuple[str, int]]) -> None:
@@ -22,7 +22,7 @@ async def list_for_session(db: Queries, session: SessionId) -> Mapping[str, Sequ
     """By message, the counts at which it was claimed in vain."""
     found: dict[str, list[int]] = defaultdict(list)
     for row in await db.fetch_all(OF_SESSION, (session,)):
-        found[row["message_id"]].append(row["tries"])
+        found[row["message_id"]].append(row["attempt"])
     return found
 
 

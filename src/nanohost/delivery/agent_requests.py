@@ -59,7 +59,7 @@ def build_request(
         arguments=_replace_surrogates(arguments)[: None if problem is None else MAX_REJECTED_ARGUMENT_CHARS],
         origin=target,
         # The container's clock may be wrong, and its word may be a lie: nothing was asked for in the future.
-        asked_at=min(row.timestamp, now),
+        requested_at=min(row.timestamp, now),
         created_at=now,
         status=ActionStatus.PENDING if problem is None else ActionStatus.REFUSED,
         reason=problem,

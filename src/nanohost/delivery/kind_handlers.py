@@ -209,7 +209,7 @@ class KindHandlers:
     async def _full_text(self, delivery: Delivery, channel: Channel | None, mode: SendMode) -> str:
         """What it says, in Markdown, and by whom where there is something to choose; see marks.py."""
         said = await self._body_text(delivery, channel, mode)
-        if delivery.left_thread and mode is not SendMode.REACTION:
+        if delivery.is_detached_from_thread and mode is not SendMode.REACTION:
             said = f"{THREAD_GONE_NOTE}\n\n{said}"
         if delivery.queue.session_id == HOST_SESSION_ID:
             return f"{HOST_HEADER}\n{said}" if delivery.kind == OutKind.CARD else said

@@ -124,7 +124,7 @@ def _pending_outcome(error: ChannelError, now: datetime, delay_s: float, *, code
         code=code,
         reason=f"{code}: {error}",
         error=str(error),
-        next_try_at=now + timedelta(seconds=delay_s),
+        next_attempt_at=now + timedelta(seconds=delay_s),
     )
 
 

@@ -172,7 +172,7 @@ class Sender:
                     return
                 to_tell = in_one_go = 0
                 continue
-            wait = (delivery.next_try_at - self._clock.now()).total_seconds() if delivery.next_try_at else 0.0
+            wait = (delivery.next_attempt_at - self._clock.now()).total_seconds() if delivery.next_attempt_at else 0.0
             if wait > 0 and not (poked and is_waiting_for_channel(delivery.reason)):
                 poked = not await self._wait_for_retry(delivery, wait)
                 if poked and self.workers.is_closing:
@@ -192,7 +192,7 @@ class Sender:
             in_one_go += 1
             await self._attempt_fairly(delivery, in_one_go)
             # What an operator sent again may be older than the latest few.
-            to_tell = MAX_PROJECTED if delivery.tries_from else to_tell + 1
+            to_tell = MAX_PROJECTED if delivery.attempts_before_resend else to_tell + 1
 
     async def _wait_for_retry(self, delivery: Delivery, seconds: float) -> bool:
         """Wait until it is tried again. False: look again at what there is to do."""
@@ -279,7 +279,7 @@ class Sender:
             if others:
                 await deliveries.add_parts(tx, delivery, [part, *others])
             if self._can_fail_later(delivery.queue):
-                await late_failures.record_sent_key(tx, delivery, _idempotency_key(delivery, part))
+                await late_failures.record_idempotency_key(tx, delivery, _idempotency_key(delivery, part))
         crash_point("sender.intended")
         self._store.bus.publish(QueueSending(delivery.queue))
         answer = await self._send_or_outcome(delivery, part)
@@ -379,7 +379,7 @@ class Sender:
         now = self._clock.now()
         outcome = failure_outcome(
             error,
-            attempts=delivery.attempts + 1 - delivery.tries_from,
+            attempts=delivery.attempts + 1 - delivery.attempts_before_resend,
             counted_attempts=tries,
             now=now,
             hold_ambiguous=self._should_hold_ambiguous(delivery),
@@ -389,8 +389,8 @@ class Sender:
         )
         if outcome.status is not DeliveryStatus.PENDING:
             self._channel_health.clear_failure(delivery.queue)
-        if isinstance(error, RateLimited) and outcome.next_try_at is not None:
-            pause_s = (outcome.next_try_at - now).total_seconds()
+        if isinstance(error, RateLimited) and outcome.next_attempt_at is not None:
+            pause_s = (outcome.next_attempt_at - now).total_seconds()
             self._rate_limiter.pause(delivery.queue, pause_s, whole_channel=error.whole_channel)
         return outcome
 

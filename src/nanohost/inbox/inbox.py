@@ -142,8 +142,8 @@ class ChannelInbox:
                 new = [await self._insert(tx, chat, one) for one in kept]
                 if any(one.problem is None for one in kept):
                     tx.emit(ChannelActive(self._channel_type, self._instance))
-                crash_point("intake.open")
-            crash_point("intake.committed")
+                crash_point("inbox.open")
+            crash_point("inbox.committed")
         for one, is_new in zip(kept, new, strict=True):
             one.accepted = Accepted(new=is_new)
             if not is_new:

@@ -86,6 +86,6 @@ class HostRequestHandler:
                 return False
             await record_contact(tx, stored, visit.now)
             await events.mark_settled(tx, stored.id, events.REASON_FOR_HOST)
-            crash_point("reception.open")
-        crash_point("reception.committed")
+            crash_point("host_requests.open")
+        crash_point("host_requests.committed")
         return True

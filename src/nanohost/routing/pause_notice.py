@@ -38,7 +38,7 @@ async def notify_paused(tx: Transaction, stored_events: Iterable[StoredEvent], n
             platform_message_id=event.platform_message_id if event.kind is EventKind.MESSAGE else None,
         )
         out_id = derive_id(
-            "h", "paused", to_text(pause.at), *_chat_address(place), chat.user_id_of(event.sender.handle)
+            "h", "paused", to_text(pause.created_at), *_chat_address(place), chat.user_id_of(event.sender.handle)
         )
         await host_messages.enqueue(tx, place, PAUSED_REPLY, out_id=out_id, now=now)
 

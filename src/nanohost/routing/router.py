@@ -183,7 +183,7 @@ class Router:
             raise
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-            if stored.tries + 1 < MAX_ATTEMPTS:
+            if stored.attempts + 1 < MAX_ATTEMPTS:
                 async with self._store.transaction() as tx:
                     await events.record_failure(tx, stored.id, reason)
                 raise

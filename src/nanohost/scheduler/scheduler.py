@@ -117,7 +117,7 @@ class Scheduler:
             task = await tasks.find(tx, id)
             if task is not None:
                 await self._plan_in_transaction(tx, task, now)
-        crash_point("tasks.decided")
+        crash_point("scheduler.decided")
 
     async def _plan_in_transaction(self, tx: Transaction, task: Task, now: datetime) -> None:
         try:
@@ -132,9 +132,9 @@ class Scheduler:
 
     async def _record_plan(self, tx: Transaction, task: Task, run_plan: RunPlan | None, now: datetime) -> None:
         runs: list[PlannedRun] = []
-        if task.run_asked is not None:
+        if task.run_requested_at is not None:
             await tasks.clear_run_request(tx, task.id)
-            runs.extend([PlannedRun(due=task.run_asked)] if task.status in OPEN_STATUSES else [])
+            runs.extend([PlannedRun(due=task.run_requested_at)] if task.status in OPEN_STATUSES else [])
         if run_plan is not None:
             missed = run_plan.runs[0].skip_reason if run_plan.runs and run_plan.next_due is None else None
             if await tasks.advance(tx, task, run_plan.next_due, now, reason=missed):
@@ -176,13 +176,13 @@ class Scheduler:
         if not begin:
             return
         await self._mailboxes.put(session, [build_prompt_message(task, run) for run, task in begin])
-        crash_point("tasks.written")
+        crash_point("scheduler.written")
         now = self._clock.now()
         async with self._store.transaction() as tx:
             await tasks.start_runs(tx, [run for run, _ in begin], now)
             await sessions.make_due(tx, session.id, at=now, now=now)
             tx.emit(SessionHasWork(session.id))
-        crash_point("tasks.recorded")
+        crash_point("scheduler.recorded")
 
     async def _skip_if_cancelled(self, run: TaskRun) -> Task | None:
         """The run's task, unless it was cancelled while the mailbox refused."""

@@ -65,7 +65,7 @@ async def create(
         cron=validate_cron(cron) if cron is not None else None,
         timezone=timezone,
         next_due=_first_due(due, cron, timezone, now),
-        run_asked=None,
+        run_requested_at=None,
         status=TaskStatus.ACTIVE,
         misfire=misfire,
         failures_in_a_row=0,
@@ -74,7 +74,7 @@ async def create(
         created_by=created_by,
         created_at=now,
         changed_at=now,
-        counted=is_relative,
+        is_relative=is_relative,
     )
     await tasks.add(tx, task)
     tx.emit(TasksChanged(session))
@@ -128,9 +128,9 @@ async def update(
         # A zone alone moves the series; a task for once keeps its moment.
         series = validate_cron(cron) if cron is not None else (task.cron if due is None else None)
         moved = due if due is not None or series is not None else task.next_due
-        from_now = is_relative if due is not None else task.counted and series is None
+        from_now = is_relative if due is not None else task.is_relative and series is None
         task = replace(
-            task, cron=series, timezone=zone, next_due=_first_due(moved, series, zone, now), counted=from_now
+            task, cron=series, timezone=zone, next_due=_first_due(moved, series, zone, now), is_relative=from_now
         )
     return await _save(tx, task, now)
 

@@ -9,10 +9,10 @@ TOLERANCE_TOKENS = 10_000
 OVERREPORTED = f"""
 SELECT session_id, told, seen FROM (
     SELECT t.session_id, total(t.tokens_in + t.tokens_out + t.tokens_cached) AS told,
-        total(t.seen_tokens) + (
+        total(t.gateway_tokens) + (
             SELECT total(c.tokens_in + c.tokens_out + c.tokens_cached + c.tokens_cache_written) FROM model_calls c
             WHERE c.session_id = t.session_id AND c.turn_id IS NULL) AS seen
-    FROM turn_costs t WHERE t.seen_calls IS NOT NULL GROUP BY t.session_id HAVING total(t.seen_calls) > 0
+    FROM turn_costs t WHERE t.gateway_calls IS NOT NULL GROUP BY t.session_id HAVING total(t.gateway_calls) > 0
 )
 WHERE told > seen * 1.1 + {TOLERANCE_TOKENS} LIMIT ?
 """  # noqa: S608

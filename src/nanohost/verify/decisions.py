@@ -14,7 +14,7 @@ WHERE u.person != l.id LIMIT ?
 """
 # What was allowed and is not carried out yet is still to be what was shown.
 OPEN_APPROVALS = """
-SELECT id, shown, payload, digest FROM approvals a
+SELECT id, rendered_text, payload, digest FROM approvals a
 WHERE a.status = 'pending' OR EXISTS (SELECT 1 FROM actions x WHERE x.approval_id = a.id AND x.status = 'pending')
 """
 WRONG_END_TIME = """
@@ -57,7 +57,7 @@ async def approvals_match_their_digest(install: VerifyContext) -> list[str]:
     return [
         f"approval {row['id']}: its card or what it would do was changed after it was asked for"
         for row in await install.store.fetch_all(OPEN_APPROVALS)
-        if compute_digest(row["shown"], row["payload"]) != row["digest"]
+        if compute_digest(row["rendered_text"], row["payload"]) != row["digest"]
     ][:MAX_ROWS]
 
 

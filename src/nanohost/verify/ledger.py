@@ -20,7 +20,7 @@ SELECT event_id, wiring_id, outcome FROM routes
 WHERE outcome IN ('written', 'context', 'waiting') AND (session_id IS NULL OR message_id IS NULL) LIMIT ?
 """
 DELETED_BEYOND_CURSOR = """
-SELECT s.id, f.up_to_seq, s.out_cursor FROM forgotten f JOIN sessions s ON s.id = f.session_id
+SELECT s.id, f.up_to_seq, s.out_cursor FROM retention_watermarks f JOIN sessions s ON s.id = f.session_id
 WHERE f.up_to_seq > s.out_cursor LIMIT ?
 """
 WRONG_ATTEMPT_COUNT = """

@@ -11,8 +11,8 @@ COLLECTED_ROW = """
 SELECT out_id FROM deliveries WHERE session_id = :session AND seq = :seq
 UNION ALL SELECT out_id FROM actions WHERE session_id = :session AND seq = :seq
 """
-IS_DELETED = "SELECT 1 FROM forgotten WHERE session_id = :session AND up_to_seq >= :seq"
-NOTICE_PENDING = "SELECT 1 FROM actions WHERE session_id = ? AND notice_id = ? AND told = 0"
+IS_DELETED = "SELECT 1 FROM retention_watermarks WHERE session_id = :session AND up_to_seq >= :seq"
+NOTICE_PENDING = "SELECT 1 FROM actions WHERE session_id = ? AND notice_id = ? AND notified = 0"
 RUN_PENDING = "SELECT 1 FROM task_runs WHERE message_id = ? AND started_at IS NULL AND ended_at IS NULL"
 ROUTE_PENDING = "SELECT 1 FROM routes WHERE message_id = ? AND outcome = 'waiting'"
 EVENT_PENDING = """

@@ -51,7 +51,7 @@ async def test_a_reminder_of_the_old_group_and_a_message_in_the_new_one_are_both
         assert [chat.platform_id for chat in await messaging_groups.list_all(host.store)] == [NEW]
         [moved] = await audit.latest(host.store.reports, limit=9, action="chats.moved")
         assert await verify(host.store, Home(tmp_path), clock=host.clock, is_host_running=True) == []
-    assert (moved.who, moved.about, moved.details["from"]) == (
+    assert (moved.actor, moved.target, moved.details["from"]) == (
         "host",
         f"telegram:default:{NEW}",
         f"telegram:default:{OLD}",

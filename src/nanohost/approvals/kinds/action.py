@@ -32,7 +32,7 @@ def find_mismatch(approval: Approval, row: ActionRow) -> str | None:
     byte what was shown. Pure."""
     if (approval.session_id, approval.seq) != (row.session_id, row.seq):
         return "a person was asked about another request, not about this one"
-    if compute_digest(approval.shown, approval.payload) != approval.digest:
+    if compute_digest(approval.rendered_text, approval.payload) != approval.digest:
         return "what was asked about is not what it was when it was asked"
     about = json.loads(approval.payload)
     if (about["action"], about["arguments"]) != (row.name, row.arguments):
