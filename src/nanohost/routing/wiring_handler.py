@@ -41,21 +41,22 @@ class WiringHandler:
         """In order. What is not handled by then is found when the chat is looked at again."""
         if not batch:
             return
-        group = await messaging_groups.find_by_chat(self._store, chat)
-        wired = await wirings.list_for_chat(self._store, group.id) if group else []
-        if await events.find_first_new(self._store, chat) != batch[0].id:
+        wired = await wirings.find_wired_chat(self._store, chat)
+        # Looked at after the wirings, or together with them: what wires a chat also releases what was held there.
+        first_new = wired.first_new if wired else await events.find_first_new(self._store, chat)
+        if first_new != batch[0].id:
             # What was held came free since the batch was read, and goes first; or all of this is handled, and only
-            # what came with it in the batch failed. Looked at after the wirings: what ties a chat also frees.
+            # what came with it in the batch failed.
             return
-        if group is None or not wired:
+        if wired is None:
             await self._handle_unwired(chat, batch)
             return
         now, later = await self._split_before_edit(batch)
-        await self._update_chat_info(group, now)
+        await self._update_chat_info(wired.group, now)
         run = RoutingBatch(
             events={stored.id: stored for stored in now},
-            group=group,
-            wirings={wiring.id: wiring for wiring in wired},
+            group=wired.group,
+            wirings={wiring.id: wiring for wiring in wired.wirings},
         )
         await self._route(run)
         await self.handle_all(chat, later)
