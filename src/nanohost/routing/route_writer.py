@@ -23,7 +23,7 @@ from nanohost.db.events import StoredEvent
 from nanohost.db.routes import Route, RouteOutcome, WaitingRow
 from nanohost.errors import MailboxError
 from nanohost.mailbox.writer import MailboxWriter, WriteResult
-from nanohost.model import Session, SessionId, WiringId
+from nanohost.model import EventId, Session, SessionId, WiringId
 from nanohost.routing.answers import AnswerProcessor
 from nanohost.routing.attachments import AttachmentFetcher
 from nanohost.routing.deletions import DELETED_BEFORE_DELIVERY, describe_deletion
@@ -104,11 +104,13 @@ class RouteWriter:
 
     async def record(
         self, batch: RoutingBatch, resolved: Sequence[Route], write_results: Mapping[SessionId, WriteResult]
-    ) -> None:
+    ) -> set[EventId]:
+        """Put on record what became of the events. Returns those that are handled by that."""
         async with self._recording() as tx:
             door = UnknownSenderPolicy(tx=tx, now=self._clock.now())
             resolved = await record_routes(door, batch, resolved)
-            await events.mark_routed(tx, sorted({route.event_id for route in resolved}))
+            handled = {route.event_id for route in resolved}
+            await events.mark_routed(tx, sorted(handled))
             for session, what in write_results.items():
                 await self._record_write_result(tx, session, what)
             await count_dropped(door, batch, resolved)
@@ -117,6 +119,7 @@ class RouteWriter:
             woken = {route.event_id for route in resolved if route.session_id is not None and route.trigger}
             await notify_paused(tx, [batch.events[event] for event in sorted(woken)], door.now)
         _log_routed(batch, resolved)
+        return handled
 
     async def record_deletion(
         self, stored: StoredEvent, resolved: Sequence[Route], write_results: Mapping[SessionId, WriteResult]

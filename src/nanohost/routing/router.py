@@ -131,14 +131,17 @@ class Router:
                     return
                 continue
             try:
-                await self._process(chat, batch)
+                is_handled = await self._process(chat, batch)
             except (NanohostError, OSError):
                 raise  # the disk, a lock: no event is to blame, however long it lasts
             except Exception:
+                is_handled = False
                 for stored in batch:
                     await self._process_single(chat, stored)
             if len(batch) > 1:
                 await self._fair_share.yield_to_others(chat, time.monotonic() - began)
+            if is_handled and len(batch) == len(waiting) < BATCH_SIZE:
+                return  # whatever is new since we looked has notified this worker
 
     async def _drop_deleted(self, waiting: Sequence[StoredEvent]) -> bool:
         """Whether some of these were deleted meanwhile; they are dropped by that, and it is to be looked again."""
@@ -191,22 +194,23 @@ class Router:
                 await events.quarantine(tx, stored.id, reason)
             _log.error("event_quarantined", number=stored.id, chat=str(chat), tries=MAX_ATTEMPTS, reason=reason)
 
-    async def _process(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
-        """In order: what a handler wants alone is handled after all that came before it. What is left is found when
-        the chat is looked at again."""
+    async def _process(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> bool:
+        """In order: what a handler wants alone is handled after all that came before it. False: something may be left,
+        and is found when the chat is looked at again; so it is said of whatever a handler has handled alone."""
         for_wirings: list[StoredEvent] = []
         for stored in batch:
             for handler in self._handlers:
                 if not await handler.can_handle(stored):
                     continue
                 if not await self._process_preceding(stored, for_wirings):
-                    return
+                    return False
                 for_wirings = []
                 if await handler.handle(stored):
                     break
             else:
                 for_wirings.append(stored)
-        await self._wiring_handler.handle_all(chat, for_wirings)
+        is_handled = await self._wiring_handler.handle_all(chat, for_wirings)
+        return is_handled and len(for_wirings) == len(batch)
 
     async def _process_preceding(self, stored: StoredEvent, batch: Sequence[StoredEvent]) -> bool:
         """False: not all is, or the event itself is handled: the chat is to be looked at again."""
