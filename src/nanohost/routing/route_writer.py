@@ -63,6 +63,11 @@ class RouteWriter:
         self._resolver = resolver
         self._answers = answers
         self._attachments = attachments
+        self._may_be_paused = True
+
+    def on_pause_changed(self) -> None:
+        """A pause has begun or is over, or it is not known whether one has."""
+        self._may_be_paused = True
 
     async def write(self, session: Session, rows: Sequence[RoutedEntry]) -> tuple[list[Route], WriteResult]:
         """Put rows into a mailbox; what it refuses waits, and so does all that comes behind it."""
@@ -117,7 +122,7 @@ class RouteWriter:
             heard = {route.event_id for route in resolved if route.outcome is not RouteOutcome.NOT_ENGAGED}
             await record_contacts(door, [batch.events[event] for event in sorted(heard)])
             woken = {route.event_id for route in resolved if route.session_id is not None and route.trigger}
-            await notify_paused(tx, [batch.events[event] for event in sorted(woken)], door.now)
+            await self._notify_paused(tx, [batch.events[event] for event in sorted(woken)])
         _log_routed(batch, resolved)
         return handled
 
@@ -151,7 +156,7 @@ class RouteWriter:
                     await routes.mark_written(tx, one.event_id, one.wiring_id, now=self._clock.now())
                 await self._record_write_result(tx, id, written)
                 heard = [stored for stored, _ in entries if stored.id in woken]
-                await notify_paused(tx, heard, self._clock.now())
+                await self._notify_paused(tx, heard)
             for one in waiting:
                 _log.info("message_routed", number=one.event_id, session=id, outcome="written", after="it waited")
 
@@ -183,6 +188,12 @@ class RouteWriter:
         async with self._store.transaction() as tx:
             yield tx
         crash_point("routing.recorded")
+
+    async def _notify_paused(self, tx: Transaction, stored_events: Sequence[StoredEvent]) -> None:
+        """Nothing is asked once no pause was found: one that begins is told of at its commit, and so before any later
+        transaction begins."""
+        if self._may_be_paused:
+            self._may_be_paused = await notify_paused(tx, stored_events, self._clock.now())
 
     async def _record_write_result(self, tx: Transaction, session: SessionId, result: WriteResult) -> None:
         if isinstance(result, CommandResult):

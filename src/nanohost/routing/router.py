@@ -19,7 +19,7 @@ from nanohost.chat_commands.executor import CommandExecutor
 from nanohost.clock import Clock
 from nanohost.db import album_parts, events, routes
 from nanohost.db.database import Store
-from nanohost.db.domain_events import ChatHasEvents, MailboxHasPendingRows
+from nanohost.db.domain_events import ChatHasEvents, MailboxHasPendingRows, PauseChanged
 from nanohost.db.events import ChatKey, StoredEvent
 from nanohost.errors import NanohostError
 from nanohost.mailbox.writer import MailboxWriter
@@ -111,7 +111,9 @@ class Router:
         subscriptions = (
             Subscription(ChatHasEvents, lambda event: self._chat_workers.notify(event.chat)),
             Subscription(MailboxHasPendingRows, lambda event: self._mailbox_workers.notify(event.session)),
+            Subscription(PauseChanged, lambda _: self._writer.on_pause_changed()),
         )
+        self._writer.on_pause_changed()
         with self._store.bus.subscribed(*subscriptions):
             async with self._mailbox_workers.opened(), self._chat_workers.opened():
                 for session in await routes.list_waiting_sessions(self._store):
