@@ -7,7 +7,7 @@ is marked only after its rows are on disk, and rows have derived ids: doing it a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -42,7 +42,8 @@ BATCH_SIZE = 16
 
 
 class RouteWriter:
-    """`attachments` fetches what comes with a message. Emits SessionHasWork for each session whose agent got something,
+    """`attachments` fetches what comes with a message. `may_have_waiting` says of a session whether rows may wait for
+    its mailbox; it must not say no before `write_waiting` has written them all. Emits SessionHasWork for each session whose agent got something,
     SessionHasControlMessages for each whose runner has to do something."""
 
     def __init__(
@@ -55,6 +56,7 @@ class RouteWriter:
         resolver: RouteResolver,
         answers: AnswerProcessor,
         attachments: AttachmentFetcher | None = None,
+        may_have_waiting: Callable[[SessionId], bool],
     ) -> None:
         self._store = store
         self._mailbox = mailbox
@@ -63,6 +65,7 @@ class RouteWriter:
         self._resolver = resolver
         self._answers = answers
         self._attachments = attachments
+        self._may_have_waiting = may_have_waiting
         self._may_be_paused = True
 
     def on_pause_changed(self) -> None:
@@ -72,8 +75,7 @@ class RouteWriter:
     async def write(self, session: Session, rows: Sequence[RoutedEntry]) -> tuple[list[Route], WriteResult]:
         """Put rows into a mailbox; what it refuses waits, and so does all that comes behind it."""
         reason, written = "", WriteResult()
-        # Asked of the record: what an approval set free waits from its commit on, whenever we hear of it.
-        if await routes.has_waiting(self._store, session.id):
+        if self._may_have_waiting(session.id) and await routes.has_waiting(self._store, session.id):
             reason = "waits behind an earlier message"
         else:
             try:

@@ -95,6 +95,7 @@ class Router:
             resolver=deciding,
             answers=answers,
             attachments=attachments,
+            may_have_waiting=lambda session: self._mailbox_workers.is_active(session),
         )
         self._handlers: list[EventHandler] = [
             DeletionHandler(store=store, clock=clock, zone=zone, resolver=deciding, writer=self._writer),
@@ -115,12 +116,14 @@ class Router:
         )
         self._writer.on_pause_changed()
         with self._store.bus.subscribed(*subscriptions):
-            async with self._mailbox_workers.opened(), self._chat_workers.opened():
+            async with self._mailbox_workers.opened():
+                # Before any chat is routed, which is not behind rows that nobody has begun to write.
                 for session in await routes.list_waiting_sessions(self._store):
                     self._mailbox_workers.notify(session)
-                for chat in await events.list_chats_with_new(self._store):
-                    self._chat_workers.notify(chat)
-                yield
+                async with self._chat_workers.opened():
+                    for chat in await events.list_chats_with_new(self._store):
+                        self._chat_workers.notify(chat)
+                    yield
 
     async def _route_chat(self, chat: ChatKey) -> None:
         while waiting := await events.list_new(self._store, chat, limit=BATCH_SIZE):
