@@ -107,18 +107,18 @@ async def iter_all(db: ReportReader) -> AsyncIterator[Session]:
     last = ""
     while rows := await db.fetch_all(AFTER, (last, PAGE_SIZE)):
         for row in rows:
-            yield _from_row(row)
+            yield session_from_row(row)
         last = rows[-1]["id"]
 
 
 async def latest(db: ReportReader, *, limit: int) -> list[Session]:
     """Those where something happened last, latest first."""
-    return [_from_row(row) for row in await db.fetch_all(LATEST, (limit,))]
+    return [session_from_row(row) for row in await db.fetch_all(LATEST, (limit,))]
 
 
 async def find(db: Queries, session: SessionId) -> Session | None:
     row = await db.fetch_one(BY_ID, (session,))
-    return None if row is None else _from_row(row)
+    return None if row is None else session_from_row(row)
 
 
 async def get(db: Queries, session: SessionId) -> Session:
@@ -131,12 +131,12 @@ async def find_by_key(
     db: Queries, *, agent_group: AgentGroupId, messaging_group: MessagingGroupId | None, thread_id: str | None
 ) -> Session | None:
     row = await db.fetch_one(BY_KEY, (agent_group, messaging_group, thread_id))
-    return None if row is None else _from_row(row)
+    return None if row is None else session_from_row(row)
 
 
 async def list_due(db: Queries, now: datetime) -> list[Session]:
     """Sessions with work whose time has come, longest waiting first."""
-    return [_from_row(row) for row in await db.fetch_all(DUE, (to_text(now),))]
+    return [session_from_row(row) for row in await db.fetch_all(DUE, (to_text(now),))]
 
 
 async def list_due_and_held(db: Queries, now: datetime) -> list[SessionId]:
@@ -146,7 +146,7 @@ async def list_due_and_held(db: Queries, now: datetime) -> list[SessionId]:
 
 async def list_due_later(db: Queries, now: datetime) -> list[Session]:
     """Sessions with work whose time has not come."""
-    return [_from_row(row) for row in await db.fetch_all(DUE_LATER, (to_text(now),))]
+    return [session_from_row(row) for row in await db.fetch_all(DUE_LATER, (to_text(now),))]
 
 
 async def next_due(db: Queries, now: datetime) -> datetime | None:
@@ -157,22 +157,22 @@ async def next_due(db: Queries, now: datetime) -> datetime | None:
 
 async def list_leased(db: Queries) -> list[Session]:
     """Sessions whose container may be alive."""
-    return sorted((_from_row(row) for row in await db.fetch_all(LEASED)), key=lambda session: session.id)
+    return sorted((session_from_row(row) for row in await db.fetch_all(LEASED)), key=lambda session: session.id)
 
 
 async def find_by_prefix(db: Queries, prefix: str) -> list[Session]:
     """Those whose ids begin so, the first hundred."""
-    return [_from_row(row) for row in await db.fetch_all(BY_PREFIX, {"start": prefix})]
+    return [session_from_row(row) for row in await db.fetch_all(BY_PREFIX, {"start": prefix})]
 
 
 async def list_for_agent_group(db: Queries, agent_group: AgentGroupId, *, limit: int) -> list[Session]:
     """Of those of one agent, in all its chats, as many."""
-    return [_from_row(row) for row in await db.fetch_all(SOME_OF_AGENT_GROUP, (agent_group, limit))]
+    return [session_from_row(row) for row in await db.fetch_all(SOME_OF_AGENT_GROUP, (agent_group, limit))]
 
 
 async def find_by_ids(db: ReportReader, ids: Sequence[str]) -> dict[str, Session]:
     """Those of these that there are, a thousand at most, by id."""
-    return {row["id"]: _from_row(row) for row in await db.fetch_all(BY_IDS, {"ids": json.dumps(list(ids))})}
+    return {row["id"]: session_from_row(row) for row in await db.fetch_all(BY_IDS, {"ids": json.dumps(list(ids))})}
 
 
 async def list_for_chat(
@@ -181,19 +181,19 @@ async def list_for_chat(
     """Of a chat, of all its agents or of one, the latest active first. An agent's one conversation in all its chats is
     one of each."""
     values: dict[str, Value] = {"chat": chat, "group": agent_group, "limit": limit}
-    return [_from_row(row) for row in await db.fetch_all(OF_CHAT, values)]
+    return [session_from_row(row) for row in await db.fetch_all(OF_CHAT, values)]
 
 
 async def find_latest_of_owners(db: ReportReader, agent_group: AgentGroupId) -> Session | None:
     """Of those of one agent, the one that an owner wrote in last, as far as it is on record."""
     row = await db.fetch_one(LATEST_OF_OWNERS, (agent_group,))
-    return None if row is None else _from_row(row)
+    return None if row is None else session_from_row(row)
 
 
 async def find_one_for_chat(db: Queries, chat: MessagingGroupId) -> Session | None:
     """One of a chat, if there is any."""
     row = await db.fetch_one(ONE_OF_CHAT, (chat,))
-    return None if row is None else _from_row(row)
+    return None if row is None else session_from_row(row)
 
 
 async def list_with_open_items(db: Queries, agent_group: AgentGroupId, chat: ChatId) -> list[Session]:
@@ -204,7 +204,7 @@ async def list_with_open_items(db: Queries, agent_group: AgentGroupId, chat: Cha
         "instance": chat.instance,
         "platform_id": chat.platform_id,
     }
-    return [_from_row(row) for row in await db.fetch_all(WITH_OPEN_ITEMS_IN_CHAT, values)]
+    return [session_from_row(row) for row in await db.fetch_all(WITH_OPEN_ITEMS_IN_CHAT, values)]
 
 
 async def add(
@@ -273,5 +273,6 @@ async def release_lease(tx: Transaction, session: SessionId, lease: LeaseId) -> 
     return await tx.execute(RELEASE_LEASE, (session, lease)) == 1
 
 
-def _from_row(row: sqlite3.Row) -> Session:
+def session_from_row(row: sqlite3.Row) -> Session:
+    """Of a row with the session's columns and its `group_folder`."""
     return from_row(Session, row, runtime_state=json.loads(row["runtime_state"]))

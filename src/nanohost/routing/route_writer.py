@@ -43,8 +43,10 @@ BATCH_SIZE = 16
 
 class RouteWriter:
     """`attachments` fetches what comes with a message. `may_have_waiting` says of a session whether rows may wait for
-    its mailbox; it must not say no before `write_waiting` has written them all. Emits SessionHasWork for each session whose agent got something,
-    SessionHasControlMessages for each whose runner has to do something."""
+    its mailbox; it must not say no before `write_waiting` has written them all.
+
+    Emits SessionHasWork for each session whose agent got something, SessionHasControlMessages for each whose runner has
+    to do something."""
 
     def __init__(
         self,
