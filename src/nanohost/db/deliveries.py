@@ -14,6 +14,7 @@ from nanohost.db.domain_events import DeliveryDecided, QueueHasWork
 from nanohost.db.events import ChatKey
 from nanohost.db.notice_numbers import EVENT_NOTICES_START, MESSAGE_NOTICES_START, NOTICES_PER_MESSAGE
 from nanohost.db.rows import from_row
+from nanohost.db.sessions import COLUMNS as SESSION_COLUMNS
 from nanohost.db.sessions import session_from_row
 from nanohost.model import HOST_SESSION_ID, Session, SessionId
 from nanohost_protocol.ids import derive_id
@@ -89,15 +90,15 @@ FROM (
     WHERE session_id = ?1 AND status IN ('pending', 'sending') LIMIT ?3)
 """
 # Of a session without any it is one row, with NULL for the message.
-RESULTS = """
-SELECT s.*, g.folder AS group_folder, d.out_id, d.status, d.receipt
+RESULTS = f"""
+SELECT {SESSION_COLUMNS}, d.out_id, d.status, d.receipt
 FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id
 LEFT JOIN (
     SELECT out_id, status, receipt FROM deliveries
     WHERE session_id = :session AND seq > 0 AND status NOT IN ('pending', 'sending')
     ORDER BY seq DESC LIMIT :limit) d
 WHERE s.id = :session
-"""
+"""  # noqa: S608
 COUNT_ATTEMPTS = """
 SELECT count(*) AS tries FROM delivery_attempts a JOIN deliveries d USING (session_id, seq)
 WHERE session_id = ? AND seq = ? AND a.number > d.tries_from

@@ -16,7 +16,9 @@ from nanohost_protocol.times import from_text, to_text
 
 PAGE_SIZE = 500
 
-_SELECT = "SELECT s.*, g.folder AS group_folder FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id"
+COLUMNS = """s.*, g.folder AS group_folder,
+    EXISTS (SELECT 1 FROM turn_failures f WHERE f.session_id = s.id) AS has_turn_failures"""
+_SELECT = f"SELECT {COLUMNS} FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id"  # noqa: S608
 AFTER = _SELECT + " WHERE s.id > ? ORDER BY s.id LIMIT ?"
 LATEST = _SELECT + " ORDER BY s.last_active_at DESC, s.id LIMIT ?"
 BY_ID = _SELECT + " WHERE s.id = ?"
@@ -35,18 +37,18 @@ SELECT s.id FROM sessions s INDEXED BY sessions_due WHERE s.due_at IS NOT NULL A
 """
 DUE_LATER = _SELECT + " WHERE s.due_at > ? ORDER BY s.due_at"
 NEXT_DUE = "SELECT min(due_at) AS due_at FROM sessions WHERE due_at IS NOT NULL AND due_at > ?"
-LEASED = """
-SELECT s.*, g.folder AS group_folder FROM sessions s INDEXED BY sessions_leased
+LEASED = f"""
+SELECT {COLUMNS} FROM sessions s INDEXED BY sessions_leased
 JOIN agent_groups g ON g.id = s.agent_group_id WHERE s.lease IS NOT NULL
-"""
+"""  # noqa: S608
 BY_PREFIX = _SELECT + (
     " WHERE s.id >= :start AND s.id < :start || char(1114111) AND substr(s.id, 1, length(:start)) = :start"
     " ORDER BY s.id LIMIT 100"
 )
 SOME_OF_AGENT_GROUP = _SELECT + " WHERE s.agent_group_id = ? LIMIT ?"
 # Whoever has the terminal's socket owns the files, and is an owner there.
-LATEST_OF_OWNERS = """
-SELECT s.*, g.folder AS group_folder FROM routes r
+LATEST_OF_OWNERS = f"""
+SELECT {COLUMNS} FROM routes r
 JOIN inbound_events e ON e.id = r.event_id JOIN sessions s ON s.id = r.session_id
 JOIN agent_groups g ON g.id = s.agent_group_id
 WHERE s.agent_group_id = ? AND r.trigger = 1 AND e.event_kind = 'message' AND (
@@ -55,7 +57,7 @@ WHERE s.agent_group_id = ? AND r.trigger = 1 AND e.event_kind = 'message' AND (
         UNION SELECT o.user_id FROM roles r JOIN users u ON u.user_id = r.user_id JOIN users o ON o.person = u.person
         WHERE r.role = 'owner'))
 ORDER BY r.event_id DESC LIMIT 1
-"""
+"""  # noqa: S608
 BY_IDS = _SELECT + " WHERE s.id IN (SELECT value FROM json_each(:ids)) ORDER BY s.id LIMIT 1000"  # noqa: S608
 # The ids of a chat's sessions, the one that an agent shares in all its chats included. To stand in a statement.
 IN_CHAT = """(
@@ -274,5 +276,5 @@ async def release_lease(tx: Transaction, session: SessionId, lease: LeaseId) -> 
 
 
 def session_from_row(row: sqlite3.Row) -> Session:
-    """Of a row with the session's columns and its `group_folder`."""
+    """Of a row with COLUMNS."""
     return from_row(Session, row, runtime_state=json.loads(row["runtime_state"]))
