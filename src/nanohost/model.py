@@ -126,7 +126,8 @@ class Session:
 
     `out_cursor` and `ack_cursor` say how much of outbound.db the host has taken over;
     `lease` and `runtime_state` describe the container that may be alive (None: none was started);
-    `due_at` says when there is work (None: nothing waits).
+    `due_at` says when there is work (None: nothing waits);
+    `has_turn_failures`: its latest turns failed, see turn_failures.py.
     """
 
     id: SessionId
@@ -142,3 +143,4 @@ class Session:
     due_at: datetime | None
     created_at: datetime
     last_active_at: datetime
+    has_turn_failures: bool = False

@@ -105,7 +105,7 @@ class ProvisioningService:
     async def _write_session_info(self, session: Session, group: AgentGroup) -> bool:
         """False if where it may send is something else by now. Raises MailboxError."""
         chats = await session_chats(self._store, session)
-        latest = await self._projection.latest_deliveries(session)
+        latest = await self._projection.latest_deliveries(session.id)
         await self._mailboxes.update(session, partial(self._fill_session_info, session, group, chats, latest))
         return await session_chats(self._store, session) == chats
 

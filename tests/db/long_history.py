@@ -165,7 +165,7 @@ _NAMED: Mapping[str, object] = {
     "notified_chats": "[]", "kinds": '["sender"]', "rowid": 1, "cards": 0, "key": "none", "joined_into": 10,
     "text": "x", "mentions_bot": 0, "refers_to": None, "attachments": "[]", "parts": "[]", "old": "c1", "new": "c9",
     "old_name": "x", "new_name": "y", "moved_to": "c1", "reply_to": None, "a_destination": "destinations.add",
-    "first": -(2**62), "end": 0, "of": 64, "has_failures": 0,
+    "first": -(2**62), "end": 0, "of": 64, "has_failures": 0, "attempts_before_resend": 0,
 }  # fmt: skip
 _NUMBERED = re.compile(r"\?(\d+)")
 _TEXT_IDS = {"sessions": BIG, "tasks": "t1", "approvals": "p1"}

@@ -84,6 +84,7 @@ async def test_a_platform_is_called_down_by_what_its_messages_met_since_they_wer
     async with store.transaction() as tx:
         assert await deliveries.resend(tx, delivery, LATER)
     assert await named(LATER + status_counts.DOWN_AFTER) == []
+    delivery = await state(store, delivery)
     await tried(delivery, down, LATER)
     assert await named(LATER + status_counts.DOWN_AFTER / 2) == []
     assert await named(LATER + status_counts.DOWN_AFTER) == [("fake:main", to_text(LATER), 2, down.reason)]
@@ -166,3 +167,17 @@ def test_the_migration_keeps_every_delivery_and_its_attempts(tmp_path: Path) -> 
         with pytest.raises(sqlite3.IntegrityError):
             db.execute("INSERT INTO delivery_attempts VALUES ('s1', 99, 1, 't', 't', 'sent', NULL)")
         db.execute("UPDATE deliveries SET status = 'unknown'")
+
+
+@pytest.mark.behaviour("DL-02")
+async def test_an_attempt_does_not_begin_for_a_message_that_stands_otherwise_than_it_was_read(store: Store) -> None:
+    stored = await ended(store, DeliveryStatus.PENDING)
+    elsewhere = replace(stored.queue, platform_id="moved")
+    async with store.transaction() as tx:
+        for stale in (
+            replace(stored, queue=elsewhere),
+            replace(stored, thread_id="gone"),
+            replace(stored, tries_from=stored.tries_from + 1),
+        ):
+            assert not await deliveries.begin_attempt(tx, stale, LATER)
+        assert await deliveries.begin_attempt(tx, stored, LATER)

@@ -144,7 +144,8 @@ async def test_wirings_are_evaluated_by_priority_then_by_age(store: Store) -> No
     assert await wirings.list_for_chat(store, chat.id) == [first, second, late]
     assert await wirings.list_all(store) == [first, second, late]
     assert await wirings.find(store, late.id) == late
-    assert await messaging_groups.list_sharing_session(store, late.agent_group_id) == [chat]
+    shared = await messaging_groups.list_for_session(store, agent_group=late.agent_group_id, messaging_group=None)
+    assert [(one.group, one.given_name, one.has_moved) for one in shared] == [(chat, None, False)]
     with pytest.raises(sqlite3.IntegrityError):
         await a_wiring(store, chat, await agent_groups.get(store, late.agent_group_id))
 
@@ -319,7 +320,7 @@ async def test_an_event_is_kept_once_and_comes_back_as_it_was(store: Store) -> N
         assert await events.add(tx, CHAT, an_event(text="again"), now=LATER) is False
     (stored,) = await events.list_new(store, CHAT, limit=10)
     assert (stored.chat, stored.event) == (CHAT, an_event())
-    assert await events.get(store, stored.id) == stored
+    assert await events.get(store, stored.id) == replace(stored, may_be_answer=True)
 
 
 async def test_an_event_that_breaks_a_rule_is_an_error_and_not_a_repeat(store: Store) -> None:

@@ -65,7 +65,7 @@ MANY_BEHIND = {
     "db.audit.DELETE_OLD": A_BATCH,
     "db.codes.DELETE_OLD": A_BATCH,
     "db.codes.DELETE_OLD_GUESSES": A_BATCH,
-    "db.deliveries.SETTLED": "takes the newest; before them are those on their way, see budget.MOST_WAITING",
+    "db.deliveries.RESULTS": "takes the newest; before them are those on their way, see budget.MOST_WAITING",
     "db.deliveries.LATER_MESSAGE": "asks whether there is any",
     "db.dropped.DELETE_OLD": A_BATCH,
     "db.events.QUARANTINED": "takes the first ones",

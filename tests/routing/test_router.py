@@ -42,6 +42,7 @@ from nanohost.model import (
     HOST_SESSION_ID,
     AgentGroup,
     EngageMode,
+    EventId,
     IgnoredMessagePolicy,
     MessagingGroup,
     Role,
@@ -523,7 +524,7 @@ async def _nothing_waits(world: World) -> bool:
 class DiesBeforeTheRecord(RouteWriter):
     """Writes into the mailboxes, and is gone before it says so."""
 
-    async def record(self, *_: object) -> None:
+    async def record(self, *_: object) -> set[EventId]:
         raise StoreError("the process ended here")
 
     async def record_deletion(self, *_: object) -> None:

@@ -14,7 +14,16 @@ from nanohost.channel_api import EventKind
 from nanohost.db import dropped, events, late_messages, messaging_groups, routes, sessions, users, wirings
 from nanohost.db.domain_events import ChatHasEvents, MailboxHasPendingRows
 from nanohost.mailbox.mailboxes import MAX_CONTEXT_MESSAGES
-from nanohost.model import ApprovalId, EngageMode, IgnoredMessagePolicy, Role, SenderScope, SessionId, UnknownSender
+from nanohost.model import (
+    ApprovalId,
+    EngageMode,
+    EventId,
+    IgnoredMessagePolicy,
+    Role,
+    SenderScope,
+    SessionId,
+    UnknownSender,
+)
 from nanohost.routing.engagement import NOT_ENGAGED, SENT_BY_BOT
 from nanohost.routing.route_writer import RouteWriter
 from nanohost.routing.unknown_senders import CHAT_UNKNOWN, CHAT_UNWIRED, NO_AGENT_HERE, NO_APPROVER_YET
@@ -337,11 +346,11 @@ async def test_who_was_let_in_while_their_message_was_looked_at_is_heard_and_not
     granted: list[bool] = []
 
     class LetsIn(RouteWriter):
-        async def record(self, *rest: Any) -> None:
+        async def record(self, *rest: Any) -> set[EventId]:
             if not granted:
                 granted.append(True)
                 await owned.grant("fake:u1", Role.MEMBER, agent)
-            await super().record(*rest)
+            return await super().record(*rest)
 
     async with owned.router(LetsIn).opened():
         await owned.until(owned.nothing_new)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from nanohost.db import users
-from nanohost.db.database import Queries, Transaction
+from nanohost.db.database import Transaction
 from nanohost.db.events import StoredEvent
 from nanohost_protocol.rows import Origin
 
@@ -13,12 +13,9 @@ LAST_SEEN_RESOLUTION = timedelta(days=1)
 """How fine it is kept when somebody was last seen: it is no write for each message."""
 
 
-async def is_contact_outdated(db: Queries, stored: StoredEvent, now: datetime) -> bool:
-    """Whether `meet` would change anything."""
-    sender = stored.event.sender
-    direct = None if stored.event.is_group else _direct_chat(stored)
-    user_id = stored.user_id
-    return not await users.is_known(db, user_id, name=sender.name, dm=direct, since=now - LAST_SEEN_RESOLUTION)
+def is_contact_outdated(stored: StoredEvent, now: datetime) -> bool:
+    """Whether `record_contact` would change anything, as far as it was known when the event was read. Pure."""
+    return stored.contact_seen_at is None or stored.contact_seen_at <= now - LAST_SEEN_RESOLUTION
 
 
 async def record_contact(tx: Transaction, stored: StoredEvent, now: datetime) -> None:

@@ -154,7 +154,7 @@ class AckProcessor:
             self.budget(session.id).charge(0)
             due_at = session.due_at if living else await self._verify_due(session, now)
             return SessionState(open_claims=living, due_at=due_at, has_changed=due_at != session.due_at)
-        known = await turn_failures.find(self._store, session.id)
+        known = await turn_failures.find(self._store, session.id) if session.has_turn_failures else None
         failures = await self._updated_failures(session, known, said.acks, now)
         verdicts = await self._decide(session, said, failures, now)
         self.budget(session.id).charge(said.count)

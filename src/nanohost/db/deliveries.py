@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -14,8 +14,11 @@ from nanohost.db.domain_events import DeliveryDecided, QueueHasWork
 from nanohost.db.events import ChatKey
 from nanohost.db.notice_numbers import EVENT_NOTICES_START, MESSAGE_NOTICES_START, NOTICES_PER_MESSAGE
 from nanohost.db.rows import from_row
-from nanohost.model import HOST_SESSION_ID, SessionId
+from nanohost.db.sessions import COLUMNS as SESSION_COLUMNS
+from nanohost.db.sessions import session_from_row
+from nanohost.model import HOST_SESSION_ID, Session, SessionId
 from nanohost_protocol.ids import derive_id
+from nanohost_protocol.rows import DeliveryResult
 from nanohost_protocol.times import from_text, to_text
 
 # To where the chat is now, if it has moved: the message that one answers is not known there.
@@ -49,11 +52,18 @@ _NOT_PAUSED = """
 # What is about a decision; see DeliveryQueueKey.
 _IS_CARD = "(session_id = 'host' AND seq % 4 = 3)"
 # By the index of what is open, or the session's whole history is gone through: SQLite would take the primary key.
+# Of a chat that has moved nothing is: what is open was moved along.
 NEXT_IN_QUEUE = f"""
-SELECT * FROM deliveries INDEXED BY deliveries_open
+SELECT d.*, NOT EXISTS (
+    SELECT 1 FROM deliveries o INDEXED BY deliveries_open
+    WHERE o.status IN ('pending', 'sending') AND o.session_id = d.session_id AND o.channel_type = d.channel_type
+        AND o.instance = d.instance AND o.platform_id = d.platform_id AND o.seq != d.seq) AS is_last_in_queue
+FROM deliveries d INDEXED BY deliveries_open
 WHERE status IN ('pending', 'sending') AND session_id = :session_id AND channel_type = :channel_type
     AND instance = :instance AND platform_id = :platform_id AND (not_before IS NULL OR not_before <= :now)
-    AND :cards = {_IS_CARD} AND {_NOT_PAUSED}
+    AND :cards = {_IS_CARD} AND {_NOT_PAUSED} AND NOT EXISTS (
+        SELECT 1 FROM moved_chats m
+        WHERE m.channel_type = :channel_type AND m.instance = :instance AND m.platform_id = :platform_id)
 ORDER BY seq LIMIT 1
 """  # noqa: S608
 NEXT_SCHEDULED = f"""
@@ -79,10 +89,16 @@ FROM (
     SELECT not_before FROM deliveries INDEXED BY deliveries_open
     WHERE session_id = ?1 AND status IN ('pending', 'sending') LIMIT ?3)
 """
-SETTLED = """
-SELECT * FROM deliveries WHERE session_id = ? AND seq > 0 AND status NOT IN ('pending', 'sending')
-ORDER BY seq DESC LIMIT ?
-"""
+# Of a session without any it is one row, with NULL for the message.
+RESULTS = f"""
+SELECT {SESSION_COLUMNS}, d.out_id, d.status, d.receipt
+FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id
+LEFT JOIN (
+    SELECT out_id, status, receipt FROM deliveries
+    WHERE session_id = :session AND seq > 0 AND status NOT IN ('pending', 'sending')
+    ORDER BY seq DESC LIMIT :limit) d
+WHERE s.id = :session
+"""  # noqa: S608
 COUNT_ATTEMPTS = """
 SELECT count(*) AS tries FROM delivery_attempts a JOIN deliveries d USING (session_id, seq)
 WHERE session_id = ? AND seq = ? AND a.number > d.attempts_before_resend
@@ -93,7 +109,8 @@ WHERE session_id = ? AND seq = ? AND a.number > d.attempts_before_resend
 """
 MARK_SENDING = f"""
 UPDATE deliveries SET status = 'sending', attempts = attempts + 1, changed_at = :now
-WHERE session_id = :session_id AND seq = :seq AND status = 'pending' AND {_NOT_PAUSED}
+WHERE session_id = :session_id AND seq = :seq AND status = 'pending' AND platform_id = :platform_id
+    AND thread_id IS :thread_id AND attempts_before_resend = :attempts_before_resend AND {_NOT_PAUSED}
 """  # noqa: S608
 BEGIN_ATTEMPT = """
 INSERT INTO delivery_attempts (session_id, seq, number, started_at)
@@ -280,6 +297,8 @@ class Delivery:
     """It was for a thread that takes no messages any more."""
     turn_id: str | None = None
     """The turn that it was sent in, by its container's word."""
+    is_last_in_queue: bool = field(default=False, compare=False)
+    """As it was read from its queue: nothing else there is open, not even for later."""
 
     @property
     def platform_id(self) -> str:
@@ -350,7 +369,7 @@ async def next_in_queue(db: Queries, queue: DeliveryQueueKey, now: datetime) -> 
         "now": to_text(now),
     }
     row = await db.fetch_one(NEXT_IN_QUEUE, values)
-    return None if row is None else _from_row(row)
+    return None if row is None else replace(_from_row(row), is_last_in_queue=bool(row["is_last_in_queue"]))
 
 
 async def next_scheduled_at(db: Queries, queue: DeliveryQueueKey) -> datetime | None:
@@ -397,9 +416,24 @@ async def count_waiting(db: Queries, session: SessionId, *, now: datetime, limit
     return Waiting(messages=row["messages"], later=row["later"], requests=row["requests"])
 
 
-async def list_settled(db: Queries, session: SessionId, *, limit: int) -> list[Delivery]:
-    """What became of the session's latest messages that are not on their way any more, newest first."""
-    return [_from_row(row) for row in await db.fetch_all(SETTLED, (session, limit))]
+async def get_results(
+    db: Queries, session: SessionId, *, now: datetime, limit: int
+) -> tuple[Session, list[DeliveryResult]]:
+    """The session, and what became of its latest messages that are not on their way any more, newest first, as of
+    `now`."""
+    rows = await db.fetch_all(RESULTS, {"session": session, "limit": limit})
+    assert rows, f"session {session} is referred to and not there"
+    results = [
+        DeliveryResult(
+            out_id=row["out_id"],
+            status=row["status"],
+            platform_message_ids=tuple(json.loads(row["receipt"])),
+            changed_at=now,
+        )
+        for row in rows
+        if row["out_id"] is not None
+    ]
+    return session_from_row(rows[0]), results
 
 
 async def count_attempts(db: Queries, delivery: Delivery) -> int:
@@ -409,10 +443,15 @@ async def count_attempts(db: Queries, delivery: Delivery) -> int:
 
 
 async def begin_attempt(tx: Transaction, delivery: Delivery, now: datetime) -> bool:
-    """The intent: committed before the channel is asked. False: it is not pending any more, an operator was faster, or
-    all was paused just now."""
+    """The intent: committed before the channel is asked. False: it is not pending any more, an operator was faster, it
+    goes elsewhere by now, or all was paused just now."""
     values = _delivery_values(delivery, now)
-    if await tx.execute(MARK_SENDING, values) == 0:
+    as_read: dict[str, Value] = {
+        "platform_id": delivery.platform_id,
+        "thread_id": delivery.thread_id,
+        "attempts_before_resend": delivery.attempts_before_resend,
+    }
+    if await tx.execute(MARK_SENDING, values | as_read) == 0:
         return False
     await tx.execute(BEGIN_ATTEMPT, values)
     return True
@@ -627,6 +666,7 @@ def _from_row(row: sqlite3.Row) -> Delivery:
         row,
         queue=_queue_key(row, is_card_queue=row["session_id"] == HOST_SESSION_ID and is_card_number(row["seq"])),
         receipt=tuple(json.loads(row["receipt"])),
+        is_last_in_queue=False,
     )
 
 

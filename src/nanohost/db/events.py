@@ -28,13 +28,24 @@ VALUES
 ON CONFLICT (channel_type, instance, platform_id, platform_message_id, event_kind) DO NOTHING
 """
 # is_deleted: a deletion of the message, or of the one that it changes, waits behind it. is_joined: it was several.
+# may_be_answer: it is one on record, or a question is open in its chat, seen or not. contact_seen_at: when its sender
+# was last seen, if their name and the direct chat are on record.
 NEW_IN_CHAT = """
 SELECT e.*, e.event_kind != 'deletion' AND EXISTS (
     SELECT 1 FROM inbound_events d INDEXED BY inbound_events_refers_to
     WHERE d.channel_type = e.channel_type AND d.instance = e.instance AND d.platform_id = e.platform_id
         AND d.refers_to = iif(e.event_kind = 'message', e.platform_message_id, e.refers_to)
         AND d.event_kind = 'deletion' AND d.status = 'new') AS is_deleted,
-    EXISTS (SELECT 1 FROM album_pieces p WHERE p.event_id = e.id) AS is_joined
+    EXISTS (SELECT 1 FROM album_pieces p WHERE p.event_id = e.id) AS is_joined,
+    EXISTS (SELECT 1 FROM questions q WHERE q.event_id = e.id) OR EXISTS (
+        SELECT 1 FROM questions q WHERE q.status = 'open' AND q.channel_type = e.channel_type
+            AND q.instance = e.instance AND q.platform_id = e.platform_id) AS may_be_answer,
+    (SELECT u.last_seen_at FROM users u
+        WHERE u.user_id = e.channel_type || ':' || e.sender_handle AND e.sender_name IN ('', u.name)
+            AND (e.is_group OR EXISTS (
+                SELECT 1 FROM dms c WHERE c.user_id = u.user_id AND c.instance = e.instance
+                    AND c.channel_type = e.channel_type AND c.platform_id = e.platform_id
+                    AND c.thread_id IS NULL))) AS contact_seen_at
 FROM inbound_events e
 WHERE e.status = 'new' AND e.channel_type = ? AND e.instance = ? AND e.platform_id = ? ORDER BY e.id LIMIT ?
 """
@@ -143,7 +154,8 @@ class ChatKey:
 class StoredEvent:
     """An accepted event with its number, where and when it came in. `attempts`: how often routing it has failed.
     As it was read with the new ones of its chat, `is_deleted`: the message was deleted since; `is_joined`: it was
-    several, and each may have been deleted."""
+    several, and each may have been deleted; `may_be_answer` is False if no question can have it as its answer;
+    `contact_seen_at`: when its sender was last seen, if all that it says of them is on record."""
 
     id: EventId
     chat: ChatKey
@@ -153,6 +165,8 @@ class StoredEvent:
     reason: str | None = None
     is_deleted: bool = False
     is_joined: bool = False
+    may_be_answer: bool = True
+    contact_seen_at: datetime | None = None
 
     @property
     def user_id(self) -> str:
@@ -207,6 +221,8 @@ async def list_new(db: Queries, chat: ChatKey, *, limit: int) -> list[StoredEven
             _from_row(row),
             is_deleted=bool(row["is_deleted"]) and not row["is_joined"],
             is_joined=bool(row["is_joined"]),
+            may_be_answer=bool(row["may_be_answer"]),
+            contact_seen_at=None if row["contact_seen_at"] is None else from_text(row["contact_seen_at"]),
         )
         for row in rows
     ]
@@ -397,6 +413,8 @@ def _from_row(row: sqlite3.Row) -> StoredEvent:
         ),
         is_deleted=False,
         is_joined=False,
+        may_be_answer=True,
+        contact_seen_at=None,
     )
 
 

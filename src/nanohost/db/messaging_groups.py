@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from nanohost.db.database import Queries, Transaction, Value
 from nanohost.db.events import ChatKey
 from nanohost.db.rows import from_row
-from nanohost.model import MessagingGroup, MessagingGroupId, UnknownSender
+from nanohost.model import AgentGroupId, MessagingGroup, MessagingGroupId, UnknownSender
 from nanohost_protocol.times import to_text
 
 ALL = "SELECT * FROM messaging_groups ORDER BY channel_type, instance, platform_id"
@@ -19,13 +20,26 @@ WHERE channel_type = :channel_type AND instance = :instance AND platform_id = if
     SELECT moved_to FROM moved_chats
     WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id), :platform_id)
 """
-AS_IT_IS_NOW = """
-SELECT m.* FROM messaging_groups g
-LEFT JOIN moved_chats o ON o.channel_type = g.channel_type AND o.instance = g.instance AND o.platform_id = g.platform_id
-LEFT JOIN messaging_groups n ON n.channel_type = g.channel_type AND n.instance = g.instance
-    AND n.platform_id = o.moved_to
-JOIN messaging_groups m ON m.id = ifnull(n.id, g.id)
-WHERE g.id = ?
+# The session's own chat, or the one that it has moved into where somebody had set up that already; or the chats whose
+# wirings put them into the agent's one shared session; and those that the agent has names for.
+OF_SESSION = """
+SELECT c.*, EXISTS (
+    SELECT 1 FROM moved_chats o
+    WHERE o.channel_type = c.channel_type AND o.instance = c.instance AND o.platform_id = c.platform_id) AS has_moved
+FROM (
+    SELECT NULL AS given_name, m.* FROM messaging_groups g
+    LEFT JOIN moved_chats o
+        ON o.channel_type = g.channel_type AND o.instance = g.instance AND o.platform_id = g.platform_id
+    LEFT JOIN messaging_groups n
+        ON n.channel_type = g.channel_type AND n.instance = g.instance AND n.platform_id = o.moved_to
+    JOIN messaging_groups m ON m.id = ifnull(n.id, g.id)
+    WHERE g.id = :chat
+    UNION ALL
+    SELECT NULL, m.* FROM wirings w JOIN messaging_groups m ON m.id = w.messaging_group_id
+    WHERE :chat IS NULL AND w.agent_group_id = :group AND w.session_mode = 'agent-shared'
+    UNION ALL
+    SELECT d.name, m.* FROM destinations d JOIN messaging_groups m ON m.id = d.messaging_group_id
+    WHERE d.agent_group_id = :group) c
 """
 ADD = """
 INSERT INTO messaging_groups (channel_type, instance, platform_id, is_group, name, unknown_sender, created_at)
@@ -34,10 +48,16 @@ VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING *
 SET_UNKNOWN_SENDER = "UPDATE messaging_groups SET unknown_sender = ? WHERE id = ?"
 UPDATE_FROM_PLATFORM = "UPDATE messaging_groups SET is_group = ?, name = ? WHERE id = ?"
 DELETE = "DELETE FROM messaging_groups WHERE id = ?"
-SHARED_SESSION_CHATS = """
-SELECT m.* FROM messaging_groups m JOIN wirings w ON w.messaging_group_id = m.id
-WHERE w.agent_group_id = ? AND w.session_mode = 'agent-shared' ORDER BY m.id
-"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionChat:
+    """A chat that a session may send to. `given_name`: what its agent calls it; None: the session talks in it.
+    `has_moved`: it has another id by now."""
+
+    group: MessagingGroup
+    given_name: str | None
+    has_moved: bool
 
 
 async def list_all(db: Queries) -> list[MessagingGroup]:
@@ -46,13 +66,6 @@ async def list_all(db: Queries) -> list[MessagingGroup]:
 
 async def get(db: Queries, group: MessagingGroupId) -> MessagingGroup:
     row = await db.fetch_one(BY_ID, (group,))
-    assert row is not None, f"messaging group {group} is referred to and not there"
-    return from_row(MessagingGroup, row)
-
-
-async def as_it_is_now(db: Queries, group: MessagingGroupId) -> MessagingGroup:
-    """The chat, or the one that it has moved into where somebody had set up that already."""
-    row = await db.fetch_one(AS_IT_IS_NOW, (group,))
     assert row is not None, f"messaging group {group} is referred to and not there"
     return from_row(MessagingGroup, row)
 
@@ -74,9 +87,14 @@ async def find_by_chat(db: Queries, chat: ChatKey) -> MessagingGroup | None:
     return await find(db, channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id)
 
 
-async def list_sharing_session(db: Queries, agent_group: int) -> list[MessagingGroup]:
-    """The chats whose wirings put them into the agent's one shared session."""
-    return [from_row(MessagingGroup, row) for row in await db.fetch_all(SHARED_SESSION_CHATS, (agent_group,))]
+async def list_for_session(
+    db: Queries, *, agent_group: AgentGroupId, messaging_group: MessagingGroupId | None
+) -> list[SessionChat]:
+    """Where the session of this agent and chat may send; without a chat, the one that all chats of the agent share. By
+    name, and those without one by number."""
+    rows = await db.fetch_all(OF_SESSION, {"chat": messaging_group, "group": agent_group})
+    found = [from_row(SessionChat, row, group=from_row(MessagingGroup, row)) for row in rows]
+    return sorted(found, key=lambda one: (one.given_name or "", one.group.id))
 
 
 async def add(

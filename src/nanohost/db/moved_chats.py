@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
@@ -124,21 +124,15 @@ async def current_of(db: Queries, chats: Iterable[ChatKey]) -> dict[ChatKey, Cha
     return asked
 
 
-async def places_now(db: Queries, places: Mapping[str, Origin]) -> dict[str, Origin]:
-    """The same as `current_origin`, for several places under any keys."""
-    chats = {key: ChatKey(one.channel_type, one.instance, one.platform_id) for key, one in places.items()}
-    now = await current_of(db, chats.values())
-    return {key: _moved_origin(place, now[chats[key]]) for key, place in places.items()}
-
-
 async def current_origin(db: Queries, origin: Origin) -> Origin:
     """A place as it is called now. The message that it names is not known there, if its chat has moved."""
-    return _moved_origin(
+    return moved_origin(
         origin, await current_chat(db, ChatKey(origin.channel_type, origin.instance, origin.platform_id))
     )
 
 
-def _moved_origin(place: Origin, now: ChatKey) -> Origin:
+def moved_origin(place: Origin, now: ChatKey) -> Origin:
+    """The place, for its chat that is called so now. The message that it names is not known there, if it has moved."""
     if now.platform_id == place.platform_id:
         return place
     return replace(place, platform_id=now.platform_id, platform_message_id=None)

@@ -45,11 +45,6 @@ WHERE d.kind = 'question' AND length(d.content) <= {MAX_QUESTION_CHARS}
     AND d.attempts > 0 AND d.status NOT IN ('dead', 'dropped')
 LIMIT ?
 """  # noqa: S608
-# One look for an ordinary message, for which both are no.
-MAY_BE_ANSWER = """
-SELECT EXISTS (SELECT 1 FROM questions WHERE event_id = ?) OR EXISTS (
-    SELECT 1 FROM questions WHERE status = 'open' AND channel_type = ? AND instance = ? AND platform_id = ?) AS it_may
-"""
 CLAIM = """
 UPDATE questions SET status = 'answered', answer = :answer, answered_by = :user, answered_at = :now, event_id = :event
 WHERE session_id = :session AND seq = :seq AND status = 'open'
@@ -120,12 +115,6 @@ async def find_by_answer_event(db: Queries, event: EventId) -> Question | None:
     """The question that this event is the answer to."""
     row = await db.fetch_one(ANSWERED_BY_EVENT, (event,))
     return None if row is None else _from_row(row)
-
-
-async def may_be_answer(db: Queries, event: EventId, chat: ChatKey) -> bool:
-    """Whether this event is an answer on record, or a question is open in its chat, seen or not."""
-    row = await db.fetch_one(MAY_BE_ANSWER, (event, chat.channel_type, chat.instance, chat.platform_id))
-    return row is not None and bool(row["it_may"])
 
 
 async def list_open_in_chat(db: Queries, chat: ChatKey) -> list[OpenQuestion]:

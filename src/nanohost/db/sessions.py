@@ -16,7 +16,9 @@ from nanohost_protocol.times import from_text, to_text
 
 PAGE_SIZE = 500
 
-_SELECT = "SELECT s.*, g.folder AS group_folder FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id"
+COLUMNS = """s.*, g.folder AS group_folder,
+    EXISTS (SELECT 1 FROM turn_failures f WHERE f.session_id = s.id) AS has_turn_failures"""
+_SELECT = f"SELECT {COLUMNS} FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id"  # noqa: S608
 AFTER = _SELECT + " WHERE s.id > ? ORDER BY s.id LIMIT ?"
 LATEST = _SELECT + " ORDER BY s.last_active_at DESC, s.id LIMIT ?"
 BY_ID = _SELECT + " WHERE s.id = ?"
@@ -35,18 +37,18 @@ SELECT s.id FROM sessions s INDEXED BY sessions_due WHERE s.due_at IS NOT NULL A
 """
 DUE_LATER = _SELECT + " WHERE s.due_at > ? ORDER BY s.due_at"
 NEXT_DUE = "SELECT min(due_at) AS due_at FROM sessions WHERE due_at IS NOT NULL AND due_at > ?"
-LEASED = """
-SELECT s.*, g.folder AS group_folder FROM sessions s INDEXED BY sessions_leased
+LEASED = f"""
+SELECT {COLUMNS} FROM sessions s INDEXED BY sessions_leased
 JOIN agent_groups g ON g.id = s.agent_group_id WHERE s.lease IS NOT NULL
-"""
+"""  # noqa: S608
 BY_PREFIX = _SELECT + (
     " WHERE s.id >= :start AND s.id < :start || char(1114111) AND substr(s.id, 1, length(:start)) = :start"
     " ORDER BY s.id LIMIT 100"
 )
 SOME_OF_AGENT_GROUP = _SELECT + " WHERE s.agent_group_id = ? LIMIT ?"
 # Whoever has the terminal's socket owns the files, and is an owner there.
-LATEST_OF_OWNERS = """
-SELECT s.*, g.folder AS group_folder FROM routes r
+LATEST_OF_OWNERS = f"""
+SELECT {COLUMNS} FROM routes r
 JOIN inbound_events e ON e.id = r.event_id JOIN sessions s ON s.id = r.session_id
 JOIN agent_groups g ON g.id = s.agent_group_id
 WHERE s.agent_group_id = ? AND r.trigger = 1 AND e.event_kind = 'message' AND (
@@ -55,7 +57,7 @@ WHERE s.agent_group_id = ? AND r.trigger = 1 AND e.event_kind = 'message' AND (
         UNION SELECT o.user_id FROM roles r JOIN users u ON u.user_id = r.user_id JOIN users o ON o.person = u.person
         WHERE r.role = 'owner'))
 ORDER BY r.event_id DESC LIMIT 1
-"""
+"""  # noqa: S608
 BY_IDS = _SELECT + " WHERE s.id IN (SELECT value FROM json_each(:ids)) ORDER BY s.id LIMIT 1000"  # noqa: S608
 # The ids of a chat's sessions, the one that an agent shares in all its chats included. To stand in a statement.
 IN_CHAT = """(
@@ -107,18 +109,18 @@ async def iter_all(db: ReportReader) -> AsyncIterator[Session]:
     last = ""
     while rows := await db.fetch_all(AFTER, (last, PAGE_SIZE)):
         for row in rows:
-            yield _from_row(row)
+            yield session_from_row(row)
         last = rows[-1]["id"]
 
 
 async def latest(db: ReportReader, *, limit: int) -> list[Session]:
     """Those where something happened last, latest first."""
-    return [_from_row(row) for row in await db.fetch_all(LATEST, (limit,))]
+    return [session_from_row(row) for row in await db.fetch_all(LATEST, (limit,))]
 
 
 async def find(db: Queries, session: SessionId) -> Session | None:
     row = await db.fetch_one(BY_ID, (session,))
-    return None if row is None else _from_row(row)
+    return None if row is None else session_from_row(row)
 
 
 async def get(db: Queries, session: SessionId) -> Session:
@@ -131,12 +133,12 @@ async def find_by_key(
     db: Queries, *, agent_group: AgentGroupId, messaging_group: MessagingGroupId | None, thread_id: str | None
 ) -> Session | None:
     row = await db.fetch_one(BY_KEY, (agent_group, messaging_group, thread_id))
-    return None if row is None else _from_row(row)
+    return None if row is None else session_from_row(row)
 
 
 async def list_due(db: Queries, now: datetime) -> list[Session]:
     """Sessions with work whose time has come, longest waiting first."""
-    return [_from_row(row) for row in await db.fetch_all(DUE, (to_text(now),))]
+    return [session_from_row(row) for row in await db.fetch_all(DUE, (to_text(now),))]
 
 
 async def list_due_and_held(db: Queries, now: datetime) -> list[SessionId]:
@@ -146,7 +148,7 @@ async def list_due_and_held(db: Queries, now: datetime) -> list[SessionId]:
 
 async def list_due_later(db: Queries, now: datetime) -> list[Session]:
     """Sessions with work whose time has not come."""
-    return [_from_row(row) for row in await db.fetch_all(DUE_LATER, (to_text(now),))]
+    return [session_from_row(row) for row in await db.fetch_all(DUE_LATER, (to_text(now),))]
 
 
 async def next_due(db: Queries, now: datetime) -> datetime | None:
@@ -157,22 +159,22 @@ async def next_due(db: Queries, now: datetime) -> datetime | None:
 
 async def list_leased(db: Queries) -> list[Session]:
     """Sessions whose container may be alive."""
-    return sorted((_from_row(row) for row in await db.fetch_all(LEASED)), key=lambda session: session.id)
+    return sorted((session_from_row(row) for row in await db.fetch_all(LEASED)), key=lambda session: session.id)
 
 
 async def find_by_prefix(db: Queries, prefix: str) -> list[Session]:
     """Those whose ids begin so, the first hundred."""
-    return [_from_row(row) for row in await db.fetch_all(BY_PREFIX, {"start": prefix})]
+    return [session_from_row(row) for row in await db.fetch_all(BY_PREFIX, {"start": prefix})]
 
 
 async def list_for_agent_group(db: Queries, agent_group: AgentGroupId, *, limit: int) -> list[Session]:
     """Of those of one agent, in all its chats, as many."""
-    return [_from_row(row) for row in await db.fetch_all(SOME_OF_AGENT_GROUP, (agent_group, limit))]
+    return [session_from_row(row) for row in await db.fetch_all(SOME_OF_AGENT_GROUP, (agent_group, limit))]
 
 
 async def find_by_ids(db: ReportReader, ids: Sequence[str]) -> dict[str, Session]:
     """Those of these that there are, a thousand at most, by id."""
-    return {row["id"]: _from_row(row) for row in await db.fetch_all(BY_IDS, {"ids": json.dumps(list(ids))})}
+    return {row["id"]: session_from_row(row) for row in await db.fetch_all(BY_IDS, {"ids": json.dumps(list(ids))})}
 
 
 async def list_for_chat(
@@ -181,19 +183,19 @@ async def list_for_chat(
     """Of a chat, of all its agents or of one, the latest active first. An agent's one conversation in all its chats is
     one of each."""
     values: dict[str, Value] = {"chat": chat, "group": agent_group, "limit": limit}
-    return [_from_row(row) for row in await db.fetch_all(OF_CHAT, values)]
+    return [session_from_row(row) for row in await db.fetch_all(OF_CHAT, values)]
 
 
 async def find_latest_of_owners(db: ReportReader, agent_group: AgentGroupId) -> Session | None:
     """Of those of one agent, the one that an owner wrote in last, as far as it is on record."""
     row = await db.fetch_one(LATEST_OF_OWNERS, (agent_group,))
-    return None if row is None else _from_row(row)
+    return None if row is None else session_from_row(row)
 
 
 async def find_one_for_chat(db: Queries, chat: MessagingGroupId) -> Session | None:
     """One of a chat, if there is any."""
     row = await db.fetch_one(ONE_OF_CHAT, (chat,))
-    return None if row is None else _from_row(row)
+    return None if row is None else session_from_row(row)
 
 
 async def list_with_open_items(db: Queries, agent_group: AgentGroupId, chat: ChatId) -> list[Session]:
@@ -204,7 +206,7 @@ async def list_with_open_items(db: Queries, agent_group: AgentGroupId, chat: Cha
         "instance": chat.instance,
         "platform_id": chat.platform_id,
     }
-    return [_from_row(row) for row in await db.fetch_all(WITH_OPEN_ITEMS_IN_CHAT, values)]
+    return [session_from_row(row) for row in await db.fetch_all(WITH_OPEN_ITEMS_IN_CHAT, values)]
 
 
 async def add(
@@ -273,5 +275,6 @@ async def release_lease(tx: Transaction, session: SessionId, lease: LeaseId) -> 
     return await tx.execute(RELEASE_LEASE, (session, lease)) == 1
 
 
-def _from_row(row: sqlite3.Row) -> Session:
+def session_from_row(row: sqlite3.Row) -> Session:
+    """Of a row with COLUMNS."""
     return from_row(Session, row, runtime_state=json.loads(row["runtime_state"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from nanohost.db.database import Queries, ReportReader, Transaction, Value
+from nanohost.db.database import Queries, ReportReader, Transaction
 from nanohost.db.rows import from_row
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import to_text
@@ -13,13 +13,6 @@ from nanohost_protocol.times import to_text
 ALL = "SELECT * FROM users ORDER BY person, id LIMIT ?"
 NAMES_OF_ROLES = "SELECT user_id, name FROM users WHERE user_id IN (SELECT user_id FROM roles)"
 FIND = "SELECT * FROM users WHERE user_id = ?"
-# It is looked at for each message, so it is one look.
-IS_KNOWN = """
-SELECT 1 FROM users WHERE user_id = :user_id AND last_seen_at > :since AND :name IN ('', name) AND (
-    :platform_id IS NULL OR EXISTS (
-        SELECT 1 FROM dms WHERE user_id = :user_id AND instance = :instance AND channel_type = :channel_type
-            AND platform_id = :platform_id AND thread_id IS NULL))
-"""
 IDENTITIES = """
 SELECT * FROM users WHERE person = (SELECT person FROM users WHERE user_id = ?)
 """
@@ -73,15 +66,6 @@ async def names_of_roles(db: Queries) -> dict[str, str]:
 async def find(db: Queries, user_id: str) -> User | None:
     row = await db.fetch_one(FIND, (user_id,))
     return None if row is None else from_row(User, row)
-
-
-async def is_known(db: Queries, user_id: str, *, name: str, dm: Origin | None, since: datetime) -> bool:
-    """Whether the user was seen after that moment, is called this (or nothing), and can be written to in this direct
-    chat, if one is named."""
-    where = (dm.channel_type, dm.instance, dm.platform_id) if dm else (None,) * 3
-    values: dict[str, Value] = {"user_id": user_id, "since": to_text(since), "name": name}
-    values |= zip(("channel_type", "instance", "platform_id"), where, strict=True)
-    return await db.fetch_one(IS_KNOWN, values) is not None
 
 
 async def list_identities(db: Queries, user_id: str) -> list[User]:

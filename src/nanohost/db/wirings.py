@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,14 +12,16 @@ from nanohost.db.rows import from_row
 from nanohost.model import (
     AgentGroupId,
     EngageMode,
+    EventId,
     IgnoredMessagePolicy,
+    MessagingGroup,
     MessagingGroupId,
     SenderScope,
     SessionMode,
     Wiring,
     WiringId,
 )
-from nanohost_protocol.times import to_text
+from nanohost_protocol.times import from_text, to_text
 
 ALL = "SELECT * FROM wirings ORDER BY messaging_group_id, priority, id"
 OF_CHAT = "SELECT * FROM wirings WHERE messaging_group_id = ? ORDER BY priority, id"
@@ -33,6 +36,19 @@ UPDATE = """
 UPDATE wirings SET engage_mode = ?, engage_pattern = ?, session_mode = ?, priority = ?, sender_scope = ?, ignored = ?,
     bots = ?
 WHERE id = ?
+"""
+# A row a wiring. A chat that has moved is found under what it was called, too.
+WIRED_CHAT = """
+SELECT w.*, m.channel_type, m.instance, m.platform_id, m.is_group, m.name, m.unknown_sender, m.id AS group_id,
+    m.created_at AS group_created_at, (
+        SELECT id FROM inbound_events
+        WHERE status = 'new' AND channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id
+        ORDER BY id LIMIT 1) AS first_new
+FROM messaging_groups m JOIN wirings w ON w.messaging_group_id = m.id
+WHERE m.channel_type = :channel_type AND m.instance = :instance AND m.platform_id = ifnull((
+    SELECT moved_to FROM moved_chats
+    WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id), :platform_id)
+ORDER BY w.priority, w.id
 """
 # Whether anybody listens in a chat to what is not said to us: an agent, or one that asked something there.
 LISTENERS = """
@@ -56,6 +72,16 @@ class Listeners:
     can_hear_bots: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WiredChat:
+    """A chat with its wirings in the order they are evaluated, and the oldest event of it that is not routed, all as
+    they stand at one moment."""
+
+    group: MessagingGroup
+    wirings: Sequence[Wiring]
+    first_new: EventId | None
+
+
 async def list_all(db: Queries) -> list[Wiring]:
     return [from_row(Wiring, row) for row in await db.fetch_all(ALL)]
 
@@ -63,6 +89,19 @@ async def list_all(db: Queries) -> list[Wiring]:
 async def list_for_chat(db: Queries, group: MessagingGroupId) -> list[Wiring]:
     """In the order they are evaluated."""
     return [from_row(Wiring, row) for row in await db.fetch_all(OF_CHAT, (group,))]
+
+
+async def find_wired_chat(db: Queries, chat: ChatKey) -> WiredChat | None:
+    """The chat that an event came in. None: no agent is wired to it."""
+    rows = await db.fetch_all(WIRED_CHAT, chat.columns)
+    if not rows:
+        return None
+    first = rows[0]
+    return WiredChat(
+        group=from_row(MessagingGroup, first, id=first["group_id"], created_at=from_text(first["group_created_at"])),
+        wirings=[from_row(Wiring, row) for row in rows],
+        first_new=first["first_new"],
+    )
 
 
 async def find_listeners(db: Queries, chat: ChatKey) -> Listeners:

@@ -14,9 +14,9 @@ from functools import partial
 
 import structlog
 
-from nanohost.db import destinations as named_chats
 from nanohost.db import messaging_groups, sessions
 from nanohost.db.database import Queries
+from nanohost.db.events import ChatKey
 from nanohost.delivery.validate import AddressBook, origin_chat_id
 from nanohost.errors import MailboxError
 from nanohost.mailbox.mailboxes import Mailboxes
@@ -30,10 +30,11 @@ _log = structlog.get_logger()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionChats:
     """Where a session may send, by name. `own`: the chats it talks in; `destinations`: others, under names of their
-    own."""
+    own; `current`: those of all these that have not moved."""
 
     own: Mapping[str, MessagingGroup]
     destinations: Mapping[str, MessagingGroup]
+    current: frozenset[ChatKey] = frozenset()
 
     @property
     def default(self) -> str | None:
@@ -44,16 +45,16 @@ class SessionChats:
 async def session_chats(db: Queries, session: Session) -> SessionChats:
     """An operator's name for a chat is kept, whatever a group calls itself: who may rename a group must not get what
     was meant for another chat."""
-    if session.messaging_group_id is not None:
-        chats: Sequence[MessagingGroup] = [await messaging_groups.as_it_is_now(db, session.messaging_group_id)]
-    else:
-        chats = await messaging_groups.list_sharing_session(db, session.agent_group_id)
-    given = {
-        one.name: await messaging_groups.get(db, one.messaging_group_id)
-        for one in await named_chats.list_for_group(db, session.agent_group_id)
-    }
-    own = _assign_names(chats, given)
-    return SessionChats(own=own, destinations={name: chat for name, chat in given.items() if name not in own})
+    found = await messaging_groups.list_for_session(
+        db, agent_group=session.agent_group_id, messaging_group=session.messaging_group_id
+    )
+    given = {one.given_name: one.group for one in found if one.given_name is not None}
+    own = _assign_names([one.group for one in found if one.given_name is None], given)
+    return SessionChats(
+        own=own,
+        destinations={name: chat for name, chat in given.items() if name not in own},
+        current=frozenset(_chat_key(one.group) for one in found if not one.has_moved),
+    )
 
 
 async def address_book(db: Queries, session: Session) -> AddressBook:
@@ -150,6 +151,10 @@ def _assign_names(chats: Sequence[MessagingGroup], reserved: Mapping[str, Messag
 
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40]
+
+
+def _chat_key(chat: MessagingGroup) -> ChatKey:
+    return ChatKey(chat.channel_type, chat.instance, chat.platform_id)
 
 
 def _chat_id(chat: MessagingGroup) -> ChatId:

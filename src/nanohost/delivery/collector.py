@@ -25,7 +25,7 @@ from nanohost.db.database import Store, Transaction
 from nanohost.db.deliveries import Delivery, DeliveryStatus
 from nanohost.db.domain_events import RequestsWaiting
 from nanohost.db.events import ChatKey
-from nanohost.delivery.address_book import address_book, with_known_names
+from nanohost.delivery.address_book import build_address_book, session_chats, with_known_names
 from nanohost.delivery.budget import (
     MAX_SCHEDULED,
     MAX_WAITING,
@@ -156,11 +156,7 @@ class Collector:
             for number in about - numbered.keys():
                 if (ours := await deliveries.find(tx, session.id, number)) is not None:
                     numbered[number] = _origin_of(ours)
-            book = with_known_names(await address_book(tx, session), await _current_destination(tx, told))
-            origins = await moved_chats.places_now(tx, origins)
-            context = _ValidationContext(
-                session=session.id, book=book, origins=origins, target_numbers=about, origins_by_number=numbered
-            )
+            context = await _validation_context(tx, session, told, origins, target_numbers=about, numbered=numbered)
             entries = _build_entries(rows, context, now, scheduled)
             entries = entries[: budget.consume(list(map(_row_cost, rows, entries)), self._clock.monotonic())]
             if not entries:
@@ -205,13 +201,6 @@ class Collector:
             _log.debug("message_collected", session=session.id, seq=entry.seq, content=entry.content)
 
 
-async def _current_destination(tx: Transaction, destination: Sequence[Destination]) -> list[Destination]:
-    """The names that the agent knows, for the chats as they are called now."""
-    chats = {one.chat: _key(one.chat) for one in destination if one.chat is not None}
-    now = await moved_chats.current_of(tx, chats.values())
-    return [one if one.chat is None else replace(one, chat=_chat_id(now[chats[one.chat]])) for one in destination]
-
-
 def _key(chat: ChatId) -> ChatKey:
     return ChatKey(chat.channel_type, chat.instance, chat.platform_id)
 
@@ -230,6 +219,33 @@ class _ValidationContext:
     origins: Mapping[str, Origin]
     target_numbers: Collection[int]
     origins_by_number: dict[int, Origin]
+
+
+async def _validation_context(
+    tx: Transaction,
+    session: Session,
+    told: Sequence[Destination],
+    origins: Mapping[str, Origin],
+    *,
+    target_numbers: Collection[int],
+    numbered: dict[int, Origin],
+) -> _ValidationContext:
+    """`told`: the names that the agent knows. All chats are as they are called now."""
+    chats = await session_chats(tx, session)
+    named = {_key(one.chat) for one in told if one.chat is not None}
+    called = {id: ChatKey(one.channel_type, one.instance, one.platform_id) for id, one in origins.items()}
+    now = await moved_chats.current_of(tx, {*named, *called.values()} - chats.current)
+    known = [
+        one if one.chat is None else replace(one, chat=_chat_id(now.get(_key(one.chat), _key(one.chat))))
+        for one in told
+    ]
+    return _ValidationContext(
+        session=session.id,
+        book=with_known_names(build_address_book(chats, session.thread_id), known),
+        origins={id: moved_chats.moved_origin(one, now.get(called[id], called[id])) for id, one in origins.items()},
+        target_numbers=target_numbers,
+        origins_by_number=numbered,
+    )
 
 
 def _build_entries(

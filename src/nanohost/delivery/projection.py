@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import structlog
 
 from nanohost.clock import Clock
-from nanohost.db import deliveries, sessions
+from nanohost.db import deliveries
 from nanohost.db.database import Store
 from nanohost.errors import NanohostError
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.model import HOST_SESSION_ID, Session, SessionId
+from nanohost.model import HOST_SESSION_ID, SessionId
 from nanohost.work.keyed_workers import KeyedLock
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.rows import DeliveryResult
@@ -42,8 +42,7 @@ class DeliveryProjection:
             await self._write(id, limit)
 
     async def _write(self, id: SessionId, limit: int) -> None:
-        session = await sessions.get(self._store, id)
-        rows = await self.latest_deliveries(session, limit=limit)
+        session, rows = await deliveries.get_results(self._store, id, now=self._clock.now(), limit=limit)
         cursor = str(session.out_cursor)
 
         def tell(box: InboundWriter) -> None:
@@ -55,10 +54,7 @@ class DeliveryProjection:
         except NanohostError as error:
             _log.warning("projection_failed", session=id, error=str(error))
 
-    async def latest_deliveries(self, session: Session, *, limit: int = MAX_PROJECTED) -> Sequence[DeliveryResult]:
+    async def latest_deliveries(self, session: SessionId) -> Sequence[DeliveryResult]:
         """What became of the session's latest messages."""
-        now = self._clock.now()
-        return [
-            DeliveryResult(out_id=row.out_id, status=row.status, platform_message_ids=row.receipt, changed_at=now)
-            for row in await deliveries.list_settled(self._store, session.id, limit=limit)
-        ]
+        _, rows = await deliveries.get_results(self._store, session, now=self._clock.now(), limit=MAX_PROJECTED)
+        return rows

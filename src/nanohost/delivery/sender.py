@@ -158,17 +158,11 @@ class Sender:
         self.workers.notify_now(queue)
 
     async def _process(self, queue: DeliveryQueueKey) -> None:
-        if (chat := await moved_chats.current_chat(self._store, queue.chat)) != queue.chat:
-            self.workers.notify(replace(queue, platform_id=chat.platform_id))  # what is entered for it goes there
-        else:
-            await self._send_queue(queue)
-
-    async def _send_queue(self, queue: DeliveryQueueKey) -> None:
-        to_tell, poked, has_turn, in_one_go = 0, False, False, 0
+        to_tell, poked, has_turn, in_one_go, is_empty = 0, False, False, 0, False
         while True:
-            delivery = await deliveries.next_in_queue(self._store, queue, self._clock.now())
+            delivery = None if is_empty else await deliveries.next_in_queue(self._store, queue, self._clock.now())
             if delivery is None:
-                if not await self._wait_for_scheduled(queue, to_tell):
+                if not await self._wait_for_scheduled(queue, to_tell, is_empty=is_empty):
                     return
                 to_tell = in_one_go = 0
                 continue
@@ -190,9 +184,10 @@ class Sender:
                 to_tell += 1
                 continue
             in_one_go += 1
-            await self._attempt_fairly(delivery, in_one_go)
+            is_sent = await self._attempt_fairly(delivery, in_one_go)
             # What an operator sent again may be older than the latest few.
             to_tell = MAX_PROJECTED if delivery.attempts_before_resend else to_tell + 1
+            is_empty = is_sent and delivery.is_last_in_queue  # what is entered after that look notifies this worker
 
     async def _wait_for_retry(self, delivery: Delivery, seconds: float) -> bool:
         """Wait until it is tried again. False: look again at what there is to do."""
@@ -205,14 +200,16 @@ class Sender:
         finally:
             waiting.discard(queue)
 
-    async def _attempt_fairly(self, delivery: Delivery, burst_count: int) -> None:
+    async def _attempt_fairly(self, delivery: Delivery, burst_count: int) -> bool:
+        """Whether the platform has all of it."""
         began = time.monotonic()
-        await self._attempt(delivery)
+        is_sent = await self._attempt(delivery)
         self._rate_limiter.record_response(delivery.queue)
         if burst_count >= MAX_BURST:
             await self._fair_share.yield_to_others(
                 delivery.queue.chat, min(time.monotonic() - began, MAX_PROCESS_TIME_S)
             )
+        return is_sent
 
     async def _skip_or_postpone(self, delivery: Delivery) -> bool:
         """Whether it is not to be sent any more, or not before the turn is over: what comes after it goes on."""
@@ -233,15 +230,25 @@ class Sender:
             return True
         return False
 
-    async def _wait_for_scheduled(self, queue: DeliveryQueueKey, unprojected: int) -> bool:
-        """Nothing is to be sent now: tell the runner what was. False: nothing is to be sent later, either."""
+    async def _wait_for_scheduled(self, queue: DeliveryQueueKey, unprojected: int, *, is_empty: bool) -> bool:
+        """Nothing is to be sent now: tell the runner what was. False: nothing is to be sent later, either. `is_empty`:
+        that is known."""
         if unprojected:
             await self._projection.refresh(queue.session_id, limit=unprojected)
+        if is_empty:
+            return False
         later = await deliveries.next_scheduled_at(self._store, queue)
         if later is None:
+            await self._follow_moved_chat(queue)
             return False
         await self.workers.wait(queue, (later - self._clock.now()).total_seconds())
         return not self.workers.is_closing
+
+    async def _follow_moved_chat(self, queue: DeliveryQueueKey) -> None:
+        """What is entered for a chat that has moved is in the queue of the chat that it has become: look there."""
+        chat = await moved_chats.current_chat(self._store, queue.chat)
+        if chat != queue.chat:
+            self.workers.notify(replace(queue, platform_id=chat.platform_id))
 
     async def _acquire_send_slot(self, queue: DeliveryQueueKey) -> bool:
         """Wait for the chat's turn. False: the host is closing."""
@@ -261,21 +268,24 @@ class Sender:
     def _find_channel(self, queue: DeliveryQueueKey) -> Channel | None:
         return self._channels.get((queue.channel_type, queue.instance))
 
-    async def _attempt(self, delivery: Delivery) -> None:
-        """If it stands otherwise by now, nothing is done: it is to be looked at again. A chat that moves takes along
-        what is being sent, and the lane of its new name waits for how that ends."""
+    async def _attempt(self, delivery: Delivery) -> bool:
+        """Whether the platform has all of it. If it stands otherwise by now, nothing is done: it is to be looked at
+        again. A chat that moves takes along what is being sent, and the lane of its new name waits for how that ends.
+        """
         session, seq = delivery.queue.session_id, delivery.seq
         async with self._attempt_locks.hold((session, seq)):
-            if await deliveries.find(self._store, session, seq) == delivery:
-                await self._attempt_locked(delivery)
+            if delivery.status is DeliveryStatus.SENDING:
+                if await deliveries.find(self._store, session, seq) != delivery:
+                    return False
+                if not await self._resolve_interrupted_send(delivery):
+                    return False
+            return await self._attempt_locked(delivery)
 
-    async def _attempt_locked(self, delivery: Delivery) -> None:
-        if delivery.status is DeliveryStatus.SENDING and not await self._resolve_interrupted_send(delivery):
-            return
+    async def _attempt_locked(self, delivery: Delivery) -> bool:
         part, *others = await self._next_parts(delivery)
         async with self._store.transaction() as tx:
             if not await deliveries.begin_attempt(tx, delivery, self._clock.now()):
-                return
+                return False
             if others:
                 await deliveries.add_parts(tx, delivery, [part, *others])
             if self._can_fail_later(delivery.queue):
@@ -300,6 +310,7 @@ class Sender:
             _log_failure(delivery, answer, attempt=delivery.attempts + 1)
             if answer.moved_to is not None:
                 await self._on_chat_moved(delivery.queue.chat, answer.moved_to)
+        return isinstance(answer, Receipt) and part.is_last
 
     async def _next_parts(self, delivery: Delivery) -> Sequence[DeliveryPart]:
         """What is to be sent next, first: a part on record alone, or all of a message that was not cut so far."""

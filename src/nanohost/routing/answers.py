@@ -94,9 +94,8 @@ class AnswerProcessor:
         self._clock = clock
 
     async def can_handle(self, stored: StoredEvent) -> bool:
-        """Whether the event may be an answer. One indexed look-up for a message where no question is open."""
-        is_message = stored.event.kind is EventKind.MESSAGE
-        if is_message and not await questions.may_be_answer(self._store, stored.id, stored.chat):
+        """Whether the event may be an answer. A message where no question was open costs nothing."""
+        if stored.event.kind is EventKind.MESSAGE and not stored.may_be_answer:
             return False
         return await self._find_candidate(stored) is not None
 

@@ -19,12 +19,12 @@ from nanohost_protocol.times import to_text
 _NOTIFIED_KINDS = {EventKind.MESSAGE, EventKind.CLICK}
 
 
-async def notify_paused(tx: Transaction, stored_events: Iterable[StoredEvent], now: datetime) -> None:
-    """`stored_events`: what wakes an agent, or would. A command is answered at once, and is no reason to speak of
-    it."""
+async def notify_paused(tx: Transaction, stored_events: Iterable[StoredEvent], now: datetime) -> bool:
+    """`stored_events`: what wakes an agent, or would. A command is answered at once, and is no reason to speak of it.
+    Returns whether all is paused."""
     pause = await paused.find(tx)
     if pause is None:
-        return
+        return False
     for stored in stored_events:
         event, chat = stored.event, stored.chat
         verdict = classify_command(event.text, is_admin=True, is_addressed=is_addressed(event))
@@ -41,6 +41,7 @@ async def notify_paused(tx: Transaction, stored_events: Iterable[StoredEvent], n
             "h", "paused", to_text(pause.created_at), *_chat_address(place), chat.user_id_of(event.sender.handle)
         )
         await host_messages.enqueue(tx, place, PAUSED_REPLY, out_id=out_id, now=now)
+    return True
 
 
 def _chat_address(origin: Origin) -> tuple[str, str, str]:

@@ -7,7 +7,7 @@ is marked only after its rows are on disk, and rows have derived ids: doing it a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ from nanohost.db.events import StoredEvent
 from nanohost.db.routes import Route, RouteOutcome, WaitingRow
 from nanohost.errors import MailboxError
 from nanohost.mailbox.writer import MailboxWriter, WriteResult
-from nanohost.model import Session, SessionId, WiringId
+from nanohost.model import EventId, Session, SessionId, WiringId
 from nanohost.routing.answers import AnswerProcessor
 from nanohost.routing.attachments import AttachmentFetcher
 from nanohost.routing.deletions import DELETED_BEFORE_DELIVERY, describe_deletion
@@ -42,8 +42,11 @@ BATCH_SIZE = 16
 
 
 class RouteWriter:
-    """`attachments` fetches what comes with a message. Emits SessionHasWork for each session whose agent got something,
-    SessionHasControlMessages for each whose runner has to do something."""
+    """`attachments` fetches what comes with a message. `may_have_waiting` says of a session whether rows may wait for
+    its mailbox; it must not say no before `write_waiting` has written them all.
+
+    Emits SessionHasWork for each session whose agent got something, SessionHasControlMessages for each whose runner has
+    to do something."""
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class RouteWriter:
         resolver: RouteResolver,
         answers: AnswerProcessor,
         attachments: AttachmentFetcher | None = None,
+        may_have_waiting: Callable[[SessionId], bool],
     ) -> None:
         self._store = store
         self._mailbox = mailbox
@@ -63,12 +67,17 @@ class RouteWriter:
         self._resolver = resolver
         self._answers = answers
         self._attachments = attachments
+        self._may_have_waiting = may_have_waiting
+        self._may_be_paused = True
+
+    def on_pause_changed(self) -> None:
+        """A pause has begun or is over, or it is not known whether one has."""
+        self._may_be_paused = True
 
     async def write(self, session: Session, rows: Sequence[RoutedEntry]) -> tuple[list[Route], WriteResult]:
         """Put rows into a mailbox; what it refuses waits, and so does all that comes behind it."""
         reason, written = "", WriteResult()
-        # Asked of the record: what an approval set free waits from its commit on, whenever we hear of it.
-        if await routes.has_waiting(self._store, session.id):
+        if self._may_have_waiting(session.id) and await routes.has_waiting(self._store, session.id):
             reason = "waits behind an earlier message"
         else:
             try:
@@ -104,19 +113,22 @@ class RouteWriter:
 
     async def record(
         self, batch: RoutingBatch, resolved: Sequence[Route], write_results: Mapping[SessionId, WriteResult]
-    ) -> None:
+    ) -> set[EventId]:
+        """Put on record what became of the events. Returns those that are handled by that."""
         async with self._recording() as tx:
             door = UnknownSenderPolicy(tx=tx, now=self._clock.now())
             resolved = await record_routes(door, batch, resolved)
-            await events.mark_routed(tx, sorted({route.event_id for route in resolved}))
+            handled = {route.event_id for route in resolved}
+            await events.mark_routed(tx, sorted(handled))
             for session, what in write_results.items():
                 await self._record_write_result(tx, session, what)
             await count_dropped(door, batch, resolved)
             heard = {route.event_id for route in resolved if route.outcome is not RouteOutcome.NOT_ENGAGED}
             await record_contacts(door, [batch.events[event] for event in sorted(heard)])
             woken = {route.event_id for route in resolved if route.session_id is not None and route.trigger}
-            await notify_paused(tx, [batch.events[event] for event in sorted(woken)], door.now)
+            await self._notify_paused(tx, [batch.events[event] for event in sorted(woken)])
         _log_routed(batch, resolved)
+        return handled
 
     async def record_deletion(
         self, stored: StoredEvent, resolved: Sequence[Route], write_results: Mapping[SessionId, WriteResult]
@@ -148,7 +160,7 @@ class RouteWriter:
                     await routes.mark_written(tx, one.event_id, one.wiring_id, now=self._clock.now())
                 await self._record_write_result(tx, id, written)
                 heard = [stored for stored, _ in entries if stored.id in woken]
-                await notify_paused(tx, heard, self._clock.now())
+                await self._notify_paused(tx, heard)
             for one in waiting:
                 _log.info("message_routed", number=one.event_id, session=id, outcome="written", after="it waited")
 
@@ -180,6 +192,12 @@ class RouteWriter:
         async with self._store.transaction() as tx:
             yield tx
         crash_point("routing.recorded")
+
+    async def _notify_paused(self, tx: Transaction, stored_events: Sequence[StoredEvent]) -> None:
+        """Nothing is asked once no pause was found: one that begins is told of at its commit, and so before any later
+        transaction begins."""
+        if self._may_be_paused:
+            self._may_be_paused = await notify_paused(tx, stored_events, self._clock.now())
 
     async def _record_write_result(self, tx: Transaction, session: SessionId, result: WriteResult) -> None:
         if isinstance(result, CommandResult):

@@ -19,7 +19,7 @@ from nanohost.chat_commands.executor import CommandExecutor
 from nanohost.clock import Clock
 from nanohost.db import album_parts, events, routes
 from nanohost.db.database import Store
-from nanohost.db.domain_events import ChatHasEvents, MailboxHasPendingRows
+from nanohost.db.domain_events import ChatHasEvents, MailboxHasPendingRows, PauseChanged
 from nanohost.db.events import ChatKey, StoredEvent
 from nanohost.errors import NanohostError
 from nanohost.mailbox.writer import MailboxWriter
@@ -95,6 +95,7 @@ class Router:
             resolver=deciding,
             answers=answers,
             attachments=attachments,
+            may_have_waiting=lambda session: self._mailbox_workers.is_active(session),
         )
         self._handlers: list[EventHandler] = [
             DeletionHandler(store=store, clock=clock, zone=zone, resolver=deciding, writer=self._writer),
@@ -111,14 +112,18 @@ class Router:
         subscriptions = (
             Subscription(ChatHasEvents, lambda event: self._chat_workers.notify(event.chat)),
             Subscription(MailboxHasPendingRows, lambda event: self._mailbox_workers.notify(event.session)),
+            Subscription(PauseChanged, lambda _: self._writer.on_pause_changed()),
         )
+        self._writer.on_pause_changed()
         with self._store.bus.subscribed(*subscriptions):
-            async with self._mailbox_workers.opened(), self._chat_workers.opened():
+            async with self._mailbox_workers.opened():
+                # Before any chat is routed, which is not behind rows that nobody has begun to write.
                 for session in await routes.list_waiting_sessions(self._store):
                     self._mailbox_workers.notify(session)
-                for chat in await events.list_chats_with_new(self._store):
-                    self._chat_workers.notify(chat)
-                yield
+                async with self._chat_workers.opened():
+                    for chat in await events.list_chats_with_new(self._store):
+                        self._chat_workers.notify(chat)
+                    yield
 
     async def _route_chat(self, chat: ChatKey) -> None:
         while waiting := await events.list_new(self._store, chat, limit=BATCH_SIZE):
@@ -131,14 +136,17 @@ class Router:
                     return
                 continue
             try:
-                await self._process(chat, batch)
+                is_handled = await self._process(chat, batch)
             except (NanohostError, OSError):
                 raise  # the disk, a lock: no event is to blame, however long it lasts
             except Exception:
+                is_handled = False
                 for stored in batch:
                     await self._process_single(chat, stored)
             if len(batch) > 1:
                 await self._fair_share.yield_to_others(chat, time.monotonic() - began)
+            if is_handled and len(batch) == len(waiting) < BATCH_SIZE:
+                return  # whatever is new since we looked has notified this worker
 
     async def _drop_deleted(self, waiting: Sequence[StoredEvent]) -> bool:
         """Whether some of these were deleted meanwhile; they are dropped by that, and it is to be looked again."""
@@ -191,22 +199,23 @@ class Router:
                 await events.quarantine(tx, stored.id, reason)
             _log.error("event_quarantined", number=stored.id, chat=str(chat), tries=MAX_ATTEMPTS, reason=reason)
 
-    async def _process(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
-        """In order: what a handler wants alone is handled after all that came before it. What is left is found when
-        the chat is looked at again."""
+    async def _process(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> bool:
+        """In order: what a handler wants alone is handled after all that came before it. False: something may be left,
+        and is found when the chat is looked at again; so it is said of whatever a handler has handled alone."""
         for_wirings: list[StoredEvent] = []
         for stored in batch:
             for handler in self._handlers:
                 if not await handler.can_handle(stored):
                     continue
                 if not await self._process_preceding(stored, for_wirings):
-                    return
+                    return False
                 for_wirings = []
                 if await handler.handle(stored):
                     break
             else:
                 for_wirings.append(stored)
-        await self._wiring_handler.handle_all(chat, for_wirings)
+        is_handled = await self._wiring_handler.handle_all(chat, for_wirings)
+        return is_handled and len(for_wirings) == len(batch)
 
     async def _process_preceding(self, stored: StoredEvent, batch: Sequence[StoredEvent]) -> bool:
         """False: not all is, or the event itself is handled: the chat is to be looked at again."""

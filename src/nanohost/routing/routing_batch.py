@@ -82,5 +82,5 @@ async def count_dropped(sender_policy: UnknownSenderPolicy, batch: RoutingBatch,
 async def record_contacts(sender_policy: UnknownSenderPolicy, stored_events: Sequence[StoredEvent]) -> None:
     """Get to know who wrote these."""
     for stored in {stored.user_id: stored for stored in stored_events}.values():
-        if await contacts.is_contact_outdated(sender_policy.tx, stored, sender_policy.now):
+        if contacts.is_contact_outdated(stored, sender_policy.now):
             await contacts.record_contact(sender_policy.tx, stored, sender_policy.now)

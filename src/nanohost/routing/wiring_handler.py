@@ -37,28 +37,28 @@ class WiringHandler:
         self._resolver = resolver
         self._writer = writer
 
-    async def handle_all(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
-        """In order. What is not handled by then is found when the chat is looked at again."""
+    async def handle_all(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> bool:
+        """In order. False: something may be left, and is found when the chat is looked at again."""
         if not batch:
-            return
-        group = await messaging_groups.find_by_chat(self._store, chat)
-        wired = await wirings.list_for_chat(self._store, group.id) if group else []
-        if await events.find_first_new(self._store, chat) != batch[0].id:
+            return True
+        wired = await wirings.find_wired_chat(self._store, chat)
+        # Looked at after the wirings, or together with them: what wires a chat also releases what was held there.
+        first_new = wired.first_new if wired else await events.find_first_new(self._store, chat)
+        if first_new != batch[0].id:
             # What was held came free since the batch was read, and goes first; or all of this is handled, and only
-            # what came with it in the batch failed. Looked at after the wirings: what ties a chat also frees.
-            return
-        if group is None or not wired:
+            # what came with it in the batch failed.
+            return False
+        if wired is None:
             await self._handle_unwired(chat, batch)
-            return
+            return False
         now, later = await self._split_before_edit(batch)
-        await self._update_chat_info(group, now)
+        await self._update_chat_info(wired.group, now)
         run = RoutingBatch(
             events={stored.id: stored for stored in now},
-            group=group,
-            wirings={wiring.id: wiring for wiring in wired},
+            group=wired.group,
+            wirings={wiring.id: wiring for wiring in wired.wirings},
         )
-        await self._route(run)
-        await self.handle_all(chat, later)
+        return await self._route(run) and await self.handle_all(chat, later)
 
     async def _split_before_edit(
         self, batch: Sequence[StoredEvent]
@@ -93,7 +93,8 @@ class WiringHandler:
                 await dropped.record(tx, chat, stored.user_id, answer.reason, now=door.now)
             await record_contacts(door, [stored for stored in batch if is_addressed(stored.event)])
 
-    async def _route(self, routing_batch: RoutingBatch) -> None:
+    async def _route(self, routing_batch: RoutingBatch) -> bool:
+        """Whether all of it is on record: an event whose sender was let in just now is not."""
         declined: list[Route] = []
         ready: dict[SessionId, list[RoutedEntry]] = defaultdict(list)
         known: dict[SessionId, Session] = {}
@@ -113,7 +114,8 @@ class WiringHandler:
         for id, rows in ready.items():
             routed, written[id] = await self._writer.write(known[id], rows)
             made += routed
-        await self._writer.record(routing_batch, made, written)
+        recorded = await self._writer.record(routing_batch, made, written)
+        return recorded == routing_batch.events.keys()
 
     async def _update_chat_info(self, group: MessagingGroup, batch: Sequence[StoredEvent]) -> None:
         """Keep what the platform says of a chat that was wired by its bare id."""

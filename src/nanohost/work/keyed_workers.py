@@ -106,6 +106,11 @@ class KeyedWorkers(Generic[K]):
         """No new work: finish what is due now."""
         return not self._is_open
 
+    def is_active(self, key: K) -> bool:
+        """Whether this key is worked on, or is about to be, or pauses after a failure. False: all that it was notified
+        of is done."""
+        return key in self._workers
+
     def active_count(self) -> int:
         """How many keys are being worked on."""
         return len(self._workers)
