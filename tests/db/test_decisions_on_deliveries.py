@@ -177,7 +177,7 @@ async def test_an_attempt_does_not_begin_for_a_message_that_stands_otherwise_tha
         for stale in (
             replace(stored, queue=elsewhere),
             replace(stored, thread_id="gone"),
-            replace(stored, tries_from=stored.tries_from + 1),
+            replace(stored, attempts_before_resend=stored.attempts_before_resend + 1),
         ):
             assert not await deliveries.begin_attempt(tx, stale, LATER)
         assert await deliveries.begin_attempt(tx, stored, LATER)
