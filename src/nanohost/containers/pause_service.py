@@ -95,7 +95,7 @@ class PauseService:
         self.current = await paused.find(self._store)
         if self.current is not None:
             self._containers.pause()
-            _log.warning("paused", by=self.current.by, since=to_text(self.current.at), hint="nanohost resume")
+            _log.warning("host_paused", by=self.current.by, since=to_text(self.current.at), hint="nanohost resume")
         with self._store.bus.subscribed(Subscription(PauseChanged, lambda _: self.check())):
             async with self._workers.opened():
                 yield
@@ -108,12 +108,12 @@ class PauseService:
         was, self.current = self.current, await paused.find(self._store)
         if self.current is None:
             if was is not None:
-                _log.warning("resumed", since=to_text(was.at))
+                _log.warning("host_resumed", since=to_text(was.at))
             self._containers.resume()
             await self._delivery.resume()
             return
         if was is None:
-            _log.warning("paused", by=self.current.by, hint="nanohost resume")
+            _log.warning("host_paused", by=self.current.by, hint="nanohost resume")
         self._containers.pause()
         try:
             if self.current.interrupted_turns is None:
