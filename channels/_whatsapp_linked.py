@@ -482,7 +482,7 @@ class Bridge:
             text = (line or b"(a long line)").decode(errors="replace").strip()[:500]
             if text:
                 self._stderr_tail.append(text)
-                _log.debug("whatsapp_bridge_stderr", text=text)
+                _log.debug("whatsapp_bridge_stderr_received", text=text)
 
     def _fail_pending_requests(self) -> None:
         for answer in self._pending_requests.values():

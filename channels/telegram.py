@@ -318,7 +318,7 @@ def _readable_updates(updates: object) -> Iterator[Mapping[str, object]]:
         raise TelegramError("the answer was not a list of updates")
     for update in updates:
         if not isinstance(update, dict) or not isinstance(id := update.get("update_id"), int):
-            _log.warning("telegram_update_without_number")
+            _log.warning("telegram_update_unnumbered")
             continue
         try:
             Update.de_json(update, None)
@@ -834,13 +834,13 @@ def _message(message: Message, me: User, *, edit: int | None = None) -> InboundE
     if edit is not None and message.location is not None:
         return None  # somebody who walks about, told every few seconds
     if sender is None:
-        _log.warning("telegram_message_without_sender", chat=message.chat.id, message=message.message_id)
+        _log.warning("telegram_sender_missing", chat=message.chat.id, message=message.message_id)
         return None
     if not (said.text or said.attachments or said.parts):
         if ticks := tuple(_checklist_changes(message)):
             return replace(_event(message, sender, _MessageContent(parts=ticks)), kind=EventKind.NOTICE)
         kinds = [kind.value for kind in MessageType if getattr(message, kind.value, None)]
-        _log.info("telegram_service_message", chat=message.chat.id, kinds=kinds)
+        _log.info("telegram_service_message_ignored", chat=message.chat.id, kinds=kinds)
         return None
     return _event(message, sender, said, edit=edit)
 

@@ -470,7 +470,7 @@ def parse_webhook(
     cache = cache or MessageCache()
     for change in _parse_changes(raw):
         if change.metadata.phone_number_id != phone_number_id:
-            _log.info("whatsapp_wrong_number", phone_number_id=change.metadata.phone_number_id)
+            _log.info("whatsapp_number_unknown", phone_number_id=change.metadata.phone_number_id)
             continue
         cache.record_names(_contact_names(_parse_each(_Contact, change.contacts)))
         number = re.sub(r"\D", "", change.metadata.display_phone_number)
@@ -1474,7 +1474,7 @@ class WhatsAppChannel:
         if not hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode()):
             if time.monotonic() >= self._bad_signature_muted_until:
                 self._bad_signature_muted_until = time.monotonic() + BAD_SIGNATURE_LOG_INTERVAL_S
-                _log.warning("whatsapp_bad_signature", remote=request.remote or "")
+                _log.warning("whatsapp_signature_invalid", remote=request.remote or "")
             return web.Response(status=403)
         events, statuses, moves = parse_webhook(raw, self._settings.phone_number_id, self._cache)
         failed = [status for status in statuses if self._handle_status(status) and status.biz_opaque_callback_data]

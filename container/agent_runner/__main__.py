@@ -37,7 +37,7 @@ def main() -> int:
                 f"NANOHOST_PROVIDER is {settings.provider!r}; there is {', '.join(providers.provider_names())}"
             )
     except ValueError as error:
-        log("invalid_settings", error=error)
+        log("settings_invalid", error=error)
         return EX_USAGE
     try:
         with hold_writer_lock(settings.layout.writer_lock):
@@ -47,7 +47,7 @@ def main() -> int:
         log("writer_lock_held", error=error)
         return EX_TEMPFAIL
     except VersionMismatch as error:
-        log("version_mismatch", error=error, update=_side_to_update(error))
+        log("version_mismatch_detected", error=error, update=_side_to_update(error))
         return EX_CONFIG
     except (ProtocolError, OSError) as error:
         log("mailbox_unusable", error=error)

@@ -161,7 +161,7 @@ class Runner:
             return True
         limit = self._settings.idle_exit_s
         if limit and idle_s >= limit:
-            log("idle_exit", idle_s=round(idle_s))
+            log("idle_timeout_reached", idle_s=round(idle_s))
             return True
         return False
 

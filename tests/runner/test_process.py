@@ -76,7 +76,7 @@ async def test_it_leaves_when_its_host_has_vanished(host: SessionHost) -> None:
     code, printed = await wait_for_exit(
         await host.start_runner(NANOHOST_IDLE_EXIT_S="0.05", NANOHOST_POLL_INTERVAL_S="0.05")
     )
-    assert (code, printed.split()[1]) == (0, "idle_exit")
+    assert (code, printed.split()[1]) == (0, "idle_timeout_reached")
 
 
 @pytest.mark.behaviour("RU-08", "RU-09")

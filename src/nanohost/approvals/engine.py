@@ -257,7 +257,7 @@ class ApprovalEngine:
             tried.append(place)
         user, problem, now = addresses[0].identity.user_id, tried[-1].problem, self._clock.now()
         if any(one.is_temporary for one in tried):
-            _log.info("approver_retry_later", approval=approval.id, user=user, problem=problem)
+            _log.info("approver_retry_scheduled", approval=approval.id, user=user, problem=problem)
             return False
         _log.warning("approver_unreachable", approval=approval.id, user=user, problem=problem)
         async with self._store.transaction() as tx:
@@ -309,7 +309,7 @@ class ApprovalEngine:
                 raise
             return _DmUnavailable(problem="no direct chat could be opened: the channel gave it up by itself")
         except Exception as error:
-            _log.error("channel_contract_violation", channel=channel_type, exc_info=error)
+            _log.error("channel_contract_violated", channel=channel_type, exc_info=error)
             return _DmUnavailable(problem=f"no direct chat could be opened: {error}")
         return Origin(
             channel_type=channel_type,

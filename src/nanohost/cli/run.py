@@ -42,4 +42,4 @@ async def _serve(home: Home, settings: Settings, shutdown_guard: ShutdownGuard) 
 
 
 def _log_progress(line: str) -> None:
-    _log.info("image_build", line=line)
+    _log.info("image_build_progressed", line=line)

@@ -379,8 +379,9 @@ def _log_turns(session: Session, applied: AppliedAcks, usages: Mapping[str, Usag
             continue
         again = one.outcome is TurnOutcome.INTERRUPTED
         error = ack.error.error_class if ack.error else CONTAINER_EXITED
-        _log.warning("turn_interrupted" if again else "turn_failed", **known, error=error, tried_again=again)
-        _log.debug("turn_failed", **known, error=one.error)
+        event = "turn_interrupted" if again else "turn_failed"
+        _log.warning(event, **known, error=error, tried_again=again)
+        _log.debug(event, **known, error=one.error)
 
 
 def _with_counted_attempts(ack: Ack, uncounted: Mapping[str, Sequence[int]]) -> Ack:

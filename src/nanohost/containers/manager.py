@@ -621,7 +621,7 @@ class ContainerManager:
         if not await self._await_control(session):
             slot = self._pool.get(id)
             if slot is not None and slot.container is not None and slot.state is not SlotState.STOPPING:
-                _log.warning("container_ignored_stop", session=id, after_s=CONTROL_TIMEOUT_S)
+                _log.warning("container_stop_ignored", session=id, after_s=CONTROL_TIMEOUT_S)
                 slot.grace_s = UNRESPONSIVE_GRACE_S
                 await self._stop(id)
             await self._control_messages.close_open(session)

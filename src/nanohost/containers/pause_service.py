@@ -96,7 +96,7 @@ class PauseService:
         if self.current is not None:
             self._containers.pause()
             _log.warning(
-                "paused", by=self.current.created_by, since=to_text(self.current.created_at), hint="nanohost resume"
+                "host_paused", by=self.current.created_by, since=to_text(self.current.created_at), hint="nanohost resume"
             )
         with self._store.bus.subscribed(Subscription(PauseChanged, lambda _: self.check())):
             async with self._workers.opened():
@@ -110,12 +110,12 @@ class PauseService:
         was, self.current = self.current, await paused.find(self._store)
         if self.current is None:
             if was is not None:
-                _log.warning("resumed", since=to_text(was.created_at))
+                _log.warning("host_resumed", since=to_text(was.created_at))
             self._containers.resume()
             await self._delivery.resume()
             return
         if was is None:
-            _log.warning("paused", by=self.current.created_by, hint="nanohost resume")
+            _log.warning("host_paused", by=self.current.created_by, hint="nanohost resume")
         self._containers.pause()
         try:
             if self.current.interrupted_turns is None:

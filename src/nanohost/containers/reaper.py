@@ -60,7 +60,7 @@ class Reaper:
         try:
             await self._process_final_acks(await sessions.get(self._store, id))
         except MailboxError as error:
-            _log.error("container_log_unreadable", session=id, error=str(error), hint=error.hint)
+            _log.error("final_acks_unreadable", session=id, error=str(error), hint=error.hint)
 
     async def truncate_log(self, id: SessionId) -> None:
         """Of what it said only the end is kept, however much disk it took. Raises StoreError."""

@@ -377,7 +377,7 @@ class Sender:
                 raise
             return await self._handle_failure(delivery, Ambiguous("the channel cancelled the send by itself"))
         except Exception as error:
-            _log.error("channel_contract_violation", channel=delivery.queue.channel_type, exc_info=error)
+            _log.error("channel_contract_violated", channel=delivery.queue.channel_type, exc_info=error)
             return await self._handle_failure(
                 delivery, Ambiguous(f"the channel failed in a way it should not: {error}")
             )

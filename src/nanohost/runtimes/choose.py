@@ -127,7 +127,7 @@ async def first_available(factories: dict[str, Callable[[], Awaitable[Runtime]]]
         try:
             return await way()
         except RuntimeUnavailable as error:
-            log.warning("runtime_fallback", runtime=name, why=str(error), hint=error.hint)
+            log.warning("runtime_skipped", runtime=name, why=str(error), hint=error.hint)
     return await last[1]()
 
 

@@ -124,7 +124,7 @@ async def test_strangers_do_not_fill_the_log(channel: WhatsAppChannel, meta: Wha
         async with channel.connected():
             for _ in range(3):
                 assert await meta.post(b"{}", headers={}) == 403
-    assert [line["event"] for line in logged].count("whatsapp_bad_signature") == 1
+    assert [line["event"] for line in logged].count("whatsapp_signature_invalid") == 1
 
 
 @pytest.mark.behaviour("IN-01")
