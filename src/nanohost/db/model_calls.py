@@ -1,7 +1,7 @@
-"""Model calls: one row for each answer that passed the gateway, and what it cost.
+"""Stores model calls: one row for each answer that passed the gateway, with its cost.
 
-What a session spent is counted here and not from what its runner tells: a runner may be killed, and its container may
-lie. A call belongs to the turn whose end came first after it; until then it belongs to none.
+The costs of a session are counted here and not from its runner's reports: a runner may be killed, and its container may
+report false numbers. A call belongs to the first turn that ends after it; until then it belongs to none.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ GROUP BY 1, 2 ORDER BY latest DESC LIMIT 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallTotals:
-    """A sum over calls. `tokens_in` holds what was written to the service's cache, and not what was read from it.
-    `cost_usd`: dollars of those with a known price; `unpriced`: how many have none."""
+    """A sum over calls. `tokens_in` includes tokens written to the service's cache, but not those read from it.
+    `cost_usd`: dollars of the calls with a known price; `unpriced`: the number of other calls."""
 
     calls: int
     tokens_in: int
@@ -94,7 +94,8 @@ async def add(
     tokens_cache_written_1h: int = 0,
     cost_usd: float | None = None,
 ) -> None:
-    """`status` is the HTTP status, 0 when the service gave no answer; `cost_usd` None: its price is not known."""
+    """Add a call. `status`: the HTTP status, 0 if the service gave no answer. `cost_usd`: None if the price is not
+    known."""
     values = (
         session,
         model,
@@ -114,8 +115,8 @@ async def add(
 
 
 async def assign_to_turns(tx: Transaction, session: SessionId, ends: Mapping[str, datetime]) -> dict[str, CallTotals]:
-    """Count the session's open calls to turns that ended: to the earliest that ended after a call began, else to the
-    last. Returns what each of these turns took, all its tries together; told again it is the same."""
+    """Assign the session's open calls to turns that ended: each to the first turn that ended after the call began, else
+    to the last one. Returns each turn's totals, all its attempts together. Can be repeated."""
     order = sorted(ends, key=lambda turn: (ends[turn], turn))
     for turn in order:
         await tx.execute(ASSIGN_TO_TURN, (turn, session, to_text(ends[turn]), turn == order[-1]))
