@@ -124,27 +124,27 @@ async def assign_to_turns(tx: Transaction, session: SessionId, ends: Mapping[str
 
 
 async def totals_since(db: ReportReader, start: datetime) -> dict[str, CallTotals]:
-    """By agent group's folder; calls from before costs were counted here are left out."""
+    """Returns the totals since that time by agent group's folder, without calls from before costs were recorded."""
     return {row["agent_group"]: _totals(row) for row in await db.fetch_all(TOTALS_SINCE, (to_text(start),))}
 
 
 async def first_at(db: ReportReader) -> datetime | None:
-    """Since when costs are counted here."""
+    """Returns since when costs are recorded."""
     row = await db.fetch_one(FIRST_AT)
     return None if row is None or row["at"] is None else from_text(row["at"])
 
 
 async def totals(db: ReportReader) -> dict[str, int | float]:
-    """Calls, tokens and dollars since the beginning, for the status screen. `unpriced`: calls without a price."""
+    """Returns all calls, tokens and dollars, for the status. `unpriced`: the number of calls without a price."""
     row = await db.fetch_one(COUNT)
     assert row is not None
     return {name: row[name] for name in ("calls", "tokens_in", "tokens_out", "cost_usd", "unpriced")}
 
 
 async def list_failures(db: ReportReader, since: datetime, *, too_large: str) -> list[dict[str, str | int | None]]:
-    """How calls since that moment failed, the latest first, without those that a later success shows to be over: any
-    one of what concerns the way to the model, of a refused model its own or the session's. What was in a request says
-    nothing of the next; `too_large` is the error of those that were not even sent for it."""
+    """Returns the errors of calls since that time, latest first, without errors that a later success has resolved. A
+    refused model is resolved by a success of that model or of the session; errors about a request's content (and
+    `too_large`, the error of requests that are too large to send) are never resolved; other errors by any success."""
     return [dict(row) for row in await db.fetch_all(FAILURES, (to_text(since), too_large))]
 
 
