@@ -74,7 +74,7 @@ async def save(tx: Transaction, session: SessionId, failures: TurnFailures | Non
     if failures is None:
         await tx.execute(DELETE, (session,))
         return
-    told = sorted([chat.channel_type, chat.instance, chat.platform_id] for chat in failures.notified_chats)
+    notified = sorted([chat.channel_type, chat.instance, chat.platform_id] for chat in failures.notified_chats)
     await tx.execute(
         SAVE,
         (
@@ -85,7 +85,7 @@ async def save(tx: Transaction, session: SessionId, failures: TurnFailures | Non
             to_text(failures.latest_at),
             failures.count,
             None if failures.until is None else to_text(failures.until),
-            json.dumps(told),
+            json.dumps(notified),
         ),
     )
 
