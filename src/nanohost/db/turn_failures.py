@@ -70,7 +70,7 @@ async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> dic
 
 
 async def save(tx: Transaction, session: SessionId, failures: TurnFailures | None) -> None:
-    """How the session stands now; None: its latest turn was completed."""
+    """Save the session's failures; None deletes them, since its latest turn was completed."""
     if failures is None:
         await tx.execute(DELETE, (session,))
         return
