@@ -67,7 +67,7 @@ def parse_statements(text: str) -> TomlStatements:
         at += length
     if (
         not is_whole and (error := _parse_whole_file(found, lines)) is not None
-    ):  # each by itself is TOML: one is there twice
+    ):  # each statement alone is valid: a name is defined twice
         found.bad_lines.append(_with_file_position(error, lines, 0))
     return found
 

@@ -127,8 +127,8 @@ def hold_notice(session: Session, hold: Hold, chat: ChatId) -> str:
     """Returns the notice for people who wait in this chat. Pure."""
     if chat.channel_type != TERMINAL:
         return HOLD_NOTICE
-    why = f": {hold.reason}" if hold.reason else ""
-    return OPERATOR_HOLD_NOTICE.format(why=why, release=release_command(session, is_group_wide=hold.is_group_hold))
+    reason = f": {hold.reason}" if hold.reason else ""
+    return OPERATOR_HOLD_NOTICE.format(why=reason, release=release_command(session, is_group_wide=hold.is_group_hold))
 
 
 def release_command(session: Session, *, is_group_wide: bool) -> str:

@@ -532,7 +532,7 @@ class ContainerManager:
                 self._exit_causes[lease] = "" if was_stopped else await self._reaper.exit_cause(slot)
                 if cause := self._exit_causes[
                     lease
-                ]:  # while its place is taken: whoever is woken later waits for the pause
+                ]:  # before the slot is freed, so that a wake meanwhile respects the backoff
                     self._start_backoff.record_failure(id, self._clock.monotonic(), cause)
             crash_point("keeper.burying")
             await self._release_container(id, lease)

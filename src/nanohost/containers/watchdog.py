@@ -152,10 +152,10 @@ class Watchdog:
         if self._paused_at is not None and self._clock.monotonic() - self._paused_at < self._deadline_s:
             return
         known = await late_messages.list_known(self._store)
-        found = [*await self._overdue_events(known, now), *await self._overdue_deliveries(known, now)]
+        overdue = [*await self._overdue_events(known, now), *await self._overdue_deliveries(known, now)]
         for session in await sessions.list_due(self._store, now + timedelta(seconds=CHECK_INTERVAL_S)):
-            found += await self._overdue_messages(session, known, now)
-        await self._record(found, known, now)
+            overdue += await self._overdue_messages(session, known, now)
+        await self._record(overdue, known, now)
 
     async def _record(self, items: Sequence[_OverdueItem], known: Mapping[str, LateMessage], now: datetime) -> None:
         resolved = known.keys() - {one.overdue.name for one in items}

@@ -75,9 +75,9 @@ async def record_ends(tx: Transaction, session: SessionId, ends: Iterable[TurnEn
     """Record which turns ended. A missing time, or one in the future, is replaced by `now`. Can be repeated."""
     for one in ends:
         turn = {"session": session, "message_id": one.message_id, "turn_id": one.turn_id}
-        how = {"outcome": one.outcome, "error": None if one.error is None else one.error[:MAX_ERROR_CHARS]}
+        result = {"outcome": one.outcome, "error": None if one.error is None else one.error[:MAX_ERROR_CHARS]}
         at = now if one.at is None else min(one.at, now)
-        await tx.execute(END, turn | how | {"at": to_text(at), "now": to_text(now)})
+        await tx.execute(END, turn | result | {"at": to_text(at), "now": to_text(now)})
 
 
 async def delete_old(tx: Transaction, *, before: datetime, limit: int) -> int:

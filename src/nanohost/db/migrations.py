@@ -121,19 +121,19 @@ def sort_by_dependencies(migrations: Mapping[MigrationKey, Migration]) -> list[M
     """Sort migrations by dependencies; otherwise core first, then by set and name. Raises StoreError if a dependency is
     missing or cyclic."""
     needed = {key: one.dependencies(migrations.values()) for key, one in migrations.items()}
-    left = sorted(migrations, key=lambda key: (key[0] != CORE, key))
-    found: list[Migration] = []
+    remaining = sorted(migrations, key=lambda key: (key[0] != CORE, key))
+    ordered: list[Migration] = []
     _check_dependencies_exist(needed)
-    while left:
-        following = next((key for key in left if needed[key].isdisjoint(left)), None)
+    while remaining:
+        following = next((key for key in remaining if needed[key].isdisjoint(remaining)), None)
         if following is None:
             raise StoreError(
-                f"migrations {', '.join(map(_format_key, left))} come after one another",
+                f"migrations {', '.join(map(_format_key, remaining))} come after one another",
                 hint=f"take one of the lines {_AFTER_COMMENT!r} away",
             )
-        left.remove(following)
-        found.append(migrations[following])
-    return found
+        remaining.remove(following)
+        ordered.append(migrations[following])
+    return ordered
 
 
 def _check_dependencies_exist(needed: Mapping[MigrationKey, Iterable[MigrationKey]]) -> None:

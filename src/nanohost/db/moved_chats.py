@@ -29,7 +29,7 @@ VALUES (:channel_type, :instance, :old, :new, :now)
 ON CONFLICT (channel_type, instance, platform_id) DO UPDATE SET moved_to = excluded.moved_to
     WHERE moved_to != excluded.moved_to
 """
-# A chat that had moved to the old one has moved on with it.
+# A chat that had moved to the old chat has also moved to the new one.
 UPDATE_CHAIN = """
 UPDATE moved_chats SET moved_to = :new
 WHERE channel_type = :channel_type AND instance = :instance AND moved_to = :old
@@ -86,7 +86,7 @@ WHERE status = 'pending' AND channel_type = :channel_type AND instance = :instan
 """
 # If both chats have an open approval, both stay: the decision of one also settles the other.
 APPROVALS_ABOUT = "UPDATE OR IGNORE approvals SET subject = :new_name WHERE status = 'pending' AND subject = :old_name"
-# The kinds of rules that are about a chat.
+# The kinds of rules whose subject is a chat.
 RULES = """
 UPDATE rules SET subject = :new_name
 WHERE ended_at IS NULL AND kind IN ('chat', :a_destination) AND subject = :old_name
@@ -174,8 +174,8 @@ async def move_group(tx: Transaction, old: ChatKey, new: ChatKey) -> list[AgentG
 
 
 async def _list_agent_groups(db: Queries, group: int) -> list[AgentGroupId]:
-    known = [row["agent"] for one in AGENT_QUERIES for row in await db.fetch_all(one, (group,))]
-    return [AgentGroupId(agent) for agent in dict.fromkeys(known)]
+    agents = [row["agent"] for query in AGENT_QUERIES for row in await db.fetch_all(query, (group,))]
+    return [AgentGroupId(agent) for agent in dict.fromkeys(agents)]
 
 
 async def move_pending(tx: Transaction, old: ChatKey, new: ChatKey) -> dict[str, int]:

@@ -127,12 +127,12 @@ def assemble_bpf(machine: str) -> bytes:
 
 def _condition_instructions(alternative: Alternative) -> list[bytes]:
     """Returns instructions that allow the call if all conditions hold, and otherwise continue after them."""
-    left = 3 * len(alternative)
+    remaining = 3 * len(alternative)
     steps = []
     for each in alternative:
         steps += [_instruction(_LOAD, _FIRST_ARGUMENT + 8 * each.argument), _instruction(_MASK, each.mask)]
-        left -= 3
-        steps.append(_instruction(_JUMP_EQUAL, each.value, jump_false=left + 1))
+        remaining -= 3
+        steps.append(_instruction(_JUMP_EQUAL, each.value, jump_false=remaining + 1))
     return [*steps, _instruction(_RETURN, _ALLOW)]
 
 
@@ -140,9 +140,9 @@ def _number_instructions(actions: dict[int, int]) -> list[bytes]:
     """Returns one comparison for each range of numbers with the same action, from the highest range down."""
     steps: list[bytes] = []
     for number in range(max(*actions, MAX_DENIED_NUMBER) + 1, 0, -1):
-        here = _action_for(actions, number)
-        if here != _action_for(actions, number - 1):
-            steps += [_instruction(_JUMP_AT_LEAST, number, jump_false=1), _instruction(_RETURN, here)]
+        action = _action_for(actions, number)
+        if action != _action_for(actions, number - 1):
+            steps += [_instruction(_JUMP_AT_LEAST, number, jump_false=1), _instruction(_RETURN, action)]
     return [*steps, _instruction(_RETURN, _action_for(actions, 0))]
 
 
