@@ -1,7 +1,7 @@
-"""The composition root: builds every stage of the host in order, and nothing else.
+"""The composition root: builds every stage of the host and starts the stages in order.
 
-Each stage is entered on one exit stack, so stopping is the reverse of starting. Sending works before anything is
-received, and receiving stops first.
+One exit stack holds all stages, so they stop in the reverse order. Sending starts before receiving, and receiving
+stops first.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ from nanohost.work.fair_share import FairShare
 from nanohost.work.supervisor import Supervisor
 
 TERMINAL_KEY = ("terminal", "default")
-"""The one channel that needs no setting up."""
+"""The one channel that needs no configuration."""
 MODEL_PROBLEM_NOTICE = "No agent can ask its model: {problem}. On the machine that I run on, type: {do}"
 
 _log = structlog.get_logger()
@@ -102,7 +102,7 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
-    """What a test or an embedding program replaces: the seams of the host. None means the real thing."""
+    """The parts of the host that a test or an embedding program replaces. None means the real one."""
 
     runtime: Runtime | None = None
     channels: Mapping[ChannelKey, Channel] = field(default_factory=dict)
@@ -111,7 +111,7 @@ class Overrides:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foundation:
-    """What stands before any stage is built."""
+    """What all stages are built on: settings, clock, database, runtime."""
 
     home: Home
     settings: Settings
@@ -168,10 +168,10 @@ class Host:
         )
 
     def throttled(self) -> dict[SessionId, str]:
-        """The sessions that write more than they may, and what they have too much of."""
+        """The sessions that exceed a limit, with the reason: which limit."""
         by_stage = (self.delivery.throttled(), self.container_manager.throttled(), self.gateway.throttled())
-        words = {id: [over[id] for over in by_stage if id in over] for stage in by_stage for id in stage}
-        return {id: "; ".join(over) for id, over in words.items()}
+        reasons = {id: [stage[id] for stage in by_stage if id in stage] for throttled in by_stage for id in throttled}
+        return {id: "; ".join(of_session) for id, of_session in reasons.items()}
 
     async def restart(self, session: Session, *, now: bool, message: str | None) -> bool:
         return await restart_container(
@@ -207,16 +207,16 @@ async def running_host(
     keep_containers: bool = True,
     overrides: Overrides | None = None,
 ) -> AsyncIterator[Host]:
-    """A host that serves while entered. The caller holds the home's lock (home.hold).
+    """Run a host while the context is entered. The caller holds the home's lock (home.hold).
 
-    `keep_containers`: leave containers running for the next host, or stop them on leaving. Raises NanohostError.
+    `keep_containers`: leave containers running for the next host, or stop them on exit. Raises NanohostError.
     """
     overrides = overrides or Overrides()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(own_actions(home.actions))
         await stack.enter_async_context(own_commands(home.chat_commands))
-        ground = await _build_foundation(stack, home, settings, progress, overrides)
-        host = await _build_host(ground, overrides)
+        foundation = await _build_foundation(stack, home, settings, progress, overrides)
+        host = await _build_host(foundation, overrides)
         await _start_stages(stack, host, keep_containers=keep_containers)
         yield host
 
@@ -240,7 +240,7 @@ async def _build_foundation(
 
 
 async def _build_host(foundation: Foundation, overrides: Overrides) -> Host:
-    """Build the stages. Nothing runs yet; once they are opened they hear of each other's work by `store.bus`."""
+    """Build the stages. Nothing runs yet. Once opened, the stages notify each other through `store.bus`."""
     store, clock, settings, home = foundation.store, foundation.clock, foundation.settings, foundation.home
     mailboxes = Mailboxes(home.sessions, durable=settings.section(StoreSettings).durable, clock=clock, bus=store.bus)
     outbox = OutboxReader(store=store, mailboxes=mailboxes)
@@ -260,7 +260,7 @@ async def _build_host(foundation: Foundation, overrides: Overrides) -> Host:
         preloaded=overrides.channels,
     )
     zone = settings.zone
-    moving = ChatMover(
+    chat_mover = ChatMover(
         store=store, clock=clock, zone=zone, notify_agents=partial(update_destinations, store, mailboxes)
     )
     delivery = DeliveryService(
@@ -268,16 +268,16 @@ async def _build_host(foundation: Foundation, overrides: Overrides) -> Host:
         mailboxes=mailboxes,
         clock=clock,
         channels=connections,
-        on_chat_moved=moving.move,
+        on_chat_moved=chat_mover.move,
         hold_ambiguous=settings.section(DeliverySettings).ambiguous == "ask",
         rate_limits=rate_limits_from_settings(settings.section(DeliverySettings)),
         fair_share=foundation.fair_share,
         outbox=outbox,
     )
-    tasks = Scheduler(store=store, mailboxes=mailboxes, clock=clock)
-    noticed = settings.section(OutboxMonitorSettings)
-    news = OutboxMonitor(clock, store.bus, interval_s=noticed.poll_interval_s, use_events=noticed.watch)
-    keeper = _container_manager(foundation, mailboxes, gateway, news, outbox)
+    scheduler = Scheduler(store=store, mailboxes=mailboxes, clock=clock)
+    monitoring = settings.section(OutboxMonitorSettings)
+    outbox_monitor = OutboxMonitor(clock, store.bus, interval_s=monitoring.poll_interval_s, use_events=monitoring.watch)
+    manager = _container_manager(foundation, mailboxes, gateway, outbox_monitor, outbox)
     return Host(
         foundation=foundation,
         mailboxes=mailboxes,
@@ -289,17 +289,17 @@ async def _build_host(foundation: Foundation, overrides: Overrides) -> Host:
             notify_owners=partial(_notify_model_problem, foundation),
         ),
         connections=connections,
-        chat_mover=moving,
+        chat_mover=chat_mover,
         delivery=delivery,
-        outbox_monitor=news,
-        container_manager=keeper,
-        watchdog=_watchdog(foundation, mailboxes, keeper),
-        disk_monitor=_disk_monitor(foundation, delivery, keeper),
-        scheduler=tasks,
+        outbox_monitor=outbox_monitor,
+        container_manager=manager,
+        watchdog=_watchdog(foundation, mailboxes, manager),
+        disk_monitor=_disk_monitor(foundation, delivery, manager),
+        scheduler=scheduler,
         action_executor=_action_executor(foundation, mailboxes),
         approval_engine=ApprovalEngine(store=store, clock=clock, channels=connections, zone=zone),
-        pause_service=_pause_service(foundation, mailboxes, delivery, keeper),
-        router=_router(foundation, mailboxes, connections, keeper),
+        pause_service=_pause_service(foundation, mailboxes, delivery, manager),
+        router=_router(foundation, mailboxes, connections, manager),
         supervisor=Supervisor(clock),
         receiver_supervisor=Supervisor(clock),
     )
@@ -310,7 +310,7 @@ def _container_manager(
 ) -> ContainerManager:
     store, clock, settings = foundation.store, foundation.clock, foundation.settings
     containers = settings.section(ContainerSettings)
-    services = ProvisioningService(
+    provisioning = ProvisioningService(
         store=store,
         mailboxes=mailboxes,
         gateway=gateway,
@@ -324,7 +324,7 @@ def _container_manager(
         mailboxes=mailboxes,
         runtime=foundation.runtime,
         outbox_monitor=outbox_monitor,
-        services=services,
+        services=provisioning,
         clock=clock,
         settings=ContainerManagerSettings(
             max_containers=containers.max_containers,
@@ -338,16 +338,16 @@ def _container_manager(
 
 
 async def _notify_throttled(foundation: Foundation, id: SessionId, reason: str) -> None:
-    """Say to the owners that a session asks for too much. Raises StoreError."""
+    """Tell the owners that a session exceeds a limit. Raises StoreError."""
     await notify_throttled(foundation.store, await sessions.get(foundation.store, id), reason, foundation.clock.now())
 
 
-async def _notify_model_problem(foundation: Foundation, complaint: ModelProblem) -> None:
-    """Say it to the owners, once a day and kind: only somebody at the machine can fix it. Raises StoreError."""
+async def _notify_model_problem(foundation: Foundation, problem: ModelProblem) -> None:
+    """Tell the owners, once a day for each kind of problem: only the operator can fix it. Raises StoreError."""
     now = foundation.clock.now()
-    text = MODEL_PROBLEM_NOTICE.format(problem=complaint.message, do=complaint.hint)
+    text = MODEL_PROBLEM_NOTICE.format(problem=problem.message, do=problem.hint)
     async with foundation.store.transaction() as tx:
-        cause = f"model {complaint.kind} {now:%Y-%m-%d}"
+        cause = f"model {problem.kind} {now:%Y-%m-%d}"
         await notify_owners(tx, text, exclude=(), cause=cause, now=now)
 
 
@@ -384,8 +384,11 @@ def _disk_monitor(foundation: Foundation, delivery: DeliveryService, manager: Co
 
 
 def _watched_dirs(foundation: Foundation) -> list[Path]:
-    """What is watched for room: all that the host writes, and what all containers do. A single agent's folder may be a
-    file system of its own: to fill that is its own affair. Plain processes write the machine's /tmp, too."""
+    """The folders whose free disk space is monitored: those that the host and its containers write.
+
+    A single agent's folder may be a file system of its own; if the agent fills it, only the agent is affected. Plain
+    processes also write the machine's /tmp.
+    """
     home = foundation.home
     folders = [home.root, home.database.parent, home.sessions, home.groups, home.run_dir]
     return [*folders, Path(tempfile.gettempdir())] if foundation.runtime.isolation is Isolation.NONE else folders
@@ -409,18 +412,18 @@ def _router(
 ) -> Router:
     store, clock, settings = foundation.store, foundation.clock, foundation.settings
     zone = settings.zone
-    counters: list[RequestHandler] = [
+    request_handlers: list[RequestHandler] = [
         ButtonHandler(),
         CodeHandler(),
         CommandHandler(channels=connections.configured_names, channel_problem=connections.disconnect_reason),
     ]
-    reception = HostRequestHandler(store=store, clock=clock, zone=zone, handlers=counters)
-    shop = ChatCommandContext(store=store, mailboxes=mailboxes, clock=clock, containers=manager, zone=zone)
+    host_requests = HostRequestHandler(store=store, clock=clock, zone=zone, handlers=request_handlers)
+    context = ChatCommandContext(store=store, mailboxes=mailboxes, clock=clock, containers=manager, zone=zone)
     mailbox = MailboxWriter(mailboxes)
     return Router(
         store=store,
         mailbox=mailbox,
-        commands=CommandExecutor(shop, command_answer, mailbox),
+        commands=CommandExecutor(context, command_answer, mailbox),
         clock=clock,
         attachments=AttachmentFetcher(
             mailboxes=mailboxes,
@@ -429,14 +432,14 @@ def _router(
             max_bytes=settings.section(AttachmentSettings).attachment_bytes,
             is_containerized=foundation.runtime.isolation is not Isolation.NONE,
         ),
-        host_request_handler=reception,
+        host_request_handler=host_requests,
         fair_share=foundation.fair_share,
         zone=zone,
     )
 
 
 async def _start_stages(stack: AsyncExitStack, host: Host, *, keep_containers: bool) -> None:
-    """Start stage after stage; the stack stops them in reverse."""
+    """Start the stages in order; the stack stops them in reverse."""
     await stack.enter_async_context(host.mailboxes.opened())
     await stack.enter_async_context(host.foundation.runtime.opened(host.container_manager.on_death))
     await stack.enter_async_context(host.gateway.opened())
@@ -526,7 +529,10 @@ def _upstream(settings: Settings) -> Upstream:
 def model_call_recorder(
     store: Store, *, priced_as: str
 ) -> Callable[[Sequence[ModelCall]], Coroutine[object, object, None]]:
-    """What keeps calls and what they cost at the host `priced_as`: all of some, or none."""
+    """Returns a function that records model calls with their cost at the prices of the host `priced_as`.
+
+    It records all the calls it is given in one transaction.
+    """
 
     async def record(calls: Sequence[ModelCall]) -> None:
         async with store.transaction() as tx:

@@ -1,4 +1,6 @@
-"""The only module that a channel file imports: what a channel is given, what it must do, and which errors it may raise.
+"""Defines the channel API: what a channel is given, what it must do, which errors it may raise.
+
+It is the only module of nanohost that a channel file imports.
 
 A channel is one file with a header that is read without importing it:
 
@@ -11,20 +13,21 @@ A channel is one file with a header that is read without importing it:
     # ///
 
 and a function `create(context: ChannelContext) -> Channel`. It holds no durable state: the host keeps what must
-survive, and where the channel was in its platform's stream, if it says so (`Inbox.save_checkpoint`). Abilities beyond
-plain text are separate small protocols that a channel may also satisfy. A channel that opens a Unix socket wraps its
-path in `short_socket_path`: a home may lie deeper than the kernel lets a socket's path be. One that calls a platform
-asks `proxy_for` once, when it is created, and hands what it says to its HTTP client: the proxy's address, or None.
+survive, and the channel's position in its platform's stream if the channel saves it (`Inbox.save_checkpoint`).
+Features beyond plain text are separate small protocols that a channel may also implement. A channel that opens a Unix
+socket passes its path through `short_socket_path`, since a home's path may be longer than the kernel allows for a
+socket. A channel that calls a platform calls `proxy_for` once, when it is created, and gives the result, a proxy's
+address or None, to its HTTP client.
 
-    ChannelError                    raised by `send` and nothing else is
-    ├── NotSent                     surely not sent; the host tries again, a bounded number of times
-    │   ├── ChannelDown             the platform, or the person's end of it, is not there: the message waits
-    │   ├── ChatMoved               the chat is called otherwise now: the host moves it, and sends there
+    ChannelError                    the only errors that `send` raises
+    ├── NotSent                     certainly not sent; the host retries, a limited number of times
+    │   ├── ChannelDown             the platform, or the person's end of it, is down: the message waits
+    │   ├── ChatMoved               the chat has a new id: the host moves the chat and sends there
     │   ├── ThreadGone              the thread takes no messages any more: the host sends to the chat itself
-    │   └── RateLimited             the same, not before `retry_after_s`; the whole chat waits
+    │   └── RateLimited             not sent; the host retries after `retry_after_s`, and the whole chat waits
     ├── Ambiguous                   may have been sent; the host uses the idempotency key or the chat's policy
-    ├── Refused                     the platform will never take this message as it is
-    └── AuthFailed                  the platform does not know us any more; the channel is paused
+    ├── Refused                     the platform will never accept this message as it is
+    └── AuthFailed                  the platform rejects our credentials; the channel is paused
 """
 
 from __future__ import annotations
@@ -46,20 +49,22 @@ from nanohost.rendering import Form as Form
 from nanohost.rendering import Unit as Unit
 
 API_VERSION = 1
-"""What `api` in a channel's header must say. Raised when a channel written for the old number would break."""
+"""The value of `api` in a channel's header. Increased when a channel written for the old number would break."""
 
 
 SLOWEST_UPLOAD = 64_000
-"""Bytes a second, half a megabit: a file that goes out more slowly is taken for one that does not go out."""
+"""Bytes a second, half a megabit: an upload that is slower counts as one that makes no progress."""
 
 
 _SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
-"""Bytes of an upload that a system may have taken and not sent yet (Linux: the most of net.ipv4.tcp_wmem)."""
+"""Bytes of an upload that the kernel may have buffered and not sent yet (Linux: the maximum of net.ipv4.tcp_wmem)."""
 
 
 def upload_answer_s(size: int) -> float:
-    """How much longer than for a text the answer to an upload of so many bytes is to be waited for, once the last of
-    them is handed over: what is under way yet goes at the line's pace."""
+    """Returns the extra seconds to wait for the answer to an upload of `size` bytes, beyond the wait for a text.
+
+    They count from when the last byte was written: the kernel still has to send what it buffered.
+    """
     return min(size, _SOCKET_BUFFER_BYTES) / SLOWEST_UPLOAD
 
 
@@ -69,20 +74,20 @@ class EventKind(StrEnum):
     MESSAGE = "message"
     EDIT = "edit"
     DELETION = "deletion"
-    """The message named in `refers_to` is gone: its author deleted it, or somebody who may. No text, no parts."""
+    """The message named in `refers_to` was deleted, by its author or by somebody else. No text, no parts."""
     REACTION = "reaction"
     REACTION_REMOVED = "reaction_removed"
     """Somebody took back the reaction `text` to the message named in `refers_to`."""
     NOTICE = "notice"
-    """The platform itself says something of the chat (a number changed, a chat was opened): nobody's words. It wakes
-    nobody; an agent reads of it with the next message."""
+    """A message of the platform itself about the chat (a number changed, a chat was opened), without an author. It
+    triggers no turn; an agent reads it with the next message."""
     CLICK = "click"
-    """A button of ours was pressed: `text` is its label, `value` what the host gave it, `refers_to` its message."""
+    """Somebody pressed a button of ours: `text` is its label, `value` its value, `refers_to` its message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sender:
-    """Who wrote. `handle` is the platform's unchangeable id, `name` is what people read."""
+    """The author of an event. `handle` is the platform's unchangeable id, `name` is what people read."""
 
     handle: str
     name: str
@@ -92,8 +97,8 @@ class Sender:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
-    """A file that came with a message. `ref` is what the channel finds it by, also after a restart, for as long as its
-    platform keeps it; `size` in bytes, where the platform says so; `name` may be anything, or nothing."""
+    """A file that came with a message. The channel finds it by `ref`, also after a restart, for as long as the platform
+    keeps it. `size`: in bytes, if the platform says it. `name`: any text, or empty."""
 
     ref: str
     name: str = ""
@@ -102,26 +107,26 @@ class Attachment:
 
 
 class PartKind(StrEnum):
-    """What a part of a message is to the person who sent it."""
+    """What kind of content a part of a message is."""
 
     QUOTED = "quoted"
-    """What the message replies to."""
+    """The message that this one replies to."""
     FORWARDED = "forwarded"
-    """Somebody else's message, passed on."""
+    """A message of somebody else, forwarded."""
     LINK = "link"
-    """An address that stands behind words."""
+    """The address of a text that is a link."""
     SHARED = "shared"
-    """Anything else beside text: a poll, a place, a contact, a preview, what the channel does not know."""
+    """Any other content beside text: a poll, a place, a contact, a preview, content that the channel does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What a message holds beside its sender's own words, which are the event's `text`. The agent is shown each as an
-    element of its own, so that nobody else's words look like the sender's.
+    """Content of a message beside its sender's own words, which are the event's `text`. The agent sees each part as an
+    element of its own, so that the words of others do not look like the sender's.
 
-    `text`: the words of it; of a LINK the words that it stands behind. `title`: what it is in a word or two ("poll"),
-    SHARED only. `author`, `sent_at` and `chat`: whose words they were, when and where they were said, as far as the
-    platform tells. `marked`: the passage of a QUOTED message that the sender chose. `url`: the address of a LINK.
+    `text`: the part's words; of a LINK, the text that is linked. `title`: one or two words for what it is ("poll"),
+    SHARED only. `author`, `sent_at` and `chat`: who wrote it, when and where, as far as the platform says. `marked`:
+    the passage of a QUOTED message that the sender selected. `url`: the address of a LINK.
     """
 
     kind: PartKind
@@ -138,14 +143,14 @@ class Part:
 class InboundEvent:
     """One thing that happened on the platform. Ids are opaque strings; the host never parses them.
 
-    (channel type, instance, `platform_id`, `platform_message_id`, `kind`) names the event for ever: the same event
-    delivered twice must carry the same five. Edits and reactions that can repeat for one message put what tells
-    them apart (an edit time, an emoji) into `platform_message_id` and name the message in `refers_to`; a message names
-    the one that it replies to there. So does a deletion.
+    (channel type, instance, `platform_id`, `platform_message_id`, `kind`) identifies the event for ever: the same
+    event delivered twice must have the same five values. Edits and reactions can repeat for one message: they add what
+    distinguishes them (an edit time, an emoji) to `platform_message_id` and name the message in `refers_to`. A deletion
+    names its message there too, and a message names the one that it replies to.
 
-    `text` is what the sender wrote, without anybody else's words. What comes with it is in `parts`, in the order in
-    which people see it; a message without text, file and part is put on record and wakes nobody. `album` is what the
-    platform calls several files that were sent as one message and are told of one by one: the host joins them.
+    `text` is what the sender wrote, without the words of others. Other content is in `parts`, in the order in which
+    people see it. A message without text, file and part is recorded and triggers no turn. `album` is the platform's id
+    of several files that were sent as one message but arrive one by one: the host joins them.
     """
 
     platform_id: str
@@ -167,63 +172,65 @@ class InboundEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """The event is committed. `new` is False when it had been accepted before."""
+    """The event is committed. `new` is False if it was accepted before."""
 
     new: bool
 
 
 class Inbox(Protocol):
-    """Where a channel hands in what it received."""
+    """Accepts what a channel received."""
 
     async def accept(self, event: InboundEvent) -> Accepted:
-        """Commit the event. Only after this returned may the channel acknowledge its platform.
+        """Commit the event. The channel may acknowledge it to its platform only after this returns.
 
         An event that can never be used (no ids, wrong types) is recorded as dropped and counts as accepted, so that
-        the platform does not send it for ever. If the event could not be committed this raises, and the channel
-        must not acknowledge.
+        the platform does not send it for ever. Raises if the event could not be committed; then the channel must not
+        acknowledge.
         """
         ...
 
     def reached(self) -> None:
-        """Somebody can be reached by this channel who perhaps could not be before: what waits for it is tried now, and
-        not only when it is looked at again. Returns at once, and may be called too often."""
+        """Tell the host that the channel can perhaps reach somebody whom it could not reach before: waiting messages
+        are sent now rather than at their next retry. Returns at once, and may be called too often."""
         ...
 
     async def moved(self, old: str, new: str) -> None:
-        """The chat whose `platform_id` was `old` goes on as `new`, with all that belongs to it: agents, conversations,
-        what is still to be sent. Returns after that is on disk; again, from either end, it does no harm. To be called
-        before an event of the new chat is handed in. Raises if it could not be committed."""
+        """Move the chat with the `platform_id` `old` to `new`, with everything that belongs to it: agents,
+        conversations, messages that are still to be sent. Returns once that is on disk; a repeated call, with the old
+        or the new chat, changes nothing. Call it before you accept an event of the new chat. Raises if it could not be
+        committed."""
         ...
 
     async def latest(self) -> Mapping[str, str]:
-        """The newest committed message of each chat of this instance: its `platform_message_id` by `platform_id`, of
-        the 200 chats that were written in last. For a channel whose platform redelivers nothing: it reads on from
-        there. An event that is handed in again does no harm."""
+        """Returns the newest committed message of each chat of this instance: its `platform_message_id` by
+        `platform_id`, for the 200 most recently active chats. For a channel whose platform redelivers nothing: it
+        continues to read from there. An event may be accepted again without harm."""
         ...
 
     async def recent(self, platform_id: str, since: datetime) -> Mapping[str, str | None]:
-        """The messages of a chat that people wrote since that moment and whose deletion is not on record: their
-        `thread_id` by `platform_message_id`, the newest 500. For a channel whose platform does not tell later what was
-        deleted: it can look which of them are still there. What reached no agent stays in it: that such a message
-        is gone is not kept, and may be handed in again."""
+        """Returns the messages that people wrote in a chat since that time and whose deletion is not on record: their
+        `thread_id` by `platform_message_id`, the newest 500. For a channel whose platform does not report deletions
+        later: it can check which messages still exist. A message that reached no agent stays in the result: its
+        deletion is not recorded, and may be reported again."""
         ...
 
     async def save_checkpoint(self, text: str) -> None:
-        """Keep where this instance is in its platform's stream, for its next life: at most 4,000 characters, in place
-        of what was saved before. It says nothing of what is not committed yet. Raises ValueError for a longer one, and
-        as `accept` when it could not be kept."""
+        """Save this instance's position in its platform's stream for the next start: at most 4,000 characters, which
+        replace what was saved before. Save only a position up to which all events are committed. Raises ValueError for
+        a longer text, and like `accept` if it could not be committed."""
         ...
 
     async def checkpoint(self) -> str | None:
-        """What was saved last, also in an earlier life; None if that is nothing. It may be older than the truth, after
-        a crash or out of a backup: it is to save time or tell more, never what a channel relies on to lose nothing."""
+        """Returns what was saved last, also before a restart; None if nothing was. After a crash or from a backup it
+        may be out of date: use it to save time or to fetch more, and never rely on it to lose no events."""
         ...
 
     async def failed_later(self, key: str, platform_message_id: str, reason: str) -> None:
-        """The platform took the message that was sent under this idempotency key, called it `platform_message_id`, and
-        says now that it did not arrive; `reason` is for the operator and the agent. Returns after that is on disk: the
-        message is failed, and who said it knows. Said again, or of a key of nobody's, it does no harm. Raises if it
-        could not be committed, and then the channel must not acknowledge. For channels with `fails_later`."""
+        """Report a late failure: the platform accepted the message that was sent under this idempotency key, named it
+        `platform_message_id`, and now says that it did not arrive. `reason` is for the operator and the agent. Returns
+        once it is on disk that the message failed and that its agent is told. A repeated report, or one of an unknown
+        key, changes nothing. Raises if it could not be committed; then the channel must not acknowledge. For channels
+        with `fails_later`."""
         ...
 
 
@@ -237,10 +244,12 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboundText:
-    """A message in the form that the channel declared. `reply_to` is the platform's id of the message being answered,
-    where known. `plain` says the same without markup: for the channel to send when its platform refuses the markup.
-    `agent`: whose words they are, empty for the host's own; `is_trouble`: the host says that something went wrong, or
-    does not go on; `at`: when it was to be said, which may be long before it can be sent. For channels that show it.
+    """A message in the form that the channel declared. `reply_to`: the platform's id of the message that this one
+    answers, if known. `plain`: the same text without markup, for the channel to send if the platform rejects markup.
+
+    For channels that show them: `agent`: the agent that wrote it, empty for a message of the host; `is_trouble`: the
+    host reports that something went wrong or has stopped; `at`: when it was written, which may be long before it can
+    be sent.
     """
 
     text: str
@@ -253,7 +262,7 @@ class OutboundText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Button:
-    """`value` comes back when it is pressed: at most 32 bytes of A-Z a-z 0-9 : _ -, made by the host."""
+    """A button of a card. A press returns its `value`: at most 32 bytes of A-Z a-z 0-9 : _ -, made by the host."""
 
     label: str
     value: str
@@ -261,8 +270,8 @@ class Button:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboundCard:
-    """A message with buttons, never more than `capabilities.buttons`; `text`, `plain`, `reply_to` as in OutboundText.
-    Labels are no longer than `capabilities.button_label` characters."""
+    """A message with buttons: at most `capabilities.buttons`, with labels of at most `capabilities.button_label`
+    characters. `text`, `plain` and `reply_to` are as in OutboundText."""
 
     text: str
     buttons: tuple[Button, ...]
@@ -272,8 +281,8 @@ class OutboundCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboundFile:
-    """A file, never larger than `capabilities.file_bytes`. `name` is a bare name; `content` is a regular file that
-    nobody changes while it is sent; `text` is what is said with it, `plain` and `reply_to` as in OutboundText."""
+    """A file of at most `capabilities.file_bytes` bytes. `name`: a file name without a path. `content`: a regular file
+    that nobody changes while it is sent. `text`: the caption; `plain` and `reply_to` are as in OutboundText."""
 
     name: str
     media_type: str
@@ -286,14 +295,14 @@ class OutboundFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """The platform has it. The ids are the platform's own, in the order of the parts."""
+    """The platform accepted the message. The ids are the platform's, in the order of the message's parts."""
 
     platform_message_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How fast the platform takes messages; None is no limit. The host waits: `send` need not.
+    """How fast the platform accepts messages; None is no limit. The host waits, so `send` need not.
 
     `between_s`: seconds from one message to the next in one chat. `a_minute_in_a_group`: messages in one group chat.
     `a_second`: messages of this instance in all chats together.
@@ -308,13 +317,13 @@ class Pace:
 class Capabilities:
     """What the platform can do, as data.
 
-    `threads`: chats have threads that replies belong to. `idempotent_send`: two sends with one key give one message.
-    `form`: how texts are marked up. `text_limit`: the longest text of one message, counted in `text_unit`, of the text
-    without its tags if `counted_after_parsing`; what is longer comes as several messages, as does what has more styled
-    or linked stretches than `entities`; None is any. `typing_every_s`: how often a channel that ShowsTyping is asked
-    to. `buttons`: how many a card may have, `button_label`: characters of each. `file_bytes`: the largest file that can
-    be sent, with `caption_limit` units of text. `reactions`: the emoji that can be set; None is any. `fails_later`:
-    the platform may give up on a message after it took it, and tells that by the idempotency key: see
+    `threads`: chats have threads that replies belong to. `idempotent_send`: two sends with one key make one message.
+    `form`: how texts are marked up. `text_limit`: the longest text of one message in `text_unit`, without its tags if
+    `counted_after_parsing`. `entities`: the most styled or linked spans in one message. The host splits a text that
+    exceeds either; None is no limit. `typing_every_s`: how often the host calls a channel that ShowsTyping. `buttons`:
+    how many buttons a card may have; `button_label`: the most characters of each label. `file_bytes`: the largest file
+    that can be sent, with at most `caption_limit` units of text. `reactions`: the emoji that can be set; None is any.
+    `fails_later`: the platform may report, by the idempotency key, that a message failed after it accepted it: see
     Inbox.failed_later.
     """
 
@@ -336,43 +345,43 @@ class Capabilities:
 
 
 class Channel(Protocol):
-    """The adapter of one platform. One object serves one instance (one bot account) for one life of the host."""
+    """The adapter of one platform. One object serves one instance (one bot account) until the host stops."""
 
     @property
     def capabilities(self) -> Capabilities: ...
 
     def connected(self) -> AbstractAsyncContextManager[None]:
-        """Be able to send while entered. Never raises because the network is down: `send` says so then."""
+        """Be able to send while entered. Never raises because the network is down: `send` raises then."""
         ...
 
     async def receive(self, inbox: Inbox) -> None:
-        """Read the platform until cancelled, inside `connected`. Returning or raising makes the host call it again,
-        after a pause that grows; the channel need not loop over failures by itself."""
+        """Read the platform until cancelled, inside `connected`. If it returns or raises, the host calls it again after
+        a growing pause, so the channel need not retry by itself."""
         ...
 
     async def send(self, address: Address, message: OutboundText, *, idempotency_key: str) -> Receipt:
-        """Hand one message to the platform. Returning means the platform has it; anything else raises a ChannelError.
+        """Send one message to the platform. Returns if the platform accepted it; raises ChannelError otherwise.
 
-        Never sleeps on a rate limit and never retries a request that may have taken effect: the host does both, and
-        ends a send that takes longer than a minute, with a file as much more as its size takes at SLOWEST_UPLOAD.
+        Never sleeps for a rate limit and never retries a request that may have taken effect: the host does both. The
+        host cancels a send that takes longer than a minute; for a file it adds its size divided by SLOWEST_UPLOAD.
         """
         ...
 
 
 @runtime_checkable
 class ShowsTyping(Protocol):
-    """A channel that can show that an answer is being made."""
+    """A channel that can show that an agent is working on an answer."""
 
     async def typing(self, address: Address) -> None:
-        """Show it once; the platform lets it fade. Failures are ignored."""
+        """Show it once; the platform removes it by itself. Failures are ignored."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What an agent is doing now. `for_s`: how long its turn runs, in seconds; `tool`: what it uses, as its program
-    calls it (at most 40 printable characters, empty for none), and for how long; `for_person`: it waits for a person's
-    answer. The agent's container says so itself."""
+    """What an agent is doing now, as its container reports it. `for_s`: how long its turn has run, in seconds. `tool`:
+    the name of the tool that it uses (at most 40 printable characters, empty for none); `tool_for_s`: for how long.
+    `for_person`: whether it waits for a person's answer."""
 
     for_s: float = 0.0
     tool: str = ""
@@ -382,17 +391,16 @@ class Work:
 
 @runtime_checkable
 class ShowsWork(Protocol):
-    """A channel that can show what an agent is doing, in place of that it does something: asked in the place of
-    `ShowsTyping.typing`."""
+    """A channel that can show what an agent is doing. The host calls it in place of `ShowsTyping.typing`."""
 
     async def working(self, address: Address, work: Work) -> None:
-        """Show it until it is called again; it fades by itself after a few seconds. Failures are ignored."""
+        """Show the work until the next call, or for a few seconds if none comes. Failures are ignored."""
         ...
 
 
 @runtime_checkable
 class SendsCards(Protocol):
-    """A channel whose platform has buttons. A press comes back as an event of kind CLICK."""
+    """A channel whose platform has buttons. A press arrives as an event of kind CLICK."""
 
     async def send_card(self, address: Address, card: OutboundCard, *, idempotency_key: str) -> Receipt:
         """As Channel.send."""
@@ -404,8 +412,8 @@ class SendsFiles(Protocol):
     """A channel whose platform takes files."""
 
     async def send_file(self, address: Address, file: OutboundFile, *, idempotency_key: str) -> Receipt:
-        """As Channel.send. No limit of its own for all of an upload: one for a piece of it to get on, and one for the
-        answer after it; see `upload_answer_s`."""
+        """As Channel.send. Set no timeout for the whole upload: set one for the progress of each piece, and one for the
+        answer after the last; see `upload_answer_s`."""
         ...
 
 
@@ -414,8 +422,8 @@ class Edits(Protocol):
     """A channel whose platform lets us change what we sent."""
 
     async def edit(self, address: Address, message_id: str, message: OutboundText | OutboundCard) -> None:
-        """Have a message of ours say this, buttons as given. One that says it already is no error; one that is gone or
-        cannot be changed any more is Refused. Doing it twice is harmless, so nothing is ever Ambiguous."""
+        """Replace the text and the buttons of a message of ours. Does nothing if the message is the same already.
+        Raises Refused if it is gone or cannot be changed any more. Never raises Ambiguous: an edit can be repeated."""
         ...
 
 
@@ -424,7 +432,7 @@ class Reacts(Protocol):
     """A channel whose platform has reactions."""
 
     async def react(self, address: Address, message_id: str, emoji: str) -> None:
-        """Set our reaction to a message, one of `capabilities.reactions`. Doing it twice is harmless."""
+        """Set our reaction to a message, one of `capabilities.reactions`. Can be repeated."""
         ...
 
 
@@ -433,7 +441,7 @@ class OpensDms(Protocol):
     """A channel that can write to a person who has not written in a DM yet."""
 
     async def open_dm(self, handle: str) -> Address:
-        """Where to write to the person with this handle. Raises Refused when the platform does not let us."""
+        """Returns the address of the direct message with a person. Raises Refused if the platform does not allow it."""
         ...
 
 
@@ -442,16 +450,16 @@ class DeepLinks(Protocol):
     """A channel whose platform has addresses that open a chat with us."""
 
     async def deep_link(self, text: str) -> str | None:
-        """An address that opens a chat with us with this text (letters, digits, dashes; 64 at most) sent, or ready to
-        be. None while it is not known who we are there. May ask the platform, inside of `connected`; raises
+        """Returns an address that opens a chat with us and sends, or offers to send, this text (at most 64 letters,
+        digits and dashes). None while our own account is not known. May call the platform, inside `connected`. Raises
         ChannelError."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MenuCommand:
-    """A command of the host that a platform's menu is to offer: typed as `/name`. `help`: what it does, in a few words.
-    `arguments`: an example of what is typed behind it, empty if nothing is. `is_private`: in direct messages alone.
+    """A command of the host for the platform's menu: people type `/name`. `help`: what it does, in a few words.
+    `arguments`: an example of its arguments, empty if it has none. `is_private`: only in direct messages.
     """
 
     name: str
@@ -462,12 +470,12 @@ class MenuCommand:
 
 @runtime_checkable
 class ShowsCommands(Protocol):
-    """A channel whose platform has a menu of a bot's commands. A command that is chosen there comes in as the text that
-    would have been typed, addressed to us."""
+    """A channel whose platform has a menu of a bot's commands. A chosen command arrives as the text that people would
+    type, addressed to us."""
 
     async def show_commands(self, commands: Sequence[MenuCommand]) -> None:
-        """Have the menu offer these and no others. Asked for inside of `connected`, again after a failure, and in each
-        life of the host: doing it twice is harmless. Raises ChannelError."""
+        """Have the menu offer these commands and no others. Called inside `connected` at each start of the host, and
+        again after a failure, so it can be repeated. Raises ChannelError."""
         ...
 
 
@@ -476,33 +484,33 @@ class FetchesFiles(Protocol):
     """A channel whose people send files."""
 
     async def fetch(self, attachment: Attachment, into: Path, *, most_bytes: int) -> None:
-        """Write the file's bytes into the empty file at `into`. Raises Refused for one that is gone or larger than
-        `most_bytes` (whatever its size was said to be), NotSent when it may be there later."""
+        """Write the attachment's bytes into the empty file at `into`. Raises Refused if it is gone or larger than
+        `most_bytes` (whatever size the platform said), NotSent if it may be available later."""
         ...
 
 
 @runtime_checkable
 class FindsSent(Protocol):
-    """A channel that can ask its platform what became of a send whose answer was lost."""
+    """A channel that can ask its platform whether a message arrived when the answer to its send was lost."""
 
     async def find_sent(self, address: Address, *, idempotency_key: str) -> Receipt | None:
-        """The receipt of what was sent under this key, None if it surely is not there. Asked before a send that may
-        have taken effect is repeated. Raises ChannelError when the platform cannot say now."""
+        """Returns the receipt of the message sent under this key, None if it was certainly not sent. Called before the
+        host repeats a send that may have taken effect. Raises ChannelError if the platform cannot say now."""
         ...
 
 
 @runtime_checkable
 class Checks(Protocol):
-    """A channel that can try its settings."""
+    """A channel that can test its settings."""
 
     async def check(self) -> str:
-        """Make a real call, outside of `connected`, and say in a sentence who we are there and what we may do. Raises
+        """Make a real call, outside `connected`. Returns a sentence: which account we are and what it may do. Raises
         ChannelError with what is wrong and what to do about it."""
         ...
 
 
 class Condition(StrEnum):
-    """How a channel stands with its platform."""
+    """The state of a channel's connection to its platform."""
 
     UP = "up"
     DOWN = "down"
@@ -510,21 +518,21 @@ class Condition(StrEnum):
     CONFLICT = "conflict"
     """Somebody else uses the same credentials."""
     WAITING = "waiting"
-    """For a person: to pair, to scan, to agree."""
+    """It waits for a person: to pair, to scan, to agree."""
 
 
 @runtime_checkable
 class SaysItsCondition(Protocol):
-    """A channel that tells `nanohost status` how it stands."""
+    """A channel that reports its condition to `nanohost status`."""
 
     def condition(self) -> tuple[Condition, str]:
-        """The condition, and a sentence for the operator: what happened and what to do; empty when all is well."""
+        """Returns the condition and a sentence for the operator: what happened and what to do; empty if all is well."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelContext:
-    """What a channel is made from.
+    """What `create` makes a channel from.
 
     `settings` is the table [channels.NAME] of nanohost.toml with secrets already resolved; `runtime_dir` is a folder
     for sockets that is emptied between runs.
@@ -537,19 +545,19 @@ class ChannelContext:
 
 
 class NotSent(ChannelError):
-    """Surely not sent: no connection, refused before the request left. Trying again is safe."""
+    """Certainly not sent: no connection, or refused before the request left. A retry is safe."""
 
     reason = "not_sent"
 
 
 class ChannelDown(NotSent):
-    """Not sent because nothing is at the other end now. Waits as long as it takes, and counts as no try."""
+    """Not sent because the other end is down now. The message waits without a time limit, and no attempt is counted."""
 
     reason = "down"
 
 
 class ChatMoved(NotSent):
-    """Not sent: the chat goes on under the id `to`, where it is sent at once."""
+    """Not sent: the chat has the new id `to`, where the host sends it at once."""
 
     reason = "moved"
 
@@ -559,8 +567,8 @@ class ChatMoved(NotSent):
 
 
 class ThreadGone(NotSent):
-    """Not sent: the thread was deleted or closed. It is sent to the chat outside of threads, with a sentence. Not to be
-    raised for an address without a thread."""
+    """Not sent: the thread was deleted or closed. The host sends it to the chat itself, with a sentence about that.
+    Never raise it for an address without a thread."""
 
     reason = "thread_gone"
 
@@ -583,8 +591,8 @@ class Ambiguous(ChannelError):
 
 
 class Refused(ChannelError):
-    """The platform will never take this message: too long, bad format, blocked, chat gone. `chat_closed`: nor any other
-    one in that chat as things stand, since the bot was blocked or left, or the person has to write first."""
+    """The platform will never accept this message: too long, bad format, blocked, chat gone. `chat_closed`: it accepts
+    no other message in that chat now either: the bot was blocked or has left, or the person has to write first."""
 
     reason = "refused"
 
@@ -594,8 +602,8 @@ class Refused(ChannelError):
 
 
 class RefusedHere(Refused):
-    """Refused before the platform was asked: a file that is gone, an emoji that the platform does not have. It shows
-    nothing of whether the platform works."""
+    """Refused before the platform was called: a file that is gone, an emoji that the platform does not have. It does
+    not tell whether the platform works."""
 
 
 class AuthFailed(ChannelError):
@@ -605,10 +613,10 @@ class AuthFailed(ChannelError):
 
 
 def proxy_for(url: str) -> str | None:
-    """The proxy that HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY name for this address: http://, https://, socks5://
-    or socks5h://, with user and password; None: it is reached directly, as an address on this machine always is.
+    """Returns the proxy that HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY set for this address: http://, https://,
+    socks5:// or socks5h://, with user and password. None: connect directly, as always to an address on this machine.
 
-    Raises ChannelDown, in one line, where they name what cannot be used. For aiohttp: `aiohttp_options`.
+    Raises ChannelDown, in one line, if the variables name a proxy that cannot be used. For aiohttp: `aiohttp_options`.
     """
     try:
         return proxies.proxy_for(url)
@@ -617,6 +625,6 @@ def proxy_for(url: str) -> str | None:
 
 
 def through_proxy(url: str) -> str:
-    """For a sentence that says that this address cannot be reached: ` through the proxy HOST:PORT (VARIABLE)`, without
-    user and password; empty where it is reached directly."""
+    """Returns ` through the proxy HOST:PORT (VARIABLE)`, without user and password, to end an error message about this
+    address; empty if the address is reached directly."""
     return proxies.describe_proxy(url)

@@ -1,8 +1,8 @@
 """Moves a chat to its new id, such as a Telegram group that became a supergroup.
 
-Promises: all of it or nothing, in one transaction, once, on record; whoever says so first, and however often. What
-comes in under the old id later is the new chat's, and what is said to the old one later goes to the new one: looked up
-where it is needed (`store.moved_chats`), since a session's files name the old id for ever.
+Promises: moves everything in one transaction, once, with an audit entry, however often and by whomever the move is
+reported. Later events of the old id belong to the new chat, and later messages to the old id go to the new chat. The
+host looks up the new id where it is needed (`db/moved_chats.py`), since a session's files keep the old id for ever.
 """
 
 from __future__ import annotations
@@ -22,18 +22,17 @@ from nanohost.db.events import ChatKey
 from nanohost.model import AgentGroupId
 
 MoveHandler = Callable[[ChatKey, str], Awaitable[None]]
-"""What is called with a chat and what it is called now."""
+"""Called with the chat's old key and its new id."""
 
 _log = structlog.get_logger()
 
 
 async def ignore_move(_: ChatKey, new_id: str) -> None:
-    """For those who serve a platform on which no chat ever moves."""
+    """Do nothing. For a platform on which no chat ever moves."""
 
 
 class ChatMover:
-    """`notify_agents` is called for each agent that may send to a chat which moved, times that
-    people read are in `zone`."""
+    """Moves chats. Calls `notify_agents` for each agent that may send to a moved chat; shows times in `zone`."""
 
     def __init__(
         self,
@@ -49,7 +48,7 @@ class ChatMover:
         self._notify_agents = notify_agents
 
     async def move(self, old: ChatKey, new_id: str) -> None:
-        """The chat `old` is called `new_id` from now on. Returns once that is on disk. Raises StoreError."""
+        """Move the chat `old` to the id `new_id`. Returns once that is on disk. Raises StoreError."""
         new, now = ChatKey(old.channel_type, old.instance, new_id), self._clock.now()
         if old == new:
             return
@@ -58,18 +57,18 @@ class ChatMover:
                 _log.warning("chat_move_rejected", chat=str(old), to=new_id, reason="that one has moved away itself")
                 return
             agents = await moved_chats.move_group(tx, old, new)
-            along = await moved_chats.move_pending(tx, old, new)
-            if agents is None and not along:
-                return  # nothing of it is here, or is here any more
-            is_news = await moved_chats.record_move(tx, old, new, now)
-            if is_news:
-                await self._record_audit(tx, old, new, along)
-            # What came first in the new chat may wait for somebody to connect it: that is not needed any more.
+            moved_counts = await moved_chats.move_pending(tx, old, new)
+            if agents is None and not moved_counts:
+                return  # the database has nothing of the old chat, or it was moved before
+            is_new = await moved_chats.record_move(tx, old, new, now)
+            if is_new:
+                await self._record_audit(tx, old, new, moved_counts)
+            # The first messages in the new chat may wait for an approval to connect it, which is not needed any more.
             await withdraw_obsolete(tx, now=now, zone=self._zone)
             await moved_chats.emit_queues(tx, new)
             tx.emit(ChatHasEvents(old), ChatHasEvents(new))
-        if is_news:
-            _log.warning("chat_moved", channel=old.channel_type, chat=old.platform_id, to=new_id, moved=along)
+        if is_new:
+            _log.warning("chat_moved", channel=old.channel_type, chat=old.platform_id, to=new_id, moved=moved_counts)
         for agent in agents or ():
             await self._notify_agents(agent)
 

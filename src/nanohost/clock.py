@@ -1,6 +1,6 @@
-"""The clock port: decisions take `now` as an argument, and code that waits takes a Clock.
+"""Defines the clock port. Decisions take `now` as an argument; code that waits takes a Clock.
 
-Times are aware and in UTC everywhere; a person's time zone is applied where text is made for a person.
+All times are aware and in UTC. A time zone is applied only where text for people is made.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What time it is and how to wait. Tests replace it with nanohost.testing.ManualClock."""
+    """Tells the time and waits. Tests use nanohost.testing.ManualClock."""
 
     def now(self) -> datetime:
-        """The wall clock, aware, UTC. It may jump; use `monotonic` for durations."""
+        """Returns the wall clock time, aware, in UTC. It may jump; use `monotonic` for durations."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds since an arbitrary start; never goes back."""
+        """Returns seconds since an arbitrary start; never decreases."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; returns at once for zero and below."""
+        """Wait so long. Returns at once for zero and below."""
         ...
 
 

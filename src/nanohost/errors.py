@@ -1,26 +1,26 @@
-"""The tree of expected errors.
+"""Defines the tree of expected errors.
 
     NanohostError
     ├── UsageError          the caller asked for something that cannot be done as asked
     ├── SettingsError       nanohost.toml, an environment variable or a secret is wrong
     ├── HomeError           the install root is busy, read-only or of another version
-    ├── StoreError          the central database refuses
-    ├── MailboxError        a session's two files refuse, or are not what they claim to be
+    ├── StoreError          the central database cannot be used
+    ├── MailboxError        one of a session's two files cannot be used, or is not a valid mailbox file
     ├── ChannelLoadError    a channel file cannot be used
-    ├── ExtensionError      the file of another extension (a provider, a runtime) is not there or cannot be used
+    ├── ExtensionError      the file of another extension (a provider, a runtime) is missing or cannot be used
     ├── RuntimeUnavailable  no engine, no image, no sandbox
-    └── SpawnError          the engine is there and still no container came up
+    └── SpawnError          the engine works, but the container did not start
 
-Each speaks to three readers: `str(error)` is a sentence for the person, `hint` is what to do or type next, `reason` is
+Each error has three texts: `str(error)` is a sentence for the person, `hint` is what to do or type next, `reason` is
 a short word for counters and logs. An error of this tree is printed in one line, never as a traceback.
-What a channel raises while sending is another tree: see channel_api.
+The errors that a channel raises while sending are a separate tree: see channel_api.
 """
 
 from __future__ import annotations
 
 
 class NanohostError(Exception):
-    """Something expected went wrong. `reason` is a stable word; `hint` is the next thing to type, or empty."""
+    """An expected failure. `reason` is a stable word; `hint` is what to type next, or empty."""
 
     reason = "error"
 
@@ -30,18 +30,18 @@ class NanohostError(Exception):
 
     @property
     def advice(self) -> str:
-        """The hint as it is shown; empty without one."""
+        """The hint as people see it; empty if there is none."""
         return f"hint: {self.hint}" if self.hint else ""
 
 
 class UsageError(NanohostError):
-    """The caller asked for something that cannot be done as asked: unknown name, bad value, already there."""
+    """The caller asked for something that cannot be done: unknown name, bad value, already exists."""
 
     reason = "usage"
 
 
 class SettingsError(NanohostError):
-    """A setting has a wrong type, an unknown name, or points at a secret that is not there."""
+    """A setting has a wrong type, an unknown name, or refers to a secret that does not exist."""
 
     reason = "settings"
 
@@ -59,41 +59,41 @@ class StoreError(NanohostError):
 
 
 class MailboxError(NanohostError):
-    """A session's file cannot be used: unknown version, not a database, not ours."""
+    """A session's file cannot be used: unknown version, not a database, or of another session."""
 
     reason = "mailbox"
 
 
 class ChannelLoadError(NanohostError):
-    """A channel file has no readable header, or its name is taken by another file."""
+    """A channel file has no readable header, or another file already has its name."""
 
     reason = "channel"
 
 
 class ExtensionError(NanohostError):
-    """An extension that is no channel has no file, no readable header, or a file that is taken twice."""
+    """An extension other than a channel has no file, no readable header, or more than one file."""
 
     reason = "extension"
 
 
 class RuntimeUnavailable(NanohostError):
-    """This way of starting containers cannot be used on this machine now."""
+    """The runtime cannot be used on this machine now."""
 
     reason = "runtime"
 
 
 class SpawnError(NanohostError):
-    """The engine was reached and the container still did not start."""
+    """The engine was reached, but the container did not start."""
 
     reason = "spawn"
 
 
 class ChannelError(Exception):
-    """Why a message was not surely sent. `reason` is a short stable word, the text is for the operator.
+    """A message was not sent, or perhaps not. `reason` is a short stable word, the text is for the operator.
 
-    `server_error`: the platform answered, and said that the failure is its own (an HTTP status of 500 and above, or a
-    page where its answer should be), in a NotSent or an Ambiguous. While nothing at all goes through, the platform
-    counts as down: what waits for it is tried until it is back.
+    `server_error`: the platform answered with a failure of its own (an HTTP status of 500 and above, or a web page in
+    place of an answer). Set on a NotSent or an Ambiguous. While no send at all succeeds, the host treats the platform
+    as down and retries the waiting messages until it is back.
     """
 
     reason = "error"

@@ -1,8 +1,8 @@
-"""Logs: one line an event, coloured on a terminal, JSON for a service manager, never a secret.
+"""Configures logging: one line an event, coloured on a terminal, JSON for a service manager, never a secret.
 
-structlog and the standard library's loggers end in one handler, so that one filter sees every line of every library.
-NANOHOST_LOG chooses the form (plain, json) and how much is said (quiet, debug), a word or several: json,debug. What
-people and agents write is said at debug alone, and below it nothing of it: messages are named by their ids.
+structlog and the standard library's loggers share one handler, so that one filter sees the lines of every library.
+NANOHOST_LOG sets the format (plain, json) and the level (quiet, debug), one word or several: json,debug. What people
+and agents write is logged at the level debug only; other levels name messages by their ids.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ NOISY_LOGGERS = (
     "slack_bolt",
 )
 MIN_SECRET_CHARS = 6
-"""A shorter value would blot out ordinary words."""
+"""To hide a shorter value would also hide ordinary words."""
 MAX_TRACKED_FAILURES = 500
-"""Failures of different kinds that are counted; with more of them counting begins afresh."""
+"""Different failures that are counted; when there are more, all counts start again."""
 
 _SECRET_PATTERN = re.compile(
     r"(?i:\bbearer\s+)[\w.~+/=-]{8,}"
@@ -46,14 +46,14 @@ _SECRET_PATTERN = re.compile(
 
 
 class SecretScrubber:
-    """Removes known secrets and what looks like one from everything that is logged."""
+    """Removes known secrets, and text that looks like a secret, from everything that is logged."""
 
     def __init__(self) -> None:
         self._pattern: re.Pattern[str] | None = None
         self._values: set[str] = set()
 
     def add_secrets(self, secrets: Iterable[str]) -> None:
-        """From now on hide these values wherever they appear."""
+        """Hide these values in all lines from now on. Values below MIN_SECRET_CHARS are ignored."""
         self._values |= {secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS}
         longest_first = sorted(self._values, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
@@ -77,9 +77,9 @@ class SecretScrubber:
 
 
 class RepeatedTracebackFilter(logging.Filter):
-    """Shows a traceback once. The same failure again is a line without it, each time that its count has doubled.
+    """Shows the traceback of a failure once. Repeats are logged without it, each time that their count has doubled.
 
-    Tens of thousands of tries that fail alike (no more files, a full disk) would fill the disk with one traceback.
+    Tens of thousands of attempts that fail alike (no descriptors, a full disk) would fill the disk with tracebacks.
     """
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class RepeatedTracebackFilter(logging.Filter):
 
 
 class LibraryDebugFilter(logging.Filter):
-    """At debug a library tells of each of its steps, such as two lines a statement of SQL: only our own are shown."""
+    """Drops debug lines of libraries, such as two lines for each SQL statement; keeps our own."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.levelno >= logging.INFO or isinstance(record.msg, dict)
@@ -123,7 +123,7 @@ def _exception_of(exc_info: object) -> BaseException | None:
 
 
 class _LocalTimestamper:
-    """Stamps a line with the time of day, and how far that is from UTC."""
+    """Adds the local time of day and its UTC offset to a line."""
 
     def __init__(self, zone: tzinfo | None) -> None:
         self._zone = zone
@@ -135,11 +135,11 @@ class _LocalTimestamper:
 
 
 scrubber = SecretScrubber()
-"""The process's own: a secret that one part learns is hidden in the lines of all."""
+"""One for the whole process: a secret that one part adds is hidden in the lines of every part."""
 
 
 def supports_colours(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether colours are seen there, and wanted (see no-color.org)."""
+    """Whether the stream shows colours and the user wants them (see no-color.org)."""
     return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
@@ -148,27 +148,27 @@ def configure_logging(
 ) -> None:
     """Send all logs to `stream` (standard error by default). May be called again: the last call counts.
 
-    `zone`: of the times of plain lines (the machine's by default); those of json are in UTC. `log_format` counts where
-    NANOHOST_LOG says nothing; without either, it is plain on a terminal and json elsewhere. A word that means nothing
-    is said so, and ignored: no host stays away for its log.
+    `zone`: the time zone of plain lines (the machine's by default); json lines are in UTC. `log_format` is used if
+    NANOHOST_LOG is empty; without either, the format is plain on a terminal and json elsewhere. An unknown word is
+    logged and ignored: it must not keep the host from starting.
     """
     target = sys.stderr if stream is None else stream
     words = _split_words(environ.get(LOG_VARIABLE) or log_format)
     level = next((LEVELS[word] for word in words if word in LEVELS), logging.INFO)
-    usual = "plain" if target.isatty() or level == logging.ERROR else "json"
-    log_format = next((word for word in words if word in LOG_FORMATS), usual)
-    before: list[Processor] = [
+    default = "plain" if target.isatty() or level == logging.ERROR else "json"
+    log_format = next((word for word in words if word in LOG_FORMATS), default)
+    processors: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         _LocalTimestamper(zone) if log_format == "plain" else structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
-        processors=[*before, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*processors, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(min(level, logging.INFO)),
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
     handler = logging.StreamHandler(target)
-    handler.setFormatter(_make_formatter(log_format, before, colours=supports_colours(target, environ)))
+    handler.setFormatter(_make_formatter(log_format, processors, colours=supports_colours(target, environ)))
     handler.addFilter(LibraryDebugFilter())
     handler.addFilter(RepeatedTracebackFilter())
     root = logging.getLogger()
@@ -187,8 +187,8 @@ def _split_words(value: str) -> list[str]:
 
 
 def _make_formatter(log_format: str, processors: list[Processor], *, colours: bool) -> logging.Formatter:
-    """The traceback becomes text before the scrubber sees the line: a secret may stand in it."""
-    last: Processor = (
+    """Build a formatter that turns a traceback into text before it scrubs the line: a traceback may hold a secret."""
+    renderer: Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
         if log_format == "json"
         else structlog.dev.ConsoleRenderer(colors=colours)
@@ -199,6 +199,6 @@ def _make_formatter(log_format: str, processors: list[Processor], *, colours: bo
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
             scrubber,
-            last,
+            renderer,
         ],
     )

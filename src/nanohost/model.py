@@ -1,6 +1,6 @@
-"""The host's basic types: ids, modes, and the small values that stages pass to each other.
+"""Defines the host's basic types: ids, modes, and the small values that stages pass to each other.
 
-Nothing here touches a file, a socket or a clock. docs/reference/words.md explains the words to people.
+Nothing here uses a file, a socket or a clock. docs/reference/words.md defines the words.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LeaseId = NewType("LeaseId", str)
 
 
 HOST_SESSION_ID = SessionId("host")
-"""The session that is none: of what the host itself says to people, outside of any conversation with an agent."""
+"""The pseudo-session of the host: messages that the host itself sends, outside of any conversation with an agent."""
 
 
 class EngageMode(StrEnum):
@@ -53,19 +53,19 @@ class UnknownSender(StrEnum):
 
 
 class SenderScope(StrEnum):
-    """Whom a wiring's agent listens to, of those who may write in its chat."""
+    """Which of the people who may write in a chat the wiring's agent listens to."""
 
     ALL = "all"
     KNOWN = "known"
-    """People with a role for this agent, also where the chat is public."""
+    """Only people with a role for this agent, even if the chat is public."""
 
 
 class IgnoredMessagePolicy(StrEnum):
-    """What happens to a message that a wiring's agent does not take part in."""
+    """What happens to a message in which a wiring's agent does not engage."""
 
     DROP = "drop"
     ACCUMULATE = "accumulate"
-    """It is kept, wakes nobody, and is read with the next message that does."""
+    """The message is kept as context: it triggers no turn, and the agent reads it with the next message that does."""
 
 
 class Role(StrEnum):
@@ -78,7 +78,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentGroup:
-    """An agent's workspace. `folder` is its name everywhere a person sees or types one."""
+    """An agent's workspace. `folder` is the name that people see and type."""
 
     id: AgentGroupId
     folder: str
@@ -104,7 +104,7 @@ class MessagingGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wiring:
-    """A messaging group tied to an agent group. Evaluated by (priority, id); lower comes first."""
+    """Connects a messaging group to an agent group. Evaluated in order of (priority, id), lowest first."""
 
     id: WiringId
     messaging_group_id: MessagingGroupId
@@ -117,16 +117,16 @@ class Wiring:
     sender_scope: SenderScope = SenderScope.ALL
     ignored: IgnoredMessagePolicy = IgnoredMessagePolicy.DROP
     bots: bool = False
-    """Whether other bots may speak here, too. Ourselves never."""
+    """Whether messages of other bots are accepted. Our own messages never are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """One conversation of one agent: a folder, two databases, at most one container.
 
-    `out_cursor` and `ack_cursor` say how much of outbound.db the host has taken over;
-    `lease` and `runtime_state` describe the container that may be alive (None: none was started);
-    `due_at` says when there is work (None: nothing waits);
+    `out_cursor` and `ack_cursor`: how far the host has processed the messages and acks in outbound.db.
+    `lease`, `runtime` and `runtime_state`: the container that may be alive (None: none was started).
+    `due_at`: when work is due (None: no message waits);
     `has_turn_failures`: its latest turns failed, see turn_failures.py.
     """
 

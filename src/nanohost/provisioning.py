@@ -1,6 +1,6 @@
 """Prepares what a session's container needs: an up-to-date mailbox, its endpoint to the model, its environment.
 
-No secret is ever in what a container gets: it reaches the model through the gateway's socket, which adds the key.
+Never: gives a container a secret. It reaches the model through the gateway's socket, and the gateway adds the key.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.rows import DeliveryResult
 
 IDLE_EXIT_FACTOR = 2
-"""A runner whose host never came back ends itself after this many idle timeouts."""
+"""A runner whose host does not come back exits after this many idle timeouts."""
 
 
 class ProvisioningService:
-    """Satisfies containers.starter.SessionServices."""
+    """Implements containers.starter.SessionServices."""
 
     def __init__(
         self,
@@ -61,18 +61,21 @@ class ProvisioningService:
         self._projection = DeliveryProjection(store=store, mailboxes=mailboxes, clock=clock)
 
     async def prepare(self, session: Session, lease: LeaseId) -> ContainerSpec:
-        """Write names and limits into the mailbox and say how to start. Raises MailboxError, SpawnError."""
+        """Write names, destinations and cursors into the mailbox. Returns how to start the container.
+
+        Raises MailboxError, SpawnError.
+        """
         group = await agent_groups.get(self._store, session.agent_group_id)
         spec = await self.spec(session, lease)
         while not await self._write_session_info(session, group):
-            pass  # where it may send was changed meanwhile, and who told it so may have come before us
+            pass  # the destinations changed meanwhile, and our write may have replaced newer ones
         self._store.bus.publish(RunnerStarting(session.id))
-        if not spec.agent_dir.exists():  # made by a word in a chat, which touches no folder
+        if not spec.agent_dir.exists():  # an agent group that was created from a chat has no folder yet
             await asyncio.to_thread(self._home.create_group_folder, group.folder, group.name)
         return spec
 
     async def spec(self, session: Session, lease: LeaseId) -> ContainerSpec:
-        """How to start, as of now; writes nothing. Raises SpawnError."""
+        """Returns how to start the container with the current settings; writes nothing. Raises SpawnError."""
         group = await agent_groups.get(self._store, session.agent_group_id)
         provider = group.provider or resolve_provider(self._settings)
         await asyncio.to_thread(self._check_provider, provider)
@@ -87,7 +90,7 @@ class ProvisioningService:
         )
 
     def _check_provider(self, name: str) -> None:
-        """Its file may have changed since the last start. Raises SpawnError."""
+        """Check the provider's file, which may have changed since the last start. Raises SpawnError."""
         try:
             provider = find_provider(self._home.root, name)
         except ExtensionError as error:
@@ -103,7 +106,10 @@ class ProvisioningService:
         await self._gateway.detach(session)
 
     async def _write_session_info(self, session: Session, group: AgentGroup) -> bool:
-        """False if where it may send is something else by now. Raises MailboxError."""
+        """Write the session's names, destinations and cursors into its mailbox. Raises MailboxError.
+
+        Returns False if the destinations changed meanwhile.
+        """
         chats = await session_chats(self._store, session)
         latest = await self._projection.latest_deliveries(session.id)
         await self._mailboxes.update(session, partial(self._fill_session_info, session, group, chats, latest))

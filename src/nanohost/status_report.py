@@ -20,7 +20,7 @@ from nanohost.work.supervisor import Service, ServiceState
 from nanohost_protocol.times import to_text
 
 RECENT_RESTART_WINDOW = timedelta(minutes=15)
-"""For how long a service that was started again is shown, in case it fails once more."""
+"""For how long the status shows a service that was restarted, in case it fails again."""
 
 
 def build_status(
@@ -102,6 +102,6 @@ def _low_disk(disk: LowDisk) -> Json:
 
 
 def _is_unhealthy(service: Service, now: datetime) -> bool:
-    """It does not run, or has not run for long since it failed."""
-    lately = service.restarts > 0 and now - service.since < RECENT_RESTART_WINDOW
-    return service.state is not ServiceState.RUNNING or lately
+    """Whether the service is not running, or was restarted recently."""
+    is_recently_restarted = service.restarts > 0 and now - service.since < RECENT_RESTART_WINDOW
+    return service.state is not ServiceState.RUNNING or is_recently_restarted

@@ -1,3 +1,3 @@
-"""The install root and its settings: nanohost.toml, environment variables, secrets, and the sections that each part
-declares.
+"""Finds the install root and loads its settings: nanohost.toml, environment variables, secrets, and the sections that
+each part declares.
 """

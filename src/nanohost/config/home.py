@@ -1,10 +1,10 @@
-"""The install root: the paths of one install, and the lock of whoever runs it.
+"""Defines the paths of an install, and locks it for the process that uses it.
 
     nanohost.toml   data/   groups/   sessions/   channels/   migrations/   run/
     providers/   tools/   runtimes/   actions/   chat_commands/
 
-One process at a time holds the data directory, by a lock that the kernel frees when the process ends, however it
-ends. Nothing here opens a database.
+One process at a time holds the data directory, with a lock that the kernel frees when the process ends, however it
+ends. Never: opens a database.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Home:
 
     @property
     def runner_extensions(self) -> tuple[Path, ...]:
-        """The folders with the install's own files for runners, as far as there are any."""
+        """The existing folders with the install's own files for runners."""
         return tuple(folder for name in (PROVIDERS, TOOLS) if (folder := self.root / name).is_dir())
 
     @property
@@ -95,22 +95,23 @@ class Home:
 
     @property
     def channel_folders(self) -> tuple[Path, ...]:
-        """Where channel files are looked for: those that came with nanohost, then the install's own."""
+        """The folders of channel files: the shipped one, then the install's own."""
         return tuple(dict.fromkeys((shipped_root() / "channels", self.channels)))
 
     @property
     def migration_folders(self) -> tuple[Path, ...]:
-        """Where migration sets are looked for, in the same order."""
+        """The folders of migration sets, in the same order."""
         return tuple(dict.fromkeys((shipped_root() / "migrations", self.migrations)))
 
     def exists(self) -> bool:
-        """Whether an install was begun here, be its database lost by now. Of what is no folder `prepare` complains."""
-        begun = (self.database, self.backups, self.root / "nanohost.toml")
-        return any(path.exists() for path in begun) or (self.root.exists() and not self.root.is_dir())
+        """Whether there is an install here, even if its database is lost. Also True if the root is not a folder; then
+        `prepare` raises an error."""
+        paths = (self.database, self.backups, self.root / "nanohost.toml")
+        return any(path.exists() for path in paths) or (self.root.exists() and not self.root.is_dir())
 
     def prepare(self) -> None:
-        """Make the folders that are missing. data, sessions and run are for this user alone, and so is groups if it is
-        made here, or came empty with a checkout: the mode of one that is in use is the operator's. Raises HomeError."""
+        """Create missing folders. Makes data, sessions and run private to this user; groups only if it is created here
+        or came empty with a checkout, since the operator sets the mode of one in use. Raises HomeError."""
         try:
             is_new = not self.backups.exists() and not self._has_agents()
             self.backups.mkdir(parents=True, exist_ok=True)
@@ -127,41 +128,41 @@ class Home:
         return self.groups.is_dir() and any(not path.name.startswith(".") for path in self.groups.iterdir())
 
     def agent_folders(self) -> list[str]:
-        """What lies in `groups`, also what no agent group has: begun by hand, or before a database was lost. As agent
-        groups are called: small letters. Raises OSError."""
+        """Returns the names in `groups` in lower case, as agent groups have them; also of folders without an agent
+        group (made by hand, or before a database was lost). Raises OSError."""
         return [path.name.casefold() for path in self.groups.iterdir()] if self.groups.is_dir() else []
 
     def create_group_folder(self, folder: str, name: str) -> None:
-        """Make an agent group's folder, with a CLAUDE.md to begin with if it has none. Raises OSError."""
-        character = self.groups / folder / "CLAUDE.md"
-        character.parent.mkdir(parents=True, exist_ok=True)
-        # Exclusively: a container may have left a link there that leads nowhere yet.
-        with suppress(FileExistsError), character.open("x", encoding="utf-8") as file:
+        """Create an agent group's folder, and an initial CLAUDE.md if it has none. Raises OSError."""
+        claude_md = self.groups / folder / "CLAUDE.md"
+        claude_md.parent.mkdir(parents=True, exist_ok=True)
+        # Mode x: a container may have left a dangling link there, which must not be followed.
+        with suppress(FileExistsError), claude_md.open("x", encoding="utf-8") as file:
             file.write(CLAUDE_MD_TEMPLATE.format(name=name))
 
 
 def make_home(root: str) -> Home:
-    """The install in this folder."""
+    """Returns the install in this folder."""
     return Home(Path(root))
 
 
 def home_of_database(database: Path) -> Home:
-    """The install that this is the database of."""
+    """Returns the install with this database."""
     return Home(database.parent.parent)
 
 
 class LockPurpose(StrEnum):
-    """What a process holds the data directory for."""
+    """Why a process holds the data directory."""
 
     HOST = "host"
-    """The daemon, or a chat that is its own host: for as long as it lives."""
+    """The daemon, or a chat that is its own host: until it ends."""
     COMMAND = "command"
-    """One command on a stopped host: for a moment."""
+    """A single command while no host runs: for a moment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockHolder:
-    """Who holds a data directory."""
+    """The process that holds a data directory."""
 
     pid: int
     since: datetime
@@ -169,7 +170,7 @@ class LockHolder:
 
 
 class HomeLocked(HomeError):
-    """Another process holds the data directory. `holder` is None when it has not said yet who it is."""
+    """Another process holds the data directory. `holder` is None if it has not written its data yet."""
 
     def __init__(self, home: Home, holder: LockHolder | None) -> None:
         who = f" (pid {holder.pid}, begun {format_duration(datetime.now(UTC) - holder.since)} ago)" if holder else ""
@@ -178,15 +179,15 @@ class HomeLocked(HomeError):
 
 
 def find_home(option: Path | None, environ: Mapping[str, str]) -> Path:
-    """--home, else NANOHOST_HOME, else the checkout this code lies in, else ~/.nanohost; absolute."""
+    """Returns --home, else NANOHOST_HOME, else the checkout of this code, else ~/.nanohost; absolute."""
     return Path(find_root(None if option is None else str(option), environ))
 
 
 @contextmanager
 def lock_home(home: Home, purpose: LockPurpose = LockPurpose.HOST) -> Iterator[None]:
-    """Hold the data directory while entered. Raises HomeLocked at once when another process does.
+    """Hold the data directory while entered. Raises HomeLocked at once if another process holds it.
 
-    The file stays when it is let go: removing it would let two processes lock two files of one name.
+    The lock file is never removed: otherwise two processes could lock two files of the same name.
     """
     home.prepare()
     try:
@@ -203,16 +204,16 @@ def lock_home(home: Home, purpose: LockPurpose = LockPurpose.HOST) -> Iterator[N
 
 @contextmanager
 def announce_daemon(home: Home) -> Iterator[None]:
-    """Say that a daemon is here, or about to be, while entered: from before it holds the home until after it has let
-    it go. Several may. Raises HomeError."""
+    """Announce a running or starting daemon while entered: from before it locks the home until after it unlocks it.
+    Several processes may announce one. Raises HomeError."""
     home.prepare()
     with _open_daemon_lock(home) as descriptor:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)  # waits for somebody who looks, see below
+        fcntl.flock(descriptor, fcntl.LOCK_SH)  # waits for `is_daemon_announced` in another process
         yield
 
 
 def is_daemon_announced(home: Home) -> bool:
-    """Whether a daemon is here, or about to be. Raises HomeError."""
+    """Whether a daemon runs or starts. Raises HomeError."""
     with _open_daemon_lock(home) as descriptor:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -255,7 +256,7 @@ def _read_holder(descriptor: int) -> LockHolder | None:
         pid, since, holding = os.pread(descriptor, 200, 0).decode().split()
         return LockHolder(pid=int(pid), since=from_text(since), purpose=LockPurpose(holding))
     except ValueError:
-        return None  # it has the lock and has not written yet
+        return None  # the holder has the lock and has not written its data yet
 
 
 def _unusable_error(root: Path, error: OSError) -> HomeError:

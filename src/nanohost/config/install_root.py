@@ -1,6 +1,6 @@
 """Finds the install root with hardly any imports, because every short command begins here.
 
-Paths are text: nanohost.config.home makes Paths of them, for whoever does more than ask the running host.
+Paths are strings here; nanohost.config.home makes Path objects for code that does more than call the running host.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
 
 HOME_VARIABLE = "NANOHOST_HOME"
 CONTROL_SOCKET = "run/control.sock"
-"""Where a running host is asked, below the root."""
+"""The path of the control socket below the root."""
 
 
 def shipped_folder() -> str:
-    """The checkout's root if this file lies in a checkout, else the folder the wheel brought along."""
+    """Returns the checkout's root if this file is in a checkout, else the wheel's folder `_shipped`."""
     package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     checkout = os.path.dirname(os.path.dirname(package))
     return checkout if _is_checkout(checkout) else f"{package}/_shipped"
 
 
 def find_root(option: str | None, environ: Mapping[str, str]) -> str:
-    """--home, else NANOHOST_HOME, else the checkout this code lies in, else ~/.nanohost; absolute."""
+    """Returns --home, else NANOHOST_HOME, else the checkout of this code, else ~/.nanohost; absolute."""
     if option is None:
         option = environ.get(HOME_VARIABLE) or None
     if option is None:
         shipped = shipped_folder()
         option = shipped if _is_checkout(shipped) else "~/.nanohost"
-    # realpath would follow a link that may be moved.
+    # Not realpath: it would follow a link whose target may change.
     return os.path.abspath(os.path.expanduser(option))
 
 

@@ -11,7 +11,8 @@ from nanohost.errors import SettingsError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsProblem:
-    """`line` of the file; None: it stands in a variable, or nowhere. `hint` is what is wanted."""
+    """A mistake in the settings. `line`: in the file; None: in a variable, or without a place. `hint`: what is
+    expected."""
 
     message: str
     hint: str
@@ -21,8 +22,8 @@ class SettingsProblem:
 
 @dataclass(slots=True)
 class ProblemCollector:
-    """Of one file and the variables over it. `lines`: where each key stands, by its dotted name; `variables`: which
-    variable it was overridden by."""
+    """Collects the mistakes in one file and the variables that override it. `lines`: the line of each key, by its
+    dotted name. `variables`: the variable that overrides a key."""
 
     path: Path
     lines: Mapping[str, int] = field(default_factory=dict)
@@ -30,7 +31,7 @@ class ProblemCollector:
     problems: list[SettingsProblem] = field(default_factory=list)
 
     def add_for_key(self, name: str, sentence: str, *, hint: str) -> None:
-        """A key, or a section, of this dotted name is wrong."""
+        """Add a mistake in the key or section of this dotted name."""
         if (variable := self.variables.get(name)) is not None:
             self.add(f"the variable {variable}: {sentence}", hint=hint)
             return
@@ -41,17 +42,17 @@ class ProblemCollector:
         self.problems.append(SettingsProblem(message=f"{place}: {sentence}", hint=hint, line=line))
 
     def add(self, sentence: str, *, hint: str) -> None:
-        """The sentence names the place itself: a variable."""
+        """Add a mistake whose sentence names its place, a variable."""
         self.problems.append(SettingsProblem(message=sentence, hint=hint, is_in_file=False))
 
     def raise_if_any(self) -> None:
-        """Raises SettingsError if there are any: one as it is, more in the order of the file."""
+        """Raise SettingsError if there are mistakes: a single one as it is, several in the order of the file."""
         if len(self.problems) == 1:
             raise SettingsError(self.problems[0].message, hint=self.problems[0].hint)
         if self.problems:
             by_line = sorted(self.problems, key=lambda one: one.line or 0)
-            said = [f"  {one.message.removeprefix(f'{self.path}, ')} ({one.hint})" for one in by_line]
-            raise SettingsError("\n".join([f"{len(said)} mistakes {self._location()}:", *said]), hint=self._hint())
+            lines = [f"  {one.message.removeprefix(f'{self.path}, ')} ({one.hint})" for one in by_line]
+            raise SettingsError("\n".join([f"{len(lines)} mistakes {self._location()}:", *lines]), hint=self._hint())
 
     def _location(self) -> str:
         if all(one.is_in_file for one in self.problems):

@@ -1,7 +1,7 @@
-"""Secrets of the settings: env:NAME, file:PATH relative to the install root, or the secret itself.
+"""Resolves the secrets of the settings: env:NAME, file:PATH relative to the install root, or the secret itself.
 
-Promises: what editors and shells put around a secret is no part of it (blanks, line ends, a byte order mark, zero-width
-characters, UTF-16 as Windows writes it); what can be no secret is refused in words that say why and never show it.
+Promises: removes what editors and shells add to a secret (blanks, line ends, a byte order mark, zero-width characters,
+UTF-16 as Windows writes it). An invalid secret is rejected with an error that says why and never shows it.
 """
 
 from __future__ import annotations
@@ -16,48 +16,48 @@ from nanohost.config.mistakes import ProblemCollector
 from nanohost.errors import SettingsError
 
 INVISIBLE_CHARS = "\ufeff\u200b\u200c\u200d\u2060"
-"""Byte order mark and characters of no width, which come with text that was copied from a page."""
+"""Byte order mark and zero-width characters, which come with text that was copied from a web page."""
 SINGLE_LINE_KEYS = re.compile(r"token|passw|api_key$", re.IGNORECASE)
-"""Keys of which it is known; a channel of somebody's own may need a PEM file."""
+"""Keys whose values have one line; other keys, as of an install's own channel, may need a PEM file."""
 _ENCODING_BY_BOM = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
 def trim(text: str) -> str:
-    """Without what surrounds it and cannot be seen."""
-    before = None
-    while before != text:
-        before, text = text, text.strip().strip(INVISIBLE_CHARS)
+    """Returns the text without invisible characters around it."""
+    previous = None
+    while previous != text:
+        previous, text = text, text.strip().strip(INVISIBLE_CHARS)
     return text
 
 
 def secret_file(home: Path, name: str) -> Path:
-    """What file:NAME points at."""
+    """Returns the path for file:NAME."""
     return home / Path(name).expanduser()
 
 
 def find_problem(secret: str, *, is_multiline_allowed: bool = False) -> str:
-    """Why this can be no secret, in words that do not show it; empty: it can. `is_multiline_allowed`: it may have
-    lines, as a key in a file of its own has."""
+    """Returns why this is no valid secret, without showing it; empty if it is valid. `is_multiline_allowed`: it may
+    have several lines, like a key in a file."""
     if not secret:
         return "is empty"
     lines = secret.splitlines()
     if len(lines) > 1 and not is_multiline_allowed:
         return "has more than one line"
-    if not all(line.isprintable() for line in lines):  # a blank is
+    if not all(line.isprintable() for line in lines):  # a blank is printable
         return "has a character in it that cannot be seen"
     return ""
 
 
 @dataclass(frozen=True, slots=True)
 class SecretResolver:
-    """Where secrets are looked up; what is wrong goes to `problems`."""
+    """Resolves references to secrets; adds mistakes to `problems`."""
 
     home: Path
     environ: Mapping[str, str]
     problems: ProblemCollector
 
     def resolve(self, value: object, key: str, *, is_secret: bool = True) -> object:
-        """The secret behind a reference, and one that stands there itself, trimmed; anything else as it is."""
+        """Returns the secret of a reference, or a literal secret, trimmed; any other value as it is."""
         if not isinstance(value, str):
             return value
         kind, _, rest = value.partition(":")
@@ -85,9 +85,9 @@ class SecretResolver:
         try:
             found = _decode(path.read_bytes())
         except (OSError, UnicodeError) as error:
-            words = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise SettingsError(
-                f"{key} points at {path}, which cannot be read: {words}", hint=f"ls -l {path}"
+                f"{key} points at {path}, which cannot be read: {reason}", hint=f"ls -l {path}"
             ) from None
         return _validate(found, key, f"{key} points at {path}, which", hint="put the secret into it, and nothing else")
 
@@ -96,7 +96,7 @@ class SecretResolver:
 
 
 def _decode(content: bytes) -> str:
-    """Raises UnicodeError."""
+    """Decode UTF-8, or the encoding of the byte order mark. Raises UnicodeError."""
     for mark, encoding in _ENCODING_BY_BOM.items():
         if content.startswith(mark):
             return content.decode(encoding)

@@ -1,9 +1,9 @@
 """Declares settings: a `Section` beside the code that reads it.
 
 A setting is one field of one Section, in the module `settings.py` of the package that uses it, or in a `*_settings.py`
-beside this file where no package does. Nothing else has to be edited: the file's keys, the variables, the sentences
-about mistakes and docs/reference/settings.md are made of what is declared. These modules are imported whenever settings
-are loaded, so they import nothing that is slow to import.
+beside this file if no package does. Nothing else has to be edited: the file's keys, the variables, the messages about
+mistakes and docs/reference/settings.md are derived from the declarations. These modules are imported whenever settings
+are loaded, so they must not import slow modules.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from pydantic.fields import FieldInfo
 import nanohost
 
 AUTO = "auto"
-"""In place of a provider or a runtime: the host chooses."""
+"""The value for a provider or a runtime that the host chooses."""
 
 
 class Section(BaseModel):
     """Keys of one table of nanohost.toml, for one part of the host. Several sections may share a table.
 
-    One with `extra="allow"` has a table of its own whose keys are not ours, such as the names of actions; `expected`
-    says what their values have to be.
+    A section with `extra="allow"` has a table of its own with arbitrary keys, such as the names of actions; `expected`
+    says what their values must be.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -38,17 +38,17 @@ class Section(BaseModel):
 
     @classmethod
     def defaults(cls, environ: Mapping[str, str]) -> Mapping[str, object]:
-        """What counts where neither the file nor a variable of nanohost says anything, by the key."""
+        """Returns defaults by key, for keys that neither the file nor a NANOHOST_* variable sets."""
         return {}
 
     @classmethod
     def normalize_keys(cls, content: Mapping[str, object]) -> dict[str, object]:
-        """The table's keys and values, as the file has them."""
+        """Returns the table's keys and values in their normal form."""
         return dict(content)
 
     @classmethod
     def allows_unknown_keys(cls) -> bool:
-        """Whether its keys are not ours."""
+        """Whether its table may have arbitrary keys."""
         return cls.model_config.get("extra") == "allow"
 
 
@@ -64,8 +64,8 @@ def setting(
     min_length: int | None = None,
     pattern: str | None = None,
 ) -> Any:
-    """A key of a section. `title` says what it is for and `expected` what a value has to be, both for people; `order`
-    is where it stands on the reference page: tables come in the order of their first keys."""
+    """Declares a key of a section. `title`: what it is for; `expected`: what a value must be; both for people. `order`:
+    its place on the reference page, where tables come in the order of their first keys."""
     return Field(
         default=default,
         title=title,
@@ -80,8 +80,8 @@ def setting(
 
 
 def extension_name(kind: str, names: Callable[[Path], Collection[str]]) -> AfterValidator:
-    """For a key that names a file of nanohost or of the install, or is AUTO. `names`: those that there are, by the
-    install's root; what is made without an install is not looked up."""
+    """Returns a validator for a key that names an extension, or is AUTO. `names`: returns the existing names for an
+    install's root; without an install nothing is checked."""
 
     def known(name: str, info: ValidationInfo) -> str:
         root = (info.context or {}).get("root")
@@ -94,7 +94,7 @@ def extension_name(kind: str, names: Callable[[Path], Collection[str]]) -> After
 
 @dataclass(frozen=True, slots=True)
 class SettingKey:
-    """A key that is declared."""
+    """A declared key."""
 
     section: type[Section]
     name: str
@@ -116,7 +116,7 @@ class SettingKey:
 
 @cache
 def sections() -> tuple[type[Section], ...]:
-    """All that are declared, by their first keys on the reference page; those with keys that are not ours come last."""
+    """Returns all declared sections, in the order of the reference page; those with arbitrary keys come last."""
     found = [
         one for name in _settings_modules() for one in vars(import_module(name)).values() if _is_declared(one, name)
     ]
@@ -130,9 +130,9 @@ def sections() -> tuple[type[Section], ...]:
 
 @cache
 def tables() -> Mapping[str, Mapping[str, SettingKey]]:
-    """The tables with keys of ours, and their keys, in the order of the reference page.
+    """Returns the tables and their declared keys, in the order of the reference page.
 
-    Raises ValueError where two sections declare the same key.
+    Raises ValueError if two sections declare the same key.
     """
     found: dict[str, dict[str, SettingKey]] = {}
     every = (key for section in sections() for key in _section_keys(section))
@@ -145,12 +145,12 @@ def tables() -> Mapping[str, Mapping[str, SettingKey]]:
 
 
 def open_sections() -> Mapping[str, type[Section]]:
-    """The tables whose keys are not ours."""
+    """Returns the tables with arbitrary keys."""
     return {one.table: one for one in sections() if one.allows_unknown_keys()}
 
 
 def _settings_modules() -> Iterator[str]:
-    """The modules that declare settings. Found by their names: to read all others would take longer than to load."""
+    """Yields the modules that declare settings, found by their file names: to read all modules would take too long."""
     for folder in map(Path, nanohost.__path__):
         for path in sorted([*folder.glob("*/*_settings.py"), *folder.glob("*/settings.py")]):
             yield ".".join((nanohost.__name__, *path.relative_to(folder).with_suffix("").parts))

@@ -1,10 +1,10 @@
 """Loads the settings: nanohost.toml in the install root, overridden by NANOHOST_* variables.
 
-Every key has a default, so the file may be missing. Unknown names and wrong values are refused with the place, the
-value and what is wanted. Secrets (`env:NAME`, `file:PATH` relative to the install root, or the secret itself) are
-never part of a message, a log line or a repr. Nothing is written here.
+Every key has a default, so the file may be missing. Unknown names and wrong values are rejected with the place, the
+value and what is expected. Never: puts a secret (`env:NAME`, `file:PATH` relative to the install root, or the secret
+itself) into a message, a log line or a repr; writes anything.
 
-Which keys there are is declared by the parts that use them: see nanohost.config.section.
+The parts of the host declare the keys that they use: see nanohost.config.section.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from nanohost.text.phrases import suggest_name
 SETTINGS_FILE = "nanohost.toml"
 ENV_PREFIX = "NANOHOST_"
 ENABLED_KEY = "enabled"
-"""The one key of a channel's table that is the host's: with false the channel is set up, and not started."""
+"""The only key of a channel's table that the host reads: with false the channel is configured but not started."""
 NON_SETTING_VARIABLES = frozenset(
     {
         "NANOHOST_CRASH_AT",
@@ -45,36 +45,36 @@ NON_SETTING_VARIABLES = frozenset(
         "NANOHOST_WORKSPACE",
     }
 )
-"""Variables that other things read: crash points, the command line, the logs, the tests, a runner without mounts."""
+"""Variables that are no settings: of crash points, the command line, logs, tests, a runner without mounts."""
 
 Table = dict[str, object]
 SectionT = TypeVar("SectionT", bound=Section)
 ExtraCheck = Callable[[Mapping[str, object], ProblemCollector], None]
-"""Looks at the raw tables, [guard] flat, and says what is wrong in them."""
+"""Checks the raw tables, [guard] flattened, and adds mistakes to the collector."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All that the operator set: each part of the host has a section of its own, `settings.of(StoreSettings).durable`.
-    Channel tables are each channel's own: see `channel_instances`."""
+    """All settings: each part of the host has a section of its own, `settings.section(StoreSettings).durable`. Channel
+    tables belong to the channels: see `channel_instances`."""
 
     sections: Sequence[Section] = ()
     channels: Mapping[str, Table] = field(default_factory=dict, repr=False)
 
     def section(self, section_type: type[SectionT]) -> SectionT:
-        """The section; with its defaults, where nothing was loaded."""
+        """Returns the section, with its defaults if it was not loaded."""
         return next((section for section in self.sections if isinstance(section, section_type)), None) or section_type()
 
     @property
     def zone(self) -> ZoneInfo:
-        """Of times that people read and plan."""
+        """The time zone of times that people read and plan."""
         return self.section(TimeSettings).zone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelInstance:
-    """One bot account: [channels.NAME] is the instance `default`, [channels.NAME.INSTANCE] another. One that is not
-    `is_enabled` is set up, and not started."""
+    """One bot account: [channels.NAME] is the instance `default`, [channels.NAME.INSTANCE] another one. An instance
+    that is not `is_enabled` is configured but not started."""
 
     name: str
     instance: str
@@ -83,7 +83,8 @@ class ChannelInstance:
 
 
 def display_zone(home: Path, environ: Mapping[str, str]) -> tzinfo:
-    """The zone of times that are shown; the machine's, where the file cannot be read: that is told by who needs it."""
+    """Returns the time zone for times that are shown; the machine's if the settings cannot be read, without an
+    error."""
     try:
         return load_settings(home, environ, resolve_secrets=False).zone
     except (SettingsError, OSError):
@@ -93,10 +94,11 @@ def display_zone(home: Path, environ: Mapping[str, str]) -> tzinfo:
 def load_settings(
     home: Path, environ: Mapping[str, str], *, resolve_secrets: bool = True, extra_check: ExtraCheck | None = None
 ) -> Settings:
-    """Read the file and the variables. Raises SettingsError, naming all mistakes by their places and never a secret.
+    """Read the file and the variables. Raises SettingsError with all mistakes and their places, and never with
+    a secret.
 
-    `resolve_secrets=False` leaves `env:` and `file:` as they are: enough for whoever needs no secret. `extra_check`
-    finds mistakes in names that are not known here: see nanohost.commands.settings_check.
+    `resolve_secrets=False` leaves `env:` and `file:` references as they are. `extra_check` finds mistakes in names that
+    are not known here: see nanohost.commands.settings_check.
     """
     mistakes = ProblemCollector(home / SETTINGS_FILE)
     table = _read_toml(mistakes)
@@ -120,7 +122,7 @@ def load_settings(
 
 
 def make_settings(*, channels: Mapping[str, Table] | None = None, **raw_tables: Mapping[str, object]) -> Settings:
-    """From tables as the file has them, without a file: `make_settings(host={"runtime": "process"})`. Raises
+    """Returns settings from raw tables, without a file: `make_settings(host={"runtime": "process"})`. Raises
     SettingsError."""
     mistakes = ProblemCollector(Path(SETTINGS_FILE))
     table: Table = {name: dict(content) for name, content in raw_tables.items()}
@@ -132,26 +134,26 @@ def make_settings(*, channels: Mapping[str, Table] | None = None, **raw_tables: 
 
 
 def _normalize_open_sections(table: Table) -> None:
-    """Where keys are not ours there may be more than one way to write them."""
+    """Normalize the tables with arbitrary keys, which may be written in more than one way."""
     for name, section in open_sections().items():
         table[name] = section.normalize_keys(_subtable(table, name))
 
 
 def _validate_sections(table: Table, home: Path | None, mistakes: ProblemCollector) -> Sequence[Section]:
-    """Each section with its part of the tables. `home`: the install, whose extensions may be named; None: any may.
-    What is wrong is told in the order of the reference page, each value once, however much is wrong with it."""
+    """Returns each section with its part of the tables. `home`: the install whose extensions may be named; None: names
+    are not checked. Adds mistakes in the order of the reference page, each value once."""
     found: list[Section] = []
     wrong: list[tuple[str, str]] = []
     for section in sections():
         content = _subtable(table, section.table)
         fields = content if section.allows_unknown_keys() else section.model_fields
         try:
-            mine = {key: content[key] for key in fields if key in content}
-            found.append(section.model_validate(mine, context={"root": home}))
+            values = {key: content[key] for key in fields if key in content}
+            found.append(section.model_validate(values, context={"root": home}))
         except ValidationError as error:
             wrong += dict.fromkeys((section.table, str(one["loc"][0])) for one in error.errors(include_url=False))
-    ours = [(name, key) for name, keys in tables().items() for key in keys]
-    for name, key in sorted(wrong, key=lambda one: ours.index(one) if one in ours else len(ours)):
+    declared = [(name, key) for name, keys in tables().items() for key in keys]
+    for name, key in sorted(wrong, key=lambda one: declared.index(one) if one in declared else len(declared)):
         sentence, hint = _describe_wrong_value(name, key, _subtable(table, name)[key])
         mistakes.add_for_key(f"{name}.{key}", sentence, hint=hint)
     return tuple(found)
@@ -159,7 +161,7 @@ def _validate_sections(table: Table, home: Path | None, mistakes: ProblemCollect
 
 @contextmanager
 def _collect_errors(mistakes: ProblemCollector) -> Iterator[None]:
-    """What is wrong is told with the rest."""
+    """Add a SettingsError to the mistakes, to report all of them together."""
     try:
         yield
     except SettingsError as error:
@@ -167,7 +169,8 @@ def _collect_errors(mistakes: ProblemCollector) -> Iterator[None]:
 
 
 def channel_instances(settings: Settings) -> tuple[ChannelInstance, ...]:
-    """Every configured bot account, in the order of the file. A table inside a channel's table is an instance."""
+    """Returns every configured bot account, in the order of the file. A table inside a channel's table is an
+    instance."""
     found = []
     for name, table in settings.channels.items():
         inner = {key: cast("Table", value) for key, value in table.items() if isinstance(value, dict)}
@@ -184,12 +187,12 @@ def _make_instance(name: str, instance: str, table: Table) -> ChannelInstance:
 
 
 def is_enabled(table: Mapping[str, object]) -> bool:
-    """Whether a channel of this table is started."""
+    """Whether the channel of this table is started."""
     return table.get(ENABLED_KEY, True) not in (False, "false")
 
 
 def resolve_channel_secrets(home: Path, environ: Mapping[str, str], name: str, table: Mapping[str, object]) -> Table:
-    """A channel's table with its secrets in place of what points at them. Raises SettingsError."""
+    """Returns a channel's table with its references replaced by the secrets. Raises SettingsError."""
     found, mistakes = dict(table), ProblemCollector(home / SETTINGS_FILE)
     _resolve_table(found, f"channels.{name}", SecretResolver(home, environ, mistakes))
     mistakes.raise_if_any()
@@ -197,17 +200,17 @@ def resolve_channel_secrets(home: Path, environ: Mapping[str, str], name: str, t
 
 
 def is_secret(key: str) -> bool:
-    """Whether a key of a channel's table sounds like one that holds a secret."""
+    """Whether a key of a channel's table holds a secret, by its name."""
     return _SECRET_KEY.search(key) is not None
 
 
 def is_reference(value: object) -> bool:
-    """Whether this says where a secret is, and is none itself."""
+    """Whether this is a reference to a secret, and not a secret itself."""
     return str(value).startswith(("env:", "file:"))
 
 
 def resolve_secret(home: Path, environ: Mapping[str, str], reference: str, name: str) -> str:
-    """The secret that a reference points at; `name`: what it is called in an error. Raises SettingsError."""
+    """Returns the secret of a reference. `name`: its name in an error message. Raises SettingsError."""
     mistakes = ProblemCollector(home / SETTINGS_FILE)
     found = SecretResolver(home, environ, mistakes).resolve(reference, name)
     mistakes.raise_if_any()
@@ -215,7 +218,8 @@ def resolve_secret(home: Path, environ: Mapping[str, str], reference: str, name:
 
 
 def collect_secrets(settings: Settings) -> tuple[str, ...]:
-    """The values that must never be seen: those declared as secrets, and all strings of channel tables that look so."""
+    """Returns the values that must never be shown: declared secrets, and values of channel tables whose keys
+    look secret."""
     values = [value for section in settings.sections for _, value in section]
     secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
     for channel in channel_instances(settings):
@@ -247,7 +251,7 @@ def _read_toml(mistakes: ProblemCollector) -> Table:
 
 
 def _drop_unknown_names(table: Table, mistakes: ProblemCollector) -> None:
-    """Names first, on the raw table: whatever else is wrong with a key, an unknown one is not ours."""
+    """Remove unknown names from the raw table and add them to the mistakes, before values are checked."""
     known = [*tables(), *open_sections(), "channels"]
     for section, content in list(table.items()):
         if section not in known:
@@ -292,7 +296,7 @@ def _check_enabled(channels: Table, mistakes: ProblemCollector) -> None:
 
 
 def _override(table: Table, variable: str, text: str, home: Path, mistakes: ProblemCollector) -> None:
-    """Put NANOHOST_<SECTION>_<KEY> in place of what the file says; [host] may be left out."""
+    """Override the file with NANOHOST_<SECTION>_<KEY>, or NANOHOST_<KEY> for [host]. Raises SettingsError."""
     name = variable.removeprefix(ENV_PREFIX).lower()
     section, _, key = name.partition("_")
     if section == "channels":
@@ -309,7 +313,7 @@ def _override(table: Table, variable: str, text: str, home: Path, mistakes: Prob
 def _parse_variable(variable: str, table: str, key: str, text: str, home: Path) -> object:
     section = tables()[table][key].section
     try:
-        # Lax here, strict for the file: a variable can only be text.
+        # Not strict, as for the file, since a variable is always text.
         found = section.model_validate({key: text}, strict=False, context={"root": home})
     except ValidationError as error:
         sentence, hint = _describe_wrong_value(table, key, text)
@@ -319,7 +323,8 @@ def _parse_variable(variable: str, table: str, key: str, text: str, home: Path) 
 
 
 def _override_channel(channels: Table, variable: str, name: str, text: str, mistakes: ProblemCollector) -> None:
-    """NANOHOST_CHANNELS_<NAME>_<KEY>; a name or instance that the file knows is recognised even with a - in it."""
+    """Override with NANOHOST_CHANNELS_<NAME>_<KEY>. A name or instance of the file is recognized even if it
+    contains a -."""
     channel, key = _split_name(name, channels)
     if not key:
         raise SettingsError(f"the variable {variable} names no key", hint=f"like this: {variable}_TOKEN")
@@ -334,9 +339,9 @@ def _override_channel(channels: Table, variable: str, name: str, text: str, mist
 
 def _split_name(text: str, known: Iterable[str]) -> tuple[str, str]:
     for name in sorted(known, key=len, reverse=True):
-        written = name.replace("-", "_").lower() + "_"
-        if text.startswith(written):
-            return name, text.removeprefix(written)
+        prefix = name.replace("-", "_").lower() + "_"
+        if text.startswith(prefix):
+            return name, text.removeprefix(prefix)
     first, _, rest = text.partition("_")
     return first, rest
 
@@ -357,16 +362,16 @@ def _resolve_secrets(table: Table, secrets: SecretResolver) -> None:
     for key in (key for keys in tables().values() for key in keys.values() if key.is_secret):
         content = _subtable(table, key.section.table)
         value = content.get(key.name)
-        written = value.get_secret_value() if isinstance(value, SecretStr) else value
-        if isinstance(written, str):
-            resolved = secrets.resolve(written, f"{key.section.table}.{key.name}")
+        raw_value = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if isinstance(raw_value, str):
+            resolved = secrets.resolve(raw_value, f"{key.section.table}.{key.name}")
             content[key.name] = SecretStr(str(resolved))
     for name in _subtable(table, "channels"):
         _resolve_table(_subtable(_subtable(table, "channels"), name), f"channels.{name}", secrets)
 
 
 def _resolve_table(table: Table, path: str, secrets: SecretResolver) -> None:
-    """What is not enabled needs no secrets, and may have lost them."""
+    """Replace references by secrets, except in a disabled channel, whose secrets may not exist any more."""
     for key, value in table.items():
         if isinstance(value, dict):
             _resolve_table(value, f"{path}.{key}", secrets)
@@ -374,15 +379,15 @@ def _resolve_table(table: Table, path: str, secrets: SecretResolver) -> None:
             table[key] = secrets.resolve(value, f"{path}.{key}", is_secret=is_secret(key))
 
 
-# --- words ------------------------------------------------------------------------------------------------------
+# --- error messages ---------------------------------------------------------------------------------------------
 
 
 def _describe_wrong_value(table: str, key: str, value: object) -> tuple[str, str]:
-    """What it is, unless it is secret, and what is wanted."""
+    """Returns the error, with the value unless it is secret, and the hint with what is expected."""
     declared = tables().get(table, {}).get(key)
-    said = "has a wrong value" if declared is not None and declared.is_secret else f"is {_format_value(value)}"
-    wanted = open_sections()[table].expected if declared is None else declared.expected
-    return f"{table}.{key} {said}", f"wanted: {wanted}"
+    problem = "has a wrong value" if declared is not None and declared.is_secret else f"is {_format_value(value)}"
+    expected = open_sections()[table].expected if declared is None else declared.expected
+    return f"{table}.{key} {problem}", f"wanted: {expected}"
 
 
 def _format_value(value: object) -> str:

@@ -1,8 +1,8 @@
 """Edits nanohost.toml for commands: tables, single keys, and secrets in files of their own.
 
-Promises: what else stands in the file, comments and all, stays as it is; a file is there wholly or not at all, and for
-its owner alone; where the text cannot be changed safely it is left alone, and said so. A secret is never written into
-nanohost.toml by a command: the table says in which file it is.
+Promises: the rest of the file stays as it is, including comments. A file is written atomically and is readable only by
+its owner. A text that cannot be changed safely is left alone, with an error. Never: writes a secret into nanohost.toml;
+the table refers to the secret's file.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from nanohost.errors import UsageError
 
 Table = Mapping[str, object]
 TablePath = Sequence[str]
-"""Where a table stands: ("channels", "slack", "work") is [channels.slack.work]."""
+"""The path of a table: ("channels", "slack", "work") is [channels.slack.work]."""
 
 SECRETS_DIR_NAME = "secrets"
-"""The folder of the install root that secrets are kept in."""
+"""The folder of secrets in the install root."""
 _HEADING_PATTERN = re.compile(r"\s*\[[^\[\]]+\]\s*(#.*)?$")
 _KEY_PATTERN = re.compile(r"\s*(?P<key>[A-Za-z0-9_-]+)\s*=")
 
 
 def update_table(home: Path, table_path: TablePath, values: Table) -> Path:
-    """Have the table, made where there is none, hold these values beside its others. Returns the file. Raises
-    UsageError where only a person can do it."""
+    """Set these values in a table, and keep its others; create the table if it is missing. Returns the file. Raises
+    UsageError if the text cannot be changed safely."""
 
     def changed(text: str) -> str:
         table = _find_table(tomllib.loads(text), table_path)
@@ -53,20 +53,20 @@ def update_table(home: Path, table_path: TablePath, values: Table) -> Path:
 
 
 def add_table(home: Path, table_path: TablePath, table: Table) -> Path:
-    """Add the table. Returns the file. Raises UsageError when it is there, or the file does not take one more."""
+    """Add a table. Returns the file. Raises UsageError if the table exists, or cannot be added."""
     path, text = _text_with_table(home, table_path, table)
     write_atomically(path, text)
     return path
 
 
 def check_can_add(home: Path, table_path: TablePath, table: Table) -> None:
-    """Raises UsageError where `add` would: before anything else is written for it."""
+    """Check that `add_table` would succeed, before anything else is written for the table. Raises UsageError."""
     _text_with_table(home, table_path, table)
 
 
 def replace_table(home: Path, table_path: TablePath, table: Table) -> Path:
-    """Have the table that is there hold this and nothing else; tables within it stay. Returns the file. Raises
-    UsageError where only a person can do it."""
+    """Replace the keys of an existing table; tables within it stay. Returns the file. Raises UsageError if the text
+    cannot be changed safely."""
     return _edit(
         home,
         lambda text: _replace_values(text, table_path, table),
@@ -77,7 +77,8 @@ def replace_table(home: Path, table_path: TablePath, table: Table) -> Path:
 
 
 def remove_table(home: Path, table_path: TablePath) -> Path:
-    """Take the table out; tables within it stay. Returns the file. Raises UsageError as `change` does."""
+    """Remove a table; tables within it stay. Returns the file. Raises UsageError if the text cannot be changed
+    safely."""
     return _edit(
         home,
         lambda text: _remove_lines(text, table_path),
@@ -88,11 +89,11 @@ def remove_table(home: Path, table_path: TablePath) -> Path:
 
 
 def store_secret(home: Path, name: str, secret: str) -> str:
-    """Keep it in a file of its own. Returns what points at it. Raises UsageError."""
+    """Store a secret in a file of its own. Returns the reference to it. Raises UsageError."""
     path = home / SECRETS_DIR_NAME / name
     try:
         path.parent.mkdir(mode=stat.S_IRWXU, exist_ok=True)
-        if os.geteuid() == 0:  # the host may be another user, to whom the install root belongs
+        if os.geteuid() == 0:  # the host may run as another user, who owns the install root
             owner = home.stat()
             os.chown(path.parent, owner.st_uid, owner.st_gid)
         write_atomically(path, f"{secret}\n")
@@ -102,12 +103,12 @@ def store_secret(home: Path, name: str, secret: str) -> str:
 
 
 def secret_reference(name: str) -> str:
-    """What points at the secret that is kept under this name."""
+    """Returns the reference to the secret with this name."""
     return f"file:{SECRETS_DIR_NAME}/{name}"
 
 
 def delete_secret(home: Path, name: str) -> None:
-    """Delete its file, if there is one, and nothing in nanohost.toml points at it any more. Raises UsageError."""
+    """Delete a secret's file, unless nanohost.toml still refers to it. Raises UsageError."""
     path = home / SECRETS_DIR_NAME / name
     try:
         if not _is_referenced(home, path):
@@ -117,13 +118,13 @@ def delete_secret(home: Path, name: str) -> None:
 
 
 def _is_referenced(home: Path, path: Path) -> bool:
-    """However the file writes its path, and in whichever table."""
-    pointers = [text for text in _strings_in(tomllib.loads(_read(home / SETTINGS_FILE))) if text.startswith("file:")]
-    return path.resolve() in [secret_file(home, text.removeprefix("file:")).resolve() for text in pointers]
+    """Whether nanohost.toml refers to this file, in any table and by any form of its path."""
+    references = [text for text in _strings_in(tomllib.loads(_read(home / SETTINGS_FILE))) if text.startswith("file:")]
+    return path.resolve() in [secret_file(home, text.removeprefix("file:")).resolve() for text in references]
 
 
 def _strings_in(value: object) -> Iterator[str]:
-    """All that stand in a table and the tables and lists within it."""
+    """Yields all strings in a table, and in the tables and lists within it."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for one in inner:
         yield from _strings_in(one)
@@ -132,12 +133,12 @@ def _strings_in(value: object) -> Iterator[str]:
 
 
 def to_toml(table_path: TablePath, table: Table) -> str:
-    """A table as it stands in the file."""
+    """Returns a table as TOML text."""
     return "".join([f"[{'.'.join(table_path)}]\n", *(_toml_line(key, value) for key, value in table.items())])
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """The whole file or none of it, readable by its owner alone: the one it had, where root writes for another."""
+    """Write a file atomically, readable only by its owner. If root writes it, the file keeps its owner."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".nanohost-")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -161,7 +162,8 @@ def _edit(
     table_path: TablePath,
     manual_hint: str,
 ) -> Path:
-    """Change the text, if it says afterwards what it is to say at this place, and nothing else has changed."""
+    """Change the text and write it, if afterwards the table has the expected content and nothing else has changed.
+    Returns the file. Raises UsageError."""
     path = (home / SETTINGS_FILE).resolve()
     try:
         before = _read(path)
@@ -200,11 +202,11 @@ def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8-sig") if path.exists() else ""
 
 
-# --- what the text says ---
+# --- the parsed file ---
 
 
 def _find_table(whole: Mapping[str, Any], table_path: TablePath) -> Mapping[str, Any] | None:
-    """The table; None: there is none. Raises ValueError where something else stands there."""
+    """Returns the table; None if there is none. Raises ValueError if its path is not a table."""
     found: Any = whole
     for part in table_path:
         found = found.get(part)
@@ -216,12 +218,12 @@ def _find_table(whole: Mapping[str, Any], table_path: TablePath) -> Mapping[str,
 
 
 def _subtables(whole: Mapping[str, Any], table_path: TablePath) -> Table:
-    """The tables within this one."""
+    """Returns the tables within a table."""
     return {key: value for key, value in (_find_table(whole, table_path) or {}).items() if isinstance(value, dict)}
 
 
 def _replace_in(whole: Mapping[str, Any], table_path: TablePath, table: Table) -> Table:
-    """All of it, with this table in its place."""
+    """Returns the whole content with this table replaced."""
     if not table_path:
         return table
     first, *others = table_path
@@ -229,7 +231,7 @@ def _replace_in(whole: Mapping[str, Any], table_path: TablePath, table: Table) -
 
 
 def _without_empty_tables(value: object) -> object:
-    """Without what is empty: [channels] alone says nothing."""
+    """Returns the value without empty tables, such as [channels] alone."""
     if not isinstance(value, dict):
         return value
     filled = {key: _without_empty_tables(inner) for key, inner in value.items()}
@@ -257,7 +259,7 @@ def _remove_lines(text: str, table_path: TablePath) -> str:
 
 
 def _split_lines(text: str) -> list[str]:
-    """Each with its end."""
+    """Returns the lines with their ends."""
     return f"{text}\n".splitlines(keepends=True) if text and not text.endswith("\n") else text.splitlines(keepends=True)
 
 
@@ -268,8 +270,8 @@ def _find_headings(lines: Sequence[str], table_path: TablePath) -> list[int]:
 
 
 def _table_span(lines: Sequence[str], table_path: TablePath) -> tuple[int, int]:
-    """The lines of the table behind its heading: up to the next heading, without what is written right above that.
-    Raises ValueError where there is no such heading, or more than one."""
+    """Returns the range of a table's lines after its heading: up to the next heading, without the comments above that.
+    Raises ValueError if there is no such heading, or more than one."""
     [heading] = _find_headings(lines, table_path)
     first = heading + 1
     end = next((number for number in range(first, len(lines)) if _HEADING_PATTERN.match(lines[number])), len(lines))
@@ -280,17 +282,17 @@ def _table_span(lines: Sequence[str], table_path: TablePath) -> tuple[int, int]:
 
 
 def _merge_lines(lines: Sequence[str], table: Table) -> Iterator[str]:
-    """A line that says already what it is to say stays, with the comment behind it."""
-    left = dict(table)
+    """Yields the lines with the table's values. A line that has its value already stays, with its comment."""
+    remaining = dict(table)
     before = _parse_lines(lines)
     for line in lines:
         found = _KEY_PATTERN.match(line)
         if found is None:
             yield line
-        elif (key := found["key"]) in left:
-            value = left.pop(key)
+        elif (key := found["key"]) in remaining:
+            value = remaining.pop(key)
             yield line if key in before and before[key] == value else _toml_line(key, value)
-    for key, value in left.items():
+    for key, value in remaining.items():
         yield _toml_line(key, value)
 
 
@@ -315,5 +317,5 @@ def _toml_value(value: object) -> str:
         return str(value).lower()
     if isinstance(value, (int, float)):
         return str(value)
-    # A TOML string of one line is a JSON string, but for DEL.
+    # A one-line TOML string is a JSON string, except for DEL.
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,6 +1,6 @@
 """Finds the files that ship beside the code: Dockerfile.agent, migrations, channels.
 
-In a checkout they lie at its root; in an installed wheel they lie in the package's `_shipped` folder.
+In a checkout they are at its root; in an installed wheel they are in the package's `_shipped` folder.
 """
 
 from __future__ import annotations
@@ -13,5 +13,5 @@ from nanohost.config.install_root import shipped_folder
 
 @cache
 def shipped_root() -> Path:
-    """The checkout's root if this file lies in a checkout, else the folder the wheel brought along."""
+    """Returns the checkout's root if this file is in a checkout, else the wheel's folder `_shipped`."""
     return Path(shipped_folder())

@@ -1,4 +1,4 @@
-"""The setting for the time zone in which people read and plan."""
+"""Defines the setting of the time zone for times that people read and plan."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TimeSettings(Section):
 
 
 def machine_timezone(environ: Mapping[str, str]) -> str:
-    """The machine's zone by name; UTC where it cannot be told."""
+    """Returns the machine's time zone by name; UTC if it cannot be found."""
     for name in (environ.get("TZ", "").lstrip(":"), _read_line(Path("/etc/timezone")), _localtime_link_zone()):
         try:
             if name and not name.startswith("/"):

@@ -1,7 +1,7 @@
 """Parses a TOML file statement by statement, with line numbers, and finds each invalid line.
 
-tomllib tells neither lines nor more than the first mistake. So each statement is read by itself: a line, or as many
-lines as it takes until tomllib has a whole one. Nothing here is a second parser, and what tomllib takes is no mistake.
+tomllib reports no line numbers of keys, and only the first mistake. So each statement is parsed separately: one line,
+or as many lines as tomllib needs for a complete one. There is no second parser: what tomllib accepts is valid.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import cast
 
 _POSITION_PATTERN = re.compile(r"\(at (?:line (\d+), column (\d+)|end of document)\)")
 _CONTINUES_PATTERN = re.compile(r"\"{3}|'{3}|[\[{,]\s*(?:#.*)?$")
-"""A line that may belong together with the next ones: what comes after it is not read as if it were whole."""
+"""A line that may continue in the next ones: these are then not parsed as separate statements."""
 _HEADING_PATTERN = re.compile(r"\s*\[+\s*([\w.\"'-]+)\s*[\])}]*\s*(?:#.*)?")
-"""What was to be the head of a section, with a bracket missing or one too many."""
+"""The heading of a section, perhaps with a bracket missing or one too many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadLine:
-    """`message` is tomllib's, with the line and column in the file."""
+    """An invalid line. `message`: tomllib's message, with the line and column in the file."""
 
     line: int
     message: str
@@ -29,7 +29,7 @@ class BadLine:
 
 @dataclass(slots=True)
 class TomlStatements:
-    """`table` is all that could be read, `lines` where each key and section stands, by its dotted name."""
+    """The parsed file. `table`: all valid content. `lines`: the line of each key and section, by its dotted name."""
 
     table: dict[str, object] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class TomlStatements:
 
 
 def parse_statements(text: str) -> TomlStatements:
-    """Never raises: what is wrong is in `bad`."""
+    """Parse the text. Never raises: mistakes are in `bad_lines`."""
     lines = text.replace("\r\n", "\n").split("\n")
     found = TomlStatements()
     is_whole = _parse_whole_file(found, lines) is None
@@ -67,13 +67,14 @@ def parse_statements(text: str) -> TomlStatements:
         at += length
     if (
         not is_whole and (error := _parse_whole_file(found, lines)) is not None
-    ):  # each by itself is TOML: one is there twice
+    ):  # each statement alone is valid: a name is defined twice
         found.bad_lines.append(_with_file_position(error, lines, 0))
     return found
 
 
 def _repair_heading(line: str) -> str | None:
-    """The line [a.b] that one like [a.b or [a.b]] was to be: else what stands below it would be taken for another's."""
+    """Returns the intended heading [a.b] of a line like [a.b or [a.b]], so that keys below it belong to it; None if the
+    line is no such heading."""
     if (found := _HEADING_PATTERN.fullmatch(line)) is None:
         return None
     repaired = f"[{found[1]}]"
@@ -97,9 +98,9 @@ def _parse_whole_file(found: TomlStatements, lines: list[str]) -> tomllib.TOMLDe
 
 
 def _parse_statement(lines: list[str], begin: int, *, can_continue: bool) -> tuple[int, dict[str, object] | None]:
-    """How many lines it has, and what it says; None: there is no whole one."""
-    most = len(lines) if can_continue else begin + 1
-    for end in range(begin + 1, most + 1):
+    """Returns the number of lines of the statement, and its content; None if it is invalid."""
+    last = len(lines) if can_continue else begin + 1
+    for end in range(begin + 1, last + 1):
         try:
             return end - begin, tomllib.loads("\n".join(lines[begin:end]))
         except tomllib.TOMLDecodeError:
@@ -117,17 +118,17 @@ def _make_bad_line(lines: list[str], begin: int) -> BadLine:
 
 
 def _with_file_position(error: tomllib.TOMLDecodeError, lines: list[str], before: int) -> BadLine:
-    """The error with its place in the file; the end of a document has one, too."""
+    """Returns the error with its line and column in the file, also for an error at the end of the document."""
     place = _POSITION_PATTERN.search(str(error))
     line, column = len(lines), len(lines[-1]) + 1
     if place is not None and place[1]:
         line, column = int(place[1]), int(place[2])
-    said = f"at line {line + before}, column {column}"
-    return BadLine(line=line + before, message=_POSITION_PATTERN.sub(f"({said})", str(error)))
+    position = f"at line {line + before}, column {column}"
+    return BadLine(line=line + before, message=_POSITION_PATTERN.sub(f"({position})", str(error)))
 
 
 def _heading_names(table: Mapping[str, object]) -> list[str]:
-    """The dotted names that a line [a.b] or [[a.b]] begins: a and a.b."""
+    """Returns the dotted names that a line [a.b] or [[a.b]] begins: a and a.b."""
     names: list[str] = []
     inner: object = table
     while inner:

@@ -1,8 +1,8 @@
-"""Takes over what a runner said of its messages: closes them, or makes them due again, and says so to people.
+"""Processes the acks of a session's runner: closes messages or makes them due again, and notifies people.
 
-Everything here can be done twice: closing a closed message or raising tries that are raised changes nothing, and a
-notice has one place in the ledger. So a crash between the two files only repeats it, notice included. What is counted
-(failures in a row) is counted once, whoever hears of the acks: in a transaction that finds the session as it was read.
+Everything here can be repeated: to close a closed message or to raise tries that are raised changes nothing, and a
+notice has one place in the ledger. So a crash between the two files only repeats the work. Failures in a row are
+counted once, in a transaction that checks that the session is as it was read.
 """
 
 from __future__ import annotations
@@ -39,35 +39,35 @@ from nanohost_protocol.rows import Ack, AckStatus, InKind, Usage
 
 _log = structlog.get_logger()
 CONTAINER_EXITED = "its container ended"
-"""Why a turn was interrupted of which nothing was said."""
+"""Why a turn was interrupted about which the runner wrote nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _RunnerReport:
-    """What a runner said since the acks that are taken over. `lost_claims`: the claims of containers that were gone
-    before."""
+    """What a runner wrote since the acks that are processed. `lost_claims`: claims of containers that were gone before
+    the read."""
 
     acks: Sequence[Ack]
     claims: Sequence[Ack]
     lost_claims: Sequence[Ack]
     usages: Mapping[str, Usage]
     cursor: int
-    """How far its acks are read."""
+    """How far the acks are read."""
     count: int
-    """What it costs to take this over: acks, of whatever, claims that are lost, and turns but for the one that runs."""
+    """What to charge to the budget: all acks, the lost claims, and the turns except the running one."""
     more: bool
-    """There are acks above these."""
+    """There are more acks after these."""
 
 
 class _StaleRead(Exception):
-    """Something else was written of the session since it was read."""
+    """The session's rows changed since they were read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionState:
-    """How a session stands after its acks were taken over. `open_claims`: messages a living container works on.
-    `has_progressed`: its runner took one, or was done with one. `has_changed`: it is due at another time. `more`:
-    further acks wait to be taken over."""
+    """The state of a session after its acks were processed. `open_claims`: messages that a living container works on.
+    `has_progressed`: its runner claimed or finished a message. `has_changed`: `due_at` is another time. `more`: more
+    acks wait to be processed."""
 
     open_claims: int
     due_at: datetime | None
@@ -77,12 +77,12 @@ class SessionState:
 
 
 OnMessagesClosed = Callable[[Transaction, SessionId, Sequence[ClosedMessage], datetime], Awaitable[None]]
-"""Told of messages that are done with, in the transaction that takes them over. May be told of the same one again."""
+"""Called with closed messages, in the transaction that records them. May be called again with the same message."""
 
 
 class AckProcessor:
-    """`is_alive` and `was_stopped` answer for a lease: is its container there, and was it we who stopped it.
-    `publishes_work`: whether it is said which messages are worked on."""
+    """Processes the acks of all sessions. For a lease, `is_alive` says whether its container lives and `was_stopped`
+    whether the host stopped it. `publishes_work`: whether to publish which messages are being worked on."""
 
     def __init__(
         self,
@@ -109,15 +109,15 @@ class AckProcessor:
         self._budgets = EvictingMap[SessionId, AckBudget](lambda budget: budget.is_full(self._clock.monotonic()))
 
     async def restore_backoff(self) -> None:
-        """Know again for which sessions nothing is to be started now."""
+        """Load the sessions whose model is in backoff, after a start of the host."""
         self._backoff_until = await turn_failures.list_held(self._store, self._clock.now())
 
     def is_in_backoff(self, session: SessionId) -> bool:
-        """Whether the session's model cannot be asked now: nothing is to be started for it."""
+        """Whether the session's model is in backoff, so that no container is started for it."""
         return session in self._backoff_until and self._clock.now() < self._backoff_until[session]
 
     def budget(self, session: SessionId) -> AckBudget:
-        """How much of what its runner says is taken over now. `take` does not ask: what a container left is taken over
+        """Returns the session's budget of acks. `process` does not check it: the last acks of a container are processed
         in any case."""
         if (budget := self._budgets.get(session)) is None:
             budget = AckBudget(self._clock.monotonic())
@@ -125,109 +125,115 @@ class AckProcessor:
         return budget
 
     def throttled(self) -> dict[SessionId, str]:
-        """The sessions whose runners say too much, and what."""
+        """Returns the sessions that are over their ack budget, with the reason."""
         return {id: budget.reason for id, budget in self._budgets.items() if budget.is_throttled}
 
     async def process(self, session: SessionId) -> SessionState | None:
-        """Take over what changed, as the session is on record by now. Waits for who does so for the same session.
+        """Process the session's new acks. Waits for another call for the same session.
 
-        None: outbound.db cannot be read now. Raises MailboxError, StoreError.
+        Returns None if outbound.db cannot be read now. Raises MailboxError, StoreError.
         """
         async with self._locks.hold(session):
             while True:
                 try:
                     return await self._process_once(session)
                 except _StaleRead:
-                    continue  # who wrote it has got on, so this ends
+                    continue  # the other writer has made progress, so this loop ends
 
     async def _process_once(self, id: SessionId) -> SessionState | None:
-        """Raises _Outdated: nothing is on record, what is in the mailbox is put right by doing it again."""
-        session, said = await self._read_runner(id)
-        if said is None:
+        """Process what is new since the read. Raises _StaleRead: nothing was recorded, and a repeat corrects the
+        mailbox."""
+        session, report = await self._read_runner(id)
+        if report is None:
             return None
         now = self._clock.now()
-        working = [one.message_id for one in said.claims if self._is_alive(session, LeaseId(one.container_id))]
-        living = len(working)
-        shown = frozenset(working) if self._publishes_work() else frozenset[str]()
-        self._store.bus.publish(SessionWorking(session.id, shown))
-        if said.cursor == session.ack_cursor and not said.lost_claims and not self.is_in_backoff(session.id):
+        working = [claim.message_id for claim in report.claims if self._is_alive(session, LeaseId(claim.container_id))]
+        open_claims = len(working)
+        published = frozenset(working) if self._publishes_work() else frozenset[str]()
+        self._store.bus.publish(SessionWorking(session.id, published))
+        if report.cursor == session.ack_cursor and not report.lost_claims and not self.is_in_backoff(session.id):
             self.budget(session.id).charge(0)
-            due_at = session.due_at if living else await self._verify_due(session, now)
-            return SessionState(open_claims=living, due_at=due_at, has_changed=due_at != session.due_at)
-        known = await turn_failures.find(self._store, session.id) if session.has_turn_failures else None
-        failures = await self._updated_failures(session, known, said.acks, now)
-        verdicts = await self._decide(session, said, failures, now)
-        self.budget(session.id).charge(said.count)
+            due_at = session.due_at if open_claims else await self._verify_due(session, now)
+            return SessionState(open_claims=open_claims, due_at=due_at, has_changed=due_at != session.due_at)
+        previous = await turn_failures.find(self._store, session.id) if session.has_turn_failures else None
+        failures = await self._updated_failures(session, previous, report.acks, now)
+        decisions = await self._decide(session, report, failures, now)
+        self.budget(session.id).charge(report.count)
         if failures is not None and exceeds_max_backoff(failures):
             failures = reset_failures(failures)
-        taken = await self._mailboxes.update(
-            session, lambda box: apply_decisions(box, session, verdicts, now, failures)
+        applied = await self._mailboxes.update(
+            session, lambda box: apply_decisions(box, session, decisions, now, failures)
         )
-        due_at = stable_due(session.due_at, taken.due_at, now)
+        due_at = stable_due(session.due_at, applied.due_at, now)
         crash_point("acks.applied")
-        taken = replace(taken, due_at=due_at)
-        await self._record(session, taken, said, now, known, failures)
+        applied = replace(applied, due_at=due_at)
+        await self._record(session, applied, report, now, previous, failures)
         return SessionState(
-            open_claims=living,
+            open_claims=open_claims,
             due_at=due_at,
-            has_progressed=bool(said.acks),
+            has_progressed=bool(report.acks),
             has_changed=due_at != session.due_at,
-            more=said.more,
+            more=report.more,
         )
 
     async def _read_runner(self, id: SessionId) -> tuple[Session, _RunnerReport | None]:
-        """The session as it is on record, and what its runner said since. What a container left is complete only when
-        it is read after its end: its turn may end just before."""
+        """Returns the session as recorded, and what its runner wrote since; None if outbound.db cannot be read now.
+
+        If a container that claimed something is gone, reads again: its turn may have ended between read and exit.
+        """
         read = await self._outbox.acks(id)
-        gone = self._exited_containers(read.session, read.batch.claims if read.batch is not None else ())
-        if gone:
+        exited = self._exited_containers(read.session, read.batch.claims if read.batch is not None else ())
+        if exited:
             read = await self._outbox.acks(id)
-        session, news = read.session, read.batch
-        if news is None:
+        session, batch = read.session, read.batch
+        if batch is None:
             return session, None
-        cursor = max((ack.change for ack in news.acks), default=session.ack_cursor)
-        acks, claims = await self._known_acks(session, news.acks, news.claims)
-        left = [claim for claim in claims if claim.container_id in gone]
-        turns = {one.turn_id for one in (*acks, *claims)}
-        usages = {turn: usage for turn, usage in news.usages.items() if turn in turns}
-        count = max(1, len(news.acks) + len(left) + len(usages) - 1)
-        said = _RunnerReport(
-            acks=acks, claims=claims, lost_claims=left, usages=usages, cursor=cursor, count=count, more=news.more
+        cursor = max((ack.change for ack in batch.acks), default=session.ack_cursor)
+        acks, claims = await self._known_acks(session, batch.acks, batch.claims)
+        lost = [claim for claim in claims if claim.container_id in exited]
+        turns = {ack.turn_id for ack in (*acks, *claims)}
+        usages = {turn: usage for turn, usage in batch.usages.items() if turn in turns}
+        count = max(1, len(batch.acks) + len(lost) + len(usages) - 1)
+        report = _RunnerReport(
+            acks=acks, claims=claims, lost_claims=lost, usages=usages, cursor=cursor, count=count, more=batch.more
         )
-        return session, said
+        return session, report
 
     async def _known_acks(
         self, session: Session, acks: Sequence[Ack], claims: Sequence[Ack]
     ) -> tuple[list[Ack], list[Ack]]:
-        """Those of messages that were given to the session: an ack of anything else costs nobody more than this. What
-        was given since is counted on the way."""
+        """Returns the acks and the claims whose messages exist in the session's inbound.db; others are ignored.
+
+        Also adds the messages that are new in inbound.db to the budget.
+        """
         if not acks and not claims:
             return [], []
-        named, budget = {ack.message_id for ack in (*acks, *claims)}, self.budget(session.id)
-        known, (given, highest) = await self._mailboxes.read_inbound(
-            session, lambda box: (box.existing_ids(named), box.count_open_after(budget.counted_up_to))
+        ids, budget = {ack.message_id for ack in (*acks, *claims)}, self.budget(session.id)
+        known, (new_messages, highest) = await self._mailboxes.read_inbound(
+            session, lambda box: (box.existing_ids(ids), box.count_open_after(budget.counted_up_to))
         )
-        budget.add_allowance(given, up_to=highest)
-        return [ack for ack in acks if ack.message_id in known], [one for one in claims if one.message_id in known]
+        budget.add_allowance(new_messages, up_to=highest)
+        return [ack for ack in acks if ack.message_id in known], [ack for ack in claims if ack.message_id in known]
 
     def _exited_containers(self, session: Session, claims: Sequence[Ack]) -> set[str]:
-        """The containers that claimed something and are not there any more."""
+        """Returns the containers that have open claims and do not live any more."""
         return {one.container_id for one in claims if not self._is_alive(session, LeaseId(one.container_id))}
 
     async def _updated_failures(
         self, session: Session, previous: TurnFailures | None, acks: Sequence[Ack], now: datetime
     ) -> TurnFailures | None:
-        """How the session stands after these acks. An order that a runner obeyed says nothing of its model."""
+        """Returns the session's model failures after these acks. Acks of control messages say nothing about the model
+        and are left out."""
         if previous is not None and acks:
-            orders = await self._mailboxes.read_inbound(session, lambda box: _control_message_ids(box, acks))
-            acks = [ack for ack in acks if ack.message_id not in orders]
+            control = await self._mailboxes.read_inbound(session, lambda box: _control_message_ids(box, acks))
+            acks = [ack for ack in acks if ack.message_id not in control]
         return update_failures(previous, acks, now)
 
     async def _verify_due(self, session: Session, now: datetime) -> datetime | None:
-        """When work is due, looked up. due_at outlives its work when a runner was done before routing had written it
-        down, or when a host was killed between a mailbox and the database."""
+        """Look up in the mailbox when work is due, correct the record, and return it. due_at is out of date if a runner
+        finished before routing recorded it, or if the host was killed between mailbox and database."""
         if session.due_at is None and session.lease is not None:
-            return None  # without a container there may be work that was none for the one that is gone
+            return None  # only without a container can there be work that is not on record: rows for a fresh one
         found = await self._mailboxes.update(session, lambda box: next_due(box, session, now))
         due_at = stable_due(session.due_at, found, now)
         if due_at == session.due_at:
@@ -237,7 +243,7 @@ class AckProcessor:
         return due_at
 
     async def notify_waiting(self, session: Session, text: str) -> None:
-        """Say that nothing can be done now, to whoever wrote the latest message that waits in a chat, once."""
+        """Notify each chat once, in reply to its latest waiting message, that nothing can be done now."""
         waiting = await self._mailboxes.update(session, lambda box: list(box.latest_per_chat()))
         if not waiting:
             return
@@ -254,18 +260,20 @@ class AckProcessor:
     async def _decide(
         self, session: Session, report: _RunnerReport, failures: TurnFailures | None, now: datetime
     ) -> list[tuple[Ack, RetryDecision]]:
-        found = []
-        tried_before = any(one.tries for one in (*report.acks, *report.lost_claims))  # a first try has none before it
-        spared = await uncounted_attempts.list_for_session(self._store, session.id) if tried_before else {}
+        """Decide for each ack and each lost claim. An ack of a turn that still runs gets no decision."""
+        decisions = []
+        is_retry = any(ack.tries for ack in (*report.acks, *report.lost_claims))  # a first attempt has none before it
+        uncounted = await uncounted_attempts.list_for_session(self._store, session.id) if is_retry else {}
         for ack in report.acks:
-            orderly = self._was_stopped(LeaseId(ack.container_id))
-            judged = decide(_with_counted_attempts(ack, spared), now, was_stopped=orderly, failures=failures)
-            if judged is not None:
-                found.append((ack, judged))
+            was_stopped = self._was_stopped(LeaseId(ack.container_id))
+            decision = decide(_with_counted_attempts(ack, uncounted), now, was_stopped=was_stopped, failures=failures)
+            if decision is not None:
+                decisions.append((ack, decision))
         for claim in report.lost_claims:
-            orderly = self._was_stopped(LeaseId(claim.container_id))
-            found.append((claim, decide_lost_claim(_with_counted_attempts(claim, spared), now, was_stopped=orderly)))
-        return found
+            was_stopped = self._was_stopped(LeaseId(claim.container_id))
+            counted = _with_counted_attempts(claim, uncounted)
+            decisions.append((claim, decide_lost_claim(counted, now, was_stopped=was_stopped)))
+        return decisions
 
     async def _record(
         self,
@@ -276,7 +284,8 @@ class AckProcessor:
         previous: TurnFailures | None,
         failures: TurnFailures | None,
     ) -> None:
-        """Raises _Outdated if `previous`, or how far the acks are taken over, is not what is on record."""
+        """Record the processed acks in one transaction. Raises _StaleRead if `previous` or the session's ack cursor is
+        not what is on record."""
         cursor, usages = report.cursor, report.usages
         ends = turn_usage.turn_end_times(report.acks, [ack for ack, _ in applied.closed], now)
         notices = [notice_delivery(session, notice, now) for notice in applied.notices]
@@ -295,9 +304,9 @@ class AckProcessor:
             if failures != previous:
                 await turn_failures.save(tx, session.id, failures)
             seen = await model_calls.assign_to_turns(tx, session.id, ends)
-            told, group = _reported_usages(usages, seen), session.group_folder
-            await turn_costs.save(tx, session.id, agent_group=group, usages=told, gateway_totals=seen, now=now)
-            took = turn_usage.turn_usages(usages, seen)
+            reported, group = _reported_usages(usages, seen), session.group_folder
+            await turn_costs.save(tx, session.id, agent_group=group, usages=reported, gateway_totals=seen, now=now)
+            usage_by_turn = turn_usage.turn_usages(usages, seen)
             await uncounted_attempts.add(tx, session.id, applied.uncounted_attempts)
             await uncounted_attempts.delete(tx, session.id, [ack.message_id for ack, _ in applied.closed])
             await message_turns.record_starts(tx, session.id, _begun_turns(report.acks), now)
@@ -306,9 +315,11 @@ class AckProcessor:
                 await deliveries.withdraw_notices(tx, session.id, MODEL_HELD_NOTICE, "the model answers again", now)
             for notice in notices:
                 await deliveries.add(tx, notice)
-            ended = [_closed_message(ack, how, took, applied.of_tasks) for ack, how in applied.closed]
-            await self._on_messages_closed(tx, session.id, ended, now)
-        _log_turns(session, applied, took)
+            closed = [
+                _closed_message(ack, decision, usage_by_turn, applied.of_tasks) for ack, decision in applied.closed
+            ]
+            await self._on_messages_closed(tx, session.id, closed, now)
+        _log_turns(session, applied, usage_by_turn)
         self._backoff_until.pop(session.id, None)
         if failures is not None and failures.held_until is not None:
             self._backoff_until[session.id] = failures.held_until
@@ -320,9 +331,10 @@ def _control_message_ids(box: InboundReader, acks: Sequence[Ack]) -> set[str]:
 
 
 def _reported_usages(usages: Mapping[str, Usage], metered: Mapping[str, CallTotals]) -> dict[str, Usage]:
-    """Of the turns that came to anything: one that was cut off before its model answered took nothing."""
-    came = {turn: usage for turn, usage in usages.items() if usage.tokens_in or usage.tokens_out or usage.cost_usd}
-    return {turn: Usage() for turn, spent in metered.items() if spent.tokens} | came
+    """Returns the usages to save: of turns for which the runner or the gateway counted tokens or cost. A turn that was
+    interrupted before its model answered used nothing."""
+    used = {turn: usage for turn, usage in usages.items() if usage.tokens_in or usage.tokens_out or usage.cost_usd}
+    return {turn: Usage() for turn, totals in metered.items() if totals.tokens} | used
 
 
 def _closed_message(
@@ -338,27 +350,27 @@ def _closed_message(
 
 
 def _begun_turns(acks: Sequence[Ack]) -> list[TurnStart]:
-    """The messages that turns began with."""
+    """Returns the messages whose turns began."""
     begun = [ack for ack in acks if ack.status is AckStatus.PROCESSING]
     return [TurnStart(message_id=ack.message_id, turn_id=ack.turn_id, at=ack.changed_at) for ack in begun]
 
 
 def _ended_turns(applied: AppliedAcks) -> list[TurnEnd]:
-    """How turns ended, by message. One whose container died said nothing."""
+    """Returns how each message's turn ended. A turn whose container died has no error and no time of its own."""
     ended = []
-    for ack, how in (*applied.closed, *applied.retried):
-        match how:
+    for ack, decision in (*applied.closed, *applied.retried):
+        match decision:
             case RetryMessage():
                 outcome = TurnOutcome.INTERRUPTED
             case CloseMessage(status="completed"):
                 outcome = TurnOutcome.COMPLETED
             case CloseMessage():
                 outcome = TurnOutcome.FAILED
-        said = how.notice if isinstance(how, CloseMessage) else None
+        notice = decision.notice if isinstance(decision, CloseMessage) else None
         error = (
             None
             if outcome is TurnOutcome.COMPLETED
-            else (ack.error.sentence if ack.error else said or CONTAINER_EXITED)
+            else (ack.error.sentence if ack.error else notice or CONTAINER_EXITED)
         )
         at = None if ack.status is AckStatus.PROCESSING else ack.changed_at
         ended.append(TurnEnd(message_id=ack.message_id, turn_id=ack.turn_id, outcome=outcome, error=error, at=at))
@@ -366,48 +378,48 @@ def _ended_turns(applied: AppliedAcks) -> list[TurnEnd]:
 
 
 def _log_turns(session: Session, applied: AppliedAcks, usages: Mapping[str, Usage]) -> None:
-    """One line a turn that ended. Why one failed is in its container's words, which may be a person's."""
-    said: set[str] = set()
-    for one, (ack, _) in zip(_ended_turns(applied), (*applied.closed, *applied.retried), strict=True):
-        if one.turn_id in said:
+    """Log one line for each ended turn. The error text comes from the container and may quote a person: debug only."""
+    logged: set[str] = set()
+    for end, (ack, _) in zip(_ended_turns(applied), (*applied.closed, *applied.retried), strict=True):
+        if end.turn_id in logged:
             continue
-        said.add(one.turn_id)
-        known = {"session": session.id, "group": session.group_folder, "turn": one.turn_id}
-        usage = usages.get(one.turn_id)
-        if one.outcome is TurnOutcome.COMPLETED:
-            _log.info("turn_completed", **known, cost_usd=None if usage is None else usage.cost_usd)
+        logged.add(end.turn_id)
+        fields = {"session": session.id, "group": session.group_folder, "turn": end.turn_id}
+        usage = usages.get(end.turn_id)
+        if end.outcome is TurnOutcome.COMPLETED:
+            _log.info("turn_completed", **fields, cost_usd=None if usage is None else usage.cost_usd)
             continue
-        again = one.outcome is TurnOutcome.INTERRUPTED
+        is_retried = end.outcome is TurnOutcome.INTERRUPTED
         error = ack.error.error_class if ack.error else CONTAINER_EXITED
-        event = "turn_interrupted" if again else "turn_failed"
-        _log.warning(event, **known, error=error, tried_again=again)
-        _log.debug(event, **known, error=one.error)
+        event = "turn_interrupted" if is_retried else "turn_failed"
+        _log.warning(event, **fields, error=error, tried_again=is_retried)
+        _log.debug(event, **fields, error=end.error)
 
 
 def _with_counted_attempts(ack: Ack, uncounted: Mapping[str, Sequence[int]]) -> Ack:
-    """The ack with the number of tries that count: `messages_in.tries` grows with every try, because that is what
-    makes a message eligible again."""
+    """Returns the ack with only the tries that count. `messages_in.tries` grows with every try, because that makes a
+    message eligible again."""
     not_counting = sum(1 for tries in uncounted.get(ack.message_id, ()) if tries < ack.tries)
     return replace(ack, tries=ack.tries - not_counting)
 
 
 ACKS_PER_HOUR = 7_200
-"""Beyond those of messages that were given, as many as there may be messages (see delivery/budget.py): an ack costs
-the host about the same. A turn over 300 messages, tried again for an hour while the model is overloaded, has fewer."""
+"""Acks beyond the allowance for messages. As many as there may be messages (see delivery/budget.py): an ack costs the
+host about the same. A turn over 300 messages that is retried for an hour while the model is overloaded has fewer."""
 ACKS_PER_MESSAGE = 2
-"""It is claimed, and it is done with."""
+"""A claim and an end."""
 MAX_ALLOWANCE = 100_000
-"""Acks that are left over from messages that were given: those of 50,000 messages that came at once."""
+"""The most unused acks of messages that are kept: those of 50,000 messages that arrive at once."""
 OVER_BUDGET_REASON = f"more than {ACKS_PER_HOUR:,} acks an hour beyond those of its messages"
 
 
 @dataclass(slots=True)
 class AckBudget(Throttle):
-    """One session's. To be forgotten when it is full: what it counted is closed by then."""
+    """One session's budget of acks. Once it is full it may be dropped: the messages that it counted are closed."""
 
     now: float
     counted_up_to: int = 0
-    """Messages of the mailbox up to this number were given to it."""
+    """The highest number of an inbound message that is counted in the allowance."""
     _allowance: int = 0
     _bucket: TokenBucket = field(init=False)
 
@@ -415,25 +427,25 @@ class AckBudget(Throttle):
         self._bucket = full_bucket(ACKS_PER_HOUR, self.now)
 
     def is_full(self, now: float) -> bool:
-        """Whether it is as one of somebody who never acked anything."""
+        """Whether nothing is used: the budget is like that of a session without any ack."""
         self._bucket.refill(now)
         return not self.reason and not self._allowance and self._bucket.is_full
 
     def add_allowance(self, messages: int, *, up_to: int = 0) -> None:
-        """So many messages were put into its mailbox, the last of them with this number."""
+        """Allow the acks of so many new messages. `up_to`: the number of the last of them."""
         self.counted_up_to = max(self.counted_up_to, up_to)
         self._allowance = min(self._allowance + ACKS_PER_MESSAGE * messages, MAX_ALLOWANCE)
 
     def charge(self, count: int) -> None:
-        """So much was taken over; nothing: nothing waits."""
-        from_given = min(count, self._allowance)
-        self._allowance -= from_given
-        self._bucket.tokens -= count - from_given
+        """Charge so many processed acks; 0 means that none waits, and ends the throttling."""
+        from_allowance = min(count, self._allowance)
+        self._allowance -= from_allowance
+        self._bucket.tokens -= count - from_allowance
         if not count:
             self.reset()
 
     def can_process(self, now: float) -> bool:
-        """Whether more is taken over now; else `over` says why not."""
+        """Whether more acks may be processed now; if not, `reason` says why."""
         self._bucket.refill(now)
         self.reason = "" if self._allowance or self._bucket.tokens >= 1 else OVER_BUDGET_REASON
         return not self.reason

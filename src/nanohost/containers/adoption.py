@@ -1,8 +1,7 @@
-"""Finds our children after a start: which containers live and are on record, which are gone, which are nobody's.
+"""Finds our containers after a start: which live and are on record, which are gone, which live without a record.
 
-Only looks; the container manager acts. What a container was started with is kept as a digest beside what the runtime
-needs to find it again, so that one that was started with other settings is told apart. No secret is in what is
-digested.
+Only reads; the container manager acts. A digest of each container's settings is stored beside what the runtime needs to
+find the container again, so that a container with outdated settings is recognized. The digest covers no secret.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ SPEC_DIGEST_KEY = "started_with"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdoptionScan:
-    """`adoptable` live and are on record, `lost` are on record and do not live here, `orphans` live and are on no
-    record."""
+    """`adoptable`: containers that live and are on record. `lost`: sessions whose container does not live here.
+    `orphans`: containers that live and are not on record."""
 
     adoptable: Sequence[tuple[Session, Container]]
     lost: Sequence[Session]
@@ -33,8 +32,9 @@ class AdoptionScan:
 
 
 async def scan_containers(db: Queries, runtime: Runtime) -> AdoptionScan:
-    """What there is. A lease of another runtime counts as lost: its container cannot be reached from here, and its
-    writer's lock keeps the next one out until it ends itself for want of a host."""
+    """Compare the living containers with the recorded leases. A lease of another runtime counts as lost: its container
+    cannot be reached from here. It exits by itself without a host, and until then its lock on outbound.db keeps the
+    next container from writing."""
     living = {(one.session_id, one.lease): one for one in await runtime.adopt()}
     ours: list[tuple[Session, Container]] = []
     lost: list[Session] = []
@@ -49,13 +49,13 @@ async def scan_containers(db: Queries, runtime: Runtime) -> AdoptionScan:
 
 
 def persisted_state(container: Container, spec: ContainerSpec, runtime: Runtime) -> Mapping[str, str]:
-    """What is kept of a container that was started."""
+    """Returns what is stored about a started container."""
     return {**container.state, SPEC_DIGEST_KEY: _spec_digest(spec, runtime)}
 
 
 def is_outdated(session: Session, spec: ContainerSpec, runtime: Runtime) -> bool:
-    """Whether the session's container was started with something else than it would be now. One of which that is not
-    known (the host was killed before it could write it down) is as good as new."""
+    """Whether the session's container was started with other settings than the current ones. False if its digest is not
+    known because the host was killed before it stored it."""
     known = session.runtime_state.get(SPEC_DIGEST_KEY)
     return known is not None and known != _spec_digest(spec, runtime)
 
@@ -66,7 +66,7 @@ def _spec_digest(spec: ContainerSpec, runtime: Runtime) -> str:
         "environment": environment,
         "limits": asdict(spec.limits),
         "mounts": [str(spec.session_dir), str(spec.agent_dir), *map(str, spec.extensions)],
-        "image": str(getattr(runtime, "image", "")),  # of those that start from one
-        "system_calls": str(getattr(runtime, "system_calls", "")),  # of those that filter them
+        "image": str(getattr(runtime, "image", "")),  # only Docker and Podman have one
+        "system_calls": str(getattr(runtime, "system_calls", "")),  # only runtimes that filter them
     }
     return hashlib.sha256(json.dumps(started_with, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,6 +1,6 @@
-"""Carries verdicts out in a session's inbound.db: what is closed, what is due again and when, and what is to be said.
+"""Applies retry decisions to a session's inbound.db: closes messages, reschedules them, and collects notices.
 
-All of it in one transaction of the caller's, and all of it can be done twice: what a crash cut short is found as it is.
+Everything runs in one transaction of the caller's and can be repeated after a crash.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from nanohost_protocol.rows import Ack, ChatId, InKind, MessageIn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppliedAcks:
-    """What one update of inbound.db found: when work is due next, which notices to send, which tries (message, count)
-    do not count, and which messages are closed, or tried again. `of_tasks`: the closed ones that a task made."""
+    """The result of one update of inbound.db: when work is due next, the notices to send, the tries (message, number)
+    that do not count, the closed and the retried messages. `of_tasks`: the closed messages that a task created."""
 
     due_at: datetime | None
     notices: Sequence[Notice]
@@ -40,44 +40,47 @@ def apply_decisions(
     now: datetime,
     failures: TurnFailures | None,
 ) -> AppliedAcks:
-    """Carry the verdicts out. One notice a turn and chat is enough: it answers the turn's last message there."""
+    """Apply the decisions and the model's backoff. Of one turn each chat gets one notice, in reply to its last message.
+
+    Returns what was applied.
+    """
     notices: dict[tuple[str, ChatId], Notice] = {}
-    spared: list[tuple[str, int]] = []
+    uncounted: list[tuple[str, int]] = []
     closed: list[tuple[Ack, CloseMessage]] = []
     retried: list[tuple[Ack, RetryMessage]] = []
     of_tasks: set[str] = set()
-    for ack, judged in decisions:
-        message = _apply_decision(box, ack, judged, now)
+    for ack, decision in decisions:
+        message = _apply_decision(box, ack, decision, now)
         if message is None:
             continue
-        match judged:
+        match decision:
             case CloseMessage():
-                closed.append((ack, judged))
+                closed.append((ack, decision))
                 if message.kind is InKind.TASK:
                     of_tasks.add(message.id)
             case RetryMessage():
-                retried.append((ack, judged))
-                if not judged.is_counted:
-                    spared.append((message.id, ack.tries))
+                retried.append((ack, decision))
+                if not decision.is_counted:
+                    uncounted.append((message.id, ack.tries))
         if (
             message.origin is not None
-            and isinstance(judged, CloseMessage)
-            and (said := deferred_answer(message)) is not None
+            and isinstance(decision, CloseMessage)
+            and (answer := deferred_answer(message)) is not None
         ):
-            notices[message.id, message.origin.chat] = Notice(message=message, number=0, text=said)
-        elif message.origin is not None and judged.notice:
-            number = FAILED_NOTICE if isinstance(judged, CloseMessage) else message.tries
+            notices[message.id, message.origin.chat] = Notice(message=message, number=0, text=answer)
+        elif message.origin is not None and decision.notice:
+            number = FAILED_NOTICE if isinstance(decision, CloseMessage) else message.tries
             earlier = notices.get((ack.turn_id, message.origin.chat))
             if earlier is None or earlier.message.seq < message.seq:
-                notice = Notice(message=message, number=number, text=judged.notice)
+                notice = Notice(message=message, number=number, text=decision.notice)
                 notices[ack.turn_id, message.origin.chat] = notice
-    to_say = [*notices.values(), *_apply_backoff(box, failures, now)]
-    # The one on record: the runner deletes what this has passed, and the caller has yet to put the new one there.
+    all_notices = [*notices.values(), *_apply_backoff(box, failures, now)]
+    # The recorded cursor: the runner deletes acks up to it, and the caller has not recorded the new one yet.
     box.set_meta({"ack_cursor": str(session.ack_cursor)})
     return AppliedAcks(
         due_at=next_due(box, session, now),
-        notices=to_say,
-        uncounted_attempts=spared,
+        notices=all_notices,
+        uncounted_attempts=uncounted,
         closed=closed,
         retried=retried,
         of_tasks=frozenset(of_tasks),
@@ -85,7 +88,7 @@ def apply_decisions(
 
 
 def _apply_backoff(box: InboundWriter, failures: TurnFailures | None, now: datetime) -> list[Notice]:
-    """Have everything wait while the model cannot be asked, and go on when it can. Returns what is to be said of it."""
+    """Hold all messages while the model is in backoff, or release them. Returns the notices to send about it."""
     if failures is None or failures.held_until is None:
         box.release_hold()
         return []
@@ -102,35 +105,35 @@ def notified_chats(notices: Sequence[Notice], number: int) -> set[ChatId]:
 
 
 def _apply_decision(box: InboundWriter, ack: Ack, decision: RetryDecision, now: datetime) -> MessageIn | None:
-    """The message if the verdict holds for it, be it since now or since a try that a crash cut short."""
+    """Apply one decision. Returns the message if the decision is valid for it, also if it was applied before."""
     message = box.find(ack.message_id)
     if message is None:
         return None
     match decision:
         case RetryMessage():
-            # An order does not wait: what was written after it would be answered before it is obeyed.
+            # A control message does not wait: later messages would be answered before it is carried out.
             at = now if message.kind is InKind.CONTROL else decision.retry_at
             box.retry(message.id, tries=ack.tries, process_after=at)
-            holds = message.status == "pending" and message.tries in (ack.tries, ack.tries + 1)
+            is_valid = message.status == "pending" and message.tries in (ack.tries, ack.tries + 1)
         case CloseMessage(status="completed"):
             box.close(message.id, decision.status)
-            holds = message.status in ("pending", decision.status)
+            is_valid = message.status in ("pending", decision.status)
         case CloseMessage():
-            # What is said of an earlier try does not end a later one: a claim of the dead is looked at more than once.
-            holds = message.status in ("pending", decision.status) and message.tries == ack.tries
-            if holds:
+            # A decision on an earlier try must not close a later one: a lost claim may be processed more than once.
+            is_valid = message.status in ("pending", decision.status) and message.tries == ack.tries
+            if is_valid:
                 box.close(message.id, decision.status)
-    return box.find(message.id) if holds else None
+    return box.find(message.id) if is_valid else None
 
 
 def stable_due(previous: datetime | None, found: datetime | None, now: datetime) -> datetime | None:
-    """`found`, but what was due and is due stays due since the same moment: a change would wake the sweep, which looks
-    here again."""
-    was_and_is = previous is not None and found is not None and previous <= now and found <= now
-    return previous if was_and_is else found
+    """Returns `found`, or `previous` if both are due by `now`: a changed time would wake the sweep, which would process
+    the acks again."""
+    are_both_due = previous is not None and found is not None and previous <= now and found <= now
+    return previous if are_both_due else found
 
 
 def next_due(box: InboundWriter, session: Session, now: datetime) -> datetime | None:
-    """When the first of the messages that wake an agent is due; None: nothing waits. One for a fresh container that
-    was never taken is none for the container that lives."""
+    """Returns when the first message that triggers a turn is due; None if none waits. While the session has a lease,
+    a message for a fresh container does not count."""
     return box.first_due(now, has_container=session.lease is not None)

@@ -1,8 +1,8 @@
-"""Sees that the wall clock was set back, and brings forward what waits by the old one.
+"""Detects that the wall clock was set back, and moves deadlines forward that were computed from the old time.
 
-Retries, second sends, pauses of a model and tasks "in ten minutes" are on disk as times of day, so that a restart keeps
-them. After a clock went back an hour each would wait an hour more than it should. A clock that goes forward only makes
-them due. Never touches a task for whose time somebody named a time of day: that goes by the clock as it is.
+Retries, repeated sends, model backoffs and tasks "in ten minutes" are stored as wall clock times, so that a restart
+keeps them. If the clock is set back an hour, each would wait an hour too long. A clock that is set forward only makes
+them due. Never: changes a task for which somebody named a time of day, since that follows the clock as it is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nanohost.model import Session
 
 CHECK_INTERVAL_S = 5.0
 MIN_JUMP_S = 10.0
-"""A clock that is kept right by small steps is no jump; nobody minds a retry that is so much late."""
+"""Smaller steps are normal clock corrections; a retry may be late by so much."""
 
 _log = structlog.get_logger()
 
@@ -35,7 +35,7 @@ class ClockMonitor:
         self._clock = clock
 
     async def run(self) -> None:
-        """For ever: compare the wall clock with the time that passed."""
+        """Run for ever: compare the wall clock with the monotonic clock."""
         while True:
             wall, passed_s = self._clock.now(), self._clock.monotonic()
             await self._clock.sleep(CHECK_INTERVAL_S)
@@ -43,7 +43,7 @@ class ClockMonitor:
                 await self._shift_deadlines(by)
 
     def _backward_jump(self, wall: datetime, monotonic_s: float) -> timedelta:
-        """By how much, since it was `wall`. One that goes on, however slowly, was not: it only goes wrong."""
+        """Returns by how much the clock jumped back since `wall`; 0 if it advanced, however slowly."""
         now = self._clock.now()
         if now >= wall:
             return timedelta()
@@ -68,7 +68,8 @@ class ClockMonitor:
     async def _shift_session_deadlines(
         self, session: Session, offset: timedelta, now: datetime, held_until: datetime | None
     ) -> None:
-        """When one that is held is due is found again by whoever takes its acks over: the wake asks for that."""
+        """Move the deadlines in a session's mailbox. For a session in backoff the ack processor finds its due time
+        again: SessionHasWork triggers that."""
         await self._mailboxes.update(
             session, lambda box: box.reschedule_earlier(shift=offset, now=now, held_until=held_until)
         )

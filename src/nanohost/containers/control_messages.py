@@ -1,10 +1,10 @@
-"""What a runner was told to do, from the host's side: who gave the order is told when it is done.
+"""Tracks control messages to runners, and tells the person who sent the command when it was carried out.
 
-A /stop is a row that its runner acks. Where there is no runner to do so, the host says by itself that it is done: what
-the order is about was closed when the row was written. Saying it twice is saying it once: one place in the ledger.
+A /stop is a row that the runner acks. If there is no runner, the host answers by itself: the messages that the command
+stops were closed when the row was written. An answer has one place in the ledger, so a repeat changes nothing.
 
-"Stopped." goes before what the agent had said by then and is still on its way, as all that the host says does: behind a
-slow chat it would come too late to be believed, and what was said before is not taken back by a /stop.
+"Stopped." is sent before messages of the agent that are still queued, like everything that the host itself sends:
+behind the queue of a slow chat it would come too late. A /stop does not withdraw messages that are queued already.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from nanohost_protocol.payloads import STOP, ControlIn, decode_in
 from nanohost_protocol.rows import InKind, MessageIn
 
 CONTROL_TIMEOUT_S = 1.3
-"""A runner sees its orders within milliseconds; one that does not is stopped."""
+"""A runner sees a control message within milliseconds; one that does not is stopped."""
 UNRESPONSIVE_GRACE_S = 0.3
-"""Its turn is not wanted any more, so there is nothing to give back. The two together stay below two seconds."""
+"""For a runner that ignores control messages: its turn is cancelled, so it has nothing to give back. Both times
+together are below two seconds."""
 
 
 class ControlMessages:
@@ -39,11 +40,11 @@ class ControlMessages:
         self._clock = clock
 
     async def has_open(self, session: Session) -> bool:
-        """Whether the runner still has to obey. Raises MailboxError."""
+        """Whether the runner still has to carry out a control message. Raises MailboxError."""
         return await self._mailboxes.update(session, lambda box: any(_open_messages(box)))
 
     async def close_open(self, session: Session) -> None:
-        """Nobody will ack them any more: tell who wants to know, then close them. A /clear stays for the next runner.
+        """Answer and close the stop messages that no runner will ack any more. A /clear stays for the next runner.
 
         Raises MailboxError.
         """
@@ -61,7 +62,8 @@ class ControlMessages:
 
 
 def deferred_answer(row: MessageIn) -> str | None:
-    """What is said when the runner has obeyed; None: it was answered at once, or nobody wants to know."""
+    """Returns the answer to send when the runner has carried out the message; None if it was answered at once, or
+    needs no answer."""
     if row.kind is not InKind.CONTROL:
         return None
     try:
@@ -74,7 +76,7 @@ def deferred_answer(row: MessageIn) -> str | None:
 
 
 def command_answer(session: Session, row: MessageIn, text: str, now: datetime) -> Delivery:
-    """The answer to a command, as the one entry in the ledger that it has."""
+    """Returns the ledger entry of the answer to a command; a command has only one."""
     return notice_delivery(session, Notice(message=row, number=0, text=text), now)
 
 

@@ -1,4 +1,4 @@
-"""Who made a disk short. Pure: how folders have grown since the disk had plenty, and what it has left, in."""
+"""Stops containers when a disk is nearly full, finds out which session or agent filled it, and holds that."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from nanohost_protocol.ids import derive_id
 from nanohost_protocol.times import to_text
 
 DOMINANT_SHARE = 0.5
-"""Of what the disk lost: who wrote more than that wrote more than all others together, be they known or not."""
+"""Of the lost free space: a consumer that wrote more than this share wrote more than all others together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderGrowth:
-    """What a folder took while its disk had plenty, and what it takes now. `device`: its file system. `baseline` is
-    None when it was not counted then. `session`: one of those that write it."""
+    """The size of a folder while its disk had ample space, and now. `device`: its file system. `baseline` is None if it
+    was not counted then. `session`: one of the sessions that write it."""
 
     watched: WatchedFolder
     session: Session
@@ -46,7 +46,7 @@ class FolderGrowth:
         return self.current.usage.disk_bytes if resource is DiskResource.BYTES else self.current.usage.entries
 
     def growth(self, resource: DiskResource) -> int:
-        """0 when it is not known."""
+        """Returns by how much the folder grew; 0 if that is not known."""
         if self.baseline is None:
             return 0
         count = self.baseline.usage
@@ -55,7 +55,7 @@ class FolderGrowth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskConsumer:
-    """Who made a disk short: a session, or with `is_group_wide` its agent group. `growths`: of all folders it
+    """A session, or with `is_group_wide` an agent group, that may have filled a disk. `growths`: of all folders that it
     writes."""
 
     session: Session
@@ -67,16 +67,18 @@ class DiskConsumer:
 
 
 def largest_growth(growths: Iterable[FolderGrowth], resource: DiskResource) -> FolderGrowth | None:
-    """Whom to name: the folder that grew most, of those that did not grow the largest."""
+    """Returns the folder that grew most; if none grew, the largest."""
     return max(growths, key=lambda one: (max(0, one.growth(resource)), one.size(resource)), default=None)
 
 
 def find_dominant_consumer(
     growths: Sequence[FolderGrowth], space: DiskSpace, reserve: int, resource: DiskResource
 ) -> DiskConsumer | None:
-    """Whoever has folders without whose growth the disk would have room for all to go on, and that grew by more than
-    half of what the disk lost meanwhile: a session if it is one alone, else an agent group. None: nobody, or nobody
-    alone, is the cause."""
+    """Returns the consumer that alone filled the disk: a session if there is one, else an agent group.
+
+    Without the growth of its folders the disk would have enough space to resume, and its folders grew by more than half
+    of what the disk lost meanwhile. None if no single consumer is the cause.
+    """
     for suspects in (_consumers_by_session(growths), _consumers_by_group(growths)):
         found = max(suspects, key=lambda one: one.growth(resource), default=None)
         if found is not None and _is_dominant(found, space, reserve, resource):
@@ -97,7 +99,7 @@ def _consumers_by_session(growths: Iterable[FolderGrowth]) -> list[DiskConsumer]
 
 
 def _consumers_by_group(growths: Sequence[FolderGrowth]) -> list[DiskConsumer]:
-    """What lies in a workspace is any of its sessions' doing, so it is the group's; a session may fill all three."""
+    """Returns a consumer for each agent group: any of its sessions may have written to its workspace."""
     return [
         DiskConsumer(
             session=one.session,
@@ -117,12 +119,12 @@ def _is_dominant(consumer: DiskConsumer, space: DiskSpace, reserve: int, resourc
     ]
     if not befores:
         return False
-    would_do = space.available(resource) + grown >= reserved_amount(space, reserve, resource) * RESUME_FACTOR
-    return would_do and grown > (max(befores) - space.available(resource)) * DOMINANT_SHARE
+    is_enough = space.available(resource) + grown >= reserved_amount(space, reserve, resource) * RESUME_FACTOR
+    return is_enough and grown > (max(befores) - space.available(resource)) * DOMINANT_SHARE
 
 
 def describe_growth(growth: FolderGrowth, resource: DiskResource) -> str:
-    """A part of a sentence: which folder, whose, how large and by how much it grew."""
+    """Returns a part of a sentence: which folder, whose, how large it is and by how much it grew."""
     folder = f"the {growth.watched.name} folder of {growth.watched.owner}"
     size, grown = _format_amount(growth.size(resource), resource), growth.growth(resource)
     if grown > 0:
@@ -131,7 +133,7 @@ def describe_growth(growth: FolderGrowth, resource: DiskResource) -> str:
 
 
 def hold_reason(consumer: DiskConsumer, resource: DiskResource) -> str:
-    """The reason of the hold."""
+    """Returns the reason of the hold, for the operator."""
     most = largest_growth(consumer.growths, resource)
     assert most is not None, "a cause has grown"
     grown, size = _format_amount(consumer.growth(resource), resource), _format_amount(most.size(resource), resource)
@@ -146,16 +148,16 @@ def _format_amount(amount: int, resource: DiskResource) -> str:
 
 
 CHECK_INTERVAL_S = 0.5
-"""A container writes a gigabyte a second at the most: what is usual as a reserve lasts from one look to the next."""
+"""A container writes at most about a gigabyte a second: the default reserve lasts from one check to the next."""
 HOLD_RETRY_INTERVAL_S = 30.0
-"""Between two tries to hold who made the disk short, while the disk refuses it: each is a line in the log. They are
-stopped meanwhile, and tried once more before anybody goes on."""
+"""Between two attempts to record a hold on a full disk; each failure is a line in the log. All containers are stopped
+meanwhile, and the hold is tried once more before they start again."""
 
 _log = structlog.get_logger()
 
 
 class ContainerControl(Protocol):
-    """Whoever starts and stops them: the container manager."""
+    """Stops and holds containers; implemented by the container manager."""
 
     def stop_for_low_disk(self) -> None: ...
 
@@ -167,7 +169,7 @@ class ContainerControl(Protocol):
 
 
 class MessageCollection(Protocol):
-    """Whoever takes over what containers write: delivery."""
+    """Collects the messages that containers write; implemented by delivery."""
 
     def pause_collecting(self) -> None: ...
 
@@ -176,7 +178,7 @@ class MessageCollection(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LowDisk:
-    """A file system that is short: one of its folders, what it is short of, and who made it so, in words."""
+    """A file system that is low: one of its folders, the resources that are low, and the largest growth, in words."""
 
     folder: Path
     space: DiskSpace
@@ -185,21 +187,21 @@ class LowDisk:
 
     @property
     def main_resource(self) -> DiskResource:
-        """What to speak of."""
+        """The resource to name to people."""
         return DiskResource.BYTES if DiskResource.BYTES in self.resources else DiskResource.INODES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskScan:
-    """`disks`: each file system once, by its device: the first of the folders that lies on it, and what it has left.
-    `unreadable`: folders whose file system did not answer."""
+    """`disks`: each file system once, by its device, with the first folder on it and its free space. `unreadable`:
+    folders whose file system could not be read."""
 
     disks: Mapping[int, tuple[Path, DiskSpace]]
     unreadable: frozenset[Path] = frozenset()
 
 
 def scan_disks(folders: Iterable[Path], read_space: Callable[[Path], DiskSpace] = read_disk_space) -> DiskScan:
-    """What each file system has left. A folder that is not there says nothing of any. Blocking."""
+    """Read the free space of each folder's file system. A folder that does not exist is left out. Blocking."""
     found: dict[int, tuple[Path, DiskSpace]] = {}
     unknown: set[Path] = set()
     for folder in folders:
@@ -215,22 +217,24 @@ def scan_disks(folders: Iterable[Path], read_space: Callable[[Path], DiskSpace] 
 
 
 def find_low_disks(scan: DiskScan, reserve: int, previous: Mapping[int, LowDisk]) -> dict[int, LowDisk]:
-    """The file systems that are short by now. One that was, and does not answer, still is. Pure."""
-    shorts = {
-        device: was for device, was in previous.items() if device not in scan.disks and was.folder in scan.unreadable
+    """Returns the file systems that are low now. One that was low and cannot be read now counts as low. Pure."""
+    low_disks = {
+        device: disk for device, disk in previous.items() if device not in scan.disks and disk.folder in scan.unreadable
     }
     for device, (folder, space) in scan.disks.items():
-        was = previous.get(device)
-        if of := low_resources(space, reserve, previous=was.resources if was else frozenset()):
-            shorts[device] = (
-                replace(was, space=space, resources=of) if was else LowDisk(folder=folder, space=space, resources=of)
+        before = previous.get(device)
+        if low := low_resources(space, reserve, previous=before.resources if before else frozenset()):
+            low_disks[device] = (
+                replace(before, space=space, resources=low)
+                if before
+                else LowDisk(folder=folder, space=space, resources=low)
             )
-    return shorts
+    return low_disks
 
 
 class DiskMonitor:
-    """One per host. `folders`: what we and containers write, each perhaps on a file system of its own. `is_low`:
-    containers are stopped."""
+    """One per host. `folders`: the folders that the host and containers write, each perhaps on its own file system.
+    While `is_low`, containers are stopped."""
 
     def __init__(
         self,
@@ -252,10 +256,10 @@ class DiskMonitor:
         self._read_space = read_space
         self._low_disks: dict[int, LowDisk] = {}
         self._check_lock = asyncio.Lock()
-        """Held while a disk is looked at, and while something is removed from it."""
+        """Held while the disks are scanned, and while something is removed from one."""
         self._unnotified_since = ""
         self._pending_holds: list[tuple[DiskConsumer, DiskResource]] = []
-        """Who is the cause, and not on hold yet."""
+        """The consumers that filled a disk and are not on hold yet."""
         self._next_hold_at = clock.monotonic()
 
     @property
@@ -263,20 +267,20 @@ class DiskMonitor:
         return bool(self._low_disks)
 
     def low_disks(self) -> list[LowDisk]:
-        """The file systems that are short."""
+        """Returns the file systems that are low."""
         return list(self._low_disks.values())
 
     async def run(self) -> None:
-        """For ever: look twice a second."""
+        """Run for ever: check twice a second."""
         while True:
             await self.check()
             await self._clock.sleep(CHECK_INTERVAL_S)
 
     async def check(self) -> None:
-        """Stop what is to be stopped, and let it go on. The owners are told as soon as the disk allows."""
+        """Scan the disks. Stop all containers if one is low, or resume them. Notify the owners once the disk allows."""
         async with self._check_lock:
-            looked = await asyncio.to_thread(scan_disks, self._folders, self._read_space)
-            before, self._low_disks = self._low_disks, find_low_disks(looked, self._reserve, self._low_disks)
+            scan = await asyncio.to_thread(scan_disks, self._folders, self._read_space)
+            before, self._low_disks = self._low_disks, find_low_disks(scan, self._reserve, self._low_disks)
         new = self._low_disks.keys() - before.keys()
         if new:
             await self._handle_low_disks(new)
@@ -291,14 +295,14 @@ class DiskMonitor:
             await self._notify_owners()
 
     async def remove_unless_low(self, remove: Callable[[], Awaitable[None]]) -> None:
-        """Remove something while no disk is short. While one is, nothing is removed: it may be what fills the disk, and
-        is counted first. No look sees it half removed."""
+        """Remove something, unless a disk is low: it may be what fills the disk, and is measured first. Disks are not
+        scanned during the removal."""
         async with self._check_lock:
             if not self.is_low:
                 await remove()
 
     async def _handle_low_disks(self, devices: Iterable[int]) -> None:
-        """Stop all, then find out who it was: nothing that runs can hide from a count, and nothing grows meanwhile."""
+        """Stop all containers, then find out which one filled the disk: nothing changes while folders are measured."""
         for device in devices:
             _log.error("disk_space_low", **_log_fields(self._low_disks[device]), effect="containers are stopped")
         self._unnotified_since = to_text(self._clock.now())
@@ -306,26 +310,27 @@ class DiskMonitor:
         self._containers.stop_for_low_disk()
         growths = await self._containers.measure_growth()
         for device in devices:
-            short = self._low_disks[device]
-            here = [one for one in growths if one.device == device]
-            if (most := largest_growth(here, short.main_resource)) is None:
+            disk = self._low_disks[device]
+            on_device = [growth for growth in growths if growth.device == device]
+            if (largest := largest_growth(on_device, disk.main_resource)) is None:
                 continue
-            self._low_disks[device] = replace(short, largest_growth=describe_growth(most, short.main_resource))
-            _log.error("disk_consumer_found", folder=str(short.folder), what=self._low_disks[device].largest_growth)
-            if (cause := find_dominant_consumer(here, short.space, self._reserve, short.main_resource)) is not None:
-                self._pending_holds.append((cause, short.main_resource))
+            self._low_disks[device] = replace(disk, largest_growth=describe_growth(largest, disk.main_resource))
+            _log.error("disk_consumer_found", folder=str(disk.folder), what=self._low_disks[device].largest_growth)
+            consumer = find_dominant_consumer(on_device, disk.space, self._reserve, disk.main_resource)
+            if consumer is not None:
+                self._pending_holds.append((consumer, disk.main_resource))
 
     async def _place_holds(self) -> None:
-        for cause, what in list(self._pending_holds):
+        for consumer, resource in list(self._pending_holds):
             if await self._containers.hold_for_low_disk(
-                cause.session, hold_reason(cause, what), is_group_wide=cause.is_group_wide
+                consumer.session, hold_reason(consumer, resource), is_group_wide=consumer.is_group_wide
             ):
-                self._pending_holds.remove((cause, what))
+                self._pending_holds.remove((consumer, resource))
         self._next_hold_at = self._clock.monotonic() + HOLD_RETRY_INTERVAL_S
 
     async def _notify_owners(self) -> None:
-        """The owners, once each time it begins."""
-        text = " ".join([*(_notice(short) for short in self._low_disks.values()), _RESUME_NOTICE])
+        """Notify the owners, once each time that a disk becomes low."""
+        text = " ".join([*(_notice(disk) for disk in self._low_disks.values()), _RESUME_NOTICE])
         cause = derive_id("disk", self._unnotified_since)
         try:
             async with self._store.transaction() as tx:

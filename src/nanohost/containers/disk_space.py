@@ -1,4 +1,4 @@
-"""What a file system has left, and when that is too little. Reads with statvfs; the decisions are pure."""
+"""Reads the free space of a file system with statvfs, and decides whether it is low. The decisions are pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from enum import StrEnum
 from pathlib import Path
 
 MAX_RESERVE_SHARE = 0.05
-"""Of the disk: the reserve is never more, so that a small disk can be used at all. ext4 keeps as much for root."""
+"""The largest share of the disk that is reserved, so that a small disk can be used. ext4 reserves as much for root."""
 RESUME_FACTOR = 1.25
-"""Times the reserve: so much is free before containers start again, or one that fills the rest would be stopped and
-started in turn."""
+"""Times the reserve: so much must be free before containers start again. At the reserve itself, a container that fills
+the rest would be stopped and started in turn."""
 AMPLE_FACTOR = 2.0
-"""Times the reserve: below that the disk gets short."""
+"""Times the reserve: from here on the disk has ample space."""
 BYTES_PER_INODE = 16 * 1024
-"""Of a reserve for one inode: ext4 makes one for so many bytes, unless it is told otherwise."""
+"""One inode is reserved for so many reserved bytes: the default ratio of ext4."""
 
 
 class DiskResource(StrEnum):
@@ -28,7 +28,7 @@ class DiskResource(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskSpace:
-    """Bytes and inodes of a file system: all of it, and what we may still use. No inodes: it makes them as needed."""
+    """Total and free bytes and inodes of a file system. `total_inodes` is 0 if it creates inodes as needed."""
 
     total_bytes: int
     free_bytes: int
@@ -40,7 +40,7 @@ class DiskSpace:
 
 
 def read_disk_space(folder: Path) -> DiskSpace:
-    """Blocking. Raises OSError."""
+    """Read the free space of the folder's file system. Blocking. Raises OSError."""
     found = os.statvfs(folder)
     return DiskSpace(
         total_bytes=found.f_blocks * found.f_frsize,
@@ -51,7 +51,7 @@ def read_disk_space(folder: Path) -> DiskSpace:
 
 
 def reserved_amount(space: DiskSpace, reserve: int, resource: DiskResource) -> int:
-    """So much is the host's own. `reserve` in bytes, as it is set."""
+    """Returns how much of the resource is reserved for the host. `reserve`: in bytes, from the settings."""
     if resource is DiskResource.BYTES:
         return min(reserve, int(space.total_bytes * MAX_RESERVE_SHARE))
     return min(reserve // BYTES_PER_INODE, int(space.total_inodes * MAX_RESERVE_SHARE))
@@ -60,12 +60,12 @@ def reserved_amount(space: DiskSpace, reserve: int, resource: DiskResource) -> i
 def low_resources(
     space: DiskSpace, reserve: int, *, previous: frozenset[DiskResource] = frozenset()
 ) -> frozenset[DiskResource]:
-    """What is left only for the host. `previous`: of what it was short before."""
+    """Returns the resources of which only the reserve is left. `previous`: those that were low before."""
     return frozenset(_below_threshold(space, reserve, dict.fromkeys(previous, RESUME_FACTOR)))
 
 
 def has_ample_space(space: DiskSpace, reserve: int) -> bool:
-    """Whether it is far from being short of anything."""
+    """Whether the file system is far from being low on any resource."""
     return not any(_below_threshold(space, reserve, dict.fromkeys(DiskResource, AMPLE_FACTOR)))
 
 

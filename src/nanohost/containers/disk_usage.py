@@ -1,9 +1,9 @@
-"""How much disk a folder takes that a container writes. Blocking: called from a thread.
+"""Counts how much disk space a folder that a container writes takes. Blocking: called from a thread.
 
-Promises: follows no link, wherever in a path it is put; has at most four descriptors open, two between looks; works for
-a bounded time a look, and goes on from there at the next; keeps a bounded amount in memory; never raises. What cannot
-be read counts nothing. What is gone when it is its turn may only have another name by then, and what is renamed while
-the names of a folder are read may be missed: such a count is not whole.
+Promises: follows no link, wherever it is in a path; has at most four descriptors open, two between steps; works for a
+bounded time in each step, and continues there in the next; uses bounded memory; never raises. Entries that cannot be
+read count as nothing. An entry that vanishes during a count may have been renamed, and an entry that is renamed while
+its folder is listed may be missed: such a count is incomplete.
 """
 
 from __future__ import annotations
@@ -18,36 +18,35 @@ from pathlib import Path
 from nanohost.containers.disk_space import DiskSpace, read_disk_space
 
 BLOCK_BYTES = 512
-"""What st_blocks counts in, whatever the file system's own blocks are."""
+"""The unit of st_blocks, whatever the block size of the file system."""
 MIN_ENTRY_BYTES = 4096
-"""The least an entry counts: a million empty files fill a disk as well."""
+"""The least that an entry counts: a million empty files also fill a disk."""
 STEP_S = 0.05
-"""For one folder and look: four folders of eight containers each ten seconds are a sixth of a core at most."""
+"""For one folder and step: four folders of eight containers every ten seconds take at most a sixth of a core."""
 ENTRIES_PER_CHECK = 200
-"""Between two looks at the time: about a millisecond."""
+"""Entries between two checks of the time: about a millisecond."""
 MAX_PENDING_BYTES = 4 * 1024**2
-"""Bytes of memory for folders that are still to be looked into. A container makes more only to be in the way."""
+"""Bytes of memory for folders that are not listed yet. Only a malicious container needs more."""
 PENDING_ENTRY_BYTES = 100
-"""Of memory for a folder that is still to be looked into, beside its name."""
+"""Bytes of memory for a folder that is not listed yet, beside its name."""
 MAX_DEPTH = 256
-"""Folders in one another: each is opened from above, step by step."""
+"""Nested folders: each is opened from its parent, step by step."""
 READDIR_BATCH = 100
-"""Names of a folder that the system reads in one step, however long they are: nothing is missed among these."""
+"""Names of a folder that the kernel reads in one step, however long they are: none of these is missed."""
 TIMESTAMP_GRANULARITY_NS = 20_000_000
-"""Times of files are that coarse, or finer: of two changes within it the second may not be seen."""
+"""File timestamps are this coarse, or finer: of two changes within it the second may be invisible."""
 EXTRA_GROWTH_SHARE = 0.1
-"""Of the limit: what was above it when it was first seen may grow by so much. An honest agent writes that in days."""
+"""Of the limit: a folder that was above it when first seen may grow by so much. A normal agent needs days for that."""
 MAX_INCOMPLETE_COUNTS = 3
-"""Whole counts in a row in which something vanished: files that come and go do that once or twice, as any program's do;
-what is renamed all the time does it always."""
+"""Incomplete counts in a row. Temporary files of a normal program cause one or two; constant renaming causes more."""
 IDLE_SCAN_INTERVAL_S = 600.0
-"""A folder is counted at rest so rarely, because that ends a turn."""
+"""The least time between two idle scans of a folder, because an idle scan interrupts a turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedFolder:
-    """A folder that a container writes. `name`: what people call it, `owner`: in words, `limit_bytes`: bytes, as
-    `setting` of [host] says. `is_group_wide`: all sessions of the agent group write it."""
+    """A folder that a container writes. `name` and `owner`: in words for people. `limit_bytes`: its limit, from
+    `setting` of [host]. `is_group_wide`: all sessions of the agent group write it."""
 
     name: str
     path: Path
@@ -59,7 +58,7 @@ class WatchedFolder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderOverLimit:
-    """A folder that takes more than it may, in a sentence for the operator."""
+    """A folder is over its limit. `detail`: a sentence for the operator."""
 
     detail: str
     is_group_wide: bool
@@ -67,7 +66,7 @@ class FolderOverLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderUncountable:
-    """A folder that may take more than it may: it changes faster than it can be counted, and is to be counted while no
+    """A folder may be over its limit, but changes faster than it can be counted. It has to be counted while no
     container writes it."""
 
     detail: str
@@ -76,7 +75,8 @@ class FolderUncountable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskUsage:
-    """What a folder takes. `charged_bytes`: as its limit counts them; `disk_bytes`: bytes of the disk."""
+    """The size of a folder. `charged_bytes`: as the limit counts, at least MIN_ENTRY_BYTES an entry. `disk_bytes`:
+    bytes of disk."""
 
     charged_bytes: int
     disk_bytes: int
@@ -85,48 +85,48 @@ class DiskUsage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageSnapshot:
-    """A whole count, and what its file system had left at the end of it."""
+    """A complete count, and the free space of the file system at its end."""
 
     usage: DiskUsage
     space: DiskSpace
 
 
 def allowed_bytes(limit_bytes: int, initial_bytes: int) -> int:
-    """So many bytes a folder may take of which there were `initial_bytes` when it was first seen. Pure."""
+    """Returns how many bytes a folder may take that had `initial_bytes` when it was first seen. Pure."""
     return initial_bytes + int(limit_bytes * EXTRA_GROWTH_SHARE) if initial_bytes > limit_bytes else limit_bytes
 
 
 @dataclass(slots=True)
 class Footprint:
-    """A folder, and how far it was counted. `monotonic` in seconds, `now_ns` on the clock of the file system."""
+    """A folder, and the progress of its count. `monotonic`: in seconds. `now_ns`: on the clock of the file system."""
 
     watched: WatchedFolder
     monotonic: Callable[[], float] = time.monotonic
     now_ns: Callable[[], int] = time.time_ns
     has_ample_space: Callable[[DiskSpace], bool] = lambda _: True
-    """Whether a file system is far from being short."""
+    """Whether a file system is far from being low."""
     read_space: Callable[[Path], DiskSpace] = read_disk_space
     latest_snapshot: UsageSnapshot | None = field(default=None, init=False)
-    """The last whole count."""
+    """The last complete count."""
     baseline: UsageSnapshot | None = field(default=None, init=False)
-    """The last whole count while the disk had plenty, or the first one."""
+    """The last complete count while the disk had ample space, or the first one."""
     initial_bytes: int = field(default=0, init=False)
-    """Bytes that were there before anybody counted, if they are above the limit."""
+    """Bytes that the folder had before the first count, if above the limit; else 0."""
     needs_idle_scan: bool = field(default=False, init=False)
-    """To be counted while no container writes it."""
+    """Whether it has to be counted while no container writes it."""
     is_idle: bool = field(default=False, init=False)
-    """No container writes it now: what vanishes was removed."""
+    """Whether no container writes it now, so that a vanished entry was removed and not renamed."""
     checked_at: float = field(default=0.0, init=False)
     _first_seen_ns: int = field(default=0, init=False)
-    """When it was first looked at."""
+    """When it was first counted, on the clock of the file system."""
     _incomplete_counts: int = field(default=0, init=False)
     _last_idle_scan: float = field(default=float("-inf"), init=False)
     _walk: _TreeWalk | None = field(default=None, init=False)
     _steps: Iterator[None] | None = field(default=None, init=False)
 
     def count_step(self, *, checks_limit: bool = True) -> FolderOverLimit | FolderUncountable | None:
-        """Count on for a moment, from the beginning when all was counted. `checks_limit`: whether too much ends the
-        count."""
+        """Continue the count for STEP_S, or begin a new one. Returns a problem if it finds one. `checks_limit`: whether
+        a folder over its limit ends the count."""
         self.checked_at = self.monotonic()
         until = self.checked_at + STEP_S
         self._first_seen_ns = self._first_seen_ns or self.now_ns()
@@ -144,7 +144,7 @@ class Footprint:
         return self._finish(walk, checks_limit=checks_limit)
 
     def begin_idle_scan(self) -> None:
-        """From now on until `end_idle_scan` no container writes it. What was counted before does not count."""
+        """Begin a new count, during which no container writes the folder, until `end_idle_scan`."""
         self.abort()
         self.is_idle, self._last_idle_scan = True, self.monotonic()
 
@@ -153,11 +153,11 @@ class Footprint:
         self.is_idle = self.needs_idle_scan = False
 
     def is_counting(self) -> bool:
-        """Whether a count has begun and not come to its end."""
+        """Whether a count has begun and not ended."""
         return self._walk is not None
 
     def abort(self) -> None:
-        """Nobody goes on with what was begun; its descriptors are closed."""
+        """Abandon the current count and close its descriptors."""
         if self._walk is not None:
             self._walk.close_cached()
         self._walk, self._steps = None, None  # a generator that is dropped closes what it has open
@@ -188,8 +188,8 @@ class Footprint:
                 self.baseline = self.latest_snapshot
 
     def _check_uncountable(self) -> FolderUncountable | None:
-        """Whether what vanished can be so much that the folder is above its limit: what the file system lost since the
-        last whole count is the most."""
+        """Returns FolderUncountable if the vanished entries can be large enough to exceed the limit, and the last idle
+        scan is long ago. They take at most what the file system lost since the last complete count."""
         if self.monotonic() - self._last_idle_scan < IDLE_SCAN_INTERVAL_S or not self._may_exceed_limit():
             return None
         self.needs_idle_scan = True
@@ -208,7 +208,7 @@ class Footprint:
         )
 
     def _limit_error(self, walk: _TreeWalk, *, is_whole: bool) -> str:
-        """Why the folder takes too much; empty as far as that is not sure."""
+        """Returns why the folder is over its limit; empty if that is not certain."""
         watched = self.watched
         what = f"its {watched.name} folder"
         if walk.problem:
@@ -222,7 +222,7 @@ class Footprint:
             and walk.charged_bytes
             <= allowed_bytes(watched.limit_bytes, max(walk.unchanged_bytes, watched.limit_bytes + 1))
         ):
-            return ""  # how much was there before is known at the end; until then it may be all that is to come
+            return ""  # the initial size is known only at the end; until then all further growth may belong to it
         by = (
             f" by more than {_format_mib(int(watched.limit_bytes * EXTRA_GROWTH_SHARE))}"
             if first_seen > watched.limit_bytes
@@ -232,12 +232,12 @@ class Footprint:
 
 
 def size_warning(watched: WatchedFolder, initial_bytes: int) -> str:
-    """What is said of a folder that is above its limit and was so when it was first seen."""
-    on = _format_mib(int(watched.limit_bytes * EXTRA_GROWTH_SHARE))
+    """Returns the warning about a folder that was above its limit when it was first seen."""
+    allowed_growth = _format_mib(int(watched.limit_bytes * EXTRA_GROWTH_SHARE))
     return (
         f"its {watched.name} folder takes {_format_mib(initial_bytes)}, more than the "
         f"{_format_mib(watched.limit_bytes)} it may. It was so "
-        f"when I first looked, so I stop nothing until it grows by {on} more: {_fix_hint(watched)}"
+        f"when I first looked, so I stop nothing until it grows by {allowed_growth} more: {_fix_hint(watched)}"
     )
 
 
@@ -254,7 +254,7 @@ def _format_mib(amount: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _PathNode:
-    """A folder below the first one, by its way down."""
+    """A folder below the root of a count, with its parents."""
 
     parent: _PathNode | None
     name: str
@@ -262,8 +262,8 @@ class _PathNode:
 
 
 class _TreeWalk:
-    """One count from beginning to end. `unchanged_bytes`: bytes of what has not changed since `since_ns`: the kernel
-    sets that time (ctime), and no container can set it back."""
+    """One count from beginning to end. `unchanged_bytes`: bytes of entries that have not changed since `since_ns` by
+    their ctime, which the kernel sets and no container can set back."""
 
     def __init__(self, root: Path, *, since_ns: int, now_ns: Callable[[], int]) -> None:
         self.charged_bytes = self.disk_bytes = self.entries = self.unchanged_bytes = 0
@@ -275,12 +275,12 @@ class _TreeWalk:
         self._pending: list[_PathNode] = []
         self._pending_bytes = 0
         self._work_since_yield = 0
-        """Entries looked at and folders gone through since the last part."""
+        """Entries counted and folders opened since the last `yield`."""
         self._cached_parent: tuple[_PathNode | None, int] | None = None
-        """The folder that was opened last to open one in it, which is kept open for its next one, within a look."""
+        """The parent of the last opened folder, kept open within a step for the next folder in it."""
 
     def steps(self) -> Iterator[None]:
-        """Comes back after each part. The end: all was counted, or there is a problem."""
+        """Count, and yield after each part. Ends when all is counted or there is a problem."""
         self._pending = [_PathNode(None, "", 0)]
         while self._pending and not self.problem:
             folder = self._pending.pop()
@@ -298,7 +298,7 @@ class _TreeWalk:
         yield None
 
     def close_cached(self) -> None:
-        """Close what is open only to be quick."""
+        """Close the cached parent folder."""
         if self._cached_parent is not None:
             os.close(self._cached_parent[1])
             self._cached_parent = None
@@ -348,7 +348,7 @@ class _TreeWalk:
             self.problem = "has more folders than can be counted: remove some"
 
     def _open_folder(self, folder: _PathNode) -> int | None:
-        """A descriptor, the caller closes it. None: it is gone, or not to be read."""
+        """Returns a descriptor, which the caller closes. None if the folder is gone or cannot be read."""
         try:
             if folder.parent is None:
                 return _open_dir(self._root, None)
@@ -359,28 +359,28 @@ class _TreeWalk:
         except PermissionError:
             return None
         except OSError:
-            # Gone, or no folder any more; or this machine has no descriptor left.
+            # It is gone or not a folder any more, or this machine has no descriptors left.
             self.is_incomplete = self.is_incomplete or folder.parent is not None
             return None
 
     def _open_path(self, folder: _PathNode) -> int:
-        """Open it from the first folder on, each in the one above it. Raises OSError."""
-        way: list[str] = []
-        here: _PathNode = folder
-        while here.parent is not None:
-            way.append(here.name)
-            here = here.parent
-        self._work_since_yield += len(way)
+        """Open the folder step by step from the root, each one in its parent. Raises OSError."""
+        names: list[str] = []
+        node: _PathNode = folder
+        while node.parent is not None:
+            names.append(node.name)
+            node = node.parent
+        self._work_since_yield += len(names)
         descriptor = _open_dir(self._root, None)
-        for name in reversed(way):
+        for name in reversed(names):
             try:
-                deeper = _open_dir(name, descriptor)
+                child = _open_dir(name, descriptor)
             finally:
                 os.close(descriptor)
-            descriptor = deeper
+            descriptor = child
         return descriptor
 
 
 def _open_dir(folder: Path | str, parent_fd: int | None) -> int:
-    """A descriptor. Raises OSError, also where a link is."""
+    """Returns a descriptor. Raises OSError, also for a link."""
     return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)

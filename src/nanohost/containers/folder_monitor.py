@@ -1,7 +1,7 @@
-"""The folders that containers write: counted a moment at a time while these run, and to the end while they rest.
+"""Counts the folders that containers write: in short steps while they run, and completely while they are stopped.
 
-One count a folder, however many sessions write it. What a container takes while it runs can be hidden from a count (by
-names that change all the time, or files that are moved on from folder to folder); while it does not run, nothing can.
+Each folder has one count, however many sessions write it. A running container can hide files from a count (by constant
+renaming, or by moving files from folder to folder); a stopped one cannot.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session
 
 MAX_REMEMBERED_FOLDERS = 1000
-"""Folders of which the last count is remembered: a few hundred bytes each."""
+"""Folders whose last count is kept in memory: a few hundred bytes each."""
 RECENT_WINDOW_S = 3600.0
-"""Whose container was looked at so lately may have made the disk short."""
+"""Only folders that were checked in this window may have filled the disk."""
 COUNT_TIMEOUT_S = 20.0
-"""For all folders together when the disk is short: the owner waits for the notice. A million entries take 5 s."""
+"""For all folders together when the disk is low: the owners wait for the notice. A million entries take 5 s."""
 
 
 @dataclass(slots=True)
@@ -47,27 +47,28 @@ class FolderMonitor:
         self._groups_dir = groups_dir
         self._states: dict[Path, _FolderState] = {}
         self._count_lock = asyncio.Lock()
-        """Held for each step: one thread at a time counts."""
+        """Held for each step, so that one thread counts at a time."""
         self._idle_scan_lock = asyncio.Lock()
-        """Held for a whole count at rest."""
+        """Held for a whole idle scan."""
 
     async def check(self, session: Session) -> FolderOverLimit | FolderUncountable | None:
-        """Count on in each folder of a running container. The first with which something is wrong, if any is."""
+        """Continue the count of each folder of a running container. Returns the first problem, or None."""
         for footprint in self._footprints(session):
             if not footprint.needs_idle_scan and (found := await self._count_step(footprint)) is not None:
                 return found
         return None
 
     async def record_baseline(self, session: Session) -> None:
-        """Have what is there now be known from what comes, in the folders of a running container that were never
-        counted: those that its agent's other sessions share are walked once."""
+        """Begin the count of a running container's folders that were never counted, so that existing files are told
+        from new ones. A folder that sessions share is counted once."""
         for footprint in self._footprints(session):
             if footprint.latest_snapshot is None and not footprint.needs_idle_scan:
                 await self._count_step(footprint)
 
     async def check_before_start(self, session: Session) -> FolderOverLimit | None:
-        """What is not known of the folders: a moment for each that was never counted, so that what was there before is
-        known from what comes; and those that have to be counted at rest, to their end."""
+        """Count before a container starts: one step for each folder that was never counted, so that existing files are
+        told from new ones, and a whole count for each that needs an idle scan. Returns the first folder over its
+        limit."""
         for footprint in self._footprints(session):
             found = None
             if footprint.needs_idle_scan:
@@ -79,29 +80,30 @@ class FolderMonitor:
         return None
 
     def folders_needing_idle_scan(self, session: Session) -> Sequence[WatchedFolder]:
-        """The folders that are to be counted while no container writes them."""
+        """Returns the folders that have to be counted while no container writes them."""
         return [one.watched for one in self._footprints(session) if one.needs_idle_scan]
 
     async def stop_counting_idle(self, running: Collection[Session]) -> None:
-        """Only these run: of others nothing is kept open, and of many not all is remembered."""
+        """Abort the counts of all sessions but the running ones, and forget folders above MAX_REMEMBERED_FOLDERS."""
         written = {watched.path for session in running for watched in self._writable_folders(session)}
-        async with self._count_lock:  # what is being counted in a thread is left alone
-            for path, known in list(self._states.items()):
-                if path in written or known.footprint.is_idle:
+        async with self._count_lock:  # a thread may be counting
+            for path, state in list(self._states.items()):
+                if path in written or state.footprint.is_idle:
                     continue
-                known.footprint.abort()
-                if len(self._states) > MAX_REMEMBERED_FOLDERS and not known.footprint.needs_idle_scan:
+                state.footprint.abort()
+                if len(self._states) > MAX_REMEMBERED_FOLDERS and not state.footprint.needs_idle_scan:
                     del self._states[path]
 
     async def measure_growth(self) -> list[FolderGrowth]:
-        """How the folders of those who ran lately have grown since the disk had plenty. To be asked while none runs."""
+        """Returns how much recently checked folders have grown since their disk had ample space. Call it while no
+        container runs."""
         since = self._clock.monotonic() - RECENT_WINDOW_S
-        known = [one for one in self._states.values() if one.footprint.checked_at >= since]
-        await self._count_all([one.footprint for one in known])
-        return [growth for one in known if (growth := await asyncio.to_thread(_folder_growth, one)) is not None]
+        recent = [state for state in self._states.values() if state.footprint.checked_at >= since]
+        await self._count_all([state.footprint for state in recent])
+        return [growth for state in recent if (growth := await asyncio.to_thread(_folder_growth, state)) is not None]
 
     def over_limit(self) -> Mapping[Path, tuple[Session, WatchedFolder, int]]:
-        """The folders that are above their limit and were so when they were first seen: whose, and how large then."""
+        """Returns the folders that were above their limit when first seen and still are: session, and size then."""
         return {
             path: (one.session, one.footprint.watched, one.footprint.initial_bytes)
             for path, one in self._states.items()
@@ -109,24 +111,24 @@ class FolderMonitor:
         }
 
     async def _count_all(self, footprints: Sequence[Footprint]) -> None:
-        """In turns, so that one with much in it keeps no other from being counted."""
+        """Count the folders in alternating steps, so that a large one does not delay the others."""
         until = self._clock.monotonic() + COUNT_TIMEOUT_S
         for footprint in footprints:
             footprint.begin_idle_scan()
-        open_ones = list(footprints)
-        while open_ones and self._clock.monotonic() < until:
-            for footprint in list(open_ones):
+        unfinished = list(footprints)
+        while unfinished and self._clock.monotonic() < until:
+            for footprint in list(unfinished):
                 await self._count_step(footprint, checks_limit=False)
                 if not footprint.is_counting():
                     footprint.end_idle_scan()
-                    open_ones.remove(footprint)
-        for footprint in open_ones:
+                    unfinished.remove(footprint)
+        for footprint in unfinished:
             footprint.end_idle_scan()
 
     async def _scan_idle(self, footprint: Footprint) -> FolderOverLimit | FolderUncountable | None:
         async with self._idle_scan_lock:
             if not footprint.needs_idle_scan:
-                return None  # it was counted for another session just now
+                return None  # another session's start has just counted it
             footprint.begin_idle_scan()
             found = await self._count_step(footprint)
             while found is None and footprint.is_counting():
@@ -142,19 +144,19 @@ class FolderMonitor:
 
     def _footprints(self, session: Session) -> Iterator[Footprint]:
         for watched in self._writable_folders(session):
-            known = self._states.get(watched.path)
-            if known is None:
+            state = self._states.get(watched.path)
+            if state is None:
                 footprint = Footprint(
                     watched,
                     monotonic=self._clock.monotonic,
                     has_ample_space=partial(has_ample_space, reserve=self._limits.reserve_bytes),
                 )
-                known = self._states[watched.path] = _FolderState(session, footprint)
-            known.session = session
-            yield known.footprint
+                state = self._states[watched.path] = _FolderState(session, footprint)
+            state.session = session
+            yield state.footprint
 
     def _writable_folders(self, session: Session) -> Iterator[WatchedFolder]:
-        """All that the session's container may write on this machine's disks."""
+        """Yields all folders on this machine's disks that the session's container may write."""
         layout, limits = self._mailboxes.layout(session), self._limits
         for name, path in (("out", layout.out_dir), ("state", layout.state_dir), ("log", layout.log_dir)):
             yield WatchedFolder(
@@ -176,7 +178,7 @@ class FolderMonitor:
 
 
 def _folder_growth(state: _FolderState) -> FolderGrowth | None:
-    """Blocking."""
+    """Returns the growth of a folder; None if it was never counted or is gone. Blocking."""
     footprint = state.footprint
     if footprint.latest_snapshot is None:
         return None

@@ -1,7 +1,7 @@
-"""Looks at running containers and says which are stuck: an lstat and a small read each, a few times a minute.
+"""Checks running containers and finds those that are stuck: one lstat and one small read each, a few times a minute.
 
-Never trusts what it finds: a heartbeat's time counts only in that it changes, and nothing a container writes makes it
-less stuck than it is for longer than a day.
+Never: trusts what a container writes. Of a heartbeat's time only changes count, and no claim of a container can delay
+the finding that it is stuck by more than a day.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CHECK_INTERVAL_S = 10.0
 
 
 class HealthMonitor:
-    """One per container manager; remembers each living container's progress."""
+    """One per container manager. Tracks the progress of each living container."""
 
     def __init__(
         self, mailboxes: Mailboxes, clock: Clock, limits: HealthLimits, groups_dir: Path | None = None
@@ -49,49 +49,49 @@ class HealthMonitor:
         self._unsaved: dict[SessionId, datetime] = {}
 
     def unsaved_conversations(self) -> dict[SessionId, datetime]:
-        """Sessions whose latest turns are in no record of the conversation, and since when that is known. What a
-        container said last counts until the next one says otherwise."""
+        """Returns the sessions whose latest turns are not saved in the conversation, and since when that is known. The
+        last report of a container counts until the next container reports otherwise."""
         return dict(self._unsaved)
 
     def next_check_s(self) -> float:
-        """Seconds until it is time to look again."""
+        """Returns the seconds until the next round of checks."""
         return max(0.0, self._last_check + CHECK_INTERVAL_S - self._clock.monotonic())
 
     async def begin_round(self, running: AbstractSet[LeaseId], sessions: Collection[Session]) -> None:
-        """A round of looks begins; whoever is not among the living is forgotten. `sessions`: whose they are."""
+        """Begin a round of checks and forget the containers that do not run. `sessions`: those of `running`."""
         self._last_check = self._clock.monotonic()
         self._progress = {lease: one for lease, one in self._progress.items() if lease in running}
         await self.folders.stop_counting_idle(sessions)
 
     def stalled_s(self, lease: LeaseId) -> float:
-        """For how long the container's turn has shown nothing; 0 when none runs, or nobody looked yet."""
+        """Returns the seconds since the container's turn last showed progress; 0 if none runs or was checked yet."""
         return self._progress[lease].stalled_s if lease in self._progress else 0.0
 
     async def check(
         self, session: Session, lease: LeaseId, *, is_due: bool, is_busy: bool
     ) -> Healthy | Stuck | FolderUncountable:
-        """Look at a running container. `is_due`: messages wait for it. `is_busy`: it is known to work."""
+        """Check a running container. `is_due`: messages wait for it. `is_busy`: it is known to work."""
         heartbeat = self._mailboxes.layout(session).heartbeat
         progress = self._progress.get(lease)
         if progress is None:
             progress = self._progress[lease] = ProgressTracker(_heartbeat_stamp(heartbeat), self._clock.monotonic())
-        seen, refused = await self._read_progress(session, lease)
-        if seen is not None:
-            self._note_saved(session.id, is_saved="not_kept" not in seen.state)
+        sample, read_error = await self._read_progress(session, lease)
+        if sample is not None:
+            self._note_saved(session.id, is_saved="not_kept" not in sample.state)
         progress.update(
             _heartbeat_stamp(heartbeat),
-            seen,
+            sample,
             self._clock.monotonic(),
             is_due=is_due,
             is_busy=is_busy,
-            read_error=refused,
+            read_error=read_error,
         )
-        signs = progress.signals(self._clock.now())
-        found = await self.folders.check(session)
-        if isinstance(found, FolderOverLimit):
-            signs = replace(signs, oversized_folder=found)
-        verdict = evaluate(signs, self._limits)
-        return found if isinstance(found, FolderUncountable) and isinstance(verdict, Healthy) else verdict
+        signals = progress.signals(self._clock.now())
+        problem = await self.folders.check(session)
+        if isinstance(problem, FolderOverLimit):
+            signals = replace(signals, oversized_folder=problem)
+        health = evaluate(signals, self._limits)
+        return problem if isinstance(problem, FolderUncountable) and isinstance(health, Healthy) else health
 
     def _note_saved(self, session: SessionId, *, is_saved: bool) -> None:
         if is_saved:
@@ -100,12 +100,13 @@ class HealthMonitor:
             self._unsaved.setdefault(session, self._clock.now())
 
     async def _read_progress(self, session: Session, lease: LeaseId) -> tuple[ProgressSample | None, str]:
+        """Returns what outbound.db shows of the container's progress, or why it can never be read."""
         try:
-            doing = await self._mailboxes.read_outbound(session, queries.progress())
+            progress = await self._mailboxes.read_outbound(session, queries.progress())
         except MailboxError as error:
-            # What the machine refuses (no descriptor left, a disk that fails) is not the container's doing.
+            # A failure of the machine (no descriptors left, a broken disk) is not the container's fault.
             return None, "" if isinstance(error.__cause__, OSError) else str(error.__cause__)
-        return None if doing is None else _to_sample(doing, lease), ""
+        return None if progress is None else _to_sample(progress, lease), ""
 
 
 def _to_sample(progress: RunnerProgress, lease: LeaseId) -> ProgressSample:

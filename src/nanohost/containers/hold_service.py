@@ -1,8 +1,7 @@
-"""Sessions that are held: who waits for them is told once a hold and chat, and the host itself holds what fills the
-disk, or keeps it from a mailbox again and again.
+"""Places holds on sessions that fill the disk or block their mailbox, and notifies the chats that wait for a held one.
 
-A hold is a row that the start of a container reads in the transaction that takes its lease (see db/holds.py). Saying
-it twice is saying it once: the chats that know are on record with the hold.
+A hold is a row that is read when a container starts, in the transaction that takes its lease (see db/holds.py). Each
+chat is notified once for a hold: the hold's row lists the notified chats.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ HOLD_NOTICE = "I am on hold and do not work right now. I keep your message; whoe
 OPERATOR_HOLD_NOTICE = (
     "I am on hold and do not work right now{why}. I keep your message. To let me go on: nanohost {release}"
 )
-"""In the terminal: only whoever runs the host can write there, and there may be no owner who is told."""
+"""For the terminal: only the operator can write there, and there may be no owner to notify."""
 
 _log = structlog.get_logger()
 
@@ -59,40 +58,41 @@ class HoldService:
         self._clock = clock
 
     async def notify_waiting(self, session: Session, hold: Hold) -> bool:
-        """Say it to those who wait and do not know. False: the mailbox refuses to say who that is."""
+        """Notify the chats that wait for the session and were not notified yet. Returns False if its mailbox cannot be
+        read."""
         try:
             waiting = await self._mailboxes.update(session, _latest_messages)
         except MailboxError as error:
             _log.error("notify_failed", session=session.id, error=str(error), hint=error.hint)
             return False
         latest = {one.origin.chat: one for one in waiting if one.origin is not None}
-        unknowing = {chat: message for chat, message in latest.items() if chat not in hold.notified_chats}
-        if not unknowing:
+        unnotified = {chat: message for chat, message in latest.items() if chat not in hold.notified_chats}
+        if not unnotified:
             return True
         now = self._clock.now()
         notices = [
             notice_delivery(
                 session, Notice(message=one, number=ON_HOLD_NOTICE, text=hold_notice(session, hold, chat)), now
             )
-            for chat, one in unknowing.items()
+            for chat, one in unnotified.items()
         ]
         async with self._store.transaction() as tx:
             for notice in notices:
                 await deliveries.add(tx, notice)
-            await holds.mark_notified(tx, hold, unknowing)
+            await holds.mark_notified(tx, hold, unnotified)
         return True
 
     async def place_hold(self, session: Session, stuck: Stuck) -> None:
-        """Hold who would only go on with what it was stopped for, and tell the owners: the agent group if it is its
-        folder. Emits HoldChanged for whom that concerns: nobody, if it is gone by now. Raises StoreError."""
+        """Hold the session, or its agent group if `stuck` is group-wide, and tell the owners. Emits HoldChanged. Does
+        nothing if the session was deleted. Raises StoreError."""
         now = self._clock.now()
-        what = f"The agent {session.group_folder}" if stuck.is_group_wide else f"Session {session.id}"
+        target = f"The agent {session.group_folder}" if stuck.is_group_wide else f"Session {session.id}"
         release = release_command(session, is_group_wide=stuck.is_group_wide)
         then = "When that is done" if stuck.reason == DISK else "To let it go on"
-        text = f"{what} is on hold: {stuck.detail}. {then}: nanohost {release}"
+        text = f"{target} is on hold: {stuck.detail}. {then}: nanohost {release}"
         async with self._store.transaction() as tx:
             if await sessions.find(tx, session.id) is None:
-                return  # deleted, and its agent perhaps with it: a try again would fail for ever
+                return  # deleted, and its agent perhaps too: a retry would fail for ever
             if stuck.is_group_wide:
                 await holds.hold_group(tx, session.agent_group_id, by=HOST_ACTOR, at=now, reason=stuck.detail)
             else:
@@ -101,17 +101,17 @@ class HoldService:
             await notify_owners(tx, text, exclude=(), cause=cause, now=now)
 
     async def notify_unsaved(self, session: SessionId) -> None:
-        """Tell the owners, once a session, that its conversation is not kept. Raises StoreError."""
+        """Tell the owners, once for each session, that its conversation is not saved. Raises StoreError."""
         text = UNSAVED_NOTICE.format(session=session)
         async with self._store.transaction() as tx:
             await notify_owners(tx, text, exclude=(), cause=f"not kept: {session}", now=self._clock.now())
 
     async def warn_about_size(self, session: Session, watched: WatchedFolder, size_bytes: int) -> bool:
-        """Tell the owners of a folder that takes more than it may and is not held for it. Once a folder and limit.
-        False: the disk refuses even that."""
+        """Tell the owners, once for each folder and limit, about a folder over its limit that causes no hold. Returns
+        False if the disk is too full to record the notice."""
         now = self._clock.now()
-        what = f"The agent {session.group_folder}" if watched.is_group_wide else f"Session {session.id}"
-        text = f"{what} goes on, but {size_warning(watched, size_bytes)}."
+        target = f"The agent {session.group_folder}" if watched.is_group_wide else f"Session {session.id}"
+        text = f"{target} goes on, but {size_warning(watched, size_bytes)}."
         _log.warning("folder_over_limit", session=session.id, sentence=text)
         cause = derive_id("large", str(watched.path), str(watched.limit_bytes))
         try:
@@ -124,15 +124,15 @@ class HoldService:
 
 
 def hold_notice(session: Session, hold: Hold, chat: ChatId) -> str:
-    """What is said to who waits in this chat. Pure."""
+    """Returns the notice for people who wait in this chat. Pure."""
     if chat.channel_type != TERMINAL:
         return HOLD_NOTICE
-    why = f": {hold.reason}" if hold.reason else ""
-    return OPERATOR_HOLD_NOTICE.format(why=why, release=release_command(session, is_group_wide=hold.is_group_hold))
+    reason = f": {hold.reason}" if hold.reason else ""
+    return OPERATOR_HOLD_NOTICE.format(why=reason, release=release_command(session, is_group_wide=hold.is_group_hold))
 
 
 def release_command(session: Session, *, is_group_wide: bool) -> str:
-    """The command, after `nanohost`, that ends a hold."""
+    """Returns the command, to type after `nanohost`, that ends a hold."""
     return f"agents release {session.group_folder}" if is_group_wide else f"sessions release {session.id}"
 
 

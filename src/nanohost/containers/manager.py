@@ -1,10 +1,10 @@
-"""Wakes, idles and stops containers.
+"""Wakes, starts, watches and stops containers.
 
-Promises: a session has at most one container, because its lease is in the database before the container is started;
-whatever is due gets one, in order of arrival, as far as `max_containers` goes; a container that dies takes nothing
-with it: its claims become due again. One that is stuck is stopped, which counts as a death; one that fills the disk, or
-keeps the host from its mailbox again and again, is held, too. Living containers outlast the host and are adopted at the
-next start. One whose runner does not obey a person is ended within two seconds.
+Promises: a session has at most one container, because its lease is in the database before the container starts.
+Every session with due work gets a container, in order of arrival, within `max_containers`. When a container dies
+nothing is lost: its claims become due again. A stuck container is stopped, which counts as a death; a session that
+fills the disk, or blocks its mailbox repeatedly, is also held. Containers keep running when the host stops and are
+adopted at its next start. A container whose runner ignores a control message is stopped within two seconds.
 """
 
 from __future__ import annotations
@@ -66,16 +66,16 @@ from nanohost_protocol.crash_points import crash_point
 from nanohost_protocol.ids import random_id
 
 NOTIFY_AFTER_CRASHES = 2
-"""In a row, and before anything was taken over: the person who waits is told."""
+"""Crashes in a row without any ack, after which the person who waits is notified."""
 INTERRUPT_GRACE_S = 1.5
-"""For a turn to be given back when all is paused; whoever asked for that wants it soon."""
+"""How long a runner has to give its turn back when all is paused: whoever paused expects a prompt stop."""
 
 _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerManagerSettings:
-    """Counts and seconds, from [host]."""
+    """Counts and seconds, from the table [host] of nanohost.toml."""
 
     max_containers: int
     idle_timeout_s: float
@@ -86,7 +86,7 @@ class ContainerManagerSettings:
 
 
 class ContainerManager:
-    """One per host. Emits OutboxNeedsRead when a session's outbound.db may hold something to deliver."""
+    """One per host. Publishes OutboxNeedsRead when a session's outbound.db may hold something to deliver."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class ContainerManager:
         settings: ContainerManagerSettings,
         outbox: OutboxReader | None = None,
     ) -> None:
-        """`outbox`: shared with others who read the same files."""
+        """`outbox`: the reader that is shared with the other stages that read the same files."""
         self._store = store
         self._mailboxes = mailboxes
         self._runtime = runtime
@@ -114,22 +114,22 @@ class ContainerManager:
         self._pool = ContainerPool(settings.max_containers)
         self._stopped_leases: set[LeaseId] = set()
         self._exit_causes: dict[LeaseId, str] = {}
-        """Why those containers died whose place is free and whose claims may not be: kept until all of it is done."""
+        """Why a container died, by lease: from when its slot is freed until `_after_exit` has succeeded."""
         self._start_backoff = StartBackoff()
         self._health_monitor = HealthMonitor(mailboxes, clock, settings.limits, settings.groups_dir)
         self._last_outbox_check = clock.monotonic()
         self._sweep_wakeup = asyncio.Event()
         self._containers_changed = asyncio.Event()
-        """A container came up or went: one that is starting can be stopped, one that was stopped is buried."""
+        """Set when a container has started or has been released."""
         self._is_closing = False
         self._is_paused = False
         self._is_disk_low = False
         self._must_measure_folders = False
-        """The disk got short, and who made it so is not known yet: no log is cut before that."""
+        """The disk became low and its main consumer is not known yet: no log is truncated before that."""
         self._logs_to_truncate: set[SessionId] = set()
-        """Those that are to be cut then."""
+        """Sessions whose logs are truncated after the folders are measured."""
         self._warned_folders: set[Path] = set()
-        """Folders whose size the owners were told of."""
+        """Folders about whose size the owners were warned."""
         self._start_workers = KeyedWorkers[SessionId]("start", self._start, clock)
         self._stop_workers = KeyedWorkers[SessionId]("stop", self._stop, clock)
         self._ack_workers = KeyedWorkers[SessionId]("acks", self._process_acks, clock)
@@ -139,15 +139,15 @@ class ContainerManager:
         self._hold_service = HoldService(store=store, mailboxes=mailboxes, clock=clock)
         self._mailbox_stops = MailboxStopCounter()
         self._pending_holds: dict[SessionId, Stuck] = {}
-        """They are to be held, and it is not on record yet."""
+        """Sessions to hold whose hold is not in the database yet."""
         self._changed_hold_sessions: set[SessionId] = set()
-        """Sessions that were put on hold or let go on, which nobody has looked at since."""
+        """Sessions that were held or released since `_apply_hold` last ran for them."""
         self._unnotified: set[SessionId] = set()
-        """They are held, and their mailbox did not say whom to tell: asked again when their container is gone."""
+        """Held sessions whose mailbox did not say whom to notify: retried when their container is gone."""
         self._acks_processed: dict[SessionId, asyncio.Event] = {}
-        """Set for who waits until acks were taken over."""
+        """Set when a session's acks have been processed, for a caller that waits for that."""
         self._restart_requested: set[SessionId] = set()
-        """They get another container as soon as the one they have is gone."""
+        """Sessions that get a new container as soon as their current one is gone."""
         self._control_messages = ControlMessages(store=store, mailboxes=mailboxes, clock=clock)
         self._ack_processor = AckProcessor(
             store=store,
@@ -170,12 +170,12 @@ class ContainerManager:
 
     @asynccontextmanager
     async def opened(self, *, keep_containers: bool) -> AsyncIterator[None]:
-        """Adopt what lives, tidy what does not, then serve. Leaving starts nothing new.
+        """Adopt living containers, clean up after dead ones, then serve. On exit nothing new is started.
 
-        `keep_containers`: leave them running for the next host, or stop them.
+        `keep_containers`: leave the containers running for the next host, or stop them on exit.
         """
         async with AsyncExitStack() as stack:
-            for lanes in (
+            for workers in (
                 self._ack_workers,
                 self._reap_workers,
                 self._stop_workers,
@@ -183,11 +183,11 @@ class ContainerManager:
                 self._control_workers,
                 self._hold_workers,
             ):
-                await stack.enter_async_context(lanes.opened())
+                await stack.enter_async_context(workers.opened())
             stack.enter_context(self._bus.subscribed(*self._subscriptions()))
             await self._ack_processor.restore_backoff()
             await self._adopt_all()
-            # Only now: a session whose container is not adopted yet would get a second one.
+            # Subscribe only now: before its container is adopted, a session would get a second one.
             wakes = Subscription(SessionHasWork, lambda event: self.wake(event.session))
             stack.enter_context(self._bus.subscribed(wakes))
             try:
@@ -205,41 +205,41 @@ class ContainerManager:
         )
 
     def on_death(self, container: Container) -> None:
-        """A container is gone, whoever ended it."""
+        """Handle the end of a container, whoever ended it. Returns at once."""
         self._reap_workers.notify((container.session_id, container.lease))
 
     def on_outbox_changed(self, session: SessionId) -> None:
-        """A session's outbound.db changed."""
+        """Handle a change of a session's outbound.db. Returns at once."""
         if slot := self._pool.get(session):
             slot.last_activity = self._clock.monotonic()
         self._ack_workers.notify(session)
 
     def wake(self, session: SessionId) -> None:
-        """The session has work: a running runner notices by itself, else a container is started when there is room."""
+        """Have the session's work done: a running runner notices it by itself; otherwise a container is queued."""
         slot = self._pool.get(session)
         if slot is not None:
             slot.last_activity, slot.is_busy = self._clock.monotonic(), True
             slot.wakes += 1
             if slot.state is not SlotState.STOPPING:
-                # Its runner may have been done with it before it was on record; if its model cannot be asked, no runner
-                # takes it, and who wrote is told.
+                # The runner may have finished the work before it was on record. If the model is in backoff, no runner
+                # takes it, and processing the acks notifies the sender.
                 self._ack_workers.notify(session)
                 return
         if self._ack_processor.is_in_backoff(session):
             self._ack_workers.notify(session)
-            return  # the sweep wakes it when its model can be asked
+            return  # the sweep wakes it when the backoff of its model ends
         if slot is None and not self._start_backoff.can_start(session, self._clock.monotonic()):
-            return  # the sweep wakes it when its pause is over
+            return  # the sweep wakes it when its start backoff ends
         self._pool.enqueue(session)
         self._start_queued()
 
     def on_control_messages(self, session: SessionId) -> None:
-        """There are orders for the session's runner: it has two seconds, and needs none if there is no runner."""
+        """Have the runner carry out new control messages within two seconds; without a runner, close them at once."""
         self._control_workers.notify_now(session)
 
     def restart(self, session: SessionId, *, now: bool) -> bool:
-        """Have the session's container replaced: when it has ended its turn, or `now`, and then the turn is run again
-        by the next. False if it has none."""
+        """Replace the session's container when its turn has ended, or `now`; then the next container runs the turn
+        again. Returns False if the session has no container."""
         slot = self._pool.get(session)
         if slot is None or slot.state is SlotState.STOPPING:
             return False
@@ -251,7 +251,7 @@ class ContainerManager:
         return True
 
     def stop(self, session: SessionId) -> bool:
-        """Stop the session's container in order. False if it has none that runs."""
+        """Stop the session's container gracefully. Returns False if none is running."""
         slot = self._pool.get(session)
         if slot is None or slot.state is not SlotState.RUNNING:
             return False
@@ -259,26 +259,25 @@ class ContainerManager:
         return True
 
     def stop_for_blocked_mailbox(self, session: SessionId, reason: str) -> None:
-        """Stop the session's container, which keeps its own files from being read or written: a death like any other.
+        """Stop the session's container, which blocks the host from its mailbox files; the stop counts as a death.
         `reason` is for the operator."""
         slot = self._pool.get(session)
         if slot is not None and slot.state is SlotState.RUNNING:
             self._stop_blocked_slot(slot, Stuck(reason=MAILBOX, detail=reason))
 
     def on_hold_changed(self, session: SessionId) -> None:
-        """The session, or its agent group, was put on hold or let go on: that is on record."""
+        """Handle a hold or a release of the session or its agent group, after its commit."""
         self._changed_hold_sessions.add(session)
         self._hold_workers.notify_now(session)
 
     def stop_for_low_disk(self) -> None:
-        """The disk is nearly full: stop every container in order, and start nothing until `disk_space_recovered`."""
+        """Stop every container gracefully and start none until `resume_after_low_disk`."""
         self._is_disk_low = self._must_measure_folders = True
         self.interrupt()
 
     async def measure_growth(self) -> list[FolderGrowth]:
-        """After `stop_for_low_disk`: how much the folders have grown that were written lately. Waits for the containers
-        to be gone, but not long for one that does not go. Their logs are cut when they are counted: a log that filled
-        the disk would keep it full."""
+        """Measure, after `stop_for_low_disk`, how much recently written folders have grown. Waits for the containers
+        to be gone, at most STOP_GRACE_S. Then truncates their logs: a log that filled the disk would keep it full."""
         until = self._clock.monotonic() + STOP_GRACE_S
         while len(self._pool) and (left_s := until - self._clock.monotonic()) > 0:
             self._containers_changed.clear()
@@ -291,56 +290,58 @@ class ContainerManager:
                 await self._reaper.truncate_log(self._logs_to_truncate.pop())
 
     async def hold_for_low_disk(self, session: Session, detail: str, *, is_group_wide: bool) -> bool:
-        """Have who made the disk short stay stopped, if it is still there. False: the disk refuses even that."""
+        """Hold the session, or its agent group, that made the disk low, if it still exists. Returns False if the disk
+        is too full to record the hold."""
         return await self._place_hold(
             session, Stuck(reason="disk", detail=detail, should_hold=True, is_group_wide=is_group_wide)
         )
 
     def folders_over_limit(self) -> list[tuple[WatchedFolder, int]]:
-        """The folders that are above their limit and not held for it, and the bytes they took when first seen."""
+        """Returns the folders that are above their limit without a hold, and their size in bytes when first seen."""
         return [(watched, size) for _, watched, size in self._health_monitor.folders.over_limit().values()]
 
     def resume_after_low_disk(self) -> None:
-        """Start what waits, unless all is paused."""
+        """Start the queued sessions again, unless all is paused."""
         self._is_disk_low = False
         self._sweep_wakeup.set()
         self._start_queued()
 
     def pause(self) -> None:
-        """Start nothing until `go_on`: who has work waits. May be called before the container manager is opened."""
+        """Start nothing until `resume`: sessions with work wait. May be called before `opened`."""
         self._is_paused = True
 
     def interrupt(self) -> None:
-        """While at rest: stop every container in order, within two seconds. Their turns are run again later, and no try
-        is used up."""
+        """Stop every container gracefully within two seconds, while paused or low on disk. Their turns are run again
+        later, and the attempt does not count."""
         for slot in self._pool:
             self._bus.publish(SessionWorking(slot.session_id, frozenset()))
             self._stop_if_paused(slot)
 
     def resume(self) -> None:
-        """Start what waits."""
+        """Start the queued sessions again after a pause."""
         self._is_paused = False
         self._sweep_wakeup.set()
         self._start_queued()
 
     def status(self, session: SessionId) -> ContainerStatus:
-        """How a session stands with containers."""
+        """Returns the state of the session's container and its last failure."""
         slot = self._pool.get(session)
         state = ContainerState(slot.state.value) if slot is not None else ContainerState.NONE
         if slot is None and self._pool.is_queued(session):
             state = ContainerState.WAITING
-        trouble = self._start_backoff.failures().get(session)
-        return ContainerStatus(state=state, failure=trouble.reason if trouble else "")
+        failure = self._start_backoff.failures().get(session)
+        return ContainerStatus(state=state, failure=failure.reason if failure else "")
 
     async def sweep(self) -> None:
-        """For ever: wake what is due, stop what is idle. Sleeps until the next thing is due, or the sweep interval."""
+        """Run for ever: wake sessions with due work, stop idle containers. Sleeps until more is due, at most the sweep
+        interval."""
         while True:
-            looked = self._clock.now()
-            await self._sweep_once(looked)
-            await self._sleep_until_due(looked)
+            checked_at = self._clock.now()
+            await self._sweep_once(checked_at)
+            await self._sleep_until_due(checked_at)
 
     async def stop_all(self) -> None:
-        """Start nothing more, stop every container of ours and wait until they are gone."""
+        """Start nothing more, stop every container and wait until all are gone."""
         self._is_closing = True
         while len(self._pool):
             self._containers_changed.clear()
@@ -355,23 +356,23 @@ class ContainerManager:
         return self._pool.queued()
 
     def is_queued(self, session: SessionId) -> bool:
-        """Whether it has work, and no container because there is no room."""
+        """Whether the session has work and waits for a free container."""
         return self._pool.is_queued(session)
 
     def failures(self) -> dict[SessionId, FailureInfo]:
-        """The sessions whose containers fail, and why."""
+        """Returns the sessions whose containers fail, and why."""
         return self._start_backoff.failures()
 
     def throttled(self) -> dict[SessionId, str]:
-        """The sessions whose runners say more of their messages than they may, and what there is too much of."""
+        """Returns the sessions whose runners write more acks than allowed, with the reason."""
         return self._ack_processor.throttled()
 
     def unsaved_conversations(self) -> dict[SessionId, datetime]:
-        """The sessions whose conversations are not kept, and since when that is known."""
+        """Returns the sessions whose conversations are not saved, and since when that is known."""
         return self._health_monitor.unsaved_conversations()
 
     def stalled_s(self, session: SessionId) -> float:
-        """For how long the turn of the session's container has shown nothing; 0 when none runs."""
+        """Returns the seconds since the session's turn last showed progress; 0 if no turn runs."""
         slot = self._pool.get(session)
         return 0.0 if slot is None else self._health_monitor.stalled_s(slot.lease)
 
@@ -400,7 +401,7 @@ class ContainerManager:
         self._stop_workers.notify(slot.session_id)
 
     def _stop_if_paused(self, slot: Slot) -> None:
-        """One that is just starting is ended as soon as it has started, if all rests by then."""
+        """Stop the container if all is paused or the disk is low. A starting container is stopped once it runs."""
         if not (self._is_paused or self._is_disk_low) or slot.state is SlotState.STARTING:
             return
         slot.grace_s = INTERRUPT_GRACE_S
@@ -423,12 +424,13 @@ class ContainerManager:
         else:
             self._ack_workers.notify(id)
             self._bus.publish(OutboxNeedsRead(id))
-            self._sweep_wakeup.set()  # it is to be looked at from now on, and not from the next sweep on
-            self._hold_workers.notify(id)  # it may have been put on hold meanwhile
+            self._sweep_wakeup.set()  # health checks of the container begin now, not with the next sweep
+            self._hold_workers.notify(id)  # the session may have been put on hold meanwhile
 
     async def _check_folders(self, id: SessionId) -> None:
-        """What was in the session's folders before its container writes there, and all that is if that cannot be
-        counted while it does. Raises SessionHeld if it is too much, StoreError if that cannot be put on record."""
+        """Count the session's folders before its container writes there: briefly, or wholly if they could not be
+        counted while containers wrote them. Raises SessionHeld if one is over its limit, StoreError if the hold cannot
+        be recorded."""
         session = await sessions.get(self._store, id)
         while await self._stop_writers(session):
             self._containers_changed.clear()
@@ -440,18 +442,18 @@ class ContainerManager:
         raise SessionHeld(f"session {id} is held: {grown.detail}")
 
     async def _release_held_slot(self, slot: Slot) -> None:
-        """It is held: nothing failed, and its place is free for others."""
+        """Free the slot of a held session. This is no failure."""
         self._pool.remove(slot.session_id)
         self._containers_changed.set()
         self._start_queued()
         await self._apply_hold(slot.session_id)
 
     async def _apply_hold(self, id: SessionId) -> None:
-        """Stop the container of a session that is held; wake one that goes on."""
+        """Stop the container of a held session and notify those who wait; wake a released session."""
         session = await sessions.get(self._store, id)
         await self._record_pending_hold(session)
         is_changed = id in self._changed_hold_sessions
-        self._changed_hold_sessions.discard(id)  # before the look: a change during it is looked at again
+        self._changed_hold_sessions.discard(id)  # before the read: a change during it is handled by the next run
         try:
             hold = await holds.find(self._store, id)
         except StoreError:
@@ -459,7 +461,7 @@ class ContainerManager:
             raise
         if hold is None:
             self._unnotified.discard(id)
-            # Who was not on hold has its pause: this look may be the one that every start ends with.
+            # A session that was not held keeps its start backoff: every start ends with this check.
             if is_changed and self._pool.get(id) is None and _is_due(session.due_at, self._clock.now()):
                 self._start_backoff.reset(id)
                 self.wake(id)
@@ -471,7 +473,7 @@ class ContainerManager:
             self._unnotified.discard(id)
 
     async def _record_pending_hold(self, session: Session) -> None:
-        """Put on record that it is held, if it is to be. Raises StoreError: tried again."""
+        """Record the session's pending hold, if it has one. Raises StoreError; then the worker retries."""
         if (found := self._pending_holds.get(session.id)) is not None:
             await self._hold_service.place_hold(session, found)
             del self._pending_holds[session.id]
@@ -479,21 +481,21 @@ class ContainerManager:
             _log.warning("session_held", session=session.id, reason=found.detail)
 
     async def _handle_start_failure(self, slot: Slot, error: Exception) -> None:
-        expected = isinstance(error, NanohostError)
+        is_expected = isinstance(error, NanohostError)
         _log.error(
             "container_not_started",
             session=slot.session_id,
             error=str(error) or type(error).__name__,
             hint=error.hint if isinstance(error, NanohostError) else "",
-            exc_info=None if expected else error,
+            exc_info=None if is_expected else error,
         )
         if slot.container is not None:
-            await self._runtime.stop(slot.container, grace_s=STOP_GRACE_S)  # what failed came after the start
+            await self._runtime.stop(slot.container, grace_s=STOP_GRACE_S)  # a step after the start failed
         await self._release_container(slot.session_id, slot.lease)
         reason = f"no container: {str(error) or type(error).__name__}"
-        in_a_row = self._start_backoff.record_failure(slot.session_id, self._clock.monotonic(), reason)
+        failure_count = self._start_backoff.record_failure(slot.session_id, self._clock.monotonic(), reason)
         self._sweep_wakeup.set()
-        if in_a_row == 1:
+        if failure_count == 1:
             await self._reaper.notify_waiting(slot.session_id, start_failure_notice(error))
 
     def _on_started(self, slot: Slot, container: Container) -> None:
@@ -504,7 +506,7 @@ class ContainerManager:
             slot.state = SlotState.RUNNING
 
     async def _check_alive(self, slot: Slot) -> None:
-        """News of a death before we knew the container went nowhere."""
+        """Report the container's death if it has exited: an earlier report, before its slot knew it, was ignored."""
         if slot.container is not None and isinstance(await self._runtime.poll(slot.container), Exited):
             self.on_death(slot.container)
 
@@ -516,27 +518,27 @@ class ContainerManager:
         if not slot.failure_reason:
             self._stopped_leases.add(slot.lease)
         await self._runtime.stop(slot.container, grace_s=slot.grace_s)
-        self.on_death(slot.container)  # buried by the one worker that buries it, however many heard of it
+        self.on_death(slot.container)  # one worker reaps it, however often its death is reported
 
     async def _reap(self, key: tuple[SessionId, LeaseId]) -> None:
-        """A container is gone: free its place, take over its last words, see whether there is work left."""
+        """Clean up after a container that is gone: free its slot, process its last acks, look for remaining work."""
         id, lease = key
         slot = self._pool.get(id)
         if slot is not None and slot.lease == lease:
             if slot.state is SlotState.STARTING and slot.container is None:
-                return  # the start is still under way and will find out by itself
-            orderly = lease in self._stopped_leases
+                return  # the start is still in progress and checks by itself whether the container lives
+            was_stopped = lease in self._stopped_leases
             if lease not in self._exit_causes:
-                self._exit_causes[lease] = "" if orderly else await self._reaper.exit_cause(slot)
+                self._exit_causes[lease] = "" if was_stopped else await self._reaper.exit_cause(slot)
                 if cause := self._exit_causes[
                     lease
-                ]:  # while its place is taken: whoever is woken later waits for the pause
+                ]:  # before the slot is freed, so that a wake meanwhile respects the backoff
                     self._start_backoff.record_failure(id, self._clock.monotonic(), cause)
             crash_point("containers.reaping")
             await self._release_container(id, lease)
             crash_point("containers.reaped")
-            _log.info("container_exited", session=id, lease=lease, ordered=orderly)
-        if lease in self._exit_causes:  # or it was buried before; if what follows fails it is tried again
+            _log.info("container_exited", session=id, lease=lease, ordered=was_stopped)
+        if lease in self._exit_causes:  # not reaped yet; if a step below fails, the worker retries it
             await self._after_exit(id, cause=self._exit_causes[lease])
             del self._exit_causes[lease]
             self._stopped_leases.discard(lease)
@@ -550,7 +552,7 @@ class ContainerManager:
         self._containers_changed.set()
 
     async def _after_exit(self, id: SessionId, *, cause: str) -> None:
-        """`cause`: why it counted as a failure; empty for an end in order."""
+        """Finish the session after its container is gone. `cause`: why it died; empty after an ordered stop."""
         self._bus.publish(OutboxNeedsRead(id))
         if self._must_measure_folders:
             self._logs_to_truncate.add(id)
@@ -568,37 +570,37 @@ class ContainerManager:
         self._sweep_wakeup.set()
         self._start_queued()
 
-    # --- taking over ---
+    # --- acks, control messages and adoption ---
 
     async def _process_acks(self, id: SessionId) -> None:
         if not await self._wait_for_budget(id):
             return
         wakes = self._wakes(id)
-        standing = await self._ack_processor.process(id)
+        state = await self._ack_processor.process(id)
         if id in self._acks_processed:
             self._acks_processed[id].set()
-        if standing is None:
+        if state is None:
             return
-        busy = standing.open_claims > 0 or _is_due(standing.due_at, self._clock.now())
+        busy = state.open_claims > 0 or _is_due(state.due_at, self._clock.now())
         if (slot := self._pool.get(id)) is not None:
-            slot.is_busy = busy or self._wakes(id) != wakes  # work that came meanwhile is looked at next
-            if standing.has_progressed:
+            slot.is_busy = busy or self._wakes(id) != wakes  # work that arrived meanwhile is processed next
+            if state.has_progressed:
                 self._start_backoff.reset(id)
-            if slot.is_draining and not standing.open_claims and slot.state is SlotState.RUNNING:
+            if slot.is_draining and not state.open_claims and slot.state is SlotState.RUNNING:
                 _log.info("container_replaced", session=id)
                 self._begin_stop(slot)
-        if standing.has_changed and standing.due_at is not None:
-            self._sweep_wakeup.set()  # it may be due sooner than the sweep looks next
-        if standing.more:
+        if state.has_changed and state.due_at is not None:
+            self._sweep_wakeup.set()  # work may be due before the next sweep
+        if state.more:
             self._ack_workers.notify(id)
-        self._start_queued()  # whoever waits may have the place of one that has nothing to do now
+        self._start_queued()  # a queued session may now replace an idle container
 
     def _wakes(self, id: SessionId) -> int:
         slot = self._pool.get(id)
         return 0 if slot is None else slot.wakes
 
     async def _wait_for_budget(self, id: SessionId) -> bool:
-        """Wait until more of what its runner says is taken over. False: the host is closing."""
+        """Wait until the session's ack budget allows more. Returns False if the host is closing."""
         budget = self._ack_processor.budget(id)
         while not budget.can_process(self._clock.monotonic()):
             pause_s = budget.next_pause_s()
@@ -616,7 +618,7 @@ class ContainerManager:
         return slot is not None and slot.lease == lease
 
     async def _enforce_control(self, id: SessionId) -> None:
-        """Wait for the runner to carry out its orders. One that does not is ended, and the orders with it."""
+        """Wait for the runner to carry out its control messages. If it does not, stop its container and close them."""
         session = await sessions.get(self._store, id)
         if not await self._await_control(session):
             slot = self._pool.get(id)
@@ -625,24 +627,24 @@ class ContainerManager:
                 slot.grace_s = UNRESPONSIVE_GRACE_S
                 await self._stop(id)
             await self._control_messages.close_open(session)
-        self._ack_workers.notify(id)  # what was due may have been what was stopped
+        self._ack_workers.notify(id)  # the due messages may be those that were stopped
 
     async def _await_control(self, session: Session) -> bool:
         until = self._clock.monotonic() + CONTROL_TIMEOUT_S
-        taken = self._acks_processed[session.id] = asyncio.Event()
+        processed = self._acks_processed[session.id] = asyncio.Event()
         try:
             while await self._control_messages.has_open(session):
                 left_s = until - self._clock.monotonic()
                 if left_s <= 0 or self._pool.get(session.id) is None:
                     return False
-                await _wait_for_first(self._clock.sleep(left_s), taken.wait())
-                taken.clear()
+                await _wait_for_first(self._clock.sleep(left_s), processed.wait())
+                processed.clear()
             return True
         finally:
             del self._acks_processed[session.id]
 
     async def _adopt_all(self) -> None:
-        """What lives and is on record goes on, the rest is ended or its claims are freed."""
+        """Adopt living containers that are on record, free the leases of dead ones, stop containers without record."""
         found = await scan_containers(self._store, self._runtime)
         for session, container in found.adoptable:
             await self._adopt_or_stop(session, container)
@@ -650,19 +652,17 @@ class ContainerManager:
             assert session.lease is not None
             await self._free_lease(session, session.lease)
         async for session in sessions.iter_all(self._store.reports):
-            self._bus.publish(
-                OutboxNeedsRead(session.id)
-            )  # the last host may have been killed between a container's end and its last words
+            # The last host may have been killed after a container's end, before it read the container's last rows.
+            self._bus.publish(OutboxNeedsRead(session.id))
         for id in await sessions.list_due_and_held(self._store, self._clock.now()):
-            self._hold_workers.notify(
-                id
-            )  # the last host may have been killed before it told who waits; the sweep wakes none
+            # The last host may have been killed before it notified those who wait; the sweep wakes no held session.
+            self._hold_workers.notify(id)
         for container in found.orphans:
             _log.warning("orphan_container_stopped", session=container.session_id, lease=container.lease)
             await self._runtime.stop(container, grace_s=STOP_GRACE_S)
 
     async def _adopt_or_stop(self, session: Session, container: Container) -> None:
-        """A container whose surroundings cannot be opened again is ended like any other: the host starts without it."""
+        """Adopt the container, or stop it if its mailbox or gateway socket cannot be opened: the host starts anyway."""
         try:
             await self._adopt_one(session, container)
         except NanohostError as error:
@@ -703,7 +703,7 @@ class ContainerManager:
             if self._pool.get(session.id) is None:
                 self.wake(session.id)
             else:
-                self._ack_workers.notify(session.id)  # it may be done, and nobody noticed
+                self._ack_workers.notify(session.id)  # it may be done without a notification
         idle_before = self._clock.monotonic() - self._settings.idle_timeout_s
         for slot in self._pool.idle_since(idle_before):
             _log.info("container_idle", session=slot.session_id)
@@ -714,7 +714,7 @@ class ContainerManager:
         self._start_queued()
 
     async def _stop_stuck(self, due: set[SessionId]) -> None:
-        """Stop the containers that live and do not work: their claims are freed, as after any death."""
+        """Check the running containers and stop those that are stuck: their claims are freed, as after any death."""
         leased = await sessions.list_leased(self._store)
         await self._health_monitor.begin_round({slot.lease for slot in self._pool}, leased)
         before = self._health_monitor.unsaved_conversations()
@@ -735,21 +735,24 @@ class ContainerManager:
                 _log.warning("folder_uncountable", session=session.id, sentence=found.detail)
                 await self._stop_writers(session)
         await self._warn_about_large_folders()
-        for unkept in self._health_monitor.unsaved_conversations().keys() - before.keys():
-            _log.warning("conversation_not_recorded", session=unkept, hint="is its state folder full, or read-only?")
-            await self._hold_service.notify_unsaved(unkept)
+        for id in self._health_monitor.unsaved_conversations().keys() - before.keys():
+            _log.warning("conversation_not_recorded", session=id, hint="is its state folder full, or read-only?")
+            await self._hold_service.notify_unsaved(id)
 
     async def _warn_about_large_folders(self) -> None:
-        """The owners, once a folder and limit; it is on the status screen for as long as it lasts."""
+        """Warn the owners once for each folder and limit. The status shows such a folder for as long as it lasts."""
         for path, (session, watched, size) in self._health_monitor.folders.over_limit().items():
             if path not in self._warned_folders and await self._hold_service.warn_about_size(session, watched, size):
                 self._warned_folders.add(path)
 
     async def _stop_writers(self, session: Session) -> set[SessionId]:
-        """Stop, in order, all containers that write what has to be counted at rest. Returns whose still live."""
-        resting = self._health_monitor.folders.folders_needing_idle_scan(session)
-        writers = {session.id} if resting else set()
-        if any(watched.is_group_wide for watched in resting):
+        """Stop gracefully all containers that write the session's folders that need an idle scan.
+
+        Returns the sessions whose containers still live.
+        """
+        folders = self._health_monitor.folders.folders_needing_idle_scan(session)
+        writers = {session.id} if folders else set()
+        if any(watched.is_group_wide for watched in folders):
             writers |= set(await holds.list_affected_sessions(self._store, session.agent_group_id))
         living = {slot.session_id for slot in self._pool if slot.container is not None} & writers
         for id in living:
@@ -757,12 +760,12 @@ class ContainerManager:
         return living
 
     def _stop_stuck_slot(self, slot: Slot, stuck: Stuck) -> None:
-        """Its end counts as a death if it has a fault."""
+        """Stop a stuck container. Its end counts as a death if the slot has a failure reason."""
         _log.warning("container_stuck", session=slot.session_id, reason=stuck.reason, sentence=stuck.detail)
         self._begin_stop(slot)
 
     def _stop_blocked_slot(self, slot: Slot, stuck: Stuck) -> None:
-        """It keeps the host from its mailbox: a fault, and when it is one too many it is held in its place."""
+        """Stop a container that blocks its mailbox: this counts as a death; after MAX_STOPS it is held instead."""
         stuck = escalate(stuck, self._mailbox_stops.record_stop(slot.session_id, self._clock.monotonic()))
         if stuck.should_hold:
             self._pending_holds[slot.session_id] = stuck
@@ -772,7 +775,7 @@ class ContainerManager:
         self._stop_stuck_slot(slot, stuck)
 
     async def _place_hold(self, session: Session, stuck: Stuck) -> bool:
-        """Have it stay stopped. False: the disk refuses even that; its end then counts as a death, with its pauses."""
+        """Hold the session. Returns False if the disk is too full to record it; then its end counts as a death."""
         try:
             await self._hold_service.place_hold(session, stuck)
         except StoreError as error:
@@ -781,12 +784,12 @@ class ContainerManager:
         return True
 
     def _next_check_s(self) -> float:
-        """Until somebody should look at the containers again: also at idle ones, which may write all the same."""
-        watched = any(slot.state is SlotState.RUNNING for slot in self._pool)
-        return self._health_monitor.next_check_s() if watched else self._settings.sweep_interval_s
+        """Returns the seconds until the next health check. Idle containers are checked too, since they can write."""
+        any_running = any(slot.state is SlotState.RUNNING for slot in self._pool)
+        return self._health_monitor.next_check_s() if any_running else self._settings.sweep_interval_s
 
     def _check_all_outboxes(self) -> None:
-        """Once a sweep interval: what file events and polls missed (a file that was locked just then) is found here."""
+        """Have every outbox read once a sweep interval: events and polls may miss a change, as of a locked file."""
         now = self._clock.monotonic()
         if now - self._last_outbox_check < self._settings.sweep_interval_s:
             return
@@ -796,7 +799,7 @@ class ContainerManager:
             self._bus.publish(OutboxNeedsRead(slot.session_id))
 
     async def _sleep_until_due(self, checked_at: datetime) -> None:
-        """Until what was not due when we looked: asked of any later time, what falls due meanwhile would be missed."""
+        """Sleep until the first work that was not due at `checked_at`. A later time would miss work due in between."""
         wait = timedelta(seconds=self._settings.sweep_interval_s)
         if (due := await sessions.next_due(self._store, checked_at)) is not None:
             wait = min(wait, due - self._clock.now())

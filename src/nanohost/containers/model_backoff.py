@@ -1,8 +1,9 @@
-"""When the model of a session can be asked again, and who is told meanwhile. Pure: failures and a time in.
+"""Decides when the model of a session can be called again, and which chats to notify meanwhile. Pure.
 
-A limit, an overload and a network that is down are nobody's fault: the messages are kept, nothing is started for the
-session until the pause is over, and no try is used up. People hear of it once a pause and chat, whatever they write
-meanwhile and however often it is tried. A pause that would last longer than six hours is not waited for.
+A rate limit, an overload or a network that is down does not count as an attempt: the messages are kept, and no
+container is started for the session until the backoff ends. Each chat is notified once for each backoff, whatever
+people write meanwhile and however many retries there are. If the backoff exceeds six hours, the messages are closed as
+failed.
 """
 
 from __future__ import annotations
@@ -15,20 +16,21 @@ from nanohost.db.turn_failures import TurnFailures
 from nanohost_protocol.rows import Ack, AckStatus, ErrorClass, InKind, MessageIn, TurnError
 
 MODEL_UNAVAILABLE = {ErrorClass.RATE_LIMITED, ErrorClass.OVERLOADED}
-"""The model cannot be asked now; that says nothing about the message."""
+"""Errors after which the model cannot be called now; they say nothing about the message."""
 MAX_TOTAL_BACKOFF = timedelta(hours=6)
 INITIAL_BACKOFF_S = 5.0
 MAX_BACKOFF_S = 900.0
 RATE_LIMIT_BACKOFF_S = 60.0
-"""When the provider named no time."""
+"""The least backoff when the provider gives no time."""
 SAME_INCIDENT_WINDOW = timedelta(minutes=30)
-"""A failure so soon after a pause prolongs it: the people who know need not be told again."""
+"""A failure so soon after a backoff prolongs it: chats that were notified are not notified again."""
 MODEL_UNREACHABLE_NOTICE = "I cannot reach my model right now."
-"""For a runner that sends no words."""
+"""For a runner that sends no sentence."""
 
 
 def update_failures(previous: TurnFailures | None, acks: Sequence[Ack], now: datetime) -> TurnFailures | None:
-    """How the session stands after these acks, oldest first. The messages of one turn end together: it counts once."""
+    """Returns the session's failures after these acks, oldest first. The messages of one turn end together and count
+    once."""
     turns: dict[str, Ack] = {ack.turn_id: ack for ack in acks if ack.status in (AckStatus.COMPLETED, AckStatus.FAILED)}
     for ack in sorted(turns.values(), key=lambda ack: ack.change):
         if ack.status is AckStatus.COMPLETED:
@@ -39,10 +41,12 @@ def update_failures(previous: TurnFailures | None, acks: Sequence[Ack], now: dat
 
 
 def add_failure(previous: TurnFailures | None, error: TurnError, now: datetime) -> TurnFailures:
-    """The failures after one more."""
-    same = previous is not None and now - SAME_INCIDENT_WINDOW <= (previous.held_until or previous.latest_at)
-    before = previous if same else None
-    fresh = TurnFailures(
+    """Returns the failures after one more."""
+    is_same_incident = previous is not None and now - SAME_INCIDENT_WINDOW <= (
+        previous.held_until or previous.latest_at
+    )
+    before = previous if is_same_incident else None
+    failures = TurnFailures(
         error_class=error.error_class,
         sentence=error.sentence.strip() or MODEL_UNREACHABLE_NOTICE,
         since=before.since if before else now,
@@ -51,22 +55,22 @@ def add_failure(previous: TurnFailures | None, error: TurnError, now: datetime) 
         notified_chats=before.notified_chats if before else frozenset(),
     )
     if error.error_class not in MODEL_UNAVAILABLE:
-        return replace(fresh, notified_chats=frozenset())
-    return replace(fresh, held_until=_next_retry_at(fresh, error, now))
+        return replace(failures, notified_chats=frozenset())
+    return replace(failures, held_until=_next_retry_at(failures, error, now))
 
 
 def exceeds_max_backoff(failures: TurnFailures) -> bool:
-    """Whether the pause is one that nobody should be kept waiting for."""
+    """Whether the backoff is longer than MAX_TOTAL_BACKOFF."""
     return failures.held_until is not None and failures.held_until - failures.since > MAX_TOTAL_BACKOFF
 
 
 def reset_failures(failures: TurnFailures) -> TurnFailures:
-    """After its messages were given up: what comes next begins anew."""
+    """Returns the failures after the messages were closed as failed: the next failure begins a new backoff."""
     return replace(failures, since=failures.latest_at, count=0, held_until=None, notified_chats=frozenset())
 
 
 def messages_to_notify(failures: TurnFailures, waiting: Iterable[MessageIn]) -> list[MessageIn]:
-    """The latest message of each chat that waits and does not know why. A hiccup is not worth a word."""
+    """Returns the latest waiting message of each chat that was not notified yet; none for a single short failure."""
     if failures.error_class is not ErrorClass.RATE_LIMITED and failures.count < 2:
         return []
     people = (one for one in waiting if one.trigger and one.kind is not InKind.CONTROL)
@@ -75,7 +79,7 @@ def messages_to_notify(failures: TurnFailures, waiting: Iterable[MessageIn]) -> 
 
 
 def backoff_notice(failures: TurnFailures, now: datetime) -> str:
-    """What who waits is told while it lasts."""
+    """Returns the notice for a chat that waits."""
     assert failures.held_until is not None
     if failures.error_class is ErrorClass.RATE_LIMITED:
         return (
@@ -85,7 +89,7 @@ def backoff_notice(failures: TurnFailures, now: datetime) -> str:
 
 
 def failed_notice(failures: TurnFailures, now: datetime) -> str:
-    """What is said when it lasts too long."""
+    """Returns the notice for a message that is closed because the backoff is too long."""
     assert failures.held_until is not None
     if failures.held_until - now > MAX_TOTAL_BACKOFF:
         pause = _format_duration(failures.held_until - now)
@@ -97,7 +101,7 @@ def failed_notice(failures: TurnFailures, now: datetime) -> str:
 
 
 def _next_retry_at(failures: TurnFailures, error: TurnError, now: datetime) -> datetime:
-    """What the provider said, but not sooner than a pause that grows: one that always says `now` is not believed."""
+    """Returns the time that the provider gave, but not before a growing backoff: a provider may always say `now`."""
     pause_s = min(INITIAL_BACKOFF_S * 2 ** min(failures.count - 1, 10), MAX_BACKOFF_S)
     if error.retry_at is not None:
         return max(error.retry_at, now if failures.count == 1 else now + timedelta(seconds=pause_s / 2))

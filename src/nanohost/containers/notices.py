@@ -1,7 +1,8 @@
-"""Sentences of the host's own on their way to people: one place in the ledger for each thing that can be said.
+"""Builds the host's own notices to people as deliveries. Each possible notice has one place in the ledger.
 
-Their numbers are below zero, where no row of the agent is, and made of what they are about: saying it again, after a
-crash or because two noticed, changes nothing. A queue sends the lowest first, so a later message's have higher ones.
+The numbers of notices are below zero, where no row of an agent is, and derived from their cause: to add a notice again,
+after a crash or by two stages, changes nothing. A queue sends the lowest number first, so notices about a later message
+have higher numbers.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ TERMINAL = "terminal"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """A sentence about a message. `number`: the try it is about, or one of those in notice_numbers."""
+    """A sentence about a message. `number`: the try that it reports, or one of the constants in notice_numbers."""
 
     message: MessageIn
     number: int
@@ -41,7 +42,7 @@ class Notice:
 
 
 def notice_delivery(session: Session, notice: Notice, now: datetime) -> Delivery:
-    """The notice's entry in the ledger. Its message has an origin."""
+    """Returns the notice's entry in the ledger. Its message must have an origin."""
     origin = notice.message.origin
     assert origin is not None
     id = notice_id(session.id, notice.message.id, notice.number)
@@ -49,14 +50,14 @@ def notice_delivery(session: Session, notice: Notice, now: datetime) -> Delivery
 
 
 def event_notice(session: SessionId, event: int, origin: Origin, text: str, now: datetime) -> Delivery:
-    """About an event that has not come to a mailbox."""
+    """Returns a notice about an event that did not reach a mailbox."""
     return _build_delivery(
         session, EVENT_NOTICES_START + event, derive_id("n", session, "event", str(event)), origin, text, now
     )
 
 
 def delivery_notice(delivery: Delivery, text: str, now: datetime) -> Delivery:
-    """About an answer that cannot be delivered, to the chat that it was for."""
+    """Returns a notice about a message that cannot be delivered, to the chat that it was for."""
     queue = delivery.queue
     origin = Origin(
         channel_type=queue.channel_type,
@@ -70,12 +71,12 @@ def delivery_notice(delivery: Delivery, text: str, now: datetime) -> Delivery:
 
 
 def notice_id(session: SessionId, message_id: str, number: int) -> str:
-    """What a notice about a message is known as."""
+    """Returns the id of a notice about a message."""
     return derive_id("n", session, message_id, str(number))
 
 
 def notice_seq(message: MessageIn, number: int) -> int:
-    """The number of a notice in the ledger."""
+    """Returns the number of a notice in the ledger."""
     number = (
         number
         if number in (NO_CONTAINER_NOTICE, FAILED_NOTICE, OVERDUE_NOTICE, MODEL_HELD_NOTICE, ON_HOLD_NOTICE)
@@ -85,13 +86,13 @@ def notice_seq(message: MessageIn, number: int) -> int:
 
 
 def notice_seqs(message: MessageIn) -> range:
-    """All numbers that notices about this message can have."""
+    """Returns all numbers that notices about this message can have."""
     first = MESSAGE_NOTICES_START + message.seq * NOTICES_PER_MESSAGE
     return range(first, first + NOTICES_PER_MESSAGE)
 
 
 def _adapt_to_channel(origin: Origin, text: str) -> str:
-    """Who writes in the terminal has the files, and is the operator (decision 0083)."""
+    """Add a hint for the operator in the terminal: who writes there can read the files (decision 0083)."""
     return with_operator_hint(text) if origin.channel_type == TERMINAL else text
 
 
@@ -115,17 +116,18 @@ CRASH_NOTICE = "I broke down before I could look at your message. I keep it and 
 _COMMAND_HINTS = (
     ("its key", "nanohost model set"),
     (
-        "none of its name",  # which no check finds out: it sends none
+        "none of its name",  # no check detects this, since a check names no model
         "[agent] model, or nanohost agents update GROUP --model NAME where the agent has one of its own; nanohost model"
         " check tries the address",
     ),
     ("my model", "nanohost model check"),
 )
-"""What an operator types about a sentence with these words in it: the runner's own (agent_runner.failures), too."""
+"""Commands for the operator, by words of a sentence. Some sentences are the runner's (agent_runner.failures)."""
 
 
 def start_failure_notice(error: Exception) -> str:
-    """Why no container was started, where that is about this machine at large and names no place on it."""
+    """Returns the notice that no container was started. It gives the reason if that is about the machine in general
+    and contains no path."""
     if not isinstance(error, (SpawnError, RuntimeUnavailable)) or _contains_path(str(error)):
         return START_FAILURE_NOTICE
     hint = f" (For the operator: {error.hint})" if error.hint and not _contains_path(error.hint) else ""
@@ -133,12 +135,12 @@ def start_failure_notice(error: Exception) -> str:
 
 
 def with_operator_hint(text: str) -> str:
-    """What sends people to the operator, for the operator at the machine: with what to type."""
-    words = text.casefold()
-    if "the operator" not in words or "for the operator:" in words:
+    """Add to a text that mentions the operator the command to type, for the operator at the machine."""
+    lower = text.casefold()
+    if "the operator" not in lower or "for the operator:" in lower:
         return text
-    do = next((do for about, do in _COMMAND_HINTS if about in words), "nanohost status")
-    return f"{text} In this terminal that is you: {do}"
+    command = next((command for words, command in _COMMAND_HINTS if words in lower), "nanohost status")
+    return f"{text} In this terminal that is you: {command}"
 
 
 def _contains_path(text: str) -> bool:

@@ -1,8 +1,8 @@
-"""Carries the pause out: has everybody stop, says what was cut, and has everybody go on.
+"""Applies the pause: stops all containers, reports which turns were interrupted, and resumes everything afterwards.
 
-Promises: what is on record counts (db/paused.py), whoever wrote it and whenever; a host that starts paused stays so,
-and ends what outlived the last one. Which turns were under way is on record before the first of them is ended, unless
-the disk refuses it, and said once. Sending needs no word of it: each send asks the record itself.
+Promises: the record (db/paused.py) decides, whoever wrote it and whenever. A host that starts paused stays paused, and
+stops containers that outlived the last host. The interrupted turns are recorded before the first of them is stopped,
+unless the disk is full, and reported once. Delivery is not told of a pause: each send reads the record itself.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from nanohost_protocol.payloads import ChatOut
 from nanohost_protocol.times import to_text
 
 READ_TIMEOUT_S = 0.4
-"""At each runner's file: the turns are to be ended within two seconds, known or not."""
+"""For each runner's file: all turns must end within two seconds, whether they could be read or not."""
 _KEY = "all"
 
 _log = structlog.get_logger()
 
 
 class ContainerControl(Protocol):
-    """Whoever starts and stops them: the container manager."""
+    """Starts and stops containers; implemented by the container manager."""
 
     def pause(self) -> None: ...
 
@@ -50,14 +50,15 @@ class ContainerControl(Protocol):
 
 
 class DeliveryControl(Protocol):
-    """Whoever sends: delivery."""
+    """Resumes sending; implemented by delivery."""
 
     async def resume(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _TurnSnapshot:
-    """What the pause that began `paused_at` found, kept for a disk that refuses it at first: it is cut all the same."""
+    """The turns that the pause of `paused_at` found. Kept in case the disk is full: the turns are interrupted anyway,
+    and recorded later."""
 
     paused_at: datetime
     container_count: int
@@ -86,35 +87,37 @@ class PauseService:
         self._workers = KeyedWorkers[str]("pausing", self._apply, clock)
         self._snapshot: _TurnSnapshot | None = None
         self.current: PauseState | None = None
-        """The pause that is being kept to, as it was last seen."""
+        """The pause that is applied now, as last read."""
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Keep to what is on record while entered. Entered before anything is started: a host that is paused starts
-        nothing."""
+        """Apply the recorded pause while entered. Enter it before anything is started: a paused host starts nothing."""
         self.current = await paused.find(self._store)
         if self.current is not None:
             self._containers.pause()
             _log.warning(
-                "host_paused", by=self.current.created_by, since=to_text(self.current.created_at), hint="nanohost resume"
+                "host_paused",
+                by=self.current.created_by,
+                since=to_text(self.current.created_at),
+                hint="nanohost resume",
             )
         with self._store.bus.subscribed(Subscription(PauseChanged, lambda _: self.check())):
             async with self._workers.opened():
                 yield
 
     def check(self) -> None:
-        """The pause may have begun or ended. Returns at once."""
+        """Read the record again, since a pause may have begun or ended. Returns at once."""
         self._workers.notify_now(_KEY)
 
     async def _apply(self, _: str) -> None:
-        was, self.current = self.current, await paused.find(self._store)
+        previous, self.current = self.current, await paused.find(self._store)
         if self.current is None:
-            if was is not None:
-                _log.warning("host_resumed", since=to_text(was.created_at))
+            if previous is not None:
+                _log.warning("host_resumed", since=to_text(previous.created_at))
             self._containers.resume()
             await self._delivery.resume()
             return
-        if was is None:
+        if previous is None:
             _log.warning("host_paused", by=self.current.created_by, hint="nanohost resume")
         self._containers.pause()
         try:
@@ -124,16 +127,16 @@ class PauseService:
             self._containers.interrupt()
 
     async def _record_interrupted(self, pause: PauseState) -> None:
-        """Put on record which turns are under way, and say so where the pause was asked for."""
+        """Record which turns run, and report them in the chat in which the pause was requested."""
         if self._snapshot is None or self._snapshot.paused_at != pause.created_at:
             self._snapshot = await self._snapshot_turns(pause)
-        cut = self._snapshot.turns
+        turns = self._snapshot.turns
         async with self._store.transaction() as tx:
-            if not await paused.record_interrupted(tx, pause, cut):
+            if not await paused.record_interrupted(tx, pause, turns):
                 return
             if pause.origin is not None and self._snapshot.container_count:
                 now = self._clock.now()
-                text = format_interrupted_turns(cut, now, self._zone)
+                text = format_interrupted_turns(turns, now, self._zone)
                 out_id = derive_id("h", "cut", to_text(pause.created_at))
                 await host_messages.enqueue(tx, pause.origin, ChatOut(text=text), out_id=out_id, now=now)
 
@@ -148,10 +151,10 @@ class PauseService:
         unknown = InterruptedTurn(agent_group=session.group_folder, since=None)
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
-                doing = await self._mailboxes.read_outbound(session, queries.progress())
+                progress = await self._mailboxes.read_outbound(session, queries.progress())
         except (MailboxError, TimeoutError) as error:
             _log.warning("turn_unreadable", session=session.id, error=str(error) or "too slow")
             return unknown
-        if doing is None:
+        if progress is None:
             return unknown
-        return InterruptedTurn(agent_group=session.group_folder, since=doing.since) if doing.since else None
+        return InterruptedTurn(agent_group=session.group_folder, since=progress.since) if progress.since else None

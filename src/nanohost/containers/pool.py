@@ -1,4 +1,7 @@
-"""Which containers there are, and who waits for one. Facts and choices only: the container manager acts."""
+"""Tracks the slots of containers, the queue of waiting sessions, and backoffs after failures.
+
+It only decides; the container manager acts.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ class SlotState(StrEnum):
 
 @dataclass(slots=True, kw_only=True)
 class Slot:
-    """One session's container. `last_activity` is on the monotonic clock: when it last did or got something."""
+    """One session's container. `last_activity`: when it last wrote or received something, on the monotonic clock."""
 
     session_id: SessionId
     lease: LeaseId
@@ -33,18 +36,18 @@ class Slot:
     started_at: float
     container: Container | None = None
     is_busy: bool = True
-    """Messages are claimed or due: not to be stopped for being idle. A new container is, until it shows otherwise."""
+    """Whether messages are claimed or due, so that it is not stopped as idle. True for a new container."""
     failure_reason: str = ""
-    """Why it is being stopped though it should not be: its end counts as a death."""
+    """Why it is stopped if that is a failure: then its end counts as a death."""
     wakes: int = 0
-    """How often it was told of work."""
+    """How often it was woken for work."""
     is_draining: bool = False
-    """To be stopped as soon as it works on nothing."""
+    """Whether it is to be stopped as soon as it has no open claims."""
     grace_s: float = STOP_GRACE_S
 
 
 class ContainerPool:
-    """At most `max_containers` containers; who waits is served in order of arrival."""
+    """At most `max_containers` containers; waiting sessions are served in order of arrival."""
 
     def __init__(self, max_containers: int) -> None:
         self._max_containers = max_containers
@@ -68,7 +71,7 @@ class ContainerPool:
         self._slots.pop(session, None)
 
     def enqueue(self, session: SessionId) -> None:
-        """Queue for a container; once, however often it is asked for."""
+        """Queue a session for a container, once."""
         self._queue.setdefault(session)
 
     def queued(self) -> tuple[SessionId, ...]:
@@ -78,7 +81,10 @@ class ContainerPool:
         return session in self._queue
 
     def next_startable(self) -> SessionId | None:
-        """Who may start now: the longest waiting, if there is room and its old container is gone."""
+        """Remove from the queue and return the first session that may start now; None if there is none.
+
+        There must be a free slot, and the session's old container must be gone.
+        """
         if len(self._slots) >= self._max_containers:
             return None
         for session in self._queue:
@@ -88,7 +94,7 @@ class ContainerPool:
         return None
 
     def eviction_candidate(self) -> Slot | None:
-        """When somebody waits and all is full: the container that has been idle the longest."""
+        """Returns the container that has been idle the longest if a session waits and all slots are taken."""
         if not self._queue or len(self._slots) < self._max_containers:
             return None
         if any(slot.state is SlotState.STOPPING for slot in self._slots.values()):
@@ -96,7 +102,7 @@ class ContainerPool:
         return min(self._idle_slots(), key=lambda slot: slot.last_activity, default=None)
 
     def idle_since(self, cutoff: float) -> list[Slot]:
-        """Running containers that have done nothing since then."""
+        """Returns the idle containers without activity since `cutoff`."""
         return [slot for slot in self._idle_slots() if slot.last_activity <= cutoff]
 
     def _idle_slots(self) -> list[Slot]:
@@ -108,7 +114,7 @@ MAX_BACKOFF_S = 300.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureInfo:
-    """A session whose containers fail: how often in a row, why the last time, and when the next pause is over."""
+    """The failures of a session's containers: how many in a row, why the last one, and when to retry."""
 
     count: int = 0
     retry_at: float = 0.0
@@ -116,65 +122,65 @@ class FailureInfo:
 
 
 class StartBackoff:
-    """Failures in a row by session. `now` is monotonic, in seconds."""
+    """Counts failures in a row by session. `now`: monotonic, in seconds."""
 
     def __init__(self) -> None:
         self._failures: dict[SessionId, FailureInfo] = {}
 
     def record_failure(self, session: SessionId, now: float, reason: str = "") -> int:
-        """A start failed, or a container died that nobody stopped. Returns how many that makes in a row."""
+        """Record that a start failed, or that a container died. Returns how many failures there are in a row."""
         count = self.failure_count(session)
         wait_s = 0.0 if count == 0 else min(backoff(count - 1).total_seconds(), MAX_BACKOFF_S)
         self._failures[session] = FailureInfo(count=count + 1, retry_at=now + wait_s, reason=reason)
         return count + 1
 
     def failure_count(self, session: SessionId) -> int:
-        """How many failures there were since something was done."""
+        """Returns the number of failures since the last progress."""
         return self._failures.get(session, FailureInfo()).count
 
     def can_start(self, session: SessionId, now: float) -> bool:
-        """Whether the session may have a container now."""
+        """Whether a container may be started for the session now."""
         return self._failures.get(session, FailureInfo()).retry_at <= now
 
     def reset(self, session: SessionId) -> None:
-        """Something was done: the next failure is the first again."""
+        """Forget the session's failures, since its container made progress."""
         self._failures.pop(session, None)
 
     def remaining_s(self, now: float) -> Iterator[float]:
-        """Seconds until each pause that is on ends."""
-        return (trouble.retry_at - now for trouble in self._failures.values() if trouble.retry_at > now)
+        """Returns the seconds until the end of each current backoff."""
+        return (failure.retry_at - now for failure in self._failures.values() if failure.retry_at > now)
 
     def failures(self) -> dict[SessionId, FailureInfo]:
-        """The sessions that have failed since something was done."""
+        """Returns the sessions that have failed since their last progress."""
         return dict(self._failures)
 
 
 MAX_STOPS = 3
-"""The first may be a disk that stood still, the second a process that was left over. Between two stops a container was
-started, which takes writes to the same disk: a disk that hangs does not bring about three."""
+"""One stop may come from a stalled disk, a second from a leftover process. Between two stops a container started, which
+needs writes to the same disk, so a disk that hangs cannot cause three."""
 WINDOW_S = 3600.0
 
 
 class MailboxStopCounter:
-    """By session. `now` is monotonic, in seconds."""
+    """Counts stops for a blocked mailbox by session. `now`: monotonic, in seconds."""
 
     def __init__(self) -> None:
         self._stops: dict[SessionId, deque[float]] = {}
 
     def record_stop(self, session: SessionId, now: float) -> int:
-        """It was stopped once more. How often that makes within WINDOW_S."""
+        """Record a stop. Returns the number of stops within WINDOW_S."""
         self._stops = {one: stops for one, stops in self._stops.items() if now - stops[-1] < WINDOW_S}
         stops = self._stops.setdefault(session, deque(maxlen=MAX_STOPS))
         stops.append(now)
         return sum(now - stop < WINDOW_S for stop in stops)
 
     def reset(self, session: SessionId) -> None:
-        """It is held: whoever lets it go on gives it all its stops again."""
+        """Forget the session's stops, since it is held: after a release it starts at zero."""
         self._stops.pop(session, None)
 
 
 def escalate(stuck: Stuck, stops: int) -> Stuck:
-    """What happens to a session that was stopped for its mailbox so often: the MAX_STOPS-th time it is held. Pure."""
+    """Returns `stuck` for a session that was stopped so often for its mailbox: at MAX_STOPS it is to be held. Pure."""
     if stops < MAX_STOPS:
         return stuck
     sentence = f"{stuck.detail}; within an hour it has kept the host from its mailbox {stops} times"

@@ -1,7 +1,7 @@
-"""Replaces a session's container, with a word to the next one.
+"""Replaces a session's container, with an optional message to the next one.
 
-The word is a row for a fresh container: the running one never sees it, and it survives every crash. What a container
-that is stopped in order was working on is run again by the next, and no try is lost.
+The message is a row for a fresh container: the running one never sees it, and it survives a crash. The next container
+runs the interrupted turn again, and the attempt does not count.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nanohost_protocol.rows import InKind, NewMessageIn
 async def restart_container(
     manager: ContainerManager, mailboxes: Mailboxes, clock: Clock, session: Session, *, now: bool, message: str | None
 ) -> bool:
-    """False if there is no container. Raises MailboxError, and then nothing is stopped."""
+    """Restart the session's container. Returns False if it has none. Raises MailboxError; then nothing is stopped."""
     if manager.status(session.id).state not in (ContainerState.STARTING, ContainerState.RUNNING):
         return False
     if message is not None:

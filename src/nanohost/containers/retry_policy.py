@@ -1,9 +1,9 @@
-"""What happens to a message when a turn over it ended. Pure: (ack, now) in, a verdict out. `ack.tries` is how often it
-failed before, tries that do not count left out.
+"""Decides what happens to a message when its turn has ended. Pure. `ack.tries` is the number of earlier failed attempts
+that count.
 
-Completed closes it. A failure is tried again or given up by its class; whoever wrote is told when it is given up. A
-model that cannot be asked now (see holds.py) uses up no try. A claim whose container died is a failure of class None:
-it says nothing about the message.
+A completed turn closes the message. After a failure the error's class decides whether it is retried or closed; the
+sender is notified when it is closed. A failure because the model is unavailable (see model_backoff.py) does not count.
+A claim whose container died is a failure without a class: it says nothing about the message.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from nanohost_protocol.rows import Ack, AckStatus, ErrorClass, TurnError
 MAX_ATTEMPTS = 5
 INITIAL_BACKOFF_S = 5.0
 NON_RETRYABLE = {ErrorClass.PERMANENT, ErrorClass.BUDGET, ErrorClass.AUTH}
-"""Trying again would end the same way: somebody has to change something first."""
+"""A retry would fail the same way: somebody has to change something first."""
 RETRYABLE = {ErrorClass.TRANSIENT, ErrorClass.INVALID_SESSION}
 UNKNOWN_ERROR_NOTICE = "Something went wrong while I was working on this, and I cannot say what."
-"""A runner is to send a sentence along; one that sends none must not leave a person in silence."""
+"""For a runner that sends no sentence with its error: the person must get an answer anyway."""
 REPEATED_CRASH_NOTICE = (
     "I was interrupted again and again while working on this, and stopped trying. Please ask me again."
 )
@@ -29,7 +29,7 @@ REPEATED_CRASH_NOTICE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseMessage:
-    """Done. `notice` is a sentence for the person when it ended badly."""
+    """Close the message. `notice`: a sentence for the person if it failed."""
 
     status: str
     notice: str | None = None
@@ -37,20 +37,20 @@ class CloseMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryMessage:
-    """Try again at `retry_at`. `notice` is a sentence for the person when something changes for them."""
+    """Retry at `retry_at`. `notice`: a sentence for the person if something changes for them."""
 
     retry_at: datetime
     notice: str | None = None
     is_counted: bool = True
-    """False: the try ended for nobody's fault, and is not one of the five."""
+    """Whether the attempt counts towards MAX_ATTEMPTS. False if it failed through no fault of the message."""
 
 
 RetryDecision = CloseMessage | RetryMessage
 
 
 def decide(ack: Ack, now: datetime, *, was_stopped: bool, failures: TurnFailures | None = None) -> RetryDecision | None:
-    """None: the turn still runs. `was_stopped`: we ended the container ourselves, so the next try need not wait.
-    `failures`: how the session stands after this ack."""
+    """Decide about a message by its ack. Returns None while the turn runs. `was_stopped`: the host stopped the
+    container, so the next attempt need not wait. `failures`: the session's failures after this ack."""
     match ack.status:
         case AckStatus.COMPLETED:
             return CloseMessage(status="completed")
@@ -63,7 +63,7 @@ def decide(ack: Ack, now: datetime, *, was_stopped: bool, failures: TurnFailures
 
 
 def decide_lost_claim(ack: Ack, now: datetime, *, was_stopped: bool) -> RetryDecision:
-    """The container is gone and the turn never ended."""
+    """Decide about a message whose container is gone without an end of its turn."""
     if was_stopped:
         return RetryMessage(retry_at=now, is_counted=False)
     if ack.tries + 1 >= MAX_ATTEMPTS:
@@ -72,7 +72,7 @@ def decide_lost_claim(ack: Ack, now: datetime, *, was_stopped: bool) -> RetryDec
 
 
 def backoff(attempts: int) -> timedelta:
-    """5 · 2ⁿ seconds after n earlier tries."""
+    """Returns the pause after so many earlier attempts n: 5 · 2ⁿ seconds."""
     return timedelta(seconds=INITIAL_BACKOFF_S * 2**attempts)
 
 
@@ -83,21 +83,21 @@ def _decide_failed(ack: Ack, now: datetime, failures: TurnFailures | None) -> Re
     if error.error_class in NON_RETRYABLE or ack.tries + 1 >= MAX_ATTEMPTS:
         return _close_failed(error)
     if error.error_class is ErrorClass.CONTEXT_FULL:
-        # The runner has dropped the conversation: a new one has room, once.
+        # The runner has dropped the conversation; a new one has room. Retry only once.
         return RetryMessage(retry_at=now, notice=error.sentence) if ack.tries == 0 else _close_failed(error)
     return RetryMessage(retry_at=now + backoff(ack.tries))
 
 
 def _decide_model_unavailable(failures: TurnFailures, now: datetime) -> RetryDecision:
     if failures.held_until is None:
-        return RetryMessage(retry_at=now, is_counted=False)  # a later turn of the session went well
+        return RetryMessage(retry_at=now, is_counted=False)  # a later turn of the session succeeded
     if exceeds_max_backoff(failures):
         return CloseMessage(status="failed", notice=failed_notice(failures, now))
     return RetryMessage(retry_at=failures.held_until, is_counted=False)
 
 
 def _close_failed(error: TurnError) -> CloseMessage:
-    words = error.sentence.strip() or UNKNOWN_ERROR_NOTICE
-    if error.error_class in RETRYABLE and words != REPEATED_CRASH_NOTICE:
-        words = f"{words} I tried {MAX_ATTEMPTS} times and stopped; please ask me again."
-    return CloseMessage(status="failed", notice=words)
+    notice = error.sentence.strip() or UNKNOWN_ERROR_NOTICE
+    if error.error_class in RETRYABLE and notice != REPEATED_CRASH_NOTICE:
+        notice = f"{notice} I tried {MAX_ATTEMPTS} times and stopped; please ask me again."
+    return CloseMessage(status="failed", notice=notice)

@@ -1,4 +1,4 @@
-"""How many containers there are, how long each may be silent, and how much of the disk each may take."""
+"""Defines the settings of containers: how many run, their time limits, and their disk limits."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class ContainerSettings(Section):
 
 
 class DiskSettings(Section):
-    """For `out` (a session's mailbox, and the files that it sends) and for `state` (its conversation) each: no group's
-    disk is another's to fill. For an agent group's folder, where work of many months may lie. For the host itself."""
+    """Disk limits: for a session's folders `out` (its mailbox, and the files that it sends) and `state` (its
+    conversation) each, for an agent group's folder, which may hold the work of many months, and the host's reserve."""
 
     table: ClassVar = "host"
 

@@ -1,7 +1,7 @@
-"""Starts one container with what it needs around it, and clears that away when it is gone.
+"""Starts a container with the services it needs, and releases them when it is gone.
 
-Promises: the lease is on record before there is a container, what it talks to is open before it can ask, and all of
-that can be cleared twice. When to start, and what comes of a start that fails, is up to the container manager.
+Promises: the lease is recorded before the container starts, its sockets are open before it runs, and a release can be
+repeated. The container manager decides when to start, and what to do after a failed start.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _log = structlog.get_logger()
 
 
 class SessionServices(Protocol):
-    """What a session's container needs around it while it lives."""
+    """Prepares and serves a session's container while it lives."""
 
     async def prepare(self, session: Session, lease: LeaseId) -> ContainerSpec:
-        """Bring the mailbox up to date and say how to start. Raises NanohostError."""
+        """Bring the mailbox up to date. Returns how to start the container. Raises NanohostError."""
         ...
 
     async def spec(self, session: Session, lease: LeaseId) -> ContainerSpec:
-        """How to start, as of now; changes nothing. Raises NanohostError."""
+        """Returns how to start the container with the current settings; changes nothing. Raises NanohostError."""
         ...
 
     async def attach(self, session: Session) -> None:
-        """Open what the container may talk to. Doing it again changes nothing."""
+        """Open the sockets that the container may use. A repeat changes nothing."""
         ...
 
     async def detach(self, session: SessionId) -> None: ...
@@ -62,8 +62,8 @@ class Starter:
         self._services = services
 
     async def start(self, slot: Slot, on_started: Callable[[Slot, Container], None]) -> None:
-        """Start the slot's container. `on_started` is told as soon as there is one, whatever fails after that. Raises
-        SessionHeld if it may have none now, NanohostError."""
+        """Start the slot's container. Calls `on_started` as soon as it runs, whatever fails after that. Raises
+        SessionHeld if the session is on hold, NanohostError."""
         session = await sessions.get(self._store, slot.session_id)
         async with self._store.transaction() as tx:
             if (hold := await holds.find(tx, session.id)) is not None:
@@ -83,12 +83,12 @@ class Starter:
         _log.info("container_started", session=session.id, group=session.group_folder, lease=slot.lease)
 
     async def attach(self, session: Session) -> None:
-        """Open what the session's container talks to. Doing it again changes nothing. Raises NanohostError."""
+        """Open the session's sockets and watch its outbox. A repeat changes nothing. Raises NanohostError."""
         await self._services.attach(session)
         self._outbox_monitor.watch(session.id, self._mailboxes.layout(session))
 
     async def release(self, session: SessionId, lease: LeaseId) -> None:
-        """Close that again and take the lease off the record."""
+        """Undo `attach` and delete the session's lease."""
         self._outbox_monitor.unwatch(session)
         await self._services.detach(session)
         async with self._store.transaction() as tx:

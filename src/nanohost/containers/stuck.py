@@ -1,9 +1,9 @@
-"""Whether a container is stuck. Pure: what was seen of it and the limits in, fine or a reason out.
+"""Decides whether a container is stuck, from signals and limits. Pure.
 
-Two clocks. *Alive*: a thread of the runner touches the heartbeat each second, whatever its loop does; it stops with the
-process. *Progress*: a turn begins and ends tools, sends, and ends itself; a runner that hangs goes on beating and does
-nothing of that. All ages are seconds for which the host watched and saw no change: the times of the files say nothing,
-because a container sets them, and clocks jump.
+There are two signs. *Alive*: a thread of the runner touches the heartbeat each second, whatever its loop does, until
+the process ends. *Progress*: a turn begins and ends tools, sends, and ends; a runner that hangs still has a heartbeat
+but no progress. All ages are seconds in which the host watched and saw no change: file times are not used, because a
+container sets them and clocks jump.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from nanohost.containers.settings import ContainerSettings, DiskSettings
 from nanohost_protocol.times import from_text
 
 MAX_STEP_S = 20.0
-"""What one look can add to an age, however long ago the look before it was."""
+"""The most that one check adds to an age, however long ago the last check was."""
 MAX_TOOL_S = 24 * 3600.0
-"""A tool may say that it takes long; for ever is no answer."""
+"""The most time that a tool may claim for itself."""
 MIN_REFUSALS = 2
-"""Looks in a row: a single one may have met a machine that is busy."""
+"""Failed reads in a row before they count: a single one may be due to a busy machine."""
 MAX_NAME_CHARS = 40
 RATE_LIMIT_GRACE = timedelta(minutes=5)
 
@@ -32,7 +32,7 @@ HeartbeatStamp = tuple[int, int] | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressSample:
-    """One look into outbound.db. `fingerprint` is anything that differs whenever the turn did something."""
+    """One read of outbound.db. `fingerprint` changes whenever the turn made progress."""
 
     claims: int
     fingerprint: int
@@ -40,7 +40,7 @@ class ProgressSample:
 
 
 class ProgressTracker:
-    """One container's, from its start or adoption on. `now` is monotonic, in seconds."""
+    """Tracks one container's progress from its start or adoption on. `now`: monotonic, in seconds."""
 
     def __init__(self, heartbeat: HeartbeatStamp, now: float) -> None:
         self._heartbeat = heartbeat
@@ -61,32 +61,32 @@ class ProgressTracker:
         is_busy: bool,
         read_error: str = "",
     ) -> None:
-        """`sample` None: outbound.db could not be read now, or `read_error` says why it never can. `is_due`: messages
-        wait that it should have taken. `is_busy`: as far as was known before, it works."""
+        """Add one check. `sample` is None if outbound.db could not be read now; `read_error` says why it never can be.
+        `is_due`: messages wait that the container should claim. `is_busy`: whether it was known to work."""
         passed_s = min(max(0.0, now - self._last_update), MAX_STEP_S)
         self._last_update = now
         self._heartbeat_age_s = self._heartbeat_age_s + passed_s if heartbeat == self._heartbeat else 0.0
         self._has_heartbeat = self._has_heartbeat or heartbeat != self._heartbeat
         self._heartbeat = heartbeat
         self._read_error = (read_error, self._read_error[1] + 1 if read_error else 0)
-        # One that never made an outbound.db has claimed nothing; one that was read before may only be locked just now.
+        # Without any read so far there is no outbound.db, hence no claim; after one, the file may only be locked now.
         claims_nothing = self._fingerprint is None if sample is None else sample.claims == 0
         unclaimed = is_due and claims_nothing and not read_error
         self._unclaimed_s = self._unclaimed_s + passed_s if unclaimed else 0.0
-        working = is_busy if sample is None else sample.claims > 0
-        moved = sample is not None and sample.fingerprint != self._fingerprint
-        self._stalled_s = self._stalled_s + passed_s if working and not moved else 0.0
+        is_working = is_busy if sample is None else sample.claims > 0
+        has_progressed = sample is not None and sample.fingerprint != self._fingerprint
+        self._stalled_s = self._stalled_s + passed_s if is_working and not has_progressed else 0.0
         if sample is not None:
             self._fingerprint, self._state = sample.fingerprint, sample.state
 
     @property
     def stalled_s(self) -> float:
-        """Since the running turn last showed anything; 0 when none runs."""
+        """Seconds since the running turn last showed progress; 0 if none runs."""
         return self._stalled_s
 
     def signals(self, now: datetime) -> HealthSignals:
-        """`now`: by the wall, for what a turn says of times."""
-        refused, times = self._read_error
+        """Returns the signals so far. `now`: the wall clock, to compare with times that a turn reports."""
+        read_error, error_count = self._read_error
         return HealthSignals(
             has_heartbeat=self._has_heartbeat,
             heartbeat_age_s=self._heartbeat_age_s,
@@ -96,24 +96,24 @@ class ProgressTracker:
             tool_timeout_s=_parse_seconds(self._state.get("tool_timeout_s", "")) if "tool" in self._state else 0.0,
             is_waiting_for_user="tool" in self._state and "waiting" in self._state,
             is_rate_limited=_is_rate_limited(self._state.get("rate_limited_until", ""), now),
-            read_error=refused if times >= MIN_REFUSALS else "",
+            read_error=read_error if error_count >= MIN_REFUSALS else "",
         )
 
 
 def _printable(name: object) -> str:
-    """A container wrote it, and an operator's terminal shows it."""
+    """Returns the printable characters: a container wrote the name, and an operator's terminal shows it."""
     return "".join(letter for letter in str(name)[:MAX_NAME_CHARS] if letter.isprintable())
 
 
 def _is_rate_limited(text: object, now: datetime) -> bool:
-    """With some time to ask again once the limit is over."""
+    """Whether the turn reports a rate limit, with RATE_LIMIT_GRACE to retry after its end."""
     with suppress(ValueError, OverflowError):
         return now < from_text(str(text)[:MAX_NAME_CHARS]) + RATE_LIMIT_GRACE
     return False
 
 
 def _parse_seconds(text: object) -> float:
-    """What a container says, as far as it makes sense; 0 is what it counts for otherwise."""
+    """Returns the seconds that a container reports, at most MAX_TOOL_S; 0 if they are invalid."""
     seconds = 0.0
     with suppress(ValueError):
         seconds = float(str(text)[:MAX_NAME_CHARS])
@@ -121,16 +121,16 @@ def _parse_seconds(text: object) -> float:
 
 
 MAILBOX, DISK = "mailbox", "disk"
-"""Reasons after which more is done than to stop the container."""
+"""Reasons for which more is done than to stop the container."""
 MAX_HUMAN_WAIT_S = 24 * 3600.0
 MAX_RATE_LIMIT_S = 6 * 3600.0
-"""What a turn says of itself is believed for so long: for ever is no answer."""
+"""For so long the host believes a turn that it waits for a person, or for the end of a rate limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthLimits:
-    """Seconds, and bytes. `startup_timeout_s`: for the first heartbeat of a container, and for taking a message that is
-    due."""
+    """Limits in seconds and bytes. `startup_timeout_s`: for a container's first heartbeat, and for its claim of a due
+    message."""
 
     heartbeat_timeout_s: float
     startup_timeout_s: float
@@ -141,7 +141,7 @@ class HealthLimits:
 
 
 def health_limits(containers: ContainerSettings, disk: DiskSettings) -> HealthLimits:
-    """As the operator set them. A start may take twice as long as a sign of life."""
+    """Returns the limits from the settings. A start may take twice as long as a heartbeat."""
     return HealthLimits(
         heartbeat_timeout_s=containers.heartbeat_limit_s,
         startup_timeout_s=2 * containers.heartbeat_limit_s,
@@ -154,37 +154,37 @@ def health_limits(containers: ContainerSettings, disk: DiskSettings) -> HealthLi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthSignals:
-    """What was seen of a running container. Ages in seconds."""
+    """What the host observed of a running container. Ages in seconds."""
 
     has_heartbeat: bool = True
     heartbeat_age_s: float = 0.0
     """Since the heartbeat last changed."""
     unclaimed_s: float = 0.0
-    """Since messages are due and none is claimed; 0 when it is not so."""
+    """For how long messages are due and none is claimed; 0 otherwise."""
     stalled_s: float = 0.0
-    """Since the running turn last showed anything; 0 when none runs."""
+    """Since the running turn last showed progress; 0 if none runs."""
     tool_name: str = ""
     tool_timeout_s: float = 0.0
-    """What the tool in flight said that it may take; 0 when none is, or it said nothing."""
+    """The time that the running tool claims for itself; 0 if none runs, or it claims none."""
     is_waiting_for_user: bool = False
-    """The tool in flight waits for somebody to answer."""
+    """Whether the running tool waits for a person's answer."""
     is_rate_limited: bool = False
-    """The provider is not to be asked yet, the turn says."""
+    """Whether the turn reports that the provider's rate limit is not over."""
     read_error: str = ""
-    """Why outbound.db is not a file that the host reads."""
+    """Why the host can never read outbound.db."""
     oversized_folder: FolderOverLimit | None = None
-    """A folder of its that takes more of the disk than it may."""
+    """A folder of the session that is over its limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Healthy:
-    """Nothing is known against it."""
+    """No sign that the container is stuck."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stuck:
-    """It is to be stopped. `reason` is a stable word for counters, `detail` is for the operator. `should_hold`: and not
-    started again by itself, nor, with `is_group_wide`, any other of its agent group."""
+    """The container is to be stopped. `reason`: a stable word for counters. `detail`: for the operator. `should_hold`:
+    the session is also to be held, with `is_group_wide` its whole agent group."""
 
     reason: str
     detail: str
@@ -193,7 +193,7 @@ class Stuck:
 
 
 def evaluate(signals: HealthSignals, limits: HealthLimits) -> Healthy | Stuck:
-    """The surest sign first."""
+    """Decide whether the container is stuck, by the most certain sign first."""
     if signals.read_error:
         return Stuck(reason=MAILBOX, detail=f"its outbound.db cannot be read: {signals.read_error}")
     if signals.oversized_folder is not None:
@@ -216,7 +216,7 @@ def evaluate(signals: HealthSignals, limits: HealthLimits) -> Healthy | Stuck:
 
 
 def _stall_timeout_s(signals: HealthSignals, limits: HealthLimits) -> float:
-    """For how long the turn may show nothing, for what it says it is doing."""
+    """Returns for how long the turn may show no progress, given what it reports."""
     return max(
         limits.turn_timeout_s,
         signals.tool_timeout_s,

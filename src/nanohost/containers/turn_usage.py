@@ -1,4 +1,4 @@
-"""What the turns of a session took, from what the gateway saw and what their runner tells. Pure."""
+"""Computes the usage of a session's turns from the gateway's totals and the runner's reports. Pure."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from nanohost_protocol.rows import Ack, AckStatus, Usage
 
 
 def turn_end_times(acks: Iterable[Ack], closed: Iterable[Ack], now: datetime) -> dict[str, datetime]:
-    """When turns ended, by id. One whose container died without a word ends when its messages are closed."""
-    found = {ack.turn_id: now for ack in closed}
-    return found | {ack.turn_id: ack.changed_at for ack in acks if ack.status is not AckStatus.PROCESSING}
+    """Returns when turns ended, by turn id. A turn whose container died without a report ends when its messages are
+    closed."""
+    ended_now = {ack.turn_id: now for ack in closed}
+    return ended_now | {ack.turn_id: ack.changed_at for ack in acks if ack.status is not AckStatus.PROCESSING}
 
 
 def turn_usages(reported: Mapping[str, Usage], metered: Mapping[str, CallTotals]) -> dict[str, Usage]:
-    """By turn. What passed the gateway counts, whatever the runner tells of it; a runner whose calls do not pass there
-    is taken at its word. Dollars are None where the price of a call is not known."""
-    passed = {turn: _to_usage(spent) for turn, spent in metered.items() if spent.tokens}
-    return {**reported, **passed}
+    """Returns the usage by turn id. The gateway's totals count; the runner's report is used only for a turn without
+    calls through the gateway. `cost_usd` is None if the price of a call is not known."""
+    from_gateway = {turn: _to_usage(totals) for turn, totals in metered.items() if totals.tokens}
+    return {**reported, **from_gateway}
 
 
 def _to_usage(spent: CallTotals) -> Usage:

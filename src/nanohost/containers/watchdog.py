@@ -1,8 +1,8 @@
-"""Nobody is left in silence: looks once a minute for what is older than its deadline and has come to nothing.
+"""Finds messages that are overdue, once a minute, and notifies their senders: every message gets an answer or an error.
 
-Whatever the cause, a message of a person ends as an answer, as silence that was meant, as a drop on record, or in what
-is found here: it is on the status screen as long as it lasts, in the log once, and the person is told once, as far as
-they can be reached. Nothing is ever given up here. Looks only at what is open: sessions that rest cost nothing.
+Each message of a person ends with an answer, with an intended silence, recorded as dropped, or overdue here: the
+status shows it for as long as it lasts, it is logged once, and the person is notified once if they can be reached.
+Never: closes or drops a message. It reads only open messages and deliveries, so idle sessions cost nothing.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from nanohost_protocol.rows import Ack, ChatId, MessageIn, Origin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingMessage:
-    """What is known of a message in a mailbox. Ages in seconds."""
+    """The state of a waiting message in a mailbox. Ages in seconds."""
 
     age_s: float
     is_claimed: bool = False
-    """A living container works on it."""
+    """Whether a living container works on it."""
     stalled_s: float = 0.0
-    """Since that turn last showed anything."""
+    """Since that turn last showed progress."""
     container_state: SlotState | None = None
     is_queued: bool = False
-    """Its session stands in line for a container."""
+    """Whether its session waits for a free container."""
     failure: str = ""
     """Why the session's containers fail."""
     is_between_attempts: bool = False
     is_explained: bool = False
-    """The people of its chat know why it waits."""
+    """Whether its chat was notified why it waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class OverdueCause:
 
 
 def overdue_cause(pending: PendingMessage, deadline_s: float) -> OverdueCause | None:
-    """None: it is in time, or at work, or explained."""
+    """Returns why a message is overdue; None if it is in time, is being worked on, or its wait was explained."""
     if pending.age_s <= deadline_s or pending.is_explained:
         return None
     if pending.is_claimed:
@@ -84,7 +84,7 @@ def overdue_cause(pending: PendingMessage, deadline_s: float) -> OverdueCause | 
 
 CHECK_INTERVAL_S = 60.0
 NOTIFY_WINDOW = timedelta(days=1)
-"""A message that was given up longer ago is on the status screen only."""
+"""A message that failed longer ago is only shown in the status."""
 
 PENDING_NOTICE = "I have not managed to work on this yet. I keep it and go on trying; the operator can see why."
 QUARANTINED_NOTICE = "I could not take in this message. The operator can see why, and can let me try again."
@@ -94,7 +94,7 @@ _log = structlog.get_logger()
 
 
 class ContainerInfo(Protocol):
-    """What is known of them: the container manager."""
+    """Reports the state of containers; implemented by the container manager."""
 
     def containers(self) -> list[Slot]: ...
 
@@ -103,20 +103,20 @@ class ContainerInfo(Protocol):
     def failures(self) -> dict[SessionId, FailureInfo]: ...
 
     def stalled_s(self, session: SessionId) -> float:
-        """For how long the session's turn has shown nothing."""
+        """Returns the seconds since the session's turn last showed progress."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _OverdueItem:
-    """Something late, and the notice that is still to be sent about it."""
+    """An overdue message or delivery, and the notice to send about it, if any."""
 
     overdue: LateMessage
     notice: Delivery | None = None
 
 
 class Watchdog:
-    """One per host. `session_for`: in which conversation the sender of an event is answered, if anybody answers."""
+    """One per host. `session_for`: returns the session in which the sender of an event is answered, if there is one."""
 
     def __init__(
         self,
@@ -135,34 +135,34 @@ class Watchdog:
         self._session_for = session_for
         self._deadline_s = deadline_s
         self._paused_at: float | None = None
-        """When it was last seen that all is paused."""
+        """When a pause was last seen, on the monotonic clock."""
 
     async def run(self) -> None:
-        """For ever: look, and say what is late."""
+        """Run for ever: check for overdue messages."""
         while True:
             await self._clock.sleep(min(CHECK_INTERVAL_S, self._deadline_s / 4))
             await self.check()
 
     async def check(self) -> None:
-        """One look at everything that is open, unless all is paused, or was just now: people know that, and what waits
-        has its time anew. Raises StoreError."""
+        """Check all open messages and deliveries once. Does nothing during a pause and for a deadline after it: people
+        know about it, and waiting messages get their full time again. Raises StoreError."""
         now = self._clock.now()
         if await paused.find(self._store) is not None:
             self._paused_at = self._clock.monotonic()
         if self._paused_at is not None and self._clock.monotonic() - self._paused_at < self._deadline_s:
             return
         known = await late_messages.list_known(self._store)
-        found = [*await self._overdue_events(known, now), *await self._overdue_deliveries(known, now)]
+        overdue = [*await self._overdue_events(known, now), *await self._overdue_deliveries(known, now)]
         for session in await sessions.list_due(self._store, now + timedelta(seconds=CHECK_INTERVAL_S)):
-            found += await self._overdue_messages(session, known, now)
-        await self._record(found, known, now)
+            overdue += await self._overdue_messages(session, known, now)
+        await self._record(overdue, known, now)
 
     async def _record(self, items: Sequence[_OverdueItem], known: Mapping[str, LateMessage], now: datetime) -> None:
-        settled = known.keys() - {one.overdue.name for one in items}
+        resolved = known.keys() - {one.overdue.name for one in items}
         changed = [one for one in items if known.get(one.overdue.name) != one.overdue]
-        if settled or changed:
+        if resolved or changed:
             async with self._store.transaction() as tx:
-                await late_messages.delete(tx, settled)
+                await late_messages.delete(tx, resolved)
                 for one in changed:
                     await late_messages.save(tx, one.overdue, now)
                     if one.notice is not None:
@@ -171,7 +171,7 @@ class Watchdog:
             if one.overdue.name not in known:
                 _log_overdue(one.overdue)
 
-    # --- what has not come to a mailbox, and what has not come to people ---
+    # --- events that did not reach a mailbox, and deliveries that did not reach people ---
 
     async def _overdue_events(self, known: Mapping[str, LateMessage], now: datetime) -> list[_OverdueItem]:
         before = now - timedelta(seconds=self._deadline_s)
@@ -183,16 +183,17 @@ class Watchdog:
     async def _overdue_event(
         self, late_event: LateEvent, known: Mapping[str, LateMessage], now: datetime
     ) -> _OverdueItem:
-        """Its sender is told in the session it belongs to, if there is one for them."""
-        cause, sentence, words = _EVENT_CAUSES[late_event.status]
+        """Returns the overdue event, with a notice to its sender in its session, if it has one."""
+        cause, sentence, notice_text = _EVENT_CAUSES[late_event.status]
         stored = await events.get(self._store, late_event.id)
         name = f"event {late_event.id}"
         before = known.get(name)
-        told, session, notice = before is not None and before.notified, late_event.session_id, None
-        if not told:
+        is_notified, session, notice = before is not None and before.notified, late_event.session_id, None
+        if not is_notified:
             session = session or await self._session_for(stored)
-            notice = None if session is None else event_notice(session, late_event.id, _origin_of(stored), words, now)
-        found = LateMessage(
+            if session is not None:
+                notice = event_notice(session, late_event.id, _origin_of(stored), notice_text, now)
+        overdue = LateMessage(
             name=name,
             session_id=session if before is None else before.session_id,
             channel=f"{stored.chat.channel_type}:{stored.chat.instance}",
@@ -200,9 +201,9 @@ class Watchdog:
             cause=cause,
             sentence=late_event.reason or sentence,
             since=late_event.received_at,
-            notified=told or notice is not None,
+            notified=is_notified or notice is not None,
         )
-        return _OverdueItem(overdue=found, notice=notice)
+        return _OverdueItem(overdue=overdue, notice=notice)
 
     async def _overdue_deliveries(self, known: Mapping[str, LateMessage], now: datetime) -> list[_OverdueItem]:
         before = now - timedelta(seconds=self._deadline_s)
@@ -212,32 +213,32 @@ class Watchdog:
     async def _overdue_delivery(
         self, row: LateDelivery, known: Mapping[str, LateMessage], now: datetime
     ) -> _OverdueItem:
-        """Who waits behind a channel that is down cannot be told; who misses a message that was refused perhaps can."""
+        """Returns the overdue delivery, with a notice if it failed: behind a channel that is down none would arrive."""
         name = f"delivery {row.session_id} {row.seq}"
-        before, dead, notice = known.get(name), row.status == "dead", None
-        # Its agent knows, and a notice would not arrive there, either.
+        before, is_dead, notice = known.get(name), row.status == "dead", None
+        # The agent was told of these failures, and a notice would not arrive in that chat either.
         is_known = row.reason.startswith((FAILED_LATER, CHAT_CLOSED))
-        if dead and row.seq > 0 and not is_known and (before is None or not before.notified):
+        if is_dead and row.seq > 0 and not is_known and (before is None or not before.notified):
             entry = await deliveries.find(self._store, row.session_id, row.seq)
             notice = delivery_notice(entry, UNDELIVERED_NOTICE, now) if entry is not None else None
-        found = LateMessage(
+        overdue = LateMessage(
             name=name,
             session_id=row.session_id,
             channel=row.channel,
             platform_id=row.platform_id,
-            cause="not sent" if dead else "undelivered",
+            cause="not sent" if is_dead else "undelivered",
             sentence=row.reason or "it waits for its turn",
             since=row.since,
             notified=notice is not None or (before is not None and before.notified),
         )
-        return _OverdueItem(overdue=found, notice=notice)
+        return _OverdueItem(overdue=overdue, notice=notice)
 
-    # --- what waits in a mailbox ---
+    # --- messages that wait in a mailbox ---
 
     async def _overdue_messages(
         self, session: Session, known: Mapping[str, LateMessage], now: datetime
     ) -> list[_OverdueItem]:
-        """What is late of the messages that wait in one mailbox."""
+        """Returns the overdue messages of one mailbox."""
         try:
             old = await self._old_messages(session, now)
             claims = await self._open_claims(session) if old else []
@@ -246,34 +247,36 @@ class Watchdog:
         claimed = {claim.message_id for claim in claims if claim.container_id == session.lease}
         failures = await turn_failures.find(self._store, session.id) if old else None
         hold = await holds.find(self._store, session.id) if old else None
-        knowing = failures.notified_chats if failures is not None and failures.is_holding(now) else frozenset[ChatId]()
-        knowing |= hold.notified_chats if hold is not None else frozenset()
+        notified = failures.notified_chats if failures is not None and failures.is_holding(now) else frozenset[ChatId]()
+        notified |= hold.notified_chats if hold is not None else frozenset()
         by_chat: dict[ChatId, list[_OverdueItem]] = defaultdict(list)
         for message, since in old:
             assert message.origin is not None
-            facts = self._pending_message(session, message, since, now, is_claimed=message.id in claimed)
-            facts = replace(facts, is_explained=message.origin.chat in knowing)
-            if (cause := overdue_cause(facts, self._deadline_s)) is not None:
+            pending = self._pending_message(session, message, since, now, is_claimed=message.id in claimed)
+            pending = replace(pending, is_explained=message.origin.chat in notified)
+            if (cause := overdue_cause(pending, self._deadline_s)) is not None:
                 name = f"message {message.id}"
-                told = name in known or await late_messages.has_notice(self._store, session.id, notice_seqs(message))
+                is_notified = name in known or await late_messages.has_notice(
+                    self._store, session.id, notice_seqs(message)
+                )
                 entry = _overdue_record(session, message, since, cause.reason, cause.detail)
                 notice = (
                     None
-                    if told
+                    if is_notified
                     else notice_delivery(
                         session, Notice(message=message, number=OVERDUE_NOTICE, text=PENDING_NOTICE), now
                     )
                 )
                 by_chat[message.origin.chat].append(_OverdueItem(overdue=entry, notice=notice))
-        return [one for found in by_chat.values() for one in _keep_latest_notice(found)]
+        return [one for items in by_chat.values() for one in _keep_latest_notice(items)]
 
     async def _open_claims(self, session: Session) -> list[Ack]:
         return await self._mailboxes.read_outbound(session, queries.open_claims()) or []
 
     async def _old_messages(self, session: Session, now: datetime) -> list[tuple[MessageIn, datetime]]:
-        """The latest of the messages that came before the deadline, and when. Raises MailboxError."""
-        before, due, most = now - timedelta(seconds=self._deadline_s), now + timedelta(days=1), late_messages.MAX_ROWS
-        rows = await self._mailboxes.read_inbound(session, lambda box: box.overdue(before=before, due=due, limit=most))
+        """Returns the latest messages that came before the deadline, and when they came. Raises MailboxError."""
+        before, due, limit = now - timedelta(seconds=self._deadline_s), now + timedelta(days=1), late_messages.MAX_ROWS
+        rows = await self._mailboxes.read_inbound(session, lambda box: box.overdue(before=before, due=due, limit=limit))
         found = []
         for row in rows:
             since = await late_messages.received_at(self._store, row.id) or row.timestamp
@@ -285,30 +288,30 @@ class Watchdog:
         self, session: Session, message: MessageIn, since: datetime, now: datetime, *, is_claimed: bool
     ) -> PendingMessage:
         slot = next((one for one in self._containers.containers() if one.session_id == session.id), None)
-        trouble = self._containers.failures().get(session.id)
+        failure = self._containers.failures().get(session.id)
         return PendingMessage(
             age_s=(now - since).total_seconds(),
             is_claimed=is_claimed,
             stalled_s=self._containers.stalled_s(session.id),
             container_state=None if slot is None else slot.state,
             is_queued=self._containers.is_queued(session.id),
-            failure="" if trouble is None else trouble.reason,
+            failure="" if failure is None else failure.reason,
             is_between_attempts=message.process_after is not None and message.process_after > now,
         )
 
     async def _unreadable_mailbox(
         self, session: Session, error: MailboxError, known: Mapping[str, LateMessage], now: datetime
     ) -> list[_OverdueItem]:
-        """Our own file of the session cannot be read: who wrote last is told."""
+        """Returns an overdue item for the latest event of a session whose mailbox cannot be read."""
         if session.due_at is None or session.due_at > now - timedelta(seconds=self._deadline_s):
             return []
         latest = await late_messages.latest_event(self._store, session.id)
         if latest is None:
             return []
-        one = LateEvent(
+        event = LateEvent(
             id=latest, session_id=session.id, status="unreadable", reason=str(error), received_at=session.due_at
         )
-        return [await self._overdue_event(one, known, now)]
+        return [await self._overdue_event(event, known, now)]
 
 
 _EVENT_CAUSES = {
@@ -317,11 +320,11 @@ _EVENT_CAUSES = {
     "waiting": ("mailbox", "its mailbox refuses", PENDING_NOTICE),
     "unreadable": ("mailbox", "its mailbox cannot be read", PENDING_NOTICE),
 }
-"""By an event's status: the cause, a sentence for the operator where none is known, and one for the person."""
+"""By an event's status: the cause, a sentence for the operator if the event has none, and one for the person."""
 
 
 def _keep_latest_notice(items: Sequence[_OverdueItem]) -> list[_OverdueItem]:
-    """One sentence a chat and look is enough: it answers the latest of the messages that nobody has spoken of."""
+    """Keep one notice for each chat and check: that in reply to the latest message that has one."""
     latest = max((at for at, one in enumerate(items) if one.notice is not None), default=None)
     return [
         _OverdueItem(overdue=replace(one.overdue, notified=True), notice=one.notice if at == latest else None)

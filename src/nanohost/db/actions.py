@@ -1,4 +1,4 @@
-"""Actions: what agents ask of the host. Every request is a row here, whatever its outcome."""
+"""Stores actions: the requests of agents to the host. Every request has a row, whatever its outcome."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OPEN_SESSIONS = (
     "SELECT DISTINCT session_id FROM actions WHERE status != 'held' AND (status = 'pending' OR notified = 0)"
 )
 MAX_REJECTED_ARGUMENT_CHARS = 2_000
-"""Characters of the arguments that are kept of what was not done: enough to see what was meant."""
+"""Characters of the arguments that are kept of a request that was not carried out: enough to see its intent."""
 _TRUNCATED_ARGUMENTS = f"substr(arguments, 1, {MAX_REJECTED_ARGUMENT_CHARS})"
 SETTLE = f"""
 UPDATE actions SET status = :status, arguments = iif(:status = 'done', arguments, {_TRUNCATED_ARGUMENTS}),
@@ -45,7 +45,7 @@ WHERE session_id = :session_id AND seq = :seq AND status = 'pending'
 HOLD = "UPDATE actions SET status = 'held', approval_id = ? WHERE session_id = ? AND seq = ? AND status = 'pending'"
 HELD_FOR = "SELECT * FROM actions WHERE approval_id = ? AND status = 'held' ORDER BY session_id, seq"
 RELEASE = "UPDATE actions SET status = 'pending' WHERE session_id = ? AND seq = ? AND status = 'held'"
-# Told of as what is refused at once: by the session's lane.
+# The agent is notified as of a request that is refused at once: by the session's worker.
 REJECT_HELD = f"""
 UPDATE actions SET status = 'refused', arguments = {_TRUNCATED_ARGUMENTS}, reason = :reason, notice_id = :notice_id,
     done_at = :now, notified = 0
@@ -57,7 +57,7 @@ WHERE status IN ('refused', 'failed') AND session_id = :session_id AND name = :n
     AND done_at > :since AND done_at <= :until
 """
 MARK_NOTIFIED = "UPDATE actions SET notified = 1 WHERE session_id = ? AND seq = ?"
-# What came to nothing later than now did so before the clock was set back: it is old.
+# A request that failed later than now failed before the clock was set back: it is old.
 COUNT_FAILED_BEFORE = """
 SELECT count(*) AS bad FROM (
     SELECT 1 FROM actions
@@ -78,15 +78,15 @@ class ActionStatus(StrEnum):
     """It waits for a person's decision."""
     DONE = "done"
     REFUSED = "refused"
-    """It cannot be done as asked, or may not be; nothing happened."""
+    """It is invalid or not allowed; nothing was done."""
     FAILED = "failed"
-    """It should have been possible, and was not; nothing happened."""
+    """It should have worked and did not; nothing was done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionRow:
-    """One request. `notice_id`: of the row in inbound.db that tells the agent; None: it is not told. `approval_id`:
-    what it waits for or waited for, if a person had to be asked."""
+    """One request. `notice_id`: the id of the row in inbound.db that tells the agent; None: the agent is not told.
+    `approval_id`: the approval that it waits for or waited for, if it needed one."""
 
     session_id: SessionId
     seq: int
@@ -104,7 +104,7 @@ class ActionRow:
 
 
 async def add(tx: Transaction, action: ActionRow) -> bool:
-    """Enter a request. False if it is there already."""
+    """Add a request. Returns False if it exists already."""
     values: dict[str, Value] = {
         "session_id": action.session_id,
         "seq": action.seq,
@@ -124,7 +124,8 @@ async def add(tx: Transaction, action: ActionRow) -> bool:
 
 
 async def next_open(db: Queries, session: SessionId) -> ActionRow | None:
-    """The first request that is not carried out, or whose outcome the agent is not told: what comes later waits."""
+    """Returns the session's first request that is not carried out, or of whose outcome the agent is not notified yet.
+    Later requests wait for it."""
     row = await db.fetch_one(NEXT, (session,))
     return None if row is None else _from_row(row)
 
@@ -147,7 +148,7 @@ async def settle(
     notice_id: str | None,
     now: datetime,
 ) -> None:
-    """Say its outcome; `notice_id` if the agent is to be told."""
+    """Record a request's outcome; with a `notice_id` the agent is to be notified."""
     values: dict[str, Value] = {
         "session_id": action.session_id,
         "seq": action.seq,
@@ -160,20 +161,20 @@ async def settle(
 
 
 async def hold(tx: Transaction, action: ActionRow, approval: ApprovalId) -> None:
-    """It waits for this approval, and nothing waits for it."""
+    """Hold a request for this approval; later requests do not wait for it."""
     await tx.execute(HOLD, (approval, action.session_id, action.seq))
 
 
 async def release_held(tx: Transaction, approval: ApprovalId) -> None:
-    """It is decided: what was held for it is taken up again. Emits RequestsWaiting."""
+    """Make the requests that were held for this approval pending again. Emits RequestsWaiting."""
     for action in await _held_for(tx, approval):
         await tx.execute(RELEASE, (action.session_id, action.seq))
         tx.emit(RequestsWaiting(action.session_id))
 
 
 async def reject_held(tx: Transaction, approval: ApprovalId, *, reason: str, now: datetime) -> None:
-    """It comes to nothing: what was held for it is refused for this reason, a sentence without its full stop, and the
-    agents are to be told. Emits RequestsWaiting."""
+    """Refuse the requests that were held for this approval, and have their agents notified. `reason`: a sentence
+    without its full stop. Emits RequestsWaiting."""
     for action in await _held_for(tx, approval):
         values: dict[str, Value] = {
             "session_id": action.session_id,
@@ -191,7 +192,8 @@ async def _held_for(db: Queries, approval: ApprovalId) -> list[ActionRow]:
 
 
 async def count_unsuccessful_approvals(db: Queries, action: ActionRow, *, since: datetime, until: datetime) -> int:
-    """How often its session's agent asked a person for the same kind of thing in that time, and it came to nothing."""
+    """Returns how many requests of the session for the same action needed an approval in that time and were refused or
+    failed."""
     values: dict[str, Value] = {
         "session_id": action.session_id,
         "name": action.name,
@@ -207,7 +209,7 @@ async def mark_notified(tx: Transaction, action: ActionRow) -> None:
 
 
 async def count_failed_before(db: Queries, action: ActionRow, *, since: datetime, until: datetime, limit: int) -> int:
-    """How many requests of the session before this one came to nothing in that time; counted up to `limit`."""
+    """Returns how many earlier requests of the session were refused or failed in that time, at most `limit`."""
     values: dict[str, Value] = {
         "session_id": action.session_id,
         "seq": action.seq,
@@ -227,7 +229,7 @@ async def latest(
     limit: int,
     chat: MessagingGroupId | None = None,
 ) -> list[ActionRow]:
-    """What was asked for last, latest first; of one status, session or chat's sessions, where given."""
+    """Returns the latest requests, newest first; of one status, session or chat, if given."""
     values: dict[str, Value] = {"status": status, "session": session, "chat": chat, "limit": limit}
     return [_from_row(row) for row in await db.fetch_all(LATEST, values)]
 

@@ -1,7 +1,7 @@
-"""Agent groups: an agent's workspace, known by its folder.
+"""Stores agent groups. An agent group is identified by its folder.
 
-One that was deleted stays as a row, which its conversations, costs and the audit log refer to: nobody finds it by its
-folder any more, until one of the same folder is made.
+A deleted agent group stays as a row, because its conversations, costs and the audit log refer to it. It is not found by
+its folder, and is restored when an agent group with the same folder is created.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ async def list_all(db: Queries) -> list[AgentGroup]:
 
 
 async def list_folders(db: Queries) -> dict[AgentGroupId, str]:
-    """What people call each, also those that were deleted."""
+    """Returns the folder of each agent group, also of deleted ones."""
     return {AgentGroupId(row["id"]): row["folder"] for row in await db.fetch_all(ALL_FOLDERS)}
 
 
@@ -68,8 +68,8 @@ async def find(db: Queries, folder: str) -> AgentGroup | None:
 async def add(
     tx: Transaction, *, folder: str, name: str, provider: str | None, model: str | None, now: datetime
 ) -> AgentGroup:
-    """One that was deleted is in use again, and its conversations go on. Raises sqlite3.IntegrityError if the folder is
-    taken."""
+    """Add an agent group, or restore a deleted one with its conversations. Raises sqlite3.IntegrityError if the folder
+    is taken."""
     row = await tx.fetch_one(UNDELETE, (name, provider, model, folder))
     if row is None:
         row = await tx.fetch_one(ADD, (folder, name, provider, model, to_text(now)))
@@ -78,32 +78,33 @@ async def add(
 
 
 async def set_model(tx: Transaction, group: AgentGroupId, model: str | None) -> None:
-    """What its agents think with, from the next start of each on. None: the host's default."""
+    """Set the model that its agents use from their next start on. None: the host's default."""
     await tx.execute(SET_MODEL, (model, group))
 
 
 async def update(tx: Transaction, group: AgentGroup) -> None:
-    """Its name, provider and model."""
+    """Update its name, provider and model."""
     await tx.execute(UPDATE, (group.name, group.provider, group.model, group.id))
 
 
 async def list_active_sessions(db: Queries, group: AgentGroupId) -> list[SessionId]:
-    """Its sessions that have a container, or work."""
+    """Returns its sessions that have a container or work."""
     return [SessionId(row["id"]) for row in await db.fetch_all(ACTIVE_SESSIONS, {"group": group})]
 
 
 async def list_wiring_ids(db: Queries, group: AgentGroupId) -> list[WiringId]:
-    """Its parts in chats."""
+    """Returns the ids of its wirings."""
     return [WiringId(row["id"]) for row in await db.fetch_all(WIRINGS, (group,))]
 
 
 async def list_open_task_ids(db: Queries, group: AgentGroupId) -> list[TaskId]:
-    """Those that would wake one of its sessions."""
+    """Returns the tasks that would wake one of its sessions."""
     return [TaskId(row["id"]) for row in await db.fetch_all(OPEN_TASKS, (group,))]
 
 
 async def delete(tx: Transaction, group: AgentGroupId, now: datetime) -> None:
-    """With its roles, rules, destinations and hold. Its wirings, tasks and what waits are the caller's to end."""
+    """Mark it as deleted, delete its roles, rules, destinations and hold, and close its questions. The caller deletes
+    its wirings, and ends its tasks and waiting items."""
     for statement in (CLOSE_QUESTIONS, DELETE_ROLES, DELETE_RULES, DELETE_HOLD, DELETE_DESTINATIONS):
         await tx.execute(statement, (group,))
     await tx.execute(DELETE, (to_text(now), group))

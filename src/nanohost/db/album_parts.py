@@ -1,4 +1,5 @@
-"""What the pieces of an album were before they were joined (see routing/albums.py), and which of them are deleted."""
+"""Stores the content of each piece of an album before they were joined (see routing/albums.py), and whether it was
+deleted."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ WHERE e.channel_type = ? AND e.instance = ? AND e.platform_id = ? AND e.platform
 """
 REMAINING = "SELECT content FROM album_pieces WHERE joined_into = ? AND is_deleted = 0 ORDER BY event_id"
 DELETE = "UPDATE album_pieces SET is_deleted = 1 WHERE event_id = ?"
-# Of those that are in the message still, whose deletion waits.
+# Pieces that are still in the message and whose deletion waits to be handled.
 PENDING_DELETIONS = """
 SELECT p.event_id FROM album_pieces p JOIN inbound_events e ON e.id = p.event_id
 WHERE p.joined_into = ? AND p.is_deleted = 0 AND EXISTS (
@@ -32,8 +33,8 @@ WHERE p.joined_into = ? AND p.is_deleted = 0 AND EXISTS (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlbumPiece:
-    """`id` is the piece's own event, `joined_into` that of the message which it is in, and `whole_message_id` what the
-    platform calls that one; `event`: what the piece holds by itself, under the deletion's name."""
+    """A piece of an album. `id`: the piece's own event. `joined_into`: the event of the joined message;
+    `whole_message_id`: its id on the platform. `event`: the given template with the piece's own content."""
 
     id: EventId
     joined_into: EventId
@@ -42,13 +43,13 @@ class AlbumPiece:
 
 
 async def add_all(tx: Transaction, pieces: Sequence[tuple[EventId, InboundEvent]]) -> None:
-    """Keep what these are by themselves: they become one message, under the name of the first."""
+    """Store the content of each piece, before they are joined into the first one's event."""
     first, _ = pieces[0]
     await tx.execute_many(ADD, [(id, first, events.content_as_json(event)) for id, event in pieces])
 
 
 async def find(db: Queries, chat: ChatKey, message: str, *, template: InboundEvent) -> AlbumPiece | None:
-    """The piece that the platform knows by this id. None: it is no piece of a message that was joined."""
+    """Returns the piece with this platform id; None if the message is not a piece of an album."""
     row = await db.fetch_one(FIND, (chat.channel_type, chat.instance, chat.platform_id, message))
     if row is None:
         return None
@@ -61,21 +62,21 @@ async def find(db: Queries, chat: ChatKey, message: str, *, template: InboundEve
 
 
 async def find_whole_id(db: Queries, chat: ChatKey, message: str) -> str:
-    """What the platform calls the message that this one is a piece of; the same if it is none."""
+    """Returns the platform id of the joined message that this one is a piece of; its own id if it is not a piece."""
     row = await db.fetch_one(FIND, (chat.channel_type, chat.instance, chat.platform_id, message))
     return message if row is None else row["whole"]
 
 
 async def list_pending_deletions(db: Queries, message: EventId) -> list[EventId]:
-    """The pieces of this message that are still in it, and whose deletion waits to be handled."""
+    """Returns the pieces that are still in this message and whose deletion waits to be handled."""
     return [EventId(row["event_id"]) for row in await db.fetch_all(PENDING_DELETIONS, (message,))]
 
 
 async def mark_deleted(tx: Transaction, pieces: Sequence[EventId]) -> None:
-    """They are in the message no more."""
+    """Record that these pieces are no longer in the message."""
     await tx.execute_many(DELETE, [(piece,) for piece in pieces])
 
 
 async def list_remaining(db: Queries, whole: StoredEvent) -> list[InboundEvent]:
-    """The pieces that are still in it, in order."""
+    """Returns the content of the pieces that are still in the message, in order."""
     return [events.with_content(whole.event, row["content"]) for row in await db.fetch_all(REMAINING, (whole.id,))]

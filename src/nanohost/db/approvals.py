@@ -1,4 +1,4 @@
-"""Approvals: what waits for an approval, whom it was shown to, and its outcome."""
+"""Stores approvals: the requests that a person decides, their cards, and their outcome."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COUNT_OPEN = """
 SELECT count(*) AS found FROM approvals
 WHERE status = 'pending' AND kind = :kind AND (:by IS NULL OR requested_by = :by)
 """
-# Of several kinds: those that have a card, and those that were there before this one and have none yet.
+# Open approvals of several kinds that have a card, and older ones without a card.
 COUNT_AHEAD = """
 SELECT count(*) AS found FROM approvals a
 WHERE status = 'pending' AND kind IN (SELECT value FROM json_each(:kinds)) AND id != :id
@@ -48,14 +48,14 @@ VALUES
      :platform_id, :thread_id, :session_id, :seq, :created_at, :expires_at, :digest)
 ON CONFLICT (id) DO NOTHING
 """
-# The claim: whoever changes the row decides, everybody else finds it decided.
+# Claims the decision: only the first caller changes the row; for everybody else it is already decided.
 CLOSE = """
 UPDATE approvals SET status = :status, choice = :choice, decided_by = :by, decided_at = :now, reason = :reason
 WHERE id = :id AND status = 'pending'
 """
 SET_OUTCOME = "UPDATE approvals SET outcome = ? WHERE id = ?"
 MARK_FAILED = "UPDATE approvals SET status = 'failed', reason = ?, outcome = ? WHERE id = ?"
-# What was allowed is carried out with its approval in hand.
+# An approval is kept while an approved request is not carried out yet, since that reads it.
 DELETE_OLD = """
 DELETE FROM approvals WHERE id IN (
     SELECT id FROM approvals a INDEXED BY approvals_decided WHERE a.status != 'pending' AND a.decided_at < ?
@@ -86,15 +86,15 @@ class ApprovalStatus(StrEnum):
     DENIED = "denied"
     EXPIRED = "expired"
     FAILED = "failed"
-    """Nobody could be asked, or what was approved could not be done."""
+    """Nobody could be asked, or the approved request could not be carried out."""
     WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
-    """One request. `rendered_text` is what its card says, `payload` (JSON) what runs; `digest` is of both, made when it
-    was asked. `requested_by`: a user, or agent:<session>. `origin`: where it was asked for. `session_id` and `seq` name
-    the agent's request, if it is one."""
+    """One approval. `rendered_text`: the text of its card. `payload`: what is carried out, as JSON. `digest`: of both,
+    made when the approval was requested. `requested_by`: a user, or agent:<session>. `origin`: the chat of the request.
+    `session_id` and `seq`: the agent's request, if it is one."""
 
     id: ApprovalId
     kind: str
@@ -119,13 +119,13 @@ class Approval:
 
     @property
     def denial_option(self) -> str:
-        """The one option that is a no: its last, also on a card of an older version that called it otherwise."""
+        """The option that denies: the last one, also on cards of older versions that named it differently."""
         return self.options[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalCard:
-    """One person an approval was shown to. `seq`: the host's message; None: they could not be asked at all."""
+    """A card: one person who was asked. `seq`: the host's message; None: the person could not be asked."""
 
     approval_id: ApprovalId
     number: int
@@ -141,36 +141,36 @@ async def find(db: Queries, approval: ApprovalId) -> Approval | None:
 
 
 async def find_open(db: Queries, kind: str, subject: str) -> Approval | None:
-    """The one that waits for a decision on this."""
+    """Returns the open approval of this kind and subject."""
     row = await db.fetch_one(OPEN, (kind, subject))
     return None if row is None else _from_row(row)
 
 
 async def find_latest(db: Queries, kind: str, subject: str) -> Approval | None:
-    """The newest on this, whatever its outcome."""
+    """Returns the newest approval of this kind and subject, whatever its outcome."""
     row = await db.fetch_one(LAST, (kind, subject))
     return None if row is None else _from_row(row)
 
 
 async def list_open(db: Queries) -> list[Approval]:
-    """Oldest first."""
+    """Returns all open approvals, oldest first."""
     return [_from_row(row) for row in await db.fetch_all(ALL_OPEN)]
 
 
 async def count_open(db: Queries, kind: str, *, requested_by: str | None = None) -> int:
-    """How many of this kind wait for a decision; `requested_by`: only those that this user asked for."""
+    """Returns the number of open approvals of this kind. `requested_by`: count only requests of this user."""
     row = await db.fetch_one(COUNT_OPEN, {"kind": kind, "by": requested_by})
     return 0 if row is None else int(row["found"])
 
 
 async def count_ahead(db: Queries, approval: ApprovalId, kinds: Sequence[str]) -> int:
-    """How many open ones of these kinds are shown, or are to be shown before this one."""
+    """Returns the number of open approvals of these kinds that have a card, or that get one before this one."""
     row = await db.fetch_one(COUNT_AHEAD, {"kinds": json.dumps(list(kinds)), "id": approval})
     return 0 if row is None else int(row["found"])
 
 
 async def find_oldest_without_card(db: Queries, kind: str) -> Approval | None:
-    """Of the open ones of this kind that nobody was shown the one that has waited longest."""
+    """Returns the oldest open approval of this kind that has no card."""
     row = await db.fetch_one(OLDEST_WITHOUT_CARD, (kind,))
     return None if row is None else _from_row(row)
 
@@ -178,13 +178,14 @@ async def find_oldest_without_card(db: Queries, kind: str) -> Approval | None:
 async def latest(
     db: ReportReader, *, limit: int, status: ApprovalStatus | None = None, kind: str | None = None
 ) -> list[Approval]:
-    """Newest first."""
+    """Returns the latest approvals, newest first; of one status or kind, if given."""
     values: dict[str, Value] = {"status": status, "kind": kind, "limit": limit}
     return [_from_row(row) for row in await db.fetch_all(LATEST, values)]
 
 
 async def add(tx: Transaction, approval: Approval) -> bool:
-    """Enter a request. False if its id is taken. Raises sqlite3.IntegrityError if one on the same is open."""
+    """Add an approval. Returns False if its id exists. Raises sqlite3.IntegrityError if one of the same kind and
+    subject is open."""
     values: dict[str, Value] = {
         "id": approval.id,
         "kind": approval.kind,
@@ -214,7 +215,7 @@ async def close(
     reason: str | None,
     now: datetime,
 ) -> bool:
-    """Claim the decision. False if it is decided."""
+    """Claim the decision and record it. Returns False if the approval is already decided."""
     values: dict[str, Value] = {
         "id": approval,
         "status": status,
@@ -227,34 +228,34 @@ async def close(
 
 
 async def set_outcome(tx: Transaction, approval: ApprovalId, outcome: str) -> None:
-    """Keep its outcome, in a sentence."""
+    """Record the approval's outcome, a sentence."""
     await tx.execute(SET_OUTCOME, (outcome, approval))
 
 
 async def mark_failed(tx: Transaction, approval: ApprovalId, *, reason: str, outcome: str) -> None:
-    """It was claimed, and could not be done."""
+    """Record that the approval was decided but could not be carried out."""
     await tx.execute(MARK_FAILED, (reason, outcome, approval))
 
 
 async def delete_old(tx: Transaction, *, before: datetime, limit: int) -> int:
-    """Those that were decided before that moment, with their cards and refusals. Returns how many; there may be more
-    while it is `limit`."""
+    """Delete approvals that were decided before that time, with their cards and refusals. Returns how many; if it is
+    `limit`, there may be more."""
     return await tx.execute(DELETE_OLD, (to_text(before), limit))
 
 
 async def count_held_messages(db: Queries, approval: ApprovalId) -> int:
-    """How many messages wait for it."""
+    """Returns the number of messages that wait for the approval."""
     row = await db.fetch_one(COUNT_HELD_MESSAGES, {"id": approval})
     return 0 if row is None else int(row["held"])
 
 
 async def list_cards(db: Queries, approval: ApprovalId) -> list[ApprovalCard]:
-    """In the order they were asked."""
+    """Returns the approval's cards, in the order in which people were asked."""
     return [from_row(ApprovalCard, row) for row in await db.fetch_all(CARDS, (approval,))]
 
 
 async def find_by_card(db: Queries, seq: int) -> ApprovalId | None:
-    """The approval that this message of the host is a card of."""
+    """Returns the approval whose card is this message of the host."""
     row = await db.fetch_one(CARD_BY_SEQ, (seq,))
     return None if row is None else ApprovalId(row["approval_id"])
 
@@ -262,7 +263,7 @@ async def find_by_card(db: Queries, seq: int) -> ApprovalId | None:
 async def add_card(
     tx: Transaction, approval: ApprovalId, user_id: str, *, seq: int | None, problem: str | None, now: datetime
 ) -> None:
-    """This person was asked, or could not be."""
+    """Record that this person was asked, or could not be."""
     values: dict[str, Value] = {
         "id": approval,
         "user_id": user_id,
@@ -274,12 +275,12 @@ async def add_card(
 
 
 async def set_card_problem(tx: Transaction, card: ApprovalCard, problem: str) -> None:
-    """It did not reach them, or not in time."""
+    """Record that the card did not reach the person, or not in time."""
     await tx.execute(SET_CARD_PROBLEM, (problem, card.approval_id, card.number))
 
 
 async def count_unauthorized(tx: Transaction, approval: ApprovalId, user_id: str) -> int:
-    """Somebody tried to decide who may not. How often they did, this time included."""
+    """Count an attempt to decide by somebody who may not. Returns the number of their attempts, including this one."""
     row = await tx.fetch_one(COUNT_UNAUTHORIZED, (approval, user_id))
     assert row is not None, "it was just written"
     return int(row["count"])

@@ -1,5 +1,5 @@
-"""The record of who did what: rows are added in the transaction of what they tell of, never changed, and forgotten with
-age."""
+"""Stores the audit log. Entries are added in the transaction of the change that they describe, are never changed, and
+are deleted by age."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import to_text
 
 ADD = "INSERT INTO audit_log (at, actor, action, target, origin, outcome, details) VALUES (?, ?, ?, ?, ?, ?, ?)"
-# What it concerned beside is in the details: the second user of a link, whom a rule denies. Python's NaN is no JSON.
+# Further targets are in the details: the second user of a link, the user whom a rule denies. Python's NaN is no JSON.
 LATEST = """
 SELECT * FROM audit_log
 WHERE (:actor IS NULL OR actor = :actor)
@@ -29,17 +29,17 @@ WHERE (:actor IS NULL OR actor = :actor)
     AND (:since IS NULL OR at >= :since)
 ORDER BY id DESC LIMIT :limit
 """
-# The latest stays: its number is no other entry's.
+# The latest entry stays, so that its number is not used again.
 DELETE_OLD = """
 DELETE FROM audit_log WHERE id IN (
     SELECT id FROM audit_log WHERE at < ? AND id < (SELECT max(id) FROM audit_log) ORDER BY at LIMIT ?)
 """
 
 LOCAL = "local"
-"""The origin of what was typed on the machine itself."""
+"""The origin of commands that were typed on the machine itself."""
 _LOCAL_PREFIX = "local:"
 MAX_DETAILS_CHARS = 4_000
-"""Characters; what an agent asked for is whole in its own table."""
+"""Characters; an agent's complete request is in the table actions."""
 
 
 class AuditOutcome(StrEnum):
@@ -47,15 +47,16 @@ class AuditOutcome(StrEnum):
     ALLOWED = "allowed"
     HELD = "held"
     DENIED = "denied"
-    """Somebody, or a rule, said no."""
+    """A person or a rule denied it."""
     REFUSED = "refused"
-    """It could not be, or was not theirs to ask for."""
+    """It was not possible, or the actor may not request it."""
     FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
-    """One entry. `actor`: a user, `agent:SESSION`, `local:NAME`, `host`. `action` begins with the noun it is about."""
+    """One entry. `actor`: a user, `agent:SESSION`, `local:NAME` or `host`. `action`: the action; it begins with a noun.
+    `about`: the target."""
 
     id: int
     at: datetime
@@ -68,27 +69,27 @@ class AuditEntry:
 
 
 def chat_origin(origin: Origin | ChatKey | None) -> str:
-    """A chat as the origin of an entry; empty: there was none."""
+    """Returns a chat as the origin of an entry; empty if there is none."""
     return "" if origin is None else f"{origin.channel_type}:{origin.platform_id}"
 
 
 def chat_target(place: Origin | ChatKey | MessagingGroup) -> str:
-    """A chat as what an entry is about: as cards and rules name it."""
+    """Returns a chat as the target of an entry, named as in cards and rules."""
     return f"{place.channel_type}:{place.instance}:{place.platform_id}"
 
 
 def local_actor(name: str) -> str:
-    """How the record names whoever is at the machine: they need no role."""
+    """Returns the actor for a person at the machine, who needs no role."""
     return f"{_LOCAL_PREFIX}{name}"
 
 
 def local_name(who: str) -> str | None:
-    """The name of whoever was at the machine; None for anybody else."""
+    """Returns the name of the person at the machine; None for any other actor."""
     return who.removeprefix(_LOCAL_PREFIX) if who.startswith(_LOCAL_PREFIX) else None
 
 
 def agent_actor(session: SessionId) -> str:
-    """How the record names the agent of a session."""
+    """Returns the actor for the agent of a session."""
     return f"agent:{session}"
 
 
@@ -103,7 +104,7 @@ async def record(
     origin: str = "",
     details: Mapping[str, object] | None = None,
 ) -> None:
-    """Add an entry. `details` is plain JSON and holds no secrets; too much of it is cut."""
+    """Add an entry. `details`: plain JSON without secrets; it is cut after MAX_DETAILS_CHARS."""
     text = json.dumps(details or {}, sort_keys=True, default=str)
     if len(text) > MAX_DETAILS_CHARS:
         text = json.dumps({"cut": text[:MAX_DETAILS_CHARS]})
@@ -120,8 +121,8 @@ async def latest(
     target: str | None = None,
     since: datetime | None = None,
 ) -> list[AuditEntry]:
-    """Newest first. `action` is its first word, or all, and `also` are other names of that; `target` is what it is
-    filed under, or a text of its details."""
+    """Returns the latest entries, newest first. `action`: a whole action or its first word; `also`: other names of it.
+    `target`: the entry's target, or a text in its details."""
     values: dict[str, Value] = {
         "actor": actor,
         "actions": None if action is None else json.dumps([action, *also]),
@@ -133,7 +134,7 @@ async def latest(
 
 
 async def delete_old(tx: Transaction, *, before: datetime, limit: int) -> int:
-    """Entries from before that moment. Returns how many; there may be more while it is `limit`."""
+    """Delete entries from before that time. Returns how many; if it is `limit`, there may be more."""
     return await tx.execute(DELETE_OLD, (to_text(before), limit))
 
 

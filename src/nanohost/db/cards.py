@@ -1,7 +1,7 @@
-"""The buttons of cards: what each is worth, and which choice of which message that stands for.
+"""Makes the values of card buttons, and finds the choice that a value stands for.
 
-A button's value is `q:KEY:NUMBER`: it fits every platform, and tells nothing. What it means is on record here alone, so
-a value that was made up means nothing.
+A button's value is `q:KEY:NUMBER`, which fits every platform and reveals nothing. Its meaning is only in the database,
+so a forged value has none.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ _BUTTON_VALUE = re.compile(r"q:([a-z0-9]{20}):([0-9]{1,3})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardChoice:
-    """What somebody chose: the message it was on, and the choice in the agent's own words. `chat`: where the card was
-    sent to, as that is called now."""
+    """A choice: the card's message, and the label in the agent's own words. `chat`: the chat to which the card was
+    sent, by its current id."""
 
     card: Delivery
     label: str
     chat: ChatKey
 
     def was_sent_to(self, chat: ChatKey) -> bool:
-        """Whether the card was sent to this chat: a press that comes from another one is none."""
+        """Whether the card was sent to this chat: a press from another chat does not count."""
         return chat in (self.card.queue.chat, self.chat)
 
 
 def button_value(session: SessionId, out_id: str, number: int) -> str:
-    """The value of the button with this number, from 1."""
+    """Returns the value of the button with this number, from 1."""
     return f"q:{deliveries.card_key(session, out_id)}:{number}"
 
 
 def options_of(kind: str, content: str) -> tuple[str, ...]:
-    """What a message offers to choose from; nothing, for one that is no card."""
+    """Returns the options of a message; none if it is not a card."""
     try:
         payload = decode_out(kind, content)
     except PayloadError:
@@ -49,7 +49,7 @@ def options_of(kind: str, content: str) -> tuple[str, ...]:
 
 
 async def find_choice(db: Queries, value: str | None) -> CardChoice | None:
-    """What the button of this value stands for. None: no card that is known has it."""
+    """Returns the choice of the button with this value; None if no known card has it."""
     match = _BUTTON_VALUE.fullmatch(value or "")
     card = await deliveries.find_by_card(db, match[1]) if match else None
     if match is None or card is None:

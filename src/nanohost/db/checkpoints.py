@@ -1,4 +1,4 @@
-"""Checkpoints: where a channel instance was in its platform's stream, in the channel's own words."""
+"""Stores checkpoints: the position of a channel instance in its platform's stream, in the channel's own format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FIND = "SELECT checkpoint FROM channel_checkpoints WHERE channel_type = ? AND in
 
 
 async def save(tx: Transaction, *, channel_type: str, instance: str, checkpoint: str, now: datetime) -> None:
-    """In place of what was there."""
+    """Save the checkpoint in place of the last one."""
     await tx.execute(SAVE, (channel_type, instance, checkpoint, to_text(now)))
 
 

@@ -1,4 +1,4 @@
-"""One-time codes, by their hashes: the code itself is never here. And who typed wrong ones, so that guessing ends."""
+"""Stores the hashes of one-time codes, never the codes, and counts wrong codes by user, to limit guessing."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FIND = "SELECT * FROM codes WHERE hash = ?"
 HAS_OPEN = "SELECT 1 FROM codes WHERE status = 'open' LIMIT 1"
 ALL_OPEN = "SELECT * FROM codes WHERE status = 'open'"
 CLOSE = "UPDATE codes SET status = ?, used_by = ?, closed_at = ? WHERE id = ? AND status = 'open'"
-# How old one is that was made in the future nobody knows: the clock was set back since.
+# A code that was created in the future has an unknown age, since the clock was set back: it expires too.
 EXPIRE = """
 UPDATE codes SET status = 'expired', closed_at = min(expires_at, :now)
 WHERE status = 'open' AND (expires_at <= :now OR created_at > :soon)
 """
-# The one that was asked for last is the one that counts.
+# Only the code that was requested last is valid.
 REVOKE_PREVIOUS = """
 UPDATE codes SET status = 'burned', closed_at = :now
 WHERE status = 'open' AND purpose = :purpose AND created_by = :by AND channel_type IS :channel
@@ -45,32 +45,32 @@ DELETE FROM code_guesses WHERE user_id IN (SELECT user_id FROM code_guesses WHER
 """
 
 RETENTION = timedelta(days=1)
-"""How long what is void is known: whoever types it late is told so."""
+"""How long a code is kept after it is closed, so that a person who types it late is told so."""
 CLOCK_TOLERANCE = timedelta(seconds=10)
-"""By which a clock that is kept right may be set back in small steps."""
+"""A clock that is kept correct may be set back in steps this small."""
 
 
 class CodePurpose(StrEnum):
     """What a code is for."""
 
     OWNER = "owner"
-    """Whoever types it becomes an owner."""
+    """The user who types it becomes an owner."""
     LINK = "link"
-    """Whoever types it and whoever asked for it are one human."""
+    """The user who types it and the user who requested it are linked as one person."""
 
 
 class CodeStatus(StrEnum):
     OPEN = "open"
     USED = "used"
     REVOKED = "burned"
-    """It was typed where others read it, or a newer one took its place."""
+    """It was typed where others can read it, or a newer code replaced it."""
     EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
-    """`channel_type`: where it has to be typed, None: anywhere. `user_id`: who is to be linked. `hash` is no other
-    code's; `id` may be that of one that was forgotten."""
+    """A code. `channel_type`: the channel on which it must be typed; None: any. `user_id`: the user to link. `hash` is
+    unique; `id` may be reused after a code was deleted."""
 
     id: int
     hash: str
@@ -84,7 +84,7 @@ class Code:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedGuesses:
-    """How often somebody typed a wrong code since `last_at`, when they were last told so."""
+    """How often a user typed a wrong code since `last_at`, when they were last told so."""
 
     user_id: str
     count: int
@@ -102,7 +102,7 @@ async def add(
     expires_at: datetime,
     now: datetime,
 ) -> None:
-    """Keep a new code; the same one's asking for the same thing before is void."""
+    """Add a code. Revokes the earlier code of the same user for the same purpose."""
     await expire(tx, now)
     await tx.execute(
         REVOKE_PREVIOUS, {"now": to_text(now), "purpose": purpose, "by": created_by, "channel": channel_type}
@@ -111,49 +111,49 @@ async def add(
 
 
 async def find(db: Queries, hash: str) -> Code | None:
-    """Also one that is not open any more, for a day."""
+    """Returns the code with this hash, also for a day after it was closed."""
     row = await db.fetch_one(FIND, (hash,))
     return None if row is None else from_row(Code, row)
 
 
 async def has_open(db: Queries) -> bool:
-    """Whether a code may be typed at all, as far as `expire` has been told the time."""
+    """Whether a code is open, as of the last call of `expire`."""
     return await db.fetch_one(HAS_OPEN) is not None
 
 
 async def list_open(db: Queries) -> list[Code]:
-    """Those that may be typed, as far as `expire` has been told the time; oldest first."""
+    """Returns the open codes as of the last call of `expire`, oldest first."""
     return sorted((from_row(Code, row) for row in await db.fetch_all(ALL_OPEN)), key=lambda code: code.id)
 
 
 async def close(tx: Transaction, code: Code, status: CodeStatus, *, used_by: str, now: datetime) -> bool:
-    """False if it was not open any more: somebody else was first."""
+    """Close a code. Returns False if it was not open any more."""
     return await tx.execute(CLOSE, (status, used_by, to_text(now), code.id)) == 1
 
 
 async def expire(tx: Transaction, now: datetime) -> None:
-    """Those whose time is up are open no more, nor those of before the clock was set back."""
+    """Close the codes whose time is up, and those from before the clock was set back."""
     await tx.execute(EXPIRE, {"now": to_text(now), "soon": to_text(now + CLOCK_TOLERANCE)})
 
 
 async def delete_old(tx: Transaction, *, before: datetime, limit: int) -> int:
-    """Codes that were void before that moment. Returns how many; there may be more while it is `limit`."""
+    """Delete codes that were closed before that time. Returns how many; if it is `limit`, there may be more."""
     return await tx.execute(DELETE_OLD, (to_text(before), limit))
 
 
 async def delete_old_guesses(tx: Transaction, *, before: datetime, limit: int) -> int:
-    """Wrong ones that were typed before that moment. Returns how many; there may be more while it is `limit`."""
+    """Delete wrong guesses from before that time. Returns how many; if it is `limit`, there may be more."""
     return await tx.execute(DELETE_OLD_GUESSES, (to_text(before), limit))
 
 
 async def record_guess(tx: Transaction, user_id: str, *, now: datetime, lockout: timedelta) -> None:
-    """One more wrong code. The silence begins with the first and is not made longer by the others, nor by a clock that
-    was set back."""
+    """Count a wrong code. The lockout begins with the first one; neither later ones nor a clock that is set back
+    prolong it."""
     await tx.execute(RECORD_GUESS, {"user": user_id, "now": to_text(now), "over": to_text(now - lockout)})
 
 
 async def last_guess_at(db: Queries, user_id: str) -> datetime | None:
-    """When the user's silence began, if ever."""
+    """Returns when the user's last lockout began; None if there was none."""
     row = await db.fetch_one(LAST_GUESS, (user_id,))
     return None if row is None else from_text(row["last_at"])
 
@@ -161,7 +161,7 @@ async def last_guess_at(db: Queries, user_id: str) -> datetime | None:
 async def list_recent_guesses(
     db: ReportReader, channel: str, *, since: datetime, now: datetime, limit: int
 ) -> list[FailedGuesses]:
-    """Whose silence on a channel began after that moment, the first ones."""
+    """Returns the users of a channel whose lockout began after that time, the oldest first."""
     values: dict[str, Value] = {"since": to_text(since), "now": to_text(now), "channel": channel, "limit": limit}
     return [
         FailedGuesses(user_id=row["user_id"], count=row["count"], last_at=from_text(row["last_at"]))

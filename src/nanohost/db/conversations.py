@@ -1,7 +1,7 @@
-"""Which conversation an event belongs to, and the session that it is kept in.
+"""Finds the conversation of an event, and the session that holds it.
 
-A DM is one conversation whatever its threads. In a group on a platform with threads each thread is one. A chat that
-is wired `agent-shared` joins the one conversation that the agent has with all such chats.
+A DM is one conversation, whatever its threads. In a group on a platform with threads, each thread is one. Chats that
+are wired as `agent-shared` share one conversation of the agent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nanohost.model import AgentGroupId, MessagingGroupId, Session, SessionMode,
 
 @dataclass(frozen=True, slots=True)
 class SessionKey:
-    """What a session is found by."""
+    """The key of a session."""
 
     agent_group: AgentGroupId
     messaging_group: MessagingGroupId | None
@@ -25,7 +25,8 @@ class SessionKey:
 
 
 def session_key(wiring: Wiring, event: InboundEvent) -> SessionKey:
-    """The event's thread id is None on a platform without threads: intake saw to that. Pure."""
+    """Returns the key of the event's session. The inbox sets the thread id to None if a platform has no
+    threads. Pure."""
     if wiring.session_mode is SessionMode.AGENT_SHARED:
         return SessionKey(wiring.agent_group_id, None, None)
     thread = event.thread_id if event.is_group else None
@@ -39,11 +40,11 @@ async def find(db: Queries, key: SessionKey) -> Session | None:
 
 
 async def get_or_create(tx: Transaction, key: SessionKey, now: datetime) -> Session:
-    """The conversation's session, made with its first message."""
-    found = await find(tx, key)
-    if found is not None:
-        return found
-    made = await sessions.add(
+    """Returns the conversation's session; creates it with the first message."""
+    session = await find(tx, key)
+    if session is not None:
+        return session
+    new_id = await sessions.add(
         tx, agent_group=key.agent_group, messaging_group=key.messaging_group, thread_id=key.thread_id, now=now
     )
-    return await sessions.get(tx, made)
+    return await sessions.get(tx, new_id)

@@ -1,10 +1,10 @@
 """The central database: one file, one process, one writer.
 
-Promises: a transaction that was left without an exception is on disk. Transactions that wait for each other are
-committed together (one sync for all of them), and each still fails alone. Reads see what is committed. Lists, reports
-and status read on connections of their own (`Store.reports`): no message waits for them.
-What a transaction emits is told to subscribers after its commit (`Store.bus`).
-Never: a write outside `transaction`, SQL built from values.
+Promises: a transaction that ends without an exception is on disk. Transactions that wait for each other are committed
+together (one sync for all of them), and each still fails alone. Reads see committed data only. Lists, reports and
+status use their own connections (`Store.reports`), so that no message waits for them. Events that a transaction emits
+are delivered to subscribers after its commit (`Store.bus`).
+Never: writes outside `transaction`, or builds SQL from values.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ Value = str | int | float | None
 Values = Sequence[Value] | Mapping[str, Value]
 
 BUSY_TIMEOUT_S = 5.0
-"""Only a person with a database shell can make us wait: there is one process."""
+"""Only a person with a database shell can lock the database, since one process uses it."""
 FETCH_SIZE = 64
-"""aiosqlite's own number; we fetch all at once."""
+"""The default of aiosqlite; we fetch all rows at once."""
 MAX_REPORT_CONNECTIONS = 4
-"""Reads of lists and reports at once; more wait for these. Each has a thread and a page cache of 2 MB."""
+"""Concurrent reads of lists and reports; more wait. Each has a thread and a page cache of 2 MB."""
 PROGRESS_STEPS = 10_000
-"""Of SQLite's virtual machine, half a millisecond: after so many a report looks whether anybody still waits for it."""
+"""Steps of SQLite's virtual machine (half a millisecond) after which a report checks whether it was cancelled."""
 MAX_GROUP_SIZE = 256
-"""After so many the group is committed even if more wait, so that nobody waits without end."""
+"""A group is committed at this size even if more transactions wait, so that none waits for ever."""
 
 
 CORRUPTION_ERRORS = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_READONLY_DBMOVED")
-"""Errors that no waiting fixes. A disk that is full or read-only is none: it is as it was once there is room again."""
+"""Errors that are permanent. A full or read-only disk is not one: the database works again once there is space."""
 
 
 class Queries(Protocol):
-    """Something to ask: the store outside a transaction, or a transaction, which sees its own writes."""
+    """Runs queries: the store outside a transaction, or a transaction, which sees its own writes."""
 
     async def fetch_one(self, sql: str, values: Values = ()) -> sqlite3.Row | None: ...
 
@@ -52,14 +52,14 @@ class Queries(Protocol):
 
 
 async def database_path(db: Queries) -> Path:
-    """Where it lies, for whoever has nothing but a transaction."""
+    """Returns the path of the database, for a caller that only has a transaction."""
     row = await db.fetch_one("PRAGMA database_list")
     assert row is not None, "an open database is listed"
     return Path(row["file"])
 
 
 class SavepointFailed(Exception):
-    """A part of a transaction came to nothing; its cause is what was raised there."""
+    """A part of a transaction was rolled back; `__cause__` is the exception that was raised in it."""
 
 
 class Transaction:
@@ -68,11 +68,11 @@ class Transaction:
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._db = connection
         self.emitted: list[object] = []
-        """What is published once this is committed."""
+        """Events to publish after the commit."""
 
     def emit(self, *events: object) -> None:
-        """Say that something happened (see domain_events.py): told to its subscribers after the commit, and to nobody
-        if this transaction, or the part of it that we are in, is undone."""
+        """Emit events (see domain_events.py). They are delivered after the commit, and dropped if this transaction, or
+        the current savepoint, is rolled back."""
         self.emitted.extend(events)
 
     async def fetch_one(self, sql: str, values: Values = ()) -> sqlite3.Row | None:
@@ -83,20 +83,20 @@ class Transaction:
         return list(await self._db.execute_fetchall(sql, values))
 
     async def execute(self, sql: str, values: Values = ()) -> int:
-        """Change rows; returns how many."""
+        """Run a statement that changes rows. Returns how many."""
         async with self._db.execute(sql, values) as cursor:
             return cursor.rowcount
 
     async def execute_many(self, sql: str, rows: Iterable[Values]) -> None:
-        """Change rows, one statement for many values."""
+        """Run one statement for each of many value lists."""
         async with self._db.executemany(sql, rows):
             pass
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
-        """What may fail alone; not inside another one. Raises SavepointFailed, from whatever was raised inside, when
-        that is undone and the transaction goes on. When SQLite has given up the whole transaction it comes out as it
-        is."""
+        """A part of the transaction that can fail alone; not nested. If an exception is raised inside, rolls the part
+        back and raises SavepointFailed from it; the transaction can continue. If SQLite has rolled back the whole
+        transaction, the original exception is raised."""
         await self.execute("SAVEPOINT part")
         emitted = len(self.emitted)
         try:
@@ -112,8 +112,8 @@ class Transaction:
 
 
 class _CommitGroup:
-    """Transactions that share a commit: the first, and those who waited when it was through. Who comes later waits for
-    the next one, or a stream of others would keep everybody's commit waiting."""
+    """Transactions that share a commit: the first one, and those that waited when it ended. Later ones join the next
+    group; otherwise a stream of transactions would delay the commit without end."""
 
     def __init__(self) -> None:
         self.members = 0
@@ -122,15 +122,15 @@ class _CommitGroup:
         self.committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def fail(self, error: BaseException) -> None:
-        """Every member raises it; that none is left to raise it is no reason for a warning."""
+        """Make every member raise the error."""
         self.committed.set_exception(error)
-        self.committed.exception()
+        self.committed.exception()  # no warning if there is no member left to raise it
 
 
 class ReportReader:
-    """Reads for lists, reports and status, which may walk through everything that is on record. Each read has a
-    connection of its own, so that no message, poll or sweep waits for it, and reports wait only when
-    MAX_REPORT_CONNECTIONS are under way. A read whose caller is cancelled is interrupted. Raises StoreError.
+    """Reads for lists, reports and status, which may scan the whole database. Each read has its own connection, so that
+    no message, poll or sweep waits for it, and a report waits only while MAX_REPORT_CONNECTIONS run. A read is
+    interrupted when its caller is cancelled. Raises StoreError.
     """
 
     def __init__(self, path: Path, translate_errors: Callable[[], AbstractContextManager[None]]) -> None:
@@ -148,7 +148,7 @@ class ReportReader:
     async def fetch_all(self, sql: str, values: Values = ()) -> list[sqlite3.Row]:
         is_over = False
 
-        def is_to_end() -> int:
+        def should_interrupt() -> int:
             return int(is_over or self._is_closed)
 
         with self._translated_errors():
@@ -157,8 +157,8 @@ class ReportReader:
                     raise StoreError("the central database is closed")
                 connection = self._idle.pop() if self._idle else await self._open()
                 try:
-                    # Not interrupt(): it is lost on a statement that its thread has not begun yet.
-                    await connection.set_progress_handler(is_to_end, PROGRESS_STEPS)
+                    # Not interrupt(): it has no effect on a statement that its thread has not begun yet.
+                    await connection.set_progress_handler(should_interrupt, PROGRESS_STEPS)
                     return list(await connection.execute_fetchall(sql, values))
                 finally:
                     is_over = True
@@ -171,7 +171,7 @@ class ReportReader:
         return connection
 
     async def close(self) -> None:
-        """End what is being read and close every connection."""
+        """Interrupt the running reads and close every connection."""
         self._is_closed = True
         for _ in range(MAX_REPORT_CONNECTIONS):
             await self._slots.acquire()
@@ -189,7 +189,7 @@ class Store:
         self._reader = reader
         self._reports = ReportReader(path, self._translated_errors)
         self.bus = EventBus()
-        """Tells what the transactions of this store emit, once it is committed."""
+        """Delivers the events of this store's transactions after their commit."""
         self._write_lock = asyncio.Lock()
         self._waiting = 0
         self._group: _CommitGroup | None = None
@@ -199,12 +199,12 @@ class Store:
 
     @property
     def reports(self) -> ReportReader:
-        """Where lists, reports and status are read."""
+        """The reader for lists, reports and status."""
         return self._reports
 
     @property
     def corruption(self) -> str:
-        """What SQLite said when it first found the file to be no sound database; empty while it is one."""
+        """SQLite's error when it first found the file to be corrupt; empty while it is intact."""
         return self._corruption
 
     @contextlib.contextmanager
@@ -213,14 +213,14 @@ class Store:
             try:
                 yield
             except sqlite3.Error as error:
-                name = str(getattr(error, "sqlite_errorname", ""))  # errors of Python's own have no name
+                name = str(getattr(error, "sqlite_errorname", ""))  # errors of Python's sqlite3 module have no name
                 if name.startswith(CORRUPTION_ERRORS):
                     self._corruption = self._corruption or str(error)
                 raise
 
     async def fetch_one(self, sql: str, values: Values = ()) -> sqlite3.Row | None:
         """The first row, or None."""
-        # Fetched whole: a cursor left open by a cancelled caller would show the next reader an old snapshot.
+        # Fetch all rows: a cursor that a cancelled caller left open would show the next reader an old snapshot.
         with self._translated_errors():
             return next(iter(await self._reader.execute_fetchall(sql, values)), None)
 
@@ -230,10 +230,10 @@ class Store:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """One immediate transaction. Leaving it returns after the commit; an exception inside undoes it alone.
+        """Run one immediate transaction. Exit returns after the commit; an exception inside rolls back only this one.
 
-        Do not wait for anything but the database inside: everybody else who writes waits for you. Raises StoreError
-        when the disk refuses.
+        Await nothing but the database inside: all other writers wait meanwhile. Raises StoreError if the database
+        cannot be written.
         """
         with self._translated_errors():
             group = await self._join_group()
@@ -266,13 +266,13 @@ class Store:
         return self._group
 
     async def _commit_if_last(self) -> None:
-        # Somebody may have left the commit to a waiter that was cancelled instead.
+        # The last transaction may have left the commit to a waiter that was then cancelled.
         async with self._write_lock:
             if self._group is not None and self._group.members and self._waiting == 0:
                 await self._commit(self._group)
 
     async def _begin(self, group: _CommitGroup) -> None:
-        # The first member needs no savepoint: if it fails there is nothing else to keep.
+        # The first member needs no savepoint: if it fails, there is nothing else to keep.
         await self._writer.execute("BEGIN IMMEDIATE" if group.members == 0 else "SAVEPOINT member")
 
     async def _end(self, group: _CommitGroup, tx: Transaction) -> None:
@@ -297,7 +297,7 @@ class Store:
             await self._writer.execute("ROLLBACK TO member")
             await self._writer.execute("RELEASE member")
         if not self._writer.in_transaction:
-            # A full disk makes SQLite give up the whole transaction: what the others did in it is gone as well.
+            # On a full disk SQLite rolls back the whole transaction, so the writes of the other members are lost too.
             self._group = None
             group.fail(sqlite3.OperationalError("the transaction was given up together with another one"))
         elif self._waiting == 0:
@@ -319,7 +319,7 @@ class Store:
             self.bus.publish(*group.emitted)
 
     async def drain(self) -> None:
-        """Let those who are inside or wait finish, and nobody else in."""
+        """Let running and waiting transactions finish, and accept no new ones."""
         async with self._write_lock:
             self._is_closed = True
             if self._group is not None:
@@ -327,7 +327,7 @@ class Store:
 
 
 async def _run_uncancelled(work: Coroutine[None, None, None]) -> None:
-    """Run it whole, even if the caller is cancelled (again) meanwhile: the lock must not be released before."""
+    """Run the work to its end even if the caller is cancelled: the lock must not be released before."""
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
@@ -342,7 +342,7 @@ async def _run_uncancelled(work: Coroutine[None, None, None]) -> None:
 
 @contextlib.contextmanager
 def translated_errors() -> Iterator[None]:
-    """Turn sqlite3's errors into StoreError; what the caller got wrong (constraints) stays as it is."""
+    """Translate sqlite3's errors into StoreError, except IntegrityError, which is the caller's mistake."""
     try:
         yield
     except sqlite3.IntegrityError:
@@ -363,7 +363,7 @@ def _connect_writer(path: Path) -> aiosqlite.Connection:
 
 
 def _connect(role: str, path: Path, uri: str) -> aiosqlite.Connection:
-    """Its thread is called after the file, for whoever has to say what hangs."""
+    """Open a connection whose thread is named after the file, so that reports of hung threads can name it."""
 
     def connect() -> sqlite3.Connection:
         threading.current_thread().name = f"{role} of {path}"
@@ -374,7 +374,7 @@ def _connect(role: str, path: Path, uri: str) -> aiosqlite.Connection:
 
 @asynccontextmanager
 async def open_store(path: Path, *, durable: bool = True) -> AsyncIterator[Store]:
-    """Open a migrated database (see migrations.py) and close it when left, after the writer has drained.
+    """Open a migrated database (see migrations.py). On exit, drain the writer and close the database.
 
     `durable=False` turns sync off, for tests.
     """

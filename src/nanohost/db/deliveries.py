@@ -1,4 +1,5 @@
-"""Deliveries: the ledger of what goes out. Every state a send can be in after a crash is a state here."""
+"""Stores deliveries: the ledger of outgoing messages. Every state that a send can have after a crash is a
+status here."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from nanohost_protocol.ids import derive_id
 from nanohost_protocol.rows import DeliveryResult
 from nanohost_protocol.times import from_text, to_text
 
-# To where the chat is now, if it has moved: the message that one answers is not known there.
+# If the chat has moved, the delivery goes to the new chat, where the message that it answers is not known.
 ADD = """
 INSERT INTO deliveries
     (session_id, seq, out_id, kind, channel_type, instance, platform_id, thread_id, reply_to, content,
@@ -44,14 +45,14 @@ DELETE_UNSENT_PARTS = """
 DELETE FROM delivery_parts WHERE session_id = :session_id AND seq = :seq AND NOT EXISTS (
     SELECT 1 FROM delivery_parts WHERE session_id = :session_id AND seq = :seq AND receipt IS NOT NULL)
 """
-# While all is paused only what the host itself says is sent: its own messages and its notices, which count below zero,
-# but far above the numbers of what tasks send (see scheduler/task_messages.py).
+# During a pause only messages of the host are sent: its own, and its notices, whose numbers are below zero but far
+# above those of task messages (see scheduler/task_messages.py).
 _NOT_PAUSED = """
 (NOT EXISTS (SELECT 1 FROM paused) OR session_id = 'host' OR seq BETWEEN -8000000000000000000 AND -1)
 """
-# What is about a decision; see DeliveryQueueKey.
+# Messages about a decision; see DeliveryQueueKey.
 _IS_CARD = "(session_id = 'host' AND seq % 4 = 3)"
-# By the index of what is open, or the session's whole history is gone through: SQLite would take the primary key.
+# Uses the index of open deliveries: SQLite would choose the primary key and scan the session's whole history.
 # Of a chat that has moved nothing is: what is open was moved along.
 NEXT_IN_QUEUE = f"""
 SELECT d.*, NOT EXISTS (
@@ -116,7 +117,7 @@ BEGIN_ATTEMPT = """
 INSERT INTO delivery_attempts (session_id, seq, number, started_at)
 SELECT session_id, seq, attempts, :now FROM deliveries WHERE session_id = :session_id AND seq = :seq
 """
-# What is not to be tried again (see FORBID_RETRY) keeps the reason.
+# A delivery that must not be retried (see FORBID_RETRY) keeps its reason.
 RECORD_OUTCOME = """
 UPDATE deliveries SET status = CASE WHEN :again AND decision = 'drop' THEN 'dropped' ELSE :status END,
     reason = CASE WHEN :again AND decision = 'drop' THEN reason ELSE :reason END,
@@ -197,7 +198,7 @@ UPDATE deliveries SET decision = 'drop', reason = :reason
 WHERE session_id = :session_id AND seq = :seq AND status = 'sending'
 """
 
-# By their number in the block of each message, see notice_numbers.
+# Notices by their number in the block of each message, see notice_numbers.
 WITHDRAW_NOTICES = """
 UPDATE deliveries INDEXED BY deliveries_open
 SET status = 'dropped', reason = :reason, next_attempt_at = NULL, changed_at = :now
@@ -211,40 +212,40 @@ WHERE status IN ('pending', 'sending') AND status = 'pending' AND session_id = :
 """
 
 FAILING = "failing"
-"""How an attempt ended while the platform failed by itself and nothing went through: it may have been sent, and is no
-try."""
+"""The outcome of an attempt while the platform was down with errors of its own: the message may have been sent, and the
+attempt does not count."""
 CHAT_CLOSED = "chat_closed"
-"""How the reason of a message begins that was refused as any other one in its chat would be."""
+"""The prefix of the reason if the platform refuses every message in that chat."""
 CARD_KINDS = ("card", "question")
 """The kinds that may have buttons."""
 
 
 def is_card_number(seq: int) -> bool:
-    """Whether a message of the host with this number is in the lane of its cards: 3, 7, 11, …"""
+    """Whether a message of the host with this number is in the queue of cards: 3, 7, 11, …"""
     return seq % 4 == 3
 
 
 def card_key(session: SessionId, out_id: str) -> str:
-    """What the buttons of this message are known by: short, and not to be guessed from outside."""
+    """Returns the key in the button values of this message: short, and not guessable from outside."""
     return derive_id("q", session, out_id)[1:21]
 
 
 class DeliveryStatus(StrEnum):
     PENDING = "pending"
-    """Waits: for its turn, for `next_attempt_at`, for its channel."""
+    """It waits: for its turn, for `next_attempt_at`, or for its channel."""
     SENDING = "sending"
-    """Handed to the channel; found so at a start it is ambiguous: it may have been sent."""
+    """It was passed to the channel. At a start of the host this is ambiguous: it may have been sent."""
     SENT = "sent"
     DEAD = "dead"
-    """Given up, with the reason; can be sent again by command."""
+    """It failed for good, with a reason; a command can send it again."""
     DROPPED = "dropped"
-    """Never to be sent: malformed, not allowed, or an operator said so (and may take it back)."""
+    """It is never sent: malformed, not allowed, or dropped by an operator (who can undo that)."""
     UNKNOWN = "unknown"
-    """May have been sent, and waits for an operator's word; what comes after it goes on."""
+    """It may have been sent, and waits for an operator's decision; later messages do not wait."""
 
 
 class DeliveryDecision(StrEnum):
-    """What an operator said of a message."""
+    """An operator's decision about a delivery."""
 
     RESEND = "resend"
     DROP = "drop"
@@ -252,8 +253,9 @@ class DeliveryDecision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryQueueKey:
-    """What order is kept within: one session's messages in one chat. `is_card_queue`: those of the host that are about
-    a decision; what else it says there does not stand behind them. KeyedWorkers of one chat take turns."""
+    """The key of a queue, within which order is kept: one session's messages in one chat. `is_card_queue`: the host's
+    messages about decisions have a queue of their own, so that its other messages do not wait behind them. The queues
+    of one chat take turns."""
 
     session_id: SessionId
     channel_type: str
@@ -273,7 +275,7 @@ class DeliveryQueueKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One message on its way."""
+    """One outgoing message."""
 
     queue: DeliveryQueueKey
     seq: int
@@ -286,17 +288,17 @@ class Delivery:
     created_at: datetime
     attempts: int = 0
     attempts_before_resend: int = 0
-    """Attempts up to this number are of before an operator had it sent again."""
+    """Attempts up to this number were before an operator had it sent again."""
     next_attempt_at: datetime | None = None
     reason: str | None = None
     decision: DeliveryDecision | None = None
     receipt: tuple[str, ...] = ()
     not_before: datetime | None = None
-    """Not to be sent before; what comes after it does not wait."""
+    """It is not sent before this time; later messages do not wait."""
     is_detached_from_thread: bool = False
-    """It was for a thread that takes no messages any more."""
+    """Whether it was for a thread that takes no messages any more."""
     turn_id: str | None = None
-    """The turn that it was sent in, by its container's word."""
+    """The turn in which it was sent, as its container reports."""
     is_last_in_queue: bool = field(default=False, compare=False)
     """As it was read from its queue: nothing else there is open, not even for later."""
 
@@ -307,16 +309,16 @@ class Delivery:
 
     @property
     def is_from_agent(self) -> bool:
-        """Whether an agent said it, at once or for later. The host's own notices are below zero; far below are messages
-        for later, and at odd numbers what the host says of their tasks: see _GOES_ON."""
+        """Whether it is a message of an agent. The numbers of the host's notices are below zero; far below are task
+        messages, and at odd numbers there the host's messages about tasks (see scheduler/task_messages.py)."""
         of_task = self.seq < -8_000_000_000_000_000_000 and self.seq % 2 == 0
         return self.queue.session_id != HOST_SESSION_ID and (self.seq > 0 or of_task)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try. `outcome`: sent, part (of a long one), failing, or the class of the error; None while it is under
-    way."""
+    """One attempt. `outcome`: sent, part (of a long message), failing, or the class of the error; None while it
+    runs."""
 
     number: int
     started_at: datetime
@@ -326,14 +328,14 @@ class Attempt:
 
 
 async def add(tx: Transaction, delivery: Delivery) -> bool:
-    """Enter a message into the ledger. False if it is there already. Emits QueueHasWork."""
+    """Add a message to the ledger. Returns False if it exists already. Emits QueueHasWork."""
     is_new = await tx.execute(ADD, _values(delivery)) == 1
     tx.emit(QueueHasWork(delivery.queue))
     return is_new
 
 
 async def add_all(tx: Transaction, entries: Iterable[Delivery]) -> None:
-    """Enter messages into the ledger, but for those that are there already. Emits QueueHasWork for each that waits."""
+    """Add messages to the ledger, except existing ones. Emits QueueHasWork for each pending message."""
     entries = list(entries)
     await tx.execute_many(ADD, [_values(entry) for entry in entries])
     tx.emit(*(QueueHasWork(entry.queue) for entry in entries if entry.status is DeliveryStatus.PENDING))
@@ -361,7 +363,7 @@ def _values(delivery: Delivery) -> dict[str, Value]:
 
 
 async def next_in_queue(db: Queries, queue: DeliveryQueueKey, now: datetime) -> Delivery | None:
-    """The first message that is not settled and not for later: nothing behind it may overtake it."""
+    """Returns the first open message of a queue that is not scheduled for later. No other message may overtake it."""
     values: dict[str, Value] = {
         "session_id": queue.session_id,
         **queue.chat.columns,
@@ -373,27 +375,27 @@ async def next_in_queue(db: Queries, queue: DeliveryQueueKey, now: datetime) -> 
 
 
 async def next_scheduled_at(db: Queries, queue: DeliveryQueueKey) -> datetime | None:
-    """When the first message that is for later is to be sent. None: there is none."""
+    """Returns when the first scheduled message of a queue is due; None if there is none."""
     row = await db.fetch_one(NEXT_SCHEDULED, _queue_columns(queue))
     return None if row is None or row["at"] is None else from_text(row["at"])
 
 
 async def list_open_queues(db: Queries) -> list[DeliveryQueueKey]:
-    """Those that have something to send; of a chat to which the host has, both of its lanes."""
-    lanes = [_queue_key(row, is_card_queue=False) for row in await db.fetch_all(OPEN_QUEUES)]
-    return [*lanes, *(replace(queue, is_card_queue=True) for queue in lanes if queue.session_id == HOST_SESSION_ID)]
+    """Returns the queues with open messages; for a chat with open messages of the host, both of its queues."""
+    queues = [_queue_key(row, is_card_queue=False) for row in await db.fetch_all(OPEN_QUEUES)]
+    return [*queues, *(replace(queue, is_card_queue=True) for queue in queues if queue.session_id == HOST_SESSION_ID)]
 
 
 async def list_waiting(db: Queries, queue: DeliveryQueueKey) -> list[Delivery]:
-    """What the lane is still to send, what is being sent included."""
+    """Returns the open messages of a queue, including one that is being sent."""
     return [_from_row(row) for row in await db.fetch_all(WAITING, _queue_columns(queue))]
 
 
 async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> None:
-    """Make what is to be tried later be tried so much sooner: the clock was set back. Emits QueueHasWork."""
-    later = [_from_row(row) for row in await tx.fetch_all(PENDING_RETRIES, (to_text(now),))]
-    for delivery in later:
-        assert delivery.next_attempt_at is not None, "it is tried later"
+    """Move pending retries forward by `by`, since the clock was set back. Emits QueueHasWork."""
+    retries = [_from_row(row) for row in await tx.fetch_all(PENDING_RETRIES, (to_text(now),))]
+    for delivery in retries:
+        assert delivery.next_attempt_at is not None, "a retry has a time"
         sooner = max(now, delivery.next_attempt_at - by)
         await tx.execute(SET_RETRY_AT, (to_text(sooner), delivery.queue.session_id, delivery.seq))
         tx.emit(QueueHasWork(delivery.queue))
@@ -401,8 +403,7 @@ async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> Non
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """How much of a session is under way: messages, of these how many wait for a later time, and requests to the
-    host."""
+    """The open items of a session: messages, how many of these are scheduled for later, and requests to the host."""
 
     messages: int
     later: int
@@ -410,7 +411,7 @@ class Waiting:
 
 
 async def count_waiting(db: Queries, session: SessionId, *, now: datetime, limit: int) -> Waiting:
-    """What of the session is not settled; no more than `limit` of each kind are counted."""
+    """Count the open items of a session, at most `limit` of each kind."""
     row = await db.fetch_one(COUNT_WAITING, (session, to_text(now), limit))
     assert row is not None, "an aggregate has a row"
     return Waiting(messages=row["messages"], later=row["later"], requests=row["requests"])
@@ -419,7 +420,7 @@ async def count_waiting(db: Queries, session: SessionId, *, now: datetime, limit
 async def get_results(
     db: Queries, session: SessionId, *, now: datetime, limit: int
 ) -> tuple[Session, list[DeliveryResult]]:
-    """The session, and what became of its latest messages that are not on their way any more, newest first, as of
+    """Returns the session and its latest messages that are not open any more, newest first, as of
     `now`."""
     rows = await db.fetch_all(RESULTS, {"session": session, "limit": limit})
     assert rows, f"session {session} is referred to and not there"
@@ -437,14 +438,16 @@ async def get_results(
 
 
 async def count_attempts(db: Queries, delivery: Delivery) -> int:
-    """Attempts that count, one that is under way included: not those that only found out that it has to wait."""
+    """Returns the number of attempts that count, including a running one. Attempts that only found the channel down or
+    rate limited do not count."""
     row = await db.fetch_one(COUNT_ATTEMPTS, (delivery.queue.session_id, delivery.seq))
     return 0 if row is None else int(row["tries"])
 
 
 async def begin_attempt(tx: Transaction, delivery: Delivery, now: datetime) -> bool:
-    """The intent: committed before the channel is asked. False: it is not pending any more, an operator was faster, it
-    goes elsewhere by now, or all was paused just now."""
+    """Record the intent to send, which is committed before the channel is called. Returns False if the message is not
+    pending any more, an operator acted first,
+    its address has changed, or everything is paused."""
     values = _delivery_values(delivery, now)
     as_read: dict[str, Value] = {
         "platform_id": delivery.platform_id,
@@ -468,15 +471,15 @@ class AttemptOutcome:
     next_attempt_at: datetime | None = None
     receipt: tuple[str, ...] = ()
     moved_to: str | None = None
-    """What the chat is called now: it is to be sent there."""
+    """The chat's new id, to which the message is sent."""
     is_thread_gone: bool = False
-    """The chat's thread takes no messages any more."""
+    """Whether the chat's thread takes no messages any more."""
     is_refused_by_platform: bool = False
-    """It was asked, and will never take the message."""
+    """Whether the platform itself will never accept the message."""
 
 
 async def end_attempt(tx: Transaction, delivery: Delivery, outcome: AttemptOutcome, now: datetime) -> None:
-    """The outcome: committed after the channel answered, or when a start finds an attempt without one."""
+    """Record the outcome of an attempt, after the channel answered, or at a start for an attempt without an outcome."""
     values = _delivery_values(delivery, now) | {
         "status": outcome.status,
         "again": outcome.status is DeliveryStatus.PENDING,
@@ -490,7 +493,7 @@ async def end_attempt(tx: Transaction, delivery: Delivery, outcome: AttemptOutco
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryPart:
-    """A part of a long message: the one of this `number`, from 0, out of `of`."""
+    """A part of a long message: number `number`, from 0, of `of` parts."""
 
     number: int
     of: int
@@ -503,13 +506,13 @@ class DeliveryPart:
 
 
 async def add_parts(tx: Transaction, delivery: Delivery, parts: Sequence[DeliveryPart]) -> None:
-    """How a message that is longer than its platform takes was cut. It stays so."""
+    """Store the parts of a message that is too long for its platform. They do not change later."""
     key = (delivery.queue.session_id, delivery.seq)
     await tx.execute_many(ADD_PART, [(*key, part.number, part.text, part.plain) for part in parts])
 
 
 async def next_part(db: Queries, delivery: Delivery) -> DeliveryPart | None:
-    """The first part that is not sent. None: the message was not cut so far."""
+    """Returns the first part that is not sent; None if the message has not been split."""
     row = await db.fetch_one(NEXT_PART, (delivery.queue.session_id, delivery.seq))
     return None if row is None else DeliveryPart(**dict(row))
 
@@ -517,7 +520,7 @@ async def next_part(db: Queries, delivery: Delivery) -> DeliveryPart | None:
 async def end_part(
     tx: Transaction, delivery: Delivery, part: DeliveryPart, receipt: Sequence[str], now: datetime
 ) -> None:
-    """The platform has this part. With the last one it has the message, which is then in no parts any more."""
+    """Record that a part was sent. After the last part the message is sent and its parts are deleted."""
     key = (delivery.queue.session_id, delivery.seq)
     await tx.execute(PART_SENT, (json.dumps(receipt), *key, part.number))
     if not part.is_last:
@@ -530,13 +533,13 @@ async def end_part(
 
 
 async def part_progress(db: Queries, delivery: Delivery) -> tuple[int, int]:
-    """How many parts of a message are sent, and how many it has; (0, 0) for one that is not in parts."""
+    """Returns how many parts of a message are sent, and how many it has; (0, 0) if it has no parts."""
     row = await db.fetch_one(PARTS, (delivery.queue.session_id, delivery.seq))
     return (0, 0) if row is None else (row["sent"], row["of"])
 
 
 async def may_have_been_sent(db: Queries, delivery: Delivery) -> bool:
-    """Whether an earlier attempt at what is to be sent next may have taken effect."""
+    """Whether an earlier attempt to send the message, or its next part, may have succeeded."""
     return await db.fetch_one(MAY_HAVE_BEEN_SENT, _queue_values(delivery)) is not None
 
 
@@ -546,31 +549,31 @@ async def has_later_edit(db: Queries, delivery: Delivery, message: int) -> bool:
 
 
 async def has_later_message(db: Queries, delivery: Delivery) -> bool:
-    """Whether the session said something in this chat after this."""
+    """Whether the session has a later message in this chat."""
     return await db.fetch_one(LATER_MESSAGE, _queue_values(delivery)) is not None
 
 
 async def skip(tx: Transaction, delivery: Delivery, reason: str, now: datetime) -> None:
-    """It is not to be sent any more, and nothing is wrong with that."""
+    """Drop a pending message that is not needed any more."""
     await tx.execute(SKIP, _delivery_values(delivery, now) | {"reason": reason})
 
 
 async def postpone(tx: Transaction, delivery: Delivery, until: datetime) -> None:
-    """It is for later; what comes after it does not wait."""
+    """Schedule a message for later; messages after it do not wait."""
     await tx.execute(POSTPONE, {"session_id": delivery.queue.session_id, "seq": delivery.seq, "until": to_text(until)})
 
 
 async def detach_from_thread(tx: Transaction, delivery: Delivery) -> None:
-    """It, and whatever else of its lane is for the same thread, goes to the chat itself, says so, and answers nothing
-    there. It is cut anew if nothing of it was sent."""
+    """Send this message, and others of its queue for the same thread, to the chat itself and not as a reply. The
+    message is split again if no part was sent."""
     queue = delivery.queue
-    place = (queue.session_id, queue.channel_type, queue.instance, queue.platform_id)
-    await tx.execute(DETACH_FROM_THREAD, (*place, delivery.thread_id))
+    chat = (queue.session_id, queue.channel_type, queue.instance, queue.platform_id)
+    await tx.execute(DETACH_FROM_THREAD, (*chat, delivery.thread_id))
     await tx.execute(DELETE_UNSENT_PARTS, {"session_id": queue.session_id, "seq": delivery.seq})
 
 
 async def find_by_card(db: Queries, card_key: str) -> Delivery | None:
-    """The message whose buttons are known by this."""
+    """Returns the message whose buttons have this key."""
     row = await db.fetch_one(BY_CARD_KEY, (card_key,))
     return None if row is None else _from_row(row)
 
@@ -581,7 +584,7 @@ async def find(db: Queries, session: SessionId, seq: int) -> Delivery | None:
 
 
 async def status_of(db: Queries, session: SessionId, out_id: str) -> DeliveryStatus | None:
-    """How one of the session's messages stands; None if there is none with this id."""
+    """Returns the status of the session's message with this id; None if there is none."""
     row = await db.fetch_one(STATUS_OF, (session, out_id))
     return None if row is None else DeliveryStatus(row["status"])
 
@@ -594,7 +597,7 @@ async def latest(
     limit: int,
     chat: ChatKey | None = None,
 ) -> list[Delivery]:
-    """The deliveries that changed last, newest first; of one status, session or chat, where given."""
+    """Returns the deliveries that changed last, newest first; of one status, session or chat, if given."""
     values: dict[str, Value] = {"status": status, "session": session, "limit": limit}
     for name in ("channel_type", "instance", "platform_id"):
         values[name] = None if chat is None else getattr(chat, name)
@@ -602,7 +605,7 @@ async def latest(
 
 
 async def list_attempts(db: Queries, delivery: Delivery) -> list[Attempt]:
-    """Every try of a message, in order."""
+    """Returns all attempts of a message, in order."""
     rows = await db.fetch_all(ATTEMPTS, (delivery.queue.session_id, delivery.seq))
     return [
         Attempt(
@@ -617,8 +620,8 @@ async def list_attempts(db: Queries, delivery: Delivery) -> list[Attempt]:
 
 
 async def resend(tx: Transaction, delivery: Delivery, now: datetime) -> bool:
-    """An operator's word: pending again, with all its tries. False: it was not given up, held or dropped by one. Emits
-    DeliveryDecided."""
+    """Apply an operator's decision to send a message again, with all its attempts. Returns False if it did not fail, is
+    not unknown, and was not dropped by an operator. Emits DeliveryDecided."""
     is_pending = await tx.execute(RESEND, _delivery_values(delivery, now)) == 1
     if is_pending:
         tx.emit(DeliveryDecided(delivery.queue))
@@ -626,24 +629,25 @@ async def resend(tx: Transaction, delivery: Delivery, now: datetime) -> bool:
 
 
 async def drop(tx: Transaction, delivery: Delivery, reason: str, now: datetime) -> bool:
-    """An operator's word: never to be sent. False: it is being sent, was sent, or was dropped before."""
+    """Apply an operator's decision never to send a message. Returns False if it is being sent, was sent or was
+    dropped."""
     return await tx.execute(DROP, _delivery_values(delivery, now) | {"reason": reason}) == 1
 
 
 async def withdraw_notices(tx: Transaction, session: SessionId, number: int, reason: str, now: datetime) -> None:
-    """What the host has to say by this number of notice_numbers is so no more: nobody who has not heard it hears it."""
+    """Drop the session's pending notices with this number of notice_numbers, since they are out of date."""
     block = {"first": MESSAGE_NOTICES_START, "end": EVENT_NOTICES_START, "of": NOTICES_PER_MESSAGE, "number": number}
     await tx.execute(WITHDRAW_NOTICES, {"session_id": session, "reason": reason, "now": to_text(now), **block})
 
 
 async def withdraw_by_content(tx: Transaction, session: SessionId, content: str, reason: str, now: datetime) -> None:
-    """The same for what is said in exactly these words."""
-    of = {"session_id": session, "content": content, "reason": reason, "now": to_text(now)}
-    await tx.execute(WITHDRAW_BY_CONTENT, of)
+    """Drop the session's pending messages with exactly this content, since they are out of date."""
+    values: dict[str, Value] = {"session_id": session, "content": content, "reason": reason, "now": to_text(now)}
+    await tx.execute(WITHDRAW_BY_CONTENT, values)
 
 
 async def forbid_retry(tx: Transaction, delivery: Delivery, reason: str) -> None:
-    """What is being sent may arrive; if it does not, or only in part, it is dropped in place of being tried again."""
+    """Drop a message that is being sent, in place of a retry, if this attempt fails or sends only a part."""
     await tx.execute(FORBID_RETRY, {"session_id": delivery.queue.session_id, "seq": delivery.seq, "reason": reason})
 
 

@@ -1,4 +1,4 @@
-"""Destinations: where the agents of a group may send beside the chats of their sessions, and what they call it."""
+"""Stores destinations: the chats to which an agent group may send beside those of its sessions, by name."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ VALUES (?, ?, ?, ?, ?) RETURNING *
 DELETE = "DELETE FROM destinations WHERE id = ?"
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
-"""What a destination can be called."""
+"""The allowed names of a destination."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedChat:
-    """A chat under the name that an agent group's agents have for it."""
+    """A chat, with the name that an agent group uses for it."""
 
     id: int
     agent_group_id: AgentGroupId
@@ -42,12 +42,12 @@ async def list_all(db: Queries) -> list[NamedChat]:
 
 
 async def list_for_group(db: Queries, group: AgentGroupId) -> list[NamedChat]:
-    """By name."""
+    """Returns the destinations of an agent group, by name."""
     return [from_row(NamedChat, row) for row in await db.fetch_all(OF_GROUP, (group,))]
 
 
 async def list_for_chat(db: Queries, chat: MessagingGroupId) -> list[NamedChat]:
-    """Whoever may send there."""
+    """Returns the destinations of all agent groups that may send to this chat."""
     return [from_row(NamedChat, row) for row in await db.fetch_all(OF_CHAT, (chat,))]
 
 
@@ -65,12 +65,12 @@ async def add(
     created_by: str,
     now: datetime,
 ) -> NamedChat:
-    """Raises sqlite3.IntegrityError if the group has the name already."""
+    """Add a destination. Raises sqlite3.IntegrityError if the agent group already uses the name."""
     row = await tx.fetch_one(ADD, (agent_group, name, messaging_group, created_by, to_text(now)))
     assert row is not None
     return from_row(NamedChat, row)
 
 
 async def delete(tx: Transaction, destination: int) -> bool:
-    """False if it was not there."""
+    """Delete a destination. Returns False if it did not exist."""
     return await tx.execute(DELETE, (destination,)) == 1

@@ -1,6 +1,6 @@
-"""What can happen inside the host, as values for the event bus. Each says who emits it and what its subscribers do.
+"""Defines the domain events of the event bus. Each docstring says what happened and what the subscribers do.
 
-None of them carries work: the work is in the database or in a mailbox, and a subscriber looks there.
+An event carries no work: the work is in the database or in a mailbox, and the subscriber reads it there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ChatHasEvents:
-    """A chat has events that are to be routed: they were accepted, released or brought back. The router routes them."""
+    """A chat has events to route: they were accepted, released or requeued. The router routes them."""
 
     chat: ChatKey
 
@@ -30,38 +30,37 @@ class MailboxHasPendingRows:
 
 @dataclass(frozen=True, slots=True)
 class SessionHasWork:
-    """A session's agent has something to do: a message was written to its inbound.db, or one is due again. The
-    container manager sees that a container runs."""
+    """A session has work for its agent: a message was written to its inbound.db, or one is due again. The container
+    manager wakes the runner or starts a container."""
 
     session: SessionId
 
 
 @dataclass(frozen=True, slots=True)
 class SessionHasControlMessages:
-    """A person's command for a session's runner was written. The container manager sees that it is obeyed."""
+    """A control message for a session's runner was written. The container manager makes sure that it is carried out."""
 
     session: SessionId
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxChanged:
-    """A session's outbound.db changed, as a file event or a poll saw. Acks are read and messages are collected."""
+    """A file event or a poll found that a session's outbound.db changed. Its acks and messages are read."""
 
     session: SessionId
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxNeedsRead:
-    """A session's outbound.db may hold messages that nobody saw: its container started, was adopted, or is gone. They
-    are collected."""
+    """A session's outbound.db may hold messages without a file event: its container started, was adopted, or is gone.
+    They are collected."""
 
     session: SessionId
 
 
 @dataclass(frozen=True, slots=True)
 class MailboxBlocked:
-    """A session's runner keeps the host from its mailbox again and again. Its container is stopped. `reason`: for the
-    operator."""
+    """A session's container blocks the host from its mailbox files. It is stopped. `reason`: for the operator."""
 
     session: SessionId
     reason: str
@@ -69,7 +68,7 @@ class MailboxBlocked:
 
 @dataclass(frozen=True, slots=True)
 class SessionWorking:
-    """A session's turn is over these messages, by id; over none when it has ended. Typing is shown, or ends."""
+    """A session's turn works on these messages, by id; none if it has ended. Typing is shown, or ends."""
 
     session: SessionId
     messages: frozenset[str]
@@ -77,42 +76,42 @@ class SessionWorking:
 
 @dataclass(frozen=True, slots=True)
 class QueueSending:
-    """A message of a queue is about to be sent, or was just sent. Typing there is over."""
+    """A message of a queue is about to be sent, or was just sent. Typing ends in its chat."""
 
     queue: DeliveryQueueKey
 
 
 @dataclass(frozen=True, slots=True)
 class RunnerStarting:
-    """A session's mailbox was prepared for a new container. The open tasks are written to it."""
+    """A session's mailbox was prepared for a new container. The scheduler writes the open tasks to it."""
 
     session: SessionId
 
 
 @dataclass(frozen=True, slots=True)
 class QueueHasWork:
-    """A delivery was entered, or may go on. The sender looks at its lane."""
+    """A delivery was added, or can continue. The sender checks its queue."""
 
     queue: DeliveryQueueKey
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryDecided:
-    """An operator decided about a delivery. The sender looks at its lane at once and does not wait for the platform."""
+    """An operator decided about a delivery. The sender checks its queue at once, without a backoff."""
 
     queue: DeliveryQueueKey
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFailedLater:
-    """A platform gave up on what it had taken. Who waits for a person's answer to it is told."""
+    """A platform reported a late failure. The stage that waits for a person's answer to the message handles it."""
 
     delivery: Delivery
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelConnected:
-    """Somebody can be reached by this channel. What waited for it is sent."""
+    """A channel can reach people. Waiting messages are sent."""
 
     channel_type: str
     instance: str
@@ -120,7 +119,7 @@ class ChannelConnected:
 
 @dataclass(frozen=True, slots=True)
 class ChannelActive:
-    """Somebody wrote on this channel, so it works. What waited for it is tried."""
+    """A channel received an event, so it works. Waiting messages are tried."""
 
     channel_type: str
     instance: str
@@ -128,32 +127,32 @@ class ChannelActive:
 
 @dataclass(frozen=True, slots=True)
 class RequestsWaiting:
-    """A session's agent asked the host for something, or its request may go on. The actions are carried out."""
+    """A session's agent made a request to the host, or a request can continue. The action executor carries it out."""
 
     session: SessionId
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalChanged:
-    """An approval was asked for, decided, or ended. The approvals engine shows it or ends its cards."""
+    """An approval was requested, decided, or ended. The approval engine sends or closes its cards."""
 
     approval: ApprovalId
 
 
 @dataclass(frozen=True, slots=True)
 class TasksChanged:
-    """A task of this session was made, changed or done. The scheduler looks when the next is due."""
+    """A task of this session was created, changed or completed. The scheduler finds out when the next task is due."""
 
     session: SessionId
 
 
 @dataclass(frozen=True, slots=True)
 class PauseChanged:
-    """All was paused, or goes on. Containers are stopped or started, deliveries wait or go on."""
+    """A pause began or ended. Containers are stopped or started, deliveries wait or continue."""
 
 
 @dataclass(frozen=True, slots=True)
 class HoldChanged:
-    """A session was put on hold, or goes on. Its container is stopped, or started if it has work."""
+    """A session was held or released. Its container is stopped, or started if it has work."""
 
     session: SessionId

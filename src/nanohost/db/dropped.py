@@ -1,4 +1,4 @@
-"""What people wrote that nobody was told of: counted by who, where and why, so that a flood is one row."""
+"""Counts dropped messages by user, chat and reason, so that a flood is one row."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DELETE FROM dropped_messages WHERE (channel_type, instance, platform_id, user_id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DroppedMessages:
-    """What one user wrote in one chat and why nobody was told. `agent_group`: its folder, where one was concerned."""
+    """The dropped messages of one user in one chat, and the reason. `agent_group`: its folder, if one was concerned."""
 
     chat: ChatKey
     user_id: str
@@ -48,26 +48,26 @@ class DroppedMessages:
 async def record(
     tx: Transaction, chat: ChatKey, user_id: str, reason: str, *, now: datetime, agent_group: str = "", times: int = 1
 ) -> None:
-    """So many more."""
-    place = (chat.channel_type, chat.instance, chat.platform_id)
-    await tx.execute(RECORD, (*place, user_id, reason, agent_group, times, to_text(now), to_text(now)))
+    """Add `times` to a count."""
+    columns = (chat.channel_type, chat.instance, chat.platform_id)
+    await tx.execute(RECORD, (*columns, user_id, reason, agent_group, times, to_text(now), to_text(now)))
 
 
 async def latest(
     db: ReportReader, *, limit: int, user: str | None = None, channel_type: str | None = None
 ) -> list[DroppedMessages]:
-    """Newest first."""
+    """Returns the latest counts, newest first; of one user or channel, if given."""
     values: dict[str, Value] = {"user": user, "channel": channel_type, "limit": limit}
     return [_from_row(row) for row in await db.fetch_all(LATEST, values)]
 
 
 async def delete(tx: Transaction, *, user: str | None = None) -> int:
-    """Forget all counts, or those of one user. How many rows there were."""
+    """Delete all counts, or those of one user. Returns how many rows."""
     return await tx.execute(DELETE_ALL) if user is None else await tx.execute(DELETE_OF_USER, (user,))
 
 
 async def delete_old(tx: Transaction, *, before: datetime, limit: int) -> int:
-    """Counts that nothing was added to since that moment. Returns how many; there may be more while it is `limit`."""
+    """Delete counts that did not grow since that time. Returns how many; if it is `limit`, there may be more."""
     return await tx.execute(DELETE_OLD, (to_text(before), limit))
 
 

@@ -1,4 +1,4 @@
-"""Inbound events: what the platforms told us, once each, until routing has handled it."""
+"""Stores inbound events, once each, until routing has handled them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VALUES
      :status, :reason, :value, :attachments, :parts, :album)
 ON CONFLICT (channel_type, instance, platform_id, platform_message_id, event_kind) DO NOTHING
 """
-# is_deleted: a deletion of the message, or of the one that it changes, waits behind it. is_joined: it was several.
+# is_deleted: a deletion of the message, or of the message that it changes, waits behind it. is_joined: it is an album.
 # may_be_answer: it is one on record, or a question is open in its chat, seen or not. contact_seen_at: when its sender
 # was last seen, if their name and the direct chat are on record.
 NEW_IN_CHAT = """
@@ -98,8 +98,8 @@ HELD = "SELECT * FROM inbound_events WHERE status = 'held' AND approval_id = ? O
 RELEASE = """
 UPDATE inbound_events SET status = 'new', attempts = 0 WHERE status = 'held' AND approval_id = ?
 """
-# A message and its edits, by the platform's id of the message: first the message itself, if it is here. An edit of any
-# piece of an album is one of the message that the pieces are together.
+# A message and its edits, by the platform's id of the message: first the message itself, if it is stored. An edit of a
+# piece of an album is an edit of the joined message.
 MESSAGE_AND_EDITS = """
 (SELECT id, event_kind, text, status, approval_id, mentions_bot FROM inbound_events
 WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id
@@ -115,9 +115,9 @@ WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :p
         WHERE whole.channel_type = :channel_type AND whole.instance = :instance AND whole.platform_id = :platform_id
             AND whole.platform_message_id = :message AND whole.event_kind = 'message'))
 """
-# One that nothing came of yet.
+# A message or edit that is not handled yet.
 OPEN = f"SELECT status, approval_id FROM {MESSAGE_AND_EDITS} WHERE status IN ('new', 'held') LIMIT 1"  # noqa: S608
-# One that may still reach an agent.
+# A message or edit that may still reach an agent.
 UNSETTLED = (
     f"SELECT id, status, approval_id FROM {MESSAGE_AND_EDITS} WHERE status IN ('new', 'held', 'set_aside') LIMIT 1"  # noqa: S608
 )
@@ -125,12 +125,12 @@ MENTIONS_BOT = f"SELECT 1 FROM {MESSAGE_AND_EDITS} WHERE mentions_bot = 1 LIMIT 
 DROP_HELD = "UPDATE inbound_events SET status = 'dropped', reason = ? WHERE status = 'held' AND approval_id = ?"
 
 REASON_FOR_HOST = "for the host itself"
-"""The reason of an event that reached no wiring, because it was for none."""
+"""The reason of an event that reached no wiring, because it was for the host itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatKey:
-    """One chat on one platform: what order is kept within."""
+    """The key of one chat on one platform, within which the order of events is kept."""
 
     channel_type: str
     instance: str
@@ -138,7 +138,7 @@ class ChatKey:
 
     @property
     def columns(self) -> dict[str, str]:
-        """As statements name its parts."""
+        """Its parts by their names in SQL statements."""
         return {"channel_type": self.channel_type, "instance": self.instance, "platform_id": self.platform_id}
 
     def __str__(self) -> str:
@@ -146,16 +146,16 @@ class ChatKey:
         return f"{self.channel_type}:{self.instance}:{self.platform_id}"
 
     def user_id_of(self, handle: str) -> str:
-        """The id of the user that this platform knows by the handle."""
+        """Returns the id of the user with this handle on the platform."""
         return f"{self.channel_type}:{handle}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """An accepted event with its number, where and when it came in. `attempts`: how often routing it has failed.
-    As it was read with the new ones of its chat, `is_deleted`: the message was deleted since; `is_joined`: it was
-    several, and each may have been deleted; `may_be_answer` is False if no question can have it as its answer;
-    `contact_seen_at`: when its sender was last seen, if all that it says of them is on record."""
+    """An accepted event with its number, its chat and when it was received. `attempts`: how often routing it has
+    failed. Only set by `list_new`: `is_deleted`: the message was deleted since; `is_joined`: it is an album whose
+    pieces may have been deleted; `may_be_answer` is False if no question can have it as its answer; `contact_seen_at`:
+    when its sender was last seen, if all that it says of them is on record."""
 
     id: EventId
     chat: ChatKey
@@ -170,15 +170,15 @@ class StoredEvent:
 
     @property
     def user_id(self) -> str:
-        """The id of whose it is."""
+        """The id of the user who sent it."""
         return self.chat.user_id_of(self.event.sender.handle)
 
 
 async def add(
     tx: Transaction, chat: ChatKey, event: InboundEvent, *, now: datetime, drop_reason: str | None = None
 ) -> bool:
-    """Keep an event; `drop_reason` gives the reason if it needs no routing. False if it is there already. What needs
-    routing emits ChatHasEvents, of a repeat too: the first delivery may have been cut off before it was told."""
+    """Add an event. `drop_reason`: why it needs no routing. Returns False if it exists already. Emits ChatHasEvents for
+    an event that needs routing, also for a repeat: the host may have been killed before it was delivered."""
     values = _values(event) | {
         **chat.columns,
         "received_at": to_text(now),
@@ -192,7 +192,7 @@ async def add(
 
 
 def _values(event: InboundEvent) -> dict[str, Value]:
-    """What is the event's own, by column."""
+    """Returns the event's own columns."""
     return {
         "platform_message_id": event.platform_message_id,
         "event_kind": event.kind,
@@ -214,7 +214,7 @@ def _values(event: InboundEvent) -> dict[str, Value]:
 
 
 async def list_new(db: Queries, chat: ChatKey, *, limit: int) -> list[StoredEvent]:
-    """Events that routing has not handled, oldest first."""
+    """Returns the chat's events that routing has not handled, oldest first."""
     rows = await db.fetch_all(NEW_IN_CHAT, (chat.channel_type, chat.instance, chat.platform_id, limit))
     return [
         replace(
@@ -229,7 +229,7 @@ async def list_new(db: Queries, chat: ChatKey, *, limit: int) -> list[StoredEven
 
 
 async def find_first_new(db: Queries, chat: ChatKey) -> EventId | None:
-    """The oldest of those."""
+    """Returns the chat's oldest event that routing has not handled."""
     row = await db.fetch_one(FIRST_NEW, (chat.channel_type, chat.instance, chat.platform_id))
     return None if row is None else EventId(row["id"])
 
@@ -240,13 +240,13 @@ async def list_chats_with_new(db: Queries) -> list[ChatKey]:
 
 
 async def latest_messages(db: ReportReader, *, channel_type: str, instance: str, limit: int) -> dict[str, str]:
-    """The newest message by chat, dropped ones included; the chats that were written in last."""
+    """Returns the newest message by chat, including dropped ones, for the most recently active chats."""
     rows = await db.fetch_all(LATEST_MESSAGES, (channel_type, instance, limit))
     return {row["platform_id"]: row["platform_message_id"] for row in rows}
 
 
 async def recent_messages(db: ReportReader, chat: ChatKey, *, since: datetime, limit: int) -> dict[str, str | None]:
-    """The threads of the newest messages of people in a chat, by message, but for those that were deleted."""
+    """Returns the threads of the newest messages of people in a chat, by message, without deleted ones."""
     values: dict[str, Value] = {
         **chat.columns,
         "since": to_text(since),
@@ -262,13 +262,13 @@ async def get(db: Queries, event: EventId) -> StoredEvent:
 
 
 async def find_message(db: Queries, chat: ChatKey, platform_message_id: str) -> StoredEvent | None:
-    """The message that the platform knows by this id; None if it is not here."""
+    """Returns the message with this platform id; None if it is not stored."""
     row = await db.fetch_one(MESSAGE, _message_values(chat, platform_message_id))
     return None if row is None else _from_row(row)
 
 
 async def is_new(db: Queries, event: EventId) -> bool:
-    """Whether nothing was made of it so far."""
+    """Whether routing has not handled the event."""
     return await db.fetch_one(IS_NEW, (event,)) is not None
 
 
@@ -277,30 +277,30 @@ async def mark_routed(tx: Transaction, events: Iterable[EventId]) -> None:
 
 
 async def join_album(tx: Transaction, pieces: Sequence[EventId], into: InboundEvent) -> None:
-    """The first of these events becomes what they are together; the others are handled by that."""
+    """Put the joined content into the first of these events and mark the others as routed with it."""
     first, *others = pieces
     await tx.execute(JOIN_ALBUM, {"id": first} | _content_values(into))
     await tx.execute_many(CLOSE, [("routed", f"one message with event {first}", other) for other in others])
 
 
 async def replace_content(tx: Transaction, event: EventId, into: InboundEvent) -> None:
-    """Some of what it was joined of is gone."""
+    """Replace the content of an album's message after some of its pieces were deleted."""
     await tx.execute(REPLACE_CONTENT, {"id": event} | _content_values(into))
 
 
 def _content_values(event: InboundEvent) -> dict[str, Value]:
-    """What is put together when messages are joined, by column."""
+    """Returns the columns that are merged when messages are joined."""
     values = _values(event)
     return {name: values[name] for name in ("text", "mentions_bot", "refers_to", "attachments", "parts")}
 
 
 def content_as_json(event: InboundEvent) -> str:
-    """That, of one of them."""
+    """Returns those columns of an event as JSON."""
     return json.dumps(_content_values(event))
 
 
 def with_content(event: InboundEvent, document: str) -> InboundEvent:
-    """The event with what another one holds."""
+    """Returns the event with the content in the JSON document of `content_as_json`."""
     stored = json.loads(document)
     return replace(
         event,
@@ -313,7 +313,7 @@ def with_content(event: InboundEvent, document: str) -> InboundEvent:
 
 
 async def mark_settled(tx: Transaction, event: EventId, reason: str) -> None:
-    """It is handled, and concerns no agent."""
+    """Mark an event as handled that concerns no agent."""
     await tx.execute(CLOSE, ("routed", reason, event))
 
 
@@ -322,23 +322,22 @@ async def mark_dropped(tx: Transaction, event: EventId, reason: str) -> None:
 
 
 async def hold_for_approval(tx: Transaction, event: EventId, approval: ApprovalId) -> None:
-    """It waits until this is decided."""
+    """Hold an event until the approval is decided."""
     await tx.execute(HOLD, (approval, event))
 
 
 async def list_held(db: Queries, approval: ApprovalId) -> list[StoredEvent]:
-    """What waits for this approval, oldest first."""
+    """Returns the events that wait for this approval, oldest first."""
     return [_from_row(row) for row in await db.fetch_all(HELD, (approval,))]
 
 
 async def is_open(db: Queries, chat: ChatKey, message: str) -> bool:
-    """Whether nothing came so far of the message that the platform knows by this id, or of an edit of it: it is new, or
-    held."""
+    """Whether the message with this platform id, or an edit of it, is new or held."""
     return await db.fetch_one(OPEN, _message_values(chat, message)) is not None
 
 
 async def mentions_bot(db: Queries, chat: ChatKey, message: str) -> bool:
-    """Whether this message, or an edit of it, is on record and names us."""
+    """Whether this message, or an edit of it, is stored and mentions the bot."""
     return await db.fetch_one(MENTIONS_BOT, _message_values(chat, message)) is not None
 
 
@@ -347,14 +346,14 @@ def _message_values(chat: ChatKey, message: str) -> dict[str, Value]:
 
 
 async def find_holding_approval(db: Queries, chat: ChatKey, message: str) -> ApprovalId | None:
-    """The approval that this message waits for, or an edit of it. None: it waits for none."""
+    """Returns the approval that this message, or an edit of it, waits for; None if there is none."""
     row = await db.fetch_one(OPEN, _message_values(chat, message))
     return ApprovalId(row["approval_id"]) if row is not None and row["status"] == "held" else None
 
 
 async def find_unsettled(db: Queries, chat: ChatKey, message: str) -> tuple[EventId, ApprovalId | None] | None:
-    """The message that the platform knows by this id, or an edit of it, and the approval that it waits for. None: there
-    is none that may still reach an agent by itself: it is unknown, routed or dropped."""
+    """Returns the message with this platform id, or an edit of it, if it may still reach an agent, and the approval
+    that it waits for. None if it is unknown, routed or dropped."""
     row = await db.fetch_one(UNSETTLED, _message_values(chat, message))
     if row is None:
         return None
@@ -362,33 +361,33 @@ async def find_unsettled(db: Queries, chat: ChatKey, message: str) -> tuple[Even
 
 
 async def release_held(tx: Transaction, approval: ApprovalId) -> None:
-    """What waited for this approval is new again. Emits ChatHasEvents."""
+    """Make the events that waited for this approval new again. Emits ChatHasEvents."""
     tx.emit(*(ChatHasEvents(stored.chat) for stored in await list_held(tx, approval)))
     await tx.execute(RELEASE, (approval,))
 
 
 async def drop_held(tx: Transaction, approval: ApprovalId, reason: str) -> int:
-    """What waited for this approval reaches nobody. How many events that were."""
+    """Drop the events that waited for this approval. Returns how many."""
     return await tx.execute(DROP_HELD, (reason, approval))
 
 
 async def record_failure(tx: Transaction, event: EventId, reason: str) -> None:
-    """Routing it failed; it stays new."""
+    """Count a failure to route the event; it stays new."""
     await tx.execute(RECORD_FAILURE, (reason, event))
 
 
 async def quarantine(tx: Transaction, event: EventId, reason: str) -> None:
-    """It has failed too often: what came after it goes on without it."""
+    """Put an event aside that failed too often, so that later events continue."""
     await tx.execute(CLOSE, ("set_aside", reason, event))
 
 
 async def list_quarantined(db: Queries, *, limit: int) -> list[StoredEvent]:
-    """Oldest first."""
+    """Returns the quarantined events, oldest first."""
     return [_from_row(row) for row in await db.fetch_all(QUARANTINED, (limit,))]
 
 
 async def requeue(tx: Transaction, event: EventId) -> StoredEvent | None:
-    """Make an event that was quarantined new again, with all its tries. None: it is not quarantined. Emits
+    """Make a quarantined event new again, with all its attempts. Returns None if it is not quarantined. Emits
     ChatHasEvents."""
     row = await tx.fetch_one(REQUEUE, (event,))
     if row is None:

@@ -1,6 +1,6 @@
-"""Rows whose time is over: what upkeep deletes of the central database, a small batch a transaction.
+"""Deletes expired rows of the central database, in small batches.
 
-Never: a row that something open refers to, or that keeps a repetition from having an effect.
+Never: deletes a row that an open item refers to, or that prevents a repeated event from having an effect.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from nanohost_protocol.times import to_text
 
 BATCH_SIZE = 200
 RunKey = tuple[str, int]
-"""When a run ended, and its number: the order in which runs are gone through."""
+"""When a run ended, and its number: the order in which runs are processed."""
 FIRST_RUN_KEY: RunKey = ("", 0)
 
 FIRST_RECENT_EVENT = "SELECT id FROM inbound_events WHERE received_at >= ? ORDER BY id LIMIT 1"
 FIRST_RECENT_CALL = "SELECT id FROM model_calls WHERE started_at >= ? ORDER BY id LIMIT 1"
-# Never the last one: its number would be given to another event, and notices and messages are known by it.
+# Never the last event: its number would be used again, and the ids of notices and messages are derived from it.
 LAST_EVENT = "SELECT max(id) AS id FROM inbound_events"
 LAST_CALL = "SELECT max(id) + 1 AS id FROM model_calls"
-# The latest event that a wiring woke a session with stays: it says that the wiring has reached it.
+# The latest event with which a wiring triggered a session stays: it records that the wiring has reached the session.
 OLD_EVENTS = """
 SELECT e.id FROM inbound_events e
 WHERE e.id > :after AND e.id < :below AND e.status IN ('routed', 'dropped') AND NOT EXISTS (
@@ -61,7 +61,7 @@ REFERENCED_MESSAGES = """
 SELECT message_id FROM routes WHERE message_id IN (SELECT value FROM json_each(:ids))
 UNION ALL SELECT message_id FROM task_runs WHERE session_id = :session AND ended_at IS NULL
 """
-# At rest nothing is left that a notice could be about, so none that is deleted can be said again.
+# In an idle session no item is left that could cause a notice, so a deleted notice cannot be sent again.
 IS_IDLE = """
 SELECT 1 FROM sessions WHERE id = :session AND due_at IS NULL
 AND NOT EXISTS (
@@ -81,8 +81,8 @@ WHERE session_id = :session AND status IN ('sent', 'dropped', 'dead') AND change
         SELECT 1 FROM questions q WHERE q.session_id = d.session_id AND q.seq = d.seq AND q.status = 'open')
 LIMIT :limit
 """
-# Never the last one, whose number would be given again; nor a card whose approval is on record, nor anything in a chat
-# that something is on its way to: it may be a change of an earlier message.
+# Never the last message, whose number would be used again; nor a card whose approval is stored; nor messages of a chat
+# with open deliveries, one of which may be an edit of an earlier message.
 OLD_HOST_MESSAGES = """
 SELECT seq FROM deliveries d INDEXED BY deliveries_settled
 WHERE session_id = :host AND status IN ('sent', 'dropped', 'dead') AND changed_at < :before
@@ -123,7 +123,7 @@ LIMIT :limit
 """
 DELETE_RUNS_OF = "DELETE FROM task_runs WHERE task_id IN (SELECT value FROM json_each(?))"
 DELETE_TASKS = "DELETE FROM tasks WHERE id IN (SELECT value FROM json_each(?))"
-# The latest run of a task stays with its task; and the last of all, whose number would be given again.
+# The latest run of a task stays with its task; and the last run of all, whose number would be used again.
 DELETE_RUNS = """
 DELETE FROM task_runs WHERE id IN (SELECT value FROM json_each(?)) AND id < (SELECT max(id) FROM task_runs)
     AND EXISTS (SELECT 1 FROM task_runs l WHERE l.task_id = task_runs.task_id AND l.due > task_runs.due)
@@ -131,7 +131,8 @@ DELETE FROM task_runs WHERE id IN (SELECT value FROM json_each(?)) AND id < (SEL
 
 
 async def delete_events(tx: Transaction, *, after: int, below: int) -> list[int]:
-    """Settled events with these numbers, and their routes. Returns which; ask again after the last of them."""
+    """Delete settled events with numbers between `after` and `below`, and their routes. Returns their numbers; call it
+    again with the last one."""
     rows = await tx.fetch_all(OLD_EVENTS, {"after": after, "below": below, "limit": BATCH_SIZE})
     ids = [int(row["id"]) for row in rows]
     await tx.execute(DELETE_ROUTES, (json.dumps(ids),))
@@ -140,12 +141,13 @@ async def delete_events(tx: Transaction, *, after: int, below: int) -> list[int]
 
 
 async def first_recent_event(db: ReportReader, before: datetime) -> int:
-    """Events with a lower number came before that moment."""
+    """Returns a number below which all events came before that time."""
     return await _first_recent(db, FIRST_RECENT_EVENT, LAST_EVENT, before)
 
 
 async def aggregate_calls(tx: Transaction, *, below: int) -> int:
-    """Model calls with a lower number become sums by day. Returns how many; the batch is full while there are more."""
+    """Replace model calls with lower numbers by sums for each day. Returns how many; if it is BATCH_SIZE, there may be
+    more."""
     ids = json.dumps([row["id"] for row in await tx.fetch_all(OLD_CALLS, (below, BATCH_SIZE))])
     await tx.execute(AGGREGATE_CALLS, (ids,))
     return await tx.execute(DELETE_CALLS, (ids,))
@@ -156,20 +158,20 @@ async def first_recent_call(db: ReportReader, before: datetime) -> int:
 
 
 async def find_referenced(db: Queries, session: SessionId, messages: Sequence[str]) -> set[str]:
-    """Messages that a route or an open run of a task refers to; of those asked about, all that are."""
+    """Returns messages that a route or an open run of a task refers to, including all such ones of `messages`."""
     rows = await db.fetch_all(REFERENCED_MESSAGES, {"ids": json.dumps(list(messages)), "session": session})
     return {str(row["message_id"]) for row in rows}
 
 
 async def delete_deliveries(tx: Transaction, session: SessionId, *, before: datetime, has_no_claims: bool) -> int:
-    """Deliveries and actions of a session that were settled before that moment. Returns how many.
+    """Delete deliveries and actions of a session that were settled before that time. Returns how many.
 
-    Notices go when the session is at rest: `has_no_claims` says that no message of it is being worked on.
+    Deletes notices only if the session is idle. `has_no_claims`: no message of the session is being worked on.
     """
-    asked: dict[str, Value] = {"session": session, "before": to_text(before), "limit": BATCH_SIZE}
-    rest = has_no_claims and await tx.fetch_one(IS_IDLE, asked) is not None
-    sent = [int(row["seq"]) for row in await tx.fetch_all(OLD_DELIVERIES, {**asked, "rest": int(rest)})]
-    done = [int(row["seq"]) for row in await tx.fetch_all(OLD_ACTIONS, asked)]
+    values: dict[str, Value] = {"session": session, "before": to_text(before), "limit": BATCH_SIZE}
+    is_idle = has_no_claims and await tx.fetch_one(IS_IDLE, values) is not None
+    sent = [int(row["seq"]) for row in await tx.fetch_all(OLD_DELIVERIES, {**values, "rest": int(is_idle)})]
+    done = [int(row["seq"]) for row in await tx.fetch_all(OLD_ACTIONS, values)]
     if not sent and not done:
         return 0
     for sql, seqs in ((DELETE_ATTEMPTS, sent), (DELETE_DELIVERIES, sent), (DELETE_ACTIONS, done)):
@@ -179,8 +181,8 @@ async def delete_deliveries(tx: Transaction, session: SessionId, *, before: date
 
 
 async def delete_host_messages(tx: Transaction, *, before: datetime, limit: int) -> int:
-    """What the host itself said and was settled before that moment. Returns how many; there may be more while it is
-    `limit`."""
+    """Delete messages of the host that were settled before that time. Returns how many; if it is `limit`, there may be
+    more."""
     rows = await tx.fetch_all(OLD_HOST_MESSAGES, {"host": HOST_SESSION_ID, "before": to_text(before), "limit": limit})
     seqs = json.dumps([int(row["seq"]) for row in rows])
     await tx.execute(DELETE_ATTEMPTS, (HOST_SESSION_ID, seqs))
@@ -188,11 +190,11 @@ async def delete_host_messages(tx: Transaction, *, before: datetime, limit: int)
 
 
 async def delete_runs(tx: Transaction, *, before: datetime, after: RunKey) -> tuple[int, RunKey | None]:
-    """Runs of tasks that ended before that moment: of the first ones behind `after` those that need not stay. Returns
-    how many, and after which to go on; None: there are no more."""
+    """Delete runs of tasks that ended before that time, of the next batch after `after`, except those that must stay.
+    Returns how many, and the key from which to continue; None if there are no more."""
     at, id = after
-    asked: dict[str, Value] = {"before": to_text(before), "after_at": at, "after_id": id, "limit": BATCH_SIZE}
-    rows = await tx.fetch_all(OLD_RUNS, asked)
+    values: dict[str, Value] = {"before": to_text(before), "after_at": at, "after_id": id, "limit": BATCH_SIZE}
+    rows = await tx.fetch_all(OLD_RUNS, values)
     if not rows:
         return 0, None
     count = await tx.execute(DELETE_RUNS, (json.dumps([row["id"] for row in rows]),))
@@ -200,7 +202,7 @@ async def delete_runs(tx: Transaction, *, before: datetime, after: RunKey) -> tu
 
 
 async def delete_tasks(tx: Transaction, *, before: datetime) -> int:
-    """Tasks that were over before that moment, with their runs. Returns how many; the batch is full while there are
+    """Delete tasks that ended before that time, with their runs. Returns how many; if it is BATCH_SIZE, there may be
     more."""
     rows = await tx.fetch_all(ENDED_TASKS, {"before": to_text(before), "limit": BATCH_SIZE})
     ids = json.dumps([row["id"] for row in rows])

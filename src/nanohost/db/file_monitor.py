@@ -1,6 +1,6 @@
-"""Watches over the central database's file: one that is damaged or gone ends the process, in words.
+"""Monitors the central database's file: if it is damaged or gone, the process ends with an error.
 
-Never: an end because the disk is full, read-only or slow. Such a disk gets well, and the host with it.
+Never: ends because the disk is full, read-only or slow. The host continues when such a disk recovers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CHECK_INTERVAL_S = 5.0
 
 
 async def monitor_database(store: Store, database: Path, clock: Clock, *, backups: Path) -> NoReturn:
-    """Look again and again. Raises StoreError when the file cannot be worked with any more."""
+    """Check the file for ever. Raises StoreError if it is damaged or replaced."""
     opened = await asyncio.to_thread(_file_identity, database)
     while True:
         await clock.sleep(CHECK_INTERVAL_S)
@@ -29,7 +29,7 @@ async def monitor_database(store: Store, database: Path, clock: Clock, *, backup
 
 
 def restore_hint(database: Path, backups: Path) -> str:
-    """What to do about a database that is lost."""
+    """Returns how to restore a lost database."""
     return f"put the file back, or the latest copy in {backups}, as {database.name}; then nanohost run"
 
 
@@ -38,7 +38,7 @@ def _is_replaced(database: Path, opened: tuple[int, int]) -> bool:
         return _file_identity(database) != opened
     except FileNotFoundError:
         return True
-    except OSError:  # that the folder cannot be looked into says nothing of the file
+    except OSError:  # an unreadable folder does not mean that the file is gone
         return False
 
 

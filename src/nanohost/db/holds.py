@@ -1,8 +1,8 @@
-"""Holds: while one is on record for a session, or for its agent group, no container is started for it and none of its
-requests is carried out. What people write waits.
+"""Stores holds. While a session or its agent group is held, no container is started for it, none of its requests is
+carried out, and messages to it wait.
 
-Whoever starts a container, or does what an agent asks for, looks here in the transaction that begins it: a hold counts
-from its commit on.
+A hold is checked in the transaction that starts a container or carries out a request, so it takes effect with its
+commit.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ON CONFLICT DO NOTHING
 """
 RELEASE_SESSION = "DELETE FROM holds WHERE session_id = ?"
 RELEASE_GROUP = "DELETE FROM holds WHERE agent_group_id = ?"
-# Of the group's sessions, which may be as many as there were ever threads, those that do something or are to.
+# Only sessions with a container, work or a request: an agent group may have one session for each thread there ever was.
 AFFECTED_SESSIONS = """
 SELECT id FROM sessions INDEXED BY sessions_leased WHERE lease IS NOT NULL AND agent_group_id = :group
 UNION ALL SELECT id FROM sessions INDEXED BY sessions_due WHERE due_at IS NOT NULL AND agent_group_id = :group
@@ -57,8 +57,8 @@ ORDER BY h.created_at LIMIT 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """`reason` is for the operator. `is_group_hold`: of the session's agent group, and not of itself. `notified_chats`:
-    chats whose people know of it. `id`: its row."""
+    """A hold. `reason`: for the operator. `is_group_hold`: whether it is of the agent group, and not of the session
+    itself. `notified_chats`: chats that were notified of it. `id`: its row."""
 
     id: int
     created_by: str
@@ -69,31 +69,32 @@ class Hold:
 
 
 async def find(db: Queries, session: SessionId) -> Hold | None:
-    """The session's own hold, or that of its agent group; None: it goes on."""
+    """Returns the session's own hold, or that of its agent group; None if it is not held."""
     row = await db.fetch_one(OF_SESSION, {"session": session})
     return None if row is None else _from_row(row)
 
 
 async def hold_session(tx: Transaction, session: SessionId, *, by: str, at: datetime, reason: str) -> bool:
-    """False: it is held already. Emits HoldChanged."""
+    """Hold a session. Returns False if it is held already. Emits HoldChanged."""
     tx.emit(HoldChanged(session))
     return await tx.execute(ADD, (session, None, by, to_text(at), reason)) == 1
 
 
 async def hold_group(tx: Transaction, group: AgentGroupId, *, by: str, at: datetime, reason: str) -> bool:
-    """The same for all sessions of an agent group, those to come included."""
+    """Hold all sessions of an agent group, also future ones. Returns False if it is held already. Emits HoldChanged."""
     await _emit_hold_changed(tx, group)
     return await tx.execute(ADD, (None, group, by, to_text(at), reason)) == 1
 
 
 async def release_session(tx: Transaction, session: SessionId) -> bool:
-    """False: it was not held, or only with its agent group. Emits HoldChanged."""
+    """Release a session's own hold. Returns False if it had none. Emits HoldChanged."""
     tx.emit(HoldChanged(session))
     return await tx.execute(RELEASE_SESSION, (session,)) == 1
 
 
 async def release_group(tx: Transaction, group: AgentGroupId) -> bool:
-    """Holds of single sessions stay. False: it was not held. Emits HoldChanged for whom it concerns."""
+    """Release an agent group's hold; holds of single sessions stay. Returns False if it was not held. Emits HoldChanged
+    for the affected sessions."""
     await _emit_hold_changed(tx, group)
     return await tx.execute(RELEASE_GROUP, (group,)) == 1
 
@@ -104,7 +105,7 @@ async def is_group_held(db: Queries, session: SessionId) -> bool:
 
 
 async def list_affected_sessions(db: Queries, group: AgentGroupId) -> list[SessionId]:
-    """Whom a hold on this agent group concerns now: those with a container, with work, or with a request. Each once."""
+    """Returns the sessions that a hold on this agent group affects now: those with a container, work or a request."""
     return list(dict.fromkeys(SessionId(row["id"]) for row in await db.fetch_all(AFFECTED_SESSIONS, {"group": group})))
 
 
@@ -113,13 +114,13 @@ async def _emit_hold_changed(tx: Transaction, group: AgentGroupId) -> None:
 
 
 async def mark_notified(tx: Transaction, hold: Hold, chats: Collection[ChatId]) -> None:
-    """The people of these chats know, too."""
+    """Record that these chats were notified of the hold."""
     notified = sorted([chat.channel_type, chat.instance, chat.platform_id] for chat in hold.notified_chats | set(chats))
     await tx.execute(MARK_NOTIFIED, (json.dumps(notified), hold.id, to_text(hold.created_at)))
 
 
 async def list_for_status(reports: ReportReader) -> list[dict[str, str | int | None]]:
-    """For the status screen: at most twenty, the oldest first. `session` is empty for a whole agent group."""
+    """Returns at most twenty holds for the status, oldest first. `session` is empty for an agent group's hold."""
     return [dict(row) for row in await reports.fetch_all(FOR_STATUS)]
 
 

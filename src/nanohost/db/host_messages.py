@@ -1,8 +1,8 @@
-"""What the host itself says to people, outside of any conversation with an agent: cards, answers to those who run it.
+"""Adds messages of the host itself to the ledger: cards, notices, answers to commands.
 
-Such messages are entries of the ledger like an agent's, of a session that is none (`HOST`): the same sender, the same
-promises. Their numbers are odd, as those of all that is said; each is above all before it, and says in which lane of
-its chat it is (see DeliveryQueueKey.cards).
+They are deliveries of the pseudo-session `host`, sent by the same sender with the same promises as an agent's messages.
+Their numbers are odd, as for all messages to people, and increase. The number also determines the queue of the message
+in its chat (see DeliveryQueueKey.is_card_queue).
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _KINDS = {ChatOut: OutKind.CHAT, CardOut: OutKind.CARD, EditOut: OutKind.EDIT}
 async def enqueue(
     tx: Transaction, place: Origin, payload: HostPayload, *, out_id: str, now: datetime, in_card_queue: bool = False
 ) -> Delivery:
-    """Enter a message. Emits QueueHasWork.
+    """Add a message and return its entry. Emits QueueHasWork.
 
-    `out_id` names what is said: said again under the same one, it is the first one's entry that comes back. An answer
-    replies to the message that `place` names, if it names one. An EditOut names the number of an earlier message, and
-    goes the way that one went. `in_card_queue`: it is about what cards are about, and goes out by their lane.
+    `out_id`: the id of the message; a second call with the same id returns the first one's entry. The message replies
+    to the message that `place` names, if any. An EditOut names the number of an earlier message, and uses the same
+    queue. `in_card_queue`: whether a text is about a decision, and uses the queue of cards.
     """
-    earlier = await tx.fetch_one(BY_OUT_ID, (HOST_SESSION_ID, out_id))
-    if earlier is not None:
-        found = await deliveries.find(tx, HOST_SESSION_ID, earlier["seq"])
-        assert found is not None, "it was just seen"
-        return found
+    existing = await tx.fetch_one(BY_OUT_ID, (HOST_SESSION_ID, out_id))
+    if existing is not None:
+        delivery = await deliveries.find(tx, HOST_SESSION_ID, existing["seq"])
+        assert delivery is not None, "it was just read"
+        return delivery
     row = await tx.fetch_one(MAX_SEQ, (HOST_SESSION_ID,))
     assert row is not None, "an aggregate has a row"
     match payload:
@@ -63,22 +63,22 @@ async def enqueue(
 
 
 async def withdraw(tx: Transaction, payload: ChatOut, *, reason: str, now: datetime) -> None:
-    """It is so no more: nobody who has not heard these words yet hears them."""
+    """Drop pending messages with this content, since they are out of date."""
     await deliveries.withdraw_by_content(tx, HOST_SESSION_ID, encode(payload), reason, now)
 
 
 def _next_seq(highest: int, *, is_card: bool) -> int:
-    """The lowest number of its kind above that one: of cards 3, 7, 11, …, of all else 1, 5, 9, …"""
+    """Returns the next number above `highest`: for cards 3, 7, 11, …, for other messages 1, 5, 9, …"""
     return highest + 1 + ((3 if is_card else 1) - highest - 1) % 4
 
 
 async def find(db: Queries, seq: int) -> Delivery | None:
-    """The message of this number."""
+    """Returns the host's message with this number."""
     return await deliveries.find(db, HOST_SESSION_ID, seq)
 
 
 def origin_of(delivery: Delivery) -> Origin:
-    """Where a message went, for another one to the same chat."""
+    """Returns where a message was sent, to send another one to the same chat."""
     queue = delivery.queue
     return Origin(
         channel_type=queue.channel_type,

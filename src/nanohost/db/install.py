@@ -1,4 +1,4 @@
-"""The install: its id tells our containers from those of another install on the same engine."""
+"""Stores the id of the install, which distinguishes its containers from those of other installs on the same engine."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ ADD = "INSERT INTO install (singleton, id, created_at) VALUES (1, ?, ?)"
 
 
 async def find(db: Queries) -> str | None:
-    """The install's id; None where no host was ever started."""
+    """Returns the install's id; None if no host was ever started."""
     row = await db.fetch_one(FIND)
     return None if row is None else str(row["id"])
 
 
 async def get_or_create(tx: Transaction, now: datetime) -> str:
-    """The install's id, drawn at the first start."""
+    """Returns the install's id; creates it at the first start."""
     if row := await tx.fetch_one(FIND):
         return str(row["id"])
     install = random_id("i")

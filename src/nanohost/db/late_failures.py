@@ -1,5 +1,5 @@
-"""Messages that failed: what a platform took and gave up on later, by how it named it, and what was given up before it
-was taken; what was said about it, and whether that was told on."""
+"""Stores failed messages, of which an agent is notified: late failures, by the platform's message id, and messages that
+the platform never accepted; with the reason, and whether the notification was made."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ MARK_NOTIFIED = "UPDATE late_failures SET notified = 1 WHERE session_id = ? AND 
 
 BATCH_SIZE = 100
 NOT_ACCEPTED_PREFIX = "attempt "
-"""In the place of the platform's id of a message that it did not take; with the attempt's number, since an operator may
-have it sent again, and it may fail again."""
+"""Replaces the platform's id of a message that was not accepted; followed by the attempt's number, since an operator
+may have it sent again, and it may fail again."""
 FAILED_LATER = "failed_later"
-"""The reason of such a message begins so."""
+"""The prefix of the reason of a late failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LateFailure:
-    """One that nobody was told of."""
+    """A failure of which nobody is notified yet."""
 
     delivery: Delivery
     platform_message_id: str
@@ -57,26 +57,27 @@ class LateFailure:
 
     @property
     def was_accepted(self) -> bool:
-        """The platform had it; else it was refused at once, or all its tries failed."""
+        """Whether the platform accepted the message first; otherwise it was refused, or all attempts failed."""
         return not self.platform_message_id.startswith(NOT_ACCEPTED_PREFIX)
 
 
 async def record_idempotency_key(tx: Transaction, delivery: Delivery, key: str) -> None:
-    """The message is sent under this key now."""
+    """Record that the message is sent with this idempotency key."""
     await tx.execute(RECORD_IDEMPOTENCY_KEY, (delivery.queue.session_id, delivery.seq, key))
 
 
 async def add(
     tx: Transaction, channel: tuple[str, str], *, key: str, platform_message_id: str, reason: str, now: datetime
 ) -> bool:
-    """Keep what the platform said. A message that counts as sent by this very id is dead; one that is being sent is
-    when its send is over. False: no message of this channel was sent under this key, or it is on record."""
+    """Record a late failure. A message that is sent with this platform id becomes dead at once; one that is being sent
+    becomes dead when the send ends. Returns False if the channel sent no message with this key, or if the failure is
+    recorded already."""
     row = await tx.fetch_one(BY_KEY, (key,))
     delivery = None if row is None else await find(tx, SessionId(row["session_id"]), row["seq"])
     if delivery is None or (delivery.queue.channel_type, delivery.queue.instance) != channel:
         return False
-    place = (delivery.queue.session_id, delivery.seq)
-    if await tx.execute(ADD, (*place, platform_message_id, reason, to_text(now))) == 0:
+    key_columns = (delivery.queue.session_id, delivery.seq)
+    if await tx.execute(ADD, (*key_columns, platform_message_id, reason, to_text(now))) == 0:
         return False
     if delivery.status is DeliveryStatus.SENT and platform_message_id in delivery.receipt:
         await _mark_dead(tx, delivery, reason, now)
@@ -84,13 +85,14 @@ async def add(
 
 
 async def add_not_accepted(tx: Transaction, delivery: Delivery, reason: str, now: datetime) -> None:
-    """The message is given up with its latest attempt, which is under way in `delivery`."""
+    """Record that the message failed for good with the attempt that now runs."""
     place = (delivery.queue.session_id, delivery.seq)
     await tx.execute(ADD, (*place, f"{NOT_ACCEPTED_PREFIX}{delivery.attempts + 1}", reason, to_text(now)))
 
 
 async def settle_sent(tx: Transaction, session: SessionId, seq: int, now: datetime) -> bool:
-    """The message was just sent. True: the platform has given up on it already, and it is dead."""
+    """Check a message that was just sent. Returns True if its late failure is recorded already; then it becomes
+    dead."""
     delivery = await find(tx, session, seq)
     if delivery is None or delivery.status is not DeliveryStatus.SENT:
         return False
@@ -106,7 +108,7 @@ async def _mark_dead(tx: Transaction, delivery: Delivery, reason: str, now: date
 
 
 async def list_unnotified(db: Queries, *, after: tuple[str, int, str] = ("", 0, "")) -> list[LateFailure]:
-    """The next of those that are to be told on, by key; none: that were all."""
+    """Returns the next failures after that key of which nobody is notified; none if there are no more."""
     found = []
     session_id, seq, message = after
     values: dict[str, Value] = {
@@ -117,7 +119,7 @@ async def list_unnotified(db: Queries, *, after: tuple[str, int, str] = ("", 0, 
     }
     for row in await db.fetch_all(UNNOTIFIED, values):
         delivery = await find(db, SessionId(row["session_id"]), row["seq"])
-        assert delivery is not None, "it was just seen"
+        assert delivery is not None, "it was just read"
         found.append(
             LateFailure(delivery=delivery, platform_message_id=row["platform_message_id"], reason=row["reason"])
         )

@@ -1,6 +1,6 @@
-"""Late messages: what people wrote, or were to read, and nothing became of in time. And where such things are found.
+"""Stores late messages, and finds late events and deliveries: messages of people, or to them, that are overdue.
 
-Every question here is answered by an index over what is open: what is settled, however much, costs nothing.
+Every query uses an index of open rows, so settled rows cost nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nanohost.model import EventId, SessionId
 from nanohost_protocol.times import from_text, to_text
 
 MAX_ROWS = 50
-"""Of each kind in one look: the rest comes when these are settled."""
+"""The most rows of each kind in one query; the rest follows when these are settled."""
 
 ALL = "SELECT * FROM late_messages"
 SAVE = """
@@ -24,7 +24,7 @@ INSERT OR REPLACE INTO late_messages
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 DELETE = "DELETE FROM late_messages WHERE name = ?"
-# What was held for an approval is waited for from then on, not from when it came.
+# An event that was held for an approval is late from the decision on, and not from its arrival.
 EVENTS = """
 SELECT * FROM (
     SELECT id, NULL AS session_id, status, reason, received_at FROM inbound_events e
@@ -64,7 +64,7 @@ HAS_NOTICE = "SELECT 1 FROM deliveries WHERE session_id = ? AND seq BETWEEN ? AN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LateMessage:
-    """Something that is late. `name` says what it is; `notified`: there is a notice to the person."""
+    """A late event, message or delivery. `name`: its kind and id. `notified`: whether the person was sent a notice."""
 
     name: str
     session_id: SessionId | None
@@ -78,7 +78,7 @@ class LateMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LateEvent:
-    """An event that has not come to where it belongs. `status`: new, set_aside, or waiting for a mailbox."""
+    """An event that did not reach its mailbox. `status`: new, set_aside, or waiting for a mailbox."""
 
     id: EventId
     session_id: SessionId | None
@@ -89,7 +89,7 @@ class LateEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LateDelivery:
-    """A message to people that has not come to them. `since`: when it was to be sent."""
+    """A message to people that did not reach them. `since`: when it was to be sent."""
 
     session_id: SessionId
     seq: int
@@ -101,15 +101,16 @@ class LateDelivery:
 
 
 async def list_known(db: Queries) -> dict[str, LateMessage]:
-    """What was found late and is not settled, by name; the oldest first."""
+    """Returns the recorded late messages by name, oldest first."""
     found = sorted((from_row(LateMessage, row) for row in await db.fetch_all(ALL)), key=lambda late: late.since)
     return {late.name: late for late in found}
 
 
 async def save(tx: Transaction, late: LateMessage, now: datetime) -> None:
     notified = int(late.notified)
-    place = (late.session_id, late.channel, late.platform_id)
-    await tx.execute(SAVE, (late.name, *place, late.cause, late.sentence, to_text(late.since), to_text(now), notified))
+    chat = (late.session_id, late.channel, late.platform_id)
+    times = (to_text(late.since), to_text(now))
+    await tx.execute(SAVE, (late.name, *chat, late.cause, late.sentence, *times, notified))
 
 
 async def delete(tx: Transaction, names: Iterable[str]) -> None:
@@ -117,7 +118,8 @@ async def delete(tx: Transaction, names: Iterable[str]) -> None:
 
 
 async def find_late_events(db: Queries, *, before: datetime) -> list[LateEvent]:
-    """Events that came before then and are still not routed, those quarantined, and those whose mailbox refuses."""
+    """Returns events from before that time that are not routed, quarantined events, and events that wait for a damaged
+    mailbox."""
     return [
         LateEvent(
             id=EventId(row["id"]),
@@ -131,7 +133,7 @@ async def find_late_events(db: Queries, *, before: datetime) -> list[LateEvent]:
 
 
 async def find_late_deliveries(db: Queries, *, before: datetime, lately: datetime) -> list[LateDelivery]:
-    """Messages to people that were on their way before then and still are, and those given up lately."""
+    """Returns deliveries from before that time that are still open, and those that failed after `lately`."""
     values: dict[str, Value] = {"before": to_text(before), "lately": to_text(lately), "most": MAX_ROWS}
     return [
         LateDelivery(
@@ -148,17 +150,17 @@ async def find_late_deliveries(db: Queries, *, before: datetime, lately: datetim
 
 
 async def received_at(db: Queries, message_id: str) -> datetime | None:
-    """When the event behind a mailbox row came in, or was let in; None: no event is behind it."""
+    """Returns when the event of a mailbox row was received, or approved; None if the row has no event."""
     row = await db.fetch_one(RECEIVED_AT, (message_id,))
     return None if row is None else from_text(row["received_at"])
 
 
 async def latest_event(db: Queries, session: SessionId) -> EventId | None:
-    """The latest event in a session's mailbox."""
+    """Returns the latest event that was written into a session's mailbox."""
     row = await db.fetch_one(LATEST_EVENT, (session,))
     return None if row is None or row["id"] is None else EventId(row["id"])
 
 
 async def has_notice(db: Queries, session: SessionId, seqs: range) -> bool:
-    """Whether the ledger holds one of these numbers."""
+    """Whether the session has a delivery with one of these numbers."""
     return await db.fetch_one(HAS_NOTICE, (session, seqs.start, seqs.stop - 1)) is not None

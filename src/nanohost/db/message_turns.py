@@ -39,14 +39,14 @@ DELETE FROM message_turns WHERE (session_id, message_id) IN (
 class TurnOutcome(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
-    """The message is closed, and its sender was told."""
+    """The message is closed, and its sender was notified."""
     INTERRUPTED = "interrupted"
-    """The message is tried again."""
+    """The message is retried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnStart:
-    """A turn began with this message, by its container's clock."""
+    """A turn began with this message. `at`: by its container's clock."""
 
     message_id: str
     turn_id: str
@@ -55,7 +55,7 @@ class TurnStart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnEnd:
-    """A turn over this message ended. `at`: by its container's clock; None: nobody said when."""
+    """A turn over this message ended. `at`: by its container's clock; None if the time is not known."""
 
     message_id: str
     turn_id: str
@@ -65,21 +65,21 @@ class TurnEnd:
 
 
 async def record_starts(tx: Transaction, session: SessionId, starts: Iterable[TurnStart], now: datetime) -> None:
-    """No turn begins in the future, whatever a container says."""
+    """Record which turns began. A time in the future, which a container may report, is replaced by `now`."""
     for one in starts:
         turn = {"session": session, "message_id": one.message_id, "turn_id": one.turn_id}
         await tx.execute(BEGIN, turn | {"at": to_text(min(one.at, now)), "now": to_text(now)})
 
 
 async def record_ends(tx: Transaction, session: SessionId, ends: Iterable[TurnEnd], now: datetime) -> None:
-    """Told again it is the same, but at a later time where nobody says when. Nor does one end in the future."""
+    """Record which turns ended. A missing time, or one in the future, is replaced by `now`. Can be repeated."""
     for one in ends:
         turn = {"session": session, "message_id": one.message_id, "turn_id": one.turn_id}
-        how = {"outcome": one.outcome, "error": None if one.error is None else one.error[:MAX_ERROR_CHARS]}
+        result = {"outcome": one.outcome, "error": None if one.error is None else one.error[:MAX_ERROR_CHARS]}
         at = now if one.at is None else min(one.at, now)
-        await tx.execute(END, turn | how | {"at": to_text(at), "now": to_text(now)})
+        await tx.execute(END, turn | result | {"at": to_text(at), "now": to_text(now)})
 
 
 async def delete_old(tx: Transaction, *, before: datetime, limit: int) -> int:
-    """Those that nothing was heard of since then. Returns how many; there may be more while it is `limit`."""
+    """Delete turns that did not change since that time. Returns how many; if it is `limit`, there may be more."""
     return await tx.execute(DELETE_OLD, (to_text(before), limit))

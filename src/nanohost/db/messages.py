@@ -1,5 +1,5 @@
-"""What became of what people wrote, for an operator: each message with its routes, the turns over it, what those cost
-and what they sent. All of it is read in reports; nothing is changed here.
+"""Reads, for the operator, the outcome of people's messages: each with its routes, its turns, their costs and the
+messages that they sent. Read-only; uses the connections of reports.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from nanohost.model import HOST_SESSION_ID, ApprovalId, EventId, SessionId, Wiri
 from nanohost_protocol.times import to_text
 
 MAX_SENT = 200
-"""Of what went out for the messages of one look."""
+"""The most outgoing messages that are read for the messages of one report."""
 MAX_CHATS = 100
 
-# Reactions and deletions say nothing, and nobody waits for an answer. What came in a chat that has moved is found under
-# what it was called, too.
+# Nobody waits for an answer to a reaction or a deletion. Messages of a moved chat are also found by its old id.
 LATEST = """
 SELECT * FROM inbound_events
 WHERE event_kind NOT IN ('reaction', 'deletion') AND received_at >= :since AND (:platform_id IS NULL OR (
@@ -44,7 +43,7 @@ LEFT JOIN sessions s ON s.id = r.session_id
 LEFT JOIN message_turns t ON t.session_id = r.session_id AND t.message_id = r.message_id
 WHERE r.event_id IN (SELECT value FROM json_each(:ids)) ORDER BY r.event_id, w.priority, w.id LIMIT :limit
 """
-# What passed the gateway counts, whatever the runner told of it: see containers/turn_usage.py.
+# The gateway's totals count, whatever the runner reports: see containers/turn_usage.py.
 TURN_COSTS = """
 SELECT t.session_id, t.turn_id, c.cost_usd AS told_usd, total(m.cost_usd) AS seen_usd,
     sum(m.cost_usd IS NULL) AS unpriced,
@@ -89,7 +88,7 @@ TurnKey = tuple[SessionId, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """An event that somebody waits for an answer to. `status`, `reason` and `approval_id`: what routing made of it."""
+    """An event to which somebody may expect an answer. `status`, `reason` and `approval_id`: the result of routing."""
 
     id: EventId
     chat: ChatKey
@@ -110,7 +109,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageTurn:
-    """The last turn that an agent had over a message. `ended_at` None: it runs."""
+    """An agent's last turn over a message. `ended_at` is None while it runs."""
 
     id: str
     began_at: datetime | None
@@ -121,8 +120,8 @@ class MessageTurn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentMessage:
-    """Something on its way to people, or that was. `changed_at`: when it last changed; `is_dropped_by_operator`: by an
-    operator's, who may take it back."""
+    """An outgoing message. `changed_at`: when its status last changed. `is_dropped_by_operator`: an operator dropped
+    it, and can undo that."""
 
     session_id: SessionId
     turn_id: str | None
@@ -138,8 +137,8 @@ class SentMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageRoute:
-    """What one agent's wiring made of a message. `is_at_rest`: its session has nothing to do. `decided_at`: None
-    for those from before this was kept, of whose turns nothing is known, either."""
+    """The route of a message by one agent's wiring. `is_at_rest`: its session has no work. `decided_at`: None for
+    routes from before this was recorded, whose turns are not known either."""
 
     event_id: EventId
     wiring_id: WiringId
@@ -159,7 +158,7 @@ class MessageRoute:
 
 
 async def latest(db: ReportReader, *, chat: ChatKey | None, since: datetime | None, limit: int) -> list[Message]:
-    """Those that came last, latest first."""
+    """Returns the latest messages, newest first."""
     values: dict[str, Value] = {
         "channel_type": chat.channel_type if chat else None,
         "instance": chat.instance if chat else None,
@@ -171,7 +170,7 @@ async def latest(db: ReportReader, *, chat: ChatKey | None, since: datetime | No
 
 
 async def find(db: ReportReader, id: EventId) -> Message | None:
-    """For a number that somebody typed."""
+    """Returns the message with a number that somebody typed; None if there is none."""
     row = await db.fetch_one(BY_ID, (id,))
     return None if row is None else _message(row)
 
@@ -179,7 +178,7 @@ async def find(db: ReportReader, id: EventId) -> Message | None:
 async def list_routes(
     db: ReportReader, messages: Sequence[EventId], *, limit: int
 ) -> dict[EventId, list[MessageRoute]]:
-    """By message, what each wiring made of it; at most so many in all."""
+    """Returns the routes of each message, at most `limit` in all."""
     found: dict[EventId, list[MessageRoute]] = defaultdict(list)
     for row in await db.fetch_all(ROUTES, {"ids": json.dumps(list(messages)), "limit": limit}):
         found[EventId(row["event_id"])].append(_route(row))
@@ -187,7 +186,8 @@ async def list_routes(
 
 
 async def turn_costs(db: ReportReader, turns: Iterable[TurnKey]) -> dict[TurnKey, float | None]:
-    """In dollars, all tries together. None: the price of a call is not known. A turn that took nothing is left out."""
+    """Returns the cost of each turn in dollars, all attempts together. None if the price of a call is not known. A turn
+    without usage is left out."""
     found: dict[TurnKey, float | None] = {}
     for row in await db.fetch_all(TURN_COSTS, {"json": json.dumps(sorted(set(turns)))}):
         key = (SessionId(row["session_id"]), str(row["turn_id"]))
@@ -199,7 +199,7 @@ async def turn_costs(db: ReportReader, turns: Iterable[TurnKey]) -> dict[TurnKey
 
 
 async def list_sent_in_turns(db: ReportReader, turns: Iterable[TurnKey], *, limit: int = MAX_SENT) -> list[SentMessage]:
-    """What these turns sent, at most so many."""
+    """Returns the messages that these turns sent, at most `limit`."""
     return [
         _sent(row)
         for row in await db.fetch_all(SENT_IN_TURNS, {"json": json.dumps(sorted(set(turns))), "limit": limit})
@@ -209,12 +209,12 @@ async def list_sent_in_turns(db: ReportReader, turns: Iterable[TurnKey], *, limi
 async def find_sent_by_ids(
     db: ReportReader, out_ids: Iterable[tuple[SessionId, str]], *, limit: int = MAX_SENT
 ) -> list[SentMessage]:
-    """What these sessions sent under these ids, as far as they did."""
+    """Returns the messages that these sessions sent with these ids, if they exist."""
     return [_sent(row) for row in await db.fetch_all(BY_OUT_IDS, {"json": json.dumps(list(out_ids)), "limit": limit})]
 
 
 async def list_sent_by_host(db: ReportReader, message: Message) -> list[SentMessage]:
-    """What the host itself answered, outside of any conversation."""
+    """Returns the host's own answers to a message."""
     values: dict[str, Value] = {
         "host": HOST_SESSION_ID,
         "channel_type": message.chat.channel_type,
@@ -227,13 +227,14 @@ async def list_sent_by_host(db: ReportReader, message: Message) -> list[SentMess
 
 
 async def find_chats(db: ReportReader, text: str) -> dict[ChatKey, str]:
-    """The chats that anything came from and that are called so, by name or id; each with its name."""
+    """Returns the chats with this name or id from which an event came, each with its name."""
     rows = await db.fetch_all(CHATS, {"text": text, "limit": MAX_CHATS})
     return {ChatKey(row["channel_type"], row["instance"], row["platform_id"]): row["chat_name"] for row in rows}
 
 
 async def late_reason(db: ReportReader, message: EventId, in_mailboxes: Iterable[str]) -> str | None:
-    """Why it waits too long, in the words of status; None: it does not. `in_mailboxes`: its ids there."""
+    """Returns why a message is late, as the status shows it; None if it is not. `in_mailboxes`: its ids in
+    mailboxes."""
     names = [f"event {message}", *(f"message {id}" for id in in_mailboxes)]
     row = await db.fetch_one(LATE_REASON, {"json": json.dumps(names)})
     return None if row is None else f"{row['cause']}: {row['sentence']}"

@@ -1,4 +1,4 @@
-"""Messaging groups: one chat, room or DM on one platform."""
+"""Stores messaging groups: one chat, room or DM on one platform each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nanohost_protocol.times import to_text
 
 ALL = "SELECT * FROM messaging_groups ORDER BY channel_type, instance, platform_id"
 BY_ID = "SELECT * FROM messaging_groups WHERE id = ?"
-# One that has moved is found under what it was called, too.
+# A moved chat is also found by its old id.
 BY_CHAT = """
 SELECT * FROM messaging_groups
 WHERE channel_type = :channel_type AND instance = :instance AND platform_id = ifnull((
@@ -71,7 +71,7 @@ async def get(db: Queries, group: MessagingGroupId) -> MessagingGroup:
 
 
 async def find_by_id(db: Queries, group: MessagingGroupId) -> MessagingGroup | None:
-    """For a number that somebody typed."""
+    """Returns the messaging group with a number that somebody typed; None if there is none."""
     row = await db.fetch_one(BY_ID, (group,))
     return None if row is None else from_row(MessagingGroup, row)
 
@@ -83,15 +83,15 @@ async def find(db: Queries, *, channel_type: str, instance: str, platform_id: st
 
 
 async def find_by_chat(db: Queries, chat: ChatKey) -> MessagingGroup | None:
-    """What is known of the chat that an event came in."""
+    """Returns the messaging group of an event's chat."""
     return await find(db, channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id)
 
 
 async def list_for_session(
     db: Queries, *, agent_group: AgentGroupId, messaging_group: MessagingGroupId | None
 ) -> list[SessionChat]:
-    """Where the session of this agent and chat may send; without a chat, the one that all chats of the agent share. By
-    name, and those without one by number."""
+    """Returns the chats where the session of this agent and chat may send; without a chat, the session that all chats
+    of the agent share. Sorted by name, then by id."""
     rows = await db.fetch_all(OF_SESSION, {"chat": messaging_group, "group": agent_group})
     found = [from_row(SessionChat, row, group=from_row(MessagingGroup, row)) for row in rows]
     return sorted(found, key=lambda one: (one.given_name or "", one.group.id))
@@ -108,7 +108,7 @@ async def add(
     unknown_sender: UnknownSender,
     now: datetime,
 ) -> MessagingGroup:
-    """Raises sqlite3.IntegrityError if the chat is known."""
+    """Add a chat. Raises sqlite3.IntegrityError if it exists."""
     values = (channel_type, instance, platform_id, int(is_group), name, unknown_sender, to_text(now))
     row = await tx.fetch_one(ADD, values)
     assert row is not None
@@ -120,10 +120,10 @@ async def set_unknown_sender(tx: Transaction, group: MessagingGroupId, policy: U
 
 
 async def update_from_platform(tx: Transaction, group: MessagingGroupId, *, is_group: bool, name: str) -> None:
-    """Remember what the platform says of a chat that an operator wired by its bare id."""
+    """Store what the platform reports of a chat that an operator wired by its id only."""
     await tx.execute(UPDATE_FROM_PLATFORM, (int(is_group), name, group))
 
 
 async def delete(tx: Transaction, group: MessagingGroupId) -> bool:
-    """False if it was not there. Raises sqlite3.IntegrityError while something refers to it."""
+    """Delete a chat. Returns False if it did not exist. Raises sqlite3.IntegrityError while a row refers to it."""
     return await tx.execute(DELETE, (group,)) == 1

@@ -1,11 +1,12 @@
-"""The way of the central database from any earlier version to this one.
+"""Migrates the central database from any earlier version to this one.
 
 A migration is a file in a set: `core` is ours, a skill brings its own set beside it. It is named by the time at which
-it was written, YYYYMMDDTHHMMSS_slug.sql, and not by a counter: two branches never take the same name. (The first ones
-are numbered, NNNN_slug.sql.) One that needs another names it in a comment at its top, `-- after: SET/NAME`.
+it was written, YYYYMMDDTHHMMSS_slug.sql, and not by a counter, so that two branches never use the same name. (The first
+ones are numbered, NNNN_slug.sql.) A migration that depends on another names it in a comment at its top,
+`-- after: SET/NAME`.
 
-A migration is known by its set and name. What was applied is on record with its checksum: an applied file that changed,
-or that is gone, stops the start with an explanation. A copy of the database is made before anything is applied to data.
+A migration is identified by its set and name. Applied migrations are recorded with a checksum: if an applied file has
+changed or is gone, the host does not start and says why. The database is copied before migrations are applied to it.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
-    """One file: its set, its name without .sql, its text."""
+    """A migration file: its set, its name without .sql, its text."""
 
     set_name: str
     name: str
@@ -60,7 +61,7 @@ class Migration:
 
     @property
     def number(self) -> str | None:
-        """None of one that is named by its time."""
+        """Its number; None if it is named by its time."""
         return self.name[:4] if _NUMBERED_NAME.fullmatch(self.name) else None
 
     @property
@@ -69,13 +70,14 @@ class Migration:
 
     @property
     def after(self) -> tuple[MigrationKey, ...]:
-        """Those that the comment at its top names. Raises StoreError for what is no SET/NAME."""
+        """The migrations that the comment at its top names. Raises StoreError for an invalid name."""
         top = itertools.takewhile(lambda line: line.startswith("--"), self.sql.splitlines())
         listed = ",".join(line.removeprefix(_AFTER_COMMENT) for line in top if line.startswith(_AFTER_COMMENT))
         return tuple(self._parse_key(one.strip()) for one in listed.split(",") if one.strip())
 
     def dependencies(self, migrations: Iterable[Migration]) -> set[MigrationKey]:
-        """Those that it needs: what it names, and those of a lower number in its set. A time comes after any number."""
+        """Returns its dependencies: the named ones, and those with a lower number in its set. A time is higher than any
+        number."""
         lower = {
             other.key
             for other in migrations
@@ -96,9 +98,10 @@ class Migration:
 
 
 def load_migrations(roots: Sequence[Path]) -> list[Migration]:
-    """All migrations below these folders (ours, the install's), in the order in which they are applied.
+    """Returns all migrations below these folders (ours, the install's), in the order in which they are applied.
 
-    The same set in two folders is one set; the same file twice is an error, and so is an order that cannot be kept.
+    A set may be in two folders. Raises StoreError for an invalid or duplicate name, and for cyclic or missing
+    dependencies.
     """
     found: dict[MigrationKey, Migration] = {}
     for path in sorted(path for root in dict.fromkeys(roots) for path in root.glob("*/*.sql")):
@@ -115,21 +118,22 @@ def load_migrations(roots: Sequence[Path]) -> list[Migration]:
 
 
 def sort_by_dependencies(migrations: Mapping[MigrationKey, Migration]) -> list[Migration]:
-    """Each after those that it needs; else core first, then by set and name. Raises StoreError where that cannot be."""
+    """Sort migrations by dependencies; otherwise core first, then by set and name. Raises StoreError if a dependency is
+    missing or cyclic."""
     needed = {key: one.dependencies(migrations.values()) for key, one in migrations.items()}
-    left = sorted(migrations, key=lambda key: (key[0] != CORE, key))
-    found: list[Migration] = []
+    remaining = sorted(migrations, key=lambda key: (key[0] != CORE, key))
+    ordered: list[Migration] = []
     _check_dependencies_exist(needed)
-    while left:
-        following = next((key for key in left if needed[key].isdisjoint(left)), None)
+    while remaining:
+        following = next((key for key in remaining if needed[key].isdisjoint(remaining)), None)
         if following is None:
             raise StoreError(
-                f"migrations {', '.join(map(_format_key, left))} come after one another",
+                f"migrations {', '.join(map(_format_key, remaining))} come after one another",
                 hint=f"take one of the lines {_AFTER_COMMENT!r} away",
             )
-        left.remove(following)
-        found.append(migrations[following])
-    return found
+        remaining.remove(following)
+        ordered.append(migrations[following])
+    return ordered
 
 
 def _check_dependencies_exist(needed: Mapping[MigrationKey, Iterable[MigrationKey]]) -> None:
@@ -162,16 +166,16 @@ def _format_key(key: MigrationKey) -> str:
 
 
 def migrate(database: Path, migrations: Sequence[Migration], *, backups: Path) -> list[Migration]:
-    """Bring the database up to date and return what was applied. Blocking: call it in a thread.
+    """Bring the database up to date. Returns the applied migrations. Blocking: call it in a thread.
 
-    Raises StoreError, with the database untouched, when the record and the files disagree.
+    Raises StoreError, and leaves the database unchanged, if the recorded migrations and the files differ.
     """
     try:
         with closing(sqlite3.connect(database, isolation_level=None)) as connection:
             _check_application_id(connection, database)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = OFF")  # a table that is made anew is gone for a moment
+            connection.execute("PRAGMA foreign_keys = OFF")  # a table that is rebuilt does not exist for a moment
             connection.execute(_MIGRATIONS_TABLE)
             applied = _load_applied(connection)
             _check_checksums(applied, migrations)
@@ -224,7 +228,7 @@ def _backup(connection: sqlite3.Connection, backups: Path) -> None:
 
 
 _DISK_ERRORS = ("SQLITE_READONLY", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_BUSY", "SQLITE_CORRUPT")
-"""No fault of the migration."""
+"""Errors that the migration did not cause."""
 
 
 def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
@@ -249,7 +253,7 @@ def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
 
 
 def _deny_transactions(action: int, *_: str | None) -> int:
-    """A migration is one step with its record: it may not end the transaction it runs in."""
+    """Deny a migration to end its transaction, in which it is also recorded."""
     return (
         sqlite3.SQLITE_DENY if action in (sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT) else sqlite3.SQLITE_OK
     )

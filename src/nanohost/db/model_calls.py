@@ -1,7 +1,7 @@
-"""Model calls: one row for each answer that passed the gateway, and what it cost.
+"""Stores model calls: one row for each answer that passed the gateway, with its cost.
 
-What a session spent is counted here and not from what its runner tells: a runner may be killed, and its container may
-lie. A call belongs to the turn whose end came first after it; until then it belongs to none.
+The costs of a session are counted here and not from its runner's reports: a runner may be killed, and its container may
+report false numbers. A call belongs to the first turn that ends after it; until then it belongs to none.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ GROUP BY 1, 2 ORDER BY latest DESC LIMIT 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallTotals:
-    """A sum over calls. `tokens_in` holds what was written to the service's cache, and not what was read from it.
-    `cost_usd`: dollars of those with a known price; `unpriced`: how many have none."""
+    """A sum over calls. `tokens_in` includes tokens written to the service's cache, but not those read from it.
+    `cost_usd`: dollars of the calls with a known price; `unpriced`: the number of other calls."""
 
     calls: int
     tokens_in: int
@@ -96,7 +96,8 @@ async def add(
     tokens_cache_written_1h: int = 0,
     cost_usd: float | None = None,
 ) -> None:
-    """`status` is the HTTP status, 0 when the service gave no answer; `cost_usd` None: its price is not known."""
+    """Add a call. `status`: the HTTP status, 0 if the service gave no answer. `cost_usd`: None if the price is not
+    known."""
     values = (
         session,
         model,
@@ -116,8 +117,8 @@ async def add(
 
 
 async def assign_to_turns(tx: Transaction, session: SessionId, ends: Mapping[str, datetime]) -> dict[str, CallTotals]:
-    """Count the session's open calls to turns that ended: to the earliest that ended after a call began, else to the
-    last. Returns what each of these turns took, all its tries together; told again it is the same."""
+    """Assign the session's open calls to turns that ended: each to the first turn that ended after the call began, else
+    to the last one. Returns each turn's totals, all its attempts together. Can be repeated."""
     order = sorted(ends, key=lambda turn: (ends[turn], turn))
     for turn in order:
         await tx.execute(ASSIGN_TO_TURN, (turn, session, to_text(ends[turn]), turn == order[-1]))
@@ -125,27 +126,27 @@ async def assign_to_turns(tx: Transaction, session: SessionId, ends: Mapping[str
 
 
 async def totals_since(db: ReportReader, start: datetime) -> dict[str, CallTotals]:
-    """By agent group's folder; calls from before costs were counted here are left out."""
+    """Returns the totals since that time by agent group's folder, without calls from before costs were recorded."""
     return {row["agent_group"]: _totals(row) for row in await db.fetch_all(TOTALS_SINCE, (to_text(start),))}
 
 
 async def first_at(db: ReportReader) -> datetime | None:
-    """Since when costs are counted here."""
+    """Returns since when costs are recorded."""
     row = await db.fetch_one(FIRST_AT)
     return None if row is None or row["at"] is None else from_text(row["at"])
 
 
 async def totals(db: ReportReader) -> dict[str, int | float]:
-    """Calls, tokens and dollars since the beginning, for the status screen. `unpriced`: calls without a price."""
+    """Returns all calls, tokens and dollars, for the status. `unpriced`: the number of calls without a price."""
     row = await db.fetch_one(COUNT)
     assert row is not None
     return {name: row[name] for name in ("calls", "tokens_in", "tokens_out", "cost_usd", "unpriced")}
 
 
 async def list_failures(db: ReportReader, since: datetime, *, too_large: str) -> list[dict[str, str | int | None]]:
-    """How calls since that moment failed, the latest first, without those that a later success shows to be over: any
-    one of what concerns the way to the model, of a refused model its own or the session's. What was in a request says
-    nothing of the next; `too_large` is the error of those that were not even sent for it."""
+    """Returns the errors of calls since that time, latest first, without errors that a later success has resolved. A
+    refused model is resolved by a success of that model or of the session; errors about a request's content (and
+    `too_large`, the error of requests that are too large to send) are never resolved; other errors by any success."""
     return [dict(row) for row in await db.fetch_all(FAILURES, (to_text(since), too_large))]
 
 

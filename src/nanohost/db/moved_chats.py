@@ -1,4 +1,4 @@
-"""Chats that go on under another id: the record of it, and all that is moved along."""
+"""Stores which chats have a new id, and moves everything that belongs to such a chat."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import to_text
 
 MOVED_TO = "SELECT moved_to FROM moved_chats WHERE channel_type = ? AND instance = ? AND platform_id = ?"
-# The join is from the list to the index, one look-up a chat.
+# The join goes from the list to the index: one look-up for each chat.
 ALL_MOVED_TO = """
 SELECT m.* FROM json_each(?) c CROSS JOIN moved_chats m ON m.channel_type = json_extract(c.value, '$[0]')
     AND m.instance = json_extract(c.value, '$[1]') AND m.platform_id = json_extract(c.value, '$[2]')
@@ -29,7 +29,7 @@ VALUES (:channel_type, :instance, :old, :new, :now)
 ON CONFLICT (channel_type, instance, platform_id) DO UPDATE SET moved_to = excluded.moved_to
     WHERE moved_to != excluded.moved_to
 """
-# A chat that had moved to the old one has moved on with it.
+# A chat that had moved to the old chat has also moved to the new one.
 UPDATE_CHAIN = """
 UPDATE moved_chats SET moved_to = :new
 WHERE channel_type = :channel_type AND instance = :instance AND moved_to = :old
@@ -41,18 +41,18 @@ SELECT EXISTS (SELECT 1 FROM wirings WHERE messaging_group_id = :id)
 """
 RENAME = "UPDATE messaging_groups SET platform_id = ? WHERE id = ?"
 DELETE = "DELETE FROM messaging_groups WHERE id = ?"
-# What both chats have stays the new one's: a wiring by agent, a session by agent and thread.
+# If both chats have a wiring of an agent, or a session of an agent and thread, the new chat keeps its own.
 WIRINGS = "UPDATE OR IGNORE wirings SET messaging_group_id = ? WHERE messaging_group_id = ?"
 SESSIONS = "UPDATE OR IGNORE sessions SET messaging_group_id = ? WHERE messaging_group_id = ?"
 DESTINATIONS = "UPDATE destinations SET messaging_group_id = ? WHERE messaging_group_id = ?"
 AGENTS_WIRED = "SELECT agent_group_id AS agent FROM wirings WHERE messaging_group_id = ?"
-# Whoever starts later is told then.
+# A container that starts later is given the new id then.
 AGENTS_TALKING = """
 SELECT agent_group_id AS agent FROM sessions INDEXED BY sessions_leased
 WHERE lease IS NOT NULL AND messaging_group_id = ?
 """
 AGENTS_SENDING = "SELECT agent_group_id AS agent FROM destinations WHERE messaging_group_id = ?"
-# The message that one answers is not known in the new chat, and its number may be another one's there.
+# The message that a delivery answers is not known in the new chat, and its id may belong to another message there.
 DELIVERIES = """
 UPDATE deliveries INDEXED BY deliveries_open SET platform_id = :new, reply_to = NULL, next_attempt_at = NULL
 WHERE status IN ('pending', 'sending') AND channel_type = :channel_type AND instance = :instance AND platform_id = :old
@@ -65,7 +65,7 @@ TASKS = """
 UPDATE tasks SET platform_id = :new
 WHERE status IN ('active', 'paused') AND channel_type = :channel_type AND instance = :instance AND platform_id = :old
 """
-# The second condition is the index's.
+# The second condition is that of the index.
 REQUESTS = """
 UPDATE actions INDEXED BY actions_open SET platform_id = :new
 WHERE status = 'pending' AND status != 'held' AND (status = 'pending' OR notified = 0)
@@ -84,9 +84,9 @@ APPROVALS = """
 UPDATE approvals SET platform_id = :new
 WHERE status = 'pending' AND channel_type = :channel_type AND instance = :instance AND platform_id = :old
 """
-# Of two open ones about the chat each stays what it is: the first that is decided settles the other.
+# If both chats have an open approval, both stay: the decision of one also settles the other.
 APPROVALS_ABOUT = "UPDATE OR IGNORE approvals SET subject = :new_name WHERE status = 'pending' AND subject = :old_name"
-# The kinds of rules that are about a chat.
+# The kinds of rules whose subject is a chat.
 RULES = """
 UPDATE rules SET subject = :new_name
 WHERE ended_at IS NULL AND kind IN ('chat', :a_destination) AND subject = :old_name
@@ -104,28 +104,28 @@ MOVED_TABLES = {
     "approvals": APPROVALS,
     "pauses": PAUSED,
 }
-"""What is on its way, or waits, by what the record calls it."""
+"""The statements that move open items, by their name in the audit log."""
 
 
 async def current_chat(db: Queries, chat: ChatKey) -> ChatKey:
-    """What the chat is called now. One look-up."""
+    """Returns the current key of a chat. One look-up."""
     row = await db.fetch_one(MOVED_TO, (chat.channel_type, chat.instance, chat.platform_id))
     return chat if row is None else ChatKey(chat.channel_type, chat.instance, row["moved_to"])
 
 
 async def current_of(db: Queries, chats: Iterable[ChatKey]) -> dict[ChatKey, ChatKey]:
-    """What each of these chats is called now. One look-up for all of them."""
-    asked = {chat: chat for chat in chats}
-    if asked:
-        named = json.dumps([[chat.channel_type, chat.instance, chat.platform_id] for chat in asked])
-        for row in await db.fetch_all(ALL_MOVED_TO, (named,)):
+    """Returns the current key of each of these chats. One query for all of them."""
+    current = {chat: chat for chat in chats}
+    if current:
+        keys = json.dumps([[chat.channel_type, chat.instance, chat.platform_id] for chat in current])
+        for row in await db.fetch_all(ALL_MOVED_TO, (keys,)):
             old = ChatKey(row["channel_type"], row["instance"], row["platform_id"])
-            asked[old] = replace(old, platform_id=row["moved_to"])
-    return asked
+            current[old] = replace(old, platform_id=row["moved_to"])
+    return current
 
 
 async def current_origin(db: Queries, origin: Origin) -> Origin:
-    """A place as it is called now. The message that it names is not known there, if its chat has moved."""
+    """Returns an origin with the current id of its chat. If the chat has moved, the origin names no message."""
     return moved_origin(
         origin, await current_chat(db, ChatKey(origin.channel_type, origin.instance, origin.platform_id))
     )
@@ -139,17 +139,17 @@ def moved_origin(place: Origin, now: ChatKey) -> Origin:
 
 
 async def record_move(tx: Transaction, old: ChatKey, new: ChatKey, now: datetime) -> bool:
-    """Put on record that the chat is called so from now on. False: it is on record already."""
+    """Record the chat's new id. Returns False if it is recorded already."""
     values: dict[str, Value] = _values(old, new) | {"now": to_text(now)}
     await tx.execute(UPDATE_CHAIN, values)
     return await tx.execute(ADD, values) == 1
 
 
 async def move_group(tx: Transaction, old: ChatKey, new: ChatKey) -> list[AgentGroupId] | None:
-    """The chat itself, its wirings, sessions and the names that agents have for it. The agents that may send there now;
-    None: nobody knows the old one.
+    """Move the messaging group, its wirings, sessions and destinations. Returns the agents that may send there now;
+    None if the old chat is not known.
 
-    Where somebody has set up the new chat already, what that has stays, and the rest is added to it.
+    If the new chat is set up already, it keeps what it has, and the rest is added to it.
     """
     before, after = await _find_group(tx, old), await _find_group(tx, new)
     if before is None:
@@ -168,22 +168,22 @@ async def move_group(tx: Transaction, old: ChatKey, new: ChatKey) -> list[AgentG
 
 
 async def _list_agent_groups(db: Queries, group: int) -> list[AgentGroupId]:
-    known = [row["agent"] for one in AGENT_QUERIES for row in await db.fetch_all(one, (group,))]
-    return [AgentGroupId(agent) for agent in dict.fromkeys(known)]
+    agents = [row["agent"] for query in AGENT_QUERIES for row in await db.fetch_all(query, (group,))]
+    return [AgentGroupId(agent) for agent in dict.fromkeys(agents)]
 
 
 async def move_pending(tx: Transaction, old: ChatKey, new: ChatKey) -> dict[str, int]:
-    """What is on its way there, or waits for somebody there. How much of each that was."""
-    places, names = _values(old, new), {"old_name": chat_target(old), "new_name": chat_target(new)}
+    """Move the open items of the chat: deliveries, tasks, requests, questions, approvals, rules. Returns the counts."""
+    ids, names = _values(old, new), {"old_name": chat_target(old), "new_name": chat_target(new)}
     rules = {**names, "a_destination": ActionName.DESTINATIONS_ADD.value}
-    moved = {what: await tx.execute(statement, places) for what, statement in MOVED_TABLES.items()}
+    moved = {what: await tx.execute(statement, ids) for what, statement in MOVED_TABLES.items()}
     moved["approvals about it"] = await tx.execute(APPROVALS_ABOUT, names)
     moved["rules"] = await tx.execute(RULES, rules)
     return {what: count for what, count in moved.items() if count}
 
 
 async def emit_queues(tx: Transaction, chat: ChatKey) -> None:
-    """Emits QueueHasWork for those that have something to send to a chat; of the host's both."""
+    """Emit QueueHasWork for the queues with open messages to a chat; for the host's, both queues."""
     place = (chat.channel_type, chat.instance, chat.platform_id)
     found = [DeliveryQueueKey(SessionId(row["session_id"]), *place) for row in await tx.fetch_all(QUEUES, place)]
     tx.emit(*(QueueHasWork(queue) for queue in found))

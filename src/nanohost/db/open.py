@@ -1,4 +1,4 @@
-"""The central database of a home, migrated and open."""
+"""Opens and migrates the central database of an install."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = structlog.get_logger()
 
 @asynccontextmanager
 async def open_home_store(home: Home, *, durable: bool = True) -> AsyncIterator[Store]:
-    """The central database, migrated and open. The caller holds the home's lock."""
+    """Migrate and open the central database. The caller holds the home's lock. Raises StoreError, HomeError."""
     await asyncio.to_thread(home.prepare)
     await asyncio.to_thread(_check_database_not_lost, home)
     migrations = load_migrations(home.migration_folders)
@@ -34,7 +34,7 @@ async def open_home_store(home: Home, *, durable: bool = True) -> AsyncIterator[
 
 
 def _check_database_not_lost(home: Home) -> None:
-    """Conversations without their database are an accident: an empty one in its place would hide it."""
+    """Raise StoreError if there are sessions without a database: a new, empty database would hide the loss."""
     if not home.database.exists() and any(home.sessions.glob("*/*/in")):
         raise StoreError(
             f"there are conversations in {home.sessions}, and the central database {home.database} is gone",

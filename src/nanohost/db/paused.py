@@ -1,7 +1,7 @@
-"""The pause: while it is on record nothing is started and nothing is sent, but for what the host itself says.
+"""Stores the pause. While it is recorded, nothing is started and nothing is sent, except messages of the host itself.
 
-Whoever sends, or does what an agent asks for, looks here in the transaction that begins it: a pause holds from its
-commit on. What runs is told of it and ended (see containers/pause_service.py).
+The pause is read in the transaction that begins a send or a request, so it takes effect with its commit. Running turns
+are stopped by containers/pause_service.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VALUES (1, ?, ?, '', ?, ?, ?, ?)
 RECORD_INTERRUPTED = "UPDATE paused SET interrupted_turns = :turns WHERE created_at = :at AND interrupted_turns = ''"
 END = "DELETE FROM paused"
 
-# What waits while nothing goes on, or would go on.
+# The open items that wait during a pause.
 COUNT_TO_SEND = """
 SELECT count(*) AS found FROM deliveries WHERE status IN ('pending', 'sending') AND session_id != 'host'
     AND seq NOT BETWEEN -8000000000000000000 AND -1 AND (not_before IS NULL OR not_before <= ?)
@@ -38,8 +38,8 @@ TASKS_DUE = "SELECT count(*) AS found, min(next_due) AS first FROM tasks WHERE s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterruptedTurn:
-    """A turn that was under way. `agent_group`: its folder; `since` None: it could not be looked at, so there may have
-    been none."""
+    """A turn that was running. `agent_group`: its folder. `since`: None if it could not be read, so that perhaps no
+    turn was running."""
 
     agent_group: str
     since: datetime | None
@@ -47,8 +47,8 @@ class InterruptedTurn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseState:
-    """`interrupted_turns`: the turns that were under way when it began, or None until the container manager has looked.
-    `origin`: the chat where that is said; None: it was asked for at the machine."""
+    """The pause. `interrupted_turns`: the turns that were running when it began; None until they are recorded.
+    `origin`: the chat in which the pause was requested; None: at the machine."""
 
     created_by: str
     created_at: datetime
@@ -58,7 +58,7 @@ class PauseState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """How much there is: answers `to_send`, conversations with something to do, tasks due by some moment."""
+    """The waiting items: messages `to_send`, conversations with work, tasks that are due by some time."""
 
     to_send: int
     conversations: int
@@ -67,20 +67,20 @@ class Backlog:
 
 
 async def find(db: Queries) -> PauseState | None:
-    """None: everything goes on."""
+    """Returns the pause; None if nothing is paused."""
     row = await db.fetch_one(FIND)
     return None if row is None else _from_row(row)
 
 
 async def begin(tx: Transaction, *, by: str, at: datetime, place: Origin | None) -> None:
-    """Emits PauseChanged. Raises sqlite3.IntegrityError if it has begun already."""
-    where = tuple(origin_columns(place).values())
-    await tx.execute(BEGIN, (by, to_text(at), *where))
+    """Begin a pause. Emits PauseChanged. Raises sqlite3.IntegrityError if one has begun already."""
+    origin = tuple(origin_columns(place).values())
+    await tx.execute(BEGIN, (by, to_text(at), *origin))
     tx.emit(PauseChanged())
 
 
 async def record_interrupted(tx: Transaction, pause: PauseState, interrupted: Sequence[InterruptedTurn]) -> bool:
-    """Put on record which turns were under way. False: it is on record, or this pause is over."""
+    """Record which turns were running. Returns False if that is recorded already, or if this pause has ended."""
     text = json.dumps(
         [{"agent_group": one.agent_group, "since": one.since and to_text(one.since)} for one in interrupted]
     )
@@ -88,13 +88,13 @@ async def record_interrupted(tx: Transaction, pause: PauseState, interrupted: Se
 
 
 async def end(tx: Transaction) -> None:
-    """Emits PauseChanged."""
+    """End the pause. Emits PauseChanged."""
     await tx.execute(END)
     tx.emit(PauseChanged())
 
 
 async def backlog(db: Queries, now: datetime, *, tasks_within: timedelta) -> Backlog:
-    """What waits now, and which tasks fall due until then."""
+    """Count the items that wait now, and the tasks that are due within `tasks_within`."""
     to_send = await db.fetch_one(COUNT_TO_SEND, (to_text(now),))
     with_work = await db.fetch_one(COUNT_WITH_WORK, (to_text(now),))
     tasks = await db.fetch_one(TASKS_DUE, (to_text(now + tasks_within),))

@@ -1,4 +1,5 @@
-"""What agents have asked people, by the message that asks. A question has one answer: that of the event on record."""
+"""Stores questions of agents to people, by the message that asks. A question has one answer: that of the recorded
+event."""
 
 from __future__ import annotations
 
@@ -19,12 +20,12 @@ from nanohost_protocol.rows import OutKind
 from nanohost_protocol.times import to_text
 
 MAX_OPEN = 50
-"""Of those in one chat that an answer is looked for among."""
+"""The most open questions of a chat to which a typed answer is matched."""
 MAX_SCANNED = 500
-"""Of the open ones in one chat: behind so many that cannot be answered by typing nobody looks for one that can."""
+"""The most open questions of a chat that are scanned for those that can be answered by typing."""
 MAX_QUESTION_CHARS = 20_000
-"""Characters of a question's row. A longer one is answered by its buttons alone: nobody asks people such a thing, and
-the open ones are gone through at each message. The index deliveries_questions says the same number."""
+"""Characters of a question's row. A longer question can only be answered by its buttons, because open questions are
+scanned at each message. The index deliveries_questions uses the same number."""
 
 ADD = """
 INSERT INTO questions (session_id, seq, out_id, channel_type, instance, platform_id, thread_id, asked_at)
@@ -33,8 +34,8 @@ ON CONFLICT (session_id, seq) DO NOTHING
 """
 FIND = "SELECT * FROM questions WHERE session_id = ? AND seq = ?"
 ANSWERED_BY_EVENT = "SELECT * FROM questions WHERE event_id = ?"
-# What nobody can have seen is answered by nobody. They come in the order of the inner look, newest first: asked for
-# that again, SQLite would copy them all.
+# Only questions that people can have seen. The inner query orders them, newest first; with an outer ORDER BY SQLite
+# would copy them all.
 OPEN_IN_CHAT = f"""
 SELECT q.*, d.content, d.receipt FROM (
     SELECT * FROM questions INDEXED BY questions_open
@@ -71,12 +72,13 @@ class QuestionStatus(StrEnum):
     OPEN = "open"
     ANSWERED = "answered"
     CLOSED = "closed"
-    """Nobody wants to know any more."""
+    """An answer is not needed any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """`session_id` is who asks, `chat` where it was asked; `answered_by` is a user, `event_id` what they did."""
+    """A question. `session_id`: the session that asks. `chat`: where it was asked. `answered_by`: the user who
+    answered; `event_id`: the event with the answer."""
 
     session_id: SessionId
     seq: int
@@ -91,7 +93,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenQuestion:
-    """An open question that people can see: its choices, if it has any, and the platform's ids of its message."""
+    """An open question that people can see, with its options, if any, and the platform's ids of its message."""
 
     question: Question
     options: tuple[str, ...]
@@ -99,32 +101,32 @@ class OpenQuestion:
 
 
 async def add(tx: Transaction, delivery: Delivery, now: datetime) -> None:
-    """A message that asks is on its way."""
+    """Add the question of an outgoing message."""
     queue = delivery.queue
     place = (queue.channel_type, queue.instance, queue.platform_id, delivery.thread_id)
     await tx.execute(ADD, (queue.session_id, delivery.seq, delivery.out_id, *place, to_text(now)))
 
 
 async def find(db: Queries, session: SessionId, seq: int) -> Question | None:
-    """The question that this message asks."""
+    """Returns the question of this message; None if it asks none."""
     row = await db.fetch_one(FIND, (session, seq))
     return None if row is None else _from_row(row)
 
 
 async def find_by_answer_event(db: Queries, event: EventId) -> Question | None:
-    """The question that this event is the answer to."""
+    """Returns the question that this event answers."""
     row = await db.fetch_one(ANSWERED_BY_EVENT, (event,))
     return None if row is None else _from_row(row)
 
 
 async def list_open_in_chat(db: Queries, chat: ChatKey) -> list[OpenQuestion]:
-    """Those that people can see and nobody has answered, the latest first."""
+    """Returns the open questions that people can see, latest first."""
     rows = await db.fetch_all(OPEN_IN_CHAT, (chat.channel_type, chat.instance, chat.platform_id, MAX_OPEN))
     return [_open_question(row) for row in _latest_first(rows)]
 
 
 def _latest_first(rows: Sequence[sqlite3.Row]) -> list[sqlite3.Row]:
-    """The clock may have been set back between two questions: none is later than what its session asked after it."""
+    """Sort by time, latest first. If the clock was set back between two questions of a session, their order counts."""
     moments: dict[tuple[str, int], str] = {}
     after: dict[str, str] = {}
     for row in sorted(rows, key=lambda row: int(row["seq"]), reverse=True):
@@ -135,7 +137,7 @@ def _latest_first(rows: Sequence[sqlite3.Row]) -> list[sqlite3.Row]:
 
 
 async def claim(tx: Transaction, question: Question, *, answer: str, user: str, event: EventId, now: datetime) -> bool:
-    """This event is the answer. False: something else is, or the question is closed."""
+    """Record this event as the answer. Returns False if the question is already answered or closed."""
     values: dict[str, Value] = {
         "answer": answer,
         "user": user,
@@ -148,29 +150,30 @@ async def claim(tx: Transaction, question: Question, *, answer: str, user: str, 
 
 
 async def close_all(tx: Transaction, session: SessionId) -> int:
-    """Close what this session has asked. How many that were."""
+    """Close all open questions of a session. Returns how many."""
     return await tx.execute(CLOSE_ALL, (session,))
 
 
 async def is_open_in_chat(db: Queries, session: SessionId, chat: ChatKey) -> bool:
-    """Whether this session has asked something there that is not answered."""
+    """Whether this session has an open question in the chat."""
     return (
         await db.fetch_one(IS_OPEN_IN_CHAT, (session, chat.channel_type, chat.instance, chat.platform_id)) is not None
     )
 
 
 async def close_in_chat(tx: Transaction, session: SessionId, chat: ChatKey) -> None:
-    """Close what this session has asked there."""
+    """Close the open questions of this session in the chat."""
     await tx.execute(CLOSE_IN_CHAT, (session, chat.channel_type, chat.instance, chat.platform_id))
 
 
 async def close_old(tx: Transaction, *, before: datetime) -> int:
-    """Close what was asked before this. How many that were."""
+    """Close open questions from before that time. Returns how many."""
     return await tx.execute(CLOSE_OLD, (to_text(before),))
 
 
 async def delete_old(tx: Transaction, *, before: datetime, limit: int) -> int:
-    """What was asked before this and is not open. Returns how many; there may be more while it is `limit`."""
+    """Delete closed and answered questions from before that time. Returns how many; if it is `limit`, there may
+    be more."""
     return await tx.execute(DELETE_OLD, (to_text(before), limit))
 
 

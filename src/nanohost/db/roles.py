@@ -1,4 +1,4 @@
-"""Roles: what a user (`<channel>:<handle>`) may do, everywhere or in one agent group."""
+"""Stores roles: what a user (`<channel>:<handle>`) may do, everywhere or in one agent group."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nanohost_protocol.times import to_text
 
 ALL = "SELECT * FROM roles ORDER BY user_id, role"
 DECIDERS = "SELECT * FROM roles WHERE role IN ('owner', 'admin') ORDER BY user_id, role"
-# A role of one identity counts for all that are the same human.
+# A role of one identity counts for all identities of the person.
 OF_USER = """
 SELECT * FROM roles WHERE user_id = :user OR user_id IN (
     SELECT user_id FROM users WHERE person = (SELECT person FROM users WHERE user_id = :user))
@@ -40,25 +40,26 @@ async def list_all(db: Queries) -> list[RoleGrant]:
 
 
 async def list_deciders(db: Queries) -> list[RoleGrant]:
-    """Those of owners and admins. Members, of whom there may be thousands, decide nothing and are told of nothing."""
+    """Returns the roles of owners and admins, without those of members, of whom there may be thousands."""
     return [from_row(RoleGrant, row) for row in await db.fetch_all(DECIDERS)]
 
 
 async def list_for_user(db: Queries, user_id: str) -> list[RoleGrant]:
-    """All that the user may do, by any of its linked identities."""
+    """Returns all roles of the user, including those of linked identities."""
     return [from_row(RoleGrant, row) for row in await db.fetch_all(OF_USER, {"user": user_id})]
 
 
 async def grant(tx: Transaction, *, user_id: str, role: Role, agent_group: AgentGroupId | None, now: datetime) -> bool:
-    """False if the user had it already. Raises sqlite3.IntegrityError for an owner of one agent group only."""
+    """Grant a role. Returns False if the user has it already. Raises sqlite3.IntegrityError for an owner of one agent
+    group only."""
     return await tx.execute(ADD, (user_id, role, agent_group, to_text(now))) == 1
 
 
 async def revoke(tx: Transaction, *, user_id: str, role: Role, agent_group: AgentGroupId | None) -> bool:
-    """False if the user did not have it."""
+    """Revoke a role. Returns False if the user did not have it."""
     return await tx.execute(REMOVE, (user_id, role, agent_group)) == 1
 
 
 async def revoke_all(tx: Transaction, user_id: str) -> int:
-    """All roles of this identity; how many there were."""
+    """Revoke all roles of this identity. Returns how many."""
     return await tx.execute(REMOVE_ALL, (user_id,))

@@ -1,4 +1,4 @@
-"""Routes: what each wiring made of an event, and which mailbox rows still wait to be written."""
+"""Stores routes: the outcome of each wiring for an event, and which mailbox rows still wait to be written."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ DENY_HELD = """
 UPDATE routes SET outcome = 'denied', reason = ?, decided_at = ? WHERE outcome = 'held' AND approval_id = ?
 """
 
-# What became of a message and of its edits, as far as it was for an agent: by the platform's id.
+# The routes of a message and its edits that reached, or may reach, an agent; by the platform's id.
 ROUTED_MESSAGES = f"""
 SELECT e.id, e.event_kind, e.text, r.wiring_id, r.session_id, r.outcome, r.trigger, r.approval_id
 FROM {MESSAGE_AND_EDITS} e JOIN routes r ON r.event_id = e.id
@@ -75,18 +75,18 @@ WHERE event_id = ? AND wiring_id = ? AND outcome = 'held'
 class RouteOutcome(StrEnum):
     WRITTEN = "written"
     CONTEXT = "context"
-    """Written, and it wakes nobody."""
+    """Written as context: it triggers no turn."""
     WAITING = "waiting"
     NOT_ENGAGED = "not_engaged"
     DENIED = "denied"
     HELD = "held"
-    """Until somebody decided whether its sender may talk here."""
+    """It waits for the approval of its sender."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One wiring's outcome for one event. `session_id` and `message_id` are set when it reached a mailbox or waits;
-    one that is held has its `message_id`, and the approval it waits for. `trigger`: it wakes the agent."""
+    """One wiring's outcome for one event. `session_id` and `message_id` are set if it reached a mailbox or waits for
+    it; a held route has its `message_id` and the approval that it waits for. `trigger`: whether it triggers a turn."""
 
     event_id: EventId
     wiring_id: WiringId
@@ -100,7 +100,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingRow:
-    """A row that a mailbox refused so far."""
+    """A row that waits to be written into a mailbox."""
 
     event_id: EventId
     wiring_id: WiringId
@@ -109,7 +109,7 @@ class WaitingRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutedMessage:
-    """A message, or an edit of it, that one wiring's agent got, is getting, or may get once its sender is let in."""
+    """A message, or an edit of it, that one wiring's agent has received, or may receive after an approval."""
 
     event_id: EventId
     is_edit: bool
@@ -118,7 +118,7 @@ class RoutedMessage:
     session_id: SessionId | None
     trigger: bool
     approval_id: ApprovalId | None
-    """What it is held for; None if it is not held."""
+    """The approval that it waits for; None if it is not held."""
 
 
 async def add(tx: Transaction, route: Route, *, now: datetime) -> None:
@@ -126,7 +126,7 @@ async def add(tx: Transaction, route: Route, *, now: datetime) -> None:
 
 
 async def add_all(tx: Transaction, routes: Sequence[Route], *, now: datetime) -> None:
-    """Emits MailboxHasPendingRows for each that waits."""
+    """Add routes. Emits MailboxHasPendingRows for each that waits."""
     await tx.execute_many(ADD, [_values(route, now) for route in routes])
     waiting = [route.session_id for route in routes if route.outcome is RouteOutcome.WAITING]
     tx.emit(*(MailboxHasPendingRows(session) for session in waiting if session is not None))
@@ -138,7 +138,7 @@ def _values(route: Route, now: datetime) -> Values:
 
 
 async def list_waiting(db: Queries, session: SessionId, *, limit: int) -> list[WaitingRow]:
-    """Rows a mailbox refused, oldest first."""
+    """Returns the rows that wait for the session's mailbox, oldest first."""
     return [
         WaitingRow(
             event_id=EventId(row["event_id"]), wiring_id=WiringId(row["wiring_id"]), trigger=bool(row["trigger"])
@@ -148,18 +148,18 @@ async def list_waiting(db: Queries, session: SessionId, *, limit: int) -> list[W
 
 
 async def has_waiting(db: Queries, session: SessionId) -> bool:
-    """Whether there is any such row."""
+    """Whether rows wait for the session's mailbox."""
     return await db.fetch_one(HAS_WAITING, (session,)) is not None
 
 
 async def has_reached_thread(db: Queries, session: SessionId, wiring: WiringId, thread_id: str | None) -> bool:
-    """Whether the wiring has brought anything of this thread into the session that woke its agent."""
+    """Whether the wiring has routed an event of this thread to the session that triggered a turn."""
     return await db.fetch_one(HAS_REACHED, (session, wiring, thread_id)) is not None
 
 
 async def count_recent_bots(db: Queries, session: SessionId, wiring: WiringId, *, window: int, since: datetime) -> int:
-    """Of the last `window` messages that the wiring brought into the session and that woke its agent, how many are by
-    other bots and came since then."""
+    """Returns how many of the last `window` messages with which the wiring triggered turns of the session are by other
+    bots and came after `since`."""
     row = await db.fetch_one(COUNT_RECENT_BOTS, (session, wiring, window, to_text(since)))
     return 0 if row is None else int(row["found"])
 
@@ -173,29 +173,29 @@ async def mark_written(tx: Transaction, event: EventId, wiring: WiringId, *, now
 
 
 async def set_waiting_reason(tx: Transaction, session: SessionId, reason: str) -> None:
-    """Say why a session's rows still wait, for the status screen."""
+    """Record why a session's rows still wait, for the status."""
     await tx.execute(SET_WAITING_REASON, {"reason": reason, "session": session})
 
 
 async def list_held(db: Queries, approval: ApprovalId) -> list[tuple[EventId, WiringId]]:
-    """What waits for this approval, oldest first."""
+    """Returns the routes that wait for this approval, oldest first."""
     rows = await db.fetch_all(HELD, (approval,))
     return [(EventId(row["event_id"]), WiringId(row["wiring_id"])) for row in rows]
 
 
 async def list_unsettled(db: Queries, wiring: WiringId) -> list[EventId]:
-    """What this wiring was to bring to its agent and has not brought yet, oldest first."""
+    """Returns the events of this wiring that are held or wait for a mailbox, oldest first."""
     return sorted(EventId(row["event_id"]) for row in await db.fetch_all(UNSETTLED, (wiring,)))
 
 
 async def release_held(tx: Transaction, event: EventId, wiring: WiringId, session: SessionId, *, now: datetime) -> None:
-    """A held row is to be written into this session's mailbox. Emits MailboxHasPendingRows."""
+    """Have a held row written into this session's mailbox. Emits MailboxHasPendingRows."""
     await tx.execute(RELEASE, (session, to_text(now), event, wiring))
     tx.emit(MailboxHasPendingRows(session))
 
 
 async def list_routed(db: Queries, chat: ChatKey, message: str) -> list[RoutedMessage]:
-    """What agents got of the message that the platform knows by this id, oldest first."""
+    """Returns the routes of the message with this platform id, and of its edits, to agents; oldest first."""
     rows = await db.fetch_all(ROUTED_MESSAGES, {**chat.columns, "message": message})
     return sorted(map(_routed_message, rows), key=lambda one: (one.event_id, one.wiring_id))
 
@@ -211,10 +211,10 @@ def _routed_message(row: sqlite3.Row) -> RoutedMessage:
 
 
 async def drop_held(tx: Transaction, event: EventId, wiring: WiringId, reason: str, *, now: datetime) -> None:
-    """A held row waits no longer, and reaches nobody."""
+    """Drop a held row: it reaches no agent."""
     await tx.execute(DROP_HELD, (reason, to_text(now), event, wiring))
 
 
 async def deny_held(tx: Transaction, approval: ApprovalId, reason: str, *, now: datetime) -> int:
-    """What waited for this approval reaches nobody. How many rows that were."""
+    """Deny the rows that waited for this approval: they reach no agent. Returns how many."""
     return await tx.execute(DENY_HELD, (reason, to_text(now), approval))

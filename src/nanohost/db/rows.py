@@ -1,7 +1,7 @@
-"""Rows as the dataclasses that they stand for.
+"""Converts database rows to dataclasses.
 
-A field is read from the column of its name and converted by its type, so that a store says only what is not so: a
-column of another name, and what is kept as JSON.
+A field is read from the column of its name and converted by its type. A caller only passes what differs: a column of
+another name, or a value stored as JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nanohost_protocol.times import from_text
 
 
 def origin_columns(origin: Origin | None) -> dict[str, str | None]:
-    """By their names; NULL where there is no place."""
+    """Returns an origin as columns by name; all NULL if there is none."""
     return {
         "channel_type": origin.channel_type if origin else None,
         "instance": origin.instance if origin else None,
@@ -36,11 +36,11 @@ _NATIVE_TYPES = (str, int, float)
 
 
 def from_row(kind: type[T], row: sqlite3.Row, /, **given: Any) -> T:
-    """Return a `kind` (a dataclass) with the fields that are `given`, and each other field from the column of its name.
+    """Returns a `kind` (a dataclass) with the `given` fields, and each other field from the column of its name.
 
-    Times are converted from text, members of enums from their values, yes and no from 1 and 0; NULL is None. Raises
-    IndexError where the row has no such column, ValueError for text that is no time or no member, and TypeError for a
-    field of another type (JSON, another dataclass) that is not given, and for one that is given and does not exist.
+    Times are converted from text, enum members from their values, booleans from 1 and 0; NULL is None. Raises
+    IndexError if the row has no such column, ValueError for text that is no time or no member, and TypeError for a
+    field of another type (JSON, another dataclass) that is not given, and for a given field that does not exist.
     """
     for name, convert in _column_converters(kind):  # type: ignore[arg-type]  # to mypy a class has its instances' hash
         if name not in given:
@@ -50,7 +50,7 @@ def from_row(kind: type[T], row: sqlite3.Row, /, **given: Any) -> T:
 
 @cache
 def _column_converters(kind: type) -> tuple[tuple[str, Converter | None], ...]:
-    """Each field with what converts its column; None: it is taken as it is stored."""
+    """Returns each field with the converter of its column; None if the stored value is used as it is."""
     types = get_type_hints(kind)
     return tuple(
         (field.name, _find_converter(f"{kind.__name__}.{field.name}", types[field.name])) for field in fields(kind)

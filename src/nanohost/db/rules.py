@@ -1,4 +1,4 @@
-"""Rules: what somebody decided for next time, and until when."""
+"""Stores rules: decisions for the next time, and until when they apply."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nanohost.db.rows import from_row
 from nanohost.model import AgentGroupId
 from nanohost_protocol.times import from_text, to_text
 
-# One look for a rule about just this, and one for those about anything.
+# One look-up for rules about this subject, and one for rules about any subject.
 APPLICABLE = """
 SELECT * FROM rules INDEXED BY rules_live
 WHERE ended_at IS NULL AND kind = :kind AND subject = :subject
@@ -29,7 +29,7 @@ END = "UPDATE rules SET ended_at = ?, ended_by = ? WHERE id = ? AND ended_at IS 
 ALL = "SELECT * FROM rules WHERE :ended OR ended_at IS NULL ORDER BY id DESC LIMIT :limit"
 BY_ID = "SELECT * FROM rules WHERE id = ?"
 EXPIRED = "SELECT * FROM rules INDEXED BY rules_expires WHERE ended_at IS NULL AND expires_at <= ? ORDER BY expires_at"
-# The newest stays: its number is no other rule's.
+# The newest rule stays, so that its number is not used again.
 DELETE_OLD = """
 DELETE FROM rules WHERE id IN (
     SELECT id FROM rules INDEXED BY rules_ended
@@ -45,7 +45,8 @@ class RuleEffect(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """`subject` None: whatever it is about; `agent_group_id` None: for all agents; `expires_at` None: until revoked."""
+    """A rule. `subject` None: for any subject. `agent_group_id` None: for all agents. `expires_at` None: until
+    revoked."""
 
     id: int
     kind: str
@@ -64,15 +65,15 @@ class Rule:
 async def find_applicable(
     db: Queries, *, kind: str, subject: str, agent_group: AgentGroupId | None, now: datetime
 ) -> Rule | None:
-    """The live rule that is closest to the case."""
+    """Returns the most specific live rule for the case."""
     values: dict[str, Value] = {"kind": kind, "subject": subject, "group": agent_group, "now": to_text(now)}
     found = [from_row(Rule, row) for row in await db.fetch_all(APPLICABLE, values)]
     return min(found, key=_rank, default=None)
 
 
 def _rank(rule: Rule) -> tuple[bool, bool, bool, int]:
-    """A rule about just this comes before one about anything, one about just this agent before one about all, a no
-    before a yes, and the oldest of what is left."""
+    """Order rules: one for this subject before one for any, one for this agent before one for all, a denial before an
+    allowance, then the oldest first."""
     return rule.subject is None, rule.agent_group_id is None, rule.effect is RuleEffect.ALLOW, rule.id
 
 
@@ -94,17 +95,17 @@ async def add(
 
 
 async def record_use(tx: Transaction, rule: Rule, now: datetime) -> None:
-    """It decided something."""
+    """Count a use of the rule."""
     await tx.execute(RECORD_USE, (to_text(now), rule.id))
 
 
 async def end(tx: Transaction, rule: int, *, ended_by: str, now: datetime) -> bool:
-    """It decides nothing any more. False if that was so, or there is no such rule."""
+    """End a rule. Returns False if it has ended already or does not exist."""
     return await tx.execute(END, (to_text(now), ended_by, rule)) == 1
 
 
 async def list_all(db: ReportReader, *, limit: int, include_ended: bool = False) -> list[Rule]:
-    """Newest first; with those that have ended, if asked."""
+    """Returns rules, newest first. `include_ended`: also those that have ended."""
     return [from_row(Rule, row) for row in await db.fetch_all(ALL, {"ended": int(include_ended), "limit": limit})]
 
 
@@ -114,16 +115,16 @@ async def find(db: Queries, rule: int) -> Rule | None:
 
 
 async def list_expired(db: Queries, now: datetime) -> list[Rule]:
-    """Those whose time is up and that are not ended yet."""
+    """Returns the expired rules that are not ended yet."""
     return [from_row(Rule, row) for row in await db.fetch_all(EXPIRED, (to_text(now),))]
 
 
 async def next_expiry(db: Queries) -> datetime | None:
-    """When the first of them is over."""
+    """Returns when the first live rule expires; None if none does."""
     row = await db.fetch_one(NEXT_EXPIRY)
     return None if row is None or row["at"] is None else from_text(row["at"])
 
 
 async def delete_old(tx: Transaction, *, before: datetime, limit: int) -> int:
-    """Those that ended before that moment. Returns how many; there may be more while it is `limit`."""
+    """Delete rules that ended before that time. Returns how many; if it is `limit`, there may be more."""
     return await tx.execute(DELETE_OLD, (to_text(before), limit))

@@ -1,4 +1,4 @@
-"""Sessions: where a conversation lives, what of its files is taken over, which container may be alive."""
+"""Stores sessions: their conversation, how far their files are processed, and which container may be alive."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ BY_PREFIX = _SELECT + (
     " ORDER BY s.id LIMIT 100"
 )
 SOME_OF_AGENT_GROUP = _SELECT + " WHERE s.agent_group_id = ? LIMIT ?"
-# Whoever has the terminal's socket owns the files, and is an owner there.
+# A person who can use the terminal's socket owns the files, and counts as an owner there.
 LATEST_OF_OWNERS = f"""
 SELECT {COLUMNS} FROM routes r
 JOIN inbound_events e ON e.id = r.event_id JOIN sessions s ON s.id = r.session_id
@@ -59,7 +59,7 @@ WHERE s.agent_group_id = ? AND r.trigger = 1 AND e.event_kind = 'message' AND (
 ORDER BY r.event_id DESC LIMIT 1
 """  # noqa: S608
 BY_IDS = _SELECT + " WHERE s.id IN (SELECT value FROM json_each(:ids)) ORDER BY s.id LIMIT 1000"  # noqa: S608
-# The ids of a chat's sessions, the one that an agent shares in all its chats included. To stand in a statement.
+# A subquery: the ids of a chat's sessions, including the session that an agent shares between all its chats.
 IN_CHAT = """(
     SELECT id FROM sessions WHERE messaging_group_id = :chat UNION
     SELECT a.id FROM sessions a JOIN wirings w ON w.agent_group_id = a.agent_group_id
@@ -70,7 +70,7 @@ OF_CHAT = _SELECT + (
     " AND (:group IS NULL OR s.agent_group_id = :group) ORDER BY s.last_active_at DESC, s.id LIMIT :limit"
 )
 ONE_OF_CHAT = _SELECT + " WHERE s.messaging_group_id = ? LIMIT 1"
-# A group may have as many sessions as there were ever threads: it is begun with what is open in the chat.
+# An agent group may have one session for each thread there ever was, so the query starts from the chat's open items.
 WITH_OPEN_ITEMS_IN_CHAT = _SELECT + (  # noqa: S608
     " WHERE +s.agent_group_id = :group AND s.id IN ("
     " SELECT session_id FROM deliveries INDEXED BY deliveries_open WHERE status IN ('pending', 'sending')"
@@ -104,8 +104,8 @@ RELEASE_LEASE = "UPDATE sessions SET lease = NULL, runtime = NULL, runtime_state
 
 
 async def iter_all(db: ReportReader) -> AsyncIterator[Session]:
-    """All there are, by id. They may be many, so they are read a page at a time; one that is made meanwhile may be
-    missed."""
+    """Yields all sessions by id. Reads one page at a time, since they may be many; a session that is created meanwhile
+    may be missed."""
     last = ""
     while rows := await db.fetch_all(AFTER, (last, PAGE_SIZE)):
         for row in rows:
@@ -114,7 +114,7 @@ async def iter_all(db: ReportReader) -> AsyncIterator[Session]:
 
 
 async def latest(db: ReportReader, *, limit: int) -> list[Session]:
-    """Those where something happened last, latest first."""
+    """Returns the most recently active sessions, latest first."""
     return [session_from_row(row) for row in await db.fetch_all(LATEST, (limit,))]
 
 
@@ -137,69 +137,69 @@ async def find_by_key(
 
 
 async def list_due(db: Queries, now: datetime) -> list[Session]:
-    """Sessions with work whose time has come, longest waiting first."""
+    """Returns the sessions with due work that are not held, longest waiting first."""
     return [session_from_row(row) for row in await db.fetch_all(DUE, (to_text(now),))]
 
 
 async def list_due_and_held(db: Queries, now: datetime) -> list[SessionId]:
-    """Sessions with work that wait because they, or their agent groups, are held."""
+    """Returns the sessions with due work that are held, or whose agent groups are."""
     return [SessionId(row["id"]) for row in await db.fetch_all(DUE_AND_HELD, (to_text(now),))]
 
 
 async def list_due_later(db: Queries, now: datetime) -> list[Session]:
-    """Sessions with work whose time has not come."""
+    """Returns the sessions whose work is due later."""
     return [session_from_row(row) for row in await db.fetch_all(DUE_LATER, (to_text(now),))]
 
 
 async def next_due(db: Queries, now: datetime) -> datetime | None:
-    """When the next session falls due that is not due yet."""
+    """Returns when the next session becomes due that is not due by `now`; None if there is none."""
     row = await db.fetch_one(NEXT_DUE, (to_text(now),))
     return from_text(row["due_at"]) if row and row["due_at"] else None
 
 
 async def list_leased(db: Queries) -> list[Session]:
-    """Sessions whose container may be alive."""
+    """Returns the sessions whose container may be alive."""
     return sorted((session_from_row(row) for row in await db.fetch_all(LEASED)), key=lambda session: session.id)
 
 
 async def find_by_prefix(db: Queries, prefix: str) -> list[Session]:
-    """Those whose ids begin so, the first hundred."""
+    """Returns the first hundred sessions whose ids start with `prefix`."""
     return [session_from_row(row) for row in await db.fetch_all(BY_PREFIX, {"start": prefix})]
 
 
 async def list_for_agent_group(db: Queries, agent_group: AgentGroupId, *, limit: int) -> list[Session]:
-    """Of those of one agent, in all its chats, as many."""
+    """Returns at most `limit` sessions of one agent group, in all its chats."""
     return [session_from_row(row) for row in await db.fetch_all(SOME_OF_AGENT_GROUP, (agent_group, limit))]
 
 
 async def find_by_ids(db: ReportReader, ids: Sequence[str]) -> dict[str, Session]:
-    """Those of these that there are, a thousand at most, by id."""
+    """Returns the existing sessions of these ids, by id; at most a thousand."""
     return {row["id"]: session_from_row(row) for row in await db.fetch_all(BY_IDS, {"ids": json.dumps(list(ids))})}
 
 
 async def list_for_chat(
     db: ReportReader, chat: MessagingGroupId, *, agent_group: AgentGroupId | None = None, limit: int
 ) -> list[Session]:
-    """Of a chat, of all its agents or of one, the latest active first. An agent's one conversation in all its chats is
-    one of each."""
+    """Returns the sessions of a chat, of all its agents or of one, latest active first. A session that an agent shares
+    between its chats belongs to each of them."""
     values: dict[str, Value] = {"chat": chat, "group": agent_group, "limit": limit}
     return [session_from_row(row) for row in await db.fetch_all(OF_CHAT, values)]
 
 
 async def find_latest_of_owners(db: ReportReader, agent_group: AgentGroupId) -> Session | None:
-    """Of those of one agent, the one that an owner wrote in last, as far as it is on record."""
+    """Returns the agent group's session in which an owner wrote last; None if none is recorded."""
     row = await db.fetch_one(LATEST_OF_OWNERS, (agent_group,))
     return None if row is None else session_from_row(row)
 
 
 async def find_one_for_chat(db: Queries, chat: MessagingGroupId) -> Session | None:
-    """One of a chat, if there is any."""
+    """Returns one session of a chat; None if it has none."""
     row = await db.fetch_one(ONE_OF_CHAT, (chat,))
     return None if row is None else session_from_row(row)
 
 
 async def list_with_open_items(db: Queries, agent_group: AgentGroupId, chat: ChatId) -> list[Session]:
-    """Those of one agent that have something open in this chat: a message on its way, a question, a task."""
+    """Returns the agent group's sessions with an open delivery, question or task in this chat."""
     values: dict[str, Value] = {
         "group": agent_group,
         "channel_type": chat.channel_type,
@@ -223,13 +223,13 @@ async def add(
 
 
 async def make_due(tx: Transaction, session: SessionId, *, at: datetime, now: datetime) -> None:
-    """There is work from `at` on. Work that is due now always changes due_at, so that `replace_due` notices."""
+    """Record that there is work from `at` on. Work that is due now always changes due_at, so that `replace_due`
+    fails."""
     await tx.execute(MAKE_DUE, {"at": to_text(at), "now": to_text(now), "id": session})
 
 
 async def replace_due(tx: Transaction, session: SessionId, *, expected: datetime | None, due: datetime | None) -> bool:
-    """Say when the session next has work, if nobody said otherwise since due_at was `expected`. False if somebody
-    did."""
+    """Set when the session next has work, if due_at is still `expected`. Returns False if it is not."""
     values = {
         "id": session,
         "seen": None if expected is None else to_text(expected),
@@ -239,17 +239,17 @@ async def replace_due(tx: Transaction, session: SessionId, *, expected: datetime
 
 
 async def advance_out_cursor(tx: Transaction, session: SessionId, *, expected: int, cursor: int, now: datetime) -> bool:
-    """Outbound rows up to here are in the ledger. Never goes back. False, and nothing is changed, if it is not at
-    `expected` any more: somebody else has taken rows over since."""
+    """Record that outbound rows up to `cursor` are in the ledger. Never decreases. Returns False and changes nothing if
+    the cursor is not `expected` any more, because somebody else has collected rows since."""
     return await tx.execute(ADVANCE_OUT_CURSOR, (cursor, to_text(now), session, expected)) == 1
 
 
 async def advance_ack_cursor(
     tx: Transaction, expected: Session, *, cursor: int, due: datetime | None, has_failures: bool
 ) -> bool:
-    """Acks up to this change are taken over, and the session is `due` unless somebody said otherwise since it was
-    `expected`. Never goes back. False, and nothing is changed, if the cursor is not where it was seen: somebody else
-    has taken acks over since. So it is, without `has_failures`, if turn failures are on record."""
+    """Record that acks up to `cursor` are processed, and set due_at to `due` if it has not changed since `expected` was
+    read. Never decreases. Returns False and changes nothing if the cursor has changed since then, or if turn failures
+    are recorded and `has_failures` is False."""
     values: dict[str, Value] = {
         "id": expected.id,
         "seen": expected.ack_cursor,
@@ -262,7 +262,7 @@ async def advance_ack_cursor(
 
 
 async def set_lease(tx: Transaction, session: SessionId, lease: LeaseId, runtime: str) -> None:
-    """From now on this container may be alive; committed before it is started."""
+    """Record that this container may be alive from now on. Committed before the container starts."""
     await tx.execute(SET_LEASE, (lease, runtime, session))
 
 
@@ -271,7 +271,7 @@ async def set_runtime_state(tx: Transaction, session: SessionId, lease: LeaseId,
 
 
 async def release_lease(tx: Transaction, session: SessionId, lease: LeaseId) -> bool:
-    """The container is gone. False if the session has another one by now."""
+    """Record that the container is gone. Returns False if the session has another one by now."""
     return await tx.execute(RELEASE_LEASE, (session, lease)) == 1
 
 

@@ -1,4 +1,4 @@
-"""How commits are written."""
+"""Defines the setting of how commits are written."""
 
 from __future__ import annotations
 

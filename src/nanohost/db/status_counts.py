@@ -1,4 +1,4 @@
-"""Counts for the status screen: what waits, what failed, what was rejected."""
+"""Reads the counts and lists of the status: what waits, what failed, what was rejected."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from nanohost.model import SessionId
 from nanohost_protocol.times import to_text
 
 OVERDUE_AFTER = timedelta(minutes=2)
-"""A task that is due is acted upon within a second, if a host runs."""
+"""A due task is run within a second if a host runs."""
 DOWN_AFTER = timedelta(minutes=8)
-"""For as long as a message that its platform does not take has its tries: a shorter trouble passes by itself."""
+"""As long as the attempts of a message take that its platform does not accept: shorter outages resolve by themselves.
+"""
 
 COUNTS = """
 SELECT
@@ -36,9 +37,8 @@ DELIVERIES_WAITING = """
 SELECT channel_type || ':' || instance AS channel, count(*) AS messages, coalesce(reason, 'in turn') AS reason
 FROM deliveries WHERE status IN ('pending', 'sending') GROUP BY 1, 3 ORDER BY messages DESC LIMIT 20
 """
-# What waits for a platform that takes nothing, and since when: by the message that waits longest of those for which it
-# was out of order when they were last tried. What that met before an operator had it sent again is over. The reason
-# beside min() is the one of its row.
+# Messages that wait for a platform that accepts nothing, and since when: the first failed attempt of the message that
+# waits longest. Attempts before an operator had it sent again do not count. The reason beside min() is that of its row.
 PLATFORMS_DOWN = """
 SELECT channel_type || ':' || instance AS channel, min(since) AS since, count(*) AS messages, reason
 FROM (
@@ -68,7 +68,7 @@ FROM inbound_events e WHERE status = 'dropped' AND NOT EXISTS (
         AND w.created_at >= e.received_at)
 GROUP BY 1, 2, 3 ORDER BY latest DESC LIMIT 20
 """
-"""Not those of a chat that was wired since: nothing is left to do about them."""
+"""Without events of a chat that was wired since: nothing is left to do about them."""
 EVENTS_QUARANTINED = """
 SELECT id AS event, channel_type || ':' || instance AS channel, platform_id AS chat, reason, received_at
 FROM inbound_events WHERE status = 'set_aside' ORDER BY id DESC LIMIT 20
@@ -85,7 +85,7 @@ WHERE r.outcome = 'denied' AND NOT EXISTS (
             WHERE u.user_id = e.channel_type || ':' || e.sender_handle)))
 GROUP BY 1, 2, 3, 4, 5 ORDER BY latest DESC LIMIT 20
 """
-"""Not those of somebody who has a role there, by any identity: they are let in, and only a word was refused."""
+"""Without senders who have a role there, by any identity: only a command of theirs was refused."""
 SESSIONS_WAITING = """
 SELECT s.id AS session, g.folder AS agent_group, s.due_at AS due, t.held_until AS held_until, t.error_class AS held_by
 FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id
@@ -156,14 +156,14 @@ LISTS = {
 
 
 async def counts(db: ReportReader) -> dict[str, int]:
-    """How much there is of what, by name."""
+    """Returns the counts by name."""
     row = await db.fetch_one(COUNTS)
     assert row is not None
     return dict(row)
 
 
 async def find_session_wait(db: ReportReader, session: SessionId, now: datetime) -> dict[str, str | int | None] | None:
-    """What is known of one session that has work. None: it is not there."""
+    """Returns the work and backoff of one session; None if it does not exist."""
     row = await db.fetch_one(SESSION_WAIT, {"session": session, "now": to_text(now)})
     return None if row is None else dict(row)
 
@@ -171,8 +171,8 @@ async def find_session_wait(db: ReportReader, session: SessionId, now: datetime)
 async def lists(
     db: ReportReader, now: datetime, *, is_host_running: bool = True
 ) -> dict[str, list[dict[str, str | int | None]]]:
-    """What needs a look, by name; at most twenty lines each, latest or most first. `is_host_running`: a host does, and
-    what has just become due is in its hands."""
+    """Returns the lists by name, at most twenty lines each, latest or largest first. `is_host_running`: then a task
+    that has just become due is not listed as overdue."""
     overdue = now - OVERDUE_AFTER if is_host_running else now
     times = {"now": to_text(now), "overdue": to_text(overdue), "before": to_text(now - DOWN_AFTER)}
     return {name: [dict(row) for row in await db.fetch_all(sql, times)] for name, sql in LISTS.items()}

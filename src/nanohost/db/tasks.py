@@ -1,7 +1,7 @@
-"""Tasks and their runs: what is to be done when, and its outcome each time.
+"""Stores tasks and their runs.
 
-A run is decided first (its row, and the next time of its task, in one transaction) and written to the session after
-that, under an id that follows from both. So a kill in between only has it written once more.
+A run is recorded first (its row, and the next time of its task, in one transaction) and then written to the session,
+with an id derived from both. So after a kill in between it is only written again.
 """
 
 from __future__ import annotations
@@ -105,10 +105,10 @@ class TaskKind(StrEnum):
 class TaskStatus(StrEnum):
     ACTIVE = "active"
     PAUSED = "paused"
-    """Falls due no more until it is resumed: somebody paused it, or it failed too often in a row."""
+    """It does not run until it is resumed: somebody paused it, or it failed too often in a row."""
     CANCELLED = "cancelled"
     DONE = "done"
-    """It was for one time, and that time has come."""
+    """It was for one time, which has passed."""
 
 
 OPEN_STATUSES = (TaskStatus.ACTIVE, TaskStatus.PAUSED)
@@ -118,18 +118,18 @@ class MisfirePolicy(StrEnum):
     """What happens to times that passed while no host ran, or while the task was paused."""
 
     LATEST = "latest"
-    """The latest of them is made up for."""
+    """The latest of them is run."""
     ALL = "all"
-    """All of them are, one after the other, up to a limit."""
+    """All of them are run, one after the other, up to a limit."""
     SKIP = "skip"
-    """None is."""
+    """None of them is run."""
 
 
 class RunOutcome(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     SKIPPED = "skipped"
-    """Not begun: the run before it had not ended, or its time passed unused."""
+    """It did not begin: the previous run had not ended, or its time passed without a host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,12 +154,12 @@ class Task:
     created_at: datetime
     changed_at: datetime
     is_relative: bool = False
-    """`next_due` is so long after it was asked for, and no time of day."""
+    """Whether `next_due` is relative to the request ("in ten minutes"), and not a time of day."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRun:
-    """One time that a task fell due. `usage` is that of the whole turn, known when it has ended."""
+    """One time that a task was due. `usage`: of the whole turn, known when it has ended."""
 
     id: int
     task_id: TaskId
@@ -176,7 +176,7 @@ class TaskRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRun:
-    """A run before it has a number. `skip_reason`: why it is only put on record."""
+    """A run before it has a number. `skip_reason`: why it is only recorded, and not run."""
 
     task_id: TaskId
     session_id: SessionId
@@ -189,7 +189,7 @@ class NewRun:
 
 
 async def add(tx: Transaction, task: Task) -> bool:
-    """False if there is a task of this id already."""
+    """Add a task. Returns False if its id exists already."""
     values: dict[str, Value] = {
         "id": task.id,
         "session_id": task.session_id,
@@ -214,7 +214,7 @@ async def find(db: Queries, task: TaskId) -> Task | None:
 
 
 async def find_by_prefix(db: Queries, prefix: str) -> list[Task]:
-    """At most two: none, the one that is meant, or proof that the beginning is too short."""
+    """Returns at most two tasks whose ids start with `prefix`: two mean that it is ambiguous."""
     return [_task(row) for row in await db.fetch_all(BY_PREFIX, {"start": prefix})]
 
 
@@ -226,38 +226,38 @@ async def latest(
     limit: int,
     chat: MessagingGroupId | None = None,
 ) -> list[Task]:
-    """Tasks in the order they were made, of one session or chat's sessions, where given; `include_ended`: cancelled and
-    done ones too."""
+    """Returns tasks in the order of their creation; of one session or chat, if given. `include_ended`: also cancelled
+    and done ones."""
     values: dict[str, Value] = {"session": session, "chat": chat, "all": int(include_ended), "limit": limit}
     return [_task(row) for row in await db.fetch_all(LATEST, values)]
 
 
 async def list_open_of_session(db: Queries, session: SessionId) -> list[Task]:
-    """Those that may fall due again: active and paused ones."""
+    """Returns the session's active and paused tasks."""
     return [_task(row) for row in await db.fetch_all(OPEN_OF_SESSION, (session,))]
 
 
 async def list_due_sessions(db: Queries, now: datetime) -> list[SessionId]:
-    """Sessions with a task that is due, or with a run that is decided and not written yet."""
+    """Returns the sessions with a due task, or with a run that is not written yet."""
     rows = await db.fetch_all(SESSIONS_DUE, {"now": to_text(now)})
     return sorted({SessionId(row["session_id"]) for row in rows})
 
 
 async def list_due_of_session(db: Queries, session: SessionId, now: datetime) -> list[Task]:
-    """Those whose time has come, or that somebody asked for a run of; in the order they fall due."""
+    """Returns the session's tasks that are due, or for which a run was requested; in the order of their times."""
     rows = await db.fetch_all(DUE_OF_SESSION, {"session": session, "now": to_text(now)})
     once = {row["id"]: row for row in rows}
     return [_task(row) for row in sorted(once.values(), key=lambda row: (row["next_due"] or "", row["id"]))]
 
 
 async def next_due(db: Queries, now: datetime) -> datetime | None:
-    """When the next task falls due that is not due yet."""
+    """Returns when the next task becomes due that is not due by `now`; None if there is none."""
     row = await db.fetch_one(NEXT_DUE, (to_text(now),))
     return from_text(row["due"]) if row and row["due"] else None
 
 
 async def advance(tx: Transaction, task: Task, next_due: datetime | None, now: datetime, reason: str | None) -> bool:
-    """Set the next time, or that there is none. False: the task was changed since it was read."""
+    """Set the task's next time; None ends it. Returns False if the task was changed since it was read."""
     assert task.next_due is not None
     values: dict[str, Value] = {
         "id": task.id,
@@ -270,7 +270,7 @@ async def advance(tx: Transaction, task: Task, next_due: datetime | None, now: d
 
 
 async def update(tx: Transaction, task: Task, now: datetime) -> None:
-    """Write what can change of a task: read it in the same transaction."""
+    """Update a task's mutable fields. Read the task in the same transaction."""
     values: dict[str, Value] = {
         "id": task.id,
         "status": task.status,
@@ -287,7 +287,7 @@ async def update(tx: Transaction, task: Task, now: datetime) -> None:
 
 
 async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> None:
-    """Make tasks whose time was counted fall due so much sooner: the clock was set back. Emits TasksChanged."""
+    """Move tasks with a relative time forward by `by`, since the clock was set back. Emits TasksChanged."""
     later = await tx.fetch_all(RELATIVE_DUE_LATER, (to_text(now),))
     for row in later:
         await tx.execute(SET_NEXT_DUE, (to_text(max(now, from_text(row["next_due"]) - by)), row["id"]))
@@ -295,7 +295,7 @@ async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> Non
 
 
 async def request_run(tx: Transaction, task: TaskId, now: datetime) -> bool:
-    """Have it run once beside its schedule. False if that was asked for and has not begun. Emits TasksChanged."""
+    """Request a run beside the schedule. Returns False if one is requested already. Emits TasksChanged."""
     row = await tx.fetch_one(REQUEST_RUN, {"id": task, "now": to_text(now)})
     if row is not None:
         tx.emit(TasksChanged(SessionId(row["session_id"])))
@@ -310,16 +310,16 @@ async def clear_run_request(tx: Transaction, task: TaskId) -> None:
 
 
 async def add_run(tx: Transaction, run: NewRun, now: datetime) -> bool:
-    """Decide on a run. False if there is one for this task and time already."""
-    skipped = run.skip_reason is not None
+    """Record a run. Returns False if there is one for this task and time already."""
+    is_skipped = run.skip_reason is not None
     values: dict[str, Value] = {
         "task_id": run.task_id,
         "session_id": run.session_id,
         "due": to_text(run.due),
         "message_id": run.message_id,
         "now": to_text(now),
-        "ended_at": to_text(now) if skipped else None,
-        "outcome": RunOutcome.SKIPPED if skipped else None,
+        "ended_at": to_text(now) if is_skipped else None,
+        "outcome": RunOutcome.SKIPPED if is_skipped else None,
         "error": run.skip_reason,
     }
     return await tx.execute(ADD_RUN, values) == 1
@@ -331,7 +331,7 @@ async def find_run(db: Queries, task: TaskId, due: datetime) -> TaskRun | None:
 
 
 async def list_runs(db: Queries, task: TaskId, *, limit: int) -> list[TaskRun]:
-    """The last runs, latest first."""
+    """Returns the task's last runs, latest first."""
     return [_run(row) for row in await db.fetch_all(RUNS, (task, limit))]
 
 
@@ -341,7 +341,7 @@ async def has_open_run(db: Queries, task: Task) -> bool:
 
 
 async def list_unstarted_runs(db: Queries, session: SessionId) -> list[TaskRun]:
-    """Runs that are decided and not known to be written, in the order of their decision."""
+    """Returns the runs that are recorded and not known to be written, in order."""
     return [_run(row) for row in await db.fetch_all(UNSTARTED, (session,))]
 
 
@@ -350,14 +350,14 @@ async def list_open_runs(db: Queries, session: SessionId) -> list[TaskRun]:
 
 
 async def start_runs(tx: Transaction, started: Sequence[TaskRun], now: datetime) -> None:
-    """These are written to the session."""
+    """Record that these runs are written to the session."""
     await tx.execute_many(START, [(to_text(now), run.id) for run in started])
 
 
 async def end_run(
     tx: Transaction, run: TaskRun, outcome: RunOutcome, now: datetime, *, usage: Usage | None = None, error: str | None
 ) -> bool:
-    """False if it had ended before."""
+    """Record a run's outcome. Returns False if it had ended before."""
     values: dict[str, Value] = {
         "id": run.id,
         "now": to_text(now),

@@ -1,7 +1,7 @@
-"""What turns took, for people: tokens and dollars by agent group.
+"""Stores the costs of turns, and sums tokens and dollars by agent group.
 
-Where a turn's calls passed the gateway, tokens and dollars are the gateway's (db/model_calls.py); a provider whose
-calls do not pass there is taken at its word. Both are kept a turn, so that they can be compared.
+If a turn's calls passed the gateway, its totals count (db/model_calls.py); otherwise the runner's report does. Both are
+stored for each turn, so that they can be compared.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ON CONFLICT (session_id, turn_id) DO UPDATE SET ended_at = excluded.ended_at, to
     tokens_out = excluded.tokens_out, tokens_cached = excluded.tokens_cached, cost_usd = excluded.cost_usd,
     gateway_calls = excluded.gateway_calls, gateway_tokens = excluded.gateway_tokens
 """
-# Containers say what they took: total() bears any sum of that, where sum() is an error beyond 2**63.
+# Containers report these numbers: total() accepts any sum, while sum() fails beyond 2**63.
 COSTS_SINCE = """
 SELECT agent_group, count(*) AS turns, CAST(total(iif(gateway_calls > 0, 0, tokens_in)) AS INTEGER) AS tokens_in,
     CAST(total(iif(gateway_calls > 0, 0, tokens_out)) AS INTEGER) AS tokens_out,
@@ -72,17 +72,17 @@ async def save(
     now: datetime,
     gateway_totals: Mapping[str, CallTotals] = MappingProxyType({}),
 ) -> None:
-    """What turns took, by their ids, all their tries together: told again, the later word counts. `gateway_totals`:
-    what of it passed the gateway."""
+    """Save the reported usage of turns, all their attempts together; a later call replaces it. `gateway_totals`: the
+    gateway's totals of these turns."""
     for turn, usage in usages.items():
-        took = (usage.tokens_in, usage.tokens_out, usage.tokens_cached, usage.cost_usd or 0.0)
-        passed = (gateway_totals[turn].calls, gateway_totals[turn].tokens) if turn in gateway_totals else (0, 0)
-        await tx.execute(SAVE, (session, turn, agent_group, to_text(now), *took, *passed))
+        reported = (usage.tokens_in, usage.tokens_out, usage.tokens_cached, usage.cost_usd or 0.0)
+        metered = (gateway_totals[turn].calls, gateway_totals[turn].tokens) if turn in gateway_totals else (0, 0)
+        await tx.execute(SAVE, (session, turn, agent_group, to_text(now), *reported, *metered))
 
 
 async def costs_since(db: ReportReader, moment: datetime) -> dict[str, TurnCosts]:
-    """By agent group's folder."""
-    found = {
+    """Returns the costs since that time by agent group's folder."""
+    costs = {
         row["agent_group"]: TurnCosts(
             turns=row["turns"],
             tokens_in=row["tokens_in"],
@@ -92,10 +92,10 @@ async def costs_since(db: ReportReader, moment: datetime) -> dict[str, TurnCosts
         )
         for row in await db.fetch_all(COSTS_SINCE, (to_text(moment),))
     }
-    for folder, spent in (await model_calls.totals_since(db, moment)).items():
-        if spent.tokens or folder in found:
-            found[folder] = found.get(folder, TurnCosts()) + _from_call_totals(spent)
-    return found
+    for folder, totals in (await model_calls.totals_since(db, moment)).items():
+        if totals.tokens or folder in costs:
+            costs[folder] = costs.get(folder, TurnCosts()) + _from_call_totals(totals)
+    return costs
 
 
 def _from_call_totals(spent: CallTotals) -> TurnCosts:
@@ -109,13 +109,13 @@ def _from_call_totals(spent: CallTotals) -> TurnCosts:
 
 
 async def first_at(db: ReportReader) -> datetime | None:
-    """Since when there is anything on record."""
+    """Returns since when costs are recorded; None if there are none."""
     row = await db.fetch_one(FIRST_AT)
-    told = None if row is None or row["at"] is None else from_text(row["at"])
-    seen = await model_calls.first_at(db)
-    return min((moment for moment in (told, seen) if moment is not None), default=None)
+    reported = None if row is None or row["at"] is None else from_text(row["at"])
+    metered = await model_calls.first_at(db)
+    return min((moment for moment in (reported, metered) if moment is not None), default=None)
 
 
 async def delete_old(tx: Transaction, *, before: datetime, limit: int) -> int:
-    """Turns that ended before that moment. Returns how many; there may be more while it is `limit`."""
+    """Delete the costs of turns that ended before that time. Returns how many; if it is `limit`, there may be more."""
     return await tx.execute(DELETE_OLD, (to_text(before), limit))

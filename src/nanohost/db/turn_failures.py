@@ -1,4 +1,4 @@
-"""Turn failures: how a session's latest turns failed, in a row. A turn that is completed ends the row."""
+"""Stores turn failures: the failures in a row of a session's latest turns. A completed turn ends the row."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ DELETE = "DELETE FROM turn_failures WHERE session_id = ?"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnFailures:
-    """Failures in a row. `held_until`: the model cannot be asked before; None: the session may go on. `notified_chats`:
-    chats whose people know of this pause."""
+    """Failures in a row. `held_until`: the end of the model's backoff; None if there is none. `notified_chats`: chats
+    that were notified of this backoff."""
 
     error_class: ErrorClass
     sentence: str
@@ -41,7 +41,7 @@ class TurnFailures:
     notified_chats: frozenset[ChatId] = frozenset()
 
     def is_holding(self, now: datetime) -> bool:
-        """Whether nothing is to be started now."""
+        """Whether the model is in backoff, so that no container is started."""
         return self.held_until is not None and now < self.held_until
 
 
@@ -51,7 +51,7 @@ async def find(db: Queries, session: SessionId) -> TurnFailures | None:
 
 
 async def list_held(db: Queries, now: datetime) -> dict[SessionId, datetime]:
-    """The sessions for which nothing is to be started now, and until when."""
+    """Returns the sessions whose model is in backoff, and until when."""
     return {
         SessionId(row["session_id"]): from_text(row["held_until"])
         for row in await db.fetch_all(HELD_SESSIONS, (to_text(now),))
@@ -59,20 +59,20 @@ async def list_held(db: Queries, now: datetime) -> dict[SessionId, datetime]:
 
 
 async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> dict[SessionId, datetime]:
-    """Have the pauses that are on end so much sooner: the clock was set back. Returns until when they last now."""
-    later = {}
+    """Move the backoffs forward by `by`, since the clock was set back. Returns their new ends."""
+    ends = {}
     for session in await list_held(tx, now):
-        known = await find(tx, session)
-        assert known is not None, "it is held"
-        assert known.held_until is not None, "it is held"
-        later[session] = max(now, known.held_until - by)
-        moments = (known.since - by, known.latest_at - by, later[session])
+        failures = await find(tx, session)
+        assert failures is not None, "it is held"
+        assert failures.held_until is not None, "it is held"
+        ends[session] = max(now, failures.held_until - by)
+        moments = (failures.since - by, failures.latest_at - by, ends[session])
         await tx.execute(BRING_FORWARD, (*map(to_text, moments), session))
-    return later
+    return ends
 
 
 async def save(tx: Transaction, session: SessionId, failures: TurnFailures | None) -> None:
-    """How the session stands now; None: its latest turn was completed."""
+    """Save the session's failures; None deletes them, since its latest turn was completed."""
     if failures is None:
         await tx.execute(DELETE, (session,))
         return

@@ -1,4 +1,5 @@
-"""Uncounted attempts: those that ended because the host stopped the container in order. No message fails for them."""
+"""Stores attempts that do not count: those that ended because the host stopped the container. No message fails because
+of them."""
 
 from __future__ import annotations
 
@@ -14,12 +15,12 @@ DELETE = "DELETE FROM uncounted_attempts WHERE session_id = ? AND message_id = ?
 
 
 async def add(tx: Transaction, session: SessionId, attempts: Iterable[tuple[str, int]]) -> None:
-    """These (message, its count when it was claimed) do not count. Saying it again changes nothing."""
+    """Record attempts (message, its tries when it was claimed) that do not count. Can be repeated."""
     await tx.execute_many(ADD, [(session, message, count) for message, count in attempts])
 
 
 async def list_for_session(db: Queries, session: SessionId) -> Mapping[str, Sequence[int]]:
-    """By message, the counts at which it was claimed in vain."""
+    """Returns by message the tries at which the attempts that do not count were claimed."""
     found: dict[str, list[int]] = defaultdict(list)
     for row in await db.fetch_all(OF_SESSION, (session,)):
         found[row["message_id"]].append(row["attempt"])
@@ -27,5 +28,5 @@ async def list_for_session(db: Queries, session: SessionId) -> Mapping[str, Sequ
 
 
 async def delete(tx: Transaction, session: SessionId, messages: Iterable[str]) -> None:
-    """These messages are closed."""
+    """Delete the attempts of closed messages."""
     await tx.execute_many(DELETE, [(session, message) for message in messages])

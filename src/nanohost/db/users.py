@@ -1,4 +1,4 @@
-"""People as the platforms know them, which of those are one human, and where each can be written to directly."""
+"""Stores users: the identities on the platforms, which of them are one person, and their direct messages."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ DELETE_DMS = "DELETE FROM dms WHERE user_id = ?"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """One identity. Those with the same `person` are one human."""
+    """One identity. Identities with the same `person` are one person."""
 
     user_id: str
     name: str
@@ -54,12 +54,12 @@ class User:
 
 
 async def list_all(db: ReportReader, *, limit: int) -> list[User]:
-    """Identities of one human together."""
+    """Returns users; the identities of one person are adjacent."""
     return [from_row(User, row) for row in await db.fetch_all(ALL, (limit,))]
 
 
 async def names_of_roles(db: Queries) -> dict[str, str]:
-    """What those who have a role are called, by the user; whoever was never seen is left out."""
+    """Returns the names of users with a role, by user; users that were never seen are left out."""
     return {str(row["user_id"]): str(row["name"]) for row in await db.fetch_all(NAMES_OF_ROLES)}
 
 
@@ -69,19 +69,19 @@ async def find(db: Queries, user_id: str) -> User | None:
 
 
 async def list_identities(db: Queries, user_id: str) -> list[User]:
-    """All identities of this user's human, itself included, the one seen last first; none if it was never seen."""
+    """Returns all identities of this user's person, including itself, last seen first; none if it was never seen."""
     rows = sorted(await db.fetch_all(IDENTITIES, (user_id,)), key=lambda row: int(row["id"]))
     return sorted((from_row(User, row) for row in rows), key=lambda user: user.last_seen_at, reverse=True)
 
 
 async def record_seen(tx: Transaction, user_id: str, *, name: str, now: datetime) -> None:
-    """Make a user known, under the name that the platform says now; an empty one changes no name."""
+    """Add or update a user with the platform's current name; an empty name changes nothing."""
     await tx.execute(RECORD_SEEN, {"user_id": user_id, "name": name, "now": to_text(now)})
     await tx.execute(ASSIGN_OWN_PERSON, (user_id,))
 
 
 async def link(tx: Transaction, one: str, other: str) -> bool:
-    """Make two known users, with all their identities, one human. False if they are already."""
+    """Make two known users, with all their identities, one person. Returns False if they are one already."""
     both = {(await find(tx, user_id)) for user_id in (one, other)}
     if len({user.person for user in both if user is not None}) < 2:
         return False
@@ -92,7 +92,7 @@ async def link(tx: Transaction, one: str, other: str) -> bool:
 
 
 async def unlink(tx: Transaction, user_id: str) -> bool:
-    """Make this identity a human of its own. False if it is."""
+    """Make this identity a person of its own. Returns False if it is one already."""
     user = await find(tx, user_id)
     if user is None or len(await list_identities(tx, user_id)) < 2:
         return False
@@ -102,25 +102,25 @@ async def unlink(tx: Transaction, user_id: str) -> bool:
 
 
 async def rename(tx: Transaction, user_id: str, name: str) -> bool:
-    """False for a user that is not known."""
+    """Rename a user. Returns False if the user is not known."""
     return await tx.execute(RENAME, (name, user_id)) == 1
 
 
 async def delete(tx: Transaction, user_id: str) -> bool:
-    """Forget the user and its direct chats; roles are another table's. False if it was not known."""
+    """Delete the user and its direct messages; roles are in another table. Returns False if it was not known."""
     await unlink(tx, user_id)
     await tx.execute(DELETE_DMS, (user_id,))
     return await tx.execute(DELETE, (user_id,)) == 1
 
 
 async def save_dm(tx: Transaction, user_id: str, place: Origin, now: datetime) -> None:
-    """Where the user can be written to."""
-    where = (place.channel_type, place.instance, place.platform_id, place.thread_id)
-    await tx.execute(SAVE_DM, (user_id, *where, to_text(now)))
+    """Save a direct message in which the user can be reached."""
+    columns = (place.channel_type, place.instance, place.platform_id, place.thread_id)
+    await tx.execute(SAVE_DM, (user_id, *columns, to_text(now)))
 
 
 async def list_dms(db: Queries, user_id: str) -> list[Origin]:
-    """Where the user can be written to, as far as it is known; learned last first."""
+    """Returns the known direct messages of the user, latest learned first."""
     return [
         Origin(
             channel_type=row["channel_type"],

@@ -1,4 +1,4 @@
-"""Wirings: which agent groups take part in which chats, and how."""
+"""Stores wirings: which agent groups take part in which chats, and how."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ UPDATE wirings SET engage_mode = ?, engage_pattern = ?, session_mode = ?, priori
     bots = ?
 WHERE id = ?
 """
-# A row a wiring. A chat that has moved is found under what it was called, too.
+# One row a wiring. A chat that has moved is found by its old id, too.
 WIRED_CHAT = """
 SELECT w.*, m.channel_type, m.instance, m.platform_id, m.is_group, m.name, m.unknown_sender, m.id AS group_id,
     m.created_at AS group_created_at, (
@@ -50,7 +50,7 @@ WHERE m.channel_type = :channel_type AND m.instance = :instance AND m.platform_i
     WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id), :platform_id)
 ORDER BY w.priority, w.id
 """
-# Whether anybody listens in a chat to what is not said to us: an agent, or one that asked something there.
+# Whether an agent listens in a chat to messages that do not mention the bot, or has an open question there.
 LISTENERS = """
 SELECT count(*) > 0 AS people, ifnull(max(w.bots), 0) AS bots, EXISTS (
     SELECT 1 FROM questions q WHERE q.status = 'open'
@@ -66,7 +66,7 @@ DELETE = "DELETE FROM wirings WHERE id = ?"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listeners:
-    """Whether an agent hears what people write in a chat, and what other bots write."""
+    """Whether an agent listens to people's messages in a chat, and to those of other bots."""
 
     can_hear_people: bool
     can_hear_bots: bool
@@ -74,8 +74,8 @@ class Listeners:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WiredChat:
-    """A chat with its wirings in the order they are evaluated, and the oldest event of it that is not routed, all as
-    they stand at one moment."""
+    """A chat with its wirings in the order they are evaluated, and its oldest event that is not routed, read at one
+    moment."""
 
     group: MessagingGroup
     wirings: Sequence[Wiring]
@@ -87,7 +87,7 @@ async def list_all(db: Queries) -> list[Wiring]:
 
 
 async def list_for_chat(db: Queries, group: MessagingGroupId) -> list[Wiring]:
-    """In the order they are evaluated."""
+    """Returns the wirings of a chat, in the order of evaluation."""
     return [from_row(Wiring, row) for row in await db.fetch_all(OF_CHAT, (group,))]
 
 
@@ -105,7 +105,7 @@ async def find_wired_chat(db: Queries, chat: ChatKey) -> WiredChat | None:
 
 
 async def find_listeners(db: Queries, chat: ChatKey) -> Listeners:
-    """Who hears what is written in this chat and is not said to us. One indexed look-up."""
+    """Returns whether agents listen to messages in this chat that do not mention the bot. One indexed look-up."""
     row = await db.fetch_one(LISTENERS, chat.columns)
     assert row is not None, "an aggregate has a row"
     return Listeners(can_hear_people=bool(row["people"]) or bool(row["asked"]), can_hear_bots=bool(row["bots"]))
@@ -130,7 +130,7 @@ async def add(
     ignored: IgnoredMessagePolicy = IgnoredMessagePolicy.DROP,
     bots: bool = False,
 ) -> Wiring:
-    """Raises sqlite3.IntegrityError if the two are wired already."""
+    """Add a wiring. Raises sqlite3.IntegrityError if the two are wired already."""
     axes = (engage_mode, engage_pattern, session_mode, priority, to_text(now), sender_scope, ignored, int(bots))
     values = (messaging_group, agent_group, *axes)
     row = await tx.fetch_one(ADD, values)
@@ -139,13 +139,13 @@ async def add(
 
 
 async def update(tx: Transaction, wiring: Wiring) -> None:
-    """Have it take part as this says, from the next event on."""
-    engage = (wiring.engage_mode, wiring.engage_pattern)
+    """Update how an agent takes part, from the next event on."""
+    engagement = (wiring.engage_mode, wiring.engage_pattern)
     rest = (wiring.session_mode, wiring.priority, wiring.sender_scope, wiring.ignored, int(wiring.bots))
-    await tx.execute(UPDATE, (*engage, *rest, wiring.id))
+    await tx.execute(UPDATE, (*engagement, *rest, wiring.id))
 
 
 async def delete(tx: Transaction, wiring: WiringId) -> bool:
-    """Forget a wiring and what it made of past events. False if it was not there."""
+    """Delete a wiring and its routes. Returns False if it did not exist."""
     await tx.execute(DELETE_ROUTES, (wiring,))
     return await tx.execute(DELETE, (wiring,)) == 1

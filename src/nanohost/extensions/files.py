@@ -16,21 +16,21 @@ _NAME_PATTERN = re.compile(r"[a-z][a-z0-9_-]*")
 
 
 def list_python_files(folders: Iterable[Path]) -> Iterator[Path]:
-    """Those of each folder by name, without `_*.py`. A folder that does not exist is empty."""
+    """Yields the Python files of each folder by name, without `_*.py`. A folder that does not exist counts as empty."""
     for folder in folders:
         yield from (path for path in sorted(folder.glob("*.py")) if not path.name.startswith(("_", ".")))
 
 
 def list_extension_files(folders: Iterable[Path]) -> Iterator[Path]:
-    """Those whose name may be an extension's: it is set, stored and typed, and a module is found by it."""
+    """Yields the Python files with a valid extension name: people type it, and a module is found by it."""
     return (path for path in list_python_files(folders) if _NAME_PATTERN.fullmatch(path.stem))
 
 
 def find_extension_file(kind: str, name: str, files: Sequence[Path], *, install_dir: Path) -> Path:
-    """The one of these files that is the extension of this name. For the words: `kind`, such as provider, and
-    `install_dir`, where an install has its own.
+    """Returns the file of the extension with this name. For error messages: `kind`, such as provider, and
+    `install_dir`, the folder of the install's own ones.
 
-    Raises ExtensionError where there is none, or more than one.
+    Raises ExtensionError if there is none, or more than one.
     """
     found = list({path.resolve(): path for path in files if path.stem == name}.values())
     if not found:
@@ -45,7 +45,7 @@ def find_extension_file(kind: str, name: str, files: Sequence[Path], *, install_
 
 
 def import_file(path: Path, name: str) -> ModuleType:
-    """Run a file as a module. Raises whatever it raises."""
+    """Run a file as a module and return it. Raises whatever the file raises."""
     # A private name: a channel called slack must not hide a library called slack.
     module_name = f"_nanohost_{name}"
     spec = importlib.util.spec_from_file_location(module_name, path)
@@ -63,13 +63,12 @@ def import_file(path: Path, name: str) -> ModuleType:
 
 
 def missing_requirements(requirements: Iterable[str]) -> list[str]:
-    """Those that this Python lacks. By name only: whether the version fits is pip's business, and so is whether a
-    marker (`; …`) applies."""
+    """Returns the requirements that are not installed. Checks names only, and neither versions nor markers (`; …`)."""
     return [requirement for requirement in requirements if not _is_installed(requirement)]
 
 
 def install_hint(requirements: Sequence[str]) -> str:
-    """What to type for them; empty for none."""
+    """Returns the command that installs the requirements; empty if there are none."""
     if not requirements:
         return ""
     return shlex.join([sys.executable, "-m", "pip", "install", *requirements])

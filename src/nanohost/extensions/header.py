@@ -25,14 +25,14 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class Tool(BaseModel, Generic[T]):
-    """Tables of other tools may stand beside ours."""
+    """The table [tool], which may hold tables of other tools beside ours."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
     nanohost: T
 
 
 class Script(BaseModel, Generic[T]):
-    """What stands in a header. `dependencies` are requirements as pip takes them."""
+    """The content of a header. `dependencies`: requirements in pip's format."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
     requires_python: Annotated[str | None, Field(alias="requires-python")] = None
@@ -41,7 +41,7 @@ class Script(BaseModel, Generic[T]):
 
 
 def api_mismatch(kind: str, path: Path, *, declared: int, supported: int) -> tuple[str, str] | None:
-    """What is wrong with a file that is written for another version of our API, and what to do; None: it is not."""
+    """Returns the error and the hint for a file that is written for another version of our API; None if it is not."""
     if declared == supported:
         return None
     hint = (
@@ -51,7 +51,7 @@ def api_mismatch(kind: str, path: Path, *, declared: int, supported: int) -> tup
 
 
 def common_key_hints(kind: str) -> dict[str, str]:
-    """What to write where a key is wrong that every such file has."""
+    """Returns hints for the keys that every header has: what to write if one is wrong."""
     tool = f'write a table [tool.nanohost] with kind = "{kind}" and api = 1'
     return {
         "dependencies": 'write a list of requirements: dependencies = ["httpx>=0.28"]',
@@ -64,8 +64,7 @@ def common_key_hints(kind: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeaderSpec(Generic[T]):
-    """One kind of header: what such a file is called, what stands in it, how one looks, what to write where a key is
-    wrong, and what is raised."""
+    """A kind of header: the kind of its file, its content, an example, hints by key, and the error to raise."""
 
     kind: str
     script: type[Script[T]]
@@ -74,7 +73,7 @@ class HeaderSpec(Generic[T]):
     error_type: type[NanohostError]
 
     def read_source(self, path: Path) -> str:
-        """The text of a file. Raises `error` when it cannot be read or is not UTF-8."""
+        """Returns the text of a file. Raises `error_type` if it cannot be read or is not UTF-8."""
         try:
             return path.read_text(encoding="utf-8-sig")
         except OSError as error:
@@ -83,16 +82,16 @@ class HeaderSpec(Generic[T]):
             raise self.error_type(f"{path} is not UTF-8 (byte {error.start})", hint="save it as UTF-8") from error
 
     def parse(self, source: str, path: Path) -> Script[T]:
-        """The header in `source`; `path` is for the words of an `error` only, which names the line or key."""
+        """Returns the header in `source`. Raises `error_type` with the line or key; `path` is only for its message."""
         block = self._find_block(source, path)
         try:
-            # Blank lines in front make the line numbers in the parser's words those of the file.
+            # Blank lines in front make the parser's line numbers those of the file.
             table = tomllib.loads("\n" * block.first + block.toml)
         except tomllib.TOMLDecodeError as error:
-            # Its column counts from after the comment sign, so it would be wrong in the file.
-            words = re.sub(r", column \d+", "", str(error))
+            # The column counts from after the comment sign, so it would be wrong in the file.
+            message = re.sub(r", column \d+", "", str(error))
             raise self.error_type(
-                f"{path}: the header in lines {block.first} to {block.last} is not TOML: {words}",
+                f"{path}: the header in lines {block.first} to {block.last} is not TOML: {message}",
                 hint=f"a header looks like this:\n{self.example}",
             ) from error
         try:
@@ -115,7 +114,7 @@ class HeaderSpec(Generic[T]):
         return _Block(toml=toml, first=start + 1, last=end + 1)
 
     def _find_closing_line(self, lines: list[str], start: int, path: Path) -> int:
-        """PEP 723: the last closing line of the unbroken run of comments ends the block."""
+        """Returns the last closing line of the unbroken run of comments, which ends the block by PEP 723."""
         end = None
         for at in range(start + 1, len(lines)):
             if lines[at] != "#" and not lines[at].startswith("# "):

@@ -1,6 +1,6 @@
 """Loads the extension files that the host itself runs: actions and chat commands. They can do what nanohost can.
 
-One that cannot be used is logged with the reason, and harms no other.
+A file that cannot be used is logged with the reason, and does not affect the others.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nanohost.extensions.files import import_file, install_hint, list_python_fil
 from nanohost.extensions.header import HeaderSpec, Script, api_mismatch
 
 API_VERSION = 1
-"""Of what such files import, as a header names it."""
+"""The version of the API that such files import, as in their header."""
 
 _EXAMPLE = """\
 # /// script
@@ -36,9 +36,10 @@ class _HeaderTable(BaseModel):
 
 
 def load_extensions(kind: str, folder: Path, attribute: str, register: Callable[[object], None]) -> None:
-    """Hand over what the files of this kind hold under that name. `register` raises ExtensionError for what is none.
+    """Call `register` with the value of `attribute` of each file of this kind. `register` raises ExtensionError for an
+    invalid value.
 
-    Blocking: it imports. Raises nothing.
+    Blocking: it imports the files. Never raises.
     """
     for path in list_python_files([folder]):
         try:
@@ -55,8 +56,8 @@ def _load_attribute(kind: str, path: Path, attribute: str) -> object:
         raise ExtensionError(f"it cannot be imported: {type(error).__name__}: {error}") from error
     if not hasattr(module, attribute):
         raise ExtensionError(f"it has no {attribute}", hint=f"docs/how-to/add-{_how_to_page(kind)}.md has an example")
-    held: object = getattr(module, attribute)
-    return held
+    value: object = getattr(module, attribute)
+    return value
 
 
 def _check_header(kind: str, path: Path) -> None:

@@ -1,7 +1,7 @@
-"""What thinks, as far as the host has to know it. A provider is one file, and its name is the file's: those that came
-with the runner are in `agent_runner/providers/`, an install's own in its `providers/`.
+"""Finds providers, the model backends of the runner, and reads their headers. A provider is one file with its name: the
+shipped ones are in `agent_runner/providers/`, an install's own in its `providers/`.
 
-The runner imports it; the host reads its header and never runs a line of it.
+The runner imports the file; the host only reads its header and never runs it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nanohost.extensions.header import HeaderSpec, Script, api_mismatch, common_
 from nanohost_protocol.layout import PROVIDERS
 
 API_VERSION = 1
-"""Of agent_runner.providers, as a header names it."""
+"""The version of the API of agent_runner.providers, as in a header."""
 
 _EXAMPLE = """\
 # /// script
@@ -32,21 +32,21 @@ _EXAMPLE = """\
 
 
 class UnsandboxedPolicy(StrEnum):
-    """Whether a provider may run with nothing around it. Our own tools write rows for the host to judge; a provider's
-    own ones run programs and change files where the runner runs."""
+    """Whether a provider may run without a sandbox. Our own tools only write rows that the host checks; a provider's
+    own tools run programs and change files where the runner runs."""
 
     NEVER = "never"
-    """It has tools of its own, whatever is asked of it. So may one that says nothing."""
+    """It always has tools of its own. The default for a header without this key."""
     WITHOUT_TOOLS = "without_tools"
-    """It has none when `[agent] tools` is none."""
+    """It has no tools of its own if `[agent] tools` is none."""
     ALWAYS = "always"
-    """It has none."""
+    """It never has tools of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderFile:
-    """What a provider's file says of itself. `uses_gateway`: it asks the model that `[agent]` names, through the host's
-    gateway. `dependencies` are requirements as pip takes them; a container has them from its image."""
+    """The header of a provider's file. `uses_gateway`: it calls the model of `[agent]` through the host's gateway.
+    `dependencies`: requirements in pip's format; in a container they come from its image."""
 
     name: str
     path: Path
@@ -55,13 +55,13 @@ class ProviderFile:
     dependencies: tuple[str, ...] = ()
 
     def can_run_unsandboxed(self, tools: str) -> bool:
-        """With this `[agent] tools` (all or none)."""
+        """Whether it may run without a sandbox with this `[agent] tools` (all or none)."""
         if self.unsandboxed is UnsandboxedPolicy.WITHOUT_TOOLS:
             return tools == "none"
         return self.unsandboxed is UnsandboxedPolicy.ALWAYS
 
     def missing_dependencies(self) -> list[str]:
-        """What it needs and this Python lacks."""
+        """Returns its requirements that are not installed."""
         return missing_requirements(self.dependencies)
 
 
@@ -87,17 +87,17 @@ _HEADER_SPEC = HeaderSpec(
 
 
 def provider_folders(root: Path) -> tuple[Path, ...]:
-    """Where providers are looked for: those that came with the runner, then those of the install at `root`."""
+    """Returns the folders of providers: the runner's, then that of the install at `root`."""
     return (*_shipped_folders(), root / PROVIDERS)
 
 
 def provider_names(root: Path) -> list[str]:
-    """Whatever stands in their files."""
+    """Returns the names of all provider files, valid or not."""
     return sorted({path.stem for path in list_extension_files(provider_folders(root))})
 
 
 def find_provider(root: Path, name: str) -> ProviderFile:
-    """Reads the disk. Raises ExtensionError with what is wrong, and what to do."""
+    """Find a provider and read its header from disk. Raises ExtensionError with what is wrong, and what to do."""
     path = find_extension_file(
         "provider", name, list(list_extension_files(provider_folders(root))), install_dir=root / PROVIDERS
     )
@@ -115,7 +115,7 @@ def find_provider(root: Path, name: str) -> ProviderFile:
 
 
 def uses_gateway(root: Path, name: str) -> bool:
-    """Whether the gateway is for this provider. Of one that cannot be used: no. Reads the disk."""
+    """Whether this provider uses the gateway; False if it cannot be used. Reads the disk."""
     try:
         return find_provider(root, name).uses_gateway
     except ExtensionError:
@@ -123,7 +123,7 @@ def uses_gateway(root: Path, name: str) -> bool:
 
 
 def _shipped_folders() -> tuple[Path, ...]:
-    """Found without importing the runner."""
+    """Returns the folders of shipped providers, without importing the runner."""
     runner = importlib.util.find_spec("agent_runner")
     places = (runner.submodule_search_locations or ()) if runner is not None else ()
     return tuple(Path(place) / PROVIDERS for place in places)

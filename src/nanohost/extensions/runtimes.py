@@ -1,7 +1,7 @@
-"""Which runtimes there are. A runtime is one file, and its name is the file's: those that came with nanohost are in
-`nanohost/runtimes/`, among what they are made of; an install's own are in its `runtimes/`.
+"""Finds runtimes and reads their headers. A runtime is one file with its name: the shipped ones are in
+`nanohost/runtimes/`, beside the modules that they use; an install's own are in its `runtimes/`.
 
-Their headers are read here, and none is imported: see nanohost.runtimes.choose.
+Nothing is imported here: see nanohost.runtimes.choose.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nanohost.extensions.files import find_extension_file, install_hint, list_ex
 from nanohost.extensions.header import OPENING, HeaderSpec, Script, api_mismatch, common_key_hints
 
 API_VERSION = 1
-"""Of nanohost.runtimes.port, as a header names it."""
+"""The version of the API of nanohost.runtimes.port, as in a header."""
 RUNTIMES_DIR_NAME = "runtimes"
 SHIPPED_DIR = Path(__file__).parent.parent / RUNTIMES_DIR_NAME
 
@@ -36,8 +36,8 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeFile:
-    """What a runtime's file says of itself. `auto_priority`: when it is tried where none is asked for, the lowest
-    first; None: never."""
+    """The header of a runtime's file. `auto_priority`: its order if the runtime is `auto`, the lowest first; None: it
+    is never chosen automatically."""
 
     name: str
     path: Path
@@ -68,12 +68,12 @@ _HEADER_SPEC = HeaderSpec(
 
 
 def runtime_names(root: Path) -> list[str]:
-    """Of the install at `root`, whatever stands in their files, and those that came with nanohost."""
+    """Returns the names of the runtime files of the install at `root`, valid or not, and of the shipped ones."""
     return sorted({path.stem for path in _runtime_paths(root)})
 
 
 def find_runtime(root: Path, name: str) -> RuntimeFile:
-    """Reads the disk. Raises ExtensionError with what is wrong, and what to do."""
+    """Find a runtime and read its header from disk. Raises ExtensionError with what is wrong, and what to do."""
     path = find_extension_file("runtime", name, list(_runtime_paths(root)), install_dir=root / RUNTIMES_DIR_NAME)
     script = _HEADER_SPEC.parse(_HEADER_SPEC.read_source(path), path)
     ours = script.tool.nanohost
@@ -87,7 +87,7 @@ def find_runtime(root: Path, name: str) -> RuntimeFile:
 
 
 def auto_candidates(root: Path) -> list[RuntimeFile]:
-    """Those that are tried where none is asked for, in that order. One that cannot be used is logged and left out."""
+    """Returns the runtimes that are tried for `auto`, in order. One that cannot be used is logged and left out."""
     found = [(file.auto_priority, file.name, file) for file in _usable_runtimes(root) if file.auto_priority is not None]
     return [file for *_, file in sorted(found, key=lambda one: one[:2])]
 
@@ -101,7 +101,7 @@ def _usable_runtimes(root: Path) -> Iterator[RuntimeFile]:
 
 
 def _runtime_paths(root: Path) -> Iterator[Path]:
-    """Of the shipped ones those with a header: beside them is what they are made of."""
+    """Yields the shipped files with a header, without the modules that they use, and the install's files."""
     yield from (path for path in list_extension_files([SHIPPED_DIR]) if _has_header(path))
     yield from list_extension_files([root / RUNTIMES_DIR_NAME])
 

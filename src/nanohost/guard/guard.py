@@ -1,7 +1,7 @@
 """Decides whether a request of an agent is allowed, held for an approval, or denied, before anything is done.
 
-Promises: it answers inside the transaction of the effect, by what is true in it; what came of a request is put into the
-audit log in the transaction that does it, holds it, or turns it down. It never carries anything out.
+Promises: decides inside the transaction of the effect, from what that reads. The outcome of a request is added to the
+audit log in the transaction that carries it out, holds it or refuses it. Never: carries anything out.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from nanohost.model import AgentGroupId
 class Permission(StrEnum):
     ALLOW = "allow"
     HOLD = "hold"
-    """A person is asked first."""
+    """A person has to approve it first."""
     DENY = "deny"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardFacts:
-    """What is to be known of a request. `default`: what the action says of itself; `policy`: what the operator set for
-    it, if anything; `rule`: the live rule that is closest to it; `is_approved`: a person approved this very request,
-    and that is checked."""
+    """The facts of a request. `default`: the action's own permission. `policy`: the operator's setting for it, if any.
+    `rule`: the most specific live rule for it. `is_approved`: a person approved this request, which has been verified.
+    """
 
     action: str
     default: Permission
@@ -41,7 +41,8 @@ class GuardFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardDecision:
-    """`reason`: in a sentence without its full stop, for the agent and the record. `rule`: the one that decided."""
+    """The guard's decision. `reason`: a sentence without its full stop, for the agent and the audit log. `rule`: the
+    rule that decided, if one did."""
 
     permission: Permission
     reason: str
@@ -49,19 +50,19 @@ class GuardDecision:
 
 
 def decide(facts: GuardFacts) -> GuardDecision:
-    """The operator's no comes first, then a rule's no; both also against an approval, for they may be younger. What
-    needs an approval has it from an approval or a rule, and from nothing that an agent could do itself."""
+    """Decide about a request. Denials come first, the operator's and then a rule's; they also override an approval,
+    since they may be newer. A request that needs an approval is only allowed by a person's approval or a rule."""
     if facts.policy is Permission.DENY:
         return GuardDecision(permission=Permission.DENY, reason=f"the operator allows no agent to use {facts.action}")
     if facts.rule is not None and facts.rule.effect is RuleEffect.DENY:
         reason = f"a person refused it on {facts.rule.created_at:%Y-%m-%d}, and that holds"
         return GuardDecision(permission=Permission.DENY, reason=reason, rule=facts.rule)
-    asks = facts.policy or facts.default
-    if asks is Permission.DENY:
+    permission = facts.policy or facts.default
+    if permission is Permission.DENY:
         return GuardDecision(permission=Permission.DENY, reason=f"{facts.action} is not for agents here")
     if facts.is_approved:
         return GuardDecision(permission=Permission.ALLOW, reason="a person approved it")
-    if asks is Permission.ALLOW:
+    if permission is Permission.ALLOW:
         return GuardDecision(permission=Permission.ALLOW, reason="nobody needs to be asked")
     if facts.rule is not None:
         return GuardDecision(permission=Permission.ALLOW, reason="a person approved it for a while", rule=facts.rule)
@@ -69,12 +70,12 @@ def decide(facts: GuardFacts) -> GuardDecision:
 
 
 GuardPolicy = Mapping[str, Permission]
-"""What the operator set, by the action's name."""
+"""The operator's settings, by the action's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
-    """`policy` holds while the host runs."""
+    """Checks requests by the operator's `policy`, which does not change while the host runs, and by rules."""
 
     policy: GuardPolicy = field(default_factory=dict)
 
@@ -89,7 +90,7 @@ class Guard:
         is_approved: bool,
         now: datetime,
     ) -> GuardDecision:
-        """May an agent of this group do this? `scope`: what of it a rule would be about."""
+        """Decide whether an agent of this group may do this. `scope`: the subject that a rule for it would have."""
         rule = await rules.find_applicable(db, kind=action, subject=scope, agent_group=agent_group, now=now)
         facts = GuardFacts(
             action=action, default=default, policy=self.policy.get(action), rule=rule, is_approved=is_approved
@@ -100,7 +101,7 @@ class Guard:
 async def record_outcome(
     tx: Transaction, action: ActionRow, outcome: AuditOutcome, *, reason: str, now: datetime, rule: int | None = None
 ) -> None:
-    """Put what came of a request on record: who asked for what, where, and why it came so."""
+    """Add a request's outcome to the audit log: who requested what, where, and the reason."""
     origin = action.origin
     await audit.record(
         tx,

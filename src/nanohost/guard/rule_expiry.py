@@ -1,8 +1,8 @@
 """Ends rules that have expired, and tells those who made them.
 
-A rule decides nothing from its end on, whenever this comes to look: it is the record that is brought up to date here.
-Promises: the end, its entry in the audit log and what its maker reads are one transaction. A maker reads one message
-for all that ended together, with how often each was used: one that nobody used need not be given again.
+A rule does not apply from its expiry on, whenever this runs: this only updates the record.
+Promises: the end, its audit entry and the message to the rule's maker are one transaction. A maker gets one message for
+all rules that ended together, with how often each was used, so that unused ones need not be made again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_SLEEP_S = 3600.0
 MIN_SLEEP_S = 1.0
 HOST_ACTOR = "host"
 MAX_LINES = 20
-"""Of one message; the record has them all."""
+"""The most lines of one message; the audit log has all rules."""
 
 
 class RuleExpirer:
@@ -36,25 +36,26 @@ class RuleExpirer:
         self._clock = clock
 
     async def run(self) -> NoReturn:
-        """For ever: end what is over, and sleep until the next one is. Raises StoreError."""
+        """Run for ever: end expired rules, and sleep until the next one expires. Raises StoreError."""
         while True:
             await self.expire_due()
             await self._clock.sleep(await self._sleep_s())
 
     async def expire_due(self) -> None:
-        """End what is over by now. Raises StoreError."""
+        """End the rules that have expired. Raises StoreError."""
         now = self._clock.now()
         if not await rules.list_expired(self._store, now):
             return
         async with self._store.transaction() as tx:
-            over = sorted(await rules.list_expired(tx, now), key=lambda rule: rule.created_by)
-            for maker, theirs in groupby(over, key=lambda rule: rule.created_by):
-                await self._expire(tx, maker, list(theirs), now)
+            expired = sorted(await rules.list_expired(tx, now), key=lambda rule: rule.created_by)
+            for maker, of_maker in groupby(expired, key=lambda rule: rule.created_by):
+                await self._expire(tx, maker, list(of_maker), now)
 
     async def _sleep_s(self) -> float:
-        """A rule that is made meanwhile and ends sooner than the next look is only late on record."""
-        end = await rules.next_expiry(self._store)
-        left_s = MAX_SLEEP_S if end is None else (end - self._clock.now()).total_seconds()
+        """Returns the seconds until the next check. A rule that is made meanwhile and expires sooner is
+        recorded late."""
+        expiry = await rules.next_expiry(self._store)
+        left_s = MAX_SLEEP_S if expiry is None else (expiry - self._clock.now()).total_seconds()
         return max(MIN_SLEEP_S, min(left_s, MAX_SLEEP_S))
 
     async def _expire(self, tx: Transaction, maker: str, expired: Sequence[Rule], now: datetime) -> None:
@@ -81,14 +82,14 @@ class RuleExpirer:
 
 
 def expiry_text(rule: Rule, folder: str | None) -> str:
-    """What its maker reads of one rule. `folder`: of the agent group it was for; None: all. Pure."""
-    what = "permission" if rule.effect is RuleEffect.ALLOW else "refusal"
-    about = "" if rule.subject is None else f", {quoting.name(rule.subject, limit=100)}"
-    whose = "all agents" if folder is None else folder
+    """Returns the line about one rule for its maker. `folder`: of its agent group; None: all. Pure."""
+    effect = "permission" if rule.effect is RuleEffect.ALLOW else "refusal"
+    subject = "" if rule.subject is None else f", {quoting.name(rule.subject, limit=100)}"
+    agents = "all agents" if folder is None else folder
     if rule.last_used_at is None:
         use = "nobody used it"
     else:
         times = "once" if rule.uses == 1 else f"{rule.uses} times"
         use = f"it was used {times}, the last time on {rule.last_used_at:%Y-%m-%d}"
     then = "You will be asked again." if rule.effect is RuleEffect.ALLOW else "You may be asked again."
-    return f"Your {what} of {rule.created_at:%Y-%m-%d} ({rule.kind}{about}, for {whose}) has ended: {use}. {then}"
+    return f"Your {effect} of {rule.created_at:%Y-%m-%d} ({rule.kind}{subject}, for {agents}) has ended: {use}. {then}"

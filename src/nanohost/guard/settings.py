@@ -1,4 +1,4 @@
-"""The [guard] settings: a permission for each action. Names are checked where the actions are known."""
+"""Defines the [guard] settings: a permission for each action. The registry of actions checks the names."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ class GuardSettings(Section):
 
     @property
     def actions(self) -> Mapping[str, str]:
-        """What is set, by the action's name."""
+        """The permissions by the action's name."""
         return self.__pydantic_extra__
 
     @classmethod
     def normalize_keys(cls, content: Mapping[str, object]) -> dict[str, object]:
-        """tasks.create and "tasks.create" are the same to people; to TOML the one is a table in a table."""
+        """Flatten nested tables: people write tasks.create or "tasks.create", and TOML reads the first as a table in a
+        table."""
         found: dict[str, object] = {}
         for name, value in content.items():
             if isinstance(value, dict):

@@ -1,4 +1,5 @@
-"""A reader process for code in a thread of its own, as checks are: one look after the other, each with an end."""
+"""Reads outbound.db files in a reader process from blocking code, such as checks: one read at a time, each with a
+deadline."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ T = TypeVar("T")
 
 
 class BlockingReader:
-    """Starts a process for the first look, and another for the next after one that ended."""
+    """Starts a process for the first read, and a new one for the next read after a process ended."""
 
     def __init__(self, *, deadline_s: float = READ_TIMEOUT_S) -> None:
         self._deadline_s = deadline_s
@@ -33,18 +34,18 @@ class BlockingReader:
         self._socket: socket.socket | None = None
 
     def read(self, path: Path, query: Query[T], *, busy_s: float) -> T:
-        """What the query finds in an outbound.db. Raises ProtocolError and OSError."""
-        words = encode_request(path, query, busy_s=busy_s, deadline_s=self._deadline_s)
+        """Returns the result of the query on an outbound.db. Raises ProtocolError and OSError."""
+        payload = encode_request(path, query, busy_s=busy_s, deadline_s=self._deadline_s)
         try:
-            looked = self._request(words)
+            result = self._request(payload)
         except (EOFError, OSError, ValueError, KeyError, TypeError) as error:
             raise reader_exit_error(path, self.close(), self._deadline_s) from error
-        if looked.is_retiring:
+        if result.is_retiring:
             self.close()
-        return looked.parse(query, path)
+        return result.parse(query, path)
 
     def close(self) -> int:
-        """End the process, if there is one; its exit code."""
+        """Kill the process, if there is one. Returns its exit code."""
         if self._process is None or self._socket is None:
             return 0
         self._socket.close()
@@ -72,7 +73,7 @@ class BlockingReader:
 
 @contextmanager
 def blocking_reader() -> Iterator[BlockingReader]:
-    """A reader that is ended on leaving."""
+    """Provide a reader that is closed on exit."""
     reader = BlockingReader()
     try:
         yield reader

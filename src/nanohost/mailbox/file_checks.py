@@ -1,9 +1,9 @@
-"""What is checked of a container's folder before the host opens anything in it.
+"""Checks an outbound.db before the host opens it.
 
-The container may put anything there: a link to a file of the host, a FIFO that would block for ever, a database in
-WAL mode whose shared memory it truncates while we read. Each is refused before SQLite sees it. What could still
-change between the check and the open is caught by the reader's own guards (read-only, exclusive locking so that no
-shared memory is used, a deadline).
+The container may put anything in its place: a link to a file of the host, a FIFO that blocks for ever, a database in
+WAL mode whose shared memory it truncates while we read. Each is rejected before SQLite opens it. If the file changes
+between the check and the open, the reader's other guards apply (read-only, exclusive locking so that no shared memory
+is used, a deadline).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 from nanohost_protocol.errors import FileNotReady, InvalidFileError
 
 MAX_BYTES = 1024**3
-"""A mailbox is pruned as it is read; a gigabyte is an attack."""
+"""A mailbox is pruned after it is read, so a gigabyte is an attack."""
 _ROLLBACK_MODE = b"\x01\x01"
 """Bytes 18 and 19 of a database that uses a rollback journal."""
 
 
 def check_outbound(path: Path) -> None:
-    """Raises FileNotReady when there is nothing to read yet, InvalidFileError when the file is not one the host
-    opens."""
+    """Check that the file can be opened safely. Raises FileNotReady if there is nothing to read yet, InvalidFileError
+    if the host must not open it."""
     try:
         found = path.lstat()
     except FileNotFoundError:

@@ -1,9 +1,9 @@
-"""The host's half of all mailboxes: writes inbound.db, rings the runner, reads outbound.db.
+"""The host's side of all mailboxes: writes inbound.db, wakes the runner, reads outbound.db.
 
-Promises: what `update` returned is on disk; one session's writes never overlap, nor do its looks; our own files are
-written by a small pool of threads, so that a thousand sessions cost no thread; an outbound.db is opened in reader
-processes only, which can be killed, and other work in what a container writes has threads of its own. Every wait has a
-limit, and no session's files keep another waiting: see `patience`. Never: a write to outbound.db, or trust in what it
+Promises: when `update` returns, the change is on disk. One session's writes do not overlap, nor do its reads. A small
+pool of threads writes our own files, so that sessions cost no threads. An outbound.db is opened only in reader
+processes, which can be killed; other work in folders that containers write has threads of its own. Every wait has a
+limit, and no session's files delay another session: see `backoff`. Never: writes to outbound.db, or trusts what it
 holds.
 """
 
@@ -41,29 +41,29 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 BlockedListener = Callable[[SessionId, str], None]
-"""Told of a session that keeps its own files from being read or written, and how."""
+"""Called with a session whose container blocks its files, and the reason."""
 
 MAX_CONTEXT_MESSAGES = 200
-"""Messages that wake nobody and wait for one that does: more than a runner takes along, so that none is missed."""
+"""The most waiting messages of context: more than a runner takes into one turn, so that none is missed."""
 THREAD_COUNT = 2
-"""Session files are small and local: two threads keep up with thousands of sessions. As many for other work in what
-containers write: a file that is copied to be sent."""
+"""Session files are small and local: two threads are enough for thousands of sessions. The pool for other work in
+folders that containers write, such as copying a file to send, has as many."""
 READ_BUSY_S = 0.05
-"""For which a reader process waits for a runner's commit; not at all where the file was locked the last time."""
+"""How long a reader process waits for a runner's commit; 0 if the file was locked at the last read."""
 WRITE_BUSY_S = 0.01
-"""For which a thread waits for a reader of an inbound.db to finish; a runner reads for less than a millisecond."""
+"""How long a thread waits for a reader of an inbound.db; a runner reads for less than a millisecond."""
 WRITE_BACKOFF_S = (0.01, 0.02, 0.04, 0.08, 0.16)
-"""Between tries to write an inbound.db that a reader holds. Nothing waits in a thread meanwhile."""
+"""Pauses between attempts to write an inbound.db that a reader has locked. They occupy no thread."""
 THREAD_TIMEOUT_S = 30.0
-"""A thread that does not come back for so long waits for a disk, or for a file that is none."""
+"""A thread that does not return for so long waits for a disk, or for a special file."""
 FOLDER_TIMEOUT_S = 60.0
-"""The largest file that a platform takes is copied in a second."""
+"""Ample: the largest file that a platform accepts is copied in a second."""
 VERIFY_HINT = "nanohost verify shows what is wrong"
 
 
 class Mailboxes:
-    """All sessions' files below one folder. `clock` measures pauses; tests of their limits replace `readers`. `bus` is
-    told of a session that keeps us from its files (MailboxBlocked)."""
+    """All sessions' files below one folder. `clock` measures pauses; tests of limits replace `readers`. Publishes
+    MailboxBlocked on `bus` if a session's container blocks its files."""
 
     def __init__(
         self,
@@ -81,25 +81,25 @@ class Mailboxes:
         self._pool: ThreadPool | None = None
         self._folder_pool: ThreadPool | None = None
         self._running: set[asyncio.Future[Any]] = set()
-        # A lock lives as long as somebody holds it or waits: there may be as many sessions as there were ever threads.
+        # Weak values: a lock lives only while it is held or waited for, however many sessions there are.
         self._write_locks: WeakValueDictionary[SessionId, asyncio.Lock] = WeakValueDictionary()
         self._read_locks: WeakValueDictionary[SessionId, asyncio.Lock] = WeakValueDictionary()
         self._read_backoff = EvictingMap[SessionId, MailboxBackoff](
-            lambda known: known.is_idle(self._clock.monotonic())
+            lambda backoff: backoff.is_idle(self._clock.monotonic())
         )
         self._write_backoff: dict[SessionId, MailboxBackoff] = {}
         self._generations: dict[SessionId, int] = {}
-        """Grows with `reset_backoff`: what a look finds that began before counts against nobody."""
+        """Incremented by `reset_backoff`: the outcome of a read that began before is ignored."""
         self._retry_times: dict[SessionId, float] = {}
-        """When a session is looked at again that could not be looked at; monotonic seconds."""
+        """When to retry the read of a session's outbound.db; monotonic seconds."""
         self._retry_changed = asyncio.Event()
         self.read_count = 0
-        """How many looks into an outbound.db were made."""
+        """How many reads of an outbound.db were made."""
         self._bus = bus or EventBus()
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Have the threads and the readers while entered; leaving waits for writes that began, but not for ever."""
+        """Run the threads and the readers while entered. Exit waits for started writes, SHUTDOWN_TIMEOUT_S at most."""
         async with AsyncExitStack() as stack:
             self._pool = ThreadPool("mailbox", THREAD_COUNT)
             stack.push_async_callback(self._close_pool, self._pool)
@@ -117,13 +117,13 @@ class Mailboxes:
         await self._wrap_errors(session, lambda: self._run_in_thread(layout.root, partial(restore_empty_parts, layout)))
 
     def reset_backoff(self, session: SessionId) -> None:
-        """It has another container, or none: nothing that the last one held is held any more. Look again at once."""
+        """Forget the session's backoff, since its last container, which held its files, is gone."""
         self._generations[session] = self._generations.get(session, 0) + 1
         self._read_backoff.remove(session)
         self._write_backoff.pop(session, None)
 
     async def run_retries(self, notify: Callable[[SessionId], None]) -> None:
-        """For ever: tell of each session that could not be looked at, when its pause is over."""
+        """Run for ever: call `notify` for each session whose outbound.db can be read again after a backoff."""
         while True:
             self._retry_changed.clear()
             now = self._clock.monotonic()
@@ -133,8 +133,8 @@ class Mailboxes:
             await self._wait_for_retry(min(self._retry_times.values(), default=None))
 
     async def put(self, session: Session, messages: Sequence[NewMessageIn]) -> None:
-        """Add messages in one transaction and wake the runner. Ids that are there already change nothing. Of those that
-        wake nobody the newest MAX_CONTEXT_MESSAGES stay."""
+        """Add messages in one transaction and wake the runner. A message whose id exists changes nothing. Of the
+        waiting context only the newest MAX_CONTEXT_MESSAGES stay."""
 
         def add(box: InboundWriter) -> None:
             for message in messages:
@@ -146,10 +146,10 @@ class Mailboxes:
         notify_runner(self.layout(session))
 
     async def update(self, session: Session, change: Callable[[InboundWriter], T]) -> T:
-        """One transaction on inbound.db; the folder is made if it is not there. `change` may be called again, in
-        another transaction, if the first cannot be committed.
+        """Call `change` in one transaction on inbound.db, and return its result. Creates the session's folder if it is
+        missing. `change` may be called again in another transaction if the first cannot be committed.
 
-        Raises MailboxError: the file is damaged, of another version, held by a reader, or the disk refuses.
+        Raises MailboxError: the file is damaged, of another version or locked by a reader, or the disk is full.
         """
         layout = self.layout(session)
 
@@ -163,47 +163,47 @@ class Mailboxes:
             return await self._wrap_errors(session, lambda: self._write_with_retries(session, write))
 
     async def read_outbound(self, session: Session, query: Query[T]) -> T | None:
-        """Look into outbound.db, one snapshot. None means no news yet: not there, being rolled back, or locked; whoever
-        serves `retry` is told when to look again.
+        """Run a query on one snapshot of outbound.db. Returns None if it cannot be read now: it does not exist, needs a
+        rollback, or is locked; `run_retries` then notifies when to read again.
 
-        Raises MailboxError when the file is not one the host reads.
+        Raises MailboxError if the host must not read the file.
         """
         async with self._lock_for(self._read_locks, session.id):
-            known = self._read_backoff.get(session.id) or MailboxBackoff()
-            if self._clock.monotonic() < known.not_before:
-                self._schedule_retry(session.id, known.not_before)
+            backoff = self._read_backoff.get(session.id) or MailboxBackoff()
+            if self._clock.monotonic() < backoff.not_before:
+                self._schedule_retry(session.id, backoff.not_before)
                 return None
             try:
-                return await self._query(session, query, known)
+                return await self._query(session, query, backoff)
             except (ProtocolError, OSError) as error:
                 raise self._mailbox_error(session, error) from error
 
     async def needs_rollback(self, session: Session) -> bool:
-        """Whether a dead runner left a journal that only a runner may roll back: nothing can be read until then."""
+        """Whether a dead runner left a journal, which only a runner may roll back: until then nothing can be read."""
         path = self.layout(session).outbound_db
         journal = path.with_name(path.name + "-journal")
 
-        def look() -> bool:
+        def has_journal() -> bool:
             try:
                 return journal.lstat().st_size > 0
             except FileNotFoundError:
                 return False
 
-        return await self._wrap_errors(session, lambda: self._run_in_thread(journal, look))
+        return await self._wrap_errors(session, lambda: self._run_in_thread(journal, has_journal))
 
     async def read_inbound(self, session: Session, read: Callable[[InboundReader], T]) -> T:
-        """Look into our own inbound.db. Raises MailboxError."""
+        """Call `read` with a snapshot of our own inbound.db, and return its result. Raises MailboxError."""
         path = self.layout(session).inbound_db
 
-        def look() -> T:
+        def read_snapshot() -> T:
             with inbound_snapshot(path) as box:
                 return read(box)
 
-        return await self._wrap_errors(session, lambda: self._run_in_thread(path, look))
+        return await self._wrap_errors(session, lambda: self._run_in_thread(path, read_snapshot))
 
     async def run_in_folder_pool(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do blocking work in a folder that a container writes, in threads that do nothing else: whatever the container
-        put there, only work of this kind waits for it. Raises what the work does, and TimeoutError."""
+        """Run blocking work in a folder that a container writes, in threads for such work only: whatever the container
+        put there can block no other work. Raises what the work raises, and TimeoutError."""
         assert self._folder_pool is not None, "mailboxes are opened before they are used"
         working = asyncio.get_running_loop().run_in_executor(self._folder_pool, partial(work, *args, **kwargs))
         try:
@@ -215,62 +215,62 @@ class Mailboxes:
 
     async def _query(self, session: Session, query: Query[T], backoff: MailboxBackoff) -> T | None:
         busy_s = 0.0 if backoff.lock_count else READ_BUSY_S
-        path, life = self.layout(session).outbound_db, self._generations.get(session.id, 0)
+        path, generation = self.layout(session).outbound_db, self._generations.get(session.id, 0)
         cpu_s = 0.0
 
-        def note(after: MailboxBackoff, *, is_well: bool = False, problem: str = "") -> None:
-            if life == self._generations.get(session.id, 0):
+        def record(after: MailboxBackoff, *, is_ok: bool = False, problem: str = "") -> None:
+            if generation == self._generations.get(session.id, 0):
                 self._read_backoff.put(session.id, after)
-                if not is_well:
+                if not is_ok:
                     self._check_blocked(session.id, after, path.name, problem=problem)
 
         try:
             self.read_count += 1
-            looked = await self._readers.read(path, query, busy_s=busy_s)
-            cpu_s = looked.cpu_s
-            value = looked.parse(query, path)
+            result = await self._readers.read(path, query, busy_s=busy_s)
+            cpu_s = result.cpu_s
+            value = result.parse(query, path)
         except ReadersBusy:
             self._schedule_retry(session.id, self._clock.monotonic() + INITIAL_BACKOFF_S)
             return None
         except FileNotReady:
-            note(backoff.after_success(self._clock.monotonic(), cpu_s=cpu_s), is_well=True)
+            record(backoff.after_success(self._clock.monotonic(), cpu_s=cpu_s), is_ok=True)
             return None
         except FileBusy:
             after = backoff.after_lock(self._clock.monotonic())
             self._schedule_retry(session.id, after.not_before)
-            note(after)
+            record(after)
             return None
         except ReadTimedOut:
-            note(backoff.after_hang(self._clock.monotonic()))
+            record(backoff.after_hang(self._clock.monotonic()))
             raise
         except ProtocolError as error:
-            note(backoff.after_refusal(self._clock.monotonic(), cpu_s=cpu_s), problem=str(error))
+            record(backoff.after_refusal(self._clock.monotonic(), cpu_s=cpu_s), problem=str(error))
             raise
-        note(backoff.after_success(self._clock.monotonic(), cpu_s=cpu_s), is_well=True)
+        record(backoff.after_success(self._clock.monotonic(), cpu_s=cpu_s), is_ok=True)
         return value
 
     async def _write_with_retries(self, session: Session, write: Callable[[], T]) -> T:
-        """Try again while a reader holds the file; fewer times where it did the last time."""
-        known, path = self._write_backoff.get(session.id, MailboxBackoff()), self.layout(session).inbound_db
-        for pause_s in () if known.lock_count else WRITE_BACKOFF_S:
+        """Retry while a reader has locked the file; only one attempt if it was locked at the last write."""
+        backoff, path = self._write_backoff.get(session.id, MailboxBackoff()), self.layout(session).inbound_db
+        for pause_s in () if backoff.lock_count else WRITE_BACKOFF_S:
             try:
-                done = await self._run_in_thread(path, write)
+                result = await self._run_in_thread(path, write)
             except FileBusy:
                 await asyncio.sleep(pause_s)
             else:
-                return done
+                return result
         try:
-            done = await self._run_in_thread(path, write)
+            result = await self._run_in_thread(path, write)
         except FileBusy:
-            self._write_backoff[session.id] = known.after_lock(self._clock.monotonic())
+            self._write_backoff[session.id] = backoff.after_lock(self._clock.monotonic())
             self._check_blocked(session.id, self._write_backoff[session.id], path.name)
             raise
         self._write_backoff.pop(session.id, None)
-        return done
+        return result
 
     def _check_blocked(self, session: SessionId, backoff: MailboxBackoff, file: str, *, problem: str = "") -> None:
-        if why := backoff.stop_reason(file, self._clock.monotonic(), problem=problem):
-            self._bus.publish(MailboxBlocked(session, why))
+        if reason := backoff.stop_reason(file, self._clock.monotonic(), problem=problem):
+            self._bus.publish(MailboxBlocked(session, reason))
 
     def _schedule_retry(self, session: SessionId, at: float) -> None:
         self._retry_times[session] = min(at, self._retry_times.get(session, at))
@@ -293,7 +293,8 @@ class Mailboxes:
             raise self._mailbox_error(session, error) from error
 
     async def _run_in_thread(self, path: Path, work: Callable[[], T]) -> T:
-        """Raises ProtocolError when the thread does not come back. `path`: of what it is at, if somebody asks."""
+        """Run the work in a thread. `path`: the file it works on, for `running_call`. Raises ProtocolError if the
+        thread does not return in time."""
         assert self._pool is not None, "mailboxes are opened before they are used"
         working = asyncio.get_running_loop().run_in_executor(self._pool, _run_at_path, path, work)
         self._running.add(working)

@@ -1,6 +1,6 @@
-"""Which sessions' outbound.db changed: file events where there are any, and a look at each active one every second.
+"""Detects which sessions' outbound.db changed: by file events if the machine has them, and by a poll every second.
 
-Both say only "look there"; what is new is found by reading. Either alone is enough for everything to work.
+Both only report that a file changed; its readers find out what is new. Either alone is enough for everything to work.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from nanohost.work.event_bus import EventBus
 from nanohost_protocol.layout import SessionLayout
 
 MTIME_GRANULARITY_S = 0.02
-"""File times have the kernel's tick: a file changed less than this ago may change again with the same time."""
+"""File times have the granularity of the kernel's tick: a file that changed more recently may change again with the
+same time."""
 
 JOURNAL_NAME = "outbound.db-journal"
 MAX_EVENTS = 5_000
-"""Of one folder within a second. A commit makes about ten; a container can make hundreds of thousands, each of which is
-handled by the host's one loop."""
+"""The most events of one folder in WINDOW_S. A commit makes about ten; a container can make hundreds of thousands, and
+the host's event loop handles each."""
 WINDOW_S = 1.0
 EVENT_COOLDOWN_S = 10.0
-"""For how long a folder that made more is looked at by polls only."""
+"""For how long a folder with more events is only polled."""
 
 FileStamp = tuple[int, int, int] | None
 
@@ -58,7 +59,7 @@ class OutboxMonitor:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Have file events while entered, if the machine has them."""
+        """Receive file events while entered, if the machine has them."""
         if not self._use_events:
             yield
             return
@@ -67,25 +68,25 @@ class OutboxMonitor:
         self._folder_watcher = None
 
     def watch(self, session: SessionId, layout: SessionLayout) -> None:
-        """From now on tell of this session."""
+        """Report changes of this session from now on."""
         self._watched[session] = _WatchedFile(layout.outbound_db)
         if self._folder_watcher is not None:
             self._folder_watcher.add(session, layout.out_dir)
 
     def unwatch(self, session: SessionId) -> None:
-        """The session's container is gone."""
+        """Stop to report changes of this session, since its container is gone."""
         self._watched.pop(session, None)
         if self._folder_watcher is not None:
             self._folder_watcher.remove(session)
 
     async def poll(self) -> None:
-        """The safety net: look at every active file once an interval, for ever."""
+        """Run for ever: check every watched file once an interval, as the safety net for file events."""
         while True:
             await self._clock.sleep(self._interval_s)
             self.check_all()
 
     def check_all(self) -> None:
-        """Look at every active file once: two calls to the kernel a session."""
+        """Check every watched file once: two system calls for each session."""
         for session, watched in list(self._watched.items()):
             stamp = _file_stamp(watched.path)
             if stamp != watched.stamp:
@@ -97,22 +98,22 @@ class OutboxMonitor:
 
     @property
     def has_events(self) -> bool:
-        """Whether this machine tells of changes; without, `poll` finds them."""
+        """Whether this machine has file events; without them, `poll` finds changes."""
         return self._folder_watcher is not None
 
     async def listen(self) -> None:
-        """Pass on file events, for ever. Only where there are any."""
+        """Run for ever: report changes from file events. Call it only if `has_events`."""
         assert self._folder_watcher is not None, "there are no file events here"
         async for session in self._folder_watcher.changes():
             if session is None:
                 for active in list(self._watched):
                     self.notify_changed(active)
             elif (watched := self._watched.get(session)) is not None:
-                watched.stamp = _file_stamp(watched.path)  # any later change makes an event of its own
+                watched.stamp = _file_stamp(watched.path)  # a later change makes another event
                 self.notify_changed(session)
 
     def notify_changed(self, session: SessionId) -> None:
-        """Tell that the session's outbound.db is to be looked at."""
+        """Publish that the session's outbound.db may have changed."""
         self._bus.publish(OutboxChanged(session))
 
 
@@ -135,7 +136,7 @@ class _EventCount:
 
 
 class FolderWatcher:
-    """One inotify instance, a watch a folder. Counted by the kernel per user, so there is one for all sessions."""
+    """One inotify instance for all sessions, with a watch for each folder: the kernel limits instances per user."""
 
     def __init__(self, clock: Clock) -> None:
         import asyncinotify
@@ -148,7 +149,7 @@ class FolderWatcher:
         self._sessions: dict[Path, SessionId] = {}
         self._counts: dict[SessionId, _EventCount] = {}
         self._cooldown_until: dict[SessionId, float] = {}
-        """Folders that made too many events, and when they are watched again; monotonic seconds."""
+        """Sessions whose folders made too many events, and when to watch them again; monotonic seconds."""
 
     def add(self, session: SessionId, folder: Path) -> None:
         if session in self._watches:
@@ -165,11 +166,11 @@ class FolderWatcher:
         self._unwatch(session)
 
     def pop_cooled_down(self, now: float) -> list[SessionId]:
-        """Whose pause is over."""
-        over = [session for session, until in self._cooldown_until.items() if until <= now]
-        for session in over:
+        """Returns the sessions whose cooldown is over, and forgets them."""
+        sessions = [session for session, until in self._cooldown_until.items() if until <= now]
+        for session in sessions:
             del self._cooldown_until[session]
-        return over
+        return sessions
 
     def _unwatch(self, session: SessionId) -> None:
         self._counts.pop(session, None)
@@ -181,7 +182,7 @@ class FolderWatcher:
             self._inotify.rm_watch(watch)
 
     async def changes(self) -> AsyncIterator[SessionId | None]:
-        """The session that changed; None when the kernel's queue overflowed and any may have."""
+        """Yields each session that changed; None if the kernel's queue overflowed and any may have changed."""
         async for event in self._inotify:
             if event.mask & self._overflow:
                 yield None
@@ -191,7 +192,7 @@ class FolderWatcher:
                     yield session
 
     def _exceeds_event_limit(self, session: SessionId) -> bool:
-        """Count an event; the one that is too many ends the watch."""
+        """Count an event. Returns True and removes the watch if there are too many."""
         now = self._clock.monotonic()
         count = self._counts.setdefault(session, _EventCount(now))
         if now - count.since > WINDOW_S:
@@ -209,8 +210,8 @@ class FolderWatcher:
 
 
 def _is_commit_end(event: asyncinotify.Event) -> bool:
-    """A commit writes the journal, then the database, and ends by emptying the journal. Reading at the first of these
-    would meet the writer's lock, and make it meet ours."""
+    """Whether the event ends a commit: a commit writes the journal, then the database, and at last empties the journal.
+    A read before that would meet the writer's lock, and block the writer."""
     if event.path is None or event.path.name != JOURNAL_NAME:
         return False
     try:

@@ -1,9 +1,9 @@
-"""Reads what runners write for the host: one look into an outbound.db for everybody who asks at that moment.
+"""Reads the outbound.db of sessions for several stages: concurrent requests for one session share one read.
 
-After a change several stages want something of the same file: its messages, its acks. Each asks for its part; who asks
-while no look is under way, or while one waits, shares it. The looks of a session follow each other, those of different
-sessions do not wait for each other. The session's row is read once for each look, before the file, so that the cursors
-that the file is read from are the ones that the caller compares when it writes.
+After a change several stages want a part of the same file: its messages, its acks. Requests that come before a read
+begins share it. The reads of one session are sequential; those of different sessions do not wait for each other. The
+session's row is read once for each read, before the file, so that the caller compares the same cursors when it writes
+that the file was read from.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxRead(Generic[T]):
-    """What a look found above the cursors of the session as it was on record. `batch` is None when outbound.db could
-    not be read; see Mailboxes.outbound."""
+    """The rows above the session's recorded cursors. `batch` is None if outbound.db could not be read; see
+    Mailboxes.read_outbound."""
 
     session: Session
     batch: T | None
@@ -35,10 +35,10 @@ class OutboxRead(Generic[T]):
 
 @dataclass(slots=True)
 class _PendingRead:
-    """One look, and what was asked of it."""
+    """One read, and what was requested from it."""
 
     limit: int = 0
-    """Of messages; 0: nobody asked for them."""
+    """The most messages to read; 0: none were requested."""
     with_acks: bool = False
     result: OutboxRead[OutboxBatch] | None = None
     error: NanohostError | None = None
@@ -56,40 +56,41 @@ class OutboxReader:
         self._mailboxes = mailboxes
         self._locks = KeyedLock[SessionId]()
         self._pending: dict[SessionId, _PendingRead] = {}
-        """The look of each session that has not begun: whoever asks now shares it."""
+        """The read of each session that has not begun: a new request shares it."""
 
     async def rows(self, session: SessionId, *, limit: int) -> OutboxRead[RowBatch]:
-        """The messages above the session's cursor, as many or a few more. Raises MailboxError, StoreError."""
+        """Returns `limit` messages above the session's cursor, or more if another request has a higher limit. Raises
+        MailboxError, StoreError."""
         read = await self._read(session, limit=limit)
         return OutboxRead(session=read.session, batch=None if read.batch is None else read.batch.rows)
 
     async def acks(self, session: SessionId) -> OutboxRead[AckBatch]:
-        """The acks above the session's cursor, and its open claims. Raises MailboxError, StoreError."""
+        """Returns the acks above the session's cursor, and its open claims. Raises MailboxError, StoreError."""
         read = await self._read(session, with_acks=True)
         return OutboxRead(session=read.session, batch=None if read.batch is None else read.batch.acks)
 
     async def _read(self, session: SessionId, *, limit: int = 0, with_acks: bool = False) -> OutboxRead[OutboxBatch]:
-        look = self._pending.setdefault(session, _PendingRead())
-        look.limit = max(look.limit, limit)
-        look.with_acks |= with_acks
+        pending = self._pending.setdefault(session, _PendingRead())
+        pending.limit = max(pending.limit, limit)
+        pending.with_acks |= with_acks
         async with self._locks.hold(session):
-            if not look.is_over:  # nobody shares it, we come first, or who came first was cancelled
-                await self._perform(session, look)
-        if look.error is not None:
-            raise look.error
-        assert look.result is not None, "a look that is over found something or failed"
-        return look.result
+            if not pending.is_over:  # the first request performs the read, or the next one if it was cancelled
+                await self._perform(session, pending)
+        if pending.error is not None:
+            raise pending.error
+        assert pending.result is not None, "a read that is over has a result or an error"
+        return pending.result
 
     async def _perform(self, id: SessionId, pending: _PendingRead) -> None:
-        await asyncio.sleep(0)  # all subscribers of one event ask in the same step of the event loop
+        await asyncio.sleep(0)  # let all subscribers of one event make their requests first
         if self._pending.get(id) is pending:
-            del self._pending[id]  # what is written from now on need not be in it
+            del self._pending[id]  # later requests may want rows that are written after this read
         try:
             session = await sessions.get(self._store, id)
             query = queries.outbox_batch(
                 session.out_cursor, limit=pending.limit, ack_cursor=session.ack_cursor, with_acks=pending.with_acks
             )
-            news = await self._mailboxes.read_outbound(session, query)
-            pending.result = OutboxRead(session=session, batch=news)
+            batch = await self._mailboxes.read_outbound(session, query)
+            pending.result = OutboxRead(session=session, batch=batch)
         except NanohostError as error:
             pending.error = error

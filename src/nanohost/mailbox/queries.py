@@ -1,7 +1,7 @@
-"""The looks into an outbound.db with their types: what a reader process answers is checked before anybody uses it.
+"""Defines the queries on an outbound.db and their result types: each answer of a reader process is validated.
 
-A reader has opened a file that a container wrote. Should that file ever get the better of it, it can still say nothing
-but values of these shapes.
+A reader opens a file that a container wrote. Even if that file takes control of the reader, it can only answer with
+values of these types.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Query(Generic[T]):
-    """A look by name, its arguments (plain JSON values), and what it answers."""
+    """A query by its function's name, its arguments (plain JSON values), and the type of its answer."""
 
     function_name: str
     arguments: tuple[int | str, ...]
@@ -31,7 +31,7 @@ class Query(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AckBatch:
-    """Acks above a cursor, all open claims, and by turn what they took so far. `more`: there are acks above these."""
+    """Acks above a cursor, all open claims, and their turns' usage so far. `more`: there are more acks after these."""
 
     acks: list[Ack]
     claims: list[Ack]
@@ -41,7 +41,7 @@ class AckBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowBatch:
-    """Messages above a cursor, lowest number first. `more`: there are others above these."""
+    """Messages above a cursor, lowest number first. `more`: there are more messages after these."""
 
     rows: list[MessageOut | MalformedRow]
     more: bool
@@ -49,7 +49,7 @@ class RowBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxBatch:
-    """What one look found for all who asked; None for what nobody asked for."""
+    """The result of one read; a part is None if it was not requested."""
 
     rows: RowBatch | None
     acks: AckBatch | None
@@ -57,7 +57,7 @@ class OutboxBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerProgress:
-    """What a runner says of itself. `since`: when the turn that runs began; None when none does."""
+    """What a runner reports of itself. `since`: when the running turn began; None if none runs."""
 
     claims: list[Ack]
     state: dict[str, str]
@@ -67,7 +67,7 @@ class RunnerProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailboxSummary:
-    """Number and id of the rows that wait in the file, its open claims, and whether acks wait to be taken over."""
+    """The numbers and ids of the rows in the file, its open claims, and whether acks wait to be processed."""
 
     rows: list[tuple[int, str]]
     claims: list[Ack]
@@ -83,34 +83,34 @@ _SUMMARY = TypeAdapter(MailboxSummary)
 
 
 def outbox_batch(out_cursor: int, *, limit: int, ack_cursor: int, with_acks: bool) -> Query[OutboxBatch]:
-    """Messages above the one cursor, none with `limit` 0, and what changed above the other if `with_acks`."""
+    """Reads messages above `out_cursor`, none if `limit` is 0, and acks above `ack_cursor` if `with_acks`."""
     return Query(
         _function_name(query_functions.outbox_batch), (out_cursor, limit, ack_cursor, int(with_acks)), _OUTBOX_BATCH
     )
 
 
 def acks_after(change: int) -> Query[AckBatch]:
-    """What changed since that change, and what is open."""
+    """Reads the acks after that change, and the open claims."""
     return Query(_function_name(query_functions.acks_after), (change,), _ACK_BATCH)
 
 
 def open_claims() -> Query[list[Ack]]:
-    """What is being worked on, or was when the container died."""
+    """Reads the claims that a container works on, or worked on when it died."""
     return Query(_function_name(query_functions.open_claims), (), _CLAIMS)
 
 
 def turns(*, limit: int = 20) -> Query[list[Turn]]:
-    """The latest turns, newest first."""
+    """Reads the latest turns, newest first."""
     return Query(_function_name(query_functions.turns), (limit,), _TURNS)
 
 
 def progress() -> Query[RunnerProgress]:
-    """What the runner says it is doing."""
+    """Reads what the runner reports that it is doing."""
     return Query(_function_name(query_functions.progress), (), _PROGRESS)
 
 
 def summary(change: int, *, limit: int) -> Query[MailboxSummary]:
-    """All that `verify` compares, of at most so many rows."""
+    """Reads what `verify` compares, for at most `limit` rows."""
     return Query(_function_name(query_functions.summary), (change, limit), _SUMMARY)
 
 

@@ -1,6 +1,6 @@
-"""What can be asked of an outbound.db. Runs in a reader process: only the standard library and nanohost_protocol.
+"""Implements the queries on an outbound.db. Runs in a reader process: only the standard library and nanohost_protocol.
 
-A look is a name and some arguments, so that it can cross to that process; `queries` gives each its type.
+A query is sent to that process as a name and arguments; `queries` defines the type of each answer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from nanohost_protocol.rows import Ack, MessageOut, Turn, Usage
 
 
 def outbox_batch(box: OutboundReader, cursor: int, limit: int, change: int, with_acks: int) -> dict[str, object]:
-    """Messages above `cursor` unless `limit` is 0, and what changed after `change` if `with_acks` is 1."""
+    """Returns messages above `cursor` unless `limit` is 0, and acks after `change` if `with_acks` is 1."""
     return {
         "rows": messages_after(box, cursor, limit) if limit else None,
         "acks": acks_after(box, change) if with_acks else None,
@@ -21,13 +21,13 @@ def outbox_batch(box: OutboundReader, cursor: int, limit: int, change: int, with
 
 
 def messages_after(box: OutboundReader, cursor: int, limit: int) -> dict[str, object]:
-    """So many messages above `cursor` at most, and whether there are more."""
+    """Returns at most `limit` messages above `cursor`, and whether there are more."""
     rows = box.messages_after(cursor, limit=limit)
     return {"rows": rows, "more": bool(rows) and box.highest_seq() > rows[-1].seq}
 
 
 def acks_after(box: OutboundReader, change: int) -> dict[str, object]:
-    """What changed, what is open, and what the turns of both took."""
+    """Returns the acks after `change`, the open claims, and the usage of the turns of both."""
     acks, claims = box.acks_after(change), box.open_claims()
     usages: dict[str, Usage | None] = {turn: box.usage(turn) for turn in {ack.turn_id for ack in (*acks, *claims)}}
     return {
@@ -47,7 +47,7 @@ def turns(box: OutboundReader, limit: int) -> list[Turn]:
 
 
 def progress(box: OutboundReader) -> dict[str, object]:
-    """What the runner says it is doing. `since`: when the turn began that runs, if one does."""
+    """Returns what the runner reports that it is doing. `since`: when the running turn began, if one runs."""
     claims = box.open_claims()
     return {
         "claims": claims,
@@ -58,7 +58,8 @@ def progress(box: OutboundReader) -> dict[str, object]:
 
 
 def summary(box: OutboundReader, change: int, limit: int) -> dict[str, object]:
-    """For checks: number and id of at most so many rows, the open claims, and whether an ack is above `change`."""
+    """Returns, for checks, the numbers and ids of at most `limit` rows, the open claims, and whether an ack is after
+    `change`."""
     rows: list[tuple[int, str]] = []
     while len(rows) < limit and (found := box.messages_after(rows[-1][0] if rows else 0)):
         rows.extend((row.seq, _message_id(row)) for row in found)
@@ -79,5 +80,5 @@ def _message_id(row: MessageOut | MalformedRow) -> str:
 
 
 QUERY_FUNCTIONS: Mapping[str, Callable[..., object]] = {
-    look.__name__: look for look in (outbox_batch, messages_after, acks_after, open_claims, turns, progress, summary)
+    query.__name__: query for query in (outbox_batch, messages_after, acks_after, open_claims, turns, progress, summary)
 }

@@ -1,4 +1,4 @@
-"""How a reader process is started, asked, and understood: what both ends of `readers` and `blocking_reader` share."""
+"""Starts reader processes, encodes requests and decodes answers, for `reader_pool` and `blocking_reader`."""
 
 from __future__ import annotations
 
@@ -21,35 +21,36 @@ from nanohost_protocol.errors import FileLocked, FileNotReady, InvalidFileError,
 T = TypeVar("T")
 
 READ_TIMEOUT_S = 3.0
-"""A look that takes longer does not come back. A thousand times what it takes; a busy machine stalls for less."""
+"""The deadline of a read: a thousand times its normal time; a busy machine stalls for less."""
 KILL_GRACE_S = 2.0
-"""How long after its deadline a reader that does not even end is killed."""
+"""How long after the deadline a reader is killed that has not ended by itself."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
-"""Bytes: twice the largest row, as JSON, each character escaped."""
+"""Bytes: twice the largest row as JSON with each character escaped."""
 
 _BOOTSTRAP = "import sys; sys.path[:0] = sys.argv[1:]; from nanohost.mailbox.reader_process import main; main()"
 _ERRORS = {error.__name__: error for error in (FileLocked, InvalidFileError, FileNotReady, ReadLimitExceeded)}
 
 
 class ReadTimedOut(ProtocolError):
-    """A look did not return within its deadline, and the process that looked was ended."""
+    """A read did not return within its deadline, and its process was ended."""
 
 
 class ReadersBusy(Exception):
-    """A look was given up because too many others are late. It says nothing of this file."""
+    """A read was abandoned because too many others are slow. It says nothing about this file."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """What a look came to, as JSON that nobody checked yet, and the processor seconds it took."""
+    """The answer of a read as unvalidated JSON, and the processor seconds that it took."""
 
     answer: dict[str, Any]
     cpu_s: float
     is_retiring: bool
-    """The process that looked ends by itself."""
+    """Whether the process ends after this answer."""
 
     def parse(self, query: Query[T], path: Path) -> T:
-        """What was found. Raises ProtocolError and OSError: why nothing was."""
+        """Returns the validated result. Raises ProtocolError and OSError if the read failed or the answer is
+        invalid."""
         text = str(self.answer.get("text", ""))
         if "value" not in self.answer and self.answer.get("error") == OSError.__name__:
             raise OSError(self.answer.get("errno"), text)
@@ -62,13 +63,13 @@ class ReadResult:
 
     @staticmethod
     def decode(answer: bytes) -> ReadResult:
-        """Raises ValueError, KeyError, TypeError for what is no answer."""
-        found = json.loads(answer)
-        return ReadResult(found, float(found["cpu_s"]), bool(found["last"]))
+        """Decode an answer. Raises ValueError, KeyError, TypeError if it is invalid."""
+        fields = json.loads(answer)
+        return ReadResult(fields, float(fields["cpu_s"]), bool(fields["last"]))
 
 
 def spawn_reader(child_socket: socket.socket) -> subprocess.Popen[bytes]:
-    """Start a process that serves that end of a socket pair. It gets no environment and no other descriptor."""
+    """Start a process that serves this end of a socket pair. It gets no environment and no other descriptor."""
     roots = dict.fromkeys(str(Path(package.__path__[0]).parent) for package in (nanohost, nanohost_protocol))
     return subprocess.Popen(  # noqa: S603 (our own interpreter with our own words)
         [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, *roots],
@@ -82,7 +83,7 @@ def spawn_reader(child_socket: socket.socket) -> subprocess.Popen[bytes]:
 
 
 def encode_request(path: Path, query: Query[T], *, busy_s: float, deadline_s: float) -> bytes:
-    """One look, as it is sent."""
+    """Returns a request as it is sent."""
     fields = {
         "path": str(path.absolute()),
         "look": query.function_name,
@@ -94,7 +95,7 @@ def encode_request(path: Path, query: Query[T], *, busy_s: float, deadline_s: fl
 
 
 def reader_exit_error(path: Path, code: int, deadline_s: float) -> ProtocolError:
-    """What it means that the process that looked is gone, with that exit code."""
+    """Returns the error for a reader process that ended with this exit code."""
     if code == -signal.SIGALRM:
         return ReadTimedOut(f"{path} did not let itself be read within {deadline_s:g} s")
     return ProtocolError(f"{path} ended the process that read it (exit code {code})")

@@ -1,8 +1,8 @@
-"""The host's end of the reader processes: few, started when needed, replaced when one does not come back.
+"""Runs a small pool of reader processes: starts them when needed, and replaces one that does not return.
 
-Promises: at most MOST look at once and nobody waits for a look that is late, because a late one gives its place back
-while it goes on (up to MAX_SLOW_READS of them; beyond that it is killed at once). Every look ends: the reader's own
-timer ends it, and ours if that does not. Leaving kills what is left, so that no look keeps a host from stopping.
+Promises: at most MAX_READS run at once, and none waits for a slow read: a slow read frees its slot and continues (at
+most MAX_SLOW_READS of them; beyond that it is killed at once). Every read ends: by the reader's own timer, or by ours
+if that fails. Exit kills the remaining readers, so that no read keeps the host from stopping.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from nanohost_protocol.errors import ProtocolError
 T = TypeVar("T")
 
 MAX_READS = 2
-"""Looks at once. A look takes 0.3 ms; the machine has few processors, and the host needs one."""
+"""Reads at once. A read takes 0.3 ms; the machine has few processors, and the host needs one."""
 MAX_SLOW_READS = 4
 SLOW_AFTER_S = 0.25
-"""A look that takes longer gives its place to others."""
+"""A read that takes longer frees its slot for others."""
 STREAM_BUFFER_BYTES = 1024 * 1024
 KILLED_EXIT_CODE = -9
 
@@ -46,7 +46,7 @@ _log = structlog.get_logger()
 
 
 class ReaderPool:
-    """Reader processes. `slow_after_s` and `deadline_s`: see LATE_S and DEADLINE_S."""
+    """A pool of reader processes. `slow_after_s` and `deadline_s`: see SLOW_AFTER_S and READ_TIMEOUT_S."""
 
     def __init__(self, *, slow_after_s: float = SLOW_AFTER_S, deadline_s: float = READ_TIMEOUT_S) -> None:
         self._slow_after_s = slow_after_s
@@ -59,41 +59,41 @@ class ReaderPool:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Leaving ends all readers, whatever they are at."""
+        """Accept reads while entered. Exit kills all readers, also busy ones."""
         self._is_open = True
         try:
             yield
         finally:
             self._is_open = False
-            for asked in self._requests:
-                asked.cancel()
+            for request in self._requests:
+                request.cancel()
             await asyncio.gather(*self._requests, return_exceptions=True)
             idle, self._idle = self._idle, []
             await asyncio.gather(*(reader.kill() for reader in idle))
 
     @property
     def slow_reads(self) -> int:
-        """Looks that have given their place back and go on."""
+        """The number of slow reads that freed their slot and continue."""
         return self._slow_reads
 
     def idle_pids(self) -> tuple[int, ...]:
-        """Process ids of the readers that wait for a look."""
+        """Returns the process ids of the idle readers."""
         return tuple(reader.pid for reader in self._idle)
 
     async def read(self, path: Path, query: Query[T], *, busy_s: float) -> ReadResult:
-        """What the query finds in an outbound.db or why it cannot, and the processor seconds that took.
+        """Returns the result of the query on an outbound.db, or its error, and the processor seconds that it took.
 
-        `busy_s`: how long to wait for a lock. Raises ReadTimedOut, ReadersBusy, and ProtocolError when the process
-        ended for another reason.
+        `busy_s`: how long to wait for a lock. Raises ReadTimedOut, ReadersBusy, and ProtocolError if the process ended
+        for another reason.
         """
-        words = encode_request(path, query, busy_s=busy_s, deadline_s=self._deadline_s)
-        asking = await self._start_read(words, path)
+        payload = encode_request(path, query, busy_s=busy_s, deadline_s=self._deadline_s)
+        request = await self._start_read(payload, path)
         try:
-            if not asking.done() and self._slow_reads >= MAX_SLOW_READS:
+            if not request.done() and self._slow_reads >= MAX_SLOW_READS:
                 raise ReadersBusy
             self._slow_reads += 1
             try:
-                return await asyncio.wait_for(asyncio.shield(asking), self._deadline_s + KILL_GRACE_S)
+                return await asyncio.wait_for(asyncio.shield(request), self._deadline_s + KILL_GRACE_S)
             finally:
                 self._slow_reads -= 1
         except TimeoutError:
@@ -103,37 +103,37 @@ class ReaderPool:
                 raise
             raise _stopping_error(path) from None
         finally:
-            asking.cancel()
+            request.cancel()
 
     async def _start_read(self, payload: bytes, path: Path) -> asyncio.Future[ReadResult]:
-        """A look that has its answer, or is late."""
+        """Start a read in a free slot. Returns when it is answered, or slow."""
         async with self._read_slots:
             if not self._is_open:
                 raise _stopping_error(path)
             reader = self._idle.pop() if self._idle else await _ReaderProcess.start()
-            asking = asyncio.ensure_future(self._request(reader, payload, path))
-            self._requests.add(asking)
-            asking.add_done_callback(self._requests.discard)
+            request = asyncio.ensure_future(self._request(reader, payload, path))
+            self._requests.add(request)
+            request.add_done_callback(self._requests.discard)
             try:
-                await asyncio.wait({asking}, timeout=self._slow_after_s)
+                await asyncio.wait({request}, timeout=self._slow_after_s)
             except asyncio.CancelledError:
-                asking.cancel()
+                request.cancel()
                 raise
-        return asking
+        return request
 
     async def _request(self, reader: _ReaderProcess, payload: bytes, path: Path) -> ReadResult:
         try:
-            looked = await reader.request(payload)
+            result = await reader.request(payload)
         except (EOFError, ConnectionError, ValueError, KeyError, TypeError) as error:
             raise reader_exit_error(path, await reader.kill(), self._deadline_s) from error
         except BaseException:
             await reader.kill()
             raise
-        if self._is_open and len(self._idle) < MAX_READS and not looked.is_retiring:
+        if self._is_open and len(self._idle) < MAX_READS and not result.is_retiring:
             self._idle.append(reader)
         else:
             await reader.kill()
-        return looked
+        return result
 
 
 def _stopping_error(path: Path) -> ProtocolError:
@@ -159,7 +159,7 @@ class _ReaderProcess:
                 process = await asyncio.shield(spawning)
             except asyncio.CancelledError:
                 ours.close()
-                abandoned = await spawning  # a thread cannot be cancelled, and its process is to be reaped
+                abandoned = await spawning  # a thread cannot be cancelled, and its process must be reaped
                 abandoned.kill()
                 await asyncio.to_thread(abandoned.wait)
                 raise
@@ -167,7 +167,8 @@ class _ReaderProcess:
         return _ReaderProcess(process, incoming, outgoing)
 
     async def request(self, payload: bytes) -> ReadResult:
-        """Raises EOFError or ConnectionError when the process ended, ValueError and its like for what is no answer."""
+        """Send a request and return the answer. Raises EOFError or ConnectionError if the process ended, ValueError,
+        KeyError or TypeError if the answer is invalid."""
         self._outgoing.write(len(payload).to_bytes(LENGTH_BYTES, "big") + payload)
         await self._outgoing.drain()
         length = int.from_bytes(await self._incoming.readexactly(LENGTH_BYTES), "big")
@@ -180,7 +181,7 @@ class _ReaderProcess:
         return self._process.pid
 
     async def kill(self) -> int:
-        """Kill it if it is still there. Its exit code; KILLED for one that the kernel does not let go."""
+        """Kill the process if it still runs. Returns its exit code; KILLED_EXIT_CODE if the kernel does not end it."""
         self._process.kill()
         self._outgoing.close()
         waiting = asyncio.ensure_future(asyncio.to_thread(self._process.wait, KILL_GRACE_S))

@@ -1,14 +1,14 @@
-"""A process that reads outbound.db files for the host, and can be killed.
+"""Runs a process that reads outbound.db files for the host, and can be killed.
 
-A container writes the folder in which SQLite opens names beside the database (its journal, a write-ahead log): whatever
-it puts there, between any check and the open, an open may wait for ever, a read may take all memory, a parser may fall
-over. Here that ends one small process that holds nothing: no environment, no secret, no descriptor but its socket.
+SQLite opens files beside the database (its journal, a write-ahead log) in a folder that a container writes. Whatever
+the container puts there between a check and the open, the open may block for ever, the read may take all memory, or a
+parser may crash. Here that ends one small process without environment, secrets or descriptors other than its socket.
 
-Standard library and nanohost_protocol only. Protocol on descriptor 0, a stream socket: requests and answers alternate,
-each a length (4 bytes, big-endian) and that many bytes of JSON. A request is {path, look, arguments, busy_s,
-deadline_s}; an answer {"value": …} or {"error": class name, "text": …, "errno": …}, with "cpu_s" and whether it is the
-"last" of this process. The end of the stream ends the process; so does a look that takes longer than its deadline, by
-SIGALRM.
+Uses only the standard library and nanohost_protocol. Protocol on descriptor 0, a stream socket: requests and answers
+alternate, each a length (4 bytes, big-endian) and that many bytes of JSON. A request is {path, look, arguments, busy_s,
+deadline_s}; `look` is the query's name. An answer is {"value": …} or {"error": class name, "text": …, "errno": …}, with
+"cpu_s" and whether it is the "last" of this process. The process ends at the end of the stream, or by SIGALRM when a
+read takes longer than its deadline.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from nanohost_protocol.outbound import outbound_snapshot
 MAX_MEMORY_BYTES = 1024**3
 """Bytes of address space: an interpreter, SQLite's page cache (2 MB) and one answer are a tenth of it."""
 RETIRE_AT_BYTES = 64 * 1024**2
-"""A reader that holds more bytes than this after an answer ends, and with it what the answer took."""
+"""A reader that uses more bytes than this after an answer ends, to free its memory."""
 MAX_SQLITE_STEPS = 2_000_000
-"""Of SQLite's virtual machine in one look. An ordinary look takes thousands, the largest allowed one some 100,000; a
-table of a million rows that has to be searched takes more than this."""
+"""Steps of SQLite's virtual machine in one read. A normal read takes thousands, the largest allowed one some 100,000; a
+search of a table with a million rows takes more than this limit."""
 MAX_DESCRIPTORS = 32
 LENGTH_BYTES = 4
 
@@ -56,7 +56,7 @@ def main() -> None:
 def _set_limits() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # it has nothing to write, whatever a file makes SQLite try
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # it must write nothing, whatever a file makes SQLite try
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_DESCRIPTORS, MAX_DESCRIPTORS))
 
 
@@ -76,7 +76,7 @@ def _answer(request: dict[str, Any]) -> tuple[bytes, bool]:
     except OSError as error:
         answer = {"error": "OSError", "text": str(error), "errno": error.errno}
     except Exception as error:
-        # Whoever asks is ready for an error of this file: what a container wrote must not end more than its session.
+        # The host handles an error of this file: what a container wrote must only affect its own session.
         text = f"{request['path']} holds what cannot be read: {type(error).__name__}: {error}"
         answer = {"error": ProtocolError.__name__, "text": text}
     return _encode_answer(answer, started)
@@ -97,7 +97,7 @@ def _encode_answer(answer: dict[str, object], started_at: float) -> tuple[bytes,
 
 
 def _should_retire() -> bool:
-    # Not ru_maxrss: Linux carries the peak of the parent over into it, and a large host would have readers of one look.
+    # Not ru_maxrss: on Linux it includes the parent's peak, and a large host's readers would end after each read.
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:
@@ -108,5 +108,5 @@ def _should_retire() -> bool:
 def _to_json(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
-    assert dataclasses.is_dataclass(value), "looks answer with rows, times and plain values"
+    assert dataclasses.is_dataclass(value), "queries return rows, times and plain values"
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

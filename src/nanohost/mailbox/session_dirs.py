@@ -1,4 +1,4 @@
-"""Where a session's folder is. Nothing else knows it, so that one day it may be elsewhere."""
+"""Defines where a session's folder is, and creates it. No other module knows the location, so that it can change."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from nanohost_protocol.layout import SessionLayout
 
 
 def session_layout(sessions_dir: Path, group_folder: str, session: SessionId) -> SessionLayout:
-    """The paths of a session below the install's sessions folder."""
+    """Returns the paths of a session below the install's sessions folder."""
     return SessionLayout(sessions_dir / group_folder / session)
 
 
 def attachment_dir(layout: SessionLayout, message_id: str) -> Path:
-    """Where the files are that people sent with a message of this session."""
+    """Returns the folder of the files that people sent with a message of this session."""
     return layout.in_dir / "inbox" / message_id
 
 
 def prepare_session_dir(layout: SessionLayout) -> None:
-    """Make a session's folders, its wake FIFO and an empty outbound.db. Blocking; doing it again changes nothing.
+    """Create a session's folders, its wake FIFO and an empty outbound.db. Blocking; a repeat changes nothing.
 
-    in/ can be read and run/ be entered by the container's user, whoever that is: what keeps other users of this
-    machine out is the sessions folder above, which only we may enter. outbound.db must exist before a container
-    starts, so that it can be mounted over itself; it is the container's from then on, and never opened here.
+    Every user can read in/ and enter run/, because the container's user differs: the sessions folder above, which only
+    we may enter, keeps other users of this machine out. outbound.db must exist before a container starts, so that it
+    can be mounted over itself; after that it belongs to the container.
     """
     for folder in (layout.in_dir, layout.out_dir):
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,10 +51,10 @@ def restore_empty_parts(layout: SessionLayout) -> None:
 
 
 def notify_runner(layout: SessionLayout) -> None:
-    """Wake the runner, if one listens. Never blocks and never fails: the runner's poll is the safety net."""
+    """Wake the runner, if one listens. Never blocks and never raises: the runner's poll is the safety net."""
     with suppress(OSError):
-        bell = os.open(layout.wake_fifo, os.O_WRONLY | os.O_NONBLOCK)
+        fifo = os.open(layout.wake_fifo, os.O_WRONLY | os.O_NONBLOCK)
         try:
-            os.write(bell, b"!")
+            os.write(fifo, b"!")
         finally:
-            os.close(bell)
+            os.close(fifo)

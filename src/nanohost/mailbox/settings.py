@@ -1,4 +1,4 @@
-"""How news from the other side of the files is noticed."""
+"""Defines the settings of how changes of the session files are noticed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Writes rows into a session's inbound.db, and says what follows from them.
+"""Writes rows into a session's inbound.db, and returns what work they cause.
 
-Promises: rows of one call are written in one transaction, all of them or none; a row that is there already is not
-written again, so a step that is done again changes nothing; the runner is woken only when they are on disk.
+Promises: the rows of one call are written in one transaction, all or none. A row that exists is not written again, so a
+repeated step changes nothing. The runner is woken only when the rows are on disk.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ T = TypeVar("T")
 
 @dataclass(slots=True, kw_only=True)
 class WriteResult:
-    """What follows from rows that were written. `has_agent_work`: an agent has something to do; `has_runner_work`: a
-    runner has. `is_due`: the session is due now."""
+    """The work that written rows cause. `has_agent_work`: for the agent. `has_runner_work`: for the runner. `is_due`:
+    the session is due now."""
 
     has_agent_work: bool = False
     has_runner_work: bool = False
@@ -36,14 +36,14 @@ class MailboxWriter:
         self._mailboxes = mailboxes
 
     async def put(self, session: Session, messages: Sequence[NewMessageIn]) -> WriteResult:
-        """Write messages for the session's agent. Raises MailboxError, and then none of them is there."""
+        """Write messages for the session's agent. Raises MailboxError; then none of them is written."""
         await self._mailboxes.put(session, messages)
         wakes = any(message.trigger for message in messages)
         return WriteResult(has_agent_work=wakes, is_due=wakes)
 
     async def change(self, session: Session, change: Callable[[InboundWriter], T]) -> T:
-        """Do this in one transaction and wake the runner. `change` may be called again; see Mailboxes.update. Raises
-        MailboxError, and then nothing of it is there."""
-        changed = await self._mailboxes.update(session, change)
+        """Call `change` in one transaction, wake the runner and return the result. `change` may be called again; see
+        Mailboxes.update. Raises MailboxError; then nothing is written."""
+        result = await self._mailboxes.update(session, change)
         notify_runner(self._mailboxes.layout(session))
-        return changed
+        return result

@@ -1,1 +1,1 @@
-"""What runs in the background for the install's health: retention, files that others can read, files nobody uses."""
+"""Keeps an install clean: retention, and reports of files that others can read or that nothing uses."""

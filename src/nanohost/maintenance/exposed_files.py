@@ -17,7 +17,7 @@ from nanohost.runtimes.session_folders import CONTAINER_UID
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExposedFile:
-    """`problem`: in a sentence without a full stop; `fix_command`: a command of the shell."""
+    """A file that others can read. `problem`: a sentence without a full stop. `fix_command`: a shell command."""
 
     path: Path
     problem: str
@@ -25,7 +25,8 @@ class ExposedFile:
 
 
 def find_exposed_files(home: Home, settings: Settings) -> list[ExposedFile]:
-    """Nothing, for a home that is as `Home.prepare` makes it and settings that hold no secret themselves."""
+    """Returns the exposed files; none if the home is as `Home.prepare` makes it and the settings file has no
+    secrets."""
     return [*_check_settings_file(home.root / SETTINGS_FILE, settings), *_check_groups_folder(home.groups)]
 
 
@@ -49,8 +50,8 @@ def _check_settings_file(path: Path, settings: Settings) -> Sequence[ExposedFile
 
 
 def _check_groups_folder(path: Path) -> Sequence[ExposedFile]:
-    """The agents' folders, with their memory. Private by the folder above them, as sessions are: what a container is
-    given is mounted by somebody who may enter."""
+    """Check that others cannot enter the folder of the agents' folders, which keeps them private. A container needs no
+    access to it, since its folder is mounted by a process that has access."""
     if not _has_mode_bits(path, stat.S_IRWXG | stat.S_IRWXO):
         return []
     problem = "others on this machine can enter it, and read what agents keep"
@@ -68,7 +69,7 @@ def _has_mode_bits(path: Path, bits: int) -> bool:
 
 
 def _user_name(uid: int) -> str | None:
-    """Who on this machine has the number."""
+    """Returns the name of the user with this uid; None if there is none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -1,8 +1,8 @@
-"""Deletes, once a day, what was settled long ago.
+"""Deletes, once a day, rows that were settled long ago.
 
-Promises: nothing open is touched, nor anything that an open row refers to; a platform's repeat of an event is known
-for thirty days at least, the audit log reaches back a year; the sums of model calls stay. Work is done in small batches
-that nobody waits for, and a crash between two of them only leaves the rest for the next day.
+Promises: never deletes an open row, or a row that an open row refers to. A platform's repeat of an event is recognized
+for at least thirty days; the audit log covers a year; the sums of model calls stay. Works in small batches that delay
+nothing else; a crash between two of them leaves the rest for the next day.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ from nanohost_protocol.inbound import InboundReader, InboundWriter
 from nanohost_protocol.layout import SessionLayout
 
 INITIAL_DELAY_S = 600.0
-"""After a start there is other work."""
+"""The delay after a start, when there is other work."""
 INTERVAL_S = 86400.0
 MIN_EVENT_RETENTION = timedelta(days=30)
-"""At least: for so long a platform may deliver an event again, and people press a button that is done with."""
+"""So long a platform may redeliver an event, and people may press a button of a closed card."""
 MIN_COST_RETENTION = timedelta(days=32)
-"""At least: /cost tells of the last thirty days."""
+"""/cost shows the last thirty days."""
 MIN_AUDIT_RETENTION = timedelta(days=366)
-"""At least: what was decided about people is asked for late."""
+"""Decisions about people are asked for late."""
 MAX_QUESTION_AGE = timedelta(days=7)
-"""Who answers later than that answers nothing."""
+"""After that an open question is closed."""
 
 
 class _DeleteOld(Protocol):
@@ -71,15 +71,15 @@ _RETENTION_RULES: tuple[tuple[str, _DeleteOld, timedelta], ...] = (
         "said",
         expired_rows.delete_host_messages,
         MIN_EVENT_RETENTION,
-    ),  # after the approvals: a card stays for as long as there is its own
+    ),  # after the approvals: a card stays as long as its approval
 )
-"""With how long it is kept at least."""
+"""Name in the log, function, and the shortest retention."""
 
 _log = structlog.get_logger()
 
 
 class Retention:
-    """Deletes what was settled more than `keep_days` ago; with 0, nothing but one-time codes."""
+    """Deletes rows that were settled more than `keep_days` ago; with 0, only one-time codes."""
 
     def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock, keep_days: int) -> None:
         self._store = store
@@ -88,20 +88,20 @@ class Retention:
         self._retention_period = timedelta(days=keep_days)
 
     async def run(self) -> NoReturn:
-        """For ever, once a day. Raises StoreError."""
+        """Run for ever, once a day. Raises StoreError."""
         await self._clock.sleep(INITIAL_DELAY_S)
         while True:
             await self.run_once()
             await self._clock.sleep(INTERVAL_S)
 
     async def run_once(self) -> None:
-        """Delete all that is to be deleted now. Raises StoreError."""
+        """Delete everything that is old enough now. Raises StoreError."""
         now = self._clock.now()
         async with self._store.transaction() as tx:
             await questions.close_old(tx, before=now - MAX_QUESTION_AGE)
             await codes.expire(tx, now)
-        for forget in (codes.delete_old, codes.delete_old_guesses):
-            await self._delete_old(forget, now - codes.RETENTION)
+        for delete_old in (codes.delete_old, codes.delete_old_guesses):
+            await self._delete_old(delete_old, now - codes.RETENTION)
         if not self._retention_period:
             return
         before = now - self._retention_period
@@ -111,8 +111,8 @@ class Retention:
             "runs": await self._delete_runs(before),
             "tasks": await self._delete_in_batches(lambda tx: expired_rows.delete_tasks(tx, before=before)),
             **{
-                name: await self._delete_old(forget, now - max(self._retention_period, kept))
-                for name, forget, kept in _RETENTION_RULES
+                name: await self._delete_old(delete_old, now - max(self._retention_period, min_retention))
+                for name, delete_old, min_retention in _RETENTION_RULES
             },
             "mailbox_rows": 0,
             "deliveries": 0,
@@ -154,7 +154,7 @@ class Retention:
         return await self._delete_in_batches(lambda tx: delete_old(tx, before=before, limit=expired_rows.BATCH_SIZE))
 
     async def _delete_in_batches(self, delete: Callable[[Transaction], Awaitable[int]]) -> int:
-        """One batch a transaction, until one is not full. Returns how many rows."""
+        """Delete one batch for each transaction, until one is not full. Returns how many rows."""
         count = 0
         while True:
             async with self._store.transaction() as tx:
@@ -164,7 +164,7 @@ class Retention:
                 return count
 
     async def _clean_session(self, session: Session, before: datetime) -> tuple[int, int]:
-        """Rows of its mailbox and entries of its ledger that were deleted. Raises MailboxError, StoreError."""
+        """Clean a session's mailbox and ledger. Returns the deleted rows of each. Raises MailboxError, StoreError."""
         layout = self._mailboxes.layout(session)
         if not await asyncio.to_thread(layout.inbound_db.exists):
             return 0, 0
@@ -177,21 +177,21 @@ class Retention:
         return rows, entries
 
     async def _clean_mailbox(self, session: Session, before: datetime, claims: set[str]) -> int:
-        """Closed messages that nothing refers to, and what the runner was told of old answers."""
-        after, count, told = 0, 0, True
+        """Delete closed messages to which nothing refers, and old delivery results. Returns how many messages."""
+        after, count, is_first = 0, 0, True
         while True:
-            aging = await self._mailboxes.read_inbound(session, partial(_find_old_rows, before, after))
+            old_rows = await self._mailboxes.read_inbound(session, partial(_find_old_rows, before, after))
             kept = claims | await expired_rows.find_referenced(
-                self._store, session.id, list(aging.closed_messages.values())
+                self._store, session.id, list(old_rows.closed_messages.values())
             )
-            gone = [id for id in aging.closed_messages.values() if id not in kept]
-            if gone or (told and aging.has_delivered):
-                await self._mailboxes.update(session, partial(_delete_old_rows, before, gone))
-                await asyncio.to_thread(_remove_files, self._mailboxes.layout(session), gone)
-            count, told = count + len(gone), False
-            if not aging.closed_messages:
+            deletable = [id for id in old_rows.closed_messages.values() if id not in kept]
+            if deletable or (is_first and old_rows.has_delivered):
+                await self._mailboxes.update(session, partial(_delete_old_rows, before, deletable))
+                await asyncio.to_thread(_remove_files, self._mailboxes.layout(session), deletable)
+            count, is_first = count + len(deletable), False
+            if not old_rows.closed_messages:
                 return count
-            after = max(aging.closed_messages)
+            after = max(old_rows.closed_messages)
 
     async def _clean_ledger(self, session: Session, before: datetime, *, has_no_claims: bool) -> int:
         count = 0
@@ -205,7 +205,7 @@ class Retention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _OldRows:
-    """What of a mailbox is old: closed messages by number, and whether there are rows about old answers."""
+    """The old rows of a mailbox: closed messages by number, and whether there are old delivery results."""
 
     closed_messages: Mapping[int, str]
     has_delivered: bool
@@ -224,13 +224,13 @@ def _delete_old_rows(before: datetime, messages: Sequence[str], box: InboundWrit
 
 
 def _remove_files(layout: SessionLayout, messages: Sequence[str]) -> None:
-    """What people sent with these. The folder is ours alone: a container can only read it."""
+    """Remove the files that people sent with these messages. Only the host writes the folder; a container reads it."""
     for message in messages:
         remove_tree(attachment_dir(layout, message))
 
 
 def _truncate_log(path: os.PathLike[str], before: datetime) -> None:
-    """What a container said long ago. Emptied and not removed: a container that starts now may have it open."""
+    """Empty a log that was last written before that time. It is not removed: a starting container may have it open."""
     with suppress(OSError):
         descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:

@@ -1,4 +1,4 @@
-"""The setting for how long settled rows are kept."""
+"""Defines the setting for how long settled rows are kept."""
 
 from __future__ import annotations
 

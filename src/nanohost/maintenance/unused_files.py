@@ -1,6 +1,6 @@
-"""Finds files beside an install that nothing uses, with what to do about them. Blocking; reads none of them.
+"""Finds files of an install that nothing uses, with what to do about them. Blocking; reads none of them.
 
-Skills of an install and tool servers are built later; until then neither is ignored in silence.
+Skills of an install and tool servers are not supported yet; until then their files are reported.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from nanohost.config.home import Home
 
 MCP_CONFIG_FILE = ".mcp.json"
 MAX_REPORTED = 20
-"""Named at once: they have one cause."""
+"""The most files that are reported: they have the same cause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnusedFile:
-    """`problem`: in a sentence without a full stop; `hint`: what to do, in words."""
+    """A file that nothing uses. `problem`: a sentence without a full stop. `hint`: what to do, in words."""
 
     path: Path
     problem: str
@@ -28,7 +28,7 @@ class UnusedFile:
 
 
 def find_unused_files(home: Home) -> list[UnusedFile]:
-    """Nothing, for a home without skills and tool servers. What is in an agent's folder may be the agent's doing."""
+    """Returns unused files of skills and tool servers. Those in an agent's folder may be the agent's own."""
     return list(itertools.islice(_iter_unused_files(home), MAX_REPORTED))
 
 
@@ -51,7 +51,7 @@ def _iter_unused_files(home: Home) -> Iterator[UnusedFile]:
 
 
 def _visible_names(folder: Path) -> list[str]:
-    """What is in a folder that is no link, but for what is hidden."""
+    """Returns the names in a folder without hidden ones; none if the folder is a link."""
     try:
         if folder.is_symlink():
             return []

@@ -1,1 +1,1 @@
-"""What runs a container: Docker and Podman, bubblewrap, a plain process. A runtime is one file."""
+"""Runs containers with Docker, Podman, bubblewrap, or as plain processes. A runtime is one file."""

@@ -5,20 +5,20 @@
 # api = 1
 # auto = 20
 # ///
-"""Containers made of namespaces by bubblewrap: own file system, no network, no capabilities, for root and for users.
+"""Runs containers in bubblewrap sandboxes: own file system, no network, no capabilities. Works for root and for users.
 
-Inside it looks like a container: /workspace with in/ read-only, the rest of the system read-only, uid 1000 when the
-host is root. Outside the runner still has the host's own uid. When that is root it is root without any capability,
-which the kernel nevertheless lets write to root's files in /proc/sys: so all of /proc is mounted read-only.
+A sandbox looks like a container from inside: /workspace with in/ read-only, the rest of the system read-only, uid 1000
+if the host is root. Outside, the runner has the host's own uid. If that is root, it has no capability, but the kernel
+still lets it write root's files in /proc/sys: so all of /proc is mounted read-only.
 
 Three processes make one container: the monitor outside (bwrap), the first process of the sandbox's own process-id
 namespace (bwrap again; the sandbox dies with it, and only with it), and the runner. The monitor ends with the runner;
-a sandbox without a monitor is what is left of a dead container. bwrap's --die-with-parent is not used: a restarted
-host adopts its containers. The environment is handed over as such and not by --setenv, because
-arguments can be read by every user of the machine.
+a sandbox without a monitor is a leftover of a dead container. bwrap's --die-with-parent is not used, because a
+restarted host adopts its containers. The environment is inherited and not set by --setenv, because every user of the
+machine can read a program's arguments.
 
-Memory, processes and CPU are limited by a control group where we are root; otherwise by what prlimit offers: data per
-process, processes in the sandbox's user namespace, and no limit on CPU.
+A control group limits memory, processes and CPU if we are root; otherwise prlimit limits data per process and processes
+in the sandbox's user namespace, and CPU is not limited.
 """
 
 from __future__ import annotations
@@ -74,29 +74,30 @@ PROBE_HINT = "bwrap --unshare-all --ro-bind / / true shows what this machine all
 PROBE_TIMEOUT_S = 5.0
 
 JS_ENGINE_RESERVED_BYTES = 1024**3
-"""Address space a JavaScript engine reserves and never fills; prlimit counts it as data (measured: over 512 MiB)."""
+"""Address space that a JavaScript engine reserves and never uses; prlimit counts it as data (measured: over 512 MiB).
+"""
 
-# Joins each control group named before "--", then becomes the program after it.
+# Joins each control group before "--", then executes the program after it.
 _JOIN_CGROUP_SCRIPT = 'while [ "$1" != -- ]; do echo 0 > "$1" || exit 125; shift; done; shift; exec "$@"'
 
-# Says that the sandbox stands, then becomes the runner with its output in the log.
+# Reports that the sandbox is set up, then executes the runner with its output in the log.
 _READY_SCRIPT = 'echo up; exec "$@" >&2'
 
 
 async def create(context: RuntimeContext) -> BubblewrapRuntime:
-    """Raises RuntimeUnavailable."""
+    """Returns a runtime that works on this machine. Raises RuntimeUnavailable."""
     runtime = BubblewrapRuntime(install=context.install)
     await asyncio.to_thread(runtime.check)
     return runtime
 
 
 def reopen(install: str) -> BubblewrapRuntime:
-    """One that starts nothing."""
+    """Returns a runtime that finds and stops containers, and starts none."""
     return BubblewrapRuntime(install=install)
 
 
 class BubblewrapRuntime(ProcessRuntimeBase):
-    """Starts runners in bubblewrap sandboxes. `command` stands in for `python -m agent_runner` in tests."""
+    """Starts runners in bubblewrap sandboxes. `command` replaces `python -m agent_runner` in tests."""
 
     name = "bubblewrap"
     isolation = Isolation.SANDBOX
@@ -108,7 +109,7 @@ class BubblewrapRuntime(ProcessRuntimeBase):
         self._control_groups = ControlGroups()
 
     def check(self) -> None:
-        """Run this Python in a sandbox and let it do nothing. Raises RuntimeUnavailable with bubblewrap's own words."""
+        """Run an empty Python program in a sandbox. Raises RuntimeUnavailable with bubblewrap's error message."""
         program = _find_bwrap()
         self._package_arguments()
         system = system_arguments(interpreter_prefixes())
@@ -131,7 +132,7 @@ class BubblewrapRuntime(ProcessRuntimeBase):
             raise _unavailable_error(probe.stderr.decode(errors="replace").strip())
 
     def _launch(self, spec: ContainerSpec) -> ProcessContainer:
-        # Root in a sandbox has no capability to write what belongs to somebody else.
+        # Root in a sandbox has no capability to write the files of other users.
         prepare_folders(spec, 0 if os.geteuid() == 0 else None)
         group = container_name(self.install, ContainerIdentity.from_spec(spec))
         try:
@@ -143,15 +144,15 @@ class BubblewrapRuntime(ProcessRuntimeBase):
 
     def _start_sandbox(self, spec: ContainerSpec, groups: Sequence[Path], stack: ExitStack) -> ProcessContainer:
         reading, writing = os.pipe()
-        news = stack.enter_context(FileIO(reading))
+        status_pipe = stack.enter_context(FileIO(reading))
         files, keep = _file_descriptors(stack, SandboxUser.current())
-        with ExitStack() as ours_until_started:
-            ours_until_started.callback(os.close, writing)
-            # A second descriptor of the pipe, because bubblewrap closes the one it reports to.
-            announcer = os.dup(writing)
-            ours_until_started.callback(os.close, announcer)
+        with ExitStack() as closed_after_start:
+            closed_after_start.callback(os.close, writing)
+            # A second descriptor of the pipe, because bubblewrap closes the one that it reports to.
+            ready_fd = os.dup(writing)
+            closed_after_start.callback(os.close, ready_fd)
             log = open_log(spec.session_dir)
-            ours_until_started.callback(os.close, log)
+            closed_after_start.callback(os.close, log)
             monitor = spawn(
                 [
                     *_join_cgroup_command(groups),
@@ -168,10 +169,10 @@ class BubblewrapRuntime(ProcessRuntimeBase):
                 ],
                 environment=self._environment(spec),
                 log=log,
-                stdout=announcer,
+                stdout=ready_fd,
                 inherited_fds=(writing, *keep),
             )
-        return _wait_until_ready(news, monitor, spec)
+        return _wait_until_ready(status_pipe, monitor, spec)
 
     def _environment(self, spec: ContainerSpec) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}:{SYSTEM_PATH}"
@@ -193,12 +194,13 @@ class BubblewrapRuntime(ProcessRuntimeBase):
         return [
             ProcessContainer(identity=identity, processes=(first.id, monitor.id))
             for first, monitor in self._sandboxes()
-            # The monitor cannot be touched from inside, so its word counts.
+            # A process inside cannot change the monitor, so its arguments can be trusted.
             if monitor and (identity := parse_identity(monitor.arguments, self.install))
         ]
 
     def _sandboxes(self) -> list[tuple[ProcessInfo, ProcessInfo | None]]:
-        """The first process of each sandbox, and its monitor. Without one the runner has ended; others linger."""
+        """Returns the first process of each sandbox, and its monitor. None as monitor: the runner has ended, and other
+        processes are left."""
         bwraps = {each.id.pid: each for each in self._own_processes() if Path(each.arguments[0]).name == "bwrap"}
         firsts = [each for each in bwraps.values() if len(each.pids) == 2 and each.pids[-1] == 1]
         return [(first, bwraps.get(first.parent_pid)) for first in firsts]
@@ -210,7 +212,7 @@ class BubblewrapRuntime(ProcessRuntimeBase):
         if number == signal.SIGKILL:
             send_signal(child.leader, number)
             return
-        # The first process of a namespace ignores what it has no handler for; the runner is its child, number two.
+        # The first process of a namespace ignores signals without a handler; the runner is its child, with pid 2.
         for process in self._own_processes():
             if process.parent_pid == child.leader.pid and process.pids[-1] == 2:
                 send_signal(process.id, number)
@@ -248,7 +250,8 @@ def _join_cgroup_command(groups: Sequence[Path]) -> list[str]:
 
 
 def _prlimit_command(limits: Limits, *, has_cgroup: bool) -> list[str]:
-    """prlimit in front of the runner. Inside, so that processes are counted in the sandbox's user namespace."""
+    """Returns the prlimit command for the runner. It runs inside the sandbox, so that processes are counted in the
+    sandbox's user namespace."""
     arguments = ["prlimit", "--core=0"]
     if not has_cgroup:
         arguments += [f"--nproc={limits.pids}", f"--data={limits.memory_bytes + JS_ENGINE_RESERVED_BYTES}"]
@@ -256,7 +259,7 @@ def _prlimit_command(limits: Limits, *, has_cgroup: bool) -> list[str]:
 
 
 def _file_descriptors(stack: ExitStack, user: SandboxUser) -> tuple[list[str], tuple[int, ...]]:
-    """Arguments for the files handed over by descriptor, and these descriptors, closed with the stack."""
+    """Returns the arguments for files that are passed as descriptors, and the descriptors, closed with the stack."""
     passwd, group = _memory_file(stack, user.passwd.encode()), _memory_file(stack, user.group.encode())
     program = bpf_filter()
     if program is None:
@@ -274,26 +277,26 @@ def _memory_file(stack: ExitStack, content: bytes) -> int:
 
 
 def _wait_until_ready(status_pipe: FileIO, monitor: int, spec: ContainerSpec) -> ProcessContainer:
-    """Wait until the sandbox stands. Raises SpawnError with bubblewrap's words, and then nothing is left of it."""
-    said = b""
-    while not said.endswith(b"up\n"):
+    """Wait until the sandbox is set up. Raises SpawnError with bubblewrap's message; then nothing is left of it."""
+    report = b""
+    while not report.endswith(b"up\n"):
         ready, _, _ = select.select([status_pipe], [], [], SETUP_TIMEOUT_S)
         piece = status_pipe.read(4096) if ready else b""
         if not piece:
-            _kill_sandbox(monitor, said)
-            words = " ".join(log_tail(spec.session_dir))
+            _kill_sandbox(monitor, report)
+            message = " ".join(log_tail(spec.session_dir))
             raise SpawnError(
-                f"No sandbox for session {spec.session_id}: {words}",
+                f"No sandbox for session {spec.session_id}: {message}",
                 hint="bwrap --unshare-all --ro-bind / / true shows what this machine allows",
             )
-        said += piece
+        report += piece
     return ProcessContainer(
-        identity=ContainerIdentity.from_spec(spec), processes=(_process_id(_child_pid(said)), _process_id(monitor))
+        identity=ContainerIdentity.from_spec(spec), processes=(_process_id(_child_pid(report)), _process_id(monitor))
     )
 
 
 def _process_id(pid: int) -> ProcessId:
-    # Started 0 ticks after boot: nobody. The process ended while we were looking.
+    # 0 ticks matches no process: this one ended before its start time was read.
     return ProcessId(pid=pid, start_ticks=read_start_ticks(pid) or 0)
 
 

@@ -1,9 +1,9 @@
-"""Limits on memory, processes and CPU for a sandbox, by control groups of either version, where we are root.
+"""Limits the memory, processes and CPU of a sandbox by control groups, version 1 or 2, if we are root.
 
-A sandbox's group is named after its container, so that a later host finds and removes it. Where groups cannot be
-made (not root, read-only mount) there are none, and the sandbox runs with what prlimit can do.
+A sandbox's group is named after its container, so that a later host finds and removes it. If groups cannot be created
+(not root, read-only mount), the sandbox has only the limits of prlimit.
 
-Joining a group costs some 10 ms each in the kernel: three in version 1, one in version 2.
+To join a group takes some 10 ms in the kernel; there are three in version 1, one in version 2.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ _PERIOD_US = 100_000
 
 
 class ControlGroups:
-    """All control groups this host makes, below `<mount>/nanohost/`."""
+    """Creates and removes this host's control groups, below `<mount>/nanohost/`."""
 
     def __init__(self, mount: Path = Path("/sys/fs/cgroup")) -> None:
         self._mount = mount
         self._unified = (mount / "cgroup.controllers").exists()
 
     def make(self, name: str, limits: Limits) -> tuple[Path, ...]:
-        """A group with these limits. Returns the files a process writes 0 into to join; empty where not possible."""
+        """Create a group with these limits. Returns the files into which a process writes 0 to join; empty if groups
+        cannot be created."""
         if os.geteuid() != 0:
             return ()
         try:
@@ -37,7 +38,7 @@ class ControlGroups:
             return ()
 
     def remove(self, name: str) -> None:
-        """Remove a group nobody is in. One that is in use, or not there, stays as it is."""
+        """Remove a group without processes. Does nothing if the group is in use or does not exist."""
         for parent in self._parent_dirs():
             with suppress(OSError):
                 (parent / name).rmdir()
@@ -75,7 +76,7 @@ def _enable_controllers(group: Path) -> None:
 
 
 def limit_files(limits: Limits, *, unified: bool) -> Mapping[str, str]:
-    """Which file of a group gets which value. Without swap, so that the memory limit means what it says."""
+    """Returns the values to write into a group's files. Swap is 0, so that the memory limit is not exceeded by swap."""
     quota = str(int(limits.cpus * _PERIOD_US))
     memory, pids = str(limits.memory_bytes), str(limits.pids)
     if unified:

@@ -1,8 +1,8 @@
-"""Which runtime this machine gets: the one that was asked for, or the most isolated that works.
+"""Chooses the runtime: the requested one, or the most isolated one that works on this machine.
 
-`auto` steps down from Docker over bubblewrap to plain processes, and says why at each step. A runtime asked for by
-name is that one or an error, never a weaker one. Only what is tried is imported: Docker's client takes 6 MB and a tenth
-of a second.
+`auto` tries Docker, then bubblewrap, then plain processes, and logs why one does not work. A runtime that is requested
+by name is used or is an error: it is never replaced by a weaker one. Only a runtime that is tried is imported: Docker's
+client takes 6 MB and a tenth of a second.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ log = structlog.get_logger(__name__)
 async def choose_runtime(
     *, requested: str, root: Path, install: str, base_image: str | None, progress: Callable[[str], None]
 ) -> Runtime:
-    """A runtime that works here, not yet opened. `requested`: auto, or a name that nanohost or the install at `root`
-    has.
+    """Returns a runtime that works on this machine, not yet opened. `requested`: auto, or the name of a runtime of
+    nanohost or of the install at `root`.
 
-    Docker's image is built when it is missing; `progress` gets a line a step. Raises RuntimeUnavailable when the
-    named one does not work (with auto: when none does), SettingsError for a name without a file that can be used.
+    Builds Docker's image if it is missing; calls `progress` with a line for each step. Raises RuntimeUnavailable if the
+    named runtime (with auto: every runtime) does not work, SettingsError for a name without a usable file.
     """
     context = RuntimeContext(install=install, base_image=base_image, progress=progress)
     if requested == AUTO:
@@ -54,9 +54,9 @@ async def choose_runtime(
 
 
 def reopen_runtime(name: str, *, root: Path, install: str) -> Runtime:
-    """The runtime that containers were started by, not yet opened: fit to find and stop them, and to start none.
+    """Returns the runtime that started earlier containers, not yet opened. It can find and stop them, and starts none.
 
-    Raises SettingsError for a name that is not known here, RuntimeUnavailable for a file that is no runtime or fails.
+    Raises SettingsError for an unknown name, RuntimeUnavailable for a file that is no runtime or fails.
     """
     file = _find_file(root, name, "a newer version may have started it: use that one")
     reopen = _load_function(file, "reopen")
@@ -79,14 +79,14 @@ async def _create(file: RuntimeFile, context: RuntimeContext) -> Runtime:
 
 @contextmanager
 def _translate_errors(file: RuntimeFile, problem: str) -> Iterator[None]:
-    """Whatever a file of an install raises is RuntimeUnavailable, or the SettingsError that it means."""
+    """Turn every error of an install's own file into RuntimeUnavailable; a SettingsError stays one."""
     try:
         yield
     except (RuntimeUnavailable, SettingsError):
         raise
     except (Exception, SystemExit) as error:
         if file.is_shipped:
-            raise  # a fault of ours, and no reason to be content with a weaker one
+            raise  # a bug of ours: do not fall back to a weaker runtime
         raise RuntimeUnavailable(
             f"The runtime {file.name} ({file.path}) {problem}: {type(error).__name__}: {error}",
             hint=error.hint if isinstance(error, NanohostError) else "",
@@ -94,15 +94,16 @@ def _translate_errors(file: RuntimeFile, problem: str) -> Iterator[None]:
 
 
 def _load_function(file: RuntimeFile, name: str) -> Callable[..., Any]:
-    """Imports it: an engine's client takes a tenth of a second. Raises RuntimeUnavailable."""
+    """Import the file and return its function `name`. Slow: an engine's client takes a tenth of a second. Raises
+    RuntimeUnavailable."""
     with _translate_errors(file, "cannot be imported"):
         module = _import_runtime(file)
-    found = getattr(module, name, None)
-    if not callable(found):
+    function = getattr(module, name, None)
+    if not callable(function):
         raise RuntimeUnavailable(
             f"The runtime {file.name} ({file.path}) has no function {name}.", hint="see nanohost/runtimes/port.py"
         )
-    return cast("Callable[..., Any]", found)
+    return cast("Callable[..., Any]", function)
 
 
 def _import_runtime(file: RuntimeFile) -> ModuleType:
@@ -112,7 +113,8 @@ def _import_runtime(file: RuntimeFile) -> ModuleType:
 
 
 def _check_name(runtime: Runtime, file: RuntimeFile) -> Runtime:
-    """What is stored with a session has to lead to the file again."""
+    """Check that the runtime has its file's name: a session stores the name, to find the file again. Raises
+    RuntimeUnavailable."""
     if runtime.name != file.name:
         raise RuntimeUnavailable(
             f"The runtime {file.name} ({file.path}) calls itself {runtime.name!r}.", hint=f"write name = {file.name!r}"
@@ -121,26 +123,26 @@ def _check_name(runtime: Runtime, file: RuntimeFile) -> Runtime:
 
 
 async def first_available(factories: dict[str, Callable[[], Awaitable[Runtime]]]) -> Runtime:
-    """The first runtime that does not raise RuntimeUnavailable; a warning is logged for each that does."""
-    *better, last = factories.items()
-    for name, way in better:
+    """Returns the first runtime whose factory does not raise RuntimeUnavailable. Logs a warning for each that does."""
+    *preferred, last = factories.items()
+    for name, create in preferred:
         try:
-            return await way()
+            return await create()
         except RuntimeUnavailable as error:
             log.warning("runtime_skipped", runtime=name, why=str(error), hint=error.hint)
     return await last[1]()
 
 
 def check_unsandboxed(isolation: Isolation, provider: ProviderFile, tools: str, allow_unsandboxed: bool) -> None:
-    """Refuse to let an agent use tools with nothing around it, unless the operator said so. A provider that does not
-    say that it runs none may run them.
+    """Refuse to let an agent use tools without a sandbox, unless the operator allows it. A provider may run tools
+    unless its header says otherwise.
 
-    Raises SpawnError. Settings may have changed since, so it is asked before every start.
+    Raises SpawnError. Called before every start, since settings may have changed.
     """
     if isolation is not Isolation.NONE or allow_unsandboxed or provider.can_run_unsandboxed(tools):
         return
-    without = [] if not provider.can_run_unsandboxed("none") else ['set [agent] tools = "none"']
-    ways = ["install Docker or bubblewrap", *without, "set [host] allow_unsandboxed = true"]
+    without_tools = ['set [agent] tools = "none"'] if provider.can_run_unsandboxed("none") else []
+    ways = ["install Docker or bubblewrap", *without_tools, "set [host] allow_unsandboxed = true"]
     raise SpawnError(
         f"The provider {provider.name!r} may run tools and has no sandbox: a plain process can read and change"
         " everything you can.",
@@ -149,10 +151,10 @@ def check_unsandboxed(isolation: Isolation, provider: ProviderFile, tools: str, 
 
 
 def check_installed(isolation: Isolation, provider: ProviderFile) -> None:
-    """Refuse to start a provider in a Python without the libraries that it names: `make chat` leaves Claude's out where
-    Docker's image has it. An agent in a container has those of its image.
+    """Refuse to start a provider whose libraries are not installed: `make chat` does not install Claude's if Docker's
+    image has them. An agent in a container uses those of its image.
 
-    Raises SpawnError. They may be installed while the host runs, so it is asked before every start.
+    Raises SpawnError. Called before every start, since libraries may be installed while the host runs.
     """
     if isolation is Isolation.CONTAINER or not (missing := provider.missing_dependencies()):
         return

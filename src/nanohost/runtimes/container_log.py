@@ -1,8 +1,8 @@
-"""What a session's containers have said: one text that only grows, though it lies in two places.
+"""Reads and truncates the output of a session's containers, which is in two places.
 
-A process writes into log/container.log itself. A Docker container's output is in the engine and comes into that file
-when the container is buried; until then it is read from there. Neither grows without end: the engine keeps two
-megabytes, and `run_log_truncation` cuts the files of those that write by themselves.
+A process writes into log/container.log itself. A Docker container's output is kept by the engine, and is read there
+until the container is removed and its output is appended to that file. Both are limited: the engine keeps two
+megabytes, and `run_log_truncation` truncates the files.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from nanohost.errors import RuntimeUnavailable
 from nanohost.runtimes.session_folders import MAX_LOG_BYTES, container_log_path, disk_usage_bytes
 
 MAX_READ_BYTES = MAX_LOG_BYTES
-"""How far back in the file is read, and how long it may be while it is written."""
+"""The most that is read from the end of the file, and the length above which it is truncated."""
 KEPT_LOG_BYTES = MAX_READ_BYTES // 2
 TRUNCATE_INTERVAL_S = 5.0
 REAP_CHECKS, REAP_CHECK_INTERVAL_S = 20, 0.1
-"""A dead container is buried within a fraction of a second, unless no host runs that would."""
+"""A dead container is removed within a fraction of a second, unless no host runs."""
 
 RunIfAllowed = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
-"""Runs the cut, or leaves it for the next time."""
+"""Runs the truncation, or skips it until the next time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerOutput:
-    """The last lines, oldest first. `missing_reason`: what could not be read and why, or empty."""
+    """The last lines of output, oldest first. `missing_reason`: what could not be read and why, or empty."""
 
     lines: tuple[str, ...]
     missing_reason: str = ""
 
 
 def read_output(session_dir: Path, *, runtime: str | None, state: Mapping[str, str], lines: int) -> ContainerOutput:
-    """The last `lines` lines of a session. `runtime` and `state` are those of its container. Blocking."""
+    """Returns the last `lines` lines of a session's output. `runtime` and `state`: of its container. Blocking."""
     if runtime != "docker" or "id" not in state:
         return ContainerOutput(lines=_read_log(session_dir, lines))
     try:
@@ -54,7 +54,7 @@ def read_output(session_dir: Path, *, runtime: str | None, state: Mapping[str, s
 async def run_log_truncation(
     folders: Callable[[], Awaitable[Sequence[Path]]], run_if_allowed: RunIfAllowed, clock: Clock
 ) -> None:
-    """For ever: cut the logs in these session folders that have grown too long, when `run_if_allowed` runs the cut."""
+    """Run for ever: truncate the logs in these session folders that are too long, if `run_if_allowed` allows it."""
     while True:
         await clock.sleep(TRUNCATE_INTERVAL_S)
         for session_dir in await folders():
@@ -62,7 +62,7 @@ async def run_log_truncation(
 
 
 def truncate_log(session_dir: Path) -> None:
-    """Leave only the end of a log that is too long. Whoever writes appends, and goes on behind it. Blocking."""
+    """Keep only the end of a log that is too long. A writer that appends continues after it. Blocking."""
     with suppress(OSError):
         descriptor = os.open(container_log_path(session_dir), os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
@@ -80,15 +80,15 @@ def _read_with_engine(session_dir: Path, engine_id: str, lines: int) -> tuple[st
     )
 
     for _ in range(REAP_CHECKS):
-        # The file first: a container that lives after it was read has nothing in it.
+        # Read the file first: the output of a container that is alive after that cannot be in it.
         saved = _read_log(session_dir, lines)
-        life, said = container_output(engine_id, lines)
-        if life is not ContainerPhase.EXITED:
+        phase, output = container_output(engine_id, lines)
+        if phase is not ContainerPhase.EXITED:
             break
         time.sleep(REAP_CHECK_INTERVAL_S)
-    if life is ContainerPhase.REMOVED:
+    if phase is ContainerPhase.REMOVED:
         return _read_log(session_dir, lines)
-    return (*saved, *_split_lines(said))[-lines:]
+    return (*saved, *_split_lines(output))[-lines:]
 
 
 def _read_log(session_dir: Path, lines: int) -> tuple[str, ...]:

@@ -5,12 +5,12 @@
 # api = 1
 # auto = 10
 # ///
-"""Containers in a Docker engine: the fullest isolation, and the default where an engine answers. Podman's socket serves
-as one (DOCKER_HOST=unix:///run/podman/podman.sock).
+"""Runs containers in a Docker engine: the strongest isolation, and the default if an engine answers. Podman's socket
+works too (DOCKER_HOST=unix:///run/podman/podman.sock).
 
-Calls go to the engine from four threads, so that a slow one delays neither the event loop nor every other container.
-Deaths come from the engine's event stream. A dead container's output is saved in its session, then it is removed,
-then the death is told. Only containers with the install's label are ever touched.
+Calls to the engine run in four threads, so that a slow one delays neither the event loop nor all other containers.
+Deaths come from the engine's event stream. The runtime saves a dead container's output in its session, removes the
+container, and then reports the death. Never: touches a container without the install's label.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ T = TypeVar("T")
 THREAD_COUNT = 4
 
 RECONCILE_AFTER_S = 2.0
-"""How long a killed container may take to show up among the deaths before the engine is asked."""
+"""How long to wait for the death of a killed container before the engine is asked for its containers."""
 
 
 async def create(context: RuntimeContext) -> DockerRuntime:
-    """Its image is built when it is missing. Raises RuntimeUnavailable."""
+    """Returns a runtime that works on this machine; builds its image if it is missing. Raises RuntimeUnavailable."""
     await asyncio.to_thread(_check_engine)
     image = await ensure_image(base_image=context.base_image, progress=context.progress)
     return DockerRuntime(install=context.install, image=image)
 
 
 def reopen(install: str) -> DockerRuntime:
-    """One that starts nothing."""
+    """Returns a runtime that finds and stops containers, and starts none."""
     return DockerRuntime(install=install, image="")
 
 
@@ -79,7 +79,8 @@ def _check_engine() -> None:
 
 @dataclass(slots=True, eq=False)
 class _TrackedContainer:
-    """A container we wait for. `is_reaping` is set while it is buried, `exited` when its death has been told."""
+    """A container whose death is awaited. `is_reaping` is set while it is removed, `exited` when its death has been
+    reported."""
 
     container: Container
     is_reaping: bool = False
@@ -87,8 +88,8 @@ class _TrackedContainer:
 
 
 class DockerRuntime:
-    """Starts runners in Docker. `image` is what docker_image.ensure_image returned; `command` replaces its entry
-    point in tests."""
+    """Starts runners in Docker. `image`: the tag from docker_image.ensure_image. `command` replaces its entry point in
+    tests."""
 
     name = "docker"
     isolation = Isolation.CONTAINER
@@ -109,7 +110,7 @@ class DockerRuntime:
 
     @asynccontextmanager
     async def opened(self, on_death: DeathListener) -> AsyncIterator[None]:
-        """Reach the engine and listen for deaths while entered. Raises RuntimeUnavailable within seconds."""
+        """Connect to the engine and listen for deaths while entered. Raises RuntimeUnavailable within seconds."""
         client = await asyncio.to_thread(connect_engine)
         loop = asyncio.get_running_loop()
         watch = EngineEventListener(
@@ -140,7 +141,7 @@ class DockerRuntime:
             client.close()
 
     async def start(self, spec: ContainerSpec) -> Container:
-        """Start a container, or return the one of the same lease. Raises SpawnError."""
+        """Start a container, or return the existing one of the same lease. Raises SpawnError."""
         async with self._start_locks.setdefault(ContainerIdentity.from_spec(spec), asyncio.Lock()):
             container = await complete_or_undo(self._run_in_thread(self._containers.start, spec), self._remove)
             return self._track(container).container
@@ -148,15 +149,15 @@ class DockerRuntime:
     async def stop(self, container: Container, *, grace_s: float) -> None:
         """Send SIGTERM, then SIGKILL after `grace_s` seconds. Returns when the container is removed."""
         for each in await self._run_in_thread(self._containers.list_containers, _identity(container)):
-            living = self._track(each.container)
+            tracked = self._track(each.container)
             if each.is_alive:
-                await self._terminate(living, grace_s)
+                await self._terminate(tracked, grace_s)
             else:
                 self._handle_exit(each.id)
-                await living.exited.wait()
+                await tracked.exited.wait()
 
     async def poll(self, container: Container) -> RunState:
-        """Asks the engine. The exit code of a removed container is known to the host that removed it."""
+        """Ask the engine. Only the host that removed a container knows its exit code."""
         identity = _identity(container)
         for each in await self._run_in_thread(self._containers.list_containers, identity):
             if each.is_alive:
@@ -166,7 +167,7 @@ class DockerRuntime:
         return self._exits.get(identity) or Exited(detail="no such container")
 
     async def adopt(self) -> Sequence[Container]:
-        """All living containers of this install; dead ones are removed, their output saved."""
+        """Returns all living containers of this install. Removes dead ones and saves their output."""
         adopted = []
         for each in await self._run_in_thread(self._containers.list_containers):
             if each.is_alive:
@@ -188,7 +189,7 @@ class DockerRuntime:
         return asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
 
     def _track(self, container: Container) -> _TrackedContainer:
-        """Wait for this container's death from now on; it may already have been told."""
+        """Track this container until its death, which may have been reported already."""
         engine_id = container.state["id"]
         if engine_id not in self._tracked:
             self._tracked[engine_id] = _TrackedContainer(container)
@@ -209,13 +210,13 @@ class DockerRuntime:
         await self._run_in_thread(self._containers.remove, container.state["id"])
 
     def _handle_exit(self, engine_id: str) -> None:
-        """The engine says this one is dead; it may say so again, or before start has returned."""
-        living = self._tracked.get(engine_id)
-        if living is None:
+        """Handle a reported death. The engine may report it twice, or before `start` has returned."""
+        tracked = self._tracked.get(engine_id)
+        if tracked is None:
             self._early_exits[engine_id] = None
-        elif not living.is_reaping:
-            living.is_reaping = True
-            self._spawn_task(self._reap(living))
+        elif not tracked.is_reaping:
+            tracked.is_reaping = True
+            self._spawn_task(self._reap(tracked))
 
     async def _reap(self, tracked: _TrackedContainer) -> None:
         container = tracked.container
@@ -235,7 +236,7 @@ class DockerRuntime:
         self._spawn_task(self._reconcile())
 
     async def _reconcile(self) -> None:
-        """Find deaths nobody told us of: what we know, against what the engine has."""
+        """Find deaths that the engine did not report: compare the tracked containers with those of the engine."""
         expected = list(self._tracked)
         try:
             alive = {each.id for each in await self._run_in_thread(self._containers.list_containers) if each.is_alive}

@@ -1,6 +1,7 @@
-"""What the host asks of a Docker engine, one blocking call a verb. Runs in threads; keeps no state.
+"""Calls a Docker engine to start, list, signal and remove containers. The calls block and run in threads; no state is
+kept.
 
-Look-ups are one list request by label (some 7 ms for 30 containers); only a container that died is inspected.
+A look-up is one list request by label (some 7 ms for 30 containers); only dead containers are inspected.
 """
 
 from __future__ import annotations
@@ -35,18 +36,18 @@ ENTRYPOINT = ("/opt/agent/bin/python", "-P", "-m", "agent_runner")
 _PATH = "/opt/agent/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _TMP_BYTES = 1024**3
-"""Ceiling of /tmp. What lies there also counts as the container's memory."""
+"""The size limit of /tmp. Its files also count as the container's memory."""
 
 
 def container_user() -> tuple[int, int]:
-    """uid and gid of every container: the host's own, or 1000 when that is root."""
+    """Returns the uid and gid of every container: the host's own, or 1000 if that is root."""
     if os.geteuid() == 0:
         return CONTAINER_UID, CONTAINER_UID
     return os.getuid(), os.getgid()
 
 
 def labels(install: str, spec: ContainerSpec) -> dict[str, str]:
-    """What a container says about itself to a host that never saw it."""
+    """Returns the labels by which a later host identifies the container."""
     return {
         LABEL_INSTALL: install,
         LABEL_SESSION: spec.session_id,
@@ -56,7 +57,7 @@ def labels(install: str, spec: ContainerSpec) -> dict[str, str]:
 
 
 def container_from_labels(engine_id: str, found_labels: Mapping[str, str]) -> Container:
-    """The container with these labels."""
+    """Returns the container with these labels."""
     return Container(
         session_id=SessionId(found_labels.get(LABEL_SESSION, "")),
         lease=LeaseId(found_labels.get(LABEL_LEASE, "")),
@@ -67,9 +68,9 @@ def container_from_labels(engine_id: str, found_labels: Mapping[str, str]) -> Co
 def create_arguments(
     spec: ContainerSpec, *, install: str, image: str, command: Sequence[str] | None, seccomp: str | None
 ) -> dict[str, Any]:
-    """Keyword arguments for APIClient.create_container. `command` replaces the image's entry point.
+    """Returns the keyword arguments for APIClient.create_container. `command` replaces the image's entry point.
 
-    `seccomp`: the system call filter's profile, its content (Docker) or its path (Podman); None: the engine's own.
+    `seccomp`: the profile of the system call filter, as content (Docker) or path (Podman); None: the engine's default.
     """
     identity = ContainerIdentity.from_spec(spec)
     uid, gid = container_user()
@@ -89,7 +90,7 @@ def create_arguments(
 
 
 def _host_config(limits: Limits, mounts: list[Mount], seccomp: str | None) -> HostConfig:
-    # The version only gates features older than any engine in use; docker-py wants to be told one.
+    # docker-py requires a version, and uses it only for features older than any engine in use.
     return HostConfig(
         version="1.41",
         mounts=mounts,
@@ -108,7 +109,8 @@ def _host_config(limits: Limits, mounts: list[Mount], seccomp: str | None) -> Ho
 
 
 def _mounts(spec: ContainerSpec) -> list[Mount]:
-    """Folders, never a database alone; outbound.db once more over itself, so that no link can take its place."""
+    """Returns the mounts. Folders are mounted, never a database alone; outbound.db is also mounted over itself, so that
+    no link can replace it."""
     host, inside = SessionLayout(spec.session_dir), SessionLayout(WORKSPACE)
     return [
         _bind(host.in_dir, inside.in_dir, read_only=True),
@@ -122,14 +124,14 @@ def _mounts(spec: ContainerSpec) -> list[Mount]:
 
 
 def _bind(source: Path, target: Path, *, read_only: bool = False) -> Mount:
-    # As a mount and not as a volume string: a missing source is then an error instead of a new folder of root's.
+    # Not a volume string: with a mount, a missing source is an error and not a new folder owned by root.
     return Mount(target=str(target), source=str(source), type="bind", read_only=read_only)
 
 
 _ALIVE_STATES = ("running", "paused", "restarting")
 
 _MAX_SAVED_LINES = 1000
-"""How much of a dead container's output is kept."""
+"""How many lines of a dead container's output are saved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +155,8 @@ class ListedContainer:
 
 
 class DockerContainers:
-    """The containers of one install. `profile_by_path`: the engine opens the system call filter's profile as a file
-    (Podman), instead of taking its content (Docker)."""
+    """The containers of one install. `profile_by_path`: the engine reads the system call filter's profile from a file
+    (Podman), and not from the request (Docker)."""
 
     def __init__(
         self,
@@ -172,10 +174,10 @@ class DockerContainers:
         self._profile_by_path = profile_by_path
 
     def start(self, spec: ContainerSpec) -> Container:
-        """Create and start; one that already has this name and lease is used. Raises SpawnError, leaving nothing."""
+        """Create and start a container, or start an existing one of this name and lease. Raises SpawnError; then no
+        container is left."""
         prepare_folders(spec, container_user()[0] if os.geteuid() == 0 else None)
-        what = f"No container for session {spec.session_id}"
-        with engine_errors(what, SpawnError):
+        with engine_errors(f"No container for session {spec.session_id}", SpawnError):
             engine_id = self._create_or_reuse(spec)
             try:
                 self._client.start(engine_id)
@@ -188,11 +190,11 @@ class DockerContainers:
         try:
             return self._create(spec)
         except APIError:
-            # A name in use is 409 in Docker and 500 in Podman; what is there tells better than either.
-            there = self.list_containers(ContainerIdentity.from_spec(spec))
-            if not there:
+            # A name in use is error 409 in Docker and 500 in Podman; list the containers to be certain.
+            existing = self.list_containers(ContainerIdentity.from_spec(spec))
+            if not existing:
                 raise
-        for each in there:
+        for each in existing:
             if each.is_alive or each.state == "created":
                 return each.id
             self.reap(each.container)
@@ -207,7 +209,8 @@ class DockerContainers:
 
     @contextmanager
     def _seccomp(self, spec: ContainerSpec) -> Iterator[str | None]:
-        """The system call filter as the engine wants it; a file of it lies where no container can write."""
+        """Provide the system call filter's profile in the form that the engine takes. A file of it is written where no
+        container can write."""
         profile = seccomp_profile()
         if profile is None or not self._profile_by_path:
             yield profile
@@ -220,19 +223,19 @@ class DockerContainers:
             path.unlink(missing_ok=True)
 
     def list_containers(self, identity: ContainerIdentity | None = None) -> list[ListedContainer]:
-        """All containers of this install, dead ones included, or those of one lease."""
-        wanted = [f"{LABEL_INSTALL}={self._install}"]
+        """Returns all containers of this install, including dead ones, or those of one lease."""
+        filters = [f"{LABEL_INSTALL}={self._install}"]
         if identity is not None:
-            wanted += [f"{LABEL_SESSION}={identity.session_id}", f"{LABEL_LEASE}={identity.lease}"]
+            filters += [f"{LABEL_SESSION}={identity.session_id}", f"{LABEL_LEASE}={identity.lease}"]
         with engine_errors("The Docker engine does not list containers"):
-            found = self._client.containers(all=True, filters={"label": wanted})
+            found = self._client.containers(all=True, filters={"label": filters})
         return [
             ListedContainer(container=container_from_labels(each["Id"], each["Labels"]), state=each["State"])
             for each in found
         ]
 
     def signal(self, engine_id: str, name: str) -> None:
-        """Send a signal to the runner. Nothing happens when the container has ended."""
+        """Send a signal to the runner. Does nothing if the container has ended."""
         with engine_errors("The Docker engine does not stop a container"):
             try:
                 self._client.kill(engine_id, name)
@@ -247,7 +250,7 @@ class DockerContainers:
             return False
 
     def exit_status(self, engine_id: str) -> Exited:
-        """How a dead container ended."""
+        """Returns how a dead container ended."""
         with engine_errors("The Docker engine does not describe a container"):
             try:
                 state = self._client.inspect_container(engine_id)["State"]
@@ -257,13 +260,14 @@ class DockerContainers:
         return Exited(code=state.get("ExitCode"), detail=detail)
 
     def reap(self, container: Container) -> Exited:
-        """Save a dead container's output in its session, remove it, and tell how it ended. Never raises for the log."""
+        """Save a dead container's output in its session and remove it. Returns how it ended. Ignores errors of
+        the log."""
         engine_id = container.state["id"]
-        ended = self.exit_status(engine_id)
+        exited = self.exit_status(engine_id)
         with suppress(APIError, OSError):
             self._save_log(engine_id, Path(container.state["folder"]))
         self.remove(engine_id)
-        return ended
+        return exited
 
     def _save_log(self, engine_id: str, session_dir: Path) -> None:
         output = self._client.logs(engine_id, tail=_MAX_SAVED_LINES)
@@ -271,15 +275,16 @@ class DockerContainers:
             file.write(output)
 
     def remove(self, engine_id: str) -> None:
-        """Remove a container, alive or dead. Fine if it is gone, or if the engine is: adopt comes by again."""
+        """Remove a container, alive or dead. Ignores that it or the engine is gone: `adopt` removes it later."""
         with suppress(APIError, RuntimeUnavailable), engine_errors("The Docker engine does not remove a container"):
             self._client.remove_container(engine_id, force=True, v=True)
 
 
 def _is_already_stopped(error: APIError) -> bool:
-    """404: removed meanwhile; 409 and, in older engines, 500: not running. Podman 4.3: 500, and its state."""
-    words = str(error.explanation)
-    return error.status_code in (404, 409) or any(one in words for one in _STOPPED_MESSAGES)
+    """Whether the container has ended. 404: it was removed; 409 and, in older engines, 500: it does not run. Podman 4.3
+    answers 500 with the state."""
+    message = str(error.explanation)
+    return error.status_code in (404, 409) or any(stopped in message for stopped in _STOPPED_MESSAGES)
 
 
 _STOPPED_MESSAGES = ("not running", "state improper: stopped", "state improper: exited")

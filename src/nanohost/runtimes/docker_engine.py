@@ -1,7 +1,7 @@
-"""The Docker engine: how it is reached, and its errors in our words.
+"""Connects to the Docker engine and translates its errors.
 
-docker-py blocks, so everything here is called from a thread, never on the event loop. Podman's socket answers too, with
-a few differences: check_engine tells which of the two it is.
+docker-py blocks, so everything here is called from a thread, never on the event loop. Podman's socket works too, with
+a few differences: `check_engine` returns which of the two it is.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ALIVE_STATES = ("created", "running", "paused", "restarting")
 
 
 class ContainerPhase(Enum):
-    """A container that is `EXITED` is dead and not buried: its output may be in the session's log already."""
+    """The phase of a container. `EXITED`: dead and not removed yet; its output may be in the session's log already."""
 
     ALIVE = auto()
     EXITED = auto()
@@ -30,22 +30,23 @@ class ContainerPhase(Enum):
 
 
 def container_output(engine_id: str, lines: int) -> tuple[ContainerPhase, bytes]:
-    """Whether it lives, and its last `lines` lines, stdout and stderr as they came. Raises RuntimeUnavailable."""
+    """Returns the container's phase and its last `lines` lines of stdout and stderr. Raises RuntimeUnavailable."""
     with closing(connect_engine()) as client, engine_errors("The Docker engine does not give a container's output"):
         try:
             state = client.inspect_container(engine_id)["State"]["Status"]
-            said: bytes = client.logs(engine_id, tail=lines)
+            output: bytes = client.logs(engine_id, tail=lines)
         except NotFound:
             return ContainerPhase.REMOVED, b""
-    return ContainerPhase.ALIVE if state in ALIVE_STATES else ContainerPhase.EXITED, said
+    return ContainerPhase.ALIVE if state in ALIVE_STATES else ContainerPhase.EXITED, output
 
 
 CONNECT_TIMEOUT_S = 10
-"""How long an engine may take to answer its first question. Docker needs a few milliseconds; Podman starts three
-programs to tell its version, which on a busy machine took over 3 s."""
+"""How long an engine may take for its first answer. Docker needs a few milliseconds; Podman starts three programs to
+report its version, which took over 3 s on a busy machine."""
 
 CALL_TIMEOUT_S = 30
-"""How long any later call may take. Creating and starting need some 200 ms on a busy machine of two cores."""
+"""How long any later call may take. To create and start a container takes some 200 ms on a busy machine of two cores.
+"""
 
 START_HINT = 'start Docker (systemctl start docker), or set [host] runtime = "bubblewrap"'
 
@@ -53,7 +54,7 @@ PERMISSION_HINT = 'join the docker group (sudo usermod -aG docker $USER, then lo
 
 
 def connect_engine() -> APIClient:
-    """A client of the engine DOCKER_HOST names, or of the machine's own. Raises RuntimeUnavailable within seconds."""
+    """Connect to the engine of DOCKER_HOST, or to the machine's own. Raises RuntimeUnavailable within seconds."""
     environment = kwargs_from_env()
     url = environment.get("base_url") or "unix:///var/run/docker.sock"
     with engine_errors("The Docker engine does not answer"):
@@ -64,24 +65,24 @@ def connect_engine() -> APIClient:
 
 
 def _check_socket(url: str) -> None:
-    """Raises OSError when nobody listens on a local socket: docker-py leaves one open when it cannot connect."""
+    """Check that a local socket accepts connections: docker-py leaks a socket if it cannot connect. Raises OSError."""
     scheme, _, path = url.partition("://")
     if scheme.endswith("unix"):
-        with socket.socket(socket.AF_UNIX) as door:
-            door.settimeout(CONNECT_TIMEOUT_S)
-            door.connect(path)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(CONNECT_TIMEOUT_S)
+            connection.connect(path)
 
 
 class EngineKind(Enum):
-    """Who answers. Podman's differences are minded where this is asked for."""
+    """Which engine answers. Code that depends on Podman's differences checks this."""
 
     DOCKER = auto()
     PODMAN = auto()
 
 
 def check_engine(client: APIClient) -> EngineKind:
-    """Which engine this is. Raises RuntimeUnavailable for one without root: its users are not ours, so files would be
-    nobody's."""
+    """Returns which engine this is. Raises RuntimeUnavailable for a rootless engine: it maps users, so files would
+    belong to none of ours."""
     with engine_errors("The Docker engine does not answer"):
         info = client.info()
     if any("rootless" in option for option in info.get("SecurityOptions") or ()):
@@ -89,13 +90,13 @@ def check_engine(client: APIClient) -> EngineKind:
             "The Docker engine runs rootless, where a container's files cannot be shared with the host.",
             hint='set [host] runtime = "bubblewrap", which needs no root either',
         )
-    # Only Podman builds with Buildah, and says so.
+    # Only Podman reports a version of Buildah.
     return EngineKind.PODMAN if "BuildahVersion" in info else EngineKind.DOCKER
 
 
 @contextmanager
 def engine_errors(context: str, error: type[NanohostError] = RuntimeUnavailable) -> Iterator[None]:
-    """Turn what docker-py raises into one sentence of ours that starts with `context`."""
+    """Translate the errors of docker-py into `error`, with a sentence that starts with `context`."""
     try:
         yield
     except ImageNotFound as cause:
@@ -109,7 +110,7 @@ def engine_errors(context: str, error: type[NanohostError] = RuntimeUnavailable)
 
 
 def _root_cause(cause: BaseException) -> str:
-    """The innermost reason: docker-py wraps a refused socket five times."""
+    """Returns the innermost cause: docker-py wraps a refused connection five times."""
     while (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner
     return str(cause)

@@ -1,8 +1,8 @@
-"""News of containers that died: one thread that reads the engine's events and never misses one.
+"""Listens for the deaths of containers: one thread reads the engine's event stream and misses no event.
 
 The stream breaks when the engine restarts. After each new connection `on_connect` is called, so that the caller can
-compare what should live with what does; events from just before are asked for again. Both may tell of a death
-twice; the caller counts it once.
+compare its containers with those of the engine, and the last seconds' events are requested again. So a death may be
+reported twice; the caller counts it once.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ log = structlog.get_logger(__name__)
 INITIAL_BACKOFF_S, MAX_BACKOFF_S = 0.2, 5.0
 
 OVERLAP_S = 2
-"""How far back a new connection asks; the engine keeps its last 256 events."""
+"""How many seconds back a new connection requests events; the engine keeps its last 256."""
 
 _DIE_EVENTS = ["die", "died"]
-"""Either. Podman 4.3 calls the event `exit_container`, and finds it only when asked for `died`."""
+"""Docker's name and Podman's. Podman 4.3 calls the event `exit_container`, and returns it only for the filter `died`.
+"""
 
 
 class EngineEventListener:
-    """Calls `on_death(container id)` for each death in the install, from its own thread, between enter and exit."""
+    """Calls `on_death(container id)` for each death in the install, from its own thread, from `start` until `close`."""
 
     def __init__(self, install: str, *, on_death: Callable[[str], None], on_connect: Callable[[], None]) -> None:
         self._filters = {"type": "container", "event": _DIE_EVENTS, "label": f"{LABEL_INSTALL}={install}"}

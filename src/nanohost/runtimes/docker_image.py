@@ -1,8 +1,8 @@
-"""The image agents run in: built on this machine from shipped files, named after the hash of everything in it.
+"""Builds the agent image on this machine from shipped files, and names it after the hash of its inputs.
 
-The same inputs give the same tag, so a build happens once and again only when something changed. The context is put
-together in memory: Dockerfile.agent, the pinned requirements and the runner's two packages, nothing else. It never
-pushes, and of the registry it only ever asks for the base image.
+The same inputs give the same tag, so it is built only once until an input changes. The build context is made in memory:
+Dockerfile.agent, the pinned requirements and the runner's two packages. Never: pushes an image, or fetches another one
+than the base image.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ from nanohost.runtimes.docker_engine import connect_engine, engine_errors
 from nanohost.runtimes.runner_command import RUNNER_PACKAGES, package_folder
 
 Progress = Callable[[str], None]
-"""Called with one line a step, from a thread."""
+"""Called with one line for each step, from a thread."""
 
 REPOSITORY = "nanohost-agent"
 OWNER_LABEL = "nanohost.agent-image-of"
-"""On an agent image: the folder of the code that it was built from. Others' images are not touched."""
+"""The label of an agent image: the folder of the code that it was built from. Images of other owners are not touched.
+"""
 NO_TAG = "<none>:<none>"
 LOCAL_BASE = "nanohost-base:bookworm"
 PUBLIC_BASE = "debian:bookworm-slim"
 
 BUILD_TIMEOUT_S = 1800
-"""How long a step of the build may be silent."""
+"""How long a step of the build may go without output."""
 
 _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT")
 
@@ -55,10 +56,10 @@ async def ensure_image(
     inputs: Mapping[str, bytes] | None = None,
     owner: str | None = None,
 ) -> str:
-    """The tag of the agent image, built first when it is missing (about a minute). Older ones of the same owner go.
+    """Build the agent image if it is missing (about a minute), remove older ones of the same owner, and return its tag.
 
-    `inputs`: another build context than the shipped one, with a Dockerfile.agent in it; `owner`: whose image it is,
-    written on it. The shipped one is its checkout's, or its wheel's; another one is nobody's if no owner is named.
+    `inputs`: a build context in place of the shipped one, with a Dockerfile.agent. `owner`: the owner to label the
+    image with. The default owner of the shipped context is its checkout or wheel; another context has none by default.
     Raises RuntimeUnavailable with the last error line of the build.
     """
     if inputs is None:
@@ -67,7 +68,7 @@ async def ensure_image(
 
 
 def image_inputs() -> dict[str, bytes]:
-    """Everything the image is made of, by path in the build context."""
+    """Returns all inputs of the image, by path in the build context."""
     root = shipped_root()
     inputs = {
         "Dockerfile.agent": (root / "Dockerfile.agent").read_bytes(),
@@ -81,7 +82,7 @@ def image_inputs() -> dict[str, bytes]:
 
 
 def image_tag(inputs: Mapping[str, bytes], base: str) -> str:
-    """The name of the image made of `inputs` on `base` (a name and an image id)."""
+    """Returns the tag of the image built from `inputs` on `base` (a name and an image id)."""
     digest = hashlib.sha256(base.encode())
     for path, content in sorted(inputs.items()):
         digest.update(f"\0{path}\0{len(content)}\0".encode() + content)
@@ -89,7 +90,8 @@ def image_tag(inputs: Mapping[str, bytes], base: str) -> str:
 
 
 def pack_context(files: Mapping[str, bytes]) -> io.BytesIO:
-    """A build context. Same files, same bytes: no times, no owners."""
+    """Returns the build context as a tar archive without times and owners, so that the same files give the same
+    bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for path, content in sorted(files.items()):
@@ -116,7 +118,7 @@ def _ensure_blocking(base_image: str | None, inputs: Mapping[str, bytes], owner:
 
 
 def _resolve_base(client: APIClient, requested: str | None, progress: Progress) -> tuple[str, str]:
-    """The base image's name and id, fetched when it is not here: its id is part of what the tag stands for."""
+    """Returns the base image's name and id, which is part of the hash. Fetches the image if it is missing."""
     name = requested or (LOCAL_BASE if _image_id(client, LOCAL_BASE) else PUBLIC_BASE)
     found = _image_id(client, name)
     if found is None:
@@ -137,36 +139,36 @@ def _image_id(client: APIClient, name: str) -> str | None:
 
 
 def superseded_images(images: Sequence[Mapping[str, Any]], current: str, in_use: Collection[str]) -> list[str]:
-    """What can go of one owner's images, as the engine lists them: tags, or the id of one that has none.
+    """Returns which of one owner's images can be removed: their tags, or the id of an image without a tag.
 
-    `current` and `in_use` are ids: an engine may show a tag with a registry before it. The current one stays, the
-    newest beside it, for a host that was started before and for going back, and what a container is made of.
+    `current` and `in_use` are ids, because an engine may list a tag with a registry in front. The current image stays,
+    the newest other one, for a host that was started before or for a downgrade, and those that containers use.
     """
     others = [image for image in images if _strip_digest_prefix(image["Id"]) != _strip_digest_prefix(current)]
     used = {_strip_digest_prefix(id) for id in in_use}
-    oldest_last = sorted(others, key=lambda image: int(image["Created"]), reverse=True)
+    newest_first = sorted(others, key=lambda image: int(image["Created"]), reverse=True)
     return [
         name
-        for image in oldest_last[1:]
+        for image in newest_first[1:]
         if _strip_digest_prefix(image["Id"]) not in used
         for name in ([tag for tag in image["RepoTags"] or () if tag != NO_TAG] or [image["Id"]])
     ]
 
 
 def _strip_digest_prefix(id: str) -> str:
-    """Podman leaves the kind of the digest out of some ids."""
+    """Returns the id without the kind of digest, which Podman leaves out of some ids."""
     return id.removeprefix("sha256:")
 
 
 def _remove_superseded(client: APIClient, tag: str, owner: str, progress: Progress) -> None:
-    """Never a reason not to start: what cannot be removed now is looked at when a host starts again."""
+    """Remove the owner's superseded images. Ignores errors: the next start of a host tries again."""
     with suppress(RuntimeUnavailable), engine_errors("The Docker engine does not remove an image"):
         images, current = client.images(filters={"label": f"{OWNER_LABEL}={owner}"}), _image_id(client, tag) or ""
         if not superseded_images(images, current, ()):
-            return  # as a rule; all containers of a machine may be many to list
+            return  # the usual case; do not list all containers of the machine for nothing
         in_use = {one["ImageID"] for one in client.containers(all=True)}
         for name in superseded_images(images, current, in_use):
-            with suppress(APIError):  # a container was made of it meanwhile
+            with suppress(APIError):  # a container may use it by now
                 client.remove_image(name)
                 progress(f"Removed the old image {name}.")
 
@@ -199,14 +201,14 @@ def _build(
 
 def _report_line(line: Mapping[str, Any], tag: str, progress: Progress) -> None:
     if "error" in line:
-        words = str(line["error"]).strip().splitlines()
-        raise RuntimeUnavailable(f"The image {tag} cannot be built: {words[-1]}", hint=_BUILD_HINT)
+        lines = str(line["error"]).strip().splitlines()
+        raise RuntimeUnavailable(f"The image {tag} cannot be built: {lines[-1]}", hint=_BUILD_HINT)
     if text := str(line.get("stream", "")).strip():
         progress(text)
 
 
 def _extra_ca() -> dict[str, bytes]:
-    """The host's own certificates, for machines behind a proxy that signs. Needed to build, no part of the hash."""
+    """Returns the host's own CA certificates, for a build behind a proxy that intercepts TLS. Not part of the hash."""
     for variable in _CA_VARIABLES:
         path = os.environ.get(variable)
         if path and Path(path).is_file():

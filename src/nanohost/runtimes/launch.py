@@ -1,6 +1,6 @@
-"""Start one process that outlives the host, and give up a start halfway without leaving anything behind.
+"""Starts a process that outlives the host, and undoes a start that is cancelled.
 
-It never waits for the process; whoever started it watches it through a pid descriptor.
+Never: waits for the process. The caller watches it through a pid descriptor.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def spawn(
     cwd: Path | None = None,
     inherited_fds: Sequence[int] = (),
 ) -> int:
-    """Start a process in a session of its own, output to the descriptor `log`, and return its pid.
+    """Start a process in a session of its own, with output to the descriptor `log`. Returns its pid.
 
-    `stdout`: another descriptor for standard output. `inherited_fds`: descriptors it inherits under the same number.
-    Raises SpawnError when the program cannot be run.
+    `stdout`: another descriptor for standard output. `inherited_fds`: descriptors that it inherits by the same number.
+    Raises SpawnError if the program cannot be run.
     """
     try:
         process = subprocess.Popen(  # noqa: S603 - the arguments are ours, never a person's or an agent's
@@ -40,18 +40,18 @@ def spawn(
             cwd=cwd,
             env=dict(environment),
             pass_fds=inherited_fds,
-            # Its own session: neither the terminal's Ctrl-C nor the end of the host reaches it.
+            # In its own session, neither the terminal's Ctrl-C nor the end of the host reaches it.
             start_new_session=True,
         )
     except OSError as error:
         raise SpawnError(f"Cannot run {arguments[0]}: {error.strerror}.", hint=f"which {arguments[0]}") from error
-    # The process may outlive this one and is reaped through its pid descriptor, so Popen must not feel responsible.
+    # The process may outlive this one and is reaped through its pid descriptor, so Popen must not wait for it.
     process.returncode = 0
     return process.pid
 
 
 async def complete_or_undo(job: Awaitable[T], undo: Callable[[T], Awaitable[None]]) -> T:
-    """The job's result. Cancelled meanwhile, the job still ends (a thread cannot be stopped) and is then undone."""
+    """Returns the job's result. If cancelled, waits for the job (a thread cannot be stopped) and then undoes it."""
     running = asyncio.ensure_future(job)
     try:
         return await asyncio.shield(running)

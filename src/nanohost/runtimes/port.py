@@ -1,15 +1,15 @@
-"""What starts a container, as one port: start, stop, poll, adopt, and news of deaths.
+"""Defines the runtime port: start, stop, poll and adopt containers, and report their deaths.
 
-A runtime keeps nothing that must survive the host. What it needs to find a container again is a small dictionary,
-`Container.state`, which the host stores with the session; `adopt` finds the living ones even when that was not
-stored yet, because every container carries its install, session and lease where the engine can list them
-(labels in Docker, arguments on the command line elsewhere).
+A runtime keeps no state that must survive the host. What it needs to find a container again is a small dictionary,
+`Container.state`, which the host stores with the session. `adopt` finds living containers even if that was not stored,
+because each one carries its install, session and lease where the engine can list them (labels in Docker, command line
+arguments elsewhere).
 
 A runtime is one file with a header (nanohost.extensions.runtimes) and two functions: `async create(context) ->
-Runtime`, one that works here or RuntimeUnavailable, and `reopen(install) -> Runtime`, fit to find and stop what was
-started and to start nothing.
+Runtime` returns one that works on this machine or raises RuntimeUnavailable; `reopen(install) -> Runtime` returns one
+that finds and stops containers, and starts none.
 
-The conformance suite in nanohost.testing.runtime_suite says the same in tests.
+The conformance suite in nanohost.testing.runtime_suite tests this contract.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from nanohost.runtimes.settings import DockerSettings
 
 
 class Isolation(StrEnum):
-    """How much stands between the agent and this machine."""
+    """How strongly the agent is isolated from this machine."""
 
     CONTAINER = "container"
     """Own file system, no network, limits on memory, CPU and processes."""
     SANDBOX = "sandbox"
-    """Own namespaces, read-only system, no network; limits as far as the kernel lets us."""
+    """Own namespaces, read-only system, no network; limits as far as the kernel allows."""
     NONE = "none"
     """A plain process of this user: it can read and write what the user can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Ceilings of one container. Memory in bytes, CPU in cores."""
+    """Resource limits of one container. Memory in bytes, CPU in cores."""
 
     memory_bytes: int = DockerSettings().memory_bytes
     cpus: float = DockerSettings().cpus
@@ -46,17 +46,17 @@ class Limits:
 
 
 def resource_limits(settings: DockerSettings) -> Limits:
-    """As the operator set them."""
+    """Returns the limits from the settings."""
     return Limits(memory_bytes=settings.memory_bytes, cpus=settings.cpus, pids=settings.pids)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
-    """Everything a runtime may know about the container it starts.
+    """Everything that a runtime may know about the container that it starts.
 
-    `session_dir` holds in/ out/ state/ run/ log/ and exists; `agent_dir` is the agent group's folder.
-    `environment` is complete: the host's own environment is never passed on, and no secret is ever in it.
-    `extensions` are folders of the install, side by side, with files for the runner: it may read them, and no more.
+    `session_dir` exists and holds in/ out/ state/ run/ log/. `agent_dir`: the agent group's folder. `environment`: all
+    of it; the host's own environment is never passed on, and it never holds a secret. `extensions`: folders of the
+    install, in one parent folder, with files that the runner may read and not write.
     """
 
     session_id: SessionId
@@ -70,7 +70,7 @@ class ContainerSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """A container that was started. `state` is what the runtime needs to find it again: strings only."""
+    """A started container. `state`: what the runtime needs to find it again, strings only."""
 
     session_id: SessionId
     lease: LeaseId
@@ -79,12 +79,12 @@ class Container:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """Alive as far as the engine can tell; says nothing about whether it makes progress."""
+    """The container is alive according to the engine, whether it makes progress or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exited:
-    """Gone. `code` is the exit code where the engine still knows it (137: killed, often for memory)."""
+    """The container is gone. `code`: the exit code if the engine still knows it (137: killed, often for memory)."""
 
     code: int | None = None
     detail: str = ""
@@ -93,13 +93,13 @@ class Exited:
 RunState = Running | Exited
 
 DeathListener = Callable[[Container], None]
-"""Called on the event loop once for each container that died, whoever ended it. Must not block."""
+"""Called on the event loop, once for each dead container, whoever ended it. Must not block."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeContext:
-    """What a runtime is made from. `install` is on everything that it starts; `base_image` is what the operator wants
-    an image to be built on; `progress` gets a line a step of what takes long, from any thread."""
+    """What `create` makes a runtime from. `install`: the id that marks everything it starts. `base_image`: the
+    operator's choice of an image to build on. `progress`: called with a line for each slow step, from any thread."""
 
     install: str
     base_image: str | None = None
@@ -107,39 +107,41 @@ class RuntimeContext:
 
 
 class Runtime(Protocol):
-    """One way of starting containers."""
+    """Starts and stops containers in one way."""
 
     @property
     def name(self) -> str:
-        """Its file's, such as `docker`: stored with the session, so that nobody else's container is touched."""
+        """The name of its file, such as `docker`. Stored with the session, so that only its own containers are
+        touched."""
         ...
 
     @property
     def isolation(self) -> Isolation: ...
 
     def opened(self, on_death: DeathListener) -> AbstractAsyncContextManager[None]:
-        """Reach the engine and listen for deaths while entered. Leaving it stops no container.
+        """Connect to the engine and listen for deaths while entered. Exit stops no container.
 
         Raises RuntimeUnavailable, with what to install or start as the hint.
         """
         ...
 
     async def start(self, spec: ContainerSpec) -> Container:
-        """Start one container. Returning means the engine has it; the runner may need a moment to its first poll.
+        """Start one container. Returns when the engine runs it; the runner may need a moment until its first poll.
 
-        A container of the same session and lease that is already there is returned as it is (a crash between start
-        and our commit). Raises SpawnError, and then nothing is left running.
+        Returns an existing container of the same session and lease as it is (after a crash between the start and our
+        commit). Raises SpawnError; then nothing is left running.
         """
         ...
 
     async def stop(self, container: Container, *, grace_s: float) -> None:
-        """Ask it to end, kill it after `grace_s` seconds. Returning means it is gone; it is fine if it already was."""
+        """Ask the container to end, kill it after `grace_s` seconds. Returns when it is gone, or if it was gone
+        already."""
         ...
 
     async def poll(self, container: Container) -> RunState:
-        """Is it alive? Answers for a container that never started, has died, or was started by an earlier host."""
+        """Returns whether a container is alive, also if it never started, or if an earlier host started it."""
         ...
 
     async def adopt(self) -> Sequence[Container]:
-        """All living containers of this install, those of earlier hosts included. Removes the remains of dead ones."""
+        """Returns all living containers of this install, also those of earlier hosts. Cleans up after dead ones."""
         ...

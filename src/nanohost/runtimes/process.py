@@ -5,11 +5,11 @@
 # api = 1
 # auto = 30
 # ///
-"""Containers that are plain processes of this user: no isolation at all, for machines that offer nothing better.
+"""Runs containers as plain processes of this user: no isolation at all, for machines that offer nothing better.
 
-The runner's files are the session's own, reached through a short link, because a path of a Unix socket must fit into
-107 bytes and a session's folder may lie deep. The runner and what it started form one process group, and the group
-ends with the runner.
+The runner uses the session's own files through a short link, because a Unix socket's path has at most 107 bytes and a
+session's path may be longer. The runner and its child processes form one process group, which is killed when the runner
+ends.
 """
 
 from __future__ import annotations
@@ -47,27 +47,27 @@ UNSANDBOXED_WARNING = (
     "The agent runs as a plain process: it can read and change everything you can. "
     "Install Docker or bubblewrap to keep it in its own workspace."
 )
-"""What a person must be told before the first agent runs this way."""
+"""The warning to show before the first agent runs this way."""
 
 
 GROUP_CHECKS, GROUP_CHECK_INTERVAL_S = 20, 0.005
-"""A tenth of a second at most: where init does not reap, what is dead stays listed."""
+"""At most a tenth of a second: if init reaps no orphans, dead processes stay in the group."""
 
 
 async def create(context: RuntimeContext) -> ProcessRuntime:
-    """Raises RuntimeUnavailable."""
+    """Returns a runtime that works on this machine. Raises RuntimeUnavailable."""
     runtime = ProcessRuntime(install=context.install)
     await asyncio.to_thread(runtime.check)
     return runtime
 
 
 def reopen(install: str) -> ProcessRuntime:
-    """One that starts nothing."""
+    """Returns a runtime that finds and stops containers, and starts none."""
     return ProcessRuntime(install=install)
 
 
 class ProcessRuntime(ProcessRuntimeBase):
-    """Starts runners as processes. `command` stands in for `python -m agent_runner` in tests."""
+    """Starts runners as processes. `command` replaces `python -m agent_runner` in tests."""
 
     name = "process"
     isolation = Isolation.NONE
@@ -77,7 +77,8 @@ class ProcessRuntime(ProcessRuntimeBase):
         self._command = command
 
     def check(self) -> None:
-        """Raises RuntimeUnavailable when the runner is not installed or the folder for links is not ours."""
+        """Check the runner's packages and the folder of links. Raises RuntimeUnavailable if the runner is not installed
+        or the folder is not ours."""
         self._python_path()
         _links_dir()
 
@@ -123,7 +124,7 @@ class ProcessRuntime(ProcessRuntimeBase):
         send_signal(child.leader, number)
 
     def _before_reaping(self, child: ProcessContainer) -> None:
-        # While a process of its group lives the kernel gives the number to nobody else, so this hits only our own.
+        # While a process of the group lives, the kernel does not reuse the number: only our own processes are killed.
         if read_start_ticks(child.leader.pid) in (None, child.leader.start_ticks):
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.leader.pid, signal.SIGKILL)
@@ -138,7 +139,7 @@ class ProcessRuntime(ProcessRuntimeBase):
 
 
 def _wait_for_group(number: int) -> None:
-    """Until the kernel has done away with the killed processes of a group, which takes a millisecond or two."""
+    """Wait until the killed processes of a group are gone, which takes a millisecond or two."""
     with suppress(ProcessLookupError, PermissionError):
         for _ in range(GROUP_CHECKS):
             os.killpg(number, 0)
@@ -146,7 +147,8 @@ def _wait_for_group(number: int) -> None:
 
 
 def _is_runner(process: ProcessInfo) -> bool:
-    """Outside of any sandbox, not a sandbox's monitor, and the first of its session: a fork of a runner is none."""
+    """Whether a process is a plain runner: not in a sandbox, no sandbox's monitor, and the leader of its session, so no
+    fork of a runner."""
     if len(process.pids) != 1 or Path(process.arguments[0]).name == "bwrap":
         return False
     try:
@@ -156,12 +158,13 @@ def _is_runner(process: ProcessInfo) -> bool:
 
 
 def _extensions_dir(extensions: Sequence[Path]) -> Path:
-    """Where they lie side by side."""
+    """Returns the parent folder of the extensions."""
     return extensions[0].parent if extensions else EXTENSIONS
 
 
 def _links_dir() -> Path:
-    """The folder of short links, made when missing. Raises RuntimeUnavailable when somebody else put it there."""
+    """Returns the folder of short links; creates it if missing. Raises RuntimeUnavailable if another user can
+    use it."""
     folder = Path(tempfile.gettempdir(), f"nanohost-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
@@ -173,9 +176,10 @@ def _links_dir() -> Path:
 
 
 def short_link(session_dir: Path) -> Path:
-    """A link to the session's folder under a path of some 30 bytes, made when missing. Raises RuntimeUnavailable."""
+    """Returns a link to the session's folder with a path of some 30 bytes; creates it if missing. Raises
+    RuntimeUnavailable, SpawnError."""
     name = hashlib.sha256(os.fsencode(session_dir)).hexdigest()
-    # Eight digits nearly always; two folders that share them must never share a link.
+    # Eight digits are nearly always unique; two folders with the same eight must not share a link.
     for digits in (8, 16, 64):
         link = _links_dir() / name[:digits]
         with suppress(FileExistsError):
@@ -186,7 +190,7 @@ def short_link(session_dir: Path) -> Path:
 
 
 def _link_agent_dir(layout: SessionLayout, agent_dir: Path) -> None:
-    """Make the agent group's folder appear inside the session, where a container has it mounted."""
+    """Link the agent group's folder into the session, where a container has it mounted. Raises SpawnError."""
     link = layout.agent_dir
     if link.is_symlink() and link.readlink() == agent_dir:
         return

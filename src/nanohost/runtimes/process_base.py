@@ -1,8 +1,8 @@
-"""Containers that are processes of this machine: what the process and the bubblewrap runtime have in common.
+"""The common base of the process and the bubblewrap runtime, whose containers are processes of this machine.
 
-A container is found by the arguments of its processes, watched through pid descriptors (which also tell the end of
-processes an earlier host started), and gone when the last of its processes is. Nothing is tied to the host's own
-life, because a host that is restarted adopts what it finds. Linux only.
+A container is found by the arguments of its processes, watched through pid descriptors (which also report the end of
+processes of an earlier host), and gone when its last process is gone. Containers outlive the host, because a restarted
+host adopts them. Linux only.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessContainer:
-    """One container. `processes` are all that must be gone for it to be gone, the innermost first."""
+    """One container. It is gone when all `processes` are gone; the innermost is first."""
 
     identity: ContainerIdentity
     processes: tuple[ProcessId, ...]
@@ -45,9 +45,9 @@ class ProcessContainer:
 
 
 class ProcessWatch:
-    """Waits for the last process of one child, then calls `on_exited` with the exit code, once.
+    """Waits for the last process of one child, then calls `on_exited` once with the exit code.
 
-    `exited` is for whoever waits for the end of the child with everything that follows; `on_exited` sees to it.
+    `exited` is set after the clean-up that `on_exited` starts.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class ProcessWatch:
             self._loop.call_soon(on_exited, self, None)
 
     def close(self) -> None:
-        """Stop watching. The processes go on."""
+        """Stop watching. The processes continue."""
         for descriptor in self._open_fds:
             self._loop.remove_reader(descriptor)
             close(descriptor)
@@ -90,7 +90,7 @@ class ProcessWatch:
 
 
 class ProcessRuntimeBase(ABC):
-    """The runtime port over processes; a way of starting them fills in the abstract methods, which may block."""
+    """Implements the runtime port with processes. A subclass implements the abstract methods, which may block."""
 
     name: ClassVar[str]
     isolation: ClassVar[Isolation]
@@ -105,31 +105,31 @@ class ProcessRuntimeBase(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Find out by trying whether this machine can do it. Raises RuntimeUnavailable."""
+        """Test whether this runtime works on this machine. Raises RuntimeUnavailable."""
 
     @abstractmethod
     def _launch(self, spec: ContainerSpec) -> ProcessContainer:
-        """Start the processes. Raises SpawnError, and then nothing runs."""
+        """Start the processes. Raises SpawnError; then nothing runs."""
 
     @abstractmethod
     def _find_running(self) -> Sequence[ProcessContainer]:
-        """All living containers of this install, whoever started them."""
+        """Returns all living containers of this install, whoever started them."""
 
     @abstractmethod
     def _signal(self, child: ProcessContainer, number: signal.Signals) -> None:
-        """SIGTERM asks the runner to end, SIGKILL ends everything in the container."""
+        """Send a signal: SIGTERM to the runner, SIGKILL to everything in the container."""
 
     @abstractmethod
     def _clean_up(self, child: ProcessContainer | None) -> None:
-        """Remove what a dead container leaves beside its session; None: what any dead one left."""
+        """Remove what a dead container left outside its session's folder; None: what all dead ones left."""
 
     @abstractmethod
     def _before_reaping(self, child: ProcessContainer) -> None:
-        """One of the child's processes has ended, and its pid is not free yet: end the others. Must not block."""
+        """End the child's other processes after one has ended, before its pid is freed. Must not block."""
 
     @asynccontextmanager
     async def opened(self, on_death: DeathListener) -> AsyncIterator[None]:
-        """Listen for deaths while entered. Raises RuntimeUnavailable when this machine cannot run such containers."""
+        """Listen for deaths while entered. Raises RuntimeUnavailable if this machine cannot run such containers."""
         if not PROC.joinpath("self", "stat").exists():
             raise RuntimeUnavailable(f"The {self.name} runtime needs Linux.", hint="use Docker here")
         await asyncio.to_thread(self.check)
@@ -144,17 +144,17 @@ class ProcessRuntimeBase(ABC):
             self._watches.clear()
 
     async def start(self, spec: ContainerSpec) -> Container:
-        """Start a container, or return the one that runs under the same lease. Raises SpawnError."""
+        """Start a container, or return the one that runs with the same lease. Raises SpawnError."""
         identity = ContainerIdentity.from_spec(spec)
         async with self._start_lock:
-            if there := await self._find_watch(identity):
-                return there.child.container()
+            if watch := await self._find_watch(identity):
+                return watch.child.container()
             job = asyncio.to_thread(self._launch, spec)
             child = await complete_or_undo(job, self._abort_start)
             return self._ensure_watch(child).child.container()
 
     async def stop(self, container: Container, *, grace_s: float) -> None:
-        """Ask the runner to end, end it after `grace_s` seconds. Returns when nothing of it is left."""
+        """Ask the runner to end, kill it after `grace_s` seconds. Returns when nothing of the container is left."""
         watch = await self._find_watch(_identity(container))
         if watch is None:
             return
@@ -167,15 +167,15 @@ class ProcessRuntimeBase(ABC):
             await watch.exited.wait()
 
     async def poll(self, container: Container) -> RunState:
-        """Alive or not; the exit code only when this host saw the end."""
+        """Returns whether the container is alive. The exit code is known only if this host saw the end."""
         identity = _identity(container)
         if await self._find_watch(identity) is not None:
             return Running()
         return self._exits.get(identity) or Exited(detail="no such process")
 
     async def adopt(self) -> Sequence[Container]:
-        """All living containers of this install, watched from now on; leftovers of dead ones are removed."""
-        # Not while a start is under way: what it has just made looks like a leftover.
+        """Returns all living containers of this install and watches them. Removes leftovers of dead ones."""
+        # Not during a start: its new resources would look like leftovers.
         async with self._start_lock:
             found = await asyncio.to_thread(self._find_running)
             containers = [self._ensure_watch(child).child.container() for child in found]
@@ -183,7 +183,7 @@ class ProcessRuntimeBase(ABC):
         return containers
 
     async def _find_watch(self, identity: ContainerIdentity) -> ProcessWatch | None:
-        """The watch of a living container, started by whomever; None when it is not alive."""
+        """Returns the watch of a living container, whoever started it; None if it is not alive."""
         if identity not in self._watches:
             for child in await asyncio.to_thread(self._find_running):
                 if child.identity == identity:
@@ -201,9 +201,9 @@ class ProcessRuntimeBase(ABC):
         if self._watches.pop(watch.child.identity, None) is None:
             return  # closed meanwhile
         self._exits[watch.child.identity] = Exited(code=code)
-        errand = asyncio.get_running_loop().create_task(self._reap(watch, code))
-        self._background_tasks.add(errand)
-        errand.add_done_callback(self._background_tasks.discard)
+        task = asyncio.get_running_loop().create_task(self._reap(watch, code))
+        self._background_tasks.add(task)
+        task.add_done_callback(self._background_tasks.discard)
 
     async def _reap(self, watch: ProcessWatch, code: int | None) -> None:
         await asyncio.to_thread(self._clean_up, watch.child)

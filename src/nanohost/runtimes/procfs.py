@@ -1,7 +1,7 @@
-"""Processes of this machine as /proc shows them: found by their arguments, named by pid and start time.
+"""Finds processes in /proc by their arguments, and identifies them by pid and start time.
 
-A pid alone is never trusted: the kernel gives it to somebody else one day. Linux only; every function blocks for
-well under a millisecond, unless a process is just being started.
+A pid alone is never trusted, because the kernel reuses it. Linux only; every function blocks for well under a
+millisecond, unless a process is just being started.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 
 PROC = Path("/proc")
 MAX_CMDLINE_READS, CMDLINE_RETRY_S = 20, 0.001
-"""At a process that has no arguments yet."""
+"""Retries for a process that has no arguments yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessId:
-    """One process for ever. `start_ticks` is the kernel's start time, in clock ticks since boot."""
+    """Identifies one process uniquely. `start_ticks`: the kernel's start time, in clock ticks since boot."""
 
     pid: int
     start_ticks: int
@@ -29,7 +29,7 @@ class ProcessId:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessInfo:
-    """A living process of this user. `pids` has one entry a process-id namespace, outermost (ours) first."""
+    """A living process of this user. `pids`: its pid in each process-id namespace, the outermost (ours) first."""
 
     id: ProcessId
     parent_pid: int
@@ -38,30 +38,30 @@ class ProcessInfo:
 
 
 def read_start_ticks(pid: int) -> int | None:
-    """When the process was started, in clock ticks since boot; None when there is none. A zombie still counts."""
+    """Returns when the process started, in clock ticks since boot; None if it does not exist. A zombie exists."""
     try:
         stat = (PROC / str(pid) / "stat").read_text()
     except OSError:
         return None
-    # The second field is the program's name in brackets and may hold anything, so count from the last bracket.
+    # The second field is the program's name in brackets and may contain brackets, so count from the last one.
     return int(stat.rpartition(")")[2].split()[19])
 
 
 def find_processes(argument: str) -> Iterator[ProcessInfo]:
-    """Every living process of this user that has `argument` among its arguments."""
+    """Yields every living process of this user that has `argument` among its arguments."""
     needle = b"\0" + argument.encode() + b"\0"
     for entry in os.scandir(PROC):
         if not entry.name.isdigit():
             continue
         with suppress(OSError):
             command_line = _read_cmdline(Path(entry.path))
-            if needle in command_line and (sighting := _process_info(int(entry.name), command_line)):
-                yield sighting
+            if needle in command_line and (process := _process_info(int(entry.name), command_line)):
+                yield process
 
 
 def _read_cmdline(process: Path) -> bytes:
-    """The arguments, each with a zero behind it. A program that is just being started has none for a moment, and would
-    be overlooked; threads of the kernel and what has ended never have any, and no program either."""
+    """Returns the arguments, each followed by a zero byte. Retries for a program that is just being started, which has
+    none for a moment. Kernel threads and ended processes never have any, and no executable either: raises OSError."""
     for _ in range(MAX_CMDLINE_READS):
         if command_line := (process / "cmdline").read_bytes():
             return command_line
@@ -86,7 +86,8 @@ def _process_info(pid: int, command_line: bytes) -> ProcessInfo | None:
 
 
 def open_process(process: ProcessId) -> int | None:
-    """A descriptor of exactly this process, readable once it has ended; None when it is gone. The caller closes it."""
+    """Returns a descriptor of this process that becomes readable when it ends; None if it is gone. The caller
+    closes it."""
     try:
         descriptor = os.pidfd_open(process.pid)
     except ProcessLookupError:
@@ -98,18 +99,18 @@ def open_process(process: ProcessId) -> int | None:
 
 
 def reap_exit_code(descriptor: int) -> int | None:
-    """Reap an ended child of ours and tell its exit code as a shell would (137: killed). None for others' children."""
+    """Reap an ended child and return its exit code as a shell would (137: killed). None if it is no child of ours."""
     try:
-        ended = os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)
+        status = os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)
     except ChildProcessError:
         return None
-    if ended is None:
+    if status is None:
         return None
-    return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
+    return status.si_status if status.si_code == os.CLD_EXITED else 128 + status.si_status
 
 
 def send_signal(process: ProcessId, number: signal.Signals) -> None:
-    """Send a signal to exactly this process; nothing happens when it is gone."""
+    """Send a signal to exactly this process. Does nothing if it is gone."""
     descriptor = open_process(process)
     if descriptor is None:
         return

@@ -1,7 +1,7 @@
-"""How a runner is started, and how a running one is known again: its arguments and its environment.
+"""Builds the arguments and the environment of a runner, and identifies a running one by its arguments.
 
-A container says whose it is on its command line, `--install I --session S --lease L`, and nowhere else. The
-environment is what the host decided plus the few names below; nothing of the host's own environment gets in.
+A container is identified by its command line, `--install I --session S --lease L`, and by nothing else. The
+environment is the spec's plus a few names below; nothing of the host's own environment is passed on.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from nanohost.runtimes.port import ContainerSpec
 from nanohost_protocol.layout import EXTENSIONS
 
 RUNNER_ARGUMENTS = ("-P", "-m", "agent_runner")
-"""Interpreter arguments. `-P`: the working directory is the agent's to write, so no module is looked for there."""
+"""Interpreter arguments. `-P`: do not import from the working directory, because the agent can write there."""
 
 RUNNER_PACKAGES = ("nanohost_protocol", "agent_runner")
-"""The packages a runner consists of; the host's own code is never visible to it."""
+"""The packages of a runner. It never sees the host's own code."""
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerIdentity:
-    """Which session a container works for, and by which lease."""
+    """The session and the lease of a container."""
 
     session_id: SessionId
     lease: LeaseId
@@ -38,22 +38,22 @@ class ContainerIdentity:
 
 
 def identity_arguments(install: str, identity: ContainerIdentity) -> tuple[str, ...]:
-    """The last six arguments of every runner."""
+    """Returns the last six arguments of every runner."""
     return ("--install", install, "--session", identity.session_id, "--lease", identity.lease)
 
 
 def container_name(install: str, identity: ContainerIdentity) -> str:
-    """What an engine calls the container; people see it in `docker ps`."""
+    """Returns the container's name in an engine, as `docker ps` shows it."""
     return f"{container_name_prefix(install)}{identity.session_id}-{identity.lease[:8]}"
 
 
 def container_name_prefix(install: str) -> str:
-    """How the names of all containers of this install begin."""
+    """Returns the common prefix of the container names of this install."""
     return f"nanohost-{install[:8]}-"
 
 
 def parse_identity(arguments: Sequence[str], install: str) -> ContainerIdentity | None:
-    """Whose container a command line belongs to; None unless it ends with exactly the six, for this install."""
+    """Returns the identity in a command line; None unless it ends with exactly the six arguments, for this install."""
     match tuple(arguments[-6:]):
         case ("--install", found, "--session", session, "--lease", lease) if found == install:
             return ContainerIdentity(session_id=SessionId(session), lease=LeaseId(lease))
@@ -64,8 +64,8 @@ def parse_identity(arguments: Sequence[str], install: str) -> ContainerIdentity 
 def runner_environment(
     spec: ContainerSpec, *, workspace: Path, extensions: Path = EXTENSIONS, path: str = SYSTEM_PATH
 ) -> dict[str, str]:
-    """The spec's environment and what every runner needs besides. `workspace` is as the runner sees it, and so is
-    `extensions`, the folder that holds those of the spec."""
+    """Returns the spec's environment and what every runner needs besides. `workspace` and `extensions` (the parent
+    folder of the spec's) are paths as the runner sees them."""
     return {
         **spec.environment,
         **({"NANOHOST_EXTENSIONS": str(extensions)} if spec.extensions else {}),
@@ -78,10 +78,7 @@ def runner_environment(
 
 
 def package_folder(name: str) -> Path:
-    """The folder of an importable package, found without importing it.
-
-    Raises RuntimeUnavailable when it is not installed.
-    """
+    """Returns the folder of a package without importing it. Raises RuntimeUnavailable if it is not installed."""
     found = importlib.util.find_spec(name)
     if found is None or not found.submodule_search_locations:
         raise RuntimeUnavailable(

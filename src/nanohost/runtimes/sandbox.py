@@ -1,7 +1,6 @@
-"""What bubblewrap is told: the namespaces, the mounts, and the small files a sandbox has of its own.
+"""Builds bubblewrap's arguments: the namespaces, the mounts, and the sandbox's own small files. Pure.
 
-Pure: paths in, arguments out. Nothing of /etc is shown that is not listed here, because a sandbox of a root host can
-read what root can.
+Of /etc only the listed entries are visible, because a sandbox of a root host can read what root can.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from nanohost.runtimes.session_folders import CONTAINER_UID
 from nanohost_protocol.layout import EXTENSIONS, WORKSPACE, SessionLayout
 
 SANDBOX_PACKAGES_DIR = Path("/opt/nanohost")
-"""Where a sandbox finds the runner's packages."""
+"""The path of the runner's packages in a sandbox."""
 
 _SYSTEM_DIRS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
@@ -38,21 +37,21 @@ _ETC_ENTRIES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxUser:
-    """Who a process is inside a sandbox."""
+    """The user of processes in a sandbox."""
 
     uid: int
     gid: int
 
     @classmethod
     def current(cls) -> SandboxUser:
-        """This user; for root, the uid a container has everywhere."""
+        """Returns this user; for root, the uid that containers have with every runtime."""
         if os.geteuid() == 0:
             return cls(uid=CONTAINER_UID, gid=CONTAINER_UID)
         return cls(uid=os.getuid(), gid=os.getgid())
 
     @property
     def passwd(self) -> str:
-        """An /etc/passwd with this user alone: some programs refuse to run as nobody known."""
+        """An /etc/passwd with only this user: some programs refuse to run as an unknown user."""
         return f"agent:x:{self.uid}:{self.gid}::{WORKSPACE}/state:/bin/sh\n"
 
     @property
@@ -61,7 +60,7 @@ class SandboxUser:
 
 
 def isolation_arguments(user: SandboxUser) -> list[str]:
-    """Namespaces and rights: every namespace its own, no capability, no terminal, not root."""
+    """Returns the arguments for isolation: own namespaces, no capabilities, no terminal, not root."""
     return [
         *("--unshare-all", "--new-session", "--cap-drop", "ALL"),
         *("--uid", str(user.uid), "--gid", str(user.gid), "--hostname", "nanohost"),
@@ -69,7 +68,8 @@ def isolation_arguments(user: SandboxUser) -> list[str]:
 
 
 def system_arguments(prefixes: Sequence[Path]) -> list[str]:
-    """The machine's programs, read-only, and fresh /proc, /dev and /tmp. `prefixes`: folders of interpreters."""
+    """Returns the arguments for the system: the machine's programs, read-only, and new /proc, /dev and /tmp.
+    `prefixes`: folders of the interpreter."""
     return [
         *("--ro-bind", "/usr", "/usr"),
         *(word for name in _SYSTEM_DIRS for word in _system_dir_arguments(Path("/", name))),
@@ -77,7 +77,7 @@ def system_arguments(prefixes: Sequence[Path]) -> list[str]:
         # Read-only as a whole: a sandbox of a root host could otherwise write /proc/sys/kernel/core_pattern.
         *("--proc", "/proc", "--remount-ro", "/proc"),
         *("--dev", "/dev", "--tmpfs", "/tmp"),  # noqa: S108 - inside the sandbox
-        # After /tmp: an install may lie in there.
+        # After /tmp, because an install may be in there.
         *(word for prefix in prefixes for word in ("--ro-bind", str(prefix), str(prefix))),
     ]
 
@@ -90,14 +90,14 @@ def _system_dir_arguments(path: Path) -> Iterator[str]:
 
 
 def interpreter_prefixes() -> list[Path]:
-    """The folders this Python lives in, as far as /usr does not hold them."""
+    """Returns the folders of this Python that are not below /usr."""
     prefixes = dict.fromkeys((Path(sys.base_prefix), Path(sys.prefix), Path(sys.executable).resolve().parent.parent))
     return [prefix for prefix in prefixes if not prefix.is_relative_to("/usr")]
 
 
 def session_arguments(layout: SessionLayout, agent_dir: Path, extensions: Sequence[Path]) -> list[str]:
-    """The session as /workspace. A folder is bound, never a database alone; outbound.db once more over itself, so
-    that nothing inside can put a link in its place. Beside it the install's own files for runners."""
+    """Returns the arguments to mount the session as /workspace, and the install's extensions beside it. Folders are
+    mounted, never a database alone; outbound.db is also mounted over itself, so that no link can replace it."""
     inside = SessionLayout(WORKSPACE)
     return [
         *("--ro-bind", str(layout.in_dir), str(inside.in_dir)),
@@ -112,7 +112,7 @@ def session_arguments(layout: SessionLayout, agent_dir: Path, extensions: Sequen
 
 
 def file_arguments(passwd: int, group: int, seccomp: int | None) -> list[str]:
-    """What comes through descriptors, and last of all the read-only root."""
+    """Returns the arguments for files that are passed as descriptors, and last for the read-only root."""
     return [
         *("--ro-bind-data", str(passwd), "/etc/passwd"),
         *("--ro-bind-data", str(group), "/etc/group"),

@@ -1,7 +1,7 @@
-"""The system call policy in the two forms that it is handed over in.
+"""Defines the system call policy, and builds it in the two forms that runtimes take.
 
-bubblewrap takes a classic BPF program; Docker and Podman take a profile in JSON, which they compile themselves. Neither
-form ever kills for a call of the machine's own kind: a program that tries a refused call sees an error and goes on.
+bubblewrap takes a classic BPF program; Docker and Podman take a profile in JSON, which they compile. Neither form kills
+a program for a native call: a refused call returns an error and the program continues.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-# linux/bpf_common.h, linux/seccomp.h: the six instructions needed, all on 32-bit words.
+# linux/bpf_common.h, linux/seccomp.h: the instructions in use, all on 32-bit words.
 _LOAD = 0x20
 _JUMP_EQUAL = 0x15
 _JUMP_AT_LEAST = 0x35
@@ -34,12 +34,12 @@ _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """A machine's audit number (linux/audit.h) and its name in a profile (libseccomp's)."""
+    """A machine's audit number (linux/audit.h) and its name in a profile (from libseccomp)."""
 
     audit_number: int
     profile_name: str
     foreign_from: int | None = None
-    """Numbers from here on belong to another calling convention (x32), which does not exist here."""
+    """Numbers from here on belong to another calling convention (x32), which is answered as not implemented."""
 
 
 ARCHITECTURES = {
@@ -49,16 +49,16 @@ ARCHITECTURES = {
 
 
 def bpf_filter(machine: str | None = None) -> bytes | None:
-    """The program for this machine (or the named one); None where its call numbers are not known."""
-    wanted = machine or platform.machine()
-    return assemble_bpf(wanted) if wanted in MACHINES else None
+    """Returns the BPF program for this machine (or the named one); None if its call numbers are not known."""
+    name = machine or platform.machine()
+    return assemble_bpf(name) if name in MACHINES else None
 
 
 @cache
 def seccomp_profile(machine: str | None = None) -> str | None:
-    """The profile for an engine on this machine (or the named one), as JSON; None where bpf_filter has none.
+    """Returns the profile for an engine on this machine (or the named one), as JSON; None if `bpf_filter` has none.
 
-    No sub-architectures: a program that makes calls of the 32-bit or the x32 kind is ended by SIGSYS.
+    Without sub-architectures: a program that makes 32-bit or x32 calls is ended by SIGSYS.
     """
     architecture = ARCHITECTURES.get(machine or platform.machine())
     if architecture is None:
@@ -82,8 +82,8 @@ def seccomp_profile(machine: str | None = None) -> str | None:
 
 @cache
 def filter_digest() -> str:
-    """Which filter containers are started with now; empty where they have none. Bubblewrap's and the engines' come from
-    one policy: what changes the one changes the other."""
+    """Returns a digest of the current filter; empty if there is none on this machine. Both forms come from one policy,
+    so one digest stands for both."""
     profile = seccomp_profile()
     return "" if profile is None else hashlib.sha256(profile.encode()).hexdigest()[:32]
 
@@ -96,7 +96,7 @@ def _profile_arguments(alternative: Alternative) -> list[dict[str, Any]]:
 
 
 def assemble_bpf(machine: str) -> bytes:
-    """The filter for one of ARCHITECTURES as an array of struct sock_filter."""
+    """Returns the filter for one of ARCHITECTURES as an array of struct sock_filter."""
     architecture, known = ARCHITECTURES[machine], syscall_numbers(machine)
     program = [
         _instruction(_LOAD, _ARCHITECTURE),
@@ -126,23 +126,23 @@ def assemble_bpf(machine: str) -> bytes:
 
 
 def _condition_instructions(alternative: Alternative) -> list[bytes]:
-    """Allow when all conditions hold; otherwise go on with what follows."""
-    left = 3 * len(alternative)
+    """Returns instructions that allow the call if all conditions hold, and otherwise continue after them."""
+    remaining = 3 * len(alternative)
     steps = []
     for each in alternative:
         steps += [_instruction(_LOAD, _FIRST_ARGUMENT + 8 * each.argument), _instruction(_MASK, each.mask)]
-        left -= 3
-        steps.append(_instruction(_JUMP_EQUAL, each.value, jump_false=left + 1))
+        remaining -= 3
+        steps.append(_instruction(_JUMP_EQUAL, each.value, jump_false=remaining + 1))
     return [*steps, _instruction(_RETURN, _ALLOW)]
 
 
 def _number_instructions(actions: dict[int, int]) -> list[bytes]:
-    """One comparison for each run of numbers with the same answer, from the highest run down."""
+    """Returns one comparison for each range of numbers with the same action, from the highest range down."""
     steps: list[bytes] = []
     for number in range(max(*actions, MAX_DENIED_NUMBER) + 1, 0, -1):
-        here = _action_for(actions, number)
-        if here != _action_for(actions, number - 1):
-            steps += [_instruction(_JUMP_AT_LEAST, number, jump_false=1), _instruction(_RETURN, here)]
+        action = _action_for(actions, number)
+        if action != _action_for(actions, number - 1):
+            steps += [_instruction(_JUMP_AT_LEAST, number, jump_false=1), _instruction(_RETURN, action)]
     return [*steps, _instruction(_RETURN, _action_for(actions, 0))]
 
 
@@ -151,17 +151,17 @@ def _action_for(actions: dict[int, int], number: int) -> int:
 
 
 def _instruction(code: int, value: int, *, jump_true: int = 0, jump_false: int = 0) -> bytes:
-    """One instruction; `jump_true` and `jump_false` are how many following ones a jump skips."""
+    """Returns one instruction; `jump_true` and `jump_false`: how many following instructions a jump skips."""
     return struct.pack("=HBBI", code, jump_true, jump_false, value)
 
 
 WORD_MASK = 0xFFFFFFFF
-"""Arguments are looked at as the kernel takes these: as 32-bit words, whatever the upper half says."""
+"""Arguments are compared as 32-bit words, as the kernel takes these; the upper half is ignored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """Argument number `argument` (from 0) must be `value` in the bits of `mask`."""
+    """Argument number `argument` (from 0) must equal `value` in the bits of `mask`."""
 
     argument: int
     value: int
@@ -175,25 +175,26 @@ _NEW_NAMESPACE = 0x7E020000
 """linux/sched.h: CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET."""
 
 _TERMINAL_INPUT = (0x5412, 0x541C)
-"""asm-generic/ioctls.h: TIOCSTI and TIOCLINUX, typing into the terminal of whoever started us."""
+"""asm-generic/ioctls.h: TIOCSTI and TIOCLINUX, which insert input into the controlling terminal."""
 
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 _PROTOCOLS = (0, socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6)
 _NETLINK_ROUTE = 0
-"""linux/netlink.h: the list of network interfaces, which C libraries ask for."""
+"""linux/netlink.h: the list of network interfaces, which C libraries request."""
 
 
 _OLDEST_FCNTL = 63
-"""Commands of fcntl up to here (asm-generic/fcntl.h) are those of POSIX, and locks."""
+"""Commands of fcntl up to this number (asm-generic/fcntl.h) are those of POSIX, and locks."""
 
 _FCNTL = (*range(1030, 1035),)
-"""linux/fcntl.h: F_DUPFD_CLOEXEC, F_SETPIPE_SZ, F_GETPIPE_SZ, F_ADD_SEALS and F_GET_SEALS. Not F_SETLEASE nor its
-relatives: whoever opens a file on which somebody has a lease waits, for 45 s, and the files of the host belong to the
-same user as a container's."""
+"""linux/fcntl.h: F_DUPFD_CLOEXEC, F_SETPIPE_SZ, F_GETPIPE_SZ, F_ADD_SEALS and F_GET_SEALS. Not F_SETLEASE and related
+ones: to open a file under a lease blocks for 45 s, and a container could take leases on the host's files, which belong
+to the same user."""
 
 
 def none_of(values: Iterable[int], argument: int) -> tuple[Alternative, ...]:
-    """That an argument is none of `values`, said with equal bits only: libseccomp has no "not equal" under a mask."""
+    """Returns alternatives that hold if an argument is none of `values`. They only test for equal bits: libseccomp has
+    no "not equal" with a mask."""
     return tuple(
         (Condition(argument=argument, value=value, mask=mask),)
         for value, mask in _complement_masks(tuple(values), 0, 0, 31)
@@ -201,7 +202,7 @@ def none_of(values: Iterable[int], argument: int) -> tuple[Alternative, ...]:
 
 
 def _complement_masks(values: tuple[int, ...], prefix: int, mask: int, bit: int) -> Iterator[tuple[int, int]]:
-    """The largest groups of words with common first bits that hold none of `values`, as (first bits, their mask)."""
+    """Yields the largest groups of words with common first bits that contain none of `values`, as (bits, mask)."""
     if not values:
         yield prefix, mask
     elif bit >= 0:
@@ -217,7 +218,7 @@ CONDITIONAL: dict[str, tuple[Alternative, ...]] = {
         *((Condition(argument=1, value=command),) for command in _FCNTL),
     ),
     "ioctl": none_of(_TERMINAL_INPUT, 1),
-    # The plain one, and the question which one it is.
+    # Set the default personality, or read the current one.
     "personality": ((Condition(argument=0, value=0),), (Condition(argument=0, value=WORD_MASK),)),
     "socket": (
         (Condition(argument=0, value=socket.AF_UNIX),),
@@ -230,13 +231,14 @@ CONDITIONAL: dict[str, tuple[Alternative, ...]] = {
     ),
     "socketpair": ((Condition(argument=0, value=socket.AF_UNIX),),),
 }
-"""Calls that are allowed with certain arguments: when one of the alternatives holds."""
+"""Calls that are allowed if one of the alternatives for their arguments holds."""
 
 UNIMPLEMENTED = ("clone3",)
-"""Calls that do not exist: its flags lie in memory, where a filter cannot look. The C library then uses clone."""
+"""Calls that are answered as not implemented: the flags of clone3 are in memory, which a filter cannot read. The C
+library then uses clone."""
 
 MAX_DENIED_NUMBER = 450
-"""Calls above this number (Linux 5.17) that are not allowed do not exist, instead of being refused."""
+"""Calls above this number (Linux 5.17) that are not allowed are answered as not implemented, and not as refused."""
 
 MACHINES = ("x86_64", "aarch64")
 """Machines whose call numbers are known, in the order of the columns below."""
@@ -245,7 +247,7 @@ _OTHER_NUMBERS = """
 clone 56 220 | clone3 435 435 | fcntl 72 25 | ioctl 16 29 | personality 135 92 | socket 41 198 | socketpair 53 199
 """
 
-# Name, number on x86_64, number on aarch64 (asm/unistd_64.h, asm-generic/unistd.h). These are allowed unseen.
+# Name, number on x86_64, number on aarch64 (asm/unistd_64.h, asm-generic/unistd.h). Allowed with any arguments.
 _ALLOWED_NUMBERS = """
 accept 43 202 | accept4 288 242 | access 21 - | adjtimex 159 171 | alarm 37 - | arch_prctl 158 - | bind 49 200
 brk 12 214 | cachestat 451 451 | capget 125 90 | capset 126 91 | chdir 80 49 | chmod 90 - | chown 92 -
@@ -304,10 +306,10 @@ def _parse_table(table: str) -> list[list[str]]:
 
 
 ALLOWED = tuple(row[0] for row in _parse_table(_ALLOWED_NUMBERS))
-"""Calls that are allowed whatever their arguments."""
+"""Calls that are allowed with any arguments."""
 
 
 def syscall_numbers(machine: str) -> dict[str, int]:
-    """The numbers of the calls named here on one of MACHINES, without those that it does not have."""
+    """Returns the numbers of the named calls on one of MACHINES, without calls that the machine does not have."""
     column = MACHINES.index(machine) + 1
     return {row[0]: int(row[column]) for row in _parse_table(_OTHER_NUMBERS + _ALLOWED_NUMBERS) if row[column] != "-"}

@@ -1,7 +1,7 @@
-"""A session's folders just before a container gets them: complete, and owned by the user the container runs as.
+"""Prepares a session's folders for a container: checks that they exist, and gives them to the container's user.
 
-Promises: no link is followed, and what is already right is left alone. It never creates a folder of the session
-except log/, and never touches in/ (the host's own, readable as it is).
+Promises: follows no link, and leaves correct folders alone. Never: creates a folder of the session except log/, or
+changes in/ (the host's own, which the container can read).
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from nanohost.work.tree_removal import DIR_FLAGS, DirLevel, is_directory
 from nanohost_protocol.layout import SessionLayout
 
 CONTAINER_UID = 1000
-"""Who a container is when the host is root. Never 0: also Claude's command line refuses to work unattended as root."""
+"""The uid of a container if the host is root. Never 0; Claude's command line refuses to run unattended as root too."""
 
 MAX_LEVELS = 100
-"""Of folders in folders that are given to a container's user, each with two descriptors while the walk is below it."""
+"""The most nested folders that are given to a container's user; the walk keeps two descriptors open for each level."""
 
 BLOCK_BYTES = 512
 """What st_blocks counts in, whatever the file system's own blocks are."""
 
 MAX_LOG_BYTES = 1_000_000
-"""A container log above this starts afresh with the next container."""
+"""A container log above this is emptied when the next container starts."""
 
 
 def prepare_folders(spec: ContainerSpec, owner: int | None) -> SessionLayout:
-    """Make the session's folders fit for a container. `owner`: uid and gid they must have; None leaves that alone.
+    """Prepare the session's folders for a container. `owner`: the uid and gid to give them; None leaves the owner.
 
-    Raises SpawnError when a folder is missing or something in it is not what it should be.
+    Raises SpawnError if a folder is missing or has invalid content.
     """
     layout = SessionLayout(spec.session_dir)
     for folder in (layout.in_dir, layout.out_dir, layout.state_dir, layout.run_dir, spec.agent_dir):
@@ -49,9 +49,9 @@ def prepare_folders(spec: ContainerSpec, owner: int | None) -> SessionLayout:
 
 
 def ensure_outbound_db(path: Path) -> None:
-    """Make outbound.db as an empty file when it is missing: it is mounted over itself, so it has to exist.
+    """Create outbound.db as an empty file if it is missing: it is mounted over itself, so it has to exist.
 
-    Raises SpawnError when something else lies there: a link would be followed by the engine, out of the session.
+    Raises SpawnError if it is not a regular file: the engine would follow a link out of the session.
     """
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o640))
@@ -66,13 +66,13 @@ def change_owner(path: Path, owner: int) -> None:
         return
     if path.is_dir():
         _change_owner_below(path, owner)
-    # Last, so that an interrupted walk is walked again.
+    # Last, so that an interrupted walk is repeated.
     os.chown(path, owner, owner, follow_symlinks=False)
 
 
 def _change_owner_below(path: Path, owner: int) -> None:
-    """A container may have filled it before, and another may be at work in it: names are taken as they come, no link is
-    followed, and what is gone meanwhile is left out."""
+    """Give everything below a folder to `owner`. Containers may have filled it or write it now: names are not collected
+    first, no link is followed, and entries that vanish are skipped."""
     levels = [DirLevel(str(path), os.open(path, DIR_FLAGS))]
     try:
         while levels:
@@ -101,7 +101,8 @@ def _descend(levels: list[DirLevel], name: str, path: Path, owner: int) -> None:
 
 
 def open_log(session_dir: Path) -> int:
-    """A descriptor that appends to the container's log, emptied first when it has grown too long. Caller closes."""
+    """Returns a descriptor that appends to the container's log, which is emptied if it is too long. The caller
+    closes it."""
     flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(container_log_path(session_dir), flags, 0o640)
     if disk_usage_bytes(descriptor) > MAX_LOG_BYTES:
@@ -110,24 +111,23 @@ def open_log(session_dir: Path) -> int:
 
 
 def disk_usage_bytes(descriptor: int) -> int:
-    """What a file takes: a container may reserve disk behind the end of its log, where the length does not tell."""
+    """Returns how much disk a file takes: a container may reserve disk beyond the end of its log."""
     found = os.fstat(descriptor)
     return max(found.st_size, found.st_blocks * BLOCK_BYTES)
 
 
 def container_log_path(session_dir: Path) -> Path:
-    """Where a container's output is kept."""
+    """Returns the path of a container's log."""
     return SessionLayout(session_dir).log_dir / "container.log"
 
 
 LOG_TAIL_BYTES = 2000
 TIMESTAMP_PATTERN = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) ")
-"""When a line of the runner was said, in UTC, at its beginning: see agent_runner.log."""
+"""The time in UTC at the beginning of a line of the runner: see agent_runner.log."""
 
 
 def log_tail(session_dir: Path, *, lines: int = 1) -> list[str]:
-    """The last lines a container wrote, for somebody who asks why it ended; what would move a cursor is left out, and
-    so is when they were said."""
+    """Returns the last lines that a container wrote, to explain why it ended, without control characters and times."""
     try:
         with container_log_path(session_dir).open("rb") as log:
             log.seek(max(0, os.fstat(log.fileno()).st_size - LOG_TAIL_BYTES))
@@ -135,5 +135,7 @@ def log_tail(session_dir: Path, *, lines: int = 1) -> list[str]:
     except OSError:
         return []
     printable = ("".join(c for c in line if c.isprintable()) for line in text.strip().splitlines())
-    said = (TIMESTAMP_PATTERN.sub("", line, count=1) if TIMESTAMP_PATTERN.match(line) else line for line in printable)
-    return [line for line in said if line.strip()][-lines:]
+    messages = (
+        TIMESTAMP_PATTERN.sub("", line, count=1) if TIMESTAMP_PATTERN.match(line) else line for line in printable
+    )
+    return [line for line in messages if line.strip()][-lines:]

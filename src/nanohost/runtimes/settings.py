@@ -1,4 +1,4 @@
-"""What starts containers, and how much of the machine one gets."""
+"""Defines the settings of the runtime, and the resource limits of a container."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RuntimeSettings(Section):
 
 
 class DockerSettings(Section):
-    """The image and the ceilings of one container. Memory in MiB, CPU in cores."""
+    """The image and the resource limits of one container. Memory in MiB, CPU in cores."""
 
     table: ClassVar = "docker"
 

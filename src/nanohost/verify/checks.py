@@ -1,8 +1,8 @@
 """Lists every invariant of the data directory that `nanohost verify` checks.
 
-Promises: nothing is written, neither to the central database nor to a session's files; memory does not grow with the
-number of sessions; what a running host is in the middle of is not reported. Each check is one function, its name is
-the invariant's, and the first line of its docstring says it in a sentence.
+Promises: writes nothing, neither to the central database nor to a session's files; memory does not grow with the number
+of sessions; steps in progress of a running host are not reported. Each check is one function with the invariant's name;
+the first line of its docstring describes it in a sentence.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nanohost.verify.session_view import SessionView, iter_session_views
 
 RECHECKS = 3
 RECHECK_PAUSE_S = 0.3
-"""Between two commits of one step lie milliseconds; what is still so after three looks is not a step."""
+"""Two commits of one step are milliseconds apart; a violation that three checks find is not a step in progress."""
 
 CentralCheck = Callable[[VerifyContext], Awaitable[Iterable[str]]]
 SessionCheck = Callable[[SessionView], Iterator[str]]
@@ -83,19 +83,19 @@ def _check_description(check: Check) -> str:
 _ALL_CHECKS: tuple[Check, ...] = (*_CENTRAL_CHECKS, *_SESSION_CHECKS)
 
 CHECKS: Mapping[str, str] = {_check_name(check): _check_description(check) for check in _ALL_CHECKS}
-"""The name of every check, and what it holds to be true."""
+"""The name of every check, and its description."""
 _NO_RECHECK = frozenset(
     _check_name(check)
     for check in (store.central_database_integrity, store.foreign_keys_are_valid, store.migrations_match_their_files)
 )
-"""One transaction never leaves these broken, so a second look would see the same, at a price."""
+"""Checks that are not repeated: each single transaction keeps these invariants, and the checks are expensive."""
 
 
 async def verify(store: Store, home: Home, *, clock: Clock, is_host_running: bool) -> list[Finding]:
-    """Go through every check and return what does not hold, in the order of CHECKS.
+    """Run every check. Returns the violations in the order of CHECKS.
 
-    `is_host_running`: whether a host serves this home now; what may be a step in progress is then looked at again, for
-    about a second. A check that cannot be made is a finding, not an exception.
+    `is_host_running`: whether a host uses this home now; then violations that may be a step in progress are checked
+    again, for about a second. A check that fails with an error is a finding, not an exception.
     """
     install = VerifyContext(store=store.reports, home=home, is_host_running=is_host_running)
     found = await _run_checks(install, CHECKS)
@@ -109,7 +109,7 @@ async def verify(store: Store, home: Home, *, clock: Clock, is_host_running: boo
 
 
 def _confirm(before: FindingsByCheck, now: FindingsByCheck, rechecked: Collection[str]) -> FindingsByCheck:
-    """What was found before and is there yet."""
+    """Returns the findings that were found again, and those that are not rechecked."""
     kept = {
         name: [row for row in rows if name not in rechecked or row in now.get(name, ())]
         for name, rows in before.items()
@@ -118,13 +118,13 @@ def _confirm(before: FindingsByCheck, now: FindingsByCheck, rechecked: Collectio
 
 
 async def _run_checks(install: VerifyContext, names: Collection[str]) -> FindingsByCheck:
-    """One look at everything that these checks are about."""
+    """Run these checks once."""
     found: dict[str, list[str]] = {}
     for check in _CENTRAL_CHECKS:
         if _check_name(check) in names and (rows := await _run_central_check(check, install)):
             found[_check_name(check)] = rows
-    wanted = [check for check in _SESSION_CHECKS if _check_name(check) in names]
-    return found | (await asyncio.to_thread(_run_session_checks, install, wanted) if wanted else {})
+    of_sessions = [check for check in _SESSION_CHECKS if _check_name(check) in names]
+    return found | (await asyncio.to_thread(_run_session_checks, install, of_sessions) if of_sessions else {})
 
 
 async def _run_central_check(check: CentralCheck, install: VerifyContext) -> list[str]:
@@ -135,7 +135,7 @@ async def _run_central_check(check: CentralCheck, install: VerifyContext) -> lis
 
 
 def _run_session_checks(install: VerifyContext, checks: Iterable[SessionCheck]) -> FindingsByCheck:
-    """Show every session to these checks. Blocking."""
+    """Run these checks for every session. Blocking."""
     named = [(_check_name(check), check) for check in checks]
     found: dict[str, list[str]] = {}
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nanohost.verify.finding import MAX_ROWS, VerifyContext
 
 TOLERANCE_TOKENS = 10_000
-"""Tokens, beside a tenth: a host that is killed loses the record of a call that has just passed."""
+"""Tokens, in addition to a tenth: a host that is killed loses the record of a call that has just passed."""
 OVERREPORTED = f"""
 SELECT session_id, told, seen FROM (
     SELECT t.session_id, total(t.tokens_in + t.tokens_out + t.tokens_cached) AS told,
@@ -19,10 +19,10 @@ WHERE told > seen * 1.1 + {TOLERANCE_TOKENS} LIMIT ?
 
 
 async def reported_tokens_match_gateway(install: VerifyContext) -> list[str]:
-    """Where a session's calls pass the gateway, its runner tells of no more tokens than were seen there.
+    """If a session's calls pass the gateway, its runner reports no more tokens than the gateway counted.
 
-    The other way round is no fault: turns that were stopped or killed, and agents within agents, are seen only there,
-    which is why costs are counted there.
+    The gateway may count more: only the gateway sees turns that were stopped or killed, and subagents, which is why
+    costs are counted there.
     """
     return [
         f"the runner of session {row['session_id']} tells of {row['told']:.0f} tokens,"

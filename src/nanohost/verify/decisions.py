@@ -1,4 +1,4 @@
-"""Checks the invariants of people, decisions and open requests."""
+"""Checks the invariants of people, approvals and open requests."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from nanohost.approvals.card import compute_digest
 from nanohost.model import HOST_SESSION_ID
 from nanohost.verify.finding import MAX_ROWS, VerifyContext
 
-# A role of one identity counts for all of the same number.
+# A role of one identity counts for all identities with the same number.
 WRONG_PERSON_NUMBER = """
 SELECT u.user_id, u.person, l.id AS lowest FROM users u
 JOIN (SELECT person, min(id) AS id FROM users GROUP BY person) l ON l.person = u.person
 WHERE u.person != l.id LIMIT ?
 """
-# What was allowed and is not carried out yet is still to be what was shown.
+# An approved request that is not carried out yet must still match its card.
 OPEN_APPROVALS = """
 SELECT id, rendered_text, payload, digest FROM approvals a
 WHERE a.status = 'pending' OR EXISTS (SELECT 1 FROM actions x WHERE x.approval_id = a.id AND x.status = 'pending')
@@ -45,7 +45,7 @@ LIMIT ?
 
 
 async def linked_identities_share_a_person_number(install: VerifyContext) -> list[str]:
-    """Users who are one human share a number, the lowest of theirs: a role of one counts for all who have it."""
+    """Linked users share a person number, the lowest of their own: a role of one counts for all of them."""
     return [
         f"user {row['user_id']} is counted as person {row['person']}, whose first identity is number {row['lowest']}"
         for row in await install.store.fetch_all(WRONG_PERSON_NUMBER, (MAX_ROWS,))
@@ -53,7 +53,7 @@ async def linked_identities_share_a_person_number(install: VerifyContext) -> lis
 
 
 async def approvals_match_their_digest(install: VerifyContext) -> list[str]:
-    """An approval that waits, or whose request is still to be done, is what it was when it was asked for."""
+    """An approval that is open, or whose request is not carried out yet, has not changed since it was requested."""
     return [
         f"approval {row['id']}: its card or what it would do was changed after it was asked for"
         for row in await install.store.fetch_all(OPEN_APPROVALS)
@@ -62,7 +62,7 @@ async def approvals_match_their_digest(install: VerifyContext) -> list[str]:
 
 
 async def closed_items_have_an_end_time(install: VerifyContext) -> list[str]:
-    """An approval or a code that is over says since when, or upkeep would never forget it; an open one does not."""
+    """A closed approval or code has an end time, or it would never be deleted; an open one has none."""
     return [
         f"{row['what']} is {row['status']}, and {'does not say since when' if row['at'] is None else 'says since when'}"
         for row in await install.store.fetch_all(WRONG_END_TIME, (MAX_ROWS,))
@@ -70,7 +70,7 @@ async def closed_items_have_an_end_time(install: VerifyContext) -> list[str]:
 
 
 async def open_approvals_have_their_request(install: VerifyContext) -> list[str]:
-    """An open approval that an agent asked for names the request that waits for it, or a yes would do nothing."""
+    """An open approval of an agent's request names a request that waits for it, or an approval would do nothing."""
     return [
         f"approval {row['id']} is open, and request {row['seq']} of session {row['session_id']} does not wait for it"
         for row in await install.store.fetch_all(APPROVALS_WITHOUT_REQUEST, (MAX_ROWS,))
@@ -78,7 +78,7 @@ async def open_approvals_have_their_request(install: VerifyContext) -> list[str]
 
 
 async def cards_have_their_message(install: VerifyContext) -> list[str]:
-    """A card that somebody was shown is a message of the host, which is edited when it is decided."""
+    """A card that was sent to a person is a message of the host, which is edited after the decision."""
     return [
         f"card {row['number']} of approval {row['approval_id']}, to {row['user_id']}, has no message"
         for row in await install.store.fetch_all(CARDS_WITHOUT_MESSAGE, (HOST_SESSION_ID, MAX_ROWS))
@@ -86,7 +86,7 @@ async def cards_have_their_message(install: VerifyContext) -> list[str]:
 
 
 async def open_questions_have_their_message(install: VerifyContext) -> list[str]:
-    """A question that is open has the message that asks it, or nobody could answer."""
+    """An open question has the message that asks it, or nobody could answer it."""
     return [
         f"question {row['seq']} of session {row['session_id']} is open, and its message is not there"
         for row in await install.store.fetch_all(QUESTIONS_WITHOUT_MESSAGE, (MAX_ROWS,))

@@ -1,4 +1,4 @@
-"""The type of a finding, and the context of the checks of the central database."""
+"""Defines a finding, and the context of the checks of the central database."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from nanohost.config.home import Home
 from nanohost.db.database import ReportReader
 
 MAX_ROWS = 100
-"""Rows named for one check: who has more than that has one cause, not a hundred."""
+"""The most rows that are reported for one check: more of them have the same cause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """An invariant that does not hold. Each row is a sentence that names what breaks it; the first MOST_ROWS."""
+    """A violated invariant. `rows`: a sentence for each violation, at most MAX_ROWS."""
 
     check: str
     rows: tuple[str, ...]
@@ -21,7 +21,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyContext:
-    """The data directory under the glass. `is_host_running`: things change while we look."""
+    """The data directory that is checked. `is_host_running`: whether a host may change it meanwhile."""
 
     store: ReportReader
     home: Home

@@ -24,7 +24,7 @@ WHERE outcome = 'context' AND trigger = 1 OR outcome = 'written' AND trigger = 0
 
 
 async def held_items_have_an_open_approval(install: VerifyContext) -> list[str]:
-    """What is held names an approval that is not decided yet, or nobody would ever let it go on."""
+    """A held message or request names an open approval, or it would never be released."""
     return [
         f"{row['what']} is held, and approval {row['approval_id']} is not open"
         for row in await install.store.fetch_all(HELD_WITHOUT_APPROVAL, (MAX_ROWS,))
@@ -32,7 +32,7 @@ async def held_items_have_an_open_approval(install: VerifyContext) -> list[str]:
 
 
 async def context_routes_do_not_trigger(install: VerifyContext) -> list[str]:
-    """A route says `context` if its message wakes nobody, and `written` if it does."""
+    """A route is `context` if its message triggers no turn, and `written` if it does."""
     return [
         f"the route of event {row['event_id']} by wiring {row['wiring_id']} is {row['outcome']}, and its message"
         f" {'wakes the agent' if row['trigger'] else 'wakes nobody'}"

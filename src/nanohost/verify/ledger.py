@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nanohost.verify.finding import MAX_ROWS, VerifyContext
 
-# Cut off by a kill it looks the same: the next start finds it by its open attempt, and says its outcome.
+# After a kill it is the same: the next start finds the delivery by its open attempt, and records its outcome.
 SENDING_WITHOUT_ATTEMPT = """
 SELECT d.session_id, d.seq FROM deliveries d WHERE d.status = 'sending' AND NOT EXISTS (
     SELECT 1 FROM delivery_attempts a WHERE a.session_id = d.session_id AND a.seq = d.seq AND a.ended_at IS NULL)
@@ -33,8 +33,8 @@ SELECT a.session_id, a.seq, a.number, d.status
 FROM delivery_attempts a JOIN deliveries d USING (session_id, seq)
 WHERE a.ended_at IS NULL AND d.status != 'sending' LIMIT ?
 """
-# A wiring takes its routes along when it is deleted, so only one that was there before the event says anything.
-# What was handled otherwise says so: for the host itself, one message with another, a deletion.
+# Only wirings that are older than the event count, because a deleted wiring's routes are deleted too. Events that were
+# handled in another way have a reason: for the host itself, joined with another message, a deletion.
 EVENTS_WITHOUT_ROUTE = """
 SELECT e.id, e.channel_type, e.platform_id, e.platform_message_id FROM inbound_events e
 WHERE e.status = 'routed' AND e.reason IS NULL
@@ -48,7 +48,7 @@ LIMIT ?
 
 
 async def sending_deliveries_have_an_open_attempt(install: VerifyContext) -> list[str]:
-    """A delivery that is `sending`, or was when its host was killed, has an attempt without an end."""
+    """A delivery that is `sending`, now or when its host was killed, has an attempt without an end."""
     return [
         f"delivery {row['seq']} of session {row['session_id']} is being sent, and no attempt is under way"
         for row in await install.store.fetch_all(SENDING_WITHOUT_ATTEMPT, (MAX_ROWS,))
@@ -64,7 +64,7 @@ async def sent_deliveries_have_a_sent_attempt(install: VerifyContext) -> list[st
 
 
 async def attempt_counts_match(install: VerifyContext) -> list[str]:
-    """A delivery has as many attempts on record as it counts."""
+    """A delivery's attempt count is the number of its recorded attempts."""
     return [
         f"delivery {row['seq']} of session {row['session_id']} counts {row['attempts']} attempts, and {row['found']}"
         " are on record"
@@ -82,7 +82,7 @@ async def ended_deliveries_have_no_open_attempt(install: VerifyContext) -> list[
 
 
 async def routed_events_have_routes(install: VerifyContext) -> list[str]:
-    """A routed event of a chat that was wired when it came in has a route: its outcome is on record."""
+    """A routed event of a chat that was wired when it was received has a route."""
     return [
         f"event {row['id']} ({row['platform_message_id']} of {row['channel_type']}:{row['platform_id']}) is routed, and"
         " no wiring says what it made of it"
@@ -91,7 +91,7 @@ async def routed_events_have_routes(install: VerifyContext) -> list[str]:
 
 
 async def routes_name_their_message(install: VerifyContext) -> list[str]:
-    """A route that reached a session, or waits to, names the session and the message."""
+    """A route that reached a session, or waits for its mailbox, names the session and the message."""
     return [
         f"the route of event {row['event_id']} by wiring {row['wiring_id']} is {row['outcome']}, and names no message"
         for row in await install.store.fetch_all(ROUTES_WITHOUT_MESSAGE, (MAX_ROWS,))
@@ -99,7 +99,7 @@ async def routes_name_their_message(install: VerifyContext) -> list[str]:
 
 
 async def only_collected_rows_are_deleted(install: VerifyContext) -> list[str]:
-    """Upkeep has forgotten no outbound row that the cursor has not passed."""
+    """No outbound row beyond the cursor has been deleted."""
     return [
         f"session {row['id']} has forgotten rows up to {row['up_to_seq']}, and has taken over up to {row['out_cursor']}"
         for row in await install.store.fetch_all(DELETED_BEYOND_CURSOR, (MAX_ROWS,))

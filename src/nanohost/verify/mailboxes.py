@@ -41,13 +41,13 @@ def outbound_numbers_are_odd(view: SessionView) -> Iterator[str]:
 
 
 def collected_rows_are_in_the_ledger(view: SessionView) -> Iterator[str]:
-    """Every outbound row that the cursor has passed is in the ledger or an action on record, under the same id."""
+    """Every outbound row that the cursor has passed is recorded as a delivery or an action, with the same id."""
     for seq, out_id in view.outbound.rows if view.outbound else ():
         if seq > view.row.out_cursor:
             return
-        asked = {"session": view.row.id, "seq": seq}
-        entry = view.central.execute(COLLECTED_ROW, asked).fetchone()
-        if entry is None and view.central.execute(IS_DELETED, asked).fetchone() is None:
+        key = {"session": view.row.id, "seq": seq}
+        entry = view.central.execute(COLLECTED_ROW, key).fetchone()
+        if entry is None and view.central.execute(IS_DELETED, key).fetchone() is None:
             yield f"{session_label(view)}: row {seq} ({out_id}) of outbound.db was passed over and is not in the ledger"
         elif entry is not None and entry["out_id"] != out_id:
             yield (
@@ -63,13 +63,13 @@ def written_routes_have_arrived(view: SessionView) -> Iterator[str]:
 
 
 def waiting_routes_have_not_arrived(view: SessionView) -> Iterator[str]:
-    """A message that waits for its mailbox is not in it. A host killed between the two leaves it so until the next."""
+    """A message that waits for its mailbox is not in it, except until the next start after a kill in between."""
     for message in view.arrivals.premature:
         yield f"{session_label(view)}: message {message} waits for its mailbox and is in it"
 
 
 def pending_work_is_due(view: SessionView) -> Iterator[str]:
-    """A session with a message that waits for its agent says when it is due, or nobody would wake it."""
+    """A session with a message that waits for its agent has a due time, or it would never be woken."""
     if view.inbound is None or view.row.is_due:
         return
     for message in view.inbound.pending_messages:
@@ -78,18 +78,19 @@ def pending_work_is_due(view: SessionView) -> Iterator[str]:
 
 
 def _is_record_pending(view: SessionView, message: PendingMessage) -> bool:
-    """The row is written before it is on record; a host killed in between finishes that when it starts again."""
-    looks: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+    """Whether the row is written but not recorded yet: after a kill in between the host records it at its next
+    start."""
+    pending: tuple[tuple[str, tuple[str | None, ...]], ...] = (
         (ROUTE_PENDING, (message.id,)),
         (EVENT_PENDING, message.origin),
         (RUN_PENDING, (message.id,)),
         (NOTICE_PENDING, (view.row.id, message.id)),
     )
-    return any(view.central.execute(query, values).fetchone() for query, values in looks)
+    return any(view.central.execute(query, values).fetchone() for query, values in pending)
 
 
 def due_sessions_have_work(view: SessionView) -> Iterator[str]:
-    """While no host runs, a session that is due has a message that waits, or an end of one to take over."""
+    """While no host runs, a session that is due has a waiting message, or an ack to process."""
     if view.is_host_running or not view.row.is_due or view.inbound is None or view.outbound is None:
         return
     if not view.inbound.pending_messages and not view.outbound.has_acks:
@@ -97,7 +98,7 @@ def due_sessions_have_work(view: SessionView) -> Iterator[str]:
 
 
 def completed_messages_are_not_claimed(view: SessionView) -> Iterator[str]:
-    """A message that is completed in inbound.db is not being worked on any more in outbound.db."""
+    """A message that is completed in inbound.db has no open claim in outbound.db."""
     for message, claimed in view.inbound.claimed_messages.items() if view.inbound else ():
         if claimed.status == "completed":
             yield f"{session_label(view)}: message {message} is completed, and its runner still works on it"

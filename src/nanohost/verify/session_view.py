@@ -1,7 +1,7 @@
-"""Reads one session from the central database and its two files at one moment, for its checks.
+"""Reads a consistent view of one session from the central database and its two files, for its checks.
 
-Promises: files are opened read-only, outbound.db in a process that can be killed, each for less time than a writer
-waits; what is kept of a session is bounded, however much its files hold. Blocking: for threads.
+Promises: opens files read-only, outbound.db in a process that can be killed, each for less time than a writer waits;
+uses bounded memory for each session, however large its files are. Blocking: call it in a thread.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from nanohost_protocol.schema import INBOUND
 from nanohost_protocol.sqlite import READ_BUSY_TIMEOUT_S, read_snapshot
 
 ROUTES_CHUNK_SIZE = 2000
-"""Routes looked up in one opening of inbound.db: a few milliseconds, so the host's writes need not wait."""
+"""Routes that are looked up each time inbound.db is opened: a few milliseconds, so that the host's writes do
+not wait."""
 MAX_OUTBOUND_ROWS = 10_000
-"""Rows of one outbound.db that are looked at. A runner prunes what was taken over; more is there for a flood only."""
+"""The most rows of one outbound.db that are checked. A runner deletes processed rows, so only a flood has more."""
 
 SESSIONS = """
 SELECT s.id, g.folder, s.out_cursor, s.ack_cursor, s.lease, s.due_at IS NOT NULL AS due
@@ -50,7 +51,7 @@ IN_MAILBOX = "SELECT 1 FROM messages_in WHERE id = ?"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRow:
-    """What the central database says of a session. `is_due`: there is work, now or later."""
+    """A session's row in the central database. `is_due`: it has work, now or later."""
 
     id: SessionId
     group_folder: str
@@ -62,7 +63,7 @@ class SessionRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingMessage:
-    """A message that waits in inbound.db, and where it came from."""
+    """A message that waits in inbound.db, and its origin."""
 
     id: str
     origin: tuple[str | None, ...]
@@ -70,7 +71,7 @@ class PendingMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedMessage:
-    """How a message stands in inbound.db that outbound.db says is being worked on."""
+    """The state in inbound.db of a message with an open claim in outbound.db."""
 
     status: str
     tries: int
@@ -78,8 +79,8 @@ class ClaimedMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundView:
-    """What inbound.db holds. `pending_messages` are the messages that wake, `claimed_messages` those with an open
-    claim. What waits for a fresh container does not wake while there is another."""
+    """The content of inbound.db. `pending_messages`: waiting messages that trigger a turn, without those for a fresh
+    container while there is another one. `claimed_messages`: messages with an open claim."""
 
     odd_seqs: tuple[int, ...]
     pending_messages: tuple[PendingMessage, ...]
@@ -88,7 +89,8 @@ class InboundView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteArrivals:
-    """Routes against rows. `missing` are written routes without their row, `premature` waiting ones that have it."""
+    """The comparison of routes with rows. `missing`: messages of written routes without a row. `premature`: messages of
+    waiting routes with a row."""
 
     has_written: bool
     missing: tuple[str, ...]
@@ -97,7 +99,7 @@ class RouteArrivals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionView:
-    """A session and its files. A file that cannot be read is None; its problem is too, when that is as it may be."""
+    """A session and its files. A file that cannot be read is None; its problem is None if that is no error."""
 
     row: SessionRow
     layout: SessionLayout
@@ -111,12 +113,12 @@ class SessionView:
 
     @property
     def has_messages(self) -> bool:
-        """A message was written for it, so all of its folder was made."""
+        """Whether it has messages, so that its whole folder must exist."""
         return self.arrivals.has_written or self.row.out_cursor > 0
 
 
 def iter_session_views(home: Home, *, is_host_running: bool) -> Generator[SessionView, None, None]:
-    """All sessions, one after the other, against one snapshot of the central database. Raises StoreError."""
+    """Yields a view of each session, with one snapshot of the central database. Raises StoreError."""
     with central_snapshot(home.database) as central, blocking_reader() as reader:
         routes = _RoutesBySession(central.execute(ROUTES))
         for found in central.execute(SESSIONS):
@@ -133,7 +135,7 @@ def iter_session_views(home: Home, *, is_host_running: bool) -> Generator[Sessio
 
 
 class _RoutesBySession:
-    """Walks the sorted routes beside the sorted sessions, so that neither has to be kept."""
+    """Iterates over the sorted routes in parallel to the sorted sessions, so that neither is kept in memory."""
 
     def __init__(self, rows: Iterator[sqlite3.Row]) -> None:
         self._groups = groupby(rows, key=lambda row: str(row["session_id"]))
@@ -209,22 +211,22 @@ def _claimed_messages(db: sqlite3.Connection, claims: Sequence[Ack]) -> Mapping[
 
 
 def _compare_routes(path: Path, routes: Iterator[sqlite3.Row], *, is_readable: bool) -> RouteArrivals:
-    any_written, lost, early = False, list[str](), list[str]()
+    any_written, missing, premature = False, list[str](), list[str]()
     while chunk := list(islice(routes, ROUTES_CHUNK_SIZE)):
         written, waiting = (
             [str(row["message_id"]) for row in chunk if row["outcome"] in outcomes]
             for outcomes in (("written", "context"), ("waiting",))
         )
         any_written = any_written or bool(written)
-        there = _find_in_mailbox(path, written + waiting) if is_readable else None
-        if there is not None:
-            lost = [*lost, *(id for id in written if id not in there)][:MAX_ROWS]
-            early = [*early, *(id for id in waiting if id in there)][:MAX_ROWS]
-    return RouteArrivals(has_written=any_written, missing=tuple(lost), premature=tuple(early))
+        existing = _find_in_mailbox(path, written + waiting) if is_readable else None
+        if existing is not None:
+            missing = [*missing, *(id for id in written if id not in existing)][:MAX_ROWS]
+            premature = [*premature, *(id for id in waiting if id in existing)][:MAX_ROWS]
+    return RouteArrivals(has_written=any_written, missing=tuple(missing), premature=tuple(premature))
 
 
 def _find_in_mailbox(path: Path, ids: Sequence[str]) -> set[str] | None:
-    """Which of these have their row. None: the file cannot be read any more, which its own check tells."""
+    """Returns which of these ids have a row. None if the file cannot be read any more, which another check reports."""
     try:
         with read_snapshot(path, INBOUND) as db:
             return {id for id in ids if db.execute(IN_MAILBOX, (id,)).fetchone()}

@@ -23,7 +23,7 @@ SELECT 1 FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id WHERE s.
 
 
 async def leases_name_their_runtime(install: VerifyContext) -> list[str]:
-    """A session has a lease and the runtime that holds it, or neither."""
+    """A session has both a lease and a runtime, or neither."""
     return [
         f"session {row['id']} has lease {row['lease'] or 'none'} and runtime {row['runtime'] or 'none'}"
         for row in await install.store.fetch_all(INCOMPLETE_LEASES, (MAX_ROWS,))
@@ -31,7 +31,7 @@ async def leases_name_their_runtime(install: VerifyContext) -> list[str]:
 
 
 async def leases_are_unique(install: VerifyContext) -> list[str]:
-    """A container serves one session: no two have the same lease."""
+    """No two sessions have the same lease."""
     return [
         f"the sessions {row['ids']} have the lease {row['lease']}, all of them"
         for row in await install.store.fetch_all(SHARED_LEASES, (MAX_ROWS,))
@@ -41,11 +41,11 @@ async def leases_are_unique(install: VerifyContext) -> list[str]:
 async def session_folders_are_not_orphaned(install: VerifyContext) -> list[str]:
     """Every folder below sessions/ belongs to a session of that agent group."""
 
-    def look() -> list[str]:
-        with closing(_orphaned_folders(install)) as strays:
-            return list(islice(strays, MAX_ROWS))
+    def find_orphans() -> list[str]:
+        with closing(_orphaned_folders(install)) as orphans:
+            return list(islice(orphans, MAX_ROWS))
 
-    return await asyncio.to_thread(look)
+    return await asyncio.to_thread(find_orphans)
 
 
 def _orphaned_folders(install: VerifyContext) -> Generator[str, None, None]:
@@ -57,7 +57,7 @@ def _orphaned_folders(install: VerifyContext) -> Generator[str, None, None]:
 
 
 def _subfolders(parent: Path) -> Iterator[Path]:
-    """Told apart from files and links; a folder that is gone meanwhile is empty."""
+    """Yields the folders in a folder, without links; nothing if it is gone."""
     try:
         yield from (path for path in parent.iterdir() if path.is_dir() and not path.is_symlink())
     except FileNotFoundError:
@@ -65,7 +65,7 @@ def _subfolders(parent: Path) -> Iterator[Path]:
 
 
 def session_has_its_folder(view: SessionView) -> Iterator[str]:
-    """A session that got a message has its folder, with all that a container needs in it."""
+    """A session that got a message has its folder, with everything that a container needs."""
     layout = view.layout
     if not view.has_messages:
         return
@@ -78,7 +78,7 @@ def session_has_its_folder(view: SessionView) -> Iterator[str]:
 
 
 def inbound_opens(view: SessionView) -> Iterator[str]:
-    """inbound.db of a session that got a message is there, and is a mailbox of this version."""
+    """A session that got a message has an inbound.db, which is a mailbox of this version."""
     if view.inbound_problem is not None:
         yield f"{session_label(view)}: {view.inbound_problem}"
     elif view.has_messages and view.layout.in_dir.is_dir() and not view.layout.inbound_db.exists():
@@ -94,13 +94,13 @@ def outbound_opens(view: SessionView) -> Iterator[str]:
 
 
 def open_claims_belong_to_the_lease(view: SessionView) -> Iterator[str]:
-    """What is being worked on is held by the session's container, was freed, or will be because the session is due."""
+    """An open claim is of the session's container, was freed, or will be because the session is due."""
     if view.outbound is None or view.inbound is None or view.row.is_due:
         return
     for claim in view.outbound.claims:
-        standing = view.inbound.claimed_messages.get(claim.message_id)
-        taken_over = standing is not None and (standing.status != "pending" or standing.tries > claim.tries)
-        if claim.container_id != view.row.lease and not taken_over:
+        message = view.inbound.claimed_messages.get(claim.message_id)
+        is_freed = message is not None and (message.status != "pending" or message.tries > claim.tries)
+        if claim.container_id != view.row.lease and not is_freed:
             yield (
                 f"{session_label(view)}: message {claim.message_id} is claimed by container "
                 f"{claim.container_id}, which has no"
@@ -109,5 +109,5 @@ def open_claims_belong_to_the_lease(view: SessionView) -> Iterator[str]:
 
 
 def session_label(view: SessionView) -> str:
-    """How a sentence names a session."""
+    """Returns the name of a session in a sentence."""
     return f"session {view.row.id} of {view.row.group_folder}"

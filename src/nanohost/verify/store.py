@@ -18,7 +18,7 @@ APPLIED_MIGRATIONS = "SELECT set_name, name, checksum FROM schema_migrations"
 
 @contextmanager
 def central_snapshot(database: Path) -> Iterator[sqlite3.Connection]:
-    """The central database as it is now, read-only, for long looks: the store's one reader is needed by the host.
+    """Open a read-only snapshot of the central database for long reads, which must not block the store's reader.
 
     Blocking. Raises StoreError.
     """
@@ -31,14 +31,14 @@ def central_snapshot(database: Path) -> Iterator[sqlite3.Connection]:
         ) as connection,
     ):
         connection.row_factory = sqlite3.Row
-        # Not mode=ro: a file that was opened read-only has its CHECK constraints left out of integrity_check.
+        # Not mode=ro: integrity_check skips CHECK constraints of a database that was opened read-only.
         connection.execute("PRAGMA query_only = 1")
         connection.execute("BEGIN")
         yield connection
 
 
 async def central_database_integrity(install: VerifyContext) -> list[str]:
-    """SQLite's own check of every page, index and constraint of the central database finds nothing."""
+    """SQLite's own check of every page, index and constraint of the central database finds no error."""
 
     def look() -> list[str]:
         with central_snapshot(install.home.database) as db:
@@ -48,7 +48,7 @@ async def central_database_integrity(install: VerifyContext) -> list[str]:
 
 
 async def foreign_keys_are_valid(install: VerifyContext) -> list[str]:
-    """Every row of the central database that refers to another one finds it."""
+    """Every row of the central database that refers to another row refers to an existing one."""
 
     def look() -> list[str]:
         with central_snapshot(install.home.database) as db:
@@ -63,7 +63,7 @@ def _describe_violation(row: sqlite3.Row) -> str:
 
 
 async def migrations_match_their_files(install: VerifyContext) -> list[str]:
-    """The migrations on record are the migration files of this version, unchanged, and none is missing."""
+    """The applied migrations are exactly the migration files of this version, unchanged."""
     files = await asyncio.to_thread(load_migrations, install.home.migration_folders)
     known = {(file.set_name, file.name): file.checksum for file in files}
     applied = {
@@ -71,11 +71,11 @@ async def migrations_match_their_files(install: VerifyContext) -> list[str]:
     }
     found = []
     for set_name, name in sorted(known.keys() | applied.keys()):
-        here, there = known.get((set_name, name)), applied.get((set_name, name))
-        if here is None:
+        in_file, in_database = known.get((set_name, name)), applied.get((set_name, name))
+        if in_file is None:
             found.append(f"migration {set_name}/{name} was applied, and its file is gone")
-        elif there is None:
+        elif in_database is None:
             found.append(f"migration {set_name}/{name} has a file, and was not applied")
-        elif here != there:
+        elif in_file != in_database:
             found.append(f"migration {set_name}/{name} was changed after it was applied")
     return found

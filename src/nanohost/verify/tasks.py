@@ -1,6 +1,6 @@
-"""Checks the invariants of tasks: what has begun is where it is worked on.
+"""Checks the invariants of tasks and their runs.
 
-That an active task has a next time is a constraint of its table, which the check of the central database covers.
+A constraint of the table ensures that an active task has a next time; the check of the central database covers it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ IN_MAILBOX = "SELECT 1 FROM messages_in WHERE id = ?"
 
 
 async def runs_belong_to_a_task(install: VerifyContext) -> list[str]:
-    """Every run is one of a task, in the session of that task."""
+    """Every run belongs to a task of the same session."""
     return [
         f"run {row['id']} of task {row['task_id']} in session {row['session_id']} belongs to no task there"
         for row in await install.store.fetch_all(ORPHANED_RUNS, (MAX_ROWS,))
@@ -40,10 +40,10 @@ def running_runs_are_in_the_mailbox(view: SessionView) -> Iterator[str]:
         return
     try:
         with read_snapshot(view.layout.inbound_db, INBOUND) as box:
-            lost = [run for run in runs if box.execute(IN_MAILBOX, (run["message_id"],)).fetchone() is None]
+            missing = [run for run in runs if box.execute(IN_MAILBOX, (run["message_id"],)).fetchone() is None]
     except (ProtocolError, OSError):
-        return  # its own check tells
-    for run in lost:
+        return  # another check reports it
+    for run in missing:
         yield (
             f"{session_label(view)}: a run of task {run['task_id']} is under way, and "
             f"{run['message_id']} is not in inbound.db"

@@ -1,1 +1,1 @@
-"""How work is run: keyed workers, the supervisor of services, the event bus, threads, rate limits."""
+"""Runs work: keyed workers, the supervisor of services, the event bus, thread pools, rate limits."""

@@ -1,4 +1,4 @@
-"""The last few of something by key: how the most recent containers ended."""
+"""Provides a dictionary that keeps only the newest entries, such as how recent containers ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ V = TypeVar("V")
 
 
 class BoundedDict(OrderedDict[K, V]):
-    """A dictionary that forgets the oldest entry beyond `MAX_ENTRIES`."""
+    """A dictionary that drops the oldest entry beyond `MAX_ENTRIES`."""
 
     MAX_ENTRIES = 256
 

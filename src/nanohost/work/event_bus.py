@@ -1,10 +1,10 @@
-"""The event bus: says that something happened to whoever subscribed.
+"""Delivers domain events to their subscribers.
 
 An event is a frozen value (see db/domain_events.py). Inside a transaction it is emitted with `tx.emit(event)` and
-reaches its subscribers after the commit, never before and never when the transaction is undone. Outside of one it is
-published at once. Promises: subscribers of a type hear in the order in which they subscribed; one that fails keeps no
-other from hearing. Nothing is stored: an event that a kill loses only delays, because every subscriber also looks at
-the database when it starts.
+delivered after the commit, never before, and never after a rollback. Outside of a transaction it is published at once.
+Promises: subscribers of a type are called in the order in which they subscribed; one that fails does not affect the
+others. Events are not stored: an event that a kill loses only causes a delay, because every subscriber also reads the
+database when it starts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Subscription(Generic[E]):
-    """`handler` is called with each event of exactly this type. It must not block: it notes what is to be done."""
+    """`handler` is called with each event of exactly this type. It must not block: it only schedules work."""
 
     event_type: type[E]
     handler: Callable[[E], object]
@@ -37,12 +37,12 @@ class EventBus:
         self._subscribers: defaultdict[type, list[Callable[[Any], object]]] = defaultdict(list)
 
     def subscribe(self, event_type: type[E], handler: Callable[[E], object]) -> None:
-        """From now on; see Subscription."""
+        """Call `handler` with each event of the type from now on; see Subscription."""
         self._subscribers[event_type].append(handler)
 
     @contextmanager
     def subscribed(self, *subscriptions: Subscription[Any]) -> Iterator[None]:
-        """While entered."""
+        """Keep the subscriptions while entered."""
         for one in subscriptions:
             self.subscribe(one.event_type, one.handler)
         try:
@@ -52,7 +52,7 @@ class EventBus:
                 self._subscribers[one.event_type].remove(one.handler)
 
     def publish(self, *events: object) -> None:
-        """Tell the subscribers of each event now. Equal events are told once. Raises nothing."""
+        """Call the subscribers of each event now. Equal events are delivered once. Never raises."""
         for event in dict.fromkeys(events):
             for handler in tuple(self._subscribers.get(type(event), ())):
                 try:

@@ -1,4 +1,4 @@
-"""What is known of many for a while, and of whoever is at rest no longer: it does not grow with all there ever were."""
+"""Provides a map that evicts values without effect, so that it does not grow with the number of keys ever used."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 MIN_CAPACITY = 1_000
-"""Of those nothing is forgotten: to look at them all takes less than a millisecond."""
+"""Below this size nothing is evicted: to check all entries takes less than a millisecond."""
 
 
 class EvictingMap(Generic[K, V]):
-    """By key. `is_evictable` says of a value that it is as good as none; those go when there are many. All are looked
-    through only when there are twice as many as were left the last time, so that one more costs the same always."""
+    """A map. `is_evictable`: whether a value is as good as none. Such values are evicted when the map has twice as many
+    entries as after the last eviction, so that `put` has constant amortized cost."""
 
     def __init__(self, is_evictable: Callable[[V], bool]) -> None:
         self._is_evictable = is_evictable

@@ -1,7 +1,7 @@
-"""Long tasks as named services: started again when they end, seen in `nanohost status`, stopped in reverse order.
+"""Runs long tasks as named services: restarts them, shows them in `nanohost status`, stops them in reverse order.
 
-A service that ends or fails begins again after a pause that grows from 1 to 60 seconds and starts over after a
-minute of health. A critical one ends the process instead: `failed` tells. Nothing here knows what a service does.
+A service that returns or fails is restarted after a pause that grows from 1 to 60 seconds, and is reset after a minute
+without failure. A critical service ends the process instead: see `wait_for_failure`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_BACKOFF_S = 60.0
 BACKOFF_RESET_S = 60.0
 STOP_TIMEOUT_S = 10.0
 JITTER = 0.25
-"""Pauses are stretched or shortened by up to this part, so that services that fail together do not return together."""
+"""Pauses are varied by up to this share, so that services that fail together do not restart together."""
 
 _log = structlog.get_logger()
 
@@ -32,15 +32,15 @@ _log = structlog.get_logger()
 class ServiceState(StrEnum):
     RUNNING = "running"
     RESTARTING = "restarting"
-    """It ended; the pause before the next run is on."""
+    """It ended; it waits for the next run."""
     FAILED = "failed"
-    """Critical, and it ended: the process is about to."""
+    """It is critical and ended: the process is about to end."""
     STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What is known of a service. `error` is the last sentence it failed with, `since` when `state` began."""
+    """The state of a service. `error`: the sentence of its last failure. `since`: when `state` began."""
 
     name: str
     state: ServiceState
@@ -51,7 +51,7 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceFailure:
-    """A critical service ended. `error` is None when it simply returned."""
+    """A critical service ended. `error` is None if it returned."""
 
     name: str
     message: str
@@ -59,7 +59,7 @@ class ServiceFailure:
 
 
 class Supervisor:
-    """Runs services while entered. `jitter` gives numbers from 0 to 1."""
+    """Runs services while entered. `jitter`: returns numbers from 0 to 1."""
 
     def __init__(
         self, clock: Clock, *, stop_timeout_s: float = STOP_TIMEOUT_S, jitter: Callable[[], float] = random.random
@@ -83,7 +83,7 @@ class Supervisor:
             _log.warning("service_stop_timed_out", services=late, after_s=self._stop_timeout_s)
 
     def start(self, name: str, factory: Callable[[], Awaitable[None]], *, critical: bool = False) -> None:
-        """Run `factory()` as the service `name`, and again when it ends unless it is critical."""
+        """Run `factory()` as the service `name`, and restart it when it ends, unless it is critical."""
         assert self._failure is not None, "services are started inside `async with supervisor`"
         assert name not in self._tasks, f"there is a service {name} already"
         self._services[name] = Service(name=name, state=ServiceState.RUNNING, since=self._clock.now())
@@ -91,7 +91,7 @@ class Supervisor:
         self._tasks[name] = asyncio.create_task(run, name=name)
 
     def services(self) -> tuple[Service, ...]:
-        """All services, in the order they were started."""
+        """Returns all services, in the order in which they were started."""
         return tuple(self._services.values())
 
     async def wait_for_failure(self) -> ServiceFailure:
@@ -111,9 +111,9 @@ class Supervisor:
     async def _run_restarting(self, name: str, factory: Callable[[], Awaitable[None]]) -> None:
         pause_s = INITIAL_BACKOFF_S
         while True:
-            began = self._clock.monotonic()
+            started_at = self._clock.monotonic()
             error = await self._run_factory(factory)
-            if self._clock.monotonic() - began >= BACKOFF_RESET_S:
+            if self._clock.monotonic() - started_at >= BACKOFF_RESET_S:
                 pause_s = INITIAL_BACKOFF_S
             wait_s = pause_s * (1 + JITTER * (2 * self._jitter() - 1))
             self._set_state(name, ServiceState.RESTARTING, error=_error_message(error))
@@ -137,17 +137,17 @@ class Supervisor:
     def _set_state(
         self, name: str, state: ServiceState, *, error: str | None = None, restarts: int | None = None
     ) -> None:
-        now = self._services[name]
+        service = self._services[name]
         self._services[name] = replace(
-            now,
+            service,
             state=state,
             since=self._clock.now(),
-            error=now.error if error is None else error,
-            restarts=now.restarts if restarts is None else restarts,
+            error=service.error if error is None else error,
+            restarts=service.restarts if restarts is None else restarts,
         )
 
     async def _stop(self, name: str, task: asyncio.Task[None]) -> bool:
-        """False: it is late, and left to itself."""
+        """Cancel a service. Returns False if it does not end in time; it is then abandoned."""
         task.cancel()
         _, late = await asyncio.wait([task], timeout=self._stop_timeout_s)
         if self._services[name].state is not ServiceState.FAILED:
@@ -164,11 +164,11 @@ def _error_message(error: Exception | None) -> str:
 def _log_service_event(
     event: str, name: str, error: Exception | None, *, level: str = "warning", **fields: object
 ) -> None:
-    """One line for what can be expected; a traceback for what is a mistake of ours."""
-    expected = error is None or isinstance(error, (NanohostError, ChannelError))
+    """Log one line for an expected error, and a traceback for a bug of ours."""
+    is_expected = error is None or isinstance(error, (NanohostError, ChannelError))
     hint = error.hint if isinstance(error, NanohostError) else ""
     if hint:
         fields["hint"] = hint
     getattr(_log, level)(
-        event, service=name, error=_error_message(error), exc_info=None if expected else error, **fields
+        event, service=name, error=_error_message(error), exc_info=None if is_expected else error, **fields
     )

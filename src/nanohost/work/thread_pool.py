@@ -1,7 +1,7 @@
-"""Threads for blocking work, by the kind of work, so that what hangs in one kind keeps no other waiting.
+"""Provides thread pools for blocking work, one for each kind of work, so that one kind does not block the others.
 
-A thread cannot be ended. So it is known what each is at (`running_call`), for whoever has to say what hangs, and
-leaving them has a limit, where Python waits for ever.
+A thread cannot be killed. So each thread's current call is tracked (`running_call`), to report what hangs, and a
+shutdown has a time limit, while Python would wait for ever.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from nanohost_protocol.layout import SessionLayout
 T = TypeVar("T")
 
 SHUTDOWN_TIMEOUT_S = 5.0
-"""For which work that began is waited for when its threads are left."""
+"""How long a shutdown waits for work that began."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningCall:
-    """What a thread is at, and since when on the monotonic clock."""
+    """The call that a thread runs, and since when on the monotonic clock."""
 
     description: str
     since: float
 
 
 class ThreadPool(ThreadPoolExecutor):
-    """At most `max_threads` threads, called `name` and a number."""
+    """At most `max_threads` threads, named `name` and a number."""
 
     def __init__(self, name: str, max_threads: int) -> None:
         super().__init__(max_threads, thread_name_prefix=name)
@@ -42,7 +42,7 @@ class ThreadPool(ThreadPoolExecutor):
         return super().submit(_tracked, work, arguments, named)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more work. `wait` for what began, SHUTDOWN_TIMEOUT_S at most."""
+        """Accept no more work. `wait`: wait for work that began, at most SHUTDOWN_TIMEOUT_S."""
         super().shutdown(wait=False, cancel_futures=cancel_futures)
         until = time.monotonic() + SHUTDOWN_TIMEOUT_S
         for thread in self._threads if wait else ():
@@ -50,25 +50,25 @@ class ThreadPool(ThreadPoolExecutor):
 
 
 def running_call(thread: int | None) -> RunningCall | None:
-    """What the thread with this identifier is at, if it is at something and one of these."""
-    known = _running.get(thread) if thread is not None else None
-    return None if known is None else RunningCall(description=_describe(known[0], known[1]), since=known[2])
+    """Returns the call that the thread with this identifier runs; None if it runs none, or is not in a ThreadPool."""
+    call = _running.get(thread) if thread is not None else None
+    return None if call is None else RunningCall(description=_describe(call[0], call[1]), since=call[2])
 
 
 _running: dict[int, tuple[Callable[..., object], tuple[object, ...], float]] = {}
 
 
 def _tracked(work: Callable[..., T], arguments: tuple[Any, ...], named: dict[str, Any]) -> T:
-    me = threading.get_ident()
-    _running[me] = (work, arguments, time.monotonic())
+    thread = threading.get_ident()
+    _running[thread] = (work, arguments, time.monotonic())
     try:
         return work(*arguments, **named)
     finally:
-        del _running[me]
+        del _running[thread]
 
 
 def _describe(work: Callable[..., object], arguments: tuple[object, ...]) -> str:
-    """The function's name and the paths that it was given; asyncio and we wrap functions up in others."""
+    """Returns the function's name and its path arguments. Unwraps functions that asyncio and we have wrapped."""
     parts = list(_unwrap(work, arguments))
     names = [name for part in parts if (name := getattr(part, "__qualname__", ""))]
     paths = [str(part.root if isinstance(part, SessionLayout) else part) for part in parts if _is_path(part)]

@@ -1,7 +1,6 @@
-"""A session that writes or asks for more than it may is slowed down: token buckets, and pauses that grow.
+"""Slows down a session that exceeds its budget: token buckets, and growing pauses. Pure: takes monotonic seconds.
 
-Pure: monotonic seconds in. What is over a budget waits where it is, or is to be asked for again, and nothing of it is
-lost. The owners are told by access/notify.py.
+Work over a budget waits where it is, or is requested again; nothing is lost. access/notify.py tells the owners.
 """
 
 from __future__ import annotations
@@ -10,17 +9,18 @@ import math
 from dataclasses import dataclass
 
 BURST_SHARE = 1 / 6
-"""Of an hour's budget: so much may come at once, so that a long answer in many parts is not slowed down."""
+"""The share of an hour's budget that may be used at once, so that a long answer in many parts is not slowed down."""
 INITIAL_PAUSE_S = 1.0
 MAX_PAUSE_S = 60.0
-"""Between two looks at a session that is over its budget. A minute: nobody waits longer for what is in budget again."""
+"""The longest pause of a session over its budget: nobody waits more than a minute for work that is in budget again."""
 NOTIFY_AFTER_PAUSES = 3
-"""Pauses in a row (seven seconds): a burst that is over by then is nothing that a person has to act upon."""
+"""Pauses in a row (seven seconds) before the owners are told: for a shorter burst nobody has to act."""
 
 
 @dataclass(slots=True)
 class TokenBucket:
-    """`tokens` may go below zero: what is larger than the bucket passes, and is paid for afterwards."""
+    """A token bucket. `tokens` may go below zero: a charge larger than the bucket passes, and is paid for
+    afterwards."""
 
     per_hour: float
     tokens: float
@@ -36,13 +36,14 @@ class TokenBucket:
 
 
 def full_bucket(per_hour: float, now: float) -> TokenBucket:
-    """A bucket with a burst in it."""
+    """Returns a full bucket."""
     return TokenBucket(per_hour, per_hour * BURST_SHARE, now)
 
 
 @dataclass(slots=True, kw_only=True)
 class Throttle:
-    """`reason`: what there is too much of, in words; empty within the budget. `pauses`: how many in a row."""
+    """The throttling of a session. `reason`: which limit it exceeds, in words; empty within the budget. `pauses`: how
+    many in a row."""
 
     reason: str = ""
     pauses: int = 0
@@ -53,14 +54,14 @@ class Throttle:
 
     @property
     def should_notify(self) -> bool:
-        """Whether it has lasted long enough for a person to act upon."""
+        """Whether it has lasted long enough to tell the owners."""
         return self.pauses >= NOTIFY_AFTER_PAUSES
 
     def next_pause_s(self) -> float:
-        """How long until the next look; longer each time."""
+        """Count a pause and return its length in seconds; it grows each time."""
         self.pauses += 1
         return min(math.ldexp(INITIAL_PAUSE_S, min(self.pauses - 1, 16)), MAX_PAUSE_S)
 
     def reset(self) -> None:
-        """Nothing waits any more."""
+        """End the throttling, since nothing waits any more."""
         self.reason, self.pauses = "", 0

@@ -1,7 +1,8 @@
-"""Removes folders that a container may have filled, a moment at a time and in little memory, whatever lies in them.
+"""Removes folders that a container may have filled, in short steps and little memory, whatever they hold.
 
-Promises: names are taken as they come and never kept; folders nested without end take MOST_OPEN descriptors; no link is
-followed, also when a container that lives changes what is being removed. What cannot be removed stays. Blocking.
+Promises: does not collect names; opens a bounded number of descriptors (see MAX_OPEN_LEVELS), however deep folders are
+nested; follows no link, even if a living container changes the folder meanwhile. Entries that cannot be removed stay.
+Blocking.
 """
 
 from __future__ import annotations
@@ -18,37 +19,37 @@ from os import rename, rmdir, unlink
 from pathlib import Path
 
 STEP_S = 0.05
-"""For which something is removed in one step: some thousand files."""
+"""How long one step removes entries: some thousand files."""
 SEARCH_TIMEOUT_S = 2.0
-"""For which a step looks for the first thing that it can remove."""
+"""How long a step searches for the first entry that it can remove."""
 MAX_OPEN_LEVELS = 16
-"""Levels that are open at once, two descriptors each. What lies deeper is moved up first."""
+"""Levels that are open at once, two descriptors each. Deeper folders are moved up first."""
 
 DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class RemovalResult(StrEnum):
-    """What a step came to."""
+    """The result of a step."""
 
     REMOVED = "gone"
     INCOMPLETE = "more"
-    """Something was removed, and something is left."""
+    """Some entries were removed, and some are left."""
     BLOCKED = "stuck"
-    """What is left cannot be removed."""
+    """The remaining entries cannot be removed."""
 
 
 def remove_step(
     name: str, parent_fd: int, *, seconds: float = STEP_S, monotonic: Callable[[], float] = time.monotonic
 ) -> RemovalResult:
-    """Remove for so long what lies under a bare name in the folder with the descriptor `parent_fd`, and then the
-    name."""
+    """Remove for `seconds` the content of the entry `name` of the folder with the descriptor `parent_fd`, and at last
+    the entry itself."""
     step = _TimeBudget(seconds, monotonic)
     try:
         with open_dir(name, parent_fd) as top:
             _empty_dir(top, step)
     except FileNotFoundError:
         return RemovalResult.REMOVED
-    except OSError:  # it is no folder, or none of ours
+    except OSError:  # it is not a folder, or not ours
         return RemovalResult.REMOVED if step.try_remove(unlink, name, dir_fd=parent_fd) else RemovalResult.BLOCKED
     if not step.is_over() and step.try_remove(rmdir, name, dir_fd=parent_fd):
         return RemovalResult.REMOVED
@@ -56,7 +57,7 @@ def remove_step(
 
 
 def remove_tree(path: Path) -> None:
-    """Remove all of it, however long that takes: for what lies where no container writes."""
+    """Remove a whole folder, however long that takes. For a folder that no container writes."""
     with suppress(OSError), open_dir(path.parent, None) as above:
         while remove_step(path.name, above) is RemovalResult.INCOMPLETE:
             pass
@@ -64,7 +65,7 @@ def remove_tree(path: Path) -> None:
 
 @contextmanager
 def open_dir(folder: Path | str, parent_fd: int | None) -> Iterator[int]:
-    """A descriptor of a folder that is no link. Raises OSError."""
+    """Provide a descriptor of a folder. Raises OSError, also for a link."""
     descriptor = os.open(folder, DIR_FLAGS, dir_fd=parent_fd)
     try:
         yield descriptor
@@ -74,7 +75,7 @@ def open_dir(folder: Path | str, parent_fd: int | None) -> Iterator[int]:
 
 @dataclass(slots=True)
 class _TimeBudget:
-    """When to stop. Time counts from the first thing that is removed, so that a step always gets somewhere."""
+    """When to stop. Time counts from the first removal, so that every step makes progress."""
 
     seconds: float
     monotonic: Callable[[], float]
@@ -99,7 +100,7 @@ class _TimeBudget:
 
 
 class DirLevel:
-    """A folder on the way down, and how far it was read. Takes the descriptor over. Raises OSError."""
+    """A folder that is being walked, and how far it was read. Owns the descriptor. Raises OSError."""
 
     def __init__(self, name: str, folder: int) -> None:
         self.name = name
@@ -111,7 +112,7 @@ class DirLevel:
             raise
 
     def next_entry(self) -> os.DirEntry[str] | None:
-        """The next name in it; None at its end, also when it cannot be read on."""
+        """Returns the next entry; None at the end, or if the folder cannot be read further."""
         try:
             return next(self._entries, None)
         except OSError:
@@ -123,7 +124,8 @@ class DirLevel:
 
 
 def _empty_dir(top_fd: int, budget: _TimeBudget) -> None:
-    """Deepest first. What a file system shows late, or somebody adds meanwhile, is left to the next step."""
+    """Remove the content of a folder, deepest entries first. Entries that appear meanwhile are left to the next
+    step."""
     levels = [DirLevel("", os.dup(top_fd))]
     try:
         while levels and not budget.is_over():
@@ -145,7 +147,7 @@ def _empty_dir(top_fd: int, budget: _TimeBudget) -> None:
 
 
 def _descend(levels: list[DirLevel], name: str) -> None:
-    """Not, if it is a link by now or may not be entered."""
+    """Open the folder and push it on `levels`, unless it is a link by now or cannot be opened."""
     with suppress(OSError):
         levels.append(DirLevel(name, os.open(name, DIR_FLAGS, dir_fd=levels[-1].fd)))
 
