@@ -22,11 +22,12 @@ _BUTTON_VALUE = re.compile(r"q:([a-z0-9]{20}):([0-9]{1,3})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardChoice:
-    """What somebody chose: the message it was on, and the choice in the agent's own words. `chat`: where the card was
-    sent to, as that is called now."""
+    """What somebody chose: the message it was on, and the choice in the agent's own words and by its number, from 1.
+    `chat`: where the card was sent to, as that is called now."""
 
     card: Delivery
     label: str
+    number: int
     chat: ChatKey
 
     def was_sent_to(self, chat: ChatKey) -> bool:
@@ -58,4 +59,6 @@ async def find_choice(db: Queries, value: str | None) -> CardChoice | None:
     number = int(match[2])
     if not 0 < number <= len(options):
         return None
-    return CardChoice(card=card, label=options[number - 1], chat=await moved_chats.current_chat(db, card.queue.chat))
+    return CardChoice(
+        card=card, label=options[number - 1], number=number, chat=await moved_chats.current_chat(db, card.queue.chat)
+    )
