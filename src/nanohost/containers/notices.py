@@ -24,6 +24,7 @@ from nanohost.db.notice_numbers import (
 )
 from nanohost.errors import RuntimeUnavailable, SpawnError
 from nanohost.model import Session, SessionId
+from nanohost.text.translation import gettext_noop, lazy, lazy_gettext, translate
 from nanohost_protocol.ids import derive_id
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import MessageIn, Origin
@@ -92,7 +93,7 @@ def notice_seqs(message: MessageIn) -> range:
 
 def _adapt_to_channel(origin: Origin, text: str) -> str:
     """Who writes in the terminal has the files, and is the operator (decision 0083)."""
-    return with_operator_hint(text) if origin.channel_type == TERMINAL else text
+    return translate(with_operator_hint(text) if origin.channel_type == TERMINAL else text)
 
 
 def _build_delivery(session: SessionId, seq: int, out_id: str, origin: Origin, text: str, now: datetime) -> Delivery:
@@ -109,15 +110,21 @@ def _build_delivery(session: SessionId, seq: int, out_id: str, origin: Origin, t
     )
 
 
-START_FAILURE_NOTICE = "I cannot work right now. I keep your message and try again; the operator's log says why."
-CRASH_NOTICE = "I broke down before I could look at your message. I keep it and try again; the operator's log says why."
+START_FAILURE_NOTICE = gettext_noop(
+    "I cannot work right now. I keep your message and try again; the operator's log says why."
+)
+CRASH_NOTICE = gettext_noop(
+    "I broke down before I could look at your message. I keep it and try again; the operator's log says why."
+)
 
 _COMMAND_HINTS = (
     ("its key", "nanohost model set"),
     (
         "none of its name",  # which no check finds out: it sends none
-        "[agent] model, or nanohost agents update GROUP --model NAME where the agent has one of its own; nanohost model"
-        " check tries the address",
+        gettext_noop(
+            "[agent] model, or nanohost agents update GROUP --model NAME where the agent has one of its own; nanohost"
+            " model check tries the address"
+        ),
     ),
     ("my model", "nanohost model check"),
 )
@@ -128,8 +135,14 @@ def start_failure_notice(error: Exception) -> str:
     """Why no container was started, where that is about this machine at large and names no place on it."""
     if not isinstance(error, (SpawnError, RuntimeUnavailable)) or _contains_path(str(error)):
         return START_FAILURE_NOTICE
-    hint = f" (For the operator: {error.hint})" if error.hint and not _contains_path(error.hint) else ""
-    return f"I cannot work right now: {str(error).rstrip('.')}. I keep your message and try again.{hint}"
+    problem = str(error).rstrip(".")
+    if not error.hint or _contains_path(error.hint):
+        return lazy_gettext("I cannot work right now: {problem}. I keep your message and try again.", problem=problem)
+    return lazy_gettext(
+        "I cannot work right now: {problem}. I keep your message and try again. (For the operator: {hint})",
+        problem=problem,
+        hint=error.hint,
+    )
 
 
 def with_operator_hint(text: str) -> str:
@@ -137,8 +150,8 @@ def with_operator_hint(text: str) -> str:
     words = text.casefold()
     if "the operator" not in words or "for the operator:" in words:
         return text
-    do = next((do for about, do in _COMMAND_HINTS if about in words), "nanohost status")
-    return f"{text} In this terminal that is you: {do}"
+    command = next((do for about, do in _COMMAND_HINTS if about in words), "nanohost status")
+    return lazy_gettext("{text} In this terminal that is you: {command}", text=lazy(text), command=lazy(command))
 
 
 def _contains_path(text: str) -> bool:
