@@ -66,8 +66,7 @@ async def test_a_code_makes_two_identities_one_human_and_a_role_of_one_counts_fo
     assert await host.is_owner(ADA_ON_SLACK)
     assert {one.user_id for one in await users.list_identities(host.store, ADA)} == {ADA, ADA_ON_SLACK}
     assert await host.host_messages_to(ADA_ON_SLACK) == [
-        "You and `telegram:ada` are linked now: what one of you may do, both may. "
-        "You can write to main here now."
+        "You and `telegram:ada` are linked now: what one of you may do, both may. You can write to main here now."
     ]
     [_, told] = await host.host_messages_to(ADA)
     assert told == (

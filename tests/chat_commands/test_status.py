@@ -53,7 +53,7 @@ REMINDER = make_active_task(datetime(2026, 1, 3, 8, 0, tzinfo=UTC), content="wat
         ),
         (
             replace(NOTHING, container=ContainerStatus(state=ContainerState.WAITING), waiting_count=2),
-            ["I wait for a free place to work in.", "2 messages wait."],
+            ["I wait for a free container.", "2 messages wait."],
         ),
         (
             replace(

@@ -21,7 +21,7 @@ from nanohost.model import Role
 from nanohost.text import quoting
 from nanohost.text.translation import _, gettext_noop
 
-NEXT_STEPS = gettext_noop("/help shows what I understand. /link makes you known to me on another platform, too.")
+NEXT_STEPS = gettext_noop("/help shows what I understand. /link links your account on another platform.")
 
 
 async def make_owner(tx: Transaction, code: Code, stored: StoredEvent, *, now: datetime) -> str:

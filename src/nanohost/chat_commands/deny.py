@@ -32,7 +32,7 @@ async def _deny(invocation: HostCommandInvocation, arguments: _Arguments) -> str
 COMMAND = HostCommand(
     name="deny",
     help=gettext_noop("deny what waits for you"),
-    example="/deny k3f7qd not before Monday",
+    example=gettext_noop("/deny k3f7qd not before Monday"),
     execute=_deny,
     arguments=_Arguments,
     required_role=RequiredRole.ADMIN,

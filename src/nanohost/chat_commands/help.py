@@ -51,7 +51,7 @@ def _host_command_line(command: HostCommand) -> str:
     """With what it takes, and where it is not for all to read."""
     line = f"/{command.name}: {translate(command.help)}"
     if command.arguments.model_fields:
-        line = _("{command}, like {example}", command=line, example=command.example)
+        line = _("{command}, like {example}", command=line, example=translate(command.example))
     return _("{command} (in a direct message)", command=line) if command.is_direct_only else line
 
 

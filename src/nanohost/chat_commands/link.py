@@ -33,7 +33,7 @@ async def _link(invocation: HostCommandInvocation, arguments: CommandArguments) 
 
 COMMAND = HostCommand(
     name="link",
-    help=gettext_noop("be known to me on another platform, too"),
+    help=gettext_noop("link your account on another platform"),
     example="/link",
     execute=_link,
     required_role=RequiredRole.ANY_ROLE,

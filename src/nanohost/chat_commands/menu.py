@@ -32,7 +32,7 @@ def _help(command: ChatCommand | HostCommand) -> str:
 
 
 def _host_command_item(command: HostCommand) -> MenuCommand:
-    arguments = command.example.partition(" ")[2] if command.arguments.model_fields else ""
+    arguments = translate(command.example).partition(" ")[2] if command.arguments.model_fields else ""
     return MenuCommand(
         name=command.name,
         help=_help(command),

@@ -71,7 +71,7 @@ async def _pair(invocation: HostCommandInvocation, arguments: _Arguments) -> str
 
 COMMAND = HostCommand(
     name="pair",
-    help=gettext_noop("have a code made that makes somebody an owner"),
+    help=gettext_noop("create a code that makes somebody an owner"),
     example="/pair telegram",
     execute=_pair,
     arguments=_Arguments,

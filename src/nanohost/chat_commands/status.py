@@ -113,7 +113,7 @@ def _format_activity(facts: StatusFacts) -> str:
         return _("I have been working since {time}, now with the tool {tool}.", time=time, tool=tool)
     match facts.container.state:
         case ContainerState.WAITING if not facts.pause_text:
-            return _("I wait for a free place to work in.")
+            return _("I wait for a free container.")
         case ContainerState.STARTING:
             return _("I am just starting.")
         case ContainerState.STOPPING:

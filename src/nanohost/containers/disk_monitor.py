@@ -358,7 +358,7 @@ class DiskMonitor:
 
 
 _RESUME_NOTICE = gettext_noop(
-    "I stopped all agents and keep the rest for myself. They go on by themselves when there is room: "
+    "I stopped all agents and keep what is left for the host. They resume by themselves when there is room: "
     "nanohost status, df -h, df -i"
 )
 

@@ -32,7 +32,7 @@ from nanohost_protocol.times import to_text
 TERMINAL = "terminal"
 """The channel of the terminal, by its type."""
 HOLD_NOTICE = gettext_noop(
-    "I am on hold and do not work right now. I keep your message; whoever runs me can let me go on."
+    "I am on hold and do not work right now. I keep your message; whoever runs me can release me."
 )
 OPERATOR_HOLD_NOTICE = gettext_noop(
     "I am on hold and do not work right now. I keep your message. To release me: nanohost {command}"

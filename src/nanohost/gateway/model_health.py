@@ -14,7 +14,7 @@ import structlog
 
 from nanohost.clock import Clock
 from nanohost.gateway.upstream import Upstream
-from nanohost.net.proxies import describe_proxy
+from nanohost.net.proxies import proxy_name
 from nanohost.text.translation import lazy_gettext
 
 SET_KEY_COMMAND = "nanohost model set"
@@ -90,13 +90,13 @@ def wrong_address_problem(upstream: Upstream, reason: str) -> ModelProblem:
 
 
 def unreachable_problem(upstream: Upstream, reason: str) -> ModelProblem:
+    values = {"host": upstream.host, "reason": reason}
+    message = lazy_gettext("{host} cannot be reached: {reason}", **values)
+    if proxy := proxy_name(upstream.base_url):
+        message = lazy_gettext("{host} cannot be reached through the proxy {proxy}: {reason}", proxy=proxy, **values)
     return ModelProblem(
         kind=ModelProblemKind.UNREACHABLE,
-        message=lazy_gettext(
-            "{host} cannot be reached: {reason}",
-            host=f"{upstream.host}{describe_proxy(upstream.base_url)}",
-            reason=reason,
-        ),
+        message=message,
         hint=lazy_gettext(
             "nanohost model check, when the network is up; if the address is wrong: {command}",
             command=SET_BASE_URL_COMMAND,

@@ -29,12 +29,12 @@ CODE_EXPOSED_IN_GROUP = gettext_noop(
     "Others read this here, so that code is void now. Have a new one made, and write it to me in a direct message."
 )
 CODE_WITH_OTHER_TEXT = gettext_noop(
-    "That code is void now, for I take one only as a message of its own, without other words. Have a new one made, and "
-    "write me that, just as it is and nothing else."
+    "That code is void now: I accept a code only as a message of its own, without other words. Have a new one made, and"
+    " write me that and nothing else."
 )
 CODE_IN_EDIT = gettext_noop(
-    "That code is void now, for I take none from a message that was changed. Have a new one made, and write me that as "
-    "a message of its own."
+    "That code is void now: I accept no code from an edited message. Have a new one made, and write me that as a message"
+    " of its own."
 )
 INVALID_CODE_TEXTS = {
     CodeStatus.USED: gettext_noop("That code was used before; each works once."),
@@ -116,7 +116,7 @@ async def _count_ignored(request: HostRequest) -> None:
 async def _refuse_wrong_code(request: HostRequest) -> None:
     until = await access.record_wrong_guess(request.tx, user_id=request.user_id, origin=request.origin, now=request.now)
     when = format_time_with_zone(until, request.now, request.zone)
-    await request.reply(_("That code is wrong. Until {time} I look at no code of yours.", time=when))
+    await request.reply(_("That code is wrong. I accept no code from you until {time}.", time=when))
 
 
 async def _redeem(request: HostRequest, code: Code) -> str:
