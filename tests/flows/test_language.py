@@ -16,19 +16,19 @@ from nanohost.model import Role, UnknownSender
 from nanohost.testing.fake_channel import SentMessage
 from nanohost.testing.full_channel import FullFeatureChannel
 from nanohost.testing.time_limits import HANG_TIMEOUT_S
-from tests.support.flow import SCRIPTED_HOST_SETTINGS, RunningHost, run_host
+from tests.support.flow import SCRIPTED_HOST_SETTINGS, RunningHost, Script, run_host
 from tests.support.pseudo_language import OPENING, PSEUDO_LANGUAGE, english_words, pseudo, write_pseudo_language
 
 OLGA, EVE, MALLORY = (Sender(handle=name.lower(), name=name) for name in ("Olga", "Eve", "Mallory"))
 OFFICE = "dm-olga"
-HAS_NAMES = frozenset(
-    {"main", "fake", "UTC", "nanohost", "dm", "olga", "qd", "Blue", "Eve", "new", "nowhere", "terminal"}
-) | {"channels", "list"}
+NAMES = frozenset({"main", "fake", "UTC", "nanohost", "dm", "olga", "Eve", "new", "nowhere", "terminal"}) | {
+    *("qd", "Blue", "telegram", "channels", "list")
+}
 """Names of agents, channels, chats and zones, a part of an id, what people typed, and words of commands."""
 HOLDS = {"tasks.create": "hold"}
 SCHEDULE = {"tool": "schedule_task", "arguments": {"prompt": "water the plants", "cron": "0 9 * * *"}}
 COLOURS = {"question": "1?", "options": ["Red", "Blue"]}
-SCRIPT = [
+SCRIPT: Script = [
     {"match": "^schedule", "actions": [SCHEDULE]},
     {"match": "^ask", "actions": [{"tool": "ask_user_question", "arguments": COLOURS, "answer": "so: {result}"}]},
     {"match": "^transient", "actions": [{"error": "transient"}]},
@@ -81,10 +81,10 @@ async def translated_host(root: Path) -> AsyncIterator[tuple[RunningHost, Record
             now = flow.host.clock.now()
             await roles.grant(tx, user_id="fake:olga", role=Role.OWNER, agent_group=None, now=now)
         yield flow, fake
-    untranslated = {text: words for text in fake.host_texts if (words := english_words(text, known=HAS_NAMES))}
+    untranslated = {text: words for text in fake.host_texts if (words := english_words(text, known=NAMES))}
     assert untranslated == {}
     assert all(OPENING in text for text in fake.host_texts)
-    assert [label for label in fake.labels if english_words(label, known=HAS_NAMES)] == []
+    assert [label for label in fake.labels if english_words(label, known=NAMES)] == []
 
 
 async def seen(fake: RecordingChannel, found: Callable[[SentMessage], bool]) -> SentMessage:

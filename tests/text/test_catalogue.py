@@ -32,7 +32,7 @@ def test_each_shipped_language_can_be_loaded_and_none_of_its_translations_is_ref
         for language in available_languages():
             load_translations(language)
     assert logs == []
-    assert SHIPPED_LOCALES == TEMPLATE.parent
+    assert TEMPLATE.parent == SHIPPED_LOCALES
 
 
 def test_a_language_of_the_install_is_loaded(tmp_path: Path) -> None:
@@ -99,7 +99,8 @@ def test_a_wrong_rule_for_plurals_is_an_error(tmp_path: Path) -> None:
 
 
 def test_fuzzy_and_missing_translations_are_left_out() -> None:
-    text = '#, fuzzy\nmsgid "a"\nmsgstr "b"\n\nmsgid "c"\nmsgstr ""\n\n#~ msgid "old"\n#~ msgstr "alt"\n\nmsgid "d"\nmsgstr "e"\n'
+    fuzzy, missing = '#, fuzzy\nmsgid "a"\nmsgstr "b"\n\n', 'msgid "c"\nmsgstr ""\n\n'
+    text = f'{fuzzy}{missing}#~ msgid "old"\n#~ msgstr "alt"\n\nmsgid "d"\nmsgstr "e"\n'
     assert [(one.message, one.translations) for one in parse_po(text)] == [("d", ("e",))]
 
 

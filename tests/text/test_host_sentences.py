@@ -69,7 +69,8 @@ def test_a_bare_sentence_is_found_and_docstrings_logs_and_marked_ones_are_none(t
     path = tmp_path / "module.py"
     path.write_text(
         '"""A module that says hello."""\nX = 1\n"""What is it for."""\nHELLO = gettext_noop("Hello you all.")\n'
-        'def f(name):\n    return _("Hello {name} there.", name=name)\ndef g(name):\n    return f"Hello {name} there."\n'
+        'def f(name):\n    return _("Hello {name} there.", name=name)\n'
+        'def g(name):\n    return f"Hello {name} there."\n'
     )
     assert list(_bare_sentences(path)) == ["module.py:8"]
 
@@ -132,7 +133,7 @@ def _text_of(node: ast.AST) -> str:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
-        return "x".join(one.value for one in node.values if isinstance(one, ast.Constant))
+        return "x".join(str(one.value) for one in node.values if isinstance(one, ast.Constant))
     return ""
 
 

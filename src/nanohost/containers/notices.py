@@ -135,13 +135,14 @@ def start_failure_notice(error: Exception) -> str:
     """Why no container was started, where that is about this machine at large and names no place on it."""
     if not isinstance(error, (SpawnError, RuntimeUnavailable)) or _contains_path(str(error)):
         return START_FAILURE_NOTICE
-    problem = str(error).rstrip(".")
+    said = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+    problem = lazy(said) if said.endswith(".") else lazy_gettext("{problem}.", problem=lazy(said))
     if not error.hint or _contains_path(error.hint):
-        return lazy_gettext("I cannot work right now: {problem}. I keep your message and try again.", problem=problem)
+        return lazy_gettext("I cannot work right now: {problem} I keep your message and try again.", problem=problem)
     return lazy_gettext(
-        "I cannot work right now: {problem}. I keep your message and try again. (For the operator: {hint})",
+        "I cannot work right now: {problem} I keep your message and try again. (For the operator: {hint})",
         problem=problem,
-        hint=error.hint,
+        hint=lazy(error.hint),
     )
 
 

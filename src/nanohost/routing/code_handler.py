@@ -33,8 +33,8 @@ CODE_WITH_OTHER_TEXT = gettext_noop(
     " write me that and nothing else."
 )
 CODE_IN_EDIT = gettext_noop(
-    "That code is void now: I accept no code from an edited message. Have a new one made, and write me that as a message"
-    " of its own."
+    "That code is void now: I accept no code from an edited message. Have a new one made, and write me that as a"
+    " message of its own."
 )
 INVALID_CODE_TEXTS = {
     CodeStatus.USED: gettext_noop("That code was used before; each works once."),
