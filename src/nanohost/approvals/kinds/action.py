@@ -76,8 +76,8 @@ async def _resolve_obsolete(expiry: ExpiryContext) -> str | None:
         return None
     await actions.release_held(expiry.tx, approval.id)
     if rule.effect is RuleEffect.ALLOW:
-        return _("{agent} may do it now: there is a rule.", agent=about["group"])
-    return _("{agent} may not do it now: there is a rule.", agent=about["group"])
+        return lazy_gettext("{agent} may do it now: there is a rule.", agent=about["group"])
+    return lazy_gettext("{agent} may not do it now: there is a rule.", agent=about["group"])
 
 
 async def _add_rule(decision: DecisionContext, action: str, scope: str) -> None:

@@ -171,11 +171,11 @@ async def _resolve_obsolete(expiry: ExpiryContext) -> str | None:
     if found is None:
         await held_messages.reject_held_messages(expiry.tx, expiry.approval, CHAT_GONE, expiry.now)
         await held_messages.notify_requester(expiry)
-        return f"{_(CHAT_GONE)}."
+        return lazy_gettext("{reason}.", reason=lazy_gettext(CHAT_GONE))
     if not await wirings.list_for_chat(expiry.tx, found.id):
         return None
     await events.release_held(expiry.tx, expiry.approval.id)
-    return _("an agent listens there now.")
+    return lazy_gettext("an agent listens there now.")
 
 
 async def _match_unlisted_choice(db: Queries, typed: str) -> str | None:

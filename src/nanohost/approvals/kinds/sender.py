@@ -56,9 +56,9 @@ async def _resolve_obsolete(expiry: ExpiryContext) -> str | None:
     agent = json.loads(approval.payload)["agent_group"]
     if not held_now:
         await held_messages.notify_requester(expiry)
-        return _("{agent} does not listen there any more.", agent=agent)
+        return lazy_gettext("{agent} does not listen there any more.", agent=agent)
     sender = _sender_label(approval.payload)
-    return _("{sender} may talk to {agent} already, without an approval.", sender=sender, agent=agent)
+    return lazy_gettext("{sender} may talk to {agent} already, without an approval.", sender=sender, agent=agent)
 
 
 async def _is_agent_wired(db: Queries, approval: Approval) -> bool:
