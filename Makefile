@@ -56,6 +56,7 @@ check: setup ## lint, types, layers
 
 docs: setup ## write the parts of docs/ that are made of the code and of what the tests see
 	$(BIN)/python scripts/reference
+	$(BIN)/python scripts/translations
 	$(BIN)/python -m tests.pages
 
 transcripts: setup ## play a first hour and a night, three minutes, and write what is seen into docs/

@@ -311,7 +311,7 @@ async def test_what_came_first_in_the_new_chat_and_waits_for_somebody_to_connect
         await world.route()
         assert await world.mailbox("a") == ["ask me", "I am first"]
         [approval] = await world.store.fetch_all("SELECT status, reason FROM approvals")
-        assert tuple(approval) == ("withdrawn", "an agent listens there by now")
+        assert tuple(approval) == ("withdrawn", "an agent listens there now")
         assert [chat.platform_id for chat in await messaging_groups.list_all(world.store)] == ["c9"]
 
 

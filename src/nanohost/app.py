@@ -32,6 +32,7 @@ from nanohost.chat_mover import ChatMover
 from nanohost.clock import Clock, SystemClock
 from nanohost.commands.tables import Json
 from nanohost.config.home import Home
+from nanohost.config.language_settings import LanguageSettings
 from nanohost.config.settings import Settings, channel_instances
 from nanohost.config.time_settings import TimeSettings
 from nanohost.containers.clock_monitor import ClockMonitor
@@ -90,12 +91,14 @@ from nanohost.runtimes.port import Isolation, Runtime
 from nanohost.runtimes.settings import DockerSettings, RuntimeSettings
 from nanohost.scheduler.scheduler import Scheduler
 from nanohost.status_report import build_status
+from nanohost.text.catalogue import load_translations
+from nanohost.text.translation import _, gettext_noop, installed, translate
 from nanohost.work.fair_share import FairShare
 from nanohost.work.supervisor import Supervisor
 
 TERMINAL_KEY = ("terminal", "default")
 """The one channel that needs no configuration."""
-MODEL_PROBLEM_NOTICE = "No agent can ask its model: {problem}. On the machine that I run on, type: {do}"
+MODEL_PROBLEM_NOTICE = gettext_noop("No agent can ask its model: {problem}. On the machine that I run on, type: {do}")
 
 _log = structlog.get_logger()
 
@@ -213,6 +216,8 @@ async def running_host(
     """
     overrides = overrides or Overrides()
     async with AsyncExitStack() as stack:
+        language = settings.section(LanguageSettings).language
+        stack.enter_context(installed(await asyncio.to_thread(load_translations, language, home.locales)))
         await stack.enter_async_context(own_actions(home.actions))
         await stack.enter_async_context(own_commands(home.chat_commands))
         foundation = await _build_foundation(stack, home, settings, progress, overrides)
@@ -345,7 +350,7 @@ async def _notify_throttled(foundation: Foundation, id: SessionId, reason: str) 
 async def _notify_model_problem(foundation: Foundation, problem: ModelProblem) -> None:
     """Tell the owners, once a day for each kind of problem: only the operator can fix it. Raises StoreError."""
     now = foundation.clock.now()
-    text = MODEL_PROBLEM_NOTICE.format(problem=problem.message, do=problem.hint)
+    text = _(MODEL_PROBLEM_NOTICE, problem=translate(problem.message), do=translate(problem.hint))
     async with foundation.store.transaction() as tx:
         cause = f"model {problem.kind} {now:%Y-%m-%d}"
         await notify_owners(tx, text, exclude=(), cause=cause, now=now)

@@ -200,7 +200,7 @@ async def test_a_wrong_code_takes_no_code_from_who_has_it_and_its_user_has_no_se
     for stranger in (EVE, BOB):
         assert await host.receive_message(stranger, before + NONE)
         [said] = await host.host_messages_to(stranger)
-        assert "no code of mine" in said
+        assert "That code is wrong" in said
         assert "13:00" in said
         assert await host.receive_message(stranger, first), "the right one neither"
         assert not await host.is_owner(stranger)
@@ -471,7 +471,7 @@ async def test_what_is_done_by_a_code_is_told_although_older_codes_were_forgotte
     for user in ("slack:carl", "slack:dora"):
         await host.receive_message(BOSS, "/link")
         await host.receive_message(user, (await host.host_messages_to(BOSS))[-1].partition("\n")[0])
-        assert f"(`{user}`) is you from now on" in (await host.host_messages_to(BOSS))[-1]
+        assert f"(`{user}`) is linked with you now" in (await host.host_messages_to(BOSS))[-1]
         await forget_all(host)
 
 

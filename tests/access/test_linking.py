@@ -66,12 +66,11 @@ async def test_a_code_makes_two_identities_one_human_and_a_role_of_one_counts_fo
     assert await host.is_owner(ADA_ON_SLACK)
     assert {one.user_id for one in await users.list_identities(host.store, ADA)} == {ADA, ADA_ON_SLACK}
     assert await host.host_messages_to(ADA_ON_SLACK) == [
-        "You and `telegram:ada` are one person to me now: what one of you may do, both may. "
-        "You can write to main here now."
+        "You and `telegram:ada` are linked now: what one of you may do, both may. You can write to main here now."
     ]
     [_, told] = await host.host_messages_to(ADA)
     assert told == (
-        "`U7` (`slack:u7`) is you from now on, and may do what you may. "
+        "`U7` (`slack:u7`) is linked with you now, and may do what you may. "
         "If that is not you: `nanohost users unlink slack:u7`"
     )
     [entry] = await host.audit_entries("users.link")
@@ -87,7 +86,7 @@ async def test_a_member_lets_nobody_in_whom_somebody_with_a_say_refused(
     await host.run_command("roles create", user=ADA, role="member", group=where)
     await host.run_command("rules create", kind=sender.KIND_NAME, effect="deny", subject=EVE, group="main")
     await host.receive_message(EVE, await code_for(host, ADA))
-    assert await host.host_messages_to(EVE) == ["You were refused here: only an owner's code makes you one with them."]
+    assert await host.host_messages_to(EVE) == ["You were refused here: only an owner's code can link you."]
     assert await roles.list_for_user(host.store, EVE) == []
     [entry] = await host.audit_entries("users.link")
     assert entry.outcome == "refused"
@@ -140,7 +139,7 @@ async def test_the_other_owners_are_told_who_is_an_owner_by_a_link_once_a_chat(h
     code = await code_for(host, ADA)
     await host.receive_message(ADA_ON_SLACK, code)
     told = await host.host_messages_to("telegram:boss")
-    assert told[1:] == ["`U7` (`slack:u7`) is an owner now, being one person with `telegram:ada`."]
+    assert told[1:] == ["`U7` (`slack:u7`) is an owner now, because they are linked with `telegram:ada`."]
     assert len([text for text in await host.host_messages_to(ADA) if "slack:u7" in text]) == 1
 
 
@@ -151,7 +150,7 @@ async def test_whoever_links_with_a_stolen_identity_is_seen_by_the_one_whose_rol
     await host.receive_message(EVE, await code_for(host, ADA_ON_SLACK))
     assert (await host.host_messages_to(ADA))[
         -1
-    ] == "`Eve` (`discord:eve`) is an owner now, being one person with `slack:u7`."
+    ] == "`Eve` (`discord:eve`) is an owner now, because they are linked with `slack:u7`."
 
 
 @pytest.mark.behaviour("AC-01")
@@ -221,7 +220,7 @@ async def test_who_is_one_already_is_told_so(host: AccessTestHost) -> None:
     await host.make_owner(ADA)
     await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
     await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
-    assert (await host.host_messages_to(ADA_ON_SLACK))[1] == "You and `telegram:ada` are one person to me already."
+    assert (await host.host_messages_to(ADA_ON_SLACK))[1] == "You and `telegram:ada` are linked already."
 
 
 async def test_who_is_one_already_is_told_so_although_they_were_refused_once(host: AccessTestHost) -> None:
@@ -230,7 +229,7 @@ async def test_who_is_one_already_is_told_so_although_they_were_refused_once(hos
     await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
     await host.run_command("rules create", kind=sender.KIND_NAME, effect="deny", subject=ADA_ON_SLACK, group="main")
     await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
-    assert (await host.host_messages_to(ADA_ON_SLACK))[-1] == "You and `telegram:ada` are one person to me already."
+    assert (await host.host_messages_to(ADA_ON_SLACK))[-1] == "You and `telegram:ada` are linked already."
 
 
 async def test_after_ten_minutes_it_is_too_late(host: AccessTestHost) -> None:

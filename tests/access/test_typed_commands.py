@@ -53,7 +53,7 @@ async def test_what_takes_nothing_and_is_given_something_does_nothing_and_says_s
 ) -> None:
     await host.make_owner(ADA)
     assert await host.receive_message(ADA, typed, group="g1", mentions=True)
-    assert await host.host_messages_to("telegram:g1") == ["/pause stands alone."]
+    assert await host.host_messages_to("telegram:g1") == ["/pause takes no arguments."]
     assert await paused.find(host.store) is None
 
 

@@ -297,7 +297,7 @@ async def test_a_permission_that_is_given_meanwhile_lets_go_on_what_waits_and_no
     await say(harness, first, MONTH)
     found = await approvals.find(harness.store, second)
     assert found is not None
-    assert (found.status, found.outcome) == (ApprovalStatus.WITHDRAWN, "main may do it by now: a rule says so.")
+    assert (found.status, found.outcome) == (ApprovalStatus.WITHDRAWN, "main may do it now: there is a rule.")
     await harness.run_all()
     assert (await harness.statuses(), await granted(harness)) == (["done", "done"], ["gold", "silver"])
     assert len(harness.agent_messages()) == 2, "both had waited"
@@ -313,7 +313,7 @@ async def test_a_rules_no_that_is_made_meanwhile_ends_what_waits_so_that_no_card
     await rule(harness, RuleEffect.DENY)
     found = await approvals.find(harness.store, approval)
     assert found is not None
-    assert (found.status, found.outcome) == (ApprovalStatus.WITHDRAWN, "main may not do it by now: a rule says so.")
+    assert (found.status, found.outcome) == (ApprovalStatus.WITHDRAWN, "main may not do it now: there is a rule.")
     await harness.run_all()
     assert (await harness.statuses(), await granted(harness)) == (["refused"], [])
     assert "was refused" in harness.agent_messages()[0]
@@ -631,7 +631,7 @@ async def test_the_no_of_a_card_of_an_older_version_is_a_no_whatever_it_is_calle
             tx,
             approval,
             actor=OWNER,
-            label="Turn down",
+            number=2,
             now=harness.clock.now(),
             zone=UTC,
         )

@@ -61,9 +61,9 @@ async def _decides(here: ApprovalsTestHost, way: Way, approval: Approval, actor:
         typed = partial(decide, tx, approval.id, actor=actor, now=now, zone=UTC)
         match way:
             case Way.PRESS_YES:
-                return await by(label=YES)
+                return await by(number=1)
             case Way.PRESS_NO:
-                return await by(label=approval.denial_option)
+                return await by(number=len(approval.options))
             case Way.TYPE_YES:
                 return await typed(decision=ApprovalDecision.APPROVE, choice=YES)
             case Way.TYPE_NO:
@@ -133,7 +133,7 @@ def test_a_request_is_carried_out_by_a_yes_to_just_this_one() -> None:
 @pytest.mark.behaviour("AP-05")
 @pytest.mark.parametrize("status", [one for one in ApprovalStatus if one is not ApprovalStatus.APPROVED])
 def test_what_is_not_approved_is_no_yes_whatever_became_of_it(status: ApprovalStatus) -> None:
-    assert find_approval_problem(replace(YES_TO_IT, status=status), ROW) == "nobody has said yes to it"
+    assert find_approval_problem(replace(YES_TO_IT, status=status), ROW) == "nobody has approved it"
 
 
 @pytest.mark.behaviour("AP-05")

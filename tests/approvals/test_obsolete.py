@@ -50,7 +50,7 @@ async def test_somebody_who_is_given_a_role_meanwhile_needs_no_yes_any_more(tmp_
         assert here.host.texts("c1")[-2:] == ["echo: one", "echo: two"]
         await wait_until(lambda: len(here.fake.edits) == 1)
         assert "Settled" in here.fake.edits[0][1]
-        assert "may talk to main without it by now" in here.fake.edits[0][1]
+        assert "may talk to main already, without an approval" in here.fake.edits[0][1]
         await here.press_button(OLGA, card, "Let them in")
         await here.wait_for_text(OLGA_DM, "Settled already")
         [record] = await audit.latest(here.host.host.store.reports, limit=9, action="approval.withdrawn")

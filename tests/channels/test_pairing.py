@@ -78,7 +78,7 @@ async def test_an_owner_on_any_platform_is_known_on_telegram_after_one_more_code
         [said] = [text for text in read_by(here) if "Write this to me" in text]
         await telegram.write(telegram.dm, said.split()[0])
         await reads(telegram, "You and ")
-        await here.wait_until(lambda: any("is you from now on" in text for text in read_by(here)))
+        await here.wait_until(lambda: any("is linked with you now" in text for text in read_by(here)))
         [owner] = await roles.list_all(flow.host.store)
         both = await users.list_identities(flow.host.store, owner.user_id)
         assert {one.user_id.partition(":")[0] for one in both} == {here.name, telegram.name}

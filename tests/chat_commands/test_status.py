@@ -49,11 +49,11 @@ REMINDER = make_active_task(datetime(2026, 1, 3, 8, 0, tzinfo=UTC), content="wat
             replace(
                 NOTHING, container=ContainerStatus(state=ContainerState.RUNNING), activity=WORKING, waiting_count=1
             ),
-            ["I am working since 00:25, now with the tool Bash.", "1 message waits."],
+            ["I have been working since 00:25, now with the tool Bash.", "1 message waits."],
         ),
         (
             replace(NOTHING, container=ContainerStatus(state=ContainerState.WAITING), waiting_count=2),
-            ["I wait for a free place to work in.", "2 messages wait."],
+            ["I wait for a free container.", "2 messages wait."],
         ),
         (
             replace(

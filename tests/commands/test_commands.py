@@ -392,7 +392,7 @@ async def test_a_first_chat_settles_what_was_asked_about_the_terminal(operator: 
         assert await approvals.add(tx, asked)
     await operator.run("terminal setup")
     settled = await operator.run("approvals get", id="k3f7qd")
-    assert (settled["status"], settled["outcome"]) == ("withdrawn", "an agent listens there by now.")
+    assert (settled["status"], settled["outcome"]) == ("withdrawn", "an agent listens there now.")
 
 
 @pytest.mark.behaviour("AC-03")

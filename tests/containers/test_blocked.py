@@ -59,7 +59,7 @@ async def test_a_session_that_is_stopped_for_its_mailbox_three_times_in_an_hour_
         reason = f"{WHY}; within an hour it has kept the host from its mailbox {MAX_STOPS} times"
         (row,) = await holds.list_for_status(bench.store.reports)
         assert (row["session"], row["by"], row["reason"]) == (session.id, "host", reason)
-        owner = f"Session {session.id} is on hold: {reason}. To let it go on: nanohost sessions release {session.id}"
+        owner = f"Session {session.id} is on hold: {reason}. To release it: nanohost sessions release {session.id}"
         assert ("d", owner) in await told(bench)
         assert ("a", HOLD_NOTICE) in await told(bench)
 

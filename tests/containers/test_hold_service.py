@@ -106,7 +106,7 @@ async def test_who_waits_at_the_terminal_is_told_why_and_what_to_type(tmp_path: 
         await follows(bench, session)
         release = "agents release a" if of_group else f"sessions release {session.id}"
         words = (
-            f"I am on hold and do not work right now: it grew. I keep your message. To let me go on: nanohost {release}"
+            f"I am on hold and do not work right now: it grew. I keep your message. To release me: nanohost {release}"
         )
         assert sorted(await told(bench)) == [("a", HOLD_NOTICE), ("t", words)]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.chat_commands.pause import PAUSED_REPLY
+from nanohost.chat_commands.pause import PAUSED_TEXT
 from nanohost.testing.time_limits import scaled_timeout
 from tests.crash.platform import FakePlatform
 from tests.crash.processes import HostProcess
@@ -32,7 +32,7 @@ async def test_a_pause_survives_a_kill_and_all_is_answered_once_after_it(tmp_pat
             async with asyncio.timeout(scaled_timeout(LIMIT_S)):
                 await _paused_and_killed(host, platform, point)
                 platform.write("m3", "c0", "hi")
-                await platform.wait_until_seen({("c0", PAUSED_REPLY.text)})
+                await platform.wait_until_seen({("c0", PAUSED_TEXT)})
                 await asyncio.to_thread(host.kill)
                 assert (await asyncio.to_thread(host.command, "status")).stdout.startswith("PAUSED ")
                 host.start()
@@ -43,7 +43,7 @@ async def test_a_pause_survives_a_kill_and_all_is_answered_once_after_it(tmp_pat
             await asyncio.to_thread(host.cleanup)
     seen = platform.texts()
     answers = {text: count for (chat, text), count in seen.items() if chat == "c0"}
-    assert answers == {PAUSED_REPLY.text: 1, "echo: hi": 1, "echo: long": 1}
+    assert answers == {PAUSED_TEXT: 1, "echo: hi": 1, "echo: long": 1}
     told = Counter(text.split(":")[0].split(",")[0].split(" since")[0] for (chat, text) in seen if chat == "c1")
     assert set(told) <= {"Paused", "Cut in the middle of a turn"}
     assert told["Paused"] == 1

@@ -14,7 +14,7 @@ from nanohost.channel_api import EventKind, InboundEvent, Sender
 from nanohost.db import host_messages
 from nanohost.db.deliveries import DeliveryStatus
 from nanohost.db.events import ChatKey, StoredEvent
-from nanohost.delivery.host_header import HOST_HEADER, HOST_HEADER_TEXT, escape_host_header
+from nanohost.delivery.host_header import HOST_HEADER_TEXT, escape_host_header, host_header
 from nanohost.model import EventId
 from nanohost.rendering import Form, Limits, split_message
 from nanohost.routing.button_handler import ButtonHandler
@@ -30,7 +30,7 @@ ASKS = CardOut(title="May `Bob` talk to main?", body="Who: Bob", options=("Let t
 SENT = DeliveryStatus.SENT
 PLACE = Origin(channel_type=FAKE[0], instance=FAKE[1], platform_id="c1")
 IMITATIONS = [
-    HOST_HEADER,
+    host_header(),
     "# nanohost asks",
     "N a n o H o s t \u200b asks you",
     "n\u0430n\u043eh\u043e\u0455t \u0430\u0455k\u0455",
@@ -75,17 +75,17 @@ def test_what_an_agent_says_otherwise_is_left_alone(said: str) -> None:
 @pytest.mark.behaviour("AP-02")
 @pytest.mark.parametrize("form", list(Form))
 def test_the_header_is_read_on_every_platform(form: Form) -> None:
-    [part] = split_message(f"{HOST_HEADER}\n**May `Bob` talk to main?**", form, Limits(max_length=1000))
+    [part] = split_message(f"{host_header()}\n**May `Bob` talk to main?**", form, Limits(max_length=1000))
     assert f"⟦ {HOST_HEADER_TEXT} ⟧" in part.text
 
 
 @pytest.mark.behaviour("AP-02")
 async def test_a_card_says_in_our_words_whose_it_is(bench: Bench, able: FullFeatureChannel) -> None:
     await host_asks(bench)
-    await enter(bench, replace(ASKS, title=HOST_HEADER), ChatOut(text=f"{HOST_HEADER}\nMay Bob in?"))
+    await enter(bench, replace(ASKS, title=host_header()), ChatOut(text=f"{host_header()}\nMay Bob in?"))
     await bench.settled(3)
     mine, theirs, text = sorted(able.sent, key=lambda one: one.text)
-    assert mine.text.startswith(HOST_HEADER)
+    assert mine.text.startswith(host_header())
     assert theirs.text.startswith("From the agent `main`:\n│ ")
     assert text.text.startswith("│ ")
 
@@ -96,10 +96,10 @@ async def test_the_buttons_of_a_card_in_parts_stand_below_our_words(tmp_path: Pa
     async with running(tmp_path, able, ManualClock()) as bench:
         await host_asks(bench, replace(ASKS, body="many words " * 30))
         hosts = able.sent[-1]
-        await enter(bench, replace(ASKS, body=f"{'many words ' * 30}\n{HOST_HEADER}"))
+        await enter(bench, replace(ASKS, body=f"{'many words ' * 30}\n{host_header()}"))
         await bench.settled(1)
     assert hosts.buttons
-    assert hosts.text.startswith(HOST_HEADER)
+    assert hosts.text.startswith(host_header())
     assert able.sent[-1].buttons
     assert able.sent[-1].text.startswith("From the agent `main`:")
 

@@ -200,7 +200,7 @@ async def test_status_says_what_is_done_since_when_and_what_waits(host_env_with_
         await host_env_with_events.fake.person_writes("/stop")
         await host_env_with_events.fake.wait_for_sent(3)
     assert flow.texts()[0] == "I am not doing anything.\nNothing waits."
-    assert flow.texts()[1].startswith("I am working since ")
+    assert flow.texts()[1].startswith("I have been working since ")
     assert flow.texts()[1].endswith("Nothing waits.")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from nanohost.approvals.held_messages import APPROVAL_REQUESTED_TEXT
 from nanohost.channel_api import Sender
-from nanohost.chat_commands.pause import PAUSED_REPLY
+from nanohost.chat_commands.pause import PAUSED_TEXT
 from nanohost.db import audit, paused, roles
 from nanohost.model import Role, UnknownSender
 from nanohost.scheduler import task_operations
@@ -42,11 +42,11 @@ async def test_who_is_let_in_during_a_pause_is_told_of_it_and_answered_after_it(
         await fake.person_writes("may I?", sender=EVE)
         card = await seen(fake, OFFICE, card=True)
         await press(fake, card, card.buttons[0].label)
-        await seen(fake, "c1", PAUSED_REPLY.text)
-        assert flow.texts("c1") == [APPROVAL_REQUESTED_TEXT, PAUSED_REPLY.text]
+        await seen(fake, "c1", PAUSED_TEXT)
+        assert flow.texts("c1") == [APPROVAL_REQUESTED_TEXT, PAUSED_TEXT]
         assert (await owner(flow, "/resume")).startswith("Resumed")
         await seen(fake, "c1", "echo: may I?")
-        assert flow.texts("c1") == [APPROVAL_REQUESTED_TEXT, PAUSED_REPLY.text, "echo: may I?"]
+        assert flow.texts("c1") == [APPROVAL_REQUESTED_TEXT, PAUSED_TEXT, "echo: may I?"]
 
 
 @pytest.mark.behaviour("SE-12", "AP-05")
@@ -75,12 +75,12 @@ async def test_a_question_that_waits_is_answered_during_a_pause_and_the_answer_c
         card = await seen(fake, "c1", card=True)
         assert "1 container is being ended: main." in await owner(flow, "/pause")
         await fake.person_presses(card, card.buttons[1], sender=PERSON)
-        await seen(fake, "c1", PAUSED_REPLY.text)
+        await seen(fake, "c1", PAUSED_TEXT)
         await owner(flow, "/resume")
         await seen(fake, "c1", "Blue</answer>")
         await seen(fake, "c1", "Answered by Ann: Blue")
     assert flow.texts("c1").count('so: <answer from="Ann" id="4">Blue</answer>') == 1
-    assert flow.texts("c1").count(PAUSED_REPLY.text) == 1
+    assert flow.texts("c1").count(PAUSED_TEXT) == 1
 
 
 @pytest.mark.behaviour("SE-12")

@@ -13,7 +13,7 @@ import pytest
 from nanohost.channel_api import Sender
 from nanohost.chat_commands.classify import MENTION_REQUIRED
 from nanohost.chat_commands.cost import NO_USAGE_TEXT
-from nanohost.chat_commands.pause import NO_TURN_INTERRUPTED, PAUSED_REPLY
+from nanohost.chat_commands.pause import NO_TURN_INTERRUPTED, PAUSED_TEXT
 from nanohost.chat_commands.resume import NOT_PAUSED
 from nanohost.db import paused, roles, turn_costs
 from nanohost.model import Role, UnknownSender
@@ -70,8 +70,8 @@ async def test_a_pause_cuts_the_running_turn_and_all_goes_on_after_it(host_env: 
         await host_env.fake.person_writes("and another")
         await host_env.fake.person_writes("hello", sender=BEN)
 
-        await wait_until(lambda: flow.texts("c1").count(PAUSED_REPLY.text) == 2)
-        assert flow.texts("c1") == [PAUSED_REPLY.text, PAUSED_REPLY.text]
+        await wait_until(lambda: flow.texts("c1").count(PAUSED_TEXT) == 2)
+        assert flow.texts("c1") == [PAUSED_TEXT, PAUSED_TEXT]
         [again] = await _owner_says(host_env, "/pause")
         assert again.startswith("Everything is paused since ")
         assert "by `Bea`" in again
@@ -157,10 +157,10 @@ async def test_a_pause_outlives_the_host_and_what_came_meanwhile_is_answered_aft
         assert [one.agent_group for one in pause.interrupted_turns or ()] == ["main"]
         await host_env_with_events.fake.person_writes("hi")
         await host_env_with_events.fake.wait_for_sent(1)
-        assert flow.texts() == [PAUSED_REPLY.text]
+        assert flow.texts() == [PAUSED_TEXT]
         await _owner_says(host_env_with_events, "/resume")
         await host_env_with_events.fake.wait_for_sent(4)
-    assert sorted(flow.texts("c1")) == [PAUSED_REPLY.text, "echo: hi", "echo: long one"]
+    assert sorted(flow.texts("c1")) == [PAUSED_TEXT, "echo: hi", "echo: long one"]
 
 
 @pytest.mark.behaviour("SE-12")
@@ -212,7 +212,7 @@ async def test_who_may_not_talk_here_is_not_told_of_the_pause(host_env_with_even
         await wait_until(lambda: bool(flow.texts("c1")))
         await _owner_says(host_env_with_events, "/resume")
         await host_env_with_events.fake.wait_for_sent(4)
-    assert flow.texts("c1") == [PAUSED_REPLY.text, "echo: hello"]
+    assert flow.texts("c1") == [PAUSED_TEXT, "echo: hello"]
 
 
 @pytest.mark.behaviour("SE-12")

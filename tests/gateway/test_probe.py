@@ -121,7 +121,7 @@ async def test_an_address_at_which_no_model_answers_is_said(answer: Answer, why:
         complaint = await complaint_of(Upstream(base_url=f"{address}/llm", api_key=KEY))
     assert complaint is not None
     assert complaint.kind is ModelProblemKind.WRONG_ADDRESS
-    assert complaint.message.startswith(f"{address}/llm is no address of a model: ")
+    assert complaint.message.startswith(f"{address}/llm is not the address of a model: ")
     assert why in complaint.message
     assert complaint.hint == "nanohost model set --base-url URL"
 

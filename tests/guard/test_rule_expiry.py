@@ -105,8 +105,8 @@ async def test_months_pass_and_what_was_allowed_for_thirty_days_ends_and_its_mak
         await register.pass_days(60)
     assert said == [
         "Your permission of 2026-01-01 (tasks.create, for main) has ended: nobody used it. You will be asked again.\n"
-        "Your permission of 2026-01-01 (tasks.create, `any' **bold**`, for main) has ended: it was used once, the last"
-        " time on 2026-01-11. You will be asked again."
+        "Your permission of 2026-01-01 (tasks.create, `any' **bold**`, for main) has ended: it was used once, on"
+        " 2026-01-11. You will be asked again."
     ]
     assert (await register.said(), register.poked) == (said, ["dm-of-owner"])
     assert [rule.id for rule in await rules.list_all(register.store.reports, limit=10)] == [lasting.id]

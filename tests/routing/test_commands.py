@@ -10,7 +10,7 @@ import pytest
 
 from nanohost.chat_commands.classify import CommandDecision, Discard, ParsedCommand, PassThrough, classify_command
 from nanohost.chat_commands.clear import CLEARED_TEXT
-from nanohost.chat_commands.pause import PAUSED_REPLY
+from nanohost.chat_commands.pause import PAUSED_TEXT
 from nanohost.chat_commands.registry import chat_commands
 from nanohost.chat_commands.stop import NOTHING_TO_STOP
 from nanohost.db import deliveries, paused, roles, routes, tasks
@@ -185,7 +185,7 @@ async def test_who_writes_a_command_for_another_bot_in_a_pause_is_told_of_it_if_
     await world.says("/clear@another_bot", is_group=True)
     await world.route()
     assert await world.mailbox("a") == ["/clear@another_bot"]
-    assert await answers(world) == [PAUSED_REPLY.text]
+    assert await answers(world) == [PAUSED_TEXT]
 
 
 @pytest.mark.behaviour("SE-12")

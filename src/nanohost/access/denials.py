@@ -10,6 +10,7 @@ from nanohost.db.rules import Rule, RuleEffect
 from nanohost.errors import UsageError
 from nanohost.model import AgentGroupId
 from nanohost.text import quoting
+from nanohost.text.translation import lazy_gettext
 
 SENDER_KIND = "sender"
 """The kind of approvals and rules about who may talk to an agent."""
@@ -31,5 +32,10 @@ async def check_not_refused(db: Queries, user: str, agent_group: AgentGroupId | 
     if (rule := await find_refusal(db, user, agent_group, now)) is not None:
         since = f"{rule.created_at:%Y-%m-%d}"
         raise UsageError(
-            f"{quoting.name(user)} was refused on {since}; first end that: nanohost rules delete {rule.id}"
+            lazy_gettext(
+                "{user} was refused on {date}; first end that: nanohost rules delete {rule}",
+                user=quoting.name(user),
+                date=since,
+                rule=rule.id,
+            )
         )

@@ -10,6 +10,8 @@ from nanohost.db.database import Queries, Transaction
 from nanohost.db.events import StoredEvent
 from nanohost.model import AgentGroup, EngageMode, MessagingGroup, SessionMode, UnknownSender
 from nanohost.text import quoting
+from nanohost.text.phrases import join_names
+from nanohost.text.translation import _
 
 DEFAULT_AGENT_GROUP = "main"
 """The agent group that an owner talks to, if there is one of this name."""
@@ -24,14 +26,15 @@ async def ensure_agent_wired(tx: Transaction, stored: StoredEvent, now: datetime
     wired = await wirings.list_for_chat(tx, group.id) if group else []
     if wired:
         names = {one.id: one.folder for one in await agent_groups.list_all(tx)}
-        return f"You can write to {' and '.join(names[one.agent_group_id] for one in wired)} here."
+        agents = join_names([names[one.agent_group_id] for one in wired])
+        return _("You can write to {agents} here.", agents=agents)
     agent = await find_default_group(tx)
     if agent is None:
         channel = f"{chat.channel_type}:{chat.instance}".removesuffix(":default")
         words = ("nanohost", "wirings", "create", "--channel", channel, "--chat", chat.platform_id, "--group", "NAME")
-        return f"No agent listens here yet: {quoting.command(*words)} connects one."
+        return _("No agent listens here yet: {command} connects one.", command=quoting.command(*words))
     await _wire(tx, group or await _add_messaging_group(tx, stored, now), agent, stored, now)
-    return f"You can write to {agent.folder} here now."
+    return _("You can write to {agents} here now.", agents=agent.folder)
 
 
 async def find_default_group(db: Queries) -> AgentGroup | None:

@@ -20,6 +20,7 @@ from nanohost.db.events import StoredEvent
 from nanohost.db.roles import RoleGrant
 from nanohost.model import Role, UnknownSender
 from nanohost.text import quoting
+from nanohost.text.translation import _
 from nanohost_protocol.ids import derive_id
 
 _ROLE_RANKS = {Role.MEMBER: 0, Role.ADMIN: 1, Role.OWNER: 2}
@@ -44,9 +45,9 @@ async def link_identities(tx: Transaction, code: Code, stored: StoredEvent, *, n
     assert asker is not None, "a code for linking says whom"
     origin = audit.chat_origin(stored.chat)
     if await users.find(tx, asker) is None:
-        return "I do not know any more who asked for that code."
+        return _("I do not know any more who asked for that code.")
     if asker in [one.user_id for one in await users.list_identities(tx, user)]:
-        return f"You and {quoting.user(asker)} are one person to me already."
+        return _("You and {other} are linked already.", other=quoting.user(asker))
     theirs, own = await roles.list_for_user(tx, asker), await roles.list_for_user(tx, user)
     refusal = await _link_refusal(tx, user, own, asker=asker, asker_grants=theirs, now=now)
     if refusal is not None:
@@ -54,16 +55,21 @@ async def link_identities(tx: Transaction, code: Code, stored: StoredEvent, *, n
         return refusal
     await users.link(tx, asker, user)
     await _record(tx, AuditOutcome.DONE, user, asker, origin, now)
-    text = (
-        f"{quoting.user(user, name)} is you from now on, and may do what you may. "
-        f"If that is not you: {quoting.command('nanohost', 'users', 'unlink', user)}"
+    text = _(
+        "{other} is linked with you now, and may do what you may. If that is not you: {command}",
+        other=quoting.user(user, name),
+        command=quoting.command("nanohost", "users", "unlink", user),
     )
     await notify(tx, asker, text, out_id=derive_id("h", "link", code.hash), now=now)
-    said = f"You and {quoting.user(asker)} are one person to me now: what one of you may do, both may."
+    said = _("You and {other} are linked now: what one of you may do, both may.", other=quoting.user(asker))
     if not _is_owner(theirs):
         return said
     if not _is_owner(own):
-        text = f"{quoting.user(user, name)} is an owner now, being one person with {quoting.user(asker)}."
+        text = _(
+            "{user} is an owner now, because they are linked with {other}.",
+            user=quoting.user(user, name),
+            other=quoting.user(asker),
+        )
         await notify_owners(tx, text, exclude=[user, asker], cause=code.hash, now=now)
     return f"{said} {await ensure_agent_wired(tx, stored, now)}"
 
@@ -76,12 +82,17 @@ async def _link_refusal(
         they = quoting.user(asker)
         if would_gain(grants, asker_grants):
             by_hand = quoting.command("nanohost", "users", "link", asker, user)
-            return (
-                f"You may do things here that {they} may not. If that is you, whoever runs me has to say so: {by_hand}"
+            return _(
+                "You may do things here that {other} may not. If that is you, whoever runs me has to link you:"
+                " {command}",
+                other=they,
+                command=by_hand,
             )
-        return f"You may do more here than {they} may. If that is you: write /link here, and the code there."
+        return _(
+            "You may do more here than {other} may. If that is you: write /link here, and the code there.", other=they
+        )
     if await _is_refused_elsewhere(db, user, asker_grants, now):
-        return "You were refused here: only an owner's code makes you one with them."
+        return _("You were refused here: only an owner's code can link you.")
     return None
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from nanohost.db import host_messages, roles, users
 from nanohost.db.database import Queries, Store, Transaction
 from nanohost.model import Role, Session
+from nanohost.text.translation import _, translate
 from nanohost_protocol.ids import derive_id
 from nanohost_protocol.payloads import ChatOut
 from nanohost_protocol.rows import Origin
@@ -40,10 +41,12 @@ async def notify_owners(tx: Transaction, text: str, *, exclude: Collection[str],
 
 async def notify_throttled(store: Store, session: Session, limit_text: str, now: datetime) -> None:
     """Say it to those who can act, once a session and day. Raises StoreError."""
-    text = (
-        f"The agent {session.group_folder} writes too much in session {session.id}: "
-        f"{limit_text}. It is slowed down, and "
-        f"nothing is lost. To stop it: nanohost sessions hold {session.id}"
+    text = _(
+        "The agent {agent} writes too much in session {session}: {limit}. It is slowed down, and nothing is lost."
+        " To stop it: nanohost sessions hold {session}",
+        agent=session.group_folder,
+        session=session.id,
+        limit=translate(limit_text),
     )
     async with store.transaction() as tx:
         await notify_owners(tx, text, exclude=(), cause=f"budget {session.id} {now:%Y-%m-%d}", now=now)

@@ -19,8 +19,9 @@ from nanohost.db.roles import RoleGrant
 from nanohost.errors import UsageError
 from nanohost.model import Role
 from nanohost.text import quoting
+from nanohost.text.translation import _, gettext_noop
 
-NEXT_STEPS = "/help shows what I understand. /link makes you known to me on another platform, too."
+NEXT_STEPS = gettext_noop("/help shows what I understand. /link links your account on another platform.")
 
 
 async def make_owner(tx: Transaction, code: Code, stored: StoredEvent, *, now: datetime) -> str:
@@ -40,16 +41,20 @@ async def make_owner(tx: Transaction, code: Code, stored: StoredEvent, *, now: d
             origin=audit.chat_origin(stored.chat),
             details={"role": Role.OWNER, "code_by": code.created_by},
         )
-        text = f"{quoting.user(user, name)} is an owner now, by a code that {quoting.user(code.created_by)} asked for."
+        text = _(
+            "{user} is an owner now, by a code that {other} asked for.",
+            user=quoting.user(user, name),
+            other=quoting.user(code.created_by),
+        )
         await notify_owners(tx, text, exclude=[user], cause=code.hash, now=now)
     welcome = _welcome(is_new=is_new, is_first=is_first)
-    return f"{welcome} {await ensure_agent_wired(tx, stored, now)}\n{NEXT_STEPS}"
+    return f"{welcome} {await ensure_agent_wired(tx, stored, now)}\n{_(NEXT_STEPS)}"
 
 
 def _welcome(*, is_new: bool, is_first: bool) -> str:
     if not is_new:
-        return "You were an owner before."
-    return "You are the owner now." if is_first else "You are an owner now."
+        return _("You were an owner before.")
+    return _("You are the owner now.") if is_first else _("You are an owner now.")
 
 
 def is_last_owner(grants: Sequence[RoleGrant], user_id: str, configured_channels: Collection[str]) -> bool:

@@ -9,6 +9,7 @@ from nanohost.db import agent_groups
 from nanohost.db.database import Queries, Transaction
 from nanohost.guard.guard import Permission
 from nanohost.text import quoting
+from nanohost.text.translation import _, gettext_noop
 from nanohost_protocol.actions import ActionName
 
 
@@ -21,11 +22,11 @@ class ChangeModel(Arguments):
 async def _describe(db: Queries, request: ActionRequest, arguments: ChangeModel) -> RequestSummary:
     del db
     model, group = quoting.name(arguments.model), request.agent_group
-    now = "the host's default" if group.model is None else quoting.name(group.model)
+    now = _("the host's default") if group.model is None else quoting.name(group.model)
     return RequestSummary(
-        title=f"Think with another model: {model} (now: {now})",
+        title=_("Use another model: {model} (now: {current})", model=model, current=now),
         scope=arguments.model,
-        scope_words=f"changing to {arguments.model}, for {group.folder}",
+        scope_words=_("changing to {model}, for {agent}", model=arguments.model, agent=group.folder),
     )
 
 
@@ -37,7 +38,7 @@ async def _change_model(tx: Transaction, request: ActionRequest, arguments: Chan
 ACTIONS = (
     Action(
         name=ActionName.MODEL_CHANGE,
-        title="Think with another model",
+        title=gettext_noop("Use another model"),
         arguments=ChangeModel,
         effect=_change_model,
         default_permission=Permission.HOLD,

@@ -12,6 +12,7 @@ from nanohost.errors import UsageError
 from nanohost.guard.guard import Permission
 from nanohost.model import MessagingGroup
 from nanohost.text import quoting
+from nanohost.text.translation import _, gettext_noop
 from nanohost_protocol.actions import ActionName
 
 
@@ -24,11 +25,21 @@ class NewDestination(Arguments):
 
 async def _describe(db: Queries, request: ActionRequest, arguments: NewDestination) -> RequestSummary:
     chat = await _find_chat(db, request, arguments.chat)
-    kind, place = "the group" if chat.is_group else "the direct chat", quoting.name(chat.platform_id)
+    name, place = quoting.name(chat.name or chat.platform_id), quoting.name(chat.platform_id)
     wired = [wiring.agent_group_id for wiring in await wirings.list_for_chat(db, chat.id)]
     where = chat.channel_type if chat.instance == "default" else f"{chat.channel_type}:{chat.instance}"
+    title = (
+        _("Send to the group {name} on {channel}, chat {chat}, from now on", name=name, channel=where, chat=place)
+        if chat.is_group
+        else _(
+            "Send to the direct chat {name} on {channel}, chat {chat}, from now on",
+            name=name,
+            channel=where,
+            chat=place,
+        )
+    )
     return RequestSummary(
-        title=f"Send to {kind} {quoting.name(chat.name or chat.platform_id)} on {where}, chat {place}, from now on",
+        title=title,
         scope=f"{chat.channel_type}:{chat.instance}:{chat.platform_id}",
         affects_other_groups=request.agent_group.id not in wired,
     )
@@ -68,7 +79,7 @@ async def _find_chat(db: Queries, request: ActionRequest, chat_reference: str) -
 ACTIONS = (
     Action(
         name=ActionName.DESTINATIONS_ADD,
-        title="Send to another chat",
+        title=gettext_noop("Send to another chat"),
         arguments=NewDestination,
         effect=_add_destination,
         default_permission=Permission.HOLD,

@@ -11,6 +11,7 @@ from nanohost.delivery.address_book import address_book
 from nanohost.delivery.agent_requests import repeat_problem
 from nanohost.errors import UsageError
 from nanohost.scheduler import task_operations
+from nanohost.text.translation import gettext_noop
 from nanohost_protocol.actions import ActionName
 from nanohost_protocol.moments import is_relative
 
@@ -61,7 +62,7 @@ async def _check_destination(tx: Transaction, request: ActionRequest) -> None:
 ACTIONS = (
     Action(
         name=ActionName.MESSAGES_REPEAT,
-        title="Send a message again and again",
+        title=gettext_noop("Send a message again and again"),
         arguments=RepeatMessage,
         effect=_repeat_message,
     ),

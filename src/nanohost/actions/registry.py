@@ -24,6 +24,7 @@ from nanohost.errors import ExtensionError, UsageError
 from nanohost.extensions.host_files import load_extensions
 from nanohost.guard.guard import Permission
 from nanohost.model import AgentGroup, SessionId
+from nanohost.text.translation import _
 from nanohost_protocol.rows import Origin
 
 HELPER_MODULES = {"agent_notice", "approval_requests", "executor", "policy", "registry"}
@@ -94,7 +95,11 @@ class Action:
         """What this request comes to. Raises UsageError."""
         if self.summarize is not None:
             return await self.summarize(db, request, arguments)
-        words = f"{self.name}, whatever its arguments, in all conversations of {request.agent_group.folder}"
+        words = _(
+            "{action}, whatever its arguments, in all conversations of {agent}",
+            action=self.name,
+            agent=request.agent_group.folder,
+        )
         return RequestSummary(title=self.title, scope=ANY_SCOPE, scope_words=words)
 
     def parse_arguments(self, arguments_json: str) -> Arguments:

@@ -13,6 +13,7 @@ from nanohost.errors import UsageError
 from nanohost.model import TaskId
 from nanohost.scheduler import task_operations
 from nanohost.scheduler.schedule import next_time, validate_timezone
+from nanohost.text.translation import gettext_noop
 from nanohost_protocol.actions import ActionName
 from nanohost_protocol.ids import task_id
 from nanohost_protocol.moments import is_relative, parse_future_moment
@@ -131,9 +132,22 @@ async def _get_own_task(tx: Transaction, request: ActionRequest, id: str) -> Tas
 
 
 ACTIONS = (
-    Action(name=ActionName.TASKS_CREATE, title="Have a task done later", arguments=CreateTask, effect=_create_task),
-    Action(name=ActionName.TASKS_UPDATE, title="Change a task", arguments=UpdateTask, effect=_update_task),
-    Action(name=ActionName.TASKS_PAUSE, title="Pause a task", arguments=TaskReference, effect=_pause_task),
-    Action(name=ActionName.TASKS_RESUME, title="Go on with a task", arguments=TaskReference, effect=_resume_task),
-    Action(name=ActionName.TASKS_CANCEL, title="Cancel a task", arguments=TaskReference, effect=_cancel_task),
+    Action(
+        name=ActionName.TASKS_CREATE,
+        title=gettext_noop("Have a task done later"),
+        arguments=CreateTask,
+        effect=_create_task,
+    ),
+    Action(
+        name=ActionName.TASKS_UPDATE, title=gettext_noop("Change a task"), arguments=UpdateTask, effect=_update_task
+    ),
+    Action(
+        name=ActionName.TASKS_PAUSE, title=gettext_noop("Pause a task"), arguments=TaskReference, effect=_pause_task
+    ),
+    Action(
+        name=ActionName.TASKS_RESUME, title=gettext_noop("Resume a task"), arguments=TaskReference, effect=_resume_task
+    ),
+    Action(
+        name=ActionName.TASKS_CANCEL, title=gettext_noop("Cancel a task"), arguments=TaskReference, effect=_cancel_task
+    ),
 )

@@ -12,6 +12,7 @@ from nanohost.errors import UsageError
 from nanohost.text import quoting
 from nanohost.text.phrases import format_datetime, format_time
 from nanohost.text.quoting import quote_block
+from nanohost.text.translation import TranslatableText, _, gettext_noop, lazy_gettext
 from nanohost_protocol.ids import derive_id
 from nanohost_protocol.payloads import CardOut
 from nanohost_protocol.rows import Origin
@@ -21,11 +22,11 @@ MAX_CARD_CHARS = 6_000
 MAX_INLINE_CHARS = 60
 """Characters of a value that needs no lines of its own."""
 _STATUS_LABELS = {
-    ApprovalStatus.APPROVED: "Approved",
-    ApprovalStatus.DENIED: "Denied",
-    ApprovalStatus.EXPIRED: "Expired",
-    ApprovalStatus.FAILED: "Failed",
-    ApprovalStatus.WITHDRAWN: "Settled",
+    ApprovalStatus.APPROVED: gettext_noop("Approved"),
+    ApprovalStatus.DENIED: gettext_noop("Denied"),
+    ApprovalStatus.EXPIRED: gettext_noop("Expired"),
+    ApprovalStatus.FAILED: gettext_noop("Failed"),
+    ApprovalStatus.WITHDRAWN: gettext_noop("Settled"),
 }
 
 
@@ -42,10 +43,13 @@ def format_facts(title: str, lines: Sequence[tuple[str, str]]) -> str:
 def describe_place(origin: Origin | None, chat_name: str, *, is_group: bool) -> str:
     """A chat, for a person. `chat_name`: what people call it."""
     if origin is None:
-        return "no chat"
-    what = f"the group {quoting.name(chat_name or origin.platform_id)}" if is_group else "a direct message"
+        return _("no chat")
     where = origin.channel_type if origin.instance == "default" else f"{origin.channel_type}:{origin.instance}"
-    return f"{what} on {where}, chat {quoting.name(origin.platform_id)}"
+    chat = quoting.name(origin.platform_id)
+    if not is_group:
+        return _("a direct message on {channel}, chat {chat}", channel=where, chat=chat)
+    group = quoting.name(chat_name or origin.platform_id)
+    return _("the group {group} on {channel}, chat {chat}", group=group, channel=where, chat=chat)
 
 
 def format_arguments(arguments: str) -> list[tuple[str, str]]:
@@ -53,9 +57,9 @@ def format_arguments(arguments: str) -> list[tuple[str, str]]:
     try:
         document = json.loads(arguments, object_pairs_hook=_reject_duplicate_keys)
     except (ValueError, RecursionError):
-        raise UsageError("its arguments are no JSON") from None
+        raise UsageError("its arguments are not JSON") from None
     if not isinstance(document, dict):
-        raise UsageError("its arguments are no JSON object")
+        raise UsageError("its arguments are not a JSON object")
     return [
         (quoting.name(key, limit=200), _format_inline_or_block(_format_value(value))) for key, value in document.items()
     ]
@@ -89,25 +93,42 @@ def _reject_duplicate_keys(pairs: list[tuple[str, object]]) -> dict[str, object]
 
 def build_card(approval: Approval, kind: ApprovalKind, zone: tzinfo) -> CardOut:
     """What the approver gets."""
-    title, _, body = approval.rendered_text.partition("\n")
+    title, _newline, body = approval.rendered_text.partition("\n")
     choice = f" {typed}" if (typed := kind.typed_example(approval)) else ""
-    how = f"`/approve {approval.id}{choice}` or `/deny {approval.id} why`"
-    until = f"**Until:** {format_datetime(approval.expires_at, zone)}"
-    return CardOut(title=title, body="\n".join([body, until, f"Press, or type {how}."]), options=approval.options)
+    until = format_facts("", [(_("Until"), format_datetime(approval.expires_at, zone))]).strip()
+    how = _(
+        "Press, or type {approve} or {deny}.",
+        approve=f"`/approve {approval.id}{choice}`",
+        deny=f"`/deny {approval.id} {_('why')}`",
+    )
+    options = tuple(kind.option_label(option) for option in approval.options)
+    return CardOut(title=title, body="\n".join([body, until, how]), options=options)
 
 
 def format_closed_card(
     approval: Approval, *, status: ApprovalStatus, decided_by: str, outcome: str, now: datetime, zone: tzinfo
 ) -> str:
     """What the card says since, without buttons; a sentence of its own where a message cannot be changed."""
-    title, _, _ = approval.rendered_text.partition("\n")
-    who = f" by {decided_by}" if decided_by else ""
-    return f"**{title}** (`{approval.id}`)\n{_STATUS_LABELS[status]}{who}, {format_time(now, now, zone)}: {outcome}"
+    title = approval.rendered_text.partition("\n")[0]
+    values = {"status": _(_STATUS_LABELS[status]), "time": format_time(now, now, zone), "outcome": outcome}
+    said = (
+        _("{status} by {person}, {time}: {outcome}", person=decided_by, **values)
+        if decided_by
+        else _("{status}, {time}: {outcome}", **values)
+    )
+    return f"**{title}** (`{approval.id}`)\n{said}"
 
 
-def format_already_decided(approval: Approval, *, decided_by: str, now: datetime, zone: tzinfo) -> str:
+def format_already_decided(approval: Approval, *, decided_by: str, now: datetime, zone: tzinfo) -> TranslatableText:
     """For somebody who comes too late. Without a full stop."""
-    who = f" by {decided_by}" if decided_by else ""
-    when = f", {format_time(approval.decided_at, now, zone)}" if approval.decided_at else ""
-    said = f": {approval.outcome.rstrip('.')}" if approval.outcome else ""
-    return f"{_STATUS_LABELS[approval.status]} already{who}{when}{said}"
+    status = lazy_gettext(_STATUS_LABELS[approval.status])
+    said = (
+        lazy_gettext("{status} already by {person}", status=status, person=decided_by)
+        if decided_by
+        else lazy_gettext("{status} already", status=status)
+    )
+    if approval.decided_at:
+        said = lazy_gettext("{decision}, {time}", decision=said, time=format_time(approval.decided_at, now, zone))
+    if approval.outcome:
+        said = lazy_gettext("{decision}: {outcome}", decision=said, outcome=approval.outcome.rstrip("."))
+    return said

@@ -6,7 +6,7 @@ two processes give one effect. Who may decide is asked at this very moment, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 from enum import StrEnum
 from typing import Protocol
@@ -27,6 +27,7 @@ from nanohost.errors import UsageError
 from nanohost.model import ApprovalId
 from nanohost.text import quoting
 from nanohost.text.phrases import format_time
+from nanohost.text.translation import lazy_gettext, translate_error
 from nanohost_protocol.crash_points import crash_point
 
 
@@ -100,12 +101,13 @@ async def decide_by_button(
     approval: ApprovalId,
     *,
     actor: Decider,
-    label: str,
+    number: int,
     now: datetime,
     zone: tzinfo,
 ) -> str:
-    """The same by a button, whose label says whether it is an approval or a denial."""
-    found, _ = await _find_decidable(tx, approval, actor)
+    """The same by a button. `number`: of the option on the card, from 1."""
+    found, _kind = await _find_decidable(tx, approval, actor)
+    label = found.options[number - 1]
     verdict = ApprovalDecision.DENY if label == found.denial_option else ApprovalDecision.APPROVE
     return await decide(tx, approval, actor=actor, decision=verdict, choice=label, now=now, zone=zone)
 
@@ -114,7 +116,7 @@ def find_approval_problem(approval: Approval | None, row: ActionRow) -> str | No
     """Why this request may not be carried out by this approval, or None: it is approved, for this very row, and name
     and arguments are byte for byte what was shown. Pure."""
     if approval is None or approval.status is not ApprovalStatus.APPROVED:
-        return "nobody has said yes to it"
+        return "nobody has approved it"
     return find_mismatch(approval, row)
 
 
@@ -128,7 +130,8 @@ async def _find_decidable(db: Queries, approval: ApprovalId, actor: Decider) -> 
         or not (actor.is_local or kind.may_decide(actor.grants, kind.deciding_group(found)))
     ):
         raise ApprovalNotFound(
-            f"nothing with the id {quoting.name(approval, limit=20)} waits for you", hint="look at the id on its card"
+            lazy_gettext("nothing with the id {id} waits for you", id=quoting.name(approval, limit=20)),
+            hint=lazy_gettext("look at the id on its card"),
         )
     return found, kind
 
@@ -142,7 +145,8 @@ async def _check_open(db: Queries, approval: Approval, now: datetime, zone: tzin
             )
         )
     if now >= approval.expires_at:
-        raise UsageError(f"it expired at {format_time(approval.expires_at, now, zone)}; it can be asked for again")
+        time = format_time(approval.expires_at, now, zone)
+        raise UsageError(lazy_gettext("it expired at {time}; it can be asked for again", time=time))
 
 
 async def _display_name(db: Queries, actor_id: str | None) -> str:
@@ -154,32 +158,43 @@ async def _display_name(db: Queries, actor_id: str | None) -> str:
 
 
 async def _resolve_label(db: Queries, approval: Approval, kind: ApprovalKind, choice: str | None) -> str:
-    """The yes that is meant. Raises UsageError."""
+    """The option that is meant. Raises UsageError."""
     yes = [option for option in approval.options if option != approval.denial_option]
+    shown = {option: kind.option_label(option) for option in yes}
     typed = (choice or "").strip()
     if not typed:
         if len(yes) == 1 or not kind.typed_example(approval):
             return yes[0]
-        raise UsageError(f"say which: {', '.join(yes)}", hint=f"/approve {approval.id} {kind.typed_example(approval)}")
+        raise UsageError(
+            lazy_gettext("say which: {choices}", choices=", ".join(shown[option] for option in yes)),
+            hint=f"/approve {approval.id} {kind.typed_example(approval)}",
+        )
     label = (
-        _match_label(yes, typed)
+        _match_label(shown, typed)
+        or _match_label({option: option for option in yes}, typed)
         or await kind.match_unlisted_choice(db, typed)
-        or _match_suffix(yes, typed)
+        or _match_suffix(shown, typed)
         or _match_number(approval.options, typed)
     )
     if label is None or label == approval.denial_option:
-        raise UsageError(f"there is no such choice as {quoting.name(typed)}; say one of: {', '.join(yes)}")
+        raise UsageError(
+            lazy_gettext(
+                "there is no such choice as {choice}; say one of: {choices}",
+                choice=quoting.name(typed),
+                choices=", ".join(shown[option] for option in yes),
+            )
+        )
     return label
 
 
-def _match_label(options: Sequence[str], typed: str) -> str | None:
-    """The option of just this label."""
-    return next((option for option in options if option.casefold() == typed.casefold()), None)
+def _match_label(labels: Mapping[str, str], typed: str) -> str | None:
+    """The option of just this label. `labels`: by the option."""
+    return next((option for option, label in labels.items() if label.casefold() == typed.casefold()), None)
 
 
-def _match_suffix(options: Sequence[str], typed: str) -> str | None:
+def _match_suffix(labels: Mapping[str, str], typed: str) -> str | None:
     """The one option that ends so: `once` for `Allow once`."""
-    fitting = [option for option in options if option.casefold().endswith(f" {typed.casefold()}")]
+    fitting = [option for option, label in labels.items() if label.casefold().endswith(f" {typed.casefold()}")]
     return fitting[0] if len(fitting) == 1 else None
 
 
@@ -199,10 +214,10 @@ async def _apply_decision(
         if status is ApprovalStatus.DENIED:
             return ApprovalResult(status=status, outcome=await kind.deny(context), reason=context.reason or None, **who)
         if compute_digest(approval.rendered_text, approval.payload) != approval.digest:
-            raise UsageError("what would run is not what was shown")
+            raise UsageError(lazy_gettext("what would run is not what was shown"))
         return ApprovalResult(status=status, outcome=await kind.approve(context), **who)
     except UsageError as error:
-        problem = str(error)
-    await approvals.mark_failed(context.tx, approval.id, reason=problem, outcome=problem)
+        problem, outcome = str(error), f"{translate_error(error)}."
+    await approvals.mark_failed(context.tx, approval.id, reason=problem, outcome=outcome)
     await kind.expire(ExpiryContext(tx=context.tx, approval=approval, reason=problem, now=context.now))
-    return ApprovalResult(status=ApprovalStatus.FAILED, outcome=f"{problem}.", reason=problem, **who)
+    return ApprovalResult(status=ApprovalStatus.FAILED, outcome=outcome, reason=problem, **who)

@@ -37,6 +37,7 @@ from nanohost.db.database import Queries, Store, Transaction
 from nanohost.db.deliveries import DeliveryStatus
 from nanohost.db.domain_events import ApprovalChanged, DeliveryFailedLater
 from nanohost.model import HOST_SESSION_ID, ApprovalId
+from nanohost.text.translation import _, gettext_noop, translate
 from nanohost.work.event_bus import Subscription
 from nanohost.work.keyed_workers import KeyedWorkers, is_cancelled
 from nanohost_protocol.crash_points import crash_point
@@ -57,11 +58,11 @@ OPEN_DM_TIMEOUT_S = 20.0
 MAX_UNKNOWN_SENDER_CARDS = 5
 """Cards about unknown senders that wait for a decision at a time. The others are named in a message, and shown one by
 one."""
-MORE_WAITING_TEXT = (
+MORE_WAITING_TEXT = gettext_noop(
     "More people wrote to me and wait to be let in. I show {most} at a time, oldest first, so that they keep nothing of"
     " yours waiting. All of them: `nanohost approvals list`"
 )
-EXPIRED_REASON = "nobody decided in time"
+EXPIRED_REASON = gettext_noop("nobody decided in time")
 _UNDELIVERED = (DeliveryStatus.DEAD, DeliveryStatus.DROPPED)
 
 _log = structlog.get_logger()
@@ -351,7 +352,7 @@ class ApprovalEngine:
         async with self._store.transaction() as tx:
             for place in await self._unknown_sender_card_chats(tx):
                 out_id = derive_id("h", "more strangers", place.channel_type, place.platform_id, f"{now:%Y-%m-%d %H}")
-                text = MORE_WAITING_TEXT.format(most=MAX_UNKNOWN_SENDER_CARDS)
+                text = _(MORE_WAITING_TEXT, most=MAX_UNKNOWN_SENDER_CARDS)
                 await host_messages.enqueue(tx, place, ChatOut(text=text), out_id=out_id, now=now, in_card_queue=True)
 
     async def _unknown_sender_card_chats(self, db: Queries) -> list[Origin]:
@@ -393,7 +394,7 @@ class ApprovalEngine:
         async with self._store.transaction() as tx:
             if condition is not None and not await condition(tx):
                 return
-            end = ApprovalResult(status=status, outcome=f"{reason}.", reason=reason)
+            end = ApprovalResult(status=status, outcome=f"{translate(reason)}.", reason=reason)
             ended = await result.close_undecided(tx, approval, on_expiry, end, now=now, zone=self._zone)
         if ended:
             _log.warning("approval_expired", approval=approval.id, kind=approval.kind, status=status, reason=reason)

@@ -12,6 +12,7 @@ from nanohost.db.audit import AuditOutcome
 from nanohost.db.database import Queries, Transaction
 from nanohost.db.roles import RoleGrant
 from nanohost.model import AgentGroupId, Role
+from nanohost.text.translation import translate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,7 @@ class ApprovalKind:
     typed for a yes, "" where nothing need be. `resolve_obsolete`: lets go on what waits and needs no approval any more,
     by what is so now; in a sentence why there is nothing left to decide, or None while there is. `deciding_group`: the
     agent group whose admins may decide about this one, where it is `is_group_scoped`; None: it is about others, too.
+    `option_label`: an option as its button says it; options are kept in English.
     """
 
     name: str
@@ -92,6 +94,7 @@ class ApprovalKind:
     typed_example: Callable[[Approval], str] = lambda _: ""
     resolve_obsolete: Callable[[ExpiryContext], Awaitable[str | None]] = _never_obsolete
     deciding_group: Callable[[Approval], AgentGroupId | None] = lambda approval: approval.agent_group_id
+    option_label: Callable[[str], str] = translate
 
     def may_decide(self, grants: Sequence[RoleGrant], agent_group: AgentGroupId | None) -> bool:
         """Whether somebody with these grants may: owners, admins, and where it is `scoped` the agent group's admins."""

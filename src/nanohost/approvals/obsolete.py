@@ -19,6 +19,7 @@ from nanohost.db import approvals
 from nanohost.db.approvals import ApprovalStatus
 from nanohost.db.database import SavepointFailed, Transaction
 from nanohost.db.domain_events import ApprovalChanged
+from nanohost.text.translation import translate
 
 _log = structlog.get_logger()
 
@@ -34,7 +35,7 @@ async def withdraw_obsolete(tx: Transaction, *, now: datetime, zone: tzinfo) -> 
         why = await _obsolete_reason(kind, ExpiryContext(tx=tx, approval=approval, reason="", now=now))
         if why is None:
             continue
-        end = ApprovalResult(status=ApprovalStatus.WITHDRAWN, outcome=why, reason=why.rstrip("."))
+        end = ApprovalResult(status=ApprovalStatus.WITHDRAWN, outcome=translate(why), reason=why.rstrip("."))
         await approvals.close(tx, approval.id, end.status, decided_by=None, choice=None, reason=end.reason, now=now)
         await result.announce_result(tx, approval, end, now=now, zone=zone)
 

@@ -32,6 +32,7 @@ from nanohost.errors import UsageError
 from nanohost.model import AgentGroup, AgentGroupId, ApprovalId, MessagingGroup, SessionId, UnknownSender
 from nanohost.text import quoting
 from nanohost.text.phrases import format_datetime
+from nanohost.text.translation import _, gettext_noop, translate
 from nanohost_protocol.ids import derive_id
 from nanohost_protocol.rows import Origin
 
@@ -44,7 +45,7 @@ MAX_OPEN_PER_SENDER = 5
 ID_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
 """Without what looks alike."""
 ID_LENGTH = 6
-EVICTED_REASON = "too many others came after it before anybody was shown it"
+EVICTED_REASON = gettext_noop("too many others came after it before anybody was shown it")
 NO_APPROVERS = "there is nobody who could be asked: no owner, and no admin"
 
 
@@ -109,15 +110,19 @@ async def request_sender_approval(
         origin=_origin_of(stored),
         options=(sender.APPROVE_LABEL, sender.REFUSE_LABEL),
         rendered_text=format_facts(
-            f"May {quoting.name(event.sender.name)} talk to {agent_group.folder}?",
+            _("May {sender} talk to {agent}?", sender=quoting.name(event.sender.name), agent=agent_group.folder),
             [
                 *_message_facts(stored, event.chat_name or group.name),
                 (
-                    sender.APPROVE_LABEL,
-                    f"they become a member of {agent_group.folder}: it answers this and whatever they write to it from"
-                    f" now on, wherever it listens. {_sharing_note(agent_group.folder)}",
+                    _(sender.APPROVE_LABEL),
+                    _(
+                        "they become a member of {agent}: it answers this and whatever they write to it from now on,"
+                        " wherever it listens. What {agent} has in its files and notes is shared with them, and what"
+                        " they say may be noted there",
+                        agent=agent_group.folder,
+                    ),
                 ),
-                (sender.REFUSE_LABEL, "it never answers them, and you are not asked again"),
+                (_(sender.REFUSE_LABEL), _("it never answers them, and you are not asked again")),
             ],
         ),
         payload={
@@ -264,7 +269,7 @@ async def _evict_oldest(tx: Transaction, kind: ApprovalKind, now: datetime) -> b
     oldest = await approvals.find_oldest_without_card(tx, kind.name)
     if oldest is None:
         return False
-    end = ApprovalResult(status=ApprovalStatus.EXPIRED, outcome=f"{EVICTED_REASON}.", reason=EVICTED_REASON)
+    end = ApprovalResult(status=ApprovalStatus.EXPIRED, outcome=f"{_(EVICTED_REASON)}.", reason=EVICTED_REASON)
     return await result.close_undecided(tx, oldest, kind.expire, end, now=now, zone=UTC)
 
 
@@ -280,7 +285,7 @@ async def _insert_approval(tx: Transaction, new_approval: _NewApproval, now: dat
     payload = json.dumps(new_approval.payload, sort_keys=True)
     while True:
         approval = Approval(
-            id=ApprovalId("".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))),
+            id=ApprovalId("".join(secrets.choice(ID_ALPHABET) for _letter in range(ID_LENGTH))),
             kind=new_approval.kind.name,
             subject=new_approval.subject,
             agent_group_id=new_approval.agent_group_id,
@@ -343,60 +348,69 @@ def _message_facts(stored: StoredEvent, chat_name: str) -> list[tuple[str, str]]
     """Who wrote what, where."""
     event, user = stored.event, stored.user_id
     lines = [
-        ("Who", f"{quoting.name(event.sender.name)}, known there as {quoting.name(user)}"),
-        ("Where", describe_place(_origin_of(stored), chat_name, is_group=event.is_group)),
-        ("They wrote", "\n" + quoting.quote_block(describe_event(event), limit=quoting.MAX_MESSAGE_CHARS)),
+        (
+            _("Who"),
+            _("{name}, known there as {user}", name=quoting.name(event.sender.name), user=quoting.name(user)),
+        ),
+        (_("Where"), describe_place(_origin_of(stored), chat_name, is_group=event.is_group)),
+        (_("They wrote"), "\n" + quoting.quote_block(describe_event(event), limit=quoting.MAX_MESSAGE_CHARS)),
     ]
     if event.attachments:
-        lines.append(("Files with it", str(len(event.attachments))))
+        lines.append((_("Files with it"), str(len(event.attachments))))
     return lines
 
 
-def _sharing_note(agent: str) -> str:
-    """What letting somebody talk to an agent means for what it knows."""
-    return f"What {agent} has in its files and notes is shared with them, and what they say may be noted there"
-
-
 def _render_chat_request(stored: StoredEvent, options: Sequence[str]) -> str:
-    event = stored.event
-    when = "whenever somebody mentions it" if event.is_group else "all that they write"
+    event, channel = stored.event, stored.chat.channel_type
+    when = _("whenever somebody mentions it") if event.is_group else _("all that they write")
     lines = _message_facts(stored, event.chat_name)
-    new = (
-        chat.NEW_AGENT_LABEL,
-        f"one with files and notes of its own answers there, {when}: nothing of another agent's is shared",
+    new = _(
+        "one with files and notes of its own answers there, {when}: nothing of another agent's is shared", when=when
     )
-    choices = [new]
+    choices = [(_(chat.NEW_AGENT_LABEL), new)]
     if any(option.startswith(chat.CONNECT_PREFIX) for option in options):
-        connect = f"this agent answers there, {when}, and they become its member. {_sharing_note('it')}"
-        choices.insert(0 if event.is_group else 1, ("Connect", connect))
+        connect = _(
+            "this agent answers there, {when}, and they become its member. What it has in its files and notes is shared"
+            " with them, and what they say may be noted there",
+            when=when,
+        )
+        choices.insert(0 if event.is_group else 1, (_("Connect"), connect))
     lines += choices
-    lines.append((chat.REFUSE_LABEL, "nobody there is answered, and you are not asked again"))
+    lines.append((_(chat.REFUSE_LABEL), _("nobody there is answered, and you are not asked again")))
     if event.is_group:
-        title = f"May an agent answer in {quoting.name(event.chat_name or 'a group')}, on {stored.chat.channel_type}?"
+        group = quoting.name(event.chat_name or _("a group"))
+        title = _("May an agent answer in {chat}, on {channel}?", chat=group, channel=channel)
     else:
-        title = f"May {quoting.name(event.sender.name)} talk to an agent, on {stored.chat.channel_type}?"
+        title = _(
+            "May {sender} talk to an agent, on {channel}?", sender=quoting.name(event.sender.name), channel=channel
+        )
     return format_facts(title, lines)
 
 
 async def _render_action_request(db: Queries, request: ActionApprovalRequest) -> str:
     """Raises UsageError for arguments that cannot be shown."""
-    row = request.row
+    row, agent = request.row, request.agent_group.folder
+    variables = ", ".join(quoting.name(one, limit=200) for one in request.environment_names)
     lines = [
         *format_arguments(row.arguments),
-        ("Action", quoting.name(row.name)),
-        ("Asked in", await _describe_chat(db, row.origin)),
-        ("Asked at", format_datetime(row.requested_at, request.zone)),  # "in one hour" is counted from then
-        ("Agent", f"{request.agent_group.folder}, in the conversation {quoting.name(row.session_id)}"),
-        ("Environment", ", ".join(quoting.name(one, limit=200) for one in request.environment_names) or "no variables"),
+        (_("Action"), quoting.name(row.name)),
+        (_("Asked in"), await _describe_chat(db, row.origin)),
+        (_("Asked at"), format_datetime(row.requested_at, request.zone)),  # "in one hour" is counted from then
+        (
+            _("Agent"),
+            _("{agent}, in the conversation {session}", agent=agent, session=quoting.name(row.session_id)),
+        ),
+        (_("Environment"), variables or _("no variables")),
     ]
     if request.scope_words:
-        lines.append((action.ALLOW_MONTH_LABEL, quoting.name(request.scope_words, limit=500)))
-    return format_facts(f"{request.agent_group.folder} asks: {quoting.escape_invisible(request.title)}", lines)
+        lines.append((_(action.ALLOW_MONTH_LABEL), quoting.name(request.scope_words, limit=500)))
+    title = quoting.escape_invisible(translate(request.title))
+    return format_facts(_("{agent} asks: {action}", agent=agent, action=title), lines)
 
 
 async def _describe_chat(db: Queries, origin: Origin | None) -> str:
     if origin is None:
-        return "no chat"
+        return _("no chat")
     group = await messaging_groups.find(
         db, channel_type=origin.channel_type, instance=origin.instance, platform_id=origin.platform_id
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from nanohost.approvals import held_messages
 from nanohost.approvals.kind import ExpiryContext
 from nanohost.db import actions, approvals
+from nanohost.text.translation import gettext_noop
 
-UNKNOWN_KIND = "this host does not know any more what was asked about"
+UNKNOWN_KIND = gettext_noop("this host does not know any more what was asked about")
 
 
 async def expire_unknown_kind(expiry: ExpiryContext) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from nanohost.text.translation import gettext_noop
+
 
 class Disposition(StrEnum):
     """What happens to a command that is not the host's."""
@@ -29,11 +31,15 @@ class AgentCommand:
 
 
 AGENT_COMMANDS: Mapping[str, AgentCommand] = {
-    "compact": AgentCommand(Disposition.ADMINS_ONLY, "makes the agent's conversation shorter, for all who talk to it"),
+    "compact": AgentCommand(
+        Disposition.ADMINS_ONLY, gettext_noop("makes the agent's conversation shorter, for all who talk to it")
+    ),
     "config": AgentCommand(Disposition.DISCARDED, "would change the settings of the agent's program"),
-    "context": AgentCommand(Disposition.ADMINS_ONLY, "shows what the agent keeps in mind, of all who talk to it"),
+    "context": AgentCommand(
+        Disposition.ADMINS_ONLY, gettext_noop("shows what the agent keeps in mind, of all who talk to it")
+    ),
     "doctor": AgentCommand(Disposition.DISCARDED, "would show the machine that the agent runs on"),
-    "files": AgentCommand(Disposition.ADMINS_ONLY, "shows what the agent has read"),
+    "files": AgentCommand(Disposition.ADMINS_ONLY, gettext_noop("shows what the agent has read")),
     "login": AgentCommand(Disposition.DISCARDED, "would change the account that the agent runs under"),
     "logout": AgentCommand(Disposition.DISCARDED, "would take the agent its account"),
     "remote-control": AgentCommand(Disposition.DISCARDED, "would give the agent's program into other hands"),

@@ -9,11 +9,14 @@ from nanohost.arguments import CommandArguments
 from nanohost.chat_commands.command import RequiredRole
 from nanohost.chat_commands.host_command import HostCommand, HostCommandInvocation
 from nanohost.model import ApprovalId
+from nanohost.text.translation import gettext_noop
 
 
 class _Arguments(CommandArguments):
-    id: str = Field(description="the id that is on the card")
-    choice: str = Field("", description="which yes, if the card has several: as it stands on its button")
+    id: str = Field(description=gettext_noop("the id that is on the card"))
+    choice: str = Field(
+        "", description=gettext_noop("which choice, if the card has several: as it stands on its button")
+    )
 
 
 async def _approve(invocation: HostCommandInvocation, arguments: _Arguments) -> str:
@@ -30,7 +33,7 @@ async def _approve(invocation: HostCommandInvocation, arguments: _Arguments) -> 
 
 COMMAND = HostCommand(
     name="approve",
-    help="approve what waits for you",
+    help=gettext_noop("approve what waits for you"),
     example="/approve k3f7qd",
     execute=_approve,
     arguments=_Arguments,

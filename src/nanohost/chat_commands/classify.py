@@ -17,8 +17,9 @@ from nanohost.chat_commands.command import RequiredRole
 from nanohost.chat_commands.host_command import is_permitted, refusal_text
 from nanohost.chat_commands.registry import chat_commands, host_commands
 from nanohost.model import Role
+from nanohost.text.translation import _, gettext_noop
 
-MENTION_REQUIRED = "/{name} is for the host: in a group, mention me with it."
+MENTION_REQUIRED = gettext_noop("/{name} is for the host: in a group, mention me with it.")
 
 _COMMAND_NAME = re.compile(r"\s*/([a-z][a-z0-9_-]*)(@\w+)?(?=\s|$)", re.IGNORECASE)
 """A command's name, and the bot's after it where a chat has several."""
@@ -70,16 +71,14 @@ def classify_command(
     order = ParsedCommand(name, is_admin, roles=frozenset(roles))
     if is_chat_command(text):
         if chat_commands()[name].required_role is RequiredRole.ADMIN and not is_admin:
-            return replace(order, refusal=f"Only an admin may use /{name} here.")
+            return replace(order, refusal=_("Only an admin may use /{name} here.", name=name))
         return order
     if (command := host_commands().get(name)) is not None:
-        told = (
-            MENTION_REQUIRED.format(name=name) if is_permitted(command.required_role, roles) else refusal_text(command)
-        )
+        told = _(MENTION_REQUIRED, name=name) if is_permitted(command.required_role, roles) else refusal_text(command)
         return replace(order, refusal=told)
     foreign = AGENT_COMMANDS.get(name)
     if foreign is None:
         return PassThrough()
     if foreign.disposition is Disposition.DISCARDED:
         return Discard(f"/{name} is no command for a chat")
-    return PassThrough() if is_admin else replace(order, refusal=f"Only an admin may use /{name} here.")
+    return PassThrough() if is_admin else replace(order, refusal=_("Only an admin may use /{name} here.", name=name))

@@ -11,10 +11,11 @@ from functools import partial
 
 from nanohost.chat_commands.command import ApplyCommand, ChatCommand, ChatCommandInvocation, Effect
 from nanohost.chat_commands.open_messages import close_open_messages, read_claimed_ids
+from nanohost.text.translation import _, gettext_noop
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.payloads import CLEAR
 
-CLEARED_TEXT = "This is a fresh conversation now."
+CLEARED_TEXT = gettext_noop("This is a fresh conversation now.")
 
 
 async def _prepare(invocation: ChatCommandInvocation) -> ApplyCommand:
@@ -23,7 +24,7 @@ async def _prepare(invocation: ChatCommandInvocation) -> ApplyCommand:
 
 def _clear(claimed_ids: Collection[str], box: InboundWriter) -> Effect:
     close_open_messages(box, claimed_ids)
-    return Effect(answer=CLEARED_TEXT, needs_runner=True)
+    return Effect(answer=_(CLEARED_TEXT), needs_runner=True)
 
 
-COMMAND = ChatCommand(name=CLEAR, help="stop, and begin a fresh conversation", prepare=_prepare)
+COMMAND = ChatCommand(name=CLEAR, help=gettext_noop("stop, and begin a fresh conversation"), prepare=_prepare)

@@ -19,12 +19,17 @@ from nanohost.db.database import Queries, ReportReader
 from nanohost.db.turn_costs import TurnCosts
 from nanohost.errors import UsageError
 from nanohost.model import Role
-from nanohost.text.phrases import pluralize
+from nanohost.text.translation import _, gettext_noop, lazy_gettext, ngettext
 
 MAX_GROUPS = 6
-NO_USAGE_TEXT = "In the last 30 days no turn took any tokens of a model."
+NO_USAGE_TEXT = gettext_noop("In the last 30 days no turn took any tokens of a model.")
 _JSON_WINDOW_NAMES = {"today": "today", "7 days": "days_7", "30 days": "days_30"}
 """As a program names them."""
+_WINDOW_LABELS = {
+    "today": gettext_noop("today"),
+    "7 days": gettext_noop("7 days"),
+    "30 days": gettext_noop("30 days"),
+}
 WEEK, MONTH = timedelta(days=7), timedelta(days=30)
 
 CostWindows = Mapping[str, Mapping[str, TurnCosts]]
@@ -46,11 +51,11 @@ async def _prefetch(reports: ReportReader, now: datetime, zone: tzinfo) -> _Cost
     return _CostData(windows=windows, recorded_since=await turn_costs.first_at(reports))
 
 
-async def _cost(invocation: HostCommandInvocation, _: CommandArguments) -> str:
+async def _cost(invocation: HostCommandInvocation, arguments: CommandArguments) -> str:
     shown = await _administered_folders(invocation.tx, invocation.actor)
     seen: _CostData | None = invocation.prefetched
     if seen is None:  # nothing was read for somebody who had no right to it a moment ago
-        raise UsageError("what you may do has just changed", hint=invocation.actor.command_text("cost"))
+        raise UsageError(lazy_gettext("what you may do has just changed"), hint=invocation.actor.command_text("cost"))
     windows = {
         name: {folder: cost for folder, cost in window.items() if shown is None or folder in shown}
         for name, window in seen.windows.items()
@@ -76,17 +81,17 @@ async def _administered_folders(db: Queries, actor: Actor) -> set[str] | None:
 
 def format_costs(windows: CostWindows, *, recorded_since: datetime | None, now: datetime, zone: tzinfo) -> str:
     """In words: dearest first."""
-    *_, longest = windows.values()
+    longest = list(windows.values())[-1]
     if not longest:
-        return NO_USAGE_TEXT
+        return _(NO_USAGE_TEXT)
     order = sorted(longest, key=lambda folder: (-longest[folder].cost_usd, -longest[folder].tokens_out, folder))
     lines = [line for folder in order[:MAX_GROUPS] for line in _format_group(folder, windows, [folder])]
     if len(order) > 1:
         rest = len(order) - MAX_GROUPS
-        title = f"All {len(order)} together" if rest > 0 else "Together"
+        title = _("All {count} together", count=len(order)) if rest > 0 else _("Together")
         lines += _format_group(title, windows, order)
     if recorded_since is not None and recorded_since > now - MONTH:
-        lines.append(f"On record since {recorded_since.astimezone(zone):%Y-%m-%d}.")
+        lines.append(_("On record since {date}.", date=f"{recorded_since.astimezone(zone):%Y-%m-%d}"))
     return "\n".join(lines)
 
 
@@ -94,28 +99,38 @@ def _format_group(title: str, windows: CostWindows, folders: Sequence[str]) -> l
     lines = [f"{title}:"]
     for name, window in windows.items():
         cost = sum((window.get(folder, TurnCosts()) for folder in folders), TurnCosts())
-        lines.append(f"- {name}: {_format_cost(cost)}")
+        lines.append(f"- {_(_WINDOW_LABELS[name])}: {_format_cost(cost)}")
     return lines
 
 
 def _format_cost(cost: TurnCosts) -> str:
     if not (cost.turns or cost.tokens_in or cost.tokens_out or cost.tokens_cached):
-        return "nothing"
-    tokens = (
-        f"{_abbreviate(cost.tokens_in)} in, {_abbreviate(cost.tokens_cached)} cached, "
-        f"{_abbreviate(cost.tokens_out)} out"
+        return _("nothing")
+    tokens = _(
+        "tokens {sent} in, {cached} cached, {received} out",
+        sent=_abbreviate(cost.tokens_in),
+        cached=_abbreviate(cost.tokens_cached),
+        received=_abbreviate(cost.tokens_out),
     )
-    turns = f"{pluralize(cost.turns, 'turn', 'turns')}, " if cost.turns else ""  # none has ended yet
-    return f"{turns}tokens {tokens}{_format_dollars(cost)}"
+    turns = [ngettext("{count} turn", "{count} turns", cost.turns)] if cost.turns else []  # none has ended yet
+    return ", ".join([*turns, tokens, *_format_dollars(cost)])
 
 
-def _format_dollars(cost: TurnCosts) -> str:
-    known = f", about ${cost.cost_usd:.2f}" if cost.cost_usd else ""
+def _format_dollars(cost: TurnCosts) -> list[str]:
+    """What is known of the price; nothing where no call had one to know."""
+    price = f"${cost.cost_usd:.2f}"
     if not cost.unpriced:
-        return known
-    if not known:
-        return ", cost unknown"
-    return f"{known} and {pluralize(cost.unpriced, 'call', 'calls')} of unknown cost"
+        return [_("about {price}", price=price)] if cost.cost_usd else []
+    if not cost.cost_usd:
+        return [_("cost unknown")]
+    return [
+        ngettext(
+            "about {price} and {count} call of unknown cost",
+            "about {price} and {count} calls of unknown cost",
+            cost.unpriced,
+            price=price,
+        )
+    ]
 
 
 def _abbreviate(count: int) -> str:
@@ -127,7 +142,7 @@ def _abbreviate(count: int) -> str:
 
 COMMAND = HostCommand(
     name="cost",
-    help="what models have cost today, in 7 and in 30 days",
+    help=gettext_noop("what models have cost today, in 7 and in 30 days"),
     example="/cost",
     execute=_cost,
     prefetch=_prefetch,

@@ -9,11 +9,12 @@ from nanohost.arguments import CommandArguments
 from nanohost.chat_commands.command import RequiredRole
 from nanohost.chat_commands.host_command import HostCommand, HostCommandInvocation
 from nanohost.model import ApprovalId
+from nanohost.text.translation import gettext_noop
 
 
 class _Arguments(CommandArguments):
-    id: str = Field(description="the id that is on the card")
-    reason: str = Field("", description="why: whoever asked is told")
+    id: str = Field(description=gettext_noop("the id that is on the card"))
+    reason: str = Field("", description=gettext_noop("why: whoever asked is told"))
 
 
 async def _deny(invocation: HostCommandInvocation, arguments: _Arguments) -> str:
@@ -30,8 +31,8 @@ async def _deny(invocation: HostCommandInvocation, arguments: _Arguments) -> str
 
 COMMAND = HostCommand(
     name="deny",
-    help="deny what waits for you",
-    example="/deny k3f7qd not before Monday",
+    help=gettext_noop("deny what waits for you"),
+    example=gettext_noop("/deny k3f7qd not before Monday"),
     execute=_deny,
     arguments=_Arguments,
     required_role=RequiredRole.ADMIN,

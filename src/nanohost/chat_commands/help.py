@@ -9,6 +9,7 @@ from nanohost.chat_commands.command import ApplyCommand, ChatCommand, ChatComman
 from nanohost.chat_commands.host_command import HostCommand, is_permitted
 from nanohost.chat_commands.registry import chat_commands, host_commands
 from nanohost.model import Role
+from nanohost.text.translation import _, gettext_noop, translate
 
 
 async def _prepare(invocation: ChatCommandInvocation) -> ApplyCommand:
@@ -17,15 +18,15 @@ async def _prepare(invocation: ChatCommandInvocation) -> ApplyCommand:
     ]
     of_host = host_command_lines(invocation.roles)
     lines = [
-        "Write to me as you would to a person. These words are for my host:",
-        *(f"/{one.name}: {one.help}" for one in of_conversation),
+        _("Write to me as you would to a person. These commands are for my host:"),
+        *(f"/{one.name}: {translate(one.help)}" for one in of_conversation),
     ]
     if of_host:
-        lines += ["And these (in a group, mention me):", *of_host]
+        lines += [_("And these (in a group, mention me):"), *of_host]
     if invocation.is_admin:
-        lines += ["These are for my own program:", *_agent_command_lines()]
+        lines += [_("These are for my own program:"), *_agent_command_lines()]
     text = "\n".join(lines)
-    return lambda _: Effect(answer=text)
+    return lambda box: Effect(answer=text)
 
 
 def host_command_lines(roles: Collection[Role]) -> list[str]:
@@ -40,7 +41,7 @@ def host_command_lines(roles: Collection[Role]) -> list[str]:
 def _agent_command_lines() -> list[str]:
     """What an admin can type to the agent's own program: a line each."""
     return [
-        f"/{name}: {one.description}"
+        f"/{name}: {_(one.description)}"
         for name, one in AGENT_COMMANDS.items()
         if one.disposition is Disposition.ADMINS_ONLY
     ]
@@ -48,9 +49,10 @@ def _agent_command_lines() -> list[str]:
 
 def _host_command_line(command: HostCommand) -> str:
     """With what it takes, and where it is not for all to read."""
-    example = f", like {command.example}" if command.arguments.model_fields else ""
-    private = " (in a direct message)" if command.is_direct_only else ""
-    return f"/{command.name}: {command.help}{example}{private}"
+    line = f"/{command.name}: {translate(command.help)}"
+    if command.arguments.model_fields:
+        line = _("{command}, like {example}", command=line, example=translate(command.example))
+    return _("{command} (in a direct message)", command=line) if command.is_direct_only else line
 
 
-COMMAND = ChatCommand(name="help", help="show this", prepare=_prepare)
+COMMAND = ChatCommand(name="help", help=gettext_noop("show this"), prepare=_prepare)

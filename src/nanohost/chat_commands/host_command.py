@@ -19,6 +19,7 @@ from nanohost.db.database import ReportReader, Transaction
 from nanohost.db.roles import RoleGrant
 from nanohost.errors import UsageError
 from nanohost.model import Role
+from nanohost.text.translation import _, lazy_gettext
 from nanohost_protocol.rows import Origin
 
 
@@ -108,7 +109,7 @@ class HostCommand:
         """What stands behind the name in a chat. Raises UsageError."""
         fields = list(self.arguments.model_fields)
         if arguments_text and not fields:
-            raise UsageError(f"/{self.name} stands alone")
+            raise UsageError(lazy_gettext("/{name} takes no arguments", name=self.name))
         parts = arguments_text.split(maxsplit=len(fields) - 1) if arguments_text else []
         try:
             return self.arguments.model_validate(dict(zip(fields, parts, strict=False)))
@@ -116,13 +117,18 @@ class HostCommand:
             missing = error.errors()[0]
             place = ".".join(str(part) for part in missing["loc"])
             told = self.arguments.model_fields[place].description if place in fields else None
-            said = f"/{self.name} needs {told or place}" if missing["type"] == "missing" else missing["msg"]
+            said: str = missing["msg"]
+            if missing["type"] == "missing":
+                said = lazy_gettext("/{name} needs {what}", name=self.name, what=lazy_gettext(told or place))
             raise UsageError(said, hint=self.example) from None
 
 
 def refusal_text(command: HostCommand) -> str:
     """What somebody is told for whom the command is not."""
-    whom = {RequiredRole.OWNER: "an owner", RequiredRole.ADMIN: "an admin"}.get(
-        command.required_role, "somebody with a role"
-    )
-    return f"Only {whom} may use /{command.name}."
+    match command.required_role:
+        case RequiredRole.OWNER:
+            return _("Only an owner may use /{name}.", name=command.name)
+        case RequiredRole.ADMIN:
+            return _("Only an admin may use /{name}.", name=command.name)
+        case RequiredRole.ANYONE | RequiredRole.ANY_ROLE:
+            return _("Only somebody with a role may use /{name}.", name=command.name)

@@ -8,9 +8,10 @@ from nanohost.chat_commands.command import RequiredRole
 from nanohost.chat_commands.host_command import HostCommand, HostCommandInvocation
 from nanohost.db.codes import CodePurpose
 from nanohost.text.phrases import format_time_with_zone
+from nanohost.text.translation import _, gettext_noop
 
 
-async def _link(invocation: HostCommandInvocation, _: CommandArguments) -> str:
+async def _link(invocation: HostCommandInvocation, arguments: CommandArguments) -> str:
     actor = invocation.actor
     issued = await issue(
         invocation.tx,
@@ -22,15 +23,17 @@ async def _link(invocation: HostCommandInvocation, _: CommandArguments) -> str:
         now=invocation.now,
     )
     until = format_time_with_zone(issued.expires_at, invocation.now, invocation.zone)
-    return (
-        f"{issued.code}\nWrite this to me on the other platform, in a direct message and before {until}: you may do "
-        "the same there as here then. It works once; give it to nobody."
+    how = _(
+        "Write this to me on the other platform, in a direct message and before {time}: you may do the same there as"
+        " here then. It works once; give it to nobody.",
+        time=until,
     )
+    return f"{issued.code}\n{how}"
 
 
 COMMAND = HostCommand(
     name="link",
-    help="be known to me on another platform, too",
+    help=gettext_noop("link your account on another platform"),
     example="/link",
     execute=_link,
     required_role=RequiredRole.ANY_ROLE,

@@ -6,8 +6,12 @@ from nanohost.channel_api import MenuCommand
 from nanohost.chat_commands.command import ChatCommand, RequiredRole
 from nanohost.chat_commands.host_command import HostCommand
 from nanohost.chat_commands.registry import chat_commands, host_commands
+from nanohost.text.translation import _, gettext_noop, translate
 
-_ROLE_SUFFIXES = {RequiredRole.ADMIN: " (admins)", RequiredRole.OWNER: " (owners)"}
+_ROLE_LABELS = {
+    RequiredRole.ADMIN: gettext_noop("{help} (admins)"),
+    RequiredRole.OWNER: gettext_noop("{help} (owners)"),
+}
 """A menu is the same for all: who may not use a command should see so before they try."""
 
 
@@ -19,14 +23,19 @@ def build_menu() -> tuple[MenuCommand, ...]:
 
 
 def _chat_command_item(command: ChatCommand) -> MenuCommand:
-    return MenuCommand(name=command.name, help=command.help + _ROLE_SUFFIXES.get(command.required_role, ""))
+    return MenuCommand(name=command.name, help=_help(command))
+
+
+def _help(command: ChatCommand | HostCommand) -> str:
+    label = _ROLE_LABELS.get(command.required_role)
+    return translate(command.help) if label is None else _(label, help=translate(command.help))
 
 
 def _host_command_item(command: HostCommand) -> MenuCommand:
-    arguments = command.example.partition(" ")[2] if command.arguments.model_fields else ""
+    arguments = translate(command.example).partition(" ")[2] if command.arguments.model_fields else ""
     return MenuCommand(
         name=command.name,
-        help=command.help + _ROLE_SUFFIXES.get(command.required_role, ""),
+        help=_help(command),
         arguments=arguments,
         is_private=command.is_direct_only,
     )

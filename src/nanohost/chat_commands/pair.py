@@ -14,10 +14,11 @@ from nanohost.chat_commands.host_command import HostCommand, HostCommandInvocati
 from nanohost.db.codes import CodePurpose
 from nanohost.errors import UsageError
 from nanohost.text.phrases import format_time_with_zone
+from nanohost.text.translation import _, gettext_noop, lazy_gettext, translate
 
 
 class _Arguments(CommandArguments):
-    channel: str = Field("", description="the name of a channel (default: this one)")
+    channel: str = Field("", description=gettext_noop("the name of a channel (default: this one)"))
 
 
 def check_channel(name: str, channels: Collection[str], *, command_prefix: str, available: Collection[str] = ()) -> str:
@@ -26,11 +27,14 @@ def check_channel(name: str, channels: Collection[str], *, command_prefix: str, 
     if name in channels:
         return name
     near = difflib.get_close_matches(name, channels, 1)
-    there = ", ".join(sorted(channels)) or "none"
+    there = ", ".join(sorted(channels)) or lazy_gettext("none")
     hint = f"{command_prefix} {near[0]}" if near else "nanohost channels list"
     if name in available:
         hint = f"nanohost channels create {name}"
-    raise UsageError(f"no channel {name[:40]!r} is set up, but these are: {there}", hint=hint)
+    raise UsageError(
+        lazy_gettext("no channel {name} is set up, but these are: {channels}", name=repr(name[:40]), channels=there),
+        hint=hint,
+    )
 
 
 async def _pair(invocation: HostCommandInvocation, arguments: _Arguments) -> str:
@@ -47,17 +51,27 @@ async def _pair(invocation: HostCommandInvocation, arguments: _Arguments) -> str
         now=invocation.now,
     )
     until = format_time_with_zone(issued.expires_at, invocation.now, invocation.zone)
-    said = (
-        f"{issued.code}\nWhoever writes this to me on {channel}, in a direct message and before {until}, is an owner "
-        "then and may do everything. It works once; give it to nobody else."
+    how = _(
+        "Whoever writes this to me on {channel}, in a direct message and before {time}, is an owner then and may do"
+        " everything. It works once; give it to nobody else.",
+        channel=channel,
+        time=until,
     )
+    said = f"{issued.code}\n{how}"
     trouble = invocation.channel_problem(channel)
-    return f"{said}\nBut {channel} is not connected now, and nobody reads it there: {trouble}" if trouble else said
+    if not trouble:
+        return said
+    problem = _(
+        "But {channel} is not connected now, and nobody reads it there: {problem}",
+        channel=channel,
+        problem=translate(trouble),
+    )
+    return f"{said}\n{problem}"
 
 
 COMMAND = HostCommand(
     name="pair",
-    help="have a code made that makes somebody an owner",
+    help=gettext_noop("create a code that makes somebody an owner"),
     example="/pair telegram",
     execute=_pair,
     arguments=_Arguments,

@@ -17,19 +17,19 @@ from nanohost.db.audit import AuditOutcome
 from nanohost.db.database import Queries
 from nanohost.db.paused import Backlog, InterruptedTurn, PauseState
 from nanohost.text import quoting
-from nanohost.text.phrases import format_time, format_time_with_zone, pluralize
-from nanohost_protocol.payloads import ChatOut
+from nanohost.text.phrases import format_time, format_time_with_zone
+from nanohost.text.translation import _, gettext_noop, ngettext
 
 UPCOMING_WINDOW = timedelta(hours=1)
 """Tasks that fall due within it are told of."""
 MAX_NAMED = 10
 """Agents, by name: the list is read on a phone."""
-PAUSED_REPLY = ChatOut(text="Everything is paused at the moment. I keep your message and answer when it goes on.")
+PAUSED_TEXT = gettext_noop("Everything is paused at the moment. I keep your message and answer when it is resumed.")
 """To who writes meanwhile: what they hear, once a pause and chat."""
-NO_TURN_INTERRUPTED = "No agent was in the middle of a turn."
+NO_TURN_INTERRUPTED = gettext_noop("No agent was in the middle of a turn.")
 
 
-async def _pause(invocation: HostCommandInvocation, _: CommandArguments) -> str:
+async def _pause(invocation: HostCommandInvocation, arguments: CommandArguments) -> str:
     earlier = await paused.find(invocation.tx)
     if earlier is not None:
         return await _already_paused(invocation, earlier)
@@ -47,12 +47,12 @@ async def _pause(invocation: HostCommandInvocation, _: CommandArguments) -> str:
     )
     goes_on = invocation.actor.command_text("resume")
     lines = [
-        f"Paused: nothing is started or sent until {goes_on}.",
+        _("Paused: nothing is started or sent until {command}.", command=goes_on),
         _format_containers(folders),
         *_format_backlog(backlog, invocation),
     ]
     if invocation.actor.chat is None and folders:
-        lines.append("What was cut: nanohost status")
+        lines.append(_("Which turns were interrupted: nanohost status"))
     return "\n".join(lines)
 
 
@@ -73,45 +73,67 @@ async def format_pause(
     """Since when all is paused, and by whom. `resume_command`: what is typed to end it."""
     user = await users.find(db, pause.created_by)
     name = quoting.name(user.name if user is not None and user.name.strip() else pause.created_by)
-    return f"Everything is paused since {format_time(pause.created_at, now, zone)}, by {name}, until {resume_command}."
+    return _(
+        "Everything is paused since {time}, by {person}, until {command}.",
+        time=format_time(pause.created_at, now, zone),
+        person=name,
+        command=resume_command,
+    )
 
 
 def format_interrupted_turns(turns: Sequence[InterruptedTurn], now: datetime, zone: tzinfo) -> str:
     """Which turns were ended."""
     if not turns:
-        return NO_TURN_INTERRUPTED
+        return _(NO_TURN_INTERRUPTED)
     named = [f"- {_format_turn(turn, now, zone)}" for turn in turns[:MAX_NAMED]]
-    rest = [f"- and {len(turns) - MAX_NAMED} more"] if len(turns) > MAX_NAMED else []
-    return "\n".join(["Cut in the middle of a turn, and run again when it goes on:", *named, *rest])
+    rest = [_("- and {count} more", count=len(turns) - MAX_NAMED)] if len(turns) > MAX_NAMED else []
+    return "\n".join([_("Interrupted in the middle of a turn, and run again after /resume:"), *named, *rest])
 
 
 def _format_turn(turn: InterruptedTurn, now: datetime, zone: tzinfo) -> str:
     if turn.since is None:
-        return f"{turn.agent_group}, perhaps: it could not be looked at in time"
-    return f"{turn.agent_group}, at work since {format_time(turn.since, now, zone)}"
+        return _("{agent}, perhaps: it could not be looked at in time", agent=turn.agent_group)
+    return _("{agent}, at work since {time}", agent=turn.agent_group, time=format_time(turn.since, now, zone))
 
 
 def _format_containers(folders: Sequence[str]) -> str:
     if not folders:
-        return "No container was running."
+        return _("No container was running.")
     names = sorted(set(folders))
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    are = "container is" if len(folders) == 1 else "containers are"
-    return f"{len(folders)} {are} being ended: {', '.join(names[:MAX_NAMED])}{more}."
+    agents = ", ".join(names[:MAX_NAMED])
+    if len(names) > MAX_NAMED:
+        agents = _("{agents} and {count} more", agents=agents, count=len(names) - MAX_NAMED)
+    return ngettext(
+        "{count} container is being ended: {agents}.",
+        "{count} containers are being ended: {agents}.",
+        len(folders),
+        agents=agents,
+    )
 
 
 def _format_backlog(backlog: Backlog, invocation: HostCommandInvocation) -> list[str]:
     lines = []
     if backlog.to_send:
-        lines.append(f"{pluralize(backlog.to_send, 'message waits', 'messages wait')} to be sent.")
+        lines.append(
+            ngettext("{count} message waits to be sent.", "{count} messages wait to be sent.", backlog.to_send)
+        )
     if backlog.conversations:
         lines.append(
-            f"{pluralize(backlog.conversations, 'conversation has', 'conversations have')} something to be worked on."
+            ngettext(
+                "{count} conversation has something to be worked on.",
+                "{count} conversations have something to be worked on.",
+                backlog.conversations,
+            )
         )
     if backlog.first_task is not None:
         first = format_time_with_zone(backlog.first_task, invocation.now, invocation.zone)
         lines.append(
-            f"{pluralize(backlog.tasks, 'task falls', 'tasks fall')} due within the next hour, first at {first}."
+            ngettext(
+                "{count} task is due within the next hour, first at {time}.",
+                "{count} tasks are due within the next hour, first at {time}.",
+                backlog.tasks,
+                time=first,
+            )
         )
     return lines
 
@@ -131,7 +153,7 @@ async def pause_data(invocation: HostCommandInvocation) -> Mapping[str, object]:
 
 COMMAND = HostCommand(
     name="pause",
-    help="stop every agent and every message until /resume",
+    help=gettext_noop("stop every agent and every message until /resume"),
     example="/pause",
     execute=_pause,
     json_data=pause_data,

@@ -7,21 +7,24 @@ from datetime import timedelta
 from nanohost.arguments import CommandArguments
 from nanohost.chat_commands.command import RequiredRole
 from nanohost.chat_commands.host_command import HostCommand, HostCommandInvocation
-from nanohost.chat_commands.pause import PAUSED_REPLY, pause_data
+from nanohost.chat_commands.pause import PAUSED_TEXT, pause_data
 from nanohost.db import audit, host_messages, paused
 from nanohost.db.audit import AuditOutcome
-from nanohost.text.phrases import format_time, pluralize
+from nanohost.text.phrases import format_time
+from nanohost.text.translation import _, gettext_noop, known_forms, ngettext
+from nanohost_protocol.payloads import ChatOut
 
-NOT_PAUSED = "Nothing is paused."
+NOT_PAUSED = gettext_noop("Nothing is paused.")
 
 
-async def _resume(invocation: HostCommandInvocation, _: CommandArguments) -> str:
+async def _resume(invocation: HostCommandInvocation, arguments: CommandArguments) -> str:
     pause = await paused.find(invocation.tx)
     if pause is None:
-        return NOT_PAUSED
+        return _(NOT_PAUSED)
     backlog = await paused.backlog(invocation.tx, invocation.now, tasks_within=timedelta())
     await paused.end(invocation.tx)
-    await host_messages.withdraw(invocation.tx, PAUSED_REPLY, reason="the pause is over", now=invocation.now)
+    for text in known_forms(PAUSED_TEXT):
+        await host_messages.withdraw(invocation.tx, ChatOut(text=text), reason="the pause is over", now=invocation.now)
     await audit.record(
         invocation.tx,
         actor=invocation.actor.id,
@@ -32,17 +35,18 @@ async def _resume(invocation: HostCommandInvocation, _: CommandArguments) -> str
         details={"to_send": backlog.to_send, "conversations": backlog.conversations, "tasks": backlog.tasks},
     )
     goes_on = [
-        pluralize(backlog.conversations, "conversation", "conversations") if backlog.conversations else "",
-        f"{pluralize(backlog.to_send, 'message', 'messages')} to send" if backlog.to_send else "",
-        f"{pluralize(backlog.tasks, 'task', 'tasks')} that were due" if backlog.tasks else "",
+        ngettext("{count} conversation", "{count} conversations", count) if (count := backlog.conversations) else "",
+        ngettext("{count} message to send", "{count} messages to send", count) if (count := backlog.to_send) else "",
+        ngettext("{count} task that was due", "{count} tasks that were due", count) if (count := backlog.tasks) else "",
     ]
-    said = ", ".join(part for part in goes_on if part) or "nothing waited"
-    return f"Resumed (paused since {format_time(pause.created_at, invocation.now, invocation.zone)}): {said}."
+    said = ", ".join(part for part in goes_on if part) or _("nothing waited")
+    since = format_time(pause.created_at, invocation.now, invocation.zone)
+    return _("Resumed (paused since {time}): {backlog}.", time=since, backlog=said)
 
 
 COMMAND = HostCommand(
     name="resume",
-    help="go on after /pause",
+    help=gettext_noop("resume after /pause"),
     example="/resume",
     execute=_resume,
     json_data=pause_data,

@@ -21,7 +21,8 @@ from nanohost.db.tasks import Task, TaskStatus
 from nanohost.db.turn_failures import TurnFailures
 from nanohost.errors import MailboxError
 from nanohost.mailbox import queries
-from nanohost.text.phrases import format_time, format_time_with_zone, pluralize
+from nanohost.text.phrases import format_time, format_time_with_zone
+from nanohost.text.translation import _, gettext_noop, ngettext, translate
 from nanohost_protocol.inbound import InboundWriter
 
 MAX_TOOL_CHARS = 40
@@ -106,40 +107,47 @@ def format_status(facts: StatusFacts) -> str:
 
 def _format_activity(facts: StatusFacts) -> str:
     if facts.activity.turn_started_at is not None:
-        tool = f", now with the tool {facts.activity.tool}" if facts.activity.tool else ""
-        return f"I am working since {_format_time(facts.activity.turn_started_at, facts)}{tool}."
+        time, tool = _format_time(facts.activity.turn_started_at, facts), facts.activity.tool
+        if not tool:
+            return _("I have been working since {time}.", time=time)
+        return _("I have been working since {time}, now with the tool {tool}.", time=time, tool=tool)
     match facts.container.state:
         case ContainerState.WAITING if not facts.pause_text:
-            return "I wait for a free place to work in."
+            return _("I wait for a free container.")
         case ContainerState.STARTING:
-            return "I am just starting."
+            return _("I am just starting.")
         case ContainerState.STOPPING:
-            return "I am just stopping."
+            return _("I am just stopping.")
         case _ if facts.waiting_count:
-            return "I have not begun yet."
+            return _("I have not begun yet.")
         case _:
-            return "I am not doing anything."
+            return _("I am not doing anything.")
 
 
 def _format_waiting(count: int) -> str:
-    return f"{pluralize(count, 'message waits', 'messages wait')}." if count else "Nothing waits."
+    return ngettext("{count} message waits.", "{count} messages wait.", count) if count else _("Nothing waits.")
 
 
 def _format_scheduled(facts: StatusFacts) -> str:
     active = [task.next_due for task in facts.tasks if task.status is TaskStatus.ACTIVE and task.next_due is not None]
     if not active:
         return ""
-    are = pluralize(len(active), "task is scheduled", "tasks are scheduled")
-    return f"{are}, next at {format_time_with_zone(min(active), facts.now, facts.zone)}."
+    return ngettext(
+        "{count} task is scheduled, next at {time}.",
+        "{count} tasks are scheduled, next at {time}.",
+        len(active),
+        time=format_time_with_zone(min(active), facts.now, facts.zone),
+    )
 
 
 def _format_last_error(facts: StatusFacts) -> str:
     if facts.recent_failures is not None:
-        return (
-            f"The last problem, at {_format_time(facts.recent_failures.latest_at, facts)}: "
-            f"{facts.recent_failures.sentence}"
+        return _(
+            "The last problem, at {time}: {problem}",
+            time=_format_time(facts.recent_failures.latest_at, facts),
+            problem=translate(facts.recent_failures.sentence),
         )
-    return "My last containers failed; the operator's log says why." if facts.container.failure else ""
+    return _("My last containers failed; the operator's log says why.") if facts.container.failure else ""
 
 
 def _format_time(moment: datetime, facts: StatusFacts) -> str:
@@ -151,4 +159,4 @@ def _sanitize_tool_name(name: object) -> str:
     return "".join(letter for letter in str(name)[:MAX_TOOL_CHARS] if letter.isprintable())
 
 
-COMMAND = ChatCommand(name="status", help="say what I am doing and what waits", prepare=_prepare)
+COMMAND = ChatCommand(name="status", help=gettext_noop("say what I am doing and what waits"), prepare=_prepare)

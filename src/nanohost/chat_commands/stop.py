@@ -11,11 +11,12 @@ from functools import partial
 
 from nanohost.chat_commands.command import ApplyCommand, ChatCommand, ChatCommandInvocation, Effect
 from nanohost.chat_commands.open_messages import close_open_messages, read_claimed_ids
+from nanohost.text.translation import _, gettext_noop
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.payloads import STOP, ControlIn, decode_in
 
-STOPPED_TEXT = "Stopped."
-NOTHING_TO_STOP = "There is nothing to stop."
+STOPPED_TEXT = gettext_noop("Stopped.")
+NOTHING_TO_STOP = gettext_noop("There is nothing to stop.")
 
 
 async def _prepare(invocation: ChatCommandInvocation) -> ApplyCommand:
@@ -25,7 +26,7 @@ async def _prepare(invocation: ChatCommandInvocation) -> ApplyCommand:
 def _stop(claimed_ids: Collection[str], box: InboundWriter) -> Effect:
     if close_open_messages(box, claimed_ids) or _is_stop_pending(box):
         return Effect(answer=None, needs_runner=True)
-    return Effect(answer=NOTHING_TO_STOP)
+    return Effect(answer=_(NOTHING_TO_STOP))
 
 
 def _is_stop_pending(box: InboundWriter) -> bool:
@@ -34,4 +35,4 @@ def _is_stop_pending(box: InboundWriter) -> bool:
     return any(isinstance(order, ControlIn) and order.command == STOP for order in orders)
 
 
-COMMAND = ChatCommand(name=STOP, help="stop what I am doing and what waits", prepare=_prepare)
+COMMAND = ChatCommand(name=STOP, help=gettext_noop("stop what I am doing and what waits"), prepare=_prepare)

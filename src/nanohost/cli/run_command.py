@@ -101,12 +101,16 @@ async def execute(command: Command, arguments: Mapping[str, object], home: Home)
 
 
 async def _execute_locally(command: Command, arguments: Mapping[str, object], home: Home) -> Any:
+    from nanohost.config.language_settings import LanguageSettings
     from nanohost.db.open import open_home_store
+    from nanohost.text.catalogue import load_translations
+    from nanohost.text.translation import installed
 
     if not command.can_create_install:
         _require_install(home)
     settings = _load_settings(home)
-    with lock_home(home, LockPurpose.COMMAND):
+    language = settings.section(LanguageSettings).language  # a command may write to people in chats
+    with lock_home(home, LockPurpose.COMMAND), installed(load_translations(language, home.locales)):
         async with open_home_store(home) as store:
             context = CommandContext(home=home, settings=settings, clock=SystemClock(), store=store)
             return await command.execute(context, arguments)

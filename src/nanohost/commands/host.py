@@ -10,6 +10,7 @@ from nanohost.commands.context import CommandContext
 from nanohost.commands.tables import Json, replace_control_chars, to_json
 from nanohost.config.settings import channel_instances
 from nanohost.db import audit
+from nanohost.text.translation import english
 
 
 def local_actor(context: CommandContext) -> Actor:
@@ -30,7 +31,8 @@ def _as_shell_command(one: HostCommand) -> Command:
                 channels={one.name for one in channel_instances(context.settings) if one.is_enabled},
                 prefetched=seen,
             )
-            said = await one.execute(asked, arguments)
+            with english():
+                said = await one.execute(asked, arguments)
             data = {} if one.json_data is None else await one.json_data(asked)
         return {"answer": said, **{key: to_json(value) for key, value in data.items()}}
 

@@ -77,6 +77,10 @@ class Home:
         return self.root / "chat_commands"
 
     @property
+    def locales(self) -> Path:
+        return self.root / "locales"
+
+    @property
     def runner_extensions(self) -> tuple[Path, ...]:
         """The existing folders with the install's own files for runners."""
         return tuple(folder for name in (PROVIDERS, TOOLS) if (folder := self.root / name).is_dir())

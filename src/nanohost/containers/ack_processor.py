@@ -30,6 +30,7 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.outbox_reader import OutboxReader
 from nanohost.model import LeaseId, Session, SessionId
 from nanohost.scheduler.run_results import ClosedMessage, end_runs
+from nanohost.text.translation import lazy_gettext
 from nanohost.work.evicting_map import EvictingMap
 from nanohost.work.keyed_workers import KeyedLock
 from nanohost.work.throttle import Throttle, TokenBucket, full_bucket
@@ -410,7 +411,9 @@ ACKS_PER_MESSAGE = 2
 """A claim and an end."""
 MAX_ALLOWANCE = 100_000
 """The most unused acks of messages that are kept: those of 50,000 messages that arrive at once."""
-OVER_BUDGET_REASON = f"more than {ACKS_PER_HOUR:,} acks an hour beyond those of its messages"
+OVER_BUDGET_REASON = lazy_gettext(
+    "more than {count} acks an hour beyond those of its messages", count=f"{ACKS_PER_HOUR:,}"
+)
 
 
 @dataclass(slots=True)

@@ -24,6 +24,8 @@ from nanohost.containers.disk_usage import UsageSnapshot, WatchedFolder
 from nanohost.db.database import Store
 from nanohost.errors import NanohostError
 from nanohost.model import Session
+from nanohost.text.phrases import capitalize_first
+from nanohost.text.translation import _, gettext_noop, lazy_gettext, translate
 from nanohost_protocol.ids import derive_id
 from nanohost_protocol.times import to_text
 
@@ -125,11 +127,24 @@ def _is_dominant(consumer: DiskConsumer, space: DiskSpace, reserve: int, resourc
 
 def describe_growth(growth: FolderGrowth, resource: DiskResource) -> str:
     """Returns a part of a sentence: which folder, whose, how large it is and by how much it grew."""
-    folder = f"the {growth.watched.name} folder of {growth.watched.owner}"
-    size, grown = _format_amount(growth.size(resource), resource), growth.growth(resource)
+    watched, grown = growth.watched, growth.growth(resource)
+    size = _format_amount(growth.size(resource), resource)
     if grown > 0:
-        return f"{folder} grew by {_format_amount(grown, resource)} to {size} ({growth.watched.path})"
-    return f"{folder} is the largest with {size} ({growth.watched.path})"
+        return lazy_gettext(
+            "the {folder} folder of {owner} grew by {growth} to {size} ({path})",
+            folder=watched.name,
+            owner=watched.owner,
+            growth=_format_amount(grown, resource),
+            size=size,
+            path=watched.path,
+        )
+    return lazy_gettext(
+        "the {folder} folder of {owner} is the largest with {size} ({path})",
+        folder=watched.name,
+        owner=watched.owner,
+        size=size,
+        path=watched.path,
+    )
 
 
 def hold_reason(consumer: DiskConsumer, resource: DiskResource) -> str:
@@ -137,14 +152,20 @@ def hold_reason(consumer: DiskConsumer, resource: DiskResource) -> str:
     most = largest_growth(consumer.growths, resource)
     assert most is not None, "a cause has grown"
     grown, size = _format_amount(consumer.growth(resource), resource), _format_amount(most.size(resource), resource)
-    return (
-        f"it took {grown} while the disk got short, most of it in its {most.watched.name} folder, which takes {size} "
-        f"now: remove what should not be there ({most.watched.path})"
+    return lazy_gettext(
+        "it took {growth} while the disk got short, most of it in its {folder} folder, which takes {size} now: remove"
+        " what should not be there ({path})",
+        growth=grown,
+        folder=most.watched.name,
+        size=size,
+        path=most.watched.path,
     )
 
 
 def _format_amount(amount: int, resource: DiskResource) -> str:
-    return f"{amount / 1024**2:,.0f} MiB" if resource is DiskResource.BYTES else f"{amount:,} files"
+    if resource is DiskResource.BYTES:
+        return f"{amount / 1024**2:,.0f} MiB"
+    return lazy_gettext("{count} files", count=f"{amount:,}")
 
 
 CHECK_INTERVAL_S = 0.5
@@ -330,7 +351,7 @@ class DiskMonitor:
 
     async def _notify_owners(self) -> None:
         """Notify the owners, once each time that a disk becomes low."""
-        text = " ".join([*(_notice(disk) for disk in self._low_disks.values()), _RESUME_NOTICE])
+        text = " ".join([*(_notice(disk) for disk in self._low_disks.values()), _(_RESUME_NOTICE)])
         cause = derive_id("disk", self._unnotified_since)
         try:
             async with self._store.transaction() as tx:
@@ -341,18 +362,23 @@ class DiskMonitor:
         self._unnotified_since = ""
 
 
-_RESUME_NOTICE = (
-    "I stopped all agents and keep the rest for myself. They go on by themselves when there is room: "
+_RESUME_NOTICE = gettext_noop(
+    "I stopped all agents and keep what is left for the host. They resume by themselves when there is room: "
     "nanohost status, df -h, df -i"
 )
 
 
 def _notice(disk: LowDisk) -> str:
     if disk.main_resource is DiskResource.BYTES:
-        left = f"The disk is nearly full: {disk.space.free_bytes // 1024**2:,} MiB are free in {disk.folder}."
+        free = f"{disk.space.free_bytes // 1024**2:,}"
+        left = _("The disk is nearly full: {size} MiB are free in {folder}.", size=free, folder=disk.folder)
     else:
-        left = f"The disk can hold hardly any more files: {disk.space.free_inodes:,} are left in {disk.folder}."
-    return f"{left} {disk.largest_growth[0].upper()}{disk.largest_growth[1:]}." if disk.largest_growth else left
+        left = _(
+            "The disk can hold hardly any more files: {count} are left in {folder}.",
+            count=f"{disk.space.free_inodes:,}",
+            folder=disk.folder,
+        )
+    return f"{left} {capitalize_first(translate(disk.largest_growth))}." if disk.largest_growth else left
 
 
 def _log_fields(disk: LowDisk) -> dict[str, str | int]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nanohost.containers.disk_space import DiskSpace, read_disk_space
+from nanohost.text.translation import gettext_noop, lazy_gettext
 
 BLOCK_BYTES = 512
 """The unit of st_blocks, whatever the block size of the file system."""
@@ -193,7 +194,11 @@ class Footprint:
         if self.monotonic() - self._last_idle_scan < IDLE_SCAN_INTERVAL_S or not self._may_exceed_limit():
             return None
         self.needs_idle_scan = True
-        sentence = f"its {self.watched.name} folder changes faster than it can be counted ({self.watched.path})"
+        sentence = lazy_gettext(
+            "its {folder} folder changes faster than it can be counted ({path})",
+            folder=self.watched.name,
+            path=self.watched.path,
+        )
         return FolderUncountable(detail=sentence, is_group_wide=self.watched.is_group_wide)
 
     def _may_exceed_limit(self) -> bool:
@@ -210,9 +215,8 @@ class Footprint:
     def _limit_error(self, walk: _TreeWalk, *, is_whole: bool) -> str:
         """Returns why the folder is over its limit; empty if that is not certain."""
         watched = self.watched
-        what = f"its {watched.name} folder"
         if walk.problem:
-            return f"{what} {walk.problem} ({watched.path})"
+            return lazy_gettext(walk.problem, folder=watched.name, path=watched.path)
         first_seen = walk.unchanged_bytes if self.latest_snapshot is None and is_whole else self.initial_bytes
         if walk.charged_bytes <= allowed_bytes(watched.limit_bytes, first_seen):
             return ""
@@ -223,29 +227,39 @@ class Footprint:
             <= allowed_bytes(watched.limit_bytes, max(walk.unchanged_bytes, watched.limit_bytes + 1))
         ):
             return ""  # the initial size is known only at the end; until then all further growth may belong to it
-        by = (
-            f" by more than {_format_mib(int(watched.limit_bytes * EXTRA_GROWTH_SHARE))}"
-            if first_seen > watched.limit_bytes
-            else ""
+        values = {"folder": watched.name, "limit": _format_mib(watched.limit_bytes), "hint": _fix_hint(watched)}
+        if first_seen <= watched.limit_bytes:
+            return lazy_gettext("its {folder} folder has grown beyond {limit}: {hint}", **values)
+        return lazy_gettext(
+            "its {folder} folder has grown beyond {limit} by more than {growth}: {hint}",
+            growth=_format_mib(int(watched.limit_bytes * EXTRA_GROWTH_SHARE)),
+            **values,
         )
-        return f"{what} has grown beyond {_format_mib(watched.limit_bytes)}{by}: {_fix_hint(watched)}"
 
 
 def size_warning(watched: WatchedFolder, initial_bytes: int) -> str:
     """Returns the warning about a folder that was above its limit when it was first seen."""
     allowed_growth = _format_mib(int(watched.limit_bytes * EXTRA_GROWTH_SHARE))
-    return (
-        f"its {watched.name} folder takes {_format_mib(initial_bytes)}, more than the "
-        f"{_format_mib(watched.limit_bytes)} it may. It was so "
-        f"when I first looked, so I stop nothing until it grows by {allowed_growth} more: {_fix_hint(watched)}"
+    return lazy_gettext(
+        "its {folder} folder takes {size}, more than the {limit} it may. It was so when I first looked, so I stop"
+        " nothing until it grows by {growth} more: {hint}",
+        folder=watched.name,
+        size=_format_mib(initial_bytes),
+        limit=_format_mib(watched.limit_bytes),
+        growth=allowed_growth,
+        hint=_fix_hint(watched),
     )
 
 
 def _fix_hint(watched: WatchedFolder) -> str:
-    more = (
-        f", or raise {watched.setting} in [host] of nanohost.toml and start nanohost again" if watched.setting else ""
+    if not watched.setting:
+        return lazy_gettext("remove what should not be there ({path})", path=watched.path)
+    return lazy_gettext(
+        "remove what should not be there ({path}), or raise {setting} in [host] of nanohost.toml and start nanohost"
+        " again",
+        path=watched.path,
+        setting=watched.setting,
     )
-    return f"remove what should not be there ({watched.path}){more}"
 
 
 def _format_mib(amount: int) -> str:
@@ -343,9 +357,13 @@ class _TreeWalk:
         self._pending.append(folder)
         self._pending_bytes += PENDING_ENTRY_BYTES + len(folder.name)
         if folder.depth > MAX_DEPTH:
-            self.problem = "is nested deeper than can be counted: remove that"
+            self.problem = gettext_noop(
+                "its {folder} folder is nested deeper than can be counted: remove that ({path})"
+            )
         elif self._pending_bytes > MAX_PENDING_BYTES:
-            self.problem = "has more folders than can be counted: remove some"
+            self.problem = gettext_noop(
+                "its {folder} folder has more folders than can be counted: remove some ({path})"
+            )
 
     def _open_folder(self, folder: _PathNode) -> int | None:
         """Returns a descriptor, which the caller closes. None if the folder is gone or cannot be read."""

@@ -19,6 +19,7 @@ from nanohost.containers.disk_usage import FolderOverLimit, FolderUncountable, F
 from nanohost.containers.stuck import HealthLimits
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session
+from nanohost.text.translation import lazy_gettext
 
 MAX_REMEMBERED_FOLDERS = 1000
 """Folders whose last count is kept in memory: a few hundred bytes each."""
@@ -164,7 +165,9 @@ class FolderMonitor:
                 path=path,
                 limit_bytes=limits.max_session_bytes,
                 setting="session_disk_mb",
-                owner=f"session {session.id} of the agent {session.group_folder}",
+                owner=lazy_gettext(
+                    "session {session} of the agent {agent}", session=session.id, agent=session.group_folder
+                ),
             )
         if self._groups_dir is not None:
             yield WatchedFolder(
@@ -172,7 +175,7 @@ class FolderMonitor:
                 path=self._groups_dir / session.group_folder,
                 limit_bytes=limits.max_workspace_bytes,
                 setting="workspace_mb",
-                owner=f"the agent {session.group_folder}",
+                owner=lazy_gettext("the agent {agent}", agent=session.group_folder),
                 is_group_wide=True,
             )
 

@@ -22,6 +22,7 @@ from nanohost.db.notice_numbers import ON_HOLD_NOTICE
 from nanohost.errors import MailboxError, NanohostError, StoreError
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
+from nanohost.text.translation import _, gettext_noop, lazy, lazy_gettext, translate
 from nanohost_protocol.ids import derive_id
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.rows import ChatId, MessageIn
@@ -29,17 +30,22 @@ from nanohost_protocol.times import to_text
 
 TERMINAL = "terminal"
 """The channel of the terminal, by its type."""
-HOLD_NOTICE = "I am on hold and do not work right now. I keep your message; whoever runs me can let me go on."
-OPERATOR_HOLD_NOTICE = (
-    "I am on hold and do not work right now{why}. I keep your message. To let me go on: nanohost {release}"
+HOLD_NOTICE = gettext_noop(
+    "I am on hold and do not work right now. I keep your message; whoever runs me can release me."
+)
+OPERATOR_HOLD_NOTICE = gettext_noop(
+    "I am on hold and do not work right now. I keep your message. To release me: nanohost {command}"
+)
+OPERATOR_HOLD_NOTICE_WITH_REASON = gettext_noop(
+    "I am on hold and do not work right now: {reason}. I keep your message. To release me: nanohost {command}"
 )
 """For the terminal: only the operator can write there, and there may be no owner to notify."""
 
 _log = structlog.get_logger()
 
-UNSAVED_NOTICE = (
+UNSAVED_NOTICE = gettext_noop(
     "Session {session} answers, but its conversation is not kept: it is gone when its container ends. Its state folder"
-    " is full or cannot be written to: make room, or mend its rights. See: nanohost status"
+    " is full or cannot be written to: make room, or correct its permissions. See: nanohost status"
 )
 
 
@@ -86,10 +92,7 @@ class HoldService:
         """Hold the session, or its agent group if `stuck` is group-wide, and tell the owners. Emits HoldChanged. Does
         nothing if the session was deleted. Raises StoreError."""
         now = self._clock.now()
-        target = f"The agent {session.group_folder}" if stuck.is_group_wide else f"Session {session.id}"
-        release = release_command(session, is_group_wide=stuck.is_group_wide)
-        then = "When that is done" if stuck.reason == DISK else "To let it go on"
-        text = f"{target} is on hold: {stuck.detail}. {then}: nanohost {release}"
+        text = held_text(session, stuck)
         async with self._store.transaction() as tx:
             if await sessions.find(tx, session.id) is None:
                 return  # deleted, and its agent perhaps too: a retry would fail for ever
@@ -102,7 +105,7 @@ class HoldService:
 
     async def notify_unsaved(self, session: SessionId) -> None:
         """Tell the owners, once for each session, that its conversation is not saved. Raises StoreError."""
-        text = UNSAVED_NOTICE.format(session=session)
+        text = _(UNSAVED_NOTICE, session=session)
         async with self._store.transaction() as tx:
             await notify_owners(tx, text, exclude=(), cause=f"not kept: {session}", now=self._clock.now())
 
@@ -110,9 +113,9 @@ class HoldService:
         """Tell the owners, once for each folder and limit, about a folder over its limit that causes no hold. Returns
         False if the disk is too full to record the notice."""
         now = self._clock.now()
-        target = f"The agent {session.group_folder}" if watched.is_group_wide else f"Session {session.id}"
-        text = f"{target} goes on, but {size_warning(watched, size_bytes)}."
-        _log.warning("folder_over_limit", session=session.id, sentence=text)
+        detail = size_warning(watched, size_bytes)
+        text = _("{subject} goes on, but {problem}.", subject=_subject(session, watched), problem=translate(detail))
+        _log.warning("folder_over_limit", session=session.id, sentence=str(detail))
         cause = derive_id("large", str(watched.path), str(watched.limit_bytes))
         try:
             async with self._store.transaction() as tx:
@@ -127,8 +130,28 @@ def hold_notice(session: Session, hold: Hold, chat: ChatId) -> str:
     """Returns the notice for people who wait in this chat. Pure."""
     if chat.channel_type != TERMINAL:
         return HOLD_NOTICE
-    reason = f": {hold.reason}" if hold.reason else ""
-    return OPERATOR_HOLD_NOTICE.format(why=reason, release=release_command(session, is_group_wide=hold.is_group_hold))
+    command = release_command(session, is_group_wide=hold.is_group_hold)
+    if not hold.reason:
+        return lazy_gettext(OPERATOR_HOLD_NOTICE, command=command)
+    return lazy_gettext(OPERATOR_HOLD_NOTICE_WITH_REASON, reason=lazy(hold.reason), command=command)
+
+
+def held_text(session: Session, stuck: Stuck) -> str:
+    """What the owners are told of a hold, and of what ends it. Pure."""
+    values = {
+        "subject": _subject(session, stuck),
+        "reason": translate(stuck.detail),
+        "command": release_command(session, is_group_wide=stuck.is_group_wide),
+    }
+    if stuck.reason == DISK:
+        return _("{subject} is on hold: {reason}. When that is done: nanohost {command}", **values)
+    return _("{subject} is on hold: {reason}. To release it: nanohost {command}", **values)
+
+
+def _subject(session: Session, held: Stuck | WatchedFolder) -> str:
+    if held.is_group_wide:
+        return _("The agent {agent}", agent=session.group_folder)
+    return _("Session {session}", session=session.id)
 
 
 def release_command(session: Session, *, is_group_wide: bool) -> str:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from nanohost.db.turn_failures import TurnFailures
+from nanohost.text.translation import gettext_noop, lazy, lazy_gettext, lazy_ngettext
 from nanohost_protocol.rows import Ack, AckStatus, ErrorClass, InKind, MessageIn, TurnError
 
 MODEL_UNAVAILABLE = {ErrorClass.RATE_LIMITED, ErrorClass.OVERLOADED}
@@ -24,7 +25,7 @@ RATE_LIMIT_BACKOFF_S = 60.0
 """The least backoff when the provider gives no time."""
 SAME_INCIDENT_WINDOW = timedelta(minutes=30)
 """A failure so soon after a backoff prolongs it: chats that were notified are not notified again."""
-MODEL_UNREACHABLE_NOTICE = "I cannot reach my model right now."
+MODEL_UNREACHABLE_NOTICE = gettext_noop("I cannot reach my model right now.")
 """For a runner that sends no sentence."""
 
 
@@ -82,21 +83,27 @@ def backoff_notice(failures: TurnFailures, now: datetime) -> str:
     """Returns the notice for a chat that waits."""
     assert failures.held_until is not None
     if failures.error_class is ErrorClass.RATE_LIMITED:
-        return (
-            f"{failures.sentence} I keep your message and try again in {_format_duration(failures.held_until - now)}."
+        return lazy_gettext(
+            "{problem} I keep your message and try again in {duration}.",
+            problem=lazy(failures.sentence),
+            duration=_format_duration(failures.held_until - now),
         )
-    return f"{failures.sentence} I keep your message and try again."
+    return lazy_gettext("{problem} I keep your message and try again.", problem=lazy(failures.sentence))
 
 
 def failed_notice(failures: TurnFailures, now: datetime) -> str:
     """Returns the notice for a message that is closed because the backoff is too long."""
     assert failures.held_until is not None
     if failures.held_until - now > MAX_TOTAL_BACKOFF:
-        pause = _format_duration(failures.held_until - now)
-        return f"{failures.sentence} That lasts for {pause}; please ask me again then."
-    return (
-        f"{failures.sentence} I tried for {_format_duration(now - failures.since)} and "
-        "stopped. Please ask me again later."
+        return lazy_gettext(
+            "{problem} That lasts for {duration}; please ask me again then.",
+            problem=lazy(failures.sentence),
+            duration=_format_duration(failures.held_until - now),
+        )
+    return lazy_gettext(
+        "{problem} I tried for {duration} and stopped. Please ask me again later.",
+        problem=lazy(failures.sentence),
+        duration=_format_duration(now - failures.since),
     )
 
 
@@ -113,7 +120,7 @@ def _next_retry_at(failures: TurnFailures, error: TurnError, now: datetime) -> d
 def _format_duration(duration: timedelta) -> str:
     minutes = max(1, round(duration.total_seconds() / 60))
     if minutes < 100:
-        return f"about {minutes} minute{'s' if minutes > 1 else ''}"
+        return lazy_ngettext("about {count} minute", "about {count} minutes", minutes)
     if minutes < 48 * 60:
-        return f"about {round(minutes / 60)} hours"
-    return f"about {round(minutes / 1440)} days"
+        return lazy_ngettext("about {count} hour", "about {count} hours", round(minutes / 60))
+    return lazy_ngettext("about {count} day", "about {count} days", round(minutes / 1440))

@@ -25,6 +25,7 @@ from nanohost.db.notice_numbers import (
 )
 from nanohost.errors import RuntimeUnavailable, SpawnError
 from nanohost.model import Session, SessionId
+from nanohost.text.translation import gettext_noop, lazy, lazy_gettext, translate
 from nanohost_protocol.ids import derive_id
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import MessageIn, Origin
@@ -93,7 +94,7 @@ def notice_seqs(message: MessageIn) -> range:
 
 def _adapt_to_channel(origin: Origin, text: str) -> str:
     """Add a hint for the operator in the terminal: who writes there can read the files (decision 0083)."""
-    return with_operator_hint(text) if origin.channel_type == TERMINAL else text
+    return translate(with_operator_hint(text) if origin.channel_type == TERMINAL else text)
 
 
 def _build_delivery(session: SessionId, seq: int, out_id: str, origin: Origin, text: str, now: datetime) -> Delivery:
@@ -110,15 +111,21 @@ def _build_delivery(session: SessionId, seq: int, out_id: str, origin: Origin, t
     )
 
 
-START_FAILURE_NOTICE = "I cannot work right now. I keep your message and try again; the operator's log says why."
-CRASH_NOTICE = "I broke down before I could look at your message. I keep it and try again; the operator's log says why."
+START_FAILURE_NOTICE = gettext_noop(
+    "I cannot work right now. I keep your message and try again; the operator's log says why."
+)
+CRASH_NOTICE = gettext_noop(
+    "I broke down before I could look at your message. I keep it and try again; the operator's log says why."
+)
 
 _COMMAND_HINTS = (
     ("its key", "nanohost model set"),
     (
         "none of its name",  # no check detects this, since a check names no model
-        "[agent] model, or nanohost agents update GROUP --model NAME where the agent has one of its own; nanohost model"
-        " check tries the address",
+        gettext_noop(
+            "[agent] model, or nanohost agents update GROUP --model NAME where the agent has one of its own; nanohost"
+            " model check tries the address"
+        ),
     ),
     ("my model", "nanohost model check"),
 )
@@ -130,8 +137,15 @@ def start_failure_notice(error: Exception) -> str:
     and contains no path."""
     if not isinstance(error, (SpawnError, RuntimeUnavailable)) or _contains_path(str(error)):
         return START_FAILURE_NOTICE
-    hint = f" (For the operator: {error.hint})" if error.hint and not _contains_path(error.hint) else ""
-    return f"I cannot work right now: {str(error).rstrip('.')}. I keep your message and try again.{hint}"
+    said = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+    problem = lazy(said) if said.endswith(".") else lazy_gettext("{problem}.", problem=lazy(said))
+    if not error.hint or _contains_path(error.hint):
+        return lazy_gettext("I cannot work right now: {problem} I keep your message and try again.", problem=problem)
+    return lazy_gettext(
+        "I cannot work right now: {problem} I keep your message and try again. (For the operator: {hint})",
+        problem=problem,
+        hint=lazy(error.hint),
+    )
 
 
 def with_operator_hint(text: str) -> str:
@@ -140,7 +154,7 @@ def with_operator_hint(text: str) -> str:
     if "the operator" not in lower or "for the operator:" in lower:
         return text
     command = next((command for words, command in _COMMAND_HINTS if words in lower), "nanohost status")
-    return f"{text} In this terminal that is you: {command}"
+    return lazy_gettext("{text} In this terminal that is you: {command}", text=lazy(text), command=lazy(command))
 
 
 def _contains_path(text: str) -> bool:

@@ -14,6 +14,7 @@ from nanohost.containers.retry_policy import backoff
 from nanohost.containers.stuck import Stuck
 from nanohost.model import LeaseId, SessionId
 from nanohost.runtimes.port import Container
+from nanohost.text.translation import lazy_gettext
 
 STOP_GRACE_S = 8.0
 """The runner gives its turn back within a second of SIGTERM; the rest is for a slow disk."""
@@ -183,5 +184,9 @@ def escalate(stuck: Stuck, stops: int) -> Stuck:
     """Returns `stuck` for a session that was stopped so often for its mailbox: at MAX_STOPS it is to be held. Pure."""
     if stops < MAX_STOPS:
         return stuck
-    sentence = f"{stuck.detail}; within an hour it has kept the host from its mailbox {stops} times"
+    sentence = lazy_gettext(
+        "{problem}; within an hour it has kept the host from its mailbox {count} times",
+        problem=stuck.detail,
+        count=stops,
+    )
     return replace(stuck, detail=sentence, should_hold=True)

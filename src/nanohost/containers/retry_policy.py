@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from nanohost.containers.model_backoff import MODEL_UNAVAILABLE, add_failure, exceeds_max_backoff, failed_notice
 from nanohost.db.turn_failures import TurnFailures
+from nanohost.text.translation import gettext_noop, lazy, lazy_gettext
 from nanohost_protocol.rows import Ack, AckStatus, ErrorClass, TurnError
 
 MAX_ATTEMPTS = 5
@@ -20,9 +21,9 @@ INITIAL_BACKOFF_S = 5.0
 NON_RETRYABLE = {ErrorClass.PERMANENT, ErrorClass.BUDGET, ErrorClass.AUTH}
 """A retry would fail the same way: somebody has to change something first."""
 RETRYABLE = {ErrorClass.TRANSIENT, ErrorClass.INVALID_SESSION}
-UNKNOWN_ERROR_NOTICE = "Something went wrong while I was working on this, and I cannot say what."
+UNKNOWN_ERROR_NOTICE = gettext_noop("Something went wrong while I was working on this, and I cannot say what.")
 """For a runner that sends no sentence with its error: the person must get an answer anyway."""
-REPEATED_CRASH_NOTICE = (
+REPEATED_CRASH_NOTICE = gettext_noop(
     "I was interrupted again and again while working on this, and stopped trying. Please ask me again."
 )
 
@@ -67,7 +68,7 @@ def decide_lost_claim(ack: Ack, now: datetime, *, was_stopped: bool) -> RetryDec
     if was_stopped:
         return RetryMessage(retry_at=now, is_counted=False)
     if ack.tries + 1 >= MAX_ATTEMPTS:
-        return CloseMessage(status="failed", notice=REPEATED_CRASH_NOTICE)
+        return CloseMessage(status="failed", notice=lazy_gettext(REPEATED_CRASH_NOTICE))
     return RetryMessage(retry_at=now + backoff(ack.tries))
 
 
@@ -84,7 +85,7 @@ def _decide_failed(ack: Ack, now: datetime, failures: TurnFailures | None) -> Re
         return _close_failed(error)
     if error.error_class is ErrorClass.CONTEXT_FULL:
         # The runner has dropped the conversation; a new one has room. Retry only once.
-        return RetryMessage(retry_at=now, notice=error.sentence) if ack.tries == 0 else _close_failed(error)
+        return RetryMessage(retry_at=now, notice=lazy(error.sentence)) if ack.tries == 0 else _close_failed(error)
     return RetryMessage(retry_at=now + backoff(ack.tries))
 
 
@@ -97,7 +98,10 @@ def _decide_model_unavailable(failures: TurnFailures, now: datetime) -> RetryDec
 
 
 def _close_failed(error: TurnError) -> CloseMessage:
-    notice = error.sentence.strip() or UNKNOWN_ERROR_NOTICE
-    if error.error_class in RETRYABLE and notice != REPEATED_CRASH_NOTICE:
-        notice = f"{notice} I tried {MAX_ATTEMPTS} times and stopped; please ask me again."
+    problem = error.sentence.strip() or UNKNOWN_ERROR_NOTICE
+    words = lazy(problem)
+    if error.error_class in RETRYABLE and problem != REPEATED_CRASH_NOTICE:
+        notice = lazy_gettext(
+            "{problem} I tried {count} times and stopped; please ask me again.", problem=words, count=MAX_ATTEMPTS
+        )
     return CloseMessage(status="failed", notice=notice)

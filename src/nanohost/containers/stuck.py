@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 
 from nanohost.containers.disk_usage import FolderOverLimit
 from nanohost.containers.settings import ContainerSettings, DiskSettings
+from nanohost.text.translation import lazy_gettext
 from nanohost_protocol.times import from_text
 
 MAX_STEP_S = 20.0
@@ -195,7 +196,9 @@ class Stuck:
 def evaluate(signals: HealthSignals, limits: HealthLimits) -> Healthy | Stuck:
     """Decide whether the container is stuck, by the most certain sign first."""
     if signals.read_error:
-        return Stuck(reason=MAILBOX, detail=f"its outbound.db cannot be read: {signals.read_error}")
+        return Stuck(
+            reason=MAILBOX, detail=lazy_gettext("its outbound.db cannot be read: {problem}", problem=signals.read_error)
+        )
     if signals.oversized_folder is not None:
         return Stuck(
             reason=DISK,

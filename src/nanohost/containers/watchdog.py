@@ -29,6 +29,7 @@ from nanohost.errors import MailboxError
 from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
+from nanohost.text.translation import gettext_noop
 from nanohost_protocol.rows import Ack, ChatId, MessageIn, Origin
 
 
@@ -86,9 +87,15 @@ CHECK_INTERVAL_S = 60.0
 NOTIFY_WINDOW = timedelta(days=1)
 """A message that failed longer ago is only shown in the status."""
 
-PENDING_NOTICE = "I have not managed to work on this yet. I keep it and go on trying; the operator can see why."
-QUARANTINED_NOTICE = "I could not take in this message. The operator can see why, and can let me try again."
-UNDELIVERED_NOTICE = "I had something to say here and could not send it. The operator can see what and why."
+PENDING_NOTICE = gettext_noop(
+    "I have not managed to work on this yet. I keep it and go on trying; the operator can see why."
+)
+QUARANTINED_NOTICE = gettext_noop(
+    "I could not take in this message. The operator can see why, and can let me try again."
+)
+UNDELIVERED_NOTICE = gettext_noop(
+    "I had something to say here and could not send it. The operator can see what and why."
+)
 
 _log = structlog.get_logger()
 

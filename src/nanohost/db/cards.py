@@ -22,11 +22,12 @@ _BUTTON_VALUE = re.compile(r"q:([a-z0-9]{20}):([0-9]{1,3})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardChoice:
-    """A choice: the card's message, and the label in the agent's own words. `chat`: the chat to which the card was
-    sent, by its current id."""
+    """A choice: the card's message, and the label in the agent's own words and by its number, from 1.
+    `chat`: the chat to which the card was sent, by its current id."""
 
     card: Delivery
     label: str
+    number: int
     chat: ChatKey
 
     def was_sent_to(self, chat: ChatKey) -> bool:
@@ -58,4 +59,6 @@ async def find_choice(db: Queries, value: str | None) -> CardChoice | None:
     number = int(match[2])
     if not 0 < number <= len(options):
         return None
-    return CardChoice(card=card, label=options[number - 1], chat=await moved_chats.current_chat(db, card.queue.chat))
+    return CardChoice(
+        card=card, label=options[number - 1], number=number, chat=await moved_chats.current_chat(db, card.queue.chat)
+    )

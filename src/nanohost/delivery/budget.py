@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nanohost.delivery.settings import DeliverySettings
+from nanohost.text.translation import lazy_gettext
 from nanohost.work.throttle import Throttle, TokenBucket, full_bucket
 
 MAX_WAITING = 2_000
@@ -86,9 +87,13 @@ class SessionBudget(Throttle):
 
     def _exceeded_limit(self, cost: RowCost) -> str:
         if self._rows.tokens < 1:
-            return f"more than {self.limits.rows_per_hour:,} messages an hour"
+            return lazy_gettext("more than {count} messages an hour", count=f"{self.limits.rows_per_hour:,}")
         if self._bytes.tokens <= 0:
-            return f"more than {self.limits.bytes_per_hour / 1024**2:,.0f} MiB of messages an hour"
+            return lazy_gettext(
+                "more than {size} MiB of messages an hour", size=f"{self.limits.bytes_per_hour / 1024**2:,.0f}"
+            )
         if cost.is_request and self._requests.tokens < 1:
-            return f"more than {self.limits.requests_per_hour:,} requests and refused messages an hour"
+            return lazy_gettext(
+                "more than {count} requests and refused messages an hour", count=f"{self.limits.requests_per_hour:,}"
+            )
         return ""

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from nanohost.text.translation import _
 from nanohost.work.tree_removal import RemovalResult, open_dir, remove_step, remove_tree
 from nanohost_protocol.layout import SessionLayout
 
@@ -22,12 +23,14 @@ from nanohost_protocol.layout import SessionLayout
 def describe_file(layout: SessionLayout, out_id: str, name: str) -> str:
     """What to say of outbox/<row>/<name>: its size and where the operator finds it. Blocking, a few microseconds."""
     if not _is_bare_name(name) or not _is_bare_name(out_id):
-        return "a file whose name cannot be used"
+        return _("a file whose name cannot be used")
     size = file_size(layout, out_id, name)
     if size is None:
-        return f"{name}, which is not there"
+        return _("{name}, which is not there", name=name)
     path = layout.out_dir / "outbox" / out_id / name
-    return f"{name}, {size} bytes, kept in {path.relative_to(layout.root.parents[2])}"
+    return _(
+        "{name}, {size} bytes, kept in {path}", name=name, size=size, path=path.relative_to(layout.root.parents[2])
+    )
 
 
 def file_size(layout: SessionLayout, out_id: str, name: str) -> int | None:

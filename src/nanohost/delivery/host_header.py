@@ -1,18 +1,20 @@
 """What tells a card of the host from a card of an agent, on every platform. Pure.
 
-Promises: a card of the host begins with HOST_HEADER, and so does the message that carries its buttons. Whatever an
+Promises: a card of the host begins with `host_header`, and so does the message that carries its buttons. Whatever an
 agent says with something to choose begins with its name, written by us. In an agent's text nothing reads as the
-header: its signs are replaced, and a line that says its words, in whatever letters, begins with a bar.
+header: its signs are replaced, and a line that says its words, in English or in the language of the install and in
+whatever letters, begins with a bar.
 """
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Collection
 
 from nanohost.text import quoting
+from nanohost.text.translation import _, gettext_noop, known_forms
 
-HOST_HEADER_TEXT = "nanohost asks"
-HOST_HEADER = f"**⟦ {HOST_HEADER_TEXT} ⟧**"
+HOST_HEADER_TEXT = gettext_noop("nanohost asks")
 _BRACKET_LOOKALIKES = str.maketrans(dict.fromkeys("⟦〚⦋⁅⟬⦗", "[") | dict.fromkeys("⟧〛⦌⁆⟭⦘", "]"))
 """The brackets of the header, and those that look like them."""
 _LOOKALIKES = str.maketrans(
@@ -27,21 +29,27 @@ _LOOKALIKES = str.maketrans(
     }
 )
 """Letters of other scripts, and digits, that look like those of the header."""
-_HEADER_SKELETON = "".join(HOST_HEADER_TEXT.split())
+
+
+def host_header() -> str:
+    """The first line of a card of the host, in the language of the install."""
+    return f"**⟦ {_(HOST_HEADER_TEXT)} ⟧**"
 
 
 def agent_header(folder: str) -> str:
     """The first line of what an agent says with something to choose."""
-    return f"From the agent {quoting.name(folder)}:"
+    return _("From the agent {agent}:", agent=quoting.name(folder))
 
 
 def escape_host_header(text: str) -> str:
     """An agent's text, in which nothing can be taken for the header of the host."""
-    return "\n".join(_escape_line(line) for line in text.translate(_BRACKET_LOOKALIKES).split("\n"))
+    headers = {skeleton for form in known_forms(HOST_HEADER_TEXT) if (skeleton := _skeleton(form))}
+    return "\n".join(_escape_line(line, headers) for line in text.translate(_BRACKET_LOOKALIKES).split("\n"))
 
 
-def _escape_line(line: str) -> str:
-    return f"{quoting.QUOTE_PREFIX}{line}" if _HEADER_SKELETON in _skeleton(line) else line
+def _escape_line(line: str, headers: Collection[str]) -> str:
+    skeleton = _skeleton(line)
+    return f"{quoting.QUOTE_PREFIX}{line}" if any(header in skeleton for header in headers) else line
 
 
 def _skeleton(line: str) -> str:

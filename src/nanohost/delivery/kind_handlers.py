@@ -37,12 +37,13 @@ from nanohost.db.notice_numbers import is_error_notice, is_notice
 from nanohost.db.questions import QuestionStatus
 from nanohost.delivery import files
 from nanohost.delivery.fallback import SendMode, choose_send_mode, fits_caption, lay_out_buttons, map_reaction
-from nanohost.delivery.host_header import HOST_HEADER, agent_header, escape_host_header
+from nanohost.delivery.host_header import agent_header, escape_host_header, host_header
 from nanohost.delivery.outbox_cleaner import OutboxCleaner
 from nanohost.delivery.render import is_passthrough, render, split_for_channel
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import HOST_SESSION_ID, SessionId
 from nanohost.text.file_names import shorten_file_name
+from nanohost.text.translation import _, gettext_noop
 from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.payloads import EditOut, FileOut, OutPayload, ReactionOut, decode_out
 from nanohost_protocol.rows import OutKind
@@ -52,7 +53,7 @@ LONG_TEXT_CHARS = 2_000
 MAX_CACHED_AGENTS = 10_000
 """Sessions whose agent is known without a look; it never changes."""
 SUPERSEDED = "superseded"
-THREAD_GONE_NOTE = "The topic that this is for was deleted or closed, so it comes here:"
+THREAD_GONE_NOTE = gettext_noop("The topic that this is for was deleted or closed, so it comes here:")
 
 _log = structlog.get_logger()
 
@@ -121,10 +122,8 @@ class KindHandlers:
     ) -> Sequence[DeliveryPart]:
         """A card that takes several messages: its buttons stand below words of ours, never below the end of theirs."""
         of = len(parts) + 1
-        words = (
-            f"{await self._header(delivery)} "
-            f"{'decide here' if delivery.queue.session_id == HOST_SESSION_ID else 'choose here'}"
-        )
+        is_host = delivery.queue.session_id == HOST_SESSION_ID
+        words = f"{await self._header(delivery)} {_('decide here') if is_host else _('choose here')}"
         [last] = await self._split(delivery, DeliveryPart(number=0, of=1, text=words, plain=words), channel)
         return [*(replace(part, of=of) for part in parts), replace(last, number=of - 1, of=of)]
 
@@ -210,16 +209,16 @@ class KindHandlers:
         """What it says, in Markdown, and by whom where there is something to choose; see marks.py."""
         said = await self._body_text(delivery, channel, mode)
         if delivery.is_detached_from_thread and mode is not SendMode.REACTION:
-            said = f"{THREAD_GONE_NOTE}\n\n{said}"
+            said = f"{_(THREAD_GONE_NOTE)}\n\n{said}"
         if delivery.queue.session_id == HOST_SESSION_ID:
-            return f"{HOST_HEADER}\n{said}" if delivery.kind == OutKind.CARD else said
+            return f"{host_header()}\n{said}" if delivery.kind == OutKind.CARD else said
         if delivery.kind == OutKind.CARD or options_of(delivery.kind, delivery.content):
             return f"{await self._header(delivery)}\n{escape_host_header(said)}"
         return escape_host_header(said)
 
     async def _header(self, delivery: Delivery) -> str:
         if delivery.queue.session_id == HOST_SESSION_ID:
-            return HOST_HEADER
+            return host_header()
         return agent_header((await sessions.get(self._store, delivery.queue.session_id)).group_folder)
 
     async def _agent_name(self, delivery: Delivery) -> str:

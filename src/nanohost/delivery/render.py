@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from nanohost.channel_api import Capabilities
 from nanohost.db.deliveries import DeliveryPart
 from nanohost.rendering import Form, Limits, split_message
+from nanohost.text.translation import _
 from nanohost_protocol.errors import PayloadError
 from nanohost_protocol.payloads import CardOut, ChatOut, EditOut, FileOut, QuestionOut, ReactionOut, decode_out
 
@@ -78,7 +79,7 @@ def _to_markdown(kind: str, content: str, describe_file: Callable[[str], str], *
         case CardOut(title=title, body=body, options=options):
             return "\n".join([f"**{title}**", body, *(_numbered_options(options) if with_options else ())])
         case FileOut(name=name, caption=caption):
-            return f"[file: {_quote_markup(describe_file(name))}] {caption}".strip()
+            return f"[{_('file: {name}', name=_quote_markup(describe_file(name)))}] {caption}".strip()
         case _:
             return None
 

@@ -14,7 +14,8 @@ import structlog
 
 from nanohost.clock import Clock
 from nanohost.gateway.upstream import Upstream
-from nanohost.net.proxies import describe_proxy
+from nanohost.net.proxies import proxy_name
+from nanohost.text.translation import lazy_gettext
 
 SET_KEY_COMMAND = "nanohost model set"
 SET_BASE_URL_COMMAND = "nanohost model set --base-url URL"
@@ -53,7 +54,9 @@ class InconclusiveCheck:
 
 def missing_key_problem(upstream: Upstream) -> ModelProblem:
     return ModelProblem(
-        kind=ModelProblemKind.NO_KEY, message=f"there is no key for the model at {upstream.host}", hint=SET_KEY_COMMAND
+        kind=ModelProblemKind.NO_KEY,
+        message=lazy_gettext("there is no key for the model at {host}", host=upstream.host),
+        hint=SET_KEY_COMMAND,
     )
 
 
@@ -61,13 +64,15 @@ def rejected_key_problem(upstream: Upstream, status: int, detail: str = "") -> M
     said = f"{status}: {detail}" if detail else str(status)
     return ModelProblem(
         kind=ModelProblemKind.KEY_REJECTED,
-        message=f"{upstream.host} refuses the key for the model ({said})",
+        message=lazy_gettext("{host} refuses the key for the model ({answer})", host=upstream.host, answer=said),
         hint=SET_KEY_COMMAND,
     )
 
 
 def malformed_key_problem(upstream: Upstream) -> ModelProblem:
-    problem = f"the key for the model at {upstream.host} holds blanks or characters that no key has"
+    problem = lazy_gettext(
+        "the key for the model at {host} holds blanks or characters that no key has", host=upstream.host
+    )
     return ModelProblem(kind=ModelProblemKind.KEY_REJECTED, message=problem, hint=SET_KEY_COMMAND)
 
 
@@ -78,15 +83,24 @@ def wrong_address_problem(upstream: Upstream, reason: str) -> ModelProblem:
     if shown.endswith("/v1"):
         do = f"nanohost model set --base-url {shown.removesuffix('/v1')}"
     return ModelProblem(
-        kind=ModelProblemKind.WRONG_ADDRESS, message=f"{shown} is no address of a model: {reason}", hint=do
+        kind=ModelProblemKind.WRONG_ADDRESS,
+        message=lazy_gettext("{address} is not the address of a model: {reason}", address=shown, reason=reason),
+        hint=do,
     )
 
 
 def unreachable_problem(upstream: Upstream, reason: str) -> ModelProblem:
+    values = {"host": upstream.host, "reason": reason}
+    message = lazy_gettext("{host} cannot be reached: {reason}", **values)
+    if proxy := proxy_name(upstream.base_url):
+        message = lazy_gettext("{host} cannot be reached through the proxy {proxy}: {reason}", proxy=proxy, **values)
     return ModelProblem(
         kind=ModelProblemKind.UNREACHABLE,
-        message=f"{upstream.host} cannot be reached{describe_proxy(upstream.base_url)}: {reason}",
-        hint=f"nanohost model check, when the network is up; if the address is wrong: {SET_BASE_URL_COMMAND}",
+        message=message,
+        hint=lazy_gettext(
+            "nanohost model check, when the network is up; if the address is wrong: {command}",
+            command=SET_BASE_URL_COMMAND,
+        ),
     )
 
 

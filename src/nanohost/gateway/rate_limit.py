@@ -15,6 +15,7 @@ import structlog
 from nanohost.clock import Clock
 from nanohost.gateway.settings import CallSettings
 from nanohost.model import SessionId
+from nanohost.text.translation import lazy_gettext
 from nanohost.work.evicting_map import EvictingMap
 from nanohost.work.throttle import MAX_PAUSE_S, Throttle, TokenBucket, full_bucket
 
@@ -64,7 +65,11 @@ class CallBudget(Throttle):
         """Pay for a connection. False: it is over the budget, which `over` says."""
         self._connections.refill(now)
         if self._connections.tokens < 1:
-            return self._reject(f"more than {self.limits.connections_per_hour:,} connections to the model an hour")
+            return self._reject(
+                lazy_gettext(
+                    "more than {count} connections to the model an hour", count=f"{self.limits.connections_per_hour:,}"
+                )
+            )
         self._connections.tokens -= 1
         return True
 
@@ -73,9 +78,18 @@ class CallBudget(Throttle):
         self._requests.refill(now)
         self._failures.refill(now)
         if self._requests.tokens < 1:
-            return self._reject(f"more than {self.limits.requests_per_hour:,} requests to the model an hour")
+            return self._reject(
+                lazy_gettext(
+                    "more than {count} requests to the model an hour", count=f"{self.limits.requests_per_hour:,}"
+                )
+            )
         if self._failures.tokens < 1:
-            return self._reject(f"more than {self.limits.failures_per_hour:,} requests to the model an hour that fail")
+            return self._reject(
+                lazy_gettext(
+                    "more than {count} requests to the model an hour that fail",
+                    count=f"{self.limits.failures_per_hour:,}",
+                )
+            )
         self._requests.tokens -= 1
         return True
 

@@ -19,6 +19,7 @@ from nanohost.db.audit import AuditOutcome
 from nanohost.db.database import Store, Transaction
 from nanohost.db.rules import Rule, RuleEffect
 from nanohost.text import quoting
+from nanohost.text.translation import _, ngettext
 from nanohost_protocol.ids import derive_id
 
 MAX_SLEEP_S = 3600.0
@@ -76,20 +77,26 @@ class RuleExpirer:
             lines.append(expiry_text(rule, folder))
         text = "\n".join(lines[:MAX_LINES])
         if len(lines) > MAX_LINES:
-            text += f"\nand {len(lines) - MAX_LINES} more: nanohost rules list --ended"
+            more = _("and {count} more: nanohost rules list --ended", count=len(lines) - MAX_LINES)
+            text = f"{text}\n{more}"
         out_id = derive_id("h", "rules", *(str(rule.id) for rule in expired))
         await notify(tx, maker, text, out_id=out_id, now=now)
 
 
 def expiry_text(rule: Rule, folder: str | None) -> str:
     """Returns the line about one rule for its maker. `folder`: of its agent group; None: all. Pure."""
-    effect = "permission" if rule.effect is RuleEffect.ALLOW else "refusal"
-    subject = "" if rule.subject is None else f", {quoting.name(rule.subject, limit=100)}"
-    agents = "all agents" if folder is None else folder
+    subject = [] if rule.subject is None else [quoting.name(rule.subject, limit=100)]
+    whose = _("for all agents") if folder is None else _("for {agent}", agent=folder)
     if rule.last_used_at is None:
-        use = "nobody used it"
+        use = _("nobody used it")
     else:
-        times = "once" if rule.uses == 1 else f"{rule.uses} times"
-        use = f"it was used {times}, the last time on {rule.last_used_at:%Y-%m-%d}"
-    then = "You will be asked again." if rule.effect is RuleEffect.ALLOW else "You may be asked again."
-    return f"Your {effect} of {rule.created_at:%Y-%m-%d} ({rule.kind}{subject}, for {agents}) has ended: {use}. {then}"
+        use = ngettext(
+            "it was used once, on {date}",
+            "it was used {count} times, the last time on {date}",
+            rule.uses,
+            date=f"{rule.last_used_at:%Y-%m-%d}",
+        )
+    values = {"date": f"{rule.created_at:%Y-%m-%d}", "rule": ", ".join([rule.kind, *subject, whose]), "use": use}
+    if rule.effect is RuleEffect.ALLOW:
+        return _("Your permission of {date} ({rule}) has ended: {use}. You will be asked again.", **values)
+    return _("Your refusal of {date} ({rule}) has ended: {use}. You may be asked again.", **values)

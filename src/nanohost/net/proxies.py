@@ -36,14 +36,19 @@ def proxy_for(url: str, environ: Mapping[str, str] | None = None) -> str | None:
 
 
 def describe_proxy(url: str, environ: Mapping[str, str] | None = None) -> str:
-    """The proxy for this address as it stands in a sentence behind a verb, without user and password; empty for none,
-    and for what is none."""
+    """The proxy for this address as it stands in a sentence behind a verb; empty for none, and for what is none."""
+    name = proxy_name(url, environ)
+    return f" through the proxy {name}" if name else ""
+
+
+def proxy_name(url: str, environ: Mapping[str, str] | None = None) -> str:
+    """The proxy for this address with the variable that names it, without user and password; empty for none."""
     variable, value = _find_variable(url, os.environ if environ is None else environ)
     try:
         found = urlsplit(_validated_url(variable, value)) if value else None
     except InvalidProxyError:
         return ""
-    return f" through the proxy {found.netloc.rpartition('@')[2]} ({variable})" if found else ""
+    return f"{found.netloc.rpartition('@')[2]} ({variable})" if found else ""
 
 
 def _find_variable(url: str, environ: Mapping[str, str]) -> tuple[str, str]:

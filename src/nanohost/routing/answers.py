@@ -39,13 +39,14 @@ from nanohost.routing.engagement import denial_reason, should_engage
 from nanohost.routing.patterns import PatternError
 from nanohost.routing.typed_answer import is_same_conversation, match_typed_answer
 from nanohost.text.quoting import MAX_NAME_CHARS, escape_inline
+from nanohost.text.translation import _, gettext_noop
 from nanohost_protocol.crash_points import crash_point
 from nanohost_protocol.ids import derive_id
 from nanohost_protocol.payloads import ChatOut, EditOut, QuestionOut, decode_out, encode
 from nanohost_protocol.rows import Origin, OutKind
 
-NOT_ALLOWED_TO_ANSWER = "Only people who may talk to the agent here can answer this."
-QUESTION_CLOSED_TEXT = "Nobody waits for an answer to this any more."
+NOT_ALLOWED_TO_ANSWER = gettext_noop("Only people who may talk to the agent here can answer this.")
+QUESTION_CLOSED_TEXT = gettext_noop("Nobody waits for an answer to this any more.")
 ALREADY_ANSWERED = "the question is answered already"
 QUESTION_CLOSED = "the question is closed"
 
@@ -119,7 +120,7 @@ class AnswerProcessor:
             # What came with it in a batch failed, and all of the batch is done again: as it was.
             return HANDLED if is_press else None
         if (denied := await self._denial_reason(self._store, stored, group, wiring)) is not None:
-            return await self._refuse(stored, session, question, denied, NOT_ALLOWED_TO_ANSWER) if is_press else None
+            return await self._refuse(stored, session, question, denied, _(NOT_ALLOWED_TO_ANSWER)) if is_press else None
         if question.status is not QuestionStatus.OPEN:
             return await self._refuse_late(stored, session, question, found.text)
         if not found.is_explicit and not _would_engage(wiring, group, stored, question):
@@ -209,14 +210,13 @@ class AnswerProcessor:
 
     async def _refuse_late(self, stored: StoredEvent, session: Session, question: Question, answer: str) -> Handled:
         if question.status is QuestionStatus.CLOSED:
-            return await self._refuse(stored, session, question, QUESTION_CLOSED, QUESTION_CLOSED_TEXT)
+            return await self._refuse(stored, session, question, QUESTION_CLOSED, _(QUESTION_CLOSED_TEXT))
         if (question.answered_by, question.answer) == (stored.user_id, answer):
             return await self._refuse(stored, session, question, ALREADY_ANSWERED, None)
         by = await users.find(self._store, question.answered_by or "")
         name = escape_inline(by.name, limit=MAX_NAME_CHARS) if by else ""
-        sentence = (
-            f"{name or 'Somebody'} answered already: {escape_inline(question.answer or '', limit=MAX_ANSWER_CHARS)}"
-        )
+        answered = escape_inline(question.answer or "", limit=MAX_ANSWER_CHARS)
+        sentence = _("{person} answered already: {answer}", person=name or _("Somebody"), answer=answered)
         return await self._refuse(stored, session, question, ALREADY_ANSWERED, sentence)
 
     async def _refuse(
@@ -263,7 +263,8 @@ def _answered_edit(question_delivery: Delivery, answer: str, *, answered_by: str
     payload = decode_out(OutKind.QUESTION, question_delivery.content)
     assert isinstance(payload, QuestionOut), "it is a question"
     text = payload.text if len(question_delivery.receipt) < 2 else f"…{payload.text[-QUESTION_TAIL_CHARS:]}"
-    text = f"{text}\n\nAnswered by {answered_by}: {escape_inline(answer, limit=MAX_ANSWER_CHARS)}"
+    shown = escape_inline(answer, limit=MAX_ANSWER_CHARS)
+    text = f"{text}\n\n{_('Answered by {person}: {answer}', person=answered_by, answer=shown)}"
     is_sent = question_delivery.status is DeliveryStatus.SENT
     return replace(
         question_delivery,

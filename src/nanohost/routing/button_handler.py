@@ -16,10 +16,11 @@ from nanohost.errors import UsageError
 from nanohost.model import HOST_SESSION_ID, ApprovalId
 from nanohost.routing.host_request import HostRequest
 from nanohost.text.phrases import capitalize_first
+from nanohost.text.translation import _, gettext_noop, translate_error
 
 CARD_OF_OTHER_CHAT = "the button is on a card of another chat"
 APPROVAL_CLOSED = "the card asks nothing any more"
-NOT_ALLOWED_TO_DECIDE = "This is not yours to decide, so nothing was changed."
+NOT_ALLOWED_TO_DECIDE = gettext_noop("This is not yours to decide, so nothing was changed.")
 
 _log = structlog.get_logger()
 
@@ -46,14 +47,14 @@ class ButtonHandler:
                 request.tx,
                 approval,
                 actor=request.actor,
-                label=choice.label,
+                number=choice.number,
                 now=request.now,
                 zone=request.zone,
             )
         except ApprovalNotFound:
-            await _reply_once(request, approval, NOT_ALLOWED_TO_DECIDE)
+            await _reply_once(request, approval, _(NOT_ALLOWED_TO_DECIDE))
         except UsageError as error:
-            await _reply_once(request, approval, capitalize_first(f"{error}."))
+            await _reply_once(request, approval, capitalize_first(f"{translate_error(error)}."))
         return True
 
 

@@ -22,23 +22,24 @@ from nanohost.db.database import Queries, ReportReader
 from nanohost.db.events import StoredEvent
 from nanohost.routing.host_request import HostRequest
 from nanohost.text.phrases import format_time_with_zone
+from nanohost.text.translation import _, gettext_noop
 
 LOCKED_OUT = "codes are not looked at for an hour after a wrong one"
-CODE_EXPOSED_IN_GROUP = (
+CODE_EXPOSED_IN_GROUP = gettext_noop(
     "Others read this here, so that code is void now. Have a new one made, and write it to me in a direct message."
 )
-CODE_WITH_OTHER_TEXT = (
-    "That code is void now, for I take one only as a message of its own, without other words. Have a new one made, and "
-    "write me that, just as it is and nothing else."
+CODE_WITH_OTHER_TEXT = gettext_noop(
+    "That code is void now: I accept a code only as a message of its own, without other words. Have a new one made, and"
+    " write me that and nothing else."
 )
-CODE_IN_EDIT = (
-    "That code is void now, for I take none from a message that was changed. Have a new one made, and write me that as "
-    "a message of its own."
+CODE_IN_EDIT = gettext_noop(
+    "That code is void now: I accept no code from an edited message. Have a new one made, and write me that as a"
+    " message of its own."
 )
 INVALID_CODE_TEXTS = {
-    CodeStatus.USED: "That code was used before; each works once.",
-    CodeStatus.REVOKED: "That code is void; have a new one made.",
-    CodeStatus.EXPIRED: "That code is too old; have a new one made.",
+    CodeStatus.USED: gettext_noop("That code was used before; each works once."),
+    CodeStatus.REVOKED: gettext_noop("That code is void; have a new one made."),
+    CodeStatus.EXPIRED: gettext_noop("That code is too old; have a new one made."),
 }
 
 
@@ -101,13 +102,10 @@ async def _void_exposed_codes(request: HostRequest) -> bool:
 
 def _void_reply(request: HostRequest) -> str:
     if not request.is_private:
-        return CODE_EXPOSED_IN_GROUP
+        return _(CODE_EXPOSED_IN_GROUP)
     event = request.stored.event
-    return (
-        CODE_IN_EDIT
-        if event.kind is EventKind.EDIT and access.parse_code(event.text) is not None
-        else CODE_WITH_OTHER_TEXT
-    )
+    is_edit = event.kind is EventKind.EDIT and access.parse_code(event.text) is not None
+    return _(CODE_IN_EDIT if is_edit else CODE_WITH_OTHER_TEXT)
 
 
 async def _count_ignored(request: HostRequest) -> None:
@@ -118,21 +116,21 @@ async def _count_ignored(request: HostRequest) -> None:
 async def _refuse_wrong_code(request: HostRequest) -> None:
     until = await access.record_wrong_guess(request.tx, user_id=request.user_id, origin=request.origin, now=request.now)
     when = format_time_with_zone(until, request.now, request.zone)
-    await request.reply(f"That is no code of mine. Until {when} I look at no code of yours.")
+    await request.reply(_("That code is wrong. I accept no code from you until {time}.", time=when))
 
 
 async def _redeem(request: HostRequest, code: Code) -> str:
     """What came of a code that is one."""
     chat = request.stored.chat
     if code.status is not CodeStatus.OPEN:
-        return INVALID_CODE_TEXTS[code.status]
+        return _(INVALID_CODE_TEXTS[code.status])
     if not await access.is_issuer_still_authorized(request.tx, code):
         await _void_code(request, code)
-        return INVALID_CODE_TEXTS[CodeStatus.REVOKED]
+        return _(INVALID_CODE_TEXTS[CodeStatus.REVOKED])
     if code.channel_type not in (None, chat.channel_type):
-        return f"That code is for {code.channel_type}: write it to me there."
+        return _("That code is for {channel}: write it to me there.", channel=code.channel_type)
     if code.user_id == request.user_id:
-        return "That code is yours: write it to me in a direct message on the other platform."
+        return _("That code is yours: write it to me in a direct message on the other platform.")
     await access.close(
         request.tx, code, CodeStatus.USED, actor_id=request.user_id, origin=request.origin, now=request.now
     )

@@ -22,6 +22,7 @@ from nanohost.db.events import ChatKey, StoredEvent
 from nanohost.db.routes import RoutedMessage
 from nanohost.model import ApprovalId, EventId
 from nanohost.routing.albums import merge_pieces
+from nanohost.text.translation import _
 
 DELETED_BY_AUTHOR = "its author deleted it"
 DELETED_BEFORE_DELIVERY = "what it deletes had reached no agent"
@@ -118,7 +119,7 @@ async def _close_if_empty(tx: Transaction, id: ApprovalId, *, now: datetime, zon
     if approval is None or await approvals.count_held_messages(tx, id):
         return
     end = ApprovalResult(
-        status=ApprovalStatus.WITHDRAWN, outcome="all that was written was deleted.", reason=DELETED_BY_AUTHOR
+        status=ApprovalStatus.WITHDRAWN, outcome=_("all that was written was deleted."), reason=DELETED_BY_AUTHOR
     )
     if await approvals.close(tx, id, end.status, decided_by=None, choice=None, reason=end.reason, now=now):
         await result.announce_result(tx, approval, end, now=now, zone=zone)

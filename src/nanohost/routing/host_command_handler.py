@@ -15,6 +15,7 @@ from nanohost.db.events import StoredEvent
 from nanohost.errors import UsageError
 from nanohost.routing.host_request import HostRequest
 from nanohost.text.phrases import capitalize_first
+from nanohost.text.translation import _, translate, translate_error
 
 _COMMAND_NAME = re.compile(r"/([a-z][a-z0-9_-]*)(?:@\w+)?(?=\s|$)", re.IGNORECASE)
 """A command's name, and the bot's after it where a chat has several."""
@@ -71,14 +72,24 @@ async def _run_command(command: HostCommand, invocation: HostCommandInvocation, 
     if not invocation.actor.has_role(command.required_role):
         return refusal_text(command)
     if command.is_direct_only and not invocation.actor.is_direct:
-        return f"/{command.name} is for a direct message to me: others read this here."
+        return _("/{name} is for a direct message to me: others read this here.", name=command.name)
     if len(arguments_text) > MAX_ARGUMENT_CHARS:
-        return f"/{command.name} takes {MAX_ARGUMENT_CHARS:,} characters at most, not {len(arguments_text):,}."
+        return _(
+            "/{name} takes {most} characters at most, not {count}.",
+            name=command.name,
+            most=f"{MAX_ARGUMENT_CHARS:,}",
+            count=f"{len(arguments_text):,}",
+        )
     try:
         return await command.execute(invocation, command.parse_arguments(arguments_text))
     except UsageError as error:
-        label = "Try" if error.hint.startswith("/") else "Hint"  # in a chat only our commands can be typed
-        return capitalize_first(f"{error}.") + (f"\n{label}: {error.hint}" if error.hint else "")
+        said = capitalize_first(f"{translate_error(error)}.")
+        if not error.hint:
+            return said
+        hint = translate(error.hint)
+        # In a chat only our commands can be typed.
+        label = _("Try: {command}", command=hint) if hint.startswith("/") else _("Hint: {hint}", hint=hint)
+        return f"{said}\n{label}"
 
 
 def parse_host_command(event: InboundEvent) -> tuple[HostCommand, str] | None:

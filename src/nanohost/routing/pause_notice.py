@@ -7,12 +7,14 @@ from datetime import datetime
 
 from nanohost.channel_api import EventKind
 from nanohost.chat_commands.classify import PassThrough, classify_command
-from nanohost.chat_commands.pause import PAUSED_REPLY
+from nanohost.chat_commands.pause import PAUSED_TEXT
 from nanohost.db import host_messages, paused
 from nanohost.db.database import Transaction
 from nanohost.db.events import StoredEvent
 from nanohost.routing.engagement import is_addressed
+from nanohost.text.translation import _
 from nanohost_protocol.ids import derive_id
+from nanohost_protocol.payloads import ChatOut
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import to_text
 
@@ -40,7 +42,7 @@ async def notify_paused(tx: Transaction, stored_events: Iterable[StoredEvent], n
         out_id = derive_id(
             "h", "paused", to_text(pause.created_at), *_chat_address(place), chat.user_id_of(event.sender.handle)
         )
-        await host_messages.enqueue(tx, place, PAUSED_REPLY, out_id=out_id, now=now)
+        await host_messages.enqueue(tx, place, ChatOut(text=_(PAUSED_TEXT)), out_id=out_id, now=now)
     return True
 
 

@@ -25,6 +25,7 @@ from nanohost.db.roles import RoleGrant
 from nanohost.db.routes import Route, RouteOutcome
 from nanohost.model import AgentGroup, MessagingGroup, UnknownSender, Wiring
 from nanohost.routing.engagement import SENT_BY_BOT, is_addressed
+from nanohost.text.translation import _, gettext_noop
 from nanohost_protocol.ids import derive_id
 from nanohost_protocol.payloads import ChatOut
 from nanohost_protocol.rows import Origin
@@ -32,11 +33,11 @@ from nanohost_protocol.rows import Origin
 CHAT_UNKNOWN = "the chat is not known; wire it with: nanohost wirings create"
 CHAT_UNWIRED = "no agent is wired to the chat; wire one with: nanohost wirings create"
 STRICT_CHAT = "the chat is strict, the sender has no role, and no agent is wired to it"
-NO_AGENT_HERE = (
-    "No agent listens here yet; write to me, and it is asked which one should. What I understand until then:"
+NO_AGENT_HERE = gettext_noop(
+    "No agent listens here yet; write to me, and somebody is asked which one should. What I understand until then:"
 )
 HELD_FOR_APPROVAL = "it is held until somebody approves its sender"
-NO_APPROVER_YET = (
+NO_APPROVER_YET = gettext_noop(
     "Nobody is set up yet who could let you in. If I am your own assistant, type this on the machine that I run on:"
     " nanohost pair {channel}"
 )
@@ -75,7 +76,7 @@ class UnknownSenderPolicy:
         if reason is not None:
             return Rejected(reason=reason)
         if grants and is_chat_command(stored.event.text) and stored.event.kind is EventKind.MESSAGE:
-            words = "\n".join([NO_AGENT_HERE, *host_command_lines({grant.role for grant in grants})])
+            words = "\n".join([_(NO_AGENT_HERE), *host_command_lines({grant.role for grant in grants})])
             await self._reply(stored, words, derive_id("h", "no agent", str(stored.id)), also_in_groups=True)
             return Rejected(reason=CHAT_UNWIRED)
         answer = await requests.request_chat_approval(self.tx, stored=stored, now=self.now)
@@ -88,7 +89,7 @@ class UnknownSenderPolicy:
                 self.tx.emit(ApprovalChanged(id))
             case Rejected(has_no_approvers=True):
                 day = derive_id("h", "nobody", *_reply_address(stored)[:3], self.now.date().isoformat())
-                await self._reply(stored, NO_APPROVER_YET.format(channel=stored.chat.channel_type), day)
+                await self._reply(stored, _(NO_APPROVER_YET, channel=stored.chat.channel_type), day)
 
     async def _reply(self, stored: StoredEvent, text: str, out_id: str, *, also_in_groups: bool = False) -> None:
         if (stored.event.is_group and not also_in_groups) or stored.event.sender.is_bot:

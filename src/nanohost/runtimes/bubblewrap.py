@@ -65,6 +65,7 @@ from nanohost.runtimes.sandbox import (
 )
 from nanohost.runtimes.seccomp import bpf_filter, filter_digest
 from nanohost.runtimes.session_folders import log_tail, open_log, prepare_folders
+from nanohost.text.translation import lazy_gettext
 from nanohost_protocol.layout import WORKSPACE, SessionLayout
 
 SETUP_TIMEOUT_S = 10.0
@@ -234,14 +235,16 @@ class BubblewrapRuntime(ProcessRuntimeBase):
 def _find_bwrap() -> str:
     program = shutil.which("bwrap")
     if program is None:
-        raise RuntimeUnavailable("bubblewrap is not installed.", hint="apt-get install bubblewrap")
+        raise RuntimeUnavailable(lazy_gettext("bubblewrap is not installed."), hint="apt-get install bubblewrap")
     return program
 
 
 def _unavailable_error(detail: str) -> RuntimeUnavailable:
     return RuntimeUnavailable(
-        f"bubblewrap cannot make a sandbox here: {detail}",
-        hint="allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1), or use Docker",
+        lazy_gettext("bubblewrap cannot make a sandbox here: {cause}", cause=detail),
+        hint=lazy_gettext(
+            "allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1), or use Docker"
+        ),
     )
 
 
@@ -286,7 +289,7 @@ def _wait_until_ready(status_pipe: FileIO, monitor: int, spec: ContainerSpec) ->
             _kill_sandbox(monitor, report)
             message = " ".join(log_tail(spec.session_dir))
             raise SpawnError(
-                f"No sandbox for session {spec.session_id}: {message}",
+                lazy_gettext("No sandbox for session {session}: {cause}", session=spec.session_id, cause=message),
                 hint="bwrap --unshare-all --ro-bind / / true shows what this machine allows",
             )
         report += piece

@@ -25,6 +25,7 @@ from nanohost.extensions.providers import ProviderFile
 from nanohost.extensions.runtimes import RuntimeFile, auto_candidates, find_runtime
 from nanohost.runtimes.port import Isolation, Runtime, RuntimeContext
 from nanohost.runtimes.process import UNSANDBOXED_WARNING
+from nanohost.text.translation import lazy_gettext
 
 __all__ = [
     "UNSANDBOXED_WARNING",
@@ -141,12 +142,18 @@ def check_unsandboxed(isolation: Isolation, provider: ProviderFile, tools: str, 
     """
     if isolation is not Isolation.NONE or allow_unsandboxed or provider.can_run_unsandboxed(tools):
         return
-    without_tools = ['set [agent] tools = "none"'] if provider.can_run_unsandboxed("none") else []
-    ways = ["install Docker or bubblewrap", *without_tools, "set [host] allow_unsandboxed = true"]
+    hint = lazy_gettext("install Docker or bubblewrap, or set [host] allow_unsandboxed = true")
+    if provider.can_run_unsandboxed("none"):
+        hint = lazy_gettext(
+            'install Docker or bubblewrap, or set [agent] tools = "none", or set [host] allow_unsandboxed = true'
+        )
     raise SpawnError(
-        f"The provider {provider.name!r} may run tools and has no sandbox: a plain process can read and change"
-        " everything you can.",
-        hint=", or ".join(ways),
+        lazy_gettext(
+            "The provider {name} may run tools and has no sandbox: a plain process can read and change everything you"
+            " can.",
+            name=repr(provider.name),
+        ),
+        hint=hint,
     )
 
 
@@ -159,7 +166,11 @@ def check_installed(isolation: Isolation, provider: ProviderFile) -> None:
     if isolation is Isolation.CONTAINER or not (missing := provider.missing_dependencies()):
         return
     raise SpawnError(
-        f"The provider {provider.name!r} needs {', '.join(missing)}, which is not installed beside nanohost, and"
-        " without Docker an agent runs there.",
-        hint=f"{install_hint(missing)} (in a checkout: make chat), or start Docker",
+        lazy_gettext(
+            "The provider {name} needs {libraries}, which is not installed beside nanohost, and without Docker an agent"
+            " runs there.",
+            name=repr(provider.name),
+            libraries=", ".join(missing),
+        ),
+        hint=lazy_gettext("{command} (in a checkout: make chat), or start Docker", command=install_hint(missing)),
     )

@@ -24,6 +24,7 @@ from nanohost.runtimes.port import Container, ContainerSpec, Exited, Limits
 from nanohost.runtimes.runner_command import ContainerIdentity, container_name, identity_arguments, runner_environment
 from nanohost.runtimes.seccomp import seccomp_profile
 from nanohost.runtimes.session_folders import CONTAINER_UID, open_log, prepare_folders
+from nanohost.text.translation import gettext_noop
 from nanohost_protocol.layout import EXTENSIONS, WORKSPACE, SessionLayout
 
 LABEL_INSTALL = "nanohost.install"
@@ -227,7 +228,7 @@ class DockerContainers:
         filters = [f"{LABEL_INSTALL}={self._install}"]
         if identity is not None:
             filters += [f"{LABEL_SESSION}={identity.session_id}", f"{LABEL_LEASE}={identity.lease}"]
-        with engine_errors("The Docker engine does not list containers"):
+        with engine_errors(gettext_noop("The Docker engine does not list containers")):
             found = self._client.containers(all=True, filters={"label": filters})
         return [
             ListedContainer(container=container_from_labels(each["Id"], each["Labels"]), state=each["State"])
@@ -236,7 +237,7 @@ class DockerContainers:
 
     def signal(self, engine_id: str, name: str) -> None:
         """Send a signal to the runner. Does nothing if the container has ended."""
-        with engine_errors("The Docker engine does not stop a container"):
+        with engine_errors(gettext_noop("The Docker engine does not stop a container")):
             try:
                 self._client.kill(engine_id, name)
             except APIError as error:
@@ -251,7 +252,7 @@ class DockerContainers:
 
     def exit_status(self, engine_id: str) -> Exited:
         """Returns how a dead container ended."""
-        with engine_errors("The Docker engine does not describe a container"):
+        with engine_errors(gettext_noop("The Docker engine does not describe a container")):
             try:
                 state = self._client.inspect_container(engine_id)["State"]
             except NotFound:
@@ -276,7 +277,10 @@ class DockerContainers:
 
     def remove(self, engine_id: str) -> None:
         """Remove a container, alive or dead. Ignores that it or the engine is gone: `adopt` removes it later."""
-        with suppress(APIError, RuntimeUnavailable), engine_errors("The Docker engine does not remove a container"):
+        with (
+            suppress(APIError, RuntimeUnavailable),
+            engine_errors(gettext_noop("The Docker engine does not remove a container")),
+        ):
             self._client.remove_container(engine_id, force=True, v=True)
 
 

@@ -17,6 +17,7 @@ from docker.utils import kwargs_from_env
 from requests.exceptions import RequestException
 
 from nanohost.errors import NanohostError, RuntimeUnavailable, SpawnError
+from nanohost.text.translation import gettext_noop, lazy, lazy_gettext
 
 ALIVE_STATES = ("created", "running", "paused", "restarting")
 
@@ -31,7 +32,10 @@ class ContainerPhase(Enum):
 
 def container_output(engine_id: str, lines: int) -> tuple[ContainerPhase, bytes]:
     """Returns the container's phase and its last `lines` lines of stdout and stderr. Raises RuntimeUnavailable."""
-    with closing(connect_engine()) as client, engine_errors("The Docker engine does not give a container's output"):
+    with (
+        closing(connect_engine()) as client,
+        engine_errors(gettext_noop("The Docker engine does not give a container's output")),
+    ):
         try:
             state = client.inspect_container(engine_id)["State"]["Status"]
             output: bytes = client.logs(engine_id, tail=lines)
@@ -48,16 +52,18 @@ CALL_TIMEOUT_S = 30
 """How long any later call may take. To create and start a container takes some 200 ms on a busy machine of two cores.
 """
 
-START_HINT = 'start Docker (systemctl start docker), or set [host] runtime = "bubblewrap"'
+START_HINT = lazy_gettext('start Docker (systemctl start docker), or set [host] runtime = "bubblewrap"')
 
-PERMISSION_HINT = 'join the docker group (sudo usermod -aG docker $USER, then log in again), or use "bubblewrap"'
+PERMISSION_HINT = lazy_gettext(
+    'join the docker group (sudo usermod -aG docker $USER, then log in again), or use "bubblewrap"'
+)
 
 
 def connect_engine() -> APIClient:
     """Connect to the engine of DOCKER_HOST, or to the machine's own. Raises RuntimeUnavailable within seconds."""
     environment = kwargs_from_env()
     url = environment.get("base_url") or "unix:///var/run/docker.sock"
-    with engine_errors("The Docker engine does not answer"):
+    with engine_errors(gettext_noop("The Docker engine does not answer")):
         _check_socket(url)
         client = APIClient(base_url=url, tls=environment.get("tls", False), timeout=CONNECT_TIMEOUT_S)
     client.timeout = CALL_TIMEOUT_S
@@ -83,12 +89,12 @@ class EngineKind(Enum):
 def check_engine(client: APIClient) -> EngineKind:
     """Returns which engine this is. Raises RuntimeUnavailable for a rootless engine: it maps users, so files would
     belong to none of ours."""
-    with engine_errors("The Docker engine does not answer"):
+    with engine_errors(gettext_noop("The Docker engine does not answer")):
         info = client.info()
     if any("rootless" in option for option in info.get("SecurityOptions") or ()):
         raise RuntimeUnavailable(
-            "The Docker engine runs rootless, where a container's files cannot be shared with the host.",
-            hint='set [host] runtime = "bubblewrap", which needs no root either',
+            lazy_gettext("The Docker engine runs rootless, where a container's files cannot be shared with the host."),
+            hint=lazy_gettext('set [host] runtime = "bubblewrap", which needs no root either'),
         )
     # Only Podman reports a version of Buildah.
     return EngineKind.PODMAN if "BuildahVersion" in info else EngineKind.DOCKER
@@ -100,13 +106,19 @@ def engine_errors(context: str, error: type[NanohostError] = RuntimeUnavailable)
     try:
         yield
     except ImageNotFound as cause:
-        raise SpawnError(f"{context}: the agent image is missing.", hint="nanohost image build") from cause
+        missing = lazy_gettext("{problem}: the agent image is missing.", problem=lazy(context))
+        raise SpawnError(missing, hint="nanohost image build") from cause
     except APIError as cause:
-        raise error(f"{context}: {cause.explanation or cause}", hint="docker info, and the engine's own log") from cause
+        hint = lazy_gettext("docker info, and the engine's own log")
+        raise error(_describe(context, cause.explanation or cause), hint=hint) from cause
     except PermissionError as cause:
-        raise RuntimeUnavailable(f"{context}: {cause.strerror}", hint=PERMISSION_HINT) from cause
+        raise RuntimeUnavailable(_describe(context, cause.strerror), hint=PERMISSION_HINT) from cause
     except (DockerException, RequestException, OSError) as cause:
-        raise RuntimeUnavailable(f"{context}: {_root_cause(cause)}", hint=START_HINT) from cause
+        raise RuntimeUnavailable(_describe(context, _root_cause(cause)), hint=START_HINT) from cause
+
+
+def _describe(context: str, cause: object) -> str:
+    return lazy_gettext("{problem}: {cause}", problem=lazy(context), cause=cause)
 
 
 def _root_cause(cause: BaseException) -> str:

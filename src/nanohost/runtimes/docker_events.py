@@ -22,6 +22,7 @@ from requests.exceptions import RequestException
 from nanohost.errors import NanohostError
 from nanohost.runtimes.docker_containers import LABEL_INSTALL
 from nanohost.runtimes.docker_engine import connect_engine, engine_errors
+from nanohost.text.translation import gettext_noop
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +76,7 @@ class EngineEventListener:
 
     def _listen(self, client: APIClient) -> None:
         """Read until the stream ends."""
-        with engine_errors("The Docker engine's events broke off"):
+        with engine_errors(gettext_noop("The Docker engine's events broke off")):
             stream = client.events(since=int(time.time()) - OVERLAP_S, filters=self._filters, decode=True)
             with self._lock:
                 self._stream = stream

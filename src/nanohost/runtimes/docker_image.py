@@ -24,6 +24,7 @@ from nanohost.config.shipped import shipped_root
 from nanohost.errors import RuntimeUnavailable
 from nanohost.runtimes.docker_engine import connect_engine, engine_errors
 from nanohost.runtimes.runner_command import RUNNER_PACKAGES, package_folder
+from nanohost.text.translation import gettext_noop, lazy_gettext
 
 Progress = Callable[[str], None]
 """Called with one line for each step, from a thread."""
@@ -46,7 +47,7 @@ _FORWARDED_VARIABLES = (
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
 )
 
-_BUILD_HINT = "nanohost image build shows the whole build"
+_BUILD_HINT = lazy_gettext("nanohost image build shows the whole build")
 
 
 async def ensure_image(
@@ -124,16 +125,18 @@ def _resolve_base(client: APIClient, requested: str | None, progress: Progress) 
     if found is None:
         progress(f"Fetching {name}.")
         client.timeout = BUILD_TIMEOUT_S
-        with engine_errors(f"The base image {name} is neither here nor to be had"):
+        with engine_errors(lazy_gettext("The base image {name} is neither here nor to be had", name=name)):
             client.pull(name)
         found = _image_id(client, name)
     if found is None:
-        raise RuntimeUnavailable(f"The base image {name} is not there.", hint="scripts/base-image makes one")
+        raise RuntimeUnavailable(
+            lazy_gettext("The base image {name} is not there.", name=name), hint="scripts/base-image makes one"
+        )
     return name, found
 
 
 def _image_id(client: APIClient, name: str) -> str | None:
-    with engine_errors("The Docker engine does not list images"):
+    with engine_errors(gettext_noop("The Docker engine does not list images")):
         found = client.images(name=name)
     return str(found[0]["Id"]) if found else None
 
@@ -162,7 +165,7 @@ def _strip_digest_prefix(id: str) -> str:
 
 def _remove_superseded(client: APIClient, tag: str, owner: str, progress: Progress) -> None:
     """Remove the owner's superseded images. Ignores errors: the next start of a host tries again."""
-    with suppress(RuntimeUnavailable), engine_errors("The Docker engine does not remove an image"):
+    with suppress(RuntimeUnavailable), engine_errors(gettext_noop("The Docker engine does not remove an image")):
         images, current = client.images(filters={"label": f"{OWNER_LABEL}={owner}"}), _image_id(client, tag) or ""
         if not superseded_images(images, current, ()):
             return  # the usual case; do not list all containers of the machine for nothing
@@ -183,7 +186,7 @@ def _build(
 ) -> None:
     arguments = {"BASE_IMAGE": base} | {name: os.environ[name] for name in _FORWARDED_VARIABLES if name in os.environ}
     client.timeout = BUILD_TIMEOUT_S
-    with engine_errors(f"The image {tag} cannot be built"):
+    with engine_errors(lazy_gettext("The image {tag} cannot be built", tag=tag)):
         for line in client.build(
             fileobj=pack_context({**inputs, **_extra_ca()}),
             custom_context=True,
@@ -202,7 +205,9 @@ def _build(
 def _report_line(line: Mapping[str, Any], tag: str, progress: Progress) -> None:
     if "error" in line:
         lines = str(line["error"]).strip().splitlines()
-        raise RuntimeUnavailable(f"The image {tag} cannot be built: {lines[-1]}", hint=_BUILD_HINT)
+        raise RuntimeUnavailable(
+            lazy_gettext("The image {tag} cannot be built: {cause}", tag=tag, cause=lines[-1]), hint=_BUILD_HINT
+        )
     if text := str(line.get("stream", "")).strip():
         progress(text)
 

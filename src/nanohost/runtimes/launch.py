@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from nanohost.errors import NanohostError, SpawnError
+from nanohost.text.translation import lazy_gettext
 
 T = TypeVar("T")
 
@@ -44,7 +45,10 @@ def spawn(
             start_new_session=True,
         )
     except OSError as error:
-        raise SpawnError(f"Cannot run {arguments[0]}: {error.strerror}.", hint=f"which {arguments[0]}") from error
+        raise SpawnError(
+            lazy_gettext("Cannot run {program}: {cause}.", program=arguments[0], cause=error.strerror),
+            hint=f"which {arguments[0]}",
+        ) from error
     # The process may outlive this one and is reaped through its pid descriptor, so Popen must not wait for it.
     process.returncode = 0
     return process.pid

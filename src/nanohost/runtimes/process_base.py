@@ -23,6 +23,7 @@ from nanohost.runtimes.launch import complete_or_undo
 from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Exited, Isolation, Running, RunState
 from nanohost.runtimes.procfs import PROC, ProcessId, open_process, reap_exit_code
 from nanohost.runtimes.runner_command import ContainerIdentity
+from nanohost.text.translation import lazy_gettext
 from nanohost.work.bounded_dict import BoundedDict
 
 log = structlog.get_logger(__name__)
@@ -131,7 +132,10 @@ class ProcessRuntimeBase(ABC):
     async def opened(self, on_death: DeathListener) -> AsyncIterator[None]:
         """Listen for deaths while entered. Raises RuntimeUnavailable if this machine cannot run such containers."""
         if not PROC.joinpath("self", "stat").exists():
-            raise RuntimeUnavailable(f"The {self.name} runtime needs Linux.", hint="use Docker here")
+            raise RuntimeUnavailable(
+                lazy_gettext("The {runtime} runtime needs Linux.", runtime=self.name),
+                hint=lazy_gettext("use Docker here"),
+            )
         await asyncio.to_thread(self.check)
         self._on_death = on_death
         try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from nanohost.errors import RuntimeUnavailable
 from nanohost.model import LeaseId, SessionId
 from nanohost.runtimes.port import ContainerSpec
+from nanohost.text.translation import lazy_gettext
 from nanohost_protocol.layout import EXTENSIONS
 
 RUNNER_ARGUMENTS = ("-P", "-m", "agent_runner")
@@ -82,7 +83,7 @@ def package_folder(name: str) -> Path:
     found = importlib.util.find_spec(name)
     if found is None or not found.submodule_search_locations:
         raise RuntimeUnavailable(
-            f"The Python package {name} is not installed beside nanohost.",
+            lazy_gettext("The Python package {name} is not installed beside nanohost.", name=name),
             hint="make setup",
         )
     return Path(next(iter(found.submodule_search_locations))).resolve()

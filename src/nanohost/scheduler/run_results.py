@@ -14,6 +14,7 @@ from nanohost.db.domain_events import TasksChanged
 from nanohost.db.tasks import RunOutcome, Task, TaskRun, TaskStatus
 from nanohost.model import SessionId
 from nanohost.scheduler.task_messages import build_pause_notice, display_name
+from nanohost.text.translation import _
 from nanohost_protocol.rows import Usage
 
 MAX_FAILURES = 3
@@ -73,7 +74,10 @@ async def _pause_task(tx: Transaction, task: Task, run: TaskRun, error: str, now
 
 def pause_text(task: Task) -> str:
     """What the chat is told."""
-    return (
-        f"I paused the task “{display_name(task)}”: it failed {task.failures_in_a_row} times in a row. "
-        f"To go on with it, ask me to resume task {task.id}, or type: nanohost tasks resume {task.id}"
+    return _(
+        "I paused the task “{name}”: it failed {count} times in a row. To resume it, ask me to resume task {id}, or"
+        " type: nanohost tasks resume {id}",
+        name=display_name(task),
+        count=task.failures_in_a_row,
+        id=task.id,
     )

@@ -3,13 +3,48 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, tzinfo
+
+from nanohost.text.translation import _, gettext_noop
+
+_WEEKDAYS = (
+    gettext_noop("Mon"),
+    gettext_noop("Tue"),
+    gettext_noop("Wed"),
+    gettext_noop("Thu"),
+    gettext_noop("Fri"),
+    gettext_noop("Sat"),
+    gettext_noop("Sun"),
+)
+_MONTHS = (
+    gettext_noop("Jan"),
+    gettext_noop("Feb"),
+    gettext_noop("Mar"),
+    gettext_noop("Apr"),
+    gettext_noop("May"),
+    gettext_noop("Jun"),
+    gettext_noop("Jul"),
+    gettext_noop("Aug"),
+    gettext_noop("Sep"),
+    gettext_noop("Oct"),
+    gettext_noop("Nov"),
+    gettext_noop("Dec"),
+)
 
 
 def format_datetime(at: datetime, zone: tzinfo) -> str:
-    """A time that is days away, with its weekday and its zone."""
-    return f"{at.astimezone(zone):%a %d %b %Y, %H:%M} ({zone})"
+    """A time that is days away, with its weekday and its zone, in the language of the install."""
+    local = at.astimezone(zone)
+    return _(
+        "{weekday} {day} {month} {year}, {time} ({zone})",
+        weekday=_(_WEEKDAYS[local.weekday()]),
+        day=f"{local:%d}",
+        month=_(_MONTHS[local.month - 1]),
+        year=local.year,
+        time=f"{local:%H:%M}",
+        zone=zone,
+    )
 
 
 def format_time(at: datetime, now: datetime, zone: tzinfo) -> str:
@@ -42,6 +77,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def suggest_name(name: str, known: Iterable[str]) -> str:
     """What may have been meant, as a hint: the name that is like this one, else all there are."""
     return did_you_mean(name, known) or f"known here: {', '.join(sorted(known)) or 'none'}"
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Names in a sentence: one, two or several."""
+    if len(names) < 2:
+        return "".join(names)
+    return _("{first} and {last}", first=", ".join(names[:-1]), last=names[-1])
 
 
 def pluralize(count: int, singular: str, plural: str) -> str:

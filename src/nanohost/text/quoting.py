@@ -12,6 +12,8 @@ import re
 import shlex
 import unicodedata
 
+from nanohost.text.translation import _
+
 MAX_NAME_CHARS = 60
 MAX_COMMAND_CHARS = 500
 MAX_MESSAGE_CHARS = 500
@@ -37,7 +39,7 @@ def name(text: str, *, limit: int = MAX_NAME_CHARS) -> str:
     shown = escape_invisible(text.replace("\n", " ").strip()).replace("`", "'")
     if len(shown) > limit:
         shown = shown[:limit].rstrip() + "…"
-    return f"`{shown}`" if shown else "somebody without a name"
+    return f"`{shown}`" if shown else _("somebody without a name")
 
 
 def command(*words: str) -> str:
@@ -62,7 +64,7 @@ def quote_block(text: str, *, limit: int | None = None) -> str:
     """A text of theirs, as lines of code that each begin with a bar. `limit`: characters that are shown of it."""
     left = 0 if limit is None else max(len(text) - limit, 0)
     lines = [part for line in escape_invisible(text[:limit]).split("\n") for part in _wrap_line(line)]
-    more = [f"… and {left:,} characters more"] if left else []
+    more = [_("… and {count} characters more", count=f"{left:,}")] if left else []
     fence = "`" * max(3, *(_longest_backtick_run(line) + 1 for line in lines))
     return "\n".join([fence, *lines, fence, *more])
 

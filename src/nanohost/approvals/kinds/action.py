@@ -13,14 +13,20 @@ from nanohost.db.approvals import Approval
 from nanohost.db.rules import RuleEffect
 from nanohost.errors import UsageError
 from nanohost.model import AgentGroupId
+from nanohost.text.translation import _, gettext_noop, lazy_gettext
 
 KIND_NAME = "action"
-ALLOW_LABEL = "Allow"
-"""Where there is no other yes."""
-ALLOW_ONCE_LABEL = "Allow once"
-ALLOW_MONTH_LABEL = "Allow for 30 days"
-DENY_LABEL = "Deny"
+ALLOW_LABEL = gettext_noop("Allow")
+"""Where there is only one way to approve."""
+ALLOW_ONCE_LABEL = gettext_noop("Allow once")
+ALLOW_MONTH_LABEL = gettext_noop("Allow for 30 days")
+DENY_LABEL = gettext_noop("Deny")
 RULE_LIFETIME = timedelta(days=30)
+_APPROVED_TEXT = gettext_noop("{agent} may do it.")
+_APPROVED_TEXTS = {
+    ALLOW_MONTH_LABEL: gettext_noop("{agent} may do it for 30 days without asking."),
+    ALLOW_ONCE_LABEL: gettext_noop("{agent} may do it this once."),
+}
 
 
 def card_options(*, can_allow_month: bool) -> tuple[str, ...]:
@@ -31,32 +37,31 @@ def find_mismatch(approval: Approval, row: ActionRow) -> str | None:
     """Why this request is not what was asked about, or None: it is this very row, its name and arguments are byte for
     byte what was shown. Pure."""
     if (approval.session_id, approval.seq) != (row.session_id, row.seq):
-        return "a person was asked about another request, not about this one"
+        return gettext_noop("a person was asked about another request, not about this one")
     if compute_digest(approval.rendered_text, approval.payload) != approval.digest:
-        return "what was asked about is not what it was when it was asked"
+        return gettext_noop("what was asked about is not what it was when it was asked")
     about = json.loads(approval.payload)
     if (about["action"], about["arguments"]) != (row.name, row.arguments):
-        return "it is not what was asked about"
+        return gettext_noop("it is not what was asked about")
     return None
 
 
 async def _approve(decision: DecisionContext) -> str:
     approval = decision.approval
     if approval.agent_group_id is None:
-        raise UsageError("the agent that asked is gone")
+        raise UsageError(lazy_gettext("the agent that asked is gone"))
     assert approval.session_id is not None, "an agent asked"
     assert approval.seq is not None, "by a request"
     row = await actions.find(decision.tx, approval.session_id, approval.seq)
     if row is None or row.status is not ActionStatus.HELD or row.approval_id != approval.id:
-        raise UsageError("the request does not wait any more")
+        raise UsageError(lazy_gettext("the request does not wait any more"))
     if (problem := find_mismatch(approval, row)) is not None:
         raise UsageError(problem)
     about = json.loads(approval.payload)
     if decision.label == ALLOW_MONTH_LABEL:
         await _add_rule(decision, about["action"], about["scope"])
     await actions.release_held(decision.tx, approval.id)
-    often = {ALLOW_MONTH_LABEL: " for 30 days without asking", ALLOW_ONCE_LABEL: " this once"}.get(decision.label, "")
-    return f"{about['group']} may do it{often}."
+    return _(_APPROVED_TEXTS.get(decision.label, _APPROVED_TEXT), agent=about["group"])
 
 
 async def _resolve_obsolete(expiry: ExpiryContext) -> str | None:
@@ -70,8 +75,9 @@ async def _resolve_obsolete(expiry: ExpiryContext) -> str | None:
     if rule is None:
         return None
     await actions.release_held(expiry.tx, approval.id)
-    may = "may" if rule.effect is RuleEffect.ALLOW else "may not"
-    return f"{about['group']} {may} do it by now: a rule says so."
+    if rule.effect is RuleEffect.ALLOW:
+        return lazy_gettext("{agent} may do it now: there is a rule.", agent=about["group"])
+    return lazy_gettext("{agent} may not do it now: there is a rule.", agent=about["group"])
 
 
 async def _add_rule(decision: DecisionContext, action: str, scope: str) -> None:
@@ -91,7 +97,8 @@ async def _add_rule(decision: DecisionContext, action: str, scope: str) -> None:
 async def _deny(decision: DecisionContext) -> str:
     why = f": {decision.reason}" if decision.reason else ""
     await actions.reject_held(decision.tx, decision.approval.id, reason=f"a person denied it{why}", now=decision.now)
-    return f"{json.loads(decision.approval.payload)['group']} is told{' why' if why else ' so'}."
+    agent = json.loads(decision.approval.payload)["group"]
+    return _("{agent} is told why.", agent=agent) if why else _("{agent} is told so.", agent=agent)
 
 
 async def _expire(expiry: ExpiryContext) -> None:

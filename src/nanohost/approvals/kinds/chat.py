@@ -21,13 +21,16 @@ from nanohost.db.rules import RuleEffect
 from nanohost.errors import UsageError
 from nanohost.model import AgentGroup, EngageMode, MessagingGroup, Role, SessionMode, UnknownSender
 from nanohost.text import quoting
+from nanohost.text.translation import _, gettext_noop, lazy_gettext, translate
 
 KIND_NAME = "chat"
 CONNECT_PREFIX = "Connect to "
-NEW_AGENT_LABEL = "Make a new agent"
-REFUSE_LABEL = "Refuse"
+CONNECT_LABEL = gettext_noop("Connect to {agent}")
+"""The label of an option that begins with CONNECT_PREFIX."""
+NEW_AGENT_LABEL = gettext_noop("Make a new agent")
+REFUSE_LABEL = gettext_noop("Refuse")
 CHAT_REFUSED = "an owner or admin refused the chat"
-CHAT_GONE = "the chat is not known any more"
+CHAT_GONE = gettext_noop("the chat is not known any more")
 MAX_AGENT_BUTTONS = 5
 """Agents that have a button; others are typed."""
 _INVALID_FOLDER_CHARS = re.compile(r"[^a-z0-9]+")
@@ -60,8 +63,10 @@ async def _approve(decision: DecisionContext) -> str:
         await roles.grant(decision.tx, user_id=joins, role=Role.MEMBER, agent_group=agent.id, now=decision.now)
         await decision.record_audit("roles.create", joins, role=Role.MEMBER, group=agent.folder)
     await events.release_held(decision.tx, decision.approval.id)
-    when = "whenever somebody mentions it" if chat.is_group else "all that is written there"
-    return f"the agent {agent.folder} answers in {_describe_place(decision.approval)}, {when}."
+    values = {"agent": agent.folder, "place": _describe_place(decision.approval)}
+    if chat.is_group:
+        return _("the agent {agent} answers in {place}, whenever somebody mentions it.", **values)
+    return _("the agent {agent} answers in {place}, all that is written there.", **values)
 
 
 async def _connect(decision: DecisionContext, chat: MessagingGroup, agent: AgentGroup) -> None:
@@ -83,7 +88,7 @@ async def _connect(decision: DecisionContext, chat: MessagingGroup, agent: Agent
 async def _get_agent_group(db: Queries, folder: str) -> AgentGroup:
     found = await agent_groups.find(db, folder)
     if found is None:
-        raise UsageError(f"the agent group {folder} is gone")
+        raise UsageError(lazy_gettext("the agent group {agent} is gone", agent=folder))
     return found
 
 
@@ -124,10 +129,12 @@ async def _get_chat(db: Queries, approval: Approval, now: datetime) -> Messaging
         db, channel_type=origin.channel_type, instance=origin.instance, platform_id=origin.platform_id
     )
     if found is None:
-        raise UsageError(CHAT_GONE)
+        raise UsageError(lazy_gettext(CHAT_GONE))
     refusal = await rules.find_applicable(db, kind=KIND_NAME, subject=approval.subject, agent_group=None, now=now)
     if refusal is not None and refusal.effect is RuleEffect.DENY:
-        raise UsageError(f"the chat was refused; first end that: nanohost rules delete {refusal.id}")
+        raise UsageError(
+            lazy_gettext("the chat was refused; first end that: nanohost rules delete {rule}", rule=refusal.id)
+        )
     return found
 
 
@@ -145,7 +152,8 @@ async def _deny(decision: DecisionContext) -> str:
     )
     await decision.record_audit("rules.create", subject)
     await held_messages.reject_held_messages(decision.tx, decision.approval, CHAT_REFUSED, decision.now)
-    return f"no agent answers in {_describe_place(decision.approval)}; you are not asked again."
+    place = _describe_place(decision.approval)
+    return _("no agent answers in {place}; you are not asked again.", place=place)
 
 
 async def _expire(expiry: ExpiryContext) -> None:
@@ -163,11 +171,11 @@ async def _resolve_obsolete(expiry: ExpiryContext) -> str | None:
     if found is None:
         await held_messages.reject_held_messages(expiry.tx, expiry.approval, CHAT_GONE, expiry.now)
         await held_messages.notify_requester(expiry)
-        return f"{CHAT_GONE}."
+        return lazy_gettext("{reason}.", reason=lazy_gettext(CHAT_GONE))
     if not await wirings.list_for_chat(expiry.tx, found.id):
         return None
     await events.release_held(expiry.tx, expiry.approval.id)
-    return "an agent listens there by now."
+    return lazy_gettext("an agent listens there now.")
 
 
 async def _match_unlisted_choice(db: Queries, typed: str) -> str | None:
@@ -182,12 +190,21 @@ def _typed_example(approval: Approval) -> str:
     return first.removeprefix(CONNECT_PREFIX) if first.startswith(CONNECT_PREFIX) else "new"
 
 
+def option_label(option: str) -> str:
+    """An option as its button says it, in the language of the install."""
+    if option.startswith(CONNECT_PREFIX):
+        return _(CONNECT_LABEL, agent=option.removeprefix(CONNECT_PREFIX))
+    return translate(option)
+
+
 def _describe_place(approval: Approval) -> str:
     about, origin = json.loads(approval.payload), approval.origin
     assert origin is not None, "it was asked for in a chat"
     if not about["is_group"]:
-        return f"direct messages with {quoting.name(about['name'])} on {origin.channel_type}"
-    return f"{quoting.name(about['chat_name'] or origin.platform_id)} on {origin.channel_type}"
+        name = quoting.name(about["name"])
+        return _("direct messages with {name} on {channel}", name=name, channel=origin.channel_type)
+    name = quoting.name(about["chat_name"] or origin.platform_id)
+    return _("{chat} on {channel}", chat=name, channel=origin.channel_type)
 
 
 KIND = ApprovalKind(
@@ -202,4 +219,5 @@ KIND = ApprovalKind(
     match_unlisted_choice=_match_unlisted_choice,
     typed_example=_typed_example,
     resolve_obsolete=_resolve_obsolete,
+    option_label=option_label,
 )

@@ -16,10 +16,11 @@ from nanohost.db.rules import RuleEffect
 from nanohost.errors import UsageError
 from nanohost.model import AgentGroup, AgentGroupId, EventId, Role, UnknownSender, Wiring, WiringId
 from nanohost.text import quoting
+from nanohost.text.translation import _, gettext_noop, lazy_gettext
 
 KIND_NAME = SENDER_KIND
-APPROVE_LABEL = "Let them in"
-REFUSE_LABEL = "Refuse"
+APPROVE_LABEL = gettext_noop("Let them in")
+REFUSE_LABEL = gettext_noop("Refuse")
 SENDER_REFUSED = "an owner or admin refused the sender"
 
 
@@ -34,7 +35,7 @@ async def _approve(decision: DecisionContext) -> str:
         await decision.record_audit("roles.create", user, role=Role.MEMBER, group=agent.folder)
     for event, wiring_id in await routes.list_held(tx, approval.id):
         await _release(tx, event, await _get_wiring(tx, wiring_id), decision.now)
-    return f"{_sender_label(approval.payload)} may talk to {agent.folder} now."
+    return _("{sender} may talk to {agent} now.", sender=_sender_label(approval.payload), agent=agent.folder)
 
 
 async def _resolve_obsolete(expiry: ExpiryContext) -> str | None:
@@ -52,13 +53,12 @@ async def _resolve_obsolete(expiry: ExpiryContext) -> str | None:
             left += 1
     if left or (not held_now and await _is_agent_wired(tx, approval)):
         return None
+    agent = json.loads(approval.payload)["agent_group"]
     if not held_now:
         await held_messages.notify_requester(expiry)
-        return f"{json.loads(approval.payload)['agent_group']} listens no more where it was asked for."
-    return (
-        f"{_sender_label(approval.payload)} may talk to "
-        f"{json.loads(approval.payload)['agent_group']} without it by now."
-    )
+        return lazy_gettext("{agent} does not listen there any more.", agent=agent)
+    sender = _sender_label(approval.payload)
+    return lazy_gettext("{sender} may talk to {agent} already, without an approval.", sender=sender, agent=agent)
 
 
 async def _is_agent_wired(db: Queries, approval: Approval) -> bool:
@@ -104,7 +104,11 @@ async def _deny(decision: DecisionContext) -> str:
     await held_messages.reject_held_messages(
         tx, approval, SENDER_REFUSED, decision.now, agent_group=str(about["agent_group"])
     )
-    return f"{_sender_label(approval.payload)} may not talk to {about['agent_group']}; you are not asked again."
+    return _(
+        "{sender} may not talk to {agent}; you are not asked again.",
+        sender=_sender_label(approval.payload),
+        agent=about["agent_group"],
+    )
 
 
 async def _expire(expiry: ExpiryContext) -> None:
@@ -115,13 +119,13 @@ async def _expire(expiry: ExpiryContext) -> None:
 
 async def _get_agent_group(db: Queries, group: AgentGroupId | None) -> AgentGroup:
     if group is None:
-        raise UsageError("the agent that it was about is gone")
+        raise UsageError(lazy_gettext("the agent that it was about is gone"))
     return await agent_groups.get(db, group)
 
 
 def _sender_label(payload: str) -> str:
     about = json.loads(payload)
-    return f"{quoting.name(about['name'])} ({quoting.name(about['user'])})"
+    return quoting.user(str(about["user"]), str(about["name"]))
 
 
 KIND = ApprovalKind(
