@@ -53,6 +53,18 @@ async def test_each_request_gets_its_own_answer_also_after_one_that_nobody_waits
     assert [one and one.text for one in said] == ["one", "two"]
 
 
+async def test_a_converter_that_ends_is_started_again_for_the_next_request() -> None:
+    converter = BridgeConverter()
+    try:
+        with pytest.raises(RuntimeError, match="ended"):
+            await converter.convert({})
+        said = await converter.convert(_request("hello"))
+    finally:
+        await converter.close()
+    assert said is not None
+    assert said.text == "hello"
+
+
 def test_an_invalid_request_is_refused() -> None:
     with pytest.raises(ValidationError, match="content"):
         serve(io.BytesIO(b"{}\n"), io.BytesIO())

@@ -133,7 +133,7 @@ def test_fields_that_even_the_library_does_not_know_are_a_sentence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "author", "is_admin", "heeded"),
+    ("kind", "author", "is_admin", "honoured"),
     [
         ("edit", "ada", False, True),
         ("edit", None, False, True),
@@ -143,10 +143,10 @@ def test_fields_that_even_the_library_does_not_know_are_a_sentence() -> None:
         ("reaction", "bob", False, True),
     ],
 )
-def test_a_change_of_somebody_elses_message_is_heeded_where_the_apps_do(
-    kind: str, author: str | None, is_admin: bool, heeded: bool
+def test_a_change_of_somebody_elses_message_is_honoured_where_the_apps_do(
+    kind: str, author: str | None, is_admin: bool, honoured: bool
 ) -> None:
-    assert jids.may_change(kind, author=author, sender="ada", is_admin=is_admin) is heeded
+    assert jids.may_change(kind, author=author, sender="ada", is_admin=is_admin) is honoured
 
 
 @pytest.mark.content(ContentKind.REACTION, ContentKind.REACTION_REMOVED)

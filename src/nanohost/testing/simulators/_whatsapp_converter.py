@@ -7,6 +7,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 
 from nanohost.errors import UsageError
 from nanohost.testing.simulators._whatsapp_lines import MAX_LINE_BYTES, Message, parse_message
@@ -28,7 +29,7 @@ class BridgeConverter:
 
     async def convert(self, request: Mapping[str, object]) -> Message | None:
         """The message that a device tells its host, None where it tells nothing. Raises UsageError where the bridge is
-        not installed, RuntimeError when it ends instead of answering: stderr has the reason."""
+        not installed, RuntimeError when the process ends instead of answering: stderr has the reason."""
         async with self._one_request:
             process = self._process = self._process or await _start()
             assert process.stdin is not None
@@ -40,8 +41,9 @@ class BridgeConverter:
                 # The answer that comes now would be taken for that of the next request.
                 await self._kill(process)
                 raise
-        if not answer:
-            raise RuntimeError("the WhatsApp bridge's converter ended")
+            if not answer:
+                await self._kill(process)
+                raise RuntimeError("the WhatsApp bridge's converter ended")
         return parse_message(answer)
 
     async def close(self) -> None:
@@ -53,7 +55,8 @@ class BridgeConverter:
 
     async def _kill(self, process: asyncio.subprocess.Process) -> None:
         self._process = None
-        process.kill()
+        with suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
 
 
