@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 HOST := $(VENV)/.host
 PROJECT := -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+# Without its library, which its tests do not need.
+BRIDGE := --editable whatsapp_bridge
 
 .PHONY: help setup host chat demo-channels demo-approvals test test-unit check docs transcripts crash mutants image bench \
 	clean
@@ -23,10 +25,10 @@ $(HOST): pyproject.toml requirements/host.txt requirements/build.txt
 
 setup: $(STAMP) ## make .venv and install everything, with hashes
 
-$(STAMP): pyproject.toml requirements/dev.txt
+$(STAMP): pyproject.toml whatsapp_bridge/pyproject.toml requirements/dev.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(PYTHON) scripts/install $(BIN)/python requirements/dev.txt
-	@$(BIN)/python $(PROJECT)
+	@$(BIN)/python $(PROJECT) $(BRIDGE)
 	@touch $(HOST) $@
 
 chat: $(HOST) ## talk to your assistant in this terminal

@@ -1,7 +1,8 @@
 """WhatsApp as a linked device of one's own number: the other half of `whatsapp.py`, chosen by `backend = "linked"`.
 
-The device is another program, `python -m nanohost.wa_bridge`: this starts it, starts it again with growing pauses when
-it ends, and speaks lines of JSON with it (nanohost/wa_bridge/protocol.py has all of them). It ends with the host.
+The device is another program, `python -m nanohost_whatsapp_bridge` of the distribution in whatsapp_bridge/: this starts
+it, starts it again with growing pauses when it ends, and speaks lines of JSON with it (protocol.py there has all of
+them). It ends with the host.
 A message of a person is said again by the bridge until it has been accepted here, across all restarts.
 
 This is unofficial, so it begins only after consent in words, and is careful unless told otherwise: it writes only into
@@ -12,6 +13,7 @@ choose a message's id: a send whose answer is lost may have been sent.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import itertools
 import json
 import os
@@ -60,7 +62,12 @@ from nanohost.channel_api import (
 )
 
 CONSENT = "I accept the risk"
-BRIDGE = shlex.join([sys.executable, "-m", "nanohost.wa_bridge"])
+BRIDGE_PACKAGE = "nanohost_whatsapp_bridge"
+BRIDGE = shlex.join([sys.executable, "-m", BRIDGE_PACKAGE])
+BRIDGE_NOT_INSTALLED = (
+    "the WhatsApp bridge is not installed. In a checkout, `pip install -e whatsapp_bridge` installs it; then start the"
+    " host again"
+)
 MAX_LINE_BYTES = 4 * 1024 * 1024
 RESTART_DELAYS_S = (0.1, 1.0, 2.0, 5.0, 15.0, 30.0, 60.0)
 """Before the bridge is started again; after a minute of health from the first."""
@@ -384,6 +391,9 @@ class Bridge:
                 await self.changed.wait_for(is_done)
 
     async def _run_once(self) -> None:
+        """Start one process and read what it writes until it ends. Raises OSError when there is none to start."""
+        if self._command == shlex.split(BRIDGE) and importlib.util.find_spec(BRIDGE_PACKAGE) is None:
+            raise FileNotFoundError(BRIDGE_NOT_INSTALLED)
         self._stderr_tail.clear()
         await self._save_pairing("")
         process = await asyncio.create_subprocess_exec(

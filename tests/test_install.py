@@ -78,6 +78,12 @@ def test_make_chat_says_how_the_program_is_typed_where_its_name_alone_is_not_fou
     assert done.stdout == ("" if is_on_path else said)
 
 
+def test_the_whatsapp_bridge_is_installed_for_development_and_not_for_make_chat(tmp_path: Path) -> None:
+    assert "--no-deps" in would_do("setup", tmp_path / "venv")
+    assert "--editable whatsapp_bridge" in would_do("setup", tmp_path / "venv")
+    assert "--editable whatsapp_bridge" not in would_do("chat", tmp_path / "venv")
+
+
 def test_where_everything_is_installed_make_chat_installs_nothing(tmp_path: Path) -> None:
     for stamp in (".installed", ".host"):
         (tmp_path / stamp).touch()

@@ -10,7 +10,7 @@ import nanohost.actions
 from nanohost.actions.registry import registered_actions
 
 ROOT = Path(__file__).parents[2]
-CODE = ("src", "container", "channels")
+CODE = ("src", "container", "channels", "whatsapp_bridge")
 
 
 def literals(path: Path) -> Iterator[str]:

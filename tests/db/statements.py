@@ -15,8 +15,6 @@ import nanohost
 SOURCE = Path(nanohost.__file__).parent
 SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|REPLACE)\b")
 SQL_WORD = re.compile(SQL.pattern.removeprefix(r"\s*"))
-OTHER_FILES = {"nanohost.wa_bridge.spool"}
-"""Modules whose statements are for a database of their own."""
 TESTING = "nanohost.testing"
 """Stand-ins: no host runs them."""
 MIGRATING = {"nanohost.db.migrations"}
@@ -76,7 +74,7 @@ def _of_module(path: Path) -> Iterator[Statement]:
 
 
 def _is_left_out(module: str) -> bool:
-    return module in OTHER_FILES | MIGRATING or module.startswith(TESTING)
+    return module in MIGRATING or module.startswith(TESTING)
 
 
 def _module(path: Path) -> str:

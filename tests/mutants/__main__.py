@@ -24,7 +24,7 @@ from tests.mutants.decisions import DECISIONS
 from tests.mutants.surviving import MutationChange, is_text_only, load_equivalent, parse_change
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("src", "tests", "channels", "migrations", "docs", "requirements", "scripts", "Makefile")
+COPIED = ("src", "tests", "channels", "whatsapp_bridge", "migrations", "docs", "requirements", "scripts", "Makefile")
 RESULT = re.compile(r"^\s*(?P<name>\S+__mutmut_\d+): (?P<status>.+)$", re.MULTILINE)
 STATUSES = ("killed", "timeout", "survived", "no tests")
 MAX_CHILDREN = "2"

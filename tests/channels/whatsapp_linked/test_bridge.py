@@ -120,6 +120,18 @@ async def test_a_bridge_that_cannot_be_started_is_told_in_words(make: Make) -> N
             await _send(channel, "hello?")
 
 
+async def test_where_the_bridge_is_not_installed_the_command_that_installs_it_is_told(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nanohost_whatsapp_bridge", None)  # how Python is told that there is none
+    channel = make(bridge=None)
+    async with channel.connected():
+        await wait_until(lambda: "pip install -e whatsapp_bridge" in channel.condition()[1])
+        assert channel.condition()[0] is Condition.DOWN
+        with pytest.raises(ChannelDown, match="pip install -e whatsapp_bridge"):
+            await _send(channel, "hello?")
+
+
 async def test_a_folder_that_cannot_be_made_is_told_in_words(make: Make, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file where a folder should be")
     channel = make()
@@ -201,7 +213,7 @@ async def test_while_the_network_is_away_nothing_is_sent_and_the_condition_says_
 def _children(pid: int) -> list[int]:
     """The bridges among the children of a process."""
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(one) for one in found if b"_whatsapp_bridge" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    return [int(one) for one in found if b"_whatsapp_bridge.py" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
 def _lives(pid: int) -> bool:

@@ -26,9 +26,9 @@ from nanohost.channel_api import (
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulator import BOB, Person
 from nanohost.testing.simulator_suite import SimulatorHarness, run_channel
+from nanohost.testing.simulators._whatsapp_lines import StateName
 from nanohost.testing.simulators.whatsapp_linked import ME, WhatsAppLinkedSimulator
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
-from nanohost.wa_bridge.protocol import StateName
 
 from .conftest import Make, wait_until
 

@@ -15,11 +15,11 @@ from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.content import ContentKind
 from nanohost.testing.simulator import BOB
 from nanohost.testing.simulators.whatsapp_linked import WhatsAppLinkedSimulator
-from nanohost.wa_bridge import names
-from nanohost.wa_bridge.content import WRAPPERS, Place, heard
-from nanohost.wa_bridge.kinds import MEDIA, READERS, Around
-from nanohost.wa_bridge.protocol import MAX_LINE_BYTES, Message, encode
-from nanohost.wa_bridge.values import Json
+from nanohost_whatsapp_bridge import jids
+from nanohost_whatsapp_bridge.content import WRAPPERS, MessageInfo, to_message
+from nanohost_whatsapp_bridge.kinds import MEDIA, PARSERS, MessageContext
+from nanohost_whatsapp_bridge.protocol import MAX_LINE_BYTES, Message, encode
+from nanohost_whatsapp_bridge.values import Json
 from tests.channels.receiving import run_channel
 
 from .conftest import Make
@@ -30,16 +30,16 @@ ADAS, ME_ON_WHATSAPP = "1001@s.whatsapp.net", "1000@s.whatsapp.net"
 # Whatever somebody writes into a message
 
 
-def _heard(content: Json, around: Around | None = None, *, is_group: bool = False) -> Message | None:
-    place = Place(id="M", chat="c", sender="1001", sender_name="Ada", sent_at=1.0, is_group=is_group)
-    return heard(content, place, around or Around(me=("1000@s.whatsapp.net",)))
+def _to_message(content: Json, context: MessageContext | None = None, *, is_group: bool = False) -> Message | None:
+    info = MessageInfo(id="M", chat="c", sender="1001", sender_name="Ada", sent_at=1.0, is_group=is_group)
+    return to_message(content, info, context or MessageContext(me=("1000@s.whatsapp.net",)))
 
 
 _KEYS = [
     *("contextInfo", "message", "text", "name", "options", "key", "type", "quotedMessage", "contacts", "vcard"),
     *("product", "hydratedTemplate", "hydratedButtons", "sections", "rows", "mentionedJID", "stanzaID", "paramsJSON"),
     *("editedMessage", "protocolMessage", "degreesLatitude", "startTime", "carouselMessage", "cards", "isForwarded"),
-    *("messageContextInfo", "messageAssociation", "imageMessage", "conversation", "extendedTextMessage", *READERS),
+    *("messageContextInfo", "messageAssociation", "imageMessage", "conversation", "extendedTextMessage", *PARSERS),
 ]
 _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -48,10 +48,10 @@ _VALUES = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from([*READERS, *MEDIA, *WRAPPERS, "protocolMessage", "x"]), _VALUES, max_size=3))
+@given(st.dictionaries(st.sampled_from([*PARSERS, *MEDIA, *WRAPPERS, "protocolMessage", "x"]), _VALUES, max_size=3))
 @pytest.mark.content(ContentKind.UNREADABLE)
 def test_no_content_makes_the_bridge_fail_and_each_line_can_be_heard(content: Json) -> None:
-    said = _heard(content)
+    said = _to_message(content)
     if said is not None:
         line = encode(said)
         assert len(line) < MAX_LINE_BYTES
@@ -62,14 +62,14 @@ def test_no_content_makes_the_bridge_fail_and_each_line_can_be_heard(content: Js
 
 def test_what_is_far_too_long_still_fits_into_a_line() -> None:
     cards = [{"displayName": "\x01" * 100_000} for _ in range(100)]
-    said = _heard({"contactsArrayMessage": {"contacts": cards}})
+    said = _to_message({"contactsArrayMessage": {"contacts": cards}})
     assert said is not None
     assert len(encode(said)) < MAX_LINE_BYTES
 
 
 @pytest.mark.content(ContentKind.CONTACT)
 def test_of_many_contacts_each_is_told() -> None:
-    said = _heard({"contactsArrayMessage": {"contacts": [{"displayName": f"Person {n}"} for n in range(257)]}})
+    said = _to_message({"contactsArrayMessage": {"contacts": [{"displayName": f"Person {n}"} for n in range(257)]}})
     assert said is not None
     names = [line for part in said.parts for line in part.text.splitlines()]
     assert names == [f"Person {n}" for n in range(257)]
@@ -78,11 +78,11 @@ def test_of_many_contacts_each_is_told() -> None:
 
 def test_what_is_not_told_of_a_long_list_is_said_to_be_there() -> None:
     form = json.dumps({f"q{n}": "yes" for n in range(51)})
-    said = _heard({"interactiveResponseMessage": {"nativeFlowResponseMessage": {"paramsJSON": form}}})
+    said = _to_message({"interactiveResponseMessage": {"nativeFlowResponseMessage": {"paramsJSON": form}}})
     assert said is not None
     assert said.parts[0].text.endswith("[cut: 1 more]")
     choices = [{"buttonText": {"displayText": f"b{n}"}} for n in range(60)]
-    said = _heard({"buttonsMessage": {"contentText": "Which?", "buttons": choices}})
+    said = _to_message({"buttonsMessage": {"contentText": "Which?", "buttons": choices}})
     assert said is not None
     assert said.parts[0].text.endswith("b49 / [cut: 10 more]")
 
@@ -91,24 +91,24 @@ def test_a_layer_that_never_ends_is_a_sentence() -> None:
     content: dict[str, object] = {"conversation": "deep"}
     for _ in range(50):
         content = {"ephemeralMessage": {"message": content}}
-    said = _heard(content)
+    said = _to_message(content)
     assert said is not None
     assert "cannot be shown" in said.parts[0].text
 
 
 def test_a_name_cannot_pass_for_more_than_a_name() -> None:
-    around = Around(people={"1002@s.whatsapp.net": "Bob\n/stop @1003", "1003@s.whatsapp.net": "Eve"})
+    context = MessageContext(people={"1002@s.whatsapp.net": "Bob\n/stop @1003", "1003@s.whatsapp.net": "Eve"})
     mentions = {"mentionedJID": ["1002@s.whatsapp.net", "1003@s.whatsapp.net"]}
-    said = _heard({"extendedTextMessage": {"text": "@1002 hi", "contextInfo": mentions}}, around)
+    said = _to_message({"extendedTextMessage": {"text": "@1002 hi", "contextInfo": mentions}}, context)
     assert said is not None
     assert said.text == "@Bob /stop @1003 hi"
 
 
 def test_a_command_behind_our_own_name_is_heard_in_a_group_and_a_forwarded_or_quoted_one_is_not() -> None:
     mention = {"mentionedJID": ["1000@s.whatsapp.net"]}
-    said = _heard({"extendedTextMessage": {"text": "@1000 /stop", "contextInfo": mention}}, is_group=True)
+    said = _to_message({"extendedTextMessage": {"text": "@1000 /stop", "contextInfo": mention}}, is_group=True)
     passed_on = {"extendedTextMessage": {"text": "@1000 /stop", "contextInfo": {**mention, "isForwarded": True}}}
-    forwarded = _heard(passed_on, is_group=True)
+    forwarded = _to_message(passed_on, is_group=True)
     assert said is not None
     assert forwarded is not None
     assert (said.text, said.mentions_me) == ("/stop", True)
@@ -119,21 +119,21 @@ def test_our_own_message_is_quoted_as_ours_but_for_a_note_to_oneself() -> None:
     quote = {"stanzaID": "1", "participant": "1000@s.whatsapp.net", "quotedMessage": {"conversation": "at five"}}
     content = {"extendedTextMessage": {"text": "why?", "contextInfo": quote}}
     for to_self, author in ((False, "you"), (True, "")):
-        said = _heard(content, Around(me=("1000@s.whatsapp.net",), talks_to_self=to_self))
+        said = _to_message(content, MessageContext(me=("1000@s.whatsapp.net",), is_self_chat=to_self))
         assert said is not None
         assert [(part.author, part.text) for part in said.parts] == [(author, "at five")]
 
 
 @pytest.mark.content(ContentKind.UNKNOWN)
 def test_fields_that_even_the_library_does_not_know_are_a_sentence() -> None:
-    assert _heard({}) is None
-    said = _heard({}, Around(has_unknown=True))
+    assert _to_message({}) is None
+    said = _to_message({}, MessageContext(has_unknown=True))
     assert said is not None
     assert said.parts[0].text == "a message that cannot be shown here: of a new kind"
 
 
 @pytest.mark.parametrize(
-    ("kind", "author", "is_admin", "heeded"),
+    ("kind", "author", "is_admin", "honoured"),
     [
         ("edit", "ada", False, True),
         ("edit", None, False, True),
@@ -143,10 +143,10 @@ def test_fields_that_even_the_library_does_not_know_are_a_sentence() -> None:
         ("reaction", "bob", False, True),
     ],
 )
-def test_a_change_of_somebody_elses_message_is_heeded_where_the_apps_do(
-    kind: str, author: str | None, is_admin: bool, heeded: bool
+def test_a_change_of_somebody_elses_message_is_honoured_where_the_apps_do(
+    kind: str, author: str | None, is_admin: bool, honoured: bool
 ) -> None:
-    assert names.may_change(kind, author=author, sender="ada", is_admin=is_admin) is heeded
+    assert jids.may_change(kind, author=author, sender="ada", is_admin=is_admin) is honoured
 
 
 @pytest.mark.content(ContentKind.REACTION, ContentKind.REACTION_REMOVED)
@@ -177,6 +177,6 @@ def _newer() -> channel.MessagePart:
 def test_an_edit_that_adds_the_mention_says_so() -> None:
     mention = {"extendedTextMessage": {"text": "@1000 what now?", "contextInfo": {"mentionedJID": [ME_ON_WHATSAPP]}}}
     edit = {"protocolMessage": {"key": {"ID": "1"}, "type": "MESSAGE_EDIT", "editedMessage": mention}}
-    said = _heard(edit, is_group=True)
+    said = _to_message(edit, is_group=True)
     assert said is not None
     assert (said.kind, said.text, said.mentions_me, said.refers_to) == ("edit", "what now?", True, "1")

@@ -1,4 +1,4 @@
-"""The bridge's own parts: its protocol means the same on both sides, names, errors, the spool, how it starts."""
+"""The bridge's own parts: its protocol is the same for channel and simulator, ids, errors, the spool, how it starts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import json
 import stat
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
+from pydantic import TypeAdapter
 
 from channels import _whatsapp_linked as channel
 from nanohost.channel_api import (
@@ -23,9 +24,10 @@ from nanohost.channel_api import (
     RateLimited,
     Refused,
 )
+from nanohost.testing.simulators import _whatsapp_lines as simulated
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
-from nanohost.wa_bridge import names, protocol
-from nanohost.wa_bridge.spool import Spool
+from nanohost_whatsapp_bridge import errors, jids, protocol
+from nanohost_whatsapp_bridge.spool import Spool
 
 FULL = protocol.Message(
     key="c m",
@@ -76,6 +78,37 @@ def test_both_sides_know_the_same_events_and_fields() -> None:
         assert set(ours.model_fields) == set(theirs.model_fields), ours
 
 
+@pytest.mark.parametrize(
+    ("bridge", "simulator"), [(protocol.Op, simulated.Op), (protocol.Event, simulated.Event)], ids=["ops", "events"]
+)
+def test_the_simulator_reads_and_writes_the_same_lines_as_the_bridge(bridge: object, simulator: object) -> None:
+    assert _schema(simulator) == _schema(bridge)
+    assert simulated.MAX_LINE_BYTES == protocol.MAX_LINE_BYTES == channel.MAX_LINE_BYTES
+
+
+def test_the_simulator_encodes_each_event_as_the_bridge_does() -> None:
+    for event in EVENTS:
+        same = simulated.EVENTS.validate_python(event.model_dump())
+        assert simulated.encode(same) == protocol.encode(event)
+
+
+def _schema(lines: Any) -> object:
+    return _without_descriptions(TypeAdapter(lines).json_schema())
+
+
+def _without_descriptions(schema: object) -> object:
+    """A JSON schema without what only people read. The key of a field called `description` has a dict."""
+    if isinstance(schema, list):
+        return [_without_descriptions(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: _without_descriptions(value)
+        for key, value in schema.items()
+        if key != "description" or isinstance(value, dict)
+    }
+
+
 @pytest.mark.behaviour("DL-04")
 @pytest.mark.parametrize(
     ("reason", "raised"),
@@ -121,20 +154,20 @@ def test_a_message_of_the_bridge_becomes_an_event() -> None:
     ],
 )
 def test_a_line_that_makes_no_sense_is_told_without_repeating_it(line: bytes) -> None:
-    with pytest.raises(protocol.BadLine):
+    with pytest.raises(protocol.InvalidLine):
         protocol.parse_op(line)
 
 
-# Names and errors
+# Ids and errors
 
 PHONE, HIDDEN = "49170@s.whatsapp.net", "998@lid"
 
 
 def test_a_person_goes_by_their_phone_number_whichever_name_came_first() -> None:
-    assert names.person(PHONE, HIDDEN) == names.person(HIDDEN, PHONE) == PHONE
-    assert names.person("49170:12@s.whatsapp.net") == PHONE
-    assert names.person(HIDDEN, "") == HIDDEN
-    assert names.person("", "s.whatsapp.net") == ""
+    assert jids.preferred_jid(PHONE, HIDDEN) == jids.preferred_jid(HIDDEN, PHONE) == PHONE
+    assert jids.preferred_jid("49170:12@s.whatsapp.net") == PHONE
+    assert jids.preferred_jid(HIDDEN, "") == HIDDEN
+    assert jids.preferred_jid("", "s.whatsapp.net") == ""
 
 
 @pytest.mark.behaviour("IN-05")
@@ -153,8 +186,8 @@ def test_a_person_goes_by_their_phone_number_whichever_name_came_first() -> None
 def test_our_own_messages_count_only_in_the_chat_with_ourselves(
     chat: str, from_me: bool, is_group: bool, wanted: bool
 ) -> None:
-    source = names.Source(chat=chat, sender=PHONE, from_me=from_me, is_group=is_group)
-    assert names.is_for_us(source, (PHONE, "77@lid")) is wanted
+    source = jids.MessageSource(chat=chat, sender=PHONE, from_me=from_me, is_group=is_group)
+    assert jids.is_for_us(source, (PHONE, "77@lid")) is wanted
 
 
 @pytest.mark.parametrize(
@@ -169,7 +202,7 @@ def test_our_own_messages_count_only_in_the_chat_with_ourselves(
     ],
 )
 def test_a_file_lies_with_whatsapp_or_is_not_fetched(path: str, wanted: bool) -> None:
-    assert names.is_media_path(path) is wanted
+    assert jids.is_media_path(path) is wanted
 
 
 @pytest.mark.parametrize(
@@ -187,7 +220,7 @@ def test_a_file_lies_with_whatsapp_or_is_not_fetched(path: str, wanted: bool) ->
 )
 @pytest.mark.behaviour("DL-05")
 def test_what_is_not_surely_known_may_have_been_sent(error: str, reason: str) -> None:
-    assert names.meaning(error) == reason
+    assert errors.classify_error(error) == reason
 
 
 @pytest.mark.behaviour("DL-04")
@@ -199,7 +232,7 @@ def test_what_is_not_surely_known_may_have_been_sent(error: str, reason: str) ->
     ],
 )
 def test_what_was_surely_not_sent_says_whether_whatsapp_failed_by_itself(error: str, reason: str) -> None:
-    assert names.why_not_sent(error) == reason
+    assert errors.classify_unsent(error) == reason
 
 
 # The spool
@@ -208,11 +241,11 @@ def test_what_was_surely_not_sent_says_whether_whatsapp_failed_by_itself(error: 
 @pytest.mark.behaviour("IN-01")
 def test_what_was_not_accepted_outlives_the_process(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool.db")
-    assert [spool.keep(key, key.encode()) for key in ("a", "b", "a", "c")] == [True, True, False, True]
-    spool.forget("b")
+    assert [spool.add(key, key.encode()) for key in ("a", "b", "a", "c")] == [True, True, False, True]
+    spool.remove("b")
     spool.close()
     again = Spool(tmp_path / "spool.db")
-    assert list(again.waiting()) == [b"a", b"c"]
+    assert list(again.pending()) == [b"a", b"c"]
     again.close()
     assert stat.S_IMODE((tmp_path / "spool.db").stat().st_mode) == 0o600
 
@@ -225,7 +258,7 @@ async def test_the_bridge_without_its_library_says_what_to_install_and_ends(tmp_
     (tmp_path / "neonize.py").write_text("raise ImportError('there is no neonize')")
     said, code = await _bridge(tmp_path, protocol.encode(protocol.Open(folder=str(tmp_path / "session"))))
     assert said["state"] == "missing"
-    assert "pip install 'nanohost[whatsapp-linked]'" in str(said["text"])
+    assert "pip install -e whatsapp_bridge" in str(said["text"])
     assert code == 3
 
 
@@ -236,7 +269,9 @@ async def test_the_bridge_ends_when_nobody_speaks_to_it(tmp_path: Path) -> None:
 
 async def _bridge(folder: Path, lines: bytes) -> tuple[dict[str, object], int | None]:
     """What the real program says to these lines first, and how it ends."""
-    program = f"import sys; sys.path.insert(0, {str(folder)!r}); import nanohost.wa_bridge.__main__ as it; it.main()"
+    program = (
+        f"import sys; sys.path.insert(0, {str(folder)!r}); import nanohost_whatsapp_bridge.__main__ as it; it.main()"
+    )
     bridge = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
@@ -255,4 +290,4 @@ async def _bridge(folder: Path, lines: bytes) -> tuple[dict[str, object], int | 
     [("@49123 /stop", "/stop"), ("@777: hello", "hello"), ("@49123", "@49123"), ("@1 /stop", "@1 /stop"), ("", "")],
 )
 def test_our_name_in_front_of_what_is_said_is_taken_away(text: str, heard: str) -> None:
-    assert names.without_name(text, ("49123@s.whatsapp.net", "777@lid")) == heard
+    assert jids.strip_mention(text, ("49123@s.whatsapp.net", "777@lid")) == heard

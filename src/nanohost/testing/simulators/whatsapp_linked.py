@@ -1,8 +1,8 @@
-"""WhatsApp as a linked device sees it: the bridge's side of nanohost.wa_bridge.protocol, with people behind it.
+"""WhatsApp as a linked device sees it: the bridge's side of its protocol with the channel, with people behind it.
 
 The channel starts its bridge as ever; what it starts (`_whatsapp_bridge.py`) passes every line on to here. Messages
 wait here until they are accepted, as they do in the real bridge's spool. A reset is a bridge that dies; an outage is
-one that lives and has no network.
+one that lives and has no network. What people send beside words and files is converted by the real bridge's code.
 """
 
 from __future__ import annotations
@@ -31,10 +31,9 @@ from nanohost.testing.simulator import (
     make_reaction,
     make_reaction_removal,
 )
+from nanohost.testing.simulators._whatsapp_converter import BridgeConverter
 from nanohost.testing.simulators._whatsapp_kinds import LINKED, LINKED_CONTENTS
-from nanohost.wa_bridge.content import Place, heard, media_of, unwrapped
-from nanohost.wa_bridge.kinds import Around
-from nanohost.wa_bridge.protocol import (
+from nanohost.testing.simulators._whatsapp_lines import (
     MAX_LINE_BYTES,
     Accepted,
     Done,
@@ -59,10 +58,10 @@ from nanohost.wa_bridge.protocol import (
     encode,
     parse_op,
 )
-from nanohost.wa_bridge.values import Json, mapping, text
 
 ME = "1000@s.whatsapp.net"
 GROUP = "500@g.us"
+Json = Mapping[str, object]
 MAX_TEXT = 65_536
 _ANY_TYPE = "application/octet-stream"
 Asked = Send | SendFile | Edit | React
@@ -88,7 +87,9 @@ class WhatsAppLinkedSimulator(Simulator):
         self._said: dict[str, Message] = {}
         self._accepted: list[str] = []
         self._files: dict[str, bytes] = {}
-        self._contents: dict[tuple[str, str], Json] = {}
+        self._contents: dict[str, dict[str, Json]] = {}
+        """By chat, and by the message's id."""
+        self._converter = BridgeConverter()
         self.people = {f"{one.id}@s.whatsapp.net": one.name for one in (ADA, BOB)}
         """What the library knows people by."""
         self._last_id = 0
@@ -104,6 +105,7 @@ class WhatsAppLinkedSimulator(Simulator):
         finally:
             server.close()
             self.kill_bridge()
+            await self._converter.close()
             await asyncio.gather(*self._serving, return_exceptions=True)
             await server.wait_closed()
 
@@ -176,26 +178,30 @@ class WhatsAppLinkedSimulator(Simulator):
         chosen: Collection[str] | None = None,
     ) -> str:
         """Somebody sends this, a `waE2E.Message` as protobuf's JSON. `chosen`: the hashes in a vote, which the library
-        decrypts; None: it cannot."""
+        decrypts; None: it cannot. Raises UsageError where the bridge, which converts it, is not installed."""
         id = message_id or self._new_id()
-        is_group = chat.endswith("@g.us")
-        self._contents[chat, id] = unwrapped(content)[0]
-        around = Around(
-            me=(ME,),
-            people=self.people,
-            earlier=lambda earlier: self._contents.get((chat, earlier)),
-            chosen=chosen,
-            talks_to_self=chat == ME,
-        )
         self._now_s += 1.0
-        place = Place(
-            id=id, chat=chat, sender=person.id, sender_name=person.name, sent_at=self._now_s, is_group=is_group
+        earlier = self._contents.setdefault(chat, {})
+        said = await self._converter.convert(
+            {
+                "content": content,
+                "id": id,
+                "chat": chat,
+                "sender": person.id,
+                "sender_name": person.name,
+                "sent_at": self._now_s,
+                "is_group": chat.endswith("@g.us"),
+                "me": [ME],
+                "people": self.people,
+                "earlier": earlier,
+                "selected_options": None if chosen is None else list(chosen),
+                "file_bytes": len(file),
+            }
         )
-        inside = unwrapped(content)[0]
-        media = mapping(inside.get(media_of(inside) or ""))
-        name, media_type = text(media.get("fileName")), text(media.get("mimetype")).partition(";")[0]
-        said = heard(content, place, around, file=self._stored(id, (name, file), media_type) if media else None)
+        earlier[id] = content
         if said is not None:
+            if said.file is not None:
+                self._files[said.file.ref] = file
             self._deliver(said)
         return id
 
@@ -214,7 +220,8 @@ class WhatsAppLinkedSimulator(Simulator):
         """Somebody deletes a message of theirs."""
         self._screen_messages = [one for one in self._screen_messages if (one.id, one.chat) != (message_id, chat)]
         await self.notify_changed()
-        await self.say(chat, {"protocolMessage": {"key": {"ID": message_id}, "type": "REVOKE"}}, person=person)
+        said = self._from(person, chat, self._new_id(), group=chat.endswith("@g.us"))
+        self._deliver(replace_message(said, kind="deletion", refers_to=message_id))
 
     async def press(self, message: ScreenMessage, label: str, *, person: Person = ADA) -> None:
         raise NotImplementedError("a linked device has no buttons")
@@ -384,12 +391,12 @@ class WhatsAppLinkedSimulator(Simulator):
             is_bot=person.is_bot,
         )
 
-    def _stored(self, id: str, file: tuple[str, bytes] | None, media_type: str = _ANY_TYPE) -> File | None:
+    def _stored(self, id: str, file: tuple[str, bytes] | None) -> File | None:
         if file is None:
             return None
         name, content = file
         self._files[id] = content
-        return File(ref=id, name=name, media_type=media_type, size=len(content))
+        return File(ref=id, name=name, media_type=_ANY_TYPE, size=len(content))
 
     def _new_id(self) -> str:
         self._last_id += 1

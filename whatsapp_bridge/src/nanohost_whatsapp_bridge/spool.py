@@ -15,14 +15,14 @@ class Spool:
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("CREATE TABLE IF NOT EXISTS waiting (at INTEGER PRIMARY KEY, key TEXT UNIQUE, line BLOB)")
 
-    def keep(self, key: str, line: bytes) -> bool:
-        """False if it waits already."""
+    def add(self, key: str, line: bytes) -> bool:
+        """False if there is one with this key."""
         return self._db.execute("INSERT OR IGNORE INTO waiting (key, line) VALUES (?, ?)", (key, line)).rowcount == 1
 
-    def forget(self, key: str) -> None:
+    def remove(self, key: str) -> None:
         self._db.execute("DELETE FROM waiting WHERE key = ?", (key,))
 
-    def waiting(self) -> Iterator[bytes]:
+    def pending(self) -> Iterator[bytes]:
         for (line,) in self._db.execute("SELECT line FROM waiting ORDER BY at").fetchall():
             yield line
 

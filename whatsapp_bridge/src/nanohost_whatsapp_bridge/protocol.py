@@ -1,7 +1,7 @@
-"""What the host and the bridge say to each other: one JSON object a line, in UTF-8, strict in both directions.
+"""The lines between the host and the bridge: one JSON object a line, in UTF-8, strict in both directions.
 
-The host speaks first (`open`). An op with an `id` is answered once, by `done` or `error` with that id; the others are
-not answered. A message is kept by the bridge and said again after every start until the host says `accepted`.
+The host writes first (`open`). An op with an `id` is answered once, by `done` or `error` with that id; the others are
+not answered. The bridge keeps a message and writes it again after every start until the host answers `accepted`.
 Chats, people and messages are opaque strings to the host.
 """
 
@@ -23,7 +23,7 @@ class Line(BaseModel):
 
 
 class Open(Line):
-    """The session lies in `folder`. With a `phone` (digits) an unpaired device asks for a code, else it shows a QR."""
+    """The session is in `folder`. With a `phone` (digits) an unpaired device asks for a code, else it shows a QR."""
 
     op: Literal["open"] = "open"
     folder: str
@@ -81,7 +81,7 @@ class Typing(Line):
 
 
 class Accepted(Line):
-    """The host has the message said under this key: forget it."""
+    """The host has committed the message with this key, and the bridge forgets it."""
 
     op: Literal["accepted"] = "accepted"
     key: str
@@ -104,7 +104,7 @@ Reason = Literal["not_sent", "server_error", "down", "rate_limited", "ambiguous"
 
 
 class State(Line):
-    """How the device stands; `me` is the chat with oneself, once known."""
+    """The state of the device; `me` is the chat with oneself, once known."""
 
     ev: Literal["state"] = "state"
     state: StateName
@@ -113,7 +113,7 @@ class State(Line):
 
 
 class Qr(Line):
-    """Scan this within seconds; a newer one replaces it. `picture` is for a terminal."""
+    """What the phone has to scan within seconds; a newer one replaces it. `picture` is for a terminal."""
 
     ev: Literal["qr"] = "qr"
     picture: str
@@ -132,7 +132,7 @@ class File(Line):
 
 
 class Part(Line):
-    """What a message holds beside its sender's own words; see channel_api.Part."""
+    """What a message holds beside its sender's own words: a quote, a forwarded message, a link, something shared."""
 
     kind: Literal["quoted", "forwarded", "link", "shared"]
     text: str = ""
@@ -144,7 +144,7 @@ class Part(Line):
 
 
 class Message(Line):
-    """What a person did. `id` names the event for ever, `refers_to` the message it is about; `sent_at` in seconds.
+    """What a person did. `id` is unique to the event, `refers_to` is the message it is about; `sent_at` in seconds.
     `text` is what they wrote, `parts` what comes with it; `album` is the id of the series that a file belongs to."""
 
     ev: Literal["message"] = "message"
@@ -184,23 +184,23 @@ Event = State | Qr | PairCode | Message | Done | Error
 _EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="ev")])
 
 
-class BadLine(ValueError):
-    """The line makes no sense; the text says why, without the line."""
+class InvalidLine(ValueError):
+    """The line is not one of the protocol; the text says why, without the line."""
 
 
 def parse_op(line: bytes) -> Op:
-    """What a line of the host says. Raises BadLine."""
+    """The op in a line of the host. Raises InvalidLine."""
     return _parsed(_OPS, line)
 
 
 def parse_event(line: bytes) -> Event:
-    """What a line of a bridge says. Raises BadLine."""
+    """The event in a line of the bridge. Raises InvalidLine."""
     return _parsed(_EVENTS, line)
 
 
-def encode(said: Op | Event) -> bytes:
+def encode(line: Op | Event) -> bytes:
     """One line. Halves of surrogate pairs, which UTF-8 cannot carry, become U+FFFD."""
-    text = json.dumps(said.model_dump(exclude_none=True), ensure_ascii=False)
+    text = json.dumps(line.model_dump(exclude_none=True), ensure_ascii=False)
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode() + b"\n"
 
 
@@ -213,4 +213,4 @@ def _parsed(adapter: TypeAdapter[_T], line: bytes) -> _T:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "the line"
-        raise BadLine(f"{where}: {first['msg']}") from None
+        raise InvalidLine(f"{where}: {first['msg']}") from None

@@ -1,7 +1,7 @@
 """The linked device itself, by the library neonize: the only module that imports it.
 
 Texts are sent as they are: neonize would turn `@49170…` in a string into a mention, so it is given whole messages. It
-lets nobody choose a message's id, so a repeat cannot be told. Ops on one chat run in the order they came.
+lets nobody choose a message's id, so a repeated send cannot be recognized. Ops on one chat run in the order they came.
 """
 
 from __future__ import annotations
@@ -40,23 +40,24 @@ from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message as Content
 from neonize.utils.enum import ChatPresence, ChatPresenceMedia
 from neonize.utils.jid import Jid2String
 
-from nanohost.wa_bridge import names, protocol
-from nanohost.wa_bridge.content import DEEPEST, WRAPPERS, Place, heard, people_in
-from nanohost.wa_bridge.kinds import MEDIA, Around
-from nanohost.wa_bridge.protocol import Done, Edit, Error, Event, Fetch, Op, Open, React, Send, SendFile, State
-from nanohost.wa_bridge.spool import Spool
-from nanohost.wa_bridge.values import Json
+from nanohost_whatsapp_bridge import jids, protocol
+from nanohost_whatsapp_bridge.content import MAX_WRAPPERS, WRAPPERS, MessageInfo, referenced_people, to_message
+from nanohost_whatsapp_bridge.errors import classify_error, classify_unsent
+from nanohost_whatsapp_bridge.kinds import MEDIA, MessageContext
+from nanohost_whatsapp_bridge.protocol import Done, Edit, Error, Event, Fetch, Op, Open, React, Send, SendFile, State
+from nanohost_whatsapp_bridge.spool import Spool
+from nanohost_whatsapp_bridge.values import Json
 
 Handler = Callable[[Any, Any], Awaitable[None]]
 """Of events whose types the library makes up when it is imported."""
-REMEMBERED = 2_000
-"""Messages that can still be quoted and reacted to."""
+MAX_MESSAGES = 2_000
+"""Messages that are remembered, so that they can be quoted and reacted to."""
 DISCONNECTED_LIMIT_S = 45.0
 """The library connects again by itself; longer than this, the process ends and the host starts another."""
-PEOPLE = 5_000
-"""Whose names are remembered."""
-MOST_ASKED = 30
-"""Of those whom one message names, whose names are looked for."""
+MAX_NAMES = 5_000
+"""People whose names are remembered."""
+MAX_CONTACT_LOOKUPS = 30
+"""People whom one message mentions and whose names are looked up."""
 
 
 class SessionBusy(Exception):
@@ -64,33 +65,35 @@ class SessionBusy(Exception):
 
 
 class Device:
-    """One linked device. `say` tells the host an event, `say_line` one that is a line already."""
+    """One linked device. `write_event` tells the host an event, `write_line` one that is encoded already."""
 
-    def __init__(self, opening: Open, say: Callable[[Event], None], say_line: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, open_op: Open, write_event: Callable[[Event], None], write_line: Callable[[bytes], None]
+    ) -> None:
         os.umask(0o077)
-        self._folder = Path(opening.folder)
+        self._folder = Path(open_op.folder)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _lock(self._folder / "lock")
-        self._phone = opening.phone
-        self._say = say
-        self._say_line = say_line
+        self._phone = open_op.phone
+        self._write_event = write_event
+        self._write_line = write_line
         self._spool = Spool(self._folder / "spool.db")
         self._client = NewAClient(str(self._folder / "session.db"))
         self._me: tuple[str, ...] = ()
-        self._seen: OrderedDict[tuple[str, str], tuple[str, Content]] = OrderedDict()
-        self._lanes: dict[str, asyncio.Task[None]] = {}
+        self._messages: OrderedDict[tuple[str, str], tuple[str, Content]] = OrderedDict()
+        self._queues: dict[str, asyncio.Task[None]] = {}
         self._group_names: dict[str, str] = {}
-        self._people: OrderedDict[str, str] = OrderedDict()
-        self._in_order = asyncio.Lock()
-        self._gone = asyncio.Event()
+        self._names: OrderedDict[str, str] = OrderedDict()
+        self._receiving = asyncio.Lock()
+        self._closed = asyncio.Event()
         self._up = asyncio.Event()
-        self._introduced = asyncio.Event()
+        self._identified = asyncio.Event()
         self._asked_for_code = False
 
     async def run(self) -> None:
         """Connect, and serve until the connection is lost for good. Raises whatever the library failed with."""
-        self._say(State(state="starting"))
-        self._client.event.qr(_told(self._on_qr))
+        self._write_event(State(state="starting"))
+        self._client.event.qr(_logging_errors(self._on_qr))
         handlers: dict[Any, Handler] = {
             ConnectedEv: self._on_connected,
             PairStatusEv: self._on_paired,
@@ -99,14 +102,14 @@ class Device:
             StreamReplacedEv: self._on_replaced,
             TemporaryBanEv: self._on_banned,
             ClientOutdatedEv: self._on_outdated,
-            ConnectFailureEv: self._on_refused,
+            ConnectFailureEv: self._on_connect_failure,
             MessageEv: self._on_message,
         }
         for kind, handler in handlers.items():
-            self._client.event(kind)(_told(handler))
+            self._client.event(kind)(_logging_errors(handler))
         connection = await self._client.connect()
-        gone = asyncio.create_task(self._gone.wait())
-        await asyncio.wait([connection, gone], return_when=asyncio.FIRST_COMPLETED)
+        closed = asyncio.create_task(self._closed.wait())
+        await asyncio.wait([connection, closed], return_when=asyncio.FIRST_COMPLETED)
         if connection.done():
             connection.result()
 
@@ -114,54 +117,54 @@ class Device:
         self._spool.close()
         await self._client.disconnect()
 
-    async def take(self, op: Op) -> None:
-        """Begin to do what the host asks."""
+    async def handle(self, op: Op) -> None:
+        """Start what the host asks for."""
         match op:
             case protocol.Accepted(key=key):
-                self._spool.forget(key)
+                self._spool.remove(key)
             case protocol.Ping(id=id):
-                self._say(Done(id=id))
+                self._write_event(Done(id=id))
             case protocol.Typing(chat=chat):
-                self._queue(f"typing {chat}", self._typing(chat))
+                self._enqueue(f"typing {chat}", self._typing(chat))
             case Send() | SendFile() | Edit() | React():
-                self._queue(op.chat, self._answer(op.id, self._write(op)))
+                self._enqueue(op.chat, self._answer(op.id, self._perform(op)))
             case Fetch():
-                self._queue(f"fetch {op.id}", self._answer(op.id, self._fetch(op)))
+                self._enqueue(f"fetch {op.id}", self._answer(op.id, self._fetch(op)))
 
     # --- what the host asks ---
 
-    def _queue(self, lane: str, work: Awaitable[None]) -> None:
-        before = self._lanes.get(lane)
+    def _enqueue(self, queue: str, work: Awaitable[None]) -> None:
+        previous = self._queues.get(queue)
 
-        async def in_turn() -> None:
-            if before is not None:
-                await asyncio.wait([before])
+        async def in_order() -> None:
+            if previous is not None:
+                await asyncio.wait([previous])
             try:
                 await work
             finally:
-                if self._lanes.get(lane) is asyncio.current_task():
-                    del self._lanes[lane]
+                if self._queues.get(queue) is asyncio.current_task():
+                    del self._queues[queue]
 
-        self._lanes[lane] = asyncio.create_task(in_turn())
+        self._queues[queue] = asyncio.create_task(in_order())
 
     async def _answer(self, id: str, work: Awaitable[str | None]) -> None:
         try:
             if not self._up.is_set():
                 raise _Down("WhatsApp is not connected")
-            self._say(Done(id=id, message=await work))
+            self._write_event(Done(id=id, message=await work))
         except _Down as error:
             if asyncio.iscoroutine(work):
                 work.close()
-            self._say(Error(id=id, reason="down", text=str(error)))
+            self._write_event(Error(id=id, reason="down", text=str(error)))
         except _Refused as error:
-            self._say(Error(id=id, reason="refused", text=str(error)))
+            self._write_event(Error(id=id, reason="refused", text=str(error)))
         except _NotSent as error:
-            self._say(Error(id=id, reason=names.why_not_sent(str(error)), text=str(error)))
+            self._write_event(Error(id=id, reason=classify_unsent(str(error)), text=str(error)))
         except Exception as error:
             words = str(error) or type(error).__name__
-            self._say(Error(id=id, reason=names.meaning(words), text=words))
+            self._write_event(Error(id=id, reason=classify_error(words), text=words))
 
-    async def _write(self, op: Send | SendFile | Edit | React) -> str | None:
+    async def _perform(self, op: Send | SendFile | Edit | React) -> str | None:
         chat = _jid(op.chat)
         match op:
             case Send():
@@ -187,7 +190,7 @@ class Device:
         return Content(extendedTextMessage=ExtendedTextMessage(text=text, contextInfo=quote))
 
     def _quote(self, chat: str, reply_to: str | None) -> ContextInfo | None:
-        author, content = self._seen.get((chat, reply_to or ""), (None, None))
+        author, content = self._messages.get((chat, reply_to or ""), (None, None))
         if author is None:
             return None
         return ContextInfo(stanzaID=reply_to, participant=author, quotedMessage=content)
@@ -237,50 +240,50 @@ class Device:
         if kind is None or getattr(content, kind).fileLength > op.most_bytes:
             raise _Refused(f"the file is larger than {op.most_bytes} bytes")
         part = getattr(content, kind)
-        if not names.is_media_path(part.directPath):
-            raise _Refused("the file does not lie with WhatsApp")
+        if not jids.is_media_path(part.directPath):
+            raise _Refused("the file is not on WhatsApp's servers")
         part.ClearField("URL")  # whoever writes a message may write any address there, and the library would call it
         body = await self._client.download_any(content)
         if len(body) > op.most_bytes:
             raise _Refused(f"the file is larger than {op.most_bytes} bytes")
         await asyncio.to_thread(Path(op.path).write_bytes, body)
 
-    # --- what WhatsApp says ---
+    # --- what WhatsApp tells ---
 
     async def _on_qr(self, _: object, code: bytes) -> None:
         if self._phone and not self._asked_for_code:
             self._asked_for_code = True
             try:
-                self._say(protocol.PairCode(code=await self._client.PairPhone(self._phone, True)))
+                self._write_event(protocol.PairCode(code=await self._client.PairPhone(self._phone, True)))
             except Exception as error:
                 self._end("down", f"no pairing code was given: {error}")
                 return
         elif not self._phone:
             picture = io.StringIO()
             segno.make_qr(code).terminal(out=picture, compact=True)
-            self._say(protocol.Qr(picture=picture.getvalue()))
-        self._say(State(state="unpaired"))
+            self._write_event(protocol.Qr(picture=picture.getvalue()))
+        self._write_event(State(state="unpaired"))
 
     async def _on_paired(self, *_: object) -> None:
-        self._say(State(state="starting", text="paired"))
+        self._write_event(State(state="starting", text="paired"))
 
     async def _on_connected(self, *_: object) -> None:
         mine = await self._client.get_me()
-        self._me = tuple(names.bare(Jid2String(jid)) for jid in (mine.JID, mine.LID) if jid.User)
+        self._me = tuple(jids.without_device(Jid2String(jid)) for jid in (mine.JID, mine.LID) if jid.User)
         self._up.set()
-        self._say(State(state="up", me=self._me[0] if self._me else ""))
-        for line in self._spool.waiting():
-            self._say_line(line)
-        self._introduced.set()
+        self._write_event(State(state="up", me=self._me[0] if self._me else ""))
+        for line in self._spool.pending():
+            self._write_line(line)
+        self._identified.set()
 
     async def _on_disconnected(self, *_: object) -> None:
         self._up.clear()
-        self._say(State(state="down", text="the connection to WhatsApp is lost"))
+        self._write_event(State(state="down", text="the connection to WhatsApp is lost"))
         try:
             async with asyncio.timeout(DISCONNECTED_LIMIT_S):
                 await self._up.wait()
         except TimeoutError:
-            self._gone.set()
+            self._closed.set()
 
     async def _on_logged_out(self, *_: object) -> None:
         self._end("logged_out", "the phone has unlinked this device; link it again")
@@ -292,112 +295,119 @@ class Device:
         self._end("banned", f"WhatsApp has banned this number for a time (code {ban.Code})")
 
     async def _on_outdated(self, *_: object) -> None:
-        self._end("missing", "WhatsApp takes this version of neonize no more; update nanohost")
+        self._end("missing", "WhatsApp no longer accepts this version of neonize; update the bridge")
 
-    async def _on_refused(self, _: object, failure: ConnectFailureEv) -> None:
+    async def _on_connect_failure(self, _: object, failure: ConnectFailureEv) -> None:
         self._end("down", f"WhatsApp refuses the connection: {failure.Message or failure.Reason}")
 
     def _end(self, state: protocol.StateName, text: str) -> None:
         self._up.clear()
-        self._say(State(state=state, text=text))
-        self._gone.set()
+        self._write_event(State(state=state, text=text))
+        self._closed.set()
 
-    async def _on_message(self, _: object, said: MessageEv) -> None:
-        """What comes before we know who we are waits: a note to oneself could not be told from one to others."""
-        async with self._in_order:
-            await self._introduced.wait()
-            await self._hear(said)
+    async def _on_message(self, _: object, received: MessageEv) -> None:
+        """Waits until our own ids are known: without them a note to oneself looks like a message to somebody else."""
+        async with self._receiving:
+            await self._identified.wait()
+            await self._receive(received)
 
-    async def _hear(self, said: MessageEv) -> None:
-        place = said.Info.MessageSource
-        source = names.Source(
-            chat=names.bare(Jid2String(place.Chat)),
-            sender=Jid2String(place.Sender),
-            sender_alt=Jid2String(place.SenderAlt),
-            from_me=place.IsFromMe,
-            is_group=place.IsGroup,
+    async def _receive(self, received: MessageEv) -> None:
+        origin = received.Info.MessageSource
+        source = jids.MessageSource(
+            chat=jids.without_device(Jid2String(origin.Chat)),
+            sender=Jid2String(origin.Sender),
+            sender_alt=Jid2String(origin.SenderAlt),
+            from_me=origin.IsFromMe,
+            is_group=origin.IsGroup,
         )
-        if not names.is_for_us(source, self._me):
+        if not jids.is_for_us(source, self._me):
             return
-        sender = names.person(source.sender, source.sender_alt)
-        if sender.endswith(f"@{names.HIDDEN_SERVER}"):
-            sender = names.person(await self._phone_of(place.Sender), sender)
+        sender = jids.preferred_jid(source.sender, source.sender_alt)
+        if sender.endswith(f"@{jids.HIDDEN_SERVER}"):
+            sender = jids.preferred_jid(await self._phone_of(origin.Sender), sender)
         chat = source.chat if source.is_group else sender
-        if (chat, said.Info.ID) in self._seen and source.from_me:
-            return  # our own, come back
-        if (chat, said.Info.ID) not in self._seen:  # an id is its sender's choice, and must not take another's place
-            self._remember(chat, said.Info.ID, sender, said.Message)
-        self._name(said.Info.Pushname, source.sender, source.sender_alt, sender)
-        event = await self._heard(said, chat, sender)
+        if (chat, received.Info.ID) in self._messages and source.from_me:
+            return  # our own message, echoed
+        # An id is its sender's choice, and must not replace another message.
+        if (chat, received.Info.ID) not in self._messages:
+            self._remember(chat, received.Info.ID, sender, received.Message)
+        self._remember_name(received.Info.Pushname, source.sender, source.sender_alt, sender)
+        event = await self._to_message(received, chat, sender)
         if event is None:
-            sys.stderr.write(f"nothing that anybody says: {[one.name for one, _ in said.Message.ListFields()]}\n")
-        elif not await self._may_change(event, place):
+            sys.stderr.write(f"no person wrote this: {[one.name for one, _ in received.Message.ListFields()]}\n")
+        elif not await self._may_change(event, origin):
             sys.stderr.write("a change of what somebody else wrote is ignored\n")
         else:
             if source.is_group:
-                event = event.model_copy(update={"chat_name": await self._name_of(place.Chat)})
+                event = event.model_copy(update={"chat_name": await self._group_name(origin.Chat)})
             line = protocol.encode(event)
-            if self._spool.keep(event.key, line):
-                self._say_line(line)
+            if self._spool.add(event.key, line):
+                self._write_line(line)
 
-    async def _heard(self, said: MessageEv, chat: str, sender: str) -> protocol.Message | None:
-        content = _json_of(said)
-        unknown = people_in(content) - self._people.keys() - set(self._me)
-        for jid in sorted(unknown)[:MOST_ASKED]:
-            self._name(await self._contact(jid), jid)
-        around = Around(
+    async def _to_message(self, received: MessageEv, chat: str, sender: str) -> protocol.Message | None:
+        content = _json_of(received)
+        unknown = referenced_people(content) - self._names.keys() - set(self._me)
+        for jid in sorted(unknown)[:MAX_CONTACT_LOOKUPS]:
+            self._remember_name(await self._contact_name(jid), jid)
+        context = MessageContext(
             me=self._me,
-            people=self._people,
+            people=self._names,
             earlier=lambda id: self._earlier(chat, id),
-            chosen=await self._chosen(said) if said.Message.HasField("pollUpdateMessage") else None,
-            talks_to_self=chat in self._me,
-            has_unknown=len(UnknownFieldSet(said.Message)) > 0,
+            selected_options=await self._selected_options(received)
+            if received.Message.HasField("pollUpdateMessage")
+            else None,
+            is_self_chat=chat in self._me,
+            has_unknown=len(UnknownFieldSet(received.Message)) > 0,
         )
-        place = Place(
-            id=said.Info.ID,
+        info = MessageInfo(
+            id=received.Info.ID,
             chat=chat,
             sender=sender,
-            sender_name=said.Info.Pushname,
-            sent_at=float(said.Info.Timestamp),
-            is_group=said.Info.MessageSource.IsGroup,
+            sender_name=received.Info.Pushname,
+            sent_at=float(received.Info.Timestamp),
+            is_group=received.Info.MessageSource.IsGroup,
         )
-        return heard(content, place, around, file=_attached(_unwrapped(said.Message)))
+        return to_message(content, info, context, file=_attached(_unwrapped(received.Message)))
 
     def _earlier(self, chat: str, id: str) -> Json | None:
-        _, content = self._seen.get((chat, id), (None, None))
+        _, content = self._messages.get((chat, id), (None, None))
         return None if content is None else _as_json(_unwrapped(content))
 
-    async def _chosen(self, vote: MessageEv) -> tuple[str, ...] | None:
+    async def _selected_options(self, vote: MessageEv) -> tuple[str, ...] | None:
         try:
             return tuple(one.hex() for one in (await self._client.decrypt_poll_vote(vote)).selectedOptions)
         except Exception as error:
             sys.stderr.write(f"a vote cannot be read: {error}\n")
             return None
 
-    async def _may_change(self, event: protocol.Message, place: Any) -> bool:
+    async def _may_change(self, event: protocol.Message, origin: Any) -> bool:
         author = self._author(event.chat, event.refers_to)
         is_theirs = author in (None, event.sender)
-        is_admin = event.kind == "deletion" and place.IsGroup and not is_theirs and await self._is_admin(place)
-        return names.may_change(event.kind, author=author, sender=event.sender, is_admin=is_admin)
+        is_admin = event.kind == "deletion" and origin.IsGroup and not is_theirs and await self._is_admin(origin)
+        return jids.may_change(event.kind, author=author, sender=event.sender, is_admin=is_admin)
 
-    async def _is_admin(self, place: Any) -> bool:
+    async def _is_admin(self, origin: Any) -> bool:
         try:
-            members = (await self._client.get_group_info(place.Chat)).Participants
+            members = (await self._client.get_group_info(origin.Chat)).Participants
         except Exception:
             return False
-        ours = {names.bare(Jid2String(jid)) for jid in (place.Sender, place.SenderAlt) if jid.User}
+        ours = {jids.without_device(Jid2String(jid)) for jid in (origin.Sender, origin.SenderAlt) if jid.User}
         admins = [one for one in members if one.IsAdmin or one.IsSuperAdmin]
-        return any(names.bare(Jid2String(jid)) in ours for one in admins for jid in (one.JID, one.LID, one.PhoneNumber))
+        return any(
+            jids.without_device(Jid2String(jid)) in ours
+            for one in admins
+            for jid in (one.JID, one.LID, one.PhoneNumber)
+        )
 
-    def _name(self, name: str, *jids: str) -> None:
-        for jid in jids:
+    def _remember_name(self, name: str, *people: str) -> None:
+        for jid in people:
             if name and jid:
-                self._people[names.bare(jid)] = name
-        while len(self._people) > PEOPLE:
-            self._people.popitem(last=False)
+                self._names[jids.without_device(jid)] = name
+        while len(self._names) > MAX_NAMES:
+            self._names.popitem(last=False)
 
-    async def _contact(self, jid: str) -> str:
-        """What the phone's contacts, or they themselves, call somebody."""
+    async def _contact_name(self, jid: str) -> str:
+        """The name in the phone's contacts, or the one that the person chose."""
         try:
             contact = await self._client.contact.get_contact(_jid(jid))
         except Exception:
@@ -405,7 +415,7 @@ class Device:
         return str(contact.FullName or contact.PushName or contact.BusinessName)
 
     def _author(self, chat: str, id: str | None) -> str | None:
-        author, _ = self._seen.get((chat, id or ""), (None, None))
+        author, _ = self._messages.get((chat, id or ""), (None, None))
         return author
 
     async def _phone_of(self, hidden: JID) -> str:
@@ -414,8 +424,8 @@ class Device:
         except Exception:
             return ""
 
-    async def _name_of(self, group: JID) -> str:
-        """Asked for once; a group that is renamed keeps its name here until the next start."""
+    async def _group_name(self, group: JID) -> str:
+        """Looked up once; a group that is renamed keeps its old name here until the next start."""
         if group.User not in self._group_names:
             try:
                 self._group_names[group.User] = str((await self._client.get_group_info(group)).GroupName.Name)
@@ -424,21 +434,21 @@ class Device:
         return self._group_names[group.User]
 
     def _remember(self, chat: str, id: str, author: str, content: Content) -> None:
-        self._seen[chat, id] = (author, content)
-        while len(self._seen) > REMEMBERED:
-            self._seen.popitem(last=False)
+        self._messages[chat, id] = (author, content)
+        while len(self._messages) > MAX_MESSAGES:
+            self._messages.popitem(last=False)
 
 
-def _told(handler: Handler) -> Handler:
-    """The library forgets what a handler raises."""
+def _logging_errors(handler: Handler) -> Handler:
+    """Prints what a handler raises on stderr: the library drops it."""
 
-    async def telling(client: object, event: object) -> None:
+    async def guarded(client: object, event: object) -> None:
         try:
             await handler(client, event)
         except Exception:
             traceback.print_exc()
 
-    return telling
+    return guarded
 
 
 class _Refused(Exception):
@@ -458,7 +468,7 @@ def _media(content: Content) -> str | None:
 
 
 def _unwrapped(content: Content) -> Content:
-    for _ in range(DEEPEST):
+    for _ in range(MAX_WRAPPERS):
         wrapper = next((one for one in WRAPPERS if content.HasField(one)), None)
         if wrapper is None or not getattr(content, wrapper).HasField("message"):
             return content
@@ -467,20 +477,20 @@ def _unwrapped(content: Content) -> Content:
 
 
 def _as_json(message: Any) -> Json:
-    said: Json = MessageToDict(message, preserving_proto_field_name=True)
-    return said
+    content: Json = MessageToDict(message, preserving_proto_field_name=True)
+    return content
 
 
-def _json_of(said: MessageEv) -> Json:
-    """The message, with what is said of it on the layers that the library took away."""
-    content = _as_json(said.Message)
-    if said.Raw.HasField("messageContextInfo") and "messageContextInfo" not in content:
-        content = {**content, "messageContextInfo": _as_json(said.Raw.messageContextInfo)}
+def _json_of(received: MessageEv) -> Json:
+    """The message, with the `messageContextInfo` of the wrappers that the library removed."""
+    content = _as_json(received.Message)
+    if received.Raw.HasField("messageContextInfo") and "messageContextInfo" not in content:
+        content = {**content, "messageContextInfo": _as_json(received.Raw.messageContextInfo)}
     return content
 
 
 def _attached(content: Content) -> protocol.File | None:
-    """The reference is all that is needed to download the file: where it lies and its key."""
+    """The reference is all that is needed to download the file: where it is and its key."""
     kind = _media(content)
     if kind is None:
         return None

@@ -1,4 +1,4 @@
-"""Values of a message that may be anything: what is not of the type that is looked for counts as not there. Pure."""
+"""Reads values of a message that may be of any type: one of another type counts as missing. Pure."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from nanohost.wa_bridge import names
+from nanohost_whatsapp_bridge import jids
 
 Json = Mapping[str, object]
 
 
-def mapping(value: object) -> Json:
+def as_mapping(value: object) -> Json:
     return value if isinstance(value, Mapping) else {}
 
 
-def items(value: object) -> list[object]:
+def as_list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def text(value: object) -> str:
+def as_text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def number(value: object) -> int:
+def as_int(value: object) -> int:
     """64-bit numbers are text in protobuf's JSON."""
     try:
         return int(value) if isinstance(value, (int, str)) else 0
@@ -31,42 +31,42 @@ def number(value: object) -> int:
         return 0
 
 
-def decimal(value: object) -> str:
+def format_degrees(value: object) -> str:
     """A coordinate; six places are ten centimetres."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return f"{value:.6f}".rstrip("0").rstrip(".") if is_number else "?"
 
 
-def bare(jid: object) -> str:
-    return names.bare(text(jid))
+def without_device(jid: object) -> str:
+    return jids.without_device(as_text(jid))
 
 
-def id_in(key: object) -> str | None:
-    return text(mapping(key).get("ID")) or None
+def message_id_in(key: object) -> str | None:
+    return as_text(as_mapping(key).get("ID")) or None
 
 
-def lines(*words: object) -> str:
-    return "\n".join(dict.fromkeys(text(one) for one in words if text(one)))
+def join_lines(*words: object) -> str:
+    return "\n".join(dict.fromkeys(as_text(one) for one in words if as_text(one)))
 
 
-def price(thousandths: object, currency: object) -> str:
-    amount = number(thousandths)
-    return f"{amount / 1000:.2f} {text(currency)}".strip() if amount else ""
+def format_price(thousandths: object, currency: object) -> str:
+    amount = as_int(thousandths)
+    return f"{amount / 1000:.2f} {as_text(currency)}".strip() if amount else ""
 
 
-def moment(seconds: int) -> str:
+def format_time(seconds: int) -> str:
     try:
         return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC" if seconds > 0 else ""
     except (ValueError, OverflowError, OSError):
         return ""
 
 
-def form(document: str) -> Json:
+def parse_object(document: str) -> Json:
     try:
-        return mapping(json.loads(document))
+        return as_mapping(json.loads(document))
     except (ValueError, RecursionError):
         return {}
 
 
-def plain(value: object) -> str:
+def as_plain_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
