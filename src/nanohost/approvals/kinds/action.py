@@ -1,4 +1,4 @@
-"""The approval kind for an action that an agent requested."""
+"""Implements the approval kind for an action that an agent requested."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nanohost.model import AgentGroupId
 
 KIND_NAME = "action"
 ALLOW_LABEL = "Allow"
-"""Where there is no other yes."""
+"""The label of a card with only one way to approve."""
 ALLOW_ONCE_LABEL = "Allow once"
 ALLOW_MONTH_LABEL = "Allow for 30 days"
 DENY_LABEL = "Deny"
@@ -28,8 +28,10 @@ def card_options(*, can_allow_month: bool) -> tuple[str, ...]:
 
 
 def find_mismatch(approval: Approval, row: ActionRow) -> str | None:
-    """Why this request is not what was asked about, or None: it is this very row, its name and arguments are byte for
-    byte what was shown. Pure."""
+    """Returns why this request is not the one that was shown. Pure.
+
+    Returns None if it is the same row, and its name and arguments are exactly those shown, byte for byte.
+    """
     if (approval.session_id, approval.seq) != (row.session_id, row.seq):
         return "a person was asked about another request, not about this one"
     if compute_digest(approval.shown, approval.payload) != approval.digest:
@@ -60,7 +62,7 @@ async def _approve(decision: DecisionContext) -> str:
 
 
 async def _resolve_obsolete(expiry: ExpiryContext) -> str | None:
-    """A rule was made that decides it, yes or no: the request goes on, and by that rule, if it is still there then."""
+    """Releases the request if a rule now allows or denies it; the guard applies that rule if it still exists then."""
     approval, about = expiry.approval, json.loads(expiry.approval.payload)
     if about["scope"] is None:
         return None
