@@ -1,4 +1,4 @@
-"""/pair: issue a code that makes whoever types it an owner. On the command line it is `nanohost pair`."""
+"""/pair: issue a code that makes the person who types it an owner. On the command line it is `nanohost pair`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ class _Arguments(CommandArguments):
 
 
 def check_channel(name: str, channels: Collection[str], *, command_prefix: str, available: Collection[str] = ()) -> str:
-    """The name, if it is one. Raises UsageError saying which are set up. `command_prefix`: what to type before the
-    right one; `available`: the channels that there are, where whoever typed it could set one up."""
+    """Returns the name of a configured channel. Raises UsageError that lists the configured ones.
+
+    `command_prefix`: what to type before a correct name. `available`: all known channels, if the actor can set one up.
+    """
     if name in channels:
         return name
     near = difflib.get_close_matches(name, channels, 1)
@@ -47,12 +49,12 @@ async def _pair(invocation: HostCommandInvocation, arguments: _Arguments) -> str
         now=invocation.now,
     )
     until = format_time_with_zone(issued.expires_at, invocation.now, invocation.zone)
-    said = (
+    text = (
         f"{issued.code}\nWhoever writes this to me on {channel}, in a direct message and before {until}, is an owner "
         "then and may do everything. It works once; give it to nobody else."
     )
     trouble = invocation.channel_problem(channel)
-    return f"{said}\nBut {channel} is not connected now, and nobody reads it there: {trouble}" if trouble else said
+    return f"{text}\nBut {channel} is not connected now, and nobody reads it there: {trouble}" if trouble else text
 
 
 COMMAND = HostCommand(

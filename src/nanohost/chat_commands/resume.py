@@ -36,8 +36,8 @@ async def _resume(invocation: HostCommandInvocation, _: CommandArguments) -> str
         f"{pluralize(backlog.to_send, 'message', 'messages')} to send" if backlog.to_send else "",
         f"{pluralize(backlog.tasks, 'task', 'tasks')} that were due" if backlog.tasks else "",
     ]
-    said = ", ".join(part for part in goes_on if part) or "nothing waited"
-    return f"Resumed (paused since {format_time(pause.at, invocation.now, invocation.zone)}): {said}."
+    resumed = ", ".join(part for part in goes_on if part) or "nothing waited"
+    return f"Resumed (paused since {format_time(pause.at, invocation.now, invocation.zone)}): {resumed}."
 
 
 COMMAND = HostCommand(
