@@ -1,13 +1,13 @@
-"""WhatsApp as a linked device of one's own number: the other half of `whatsapp.py`, chosen by `backend = "linked"`.
+"""Connects WhatsApp as a linked device of one's own number: part of `whatsapp.py`, chosen by `backend = "linked"`.
 
-The device is another program, `python -m nanohost_whatsapp_bridge` of the distribution in whatsapp_bridge/: this starts
-it, starts it again with growing pauses when it ends, and speaks lines of JSON with it (protocol.py there has all of
-them). It ends with the host.
-A message of a person is said again by the bridge until it has been accepted here, across all restarts.
+The device is a separate program, `python -m nanohost_whatsapp_bridge` of the distribution in whatsapp_bridge/: this
+file starts it, restarts it with growing pauses when it ends, and exchanges lines of JSON with it (protocol.py there has
+all of them). It ends with the host. The bridge repeats a person's message until it is accepted here, across all
+restarts.
 
-This is unofficial, so it begins only after consent in words, and is careful unless told otherwise: it writes only into
-chats that have written first or are allowed by name, slowly, and not more than so often a day. WhatsApp lets nobody
-choose a message's id: a send whose answer is lost may have been sent.
+This is unofficial, so it starts only after written consent, and uses a safe mode by default: it sends only to chats
+that have written first or are allowed by name, slowly, and up to a daily limit. The sender cannot choose a WhatsApp
+message's id: a send whose answer is lost may have been sent.
 """
 
 from __future__ import annotations
@@ -70,18 +70,18 @@ BRIDGE_NOT_INSTALLED = (
 )
 MAX_LINE_BYTES = 4 * 1024 * 1024
 RESTART_DELAYS_S = (0.1, 1.0, 2.0, 5.0, 15.0, 30.0, 60.0)
-"""Before the bridge is started again; after a minute of health from the first."""
+"""Seconds before the bridge is restarted; after a healthy minute they begin again with the first."""
 BANNED_RESTART_DELAY_S = 3600.0
-"""Who is banned does not knock at the door every minute."""
+"""A longer pause for a banned account."""
 HEALTHY_AFTER_S = 60.0
 SHUTDOWN_TIMEOUT_S = 5.0
 STDERR_DRAIN_S = 1.0
 RECONNECT_GRACE_S = 0.5
-"""A connection that was lost is often back by then."""
+"""Seconds. A lost connection is often back by then."""
 PAIRING_TIMEOUT_S = 180.0
 WHATSAPP_WEB = "https://web.whatsapp.com"
 _ALLOWED_VARIABLES = re.compile(r"PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|SSL_CERT_\w+|\w+_proxy", re.IGNORECASE)
-"""Variables that the bridge sees: what the host is trusted with is not its business."""
+"""Environment variables that the bridge gets: no secrets of the host."""
 
 _log = structlog.get_logger()
 
@@ -111,7 +111,7 @@ class Settings(BaseModel):
 
 
 def read_settings(table: Mapping[str, object], *, instance: str = "default") -> Settings:
-    """Raises ChannelError that says what is missing, and what to write."""
+    """Reads the settings. Raises ChannelError that says what is missing, and what to write."""
     name = "channels.whatsapp" if instance == "default" else f"channels.whatsapp.{instance}"
     try:
         settings = Settings.model_validate(dict(table))
@@ -131,12 +131,12 @@ def read_settings(table: Mapping[str, object], *, instance: str = "default") -> 
 
 
 def to_chat_id(written: str) -> str:
-    """The chat that an operator means: a phone number as people write them, or a chat id as it is."""
+    """Converts a phone number in any common form, or a chat id, to a chat id."""
     return written.strip() if "@" in written else re.sub(r"\D", "", written) + "@s.whatsapp.net"
 
 
 def create(context: ChannelContext) -> Channel:
-    """Raises ChannelError when a setting is wrong, or the risk has not been accepted."""
+    """Creates the channel. Raises ChannelError when a setting is wrong, or the risk has not been accepted."""
     settings = read_settings(context.settings, instance=context.instance)
     return LinkedChannel(settings, context.home / "data" / "whatsapp" / context.instance)
 
@@ -145,7 +145,7 @@ def create(context: ChannelContext) -> Channel:
 
 
 class _Line(BaseModel):
-    """Unknown keys are ignored: a newer bridge may say more."""
+    """A line of the bridge. Unknown keys are ignored: a newer bridge may send more."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
@@ -175,7 +175,7 @@ class File(_Line):
 
 
 class MessagePart(_Line):
-    """A part of a message. A kind that is not known here is shown like what is shared."""
+    """A part of a message. An unknown kind is shown like a shared object."""
 
     kind: str
     text: str = ""
@@ -225,7 +225,7 @@ _BRIDGE_MESSAGE: TypeAdapter[BridgeMessage] = TypeAdapter(Annotated[BridgeMessag
 
 
 def parse(line: bytes) -> BridgeMessage | None:
-    """What a line of the bridge says; None if it makes no sense."""
+    """Parses a line of the bridge; returns None if it is invalid."""
     try:
         return _BRIDGE_MESSAGE.validate_json(line)
     except ValidationError:
@@ -233,7 +233,7 @@ def parse(line: bytes) -> BridgeMessage | None:
 
 
 def encode(op: Mapping[str, object]) -> bytes:
-    """One line. Halves of surrogate pairs, which UTF-8 cannot carry, become U+FFFD."""
+    """Encodes one line. Unpaired surrogates, which UTF-8 cannot encode, become U+FFFD."""
     text = json.dumps(op, ensure_ascii=False)
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode() + b"\n"
 
@@ -265,7 +265,7 @@ def _to_part(said: MessagePart) -> Part:
 
 
 def to_channel_error(error: Error) -> ChannelError:
-    """What the host is told when the bridge could not do something."""
+    """Converts an error of the bridge to a ChannelError."""
     text = f"WhatsApp: {error.text}"
     match error.reason:
         case "not_sent" | "server_error":
@@ -286,7 +286,7 @@ def to_channel_error(error: Error) -> ChannelError:
 
 
 def restart_delay_s(failures: int, state: str) -> float:
-    """How long to wait before the bridge is started again, after so many short lives in a row, the last one counted."""
+    """Returns the pause before a restart of the bridge. `failures`: short runs in a row, with the last one."""
     return (
         BANNED_RESTART_DELAY_S
         if state == "banned"
@@ -295,14 +295,14 @@ def restart_delay_s(failures: int, state: str) -> float:
 
 
 def bridge_environment(environ: Mapping[str, str], proxy: str | None) -> dict[str, str]:
-    """What the bridge sees of the host's variables. Of proxies it reads HTTPS_PROXY alone, and SOCKS proxies look names
-    up in any case."""
+    """Returns the bridge's environment. Of the proxy variables it reads only HTTPS_PROXY; SOCKS proxies always resolve
+    names."""
     passed_on = {name: value for name, value in environ.items() if _ALLOWED_VARIABLES.fullmatch(name)}
     return passed_on if proxy is None else {**passed_on, "HTTPS_PROXY": proxy.replace("socks5h://", "socks5://", 1)}
 
 
 class Bridge:
-    """The child process, one after the other. `events` holds what people did; `state` is the last that was said."""
+    """The child process, restarted when it ends. `events`: what people did; `state`: the last reported state."""
 
     def __init__(self, command: str, folder: Path, phone: str, *, answer_limit_s: float) -> None:
         self._command = shlex.split(command)
@@ -323,7 +323,7 @@ class Bridge:
         self.changed = asyncio.Condition()
 
     async def run(self) -> None:
-        """Have a bridge until `close`."""
+        """Keeps a bridge running until `close`."""
         failures = 0
         while not self._is_closing.is_set():
             began = asyncio.get_running_loop().time()
@@ -340,7 +340,7 @@ class Bridge:
                     await self._is_closing.wait()
 
     async def close(self, running: asyncio.Task[None]) -> None:
-        """Have it end by itself, and `running` with it; one that stays is killed."""
+        """Lets the bridge end by itself, and `running` with it; kills it if it does not."""
         self._is_closing.set()
         self._close_stdin()
         done, _ = await asyncio.wait([running], timeout=SHUTDOWN_TIMEOUT_S)
@@ -354,14 +354,14 @@ class Bridge:
             self._process.stdin.close()
 
     def send_op(self, op: Mapping[str, object]) -> bool:
-        """Say a line, if somebody is there to hear it."""
+        """Sends a line, if the bridge is running; returns whether it is."""
         if self._process is None or self._process.stdin is None or self._process.stdin.is_closing():
             return False
         self._process.stdin.write(encode(op))
         return True
 
     async def request(self, op: Mapping[str, object], *, extra_s: float = 0.0) -> Succeeded:
-        """Say a line and wait for its answer, so much longer than usual. Raises ChannelError."""
+        """Sends a line and waits for its answer, `extra_s` longer than usual. Raises ChannelError."""
         id = str(next(self._request_ids))
         answer: asyncio.Future[Succeeded] = asyncio.get_running_loop().create_future()
         self._pending_requests[id] = answer
@@ -376,7 +376,7 @@ class Bridge:
             del self._pending_requests[id]
 
     async def wait_until_up(self, timeout_s: float) -> None:
-        """Wait while it starts. Raises ChannelError saying why it is not up."""
+        """Waits while it starts. Raises ChannelError that says why it is not connected."""
         await self._wait_until(lambda: self.state.state != "starting", timeout_s)
         if self.state.state == "down":
             await self._wait_until(lambda: self.state.state == "up", RECONNECT_GRACE_S)
@@ -423,7 +423,7 @@ class Bridge:
         await self._log_exit(process.returncode)
 
     async def _read_process(self, process: asyncio.subprocess.Process) -> None:
-        """Read until its stdout ends; one that is silent for too long is killed."""
+        """Reads until its stdout ends; kills a bridge that is silent for too long."""
         assert process.stdout is not None
         self.send_op(self._open_writer)
         watch = asyncio.create_task(self._watch_liveness(process), name="whatsapp bridge watch")
@@ -462,7 +462,7 @@ class Bridge:
             self.changed.notify_all()
 
     async def _save_pairing(self, shown: str) -> None:
-        """Keep what a person needs for pairing where they can look at it, as long as it is good."""
+        """Writes the pairing code to a file that the operator can read, as long as it is valid."""
         await asyncio.to_thread(_write_private, self._folder / "pairing.txt", shown)
         async with self.changed:
             self.pairing = shown
@@ -477,7 +477,7 @@ class Bridge:
             await self._set_state(State(ev="state", state="starting", text=text))
 
     async def _watch_liveness(self, process: asyncio.subprocess.Process) -> None:
-        """A bridge that says nothing at all, though asked, hangs."""
+        """Kills a bridge that hangs: one that does not answer a ping."""
         while True:
             await asyncio.sleep(self._answer_timeout_s)
             heard = self._last_heard_s
@@ -501,7 +501,7 @@ class Bridge:
 
 
 async def _read_lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes | None]:
-    """Line by line; None for one that was too long. What stands behind the last line's end is nobody's line."""
+    """Yields lines; None for one that is too long. Ignores bytes after the last line end."""
     too_long = False
     while True:
         try:
@@ -517,7 +517,7 @@ async def _read_lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes | Non
 
 
 async def _terminate(process: asyncio.subprocess.Process) -> None:
-    """Its stdin ends, which tells it to go; one that stays is killed."""
+    """Closes its stdin, which asks it to end; kills it if it does not."""
     if process.stdin is not None:
         process.stdin.close()
     try:
@@ -541,14 +541,15 @@ def _write_private(path: Path, text: str) -> None:
 
 
 class DailyCap:
-    """How many messages went out today (UTC), in a file: a host that starts often must not start counting anew."""
+    """Counts the messages sent today (UTC), in a file, so that a restart does not reset the count."""
 
     def __init__(self, path: Path, cap: int) -> None:
         self._path = path
         self._cap = cap
 
     def consume(self, now: datetime) -> None:
-        """One more. Raises RateLimited until tomorrow when today's are used up, NotSent when it cannot be written."""
+        """Counts one more. Raises RateLimited until tomorrow if the limit is reached, NotSent if it cannot be
+        written."""
         today = now.date().isoformat()
         day, count = self._read()
         count = count if day == today else 0
@@ -588,7 +589,7 @@ _CONDITION_BY_STATE: dict[str, tuple[Condition, str]] = {
 
 
 class LinkedChannel:
-    """One linked device. `folder` keeps its session, private to its user."""
+    """One linked device. `folder`: keeps its session, readable only by its user."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self._settings = settings
@@ -615,7 +616,7 @@ class LinkedChannel:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        """Have a bridge while entered."""
+        """Runs a bridge while entered."""
         self._bridge = self._new_bridge()
         running = asyncio.create_task(self._bridge.run(), name="whatsapp bridge")
         self._is_open = True
@@ -627,7 +628,7 @@ class LinkedChannel:
             await self._bridge.close(running)
 
     async def receive(self, inbox: Inbox) -> None:
-        """Hand in what people did, in its order. What could not be committed stays in front for the next call."""
+        """Passes events to the inbox in order. An event that could not be committed stays first for the next call."""
         self._seen_chats = (self._seen_chats or set()) | set(await inbox.latest())
         while True:
             if self._next is None:
@@ -639,7 +640,7 @@ class LinkedChannel:
             self._bridge.send_op({"op": "accepted", "key": message.key})
 
     async def send(self, address: Address, message: OutboundText, *, idempotency_key: str) -> Receipt:
-        """WhatsApp knows no key: a repeat is another message."""
+        """Sends a message. WhatsApp has no idempotency keys: a repetition is another message."""
         op = {"op": "send", "chat": address.platform_id, "text": message.text, "reply_to": message.reply_to}
         return await self._send_new(address, op)
 
@@ -668,7 +669,7 @@ class LinkedChannel:
             self._bridge.send_op({"op": "typing", "chat": address.platform_id})
 
     async def open_dm(self, handle: str) -> Address:
-        """A chat with a person has their id. Raises Refused for whom safe mode keeps us from writing to."""
+        """Returns the chat of a person, which has their id. Raises Refused if safe mode forbids writing to them."""
         chat = to_chat_id(handle)
         self._check_safe_mode(chat)
         return Address(platform_id=chat)
@@ -687,7 +688,7 @@ class LinkedChannel:
             raise NotSent(str(error)) from error
 
     async def check(self) -> str:
-        """Connect, for as long as it takes. An unpaired device shows on stderr what to scan or to type."""
+        """Connects, for as long as it takes. If the device is not paired, prints what to scan or type on stderr."""
         if self._is_open:
             condition, sentence = self.condition()
             if condition is not Condition.UP:
@@ -719,7 +720,7 @@ class LinkedChannel:
         return f"linked to WhatsApp as {self._bridge.me or 'an unknown number'}, {careful}"
 
     async def _wait_for_pairing(self) -> None:
-        """Show what a person has to scan or type until they did. Raises ChannelDown after three minutes."""
+        """Shows what to scan or type until the device is paired. Raises ChannelDown after three minutes."""
         bridge, shown = self._bridge, ""
         try:
             async with asyncio.timeout(PAIRING_TIMEOUT_S):
@@ -734,7 +735,7 @@ class LinkedChannel:
             raise ChannelDown("nobody linked the device; run the check again") from None
 
     async def _send_new(self, address: Address, op: Mapping[str, object], *, extra_s: float = 0.0) -> Receipt:
-        """A new message: it counts."""
+        """Sends a new message, which counts for the daily limit."""
         await self._require_ready(address.platform_id)
         async with self._spending:
             await asyncio.to_thread(self._daily_cap.consume, datetime.now(UTC))
@@ -742,7 +743,7 @@ class LinkedChannel:
         return Receipt(platform_message_ids=(done.message,) if done.message else ())
 
     async def _send_idempotent(self, address: Address, op: Mapping[str, object]) -> None:
-        """A change to a message that is there: what may have taken effect is harmless to repeat."""
+        """Changes an existing message, which is harmless to repeat."""
         await self._require_ready(address.platform_id)
         try:
             await self._bridge.request(op)
@@ -758,7 +759,7 @@ class LinkedChannel:
         return not self._settings.safe_mode or chat in known
 
     def _check_safe_mode(self, chat: str) -> None:
-        """Raises Refused for a chat that safe mode keeps us from writing into."""
+        """Raises Refused if safe mode forbids writing to the chat."""
         if self._can_write(chat):
             return
         if self._seen_chats is None:

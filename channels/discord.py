@@ -9,20 +9,19 @@
 # help = "the bot's token: Discord developer portal, your application, Bot, Reset Token"
 # secret = true
 # ///
-"""Discord as a channel: one bot account, its DMs and the channels and threads of the servers it is in.
+"""Connects one Discord bot: its DMs, and the channels and threads of its servers.
 
-Discord's gateway knows no acknowledgement: it sends one ordered stream, and a connection that was lost resumes it from
-a number. That number is moved on after an event is committed, never before, so what was not committed comes again.
-The host keeps it for the next life. Where the stream is gone (an outage too long for Discord), the messages since the
-newest committed one of each chat are read from the chats themselves, and those of chats that were never heard of since
-the newest message that was told of.
+Discord's gateway has no acknowledgements: it sends one ordered stream, and a lost connection resumes it from a sequence
+number. The number advances after an event is committed, never before, so that an uncommitted event is sent again. The
+host stores it across restarts. If the stream is gone (after a long outage), the messages since the newest committed one
+of each chat are read from the chats; in unknown chats, those since the newest reported message.
 
-The client library makes the requests' paths and bodies, and speaks the gateway's protocol. Sending itself is done
-here, one try a call: the library repeats and sleeps by itself, keeps its addresses in class attributes, and its client
-dies of a first connection that fails. A message carries a nonce made of the host's key, so a repeat is not a second
-message as long as Discord remembers it (minutes). No agent's text pings anybody.
+The client library builds the requests' paths and bodies, and implements the gateway's protocol. Requests are sent here,
+one attempt per call: the library would retry and sleep by itself, keeps addresses in class attributes, and its client
+ends if the first connection fails. A message has a nonce made of the host's key, so that a repetition is no second
+message as long as Discord remembers it (minutes). An agent's text pings nobody.
 
-A thread's chat is the channel it belongs to. Nothing is kept but what can be asked for again.
+A thread's chat is the channel that it belongs to. Only state that can be requested again is kept.
 """
 
 from __future__ import annotations
@@ -101,31 +100,31 @@ NONCE_LENGTH = 25
 CONNECT_TIMEOUT_S = 10.0
 CALL_TIMEOUT_S = 20.0
 FILE_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=CALL_TIMEOUT_S)
-"""For a file that somebody sent: as long as it goes on; the host ends what takes too long."""
+"""For downloads of files: no total limit; the host cancels those that take too long."""
 DEFER_TIMEOUT_S = 3.0
-"""For a press of a button: after this long Discord has told the person that it failed."""
+"""Seconds to acknowledge a button press; after that Discord shows the person an error."""
 CLOSE_TIMEOUT_S = 1.0
 MIN_RECONNECT_DELAY_S = 0.5
 MAX_RECONNECT_DELAY_S = 10.0
 AUTH_RETRY_DELAY_S = 120.0
-"""Discord counts the times a bot asks to be let in, and takes its token away after 1,000 a day."""
+"""Discord counts how often a bot identifies, and revokes its token after 1,000 a day."""
 IDENTIFY_BUDGET, IDENTIFY_DELAY_S = 20, 90.0
-"""The same for one that is let in and loses its stream each time: after so often it asks less than that."""
+"""After so many identifications whose streams were lost at once, the bot identifies less often than that limit."""
 MAX_RETRY_AFTER_S = 3600.0
-"""However long Discord asks to wait: then it may say so again."""
+"""The longest wait in seconds that is accepted from Discord; it may ask to wait again."""
 MAX_EMOJI_CHARS = 32
 LOOKUP_TIMEOUT_S = 3.0
-"""For a message that stands elsewhere (what is replied to, what a thread begins with): the stream waits meanwhile."""
+"""Seconds to fetch another message (a quoted one, the start of a thread): the stream waits meanwhile."""
 HEALTHY_AFTER_S = 10.0
 MAX_RESUME_ATTEMPTS = 2
-"""After more that fail, the gateway of a stream may be another's by now, and the stream gone."""
+"""Failed attempts to resume after which the stream counts as gone."""
 CHECKPOINT_INTERVAL_S = 1.0
-"""A place in the stream that is this old is kept; what is told again after a crash does no harm."""
+"""How often the position in the stream is stored; events repeated after a crash are harmless."""
 CATCH_UP_CONCURRENCY = 5
 PAGE_SIZE, MAX_PAGES = 100, 10
-"""Of each chat, of what was written while nobody listened."""
+"""Missed messages that are read in each chat."""
 MAX_SEARCHED_CHANNELS = 50
-"""Channels that were never heard of, after an absence too long for Discord."""
+"""Unknown channels that are searched after an outage too long to resume."""
 CATCH_UP_ATTEMPTS, CATCH_UP_RETRY_DELAY_S = 5, 30.0
 MAX_CACHED_NAMES = 5_000
 CHUNK_BYTES = 256 * 1024
@@ -137,11 +136,11 @@ TYPES_WITHOUT_MESSAGES = frozenset({4, 14, 15, 16})
 """Categories, directories, and forums: their posts are threads."""
 DEFAULT_MESSAGE, REPLY = 0, 19
 USER_MESSAGE_TYPES = frozenset({DEFAULT_MESSAGE, REPLY, 20, 23})
-"""Types of messages; the last two are an app's, in answer to a command. All others are Discord's own words."""
+"""Types of messages by people and apps; the last two are answers to a command. Other types are Discord's notices."""
 FORWARD = 1
-"""Of a reference from one message to another: it is passed on, not replied to."""
+"""The type of a reference for a forwarded message, not for a reply."""
 PREVIEW_EMBED_TYPES = frozenset({"link", "article", "image", "video", "gifv"})
-"""Types of embeds that Discord makes of the addresses in a text."""
+"""Types of embeds that Discord creates for links in a text."""
 MESSAGE_COMPONENT = 3
 APPLICATION_COMMAND = 2
 """Of an interaction's types."""
@@ -177,7 +176,7 @@ _log = structlog.get_logger()
 
 
 def create(context: ChannelContext) -> Channel:
-    """Raises ChannelError with what is missing in the settings, and where to get it."""
+    """Creates the channel. Raises ChannelError that says which settings are missing, and where to get them."""
     return DiscordChannel(_settings(context))
 
 
@@ -185,7 +184,7 @@ def create(context: ChannelContext) -> Channel:
 
 
 class DiscordSettings(BaseModel):
-    """The table [channels.discord]. `gateway_url`: where Discord says if not given; `timeout_s`: for one call."""
+    """The table [channels.discord]. `gateway_url`: asked of Discord if not given; `timeout_s`: for one call."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     token: str = Field(repr=False)
@@ -195,7 +194,7 @@ class DiscordSettings(BaseModel):
 
 
 def _settings(context: ChannelContext) -> DiscordSettings:
-    """Says nothing of the token: it is a secret."""
+    """Reads the settings. Errors never contain the token."""
     table = "channels.discord" if context.instance == "default" else f"channels.discord.{context.instance}"
     token = str(context.settings.get("token") or "").strip().removeprefix("Bot ")
     if not token or not token.isascii() or any(char.isspace() for char in token):
@@ -216,7 +215,7 @@ def _settings(context: ChannelContext) -> DiscordSettings:
 
 
 def _replace_surrogates(text: str) -> str:
-    """Without halves of surrogate pairs, which JSON can carry."""
+    """Replaces unpaired surrogates, which JSON can contain."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
@@ -251,7 +250,7 @@ class Member(_Payload):
 
 
 class _NullTolerantPayload(_Payload):
-    """Of a message: what is null is not there."""
+    """A payload whose null fields count as missing."""
 
     @model_validator(mode="before")
     @classmethod
@@ -273,7 +272,7 @@ class Emoji(_Payload):
 
 
 class NamedPayload(_Payload):
-    """Something of which only its words count: a sticker, the author or the footer of an embed."""
+    """An object of which only the text is used: a sticker, the author or the footer of an embed."""
 
     name: Text = ""
     text: Text = ""
@@ -337,7 +336,7 @@ class GalleryItem(_NullTolerantPayload):
 
 
 class Component(_NullTolerantPayload):
-    """A piece of a card, of any type: each has some of these."""
+    """A component of a card, of any type: each has some of these fields."""
 
     type: int = 0
     content: Text = ""
@@ -357,8 +356,9 @@ class Component(_NullTolerantPayload):
 
 
 class Content(_Payload):
-    """What a message holds, also one that is passed on or replied to. `unread`: fields that make no sense. `unknown`:
-    fields of which nothing is known here."""
+    """The content of a message, also of a forwarded or quoted one. `unread`: invalid fields. `unknown`: fields that
+    this
+    file does not know."""
 
     content: Text = ""
     timestamp: datetime | None = None
@@ -375,7 +375,7 @@ class Content(_Payload):
     @model_validator(mode="before")
     @classmethod
     def _drop_invalid_items(cls, said: object) -> object:
-        """Of several things, one that makes no sense hides no other."""
+        """Drops invalid items of lists, so that the valid ones can be read."""
         if not isinstance(said, dict):
             return said
         kept, unread = dict(said), list[str]()
@@ -393,7 +393,7 @@ _LIST_FIELDS: Mapping[str, type[_Payload]] = {
     "components": Component,
     "sticker_items": NamedPayload,
 }
-"""The lists that a message may hold, and of what."""
+"""The lists that a message may contain, and the types of their items."""
 
 
 def _is_valid(kind: type[_Payload], said: object) -> bool:
@@ -409,7 +409,7 @@ class Snapshot(_Payload):
 
 
 class Reference(_Payload):
-    """From a message to another: `type` says what for."""
+    """A reference from one message to another; `type`: a reply or a forward."""
 
     type: int = 0
     message_id: Id | None = None
@@ -563,7 +563,7 @@ class Option(_Payload):
 
 
 class InteractionData(_Payload):
-    """What was pressed, or which command was chosen from the menu."""
+    """The pressed button, or the command chosen from the menu."""
 
     custom_id: str = ""
     name: str = ""
@@ -603,8 +603,10 @@ def _parse_messages(messages: Sequence[object]) -> Iterator[Message]:
 
 
 class _Http(HTTPClient):
-    """The library's requests, over a transport of our own: one address each, one try each, every failure a
-    ChannelError. Made within a running loop; must be closed."""
+    """The library's requests over an own transport: one attempt each, and every failure is a ChannelError.
+
+    Create it within a running loop, and close it.
+    """
 
     def __init__(self, settings: DiscordSettings) -> None:
         super().__init__(asyncio.get_running_loop())
@@ -630,7 +632,7 @@ class _Http(HTTPClient):
         return self._socket
 
     async def close_socket(self) -> None:
-        """Close the last connection to the gateway, however far it came."""
+        """Closes the last connection to the gateway, in any state."""
         if self._socket is not None:
             with suppress(Exception):
                 await self._socket.close(code=RESUMABLE_CLOSE)
@@ -643,7 +645,7 @@ class _Http(HTTPClient):
         form: Iterable[dict[str, Any]] | None = None,
         **options: Any,
     ) -> Any:
-        """What Discord answers, decoded. Raises ChannelError."""
+        """Sends a request and returns the decoded answer. Raises ChannelError."""
         headers = {"User-Agent": self.user_agent, "Authorization": f"Bot {self.token}"}
         data: aiohttp.FormData | bytes | None = None
         if "json" in options:
@@ -654,7 +656,7 @@ class _Http(HTTPClient):
             for field in form:
                 data.add_field(**field)
         url = self._base + route.url.removeprefix(Route.BASE)
-        # A message may have been sent; everything else is harmless to repeat.
+        # A message may have been sent; any other request is harmless to repeat.
         lost = Ambiguous if route.method == "POST" and route.path.endswith("/messages") else NotSent
         params, timeout = options.get("params"), self._call if form is None else self._upload(options.get("size", 0))
         try:
@@ -666,7 +668,7 @@ class _Http(HTTPClient):
             _raise_lost(error, lost, self._base)
 
     def _upload(self, size: int) -> aiohttp.ClientTimeout:
-        """A file takes its time on the way; what is waited for is the answer after it."""
+        """Returns the timeout for an upload, with time for `size` bytes before the answer."""
         answer_s = (self._call.total or CALL_TIMEOUT_S) + upload_answer_s(size)
         return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=answer_s)
 
@@ -703,11 +705,11 @@ class _Http(HTTPClient):
         await self.edit_message(channel_id, message_id, params=params)
 
     async def defer(self, interaction: Interaction) -> None:
-        """Tell Discord that a press has arrived; the card stays as it is."""
+        """Acknowledges a button press; the card stays unchanged."""
         await self._acknowledge(interaction, {"type": 6})
 
     async def reply_ephemeral(self, interaction: Interaction, text: str) -> None:
-        """Tell Discord that a command has arrived: whoever chose it sees this, and nobody else."""
+        """Acknowledges a command with a text that only its sender sees."""
         data = {"content": text, "flags": EPHEMERAL_FLAG, "allowed_mentions": _NO_MENTIONS.to_dict()}
         await self._acknowledge(interaction, {"type": 4, "data": data})
 
@@ -722,7 +724,7 @@ class _Http(HTTPClient):
 
     @asynccontextmanager
     async def download(self, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A file that somebody sent: its address is the proof, our token is not shown there. Raises ChannelError."""
+        """Downloads a file by its signed address, without the bot's token. Raises ChannelError."""
         try:
             async with self._transport.get(url, allow_redirects=False, timeout=FILE_TIMEOUT) as answer:
                 if answer.status == 200:
@@ -738,7 +740,7 @@ class _Http(HTTPClient):
 
 
 def _decode_response(answer: aiohttp.ClientResponse, text: str, is_ambiguous: type[ChannelError]) -> object:
-    """What was answered. Raises ChannelError; `is_ambiguous`: when it cannot be told what Discord did."""
+    """Decodes an answer. Raises ChannelError; `is_ambiguous`: the type if it is unknown what Discord did."""
     said: object = None
     if answer.headers.get("Content-Type", "").startswith("application/json"):
         with suppress(ValueError, RecursionError):
@@ -769,11 +771,11 @@ def _to_channel_error(
 
 
 _CHAT_CLOSED = frozenset({10003, 50001, 50007, 50278})
-"""The channel is gone, we may not see it, or the person takes no messages of ours."""
+"""Codes for: the channel is gone, the bot may not see it, or the person accepts no messages of the bot."""
 
 
 def _to_rate_limited(answer: aiohttp.ClientResponse, said: Mapping[str, object]) -> RateLimited:
-    """An answer that is none of Discord's own comes from in front of it, and concerns everything we send."""
+    """Returns the rate limit. An answer in another format comes from a proxy of Discord and applies to all requests."""
     after = said.get("retry_after", answer.headers.get("Retry-After"))
     try:
         wait_s = min(max(0.0, float(str(after))), MAX_RETRY_AFTER_S)
@@ -784,7 +786,7 @@ def _to_rate_limited(answer: aiohttp.ClientResponse, said: Mapping[str, object])
 
 
 def _error_messages(errors: object) -> Iterator[str]:
-    """The messages in Discord's tree of errors."""
+    """Yields the messages in Discord's tree of errors."""
     if isinstance(errors, dict):
         if isinstance(message := errors.get("message"), str):
             yield message
@@ -806,7 +808,7 @@ def _raise_lost(error: Exception, lost: type[ChannelError], url: str) -> NoRetur
 
 
 def _error_text(error: Exception) -> str:
-    """Without addresses, some of which are secrets."""
+    """Returns the error's text without addresses, some of which are secret."""
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     return getattr(cause, "strerror", None) or type(error).__name__
 
@@ -826,7 +828,7 @@ def _parse_id(said: object) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stream:
-    """Where to go on: everything up to `sequence` is committed."""
+    """The position in the stream: everything up to `sequence` is committed."""
 
     id: str
     sequence: int
@@ -834,7 +836,7 @@ class _Stream:
 
 
 class Checkpoint(BaseModel):
-    """Where this bot was: what can be resumed, and the newest message that was written anywhere by then."""
+    """The stored position of this bot: the stream to resume, and the newest message seen in any chat."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
     bot: str
@@ -852,7 +854,7 @@ def _parse_checkpoint(saved: str | None) -> Checkpoint | None:
 
 
 class _Gateway(DiscordWebSocket):
-    """The library's connection, which outlives frames that make no sense."""
+    """The library's connection; it ignores invalid frames."""
 
     async def received_message(self, msg: Any, /) -> None:
         known = self.sequence
@@ -879,7 +881,7 @@ _HANDLED_EVENTS = (
 
 
 class GatewayConnection:
-    """One connection to the gateway: frames in, what they say in their order."""
+    """One connection to the gateway; it reads frames and queues their events in order."""
 
     def __init__(self, http: _Http) -> None:
         self.dispatched: deque[tuple[str, object]] = deque()
@@ -892,7 +894,7 @@ class GatewayConnection:
             dm_reactions=True,
             message_content=True,
         )
-        # The library's client is here for what its gateway reads from it, and is never started: see the module's words.
+        # The library's gateway reads data from this client, which is never started: see the module's docstring.
         self._client = discord.Client(intents=intents, max_messages=None)
         self._client.http = self._client._connection.http = http
         self._client._connection.parsers = {name: partial(self._record_dispatch, name) for name in _HANDLED_EVENTS}
@@ -902,7 +904,7 @@ class GatewayConnection:
 
     @asynccontextmanager
     async def opened(self, url: yarl.URL, stream: _Stream | None) -> AsyncIterator[_Gateway]:
-        """Identified, or resuming `stream`, while entered. Raises ChannelError and ReconnectWebSocket."""
+        """Connects while entered, identifying or resuming `stream`. Raises ChannelError and ReconnectWebSocket."""
         await self._client._async_setup_hook()
         where: dict[str, Any] = {"gateway": url, "initial": True}
         if stream is not None:
@@ -919,14 +921,14 @@ class GatewayConnection:
             await self._http.close_socket()
 
     async def read_frame(self, gateway: _Gateway) -> None:
-        """Wait for the next frame. Raises ChannelError and ReconnectWebSocket."""
+        """Waits for the next frame. Raises ChannelError and ReconnectWebSocket."""
         with _translated_errors(str(gateway.gateway)):
             await gateway.poll_event()
 
 
 @contextmanager
 def _translated_errors(url: str) -> Iterator[None]:
-    """What goes wrong at the gateway of this address, as a ChannelError."""
+    """Converts errors of the gateway connection to ChannelError."""
     try:
         yield
     except discord.ConnectionClosed as closed:
@@ -959,7 +961,7 @@ _CONTENTLESS_COMPONENTS = {14}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageContent:
-    """What a message holds. `text`: the sender's own words."""
+    """The content of a message. `text`: the sender's own text."""
 
     text: str
     parts: tuple[Part, ...]
@@ -968,7 +970,7 @@ class MessageContent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _MessageReader:
-    """What messages say to somebody who knows these names."""
+    """Reads the content of messages, with these names for ids."""
 
     me: User | None
     my_roles: set[str]
@@ -977,7 +979,7 @@ class _MessageReader:
     people: Mapping[str, User]
 
     def read_message(self, message: Message, *, quoted: Part | None, chat: str) -> MessageContent:
-        """`chat`: where what it passes on was said."""
+        """Reads a message. `chat`: the name of the chat that a forwarded message comes from."""
         text = self._own_text(message.content, message.mentions)
         snapshots = [snapshot.message for snapshot in message.message_snapshots]
         passed_on = [
@@ -1006,7 +1008,7 @@ class _MessageReader:
         )
 
     def to_text(self, content: Content) -> str:
-        """All that somebody else's message holds, as text."""
+        """Returns the whole content of a quoted or forwarded message as text."""
         words, parts = self._split(content)
         passed_on = [f"[forwarded: {self.to_text(one.message)}]" for one in content.message_snapshots]
         files = [f"[file: {file.filename or 'without a name'}]" for file in content.attachments]
@@ -1018,14 +1020,14 @@ class _MessageReader:
         return self._replace_mentions(self._strip_leading_mentions(text), mentioned)
 
     def _strip_leading_mentions(self, text: str) -> str:
-        """Without mentions of us at its beginning, unless there is nothing behind them: they only call us."""
+        """Removes mentions of the bot at the beginning, unless nothing follows them."""
         if self.me is None:
             return text
         ours = "|".join([f"@!?{self.me.id}", *(f"@&{role}" for role in self.my_roles)])
         return re.sub(rf"\A(?:\s*<(?:{ours})>[,:]?)+\s*(?=\S)", "", text)
 
     def _replace_mentions(self, text: str, mentioned: Sequence[User]) -> str:
-        """With names for ids."""
+        """Replaces ids by names."""
         names = {user.id: user.name for user in mentioned} | ({self.me.id: self.me.name} if self.me else {})
 
         def words(found: re.Match[str]) -> str:
@@ -1050,7 +1052,7 @@ class _MessageReader:
         return _MENTION.sub(words, text)
 
     def _split(self, content: Content) -> tuple[str, list[Part]]:
-        """The words of a card as Discord has them, and everything beside words."""
+        """Returns the text of a card, and its other parts."""
         words: list[str] = []
         parts = [self._embed(one, content.mentions) for one in content.embeds]
         if content.poll is not None:
@@ -1077,7 +1079,7 @@ class _MessageReader:
 
 
 def _collect_component(one: Component, words: list[str], parts: list[Part]) -> None:
-    """A piece of a card, and the pieces in it."""
+    """Collects the text and parts of a component, and of the components in it."""
     inner = [*one.components, *filter(None, [one.component, one.accessory])]
     if one.type == _TEXT:
         words.append(one.content)
@@ -1123,7 +1125,7 @@ def _poll_text(poll: Poll) -> str:
 
 
 def _format_time(seconds: int) -> str:
-    """A moment that everybody sees in their own zone; "" for one that is none."""
+    """Returns Discord's markup for a time, which everybody sees in their own zone; "" if it is invalid."""
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
     except (ValueError, OverflowError, OSError):
@@ -1135,7 +1137,7 @@ def _format_time(seconds: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A chat and a thread in it, for one of Discord's channels."""
+    """The chat, and the thread in it, that stand for one of Discord's channels."""
 
     chat: str
     thread: str | None = None
@@ -1150,33 +1152,33 @@ class DiscordChannel:
         self._me: User | None = None
         self._stream: _Stream | None = None
         self._events_handled = ""
-        """Of the event that is being handled: no other has it."""
+        """The sequence number of the event that is being handled."""
         self._failures = 0
-        """Connections in a row that did not last."""
+        """Short connections in a row."""
         self._acknowledge_tasks = 0
-        """Of those, the ones that were to be resumed and that Discord ended without a word."""
+        """Failed attempts to resume among those, which Discord ended without a reason."""
         self._saved: Checkpoint | None = None
         self._saved_at = -math.inf
         self._newest_message_ids = 0
-        """The newest message that was told of, in whatever chat: Discord's ids grow with time."""
+        """The newest reported message of any chat: Discord's ids increase with time."""
         self._catch_up_from = 0
-        """The same when the stream began: what was written later was not told."""
+        """The same at the beginning of the stream: later messages were missed."""
         self._pending_threads: set[str] = set()
-        """The servers that have not shown themselves since. One that comes later is one that we were just added to."""
+        """The servers that the stream has not reported yet. Another one is new: the bot was just added to it."""
         self._searched = 0
-        """How many chats that were never heard of were read since."""
+        """How many unknown chats were searched since then."""
         self._behind: dict[str, str] = {}
         """The newest committed message of each chat when the stream began."""
         self._places: dict[str, Place] = {}
         self._names: dict[str, User] = {}
         self._threads_joined: dict[str, str] = {}
-        """The threads in which we were spoken to or wrote, with the message that did so first."""
+        """The threads in which the bot was mentioned or wrote, with the first such message."""
         self._servers: dict[str, str] = {}
         self._roles: dict[str, str] = {}
         """The names of servers and of the roles in them, by id."""
         self._my_roles: set[str] = set()
         self._introductions = 0
-        """How often we were let in since a connection last held for a while."""
+        """How often the bot identified since a connection last lasted for a while."""
         self._application = ""
         self._condition = (Condition.DOWN, "not connected yet")
 
@@ -1227,7 +1229,7 @@ class DiscordChannel:
     # --- receiving ---
 
     async def receive(self, inbox: Inbox) -> None:
-        """Comes back by itself after whatever happens to the connection; raises when Discord does not know us, and
+        """Receives events, and reconnects after any loss of the connection. Raises when Discord rejects the token, and
         what the inbox raises."""
         if self._condition[0] is Condition.AUTH_FAILED:
             await asyncio.sleep(AUTH_RETRY_DELAY_S)
@@ -1241,7 +1243,7 @@ class DiscordChannel:
                 self._acknowledge_tasks += self._stream is not None
                 forgotten = not again.resume or self._acknowledge_tasks > MAX_RESUME_ATTEMPTS
                 if forgotten and self._stream is not None:
-                    self._stream, failures = None, 0  # the gateway is there, and has forgotten us
+                    self._stream, failures = None, 0  # the gateway works, but the stream is gone
             except AuthFailed as error:
                 self._stream = None
                 self._condition = (Condition.AUTH_FAILED, str(error))
@@ -1263,7 +1265,7 @@ class DiscordChannel:
             await asyncio.sleep(max(_reconnect_delay_s(failures, introductions=introductions), asked_s))
 
     async def _run_connection(self, inbox: Inbox) -> None:
-        """One connection, until it ends: that raises."""
+        """Runs one connection; raises when it ends."""
         http = self._require_connection()
         if self._me is None:
             me = await http.current_user()
@@ -1288,7 +1290,7 @@ class DiscordChannel:
                 await self._save_checkpoint(inbox)
 
     async def _save_checkpoint(self, inbox: Inbox) -> None:
-        """Keep where we are for the next life of the host. It is no loss when that fails: then the chats are read."""
+        """Stores the position across restarts. A failure is harmless: the chats are read then."""
         self._saved_at = time.monotonic()
         if self._me is None or self._stream is None:
             return
@@ -1307,7 +1309,7 @@ class DiscordChannel:
                 _log.warning("discord_checkpoint_failed", channel="discord", error=str(error))
 
     async def _load_checkpoint(self, me: User, inbox: Inbox) -> None:
-        """Where an earlier life of the host was, if it was of this bot."""
+        """Restores the position of an earlier run, if it was of this bot."""
         self._saved = self._saved or _parse_checkpoint(await inbox.checkpoint())
         here = self._saved
         if here is None or here.bot != me.id:
@@ -1349,7 +1351,7 @@ class DiscordChannel:
                 self._cache_channel(ChannelPayload.model_validate(said))
 
     async def _on_ready(self, ready: Ready, inbox: Inbox) -> None:
-        """A stream that begins here knows nothing of before."""
+        """Handles the beginning of a new stream, which does not contain earlier events."""
         self._me = ready.user
         self._application = ready.application.id if ready.application else ""
         self._behind = dict(await inbox.latest())
@@ -1366,7 +1368,7 @@ class DiscordChannel:
         self._condition = (Condition.UP, "")
 
     async def _on_guild(self, guild: Guild, inbox: Inbox) -> None:
-        """A server shows itself: its names, and its threads, whose messages since are read as well."""
+        """Handles a server's data: its names and threads, whose missed messages are read, too."""
         self._servers[guild.id] = guild.name
         self._update_roles(guild.roles)
         for channel in (*guild.channels, *guild.threads):
@@ -1380,8 +1382,8 @@ class DiscordChannel:
         self._pending_threads.discard(guild.id)
 
     async def _search_channel(self, channel: ChannelPayload, known: str | None, inbox: Inbox) -> None:
-        """A channel that was not read yet: somebody may have spoken to us there for the first time. `known`: up to
-        where it was told all the same."""
+        """Searches a channel that was not read yet for missed messages to the bot. `known`: messages up to it were
+        reported."""
         since = known if known is not None and known.isdigit() else str(self._catch_up_from)
         if since == "0" or int(channel.last_message_id or 0) <= int(since):
             return
@@ -1393,14 +1395,14 @@ class DiscordChannel:
         await self._catch_up(await self._messages_since(channel.id, since), inbox)
 
     async def _catch_up(self, messages: Sequence[Message], inbox: Inbox) -> None:
-        """Hand in what one channel of Discord's says was written. It leaves out which server that was in."""
+        """Passes missed messages of one Discord channel to the inbox. They do not contain the server's id."""
         if messages:
             await self._fetch_channel(messages[0].channel_id)
         for message in messages:
             await self._message(message, inbox)
 
     async def _messages_since(self, channel_id: str, message_id: str) -> list[Message]:
-        """What was written in one of Discord's channels after a message, oldest first. Raises NotSent."""
+        """Returns the messages of a Discord channel after a message, the oldest first. Raises NotSent."""
         found: list[Message] = []
         for _ in range(MAX_PAGES):
             page, is_last = await self._fetch_page(channel_id, message_id)
@@ -1412,7 +1414,7 @@ class DiscordChannel:
         return found
 
     async def _fetch_page(self, channel_id: str, after: str) -> tuple[list[Message], bool]:
-        """The next messages, and whether they are the last. One that makes no sense is left out."""
+        """Returns the next messages without invalid ones, and whether they are the last."""
         for _ in range(CATCH_UP_ATTEMPTS):
             try:
                 said = _LIST.validate_python(
@@ -1432,13 +1434,14 @@ class DiscordChannel:
         self._newest_message_ids = max(self._newest_message_ids, int(message.id))
 
     async def _edit(self, message: Message, inbox: Inbox) -> None:
-        """Discord also tells of changes that nobody made: previews, pins."""
+        """Handles an edit. Discord also reports changes that are no edits: previews, pins."""
         if message.edited_timestamp is not None and self._is_relevant(message):
             id = f"{message.id}:{message.edited_timestamp.isoformat()}"
             await inbox.accept(await self._event(message, id, kind=EventKind.EDIT, refers_to=message.id))
 
     def _is_relevant(self, message: Message) -> bool:
-        """Not what we said ourselves, and not what Discord says: who came, what was pinned."""
+        """Returns whether the message is not the bot's own and not a notice of Discord, such as about joins and
+        pins."""
         if message.type not in USER_MESSAGE_TYPES:
             _log.info("discord_system_message_ignored", channel="discord", chat=message.channel_id, type=message.type)
             return False
@@ -1478,7 +1481,7 @@ class DiscordChannel:
         )
 
     async def _quoted_part(self, message: Message) -> Part | None:
-        """What a message replies to. Discord sends it along as a rule; else it is asked for, once."""
+        """Returns the quoted message. Discord usually includes it; otherwise it is fetched, once."""
         if (id := message.replies_to) is None:
             return None
         answered = message.referenced_message
@@ -1496,9 +1499,11 @@ class DiscordChannel:
         return Part(kind=PartKind.QUOTED, text=self._message_reader.to_text(answered), author=author, sent_at=sent_at)
 
     async def _thread_starter(self, message: Message, place: Place) -> Part | None:
-        """The message that a thread was made of, for whoever is called into it for the first time. It has the thread's
-        id, and stands in the channel around it; a forum's stands in the thread. It is told again, rather than never,
-        after a restart and with a message that comes again."""
+        """Returns the first message of a thread, when the bot is mentioned there for the first time.
+
+        It has the thread's id and is in the parent channel; in a forum it is in the thread. After a restart, and with a
+        repeated message, it may be returned again.
+        """
         thread = place.thread
         if thread is None or not self._is_bot_mentioned(message):
             return None
@@ -1519,8 +1524,8 @@ class DiscordChannel:
             del self._threads_joined[next(iter(self._threads_joined))]
 
     async def _fetch_message(self, where: str, id: str) -> ReferencedMessage | None:
-        """A message that stands elsewhere; None where it is not there or cannot be read. The stream waits meanwhile:
-        raises ChannelError when Discord does not say in time."""
+        """Fetches another message; returns None if it does not exist or cannot be read. The stream waits meanwhile:
+        raises ChannelError if Discord does not answer in time."""
         try:
             async with asyncio.timeout(LOOKUP_TIMEOUT_S):
                 return ReferencedMessage.model_validate(await self._require_connection().get_message(where, id))
@@ -1530,7 +1535,7 @@ class DiscordChannel:
             raise NotSent("Discord does not say in time what a message holds") from None
 
     async def _forwarded_from(self, message: Message) -> str:
-        """Where a message that is passed on was written, as far as we may know."""
+        """Returns the name of the chat that a forwarded message comes from, if the bot may see it."""
         reference = message.message_reference
         if not message.message_snapshots or reference is None or reference.channel_id is None:
             return ""
@@ -1542,11 +1547,11 @@ class DiscordChannel:
         return " in ".join(filter(None, [place.name if place else "", elsewhere]))
 
     async def _ensure_roles(self, message: Message) -> None:
-        """A stream that is resumed in a new life of the host does not say which roles there are: they are asked for.
-        Raises NotSent."""
+        """Fetches the server's roles, if the stream was resumed after a restart and has not reported them. Raises
+        NotSent."""
         if message.guild_id is None or self._roles.keys() >= {*message.mention_roles}:
             return
-        with suppress(Refused, ValidationError):  # when Discord cannot say now the message comes again
+        with suppress(Refused, ValidationError):  # if Discord does not answer, the message is received again
             said = _LIST.validate_python(await self._require_connection().get_roles(message.guild_id))
             self._update_roles(map(Role.model_validate, said))
         self._roles |= {role: "" for role in message.mention_roles if role not in self._roles}
@@ -1561,7 +1566,7 @@ class DiscordChannel:
         return self._me.name if self._me and self._is_me(user.id) else user.name
 
     async def _deletion(self, deleted: Deleted, inbox: Inbox) -> None:
-        """Discord says neither whose message it was nor who deleted it."""
+        """Handles a deletion. Discord reports neither the author nor who deleted it."""
         place = await self._resolve_place(deleted.channel_id, deleted.guild_id)
         for id in (*([deleted.id] if deleted.id else []), *deleted.ids):
             event = InboundEvent(
@@ -1579,7 +1584,7 @@ class DiscordChannel:
             await inbox.accept(event)
 
     async def _reaction(self, reaction: Reaction, inbox: Inbox, kind: EventKind) -> None:
-        """The same reaction can be set, taken back and set again: the number in the stream tells them apart."""
+        """Handles a reaction. The stream's sequence number distinguishes repeated equal reactions."""
         if self._is_me(reaction.user_id):
             return
         known = reaction.member.user if reaction.member else self._names.get(reaction.user_id)
@@ -1608,7 +1613,7 @@ class DiscordChannel:
             await self._button_event(said, inbox)
 
     async def _command(self, chosen: Interaction, inbox: Inbox) -> None:
-        """As if it had been typed, and said to us."""
+        """Handles a chosen command like a typed one that is addressed to the bot."""
         user = chosen.member.user if chosen.member else chosen.user
         if user is None or not chosen.channel_id or not chosen.data or not chosen.data.name:
             return
@@ -1652,7 +1657,7 @@ class DiscordChannel:
         await self._send_acknowledgement(self._require_connection().defer(press))
 
     async def _send_acknowledgement(self, answer: Awaitable[None]) -> None:
-        """Too late is no harm: what was done is on disk."""
+        """Sends an acknowledgement. Being late is harmless: the event is committed."""
         try:
             async with asyncio.timeout(DEFER_TIMEOUT_S):
                 await answer
@@ -1660,7 +1665,8 @@ class DiscordChannel:
             _log.info("discord_acknowledge_failed", channel="discord", reason=str(error) or "too late")
 
     async def show_commands(self, commands: Sequence[MenuCommand]) -> None:
-        """Discord tells with the stream whose commands they are. What its menu cannot name can be typed still."""
+        """Registers the commands; the stream reports the application's id. Commands that its menu cannot show can still
+        be typed."""
         if not self._application:
             raise ChannelDown("Discord has not said yet which application this is")
         offered = [_to_application_command(one) for one in commands if _COMMAND.fullmatch(one.name)]
@@ -1686,7 +1692,7 @@ class DiscordChannel:
         )
 
     def _cache_channel(self, channel: ChannelPayload) -> None:
-        """DMs are not kept: who is in one stands in each of its messages."""
+        """Caches a channel. DMs are not cached: each of their messages contains the person."""
         if channel.type in THREAD_TYPES and channel.parent_id is not None:
             place = Place(chat=channel.parent_id, thread=channel.id, is_group=True, name=channel.name)
             self._places[channel.id] = place
@@ -1694,7 +1700,7 @@ class DiscordChannel:
             self._places[channel.id] = Place(chat=channel.id, is_group=True, name=f"#{channel.name}")
 
     async def _fetch_channel(self, channel_id: str) -> None:
-        """Raises NotSent when Discord cannot say now which channel a thread belongs to."""
+        """Fetches a channel. Raises NotSent if Discord cannot be asked now which channel a thread belongs to."""
         if channel_id not in self._places:
             with suppress(Refused, ValidationError):
                 self._cache_channel(
@@ -1737,7 +1743,7 @@ class DiscordChannel:
         await self._require_connection().change_message(_target_channel_id(address), message_id, payload)
 
     async def react(self, address: Address, message_id: str, emoji: str) -> None:
-        """An emoji is a part of the request's path, and the container's own words."""
+        """Adds a reaction. The emoji is part of the request's path, and comes from the container."""
         if emoji.isascii() or len(emoji) > MAX_EMOJI_CHARS:
             raise RefusedHere("that is no emoji")
         await self._require_connection().add_reaction(
@@ -1770,9 +1776,9 @@ class DiscordChannel:
 
 _COMMAND = re.compile(r"[-_a-z0-9]{1,32}")
 MAX_DESCRIPTION_CHARS = 100
-"""Characters that Discord takes of what a command does, and of what goes with it."""
+"""Characters of the description of a command, and of its argument."""
 CONTEXT_GUILD, CONTEXT_BOT_DM = 0, 1
-"""Where a command of the menu is offered."""
+"""The contexts in which menu commands are offered."""
 
 
 def _to_application_command(command: MenuCommand) -> Any:
@@ -1793,7 +1799,7 @@ def _to_application_command(command: MenuCommand) -> Any:
 
 
 def _target_channel_id(address: Address) -> str:
-    """A thread is a channel of its own; writing there opens it again."""
+    """Returns the Discord channel to send to. A thread is a separate channel; writing there reopens it."""
     return address.thread_id or address.platform_id
 
 
@@ -1832,7 +1838,7 @@ def _rows(card: OutboundCard) -> list[dict[str, object]]:
 
 
 def _reconnect_delay_s(failures: int, *, introductions: int = 0) -> float:
-    """Spread out, so that not everybody comes back to Discord at once."""
+    """Returns a random pause, so that not all clients reconnect to Discord at once."""
     if introductions > IDENTIFY_BUDGET:
         return IDENTIFY_DELAY_S
     longest = min(MIN_RECONNECT_DELAY_S * 2 ** min(max(failures - 1, 0), 10), MAX_RECONNECT_DELAY_S)

@@ -17,13 +17,12 @@
 # help = "where Slack's Web API is"
 # default = "https://slack.com/api/"
 # ///
-"""Slack as a channel: an app of one workspace, over Socket Mode, so that no public address is needed.
+"""Connects a Slack app of one workspace by Socket Mode, which needs no public address.
 
-An envelope of Slack is acknowledged after its event is committed, never before; one whose commit failed ends the
-connection, and Slack sends it again, in its order. Slack does so for minutes: after a longer absence the chats that
-are known are read from where the host left them, before anything new is taken. The client library neither repeats a
-request nor connects again by itself: a repeated post would be a second message, and a bad token would be tried for
-ever without a word.
+An envelope of Slack is acknowledged after its event is committed, never before; a failed commit ends the connection,
+and Slack sends the envelope again, in order. Slack does so for minutes: after a longer absence the known chats are read
+from where the host left off, before new events are accepted. The client library's retries and reconnects are off: a
+repeated post would be a second message, and an invalid token would be retried for ever without an error.
 
 In a channel each message that is in no thread begins one: its `thread_id` is its own ts, and the answer goes there. In
 a DM there are only the threads that people make. What we post carries the host's key as metadata, which is how
@@ -97,32 +96,32 @@ TEXT_LIMIT = 11_000
 """Characters of a markdown block. Slack says 12,000, and refuses all blocks together from about 13,200."""
 MAX_MARKDOWN_CHARS = 12_000
 MAX_PLAIN_CHARS = 40_000
-"""Characters of a message without blocks; Slack cuts off what is beyond."""
+"""Characters of a message without blocks; Slack cuts longer ones."""
 NOTIFICATION_LIMIT = 3_000
 """Characters of the text beside the blocks, which notifications show; Slack cuts it at 4,000."""
 FILE_BYTES = 50 * 1024 * 1024
-"""Slack takes 1 GB; within the time that the host gives a send, this much arrives."""
+"""Bytes. Slack accepts 1 GB, but only this much can be sent within the host's time limit."""
 CAPTION_LIMIT = 3_000
 CONNECT_TIMEOUT_S = 10.0
 WATCH_INTERVAL_S = 0.5
-"""How often a connection is looked at: the library does not tell of one that was reset."""
+"""Seconds between checks of a connection: the library does not report one that was reset."""
 LOOKUP_TIMEOUT_S = 0.7
-"""For a name or a thread: an event must be acknowledged within 3 s."""
+"""Seconds to look up a name or a thread: an event must be acknowledged within 3 s."""
 ROOT_LOOKUP_TIMEOUT_S = 1.5
-"""For what a thread begins with: two calls, one after the other."""
+"""Seconds to fetch the first message of a thread: two calls in sequence."""
 HEALTHY_AFTER_S = 5.0
 CATCH_UP_WINDOW_S = 7 * 24 * 3600.0
-"""How old a message may be that `find_sent` finds."""
+"""The maximum age of a message that `find_sent` finds."""
 REDELIVERY_WINDOW_S = 30.0
-"""Who was away for no longer is told all by Slack; others look for themselves."""
+"""After a shorter absence Slack sends all events again; after a longer one the chats are read."""
 CATCH_UP_TIMEOUT_S = 20.0
-"""For looking: what is written meanwhile waits for it."""
+"""Seconds to read missed messages; new events wait meanwhile."""
 CHAT_CATCH_UP_TIMEOUT_S = 10.0
-"""Of that, for one chat."""
+"""The part of that time for one chat."""
 CAUGHT_UP_S = 24 * 3600.0
-"""How old a message may be that is handed in late."""
+"""The maximum age of a missed message that is still accepted."""
 LATE_DELIVERY_S = 30.0
-"""A message that is told after this long may have been deleted since."""
+"""A message that Slack reports later than this may have been deleted meanwhile."""
 VISIBILITY_DELAY_S = 60.0
 """Younger by this much than what is read: what is not there was deleted."""
 MAX_THREADS = 20
@@ -187,7 +186,7 @@ _log = structlog.get_logger()
 
 
 def create(context: ChannelContext) -> Channel:
-    """Raises ChannelError with what is missing in the settings, and where to get it."""
+    """Creates the channel. Raises ChannelError that says which settings are missing, and where to get them."""
     return SlackChannel(_settings(context))
 
 
@@ -198,8 +197,8 @@ SLACK = "https://slack.com/api/"
 
 
 class SlackSettings(BaseModel):
-    """The table [channels.slack]. `timeout_s`: for one call of Slack; `ping_s`: a connection that says nothing for
-    about twice as long is made anew."""
+    """The table [channels.slack]. `timeout_s`: for one call of Slack; `ping_s`: a connection without data for about
+    twice as long is replaced."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     bot_token: str = Field(repr=False)
@@ -210,7 +209,7 @@ class SlackSettings(BaseModel):
 
 
 def _settings(context: ChannelContext) -> SlackSettings:
-    """Says nothing of the values: they are secrets."""
+    """Reads the settings. Errors never contain values, which are secrets."""
     table = "channels.slack" if context.instance == "default" else f"channels.slack.{context.instance}"
     for key, begin, what in (
         ("bot_token", "xoxb-", "the Bot User OAuth Token (OAuth & Permissions)"),
@@ -232,19 +231,19 @@ def _settings(context: ChannelContext) -> SlackSettings:
 
 
 def _well_formed(value: object) -> object:
-    """Without halves of surrogate pairs, which JSON can carry; no text at all is an empty one."""
+    """Replaces unpaired surrogates, which JSON can contain; None becomes an empty text."""
     if value is None:
         return ""
     return _replace_surrogates(value) if isinstance(value, str) else value
 
 
 def _clean_text(value: object) -> str:
-    """The same of what may be anything."""
+    """Does the same for a value of any type."""
     return _replace_surrogates(value) if isinstance(value, str) else ""
 
 
 def _as_object(value: object) -> Mapping[str, object]:
-    """What should be an object; an empty one for what is none."""
+    """Returns the value if it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
@@ -280,7 +279,7 @@ class _Edited(_Payload):
 
 
 class _Message(_Payload):
-    """What a message holds is read piece by piece: apps put anything there, and Slack adds to it."""
+    """A message. Its content is parsed field by field: apps may send anything, and Slack adds fields."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     ts: str
@@ -392,7 +391,7 @@ class _FileInfo(_File):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _BotIdentity:
-    """Who we are in which workspace."""
+    """The bot's identity in its workspace."""
 
     user_id: str
     bot_id: str | None
@@ -406,8 +405,8 @@ class _BotIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconnectDelays:
-    """Seconds before a new connection: from the first to the longest, each twice the one before; and when Slack does
-    not accept our tokens, which only an operator changes."""
+    """Seconds before a new connection: from the first to the longest, doubled each time; and after Slack rejects the
+    tokens, which only an operator can change."""
 
     min_s: float = 0.5
     max_s: float = 15.0
@@ -431,14 +430,14 @@ class _ChatHistory:
         return is_late and one.subtype in _MESSAGE_SUBTYPES
 
     def covers(self, ts: str, thread: str | None) -> bool:
-        """Whether a message stands there, or nobody looked where it would."""
+        """Returns whether the message exists, or its place was not read."""
         where = None if thread == ts else thread
         there = self.messages.get(ts)
         return where not in self.threads_read or (there is not None and there.subtype != TOMBSTONE)
 
 
 class SlackChannel:
-    """Serves one Slack app in one workspace."""
+    """One Slack app in one workspace."""
 
     def __init__(self, settings: SlackSettings, *, pauses: ReconnectDelays | None = None) -> None:
         self.settings = settings
@@ -453,12 +452,12 @@ class SlackChannel:
         self._thread_roots: _CachedLookup[Part | None] = _CachedLookup(
             self._fetch_thread_root, nothing=None, limit_s=ROOT_LOOKUP_TIMEOUT_S
         )
-        # A message that is there may be gone when Slack tells of it again.
+        # An existing message may be deleted before Slack reports it again, so it is not cached.
         self._message_exists = _CachedLookup(
             self._fetch_message_exists, nothing=True, keeps=lambda is_there: not is_there
         )
         self._threads_joined: OrderedDict[str, str] = OrderedDict()
-        """The threads in which we were spoken to or wrote, with the ts of the first time."""
+        """The threads in which the bot was mentioned or wrote, with the ts of the first time."""
         self._uploads: OrderedDict[str, str] = OrderedDict()
         self._last_connected_at = -math.inf
 
@@ -525,7 +524,7 @@ class SlackChannel:
     # --- receiving ---
 
     async def receive(self, inbox: Inbox) -> None:
-        """Connects again by itself, after pauses that grow. Raises what the inbox raised."""
+        """Receives events, and reconnects after growing pauses. Raises what the inbox raised."""
         pause_s = self._pauses.min_s
         while True:
             began = time.monotonic()
@@ -548,7 +547,7 @@ class SlackChannel:
             pause_s = min(pause_s * 2, self._pauses.max_s)
 
     async def _run_connection(self, inbox: Inbox) -> None:
-        """One connection, from asking for it to its end. Raises ChannelError, and what the inbox raised."""
+        """Runs one connection to its end. Raises ChannelError, and what the inbox raised."""
         client = self._web_client
         me, _ = await self._identify(client)
         self._me = me
@@ -568,8 +567,8 @@ class SlackChannel:
             await socket.close()
 
     async def _catch_up(self, inbox: Inbox, me: _BotIdentity) -> None:
-        """Slack tries for a few minutes to deliver a message, and then no more: the rest is read where it stands, as
-        far as Slack lets us, before anything new is taken."""
+        """Reads messages that Slack no longer delivers after a few minutes, as far as Slack permits, before new events
+        are accepted."""
         day, known = time.time() - CAUGHT_UP_S, await inbox.latest()
         sights = [
             _ChatHistory(chat=chat, day=day, since=max(_seconds_of(newest), day)) for chat, newest in known.items()
@@ -602,7 +601,7 @@ class SlackChannel:
         return [_ChatHistory(chat=one.id, day=since, since=since) for one in found[:MAX_UNSEEN_CHATS]]
 
     async def _memberships(self) -> list[_Membership]:
-        """The chats that we are in. Raises ChannelError."""
+        """Returns the chats that the bot is in. Raises ChannelError."""
         asked: dict[str, Any] = {"types": "im,mpim,private_channel,public_channel", "exclude_archived": True}
         found: list[_Membership] = []
         for _ in range(MAX_PAGES):
@@ -617,7 +616,7 @@ class SlackChannel:
         return found
 
     async def _with_time_share(self, sight: _ChatHistory, reading: Coroutine[Any, Any, None]) -> None:
-        """One chat, in its share of the time: a flood in it must not hide what was written elsewhere."""
+        """Reads one chat within its share of the time, so that a busy chat does not hide messages of others."""
         try:
             async with asyncio.timeout(CHAT_CATCH_UP_TIMEOUT_S):
                 await reading
@@ -627,7 +626,7 @@ class SlackChannel:
             )
 
     async def _catch_up_chat(self, sight: _ChatHistory, inbox: Inbox, me: _BotIdentity) -> None:
-        """What people wrote outside of threads, and in those that begin in sight."""
+        """Reads what people wrote outside of threads, and in threads that begin within the read range."""
         await self._read_history(sight, None)
         for root in list(sight.messages.values()):
             if _seconds_of(root.latest_reply) > sight.since:
@@ -635,7 +634,7 @@ class SlackChannel:
         await self._hand_in_missed(sight, inbox, me)
 
     async def _report_deletions(self, sight: _ChatHistory, inbox: Inbox, me: _BotIdentity) -> None:
-        """Which messages that we know of were deleted, as far as we see; and what else was written in their threads."""
+        """Reports known messages that were deleted, as far as the chat was read, and new messages in their threads."""
         if None not in sight.threads_read:
             return
         known = await inbox.recent(sight.chat, datetime.fromtimestamp(sight.day + VISIBILITY_DELAY_S, UTC))
@@ -648,7 +647,7 @@ class SlackChannel:
         await self._hand_in_missed(sight, inbox, me)
 
     async def _read_history(self, sight: _ChatHistory, thread: str | None) -> None:
-        """Read what stands in a thread, or outside of threads."""
+        """Reads the messages of a thread, or those outside of threads."""
         try:
             async for one in self._fetch_history(Address(platform_id=sight.chat, thread_id=thread), sight.day):
                 sight.messages[one.ts] = one
@@ -657,12 +656,12 @@ class SlackChannel:
             if refused.error == "thread_not_found":
                 sight.threads_read.add(thread)
         except Refused:
-            pass  # we are in that chat no more
+            pass  # the bot is no longer in that chat
         except Ambiguous as error:
-            _log.warning("slack_catch_up_failed", chat=sight.chat, error=str(error))  # what was seen so far counts
+            _log.warning("slack_catch_up_failed", chat=sight.chat, error=str(error))  # messages read so far are used
 
     async def _hand_in_missed(self, sight: _ChatHistory, inbox: Inbox, me: _BotIdentity) -> None:
-        """The oldest first, each once."""
+        """Passes missed messages to the inbox, the oldest first, each once."""
         missed = [one for one in sight.messages.values() if sight.is_new(one)]
         for message in sorted(missed, key=lambda one: _seconds_of(one.ts)):
             for event in await _parsed_events("history", self._missed_event(me, message, sight.chat)):
@@ -702,7 +701,7 @@ class SlackChannel:
         return str(answer.get("url") or "")
 
     async def _handle_payload(self, inbox: Inbox, me: _BotIdentity, body: Mapping[str, object]) -> None:
-        """Hand in what a payload says. One that says nothing to us, or makes no sense, is done with."""
+        """Passes the events of a payload to the inbox. Ignores one that is invalid or does not concern the bot."""
         if (moved := _parse_move(body)) is not None:
             await inbox.moved(*moved)
             return
@@ -734,8 +733,8 @@ class SlackChannel:
                 return ()
 
     async def _on_message(self, me: _BotIdentity, posted: _MessageEvent) -> Sequence[InboundEvent]:
-        """A message. An edit that adds a mention of us is told as one, too. One that was told late may have been
-        deleted since."""
+        """Handles a message. Slack also reports an edit that adds a mention of the bot as one. A late message may have
+        been deleted meanwhile."""
         made = await self._message(me, posted, posted.channel, posted.channel_type)
         if posted.edited is not None and posted.type == "app_mention":
             return [_to_edit_event(made, posted.edited.ts)]
@@ -747,7 +746,7 @@ class SlackChannel:
         return [made]
 
     async def _deletion(self, me: _BotIdentity, deleted: _Deleted) -> InboundEvent:
-        """Slack tells whose message it was."""
+        """Returns the deletion event; Slack reports the author of the message."""
         is_group = _is_group(deleted.channel, deleted.channel_type)
         event = _deletion(deleted.channel, deleted.deleted_ts, None, is_group=is_group, at=_time(deleted.ts))
         try:
@@ -781,8 +780,8 @@ class SlackChannel:
         )
 
     async def _thread_starter(self, channel: str, message: _Message, thread: str | None) -> Part | None:
-        """What a thread begins with, for whoever is called into it for the first time. It is told again, rather than
-        never, after a restart and with a message that comes again."""
+        """Returns the first message of a thread, when the bot is mentioned there for the first time. After a restart,
+        and with a repeated message, it may be returned again."""
         key = f"{channel} {thread}"
         first = self._threads_joined.get(key)
         if first not in (None, message.ts):
@@ -798,7 +797,7 @@ class SlackChannel:
             self._threads_joined.popitem(last=False)
 
     async def _read_content(self, me: _BotIdentity, message: _Message) -> MessageContent:
-        """What a message holds, with names for ids."""
+        """Returns the content of a message, with names for ids."""
         taken = parse_content(message)
         wire = _strip_leading_mentions(taken.text, me.user_id)
         names = await self._names(me, "".join([wire, *(_all_words(part) for part in taken.parts)]))
@@ -811,7 +810,7 @@ class SlackChannel:
         )
 
     async def _names(self, me: _BotIdentity, text: str) -> _Names:
-        """Of the people and channels in a text of Slack's, as far as they can be known now."""
+        """Returns the names of the people and channels in a text, as far as they can be looked up in time."""
         people = [id for id in dict.fromkeys(_MENTION.findall(text)) if id != me.user_id][:MAX_NAME_LOOKUPS]
         channels = list(dict.fromkeys(_CHANNEL.findall(text)))[:MAX_NAME_LOOKUPS]
         found = await asyncio.gather(*map(self._people.get, people), *map(self._chats.get, channels))
@@ -821,8 +820,9 @@ class SlackChannel:
         )
 
     async def _edit(self, me: _BotIdentity, changed: _Changed, event: Mapping[str, object]) -> Sequence[InboundEvent]:
-        """Slack also says `changed` when a preview was added or a thread grew: then nobody edited anything. Of a
-        message with replies a tombstone is left when it is deleted."""
+        """Handles `changed`. Slack also sends it for a new preview or reply, which is no edit, and for the deletion of
+        a
+        message with replies, which leaves a tombstone."""
         message, before = changed.message, _as_object(event.get("previous_message"))
         if message.subtype == TOMBSTONE:
             told: dict[str, object] = {"channel": changed.channel, "channel_type": changed.channel_type}
@@ -937,7 +937,7 @@ class SlackChannel:
             await _with_plain_fallback(message, update)
 
     async def send_file(self, address: Address, file: OutboundFile, *, idempotency_key: str) -> Receipt:
-        """Nobody sees a file before its upload is completed: whatever happens up to there, it is not sent."""
+        """Sends a file. Nobody sees it before its upload is completed: after any earlier failure it is not sent."""
         client = self._web_client
         with _idempotent():
             begun = await _translated_errors(client.files_getUploadURLExternal(filename=file.name, length=file.size))
@@ -975,7 +975,7 @@ class SlackChannel:
             raise Refused(f"Slack does not take the file: it answers {status}")
 
     async def find_sent(self, address: Address, *, idempotency_key: str) -> Receipt | None:
-        """A file is found for as long as this object lives: Slack keeps no key with it."""
+        """Finds a sent message by its key. Files are found only until a restart: Slack stores no key for them."""
         if (file_id := self._uploads.get(idempotency_key)) is not None:
             if await self._is_shared(file_id, address):
                 return Receipt(platform_message_ids=(file_id,))
@@ -987,8 +987,9 @@ class SlackChannel:
         return None
 
     async def _is_shared(self, file_id: str, address: Address) -> bool:
-        """Slack shares a file a while after it took it. One that is not to be seen yet is deleted, so that it does not
-        come up beside the one that is sent in its place."""
+        """Returns whether Slack has shared the file, which takes a while. Deletes one that is not shared yet, so that
+        it
+        does not appear besides its replacement."""
         try:
             shares = (await self._file_info(self._web_client, file_id)).shares
             if address.platform_id in (*shares.public, *shares.private):
@@ -1000,8 +1001,8 @@ class SlackChannel:
         return False
 
     async def _fetch_history(self, address: Address, since: float) -> AsyncIterator[_HistoryMessage]:
-        """What stands in a chat outside of threads, the newest first; or in a thread, the oldest first. Raises
-        Ambiguous when it is too much to be looked at."""
+        """Yields the messages of a chat outside of threads, the newest first; or of a thread, the oldest first. Raises
+        Ambiguous if there are too many to read."""
         asked: dict[str, Any] = {"channel": address.platform_id, "oldest": f"{since:.6f}", "limit": PAGE_SIZE}
         asked |= {"include_all_metadata": True}
         for _ in range(MAX_PAGES):
@@ -1017,7 +1018,7 @@ class SlackChannel:
                 try:
                     message = _HistoryMessage.model_validate(said)
                 except ValidationError:
-                    continue  # one that makes no sense hides no other
+                    continue  # skip an invalid one
                 yield message
             if page.response_metadata is None or not page.response_metadata.next_cursor:
                 return
@@ -1038,7 +1039,7 @@ class SlackChannel:
                     raise
 
     async def typing(self, address: Address) -> None:
-        """Slack shows it in threads only, under the name of the app, for two minutes or until the answer."""
+        """Shows typing. Slack shows it only in threads, for two minutes or until the answer."""
         if address.thread_id is None:
             return
         await _translated_errors(
@@ -1072,7 +1073,7 @@ class SlackChannel:
                 raise _to_ambiguous(error) from None
 
     async def _download(self, client: AsyncWebClient, url: str, info: _FileInfo, into: Path, most_bytes: int) -> None:
-        """Redirects are not followed: the only one there is leads to the page for logging in."""
+        """Downloads a file. Redirects are not followed: the only one leads to the login page."""
         assert client.session is not None
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self.settings.timeout_s)
         headers = {"Authorization": f"Bearer {client.token}"}
@@ -1116,7 +1117,7 @@ class SlackChannel:
         return str(messages[0].get("thread_ts") or "")
 
     async def _fetch_thread_root(self, channel_and_ts: str) -> Part | None:
-        """The message that a thread begins with."""
+        """Fetches the first message of a thread."""
         channel, _, ts = channel_and_ts.partition(" ")
         answer = await _translated_errors(self._web_client.conversations_replies(channel=channel, ts=ts, limit=1))
         try:
@@ -1135,7 +1136,7 @@ class SlackChannel:
         return Part(kind=PartKind.QUOTED, text=names.read(words, urls=True), author=author, sent_at=_time(ts))
 
     async def _fetch_message_exists(self, place: str) -> bool:
-        """Whether a message is still there: its channel, ts and thread."""
+        """Returns whether a message still exists. `place`: its channel, ts and thread."""
         channel, ts, thread = place.split(" ")
         asked: dict[str, Any] = {"channel": channel, "oldest": ts, "latest": ts, "inclusive": True, "limit": 2}
         try:
@@ -1150,7 +1151,7 @@ class SlackChannel:
 
 
 async def _parsed_events(about: str, reading: Awaitable[Sequence[InboundEvent]]) -> Sequence[InboundEvent]:
-    """The events that something means; none, if it makes no sense."""
+    """Returns the parsed events; none if the input is invalid."""
     try:
         return await reading
     except (ValueError, TypeError, OverflowError, RecursionError) as error:  # a ValidationError is a ValueError
@@ -1169,7 +1170,7 @@ def _parse_move(body: Mapping[str, object]) -> tuple[str, str] | None:
 
 
 def _deletion(chat: str, ts: str, thread: str | None, *, is_group: bool, at: datetime | None = None) -> InboundEvent:
-    """That a message is gone; whose it was is not known. `at`: when that was told."""
+    """Returns a deletion event without an author. `at`: when it was reported."""
     return InboundEvent(
         platform_id=chat,
         platform_message_id=ts,
@@ -1184,7 +1185,7 @@ def _deletion(chat: str, ts: str, thread: str | None, *, is_group: bool, at: dat
 
 
 def _to_edit_event(made: InboundEvent, edited_ts: str) -> InboundEvent:
-    """A message as the edit that it is now."""
+    """Converts a message event to an edit."""
     return replace(
         made,
         platform_message_id=f"{made.platform_message_id}:{edited_ts}",
@@ -1198,8 +1199,8 @@ _Known = TypeVar("_Known")
 
 
 class _CachedLookup(Generic[_Known]):
-    """What Slack can be asked for about an id, kept as far as `keeps` says so; `nothing` when it does not say in time,
-    which is not kept. Never raises a ChannelError."""
+    """Looks up data of an id with a cache; `keeps` decides what is cached. Returns `nothing`, uncached, if Slack does
+    not answer in time. Never raises a ChannelError."""
 
     def __init__(
         self,
@@ -1277,7 +1278,7 @@ class SocketModeConnection:
         self._client.message_listeners.append(self._on_message)
 
     async def open(self, url: str) -> None:
-        """The library tries for ever and tells nobody: it is given a while."""
+        """Connects, with a time limit, because the library retries for ever without an error."""
         self._client.wss_uri = url
         await self._client.aiohttp_client_session.close()
         self._client.aiohttp_client_session = aiohttp.ClientSession(**aiohttp_options(self._proxy))
@@ -1288,8 +1289,8 @@ class SocketModeConnection:
             raise ChannelDown(f"Slack's socket could not be opened within {CONNECT_TIMEOUT_S:g} s") from None
 
     async def wait_until_ended(self) -> None:
-        """Wait for the end of the connection. When Slack asks for a new one the library makes it, and there is none
-        for a moment."""
+        """Waits for the end of the connection. When Slack requests a new one, the library replaces it, with a short
+        gap."""
         missing = 0
         while missing < 2:
             done, _ = await asyncio.wait([self._has_ended], timeout=WATCH_INTERVAL_S)
@@ -1316,8 +1317,8 @@ class SocketModeConnection:
             self._has_ended.set_result(None)
 
     async def _on_message(self, client: Any, message: dict[str, Any], raw: str | None) -> None:
-        """The library calls this in a task of its own for each message, in the order they came, up to the first wait:
-        that is where they queue for their chat's turn."""
+        """Handles a message. The library calls this in a separate task for each, in order of arrival up to the first
+        await, where they queue for their chat."""
         envelope = message.get("envelope_id")
         if not isinstance(envelope, str):
             return
@@ -1342,7 +1343,7 @@ class SocketModeConnection:
         if self._has_ended.done():
             return
         if response.status != 200:
-            # Nobody listens to this kind, or it makes no sense. Without an answer Slack would send it again and again.
+            # An unhandled kind, or an invalid one. Without an answer Slack would send it again and again.
             response = BoltResponse(status=200)
         await send_async_response(self._client, request, response, time.time())
 
@@ -1358,7 +1359,7 @@ class SocketModeConnection:
 def _create_bolt_app(
     web: AsyncWebClient, me: _BotIdentity, listener: Callable[[Mapping[str, object]], Awaitable[None]]
 ) -> AsyncApp:
-    """Answers after the listener has returned, and not at all when it raised."""
+    """Creates the app, which acknowledges after the listener has returned, and not if it raised."""
 
     async def authorize() -> AuthorizeResult:
         return AuthorizeResult(
@@ -1376,7 +1377,7 @@ def _create_bolt_app(
         client=web,
         authorize=authorize,
         logger=_library_logger,
-        # It sets the loggers of this name to the level of that one; with "nanohost" all of ours.
+        # Bolt sets the level of the loggers with this name; with "nanohost" it would change all of nanohost's.
         name=_library_logger.name,
         process_before_response=True,
         ignoring_self_events_enabled=False,
@@ -1389,7 +1390,7 @@ def _create_bolt_app(
 
 
 def _payload_chat(payload: object) -> str:
-    """The chat that a payload is about; "" when it is about none."""
+    """Returns the chat of a payload; "" if it has none."""
     if not isinstance(payload, dict):
         return ""
     event = payload.get("event", payload)
@@ -1402,7 +1403,7 @@ def _payload_chat(payload: object) -> str:
 
 
 def is_slack_url(url: str, base_url: str) -> bool:
-    """Our token goes to Slack alone, wherever an event says that a file lies, and nowhere in the clear."""
+    """Returns whether the token may be sent to this address: only to Slack and encrypted, whatever an event claims."""
     there, ours = urlsplit(url), urlsplit(base_url)
     is_slack = there.scheme == "https" and (there.netloc == "slack.com" or there.netloc.endswith(".slack.com"))
     return is_slack or (there.scheme, there.netloc) == (ours.scheme, ours.netloc)
@@ -1413,7 +1414,7 @@ def is_slack_url(url: str, base_url: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawContent:
-    """What a message holds, in Slack's own markup. `text`: the sender's own words."""
+    """The content of a message in Slack's own markup. `text`: the sender's own text."""
 
     text: str
     parts: tuple[Part, ...]
@@ -1422,7 +1423,7 @@ class RawContent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageContent(RawContent):
-    """The same as people read it."""
+    """The same content in readable form."""
 
     mentions_bot: bool
 
@@ -1436,16 +1437,16 @@ _METADATA_FIELDS = frozenset(
         *("assistant_thread", "bot_link", "language", "parent", "replies", "trigger_id", "event_id", "event_time"),
     }
 )
-"""What is said of a message, beside what it holds."""
+"""Fields of a message that are not part of its content."""
 _MAX_FOUND_CHARS = 500
-"""Characters of the words that are found in what is not known."""
+"""Characters of the texts that are collected from unknown objects."""
 _NAME_FIELDS = ("title", "text", "name", "label", "subtitle", "description", "alt_text", "body", "url")
-"""Under these Slack's objects carry words for people."""
+"""The keys of Slack's objects that contain text for people."""
 _SECTIONS = {"rich_text_section", "rich_text_quote", "rich_text_preformatted", "rich_text_list"}
 
 
 def parse_content(message: _Message) -> RawContent:
-    """Pure. Whatever makes no sense is said to be there."""
+    """Parses the content; invalid parts become placeholders. Pure."""
     own, parts = _clean_text(message.text), list[Part]()
     words = _blocks(message.blocks, parts)
     files, others = _files(message.files)
@@ -1493,12 +1494,12 @@ def _strip_markup(words: str) -> str:
 
 
 def _escape_literal(value: object) -> str:
-    """What is no markup of Slack's, as Slack's markup. It may be escaped already."""
+    """Escapes a literal text for Slack's markup; it may be escaped already."""
     return _escaped(_unescaped(_clean_text(value)))
 
 
 def _text_of(value: object) -> str:
-    """The words of one of Slack's text objects, or of what is text itself."""
+    """Returns the text of a text object, or the value if it is a text itself."""
     said = _as_object(value)
     if said.get("type") == "mrkdwn":
         return _clean_text(said.get("text"))
@@ -1511,7 +1512,7 @@ def _repeats_text(blocks: object) -> bool:
 
 
 def _blocks(blocks: object, parts: list[Part]) -> str:
-    """The words of blocks. What is no words goes to `parts`."""
+    """Returns the text of blocks; adds other content to `parts`."""
     return "\n".join(filter(None, (_block(block, parts) for block in _as_objects(blocks))))
 
 
@@ -1659,7 +1660,7 @@ def _cell(one: Mapping[str, object]) -> str:
 
 
 def _collect_text(value: object, depth: int = 0) -> str:
-    """The words for people in something that is not known."""
+    """Returns the texts for people in an unknown object."""
     found = list[str]()
     if isinstance(value, dict) and depth < MAX_INDENT:
         found = [
@@ -1671,7 +1672,7 @@ def _collect_text(value: object, depth: int = 0) -> str:
 
 
 def _files(files: object) -> tuple[list[Attachment], list[Part]]:
-    """The files that can be fetched, and words for the others."""
+    """Returns the files that can be fetched, and placeholders for the others."""
     fetched, others = list[Attachment](), list[Part]()
     for one in _as_objects(files):
         try:
@@ -1691,7 +1692,7 @@ def _files(files: object) -> tuple[list[Attachment], list[Part]]:
 
 
 def _attachment(one: Mapping[str, object], files: list[Attachment]) -> list[Part]:
-    """What hangs on a message: another message that is passed on, a preview of an address, or a card of an app."""
+    """Returns the parts of an attachment: a forwarded message, a link preview, or a card of an app."""
     inner = list[Part]()
     own, others = _files(one.get("files"))
     words = [_clean_text(one.get("text")) or _blocks(one.get("blocks"), inner)]
@@ -1758,7 +1759,7 @@ _CHANNEL = re.compile(r"<#([A-Za-z0-9]+)\|?>")
 def _to_readable(
     text: str, people: Mapping[str, str], channels: Mapping[str, str] | None = None, *, urls: bool = False
 ) -> str:
-    """Slack's text as a person reads it. `people`, `channels`: names by id. `urls`: with the addresses behind words."""
+    """Returns Slack's text in readable form. `people`, `channels`: names by id. `urls`: with the addresses of links."""
 
     def plain(found: re.Match[str]) -> str:
         what, label = found[1], found[2] or ""
@@ -1777,18 +1778,18 @@ def _to_readable(
 
 
 def _links(text: str) -> list[tuple[str, str]]:
-    """The words and the address of each link in Slack's text whose words do not say the address."""
+    """Returns the label and the address of each link whose label is not its address."""
     found = [(one[2], one[1]) for one in _TAG_PATTERN.finditer(text) if one[2] and one[1][:1] not in ("@", "#", "!")]
     return [(label, _unescaped(url)) for label, url in found if _is_label_for(label, url)]
 
 
 def _is_label_for(label: str, url: str) -> bool:
-    """Slack makes a link of an address that somebody types without its beginning: nothing is behind that."""
+    """Returns whether the label is the address itself, perhaps typed without its scheme."""
     return label.rstrip("/") not in (url.rstrip("/"), re.sub(r"\A(?:https?://|mailto:|tel:)", "", url).rstrip("/"))
 
 
 def _strip_leading_mentions(text: str, me: str) -> str:
-    """Without the mentions of us that it begins with: they only say to whom it is said."""
+    """Removes mentions of the bot at the beginning."""
     rest = re.sub(rf"\A(?:\s*<@{re.escape(me)}(?:\|[^>]*)?>[:,]?)+\s*", "", text)
     return rest if rest.strip() else text
 
@@ -1815,14 +1816,14 @@ def _unescaped(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Slack finds no tag in it, so it pings nobody."""
+    """Escapes text, so that Slack finds no tag in it and it pings nobody."""
     return _replace_surrogates(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 async def _with_plain_fallback(
     message: OutboundText | OutboundCard, say: Callable[[dict[str, Any]], Awaitable[AsyncSlackResponse]]
 ) -> AsyncSlackResponse:
-    """Say it with its markup, and without when Slack refuses that."""
+    """Sends with markup, and without if Slack rejects the markup."""
     try:
         return await say(_content(message))
     except _SlackRejected as refused:
@@ -1877,12 +1878,12 @@ def _actions(message: OutboundText | OutboundCard) -> list[dict[str, object]]:
 
 
 def _time(ts: str) -> datetime:
-    """Raises ValueError for what is no time."""
+    """Converts a ts. Raises ValueError if it is invalid."""
     return datetime.fromtimestamp(float(ts), UTC)
 
 
 def _seconds_of(ts: str | None) -> float:
-    """A ts as a number; 0 for what is none."""
+    """Converts a ts to a number; 0 if it is invalid."""
     try:
         seconds = float(ts or 0)
     except ValueError:
@@ -1898,7 +1899,7 @@ def _is_group(channel: str, channel_type: str | None) -> bool:
 
 
 class _SlackRejected(Refused):
-    """`error` is Slack's own word."""
+    """`error`: Slack's error code."""
 
     def __init__(self, text: str, error: str, *, chat_closed: bool = False) -> None:
         super().__init__(text, chat_closed=chat_closed)
@@ -1909,7 +1910,7 @@ _T = TypeVar("_T")
 
 
 async def _translated_errors(call: Awaitable[_T]) -> _T:
-    """What Slack answers. Raises ChannelError, for whatever went wrong."""
+    """Awaits a call and converts all its errors to ChannelError."""
     try:
         return await call
     except SlackApiError as error:
@@ -1918,12 +1919,12 @@ async def _translated_errors(call: Awaitable[_T]) -> _T:
         raise RefusedHere(f"Slack's library refuses: {error}") from None
     except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
         raise _to_ambiguous(error) from None
-    except (ValueError, AttributeError, TypeError) as error:  # the library stumbles over an answer of another shape
+    except (ValueError, AttributeError, TypeError) as error:  # the library fails on an answer of another shape
         raise Ambiguous(f"Slack's answer makes no sense ({type(error).__name__})") from None
 
 
 def _to_ambiguous(error: Exception) -> ChannelError:
-    """Its text may hold an address with a secret: only its name is told."""
+    """Converts an error to Ambiguous with only its type name: its text may contain an address with a secret."""
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return ChannelDown(f"Slack cannot be reached{through_proxy(SLACK)}: it answers {error.status}")
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
@@ -1960,7 +1961,7 @@ def _describe_error(error: str, said: Mapping[str, object]) -> str:
 
 
 def _parse_retry_after(header: str | None) -> float:
-    """At most an hour: then Slack may say it again."""
+    """Returns the seconds to wait, at most an hour: Slack may ask to wait again."""
     try:
         return min(max(1.0, float(header or 1)), 3600.0)
     except ValueError:
@@ -1969,7 +1970,7 @@ def _parse_retry_after(header: str | None) -> float:
 
 @contextmanager
 def _idempotent() -> Iterator[None]:
-    """What is done in here may be done twice, so a lost answer is as good as not done."""
+    """Marks calls that are harmless to repeat: a lost answer counts as not sent."""
     try:
         yield
     except Ambiguous as error:

@@ -9,10 +9,10 @@
 # help = "the bot's token, from @BotFather in Telegram (/newbot)"
 # secret = true
 # ///
-"""Telegram as a channel: a bot that asks for its updates by long polling.
+"""Connects a Telegram bot by long polling.
 
-An update is confirmed by asking for the one behind it, and that is done only when every update before has been
-accepted: what a host that died had not accepted comes again. No offset is kept, here or on disk.
+An update is confirmed by requesting the next one, and only after all earlier updates were accepted: updates that a
+killed host had not accepted are received again. No offset is stored.
 
 A send is told apart by where it broke: without a connection it is surely not sent, with the answer lost it may have
 been; Telegram knows no key by which it could tell a repeat. Nothing is retried here. Pauses are the host's too, except
@@ -150,7 +150,7 @@ EMOJI_FALLBACKS = {
     "😀": "😁",
     "🚀": "⚡",
 }
-"""What stands for an emoji that bots may not set."""
+"""Replacements for emoji that bots may not use as reactions."""
 GENERAL_TOPIC = "1"
 CAPABILITIES = Capabilities(
     threads=True,
@@ -168,17 +168,17 @@ CAPABILITIES = Capabilities(
     reactions=REACTIONS | EMOJI_FALLBACKS.keys(),
 )
 SHORT_LABEL_CHARS = 12
-"""Buttons whose labels are all this short stand three in a row."""
+"""If all labels are this short, there are three buttons in a row."""
 _CHUNK = 256 * 1024
 _MESSAGE_UPDATES = ("message", "edited_message", "channel_post", "edited_channel_post")
-"""The updates that tell of what people write."""
+"""The types of updates to receive."""
 _METADATA_FIELDS = frozenset(
     {"message_id", "date", "chat", "from", "sender_chat", "message_thread_id", "is_topic_message"}
 )
 _UNREAD_KEY = "nanohost_unread"
-"""Where the fields of a message are put that the library cannot read; among what it does not know."""
+"""The key for fields of a message that the library cannot parse, among its unknown fields."""
 _MAX_PLACEHOLDER_CHARS = 300
-"""Characters of what Telegram says that are passed on: an answer may be a whole page."""
+"""Characters of Telegram's error text that are passed on: an answer may be a whole page."""
 
 # The library's own switch: durations are timedeltas, as they will be by default.
 os.environ["PTB_TIMEDELTA"] = "true"
@@ -192,7 +192,7 @@ _T = TypeVar("_T")
 
 
 def create(context: ChannelContext) -> Channel:
-    """Raises ChannelError with a sentence for each setting that is missing or wrong."""
+    """Creates the channel. Raises ChannelError with a sentence for each missing or wrong setting."""
     return TelegramChannel(read_settings(context.settings, instance=context.instance))
 
 
@@ -229,7 +229,7 @@ _SETTING_REMEDIES = {
 
 
 def read_settings(table: Mapping[str, object], *, instance: str = "default") -> TelegramSettings:
-    """Raises ChannelError, which never repeats a value."""
+    """Reads the settings. Raises ChannelError, which never contains a value."""
     try:
         return TelegramSettings.model_validate(dict(table))
     except ValidationError as error:
@@ -242,9 +242,9 @@ def read_settings(table: Mapping[str, object], *, instance: str = "default") -> 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """How long the channel waits, in seconds: for an answer; for updates, in one poll; and before it polls again after
-    a failure, growing from `min_retry_delay_s` to `max_retry_delay_s`, or `conflict_delay_s` and `auth_retry_delay_s`
-    where time alone heals nothing."""
+    """The channel's waits, in seconds: for an answer; for updates, in one poll; and before the next poll after a
+    failure, growing from `min_retry_delay_s` to `max_retry_delay_s`, or `conflict_delay_s` and `auth_retry_delay_s` for
+    failures that do not end by themselves."""
 
     answer_timeout_s: float = 20.0
     poll_s: int = 20
@@ -259,7 +259,7 @@ class Timeouts:
 
 
 class _Request(HTTPXRequest):
-    """Says nothing of what it could not read: the page of a broken proxy does not belong into a log."""
+    """The library's HTTP requests. Errors do not contain an answer that cannot be parsed, such as a proxy's page."""
 
     @staticmethod
     def parse_json_payload(payload: bytes) -> dict[str, object]:
@@ -272,9 +272,10 @@ class _Request(HTTPXRequest):
         return answer
 
     async def stream_file(self, url: str, into: Path, most_bytes: int, size: int | None) -> None:
-        """A file's bytes as they come: all of them at once would be the host's memory. `size`: how many there are, if
-        that is known. What comes instead of them, a page of whatever stands in between, is no file of the person's.
-        Raises ChannelError."""
+        """Downloads a file in chunks, to save memory. `size`: its size, if known.
+
+        Rejects a web page of a proxy in place of the file. Raises ChannelError.
+        """
         try:
             async with self._client.stream("GET", url) as answer:
                 if answer.status_code != httpx.codes.OK:
@@ -302,8 +303,8 @@ def _is_page(answer: httpx.Response) -> bool:
 
 
 class _PollRequest(_Request):
-    """Among updates, one that the library cannot read would keep back all of them, for ever: what cannot be read of it
-    is put aside."""
+    """Requests for updates. One update that the library cannot parse would block all of them for ever, so its invalid
+    fields are moved aside."""
 
     @staticmethod
     def parse_json_payload(payload: bytes) -> dict[str, object]:
@@ -334,8 +335,8 @@ def _readable_updates(updates: object) -> Iterator[Mapping[str, object]]:
 
 
 def _readable_part(update: Mapping[str, object]) -> Mapping[str, object]:
-    """The update with what the library can read. Of a kind that it does not know, and that somebody did in a chat, a
-    message that says so."""
+    """Returns the update with the fields that the library can parse. An unknown kind of update by a person in a chat
+    becomes a message that says so."""
     number = {"update_id": update["update_id"]}
     for kind, body in update.items():
         if kind in _MESSAGE_UPDATES and isinstance(body, dict) and (mended := _repaired_message(body)) is not None:
@@ -348,7 +349,7 @@ def _readable_part(update: Mapping[str, object]) -> Mapping[str, object]:
 
 
 def _repaired_message(body: Mapping[str, object]) -> dict[str, object] | None:
-    """A message with those of its fields that can be read, and the others aside. None: it is none."""
+    """Returns a message with its parsable fields, and the others moved aside; None if it is no message."""
     mended = {key: body[key] for key in ("message_id", "date", "chat") if key in body}
     if not _is_readable(mended):
         return None
@@ -363,7 +364,7 @@ def _repaired_message(body: Mapping[str, object]) -> dict[str, object] | None:
 
 
 def _repaired_reply(answered: Mapping[str, object], body: Mapping[str, object]) -> Mapping[str, object]:
-    """A message that is answered, as far as it can be read."""
+    """Returns the replied-to message with its parsable fields."""
     whole = {"chat": body["chat"], **answered}
     return _repaired_message(whole) or whole
 
@@ -377,7 +378,7 @@ def _is_readable(message: Mapping[str, object]) -> bool:
 
 
 def _has_text(update: Mapping[str, object]) -> bool:
-    """Whether what should be words is, and is in a chat: the library does not look."""
+    """Returns whether texts are strings and in a chat, which the library does not check."""
     bodies = [body for kind in _MESSAGE_UPDATES if isinstance(body := update.get(kind), dict)]
     has_words = all(isinstance(body.get(key, ""), str) for body in bodies for key in ("text", "caption"))
     return has_words and all(body.get("chat") for body in bodies)
@@ -389,12 +390,12 @@ def _without_field(body: Mapping[str, object], other: Mapping[str, object]) -> d
 
 @cache
 def _tls(trust_env: bool) -> ssl.SSLContext:
-    """Reading all the certificates takes a while: once is enough."""
+    """Returns the TLS context; cached, because reading all certificates is slow."""
     return httpx.create_ssl_context(trust_env=trust_env)
 
 
 class _BotConnections:
-    """The bot, and its connections: one for polls, others for calls. Raises ChannelDown for a proxy that is none."""
+    """The bot and its connections: one for polls, others for calls. Raises ChannelDown for an invalid proxy."""
 
     def __init__(self, settings: TelegramSettings, timeouts: Timeouts) -> None:
         proxy = proxy_for(settings.base_url)
@@ -434,7 +435,7 @@ class _BotConnections:
 
 
 class TelegramChannel:
-    """One bot. What it remembers (who it is, how it stands) lasts as long as the object."""
+    """One bot. Its identity and state are kept only in memory."""
 
     def __init__(self, settings: TelegramSettings, *, timeouts: Timeouts | None = None) -> None:
         self._settings = settings
@@ -466,7 +467,8 @@ class TelegramChannel:
     # --- what people do ---
 
     async def receive(self, inbox: Inbox) -> None:
-        """Goes on through every failure of the network and of Telegram; raises what the inbox raises."""
+        """Receives updates, and continues after any failure of the network or of Telegram; raises what the inbox
+        raises."""
         offset: int | None = None
         while True:
             try:
@@ -480,7 +482,7 @@ class TelegramChannel:
                 offset = max(update.update_id for update in updates) + 1
 
     async def _poll(self, offset: int | None) -> Sequence[Update]:
-        """The first poll after a failure does not wait: its answer tells that the failure is over."""
+        """Polls once. The first poll after a failure returns at once, which shows that the failure is over."""
         if self._me is None:
             self._me = await self._bot.get_me()
         return await self._bot.get_updates(
@@ -517,8 +519,8 @@ class TelegramChannel:
                 return Condition.DOWN, said, pause_s
 
     async def _hand_in(self, updates: Sequence[Update], inbox: Inbox) -> None:
-        """Which group goes on as which, then chat by chat, each in order. One that cannot be committed keeps
-        all of them from being confirmed."""
+        """Passes updates to the inbox: first moved groups, then each chat's updates in order. If one cannot be
+        committed, none of them is confirmed."""
         for update in updates:
             if (moved := parse_chat_move(update)) is not None:
                 await inbox.moved(*moved)
@@ -540,13 +542,13 @@ class TelegramChannel:
                 self._schedule_answer(update.callback_query)
 
     def _schedule_answer(self, query: CallbackQuery) -> None:
-        """No message waits until the button has stopped to spin."""
+        """Schedules the answer to a button press, so that no message waits for it."""
         errand = asyncio.create_task(self._answer_callback_query(query), name="telegram answer")
         self._background_tasks.add(errand)
         errand.add_done_callback(self._background_tasks.discard)
 
     async def _answer_callback_query(self, query: CallbackQuery) -> None:
-        with suppress(TelegramError):  # too late is no harm
+        with suppress(TelegramError):  # being late is harmless
             await self._bot.answer_callback_query(query.id)
 
     async def deep_link(self, text: str) -> str | None:
@@ -555,7 +557,7 @@ class TelegramChannel:
         return f"https://t.me/{me.username}?start={text}"
 
     async def show_commands(self, commands: Sequence[MenuCommand]) -> None:
-        """In each kind of chat those that may be typed there. What its menu cannot name can be typed still."""
+        """Registers the commands for each kind of chat. Commands that its menu cannot show can still be typed."""
         fitting = [one for one in commands if _COMMAND.fullmatch(one.name)]
         in_groups = [one for one in fitting if not one.is_private]
         with self._translated_errors(is_idempotent=True):
@@ -595,7 +597,7 @@ class TelegramChannel:
             return _receipt(await self._with_plain_fallback(message, attempt))
 
     async def send_file(self, address: Address, file: OutboundFile, *, idempotency_key: str) -> Receipt:
-        """Pictures are shown; one that Telegram cannot read as a picture goes as any other file."""
+        """Sends a file. Pictures are sent as photos, or as documents if Telegram rejects the photo."""
         with self._translated_errors(), _translated_thread_errors(address):
             if file.media_type in PHOTO_MEDIA_TYPES and file.size <= PHOTO_BYTES:
                 try:
@@ -652,7 +654,7 @@ class TelegramChannel:
             )
 
     async def typing(self, address: Address) -> None:
-        """The one call that wants the number of a forum's General topic."""
+        """Shows typing. This is the only call that needs the number of a forum's General topic."""
         thread = address.thread_id
         with suppress(TelegramError):
             await self._bot.send_chat_action(
@@ -662,7 +664,7 @@ class TelegramChannel:
             )
 
     async def open_dm(self, handle: str) -> Address:
-        """A person's chat has their own id. Showing them typing tells whether they ever pressed Start."""
+        """Returns the chat of a person, which has their id. A typing call shows whether they ever pressed Start."""
         with self._translated_errors(is_idempotent=True):
             await self._bot.send_chat_action(handle, ChatAction.TYPING)
         return Address(platform_id=handle)
@@ -684,7 +686,7 @@ class TelegramChannel:
         message: OutboundText | OutboundCard | OutboundFile,
         attempt: Callable[[str, str | None], Awaitable[_T]],
     ) -> _T:
-        """With markup, and once without if Telegram refuses the markup: rather plain words than none."""
+        """Sends with markup, and once without if Telegram rejects the markup."""
         try:
             return await attempt(_well_formed(message.text), ParseMode.HTML)
         except BadRequest as error:
@@ -695,7 +697,7 @@ class TelegramChannel:
 
     @contextmanager
     def _translated_errors(self, *, is_idempotent: bool = False) -> Iterator[None]:
-        """Whatever the library raises, as a ChannelError. What is `is_idempotent` may be done twice: never
+        """Converts the library's errors to ChannelError. `is_idempotent`: the call may be repeated, so never
         Ambiguous."""
         try:
             yield
@@ -705,7 +707,7 @@ class TelegramChannel:
             told = to_channel_error(error, self._error_text(error), self._settings.base_url)
             if is_idempotent and isinstance(told, Ambiguous):
                 told = NotSent(str(told), server_error=told.server_error)
-            raise told from None  # the chain would carry the address, and with it the token
+            raise told from None  # the chain would contain the address with the token
 
     def _error_text(self, error: Exception) -> str:
         said = str(error).partition(_LIBRARY_ERROR_PREFIX)[0].rstrip(": ") or type(error).__name__
@@ -714,17 +716,17 @@ class TelegramChannel:
 
 _BAD_TOKEN = "Telegram does not accept the bot's token: ask @BotFather for it (/token) and set it again"  # noqa: S105
 _LIBRARY_ERROR_PREFIX = ". Parsing the server response "
-"""Of the library, before the whole page that a proxy wrote in the place of an answer."""
+"""The library's text before the page that a proxy sent in place of an answer."""
 _NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
 _NO_THREAD = ("thread not found", "topic_closed", "topic_deleted")
-"""How Telegram says that a topic takes no messages: it was deleted, or closed and the bot may not write there."""
+"""Telegram's errors for a topic that accepts no messages: it was deleted, or closed for the bot."""
 _CHAT_CLOSED = ("chat not found", "chat_write_forbidden", "not enough rights to send text messages")
-"""How Telegram says, without a 403, that the bot may write nothing in a chat."""
+"""Telegram's errors, without a 403, for a chat in which the bot may not write."""
 _CONNECT_ERRORS = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 
 
 def to_channel_error(error: Exception, words: str, url: str) -> ChannelError:
-    """What an error of the library says about a send to this address. `words` is its text, fit to be read."""
+    """Converts an error of the library to a ChannelError. `words`: its text without secrets."""
     match error:
         case RetryAfter():
             return RateLimited(f"Telegram asks to wait: {words}", retry_after_s=_retry_after_s(error))
@@ -755,7 +757,7 @@ def _is_thread_error(error: BadRequest) -> bool:
 
 @contextmanager
 def _translated_thread_errors(address: Address) -> Iterator[None]:
-    """Raises ThreadGone where it is the topic that takes nothing. What is sent outside of topics is refused as ever."""
+    """Raises ThreadGone if the topic accepts no messages. Errors outside of topics stay refusals."""
     try:
         yield
     except BadRequest as error:
@@ -781,7 +783,7 @@ def _group_by_chat(updates: Sequence[Update]) -> Iterable[Sequence[Update]]:
 
 
 def parse_update(update: Update, me: User) -> InboundEvent | None:
-    """What is told of an update, however it is made: one of them must never keep back all."""
+    """Converts an update to an event, and never raises: one invalid update must not block all."""
     for reader in (to_inbound_event, unreadable_event):
         try:
             return reader(update, me)
@@ -791,7 +793,7 @@ def parse_update(update: Update, me: User) -> InboundEvent | None:
 
 
 def to_inbound_event(update: Update, me: User) -> InboundEvent | None:
-    """What an update means to the host; None when nothing was said or done that concerns it."""
+    """Converts an update to an event; returns None if it does not concern the host."""
     if update.callback_query is not None:
         return _click(update.callback_query)
     if update.message_reaction is not None:
@@ -810,7 +812,7 @@ def to_inbound_event(update: Update, me: User) -> InboundEvent | None:
 
 
 def parse_chat_move(update: Update) -> tuple[str, str] | None:
-    """The old and the new id of a group that became a supergroup: told in both, once each."""
+    """Returns the old and the new id of a group that became a supergroup; both chats report it once."""
     message = update.message
     if message is not None and message.migrate_to_chat_id is not None:
         return str(message.chat.id), str(message.migrate_to_chat_id)
@@ -820,7 +822,7 @@ def parse_chat_move(update: Update) -> tuple[str, str] | None:
 
 
 def unreadable_event(update: Update, me: User) -> InboundEvent | None:
-    """That somebody wrote something which cannot be read. None: it was no message, or nobody can be named."""
+    """Returns an event for a message that cannot be parsed; None if it is no message, or has no sender."""
     message = update.message or update.channel_post
     sender = _sender(message, me) if message is not None else None
     if message is None or sender is None:
@@ -829,10 +831,10 @@ def unreadable_event(update: Update, me: User) -> InboundEvent | None:
 
 
 def _message(message: Message, me: User, *, edit: int | None = None) -> InboundEvent | None:
-    """`edit`: the number of the update that says so; two edits of one second are told apart by it."""
+    """Converts a message. `edit`: the number of the edit's update, which distinguishes two edits within a second."""
     sender, said = _sender(message, me), _read_content(message, me)
     if edit is not None and message.location is not None:
-        return None  # somebody who walks about, told every few seconds
+        return None  # updates of a live location, every few seconds
     if sender is None:
         _log.warning("telegram_sender_missing", chat=message.chat.id, message=message.message_id)
         return None
@@ -887,7 +889,7 @@ def _click(query: CallbackQuery) -> InboundEvent | None:
 
 
 def _reaction(change: MessageReactionUpdated, number: int) -> InboundEvent | None:
-    """What was added, or else what was taken back. Telegram does not tell the topic."""
+    """Converts an added or else a removed reaction. Telegram does not report the topic."""
     before, after = ([_emoji(one) for one in some] for some in (change.old_reaction, change.new_reaction))
     added = [emoji for emoji in after if emoji not in before]
     removed = [emoji for emoji in before if emoji not in after]
@@ -909,7 +911,7 @@ def _reaction(change: MessageReactionUpdated, number: int) -> InboundEvent | Non
 
 
 def _strip_bot_name(words: str, entities: Sequence[MessageEntity], me: User) -> tuple[str, bool]:
-    """The text without the bot's name in front, and whether it names the bot: by name, or in a command."""
+    """Returns the text without the bot's name at the beginning, and whether it mentions the bot, also in a command."""
     named = [entity for entity in entities if _is_bot_named(entity, words, me)]
     text = _with_markup(words, entities)
     for entity in named:
@@ -929,7 +931,8 @@ def _is_reply_to_bot(message: Message, me: User) -> bool:
 
 
 def _replied_message_id(message: Message) -> str | None:
-    """The message that this one replies to. In a topic every message answers the one that opened it: that is none."""
+    """Returns the id of the replied-to message. In a topic, every message replies to its first one, which is
+    ignored."""
     answered = message.reply_to_message
     if answered is None or answered.forum_topic_created is not None or not isinstance(answered.message_id, int):
         return None
@@ -950,13 +953,14 @@ def _is_bot_named(entity: MessageEntity, text: str, me: User) -> bool:
 
 
 def _utf16_slice(text: str, entity: MessageEntity) -> str:
-    """Telegram counts in UTF-16."""
+    """Returns the text of an entity; Telegram counts in UTF-16."""
     units = text.encode("utf-16-le")
     return units[2 * entity.offset : 2 * (entity.offset + entity.length)].decode("utf-16-le", "replace")
 
 
 def _sender(message: Message, me: User) -> Sender | None:
-    """Who writes in the name of a chat (a channel, an anonymous admin) is that chat: the user beside it is made up."""
+    """Returns the sender. A message in the name of a chat (a channel, an anonymous admin) is from that chat: Telegram's
+    user for it is a placeholder."""
     if message.sender_chat is not None:
         return _sender_from_user(message.sender_chat)
     return _sender_from_user(message.from_user, me) if message.from_user is not None else None
@@ -972,7 +976,7 @@ def _sender_from_user(who: User | Chat, me: User | None = None) -> Sender:
 
 
 def _full_name(who: User | Chat) -> str:
-    """Nothing where they have none, or it is no words: the library does not look."""
+    """Returns the full name; empty if there is none or it is no string, which the library does not check."""
     name = who.full_name if isinstance(who, User) else who.effective_name
     return _well_formed(name) if isinstance(name, str) else ""
 
@@ -986,7 +990,7 @@ def _is_group(chat: Chat) -> bool:
 
 
 def _thread_id(message: Message) -> str | None:
-    """Outside of forums the number only ties replies together. The General topic has none."""
+    """Returns the topic's id. Outside of forums, Telegram's number only groups replies. The General topic has none."""
     number = message.message_thread_id
     return str(number) if message.is_topic_message and isinstance(number, int) else None
 
@@ -1005,7 +1009,7 @@ def _emoji(reaction: ReactionType) -> str:
 
 UNREADABLE_TEXT = "[something that was sent on Telegram and cannot be read here]"
 _MAX_FOUND_CHARS = 500
-"""Characters of the words that are found in what is not known."""
+"""Characters of the texts that are collected from unknown objects."""
 _NAME_FIELDS = (
     "title",
     "name",
@@ -1018,12 +1022,12 @@ _NAME_FIELDS = (
     "address",
     "url",
 )
-"""Under these Telegram's objects carry words for people."""
+"""The keys of Telegram's objects that contain text for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _MessageContent:
-    """`text`: the sender's own words."""
+    """The content of a message. `text`: the sender's own text."""
 
     text: str = ""
     mentions_bot: bool = False
@@ -1032,7 +1036,7 @@ class _MessageContent:
 
 
 def _read_content(message: Message, me: User) -> _MessageContent:
-    """What is the sender's own, and what is not: passed on, or made by another bot that they sent it through."""
+    """Separates the sender's own content from forwarded content and content of another bot that they used."""
     answers_bot = _is_reply_to_bot(message, me)
     quoted, files = tuple(_quoted_part(message)), tuple(_attachments(message))
     if (passed_on := _forwarded_part(message)) is not None:
@@ -1044,7 +1048,7 @@ def _read_content(message: Message, me: User) -> _MessageContent:
         text, names_bot = _rich_text(rich, me)
     is_addressed = names_bot or answers_bot
     shared = tuple(_non_text_parts(message))
-    is_caption = bool(message.caption) and not (files or shared)  # of what is not known here
+    is_caption = bool(message.caption) and not (files or shared)  # the caption of an unknown object
     if (text or files or shared) and not is_caption:
         shared += tuple(
             _placeholder(name, value) for name, value in _unread_fields(message).items() if name in _CONTENT
@@ -1070,7 +1074,7 @@ def _links(text: str, entities: Sequence[MessageEntity], me: User) -> Iterator[P
 
 
 def _entity_url(entity: MessageEntity) -> str:
-    """Of a word: the page, or the person without a name of their own on Telegram."""
+    """Returns the address behind a text: a page, or a person without a username."""
     if entity.type == MessageEntity.TEXT_MENTION and entity.user is not None:
         return f"tg://user?id={entity.user.id}"
     return entity.url or "" if entity.type == MessageEntity.TEXT_LINK else ""
@@ -1080,8 +1084,8 @@ _QUOTE_ENTITIES = (MessageEntity.BLOCKQUOTE, MessageEntity.EXPANDABLE_BLOCKQUOTE
 
 
 def _with_markup(text: str, entities: Sequence[MessageEntity], *, with_addresses: bool = False) -> str:
-    """The text with the marks of what changes its meaning: what the sender quotes, and what they struck out.
-    `with_addresses`: each behind its word, too. From the end on, so that offsets stay true."""
+    """Returns the text with marks that change its meaning: quotes and strikethrough. `with_addresses`: adds the address
+    of each link. Works from the end, so that offsets stay valid."""
     units = text.encode("utf-16-le")
     marks = [mark for entity in entities for mark in _entity_marks(entity, units, with_addresses=with_addresses)]
     for at, _, mark in sorted(marks, reverse=True):
@@ -1090,7 +1094,7 @@ def _with_markup(text: str, entities: Sequence[MessageEntity], *, with_addresses
 
 
 def _entity_marks(entity: MessageEntity, units: bytes, *, with_addresses: bool) -> Iterator[tuple[int, int, str]]:
-    """Before which unit, in which order there, and what: what ends comes before what begins."""
+    """Yields the position, the order at that position, and the mark: ends before beginnings."""
     begin, end = entity.offset, entity.offset + entity.length
     if entity.type in _QUOTE_ENTITIES:
         inside = units[2 * begin : 2 * end].decode("utf-16-le", "replace")
@@ -1107,8 +1111,9 @@ def _utf16_units(text: str) -> int:
 
 
 def _forwarded_part(message: Message) -> Part | None:
-    """The whole message, where it is not the sender's own, also if it cannot be read whose it is. A post that Telegram
-    itself passes on from a channel to its discussion group is the channel's."""
+    """Returns the whole message as a part if it is forwarded, also if its origin is unknown. A post that Telegram
+    itself
+    forwards from a channel to its discussion group counts as the channel's own."""
     text, unread, origin = _content_text(message), _unread_fields(message), message.forward_origin
     if "forward_origin" in unread or (origin is not None and not message.is_automatic_forward):
         author, chat = _forward_source(origin)
@@ -1123,14 +1128,14 @@ def _forwarded_part(message: Message) -> Part | None:
 
 
 def _buttons(message: Message) -> Iterator[str]:
-    """What another bot offers below its words: only a person can press it."""
+    """Yields the buttons of another bot's message, which only a person can press."""
     rows = message.reply_markup.inline_keyboard if message.reply_markup is not None else ()
     for button in (one for row in rows for one in row):
         yield _well_formed(f"[button: {button.text} {button.url}]" if button.url else f"[button: {button.text}]")
 
 
 def _forward_source(origin: MessageOrigin | None) -> tuple[str, str]:
-    """Who wrote it first, and where, as far as Telegram tells."""
+    """Returns the original author and chat, as far as Telegram reports them."""
     match origin:
         case MessageOriginUser():
             return _full_name(origin.sender_user), ""
@@ -1145,7 +1150,7 @@ def _forward_source(origin: MessageOrigin | None) -> tuple[str, str]:
 
 
 def _quoted_part(message: Message) -> Iterator[Part]:
-    """What it replies to. Of a message of another chat Telegram tells the kind and, of its words, a passage alone."""
+    """Yields the quoted message. For a message of another chat, Telegram reports only its kind and a passage."""
     passage = _well_formed(message.quote.text) if message.quote is not None else ""
     answered, elsewhere, story = message.reply_to_message, message.external_reply, message.reply_to_story
     if answered is not None and _replied_message_id(message) is not None:
@@ -1153,7 +1158,7 @@ def _quoted_part(message: Message) -> Iterator[Part]:
             kind=PartKind.QUOTED,
             text=_content_text(answered),
             author=_author(answered),
-            sent_at=answered.date if answered.date.timestamp() else None,  # none of a message that is gone
+            sent_at=answered.date if answered.date.timestamp() else None,  # zero for a deleted message
             marked=_quoted_item(message) or (passage if message.quote is not None and message.quote.is_manual else ""),
         )
     elif elsewhere is not None:
@@ -1171,7 +1176,7 @@ def _quoted_part(message: Message) -> Iterator[Part]:
 
 
 def _quoted_item(message: Message) -> str:
-    """The task of a checklist, or the option of a poll, that a reply is about."""
+    """Returns the task of a checklist, or the option of a poll, that a reply refers to."""
     answered = message.reply_to_message
     if answered is not None and answered.checklist is not None and message.reply_to_checklist_task_id is not None:
         tasks = answered.checklist.tasks
@@ -1190,7 +1195,7 @@ def _author(message: Message) -> str:
 
 
 def _quoted_files(message: Message, me: User) -> Iterator[Attachment]:
-    """The files of a message of another person that is pointed at in a group: the bot need not have seen it."""
+    """Yields the files of another person's quoted message in a group, which the bot may not have received."""
     answered = message.reply_to_message
     if answered is not None and _replied_message_id(message) is not None and not _is_reply_to_bot(message, me):
         yield from (replace(one, name=f"quoted-{one.name or 'file'}") for one in _attachments(answered))
@@ -1199,7 +1204,7 @@ def _quoted_files(message: Message, me: User) -> Iterator[Attachment]:
 
 
 def _content_text(message: Message) -> str:
-    """All of a message that is somebody else's, as text."""
+    """Returns the whole content of a quoted or forwarded message as text."""
     words, entities = _text_of(message)
     own = _with_markup(words, entities, with_addresses=True)
     lines = [own, "\n".join(_block_lines(_rich_blocks(message))), *_in_brackets(message)]
@@ -1215,7 +1220,7 @@ def _in_brackets(thing: Message | ExternalReplyInfo) -> Iterator[str]:
 
 
 def _attachments(thing: Message | ExternalReplyInfo) -> Iterator[Attachment]:
-    """The largest of a photo's sizes. An animation is a document too, and comes as that."""
+    """Yields the files: of a photo the largest size, and an animation as a document."""
     paid = thing.paid_media.paid_media if thing.paid_media is not None else ()
     for sizes in (thing.photo, *(one.photo for one in paid if isinstance(one, PaidMediaPhoto))):
         yield from _file(sizes[-1] if sizes else None, "photo.jpg", "image/jpeg")
@@ -1234,7 +1239,7 @@ def _attachments(thing: Message | ExternalReplyInfo) -> Iterator[Attachment]:
 
 
 class _Fetchable(Protocol):
-    """What the library's kinds of files have in common."""
+    """The common attributes of the library's file types."""
 
     @property
     def file_id(self) -> str: ...
@@ -1244,7 +1249,7 @@ class _Fetchable(Protocol):
 
 
 def _file(file: _Fetchable | None, name: str, media_type: str) -> Iterator[Attachment]:
-    """None where it has no id to fetch it by."""
+    """Yields the file as an attachment; nothing if it has no id."""
     if file is not None and isinstance(file.file_id, str):
         size = file.file_size if isinstance(file.file_size, int) else None
         yield Attachment(ref=_well_formed(file.file_id), name=_well_formed(name), media_type=media_type, size=size)
@@ -1255,7 +1260,7 @@ def _shared(title: str, text: str) -> Part:
 
 
 def _non_text_parts(thing: Message | ExternalReplyInfo) -> Iterator[Part]:
-    """What somebody sent that is neither words nor a file, in words."""
+    """Yields content that is neither text nor a file, as text."""
     for kind, in_words in _DESCRIPTIONS.items():
         value = getattr(thing, kind, None)
         if value is not None and not (kind == "location" and thing.venue is not None):
@@ -1291,7 +1296,7 @@ def _checklist(checklist: Checklist) -> tuple[str, str]:
 
 
 def _checklist_changes(message: Message) -> Iterator[Part]:
-    """What somebody did to a checklist: Telegram tells it as it tells who joined."""
+    """Yields changes of a checklist, which Telegram reports like service messages."""
     done, added = message.checklist_tasks_done, message.checklist_tasks_added
     if done is not None:
         of = done.checklist_message.checklist if done.checklist_message is not None else None
@@ -1368,25 +1373,25 @@ _DESCRIPTIONS: Mapping[str, Callable[[Any], tuple[str, str]]] = {
     "successful_payment": lambda paid: ("payment", f"{paid.total_amount} {paid.currency}, in its smallest units"),
     "passport_data": lambda _: ("Telegram Passport", "documents, encrypted for somebody else"),
 }
-"""By the field of a message: what it is, and what there is to say of it."""
+"""By the field of a message: its name, and the function that describes it."""
 _CONTENT = frozenset(
     {*_DESCRIPTIONS, "photo", "voice", "audio", "video", "video_note", "animation", "document", "rich_message"}
 )
-"""The fields that people fill. What Telegram adds itself is nothing that they said, so it is not missed."""
+"""The fields that people fill. Fields that Telegram adds itself need not be shown."""
 
 
 # --- what the library does not know -------------------------------------------------------------------------------
 
 
 def _unknown_parts(message: Message) -> Iterator[Part]:
-    """What the library keeps aside, and what it could not read: that it is there, and what words are found in it."""
+    """Yields placeholders for fields that the library does not know or could not parse, with the text in them."""
     aside = {key: value for key, value in message.api_kwargs.items() if key != _UNREAD_KEY}
     for name, value in {**aside, **_unread_fields(message)}.items():
         yield _placeholder(name, value)
 
 
 def _placeholder(name: str, value: object) -> Part:
-    """The field's name, and what words are found in it."""
+    """Returns a part with the field's name and the text in it."""
     found = "; ".join(_collect_text(value))[:_MAX_FOUND_CHARS]
     words = f"something that Telegram calls {name[:100]}, which cannot be shown here"
     return _shared("not known here", f"[{words}{f': {found}' if found else ''}]")
@@ -1399,7 +1404,7 @@ def _unread_fields(message: Message) -> Mapping[str, object]:
 
 
 def _collect_text(value: object, depth: int = 5) -> Iterator[str]:
-    """The words for people in an object of Telegram's, in order."""
+    """Yields the texts for people in an object of Telegram, in order."""
     if depth == 0:
         return
     for one in value if isinstance(value, list) else ():
@@ -1412,14 +1417,14 @@ def _collect_text(value: object, depth: int = 5) -> Iterator[str]:
 
 
 def _rich_blocks(message: Message) -> Sequence[object]:
-    """The blocks of a text with headings, lists and tables: the sender's own words."""
+    """Returns the blocks of the sender's own text with headings, lists and tables."""
     rich = message.api_kwargs.get("rich_message")
     blocks = rich.get("blocks") if isinstance(rich, dict) else None
     return blocks if isinstance(blocks, list) else ()
 
 
 def _rich_text(blocks: Sequence[object], me: User) -> tuple[str, bool]:
-    """Its words, a line a block, and whether it names the bot."""
+    """Returns the text, one line per block, and whether it mentions the bot."""
     text, name = "\n".join(_block_lines(blocks)), f"@{me.username}"
     named = name.lower() in (one.lower() for one in re.findall(r"@\w+", text))
     rest = text[len(name) :].lstrip(" ,:\n") if named and text.lower().startswith(name.lower()) else text
@@ -1431,7 +1436,7 @@ def _block_lines(blocks: Sequence[object]) -> list[str]:
 
 
 def _inline_text(value: object, depth: int = 12) -> Iterator[str]:
-    """Words in the order in which they are read; what stands in a list of blocks or items is on a line of its own."""
+    """Yields texts in reading order; each block or item of a list is on its own line."""
     if isinstance(value, str):
         yield _well_formed(value)
     elif isinstance(value, list) and depth:
@@ -1452,7 +1457,7 @@ _MESSAGE_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def nearest_reaction(emoji: str) -> str:
-    """The reaction that a bot may set and that says most nearly the same."""
+    """Returns the allowed reaction that is nearest to the emoji."""
     plain = emoji.replace("\ufe0f", "")
     return emoji if emoji in REACTIONS else EMOJI_FALLBACKS.get(plain, plain)
 
@@ -1461,7 +1466,7 @@ _COMMAND = re.compile(r"[a-z0-9_]{1,32}")
 
 
 def _to_bot_commands(commands: Sequence[MenuCommand]) -> list[BotCommand]:
-    """What is typed behind a command has no place of its own there."""
+    """Returns the commands for Telegram's menu, which has no field for arguments."""
     said = [(one.name, f"{one.help}: /{one.name} {one.arguments}" if one.arguments else one.help) for one in commands]
     return [BotCommand(name, words[: BotCommandLimit.MAX_DESCRIPTION]) for name, words in said]
 
@@ -1478,7 +1483,7 @@ def _thread(address: Address) -> int | None:
 
 
 def _reply(address: Address, reply_to: str | None) -> ReplyParameters | None:
-    """Only where several people talk: between two, a quote in each answer is noise."""
+    """Returns the reply parameters, only for groups: in a direct chat a quote in each answer is noise."""
     if (
         reply_to is None
         or not address.platform_id.startswith("-")
@@ -1489,7 +1494,7 @@ def _reply(address: Address, reply_to: str | None) -> ReplyParameters | None:
 
 
 def _message_number(message_id: str) -> int:
-    """The message that an id of ours concerns: that of an edit or a reaction has a second part. Raises Refused."""
+    """Returns the message number in an event id; ids of edits and reactions have a second part. Raises Refused."""
     number = message_id.partition(":")[0]
     if not _MESSAGE_NUMBER.fullmatch(number):
         raise RefusedHere(f"Telegram has no message {message_id}")
@@ -1503,5 +1508,5 @@ def _keyboard(buttons: Sequence[Button]) -> InlineKeyboardMarkup:
 
 
 def _well_formed(text: str) -> str:
-    """Without lone surrogates, which JSON can carry and UTF-8 cannot."""
+    """Replaces unpaired surrogates, which JSON can contain and UTF-8 cannot encode."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

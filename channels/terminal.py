@@ -5,10 +5,10 @@
 # name = "terminal"
 # api = 1
 # ///
-"""The terminal as a channel: any number of local clients on the Unix socket `terminal.sock` in the runtime folder.
+"""Connects local terminals: any number of clients on the Unix socket `terminal.sock` in the runtime folder.
 
-Both sides write lines of JSON in UTF-8, one object a line. A line of the client is at most 1 MiB + 64 KiB long, and so
-is one of the host; a longer one, and one that makes no sense, is answered with an `error`, and the connection stays.
+Both sides write lines of JSON in UTF-8, one object per line. A line of either side has at most 1 MiB + 64 KiB; a longer
+or invalid line is answered with an `error`, and the connection stays open.
 
     client → host
         {"type": "hello", "chat": "local", "user": "ann"}       first; again to change the chat
@@ -71,12 +71,12 @@ MAX_ID_CHARACTERS = 200
 ACK_TIMEOUT_S = 5.0
 
 VERSION = 2
-"""Of what both sides write. Each takes what a later one adds for nothing."""
+"""The version of the protocol. Each side ignores what a later version adds."""
 
 _MAX_UNREAD_BYTES = 8 * 1024 * 1024
-"""A client that leaves this much unread (stopped with Ctrl-Z, say) is disconnected."""
+"""Bytes. A client that leaves more unread (as when stopped with Ctrl-Z) is disconnected."""
 _MAX_WAITING_MESSAGES = 100
-"""Beyond this many messages that wait to be committed, the host reads no further from the clients that send."""
+"""While more messages wait to be committed, the host stops reading from the clients that send."""
 _MAX_REMEMBERED_KEYS = 10_000
 _CLOSE_TIMEOUT_S = 1.0
 
@@ -103,11 +103,11 @@ class Received:
 
 
 class InvalidLineError(Exception):
-    """A line of a client makes no sense; the text is a sentence for whoever wrote the client."""
+    """A line of a client is invalid; the text is a sentence for the client's developer."""
 
 
 def parse_line(line: bytes | None) -> Hello | Message | Received:
-    """What a client's line says; None stands for one that was too long. Raises BadLine."""
+    """Parses a client's line; None stands for one that was too long. Raises InvalidLineError."""
     if line is None:
         raise InvalidLineError(f"a line may be at most {MAX_LINE_BYTES} bytes long")
     try:
@@ -128,7 +128,7 @@ def parse_line(line: bytes | None) -> Hello | Message | Received:
 
 
 class TerminalChannel:
-    """Serves the clients on one socket. What it remembers (keys that were shown) lasts as long as the object."""
+    """Handles the clients of one socket. It keeps the keys of shown messages only in memory."""
 
     def __init__(self, socket_path: Path, *, ack_timeout_s: float = ACK_TIMEOUT_S) -> None:
         self._path = socket_path
@@ -146,7 +146,8 @@ class TerminalChannel:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        """Listen while entered. Raises ChannelError when the socket cannot be had, most likely by a second host."""
+        """Listens while entered. Raises ChannelError if the socket is not available, usually because of a second
+        host."""
         listener = _listen(self._path)
         server = await asyncio.start_unix_server(self._serve_client, sock=listener, limit=MAX_LINE_BYTES)
         self._is_open = True
@@ -160,9 +161,9 @@ class TerminalChannel:
             await server.wait_closed()
 
     async def receive(self, inbox: Inbox) -> None:
-        """Hand in what the clients say, in the order it came.
+        """Passes the clients' messages to the inbox in order of arrival.
 
-        A message that could not be committed stays in front: the next call hands it in again.
+        A message that could not be committed stays first: the next call passes it again.
         """
         self._inbox = inbox
         if self._clients:
@@ -176,7 +177,7 @@ class TerminalChannel:
             said.client.send_json({"type": "accepted", "id": said.event.platform_message_id})
 
     async def send(self, address: Address, message: OutboundText, *, idempotency_key: str) -> Receipt:
-        """Show the message to all clients of the chat; returns when the first of them says it has."""
+        """Shows the message to all clients of the chat; returns when the first of them acknowledges it."""
         shown = self._shown_keys.get((address.platform_id, idempotency_key))
         if shown is None or not shown.is_set():
             await self._show(address.platform_id, message, idempotency_key)
@@ -198,7 +199,7 @@ class TerminalChannel:
         clients = self._clients_of(chat)
         if not clients:
             raise ChannelDown(f"nobody has the chat {chat} open in a terminal")
-        # Noted before it is written, and kept after the wait: an acknowledgement that comes late still counts.
+        # Recorded before it is written, and kept after the wait: a late acknowledgement still counts.
         shown = self._shown_keys.setdefault((chat, key), asyncio.Event())
         while len(self._shown_keys) > _MAX_REMEMBERED_KEYS:
             del self._shown_keys[next(iter(self._shown_keys))]
@@ -250,7 +251,8 @@ class TerminalChannel:
                     shown.set()
 
     async def _disconnect_all(self) -> None:
-        """What nobody committed yet is forgotten: its sender was told nothing and sends it again."""
+        """Disconnects all clients. Drops uncommitted messages: they were not accepted, and the clients send them
+        again."""
         clients = dict(self._clients)
         for task in clients.values():
             task.cancel()
@@ -263,7 +265,7 @@ class TerminalChannel:
 
 
 class _Client:
-    """One connection. Writing never waits and never fails: a client that is gone, or reads nothing, misses out."""
+    """One connection. Writing never waits and never fails: a client that is gone, or does not read, misses messages."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
@@ -313,7 +315,7 @@ def _event(client: _Client, message: Message) -> InboundEvent:
 
 
 async def _read_line(reader: asyncio.StreamReader) -> bytes | None:
-    """The next line; None for one that was too long, which is skipped. Raises IncompleteReadError at the end."""
+    """Reads the next line; returns None for one that is too long. Raises IncompleteReadError at the end."""
     too_long = False
     while True:
         try:
@@ -340,7 +342,7 @@ def _name_field(said: dict[str, object], key: str, default: str | None = None) -
 
 
 def _well_formed(text: str) -> str:
-    """Without lone surrogates, which JSON can carry and UTF-8 cannot."""
+    """Replaces unpaired surrogates, which JSON can contain and UTF-8 cannot encode."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
@@ -349,9 +351,9 @@ def _encode(said: Mapping[str, object]) -> bytes:
 
 
 def _listen(path: Path) -> socket.socket:
-    """Bind the socket, in place of one that a dead host left. Raises ChannelError.
+    """Binds the socket, in place of one that a dead host left. Raises ChannelError.
 
-    Between bind and listen the kernel lets nobody in, so the mode is in force before the first client.
+    The kernel accepts no client between bind and listen, so the mode is set before the first client.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -373,7 +375,7 @@ def _listen(path: Path) -> socket.socket:
 
 def _remove_stale_socket(path: Path, short: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        # Without waiting: a host whose backlog is full answers "try again", and is there.
+        # Non-blocking: a running host with a full backlog answers "try again".
         probe.setblocking(False)
         try:
             probe.connect(short)

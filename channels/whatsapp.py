@@ -52,14 +52,13 @@
 # default = ""
 # only_if = "backend=linked"
 # ///
-"""WhatsApp as a channel: Meta's Cloud API by httpx, its webhooks by aiohttp. `backend = "linked"` is another file.
+"""Connects WhatsApp by Meta's Cloud API, with httpx and webhooks by aiohttp. `backend = "linked"` is another file.
 
-A webhook is answered 200 after all in it is committed, never before: Meta sends anything else again. One that is not
-signed with the app's secret is refused unread. Each message we send carries the host's key; Meta gives it back with the
-message's statuses, within seconds. So an answer that was lost is looked for among them before it is called ambiguous,
-and what no status came for in `STATUS_TIMEOUT_S` is taken as not sent. A status that says that a message failed after
-all, whenever it comes, is handed in by that key. What is remembered of sends, statuses, chats and what was said in them
-is in memory only and bounded.
+A webhook is answered with 200 after all its events are committed, never before: Meta sends it again otherwise. One
+without the signature of the app's secret is refused unread. Each sent message carries the host's key, which Meta
+returns with the message's statuses within seconds. So a lost answer is looked up among the statuses before the send
+counts as ambiguous, and without a status within `STATUS_TIMEOUT_S` it counts as not sent. A later failure status is
+reported by that key. Data about sends, statuses, chats and messages is kept only in memory, and bounded.
 
 A chat with one person is named by their id: Meta's business-scoped one where it is told, else their number. WhatsApp
 takes any marks in a text and never refuses it for them, so nothing is ever sent as `plain`.
@@ -126,23 +125,23 @@ from nanohost.channel_api import (
 )
 
 STATUS_TIMEOUT_S = 10.0
-"""Meta tells what became of a message within a few seconds after it took it."""
+"""Seconds. Meta reports the status of a message within a few seconds."""
 ANSWER_TIMEOUT_S = 20.0
 MAX_WEBHOOK_BYTES = 4 * 1024 * 1024
 """Meta's own limit for one webhook is 3 MB."""
 MAX_READING_BYTES = 32 * 1024 * 1024
-"""Of all webhooks that are being read: who is not known yet must not fill the memory."""
+"""Bytes of all webhooks that are being read: unverified clients must not fill the memory."""
 SMALL_WEBHOOK_BYTES = 64 * 1024
-"""A webhook of an ordinary size is read whatever unknown senders send meanwhile."""
+"""Bytes. A webhook of this size is always read, whatever other clients send."""
 BAD_SIGNATURE_LOG_INTERVAL_S = 60.0
-"""How often it is logged that webhooks come that are not Meta's."""
+"""Seconds between log lines about webhooks with a bad signature."""
 MAX_BUTTON_BODY_CHARS = 1024
 """Characters of a message with reply buttons; a list takes as many as a text."""
 TEXT_LIMIT = 4096
 CAPTION_KEY_SUFFIX = ".words"
-"""What is added to a key for what is said with a sound, which goes before it as a message of its own."""
+"""The suffix of the key for the caption of an audio file, which is sent before it as a separate message."""
 MAX_QUOTED_CHARS = 4096
-"""Of a message that is remembered, in case somebody replies to it."""
+"""Characters of a message that are cached, in case somebody replies to it."""
 UNKNOWN_QUOTE = "[an earlier message; WhatsApp does not tell its words again]"
 """What a reply is to: Meta tells which message, and we may not have seen it since we started."""
 MAX_NAME_CHARS = 100
@@ -167,7 +166,7 @@ _log = structlog.get_logger()
 
 
 def create(context: ChannelContext) -> Channel:
-    """The backend that the settings choose. Raises ChannelError with what is missing in them."""
+    """Creates the backend that the settings choose. Raises ChannelError that says what is missing in them."""
     backend = context.settings.get("backend", "cloud")
     if backend == "linked":
         return _create_linked(context)
@@ -211,7 +210,7 @@ class WhatsAppSettings(BaseModel):
 
 
 def read_settings(table: Mapping[str, object], *, instance: str = "default") -> WhatsAppSettings:
-    """Raises ChannelError naming the keys that are missing or wrong, and never a value."""
+    """Reads the settings. Raises ChannelError that names missing or wrong keys, and never contains a value."""
     try:
         return WhatsAppSettings.model_validate(table)
     except ValidationError as error:
@@ -227,7 +226,7 @@ def read_settings(table: Mapping[str, object], *, instance: str = "default") -> 
 
 
 class _Payload(BaseModel):
-    """A part of Meta's JSON; what we do not know in it is left alone."""
+    """A part of Meta's JSON; unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -267,7 +266,7 @@ class _TemplateButton(_Payload):
 class _Reaction(_Payload):
     message_id: str
     emoji: str = ""
-    """Empty when the reaction was taken back."""
+    """A reaction; empty when it was removed."""
 
 
 class _Place(_Payload):
@@ -344,7 +343,7 @@ class _Context(_Payload):
 
 
 class _Content(_Payload):
-    """What a message says: `type` names the field that is filled."""
+    """The content of a message: `type` names the field that is filled."""
 
     type: str = "of a new kind"
     text: _Text | None = None
@@ -404,7 +403,7 @@ class _Problem(_Payload):
     error_data: Mapping[str, object] = {}
 
     def description(self) -> str:
-        """What Meta says is wrong, once."""
+        """Returns Meta's description of the problem, without repetitions."""
         said = [self.message or self.title, str(self.error_data.get("details") or "")]
         return ": ".join(dict.fromkeys(one for one in said if one)) or "no reason given"
 
@@ -434,12 +433,12 @@ class _Change(_Payload):
 
 
 def signature(secret: str, raw: bytes) -> str:
-    """What Meta puts into X-Hub-Signature-256."""
+    """Returns the value of X-Hub-Signature-256."""
     return "sha256=" + hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest()
 
 
 class MessageCache:
-    """Names of people and the words of messages that were seen: what Meta does not tell again. Bounded."""
+    """Caches people's names and texts of messages, which Meta does not send again. Bounded."""
 
     def __init__(self) -> None:
         self.names: OrderedDict[str, str] = OrderedDict()
@@ -454,7 +453,7 @@ class MessageCache:
         _remember(self._messages, id, (chat, author, words[:MAX_QUOTED_CHARS]))
 
     def find_message(self, chat: str, id: str) -> tuple[str, str] | None:
-        """Whose message of this chat it was, and what it said."""
+        """Returns the author and text of a message of this chat."""
         where, author, words = self._messages.get(id, ("", "", ""))
         return (author, words) if where == chat else None
 
@@ -462,8 +461,8 @@ class MessageCache:
 def parse_webhook(
     raw: bytes, phone_number_id: str, cache: MessageCache | None = None
 ) -> tuple[list[InboundEvent], list[_Status], list[tuple[str, str]]]:
-    """What a webhook tells of our number, in its order, and which chats are called otherwise now. What makes no sense
-    is left out and logged."""
+    """Returns the events and statuses of a webhook for this number, in order, and the chats with new ids. Invalid items
+    are left out and logged."""
     events: list[InboundEvent] = []
     statuses: list[_Status] = []
     moves: list[tuple[str, str]] = []
@@ -486,7 +485,7 @@ def parse_webhook(
 
 
 def _parse_messages(payloads: Iterable[object]) -> Iterator[_Message]:
-    """One whose content is not what we know comes without it: who wrote it, where and when is told all the same."""
+    """Yields messages. One with invalid content is yielded without it, with its sender, chat and time."""
     for value in payloads:
         try:
             yield _Message.model_validate(value)
@@ -518,7 +517,7 @@ def _parse_changes(raw: bytes) -> Iterator[_Change]:
 
 
 def _without_nulls(value: object) -> object:
-    """What is null is not there. Raises RecursionError."""
+    """Removes null values. Raises RecursionError."""
     if isinstance(value, dict):
         return {key: _without_nulls(one) for key, one in value.items() if one is not None}
     if isinstance(value, list):
@@ -535,7 +534,7 @@ def _parse_each(model: type[_Model], values: Iterable[object]) -> Iterator[_Mode
 
 
 def _replace_surrogates(text: str) -> str:
-    """Without halves of surrogate pairs, which JSON can carry and nothing else."""
+    """Replaces unpaired surrogates, which JSON can contain and UTF-8 cannot encode."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
@@ -589,14 +588,14 @@ def _to_inbound_event(message: _Message, cache: MessageCache, number: str, *, is
 
 
 def _is_mentioned(number: str, text: str) -> bool:
-    """Another's number may begin like ours."""
+    """Returns whether the text mentions the number; another number may begin with it."""
     return bool(number) and re.search(rf"@{number}(?!\d)", text) is not None
 
 
 def _content_parts(
     message: _Message, meaning: _ParsedContent, chat: str, cache: MessageCache, number: str
 ) -> Iterator[Part]:
-    """What stands before the sender's own words and behind them."""
+    """Yields the parts before and after the sender's own text."""
     context = message.context
     if meaning.kind is not EventKind.MESSAGE:
         yield from meaning.parts
@@ -625,7 +624,7 @@ def _to_phone_number(id: str) -> str:
 
 
 def _to_text(meaning: _ParsedContent) -> str:
-    """A message as it is told when somebody replies to it or passes it on."""
+    """Returns a message as text, for quotes."""
     files = [
         f"[{_MEDIA_DESCRIPTIONS.get(one.media_type.partition('/')[0], 'a document')}]" for one in meaning.attachments
     ]
@@ -634,7 +633,7 @@ def _to_text(meaning: _ParsedContent) -> str:
 
 
 def _replace_mentions(text: str, cache: MessageCache, number: str) -> str:
-    """`@4917…` as people read it, where the name is known; ours stays."""
+    """Replaces mentions such as `@4917…` by known names; keeps mentions of the bot."""
 
     def called(found: re.Match[str]) -> str:
         name = "" if found[1] == number else " ".join(cache.names.get(found[1], "").split())
@@ -644,7 +643,7 @@ def _replace_mentions(text: str, cache: MessageCache, number: str) -> str:
 
 
 def _strip_leading_mention(text: str, number: str) -> str:
-    """Without our name in front: what follows may be a command. A name alone stays."""
+    """Removes a mention of the bot at the beginning, as a command may follow; keeps a mention alone."""
     first, *rest = text.split(maxsplit=1) or [""]
     return rest[0] if number and rest and first.rstrip(",:") == f"@{number}" else text
 
@@ -664,7 +663,7 @@ class _ParsedContent:
 
 
 def _parse_content(said: _Content) -> _ParsedContent:
-    """What is not known, lacks the field that its type names, or has nothing in it, is a sentence."""
+    """Parses the content. Unknown, incomplete or empty content becomes a sentence."""
     reader = _READERS.get(said.type)
     try:
         meaning = reader(said) if reader else _unknown_content(said.type)
@@ -680,7 +679,7 @@ def _unknown_content(kind: str) -> _ParsedContent:
 
 
 def _captioned_part(title: str, *words: str, url: str = "", text: str = "") -> _ParsedContent:
-    """One thing, and what was written with it."""
+    """Returns a part with its caption."""
     return _ParsedContent(text=text, parts=(_shared(title, _lines(*words), url=url),))
 
 
@@ -807,7 +806,7 @@ def _read_system(said: _Content) -> _ParsedContent:
 
 
 def _notice(title: str, words: str) -> _ParsedContent:
-    """What WhatsApp says, and nobody wrote."""
+    """Returns a notice of WhatsApp, which no person wrote."""
     return _ParsedContent(kind=EventKind.NOTICE, parts=(_shared(title, words),))
 
 
@@ -848,7 +847,7 @@ _READERS: Mapping[str, Callable[[_Content], _ParsedContent]] = {
 
 
 class ResponseLost(Exception):
-    """The answer to a request did not come, or says nothing: it may have been heeded. `server_error`: as in a
+    """The answer to a request was lost or is empty: the request may have taken effect. `server_error`: as in
     ChannelError."""
 
     def __init__(self, text: str, *, server_error: bool = False) -> None:
@@ -868,7 +867,7 @@ _HINTS = {  # all of them about the person, and nothing about the message
 
 
 def to_channel_error(status: int, answer: object, retry_after: str = "") -> Exception:
-    """What an answer that is no success means. Meta's own code decides; the HTTP status where there is none."""
+    """Converts an error answer by Meta's own code, or by the HTTP status without one."""
     said = answer.get("error") if isinstance(answer, dict) else None
     try:
         problem = _Problem.model_validate(said)
@@ -892,7 +891,7 @@ def to_channel_error(status: int, answer: object, retry_after: str = "") -> Exce
 
 
 def failure_reason(status: _Status) -> str:
-    """Why a message that Meta took did not arrive; nothing, if the status does not say so."""
+    """Returns why an accepted message failed; empty if the status reports no failure."""
     if status.status != "failed":
         return ""
     said = status.errors[0] if status.errors else _Problem()
@@ -921,7 +920,7 @@ _PAGE_MEDIA_TYPE = "text/html"
 
 
 class _GraphClient:
-    """Meta's Graph API with our token. Raises ChannelError or Lost; nothing is ever tried twice."""
+    """Calls Meta's Graph API with the token. Raises ChannelError or ResponseLost; never retries."""
 
     def __init__(self, client: httpx.AsyncClient, settings: WhatsAppSettings) -> None:
         self._client = client
@@ -937,7 +936,7 @@ class _GraphClient:
         return await self._request("POST", path, content=content, headers={"Content-Type": "application/json"})
 
     async def upload(self, path: str, file: OutboundFile, media_type: str) -> str:
-        """The id of the uploaded file."""
+        """Uploads a file and returns its id."""
         boundary = secrets.token_hex(16)
         head, tail = _multipart_boundaries(file.name, media_type, boundary)
         headers = {
@@ -979,7 +978,7 @@ class _GraphClient:
         headers: Mapping[str, str] | None = None,
         extra_s: float = 0.0,
     ) -> JsonObject:
-        """`extra_s`: how much longer than usual the answer is waited for."""
+        """Sends a request. `extra_s`: additional seconds to wait for the answer."""
         try:
             told = {**self._authorization(), **(headers or {})}
             answer = await self._request_once(method, path, params, content, told, extra_s)
@@ -1037,7 +1036,7 @@ def _json_of(response: httpx.Response) -> object:
 
 
 def _multipart_boundaries(name: str, media_type: str, boundary: str) -> tuple[bytes, bytes]:
-    """What stands before and behind a file's bytes in the form that Meta wants."""
+    """Returns the bytes before and after a file in the multipart body."""
     quoted = name.translate({ord('"'): "%22", ord("\r"): "%0D", ord("\n"): "%0A"})
     head = "".join(
         f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'
@@ -1077,7 +1076,7 @@ def _download_error(status: int) -> ChannelError:
 
 
 class _MediaInfo(_Payload):
-    """What Meta says of a file that came in."""
+    """Meta's data about a received file."""
 
     url: str
     file_size: int | None = None
@@ -1094,7 +1093,7 @@ class _SendResponse(_Payload):
 
 @cache
 def _ssl_context() -> ssl.SSLContext:
-    """Whom we trust; reading it from disk takes a moment."""
+    """Returns the TLS context; cached, because reading the certificates is slow."""
     return httpx.create_ssl_context()
 
 
@@ -1107,7 +1106,7 @@ def _recipient(chat: str) -> JsonObject:
 
 
 def _interactive_payload(text: str, card: OutboundCard) -> JsonObject:
-    """Reply buttons; a list where the text is too long for those."""
+    """Returns reply buttons, or a list if the text is too long for them."""
     choices = [{"id": button.value, "title": button.label} for button in card.buttons]
     if len(text) <= MAX_BUTTON_BODY_CHARS:
         action: JsonObject = {"buttons": [{"type": "reply", "reply": choice} for choice in choices]}
@@ -1118,7 +1117,7 @@ def _interactive_payload(text: str, card: OutboundCard) -> JsonObject:
 
 
 def _sent_text(content: JsonObject) -> str:
-    """What a message of ours says, for those who reply to it."""
+    """Returns the text of a sent message, for replies to it."""
     said = content.get(str(content["type"]))
     inner = said.get("body", said.get("caption", "")) if isinstance(said, dict) else ""
     words = str(inner.get("text", "") if isinstance(inner, dict) else inner)
@@ -1148,7 +1147,7 @@ _TEXT_MEDIA_TYPES = re.compile(r"text/.*|application/(.*[+-])?(json|xml|yaml|tom
 
 
 def media_of(file: OutboundFile) -> tuple[str, str]:
-    """As what a file is sent, and the type it is called. Raises Refused for one that WhatsApp takes in no form."""
+    """Returns the kind and media type for sending a file. Raises Refused if WhatsApp accepts it in no form."""
     media_type = file.media_type.partition(";")[0].strip().lower()
     if _TEXT_MEDIA_TYPES.fullmatch(media_type):
         return "document", "text/plain"
@@ -1164,7 +1163,7 @@ def media_of(file: OutboundFile) -> tuple[str, str]:
 
 
 class _SendTracker:
-    """What became of our messages, by the host's key: told by answers and by statuses, whichever comes first."""
+    """Tracks sent messages by the host's key, from answers and statuses, whichever arrives first."""
 
     def __init__(self) -> None:
         self._ids: OrderedDict[str, str] = OrderedDict()
@@ -1173,14 +1172,14 @@ class _SendTracker:
         self._waiting: dict[str, asyncio.Event] = {}
 
     def message_id(self, key: str) -> str | None:
-        """The id under which WhatsApp took it, and did not give up on it so far."""
+        """Returns the id of a message that WhatsApp accepted and that has not failed."""
         return None if key in self._failures else self._ids.get(key)
 
     def failure(self, key: str) -> str | None:
         return self._failures.get(key)
 
     def forget(self, key: str) -> None:
-        """It is sent anew."""
+        """Forgets a key, because its message is sent again."""
         for table in (self._ids, self._failures, self._lost_at):
             table.pop(key, None)
 
@@ -1195,7 +1194,7 @@ class _SendTracker:
             self._waiting[key].set()
 
     async def wait_for_id(self, key: str, wait_s: float) -> str | None:
-        """The id, waited for until `wait_s` after the answer was lost."""
+        """Waits for the id, until `wait_s` after the answer was lost."""
         left_s = self._lost_at.get(key, time.monotonic()) + wait_s - time.monotonic()
         if key not in self._ids and left_s > 0:
             try:
@@ -1278,7 +1277,7 @@ class WhatsAppChannel:
                 self._connection = None
 
     async def receive(self, inbox: Inbox) -> None:
-        """Have webhooks handed in until cancelled."""
+        """Passes webhooks to the inbox until cancelled."""
         for chat, id in (await inbox.latest()).items():
             _remember(self._latest, chat, id)
         async with asyncio.TaskGroup() as tasks:
@@ -1295,7 +1294,7 @@ class WhatsAppChannel:
         return condition, words or self._undelivered
 
     async def check(self) -> str:
-        """Also proves the app's secret: Meta compares it with the token."""
+        """Checks the settings, also the app's secret, which Meta compares with the token."""
         secret, token = (one.get_secret_value() for one in (self._settings.app_secret, self._settings.access_token))
         proof = hmac.new(secret.encode(), token.encode(), hashlib.sha256).hexdigest()
         fields = "display_phone_number,verified_name,quality_rating"
@@ -1323,7 +1322,7 @@ class WhatsAppChannel:
         return await self._post(address, _interactive_payload(card.text, card), card.reply_to, idempotency_key)
 
     async def send_file(self, address: Address, file: OutboundFile, *, idempotency_key: str) -> Receipt:
-        """A sound takes no words: they go before it, under a key of their own."""
+        """Sends a file. Audio has no caption: the text is sent before it, with its own key."""
         kind, media_type = media_of(file)
         ids: tuple[str, ...] = ()
         if kind == "audio" and file.text:
@@ -1345,7 +1344,8 @@ class WhatsAppChannel:
         return Receipt(platform_message_ids=(*ids, *receipt.platform_message_ids))
 
     async def find_sent(self, address: Address, *, idempotency_key: str) -> Receipt | None:
-        """By the statuses that came. One that WhatsApp took and gave up on was sent: its failure is on record."""
+        """Finds a sent message by its statuses. One that failed after it was accepted counts as sent: its failure is
+        recorded."""
         id = await self._send_tracker.wait_for_id(idempotency_key, self._status_timeout_s)
         return None if id is None else Receipt(platform_message_ids=(id,))
 
@@ -1354,12 +1354,13 @@ class WhatsAppChannel:
         await self._post_idempotent({**body, "reaction": {"message_id": message_id, "emoji": emoji}})
 
     async def typing(self, address: Address) -> None:
-        """Shown under the newest message of the chat, which is marked as read by it."""
+        """Shows typing under the newest message of the chat, which this also marks as read."""
         if id := self._latest.get(address.platform_id):
             await self._post_idempotent({"status": "read", "message_id": id, "typing_indicator": {"type": "text"}})
 
     async def open_dm(self, handle: str) -> Address:
-        """A person's id is their chat; whether WhatsApp lets us write there is said by `send`."""
+        """Returns the chat of a person, which has their id; only `send` shows whether WhatsApp permits writing
+        there."""
         return Address(platform_id=handle)
 
     async def deep_link(self, text: str) -> str | None:
@@ -1401,7 +1402,7 @@ class WhatsAppChannel:
         return Receipt(platform_message_ids=(id,))
 
     async def _find_lost_send(self, key: str, why: str, *, server_error: bool = False) -> str:
-        """The id of a message whose answer was lost, if a status tells it in time."""
+        """Returns the id of a message whose answer was lost, if a status reports it in time."""
         self._send_tracker.record_lost(key)
         id = await self._send_tracker.wait_for_id(key, self._status_timeout_s)
         if id is None:
@@ -1413,7 +1414,7 @@ class WhatsAppChannel:
         return id
 
     async def _post_idempotent(self, body: JsonObject) -> None:
-        """Something that does no harm when it is said twice."""
+        """Sends a request that is harmless to repeat."""
         try:
             await self._graph.post(self._messages, {"messaging_product": "whatsapp", **body})
         except ResponseLost as lost:
@@ -1454,7 +1455,7 @@ class WhatsAppChannel:
             listener.close()
 
     async def _verify_webhook(self, request: web.Request) -> web.Response:
-        """Meta asks once, when the webhook's address is entered."""
+        """Answers Meta's check, which is sent once when the webhook's address is entered."""
         ours = self._settings.verify_token.get_secret_value()
         is_ours = hmac.compare_digest(request.query.get("hub.verify_token", "").encode(), ours.encode())
         if request.query.get("hub.mode") != "subscribe" or not is_ours:
@@ -1482,7 +1483,8 @@ class WhatsAppChannel:
         return web.Response(status=200 if is_kept else 503)
 
     async def _read_body(self, request: web.Request) -> bytes | None:
-        """None for a large one, when too much is being read already. Raises HTTPException for one that is too large."""
+        """Reads the body; returns None for a large one if too much is being read already. Raises HTTPException for one
+        above the limit."""
         body = bytearray()
         try:
             async for chunk in request.content.iter_any():
@@ -1497,7 +1499,8 @@ class WhatsAppChannel:
             self._reading -= len(body)
 
     def _handle_status(self, status: _Status) -> bool:
-        """Whether it says that a message failed. One without a key of ours is in the condition and in the log only."""
+        """Returns whether the status reports a failure. One without the host's key only changes the condition, and is
+        logged."""
         failure = failure_reason(status)
         if status.biz_opaque_callback_data:
             self._send_tracker.record_status(status.biz_opaque_callback_data, status.id, failure=failure)
@@ -1510,7 +1513,8 @@ class WhatsAppChannel:
         return bool(failure)
 
     async def _hand_in(self, events: list[InboundEvent], failed: list[_Status], moves: list[tuple[str, str]]) -> bool:
-        """Whether all of it is committed. Done by tasks of `receive`, so that it ends with it."""
+        """Passes events, failures and moves to the inbox; returns whether all were committed. Tasks of `receive` do it,
+        so that it ends with them."""
         if self._receiving is None:
             return False
         inbox, tasks = self._receiving
@@ -1534,7 +1538,7 @@ class WhatsAppChannel:
         return True
 
     async def _report_failure(self, inbox: Inbox, status: _Status) -> bool:
-        """A message that Meta took did not arrive. The words before a sound are sent under a key beside its own."""
+        """Reports an accepted message that failed. The text before an audio file has its own key."""
         key = status.biz_opaque_callback_data.removesuffix(CAPTION_KEY_SUFFIX)
         try:
             await inbox.failed_later(key, status.id, failure_reason(status))
@@ -1546,7 +1550,7 @@ class WhatsAppChannel:
     async def _accept_events(
         self, inbox: Inbox, chat: str, events: list[InboundEvent], moving: asyncio.Task[bool]
     ) -> bool:
-        """One chat's events, in order, whatever other chats wait for, once it is known what chats are called."""
+        """Passes one chat's events in order, independently of other chats, after chat moves are recorded."""
         if not await moving:
             return False
         turn = self._chat_locks.setdefault(chat, asyncio.Lock())

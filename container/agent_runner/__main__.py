@@ -1,7 +1,7 @@
-"""python -m agent_runner --install I --session S --lease L: one life of one session's runner.
+"""Runs the runner of one session: python -m agent_runner --install I --session S --lease L.
 
-Exit codes: 0 told to stop, idle, or the session is gone · 64 started wrongly · 74 a file cannot be used ·
-75 another runner has this session · 78 the mailbox speaks another version.
+Exit codes: 0 asked to stop, idle, or the session is deleted · 64 wrong arguments · 74 a file cannot be used ·
+75 another runner has this session · 78 the mailbox has another version.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def main() -> int:
 
 
 def _run_with_mailbox(settings: Settings) -> int:
-    mailbox = Mailbox(settings.layout, lease=settings.lease)  # first of all: it rolls back what a dead runner left
+    mailbox = Mailbox(
+        settings.layout, lease=settings.lease
+    )  # first: it rolls back the unfinished writes of a dead runner
     try:
         mailbox.abandon_stale_claims(utc_now())
         crash_point("runner.begun")
@@ -74,7 +76,7 @@ async def _run(settings: Settings, mailbox: Mailbox) -> int:
 
 
 def _side_to_update(error: VersionMismatch) -> str:
-    """The file is newer than this container, or older: which side is behind."""
+    """Returns which side is older, the file or this container."""
     if error.found > error.expected:
         return "this container is older than the host: build the agent's image anew (nanohost image build)"
     return "the host is older than this container: update nanohost on the host"

@@ -1,16 +1,16 @@
-"""What the agent is told of what it can and cannot do. Pure: settings in, words out.
+"""Describes to the agent what it can and cannot do. Pure: takes settings, returns text.
 
-Promises only what is so today: an agent that is not told tries, fails and apologises.
+It states only what is true now: an agent without this text tries, fails and apologises.
 """
 
 from __future__ import annotations
 
 MEMORY_FOLDER = "memory"
-"""In the agent's folder, so that all its conversations have the same."""
+"""In the agent's folder, so that all its conversations share it."""
 
 
 def capabilities_prompt(*, tools: str, network: str) -> str:
-    """Words for the system prompt. `tools`: all or none of the provider's own; `network`: none, or open."""
+    """Returns text for the system prompt. `tools`: "all" or "none" of the provider's own; `network`: none or open."""
     place = _SANDBOX if network == "none" else _PLAIN_PROCESS
     return "\n\n".join([place.strip(), _NOT_CONNECTED.strip(), (_FILES if tools == "all" else _NO_FILES).strip()])
 

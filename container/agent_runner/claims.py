@@ -1,6 +1,6 @@
-"""Which messages the runner takes next. Pure: rows and earlier acks in, a batch out.
+"""Selects the messages that the runner claims next. Pure: takes rows and earlier acks, returns a batch.
 
-One predicate, `eligible`, serves the first poll, the later ones and the follow-ups of a running turn.
+One function, `eligible`, is used for the first poll, later polls and the follow-ups of a running turn.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nanohost_protocol.payloads import DELETION, ChatIn, encode
 from nanohost_protocol.rows import Ack, AckStatus, InKind, MessageIn
 
 MAX_BATCH_SIZE = 50
-"""Messages of one batch. Trigger rows above it wait for the next turn; context only fills what they leave."""
+"""Messages of one batch. Further trigger rows wait for the next turn; context only fills the remaining places."""
 
 AcksById = Mapping[str, Ack]
 
@@ -29,13 +29,13 @@ class Batch:
     turn_id: str
     messages: tuple[MessageIn, ...]
     skipped: tuple[MessageIn, ...] = ()
-    """Context that found no room: closed unseen, so that it does not come up in a later turn, out of its time."""
+    """Context without a place in the batch: closed unseen, so that it does not appear too late in another turn."""
 
 
 def eligible(due: Iterable[MessageIn], acks: AcksById, *, is_first_poll: bool) -> list[MessageIn]:
-    """Of the open rows whose time has come, those this runner may take now, oldest first.
+    """Returns the due rows that this runner may claim now, oldest first.
 
-    A row for a fresh container is taken in the first poll, or again after that, by whoever took it then.
+    A row for a fresh container is claimed in the first poll, or later by the runner that claimed it then.
     """
     return [
         row
@@ -45,16 +45,17 @@ def eligible(due: Iterable[MessageIn], acks: AcksById, *, is_first_poll: bool) -
 
 
 def _is_claimable(row: MessageIn, ack: Ack | None) -> bool:
-    """Never taken, or given back and since allowed again by the host, who alone raises `tries`."""
+    """Returns whether the row was never claimed, or was released and allowed again by the host, which sets `tries`."""
     return ack is None or (ack.status in _RETRYABLE_STATUSES and row.tries > ack.tries)
 
 
 def find_withdrawn(rows: Sequence[MessageIn], acks: AcksById) -> tuple[MessageIn, ...]:
-    """Of eligible rows those that nobody is to see: what was deleted before anybody took it. The deletion is one of
-    them where the message itself is; of a message that was taken before the agent is told, and of an answer to a
-    question of ours: it counts as answered.
+    """Returns the eligible rows that the agent is not to see: messages that were deleted before they were claimed.
 
-    Decided here, on one snapshot of both files: whoever else looked could not know what is taken meanwhile.
+    The deletion's row is one of them if its message is. It is not if the message was claimed before: the agent is told.
+    Nor if the message answers a question of the agent: that counts as answered.
+
+    This is decided here, on one snapshot of both files: nobody else knows what is claimed meanwhile.
     """
     fresh, gone = _unclaimed(rows, acks), dict[str, MessageIn]()
     for at, row in enumerate(fresh):
@@ -68,66 +69,70 @@ def find_withdrawn(rows: Sequence[MessageIn], acks: AcksById) -> tuple[MessageIn
 
 
 def remove_deleted_files(rows: Sequence[MessageIn]) -> list[MessageIn]:
-    """The rows, without the files that people took out of a message again: the rest of it is to be answered. The row
-    that tells of it stays, since the message may have been shown with them."""
+    """Returns the rows without files that people deleted from a message: the agent answers the rest of it.
+
+    The row of that deletion stays, since the agent may have seen the message with them.
+    """
     left = list(rows)
     for at, row in enumerate(rows):
         if (
             DELETION not in row.content
-            or (said := _chat_payload(row)) is None
-            or said.event != DELETION
-            or not said.files
+            or (payload := _chat_payload(row)) is None
+            or payload.event != DELETION
+            or not payload.files
         ):
             continue
-        left[:at] = [_remove_files_from(one, said) if _refers_to_same_message(one, row) else one for one in left[:at]]
+        left[:at] = [
+            _remove_files_from(one, payload) if _refers_to_same_message(one, row) else one for one in left[:at]
+        ]
     return left
 
 
 def _remove_files_from(row: MessageIn, gone: ChatIn) -> MessageIn:
-    said = _chat_payload(row)
-    if said is None or said.event != "message":
+    payload = _chat_payload(row)
+    if payload is None or payload.event != "message":
         return row
     begins = tuple(f"[file: {name}{then}" for name in gone.files for then in (", ", " could not be fetched: "))
-    text = "\n".join(line for line in said.text.split("\n") if not line.startswith(begins))
+    text = "\n".join(line for line in payload.text.split("\n") if not line.startswith(begins))
     if gone.text:
         text = f"\n{text}\n".replace(f"\n{gone.text}\n", "\n", 1).removeprefix("\n").removesuffix("\n")
-    return replace(row, content=encode(replace(said, text=text)))
+    return replace(row, content=encode(replace(payload, text=text)))
 
 
 def _is_full_deletion(row: MessageIn) -> bool:
-    said = _chat_payload(row)
-    return said is not None and said.event == DELETION and not said.files
+    payload = _chat_payload(row)
+    return payload is not None and payload.event == DELETION and not payload.files
 
 
 def _chat_payload(row: MessageIn) -> ChatIn | None:
-    said = decode_row(row).payload if row.kind is InKind.CHAT else None
-    return said if isinstance(said, ChatIn) else None
+    payload = decode_row(row).payload if row.kind is InKind.CHAT else None
+    return payload if isinstance(payload, ChatIn) else None
 
 
 def _chat_event(row: MessageIn) -> str | None:
-    said = _chat_payload(row)
-    return None if said is None else said.event
+    payload = _chat_payload(row)
+    return None if payload is None else payload.event
 
 
 def _is_answer(row: MessageIn) -> bool:
-    said = decode_row(row).payload
-    return isinstance(said, ChatIn) and said.answers is not None
+    payload = decode_row(row).payload
+    return isinstance(payload, ChatIn) and payload.answers is not None
 
 
 def _refers_to_same_message(one: MessageIn, other: MessageIn) -> bool:
-    """Rows stand in the file under the platform's id of the message that they are, or are about."""
+    """Returns whether two rows have the platform's id of the same message: their own, or the one they refer to."""
     if one.origin is None or other.origin is None or one.origin.platform_message_id is None:
         return False
     return (one.origin.chat, one.origin.platform_message_id) == (other.origin.chat, other.origin.platform_message_id)
 
 
 def control_messages(rows: Iterable[MessageIn]) -> list[MessageIn]:
-    """Rows for the runner itself; the agent never sees them."""
+    """Returns the rows for the runner itself, which the agent never sees."""
     return [row for row in rows if row.kind is InKind.CONTROL]
 
 
 def next_batch(rows: Sequence[MessageIn], acks: AcksById) -> Batch | None:
-    """The next turn out of eligible rows. A turn that is tried again keeps its batch and so its id."""
+    """Returns the next batch from eligible rows. A retried turn keeps its batch and so its id."""
     rows = [row for row in rows if row.kind is not InKind.CONTROL]
     again = next((acks[row.id].turn_id for row in rows if row.id in acks), None)
     if again is not None:
@@ -137,14 +142,16 @@ def next_batch(rows: Sequence[MessageIn], acks: AcksById) -> Batch | None:
 
 
 def follow_ups(rows: Sequence[MessageIn], acks: AcksById) -> tuple[MessageIn, ...]:
-    """What joins a turn that is running: rows never taken before, by the same rule as a batch of their own. A command
-    of the command line's waits for the turn's end, and so does what came after it."""
+    """Returns the rows that join a running turn: those never claimed, by the same rule as for a batch.
+
+    A command for the model's command line waits for the end of the turn, and so do all later rows.
+    """
     fresh = _select_batch(_unclaimed(rows, acks))
     return () if fresh and parse_command(fresh[0]) is not None else fresh
 
 
 def skipped_context(rows: Sequence[MessageIn], claimed: Sequence[MessageIn]) -> tuple[MessageIn, ...]:
-    """Context among these rows that is older than the last of what is taken, and is not taken itself."""
+    """Returns the context among these rows that is older than the last claimed row, and not claimed itself."""
     if not any(row.trigger for row in claimed):
         return ()
     ids, last = {row.id for row in claimed}, claimed[-1].seq
@@ -152,7 +159,7 @@ def skipped_context(rows: Sequence[MessageIn], claimed: Sequence[MessageIn]) -> 
 
 
 def has_pending_command(messages: Sequence[MessageIn], acks: AcksById) -> bool:
-    """Whether a command of the command line's is to have a turn of its own."""
+    """Returns whether a command for the model's command line waits for its own turn."""
     return any(parse_command(row) is not None for row in _unclaimed(messages, acks))
 
 
@@ -175,7 +182,7 @@ def _select_batch(rows: Sequence[MessageIn]) -> tuple[MessageIn, ...]:
 
 
 def _rows_before_command(rows: Sequence[MessageIn]) -> Sequence[MessageIn]:
-    """A command is alone in its turn, and in its place: what came before it goes first."""
+    """Returns the rows before the first command; a command has a turn of its own, in order."""
     for at, row in enumerate(rows):
         if parse_command(row) is not None:
             before = rows[:at]

@@ -1,7 +1,7 @@
-"""Chat lines that are commands of the model's own command line, as /compact is. Pure.
+"""Recognizes chat messages that are commands of the model's own command line, such as /compact. Pure.
 
-The host lets them through to the agent from admins only. They are a turn of their own: in a prompt among other messages
-the model would read them as words.
+The host passes them to the agent from admins only. Each has a turn of its own: in a prompt among other messages the
+model would read it as text.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ _COMMAND = re.compile(rf"\s*/({'|'.join(COMMANDS)})(?:@\w+)?(?=\s|$)(.*)", re.IG
 
 
 def parse_command(row: MessageIn) -> str | None:
-    """The command a row consists of, as the command line takes it; None if it is none.
+    """Returns the command that a row consists of, in the command line's form; None if it is no command.
 
-    Only what a person typed: the label of a button is the agent's own choice, and was checked by nobody.
+    Only text that a person typed counts: the agent chose the label of a button, and nobody checked it.
     """
     if row.kind is not InKind.CHAT or not row.trigger or row.origin is None or "/" not in row.content:
         return None
     one = decode_row(row)
-    said = one.payload
-    if not isinstance(said, ChatIn) or said.event != "message" or said.answers is not None:
+    payload = one.payload
+    if not isinstance(payload, ChatIn) or payload.event != "message" or payload.answers is not None:
         return None
-    pressed = said.refers_to is not None and said.refers_to == row.origin.platform_message_id
+    pressed = payload.refers_to is not None and payload.refers_to == row.origin.platform_message_id
     found = None if pressed else _COMMAND.fullmatch(one.text)
     return None if found is None else " ".join([f"/{found[1].lower()}", *found[2].split()])
 
 
 def reply_without_model(command: str) -> str:
-    """What a provider answers that has nothing to compact or to count."""
+    """Returns the answer of a provider that has nothing to compact or to count."""
     return NOTHING_TO_COMPACT if command.startswith(f"/{COMPACT}") else NO_MODEL

@@ -1,6 +1,6 @@
-"""The provider of this session and the conversation it is in: opened when needed, closed when idle, resumed by id.
+"""Holds the provider of this session and its conversation: opened when needed, closed when idle, resumed by id.
 
-Promises that the conversation's id is in the file as soon as it is known, and that a stale one is dropped.
+Promises: the conversation's id is stored as soon as it is known, and a stale one is dropped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CLOSE_TIMEOUT_S = 10.0
 
 
 class Conversation:
-    """Kept for the runner's life. Provider objects come and go beneath it."""
+    """The conversation, for the life of the runner. Its provider objects are replaced when needed."""
 
     def __init__(self, settings: Settings, mailbox: Mailbox, toolbox: Toolbox) -> None:
         self._settings = settings
@@ -43,12 +43,12 @@ class Conversation:
         return f"memory:{self._settings.provider}"
 
     def start_import(self) -> None:
-        """Begin to import the provider, in a thread: an SDK takes a second that the first poll can use."""
+        """Starts to import the provider in a thread: an SDK takes a second, during which the first poll can run."""
         loop = asyncio.get_running_loop()
         self._factory = loop.run_in_executor(None, providers.load_provider, self._settings.provider)
 
     async def provider(self, system_prompt: str) -> Provider:
-        """The open provider; a new one if there is none, or if what it was told at its start has changed."""
+        """Returns the open provider; a new one if there is none, or if the system prompt has changed."""
         if self._provider is not None and self._system_prompt != system_prompt:
             await self.close()
         if self._provider is None:
@@ -78,7 +78,7 @@ class Conversation:
         )
 
     async def _restore(self) -> None:
-        """What an earlier container left; once."""
+        """Reads the state that an earlier container stored; once."""
         if not self._is_restored:
             self.id = await self._mailbox.state(self._id_key)
             memory = await self._mailbox.state(self._memory_key)
@@ -86,24 +86,24 @@ class Conversation:
             self._is_restored = True
 
     async def save_id(self, conversation_id: str) -> None:
-        """Keep the id, at once."""
+        """Stores the id at once."""
         if conversation_id != self.id:
             await self._mailbox.set_state(self._id_key, conversation_id)
             self.id = conversation_id
 
     async def reset(self) -> None:
-        """Drop the conversation; the next provider starts afresh. The file learns of it with the turn's end."""
+        """Drops the conversation; the next provider starts a new one. The file is updated at the end of the turn."""
         await self.close()
         self.id, self._memory = None, {}
 
     async def clear_state(self) -> dict[str, str | None]:
-        """Drop the conversation and what the provider noted in it; returns what the file is to forget."""
+        """Drops the conversation and the provider's memory of it; returns the state changes for the file."""
         await self.reset()
         self._is_restored = True
         return {self._id_key: None, self._memory_key: None}
 
     def state_changes(self, memory: Mapping[str, str] | None) -> dict[str, str | None]:
-        """What the end of a turn is to keep."""
+        """Returns the state changes to store at the end of a turn."""
         kept: dict[str, str | None] = {self._id_key: self.id}
         if memory is not None and memory != self._memory:
             self._memory = dict(memory)
@@ -111,12 +111,12 @@ class Conversation:
         return kept
 
     async def close(self) -> None:
-        """Close the provider if one is open; what it holds is freed, the conversation stays."""
+        """Closes the provider if one is open, and frees its resources; the conversation stays."""
         provider, self._provider = self._provider, None
         if provider is None:
             return
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await provider.close()
-        except Exception as error:  # a provider that cannot even be closed must not take the session with it
+        except Exception as error:  # a provider that fails to close must not end the session
             log("provider_close_failed", error=f"{type(error).__name__}: {error}")

@@ -1,7 +1,7 @@
-"""Where a message of the agent goes. Pure: a name in, an address or a problem out.
+"""Resolves where a message of the agent goes. Pure: takes a name, returns an address or a problem.
 
-An address is either a destination's name, which the host checks again, or None together with the message that is
-being answered: the host then replies where that one came from, thread included.
+An address is either a destination's name, which the host checks again, or None together with the answered message: the
+host then replies in the chat and thread of that message.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class AddressBook:
     default: str | None = None
 
     def find(self, name: str) -> Destination | None:
-        """By name; by title if just one has it. Case does not matter."""
+        """Returns the destination of this name, or of this title if only one has it. Case does not matter."""
         wanted = name.strip().casefold()
         by_name = [one for one in self.destinations if one.name.casefold() == wanted]
         by_title = [one for one in self.destinations if one.display_name.casefold() == wanted]
@@ -28,7 +28,7 @@ class AddressBook:
         return found[0] if len(found) == 1 else None
 
     def name_of_origin(self, row: MessageIn) -> str | None:
-        """What the agent calls the chat a row came from."""
+        """Returns the agent's name for the chat that a row came from."""
         if row.origin is None:
             return None
         chat = row.origin.chat
@@ -37,7 +37,7 @@ class AddressBook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """The two columns of an outbound row that say where it goes."""
+    """The two columns of an outbound row that determine where it goes."""
 
     destination: str | None = None
     in_reply_to: str | None = None
@@ -45,13 +45,13 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class UnreachableTarget:
-    """Why nothing was sent, in words for the agent."""
+    """Why nothing was sent, as text for the agent."""
 
     problem: str
 
 
 class ReplyContext:
-    """What an answer refers to: the last of `messages` if it does not say, any message of the turn if it does."""
+    """The messages that an answer may refer to: the last of `messages` by default, any of the turn by its number."""
 
     def __init__(self, messages: Sequence[MessageIn], *, turn_messages: Sequence[MessageIn]) -> None:
         self._by_number = {row.seq: row for row in turn_messages}
@@ -61,19 +61,19 @@ class ReplyContext:
         )
 
     def last_message_from(self, chat: ChatId | None) -> MessageIn | None:
-        """The last message of the turn that came from this chat and asked for an answer."""
+        """Returns the last message of the turn from this chat that needs an answer."""
         rows = (row for row in reversed(list(self._by_number.values())) if row.trigger and row.origin is not None)
         return next((row for row in rows if row.origin is not None and row.origin.chat == chat), None)
 
     def resolve(self, number: int | None) -> MessageIn | None:
-        """The message a number names, or the last one that asked for an answer."""
+        """Returns the message with this number; without a number the last one that needs an answer."""
         return self._by_number.get(number, self._last) if number is not None else self._last
 
 
 def resolve_address(
     to: str | None, re: int | None, *, book: AddressBook, reply_context: ReplyContext
 ) -> Address | UnreachableTarget:
-    """Where a message goes that names `to` and answers message number `re`; both may be left out."""
+    """Returns the address of a message to `to` that answers message number `re`; both may be left out."""
     answered = reply_context.resolve(re)
     reply = answered.id if answered is not None else None
     if to is None:
@@ -83,14 +83,14 @@ def resolve_address(
         return UnreachableTarget(f"There is no destination {to!r}; there is {_list_names(book)}.")
     if re is None and (last := reply_context.last_message_from(found.chat)) is not None:
         return Address(in_reply_to=last.id)
-    # Without a chat behind it, a name means "where this came from" only while all who are answered sit in one chat.
+    # A destination without a chat means "the chat of the message", which is clear only if all messages are from one.
     if found.chat is None and found.name == book.default and reply_context.is_single_chat:
         return Address(in_reply_to=reply)
     return Address(destination=found.name, in_reply_to=reply if re is not None else None)
 
 
 def resolve_bare_address(*, book: AddressBook, reply_context: ReplyContext) -> Address | UnreachableTarget:
-    """Where text goes that is in no block."""
+    """Returns the address of text outside of blocks."""
     if len(book.destinations) > 1 or not reply_context.is_single_chat:
         return UnreachableTarget(f'Text outside of <message to="..."> was not sent; there is {_list_names(book)}.')
     answered = reply_context.resolve(None)

@@ -1,4 +1,4 @@
-"""How a turn fails: the class, and the sentence a person reads. One table, so that no class is without words."""
+"""Defines how a turn fails: the error class, and the sentence for people. One table, so that every class has one."""
 
 from __future__ import annotations
 
@@ -24,22 +24,24 @@ INPUT_TOO_LARGE = (
     "This is more than my model can take in at once, so I stopped. Send it in smaller parts, or ask for less of it at a"
     " time."
 )
-"""Of a message that is too long, or too large, in a new conversation as well."""
+"""For a message that is too long or too large even in a new conversation."""
 OUTPUT_TOO_LONG = "My answer became longer than my model may write, so it ends here. Ask me to go on if I should."
 MODEL_REFUSED = "My model declined to answer this: its safety check stopped it. Put it in other words, or leave it out."
 MODEL_NOT_FOUND = "I cannot reach my model: there is none of its name at its address. The operator has to look at it."
-"""Of a request that the service knows no way for: the name is wrong, or the address."""
+"""For a 404 of the service: the model's name or the address is wrong."""
 MODEL_UNREACHABLE = "I cannot reach my model right now."
-"""An overload whose cause is the way to the model: no network, a wrong address."""
+"""For failures of the connection to the model: no network, a wrong address. Their class is overload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """What a provider says went wrong. `detail` is for the log; `retry_at` is known for some rate limits; `sentence`
-    replaces that of the class. `should_keep_text`: it is a limit that was reached, and what was said before is for
-    people all the same; only for classes that are not tried again, or they would read it twice. `history`: the model
-    refuses what it was sent, for what is in it or for its size, and this is what was said in the conversation, in
-    words: a new one may be begun with it."""
+    """A failure that a provider reports.
+
+    `detail`: for the log. `retry_at`: known for some rate limits. `sentence`: replaces that of the class.
+    `should_keep_text`: a limit was reached, and the text before it is still sent; only for classes that are not
+    retried, or people would read it twice. `history`: the model refuses the content or size of the conversation, and
+    this is its text, with which a new one can be started.
+    """
 
     error_class: ErrorClass
     detail: str = ""
@@ -54,7 +56,7 @@ class Failure:
 
 
 class ProviderFailed(Exception):
-    """Raised by a provider that cannot go on; anything else it raises counts as transient."""
+    """Raised by a provider that cannot continue; any other exception counts as transient."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.detail or failure.error_class)
@@ -62,7 +64,7 @@ class ProviderFailed(Exception):
 
 
 def to_failure(error: Exception) -> Failure:
-    """An exception out of a provider as a failure."""
+    """Converts an exception of a provider into a failure."""
     if isinstance(error, ProviderFailed):
         return error.failure
     return Failure(error_class=ErrorClass.TRANSIENT, detail=f"{type(error).__name__}: {error}")

@@ -1,6 +1,6 @@
-"""One line a happening on stderr: when, a constant name and its fields. The host keeps what a container prints.
+"""Logs one line per event on stderr: the time, a constant name and fields. The host keeps what a container prints.
 
-Not structlog: the runner's start is time that a person waits.
+It does not use structlog, because people wait for the runner's start.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from contextlib import suppress
 
 
 def log(event: str, **fields: object) -> None:
-    """Print one line, with the time in UTC. Text is quoted where it has to be, so that a line stays a line."""
+    """Prints one line with the time in UTC. Text is quoted where needed, so that it stays on one line."""
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     parts = [at, event, *(f"{name}={_format_value(value)}" for name, value in fields.items())]
-    with suppress(OSError):  # a reader that went away must not take the session with it
+    with suppress(OSError):  # a reader that is gone must not end the session
         print(" ".join(parts), file=sys.stderr, flush=True)  # noqa: T201 - this is where the runner prints
 
 

@@ -1,6 +1,6 @@
-"""The runner's life: look for work, do it, wait for more.
+"""Runs the runner's main loop: polls for work, does it, waits for more.
 
-One turn at a time. Nothing is kept in memory that the files do not hold, so the process may be killed at any moment.
+One turn at a time. All state is in the files, so the process may be killed at any moment.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from nanohost_protocol.payloads import CLEAR, STOP, ControlIn
 from nanohost_protocol.rows import MessageIn, Meta, Usage
 
 BUSY_PRUNE_THRESHOLD = 200
-"""Numbers the host has passed before a runner that is never idle stops to tidy: what a look costs grows with them."""
+"""Rows that the host has collected before a runner that is never idle prunes them: each poll costs more with them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdleTimeouts:
-    """After how many idle seconds what is given up."""
+    """The idle seconds after which resources are released and the runner exits."""
 
     close_provider_s: float = 60.0
     session_missing_s: float = 5.0
@@ -46,7 +46,7 @@ def utc_now() -> datetime:
 
 
 class Runner:
-    """One life. `run` returns the exit code; `signals.stop` ends it early."""
+    """The main loop of one process. `run` returns the exit code; `signals.stop` ends it early."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Runner:
         self._meta: Meta = {}
 
     async def run(self) -> int:
-        """Work until told to stop, until the session is deleted, or until idle for too long."""
+        """Works until asked to stop, until the session is deleted, or until idle for too long."""
         self._conversation.start_import()
         self._toolbox.tools = load_tools()
         with listen_for_wake(self._settings.layout.wake_fifo, self._signals.notify_inbound_changed):
@@ -95,7 +95,7 @@ class Runner:
         return 0
 
     async def _process_changes(self, changes: InboundChanges) -> bool:
-        """Do what there is to do; False if that is nothing."""
+        """Does the work that the changes bring; returns False if there is none."""
         self._meta = changes.meta
         await self._handle_controls(changes.control_messages)
         if changes.withdrawn:
@@ -134,7 +134,7 @@ class Runner:
             self._toolbox.outbox = None
 
     async def _handle_controls(self, controls: Sequence[MessageIn]) -> None:
-        """Rows for the runner itself. A turn that ran is over by now, so to stop is to say so."""
+        """Handles rows for the runner itself. A stopped turn has ended by now, so a stop only needs its ack."""
         for row in controls:
             payload = decode_row(row).payload
             command = payload.command if isinstance(payload, ControlIn) else "unreadable"
@@ -145,11 +145,11 @@ class Runner:
             await self._mailbox.finish(end, self._now())
             log("control_handled" if command in {STOP, CLEAR} else "control_unknown", command=command)
         if controls:
-            # What was interrupted may still have something to say; the next turn is to hear none of it.
+            # An interrupted provider may still emit events, which the next turn must not get.
             await self._conversation.close()
 
     async def _run_idle_maintenance(self, idle_s: float) -> None:
-        """What can wait until there is nothing better to do."""
+        """Does work that can wait until the runner is idle."""
         await self._progress.write()
         await self._mailbox.prune(self._meta)
         if idle_s >= self._timeouts.close_provider_s:
@@ -166,7 +166,7 @@ class Runner:
         return False
 
     def _poll_delay_s(self) -> float:
-        """Until the next poll, or until a message falls due if that is sooner."""
+        """Returns the seconds until the next poll, or until a message is due if that is sooner."""
         due = self._mailbox.next_due
         pause_s = self._settings.poll_interval_s
         return pause_s if due is None else min(pause_s, max(0.0, (due - self._now()).total_seconds()))
@@ -190,7 +190,7 @@ class Runner:
 
 
 def _load_zone(name: str) -> tzinfo | None:
-    """A time zone by name, or None where it is unknown. Imported here: UTC needs no table of zones."""
+    """Returns a time zone by name; None if it is unknown. Imports zoneinfo only here: UTC does not need it."""
     if name == "UTC":
         return UTC
     from zoneinfo import ZoneInfo

@@ -1,7 +1,7 @@
-"""The two files as the runner uses them: look for news, write in whole steps.
+"""Reads and writes the two mailbox files for the runner: polls for changes, writes in transactions.
 
-All access goes through one thread, so the event loop never waits for a disk and two steps never mix. A poll that finds
-the host's file unchanged costs one read of four bytes.
+All access goes through one thread, so the event loop never waits for a disk and operations do not interleave. A poll
+that finds the host's file unchanged costs one read of four bytes.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 CHANGE_COUNTER = slice(24, 28)
-"""Where an SQLite file counts its commits (file format, 1.3.7)."""
+"""The position of the change counter in an SQLite file (file format, 1.3.7)."""
 MAX_BUSY_ATTEMPTS = 12
-"""A write waits five seconds for a reader; after a minute this runner gives up and another is started."""
+"""A write waits five seconds for a reader; after a minute of attempts this runner exits and another is started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundChanges:
-    """One look at the host's file: what to do next, and the facts a turn is made with."""
+    """The result of one poll of the host's file: what to do next, and the data for a turn."""
 
     batch: Batch | None
     follow_ups: tuple[MessageIn, ...]
     skipped: tuple[MessageIn, ...]
-    """Context that found no room beside the follow-ups."""
+    """Context without a place among the follow-ups."""
     withdrawn: tuple[MessageIn, ...]
-    """What was deleted before anybody took it: to be closed unseen."""
+    """Messages that were deleted before they were claimed: to be closed unseen."""
     control_messages: tuple[MessageIn, ...]
     referenced_seqs: Mapping[str, int]
-    """What edits, reactions, presses and answers among them are about: the number of that message by row id."""
+    """The numbers of the messages that edits, reactions, presses and answers refer to, by row id."""
     question_texts: Mapping[str, str]
-    """The questions that answers among them are to, by row id."""
+    """The texts of the questions that answers refer to, by row id."""
     undelivered_questions: frozenset[str]
-    """The questions among those waited for that reach nobody."""
+    """The awaited questions that were not delivered."""
     has_pending_command: bool
-    """A command of the command line's is to have a turn of its own."""
+    """A command for the model's command line waits for its own turn."""
     address_book: AddressBook
     meta: Meta
     next_due: datetime | None
@@ -61,7 +61,7 @@ class InboundChanges:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedTurn:
-    """A turn that was claimed: which run of it this is, and what earlier runs have sent."""
+    """A claimed turn: the number of this attempt, and what earlier attempts have sent."""
 
     attempt: int
     sent_messages: tuple[MessageOut, ...]
@@ -69,7 +69,7 @@ class ClaimedTurn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentMessage:
-    """A message that is committed: its row's id, whether just now or by an earlier run of the turn, and its number."""
+    """A committed message: its row's id, whether it is new or of an earlier attempt of the turn, and its number."""
 
     id: str
     is_new: bool
@@ -77,19 +77,22 @@ class SentMessage:
 
 
 class Mailbox:
-    """Opened before the event loop has anything else to do; closed last."""
+    """The mailbox of this session. Open it before anything else, and close it last."""
 
     def __init__(self, layout: SessionLayout, *, lease: str, durable: bool = True) -> None:
-        """Roll back what a predecessor left half written. Raises InvalidFileError, VersionMismatch, Busy."""
+        """Opens the files, and rolls back unfinished writes of an earlier runner.
+
+        Raises InvalidFileError, VersionMismatch, Busy.
+        """
         self._layout = layout
         self._writer = OutboundWriter(layout.outbound_db, container_id=lease, durable=durable)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mailbox")
         self._change_counter: bytes | None = None
         self.next_due: datetime | None = None
-        """When the next message falls due, as of the last look; None: nobody knows of one."""
+        """When the next message is due, as of the last poll; None if there is none."""
         self._is_first_poll = True
         self._must_reread = False
-        """The last look was in vain: the next one is made whether the file has changed or not."""
+        """The last poll failed: the next one reads the file even if it has not changed."""
         self._highest_seen_seq = 0
         self._missing_since: float | None = None
         self._pruned_cursors = (0, 0)
@@ -99,7 +102,7 @@ class Mailbox:
         self._writer.close()
 
     def abandon_stale_claims(self, now: datetime) -> None:
-        """Give up the claims of earlier containers. Raises VersionMismatch if the host's file is of another time."""
+        """Releases the claims of earlier containers. Raises VersionMismatch if the host's file has another version."""
         try:
             with inbound_snapshot(self._layout.inbound_db):
                 pass
@@ -109,61 +112,60 @@ class Mailbox:
 
     @property
     def missing_s(self) -> float:
-        """For how long the host's file has been missing."""
+        """Returns for how many seconds the host's file has been missing."""
         return 0.0 if self._missing_since is None else time.monotonic() - self._missing_since
 
     async def poll(
         self, now: datetime, *, force: bool = False, questions: Collection[str] = ()
     ) -> InboundChanges | None:
-        """What is new; None if nothing is, or if it cannot be read just now.
+        """Returns what is new; None if nothing is, or if the file cannot be read now.
 
-        `force` looks even if the host has written nothing: after a turn of our own. `questions`: ids of those that are
-        waited for.
+        `force`: read even if the host has written nothing, as after a turn. `questions`: ids of awaited questions.
         """
         return await self._run_in_thread(self._poll, now, force, questions)
 
     async def meta(self) -> Meta:
-        """What the host says of the session, as of now. Raises FileNotReady, Busy."""
+        """Returns the host's current data about the session. Raises FileNotReady, Busy."""
         return await self._retry_while_busy(self._read_meta)
 
     async def claim(self, batch: Batch, now: datetime) -> ClaimedTurn:
-        """Begin a turn."""
+        """Claims a batch and so begins a turn."""
         return await self._retry_while_busy(self._claim, batch, now)
 
     async def claim_more(
         self, turn_id: str, messages: Sequence[MessageIn], now: datetime, *, skipped: Sequence[MessageIn] = ()
     ) -> None:
-        """Add follow-ups to the turn that runs, and close the context that found no room beside them."""
+        """Adds follow-ups to the running turn, and closes the context without a place among them."""
         claim_more = partial(self._writer.claim_more, skipped=skipped)
         await self._retry_while_busy(claim_more, turn_id, messages, now)
 
     async def skip(self, messages: Sequence[MessageIn], now: datetime) -> None:
-        """Close what no turn is to take."""
+        """Closes messages that no turn is to claim."""
         await self._retry_while_busy(self._writer.skip, messages, now)
 
     async def send(self, message: NewMessageOut, now: datetime) -> SentMessage:
-        """One message during a turn; one that the turn said before has the number that it had."""
-        said = await self._retry_while_busy(self._send, message, now)
+        """Commits one message during a turn; a message of an earlier attempt keeps its number."""
+        sent = await self._retry_while_busy(self._send, message, now)
         crash_point("runner.said")
-        return said
+        return sent
 
     async def find_inbound(self, seq: int) -> MessageIn | None:
-        """The message of others with this number, while the host keeps it. Raises FileNotReady, Busy."""
+        """Returns the inbound message with this number, while the host keeps it. Raises FileNotReady, Busy."""
         return await self._retry_while_busy(self._read_by_seq, seq)
 
     async def find_claimed_answer(self, question: SentMessage) -> MessageIn | None:
-        """The answer to a question of ours, if this or an earlier turn took it; else the next look finds it. Raises
-        FileNotReady, Busy."""
+        """Returns the answer to the agent's question, if this or an earlier turn claimed it; else the next poll finds
+        it. Raises FileNotReady, Busy."""
         return await self._retry_while_busy(self._find_claimed_answer, question)
 
     async def finish(self, end: TurnEnd, now: datetime) -> None:
-        """End a turn."""
+        """Ends a turn: commits its messages, acks and state."""
         await self._retry_while_busy(
             partial(self._writer.finish, highest_seen_seq=self._highest_seen_seq), end, now=now
         )
 
     async def release(self, turn_id: str, now: datetime) -> None:
-        """Give a turn back unanswered."""
+        """Releases the claims of a turn without an answer."""
         await self._retry_while_busy(self._writer.release, turn_id, now)
 
     async def state(self, key: str) -> str | None:
@@ -176,7 +178,7 @@ class Mailbox:
         await self._retry_while_busy(self._writer.set_progress, values)
 
     async def prune(self, meta: Meta, *, at_least: int = 1) -> None:
-        """Delete what the host has taken over, if that is `at_least` so many acks or messages more than last time."""
+        """Deletes what the host has collected, if that is `at_least` as many acks or messages more than last time."""
         reached = (int(meta.get("out_cursor", 0)), int(meta.get("ack_cursor", 0)))
         if max(new - old for new, old in zip(reached, self._pruned_cursors, strict=True)) >= at_least:
             await self._retry_while_busy(self._writer.prune, out_cursor=reached[0], ack_cursor=reached[1])
@@ -186,7 +188,7 @@ class Mailbox:
         return await asyncio.get_running_loop().run_in_executor(self._thread, partial(step, *args, **kwargs))
 
     async def _retry_while_busy(self, step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """A write is one transaction: when a reader is in the way it has not happened, and can be done again."""
+        """Retries a step while a reader blocks it. A write is one transaction, so a blocked one has changed nothing."""
         for left in reversed(range(MAX_BUSY_ATTEMPTS)):
             try:
                 return await self._run_in_thread(step, *args, **kwargs)
@@ -238,7 +240,7 @@ class Mailbox:
         except (FileNotReady, FileLocked):
             self._mark_read_failed()
             return None
-        # Only now: the counter was read before the snapshot, so a commit in between shows as a change next time.
+        # Set only now: the counter was read before the snapshot, so a commit in between is noticed at the next poll.
         self._change_counter, self.next_due, self._is_first_poll, self._must_reread = (
             counter,
             news.next_due,
@@ -248,7 +250,7 @@ class Mailbox:
         return news
 
     def _mark_read_failed(self) -> None:
-        """What is due stays so: whoever waits for its time would look without a pause, until the host is back."""
+        """Records a failed read, and clears the due time: with it the loop would poll without a pause."""
         self._must_reread, self.next_due = True, None
 
     def _read_changes(self, inbound: InboundReader, now: datetime, questions: Collection[str]) -> InboundChanges:
@@ -278,7 +280,7 @@ class Mailbox:
         )
 
     def _read_change_counter(self) -> bytes | None:
-        """How often the host has committed; None if its file is not there."""
+        """Returns the change counter of the host's file; None if the file is missing."""
         try:
             with self._layout.inbound_db.open("rb", buffering=0) as file:
                 counter = file.read(CHANGE_COUNTER.stop)[CHANGE_COUNTER]

@@ -1,4 +1,4 @@
-"""Text made safe to put into a prompt or a row: XML escaping, and characters that have no business there."""
+"""Makes text safe for a prompt or a row: escapes XML and removes control characters."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _ATTRIBUTE_ENTITIES = {'"': "&quot;", "\n": "&#10;", "\t": "&#9;"}
 
 
 def strip_control_chars(text: str) -> str:
-    """Without control characters other than newline and tab; what is no character at all becomes U+FFFD."""
+    """Removes control characters other than newline and tab; invalid characters become U+FFFD."""
     return _INVALID_CHARS.sub("\ufffd", _CONTROL_CHARS.sub("", text))
 
 
 def escape(text: str) -> str:
-    """Clean text that cannot open or close an element."""
+    """Returns clean text that cannot open or close an element."""
     return strip_control_chars(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def element(name: str, text: str | None = None, /, **attributes: str | int | None) -> str:
-    """One XML element; attributes that are None are left out, a trailing underscore in a name is dropped."""
+    """Returns one XML element. Leaves out attributes that are None, and drops a trailing underscore of their names."""
     shown = "".join(
         f' {key.rstrip("_")}="{_escape_attribute(value)}"' for key, value in attributes.items() if value is not None
     )
@@ -29,7 +29,7 @@ def element(name: str, text: str | None = None, /, **attributes: str | int | Non
 
 
 def nested_element(name: str, children: Sequence[str], /, **attributes: str | int | None) -> str:
-    """One XML element around elements and escaped text, a line each."""
+    """Returns one XML element around elements and escaped text, each on its own line."""
     opening = element(name, "", **attributes).removesuffix(f"</{name}>")
     return "\n".join([opening, *children, f"</{name}>"])
 

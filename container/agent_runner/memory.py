@@ -1,7 +1,7 @@
-"""Moves what conversations of earlier versions noted for themselves into the memory that all of an agent's share.
+"""Moves notes of single conversations, from earlier versions, into the memory that all the agent's conversations share.
 
-Promises: nothing that is there is written over, nothing is lost when it is broken off, and done again it changes
-nothing. Follows no link. Blocking.
+Promises: nothing is overwritten, an interruption loses nothing, and repeating it changes nothing. Follows no links.
+Blocks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ INDEX = "MEMORY.md"
 
 
 def migrate_memory(config_dir: Path, target_dir: Path) -> None:
-    """Empty <config_dir>/projects/*/memory into `target_dir`. Raises OSError; what was moved by then is there."""
+    """Moves the notes of <config_dir>/projects/*/memory into `target_dir`. Raises OSError; moved notes stay moved."""
     for old in sorted((config_dir / "projects").glob("*/memory")):
         if old.is_symlink() or not old.is_dir():
             continue
@@ -26,14 +26,14 @@ def migrate_memory(config_dir: Path, target_dir: Path) -> None:
         names = {path.name: _copy_note(path, target_dir) for path in notes if path.name != INDEX}
         if old / INDEX in notes:
             _add_to_index((old / INDEX).read_text(encoding="utf-8", errors="replace"), names, target_dir / INDEX)
-        for path in notes:  # last: until all of it is there, it is done again
+        for path in notes:  # last, so that an interrupted migration is repeated
             path.unlink()
         if not any(old.iterdir()):
             old.rmdir()
 
 
 def _copy_note(note: Path, memory: Path) -> str:
-    """Copy a note, beside one of the same name that says something else. Returns its name there."""
+    """Copies a note, under another name if one with different content exists. Returns its new name."""
     content = note.read_bytes()
     whole = memory / f".{secrets.token_hex(8)}.new"
     with open(whole, "xb", opener=_open_nofollow) as file:
@@ -45,7 +45,7 @@ def _copy_note(note: Path, memory: Path) -> str:
 
 
 def _candidate_names(note: Path, content: bytes) -> Iterator[str]:
-    """What it may be called: as it is, and then by what it says."""
+    """Yields the possible names of a note: its own, then one with a hash of its content."""
     yield note.name
     beginning = f"{note.stem}-{hashlib.sha256(content).hexdigest()[:8]}"
     yield f"{beginning}{note.suffix}"
@@ -53,7 +53,7 @@ def _candidate_names(note: Path, content: bytes) -> Iterator[str]:
 
 
 def _link_note(whole: Path, target: Path, content: bytes) -> bool:
-    """Whether it has the name now, or had it. In one step: another conversation may be doing the same."""
+    """Links the note under this name; returns whether it has the name now. Atomic: others may migrate, too."""
     try:
         target.hardlink_to(whole)
     except FileExistsError:

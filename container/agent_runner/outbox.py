@@ -1,6 +1,6 @@
-"""What one run of a turn sends and asks for: rows with ids that come out the same when the turn is run again.
+"""Writes the messages and requests of one attempt of a turn. Their ids are the same when the turn is run again.
 
-A tool's row is committed at once; the messages of the answer wait for the turn's end and are committed with it.
+A tool's row is committed at once; the messages of the answer are committed with the end of the turn.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ from nanohost_protocol.payloads import (
 from nanohost_protocol.rows import MessageIn, NewMessageOut, OutKind
 from nanohost_protocol.sequence import MAX_SEQ
 
-TMP_DIR = Path("/tmp")  # noqa: S108 - where agents make what they send
+TMP_DIR = Path("/tmp")  # noqa: S108 - where agents create files to send
 MAX_TEXT_CHARS = 300_000
-"""Characters of one message. Even if each is escaped in the worst way, its row stays below MAX_CONTENT_BYTES."""
+"""Characters of one message. Even if each is escaped in the longest way, its row stays below MAX_CONTENT_BYTES."""
 
 Now = Callable[[], datetime]
 
 
 class SendError(Exception):
-    """A message of the agent cannot go out; the text tells the agent why."""
+    """A message of the agent cannot be sent; the text tells the agent why."""
 
 
 class Outbox:
-    """One attempt of one turn. It is told what is being answered by `add_messages`."""
+    """The output of one attempt of one turn. `add_messages` adds the messages that it answers."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Outbox:
         now: Now,
         questions: PendingQuestions,
     ) -> None:
-        """`zone`: of the times that the agent writes."""
+        """`zone`: the time zone of times that the agent writes."""
         self._session = session
         self._turn_id = turn_id
         self._mailbox = mailbox
@@ -90,82 +90,82 @@ class Outbox:
         """Ids of rows that this turn has committed, in earlier attempts too."""
 
     def reset_occurrences(self) -> None:
-        """The agent is asked all of it once more: what it says again in the same words is what it has said."""
+        """Resets the counters of equal messages, as the prompt is repeated: an equal message is the earlier one."""
         self._occurrences.clear()
 
     def close(self) -> None:
-        """The turn is over: a call that is still under way has nobody to act for."""
+        """Refuses all further output, also of running tool calls, because the turn is over."""
         self._is_closed = True
 
     def add_messages(self, messages: tuple[MessageIn, ...]) -> None:
-        """These are being answered now, too."""
+        """Adds messages that are being answered."""
         self._messages += messages
 
     def add_answers(self, messages: Sequence[MessageIn]) -> None:
-        """These answer questions of the turn: they can be replied to, and change nothing of what is being answered."""
+        """Adds answers to questions of the turn: they can be replied to, but are not the messages being answered."""
         self._answers += messages
 
     def reply_context(self, answering: Sequence[MessageIn] = ()) -> ReplyContext:
-        """What an answer refers to: these messages of the turn, or else all of them."""
+        """Returns the reply context of these messages of the turn, or else of all of them."""
         return ReplyContext(answering or self._messages, turn_messages=[*self._answers, *self._messages])
 
     def compose_block(self, block: Block, reply_context: ReplyContext) -> NewMessageOut | UnreachableTarget:
-        """A block of the answer as a row, or why it cannot be one."""
+        """Returns the row for a block of the answer, or why it cannot be sent."""
         where = resolve_address(block.to, block.reply_to_seq, book=self.address_book, reply_context=reply_context)
         return where if isinstance(where, UnreachableTarget) else self._compose(block.text, where)
 
     def compose_bare_text(self, text: str, reply_context: ReplyContext) -> NewMessageOut | UnreachableTarget:
-        """Text outside of blocks as a row, or why it cannot be one."""
+        """Returns the row for text outside of blocks, or why it cannot be sent."""
         where = resolve_bare_address(book=self.address_book, reply_context=reply_context)
         return where if isinstance(where, UnreachableTarget) else self._compose(text, where)
 
     async def send_message(
         self, text: str, *, to: str | None = None, re: int | None = None, at: str | None = None
     ) -> SentMessage:
-        """Send text now, or at a moment (see moments.py). Raises NotSent."""
+        """Sends text now, or at the time `at`. Raises SendError."""
         deliver_after = self.parse_moment(at) if at else None
         row = self._row(OutKind.CHAT, ChatOut(text=_truncate(text)), self._address(to, re))
         return await self._commit(replace(row, deliver_after=deliver_after))
 
     async def schedule_message(self, text: str, cron: str, *, to: str | None = None, at: str | None = None) -> str:
-        """Have text sent again and again, at the times of a cron expression. Returns the task's id. Raises NotSent."""
+        """Has text sent at each time of a cron expression. Returns the task's id. Raises SendError."""
         deliver_after = self.parse_moment(at) if at else None
         row = self._row(OutKind.CHAT, ChatOut(text=_truncate(text)), self._address(to, None))
         return await self._request(replace(row, deliver_after=deliver_after, recurrence=strip_control_chars(cron)))
 
     async def schedule_task(self, task: TaskOut) -> str:
-        """Have the host hand us a task when it falls due; answers go where this turn's do. Returns the task's id."""
+        """Creates a task that the host runs when it is due; its answers go where this turn's do. Returns its id."""
         row = self._row(OutKind.TASK, replace(task, prompt=_truncate(task.prompt)), self._address(None, None))
         return await self._request(row)
 
     async def request_action(self, action: str, arguments: Mapping[str, object]) -> None:
-        """Ask the host to do something. What happens to it comes as a message, if it has to be known."""
+        """Requests an action of the host. The outcome arrives as a message, if the agent needs to know it."""
         payload = SystemOut(action=action, arguments=json.dumps(arguments, sort_keys=True))
         await self._request(self._row(OutKind.SYSTEM, payload, self._address(None, None)))
 
     async def read_meta(self, key: str) -> str | None:
-        """What the host says of the session now, by key."""
+        """Returns the host's current meta value of this key."""
         return (await self._mailbox.meta()).get(key)
 
     def parse_moment(self, text: str, *, timezone: str | None = None) -> datetime:
-        """What the agent wrote as a moment that is to come, by clocks there or else here. Raises NotSent."""
+        """Parses a future time of the agent, in `timezone` or else in the session's zone. Raises SendError."""
         try:
             return parse_future_moment(text, zone=self.resolve_zone(timezone), now=self._now())
         except ValueError as error:
             raise SendError(f"{error}.") from None
 
     def resolve_zone(self, timezone: str | None) -> tzinfo:
-        """The zone of this name, else ours. Raises NotSent."""
+        """Returns the zone of this name, else the session's. Raises SendError."""
         return _load_zone(timezone) or self.zone
 
     async def ask_question(
         self, text: str, options: tuple[str, ...], *, to: str | None = None, re: int | None = None
     ) -> SentMessage:
-        """Send a question now, with choices or without; the answer comes as a message. Raises NotSent."""
+        """Sends a question now, with choices or without; the answer arrives as a message. Raises SendError."""
         return await self._send(OutKind.QUESTION, QuestionOut(text=_truncate(text), options=options), to, re)
 
     async def wait_for_answer(self, question: SentMessage, wait_s: float) -> AnswerOutcome:
-        """Wait for the answer to a question that was asked. In a turn that is run again it may have come long since."""
+        """Waits for the answer to a question. In a retried turn it may have arrived already."""
         taken = None
         if not question.is_new:
             with suppress(FileNotReady, FileLocked):
@@ -173,13 +173,13 @@ class Outbox:
         return await self._questions.wait(question.id, wait_s) if taken is None else parse_answer(taken)
 
     async def edit_message(self, seq: int, text: str) -> SentMessage:
-        """Give a message of ours another text; the host knows where it is. Raises NotSent."""
+        """Changes the text of one of the agent's messages; the host knows where it is. Raises SendError."""
         if not 0 < seq <= MAX_SEQ or seq % 2 == 0:
             raise SendError(f"Message {seq} is not one of yours.")
         return await self._send(OutKind.EDIT, EditOut(message=seq, text=_truncate(text)), None, None)
 
     async def react(self, seq: int, emoji: str) -> SentMessage:
-        """Put an emoji on a message of this conversation; the host knows where it is. Raises NotSent."""
+        """Adds an emoji to a message of this conversation; the host knows where it is. Raises SendError."""
         is_ours = seq % 2 == 1
         if not 0 < seq <= MAX_SEQ or not (is_ours or _has_platform_id(await self._mailbox.find_inbound(seq))):
             raise SendError(f"There is no message {seq} to react to.")
@@ -190,13 +190,13 @@ class Outbox:
     async def send_path(
         self, path: str, *, caption: str = "", to: str | None = None, re: int | None = None
     ) -> SentMessage:
-        """Send a file of the agent's folder or of /tmp now. Raises NotSent."""
+        """Sends a file of the agent's folder or of /tmp now. Raises SendError."""
         roots = (self._layout.agent_dir, TMP_DIR)
         read = partial(own_files.read_file, path, roots=roots)
         return await self._send_file(Path(path).name, read, caption, self._address(to, re))
 
     async def send_file(self, name: str, data: bytes, *, caption: str = "", re: int | None = None) -> SentMessage:
-        """Send a file now, by bare name. Raises NotSent."""
+        """Sends data as a file with this bare name now. Raises SendError."""
         return await self._send_file(name, lambda: data, caption, self._address(None, re))
 
     async def _send_file(self, name: str, read: Callable[[], bytes], caption: str, where: Address) -> SentMessage:
@@ -214,7 +214,7 @@ class Outbox:
         return await self._commit(row)
 
     async def _request(self, row: NewMessageOut) -> str:
-        """The id of the task that the row makes, if it makes one."""
+        """Commits a request; returns the id of the task, if it creates one."""
         await self._commit(row)
         return task_id(session=self._session, request=row.id)
 
@@ -222,14 +222,14 @@ class Outbox:
         return await self._commit(self._row(kind, payload, self._address(to, re)))
 
     async def _commit(self, row: NewMessageOut) -> SentMessage:
-        """All that a tool sends or asks for goes out here, and nothing once the turn is over. Raises NotSent."""
+        """Commits a row of a tool. Nothing is committed after the turn is over. Raises SendError."""
         self._require_open()
-        said = await self._mailbox.send(row, self._now())
-        self.sent_ids.add(said.id)
-        return said
+        sent = await self._mailbox.send(row, self._now())
+        self.sent_ids.add(sent.id)
+        return sent
 
     def _require_open(self) -> None:
-        """Raises NotSent once the turn is over."""
+        """Raises SendError if the turn is over."""
         if self._is_closed:
             raise SendError("The turn is over; nothing was done.")
 
@@ -240,7 +240,7 @@ class Outbox:
         return where
 
     def _compose(self, text: str, where: Address) -> NewMessageOut:
-        """A message of the answer: to be committed with the turn's end."""
+        """Returns the row of a message of the answer, which is committed with the turn's end."""
         return self._row(OutKind.CHAT, ChatOut(text=_truncate(text)), where)
 
     def _row(self, kind: OutKind, payload: OutPayload, where: Address) -> NewMessageOut:
@@ -258,15 +258,15 @@ class Outbox:
         )
 
     def _undo_occurrence(self, row: NewMessageOut) -> None:
-        """It came to nothing: the next one like it is the first again, as it will be when the turn is run again."""
+        """Undoes the count of a row that was not sent, so that the next equal one gets the same id."""
         self._occurrences[str(row.kind), row.destination or "", row.content] -= 1
 
 
 def _load_zone(name: str | None) -> tzinfo | None:
-    """A time zone by name; None where it is left to the host to say that it is none."""
+    """Returns a time zone by name; None if it is unknown, which the host then reports."""
     if name is None:
         return None
-    from zoneinfo import ZoneInfo  # rarely needed, and a runner starts faster without it
+    from zoneinfo import ZoneInfo  # seldom needed, and slows the start
 
     try:
         return ZoneInfo(name)
@@ -279,7 +279,7 @@ def _has_platform_id(message: MessageIn | None) -> bool:
 
 
 def _read_file(read: Callable[[], bytes]) -> tuple[bytes, SendError | None]:
-    """What was read, or why it was not."""
+    """Returns the data, or why it could not be read."""
     try:
         return read(), None
     except own_files.UnreadableFile as error:
@@ -287,7 +287,7 @@ def _read_file(read: Callable[[], bytes]) -> tuple[bytes, SendError | None]:
 
 
 def _truncate(text: str) -> str:
-    """Text that a row can carry; what is left out is said, as the host says it of what people write."""
+    """Cuts text to the length of a row, with a note of what was cut, as the host does with people's messages."""
     text = strip_control_chars(text)
     more = len(text) - MAX_TEXT_CHARS
     return text if more <= 0 else f"{text[:MAX_TEXT_CHARS]}\n[cut: {more} more characters]"

@@ -1,5 +1,5 @@
-"""A file that the agent wants to send, read. Promises: only a plain file, only from the folders that are its own, and
-no link leads out of them, not even one that is put there meanwhile. Blocking: keep it off the event loop.
+"""Reads a file that the agent wants to send. Promises: reads only plain files in the agent's own folders, and follows
+no link out of them, not even one that is created meanwhile. Blocks: keep it off the event loop.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from contextlib import ExitStack
 from pathlib import Path
 
 MAX_FILE_BYTES = 100 * 1024 * 1024
-"""The most that a platform of ours takes; each has its own limit below, which the host knows."""
+"""Bytes: the largest limit of the shipped platforms; the host knows the lower limit of each."""
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class UnreadableFile(Exception):
-    """It cannot be sent; the text tells the agent why."""
+    """The file cannot be sent; the text tells the agent why."""
 
 
 def read_file(path: str, *, roots: Sequence[Path], max_bytes: int = MAX_FILE_BYTES) -> bytes:
-    """What is in the file; a path that is not absolute counts from the first of `roots`. Raises Unreadable."""
+    """Returns the file's content. A relative path is relative to the first of `roots`. Raises UnreadableFile."""
     try:
         return _read_nofollow(*_locate(path, roots), max_bytes)
     except OSError as error:
         raise UnreadableFile(f"{path!r} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:  # a zero byte, or half a character, which no file system can be asked for
+    except ValueError as error:  # a zero byte or an unpaired surrogate, which no path can hold
         raise UnreadableFile(f"{path!r} is no path.") from error
 
 
 def _locate(path: str, roots: Sequence[Path]) -> tuple[Path, Path]:
-    """The root that the file really is in, and the way there from it."""
+    """Returns the root that the file is really in, and its path relative to that root."""
     real = _real_path(roots[0] / path)
     for root in map(_real_path, roots):
         if root in real.parents:
@@ -39,7 +39,7 @@ def _locate(path: str, roots: Sequence[Path]) -> tuple[Path, Path]:
 
 
 def _real_path(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # unlike resolve(), no error of its own where links go round in circles
+    return Path(os.path.realpath(path))  # unlike resolve(), raises no error for a loop of links
 
 
 def _read_nofollow(root: Path, relative_path: Path, max_bytes: int) -> bytes:
@@ -49,7 +49,7 @@ def _read_nofollow(root: Path, relative_path: Path, max_bytes: int) -> bytes:
         for folder in relative_path.parts[:-1]:
             at = os.open(folder, _FLAGS | os.O_DIRECTORY, dir_fd=at)
             stack.callback(os.close, at)
-        # Without waiting: what looks like a file may be a pipe that nobody writes to.
+        # Non-blocking: it may be a pipe that nobody writes to.
         descriptor = os.open(relative_path.name, _FLAGS | os.O_NONBLOCK, dir_fd=at)
         stack.callback(os.close, descriptor)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -1,4 +1,4 @@
-"""What this container is doing, for the host's eyes: written at most once a poll, and not at all by quick turns."""
+"""Reports to the host what this container is doing: at most once per poll, and not for quick turns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _QUESTION_TOOL = "ask_user_question"
 
 
 class Progress:
-    """The state is changed freely; `write` puts it into the file if it is another than what is there."""
+    """The runner's progress. Methods change it in memory; `write` stores it in the file if it has changed."""
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
@@ -27,7 +27,7 @@ class Progress:
     def set_tool(
         self, name: str | None, since: datetime, *, timeout_s: float | None = None, for_person: bool = False
     ) -> None:
-        """A tool is in flight; None: it came back. `timeout_s`: what it may take. `for_person`: it waits for one."""
+        """Records a running tool; None: it returned. `timeout_s`: its limit. `for_person`: it waits for a person."""
         self._current = {key: value for key, value in self._current.items() if key not in _TOOL_KEYS}
         if name is not None:
             self._current |= {"tool": name, "tool_since": to_text(since)}
@@ -37,18 +37,18 @@ class Progress:
             self._current["waiting"] = "person"
 
     def set_waiting_for_user(self, is_waiting: bool, now: datetime) -> None:
-        """A call waits for a person's answer, whatever else is in flight."""
+        """Records whether a call waits for a person's answer, besides other running tools."""
         self._waiting_since = (self._waiting_since or now) if is_waiting else None
 
     def clear(self) -> None:
         self._current, self._waiting_since = {}, None
 
     def set_recorded(self, is_recorded: bool, now: datetime) -> None:
-        """Whether the last turn is in the provider's record of the conversation."""
+        """Records whether the last turn is in the provider's record of the conversation."""
         self._unrecorded_since = None if is_recorded else (self._unrecorded_since or now)
 
     def set_rate_limited(self, until: datetime) -> None:
-        """The provider is not to be asked before."""
+        """Records until when the provider must not be called."""
         self._current["rate_limited_until"] = to_text(until)
 
     async def write(self) -> None:

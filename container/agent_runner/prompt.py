@@ -1,8 +1,8 @@
-"""What the agent is shown. Pure: rows in, text out.
+"""Builds prompts from rows. Pure.
 
-Promises: every value is escaped, times are in the person's zone, a message is known by its number and no platform id
-is ever shown. The system prompt's addendum is made here too, so that what the agent reads about its messages and
-what it gets stays in one place.
+Promises: every value is escaped, times are in the person's zone, messages are identified by number, and platform ids
+are never shown. The addition to the system prompt is built here, too, so that the format of messages and its
+explanation are in one place.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from nanohost_protocol.rows import MessageIn, MessageOut
 from nanohost_protocol.times import from_text
 
 MAX_QUESTION_CHARS = 200
-"""Characters of a question beside its answer."""
+"""Characters of a question that are shown with its answer."""
 _ELEMENT_NAMES = {
     "message": "message",
     "edit": "edit",
@@ -51,14 +51,14 @@ _PART_KINDS = {"quoted", "forwarded", "link", "shared"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodedMessage:
-    """A row with its content decoded; `payload` is None if the content makes no sense."""
+    """A row with its content decoded; `payload` is None if the content is invalid."""
 
     row: MessageIn
     payload: InPayload | None
 
     @property
     def text(self) -> str:
-        """What a person would call the text of it."""
+        """The text of the message."""
         match self.payload:
             case ChatIn(text=text) | SystemIn(text=text):
                 return strip_control_chars(text)
@@ -70,10 +70,10 @@ class DecodedMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """One push to the provider: the text for a model, the messages for a provider that needs no model.
+    """One input for the provider: the text for a model, the messages for a provider without a model.
 
-    `attempt` counts runs of the turn from 1. A correction carries no messages. `is_command`: the text is a command of
-    the command line's, and `messages` is the one that it came from.
+    `attempt` counts runs of the turn from 1. A correction has no messages. `is_command`: the text is a command for the
+    model's command line, and `messages` holds the message that it came from.
     """
 
     text: str
@@ -84,7 +84,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptContext:
-    """What a prompt is made with besides the messages. `timezone` is the zone's name."""
+    """The data for a prompt besides the messages. `timezone` is the zone's name."""
 
     now: datetime
     zone: tzinfo
@@ -93,7 +93,7 @@ class PromptContext:
 
 
 def decode_row(row: MessageIn) -> DecodedMessage:
-    """A row whose content is not what its kind says is shown as unreadable, never fatal."""
+    """Decodes a row. Invalid content is shown as unreadable and never raises."""
     try:
         return DecodedMessage(row=row, payload=decode_in(row.kind, row.content))
     except PayloadError:
@@ -109,9 +109,11 @@ def make_batch_prompt(
     attempt: int = 1,
     sent_messages: Sequence[MessageOut] = (),
 ) -> Prompt:
-    """The prompt of a batch or of follow-ups. `referenced_seqs`: the numbers of the messages that some of these
-    concern, by row id. `question_texts`: the questions that some of these answer, likewise. `sent_messages` is what
-    earlier attempts of the turn have already sent."""
+    """Returns the prompt for a batch or for follow-ups.
+
+    `referenced_seqs`: the numbers of the messages that some of these refer to, by row id. `question_texts`: the
+    questions that some of these answer, by row id. `sent_messages`: what earlier attempts of the turn have sent.
+    """
     incoming = tuple(decode_row(row) for row in messages)
     lines = [element("context", now=_format_local_time(context.now, context), timezone=context.timezone)]
     lines += _render_sent_messages(sent_messages, context)
@@ -123,13 +125,13 @@ def make_batch_prompt(
 
 
 def make_correction_prompt(problems: Sequence[str]) -> Prompt:
-    """Tells the agent, in the same turn, what of its answer did not reach anybody."""
+    """Returns a prompt that tells the agent, in the same turn, which parts of its answer could not be sent."""
     note = element("not-sent", " ".join(problems))
     return Prompt(text=f"{note}\nSend it again as it should have been, and nothing that did go out.")
 
 
 def carry_over_text(history: str) -> str:
-    """What was said in a conversation that has ended, for the one that takes its place."""
+    """Returns the text of an ended conversation, as the beginning of a new one."""
     note = "This conversation goes on from an earlier one, of which this is left:"
     return f"{note}\n{element('earlier-conversation', history)}\nNow:"
 
@@ -141,17 +143,17 @@ def _render_message(
     common: dict[str, str | int | None] = {"id": row.seq, "time": _format_local_time(row.timestamp, context)}
     common["context"] = None if row.trigger else "yes"
     match one.payload:
-        case ChatIn() as said:
+        case ChatIn() as payload:
             facts = {
-                "from_": said.sender,
+                "from_": payload.sender,
                 "chat": chat,
                 "about": referenced_seq,
                 "answers": _truncate_question(question),
             }
-            if said.event == DELETION:
-                gone = {"files": ", ".join(said.files) or None, "from_": said.sender or None}
-                return element("deletion", said.text or None, **{**facts, **gone}, **common)
-            return _render_chat(_ELEMENT_NAMES.get(said.event, "event"), said, context, **facts, **common)
+            if payload.event == DELETION:
+                gone = {"files": ", ".join(payload.files) or None, "from_": payload.sender or None}
+                return element("deletion", payload.text or None, **{**facts, **gone}, **common)
+            return _render_chat(_ELEMENT_NAMES.get(payload.event, "event"), payload, context, **facts, **common)
         case TaskIn() as task:
             return element("task", task.prompt, **common)
         case WebhookIn() as hook:
@@ -162,13 +164,13 @@ def _render_message(
             return element("unreadable", **common)
 
 
-def _render_chat(name: str, said: ChatIn, view: PromptContext, **facts: str | int | None) -> str:
-    """Their own words, with what they reply to before them and what they passed on behind."""
-    if not said.parts:
-        return element(name, said.text, **facts)
-    before = [_render_part(one, view) for one in said.parts if one.kind == "quoted"]
-    behind = [_render_part(one, view) for one in said.parts if one.kind != "quoted"]
-    return nested_element(name, [*before, *([escape(said.text)] if said.text else []), *behind], **facts)
+def _render_chat(name: str, payload: ChatIn, view: PromptContext, **facts: str | int | None) -> str:
+    """Renders a message: the quoted message it replies to, its text, and forwarded parts."""
+    if not payload.parts:
+        return element(name, payload.text, **facts)
+    before = [_render_part(one, view) for one in payload.parts if one.kind == "quoted"]
+    behind = [_render_part(one, view) for one in payload.parts if one.kind != "quoted"]
+    return nested_element(name, [*before, *([escape(payload.text)] if payload.text else []), *behind], **facts)
 
 
 def _render_part(part: PartIn, view: PromptContext) -> str:
@@ -188,7 +190,7 @@ def _part_time(part: PartIn, view: PromptContext) -> str | None:
     try:
         return _format_local_time(from_text(part.sent_at), view) if part.sent_at else None
     except (ValueError, OverflowError):
-        return None  # a time that is none is no reason not to show the words
+        return None  # an invalid time must not hide the text
 
 
 def _render_sent_messages(sent_messages: Sequence[MessageOut], view: PromptContext) -> list[str]:
@@ -238,7 +240,7 @@ def _format_local_time(moment: datetime, view: PromptContext) -> str:
 
 
 def make_system_prompt(book: AddressBook, agent_name: str) -> str:
-    """What is added to the provider's own system prompt: who the agent is, whom it can write to, and how."""
+    """Returns the addition to the provider's system prompt: who the agent is, whom it can write to, and how."""
     return "\n".join(
         [
             _IDENTITY.format(name=strip_control_chars(agent_name)),

@@ -1,9 +1,9 @@
-"""The questions that calls of the agent are waiting for an answer to, in the turn that runs.
+"""Tracks the questions of the running turn to which tool calls await an answer.
 
-The turn says what came in: an answer goes to the call that waits for it, and anything else that is for the agent ends
-the waiting, so that nobody is kept behind a question. So does the word that the question reached nobody. Promises that
-a wait ends, at the latest with the turn; and that an answer is either given to a call or refused, never lost in
-between. Nothing here is kept: the files hold it all.
+The turn reports what arrives: an answer goes to the call that awaits it, and any other message for the agent ends the
+wait, so that nobody is delayed by a question. So does the report that the question was not delivered. Promises: a wait
+ends with the turn at the latest, and an answer is either given to a call or refused, never lost. All state that must
+survive is in the files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nanohost_protocol.rows import InKind, MessageIn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserAnswer:
-    """Somebody answered: what they said, and the number of the message that says it."""
+    """A person's answer: its text, and the number of its message."""
 
     text: str
     sender: str
@@ -28,13 +28,13 @@ class UserAnswer:
 
 
 class NoAnswerReason(Enum):
-    """Why a call comes back without an answer."""
+    """Why a call returns without an answer."""
 
     NOT_YET = auto()
     UNDELIVERED = auto()
-    """The question reached nobody: it was refused, or the platform gave up on it later."""
+    """The question was not delivered: it was refused, or the platform failed later."""
     INTERRUPTED = auto()
-    """Something else came that is for the agent."""
+    """Another message for the agent arrived."""
     TURN_ENDED = auto()
     """The turn has ended."""
 
@@ -43,7 +43,7 @@ AnswerOutcome = UserAnswer | NoAnswerReason
 
 
 class PendingQuestions:
-    """Those of one turn. `on_wait` makes the turn look for news at once: the answer may be there already."""
+    """The awaited questions of one turn. `on_wait` makes the turn poll at once: the answer may have arrived already."""
 
     def __init__(self, on_wait: Callable[[], None] = lambda: None) -> None:
         self._on_wait = on_wait
@@ -53,21 +53,21 @@ class PendingQuestions:
 
     @property
     def has_open(self) -> bool:
-        """Whether a person is waited for."""
+        """Whether a call waits for a person."""
         return bool(self._open)
 
     @property
     def open_ids(self) -> frozenset[str]:
-        """Ids of the questions that a call waits for an answer to."""
+        """The ids of the questions to which a call awaits an answer."""
         return frozenset(self._open)
 
     def take_has_new(self) -> bool:
-        """Was there a question since the last call? Its answer may have come before it was asked again."""
+        """Returns whether there was a new question since the last call; in a retried turn it may be answered."""
         unseen, self._has_new = self._has_new, False
         return unseen
 
     async def wait(self, question: str, seconds: float) -> AnswerOutcome:
-        """The answer to the row with this id, or why there is none. Zero seconds: only ask."""
+        """Waits for the answer to the row with this id; returns it, or why there is none. Zero seconds: do not wait."""
         if seconds <= 0:
             return NoAnswerReason.NOT_YET
         if self._is_closed:
@@ -76,36 +76,36 @@ class PendingQuestions:
         self._has_new = True
         self._on_wait()
         try:
-            # Not `timeout`: it would throw an answer away that comes in the same moment.
+            # Not `asyncio.timeout`: it would lose an answer that arrives at the same moment.
             await asyncio.wait({future}, timeout=seconds)
             return future.result() if future.done() else NoAnswerReason.NOT_YET
         finally:
             del self._open[question]
 
     def is_awaited_answer(self, row: MessageIn) -> bool:
-        """Whether the row is an answer, and a call waits for it."""
+        """Returns whether the row is an answer that a call waits for."""
         return answered_question_id(row) in self._open
 
     def deliver_answer(self, row: MessageIn) -> bool:
-        """Give an answer to the call that waits for it. False if it waits no longer."""
+        """Gives an answer to the call that waits for it. Returns False if it waits no longer."""
         return self._resolve(self._open.get(answered_question_id(row) or ""), parse_answer(row))
 
     def mark_undelivered(self, questions: Iterable[str]) -> None:
-        """These reached nobody: there is nothing to wait for."""
+        """Ends the waits for these questions, because they were not delivered."""
         for question in questions:
             self._resolve(self._open.get(question), NoAnswerReason.UNDELIVERED)
 
     def interrupt_for(self, rows: Iterable[MessageIn]) -> None:
-        """These came for the agent: nobody is to wait behind a question. A note of the host keeps nobody waiting."""
+        """Ends all waits if one of these rows is for the agent from a person. Notes of the host do not end them."""
         if any(row.trigger and row.kind is not InKind.SYSTEM for row in rows):
             self.interrupt()
 
     def interrupt(self) -> None:
-        """Something waits that needs the agent, or the end of this turn."""
+        """Ends all waits, because something needs the agent or the end of this turn."""
         self._resolve_all(NoAnswerReason.INTERRUPTED)
 
     def close(self) -> None:
-        """The turn is over: nobody waits any more, nor begins to."""
+        """Ends all waits and refuses new ones, because the turn is over."""
         self._is_closed = True
         self._resolve_all(NoAnswerReason.TURN_ENDED)
 
@@ -121,13 +121,13 @@ class PendingQuestions:
 
 
 def answered_question_id(row: MessageIn) -> str | None:
-    """The id of the agent's row that this row answers, if it answers one."""
+    """Returns the id of the agent's row that this row answers; None if it answers none."""
     payload = decode_row(row).payload if row.kind is InKind.CHAT else None
     return payload.answers if isinstance(payload, ChatIn) else None
 
 
 def parse_answer(row: MessageIn) -> UserAnswer:
-    """What an answer says."""
-    said = decode_row(row)
-    sender = said.payload.sender if isinstance(said.payload, ChatIn) else ""
-    return UserAnswer(text=said.text, sender=sender, number=row.seq)
+    """Returns the content of an answer."""
+    decoded = decode_row(row)
+    sender = decoded.payload.sender if isinstance(decoded.payload, ChatIn) else ""
+    return UserAnswer(text=decoded.text, sender=sender, number=row.seq)

@@ -1,7 +1,7 @@
-"""Which message an edit, a reaction or a press is about, as the agent knows it: by its number.
+"""Finds the number of the message that an edit, a reaction or a press refers to.
 
-Looked up in the files, so that it is known for as long as they hold the message. What is not found there has no number:
-nothing is guessed, and where several chats share a session an id of one is never taken for that of another.
+The files are searched, so the number is known as long as they hold the message. A message that is not found has no
+number: nothing is guessed, and if several chats share a session their ids are never mixed up.
 """
 
 from __future__ import annotations
@@ -19,34 +19,36 @@ from nanohost_protocol.rows import ChatId, MessageIn, OutKind
 def find_referenced_seqs(
     rows: Iterable[MessageIn], inbound: InboundReader, outbound: OutboundWriter, book: AddressBook
 ) -> Mapping[str, int]:
-    """The numbers of the messages that these rows are about, by row id; a row that is about none is left out."""
+    """Returns the numbers of the messages that these rows refer to, by row id; leaves out rows without one."""
     found = {}
     for row in rows:
-        said = decode_row(row).payload
-        if not isinstance(said, ChatIn):
+        payload = decode_row(row).payload
+        if not isinstance(payload, ChatIn):
             continue
-        number = _answered_seq(said, outbound)
-        if number is None and said.refers_to is not None and row.origin is not None:
-            number = _find_seq(said.refers_to, row.origin.chat, inbound, outbound, book)
+        number = _answered_seq(payload, outbound)
+        if number is None and payload.refers_to is not None and row.origin is not None:
+            number = _find_seq(payload.refers_to, row.origin.chat, inbound, outbound, book)
         if number is not None:
             found[row.id] = number
     return found
 
 
 def find_question_texts(rows: Iterable[MessageIn], outbound: OutboundWriter) -> Mapping[str, str]:
-    """The questions of ours that these rows answer, by row id; one that is not known any more is left out."""
+    """Returns the agent's questions that these rows answer, by row id; leaves out unknown ones."""
     found = {}
     for row in rows:
-        said = decode_row(row).payload
-        content = outbound.question(said.answers) if isinstance(said, ChatIn) and said.answers is not None else None
-        asked = decode_out(OutKind.QUESTION, content) if content is not None else None
-        if isinstance(asked, QuestionOut):
-            found[row.id] = asked.text
+        payload = decode_row(row).payload
+        content = (
+            outbound.question(payload.answers) if isinstance(payload, ChatIn) and payload.answers is not None else None
+        )
+        question = decode_out(OutKind.QUESTION, content) if content is not None else None
+        if isinstance(question, QuestionOut):
+            found[row.id] = question.text
     return found
 
 
-def _answered_seq(said: ChatIn, outbound: OutboundWriter) -> int | None:
-    place = outbound.message_ref(said.answers) if said.answers is not None else None
+def _answered_seq(payload: ChatIn, outbound: OutboundWriter) -> int | None:
+    place = outbound.message_ref(payload.answers) if payload.answers is not None else None
     return None if place is None else place.seq
 
 
@@ -59,10 +61,10 @@ def _find_seq(id: str, chat: ChatId, inbound: InboundReader, outbound: OutboundW
 
 
 def _is_message(row: MessageIn) -> bool:
-    """An edit, a reaction and a press stand in the file under the id of the message that they are about."""
-    said = decode_row(row).payload
+    """Returns whether the row is a message. Edits, reactions and presses have the id of the message they refer to."""
+    payload = decode_row(row).payload
     own_id = row.origin.platform_message_id if row.origin is not None else None
-    return isinstance(said, ChatIn) and said.event == "message" and said.refers_to != own_id
+    return isinstance(payload, ChatIn) and payload.event == "message" and payload.refers_to != own_id
 
 
 def _was_sent_to(place: MessageRef, chat: ChatId, inbound: InboundReader, book: AddressBook) -> bool:

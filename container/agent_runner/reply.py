@@ -1,7 +1,7 @@
-"""What of the agent's text is for people. Pure: text in, blocks and the rest out.
+"""Separates the agent's text into messages for people and the rest. Pure.
 
-`<message to="name" re="4">text</message>` is a message, `<internal>...</internal>` is for nobody, what is left is
-bare text. Inside code fences all of this is ordinary text, or an agent could not explain its own notation.
+`<message to="name" re="4">text</message>` is a message, `<internal>...</internal>` is for nobody, the rest is bare
+text. Inside code fences all of this is ordinary text, so that an agent can explain its own notation.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A text taken apart."""
+    """The parts of a text."""
 
     blocks: tuple[Block, ...]
     bare_text: str
@@ -30,7 +30,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """An element: `start:end` in the text with its tags, `inner` without, and the opening tag."""
+    """An element: `start:end` in the text with its tags, `inner` without them, and the opening tag."""
 
     start: int
     end: int
@@ -43,7 +43,7 @@ _FENCE = re.compile(r"^[ ]{0,3}(`{3,}|~{3,})[^\n]*$", re.MULTILINE)
 
 
 def parse_reply(text: str) -> Reply:
-    """Take a text apart. Nothing is invented: blocks and bare text are pieces of it, trimmed."""
+    """Parses a text. Blocks and bare text are trimmed parts of it."""
     seen = _remove_spans(text, _find_elements(text, "internal"))
     spans = list(_find_elements(seen, "message"))
     blocks = [_make_block(span) for span in spans if span.inner.strip()]
@@ -61,7 +61,7 @@ def _make_block(span: _Span) -> Block:
 
 
 def _unescape(text: str) -> str:
-    """Names are shown escaped in the prompt, so an agent may write them so."""
+    """Unescapes a name: the prompt shows names escaped, and an agent may copy that."""
     for entity, character in (("&quot;", '"'), ("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
         text = text.replace(entity, character)
     return text
@@ -76,7 +76,7 @@ def _remove_spans(text: str, spans: Iterator[_Span] | list[_Span]) -> str:
 
 
 def _find_elements(text: str, name: str) -> Iterator[_Span]:
-    """The elements of one name that stand outside of code. One that is never closed reaches to the end."""
+    """Yields the elements of one name outside of code. One that is not closed reaches to the end of the text."""
     opening = re.compile(rf"(?<!`)<{name}(?:\s[^<>]*)?>")
     at = 0
     while tag := _search_outside_code(opening, text, at):
@@ -85,14 +85,14 @@ def _find_elements(text: str, name: str) -> Iterator[_Span]:
 
 
 def _element_body(text: str, start: int, closing: str) -> tuple[str, int]:
-    """What is inside, and where the element ends. A fence that is opened inside and never closed hides no end."""
+    """Returns the content of an element and where it ends. An unclosed code fence inside does not hide the end."""
     pattern = re.compile(re.escape(closing))
     end = _search_outside_code(pattern, text, start) or pattern.search(text, start)
     return (text[start:], len(text)) if end is None else (text[start : end.start()], end.end())
 
 
 def _search_outside_code(pattern: re.Pattern[str], text: str, start: int) -> re.Match[str] | None:
-    """The first match from `start` on that is not between two fences; fences count from `start`."""
+    """Returns the first match from `start` on that is not between two fences; fences count from `start`."""
     at, fences = start, _code_areas(text, start)
     while found := pattern.search(text, at):
         inside = next((end for begin, end in fences if begin <= found.start() < end), None)
@@ -103,7 +103,7 @@ def _search_outside_code(pattern: re.Pattern[str], text: str, start: int) -> re.
 
 
 def _code_areas(text: str, start: int) -> list[tuple[int, int]]:
-    """Where code is: from a fence to the next of the same kind, or to the end of the text."""
+    """Returns the ranges of code: from a fence to the next of the same kind, or to the end of the text."""
     areas: list[tuple[int, int]] = []
     opened: re.Match[str] | None = None
     for fence in _FENCE.finditer(text, start):

@@ -1,4 +1,4 @@
-"""What the runner is told when it is started: arguments that name it, and an environment without secrets."""
+"""Reads the runner's settings: arguments that identify it, and an environment without secrets."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from nanohost_protocol.layout import WORKSPACE, SessionLayout
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One runner's settings. `lease` marks its claims; `tools` is all or none,
-    `network` none or open; a zero `idle_exit_s` means never. `extensions` holds the install's own `providers` and
-    `tools`, if it has any."""
+    """One runner's settings. `lease` marks its claims; `tools` is "all" or "none", `network` "none" or "open"; a zero
+    `idle_exit_s` means never. `extensions` holds the install's own `providers` and `tools`, if it has any."""
 
     install: str
     session: str
@@ -35,7 +34,7 @@ class Settings:
 
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
-    """Settings from the command line and the environment. Raises ValueError naming the variable that is wrong."""
+    """Reads the settings from command line and environment. Raises ValueError that names the invalid variable."""
     named = _make_parser().parse_args(arguments)
     return Settings(
         install=named.install,

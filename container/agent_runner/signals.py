@@ -1,4 +1,4 @@
-"""What can end a wait: news from the host, news from the provider, a request to stop. One place to wait for all."""
+"""Waits for whatever comes first: a change by the host, an event of the provider, or a request to stop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import suppress
 
 
 class RunnerSignals:
-    """Set from callbacks on the loop; a signal that comes while nobody waits is kept."""
+    """Signals that are set from callbacks on the loop; a signal without a waiting task is kept."""
 
     def __init__(self) -> None:
         self._notified = asyncio.Event()
@@ -15,26 +15,26 @@ class RunnerSignals:
         self.is_stopping = False
 
     def notify(self) -> None:
-        """Something happened; whoever waits should look."""
+        """Ends the current or the next wait."""
         self._notified.set()
 
     def notify_inbound_changed(self) -> None:
-        """The host says that its file changed."""
+        """Signals that the host has changed its file."""
         self._is_inbound_changed = True
         self.notify()
 
     def stop(self) -> None:
-        """End soon."""
+        """Requests the runner to stop."""
         self.is_stopping = True
         self.notify()
 
     def take_inbound_changed(self) -> bool:
-        """Was there a wake since the last call?"""
+        """Returns whether the host has changed its file since the last call."""
         woken, self._is_inbound_changed = self._is_inbound_changed, False
         return woken
 
     async def wait(self, seconds: float | None) -> bool:
-        """Wait for a signal, at most so long. False if none came."""
+        """Waits for a signal, at most `seconds`. Returns False if none came."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._notified.wait()

@@ -1,6 +1,6 @@
-"""The command line's own record of a conversation: is it there, and what was said in it. Blocking; nothing is written.
+"""Reads the command line's own record of a conversation: its size and its text. Blocks; writes nothing.
 
-One JSON object a line, in <config>/projects/<folder>/<conversation>.jsonl; lines of other kinds are passed over.
+It has one JSON object per line, in <config>/projects/<folder>/<conversation>.jsonl; lines of other kinds are skipped.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 MAX_CHARS = 20_000
-"""Of what is carried over: the latest of it."""
+"""Characters that are carried over into a new conversation: the latest ones."""
 _SYSTEM_REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>\s*", re.DOTALL)
 
 
 def record_size_bytes(config_dir: Path, conversation: str | None) -> int:
-    """Bytes of the record; 0 when there is none."""
+    """Returns the bytes of the record; 0 if there is none."""
     found = _find_record(config_dir, conversation)
     try:
         return found.stat().st_size if found is not None and found.is_file() else 0
@@ -25,16 +25,16 @@ def record_size_bytes(config_dir: Path, conversation: str | None) -> int:
 
 
 def read_as_text(config_dir: Path, conversation: str | None) -> str:
-    """What was said, without pictures, files and what tools did; empty when nothing is known of it."""
+    """Returns the text of the conversation, without pictures, files and tool calls; empty if there is no record."""
     found = _find_record(config_dir, conversation)
     if found is None:
         return ""
     try:
         with found.open(encoding="utf-8", errors="replace") as lines:
-            said = "\n".join(_spoken_lines(lines))
+            text = "\n".join(_spoken_lines(lines))
     except OSError:
         return ""
-    return said if len(said) <= MAX_CHARS else "…" + said[-MAX_CHARS:]
+    return text if len(text) <= MAX_CHARS else "…" + text[-MAX_CHARS:]
 
 
 def _find_record(config_dir: Path, conversation: str | None) -> Path | None:
@@ -47,7 +47,7 @@ def _spoken_lines(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         try:
             entry = json.loads(line)
-        except ValueError:  # the last one may be torn
+        except ValueError:  # the last line may be incomplete
             continue
         if not isinstance(entry, dict) or entry.get("isSidechain") or entry.get("isMeta"):
             continue

@@ -1,9 +1,9 @@
-"""One run of the agent over one batch.
+"""Runs one turn: one run of the agent over one batch.
 
-It hands prompts to the provider, takes what it says, and ends in one transaction: messages, acks and state together.
-Promises: a claim is closed only when the turn that contains it has ended; a turn that failed sends nothing of its
-answer, save what it had said when it reached a limit, and is never completed; a turn that is interrupted is given back
-whole; one that a person stops is over, and sends nothing more.
+It passes prompts to the provider, collects its text, and ends in one transaction: messages, acks and state together.
+Promises: a claim is closed only with the end of its turn. A failed turn is never marked as completed and sends nothing
+of its answer, except the text before a limit that was reached. An interrupted turn is released as a whole. A turn that
+a person stops ends and sends nothing more.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from nanohost_protocol.payloads import CLEAR, STOP, ControlIn
 from nanohost_protocol.rows import ErrorClass, MessageIn, NewMessageOut, Usage
 
 MAX_CORRECTIONS = 2
-"""How often an agent is told in one turn that something it wrote reached nobody."""
+"""How often an agent is told in one turn that some of its text could not be sent."""
 INTERRUPT_TIMEOUT_S = 1.0
 NEW_CONVERSATION_NOTICE = (
     "My model refused to go on with our conversation because of something in it, such as a picture, so I have begun a"
@@ -62,12 +62,12 @@ CONTEXT_FULL_NOTICE = (
     " words, but not pictures, files and what I had looked up."
 )
 CONVERSATION_ENDING_ERRORS = {ErrorClass.CONTEXT_FULL, ErrorClass.INVALID_SESSION}
-"""After these the same conversation would fail for ever; the next try starts a new one."""
+"""After these errors the same conversation would always fail; the next attempt starts a new one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnContext:
-    """What every turn of a runner's life works with."""
+    """What all turns of a runner share."""
 
     mailbox: Mailbox
     conversation: Conversation
@@ -79,20 +79,20 @@ class TurnContext:
 
 @dataclass(frozen=True, slots=True)
 class _PromptAccepted:
-    """The provider has the first prompt."""
+    """The provider has accepted the first prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class _StopRequested:
-    """A person wants no answer any more. The rows that say so are handled once the turn is over."""
+    """A person has stopped the turn. The control rows are handled after the turn."""
 
 
 _TurnResult = Finished | _StopRequested | None
-"""How a turn ends; None: the runner is to stop, and the turn is given back."""
+"""How a turn ends; None: the runner is to stop, and the turn is released."""
 
 
 class Turn:
-    """`run` once, then throw it away."""
+    """One turn. Call `run` once."""
 
     def __init__(
         self,
@@ -123,14 +123,14 @@ class Turn:
         self._was_resumed = False
         """There was a conversation before this turn."""
         self._refused_conversation: str | None = None
-        """The conversation that the model would not go on with."""
+        """The conversation that the model refused to continue."""
         self._new_conversation_notice = ""
-        """What the person is told of that, if the new one answers."""
+        """The notice about that for people, sent if the new conversation answers."""
         self._is_unrecorded = False
         self._events: deque[TurnEvent | _PromptAccepted] = deque()
         self._is_prompt_accepted = False
         self._has_unread_follow_ups = False
-        """Follow-ups were there before the provider could take them."""
+        """Follow-ups arrived before the provider could accept them."""
         outbox.add_messages(self._batch.messages)
 
     def _make_first_prompt(self, news: InboundChanges, begun: ClaimedTurn) -> Prompt:
@@ -148,7 +148,7 @@ class Turn:
         )
 
     async def run(self) -> None:
-        """Run to the end, or until the runner is to stop: then the turn is given back."""
+        """Runs the turn to its end, or until the runner is to stop: then releases the turn."""
         self._context.progress.start_turn(self._batch.turn_id, self._context.now())
         try:
             end = await self._run_attempts()
@@ -165,25 +165,27 @@ class Turn:
                 if self._refused_conversation is not None:
                     await self._context.conversation.save_id(
                         self._refused_conversation
-                    )  # the next try is to see for itself
+                    )  # the next attempt reads it again
                 await self._context.mailbox.release(self._batch.turn_id, self._context.now())
 
     def _close_outputs(self) -> None:
-        """It is over, also for a call that is still under way."""
+        """Ends all output and waits, also of running tool calls."""
         self._questions.close()
         self._outbox.close()
 
     async def _run_attempts(self) -> _TurnResult:
-        """What ends the turn. A conversation that is lost, or that the model refuses for what it holds, is begun
-        afresh once."""
+        """Runs until the turn ends and returns its result.
+
+        If the conversation is lost, or the model refuses its content, starts a new one, once.
+        """
         while True:
             finished = await self._run_attempt()
-            said = self._history_to_carry_over(finished)
-            if said is not None:
+            history = self._history_to_carry_over(finished)
+            if history is not None:
                 log(
                     "conversation_refused",
                     turn=self._batch.turn_id,
-                    carried_over=len(said),
+                    carried_over=len(history),
                     detail=_failure_detail(finished),
                 )
                 self._refused_conversation = self._context.conversation.id
@@ -196,14 +198,14 @@ class Turn:
                 return finished
             await self._context.conversation.reset()
             self._is_new_conversation = True
-            self._restart_prompts(said or "")
+            self._restart_prompts(history or "")
 
     def _add_new_conversation_notice(self) -> None:
-        """Said once, where it is answered: the next turn goes on with the new conversation."""
+        """Adds the notice about the new conversation to this answer; later turns continue with that conversation."""
         origin = self._outbox.reply_context()
-        said = self._outbox.compose_block(Block(text=self._new_conversation_notice), origin)
-        if isinstance(said, NewMessageOut):
-            self._messages.insert(0, said)
+        row = self._outbox.compose_block(Block(text=self._new_conversation_notice), origin)
+        if isinstance(row, NewMessageOut):
+            self._messages.insert(0, row)
 
     def _is_conversation_lost(self, end: _TurnResult) -> bool:
         failure = end.failure if isinstance(end, Finished) else None
@@ -212,20 +214,20 @@ class Turn:
         )
 
     def _history_to_carry_over(self, end: _TurnResult) -> str | None:
-        """What was said before this turn, if that is to be carried over into a new conversation; else None."""
+        """Returns the text before this turn, if it is to be carried over into a new conversation; else None."""
         failure = end.failure if isinstance(end, Finished) else None
         if failure is None or failure.history is None or self._is_new_conversation or not self._was_resumed:
             return None
         if self._prompts[0].is_command:
             return None
         before = failure.history
-        for prompt in self._prompts:  # asked again anyway
+        for prompt in self._prompts:  # it is sent again anyway
             before = before.replace(prompt.text, "")
         return before
 
     def _restart_prompts(self, history: str) -> None:
-        """One prompt out of all that was pushed, below what was said before: the new conversation has seen none of
-        it."""
+        """Merges all prompts of the turn into one, after `history`, because the new conversation has seen none of
+        them."""
         if len(self._prompts) > 1 or history:
             messages = tuple(message for prompt in self._prompts for message in prompt.messages)
             text = "\n".join(
@@ -252,7 +254,7 @@ class Turn:
                 await pump
 
     async def _pump_events(self, provider: Provider) -> None:
-        """Move events from the provider to where the turn waits for everything. Whatever it raises is an event."""
+        """Passes the provider's events to the turn's queue. An exception becomes an event, too."""
         try:
             await provider.begin(self._prompts[0])
             self._events.append(_PromptAccepted())
@@ -282,7 +284,7 @@ class Turn:
             if (signals.take_inbound_changed() or looks) and (
                 stopped := await self._poll_mailbox(provider)
             ) is not None:
-                self._close_outputs()  # a provider may take a second to listen
+                self._close_outputs()  # a provider may take a second to stop
                 await _interrupt(provider)
                 return stopped
             if looks:
@@ -291,7 +293,7 @@ class Turn:
                 await self._context.progress.write()
 
     async def _handle_event(self, event: TurnEvent | _PromptAccepted, provider: Provider) -> Finished | None:
-        """Deal with one event; the one that ends the turn is returned."""
+        """Handles one event; returns it if it ends the turn."""
         match event:
             case _PromptAccepted():
                 self._is_prompt_accepted = True
@@ -325,7 +327,7 @@ class Turn:
         return finished if self._answered_prompts >= len(self._prompts) else None
 
     def _compose_messages(self, prompts: int) -> list[str]:
-        """Turn what was said since the last Finished into messages; returns what could not be sent, in words."""
+        """Turns the text since the last Finished into messages; returns the problems of what could not be sent."""
         heard = [m.row for prompt in self._prompts[self._answered_prompts : prompts] for m in prompt.messages]
         origin = self._outbox.reply_context(heard)
         self._answered_prompts = prompts
@@ -334,18 +336,19 @@ class Turn:
         self._messages += [one for one in outcomes if isinstance(one, NewMessageOut)]
         return list(dict.fromkeys(one.problem for one in outcomes if isinstance(one, UnreachableTarget)))
 
-    def _compose_text(self, said: Text | Answer, origin: ReplyContext) -> list[NewMessageOut | UnreachableTarget]:
-        if isinstance(said, Answer):
-            return [self._outbox.compose_block(Block(text=said.text, reply_to_seq=said.to_message), origin)]
-        reply = parse_reply(said.text)
+    def _compose_text(self, output: Text | Answer, origin: ReplyContext) -> list[NewMessageOut | UnreachableTarget]:
+        if isinstance(output, Answer):
+            return [self._outbox.compose_block(Block(text=output.text, reply_to_seq=output.to_message), origin)]
+        reply = parse_reply(output.text)
         rows = [self._outbox.compose_block(block, origin) for block in reply.blocks]
         return (
-            [*rows, self._outbox.compose_bare_text(reply.bare_text, origin)] if said.final and reply.bare_text else rows
+            [*rows, self._outbox.compose_bare_text(reply.bare_text, origin)]
+            if output.final and reply.bare_text
+            else rows
         )
 
     async def _poll_mailbox(self, provider: Provider) -> _StopRequested | None:
-        """See what came in meanwhile: messages join the turn, once the provider has its first prompt; a person who
-        has had enough ends it."""
+        """Polls the mailbox: new messages join the turn after the provider has its first prompt; a stop ends it."""
         force = self._questions.take_has_new() or self._has_unread_follow_ups
         news = await self._context.mailbox.poll(self._context.now(), force=force, questions=self._questions.open_ids)
         if news is None:
@@ -364,14 +367,14 @@ class Turn:
         return None
 
     async def _add_follow_ups(self, changes: InboundChanges, provider: Provider) -> None:
-        """Follow-ups become part of the turn: an answer goes to the call that waits for it, the rest is pushed."""
+        """Adds follow-ups to the turn: gives an answer to the call that waits for it, and pushes the rest."""
         rows, passed_over, now = changes.follow_ups, changes.skipped, self._context.now()
         answers = tuple(row for row in rows if self._questions.is_awaited_answer(row))
         if not any(row.trigger for row in rows if row not in answers):
-            rows, passed_over = answers, ()  # context waits for something that it is the context of
+            rows, passed_over = answers, ()  # context waits for a message that it belongs to
         await self._context.mailbox.claim_more(self._batch.turn_id, rows, now, skipped=passed_over)
         self._outbox.address_book = changes.address_book
-        # A call may have given up in this very moment: what is claimed is pushed then, and not lost.
+        # A call may have stopped waiting at this moment: its claimed answer is pushed then, and not lost.
         given = [row for row in answers if self._questions.deliver_answer(row)]
         self._outbox.add_answers(given)
         if pushed := tuple(row for row in rows if row not in given):
@@ -401,7 +404,7 @@ class Turn:
             self._context.signals.notify()
 
     def _final_failure(self, failure: Failure) -> Failure:
-        """The failure as the host is told of it. What a new conversation cannot take in either is not tried again."""
+        """Returns the failure to report to the host. Input too large even for a new conversation is not retried."""
         is_new = self._is_new_conversation or not self._was_resumed
         if failure.error_class is ErrorClass.CONTEXT_FULL and failure.history is not None and is_new:
             return replace(failure, error_class=ErrorClass.PERMANENT, sentence=INPUT_TOO_LARGE)
@@ -415,9 +418,7 @@ class Turn:
             if failure.error_class in CONVERSATION_ENDING_ERRORS:
                 await conversation.reset()
             elif self._refused_conversation is not None:
-                await conversation.save_id(
-                    self._refused_conversation
-                )  # a new one did not help: nothing is to be lost for that
+                await conversation.save_id(self._refused_conversation)  # a new one did not help, so keep the old one
         elif self._refused_conversation is not None:
             self._add_new_conversation_notice()
         end = TurnEnd(
@@ -437,7 +438,7 @@ class Turn:
         if failure is not None:
             if failure.retry_at is not None:
                 self._context.progress.set_rate_limited(failure.retry_at)
-            await conversation.close()  # what went wrong may be the provider itself; the next try gets a new one
+            await conversation.close()  # the provider itself may be the cause; the next attempt gets a new one
 
 
 def _is_context_full(end: _TurnResult) -> bool:
@@ -446,13 +447,13 @@ def _is_context_full(end: _TurnResult) -> bool:
 
 
 def _failure_detail(end: _TurnResult) -> str:
-    """For the log."""
+    """Returns the detail of a failure for the log."""
     failure = end.failure if isinstance(end, Finished) else None
     return failure.detail if failure is not None else ""
 
 
 def _is_turn_ending(control: MessageIn) -> bool:
-    """What is not known can wait until the turn is over."""
+    """Returns whether the control row ends the turn. An unknown one waits until the turn is over."""
     payload = decode_row(control).payload
     return isinstance(payload, ControlIn) and payload.command in {STOP, CLEAR}
 

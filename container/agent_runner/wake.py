@@ -1,4 +1,4 @@
-"""The host's bell: a FIFO in the read-only folder `in`. A byte in it means that inbound.db has changed.
+"""Listens on the wake FIFO in the read-only folder `in`. A byte in it means that inbound.db has changed.
 
 Without it everything works by polling, only later. It never carries data.
 """
@@ -15,7 +15,7 @@ _CHUNK_BYTES = 4096
 
 
 class WakeFifo:
-    """The reading end, attached to the event loop."""
+    """The reading end of the FIFO, attached to the event loop."""
 
     def __init__(self, path: Path, on_wake: Callable[[], None]) -> None:
         self._path = path
@@ -24,7 +24,7 @@ class WakeFifo:
         self._fd: int | None = None
 
     def attach(self) -> None:
-        """Listen. Does nothing where there is no FIFO."""
+        """Starts to listen. Does nothing if there is no FIFO."""
         with suppress(OSError):
             self._fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             self._loop.add_reader(self._fd, self._on_readable)
@@ -46,9 +46,9 @@ class WakeFifo:
         self._on_wake()
 
     def _reopen(self) -> None:
-        """The last writer has left: this descriptor reads as ended for ever, which would spin the loop.
+        """Opens the FIFO again after the last writer has closed it: the old descriptor would always be readable.
 
-        The new one is open before the old one closes, so a byte written in between has a reader to go to.
+        The new descriptor is opened before the old one is closed, so that a byte written in between is not lost.
         """
         old = self._fd
         assert old is not None
@@ -60,7 +60,7 @@ class WakeFifo:
 
 @contextmanager
 def listen_for_wake(path: Path, on_wake: Callable[[], None]) -> Iterator[None]:
-    """Call `on_wake` on the loop whenever the host rings, while the block runs."""
+    """Calls `on_wake` on the loop for each byte of the host, while the block runs."""
     fifo = WakeFifo(path, on_wake)
     fifo.attach()
     try:

@@ -1,6 +1,6 @@
-"""The lock that makes this runner the only writer of outbound.db.
+"""Holds the lock that makes this runner the only writer of outbound.db.
 
-It is held for life and freed by the kernel, whatever kills the process; host and other containers can probe it.
+It is held until the process ends, and freed by the kernel even after a kill; host and other containers can probe it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class WriterLockHeld(Exception):
 
 @contextmanager
 def hold_writer_lock(path: Path) -> Iterator[None]:
-    """Hold the lock while the block runs. Raises WriterLockHeld at once if someone else does."""
+    """Holds the lock while the block runs. Raises WriterLockHeld at once if another process holds it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:

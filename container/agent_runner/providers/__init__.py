@@ -1,9 +1,10 @@
-"""What thinks, as one port. A provider is one file with a function `create(context) -> Provider`, here or in the folder
-`providers` of an install; what stands in its header is for the host (nanohost.extensions.providers).
+"""Defines the interface of providers, the model backends. A provider is one file with a function
+`create(context) -> Provider`, here or in the folder `providers` of an install; its header is for the host
+(nanohost.extensions.providers).
 
-A turn in a provider's eyes: `begin` with a prompt, perhaps `push` of more while it thinks, and `events` telling what
-happens until a Finished covers every prompt of the turn. The provider outlives turns; it never touches the mailbox
-itself and never decides what reaches people.
+A turn calls `begin` with a prompt, perhaps `push` with more while the provider works, and reads `events` until a
+Finished covers every prompt of the turn. The provider outlives turns; it never uses the mailbox itself and never
+decides what reaches people.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from nanohost_protocol.rows import Usage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderContext:
-    """What a provider is made from.
+    """The context for creating a provider.
 
-    `tools` is all or none and concerns the provider's own tools; ours are in `toolbox`. `network` is none or open.
-    `resume` is the conversation to continue, `memory` what the provider noted at the end of its last turn.
+    `tools`: "all" or "none" of the provider's own tools; the runner's are in `toolbox`. `network`: "none" or "open".
+    `resume`: the conversation to continue. `memory`: what the provider stored at the end of its last turn.
     """
 
     model: str | None
@@ -43,14 +44,14 @@ class ProviderContext:
 
 @dataclass(frozen=True, slots=True)
 class ConversationKnown:
-    """The conversation's id, to resume it by. Told as soon as it is known, and again when it changes."""
+    """The conversation's id, by which it can be resumed. Sent as soon as it is known, and again when it changes."""
 
     id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """Text of the agent. `final`: it ends an answer; otherwise the agent goes on working, and only blocks count."""
+    """Text of the agent. `final`: it ends an answer; otherwise the agent keeps working, and only blocks are sent."""
 
     text: str
     final: bool = True
@@ -58,7 +59,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer to one message, by number, from a provider whose text needs no taking apart."""
+    """An answer to one message, by number, from a provider whose text needs no parsing."""
 
     text: str
     to_message: int
@@ -66,7 +67,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class ToolStarted:
-    """A tool is in flight. `timeout_s`: what it may take, where that is known; `for_person`: somebody has to answer."""
+    """A tool is running. `timeout_s`: its time limit, if known; `for_person`: it waits for a person's answer."""
 
     name: str
     timeout_s: float | None = None
@@ -75,7 +76,7 @@ class ToolStarted:
 
 @dataclass(frozen=True, slots=True)
 class ToolEnded:
-    """It came back."""
+    """The tool has returned."""
 
     name: str
 
@@ -84,8 +85,8 @@ class ToolEnded:
 class Finished:
     """`prompts` of this turn's prompts have been handled, counted from its beginning.
 
-    Numbers in `usage` are those since the last Finished. A failure ends the turn. `memory`, if given, is kept across
-    containers together with the turn's end. `is_unrecorded`: what was said is not on record, so that the next provider
+    `usage` counts since the last Finished. A failure ends the turn. `memory`, if given, is stored with the turn's end
+    and kept across containers. `is_unrecorded`: the conversation's record lacks this turn, so that the next provider
     will not know of it.
     """
 
@@ -100,26 +101,26 @@ TurnEvent = ConversationKnown | Text | Answer | ToolStarted | ToolEnded | Finish
 
 
 class Provider(Protocol):
-    """One conversation with something that thinks. Raises ProviderFailed; anything else counts as a crash."""
+    """One conversation with a model backend. Raises ProviderFailed; any other exception counts as a crash."""
 
     async def begin(self, prompt: Prompt) -> None:
-        """Start a turn, connecting first if need be. Returning means the prompt was handed over."""
+        """Starts a turn, and connects first if needed. Returns when the prompt was handed over."""
         ...
 
     async def push(self, prompt: Prompt) -> None:
-        """Hand over another prompt in the same turn, also after a Finished that the turn had not seen yet."""
+        """Hands over another prompt in the same turn, also after a Finished that the turn has not read yet."""
         ...
 
     def events(self) -> AsyncIterator[TurnEvent]:
-        """What happens in this turn, from `begin` on. The turn stops reading when it has seen enough."""
+        """Yields the events of this turn, from `begin` on. The turn stops reading when it has ended."""
         ...
 
     async def interrupt(self) -> None:
-        """Stop thinking about this turn. Quick; never raises because there is nothing to stop."""
+        """Stops working on this turn. Must be quick, and must not raise if there is nothing to stop."""
         ...
 
     async def close(self) -> None:
-        """Free what is held: processes, memory. The conversation can be resumed by a new provider."""
+        """Frees processes and memory. The conversation can be resumed by a new provider."""
         ...
 
 
@@ -127,17 +128,17 @@ ProviderFactory = Callable[[ProviderContext], Provider]
 
 
 def add_search_folder(folder: Path) -> None:
-    """Have the providers of this folder found, too. One that came with the runner is never replaced."""
+    """Adds a folder of providers. They never replace providers that come with the runner."""
     __path__.append(str(folder))
 
 
 def provider_names() -> list[str]:
-    """The providers there are."""
+    """Returns the names of all providers."""
     return sorted({module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")})
 
 
 def load_provider(name: str) -> ProviderFactory:
-    """Import a provider; may take a second, so do it in a thread. Raises ValueError for a name that is none."""
+    """Imports a provider. May take a second: call it in a thread. Raises ValueError for an unknown name."""
     if name not in provider_names():
         raise ValueError(f"there is no provider {name!r}; there is {', '.join(provider_names())}")
     create: ProviderFactory = importlib.import_module(f"{__name__}.{name}").create

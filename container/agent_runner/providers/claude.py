@@ -6,11 +6,11 @@
 # unsandboxed = "without_tools"
 # gateway = true
 # ///
-"""Claude, through the Claude Agent SDK and the command line it carries.
+"""Runs Claude through the Claude Agent SDK and its bundled command line.
 
-One connected client is kept between turns. What the command line needs to know is in its environment: the model is
-reached through the host's gateway only, and the key it is given is worth nothing. Prompts are sent with ids of our
-own, and a result says which of them it covers, so a message that is pushed in the middle is never counted twice.
+One connected client is kept between turns. The command line gets its settings by environment variables: the model is
+reached only through the host's gateway, and the key in the environment is a dummy. Prompts are sent with the runner's
+own ids, and a result names those it covers, so a message that is pushed during a turn is never counted twice.
 """
 
 from __future__ import annotations
@@ -73,18 +73,18 @@ from agent_runner.tools import Tool, Toolbox, ToolRefused
 from nanohost_protocol.rows import ErrorClass, Usage
 
 MAX_RETRY_DELAY_S = 5.0
-"""A pause that the command line wants to make before it asks again. Above this the host does the waiting, and the
-person is told."""
+"""The longest pause before a retry that the command line may make itself. For longer ones the host waits, and tells the
+person."""
 MAX_RETRIES = 2
 CONFIG_FOLDER = ".claude"
-"""Of the command line, in the session's state: its record of the conversation is below it."""
+"""The command line's configuration folder in the session's state; it contains the record of the conversation."""
 RECORD_CHECK_ATTEMPTS, RECORD_CHECK_INTERVAL_S = 10, 0.2
 INTERRUPT_TIMEOUT_S = 1.0
 MAX_LINE_BYTES = 64 * 1024 * 1024
-"""Of what the command line prints, which holds every file that is read, in base64: more than a request to the model may
-have (32 MB). The SDK's own limit, 1 MiB, ends a turn over a scanned letter."""
+"""Bytes of a line that the command line prints, which contains every file that is read, in base64: more than a request
+to the model may have (32 MB). The SDK's default, 1 MiB, would end a turn with a scanned letter."""
 TOOL_TIMEOUT_S = 2 * 3600
-"""For a call of one of our tools: more than a question may wait for its answer."""
+"""Seconds for a call of one of the runner's tools: longer than a question may wait for its answer."""
 
 DETACHED_TOOLS = (
     "CronCreate",
@@ -99,13 +99,13 @@ DETACHED_TOOLS = (
     "ExitWorktree",
     "AskUserQuestion",
 )
-"""Tools of the command line that wait for something after the turn, or for someone at its terminal: nobody is there."""
+"""Tools of the command line that wait for something after the turn, or for a person at its terminal."""
 UNUSABLE_TOOLS = ("ReportFindings", "TaskStop", "Agent(statusline-setup)")
-"""What shows in a program that we are not, or ends work in the background, which is switched off."""
+"""Tools whose output is shown only in other programs, or that end background work, which is disabled."""
 WEB_TOOLS = ("WebFetch", "WebSearch")
-"""They need a network. The service itself would search, beside the one way that a host can see and permit."""
+"""Tools that need a network. The service itself would search, bypassing what the host can see and permit."""
 DISABLED_SKILLS = ("fewer-permission-prompts", "keybindings-help", "plugin-authoring", "workflow-authoring")
-"""Skills of the command line for its own screen, for questions that it never asks here, and for a tool from above."""
+"""Skills for the command line's own screen, for questions that it never asks here, and for a disabled tool."""
 
 
 class ClaudeProvider:
@@ -117,10 +117,10 @@ class ClaudeProvider:
         self._conversation_id = context.resume
         self._config_dir = context.state_dir / CONFIG_FOLDER
         self._record_size: tuple[str | None, int] = (None, 0)
-        """The conversation whose record was looked at last, and its bytes then."""
+        """The conversation whose record was measured last, and its bytes then."""
         self._tool_names: dict[str, str] = {}
         self._stderr: deque[str] = deque(maxlen=20)
-        # Of the turn that runs: what was asked, the ids not answered yet, and how many were handed over.
+        # Of the running turn: the prompts, the ids not answered yet, and how many were handed over.
         self._prompts: list[str] = []
         self._unanswered_ids: list[str] = []
         self._sent_count = 0
@@ -142,7 +142,7 @@ class ClaudeProvider:
         await self.push(prompt)
 
     async def _connect(self, texts: Sequence[str]) -> None:
-        """Start a command line, and hand it what this turn has been asked so far."""
+        """Starts a command line, and hands it the prompts of this turn so far."""
         if self._context.tools == "all":
             await asyncio.to_thread(self._migrate_memory)
         context = replace(self._context, resume=self._conversation_id)
@@ -159,7 +159,7 @@ class ClaudeProvider:
     def _migrate_memory(self) -> None:
         try:
             memory.migrate_memory(self._config_dir, self._context.agent_dir / MEMORY_FOLDER)
-        except OSError as error:  # a full disk, perhaps: it is tried again at the next start
+        except OSError as error:  # perhaps a full disk: it is retried at the next start
             log("memory_migration_failed", error=error)
 
     def _reset_turn(self) -> None:
@@ -173,7 +173,7 @@ class ClaudeProvider:
 
     async def push(self, prompt: Prompt) -> None:
         self._prompts.append(prompt.text)
-        if self._client is not None:  # else it is being replaced, and gets all of this turn's prompts
+        if self._client is not None:  # else it is being replaced, and the new one gets all prompts of the turn
             await self._send_prompt(prompt.text)
 
     async def _send_prompt(self, text: str) -> None:
@@ -181,7 +181,7 @@ class ClaudeProvider:
         identity = str(uuid4())
         self._unanswered_ids.append(identity)
         self._sent_count += 1
-        with suppress(CLIConnectionError):  # it is gone: `events` hears of that, and knows what to do
+        with suppress(CLIConnectionError):  # it has ended: `events` notices and handles that
             await self._client.query(_make_user_message(identity, text))
 
     async def events(self) -> AsyncIterator[TurnEvent]:
@@ -193,8 +193,8 @@ class ClaudeProvider:
                 if self._is_new_client or self._has_received:
                     raise ProviderFailed(self._crash_failure(error)) from error
                 log("cli_exited", error=error)
-            # A command line kept from an earlier turn has died since, of memory perhaps. Nothing of this turn has
-            # begun, so another one can take it over.
+            # A command line kept from an earlier turn has died since, perhaps out of memory. This turn has not begun,
+            # so a new one can run it.
             await self.close()
             await self._connect(self._prompts)
 
@@ -207,7 +207,7 @@ class ClaudeProvider:
         raise CLIConnectionError("the command line has ended")
 
     async def _with_record_facts(self, event: TurnEvent) -> TurnEvent:
-        """The event with what the command line's record of the conversation has to say about it."""
+        """Returns the event with facts from the command line's record of the conversation."""
         if not isinstance(event, Finished):
             return event
         if event.failure is None:
@@ -222,8 +222,8 @@ class ClaudeProvider:
         return replace(event, failure=replace(event.failure, history=words))
 
     async def _has_record_grown(self) -> bool:
-        """Whether the record holds more than when this was last asked. It is written beside the answer, so that a
-        moment may pass."""
+        """Returns whether the record has grown since the last call. It is written in parallel to the answer, so this
+        may wait a moment."""
         before = self._record_size
         for _ in range(RECORD_CHECK_ATTEMPTS):
             self._record_size = await self._measure_record()
@@ -245,7 +245,7 @@ class ClaudeProvider:
         client, self._client = self._client, None
         if client is None:
             return
-        if self._unanswered_ids:  # in the middle of a turn it would go on for seconds before it looks up
+        if self._unanswered_ids:  # during a turn it would keep working for seconds before it closes
             with suppress(Exception):
                 async with asyncio.timeout(INTERRUPT_TIMEOUT_S):
                     await client.interrupt()
@@ -275,7 +275,7 @@ class ClaudeProvider:
             yield ConversationKnown(conversation)
 
     def _on_assistant(self, content: Sequence[object]) -> Iterator[TurnEvent]:
-        """Text is held back until it is clear whether the agent goes on working after it."""
+        """Handles a message of the agent. Text is held back until it is clear whether the agent keeps working."""
         for block in content:
             match block:
                 case TextBlock(text=text):
@@ -296,7 +296,7 @@ class ClaudeProvider:
             yield Text(text="\n\n".join(held), final=is_final)
 
     def _on_api_retry(self, data: Mapping[str, Any]) -> Iterator[TurnEvent]:
-        """The command line is about to ask again. A long pause is not slept through here."""
+        """Handles that the command line is about to retry a call. Ends the turn if the pause would be long."""
         pause_s = float(data.get("retry_delay_ms") or 0) / 1000
         status = data.get("error_status")
         log("model_call_retrying", status=status, pause_s=round(pause_s, 1))
@@ -319,8 +319,8 @@ class ClaudeProvider:
         )
 
     def _mark_answered(self, result: ResultMessage) -> None:
-        """Cross off the prompts this result answers. One that names none answers the oldest, unless it belongs to
-        something the command line began by itself."""
+        """Marks the prompts that this result answers. A result without ids answers the oldest prompt, unless it belongs
+        to work that the command line began by itself."""
         named = {*(result.user_message_uuids or ()), result.user_message_uuid}
         rest = [identity for identity in self._unanswered_ids if identity not in named]
         own = result.origin is None or result.origin.get("kind") == "human"
@@ -330,8 +330,8 @@ class ClaudeProvider:
 
     def _extract_usage(self, result: ResultMessage) -> Usage:
         counts = result.usage or {}
-        # No dollars: the command line's are a running total that begins anew with a killed process, and models that it
-        # does not know are billed as the dearest one. The host counts at the gateway, which sees every call.
+        # No dollars: the command line reports a running total that restarts with the process, and counts unknown models
+        # as the most expensive one. The host counts at the gateway, which sees every call.
         return Usage(
             model=next(iter(result.model_usage or {}), None),
             tokens_in=_token_count(counts, "input_tokens") + _token_count(counts, "cache_creation_input_tokens"),
@@ -341,7 +341,7 @@ class ClaudeProvider:
 
     def _result_failure(self, result: ResultMessage) -> Failure:
         detail = failure_detail(result.subtype, result.result, result.errors or [])
-        if result.stop_reason == "refusal":  # it may be for what was said before
+        if result.stop_reason == "refusal":  # the cause may be an earlier message
             return Failure(error_class=ErrorClass.PERMANENT, detail=detail, sentence=MODEL_REFUSED, history="")
         reason = result.terminal_reason or result.subtype
         failure = classify_failure(result.api_error_status, reason, detail)
@@ -350,16 +350,16 @@ class ClaudeProvider:
 
     def _crash_failure(self, error: Exception) -> Failure:
         detail = " ".join([f"{type(error).__name__}: {error}", *self._stderr])
-        return replace(classify_failure(None, None, detail), history=None)  # nobody looked up what was said
+        return replace(classify_failure(None, None, detail), history=None)  # the history was not looked up
 
 
 def create(context: ProviderContext) -> Provider:
-    """See providers.Create."""
+    """Creates the provider; see `providers.ProviderFactory`."""
     return ClaudeProvider(context)
 
 
 def make_options(context: ProviderContext, on_stderr: Callable[[str], None]) -> ClaudeAgentOptions:
-    """How the command line is started."""
+    """Returns the options for starting the command line."""
     return ClaudeAgentOptions(
         model=context.model,
         cwd=context.agent_dir,
@@ -369,7 +369,7 @@ def make_options(context: ProviderContext, on_stderr: Callable[[str], None]) -> 
             "type": "preset",
             "preset": "claude_code",
             "append": context.system_prompt,
-            "snapshot": False,  # or a conversation would be told for ever what was so when it began
+            "snapshot": False,  # or a conversation would always show the state at its beginning
         },
         setting_sources=["project"],
         tools=[] if context.tools == "none" else None,
@@ -384,13 +384,15 @@ def make_options(context: ProviderContext, on_stderr: Callable[[str], None]) -> 
 
 
 def disallowed_tools(network: str) -> list[str]:
-    """The command line's own tools that cannot work here, with a network (open) or without (none)."""
+    """Returns the command line's own tools that cannot work here, with a network (open) or without (none)."""
     return [*DETACHED_TOOLS, *UNUSABLE_TOOLS, *(WEB_TOOLS if network == "none" else ())]
 
 
 def cli_settings(context: ProviderContext) -> dict[str, object]:
-    """Settings of the command line that go before all that it finds in files. Its memory is the agent's and not the
-    conversation's; without tools there is none, since nothing could be written there."""
+    """Returns settings of the command line that take precedence over its files.
+
+    Its memory belongs to the agent, not to the conversation; without tools it is off, since nothing could be written.
+    """
     return {
         "autoMemoryEnabled": context.tools == "all",
         "autoMemoryDirectory": str(context.agent_dir / MEMORY_FOLDER),
@@ -399,7 +401,7 @@ def cli_settings(context: ProviderContext) -> dict[str, object]:
 
 
 def cli_environment(context: ProviderContext) -> dict[str, str]:
-    """What the command line finds in its environment. No secret: the gateway puts in the key."""
+    """Returns the command line's environment. It holds no secret: the gateway adds the key."""
     found = {
         "ANTHROPIC_BASE_URL": "http://localhost",
         "ANTHROPIC_UNIX_SOCKET": str(context.gateway_socket),
@@ -408,11 +410,11 @@ def cli_environment(context: ProviderContext) -> dict[str, str]:
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
         "CLAUDE_CODE_DISABLE_CRON": "1",
-        # The host tries a failed turn again, and tells the person; the command line would be silent for minutes.
+        # The host retries a failed turn and tells the person; the command line would be silent for minutes.
         "CLAUDE_CODE_MAX_RETRIES": str(MAX_RETRIES),
         "CLAUDE_AGENT_SDK_SKIP_VERSION_CHECK": "1",
         "DISABLE_AUTOUPDATER": "1",
-        "ENABLE_TOOL_SEARCH": "false",  # or our tools would be hidden behind a search
+        "ENABLE_TOOL_SEARCH": "false",  # or the runner's tools would be hidden behind a search
         "MCP_TOOL_TIMEOUT": str(TOOL_TIMEOUT_S * 1000),
     }
     if os.getuid() == 0:
@@ -421,8 +423,8 @@ def cli_environment(context: ProviderContext) -> dict[str, str]:
 
 
 def command_reply(text: str, compaction: Mapping[str, Any] | None) -> str:
-    """What a person is told of a command's outcome. `compaction`: what the command line says of a compaction it made,
-    for it says nothing else then."""
+    """Returns the reply about a command's outcome. `compaction`: the command line's report of a compaction, for which
+    it prints no text."""
     if compaction is not None:
         before, after = compaction.get("pre_tokens"), compaction.get("post_tokens")
         known = isinstance(before, int) and isinstance(after, int)
@@ -432,19 +434,19 @@ def command_reply(text: str, compaction: Mapping[str, Any] | None) -> str:
     return text or "Done."
 
 
-def failure_detail(subtype: str, said: str | None, errors: Sequence[str]) -> str:
-    """What the log says of a failed call. The command line calls a refused key, too, a `success`."""
-    return " ".join(part for part in ("" if subtype == "success" else subtype, said, *errors) if part)
+def failure_detail(subtype: str, text: str | None, errors: Sequence[str]) -> str:
+    """Returns the detail of a failed call for the log. The command line reports even a refused key as `success`."""
+    return " ".join(part for part in ("" if subtype == "success" else subtype, text, *errors) if part)
 
 
 def tool_timeout_s(tool: str, arguments: Mapping[str, object]) -> float | None:
-    """Seconds that a call of a tool may take, where the call says so: the shell's does, in milliseconds."""
-    said = arguments.get("timeout") if tool == "Bash" else None
-    return said / 1000 if isinstance(said, (int, float)) and said > 0 else None
+    """Returns the time limit that the call of a tool states: the shell's does, in milliseconds."""
+    timeout_ms = arguments.get("timeout") if tool == "Bash" else None
+    return timeout_ms / 1000 if isinstance(timeout_ms, (int, float)) and timeout_ms > 0 else None
 
 
 def classify_failure(status: int | None, reason: str | None, detail: str) -> Failure:
-    """A failed call of the model, with words for one that never got there."""
+    """Classifies a failed call of the model, with a sentence for failures of the connection."""
     if status in UNREACHABLE_STATUSES or (
         status is None and any(words in detail.casefold() for words in _CONNECTION_ERROR_PHRASES)
     ):
@@ -463,34 +465,34 @@ def classify_failure(status: int | None, reason: str | None, detail: str) -> Fai
     if _LINE_LIMIT_PHRASE in words:
         return Failure(error_class=ErrorClass.PERMANENT, detail=detail, sentence=INPUT_TOO_LARGE)
     error_class = classify_error(status, reason, detail)
-    # What the model refuses may be in the conversation, which would make it refuse all that comes after it.
+    # The refused content may be in the conversation, and then the model would refuse all later messages.
     refused = error_class is ErrorClass.PERMANENT and (status in _CONTENT_REJECTED_STATUSES or reason == "image_error")
     is_for_history = refused or error_class is ErrorClass.CONTEXT_FULL
     return Failure(error_class=error_class, detail=detail, history="" if is_for_history else None)
 
 
 NOT_FOUND = 404
-"""What a service says of a model that it does not have, and a wrong address of everything."""
+"""The status of a service for an unknown model, and of a wrong address for any request."""
 UNREACHABLE_STATUSES = {502, 504}
-"""What the gateway says when it gets no answer, and so do proxies on the way."""
+"""The statuses of the gateway, and of proxies, if the service does not answer."""
 _BUDGET_REASONS = {"budget_exhausted", "error_max_budget_usd"}
-"""Limits of the command line's own, as terminal_reason or as subtype says: the next try would end the same way."""
+"""Limits of the command line itself, in terminal_reason or subtype: the next attempt would end the same way."""
 _TURN_LIMIT_REASONS = {"max_turns", "error_max_turns"}
 _CONTENT_REJECTED_STATUSES = {400, 422}
-"""422: of services between, which check what they pass on."""
+"""422 comes from services in between that validate requests."""
 _OUTPUT_LIMIT_PHRASE = "output token maximum"
-"""The command line has had the model go on three times, and it has not come to an end."""
+"""The command line had the model continue three times, and the answer was still not complete."""
 _LINE_LIMIT_PHRASE = "exceeded maximum buffer size"
-"""Of the SDK, about MAX_LINE_BYTES. It would be as long the next time."""
+"""The SDK's error for a line above MAX_LINE_BYTES. The line would be as long the next time."""
 _CONNECTION_ERROR_PHRASES = ("api error: connection error", "econnrefused", "unable to connect to api")
 
 
 def classify_error(status: int | None, reason: str | None, detail: str) -> ErrorClass:
-    """The class of a failure, from the HTTP status, why the command line ended, and what it said."""
+    """Returns the error class by the HTTP status, the reason why the command line ended, and its text."""
     words = detail.casefold()
     if "no conversation found" in words:
         return ErrorClass.INVALID_SESSION
-    if reason == "prompt_too_long" or status == 413 or any(said in words for said in _CONTEXT_FULL_PHRASES):
+    if reason == "prompt_too_long" or status == 413 or any(phrase in words for phrase in _CONTEXT_FULL_PHRASES):
         return ErrorClass.CONTEXT_FULL
     if "credit balance is too low" in words or status == 402:
         return ErrorClass.BUDGET

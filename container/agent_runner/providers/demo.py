@@ -5,7 +5,7 @@
 # api = 1
 # unsandboxed = "always"
 # ///
-"""A provider without a model: it needs no key and always answers the same, so that everything around it can be tried.
+"""Answers without a model: needs no key and always answers the same, so that everything else can be tried.
 
 It echoes, explains itself, sends a file, asks a question and reminds people. It answers each message separately.
 """
@@ -36,7 +36,7 @@ OPTIONS = ("Red", "Green", "Blue")
 _REMIND_PATTERN = re.compile(r"remind me in (?P<wait>[\d a-z]+?) to (?P<what>.+)", re.IGNORECASE | re.DOTALL)
 
 _OPTIONS_KEY = "asked"
-"""What is remembered across turns: the options of a question that has not been answered."""
+"""The memory key for the options of a question that has not been answered."""
 
 
 class DemoProvider:
@@ -75,12 +75,12 @@ class DemoProvider:
         return
 
     async def _reply_to(self, message: DecodedMessage) -> str | None:
-        """The answer, or None if a tool has given it or none is due."""
+        """Returns the answer; None if a tool has given it or none is needed."""
         if isinstance(message.payload, ChatIn) and message.payload.event != "message":
             return None
         text = message.text.strip()
         if isinstance(message.payload, SystemIn):
-            # What it asked of the host came to nothing, and it has nobody else to tell.
+            # A request to the host failed: pass the reason on to the person.
             return text if message.payload.about is not None else None
         if isinstance(message.payload, TaskIn):
             return f"Reminder: {text}"
@@ -92,9 +92,9 @@ class DemoProvider:
     async def _run_action(self, text: str, number: int) -> str | None:
         outbox = self._context.toolbox.outbox
         assert outbox is not None, "a provider is only asked within a turn"
-        if (asked := _REMIND_PATTERN.fullmatch(text)) and (wait_s := parse_duration_s(asked["wait"])) is not None:
-            await outbox.schedule_task(TaskOut(prompt=asked["what"], due=f"in {wait_s} s"))
-            return f"I will remind you in {asked['wait']}: {asked['what']}"
+        if (reminder := _REMIND_PATTERN.fullmatch(text)) and (wait_s := parse_duration_s(reminder["wait"])) is not None:
+            await outbox.schedule_task(TaskOut(prompt=reminder["what"], due=f"in {wait_s} s"))
+            return f"I will remind you in {reminder['wait']}: {reminder['what']}"
         match text.casefold().rstrip(".!? "):
             case "hello" | "hi" | "help" | "/help" | "/start":
                 return HELP
@@ -114,12 +114,12 @@ async def _send_file(outbox: Outbox, number: int) -> None:
 
 
 def _match_option(text: str, options: tuple[str, ...]) -> str | None:
-    """The option that a number or a label names."""
+    """Returns the option with this number or label."""
     if text.isascii() and text.isdecimal() and 1 <= int(text) <= len(options):
         return options[int(text) - 1]
     return next((option for option in options if option.casefold() == text.casefold()), None)
 
 
 def create(context: ProviderContext) -> Provider:
-    """See providers.Create."""
+    """Creates the provider; see `providers.ProviderFactory`."""
     return DemoProvider(context)

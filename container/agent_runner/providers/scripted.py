@@ -5,15 +5,15 @@
 # api = 1
 # unsandboxed = "always"
 # ///
-"""A provider for tests and benchmarks: it does what script.json in the agent's folder says.
+"""Plays script.json in the agent's folder: a provider for tests and benchmarks.
 
 Without a script it answers every message with "echo: <text>", and /compact with "Nothing to compact.". A script is a
 list of rules; the first whose `match` (a regular expression, searched in the message's text) fits is played, and a
-message that no rule fits is echoed:
+message that matches no rule is echoed:
 
     [{"match": "weather", "attempt": 1, "actions": [
         {"answer": "one moment"},                                  an answer to this very message
-        {"text": "<message to=\\"home\\">Rain.</message>"},          the agent's final text, taken apart as a model's is
+        {"text": "<message to=\\"home\\">Rain.</message>"},          the agent's final text, parsed as a model's is
         {"narration": "Let me look."},                             text before the agent goes on working
         {"tool": "send_message", "arguments": {"text": "hm"}},     calls one of our tools
         {"tool": "list_tasks", "answer": "so: {result}"},          the same, and answers with what it returned
@@ -28,7 +28,7 @@ message that no rule fits is echoed:
         {"error": "rate_limited", "retry_in_s": 5},                ends the turn with this class
         {"start": ["python3", "program.py"]},                      starts a program in the agent's folder, and goes on
         {"crash": true},                                           kills the runner's process with SIGKILL
-        {"conversation": "abc"},                                   tells a conversation's id
+        {"conversation": "abc"},                                   reports a conversation's id
         {"expect_resume": "abc"},                                  ends the turn as invalid_session on any other id
         {"usage": {"tokens_in": 10, "cost_usd": 0.5}}
     ]}]
@@ -214,5 +214,5 @@ def _make_failure(name: str, retry_in_s: float | None) -> Failure:
 
 
 def create(context: ProviderContext) -> Provider:
-    """See providers.Create."""
+    """Creates the provider; see `providers.ProviderFactory`."""
     return ScriptedProvider(context)

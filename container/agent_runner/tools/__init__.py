@@ -1,4 +1,4 @@
-"""What the agent can do besides writing: one file a tool, found by its file name.
+"""Finds and runs the tools that the agent can call: one file per tool, found by its file name.
 
 A tool file has a `TOOL`. Adding a tool is adding a file, here or in the folder `tools` of an install.
 """
@@ -30,12 +30,13 @@ DECISION_NOTICE = "A person may have to say yes first; you are told what became 
 
 
 class ToolRefused(Exception):
-    """The tool cannot do what was asked; the text tells the agent why."""
+    """The tool cannot do what the agent requested; the text tells the agent why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """One tool: how a model sees it (`schema` is JSON Schema), and what it does. `run` returns words for the agent."""
+    """One tool: its description for a model (`schema` is JSON Schema), and its function. `run` returns text for the
+    agent."""
 
     name: str
     description: str
@@ -44,7 +45,7 @@ class Tool:
 
 
 def require_text(arguments: Arguments, key: str) -> str:
-    """A text that has to be there. Raises ToolRefused."""
+    """Returns a required text. Raises ToolRefused."""
     value = optional_text(arguments, key)
     if value is None:
         raise ToolRefused(f"{key} must be a text that is not empty.")
@@ -52,7 +53,7 @@ def require_text(arguments: Arguments, key: str) -> str:
 
 
 def optional_text(arguments: Arguments, key: str) -> str | None:
-    """A text, or None where it is left out or empty. Raises ToolRefused."""
+    """Returns a text; None if it is left out or empty. Raises ToolRefused."""
     value = arguments.get(key)
     if not (value is None or isinstance(value, str)):
         raise ToolRefused(f"{key} must be a text.")
@@ -60,7 +61,7 @@ def optional_text(arguments: Arguments, key: str) -> str | None:
 
 
 def optional_number(arguments: Arguments, key: str) -> int | None:
-    """The id of a message, or None where it is left out. Raises ToolRefused."""
+    """Returns the number of a message; None if it is left out. Raises ToolRefused."""
     value = arguments.get(key)
     if not (value is None or type(value) is int):
         raise ToolRefused(f"{key} must be the id of a message.")
@@ -68,7 +69,7 @@ def optional_number(arguments: Arguments, key: str) -> int | None:
 
 
 def require_number(arguments: Arguments, key: str) -> int:
-    """The id of a message that has to be there. Raises ToolRefused."""
+    """Returns the required number of a message. Raises ToolRefused."""
     value = optional_number(arguments, key)
     if value is None:
         raise ToolRefused(f"{key} must be the id of a message.")
@@ -76,31 +77,31 @@ def require_number(arguments: Arguments, key: str) -> int:
 
 
 def format_with_zone(moment: datetime, zone: tzinfo) -> str:
-    """A time to come as it is told: whoever is told it may live elsewhere."""
+    """Formats a future time with its zone: the reader may live in another one."""
     return f"{moment.astimezone(zone):%Y-%m-%d %H:%M} ({zone})"
 
 
-def format_sent(said: SentMessage) -> str:
-    """How a message that went out is reported: by the number that it can be changed and reacted to by."""
-    if said.is_new:
-        return f"Sent as message {said.seq}."
-    return f"This had been sent before this turn was interrupted, as message {said.seq}; it was not sent again."
+def format_sent(sent: SentMessage) -> str:
+    """Returns the report about a sent message, with the number by which it can be edited or reacted to."""
+    if sent.is_new:
+        return f"Sent as message {sent.seq}."
+    return f"This had been sent before this turn was interrupted, as message {sent.seq}; it was not sent again."
 
 
-def format_done(said: SentMessage) -> str:
-    """The same of what is no message of its own."""
-    return "Done." if said.is_new else "This had been done before this turn was interrupted; it was not done again."
+def format_done(sent: SentMessage) -> str:
+    """Returns the report about an edit or a reaction, which is no message of its own."""
+    return "Done." if sent.is_new else "This had been done before this turn was interrupted; it was not done again."
 
 
 class Toolbox:
-    """All tools, and the turn they act for. Between turns every call is refused: nobody would be answered."""
+    """All tools, and the turn that they act for. Between turns every call is refused."""
 
     def __init__(self, tools: Mapping[str, Tool]) -> None:
         self.tools = tools
         self.outbox: Outbox | None = None
 
     async def call(self, name: str, arguments: Arguments) -> str:
-        """Run a tool. Raises ToolRefused."""
+        """Runs a tool. Raises ToolRefused."""
         tool = self.tools.get(name)
         if tool is None:
             raise ToolRefused(f"There is no tool {name!r}.")
@@ -113,12 +114,12 @@ class Toolbox:
 
 
 def add_search_folder(folder: Path) -> None:
-    """Have the tools of this folder found, too: an install's own."""
+    """Adds the folder of an install's own tools."""
     __path__.append(str(folder))
 
 
 def load_tools() -> dict[str, Tool]:
-    """Every tool by name. One of an install's own that cannot be used is logged, and is no reason not to begin."""
+    """Returns every tool by name. An unusable tool of the install is logged and left out."""
     shipped, *own = __path__
     tools = [importlib.import_module(name).TOOL for name in _module_names([shipped])]
     found: dict[str, Tool] = {tool.name: tool for tool in tools}

@@ -1,4 +1,4 @@
-"""add_destination: ask for one more chat to send to. The host knows which chats there are; a person says yes or no."""
+"""add_destination: request another chat to send to. The host knows the chats; a person approves or denies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ask_user_question: ask a person something, with choices or without, and wait for the answer for a while."""
+"""ask_user_question: ask a person a question, with choices or without, and wait some time for the answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from agent_runner.tools import (
 
 MIN_OPTIONS, MAX_OPTIONS = 2, 10
 MAX_OPTION_CHARS = 200
-"""Characters; it is to be read on a button."""
+"""Characters of an option, which has to be readable on a button."""
 DEFAULT_WAIT_MINUTES, MAX_WAIT_MINUTES = 10, 60
 
 _ANSWER_LATER_NOTICE = (
@@ -37,13 +37,14 @@ async def _run(outbox: Outbox, arguments: Arguments) -> str:
     question, options = require_text(arguments, "question"), _parse_options(arguments.get("options"))
     to, re = optional_text(arguments, "to"), optional_number(arguments, "re")
     wait_s = _parse_wait_minutes(arguments.get("wait_minutes")) * 60
-    asked = await outbox.ask_question(question, options, to=to, re=re)
-    outcome = await outbox.wait_for_answer(asked, wait_s)
+    sent = await outbox.ask_question(question, options, to=to, re=re)
+    outcome = await outbox.wait_for_answer(sent, wait_s)
     if outcome is NoAnswerReason.TURN_ENDED:
         raise ToolRefused("The turn is over; nobody waits for the answer any more.")
     if isinstance(outcome, UserAnswer):
         return element("answer", outcome.text, from_=outcome.sender, id=outcome.number)
-    return f"{_asked_text(asked.seq, new=asked.is_new)} {_NO_ANSWER_TEXTS[outcome] if wait_s else _ANSWER_LATER_NOTICE}"
+    notice = _asked_text(sent.seq, new=sent.is_new)
+    return f"{notice} {_NO_ANSWER_TEXTS[outcome] if wait_s else _ANSWER_LATER_NOTICE}"
 
 
 def _asked_text(number: int, *, new: bool) -> str:

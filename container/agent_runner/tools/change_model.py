@@ -1,4 +1,4 @@
-"""change_model: ask to think with another model from the next start on. A person says yes or no."""
+"""change_model: request another model from the next start on. A person approves or denies."""
 
 from __future__ import annotations
 

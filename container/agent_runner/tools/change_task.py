@@ -23,7 +23,7 @@ ACTION_BY_CHANGE = {
     "cancel": ActionName.TASKS_CANCEL,
 }
 _HOST_FIELD_NAMES = {"prompt": "prompt", "at": "due", "cron": "recurrence", "timezone": "timezone"}
-"""What may be new, and what the host calls it."""
+"""The fields that can be changed, with the host's names for them."""
 
 
 async def _run(outbox: Outbox, arguments: Arguments) -> str:

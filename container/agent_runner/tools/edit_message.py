@@ -1,4 +1,4 @@
-"""edit_message: give a message of the agent's own another text."""
+"""edit_message: change the text of one of the agent's messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""list_tasks: the tasks of this conversation, as the host has them at the moment of asking."""
+"""list_tasks: list the current tasks of this conversation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nanohost_protocol.payloads import ChatOut, decode_out
 from nanohost_protocol.rows import OutKind
 
 META_KEY = "tasks"
-"""Where the host keeps them in the mailbox."""
+"""The meta key under which the host writes the tasks into the mailbox."""
 
 
 async def _run(outbox: Outbox, _: Arguments) -> str:
@@ -31,7 +31,7 @@ def _format_task(task: Mapping[str, str | None], zone: tzinfo) -> str:
 
 
 def _task_text(task: Mapping[str, str | None]) -> str:
-    """The prompt, or the text of the message; one that the host has cut short is shown as it is."""
+    """Returns the prompt, or the text of the message; text that the host has cut is shown as it is."""
     prompt = task.get("prompt") or ""
     if task.get("kind") != "message":
         return prompt

@@ -1,4 +1,4 @@
-"""react: put an emoji on a message."""
+"""react: add an emoji to a message."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from agent_runner.outbox import Outbox
 from agent_runner.tools import Arguments, Tool, ToolRefused, format_done, require_number, require_text
 
 MAX_EMOJI_CHARS = 32
-"""Characters: what people see as one is made of up to a dozen."""
+"""Characters: one visible emoji consists of up to a dozen."""
 
 
 async def _run(outbox: Outbox, arguments: Arguments) -> str:

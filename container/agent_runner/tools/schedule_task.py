@@ -1,4 +1,4 @@
-"""schedule_task: have something done later. The host keeps the time; the runner passes on what it was given."""
+"""schedule_task: have something done later. The host schedules it; the runner passes on the request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def _run(outbox: Outbox, arguments: Arguments) -> str:
         raise ToolRefused(f"Say when: at, {AT_HELP} Or cron, {CRON_HELP}")
     timezone = optional_text(arguments, "timezone")
     when = f"by the clocks of {timezone or outbox.zone}"
-    if at is not None:  # the host decides; what is no time to come can be said at once
+    if at is not None:  # the host decides; but an invalid or past time can be reported at once
         first = format_with_zone(outbox.parse_moment(at, timezone=timezone), outbox.resolve_zone(timezone))
         when = f"for {first}" if cron is None else f"first for {first}"
     task = TaskOut(prompt=prompt, due=at or "", recurrence=cron, timezone=timezone)

@@ -1,4 +1,4 @@
-"""send_file: send a file that the agent has made or was given."""
+"""send_file: send a file that the agent has created or received."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""send_message: say something while the turn is still running, or have it said later."""
+"""send_message: send a message during the turn, or schedule one for later."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ async def _run(outbox: Outbox, arguments: Arguments) -> str:
         id = await outbox.schedule_message(text, cron, to=to, at=at)
         clocks = f"by the clocks of {outbox.zone}"
         return f"It will be sent again and again, {clocks}, as task {id}: change_task stops it. {FAILURE_NOTICE}"
-    said = await outbox.send_message(text, to=to, re=re, at=at)
-    if not said.is_new or at is None:
-        return format_sent(said)
+    sent = await outbox.send_message(text, to=to, re=re, at=at)
+    if not sent.is_new or at is None:
+        return format_sent(sent)
     return f"It will be sent then: {format_with_zone(outbox.parse_moment(at), outbox.zone)}."
 
 

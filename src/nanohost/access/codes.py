@@ -1,8 +1,8 @@
 """Issues and redeems one-time codes: whoever types the code in a direct message gets what it was issued for.
 
-Promises: a code works once, in a direct message only, and for minutes; whoever types a wrong one is not heard for an
-hour, and nobody else notices. So every account has one guess at what 39 bits say, and takes no code from who has it.
-Never: a code on record, anywhere but in what its owner is told and what people write. Its hash is.
+Promises: a code works once, in a direct message only, and for minutes. Whoever types a wrong one is locked out for an
+hour, without affecting others. So every account has one guess at 39 bits, and cannot invalidate another's code.
+Never: a code is stored, except in the message to its owner and in what people write. Its hash is stored.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ from nanohost_protocol.times import to_text
 
 LETTERS = "ABCDEFGHJKMNPQRSTUVWXYZ"
 DIGITS = "23456789"
-"""Nothing that looks like something else: no I, L, O, 0 and 1."""
+"""No characters that look alike: no I, L, O, 0 and 1."""
 CODE_LENGTH = 8
 LIFETIMES: Mapping[CodePurpose, timedelta] = {
     CodePurpose.OWNER: timedelta(minutes=15),
     CodePurpose.LINK: timedelta(minutes=10),
 }
 LOCKOUT = timedelta(hours=1)
-"""For how long nobody looks at codes of somebody who typed a wrong one."""
+"""How long codes of a user are ignored after a wrong one."""
 _CODE_FORMAT = re.compile(rf"[{LETTERS}{DIGITS}]{{{CODE_LENGTH}}}")
 _DASH_POSITION = CODE_LENGTH // 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedCode:
-    """A new code as it is shown, once."""
+    """A new code in the form that is shown, once."""
 
     code: str
     expires_at: datetime
 
 
 class CodePrefix(StrEnum):
-    """What stood before a typed code."""
+    """The command before a typed code."""
 
     PAIR = "pair"
     LINK = "link"
     START = "start"
-    """Telegram's deep links say so."""
+    """Sent by Telegram's deep links."""
     NONE = ""
 
 
@@ -69,9 +69,9 @@ class TypedCode:
 
 _HALF_PATTERN = "[a-z0-9]{4}"
 _CODE_PATTERN = rf"({_HALF_PATTERN}(?u:[\W_]{{0,3}}){_HALF_PATTERN})"
-"""With any dash, a blank in its place, or nothing: keyboards, platforms and people put one in the place of another."""
+"""With any dash, a blank, or nothing between the halves: keyboards, platforms and people replace the dash."""
 _PUNCTUATION = r"(?u:[\W_]*)"
-"""What stands around it and is no word in any script: blanks, a full stop, the marks of bold or code."""
+"""Characters around a code that are no words: blanks, a full stop, the marks of bold or code."""
 _TRAILING_LINES = r"(?:\n(?s:.*))?"
 _TYPED_CODE = re.compile(
     rf"{_PUNCTUATION}(?:/(pair|link|start)(?:@\w+)?\s{_PUNCTUATION})?{_CODE_PATTERN}{_PUNCTUATION}{_TRAILING_LINES}",
@@ -81,9 +81,11 @@ _EMBEDDED_CODE = re.compile(rf"(?<![a-z0-9])(?={_CODE_PATTERN}(?![a-z0-9]))", re
 
 
 def parse_code(text: str) -> TypedCode | None:
-    """The code that a text is, with whatever stands for its dash, in any case and between any marks; or that it begins
-    with, on a line of its own: a phone copies the whole message in which it came. Words have no digits and numbers no
-    letters, so hardly anything else looks like one."""
+    """Returns the code if the text consists of one, or begins with a line that does; else None.
+
+    It may be in any case, between any marks, with anything for its dash. It may be followed by other lines, because a
+    phone copies the whole message that it came in. A code has letters and digits, so hardly any other text matches.
+    """
     match = _TYPED_CODE.fullmatch(text)
     code = _normalize(match[2]) if match else ""
     if match is None or not _is_code(code):
@@ -92,7 +94,7 @@ def parse_code(text: str) -> TypedCode | None:
 
 
 async def find_open_codes(db: Queries, event: InboundEvent) -> list[Code]:
-    """The open codes that anybody who reads the event could type, whatever other words it has."""
+    """Returns the open codes in the event's text, which anybody who reads it could use."""
     if event.kind not in (EventKind.MESSAGE, EventKind.EDIT):
         return []
     said = set(_codes_in(event.text))
@@ -117,7 +119,7 @@ async def issue(
     origin: str,
     now: datetime,
 ) -> IssuedCode:
-    """Make a code; one that the same one asked for before, for the same, is void."""
+    """Issues a code, and revokes an earlier one of the same user and purpose."""
     code = _generate_code()
     expires_at = now + LIFETIMES[purpose]
     await codes.add(
@@ -144,13 +146,13 @@ async def issue(
 
 
 async def is_locked_out(db: Queries, user_id: str, now: datetime) -> bool:
-    """Whether nobody looks at codes of this user now."""
+    """Returns whether codes of this user are ignored now."""
     since = await codes.last_guess_at(db, user_id)
     return since is not None and timedelta() <= now - since < LOCKOUT
 
 
 async def record_wrong_guess(tx: Transaction, *, user_id: str, origin: str, now: datetime) -> datetime:
-    """A wrong code. Until when its user is not heard."""
+    """Records a wrong code; returns until when the user is locked out."""
     await codes.record_guess(tx, user_id, now=now, lockout=LOCKOUT)
     await audit.record(
         tx,
@@ -164,14 +166,14 @@ async def record_wrong_guess(tx: Transaction, *, user_id: str, origin: str, now:
 
 
 async def is_issuer_still_authorized(db: Queries, code: Code) -> bool:
-    """Whether whoever had it made could do so still: an owner who is one no more must not come back by it."""
+    """Returns whether the issuer could still issue it: a former owner must not become owner again by it."""
     if code.purpose is not CodePurpose.OWNER or audit.local_name(code.created_by) is not None:
         return True
     return any(grant.role is Role.OWNER for grant in await roles.list_for_user(db, code.created_by))
 
 
 async def close(tx: Transaction, code: Code, status: CodeStatus, *, actor_id: str, origin: str, now: datetime) -> bool:
-    """Use a code up, or void it. False if it was not open any more."""
+    """Marks a code as used or revoked. Returns False if it was not open any more."""
     if not await codes.close(tx, code, status, used_by=actor_id, now=now):
         return False
     await audit.record(
@@ -199,7 +201,7 @@ def _normalize(written: str) -> str:
 
 
 def _is_code(text: str) -> bool:
-    """At least a letter and a digit."""
+    """Returns whether the text has at least one letter and one digit."""
     return _CODE_FORMAT.fullmatch(text) is not None and not text.isalpha() and not text.isdigit()
 
 

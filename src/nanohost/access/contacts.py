@@ -10,16 +10,16 @@ from nanohost.db.events import StoredEvent
 from nanohost_protocol.rows import Origin
 
 LAST_SEEN_RESOLUTION = timedelta(days=1)
-"""How fine it is kept when somebody was last seen: it is no write for each message."""
+"""How precisely the time of the last message is stored, so that not every message causes a write."""
 
 
 def is_contact_outdated(stored: StoredEvent, now: datetime) -> bool:
-    """Whether `record_contact` would change anything, as far as it was known when the event was read. Pure."""
+    """Returns whether `record_contact` would change anything, as far as it was known when the event was read. Pure."""
     return stored.contact_seen_at is None or stored.contact_seen_at <= now - LAST_SEEN_RESOLUTION
 
 
 async def record_contact(tx: Transaction, stored: StoredEvent, now: datetime) -> None:
-    """Remember the event's sender, and their direct chat if it came from there."""
+    """Records the event's sender, and their direct chat if the event came from there."""
     user_id = stored.user_id
     await users.record_seen(tx, user_id, name=stored.event.sender.name, now=now)
     if not stored.event.is_group:
@@ -27,6 +27,6 @@ async def record_contact(tx: Transaction, stored: StoredEvent, now: datetime) ->
 
 
 def _direct_chat(stored: StoredEvent) -> Origin:
-    """A DM is one conversation whatever its threads, and is written to as a whole."""
+    """Returns the address of the direct chat, without a thread: messages to it go to the chat as a whole."""
     chat = stored.chat
     return Origin(channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id)

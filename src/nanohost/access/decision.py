@@ -16,8 +16,8 @@ KNOWN_ONLY = "the sender has no role here and the agent listens to nobody else"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """The decision and why; the reason of a refusal is kept with the event. `can_request_approval`: somebody may be
-    asked to let the sender in."""
+    """The decision and its reason; the reason of a denial is stored with the event. `can_request_approval`: an approver
+    may be asked to allow the sender."""
 
     is_allowed: bool
     reason: str
@@ -30,9 +30,11 @@ def check_access(
     agent_group: AgentGroupId | None,
     scope: SenderScope = SenderScope.ALL,
 ) -> Access:
-    """Owner, global admin, admin of this agent group, member, in that order; else whether the wiring listens to anybody
-    else, and what the chat says of unknown senders. `grants` are those of all the sender's identities; `agent_group`
-    None is one that is yet to be made."""
+    """Decides by role: owner, global admin, admin of this agent group, member, in that order; else by the wiring's
+    sender scope and the chat's policy for unknown senders.
+
+    `grants`: of all the sender's identities. `agent_group`: None if it does not exist yet.
+    """
     for role, where in ((Role.OWNER, None), (Role.ADMIN, None), (Role.ADMIN, agent_group)):
         if any(grant.role is role and grant.agent_group_id == where for grant in grants):
             return Access(is_allowed=True, reason=role)
@@ -50,7 +52,7 @@ def check_access(
 
 
 def is_admin(grants: Sequence[RoleGrant], agent_group: AgentGroupId) -> bool:
-    """Owner, global admin, or admin of this agent group."""
+    """Returns whether they are owner, global admin, or admin of this agent group."""
     return any(
         grant.role is Role.OWNER or (grant.role is Role.ADMIN and grant.agent_group_id in (None, agent_group))
         for grant in grants

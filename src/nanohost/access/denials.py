@@ -1,4 +1,4 @@
-"""Finds whether somebody decided to keep a person away from an agent for good, under any linked identity."""
+"""Finds rules that permanently deny a person access to an agent, under any linked identity."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ SENDER_KIND = "sender"
 
 
 async def find_refusal(db: Queries, user: str, agent_group: AgentGroupId | None, now: datetime) -> Rule | None:
-    """The decision that keeps this human away from the agent, made about any of their identities. None for the agent:
-    from all that there are, and one that is yet to be made."""
+    """Returns the rule that denies this person access to the agent, by any of their identities; None without one.
+
+    `agent_group` None: looks at rules for all agents and for one that does not exist yet.
+    """
     identities = [one.user_id for one in await users.list_identities(db, user)] or [user]
     for identity in identities:
         rule = await rules.find_applicable(db, kind=SENDER_KIND, subject=identity, agent_group=agent_group, now=now)
@@ -28,7 +30,7 @@ async def find_refusal(db: Queries, user: str, agent_group: AgentGroupId | None,
 
 
 async def check_not_refused(db: Queries, user: str, agent_group: AgentGroupId | None, now: datetime) -> None:
-    """To be asked before somebody is let in: whoever approves has to end the refusal first. Raises UsageError."""
+    """Raises UsageError if a rule denies the person access. Call it before granting access: the rule must end first."""
     if (rule := await find_refusal(db, user, agent_group, now)) is not None:
         since = f"{rule.created_at:%Y-%m-%d}"
         raise UsageError(

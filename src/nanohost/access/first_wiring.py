@@ -14,11 +14,11 @@ from nanohost.text.phrases import join_names
 from nanohost.text.translation import _
 
 DEFAULT_AGENT_GROUP = "main"
-"""The agent group that an owner talks to, if there is one of this name."""
+"""The agent group that new owners are wired to, if one of this name exists."""
 
 
 async def ensure_agent_wired(tx: Transaction, stored: StoredEvent, now: datetime) -> str:
-    """Tie the direct chat of this event to an agent if it is tied to none; what its owner is told of it."""
+    """Wires the direct chat of this event to an agent if it has none; returns the text for its owner."""
     chat = stored.chat
     group = await messaging_groups.find(
         tx, channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id
@@ -38,7 +38,7 @@ async def ensure_agent_wired(tx: Transaction, stored: StoredEvent, now: datetime
 
 
 async def find_default_group(db: Queries) -> AgentGroup | None:
-    """`main`, or the only one there is."""
+    """Returns the agent group `main`, or the only one; None if there is neither."""
     every = await agent_groups.list_all(db)
     main = next((one for one in every if one.folder == DEFAULT_AGENT_GROUP), None)
     return main or (every[0] if len(every) == 1 else None)

@@ -1,6 +1,6 @@
-"""Links two identities of one human. The one who asked for the code shares its roles, never the reverse.
+"""Links two identities of one person. Only the identity that requested the code may share its roles.
 
-Else an unknown sender could ask for a code and talk an owner into typing it.
+Otherwise an unknown sender could request a code and persuade an owner to type it.
 """
 
 from __future__ import annotations
@@ -27,20 +27,22 @@ _ROLE_RANKS = {Role.MEMBER: 0, Role.ADMIN: 1, Role.OWNER: 2}
 
 
 def would_gain(asker: Sequence[RoleGrant], redeemer: Sequence[RoleGrant]) -> bool:
-    """Whether whoever asked for the code could do more than now, if the two were one. Pure."""
+    """Returns whether the requester of the code would gain permissions by the link. Pure."""
     return not all(any(_covers(mine, theirs) for mine in asker) for theirs in redeemer)
 
 
 def _covers(one: RoleGrant, other: RoleGrant) -> bool:
-    """Whether who has the one may do all that the other is good for."""
+    """Returns whether the first grant includes all permissions of the second."""
     in_scope = one.agent_group_id in (None, other.agent_group_id)
     return one.role is Role.OWNER or (in_scope and _ROLE_RANKS[one.role] >= _ROLE_RANKS[other.role])
 
 
 async def link_identities(tx: Transaction, code: Code, stored: StoredEvent, *, now: datetime) -> str:
-    """Link the sender of this event, who is known, with who asked for the code, and tell the latter, and all owners if
-    that makes one; what the sender is told. An owner's chat gets an agent. The code is used up by the caller, whatever
-    comes of it."""
+    """Links the sender of this event with the requester of the code; returns the reply to the sender.
+
+    Notifies the requester, and all owners if the link creates an owner. Wires an owner's chat to an agent. The caller
+    marks the code as used, whatever the result.
+    """
     user, name, asker = stored.user_id, stored.event.sender.name, code.user_id
     assert asker is not None, "a code for linking says whom"
     origin = audit.chat_origin(stored.chat)
@@ -77,7 +79,7 @@ async def link_identities(tx: Transaction, code: Code, stored: StoredEvent, *, n
 async def _link_refusal(
     db: Queries, user: str, grants: Sequence[RoleGrant], *, asker: str, asker_grants: Sequence[RoleGrant], now: datetime
 ) -> str | None:
-    """Why the code does not link them, for whoever typed it; None: it does. `asker_grants`: of who asked for it."""
+    """Returns why they cannot be linked, for the sender; None if they can. `asker_grants`: of the code's requester."""
     if would_gain(asker_grants, grants):
         they = quoting.user(asker)
         if would_gain(grants, asker_grants):
@@ -101,7 +103,7 @@ def _is_owner(grants: Sequence[RoleGrant]) -> bool:
 
 
 async def _is_refused_elsewhere(db: Queries, user: str, asker_grants: Sequence[RoleGrant], now: datetime) -> bool:
-    """Whether somebody refused this human for an agent that they could talk to then. An owner may think otherwise."""
+    """Returns whether a rule denies this person an agent that the link would give them. An owner may link anyway."""
     if _is_owner(asker_grants):
         return False
     for agent in await agent_groups.list_all(db):

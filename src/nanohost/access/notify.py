@@ -1,4 +1,4 @@
-"""Sends a message of the host to people, in a chat where they can be reached directly."""
+"""Sends messages of the host to people in their direct chats."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ TERMINAL_CHANNEL = "terminal"
 
 
 async def notify(tx: Transaction, user_id: str, text: str, *, out_id: str, now: datetime) -> Origin | None:
-    """Say it in the direct chat where this identity, or another one of the same human, was seen last. None: there is no
-    chat that is known."""
+    """Sends a message to the direct chat where this person was last seen, under any identity.
+
+    Returns the chat; None if no direct chat is known.
+    """
     place = await find_direct_chat(tx, user_id)
     if place is not None:
         await host_messages.enqueue(tx, place, ChatOut(text=text), out_id=out_id, now=now)
@@ -26,21 +28,25 @@ async def notify(tx: Transaction, user_id: str, text: str, *, out_id: str, now: 
 
 
 async def notify_owners(tx: Transaction, text: str, *, exclude: Collection[str], cause: str, now: datetime) -> None:
-    """Say it to all owners, once a chat, but not where these users are told of it anyway; in the terminal, where nobody
-    may sit for a year, only if no owner can be told elsewhere. `cause`: what it is told because of; the same is told
-    once."""
-    told = {await find_direct_chat(tx, user) for user in exclude}
+    """Sends a message to all owners, once per chat, but not to the chats of the users in `exclude`.
+
+    Sends it to the terminal, which may be unused for a year, only if no owner can be reached elsewhere. `cause`: the
+    reason of the message; it is sent once per cause.
+    """
+    notified = {await find_direct_chat(tx, user) for user in exclude}
     owners = [grant.user_id for grant in await roles.list_deciders(tx) if grant.role is Role.OWNER]
     places = {owner: await find_direct_chat(tx, owner) for owner in owners}
     is_elsewhere = any(place is not None and place.channel_type != TERMINAL_CHANNEL for place in places.values())
     for owner, place in places.items():
-        if place not in told and not (is_elsewhere and place is not None and place.channel_type == TERMINAL_CHANNEL):
-            told.add(place)
+        if place not in notified and not (
+            is_elsewhere and place is not None and place.channel_type == TERMINAL_CHANNEL
+        ):
+            notified.add(place)
             await notify(tx, owner, text, out_id=derive_id("h", "owner", cause, owner), now=now)
 
 
 async def notify_throttled(store: Store, session: Session, limit_text: str, now: datetime) -> None:
-    """Say it to those who can act, once a session and day. Raises StoreError."""
+    """Tells owners that a session is throttled, once per session and day. Raises StoreError."""
     text = _(
         "The agent {agent} writes too much in session {session}: {limit}. It is slowed down, and nothing is lost."
         " To stop it: nanohost sessions hold {session}",
@@ -53,7 +59,7 @@ async def notify_throttled(store: Store, session: Session, limit_text: str, now:
 
 
 async def find_direct_chat(db: Queries, user_id: str) -> Origin | None:
-    """Where they can be written to: this identity's own chat before the others'."""
+    """Returns the person's direct chat: of this identity, else of another one; None if none is known."""
     others = [one.user_id for one in await users.list_identities(db, user_id) if one.user_id != user_id]
     for identity in (user_id, *others):
         if known := await users.list_dms(db, identity):

@@ -1,6 +1,6 @@
-"""Makes somebody an owner by a one-time code, and keeps the last owner. Being the first to write makes nobody an owner.
+"""Makes somebody an owner by a one-time code, and protects the last owner. Writing first makes nobody an owner.
 
-An owner without an agent to talk to could do nothing, so the chat of the code gets one: see first_wiring.
+An owner without an agent could do nothing, so the chat of the code is wired to one: see first_wiring.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NEXT_STEPS = gettext_noop("/help shows what I understand. /link links your accou
 
 
 async def make_owner(tx: Transaction, code: Code, stored: StoredEvent, *, now: datetime) -> str:
-    """Make the sender of this event an owner; what they are told. The code is used up by the caller."""
+    """Makes the sender of this event an owner; returns the reply. The caller marks the code as used."""
     user, name = stored.user_id, stored.event.sender.name
     is_first = not any(grant.role is Role.OWNER for grant in await roles.list_deciders(tx))
     is_new = not any(grant.role is Role.OWNER for grant in await roles.list_for_user(tx, user))
@@ -58,9 +58,11 @@ def _welcome(*, is_new: bool, is_first: bool) -> str:
 
 
 def is_last_owner(grants: Sequence[RoleGrant], user_id: str, configured_channels: Collection[str]) -> bool:
-    """Whether this user, and no other, is an owner. Another identity of the same human that is one counts; one on a
-    channel that is not among `configured_channels` does not, where this user is on one that is: it can be a slip of the
-    pen, and nobody would ever write from there. Pure."""
+    """Returns whether this user is the only owner. Pure.
+
+    Another identity of the same person counts as another owner. If this user's channel is in `configured_channels`, an
+    owner on a channel that is not does not count: it may be a typing error, and nobody would ever write from there.
+    """
     owners = {grant.user_id for grant in grants if grant.role is Role.OWNER}
     others = owners - {user_id}
     if _channel_type(user_id) in configured_channels:
@@ -73,8 +75,7 @@ def _channel_type(user_id: str) -> str:
 
 
 async def check_not_last_owner(tx: Transaction, user_id: str, configured_channels: Collection[str]) -> None:
-    """To be asked in the transaction that takes the role away. `configured_channels`: those that are set up. Raises
-    UsageError."""
+    """Raises UsageError if the user is the last owner. Call it in the transaction that revokes the role."""
     if is_last_owner(await roles.list_deciders(tx), user_id, configured_channels):
         raise UsageError(
             f"{user_id} is the last owner and stays it",

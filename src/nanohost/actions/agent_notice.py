@@ -11,21 +11,23 @@ from nanohost_protocol.rows import InKind, NewMessageIn
 MAX_WAKES = 3
 MAX_NOTICES = 20
 REJECTION_WINDOW = timedelta(minutes=10)
-"""A refusal wakes the agent so that it can put things right. An agent that is refused again and again is woken no more:
-each time is a turn that costs, and may ask for the next refusal. One that does not stop is not even told: its mailbox
-would fill with what nobody reads."""
+"""The window for counting refusals. A refusal wakes the agent, so that it can correct its request. After several it is
+not woken: each turn costs money and may cause the next refusal. After more, no notice is written: they would fill its
+mailbox."""
 MAX_REASON_CHARS = 1000
 
 
 def build_notice(action: ActionRow, *, recent_rejections: int) -> NewMessageIn | None:
-    """The message. It wakes the agent if nothing was done, unless that happened too often shortly before:
-    `recent_rejections` times. None: it happened so often that the record has to do. What a person approved wakes it,
-    too: it has waited for that, and perhaps somebody waits for it."""
+    """Returns the message, or None after too many refusals. `recent_rejections`: refusals within REJECTION_WINDOW.
+
+    It wakes the agent if the request was refused, unless that happened too often. It also wakes the agent for a request
+    that a person approved, which the agent or a person may be waiting for.
+    """
     is_done = action.status is ActionStatus.DONE
     if not is_done and recent_rejections >= MAX_NOTICES:
         return None
-    assert action.notice_id is not None, "only what has a notice is told"
-    assert action.done_at is not None, "only what is settled is told"
+    assert action.notice_id is not None, "only an action with a notice id has a notice"
+    assert action.done_at is not None, "only a settled action has a notice"
     return NewMessageIn(
         id=action.notice_id,
         kind=InKind.SYSTEM,

@@ -1,4 +1,4 @@
-"""Requests an approval for an action, unless the agent has asked too often: a loop must not cause a flood of cards."""
+"""Requests an approval for an action, unless the agent has asked too often: a loop must not flood people with cards."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from nanohost.errors import UsageError
 from nanohost.model import AgentGroup, ApprovalId
 
 MAX_OPEN_REQUESTS = 10
-"""Requests of one agent group that wait for a person at a time."""
+"""Requests of one agent group that may wait for a person at a time."""
 MAX_UNSUCCESSFUL = 3
 UNSUCCESSFUL_WINDOW = timedelta(hours=1)
-"""One no is no rule: an agent may ask for the same kind of thing again, with better reasons. Not for ever."""
+"""The window for counting denied requests: a denial is no rule, and the agent may ask again with better reasons, but
+only a limited number of times."""
 ALREADY_PENDING = "you have asked for just this before, and a person has not decided yet; you are told when they do"
 
 
 async def request_approval(
     tx: Transaction, action: ActionRow, summary: RequestSummary, *, agent_group: AgentGroup, now: datetime, zone: tzinfo
 ) -> ApprovalId:
-    """Have a person asked, once this is committed. `zone`: of the times they read. Raises UsageError when nobody is:
-    the agent reads why."""
+    """Creates the approval; a person is asked after the commit. `zone`: the time zone of times that they read.
+
+    Raises UsageError if no approval is requested: the agent reads the reason.
+    """
     if (
         await actions.count_unsuccessful_approvals(tx, action, since=now - UNSUCCESSFUL_WINDOW, until=now)
         >= MAX_UNSUCCESSFUL
@@ -54,6 +57,6 @@ async def request_approval(
 
 
 async def _count_open(tx: Transaction, agent_group: AgentGroup) -> int:
-    """How many requests of agents of this group wait. Few approvals are open at any time."""
+    """Returns how many requests of this group's agents wait. Few approvals are open at any time."""
     found = await approvals.list_open(tx)
     return sum(one.session_id is not None and one.agent_group_id == agent_group.id for one in found)

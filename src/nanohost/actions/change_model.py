@@ -1,4 +1,4 @@
-"""The action that changes the model of an agent group. It costs money, so it needs an approval."""
+"""Defines the action that changes the model of an agent group. It may cost money, so it needs an approval."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nanohost_protocol.actions import ActionName
 
 
 class ChangeModel(Arguments):
-    """`model`: as the provider calls it."""
+    """`model`: the provider's name for it."""
 
     model: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]{0,99}$")
 

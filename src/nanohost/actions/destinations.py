@@ -1,4 +1,4 @@
-"""The action that adds a destination: one more chat, among those the host knows, to which an agent may send."""
+"""Defines the action that adds a destination: another known chat to which an agent may send."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nanohost_protocol.actions import ActionName
 
 
 class NewDestination(Arguments):
-    """`name`: what the agent will call it; `chat`: its id on its platform, or its name there."""
+    """`name`: the destination's name for the agent; `chat`: the chat's id or name on its platform."""
 
     name: str = Field(max_length=40)
     chat: str = Field(min_length=1, max_length=200)
@@ -65,7 +65,7 @@ async def _add_destination(tx: Transaction, request: ActionRequest, arguments: N
 
 
 async def _find_chat(db: Queries, request: ActionRequest, chat_reference: str) -> MessagingGroup:
-    """The one chat that is meant, the asking conversation's platform first. Raises UsageError."""
+    """Returns the chat that the reference names, first on the requesting session's platform. Raises UsageError."""
     chats = [chat for chat in await messaging_groups.list_all(db) if chat_reference in (chat.platform_id, chat.name)]
     here = [chat for chat in chats if request.origin is not None and chat.channel_type == request.origin.channel_type]
     for found in (here, chats):

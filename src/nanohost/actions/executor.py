@@ -1,9 +1,9 @@
 """Executes the requests of agents, in order within each session.
 
-Promises: an effect, its entry in the audit log and the mark that it was done are one transaction, so that a kill
-between them changes nothing; the agent is told after that, under an id that makes telling it twice the same as once.
-What needs a person's yes is held, and holds up nothing; once it has it, everything is checked anew before it is done.
-A request that makes no sense is refused with a sentence, and no person is asked about it.
+Promises: an effect, its audit entry and the mark that it was done are one transaction, so that a kill leaves all of
+them or none; the agent is notified after that, under an id that makes a repetition harmless. A request that needs an
+approval is held and delays no other; after the approval everything is checked again. An invalid request is refused with
+a sentence, and nobody is asked about it.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ _log = structlog.get_logger()
 
 
 class _ApprovalRequired(Exception):
-    """It could be done, and a person is to be asked: what was done to find out is undone."""
+    """The request is possible but needs an approval; raised to roll back the trial of its effect."""
 
 
 class _Suspended(Exception):
-    """Nothing goes on."""
+    """The host is paused."""
 
 
 class ActionExecutor:
-    """`timezone`: of times that name none. Emits SessionHasWork for a session whose agent is to hear of an outcome."""
+    """Executes requests. `timezone`: for times without one. Emits SessionHasWork for a session with a new notice."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class ActionExecutor:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Carry out while entered, beginning with what the last host left."""
+        """Executes requests while entered, beginning with those that the last host left."""
         subscriptions = (
             Subscription(RequestsWaiting, lambda event: self._workers.notify(event.session)),
             Subscription(HoldChanged, lambda event: self._workers.notify(event.session)),
@@ -99,7 +99,7 @@ class ActionExecutor:
             crash_point("actions.done")
 
     async def _execute(self, action: ActionRow) -> None:
-        """Settle or hold it. Raises what is not the request's fault."""
+        """Settles or holds the request. Raises errors that the request has not caused."""
         try:
             try:
                 await self._attempt(action, can_request_approval=False)
@@ -108,14 +108,16 @@ class ActionExecutor:
         except UsageError as error:
             await self._reject(action, ActionStatus.REFUSED, _agent_error_text(error))
         except (NanohostError, OSError, _Suspended):
-            raise  # the disk, a lock: the request is not to blame
+            raise  # the disk or a lock: the request is not at fault
         except Exception as error:
             _log.error("action_failed", session=action.session_id, action=action.name, exc_info=error)
             await self._reject(action, ActionStatus.FAILED, f"{type(error).__name__}: {error}")
 
     async def _attempt(self, action: ActionRow, *, can_request_approval: bool) -> None:
-        """What the guard says of it, done in one transaction. Raises _Possible for what a person has to be asked about,
-        and could be done, unless `can_request_approval`."""
+        """Applies the guard's decision in one transaction.
+
+        Raises _ApprovalRequired if it is possible and needs an approval, unless `can_request_approval`.
+        """
         found = get_action(action.name)
         wanted = found.parse_arguments(action.arguments)
         async with self._store.transaction() as tx:
@@ -175,14 +177,14 @@ class ActionExecutor:
         arguments: Arguments,
         decision: GuardDecision,
     ) -> None:
-        said = await definition.effect(tx, request, arguments)
-        is_told = said is not None or action.approval_id is not None
+        answer = await definition.effect(tx, request, arguments)
+        has_notice = answer is not None or action.approval_id is not None
         await actions.settle(
             tx,
             action,
             ActionStatus.DONE,
-            reason=said,
-            notice_id=_notice_id(action) if is_told else None,
+            reason=answer,
+            notice_id=_notice_id(action) if has_notice else None,
             now=request.now,
         )
         await record_outcome(
@@ -192,7 +194,7 @@ class ActionExecutor:
     async def _hold_for_approval(
         self, tx: Transaction, action: ActionRow, request: ActionRequest, summary: RequestSummary
     ) -> None:
-        """Raises UsageError if nobody is asked."""
+        """Holds the request for an approval. Raises UsageError if no approval is requested."""
         zone = ZoneInfo(self._timezone)
         approval = await request_approval(
             tx, action, summary, agent_group=request.agent_group, now=request.now, zone=zone
@@ -217,14 +219,14 @@ class ActionExecutor:
         *,
         rule_id: int | None = None,
     ) -> None:
-        """It was not done."""
+        """Records that the request was not carried out."""
         now = self._clock.now()
         await actions.settle(tx, action, status, reason=reason, notice_id=_notice_id(action), now=now)
         await record_outcome(tx, action, outcome, reason=reason, now=now, rule=rule_id)
 
     async def _notify_agent(self, action: ActionRow) -> None:
-        """Into the mailbox, then on record. Raises MailboxError while the mailbox refuses: tried again."""
-        assert action.done_at is not None, "only what is settled is told"
+        """Writes the notice into the mailbox, then records that. Raises MailboxError if that fails: it is retried."""
+        assert action.done_at is not None, "only a settled action has a notice"
         bad_before = await actions.count_failed_before(
             self._store, action, since=action.done_at - REJECTION_WINDOW, until=action.done_at, limit=MAX_NOTICES
         )
@@ -246,17 +248,17 @@ class ActionExecutor:
 
 
 def _is_withdrawn(approval: Approval | None) -> bool:
-    """Whether a rule was made while it waited for a person: it is ruled upon as if nobody had been asked."""
+    """Returns whether the approval was withdrawn, as after a new rule: the guard then decides as without one."""
     return approval is not None and approval.status is ApprovalStatus.WITHDRAWN
 
 
 def _rule_id(decision: GuardDecision) -> int | None:
-    """Of the rule that decided."""
+    """Returns the id of the rule that decided; None if no rule did."""
     return None if decision.rule is None else decision.rule.id
 
 
 def _check_approval(approval: Approval | None, action: ActionRow, summary: RequestSummary) -> None:
-    """Raises UsageError if it is no yes to this request as it is now."""
+    """Raises UsageError if it does not approve this request in its present form."""
     if (problem := find_approval_problem(approval, action)) is not None:
         raise UsageError(problem)
     assert approval is not None, "without one there is a reason"
@@ -273,7 +275,7 @@ def _notice_id(action: ActionRow) -> str:
 
 
 def _agent_error_text(error: UsageError) -> str:
-    """For an agent: what an operator would type next is of no use to it."""
+    """Returns the error for an agent, without the hint, which is for an operator."""
     hint = "" if "nanohost " in error.hint else error.hint
     return f"{error}; {hint}" if hint else str(error)
 

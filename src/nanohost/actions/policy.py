@@ -13,7 +13,7 @@ from nanohost.text.phrases import suggest_name
 
 
 def parse_policy(table: Mapping[str, str]) -> GuardPolicy:
-    """Raises SettingsError for names that are no actions: a no that is spelled wrong would be none."""
+    """Parses the policy. Raises SettingsError for unknown actions: a misspelled denial would have no effect."""
     mistakes = ProblemCollector(Path(SETTINGS_FILE))
     validate_names(table, mistakes)
     mistakes.raise_if_any()
@@ -23,8 +23,8 @@ def parse_policy(table: Mapping[str, str]) -> GuardPolicy:
 def validate_names(
     table: Mapping[str, object], mistakes: ProblemCollector, extension_names: Callable[[], Collection[str]] = tuple
 ) -> None:
-    """Each name that is no action is a mistake. `extension_names` names those of an install that no host has registered
-    so far."""
+    """Reports each name that is no action. `extension_names`: returns the actions of an install's own files, if no host
+    has registered them."""
     unknown = [name for name in table if name not in registered_actions()]
     known_there = extension_names() if unknown else ()
     for name in [name for name in unknown if name not in known_there]:

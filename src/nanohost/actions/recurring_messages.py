@@ -1,4 +1,4 @@
-"""The action that repeats a message by schedule without a turn of the agent: an outbound row with a recurrence."""
+"""Defines the action that sends a recurring message without a turn of the agent: an outbound row with a recurrence."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from nanohost_protocol.moments import is_relative
 
 
 class RepeatMessage(Arguments):
-    """`kind` and `content` of the row that is sent each time; `due` is when it is first sent, if not by `recurrence`,
-    a cron expression in the session's zone."""
+    """`kind` and `content`: of the row that is sent each time. `recurrence`: a cron expression in the session's zone.
+    `due`: when it is first sent, if not by `recurrence`."""
 
     kind: str
     content: str
@@ -27,7 +27,7 @@ class RepeatMessage(Arguments):
 
 
 async def _repeat_message(tx: Transaction, request: ActionRequest, arguments: RepeatMessage) -> None:
-    # An agent can ask by this action's name too, past what a row with a recurrence is checked for.
+    # An agent can also request this action by name, which skips the checks of a row with a recurrence.
     if (problem := repeat_problem(arguments.kind, arguments.content)) is not None:
         raise UsageError(problem)
     await _check_destination(tx, request)
@@ -50,10 +50,12 @@ async def _repeat_message(tx: Transaction, request: ActionRequest, arguments: Re
 
 
 async def _check_destination(tx: Transaction, request: ActionRequest) -> None:
-    """It goes out each time without another look, so the session must be allowed to send there now: a request may have
-    waited for a person. Raises UsageError."""
+    """Raises UsageError if the session may not send there now.
+
+    The message is sent each time without another check, and the request may have waited for an approval.
+    """
     if request.origin is None:
-        return  # refused with its own words
+        return  # the caller refuses it with its own reason
     book = await address_book(tx, await sessions.get(tx, request.session_id))
     if not book.contains(request.origin):
         raise UsageError("this conversation cannot send to that chat any more")

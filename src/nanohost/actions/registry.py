@@ -1,7 +1,7 @@
 """The registry of actions. An action is a name, a model of its arguments, whether it needs an approval, and an effect.
 
-Files in this package hold one subject's actions each, in a tuple ACTIONS; a new file is found by itself. Those of an
-install's own are there while its host is.
+Each file in this package holds the actions of one subject in a tuple ACTIONS, and is found by itself. The actions of an
+install's own files are registered while its host runs.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from nanohost_protocol.rows import Origin
 HELPER_MODULES = {"agent_notice", "approval_requests", "executor", "policy", "registry"}
 """Modules of this package that hold no actions."""
 ANY_SCOPE = "any"
-"""The scope of what is not told apart by its arguments."""
+"""The scope of an action whose rules do not depend on its arguments."""
 
 
 class Arguments(BaseModel):
-    """What an action takes. Strict: a container wrote it, and nothing is guessed."""
+    """The arguments of an action. Strict, because a container wrote them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionRequest:
-    """Who asks, when, and where answers go: the host's own knowledge. `request_id` is the outbound row's; `timezone`
-    the zone that times without one are in. `approved_by`: the person who approved it, or the agent itself, as the
-    record names them."""
+    """Who made the request, when, and where answers go, by the host's own data. `request_id`: of the outbound row;
+    `timezone`: for times without one. `approved_by`: the person who approved it, or the agent itself, as in the audit
+    log."""
 
     session_id: SessionId
     agent_group: AgentGroup
@@ -57,10 +57,13 @@ class ActionRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestSummary:
-    """What a request comes to, by the host's knowledge of now, for the person who is asked. `title` says what it is, in
-    Markdown, with others' words by `quoting.name`; `scope` is what a rule for next time would be about, `scope_words`
-    the same for a person, in plain text; "" for what lasts by itself, where a permission that ends would be none.
-    `affects_other_groups`: it is about more than the asking agent group, whose admins alone do not decide it."""
+    """What a request would do, by the host's present data, for the approver.
+
+    `title`: what it does, in Markdown, with quoted text by `quoting.name`. `scope`: the scope of a rule for next time.
+    `scope_words`: the scope in plain text for people; "" if the effect is permanent, so that a temporary permission
+    makes no sense. `affects_other_groups`: it concerns more than the requesting agent group, whose admins alone may not
+    decide it.
+    """
 
     title: str
     scope: str
@@ -74,12 +77,14 @@ Summarize = Callable[[Queries, ActionRequest, Any], Awaitable[RequestSummary]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """`effect` changes the central database inside the transaction it is given, and nothing else: it is committed
-    together with the mark that it was done, and may be undone and done again. It returns what the agent is to be
-    told, or None if it need not know, and raises UsageError, whose sentence the agent reads, for what cannot be done.
+    """An action that agents can request.
 
-    `title`: what it does, for people. `default_permission`: whether a person has to approve it where the operator set
-    nothing. `summarize`: what this very request comes to, where the title does not say it; raises UsageError like the
+    `effect` changes only the central database, inside the given transaction: it is committed together with the mark
+    that it was done, and may be rolled back and repeated. It returns the text for the agent, or None if it need not
+    know, and raises UsageError, whose sentence the agent reads, if it is not possible.
+
+    `title`: what it does, for people. `default_permission`: whether it needs an approval, unless the operator sets
+    something else. `summarize`: describes a single request, if the title is not enough; raises UsageError like the
     effect. `changes_addresses`: it changes where agents may send.
     """
 
@@ -92,7 +97,7 @@ class Action:
     changes_addresses: bool = False
 
     async def build_summary(self, db: Queries, request: ActionRequest, arguments: Arguments) -> RequestSummary:
-        """What this request comes to. Raises UsageError."""
+        """Returns the summary of this request. Raises UsageError."""
         if self.summarize is not None:
             return await self.summarize(db, request, arguments)
         words = _(
@@ -103,7 +108,7 @@ class Action:
         return RequestSummary(title=self.title, scope=ANY_SCOPE, scope_words=words)
 
     def parse_arguments(self, arguments_json: str) -> Arguments:
-        """The arguments, JSON text of a container. Raises UsageError."""
+        """Parses the arguments, JSON text of a container. Raises UsageError."""
         try:
             return self.arguments.model_validate_json(arguments_json)
         except ValidationError as error:
@@ -114,7 +119,7 @@ class Action:
 
 @cache
 def registered_actions() -> dict[str, Action]:
-    """All actions by name."""
+    """Returns all actions by name."""
     import nanohost.actions as package
 
     found: dict[str, Action] = {}
@@ -126,7 +131,7 @@ def registered_actions() -> dict[str, Action]:
 
 
 def get_action(name: str) -> Action:
-    """Raises UsageError for a name that is none."""
+    """Returns the action of this name. Raises UsageError if there is none."""
     if name not in registered_actions():
         raise UsageError(f"there is no action {name[:80]!r}")
     return registered_actions()[name]
@@ -134,7 +139,7 @@ def get_action(name: str) -> Action:
 
 @asynccontextmanager
 async def extensions_loaded(folder: Path) -> AsyncIterator[None]:
-    """Have the actions of an install's own files found, too, while entered."""
+    """Registers the actions of an install's own files while entered."""
     own = await asyncio.to_thread(_load_extensions, folder)
     registered_actions().update(own)
     try:
@@ -145,7 +150,7 @@ async def extensions_loaded(folder: Path) -> AsyncIterator[None]:
 
 
 def extension_names(folder: Path) -> Collection[str]:
-    """The actions of an install's own files, which are imported for that. A file that is unusable is logged."""
+    """Returns the names of the actions of an install's own files, which it imports. Logs a file that is unusable."""
     return _load_extensions(folder).keys()
 
 
@@ -153,7 +158,7 @@ def _load_extensions(folder: Path) -> dict[str, Action]:
     own: dict[str, Action] = {}
 
     def take(held: object) -> None:
-        """All of a file, or nothing of it."""
+        """Adds all actions of a file, or none of them."""
         actions = held if isinstance(held, tuple) else ()
         found = {action.name: action for action in actions if isinstance(action, Action)}
         if not found or len(found) != len(actions):

@@ -1,4 +1,4 @@
-"""The actions that create, update, pause, resume and cancel the agent's own tasks. Never those of another session."""
+"""Defines the actions that create, update, pause, resume and cancel tasks of the requesting session only."""
 
 from __future__ import annotations
 
@@ -42,8 +42,10 @@ class UpdateTask(TaskReference):
 
 
 def parse_due(text: str | None, *, timezone: str, request: ActionRequest) -> datetime | None:
-    """What the agent wrote as a moment, counted from when it asked; None for nothing. One that asked before the clock
-    was set back asks now. Raises UsageError."""
+    """Parses a time of the agent, relative to its request; None for no text. Raises UsageError.
+
+    If the clock was set back since the request, the time counts from now.
+    """
     if not text:
         return None
     try:
@@ -55,13 +57,13 @@ def parse_due(text: str | None, *, timezone: str, request: ActionRequest) -> dat
 
 
 def derive_task_id(request: ActionRequest) -> TaskId:
-    """The id of the task that a request makes."""
+    """Returns the id of the task that a request creates."""
     return TaskId(task_id(session=request.session_id, request=request.request_id))
 
 
 def check_max_delay(task: Task, now: datetime) -> None:
-    """An agent's task runs within LATEST, as its messages for later are sent within it, and a series goes on as soon
-    after that: what is due later lies there for longer than anybody plans. Raises UsageError."""
+    """Raises UsageError if an agent's task is due too late. The limit is that of its scheduled messages, and applies to
+    each next time of a series."""
     first = task.next_due
     if first is None:
         return
@@ -124,7 +126,7 @@ async def _cancel_task(tx: Transaction, request: ActionRequest, arguments: TaskR
 
 
 async def _get_own_task(tx: Transaction, request: ActionRequest, id: str) -> Task:
-    """The task, if it is the asking session's. Of others' it is not even said that they exist. Raises UsageError."""
+    """Returns the task of the requesting session. Raises UsageError, the same whether or not others have it."""
     task = await task_operations.find(tx, TaskId(id))
     if task is None or task.session_id != request.session_id:
         raise UsageError(f"there is no task {id[:80]!r} in this conversation")

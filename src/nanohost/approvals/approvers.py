@@ -1,8 +1,7 @@
-"""Ranks who is asked to decide, and where each of them can be reached. Pure.
+"""Ranks the approvers of a request, and the chats where each of them can be reached. Pure.
 
-Admins of the agent group come first, then admins of all, then owners; on the platform where it was asked for, if there
-is a choice; every human once. Whoever asked decides about themselves only if nobody else can. Never in a group, and so
-never in the group that it is about.
+Admins of the agent group come first, then global admins, then owners; each person once, if possible on the platform of
+the request. The requester decides only if nobody else can. Cards are never sent to a group.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ TERMINAL_CHANNEL = "terminal"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """One of the people who could decide, as one platform knows them. `person_id` is the same for all of one human;
-    `direct_chats`: their direct chats that are known."""
+    """One identity of a possible approver. `person_id` is the same for all identities of one person; `direct_chats`:
+    their known direct chats."""
 
     user_id: str
     person_id: str
@@ -32,13 +31,13 @@ class Identity:
 
     @property
     def handle(self) -> str:
-        """What the platform knows them by."""
+        """Their handle on the platform."""
         return self.user_id.partition(":")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApproverAddress:
-    """How to reach one of them. `direct_chat`: their direct chat; None: it has to be opened on `channel` first."""
+    """The address of an approver. `direct_chat` None: a direct chat has to be opened on `channel` first."""
 
     identity: Identity
     channel: ChannelKey
@@ -47,8 +46,8 @@ class ApproverAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApproverContext:
-    """What the choice depends on. `usable_channels`: the channels of this host; `dm_capable_channels`: those that can
-    write to somebody first; `group_chats`: chats that are known to be no direct ones."""
+    """The data for ranking approvers. `usable_channels`: the channels of this host; `dm_capable_channels`: those that
+    can open a direct chat; `group_chats`: chats that are known to be groups."""
 
     identities: Sequence[Identity]
     grants: Sequence[RoleGrant]
@@ -61,7 +60,7 @@ class ApproverContext:
 
 
 def rank_approvers(context: ApproverContext) -> list[list[ApproverAddress]]:
-    """One entry a person who can be reached, first to be asked first: the ways to reach them, the best first."""
+    """Returns the addresses of each reachable approver, the best first; the approver to ask first comes first."""
     known = {one.user_id: one.person_id for one in context.identities}
     asking = known.get(context.requester_id, context.requester_id)
     ranked = []
@@ -79,9 +78,11 @@ def next_approvers(
     unreachable_persons: Collection[str],
     tried_addresses: Collection[tuple[str, ChannelKey | None]],
 ) -> list[list[ApproverAddress]]:
-    """Whom to ask next, when who was asked has no card. Everybody once; then those whom it did not reach, where it was
-    not tried. `asked_persons` are persons, `unreachable_persons` those of whom it is known that no other way leads to
-    them; `tried_addresses`: identities, and the channels where they were sent a card."""
+    """Returns the approvers to ask next, when no earlier card was delivered.
+
+    Everybody is asked once; then those that the card did not reach, at other addresses. `unreachable_persons`: have no
+    other address. `tried_addresses`: identities, with the channels on which they were sent a card.
+    """
     new = [list(ways) for ways in ranked if ways[0].identity.person_id not in asked_persons]
     again = [
         [way for way in ways if (way.identity.user_id, way.channel) not in tried_addresses]
@@ -92,7 +93,7 @@ def next_approvers(
 
 
 def _person_tiers(context: ApproverContext, person_by_user: dict[str, str]) -> dict[str, int]:
-    """Each person who may decide, with the earliest of their turns."""
+    """Returns each person who may decide, with the lowest tier of their roles."""
     found: dict[str, int] = {}
     for grant in context.grants:
         tier = context.tier_of(grant)
@@ -124,8 +125,8 @@ def _is_usable(dm: Origin, context: ApproverContext) -> bool:
 
 
 def _distance(address: ApproverAddress, origin: Origin | None) -> tuple[int, bool, bool]:
-    """The same platform before another one, and the terminal, where nobody may sit, last; the same bot before another
-    one, a chat that is known before a new one."""
+    """Returns the sort key of an address: the platform of the request first, the terminal last, as it may be unused;
+    then the same bot, then a known chat."""
     here = (None, None) if origin is None else (origin.channel_type, origin.instance)
     platform = 0 if address.channel[0] == here[0] else 2 if address.channel[0] == TERMINAL_CHANNEL else 1
     return platform, address.channel != here, address.direct_chat is None

@@ -1,4 +1,4 @@
-"""Renders the card by which a person decides, and its text once it is decided. Pure."""
+"""Renders the card on which a person decides, and its text after the decision. Pure."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from nanohost_protocol.payloads import CardOut
 from nanohost_protocol.rows import Origin
 
 MAX_CARD_CHARS = 6_000
-"""Characters of a card. Nobody reads more, and what is decided must have been read."""
+"""Characters of a card. Nobody reads more, and approvers must read what they decide on."""
 MAX_INLINE_CHARS = 60
-"""Characters of a value that needs no lines of its own."""
+"""Characters of a value that is shown on the line of its name."""
 _STATUS_LABELS = {
     ApprovalStatus.APPROVED: gettext_noop("Approved"),
     ApprovalStatus.DENIED: gettext_noop("Denied"),
@@ -31,17 +31,17 @@ _STATUS_LABELS = {
 
 
 def compute_digest(rendered_text: str, payload: str) -> str:
-    """Of what a person reads and of what runs."""
+    """Returns a digest of the text that a person reads and of the payload that is carried out."""
     return derive_id("d", rendered_text, payload)
 
 
 def format_facts(title: str, lines: Sequence[tuple[str, str]]) -> str:
-    """What is shown: the title, then a line a fact. Their values are written by `quoting`, or ours."""
+    """Returns the title and one line per fact. The values must come from `quoting` or from the host."""
     return "\n".join([title, *(f"**{what}:** {value}".replace(":** \n", ":**\n", 1) for what, value in lines)])
 
 
 def describe_place(origin: Origin | None, chat_name: str, *, is_group: bool) -> str:
-    """A chat, for a person. `chat_name`: what people call it."""
+    """Returns a description of a chat for people. `chat_name`: its name on the platform."""
     if origin is None:
         return _("no chat")
     where = origin.channel_type if origin.instance == "default" else f"{origin.channel_type}:{origin.instance}"
@@ -53,7 +53,7 @@ def describe_place(origin: Origin | None, chat_name: str, *, is_group: bool) -> 
 
 
 def format_arguments(arguments: str) -> list[tuple[str, str]]:
-    """Every argument of an agent's request, whole. Raises UsageError for what cannot be shown so."""
+    """Returns every argument of an agent's request in full. Raises UsageError if one cannot be shown."""
     try:
         document = json.loads(arguments, object_pairs_hook=_reject_duplicate_keys)
     except (ValueError, RecursionError):
@@ -66,7 +66,7 @@ def format_arguments(arguments: str) -> list[tuple[str, str]]:
 
 
 def _format_inline_or_block(value: str) -> str:
-    """What is short and plain stands behind its name."""
+    """Returns a short value for the line of its name, and others as a block."""
     is_plain = (
         len(value) <= MAX_INLINE_CHARS
         and value.isprintable()
@@ -77,14 +77,14 @@ def _format_inline_or_block(value: str) -> str:
 
 
 def _format_value(value: object) -> str:
-    """A text on its lines, in quotation marks; all else as JSON."""
+    """Returns a string with its line breaks, in quotation marks; other values as JSON."""
     if isinstance(value, str):
         return f"“{value}”"
     return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True)
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A name that stands there twice could be read as one thing and run as another."""
+    """Rejects duplicate keys: a person could read one value while the other is carried out."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise UsageError("its arguments name something twice")
@@ -92,7 +92,7 @@ def _reject_duplicate_keys(pairs: list[tuple[str, object]]) -> dict[str, object]
 
 
 def build_card(approval: Approval, kind: ApprovalKind, zone: tzinfo) -> CardOut:
-    """What the approver gets."""
+    """Returns the card for the approver."""
     title, _newline, body = approval.rendered_text.partition("\n")
     choice = f" {typed}" if (typed := kind.typed_example(approval)) else ""
     until = format_facts("", [(_("Until"), format_datetime(approval.expires_at, zone))]).strip()
@@ -108,7 +108,8 @@ def build_card(approval: Approval, kind: ApprovalKind, zone: tzinfo) -> CardOut:
 def format_closed_card(
     approval: Approval, *, status: ApprovalStatus, decided_by: str, outcome: str, now: datetime, zone: tzinfo
 ) -> str:
-    """What the card says since, without buttons; a sentence of its own where a message cannot be changed."""
+    """Returns the card's text after it is closed, without buttons. It is sent as a new message if the channel cannot
+    edit."""
     title = approval.rendered_text.partition("\n")[0]
     values = {"status": _(_STATUS_LABELS[status]), "time": format_time(now, now, zone), "outcome": outcome}
     said = (
@@ -120,7 +121,7 @@ def format_closed_card(
 
 
 def format_already_decided(approval: Approval, *, decided_by: str, now: datetime, zone: tzinfo) -> TranslatableText:
-    """For somebody who comes too late. Without a full stop."""
+    """Returns the reply to a late decision, without a full stop."""
     status = lazy_gettext(_STATUS_LABELS[approval.status])
     said = (
         lazy_gettext("{status} already by {person}", status=status, person=decided_by)

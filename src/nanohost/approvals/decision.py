@@ -1,7 +1,8 @@
 """Applies a person's decision: the one place where an approval is approved or denied.
 
-Promises: the claim, its effect, the card edits and the record are what one transaction did: two presses, two people or
-two processes give one effect. Who may decide is asked at this very moment, and what runs is what was shown.
+Promises: the claim, the effect, the card edits and the audit entry are one transaction: two presses, two people or two
+processes cause one effect. Permissions are checked at the time of the decision, and what is carried out is what was
+shown.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class ApprovalDecision(StrEnum):
 
 
 class ApprovalNotFound(UsageError):
-    """There is none of this id, or none that they may decide: it tells nothing about it."""
+    """There is no approval of this id, or the actor may not decide it; the message does not say which."""
 
 
 async def decide(
@@ -66,11 +67,13 @@ async def decide(
     now: datetime,
     zone: tzinfo,
 ) -> str:
-    """What is said to the one who decided. `choice`: a label of the card, or what is typed for it (an agent's name for
-    a chat); None where there is one yes only. `reason` goes with a denial. `zone`: of the times people read.
+    """Applies the decision and returns the reply to the actor.
 
-    Raises ApprovalNotFound, and UsageError for one that is decided, expired, or a choice that there is not: nothing is
-    changed then. An effect that cannot be is no error: the approval has failed then, and that is what is said.
+    `choice`: a label of the card, or what is typed for it (an agent's name for a chat); None if there is only one way
+    to approve. `reason`: for a denial. `zone`: the time zone of times that people read.
+
+    Raises ApprovalNotFound; and UsageError if it is already decided or expired, or the choice does not exist. Nothing
+    is changed then. If the effect is not possible, that is no error: the approval has failed, and the reply says so.
     """
     found, kind = await _find_decidable(tx, approval, actor)
     await _check_open(tx, found, now, zone)
@@ -105,7 +108,7 @@ async def decide_by_button(
     now: datetime,
     zone: tzinfo,
 ) -> str:
-    """The same by a button. `number`: of the option on the card, from 1."""
+    """Applies a decision by button. `number`: of the option on the card, from 1. See `decide`."""
     found, _kind = await _find_decidable(tx, approval, actor)
     label = found.options[number - 1]
     verdict = ApprovalDecision.DENY if label == found.denial_option else ApprovalDecision.APPROVE
@@ -113,15 +116,17 @@ async def decide_by_button(
 
 
 def find_approval_problem(approval: Approval | None, row: ActionRow) -> str | None:
-    """Why this request may not be carried out by this approval, or None: it is approved, for this very row, and name
-    and arguments are byte for byte what was shown. Pure."""
+    """Returns why this approval does not permit the request. Pure.
+
+    Returns None if it is approved for this row, and the name and arguments are exactly those shown, byte for byte.
+    """
     if approval is None or approval.status is not ApprovalStatus.APPROVED:
         return "nobody has approved it"
     return find_mismatch(approval, row)
 
 
 async def _find_decidable(db: Queries, approval: ApprovalId, actor: Decider) -> tuple[Approval, ApprovalKind]:
-    """Raises ApprovalNotFound."""
+    """Returns the approval and its kind if the actor may decide it. Raises ApprovalNotFound."""
     found = await approvals.find(db, approval)
     kind = approval_kinds().get(found.kind) if found else None
     if (
@@ -137,7 +142,7 @@ async def _find_decidable(db: Queries, approval: ApprovalId, actor: Decider) -> 
 
 
 async def _check_open(db: Queries, approval: Approval, now: datetime, zone: tzinfo) -> None:
-    """Raises UsageError."""
+    """Raises UsageError if the approval is not open."""
     if approval.status is not ApprovalStatus.PENDING:
         raise UsageError(
             format_already_decided(
@@ -150,7 +155,7 @@ async def _check_open(db: Queries, approval: Approval, now: datetime, zone: tzin
 
 
 async def _display_name(db: Queries, actor_id: str | None) -> str:
-    """Somebody of the record, for a person."""
+    """Returns the display name of an actor id from the audit log."""
     if actor_id is None:
         return ""
     user = await users.find(db, actor_id)
@@ -158,7 +163,7 @@ async def _display_name(db: Queries, actor_id: str | None) -> str:
 
 
 async def _resolve_label(db: Queries, approval: Approval, kind: ApprovalKind, choice: str | None) -> str:
-    """The option that is meant. Raises UsageError."""
+    """Returns the option that was chosen. Raises UsageError."""
     yes = [option for option in approval.options if option != approval.denial_option]
     shown = {option: kind.option_label(option) for option in yes}
     typed = (choice or "").strip()
@@ -188,18 +193,18 @@ async def _resolve_label(db: Queries, approval: Approval, kind: ApprovalKind, ch
 
 
 def _match_label(labels: Mapping[str, str], typed: str) -> str | None:
-    """The option of just this label. `labels`: by the option."""
+    """Returns the option with exactly this label. `labels`: by the option."""
     return next((option for option, label in labels.items() if label.casefold() == typed.casefold()), None)
 
 
 def _match_suffix(labels: Mapping[str, str], typed: str) -> str | None:
-    """The one option that ends so: `once` for `Allow once`."""
+    """Returns the only option with this ending, such as `Allow once` for `once`."""
     fitting = [option for option, label in labels.items() if label.casefold().endswith(f" {typed.casefold()}")]
     return fitting[0] if len(fitting) == 1 else None
 
 
 def _match_number(options: Sequence[str], typed: str) -> str | None:
-    """The option of this number, as the card counts them. None of them has three digits."""
+    """Returns the option with this number on the card. Numbers have at most two digits."""
     number = int(typed) if typed.isdecimal() and len(typed) < 3 else 0
     return options[number - 1] if 0 < number <= len(options) else None
 
@@ -207,7 +212,8 @@ def _match_number(options: Sequence[str], typed: str) -> str | None:
 async def _apply_decision(
     context: DecisionContext, kind: ApprovalKind, status: ApprovalStatus, actor_name: str
 ) -> ApprovalResult:
-    """What the decision came to. An effect that cannot be ends it as failed, with all that waits for it."""
+    """Carries out the decision and returns its result. If the effect is not possible, the approval has failed, and what
+    waits for it ends."""
     approval = context.approval
     who = {"actor_id": context.actor_id, "actor_name": actor_name, "origin": context.origin, "choice": context.label}
     try:

@@ -1,8 +1,8 @@
-"""Brings each approval's card to somebody who may decide, and ends approvals that nobody decides.
+"""Sends each approval's card to an approver, and ends approvals that nobody decides.
 
-Promises: a card that does not reach its approver, or not within a minute, goes to the next one, too, and after all of
-them to where else they can be reached; when there is nobody left the request fails with words. All it knows is on
-record: a host that is killed goes on where it was, and nobody is asked twice in one place. Never: a card in a group.
+Promises: if a card does not reach its approver within a minute, it is also sent to the next one, and after all of them
+to their other addresses; when nobody is left, the request fails with a message. All state is stored: after a kill the
+host continues, and nobody is asked twice in one chat. Never: a card in a group.
 """
 
 from __future__ import annotations
@@ -46,18 +46,17 @@ from nanohost_protocol.payloads import ChatOut
 from nanohost_protocol.rows import Origin
 
 CARD_SEND_TIMEOUT = timedelta(seconds=60)
-"""A card that has not reached its approver by then goes to the next one, too."""
+"""If a card has not reached its approver by then, it is also sent to the next one."""
 POLL_INTERVAL_S = 2.0
-"""How often it is looked whether a card was sent."""
+"""Seconds between checks whether a card was sent."""
 RETRY_INTERVAL_S = 15.0
-"""The same once everybody was asked whom there is, and until a platform is tried again that did not answer."""
+"""Seconds between checks when everybody was asked, and before a platform that did not answer is tried again."""
 MAX_WAIT_S = 3600.0
-"""Until an approval expires: the clock of the machine may be set meanwhile."""
+"""The longest sleep before an approval expires, in seconds: the machine's clock may be changed meanwhile."""
 OPEN_DM_TIMEOUT_S = 20.0
-"""For a platform to open a direct chat."""
+"""Seconds for a platform to open a direct chat."""
 MAX_UNKNOWN_SENDER_CARDS = 5
-"""Cards about unknown senders that wait for a decision at a time. The others are named in a message, and shown one by
-one."""
+"""Open cards about unknown senders at a time. A message says that more are waiting, and they are shown one by one."""
 MORE_WAITING_TEXT = gettext_noop(
     "More people wrote to me and wait to be let in. I show {most} at a time, oldest first, so that they keep nothing of"
     " yours waiting. All of them: `nanohost approvals list`"
@@ -70,14 +69,15 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _DmUnavailable:
-    """There is no direct chat with them, and why. `is_temporary`: their platform could not be asked."""
+    """Why there is no direct chat with an approver. `is_temporary`: their platform could not be asked."""
 
     problem: str
     is_temporary: bool = False
 
 
 class ApprovalEngine:
-    """One per host. `channels` is looked up at each try, by (channel type, instance)."""
+    """Sends cards and ends approvals. One per host. `channels` is looked up at each attempt by (channel type,
+    instance)."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class ApprovalEngine:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Ask while entered, beginning with what waits."""
+        """Processes approvals while entered, beginning with open ones."""
         subscriptions = (
             Subscription(ApprovalChanged, lambda event: self._workers.notify(event.approval)),
             Subscription(DeliveryFailedLater, self._recheck_cards),
@@ -107,7 +107,7 @@ class ApprovalEngine:
                 yield
 
     def _recheck_cards(self, event: DeliveryFailedLater) -> None:
-        """A card may have been taken by its platform, and did not arrive after all: who has one is looked at again."""
+        """Checks the approval again whose card the platform accepted but did not deliver."""
         if event.delivery.queue.session_id == HOST_SESSION_ID:
             self._workers.notify_waiting(lambda _: True)
 
@@ -128,13 +128,13 @@ class ApprovalEngine:
                 await self._workers.wait(id, wait_s)
 
     async def _show_next(self) -> None:
-        """One is over: the next one of those that wait for their card may be shown."""
+        """Notifies approvals that wait for the card limit, because another one has ended."""
         theirs = {name for name, kind in approval_kinds().items() if kind.is_by_unknown_sender}
         waiting = {one.id for one in await approvals.list_open(self._store) if one.kind in theirs}
         self._workers.notify_waiting(lambda id: id in waiting)
 
     async def _is_over_card_limit(self, db: Queries, approval: Approval, kind: ApprovalKind) -> bool:
-        """Whether enough of what unknown senders asked for is shown already, or comes first."""
+        """Returns whether enough approvals for unknown senders have cards, or come first."""
         theirs = [each.name for each in approval_kinds().values() if each.is_by_unknown_sender]
         return (
             kind.is_by_unknown_sender
@@ -142,7 +142,7 @@ class ApprovalEngine:
         )
 
     async def _advance(self, approval: Approval, kind: ApprovalKind) -> float:
-        """Do what is to be done now; how many seconds there is nothing more to do."""
+        """Does what is due for the approval; returns the seconds until the next check."""
         now = self._clock.now()
         left = approval.expires_at - now
         if left <= timedelta():
@@ -163,7 +163,7 @@ class ApprovalEngine:
     async def _valid_cards(
         self, db: Queries, cards: Sequence[ApprovalCard], approval: Approval, kind: ApprovalKind
     ) -> list[ApprovalCard]:
-        """The cards of those who may decide still."""
+        """Returns the cards of approvers who may still decide."""
         return [
             card
             for card in cards
@@ -173,8 +173,10 @@ class ApprovalEngine:
     async def _seconds_until_check(
         self, cards: Sequence[ApprovalCard], valid_cards: Sequence[ApprovalCard], now: datetime
     ) -> float | None:
-        """Seconds until the cards are to be looked at again. None: nobody who may decide has one, and none is on time.
-        `valid_cards`: those of people who may."""
+        """Returns the seconds until the next check of the cards. `valid_cards`: those of people who may decide.
+
+        Returns None if no valid card has arrived, and none is within its time limit.
+        """
         for one in valid_cards:
             if await self._delivery_status(self._store, one) is DeliveryStatus.SENT:
                 return MAX_WAIT_S
@@ -185,7 +187,7 @@ class ApprovalEngine:
         if delivery is None or delivery.status in (*_UNDELIVERED, DeliveryStatus.UNKNOWN):
             await self._record_problem(last, (delivery.reason if delivery else None) or "it could not be sent")
             return None
-        if not timedelta() <= now - last.asked_at < CARD_SEND_TIMEOUT:  # a clock that was set back makes nobody wait
+        if not timedelta() <= now - last.asked_at < CARD_SEND_TIMEOUT:  # the clock may have been set back
             limit_s = CARD_SEND_TIMEOUT.total_seconds()
             await self._record_problem(last, f"not sent within {limit_s:.0f} s: {delivery.reason or 'it waits'}")
             return None
@@ -205,13 +207,12 @@ class ApprovalEngine:
             await approvals.set_card_problem(tx, card, problem)
 
     async def _may_still_arrive(self, db: Queries, cards: Sequence[ApprovalCard]) -> bool:
-        """Whether a card is still on its way, for its channel may come back before the approval expires; or nobody
-        knows whether it is there."""
+        """Returns whether a card may still arrive: its channel may reconnect in time, or its delivery is unknown."""
         states = [await self._delivery_status(db, one) for one in cards]
         return any(state is not None and state not in _UNDELIVERED for state in states)
 
     async def _ask_next(self, approval: Approval, kind: ApprovalKind, cards: Sequence[ApprovalCard]) -> float | None:
-        """Ask the next one. How many seconds there is nothing more to do; None: there is nobody left."""
+        """Asks the next approver; returns the seconds until the next check, or None if nobody is left."""
         if not cards and await self._is_over_card_limit(self._store, approval, kind):
             await self._notify_more_waiting()
             await self._notify_asked(approval)
@@ -226,7 +227,7 @@ class ApprovalEngine:
         return RETRY_INTERVAL_S
 
     async def _notify_asked(self, approval: Approval) -> None:
-        """To whoever waits for it: it is known by now that somebody will hear of it."""
+        """Tells the requester that an approver was asked."""
         async with self._store.transaction() as tx:
             found = await approvals.find(tx, approval.id)
             if found is not None and found.status is ApprovalStatus.PENDING:
@@ -235,7 +236,7 @@ class ApprovalEngine:
     async def _remaining_approvers(
         self, db: Queries, approval: Approval, kind: ApprovalKind, cards: Sequence[ApprovalCard]
     ) -> list[list[ApproverAddress]]:
-        """Whom to ask next, when who was asked has no card; see `next_approvers`."""
+        """Returns the approvers to ask next; see `next_approvers`."""
         situation = await self._approver_context(db, approval, kind)
         people = {one.user_id: one.person_id for one in situation.identities}
         asked = {people.get(one.user_id, one.user_id): one for one in cards}
@@ -247,8 +248,10 @@ class ApprovalEngine:
         )
 
     async def _send_card(self, approval: Approval, kind: ApprovalKind, addresses: Sequence[ApproverAddress]) -> bool:
-        """Enter a card for one of them, or that they cannot be reached. False: nobody knows yet whether they can, and
-        nothing was entered."""
+        """Records a card for the approver at one of the addresses, or that they cannot be reached.
+
+        Returns False if that is not known yet; then nothing is recorded.
+        """
         tried = []
         for way in addresses:
             place = way.direct_chat or await self._open_dm(way)
@@ -276,10 +279,10 @@ class ApprovalEngine:
             if not kind.may_decide(
                 await roles.list_for_user(tx, address.identity.user_id), kind.deciding_group(approval)
             ):
-                return  # they lost the role since: what the card shows is not for them
+                return  # they lost the role meanwhile and must not see the card
             number = len(await approvals.list_cards(tx, approval.id)) + 1
             if number == 1 and await self._is_over_card_limit(tx, approval, kind):
-                return  # another one was quicker
+                return  # another card was recorded meanwhile
             out_id = derive_id("h", approval.id, str(number))
             shown = build_card(approval, kind, self._zone)
             delivery = await host_messages.enqueue(tx, direct_chat, shown, out_id=out_id, now=now)
@@ -292,7 +295,7 @@ class ApprovalEngine:
         _log.info("approver_asked", approval=approval.id, kind=approval.kind, user=address.identity.user_id)
 
     async def _open_dm(self, approver: ApproverAddress) -> Origin | _DmUnavailable:
-        """The direct chat with them. Opening one twice gives the same one."""
+        """Opens the direct chat with an approver. Opening it twice gives the same chat."""
         channel_type, instance = approver.channel
         channel = self._channels.get(approver.channel)
         if channel is None or not isinstance(channel, OpensDms):
@@ -320,7 +323,7 @@ class ApprovalEngine:
         )
 
     async def _approver_context(self, db: Queries, approval: Approval, kind: ApprovalKind) -> ApproverContext:
-        """Who could decide as of now, and how each can be reached."""
+        """Returns the current approvers and their addresses."""
         agent_group = kind.deciding_group(approval)
         grants = [one for one in await roles.list_deciders(db) if kind.approver_tier(one, agent_group) is not None]
         identities: dict[str, Identity] = {}
@@ -347,7 +350,7 @@ class ApprovalEngine:
         return {(one.channel_type, one.instance, one.platform_id) for one in every if one.is_group}
 
     async def _notify_more_waiting(self) -> None:
-        """Whoever has cards about unknown senders hears, once an hour, that there are more than they were shown."""
+        """Tells approvers with cards about unknown senders, once an hour, that more requests are waiting."""
         now = self._clock.now()
         async with self._store.transaction() as tx:
             for place in await self._unknown_sender_card_chats(tx):
@@ -356,7 +359,7 @@ class ApprovalEngine:
                 await host_messages.enqueue(tx, place, ChatOut(text=text), out_id=out_id, now=now, in_card_queue=True)
 
     async def _unknown_sender_card_chats(self, db: Queries) -> list[Origin]:
-        """Where cards about unknown senders are shown."""
+        """Returns the chats with open cards about unknown senders."""
         places = {}
         for one in await approvals.list_open(db):
             kind = approval_kinds().get(one.kind)
@@ -369,7 +372,7 @@ class ApprovalEngine:
         return list(places.values())
 
     async def _fail_unreachable(self, approval: Approval, kind: ApprovalKind) -> None:
-        """It fails, unless somebody was given a role in the last moment: then they are asked."""
+        """Ends the approval as failed, unless somebody has just got a role and can be asked."""
 
         async def is_so(tx: Transaction) -> bool:
             cards = await approvals.list_cards(tx, approval.id)
@@ -389,7 +392,7 @@ class ApprovalEngine:
         *,
         condition: Callable[[Transaction], Awaitable[bool]] | None = None,
     ) -> None:
-        """`condition`: asked in the transaction that would end it."""
+        """Ends the approval without a decision. `condition`: checked in that transaction."""
         now = self._clock.now()
         async with self._store.transaction() as tx:
             if condition is not None and not await condition(tx):

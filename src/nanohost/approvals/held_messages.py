@@ -1,7 +1,7 @@
-"""Handles messages that wait for an approval: what their senders are told, and how they end if it is denied.
+"""Handles messages that wait for an approval: notifies their senders, and drops the messages if it is denied.
 
-That somebody was asked is said when they were, or are known to be told of it later: not when a message is held for it,
-for it may turn out a moment later that nobody can be reached.
+Senders are told that somebody was asked only after a card was sent or will certainly be sent, not when the message is
+held: a moment later it may turn out that nobody can be reached.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ NO_APPROVER_TEXT = gettext_noop(
     "I could reach nobody who may let you in. Write again in an hour or later if you still want to talk; before that I"
     " ask nobody."
 )
-"""As `requests.RETRY_AFTER` has it."""
+"""The time in it is that of `requests.RETRY_AFTER`."""
 NO_APPROVER_REACHED = gettext_noop("nobody who may decide could be reached")
-"""Why an approval failed."""
+"""The reason of an approval that failed."""
 
 
 async def reject_held_messages(
     tx: Transaction, approval: Approval, reason: str, now: datetime, *, agent_group: str = ""
 ) -> None:
-    """It reaches nobody, on record: the messages of a wired chat and those of one that is not."""
+    """Drops the held messages, those of a wired chat and those of an unwired one, and records that."""
     stored = [await events.get(tx, event) for event, _wiring in await routes.list_held(tx, approval.id)]
     await _count_dropped(tx, [*stored, *await events.list_held(tx, approval.id)], reason, now, agent_group)
     await routes.deny_held(tx, approval.id, reason, now=now)
@@ -44,8 +44,10 @@ async def reject_held_messages(
 
 
 async def notify_asked(tx: Transaction, approval: Approval, now: datetime) -> None:
-    """Whoever wrote a direct message hears that somebody is asked: once, however many agents ask because of it, and
-    also if they delete it later."""
+    """Tells the sender of a direct message that somebody was asked.
+
+    It is sent once, even if several agents need an approval for it or the message is deleted later.
+    """
     waiting = await events.list_held(tx, approval.id)
     waiting += [await events.get(tx, event) for event, _wiring in await routes.list_held(tx, approval.id)]
     if not waiting or waiting[0].event.is_group or waiting[0].event.sender.is_bot:
@@ -64,14 +66,14 @@ async def notify_asked(tx: Transaction, approval: Approval, now: datetime) -> No
 
 
 def _asked_message_id(approval: Approval) -> str:
-    """The same for all requests that one message brought about, which were made at one time."""
+    """Returns the id of the notice, the same for all requests that one message caused at one time."""
     origin = approval.origin
     place = () if origin is None else (origin.channel_type, origin.instance, origin.platform_id)
     return derive_id("h", "asked", approval.requested_by, *place, to_text(approval.created_at))
 
 
 async def notify_requester(expiry: ExpiryContext) -> None:
-    """In a direct message the one who wrote hears that it came to nothing. In a group nobody does."""
+    """Tells the sender of a direct message that the request ended without a decision. A group gets no message."""
     origin = expiry.approval.origin
     if origin is None or json.loads(expiry.approval.payload).get("is_group", True):
         return

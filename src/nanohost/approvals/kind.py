@@ -1,4 +1,4 @@
-"""The type of a kind of approval: its name, how long it waits, who decides, and its effect."""
+"""Defines the type of approval kinds: name, waiting time, who decides, and the effect."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from nanohost.text.translation import translate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionContext:
-    """A decision while it takes effect, in the transaction that claims it. `actor_id`: as the record names them;
-    `label`: the option; `reason`: what was said with a denial; `origin`: where they were."""
+    """A decision that is being carried out, in the transaction that claims it. `actor_id`: as in the audit log;
+    `label`: the option; `reason`: of a denial; `origin`: where it was made."""
 
     tx: Transaction
     approval: Approval
@@ -29,7 +29,7 @@ class DecisionContext:
     now: datetime
 
     async def record_audit(self, audit_action: str, target: str, **details: object) -> None:
-        """Put on record what follows from it."""
+        """Adds an audit entry for an effect of the decision."""
         await audit.record(
             self.tx,
             actor=self.actor_id,
@@ -44,8 +44,8 @@ class DecisionContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpiryContext:
-    """It comes to nothing, and nobody said no: nobody decided in time, nobody could be asked, or it cannot be done.
-    `reason`: in a sentence, without a full stop."""
+    """An approval that ends without a denial: nobody decided in time, nobody could be asked, or it is not possible.
+    `reason`: a sentence without a full stop."""
 
     tx: Transaction
     approval: Approval
@@ -54,7 +54,7 @@ class ExpiryContext:
 
 
 ExpiryHandler = Callable[[ExpiryContext], Awaitable[None]]
-"""Ends what waits for it."""
+"""Ends what waits for the approval."""
 
 
 async def _no_unlisted_choice(db: Queries, typed: str) -> str | None:
@@ -69,16 +69,17 @@ async def _never_obsolete(expiry: ExpiryContext) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalKind:
-    """`is_group_scoped`: admins of the agent group that it is about may decide, too. `max_open`: how many of its kind
-    wait at a time. `is_by_unknown_sender`: anybody can bring it about, so only a few cards of such kinds are shown at a
-    time.
+    """A kind of approval.
 
-    `approve` and `deny` return in a sentence its outcome. `approve` raises UsageError, before it changes anything, for
-    what cannot be any more; all else it takes from the approval as it is stored. `expire` ends what waits.
-    `match_unlisted_choice`: an option that is not on the card, by what is typed for it. `typed_example`: what may be
-    typed for a yes, "" where nothing need be. `resolve_obsolete`: lets go on what waits and needs no approval any more,
-    by what is so now; in a sentence why there is nothing left to decide, or None while there is. `deciding_group`: the
-    agent group whose admins may decide about this one, where it is `is_group_scoped`; None: it is about others, too.
+    `is_group_scoped`: admins of its agent group may decide, too. `max_open`: how many of its kind may be open at a
+    time. `is_by_unknown_sender`: anybody can cause it, so only a few cards of such kinds are shown at a time.
+
+    `approve` and `deny` return the outcome in a sentence. `approve` raises UsageError, before it changes anything, if
+    the effect is not possible any more; it uses the approval as stored. `expire` ends what waits.
+    `match_unlisted_choice`: returns the option that is not on the card, by the typed text. `typed_example`: an example
+    of text that approves, "" if none is needed. `resolve_obsolete`: releases what needs no approval any more; returns
+    why there is nothing left to decide, or None while there is. `deciding_group`: the agent group whose
+    admins may decide, if `is_group_scoped`; None if it affects other groups, too.
     `option_label`: an option as its button says it; options are kept in English.
     """
 
@@ -97,11 +98,11 @@ class ApprovalKind:
     option_label: Callable[[str], str] = translate
 
     def may_decide(self, grants: Sequence[RoleGrant], agent_group: AgentGroupId | None) -> bool:
-        """Whether somebody with these grants may: owners, admins, and where it is `scoped` the agent group's admins."""
+        """Returns whether these grants permit a decision: owner, admin, and if `is_group_scoped` the group's admin."""
         return any(self.approver_tier(grant, agent_group) is not None for grant in grants)
 
     def approver_tier(self, grant: RoleGrant, agent_group: AgentGroupId | None) -> int | None:
-        """When somebody with this grant is asked: admins of the agent group 0, of all 1, owners 2. None: never."""
+        """Returns the order of asking: admins of the agent group 0, global admins 1, owners 2. None: never asked."""
         match grant.role:
             case Role.OWNER:
                 return 2

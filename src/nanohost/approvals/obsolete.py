@@ -1,8 +1,8 @@
 """Ends approvals that need no decision any more: the sender has a role, the chat has an agent, or a rule decides.
 
-Called inside each transaction that may have settled one: whoever gives roles, ties chats to agents, makes rules, or
-makes two people one. Promises: what waited goes on and the cards say why, in that transaction; what was never asked
-about changes nothing; a kind that falls over is left as it is, and keeps nobody from deciding about another.
+Call it inside each transaction that may make an approval obsolete: one that grants roles, wires chats, creates rules or
+links identities. Promises: held messages and requests go on, and the cards say why, in that transaction. An error in
+one kind leaves its approvals open and does not affect other kinds.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _log = structlog.get_logger()
 
 
 async def withdraw_obsolete(tx: Transaction, *, now: datetime, zone: tzinfo) -> None:
-    """Withdraw every open approval that nobody has to decide any more. There are few at any time; of all it is looked
-    again who can be asked."""
+    """Withdraws every open approval that needs no decision any more. There are few at any time; for the others, the
+    approvers are determined again."""
     for approval in await approvals.list_open(tx):
         kind = approval_kinds().get(approval.kind)
         tx.emit(ApprovalChanged(approval.id))

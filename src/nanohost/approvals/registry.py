@@ -11,7 +11,7 @@ from nanohost.approvals.kind import ApprovalKind
 
 @cache
 def approval_kinds() -> dict[str, ApprovalKind]:
-    """All by name."""
+    """Returns all kinds by name."""
     import nanohost.approvals.kinds as package
 
     found: dict[str, ApprovalKind] = {}

@@ -1,8 +1,8 @@
 """Requests approvals: for an unknown sender, for an unknown chat, and for an action of an agent.
 
-Each is called inside the transaction that holds back what it is about, and answers at once: held for this approval, or
-rejected with the reason. What is asked for again while it is open is held for the same approval: one card, however
-often. The engine is told of it once that is committed (ApprovalChanged).
+Each function is called inside the transaction that holds the message or action, and returns at once: the approval that
+it waits for, or a rejection with the reason. A repeated request joins the open approval: one card, however often. The
+engine is notified after the commit (ApprovalChanged).
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from nanohost_protocol.ids import derive_id
 from nanohost_protocol.rows import Origin
 
 MAX_HELD_MESSAGES = 10
-"""Messages that wait for one approval. What comes after those is counted."""
+"""Messages that wait for one approval. Later ones are only counted."""
 RETRY_AFTER = timedelta(hours=1)
-"""After nobody could be reached."""
+"""How long no new approval is requested after nobody could be reached."""
 MAX_OPEN_PER_SENDER = 5
-"""Open requests of one stranger, of a kind: whoever adds the bot to chat after chat takes nobody else's place."""
+"""Open requests of one unknown sender and kind: adding the bot to many chats must not displace others' requests."""
 ID_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
-"""Without what looks alike."""
+"""No characters that look alike."""
 ID_LENGTH = 6
 EVICTED_REASON = gettext_noop("too many others came after it before anybody was shown it")
 NO_APPROVERS = "there is nobody who could be asked: no owner, and no admin"
@@ -51,7 +51,7 @@ NO_APPROVERS = "there is nobody who could be asked: no owner, and no admin"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingApproval:
-    """It waits for this approval. `is_new`: nobody was asked about it before."""
+    """The approval that it waits for. `is_new`: it was created by this request."""
 
     id: ApprovalId
     is_new: bool = False
@@ -59,8 +59,8 @@ class PendingApproval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """Nobody is asked. `reason`: in a sentence, without a full stop. `has_no_approvers`: there is nobody to ask at all,
-    no owner and no admin."""
+    """No approval is requested. `reason`: a sentence without a full stop. `has_no_approvers`: there is no owner and no
+    admin."""
 
     reason: str
     has_no_approvers: bool = False
@@ -68,11 +68,14 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionApprovalRequest:
-    """What an agent asks for. `row` holds its arguments as the container wrote them: they are shown whole, and are what
-    runs. `title`: what it is, for a person. `zone`: of the times people read. `scope`: what a rule would be about.
-    `environment_names`: the names of the variables it would get, never values. `scope_words`: the scope for a person,
-    after "Allow for 30 days: "; "": nothing is allowed but this. `affects_other_groups`: it is not for the admins of
-    this agent group alone to decide."""
+    """An agent's request that needs an approval.
+
+    `row`: holds the arguments as the container wrote them; they are shown in full and carried out unchanged. `title`:
+    what it does, for people. `zone`: the time zone of times that people read. `scope`: the scope of a rule for it.
+    `environment_names`: the names of the variables that it would get, never values. `scope_words`: the scope for
+    people, after "Allow for 30 days: "; "": it can be allowed only once. `affects_other_groups`: admins of this agent
+    group alone may not decide it.
+    """
 
     row: ActionRow
     title: str
@@ -92,7 +95,7 @@ async def request_sender_approval(
     agent_group: AgentGroup,
     now: datetime,
 ) -> PendingApproval | Rejected:
-    """Somebody without a role wants to talk to this agent in a known chat."""
+    """Requests approval for a sender without a role in a chat that has an agent."""
     user, event = stored.user_id, stored.event
     if (rule := await find_refusal(tx, user, agent_group.id, now)) is not None:
         return await _reject_by_rule(tx, rule, "the sender", now)
@@ -136,8 +139,10 @@ async def request_sender_approval(
 
 
 async def request_chat_approval(tx: Transaction, *, stored: StoredEvent, now: datetime) -> PendingApproval | Rejected:
-    """The bot is addressed in a chat that is not known, or that no agent is wired to. Makes the messaging group, with
-    policy request_approval, if there is none."""
+    """Requests approval for a chat that is unknown or has no agent, and in which the bot is addressed.
+
+    Creates the messaging group, with policy request_approval, if there is none.
+    """
     subject, event = chat.chat_subject(stored.chat), stored.event
     rule = await rules.find_applicable(tx, kind=chat.KIND_NAME, subject=subject, agent_group=None, now=now)
     if rule is not None and rule.effect is RuleEffect.DENY:
@@ -169,7 +174,7 @@ async def request_chat_approval(tx: Transaction, *, stored: StoredEvent, now: da
 
 
 async def join_pending_approval(db: Queries, stored: StoredEvent) -> PendingApproval | Rejected | None:
-    """What is held of a chat was edited: the edit waits with it. None: it is no edit of such a message."""
+    """Holds an edit for the approval that its message waits for. Returns None if it is no edit of a held message."""
     if stored.event.kind is not EventKind.EDIT or stored.event.refers_to is None:
         return None
     message = await album_parts.find_whole_id(db, stored.chat, stored.event.refers_to)
@@ -181,11 +186,10 @@ async def join_pending_approval(db: Queries, stored: StoredEvent) -> PendingAppr
 async def request_action_approval(
     tx: Transaction, *, request: ActionApprovalRequest, now: datetime
 ) -> PendingApproval | Rejected:
-    """An agent's request needs an approval. The caller's row is `held` with the approval's id, or refused for the
-    reason.
+    """Requests approval for an action. The caller marks its row as `held` with the approval's id, or as refused.
 
-    Approved: the row that the approval names (session_id, seq) is `pending` again. See `decide.why_not` for the check
-    when it is carried out.
+    After an approval the row that it names (session_id, seq) is `pending` again. See `decision.find_approval_problem`
+    for the check when it is carried out.
     """
     row = request.row
     subject = f"{row.name} {derive_id('w', row.session_id, row.name, row.arguments)[:13]}"
@@ -225,8 +229,8 @@ async def request_action_approval(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _NewApproval:
-    """What becomes an approval, if somebody can be asked. The last of `options` is the no. `affects_other_groups`: see
-    Wanted."""
+    """The data of a new approval. The last of `options` is the denial. `affects_other_groups`: see
+    ActionApprovalRequest."""
 
     kind: ApprovalKind
     subject: str
@@ -242,7 +246,7 @@ class _NewApproval:
 
 
 async def _request_approval(tx: Transaction, new_approval: _NewApproval, now: datetime) -> PendingApproval | Rejected:
-    """Nobody was asked about this, or it is over."""
+    """Creates an approval for a subject without an open one, or returns the rejection."""
     if not new_approval.kind.may_decide(
         await roles.list_deciders(tx), None if new_approval.affects_other_groups else new_approval.agent_group_id
     ):
@@ -264,8 +268,10 @@ async def _request_approval(tx: Transaction, new_approval: _NewApproval, now: da
 
 
 async def _evict_oldest(tx: Transaction, kind: ApprovalKind, now: datetime) -> bool:
-    """Of those that nobody was shown the oldest expires, so that who writes now has a place, and whoever asked for it
-    hears that nobody decides it any more. False: all were shown, and are somebody's to decide."""
+    """Ends the oldest approval without a card as expired, to make room for a new one, and notifies its requester.
+
+    Returns False if all open approvals have cards.
+    """
     oldest = await approvals.find_oldest_without_card(tx, kind.name)
     if oldest is None:
         return False
@@ -274,8 +280,10 @@ async def _evict_oldest(tx: Transaction, kind: ApprovalKind, now: datetime) -> b
 
 
 def _failed_recently(last: Approval, now: datetime) -> bool:
-    """Whether it failed not long ago because nobody could be asked: where somebody approved what could not be done, a
-    person was there. What failed in the future is old: the clock was set back since."""
+    """Returns whether it failed recently because nobody could be reached, not because its effect was impossible.
+
+    A failure in the future counts as old: the clock was set back since.
+    """
     if last.status is not ApprovalStatus.FAILED or last.decided_by is not None:
         return False
     return timedelta() <= now - (last.decided_at or now) < RETRY_AFTER
@@ -335,7 +343,7 @@ async def _ensure_messaging_group(tx: Transaction, stored: StoredEvent, name: st
 
 
 def _origin_of(stored: StoredEvent) -> Origin:
-    """Where it was written; a DM is one conversation whatever its threads."""
+    """Returns the origin of the event; for a direct chat without the thread."""
     return Origin(
         channel_type=stored.chat.channel_type,
         instance=stored.chat.instance,
@@ -345,7 +353,7 @@ def _origin_of(stored: StoredEvent) -> Origin:
 
 
 def _message_facts(stored: StoredEvent, chat_name: str) -> list[tuple[str, str]]:
-    """Who wrote what, where."""
+    """Returns the facts for the card: the sender, the text and the chat."""
     event, user = stored.event, stored.user_id
     lines = [
         (
@@ -388,14 +396,14 @@ def _render_chat_request(stored: StoredEvent, options: Sequence[str]) -> str:
 
 
 async def _render_action_request(db: Queries, request: ActionApprovalRequest) -> str:
-    """Raises UsageError for arguments that cannot be shown."""
+    """Returns the card's text. Raises UsageError for arguments that cannot be shown."""
     row, agent = request.row, request.agent_group.folder
     variables = ", ".join(quoting.name(one, limit=200) for one in request.environment_names)
     lines = [
         *format_arguments(row.arguments),
         (_("Action"), quoting.name(row.name)),
         (_("Asked in"), await _describe_chat(db, row.origin)),
-        (_("Asked at"), format_datetime(row.requested_at, request.zone)),  # "in one hour" is counted from then
+        (_("Asked at"), format_datetime(row.requested_at, request.zone)),  # "in one hour" counts from this time
         (
             _("Agent"),
             _("{agent}, in the conversation {session}", agent=agent, session=quoting.name(row.session_id)),

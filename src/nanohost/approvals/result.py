@@ -28,7 +28,8 @@ _AUDIT_OUTCOMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalResult:
-    """`actor_id`: as the record names them; `actor_name`: as the card does, "" for nobody; `outcome`: a sentence."""
+    """How an approval ended. `actor_id`: as in the audit log; `actor_name`: as on the card, "" for nobody; `outcome`: a
+    sentence."""
 
     status: ApprovalStatus
     outcome: str
@@ -42,7 +43,7 @@ class ApprovalResult:
 async def announce_result(
     tx: Transaction, approval: Approval, result: ApprovalResult, *, now: datetime, zone: tzinfo
 ) -> str:
-    """It has ended so: say it wherever it was asked. What all read."""
+    """Records the result and updates all cards. Returns the text that they now have."""
     text = format_closed_card(
         approval, status=result.status, decided_by=result.actor_name, outcome=result.outcome, now=now, zone=zone
     )
@@ -79,7 +80,8 @@ async def close_undecided(
     now: datetime,
     zone: tzinfo,
 ) -> bool:
-    """Nobody decides it any more, and what waits for it is told: `on_expiry` is its kind's. False: somebody has."""
+    """Ends the approval without a decision; `on_expiry`, of its kind, ends what waits. Returns False if it was decided
+    before."""
     if not await approvals.close(
         tx, approval.id, result.status, decided_by=None, choice=None, reason=result.reason, now=now
     ):
@@ -90,7 +92,7 @@ async def close_undecided(
 
 
 async def _edit_card(tx: Transaction, seq: int, text: str, out_id: str, now: datetime) -> None:
-    """A card that nobody has seen is left out; all others say its outcome."""
+    """Changes a card to the outcome. A card that was not sent is left out."""
     card = await host_messages.find(tx, seq)
     if card is None or card.status is DeliveryStatus.DROPPED:
         return

@@ -1,4 +1,4 @@
-"""Handles approvals whose kind no longer exists, because its file was removed after somebody was asked."""
+"""Handles approvals whose kind no longer exists, because its file was removed after the request."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ UNKNOWN_KIND = gettext_noop("this host does not know any more what was asked abo
 
 
 async def expire_unknown_kind(expiry: ExpiryContext) -> None:
-    """Whatever it was, nothing waits for ever: an agent's request is refused, messages are dropped, on record, and who
-    wrote them is told."""
+    """Ends what waits for it: refuses an agent's request, drops messages with a record, and notifies their senders."""
     tx, approval = expiry.tx, expiry.approval
     await actions.reject_held(tx, approval.id, reason=expiry.reason, now=expiry.now)
     if await approvals.count_held_messages(tx, approval.id):

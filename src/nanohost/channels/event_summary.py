@@ -1,4 +1,4 @@
-"""Summarizes what came with a message, for the people who decide on it or look into it. Pure."""
+"""Summarizes an event as text, for approvers and operators. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from nanohost.channel_api import InboundEvent, Part, PartKind
 
 
 def describe_event(event: InboundEvent) -> str:
-    """The sender's words, and a line for each part beside them."""
+    """Returns the sender's text, and a line for each part."""
     return "\n".join([*([event.text] if event.text else []), *map(_describe_part, event.parts)])
 
 

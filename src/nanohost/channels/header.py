@@ -38,9 +38,8 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelSetting:
-    """A key of the channel's table that `nanohost channels create` asks for. Without a default it has to be given; one
-    that may be left out has the default "". `only_if`, as key=value: it is of no use beside another value of a key that
-    is asked for before."""
+    """A key of the channel's table that `nanohost channels create` asks for. It is required unless it has a default; an
+    optional one has the default "". `only_if`, as key=value: it applies only if an earlier key has this value."""
 
     name: str
     help: str
@@ -51,7 +50,7 @@ class ChannelSetting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelHeader:
-    """What a channel file says about itself. `dependencies` are requirements as pip takes them."""
+    """The header of a channel file. `dependencies`: requirements in pip's format."""
 
     name: str
     api: int
@@ -60,7 +59,7 @@ class ChannelHeader:
 
 
 def is_applicable(setting: ChannelSetting, table: Mapping[str, object], known: Mapping[str, ChannelSetting]) -> bool:
-    """Whether the key that it depends on has the value that it needs."""
+    """Returns whether the setting applies: the key that it depends on has the required value."""
     key, _, wanted = setting.only_if.partition("=")
     default = known[key].default if key in known else None
     return not key or str(table.get(key, default)) == wanted
@@ -69,7 +68,7 @@ def is_applicable(setting: ChannelSetting, table: Mapping[str, object], known: M
 def find_misspelt_keys(
     known: Iterable[str], expected: Iterable[ChannelSetting], table: Mapping[str, object]
 ) -> Iterator[tuple[str, str]]:
-    """Each key of the table that is not known and almost one of those wanted that it lacks, with that one."""
+    """Yields each unknown key of the table that resembles a missing expected key, with that key."""
     free = {setting.name for setting in expected} - set(table)
     for key in [key for key in table if key not in set(known)]:
         if near := difflib.get_close_matches(key, free, 1):
@@ -103,17 +102,17 @@ _HEADER_FORM = HeaderSpec(
 
 
 def read_header(path: Path) -> ChannelHeader:
-    """The header of the file at `path`. Raises ChannelLoadError naming the file, the line or key, and the remedy."""
+    """Reads the header of the file. Raises ChannelLoadError that names the file, the line or key, and the remedy."""
     return parse_header(read_source(path), path)
 
 
 def read_source(path: Path) -> str:
-    """The text of a channel file. Raises ChannelLoadError when it cannot be read or is not UTF-8."""
+    """Reads a channel file. Raises ChannelLoadError when it cannot be read or is not UTF-8."""
     return _HEADER_FORM.read_source(path)
 
 
 def parse_header(source: str, path: Path) -> ChannelHeader:
-    """The header in `source`; `path` is for the words of a ChannelLoadError only."""
+    """Parses the header in `source`; `path` is used only in the message of a ChannelLoadError."""
     script = _HEADER_FORM.parse(source, path)
     ours = script.tool.nanohost
     settings = tuple(ChannelSetting(**one.model_dump()) for one in ours.settings)

@@ -1,10 +1,10 @@
 """Finds the channel files, and imports one.
 
-`discover` reads headers and imports nothing; `load` imports one file. A channel that cannot be used is listed with its
-reason and harms no other, and the shipped channels are found exactly as anybody else's are. Nothing is installed
+`discover` reads headers and imports nothing; `load` imports one file. A channel that cannot be used is listed with the
+reason and does not affect others. Shipped channels are found in the same way as an install's own. Nothing is installed
 here, and no channel is created or started.
 
-Both read the disk and may take a moment: keep them off a running event loop.
+Both read the disk and may take a moment: keep them off the event loop.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from nanohost.extensions.header import api_mismatch
 from nanohost.text.phrases import suggest_name
 
 MAX_CACHED_FILES = 64
-"""Channel files whose syntax is known without parsing them again."""
+"""Channel files whose syntax check is cached."""
 ENTRY_POINT_GROUP = "nanohost.channels"
-"""Where an installed package names its channel module, in its own pyproject.toml."""
+"""The entry point group in which an installed package names its channel module, in its pyproject.toml."""
 
 RESERVED_NAMES = frozenset({"agent", "host", "local"})
-"""What stands before the colon in the record for an agent, the host and the machine itself: a channel of such a name
-would have users who read as one of them, and who need no role."""
+"""Prefixes of actor ids in the audit log for agents, the host and the machine. Users of a channel with such a name
+would look like one of them, and need no role."""
 
 CreateChannel = Callable[[ChannelContext], Channel]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AvailableChannel:
-    """A channel that can be loaded, as far as can be told without importing it."""
+    """A channel that can be loaded, as far as is known without importing it."""
 
     name: str
     path: Path
@@ -51,10 +51,10 @@ class AvailableChannel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnavailableChannel:
-    """A channel that was found and cannot be used: why, and what to type next.
+    """A channel that was found but cannot be used: why, and what to type next.
 
-    `name` is the file's own name where its header could not be read; `path` is None where an installed package
-    announces a module that is not there.
+    `name` is the file's own name if its header could not be read; `path` is None if an installed package names a module
+    that does not exist.
     """
 
     name: str
@@ -71,8 +71,8 @@ class ChannelCatalogue:
     unavailable: Sequence[UnavailableChannel]
 
     def find(self, name: str) -> AvailableChannel:
-        """The channel called `name`. Raises ChannelLoadError with the reason when it cannot be used, and UsageError
-        with the nearest name for one that is not there."""
+        """Returns the channel called `name`. Raises ChannelLoadError with the reason if it cannot be used, and
+        UsageError with the nearest name if it does not exist."""
         if name in self.available:
             return self.available[name]
         for broken in self.unavailable:
@@ -89,9 +89,9 @@ class _ChannelFile:
 
 
 def discover(folders: Sequence[Path]) -> ChannelCatalogue:
-    """Look through `folders` (files `*.py`, not `_*.py`), then through the installed packages.
+    """Searches `folders` (files `*.py`, not `_*.py`), then the installed packages.
 
-    Raises nothing: whatever is wrong with a file is an Unavailable. A folder that does not exist is empty.
+    Raises nothing: a file with a problem is an UnavailableChannel. A folder that does not exist counts as empty.
     """
     unavailable: list[UnavailableChannel] = []
     by_name: dict[str, list[_ChannelFile]] = {}
@@ -115,7 +115,7 @@ def discover(folders: Sequence[Path]) -> ChannelCatalogue:
 
 
 def load(entry: AvailableChannel) -> CreateChannel:
-    """Import the file and return its `create`. Raises ChannelLoadError, whatever the file did."""
+    """Imports the file and returns its `create`. Raises ChannelLoadError for any error of the file."""
     try:
         module = import_file(entry.path, f"channel_{entry.name}")
     except (Exception, SystemExit) as error:
@@ -133,9 +133,9 @@ def load(entry: AvailableChannel) -> CreateChannel:
 
 
 def _entry_point_files(unavailable: list[UnavailableChannel]) -> Iterator[Path]:
-    """The files of the modules that installed packages announce; those that are not there are left out."""
+    """Yields the files of the channel modules of installed packages; leaves out those that do not exist."""
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
-        module = getattr(entry_point, "module", entry_point.value)  # it has none where the value is no module's name
+        module = getattr(entry_point, "module", entry_point.value)  # missing if the value is no module's name
         path = _module_file(module)
         if path is not None:
             yield path
@@ -152,7 +152,7 @@ def _entry_point_files(unavailable: list[UnavailableChannel]) -> Iterator[Path]:
 
 
 def _module_file(module: str) -> Path | None:
-    """Where a module's source lies. importlib.util.find_spec would import the packages around it; this does not."""
+    """Returns the path of a module's source, without importing its packages, as importlib.util.find_spec would."""
     top, *inner = module.split(".")
     try:
         spec = importlib.util.find_spec(top)
@@ -168,13 +168,13 @@ def _module_file(module: str) -> Path | None:
 
 
 def _unique_paths(paths: Iterable[Path]) -> Iterator[Path]:
-    """Each file once, however many ways lead to it: a home that is the checkout names one folder twice."""
+    """Yields each file once, by its real path: if the home is the checkout, one folder is searched twice."""
     seen: set[Path] = set()
     for path in paths:
         try:
             real = path.resolve()
         except (OSError, RuntimeError):
-            real = path  # links in a circle: whoever reads it will say so
+            real = path  # a loop of links: reading it will report that
         if real not in seen:
             seen.add(real)
             yield path
@@ -215,7 +215,8 @@ def _name_conflict(name: str, candidates: Sequence[_ChannelFile]) -> Unavailable
 
 @lru_cache(maxsize=MAX_CACHED_FILES)
 def _syntax_problem(path: Path, source: str) -> str:
-    """To parse our own channels takes a tenth of a second, and a host looks for them again with many commands."""
+    """Returns the syntax error of a file, if any. Cached: parsing the shipped channels takes a tenth of a second, and
+    many commands search for channels."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,8 +1,8 @@
 """Connects the channels of a running host and keeps them receiving.
 
-A channel that cannot be loaded, made or connected is shown with its reason and harms nothing else; one that hangs is
-given a limit, at the start and at the stop. Looked up by (channel type, instance), a connected channel can be sent to;
-delivery waits for one that is not here.
+A channel that cannot be loaded, created or connected is shown with the reason and does not affect others; one that
+hangs has a time limit at start and at stop. Connected channels are looked up by (channel type, instance); delivery
+waits for one that is missing.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from nanohost.errors import NanohostError
 from nanohost.work.supervisor import Service, ServiceState, Supervisor
 
 CONNECT_TIMEOUT_S = 30.0
-"""For a channel to connect, and again to close: the rest of the host waits for both."""
+"""Seconds for a channel to connect, and to close: the rest of the host waits for both."""
 
 MIN_MENU_RETRY_S, MAX_MENU_RETRY_S = 1.0, 3600.0
-"""Before a platform is told of the commands again."""
+"""Seconds before registering the commands with a platform is retried."""
 
 LINK_TIMEOUT_S = 5.0
-"""For a platform to say who we are there: somebody waits at a terminal."""
+"""Seconds for a platform to return the bot's name: a person waits at a terminal."""
 
 _log = structlog.get_logger()
 
 CONNECTED = "connected"
-"""The state of a channel that is in order."""
+"""The state of a channel that works."""
 ChannelKey = tuple[str, str]
 InboxFactory = Callable[[str, str, Channel], Inbox]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfiguredChannel:
-    """A channel instance that the operator set up."""
+    """A channel instance that the operator has configured."""
 
     name: str
     instance: str
@@ -60,7 +60,7 @@ class ConfiguredChannel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionState:
-    """One instance as `nanohost status` shows it."""
+    """The state of one instance as `nanohost status` shows it."""
 
     name: str
     instance: str
@@ -69,7 +69,7 @@ class ConnectionState:
 
 
 class ChannelManager(Mapping[ChannelKey, Channel]):
-    """Connected channels by (channel type, instance). `preloaded` are channel objects handed in instead of loaded."""
+    """Connected channels by (channel type, instance). `preloaded`: channel objects to use instead of loading files."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class ChannelManager(Mapping[ChannelKey, Channel]):
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Be able to send while entered."""
+        """Connects the channels while entered."""
         async with AsyncExitStack() as stack:
             for key, channel in self._preloaded.items():
                 await self._try_connect(stack, key, partial(_preloaded_channel, channel))
@@ -114,7 +114,7 @@ class ChannelManager(Mapping[ChannelKey, Channel]):
     def start_receiving(
         self, supervisor: Supervisor, make_inbox: InboxFactory, *, clock: Clock, commands: Sequence[MenuCommand] = ()
     ) -> None:
-        """Begin to read the platforms: one service a channel, and one for each that has a menu for `commands`."""
+        """Starts to receive: one service per channel, and one for each channel with a command menu."""
         self._supervisor = supervisor
         for (name, instance), channel in self._channels.items():
             inbox = make_inbox(name, instance, channel)
@@ -124,25 +124,25 @@ class ChannelManager(Mapping[ChannelKey, Channel]):
 
     @property
     def configured_names(self) -> frozenset[str]:
-        """The channels that are set up, whether they are connected or not."""
+        """Returns the configured channels, whether they are connected or not."""
         return frozenset(name for name, _ in self._preloaded) | frozenset(wanted.name for wanted in self._configured)
 
     def disconnect_reason(self, name: str) -> str:
-        """Why nobody is heard there now, of the first of its instances; empty while one of them is connected."""
+        """Returns why the channel's first instance is not connected; empty while any of its instances is."""
         found = [one for one in self.connection_states() if one.name == name]
         if not found or any(one.state == CONNECTED for one in found):
             return ""
         return f"{found[0].state} ({found[0].detail})" if found[0].detail else found[0].state
 
     async def deep_link(self, key: ChannelKey, text: str) -> str | None:
-        """An address that opens a chat there and hands over this text; None where there is none, or not now."""
+        """Returns an address that opens a chat with the bot and sends this text; None if there is none now."""
         channel = self._channels.get(key)
         if channel is None or not isinstance(channel, DeepLinks):
             return None
         try:
             async with asyncio.timeout(LINK_TIMEOUT_S):
                 return await channel.deep_link(text)
-        except Exception as error:  # a channel's own file: it is a convenience, and nothing waits for it
+        except Exception as error:  # any error of a channel file: the link is only a convenience
             _log.info("deep_link_failed", channel=key[0], instance=key[1], error=str(error) or type(error).__name__)
             return None
 
@@ -158,7 +158,7 @@ class ChannelManager(Mapping[ChannelKey, Channel]):
         return states
 
     def _connection_state(self, key: ChannelKey, service: Service | None) -> ConnectionState:
-        """How one stands: its service failed, or it says itself that something is wrong, or all is well."""
+        """Returns the state: its service failed, or it reports a problem itself, or it works."""
         state, detail = CONNECTED, ""
         channel = self._channels[key]
         if service is not None and service.state is not ServiceState.RUNNING:
@@ -166,7 +166,7 @@ class ChannelManager(Mapping[ChannelKey, Channel]):
         elif isinstance(channel, SaysItsCondition):
             try:
                 condition, detail = channel.condition()
-            except Exception as error:  # a channel's own file: whoever looks at the status must still see the rest
+            except Exception as error:  # any error of a channel file: status must still show the rest
                 condition, detail = Condition.DOWN, f"it cannot say how it stands: {error}"
             state = state if condition is Condition.UP else str(condition)
         return ConnectionState(name=key[0], instance=key[1], state=state, detail=detail)
@@ -224,8 +224,8 @@ async def _preloaded_channel(channel: Channel) -> Channel:
 
 
 async def _register_commands(channel: ShowsCommands, commands: Sequence[MenuCommand], clock: Clock) -> None:
-    """Once, and then there is nothing left to do. A menu is a convenience: while the platform cannot be reached, that
-    is said by the channel itself."""
+    """Registers the commands once, with retries. Errors are not shown: a menu is a convenience, and the channel itself
+    reports that the platform cannot be reached."""
     pause_s, refused = MIN_MENU_RETRY_S, ""
     while True:
         try:
@@ -241,8 +241,8 @@ async def _register_commands(channel: ShowsCommands, commands: Sequence[MenuComm
 
 
 async def _receive(channel: Channel, inbox: Inbox) -> None:
-    """Whether this service ends is for the host to say: a cancellation out of the channel's own library is a failure
-    like any other, and one of ours that the channel swallowed still holds."""
+    """Receives events until the host cancels it. A cancellation raised by the channel's own library is a failure, and a
+    cancellation by the host holds even if the channel swallowed it."""
     task = asyncio.current_task()
     assert task is not None, "a service is a task"
     try:

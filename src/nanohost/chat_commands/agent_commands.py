@@ -1,7 +1,7 @@
-"""The lists of slash commands that are not the host's: which go to the agent, and which are dropped or refused.
+"""Lists slash commands of the model's own command line: which go to the agent, and which are dropped or refused.
 
-The commands of the model's own command line stand here; the host's are files of this package, and say themselves who
-may use them. Any other word after a slash is an ordinary message.
+The host's commands are files of this package and state who may use them. Any other word after a slash is an ordinary
+message.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ class Disposition(StrEnum):
     """What happens to a command that is not the host's."""
 
     DISCARDED = "vanishes"
-    """Nobody sees it, no matter who typed it."""
+    """It is dropped, whoever typed it."""
     ADMINS_ONLY = "admins"
-    """An admin's passes to the agent, all others are refused."""
+    """It goes to the agent if an admin typed it; otherwise it is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentCommand:
-    """`description`: why it has that fate, in words for the docs."""
+    """A command of the model's command line. `description`: the reason for its disposition, for the docs."""
 
     disposition: Disposition
     description: str
@@ -44,4 +44,4 @@ AGENT_COMMANDS: Mapping[str, AgentCommand] = {
     "logout": AgentCommand(Disposition.DISCARDED, "would take the agent its account"),
     "remote-control": AgentCommand(Disposition.DISCARDED, "would give the agent's program into other hands"),
 }
-"""By name, sorted. They count as soon as a text begins with them."""
+"""By name, sorted. A text that begins with one counts as that command."""

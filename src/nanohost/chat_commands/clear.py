@@ -1,7 +1,7 @@
-"""/clear: start a new conversation. The agent forgets what was said; its files and notes stay.
+"""/clear: start a new conversation. The agent forgets the conversation; its files and notes stay.
 
-The row waits for the session's runner, or for the next one: it comes before whatever is written after it, so the answer
-is true at once.
+The row waits for the session's runner, or for the next one. It is handled before later rows, so the reply can be sent
+at once.
 """
 
 from __future__ import annotations

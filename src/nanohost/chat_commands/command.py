@@ -1,7 +1,7 @@
-"""The type of a chat command about a session: its name, its help, and its effect.
+"""Defines the type of chat commands about a session: name, help, and effect.
 
-A command is a row in the session's mailbox like any message, and its effect is one transaction with that row: doing the
-step again changes nothing and answers nothing twice. The agent never sees it.
+A command is a row in the session's mailbox like any message, and its effect is one transaction with that row: repeating
+the step changes nothing and sends no second reply. The agent never sees it.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ class RequiredRole(StrEnum):
     """Who may use a command."""
 
     ANYONE = "anyone"
-    """Whoever may talk to the agent here."""
+    """Anybody who may talk to the agent here."""
     ANY_ROLE = "known"
-    """Whoever has a role, whichever and wherever."""
+    """Anybody with any role, for any agent."""
     ADMIN = "admin"
     """Owners, and admins of the agent group."""
     OWNER = "owner"
-    """Owners alone."""
+    """Owners only."""
 
 
 class ContainerState(StrEnum):
-    """How a session stands with containers."""
+    """The state of a session's container."""
 
     NONE = "none"
     WAITING = "waiting"
-    """For one of the places that are all taken."""
+    """It waits for a free place."""
     STARTING = "starting"
     RUNNING = "running"
     STOPPING = "stopping"
@@ -45,22 +45,22 @@ class ContainerState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerStatus:
-    """A session's container. `failure`: why it failed, if it did since something was done."""
+    """A session's container. `failure`: why it failed, if it did after its last turn."""
 
     state: ContainerState
     failure: str = ""
 
 
 class ContainerStatusSource(Protocol):
-    """Whoever starts and stops containers, as far as commands ask it."""
+    """The part of the container manager that commands use."""
 
     def status(self, session: SessionId) -> ContainerStatus: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatCommandInvocation:
-    """Where a command was given, and what it may look at. `zone` is that of the times people read; `is_admin`: of this
-    agent group; `roles` of whoever gave it, wherever they have them."""
+    """The context of a command. `zone`: the time zone of times that people read. `is_admin`: of this agent group.
+    `roles`: all of the sender's roles."""
 
     session: Session
     store: Store
@@ -74,19 +74,21 @@ class ChatCommandInvocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """What a command came to. `answer` is said at once; None: when the runner has obeyed. `needs_runner`: it has to."""
+    """The effect of a command. `answer`: the reply, sent at once; None: sent when the runner has carried it out.
+    `needs_runner`: the runner has to carry it out."""
 
     answer: str | None
     needs_runner: bool = False
 
 
 ApplyCommand = Callable[[InboundWriter], Effect]
-"""Runs in the transaction that writes the command's row, once, before the row is there."""
+"""Runs once in the transaction that writes the command's row, before the row is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatCommand:
-    """`name` is typed after a slash. `prepare` looks at what is outside of the mailbox. Raises nothing of its own."""
+    """A chat command. `name` is typed after a slash. `prepare` reads data outside of the mailbox, and raises no own
+    errors."""
 
     name: str
     help: str
@@ -96,7 +98,7 @@ class ChatCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatCommandContext:
-    """What all commands work with."""
+    """What all commands share."""
 
     store: Store
     mailboxes: Mailboxes

@@ -1,7 +1,7 @@
 """/cost: show what models have cost, by agent group, short enough for a phone.
 
-Dollars are list prices of the calls that passed the gateway, never a guess: calls without a known price are counted as
-such. Only a provider whose calls do not pass there is taken at its word.
+Dollars are list prices of the calls that passed the gateway, never a guess: calls without a known price are counted
+separately. A provider's own figures are used only if its calls do not pass the gateway.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nanohost.text.translation import _, gettext_noop, lazy_gettext, ngettext
 MAX_GROUPS = 6
 NO_USAGE_TEXT = gettext_noop("In the last 30 days no turn took any tokens of a model.")
 _JSON_WINDOW_NAMES = {"today": "today", "7 days": "days_7", "30 days": "days_30"}
-"""As a program names them."""
+"""The keys of the spans of time in JSON."""
 _WINDOW_LABELS = {
     "today": gettext_noop("today"),
     "7 days": gettext_noop("7 days"),
@@ -33,12 +33,12 @@ _WINDOW_LABELS = {
 WEEK, MONTH = timedelta(days=7), timedelta(days=30)
 
 CostWindows = Mapping[str, Mapping[str, TurnCosts]]
-"""What each agent group took, by folder, within each span of time, longest last."""
+"""The costs of each agent group, by folder, within each span of time, the longest last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CostData:
-    """`recorded_since`: since when there is anything on record."""
+    """The costs for the reply. `recorded_since`: the time of the first record."""
 
     windows: CostWindows
     recorded_since: datetime | None
@@ -54,7 +54,7 @@ async def _prefetch(reports: ReportReader, now: datetime, zone: tzinfo) -> _Cost
 async def _cost(invocation: HostCommandInvocation, arguments: CommandArguments) -> str:
     shown = await _administered_folders(invocation.tx, invocation.actor)
     seen: _CostData | None = invocation.prefetched
-    if seen is None:  # nothing was read for somebody who had no right to it a moment ago
+    if seen is None:  # nothing was prefetched, because the sender had no permission then
         raise UsageError(lazy_gettext("what you may do has just changed"), hint=invocation.actor.command_text("cost"))
     windows = {
         name: {folder: cost for folder, cost in window.items() if shown is None or folder in shown}
@@ -64,14 +64,14 @@ async def _cost(invocation: HostCommandInvocation, arguments: CommandArguments) 
 
 
 async def _to_data(invocation: HostCommandInvocation) -> Mapping[str, object]:
-    """What /cost says to whoever may see all: sums by span of time and agent group, and since when there are any."""
+    """Returns all costs as JSON: sums by span of time and agent group, and the time of the first record."""
     seen: _CostData = invocation.prefetched
     windows = {_JSON_WINDOW_NAMES[name]: window for name, window in seen.windows.items()}
     return {"groups": windows, "since": seen.recorded_since}
 
 
 async def _administered_folders(db: Queries, actor: Actor) -> set[str] | None:
-    """The folders of the agent groups that the actor is an admin of; None: of all."""
+    """Returns the folders of the agent groups that the actor administers; None: all of them."""
     everywhere = any(grant.role is Role.ADMIN and grant.agent_group_id is None for grant in actor.grants)
     if everywhere or actor.has_role(RequiredRole.OWNER):
         return None
@@ -80,7 +80,7 @@ async def _administered_folders(db: Queries, actor: Actor) -> set[str] | None:
 
 
 def format_costs(windows: CostWindows, *, recorded_since: datetime | None, now: datetime, zone: tzinfo) -> str:
-    """In words: dearest first."""
+    """Formats the costs as text, the most expensive first."""
     longest = list(windows.values())[-1]
     if not longest:
         return _(NO_USAGE_TEXT)

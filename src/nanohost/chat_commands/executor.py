@@ -1,7 +1,7 @@
 """Executes a session's commands in the transaction that writes their rows into its mailbox.
 
-Promises: a command takes effect once and is answered once, however often the step is done; what was written before it
-counts as before it. The answer is kept in the command's row, so that it comes out the same after a crash.
+Promises: a command takes effect once and is answered once, however often the step is repeated; rows that were written
+before it come before it. The reply is stored in the command's row, so that it is the same after a crash.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from nanohost_protocol.rows import InKind, MessageIn, NewMessageIn
 STOPPED_IN_CHAT = "it was stopped in the chat"
 
 BuildAnswerDelivery = Callable[[Session, MessageIn, str, datetime], Delivery]
-"""A sentence about a message, as an entry in the ledger that it can have once only."""
+"""Builds the delivery of a reply to a command; each command can have only one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailboxEntry:
-    """A row to write. `command`: it is a command, and the row takes the place of the text."""
+    """A row to write. `command`: set if it is a command, whose row replaces the text."""
 
     message: NewMessageIn
     command: ParsedCommand | None = None
@@ -39,7 +39,7 @@ class MailboxEntry:
 
 @dataclass(slots=True, kw_only=True)
 class CommandResult(WriteResult):
-    """What is to be put on record besides. `cleared_session_id`: the session whose conversation begins anew."""
+    """The result of writing rows with commands. `cleared_session_id`: the session that starts a new conversation."""
 
     answers: list[Delivery] = field(default_factory=list)
     stopped_runs: list[TaskRun] = field(default_factory=list)
@@ -55,14 +55,16 @@ class CommandExecutor:
         self._mailbox = mailbox
 
     async def execute(self, session: Session, entries: Sequence[MailboxEntry]) -> CommandResult:
-        """Carry out the commands among the entries, each after what comes before it, and write all rows. Raises
-        MailboxError, and then none of them is there."""
+        """Executes the commands among the entries in order, and writes all rows.
+
+        Raises MailboxError, and then none of them is written.
+        """
         prepared = [(entry, await self._prepare(session, entry.command)) for entry in entries]
         runs = await tasks.list_open_runs(self._context.store, session.id)
         return await self._mailbox.change(session, lambda box: self._write_rows(box, session, prepared, runs))
 
     async def record(self, tx: Transaction, written: CommandResult) -> None:
-        """Enter the answers into the ledger, and the ends of runs that will not go on."""
+        """Records the replies in the ledger, and the ends of task runs that commands have ended."""
         for answer in written.answers:
             await deliveries.add(tx, answer)
         for run in written.stopped_runs:
@@ -76,7 +78,7 @@ class CommandExecutor:
         if command.refusal is not None:
             refused = Effect(answer=command.refusal)
             return lambda _: refused
-        asked = ChatCommandInvocation(
+        invocation = ChatCommandInvocation(
             session=session,
             store=self._context.store,
             mailboxes=self._context.mailboxes,
@@ -86,7 +88,7 @@ class CommandExecutor:
             is_admin=command.is_admin,
             roles=command.roles,
         )
-        return await chat_commands()[command.name].prepare(asked)
+        return await chat_commands()[command.name].prepare(invocation)
 
     def _write_rows(
         self,
@@ -116,7 +118,7 @@ class CommandExecutor:
 
 
 def host_answer(row: MessageIn) -> str | None:
-    """What the host answers to a command by itself."""
+    """Returns the host's own reply to a command; None if there is none."""
     payload = decode_in(row.kind, row.content)
     return payload.answer if isinstance(payload, ControlIn) else None
 
@@ -124,7 +126,7 @@ def host_answer(row: MessageIn) -> str | None:
 def _apply_command(box: InboundWriter, message: NewMessageIn, name: str, apply: ApplyCommand) -> MessageIn:
     effect = apply(box)
     content = encode(ControlIn(command=name, answer=effect.answer))
-    # One that is answered wakes nobody: the next container sees it before anything else.
+    # A command that is already answered does not wake the runner: the next container handles it first.
     box.insert(replace(message, kind=InKind.CONTROL, content=content, trigger=effect.answer is None))
     if not effect.needs_runner:
         box.close(message.id, "completed")

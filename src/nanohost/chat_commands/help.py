@@ -30,7 +30,7 @@ async def _prepare(invocation: ChatCommandInvocation) -> ApplyCommand:
 
 
 def host_command_lines(roles: Collection[Role]) -> list[str]:
-    """What somebody with these roles can type where no agent listens, too: a line each."""
+    """Returns the host commands for these roles, which also work in a chat without an agent: one line each."""
     return [
         _host_command_line(one)
         for one in host_commands().values()
@@ -39,7 +39,7 @@ def host_command_lines(roles: Collection[Role]) -> list[str]:
 
 
 def _agent_command_lines() -> list[str]:
-    """What an admin can type to the agent's own program: a line each."""
+    """Returns the commands of the model's command line that admins can type: one line each."""
     return [
         f"/{name}: {_(one.description)}"
         for name, one in AGENT_COMMANDS.items()
@@ -48,7 +48,7 @@ def _agent_command_lines() -> list[str]:
 
 
 def _host_command_line(command: HostCommand) -> str:
-    """With what it takes, and where it is not for all to read."""
+    """Returns the help line of a host command, with its arguments, and a note if it is only for direct messages."""
     line = f"/{command.name}: {translate(command.help)}"
     if command.arguments.model_fields:
         line = _("{command}, like {example}", command=line, example=translate(command.example))

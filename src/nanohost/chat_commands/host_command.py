@@ -1,6 +1,6 @@
-"""The type of a command about the host: typed in any chat, wired or not, and on the command line.
+"""Defines the type of host commands: typed in any chat, wired or not, and on the command line.
 
-What one does is done in the central database, in the transaction it is given, and nowhere else: it happens once.
+A host command changes only the central database, in the given transaction, so that it takes effect once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nanohost_protocol.rows import Origin
 
 
 def is_permitted(required: RequiredRole, roles: Collection[Role]) -> bool:
-    """Whether a command for these people is for somebody with these roles, wherever they have them."""
+    """Returns whether any of these roles, for any agent, permits the command."""
     match required:
         case RequiredRole.ANYONE:
             return True
@@ -38,7 +38,7 @@ def is_permitted(required: RequiredRole, roles: Collection[Role]) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Who gives a command. `id` as the record names them: a user, or `local:NAME` for somebody at the machine itself,
+    """The person who gives a command. `id`: as in the audit log, a user, or `local:NAME` for a user of the machine,
     who may do everything. `chat`: where they typed it; `is_direct`: nobody else reads it there."""
 
     id: str
@@ -50,23 +50,23 @@ class Actor:
 
     @property
     def origin(self) -> str:
-        """Where they typed it, as the record says it."""
+        """Where they typed it, as in the audit log."""
         return audit.LOCAL if self.chat is None else audit.chat_origin(self.chat)
 
     def command_text(self, name: str) -> str:
-        """A command of the host as it is typed where they are."""
+        """Returns a host command in the form for a chat or for a shell, as the actor types it."""
         return f"nanohost {name}" if self.is_local else f"/{name}"
 
     def has_role(self, required: RequiredRole) -> bool:
-        """Whether a command for these people is for this one. An admin of one agent group is one here."""
+        """Returns whether the actor has the required role. Being admin of one agent group is enough for ADMIN."""
         return self.is_local or is_permitted(required, [grant.role for grant in self.grants])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostCommandInvocation:
-    """What a command works with. `zone` is that of the times people read, `channels` are the names of those that are
-    set up, `channel_problem` says of one why nobody is heard there now (empty: they are), `prefetched` is what the
-    command's `look` found."""
+    """The context of a command. `zone`: the time zone of times that people read. `channels`: the names of the
+    configured channels. `channel_problem`: returns why a channel is not connected, empty if it is. `prefetched`: the
+    result of the command's `prefetch`."""
 
     tx: Transaction
     actor: Actor
@@ -79,14 +79,14 @@ class HostCommandInvocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostCommand:
-    """`execute` returns what is said to whoever gave the command. It raises UsageError, whose sentence they read,
-    before it changes anything. `prefetch` reads what may take long, before the transaction: nobody who writes waits for
-    it.
+    """A host command.
 
-    In a chat arguments are typed in the order of the model's fields, a word each, all the rest for the last one.
-    `is_direct_only`: in a chat it is for direct messages alone. `is_in_shell`: it is a command of `nanohost`, too.
-    `is_in_help`: /help tells of it. `json_data`: what the answer says, for a program (--json); asked for when it is
-    carried out.
+    `execute` returns the reply. It raises UsageError, whose sentence the actor reads, before it changes anything.
+    `prefetch` reads what may take long, before the transaction, so that no writer waits for it.
+
+    In a chat arguments are typed in the order of the model's fields, one word each, and the rest for the last one.
+    `is_direct_only`: in a chat it works only in direct messages. `is_in_shell`: it is also a command of `nanohost`.
+    `is_in_help`: /help lists it. `json_data`: returns the reply as data for programs (--json), after `execute`.
     """
 
     name: str
@@ -102,11 +102,11 @@ class HostCommand:
     json_data: Callable[[HostCommandInvocation], Awaitable[Mapping[str, object]]] | None = None
 
     async def run_prefetch(self, reports: ReportReader, now: datetime, zone: tzinfo) -> Any:
-        """What `carry_out` gets as `asked.seen`. Raises StoreError."""
+        """Returns what `execute` gets as `invocation.prefetched`. Raises StoreError."""
         return None if self.prefetch is None else await self.prefetch(reports, now, zone)
 
     def parse_arguments(self, arguments_text: str) -> CommandArguments:
-        """What stands behind the name in a chat. Raises UsageError."""
+        """Parses the text after the command's name in a chat. Raises UsageError."""
         fields = list(self.arguments.model_fields)
         if arguments_text and not fields:
             raise UsageError(lazy_gettext("/{name} takes no arguments", name=self.name))
@@ -116,15 +116,15 @@ class HostCommand:
         except ValidationError as error:
             missing = error.errors()[0]
             place = ".".join(str(part) for part in missing["loc"])
-            told = self.arguments.model_fields[place].description if place in fields else None
-            said: str = missing["msg"]
+            description = self.arguments.model_fields[place].description if place in fields else None
+            problem: str = missing["msg"]
             if missing["type"] == "missing":
-                said = lazy_gettext("/{name} needs {what}", name=self.name, what=lazy_gettext(told or place))
-            raise UsageError(said, hint=self.example) from None
+                problem = lazy_gettext("/{name} needs {what}", name=self.name, what=lazy_gettext(description or place))
+            raise UsageError(problem, hint=self.example) from None
 
 
 def refusal_text(command: HostCommand) -> str:
-    """What somebody is told for whom the command is not."""
+    """Returns the reply to somebody who may not use the command."""
     match command.required_role:
         case RequiredRole.OWNER:
             return _("Only an owner may use /{name}.", name=command.name)

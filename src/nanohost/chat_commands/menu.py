@@ -12,11 +12,11 @@ _ROLE_LABELS = {
     RequiredRole.ADMIN: gettext_noop("{help} (admins)"),
     RequiredRole.OWNER: gettext_noop("{help} (owners)"),
 }
-"""A menu is the same for all: who may not use a command should see so before they try."""
+"""A menu is the same for everybody, so it shows who may use a command."""
 
 
 def build_menu() -> tuple[MenuCommand, ...]:
-    """Those of a conversation first: they are for everybody."""
+    """Returns the menu, with commands of a session first, which are for everybody."""
     of_conversation = (_chat_command_item(one) for one in chat_commands().values())
     of_host = (_host_command_item(one) for one in host_commands().values() if one.is_in_help)
     return (*of_conversation, *of_host)

@@ -12,11 +12,11 @@ from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.rows import InKind, MessageIn
 
 READ_TIMEOUT_S = 0.3
-"""At the container's file, which may be slow to read: a /stop has two seconds (see containers/control_messages.py)."""
+"""Seconds to read the container's file, which may be slow: /stop has two (see containers/control_messages.py)."""
 
 
 async def read_claimed_ids(invocation: ChatCommandInvocation) -> Collection[str]:
-    """The messages that a container is working on, as far as that can be seen."""
+    """Returns the ids of the messages that a container has claimed; empty if that cannot be read in time."""
     try:
         async with asyncio.timeout(READ_TIMEOUT_S):
             claims = await invocation.mailboxes.read_outbound(invocation.session, queries.open_claims())
@@ -26,8 +26,8 @@ async def read_claimed_ids(invocation: ChatCommandInvocation) -> Collection[str]
 
 
 def open_messages(box: InboundWriter, claimed_ids: Collection[str] = ()) -> Iterator[MessageIn]:
-    """Messages that are being worked on, wait, or are to be tried again; not what is for the runner, or for its next
-    container and not `claimed_ids` by this one."""
+    """Yields messages that are claimed, wait, or are to be retried. Not control messages, and not messages for the next
+    container, unless their ids are in `claimed_ids`."""
     for message in box.pending():
         is_for_the_next = message.on_wake and not message.tries and message.id not in claimed_ids
         if message.kind is not InKind.CONTROL and not is_for_the_next:
@@ -35,8 +35,10 @@ def open_messages(box: InboundWriter, claimed_ids: Collection[str] = ()) -> Iter
 
 
 def close_open_messages(box: InboundWriter, claimed_ids: Collection[str]) -> bool:
-    """Close all of that, for good: no runner takes a closed message, and no failure opens it again. False if there was
-    nothing that anybody waits for."""
+    """Closes all open messages for good: no runner claims them, and no failure opens them again.
+
+    Returns False if there was no message that a person waits for.
+    """
     messages = list(open_messages(box, claimed_ids))
     for message in messages:
         box.close(message.id, "failed")

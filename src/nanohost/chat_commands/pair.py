@@ -1,4 +1,4 @@
-"""/pair: issue a code that makes whoever types it an owner. On the command line it is `nanohost pair`."""
+"""/pair: issue a code that makes the person who types it an owner. On the command line it is `nanohost pair`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ class _Arguments(CommandArguments):
 
 
 def check_channel(name: str, channels: Collection[str], *, command_prefix: str, available: Collection[str] = ()) -> str:
-    """The name, if it is one. Raises UsageError saying which are set up. `command_prefix`: what to type before the
-    right one; `available`: the channels that there are, where whoever typed it could set one up."""
+    """Returns the name of a configured channel. Raises UsageError that lists the configured ones.
+
+    `command_prefix`: what to type before a correct name. `available`: all known channels, if the actor can set one up.
+    """
     if name in channels:
         return name
     near = difflib.get_close_matches(name, channels, 1)

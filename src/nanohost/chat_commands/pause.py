@@ -1,7 +1,7 @@
 """/pause: stop all agents and all messages until /resume.
 
-What is on record holds from this command's commit on: each send looks at it. Turns that are under way are ended within
-two seconds, as in an orderly stop: they are run again later, and count as no try. What people write is kept.
+The pause holds from this command's commit on: each send checks it. Running turns are interrupted within two seconds, as
+in an orderly stop: they run again later, and the attempt is not counted. Messages of people are kept.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from nanohost.text.phrases import format_time, format_time_with_zone
 from nanohost.text.translation import _, gettext_noop, ngettext
 
 UPCOMING_WINDOW = timedelta(hours=1)
-"""Tasks that fall due within it are told of."""
+"""Tasks that are due within this time are listed."""
 MAX_NAMED = 10
-"""Agents, by name: the list is read on a phone."""
+"""The most agents that are listed by name: people read the list on a phone."""
 PAUSED_TEXT = gettext_noop("Everything is paused at the moment. I keep your message and answer when it is resumed.")
-"""To who writes meanwhile: what they hear, once a pause and chat."""
+"""The reply to people who write during the pause."""
 NO_TURN_INTERRUPTED = gettext_noop("No agent was in the middle of a turn.")
 
 
@@ -70,7 +70,7 @@ async def _already_paused(invocation: HostCommandInvocation, earlier: PauseState
 async def format_pause(
     db: Queries, pause: PauseState, now: datetime, zone: tzinfo, *, resume_command: str = "/resume"
 ) -> str:
-    """Since when all is paused, and by whom. `resume_command`: what is typed to end it."""
+    """Formats since when the host is paused, and by whom. `resume_command`: the command that ends it."""
     user = await users.find(db, pause.created_by)
     name = quoting.name(user.name if user is not None and user.name.strip() else pause.created_by)
     return _(
@@ -82,7 +82,7 @@ async def format_pause(
 
 
 def format_interrupted_turns(turns: Sequence[InterruptedTurn], now: datetime, zone: tzinfo) -> str:
-    """Which turns were ended."""
+    """Formats the turns that were interrupted."""
     if not turns:
         return _(NO_TURN_INTERRUPTED)
     named = [f"- {_format_turn(turn, now, zone)}" for turn in turns[:MAX_NAMED]]
@@ -139,7 +139,8 @@ def _format_backlog(backlog: Backlog, invocation: HostCommandInvocation) -> list
 
 
 async def pause_data(invocation: HostCommandInvocation) -> Mapping[str, object]:
-    """Whether all is paused, since when, by whom, what was cut (null: it is not known yet), and what waits."""
+    """Returns as JSON whether the host is paused, since when, by whom, the interrupted turns (null: not known yet), and
+    what waits."""
     pause = await paused.find(invocation.tx)
     backlog = await paused.backlog(invocation.tx, invocation.now, tasks_within=UPCOMING_WINDOW)
     return {

@@ -1,7 +1,7 @@
 """The registry of chat commands. A file of this package with a COMMAND is one, and is found by itself.
 
-One of a conversation is a ChatCommand, one of the host a HostCommand. Those of an install's own files are there while
-its host is.
+A command of a session is a ChatCommand, one of the host a HostCommand. The commands of an install's own files are
+registered while its host runs.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ HELPER_MODULES = {
     "open_messages",
     "registry",
 }
-"""Modules of this package that are no command."""
+"""Modules of this package that are no commands."""
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_-]*")
-"""What can be typed after a slash."""
+"""Valid names of commands."""
 NAME_ASSIGNMENT = re.compile(rf"""\bname\s*=\s*["']({NAME_PATTERN.pattern})["']""")
 
 
 @cache
 def chat_commands() -> dict[str, ChatCommand]:
-    """Those of a conversation by name, sorted."""
+    """Returns the commands of a session by name, sorted."""
     return {name: command for name, command in _registered().items() if isinstance(command, ChatCommand)}
 
 
 @cache
 def host_commands() -> dict[str, HostCommand]:
-    """Those of the host by name, sorted."""
+    """Returns the host commands by name, sorted."""
     return {name: command for name, command in _registered().items() if isinstance(command, HostCommand)}
 
 
@@ -64,7 +64,7 @@ def _registered() -> dict[str, ChatCommand | HostCommand]:
 
 @asynccontextmanager
 async def extensions_loaded(folder: Path) -> AsyncIterator[None]:
-    """Have the commands of an install's own files found, too, while entered."""
+    """Registers the commands of an install's own files while entered."""
     own = await asyncio.to_thread(_load_extensions, folder)
     chat_commands().update({name: one for name, one in own.items() if isinstance(one, ChatCommand)})
     host_commands().update({name: one for name, one in own.items() if isinstance(one, HostCommand)})
@@ -77,8 +77,10 @@ async def extensions_loaded(folder: Path) -> AsyncIterator[None]:
 
 
 def extension_names(folder: Path) -> frozenset[str]:
-    """What an install's own files call their commands; of one that does not spell it out, the file's name. For who is
-    not the host: none of them is run. Reads the disk."""
+    """Returns the names of the commands in an install's own files without importing them, for use outside the host.
+
+    If a file does not contain the name as a literal, uses the file's name. Reads the disk.
+    """
     return frozenset(
         name
         for path in list_python_files([folder])
@@ -89,7 +91,7 @@ def extension_names(folder: Path) -> frozenset[str]:
 def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # the host says of one that cannot be read what is wrong with it
+    except OSError:  # the host reports why it cannot be read
         return ""
 
 

@@ -39,9 +39,9 @@ async def _resume(invocation: HostCommandInvocation, arguments: CommandArguments
         ngettext("{count} message to send", "{count} messages to send", count) if (count := backlog.to_send) else "",
         ngettext("{count} task that was due", "{count} tasks that were due", count) if (count := backlog.tasks) else "",
     ]
-    said = ", ".join(part for part in goes_on if part) or _("nothing waited")
+    resumed = ", ".join(part for part in goes_on if part) or _("nothing waited")
     since = format_time(pause.created_at, invocation.now, invocation.zone)
-    return _("Resumed (paused since {time}): {backlog}.", time=since, backlog=said)
+    return _("Resumed (paused since {time}): {backlog}.", time=since, backlog=resumed)
 
 
 COMMAND = HostCommand(

@@ -30,7 +30,7 @@ MAX_TOOL_CHARS = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentActivity:
-    """What a runner says of itself. `turn_started_at`: the turn that runs began."""
+    """What a runner reports. `turn_started_at`: when the running turn began."""
 
     claimed_ids: frozenset[str] = frozenset()
     turn_started_at: datetime | None = None
@@ -39,7 +39,7 @@ class AgentActivity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusFacts:
-    """All that the answer is made of."""
+    """The data of the reply."""
 
     container: ContainerStatus
     activity: AgentActivity
@@ -49,7 +49,7 @@ class StatusFacts:
     now: datetime
     zone: tzinfo
     pause_text: str = ""
-    """Since when nothing goes on, and by whom."""
+    """Since when the host is paused, and by whom."""
 
 
 async def _prepare(invocation: ChatCommandInvocation) -> ApplyCommand:
@@ -94,7 +94,7 @@ def _to_activity(found: queries.RunnerProgress) -> AgentActivity:
 
 
 def format_status(facts: StatusFacts) -> str:
-    """A sentence a line."""
+    """Formats the status, one sentence per line."""
     lines = [
         facts.pause_text,
         _format_activity(facts),
@@ -155,7 +155,7 @@ def _format_time(moment: datetime, facts: StatusFacts) -> str:
 
 
 def _sanitize_tool_name(name: object) -> str:
-    """A container wrote it."""
+    """Cleans the name of a tool, which a container wrote."""
     return "".join(letter for letter in str(name)[:MAX_TOOL_CHARS] if letter.isprintable())
 
 

@@ -1,7 +1,7 @@
-"""/stop: interrupt the agent, and close what waits behind its turn.
+"""/stop: interrupt the agent, and close the messages that wait behind its turn.
 
-What waits is closed together with the row that says so: from then on no crash brings it back. The runner ends its turn
-when it sees the row; the host says "Stopped." when it has, or when its container is gone.
+Waiting messages are closed in the same transaction as the command's row, so that no crash brings them back. The runner
+ends its turn when it reads the row; the host replies "Stopped." when that is done, or when the container is gone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _stop(claimed_ids: Collection[str], box: InboundWriter) -> Effect:
 
 
 def _is_stop_pending(box: InboundWriter) -> bool:
-    """Whether an earlier one is not done yet: who gave it reads "Stopped." next, and nothing else before that."""
+    """Returns whether an earlier /stop is not done yet: its sender must read "Stopped." next, and nothing before."""
     orders = (decode_in(row.kind, row.content) for row in box.control_messages())
     return any(isinstance(order, ControlIn) and order.command == STOP for order in orders)
 

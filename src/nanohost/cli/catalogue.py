@@ -1,7 +1,7 @@
 """Reads the names, helps and arguments of all commands from catalogue.json, without importing the commands.
 
 The file is written from the registry by scripts/reference, and a test fails when it is stale. So a help text, a
-mistyped word and a command that the running host answers load no command, no model of arguments and no database.
+mistyped word, and a command that the running host answers, load no command, no argument model and no database.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ if TYPE_CHECKING:  # typing itself is a fifth of the start
     from nanohost.commands.command import Command
 
     class Argument(TypedDict):
-        """`choices` are what can be typed, [] if that is free; a `flag` takes no word; a `positional` no name; what is
-        `repeated` is typed once for each value."""
+        """An argument. `choices`: the allowed values, [] for any; `flag`: takes no value; `positional`: typed without
+        its name; `repeated`: typed once for each value."""
 
         name: str
         help: str
@@ -27,8 +27,8 @@ if TYPE_CHECKING:  # typing itself is a fifth of the start
         required: bool
 
     class Entry(TypedDict):
-        """A command. `offline`: it runs where it is typed; `rendered_here`: its text is made there; `follows`: it takes
-        --follow; `confirm`: what is asked before; `module`: where it is."""
+        """A command. `offline`: it runs in the client's process; `rendered_here`: its text is rendered there;
+        `follows`: it takes --follow; `confirm`: the question to confirm; `module`: the module that defines it."""
 
         words: str
         help: str
@@ -51,14 +51,14 @@ CATALOGUE_PATH = f"{__file__.rpartition('/')[0]}/catalogue.json"
 
 
 def read_catalogue() -> Catalogue:
-    """All of it, sorted by words."""
+    """Reads the catalogue, sorted by words."""
     with open(CATALOGUE_PATH, encoding="utf-8") as file:  # noqa: PTH123 - pathlib is another fifth
         found: Catalogue = json.load(file)
     return found
 
 
 def group_by_noun(entries: list[Entry]) -> dict[str, list[Entry]]:
-    """The commands by the first word that is typed."""
+    """Groups the commands by their first word."""
     found: dict[str, list[Entry]] = {}
     for entry in entries:
         found.setdefault(entry["words"].partition(" ")[0], []).append(entry)
@@ -66,7 +66,7 @@ def group_by_noun(entries: list[Entry]) -> dict[str, list[Entry]]:
 
 
 def render_catalogue() -> str:
-    """What stands in the file, from the registry."""
+    """Returns the content of the file, made from the registry."""
     return json.dumps(_build_catalogue(), indent=1, ensure_ascii=False) + "\n"
 
 

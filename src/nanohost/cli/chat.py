@@ -1,4 +1,4 @@
-"""nanohost chat: a conversation in this terminal, with the running host or with one in this process."""
+"""Runs nanohost chat: a conversation in this terminal, with the running host or with one in this process."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ from nanohost.logs import configure_logging
 from nanohost.text.phrases import pluralize
 
 DUMB_TERMINALS = ("", "dumb", "unknown")
-"""Terminals that can show lines, and no more."""
+"""Terminals that can only show lines."""
 DRAIN_TIMEOUT_S = 120.0
-"""How long input from a pipe that ended waits for the replies it is owed, without any sign that one is made."""
+"""Seconds to wait for replies after piped input has ended, without any sign that an agent is working."""
 ACCEPT_TIMEOUT_S = 5.0
-"""After how long a person is told that the host has not taken a message yet."""
+"""Seconds after which the person is told that the host has not accepted a message yet."""
 MAX_LOG_BYTES = 1024 * 1024
-"""Bytes of chat.log that are kept from one conversation to the next."""
+"""Bytes of chat.log that are kept for the next conversation."""
 
 
 def chat_once(home: Home, text: str, *, timeout_s: float) -> int:
-    """Say one thing; the reply goes to stdout and nothing else does. 0 with a reply, 1 without."""
+    """Sends one message and prints only the reply on stdout. Returns 0 with a reply, 1 without."""
     configure_logging(os.environ, log_format="quiet")
 
     async def once(ending: ShutdownGuard) -> int:
@@ -65,7 +65,8 @@ def chat_once(home: Home, text: str, *, timeout_s: float) -> int:
 
 
 def chat(home: Home) -> int:
-    """A conversation until Ctrl-D, Ctrl-C or /quit. 1 when input from a pipe ended and an answer did not come."""
+    """Runs a conversation until Ctrl-D, Ctrl-C or /quit. Returns 1 if piped input has ended and an answer is
+    missing."""
     home.prepare()
 
     async def converse(ending: ShutdownGuard) -> int:
@@ -94,9 +95,9 @@ async def _chat_once(home: Home, text: str, timeout_s: float, mark_stopping: Mar
             _print_stderr(f"(more) {replace_control_chars(shown.text)}")
         elif shown.is_error:
             reply.set_exception(NanohostError(shown.text))
-        elif shown.reply_to is None:  # it answers nobody: a reminder, or something the agent says by itself
+        elif shown.reply_to is None:  # no reply: a reminder, or a message that the agent sends by itself
             _print_stderr(f"(meanwhile) {replace_control_chars(shown.text)}")
-        elif shown.is_failure or (shown.agent == "" and not is_command):  # the host speaks, and was not asked
+        elif shown.is_failure or (shown.agent == "" and not is_command):  # an unrequested message of the host
             reply.set_exception(NanohostError(shown.text, hint="nanohost status"))
         else:
             reply.set_result(replace_control_chars(shown.text))
@@ -121,7 +122,7 @@ async def _chat_once(home: Home, text: str, timeout_s: float, mark_stopping: Mar
 
 
 async def _wait_for_reply(reply: asyncio.Future[str], disconnected: asyncio.Event) -> bool:
-    """Wait for the reply, or for the host to have gone. Whether it is the reply."""
+    """Waits for the reply or the loss of the host. Returns whether the reply came."""
     going = asyncio.ensure_future(disconnected.wait())
     both: set[asyncio.Future[Any]] = {reply, going}
     try:
@@ -154,7 +155,7 @@ async def _run_conversation(
 
 
 async def _disconnected_channel_notices(home: Home) -> list[str]:
-    """A line for each channel on which nobody is heard. Only where the host says so: it may have just left."""
+    """Returns a line for each disconnected channel; none if the host does not answer, as it may have just ended."""
     try:
         status = await execute(find_command("status"), {}, home)
     except NanohostError:
@@ -168,7 +169,7 @@ async def _disconnected_channel_notices(home: Home) -> list[str]:
 
 
 async def _pending_task_notices(home: Home, *, is_in_process: bool) -> list[str]:
-    """A line about what is planned, where the only host ends with this conversation."""
+    """Returns a line about scheduled tasks, if the only host ends with this conversation."""
     try:
         planned = await execute(find_command("tasks list"), {}, home) if is_in_process else []
     except NanohostError:
@@ -181,7 +182,7 @@ async def _pending_task_notices(home: Home, *, is_in_process: bool) -> list[str]
 
 
 def _make_screen(home: Home, stdin: TextIO) -> Screen:
-    """What this terminal can do; plain lines where there is none."""
+    """Returns the screen for this terminal; plain lines without a terminal."""
     is_live = stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") not in DUMB_TERMINALS
     zone = display_zone(home.root, os.environ)
     if not is_live:
@@ -209,8 +210,9 @@ async def _send_lines(
 async def _read_until_end(
     client: TerminalClient, screen: Screen, stdin: TextIO, custom_commands: Collection[str]
 ) -> int | None:
-    """Say what is typed. How many lines were no command, not even one of the install's `custom_commands`, and were not
-    said; None: somebody left."""
+    """Sends what is typed until the input ends. Returns how many lines were refused as misspelled commands; None if a
+    person has quit. `custom_commands`: the install's own commands.
+    """
     refused, asked_about = 0, ""
     async with aclosing(screen.read_lines(stdin)) as lines:
         async for line in lines:
@@ -223,7 +225,7 @@ async def _read_until_end(
                 screen.show_notice(suggestion_text(line, meant))
             elif line.strip():
                 if meant is not None:
-                    refused, asked_about = refused - 1, ""  # it was meant as it is, this once
+                    refused, asked_about = refused - 1, ""  # typed again: it is intended
                 _send(client, screen, line)
     return refused
 
@@ -235,7 +237,7 @@ def _send(client: TerminalClient, screen: Screen, line: str) -> None:
 
 
 def _warn_if_not_accepted(client: TerminalClient, screen: Screen, id: str) -> None:
-    if id in client.unaccepted and client.is_connected:  # else it was said that the host has gone
+    if id in client.unaccepted and client.is_connected:  # else the person was told that the host is gone
         screen.warn_not_accepted()
 
 

@@ -1,6 +1,6 @@
-"""Finds the host for a chat: one that runs or is starting, or else starts one in this process.
+"""Finds the host for a chat: one that runs or is starting; otherwise starts one in this process.
 
-Never takes the home from a host that is starting, and never fails because one is: it waits.
+Never takes the home's lock from a host that is starting, and never fails because of one: it waits.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ NoticePrinter = Callable[[str], None]
 
 POLL_INTERVAL_S = 0.2
 RESTART_GRACE_S = 5.0
-"""For which a daemon that has gone is waited for before its home is taken."""
+"""Seconds to wait for a daemon to restart before taking its home's lock."""
 TERMINAL_TIMEOUT_S = 5.0
-"""How long a host that answers commands may be without its terminal."""
+"""Seconds that a host may answer commands before its terminal socket is ready."""
 WAITING_NOTICE = "Another nanohost is starting or stopping here: this waits for it."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostConnection:
-    """By whom. `is_in_process`: a host in this process. `reconnect`: for --once, to be called when it has gone; a
-    daemon that is being restarted is left the home, and a chat that was the host and left is followed by this process.
-    Returns whether the host is here now."""
+    """The host of a chat. `is_in_process`: it runs in this process. `reconnect`: for --once, call it when the host is
+    gone: it waits for a restarting daemon, or runs the host here if another chat was the host and ended. It returns
+    whether the host is in this process now."""
 
     is_in_process: bool
     reconnect: Callable[[], Awaitable[bool]]
@@ -44,8 +44,8 @@ class HostConnection:
 async def connect_to_host(
     home: Home, client: TerminalClient, print_notice: NoticePrinter, *, start_timeout_s: float = math.inf
 ) -> AsyncIterator[HostConnection]:
-    """Have the client connected while entered, to a host that is not ended before. `start_timeout_s`: for a host that
-    is just starting or stopping. Raises NanohostError."""
+    """Keeps the client connected to a host while entered. `start_timeout_s`: for a host that is starting or stopping.
+    Raises NanohostError."""
     async with AsyncExitStack() as stack:
         is_here = await _ensure_host(home, print_notice, stack, start_timeout_s)
 
@@ -64,7 +64,7 @@ async def connect_to_host(
 
 
 async def _ensure_host(home: Home, print_notice: NoticePrinter, stack: AsyncExitStack, start_timeout_s: float) -> bool:
-    """Return when a host's terminal answers. True: it was started here, and is ended with the stack."""
+    """Returns when a host's terminal answers. True: it was started here, and ends with the stack."""
     loop, told = asyncio.get_running_loop(), False
     began, dumb_since = loop.time(), math.inf
     while True:

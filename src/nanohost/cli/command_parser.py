@@ -1,7 +1,7 @@
 """Parses the registry's commands with the catalogue, and sends them to a running host without loading their code.
 
-A host that runs answers with the text to print. Only where none does, or a command or its text belongs where it is
-typed, is the code of the command loaded (nanohost.cli.run_command).
+A running host answers with the text to print. The code of a command is loaded (nanohost.cli.run_command) only if no
+host runs, or if the command or its rendering belongs to the client's process.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:  # typing itself is a fifth of the start
 
 FORMS = ("json", "table")
 PRINTING = frozenset({"list", "get", "logs", "cost", "pair"})
-"""Verbs, and commands of one word, that are typed for what they print: --quiet would leave nothing of them."""
+"""Verbs and one-word commands whose only purpose is their output, so that they have no --quiet."""
 _PLACEHOLDER_PARSER = argparse.ArgumentParser(add_help=False)
 
 
 def add_registry_commands(subcommands: Subcommands, arguments: Collection[str] | None) -> None:
-    """Add every command of the registry; `wirings create` becomes `create` below `wirings`.
+    """Adds every command of the registry; `wirings create` becomes `create` below `wirings`.
 
-    Of words that are not among those `arguments` only the name and the help are made. None: all of it is.
+    For commands that are not in `arguments`, adds only the name and the help. None: adds all of them completely.
     """
     catalogue = read_catalogue()
     for noun, entries in group_by_noun(catalogue["commands"]).items():
@@ -55,23 +55,23 @@ def _add_verbs(subcommands: Subcommands, entries: list[Entry], arguments: Collec
 
 
 def _add_name_only(subcommands: Subcommands, word: str, help: str) -> None:
-    """A word of the list in the help and no more: a parser for each costs a third of the start."""
+    """Adds a word only to the list in the help: a parser for each would take a third of the start time."""
     subcommands._choices_actions.append(subcommands._ChoicesPseudoAction(word, (), help))
     subcommands._name_parser_map[word] = _PLACEHOLDER_PARSER
 
 
 def add_home_option(parser: argparse.ArgumentParser) -> None:
-    """--home is taken before the command and after it."""
+    """Adds --home, which can be typed before and after the command."""
     parser.add_argument("--home", metavar="DIR", default=argparse.SUPPRESS, help="the install root (or NANOHOST_HOME)")
 
 
 def as_sentence(words: str) -> str:
-    """As it stands at the head of a help text."""
+    """Formats a text as the first sentence of a help text."""
     return f"{words[0].upper()}{words[1:]}."
 
 
 def _first_clause(meaning: str) -> str:
-    """As it stands beside a noun in the list of all."""
+    """Returns the first clause of a meaning, for the list of nouns."""
     return meaning.partition("; ")[0]
 
 
@@ -163,7 +163,7 @@ def _run_entry(entry: Entry, options: argparse.Namespace, root: str) -> int:
 
 
 def _ask(question: str) -> None:
-    """Raises UsageError where somebody at a terminal does not agree. Elsewhere nobody can be asked, and nothing is."""
+    """Asks for confirmation at a terminal; raises UsageError without it. Does not ask if there is no terminal."""
     import sys
 
     if not sys.stdin.isatty():

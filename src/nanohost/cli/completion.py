@@ -1,7 +1,7 @@
 """Prints the shell completion script.
 
-It is made of the parsers, which know every command, option and choice. Nothing of nanohost runs at Tab: the words are
-in the script, and nothing that is in a database is offered.
+It is generated from the parsers, which know every command, option and choice. nanohost does not run at Tab: the words
+are in the script, and values from a database are not completed.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _nanohost_whole_words() {
 }
 complete -o bashdefault -F _nanohost_whole_words nanohost
 """
-"""Appended to what shtab writes for bash, which counts the words as bash parts them."""
+"""Appended to shtab's script for bash, which splits words at colons."""
 
 
 def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
     """Return the script for a shell that shtab knows.
 
-    `parser` is all of the command line. It is changed: the choices of its options are added.
+    `parser`: the complete command line. It is changed: the choices of its options are added.
     """
     choices = {
         entry["words"]: {one["name"]: one["choices"] for one in entry["arguments"]}

@@ -24,9 +24,9 @@ from nanohost.runtimes.choose import UNSANDBOXED_WARNING
 from nanohost.runtimes.port import Isolation
 
 COMMAND_TIMEOUT_S = 5.0
-"""How long a command on a stopped host may hold the home before a start gives up."""
+"""Seconds that a command without a host may hold the home's lock before a start gives up."""
 MODEL_CHECK_TIMEOUT_S = 3.0
-"""How long a start waits to hear whether the model can be asked. Messages are served meanwhile."""
+"""Seconds that a start waits for the check of the model. Messages are handled meanwhile."""
 
 _log = structlog.get_logger()
 
@@ -35,7 +35,7 @@ _log = structlog.get_logger()
 async def serve_host(
     home: Home, settings: Settings, *, progress: Callable[[str], None], should_keep_containers: bool
 ) -> AsyncIterator[Host]:
-    """Hold the home and serve while entered. Raises NanohostError."""
+    """Holds the home's lock and runs the host while entered. Raises NanohostError."""
     scrubber.add_secrets(collect_secrets(settings))
     if (too_few := raise_file_limit()) is not None:
         print_warning(too_few)
@@ -61,14 +61,14 @@ async def serve_host(
 
 
 async def _warn_if_model_fails(host: Host) -> None:
-    """At once, if it is known soon; else the log and the status say it."""
+    """Warns at once if the first check of the model fails soon; later problems are in the log and in status."""
     if (found := await host.model_monitor.wait_for_first_check(MODEL_CHECK_TIMEOUT_S)) is not None:
         print_warning(f"No agent can ask its model: {found.message}. Fix it with: {found.hint}")
 
 
 @asynccontextmanager
 async def wait_for_home_lock(home: Home) -> AsyncIterator[None]:
-    """Hold the home while entered; a command that has it for a moment is waited for. Raises HomeLocked."""
+    """Holds the home's lock while entered; waits for a command that holds it briefly. Raises HomeLocked."""
     with ExitStack() as stack:
         give_up = asyncio.get_running_loop().time() + COMMAND_TIMEOUT_S
         while True:
@@ -84,6 +84,6 @@ async def wait_for_home_lock(home: Home) -> AsyncIterator[None]:
 
 
 def print_warning(message: str) -> None:
-    """A sentence nobody should miss: red where there are colours."""
+    """Prints an important sentence, in red if the terminal has colours."""
     colours = supports_colours(sys.stderr, os.environ)
     print(f"{RED}{message}{RESET}" if colours else f"WARNING: {message}", file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
-"""The interactive screen of a chat: an editable line, above it a status line, above that the messages. People can type
-while an agent works. Colours unless NO_COLOR is set.
+"""Shows the interactive screen of a chat: an editable line, above it a status line, above that the messages. People can
+type while an agent works. It uses colours unless NO_COLOR is set.
 
-Only this module knows prompt_toolkit; it is imported where a terminal is there (see cli.chat).
+Only this module uses prompt_toolkit; it is imported only with a terminal (see cli.chat).
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from nanohost.rendering.terminal import render_for_terminal
 
 PROMPT, CONTINUATION_PROMPT = "you> ", "     "
 MAX_MARKDOWN_CHARS = 50_000
-"""Characters. What is longer is shown as it was written: reading it as Markdown would take a good part of a second."""
+"""Characters. A longer text is shown unrendered: parsing it as Markdown would take a good part of a second."""
 MAX_HISTORY_BYTES = 256 * 1024
-"""Bytes of what was typed that are kept from one conversation to the next."""
+"""Bytes of the input history that are kept for the next conversation."""
 
 
 class LiveScreen(Screen):
-    """`history`: the file of what was typed before."""
+    """The interactive screen. `history`: the file with the input history."""
 
     def __init__(self, history: Path, environ: Mapping[str, str], *, zone: tzinfo = UTC) -> None:
         super().__init__(zone=zone)
         self._has_colours = not environ.get("NO_COLOR")
         self._is_ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
         self._is_exit_confirmed = False
-        # Without asking where the cursor is: the answer would come among what is typed, and not every terminal has one.
+        # Does not query the cursor position: the answer would mix with typed text, and not every terminal answers.
         output = Vt100_Output.from_pty(sys.stdout, term=environ.get("TERM"))
         output.enable_cpr = False
         self._prompt_session: PromptSession[str] = PromptSession(
@@ -66,10 +66,10 @@ class LiveScreen(Screen):
         )
 
     async def read_lines(self, stdin: TextIO) -> AsyncGenerator[str, None]:
-        """What is typed, until the end: Ctrl-D, or Ctrl-C, which first says what happens to what is being done."""
+        """Yields typed lines until Ctrl-D or Ctrl-C, which first shows what happens to pending work."""
         moving = asyncio.create_task(self._animate_status_line(), name="status line")
         try:
-            with self._prompt_session.input.raw_mode():  # also between two lines, where a Ctrl-D would be lost
+            with self._prompt_session.input.raw_mode():  # also between two lines, or a Ctrl-D would be lost
                 while True:
                     try:
                         line = await self._prompt_session.prompt_async(handle_sigint=False, set_exception_handler=False)
@@ -96,10 +96,10 @@ class LiveScreen(Screen):
         super().show_notice("\n".join(wrap_words(one, columns) for one in line.split("\n")))
 
     def show_prompt(self) -> None:
-        """It stands there by itself."""
+        """Does nothing: the prompt is always shown."""
 
     def _render_prompt(self) -> ANSI:
-        """What stands above the line that is typed, and before it. What stays when it was sent is the line alone."""
+        """Returns the status line and the prompt of the input line. After sending, only the line remains."""
         status = ""
         if not self._prompt_session.app.is_done:
             columns = shutil.get_terminal_size().columns
@@ -110,7 +110,7 @@ class LiveScreen(Screen):
         return ANSI(f"{above}{BOLD}{PROMPT}{RESET}")
 
     async def _animate_status_line(self) -> None:
-        """Draw anew while something is being done."""
+        """Redraws the status line while an agent works."""
         while True:
             self._changed.clear()
             self._prompt_session.app.invalidate()
@@ -129,8 +129,7 @@ class LiveScreen(Screen):
         return f"{BOLD}{colour}{speaker_name(shown)}{RESET}{self._earlier_label(shown)}\n{text}\n"
 
     def _write_line(self, line: str, stream: TextIO) -> None:
-        """Above the prompt, if there is one. The terminal's mode stays as it is, or keys that are typed meanwhile would
-        be lost."""
+        """Writes a line above the prompt. It keeps the terminal's mode, or keys typed meanwhile would be lost."""
         if self._prompt_session.app.is_running:
             self._prompt_session.app.renderer.erase()
             self._prompt_session.app.invalidate()
@@ -138,12 +137,12 @@ class LiveScreen(Screen):
 
 
 def wrap_words(line: str, columns: int) -> str:
-    """A line of ours that ends between words."""
+    """Wraps a line between words."""
     return textwrap.fill(line, columns, break_long_words=False, break_on_hyphens=False)
 
 
 class InputHistory(FileHistory):
-    """What was typed before. A disk that takes or gives nothing makes it short, and fails nobody."""
+    """The input history in a file. Errors of the disk are ignored: they only shorten the history."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
@@ -163,15 +162,15 @@ class InputHistory(FileHistory):
 
 
 def _truncate_history(path: Path) -> None:
-    """Keep the newest entries: each begins with an empty line."""
+    """Removes the oldest entries from the file; each entry begins with an empty line."""
     if path.stat().st_size > MAX_HISTORY_BYTES:
         kept = path.read_bytes()[-MAX_HISTORY_BYTES // 2 :]
         path.write_bytes(kept[max(kept.find(b"\n\n"), 0) :])
 
 
 def _make_key_bindings() -> KeyBindings:
-    """What differs from the usual keys: Enter sends, Alt-Enter or a backslash before it begins a new line, Ctrl-C drops
-    what is typed before anything else."""
+    """Returns the changed keys: Enter sends; Alt-Enter, or Enter after a backslash, begins a new line; Ctrl-C first
+    clears the input."""
     keys = KeyBindings()
 
     @keys.add("enter", filter=has_focus(DEFAULT_BUFFER))
@@ -194,7 +193,7 @@ def _make_key_bindings() -> KeyBindings:
         else:
             event.app.exit(exception=KeyboardInterrupt)
 
-    # A Ctrl-D that was typed before the prompt was there: the terminal hands it on as a NUL, which is Ctrl-@.
+    # A Ctrl-D typed before the prompt was shown: the terminal passes it on as NUL, which is Ctrl-@.
     @keys.add("c-@", filter=has_focus(DEFAULT_BUFFER))
     def _(event: KeyPressEvent) -> None:
         if not event.current_buffer.text:

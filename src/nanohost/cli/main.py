@@ -1,7 +1,7 @@
 """nanohost: the command line. Registry commands become subcommands by themselves; `run`, `chat` and `completion` are
 here.
 
-Exit codes: 0 done · 1 it could not be done, or the result is bad news · 2 asked wrongly · 130 interrupted.
+Exit codes: 0 done · 1 it failed, or the result reports a failure · 2 wrong usage · 130 interrupted.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ EXIT_INTERRUPTED = 130
 DEFAULT_COLUMNS = 80
 REPLY_TIMEOUT_S = 120.0
 SHELLS = ("bash", "zsh", "fish")
-"""Whose completion is tested, of those that shtab writes."""
+"""The shells of shtab whose completion is tested."""
 SYSTEM_LIMIT_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE}
-"""What a person fixes on the machine and not in nanohost: one line says it, a traceback would not say more."""
+"""Errors of the machine, not of nanohost: one line is printed instead of a traceback."""
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """As wide as the terminal, and not by way of shutil, which loads three ways to compress first."""
+    """Formats help as wide as the terminal, without shutil, which imports three compression modules."""
 
     def __init__(self, prog: str, **arguments: Any) -> None:
         super().__init__(prog, width=_terminal_columns() - 2, **arguments)
 
 
 def _terminal_columns() -> int:
-    """As shutil.get_terminal_size tells it."""
+    """Returns the terminal's width, as shutil.get_terminal_size does."""
     with suppress(ValueError):
-        if (said := int(os.environ.get("COLUMNS", "0"))) > 0:
-            return said
+        if (columns := int(os.environ.get("COLUMNS", "0"))) > 0:
+            return columns
     with suppress(AttributeError, ValueError, OSError):
         return os.get_terminal_size(sys.__stdout__.fileno()).columns or DEFAULT_COLUMNS  # type: ignore[union-attr]
     return DEFAULT_COLUMNS
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong as every other error is said, with what to type next."""
+    """Reports usage errors in the format of all other errors, with what to type next."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**{"formatter_class": HelpFormatter, **arguments})
@@ -71,7 +71,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """A misspelt command is answered with the nearest one, and not with all there are."""
+        """Reports a misspelt command with the nearest one, instead of a list of all."""
         if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
             import difflib
 
@@ -84,14 +84,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The whole command; returns the exit code. argparse leaves with SystemExit for help and for wrong words."""
+    """Runs the command line and returns the exit code. argparse raises SystemExit for help and wrong usage."""
     _tolerate_encoding_errors()
     try:
         try:
             return _dispatch(arguments)
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:  # whoever read us has gone
+    except BrokenPipeError:  # the reader of our output has closed it
         _discard_stdout()
         return 0
     except OSError as error:
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _discard_stdout() -> None:
-    """Python would complain when it flushes at exit."""
+    """Redirects stdout, so that Python reports no error when it flushes at exit."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -115,7 +115,7 @@ def _dispatch(arguments: Sequence[str] | None) -> int:
         print_wrapped(f"hint: {replace_control_chars(hint)}", sys.stderr)
     parser = build_parser(typed)
     options, unknown = parser.parse_known_args(typed)
-    if unknown:  # of the command that was typed, which knows what it takes
+    if unknown:  # the parser of the typed command reports it
         options.help_of.error(f"unrecognized arguments: {' '.join(unknown)}")
     action: Action | None = getattr(options, "action", None)
     if action is None:
@@ -131,21 +131,21 @@ def _dispatch(arguments: Sequence[str] | None) -> int:
 
 
 def _tolerate_encoding_errors() -> None:
-    """What comes in may not be text in this locale, and a reply may hold what the locale cannot write."""
+    """Makes the standard streams replace characters that this locale cannot decode or encode."""
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
 def print_error(error: NanohostError) -> None:
-    """One line what happened, one line what to do or to type next."""
+    """Prints one line with the error, and one with what to do or to type next."""
     print_wrapped(f"nanohost: {replace_control_chars(str(error))}", sys.stderr)
     if error.hint:
         print_wrapped(f"  {replace_control_chars(error.advice)}", sys.stderr)
 
 
 def build_parser(arguments: Collection[str] | None = None) -> argparse.ArgumentParser:
-    """All of the command line; of `arguments` words, as much as they need."""
+    """Builds the parser of the command line; with `arguments`, only the parts that they need."""
     parser: argparse.ArgumentParser = Parser(
         prog="nanohost",
         description="A host for personal AI assistants.",
@@ -225,7 +225,7 @@ def _run_host(options: argparse.Namespace, root: str) -> int:
     from nanohost.config.home import announce_daemon, make_home
 
     home = make_home(root)
-    with announce_daemon(home):  # before all that takes time to load: a chat is to wait, and not to take the home
+    with announce_daemon(home):  # before slow imports, so that a chat waits instead of taking the home's lock
         from nanohost.cli import time_zone_prompt
         from nanohost.cli.run import run
 

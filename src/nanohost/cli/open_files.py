@@ -1,17 +1,17 @@
-"""Raises this process's limit of open files, and warns where it is too low."""
+"""Raises this process's limit of open files, and warns if it is too low."""
 
 from __future__ import annotations
 
 import resource
 
 MIN_OPEN_FILES = 1024
-"""A container takes about ten (its databases, their locks, its gateway), a channel a few, the host forty."""
+"""A container needs about ten (its databases, their locks, its gateway), a channel a few, the host forty."""
 MAX_OPEN_FILES = 65_536
-"""More is of no use to us, and some libraries prepare for as many as there may be."""
+"""More are not needed, and some libraries allocate memory for each possible one."""
 
 
 def raise_file_limit() -> str | None:
-    """Raise the soft limit to the hard one. A sentence where it is too low even so; None where it is enough."""
+    """Raises the soft limit to the hard one. Returns a warning if that is too low; None if it is enough."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
     if 0 <= soft < highest:

@@ -1,4 +1,5 @@
-"""nanohost run: the daemon. The first SIGINT or SIGTERM stops it in order, the second at once; a stop has a limit."""
+"""Runs nanohost run, the daemon. The first SIGINT or SIGTERM stops it in order, the second at once; a stop has a
+time limit."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ _log = structlog.get_logger()
 
 
 def run(home: Home, *, level: str = "") -> int:
-    """Serve until a signal. `level`: of the log, before what NANOHOST_LOG says. Raises NanohostError."""
+    """Runs the host until a signal. `level`: the log level, which overrides NANOHOST_LOG. Raises NanohostError."""
     environ = {**os.environ, LOG_VARIABLE: f"{level},{os.environ.get(LOG_VARIABLE, '')}"} if level else os.environ
     configure_logging(environ, zone=display_zone(home.root, os.environ))
     settings = load_validated_settings(home, os.environ)

@@ -1,6 +1,6 @@
 """Runs a registry command in this process, with its code loaded.
 
-A command is answered by the running host if there is one; else it takes the home for itself and runs here.
+The running host answers a command if there is one; otherwise the command takes the home's lock and runs here.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from nanohost.errors import HomeError, SettingsError
 from nanohost.logs import configure_logging
 
 LOCK_TIMEOUT_S = 5.0
-"""How long to wait for another command, or for a host that is just starting or stopping."""
+"""Seconds to wait for another command, or for a host that is starting or stopping."""
 
 
 FOLLOW_INTERVAL_S = 0.5
-"""Between two looks at what is followed."""
+"""Seconds between two polls with --follow."""
 
 
 def run_command(
@@ -41,7 +41,7 @@ def run_command(
     follow: bool,
     quiet: bool = False,
 ) -> int:
-    """Perform what was typed and print the result, unless `quiet`; return the exit code. Raises NanohostError."""
+    """Runs the command and prints the result, unless `quiet`; returns the exit code. Raises NanohostError."""
     configure_logging(os.environ, log_format="quiet")
     command = load_command(module, words)
 
@@ -68,21 +68,21 @@ async def _follow(
     home: Home,
     print_result: Callable[[Any], None],
 ) -> NoReturn:
-    """Ask again and again, and say what is new. Ends with an interruption, or by raising NanohostError."""
+    """Repeats the command and prints what is new. Ends with an interruption, or by raising NanohostError."""
     typed = command.validate(arguments)
-    asked = {**arguments, **follow_mode.overrides}
-    seen = await execute(command, asked, home)
+    repeated_arguments = {**arguments, **follow_mode.overrides}
+    seen = await execute(command, repeated_arguments, home)
     print_result(follow_mode.initial(seen, typed))
     while True:
         await asyncio.sleep(FOLLOW_INTERVAL_S)
-        now = await execute(command, asked, home)
+        now = await execute(command, repeated_arguments, home)
         if (news := follow_mode.changes(seen, now)) is not None:
             print_result(news)
         seen = now
 
 
 async def execute(command: Command, arguments: Mapping[str, object], home: Home) -> Any:
-    """Run a command where it belongs. Raises NanohostError."""
+    """Runs a command in the running host, or else here. Raises NanohostError."""
     if command.is_offline:
         settings = _load_settings(home)
         return await command.execute(OfflineContext(home=home, settings=settings, clock=SystemClock()), arguments)
@@ -97,7 +97,7 @@ async def execute(command: Command, arguments: Mapping[str, object], home: Home)
         except HomeLocked:
             if asyncio.get_running_loop().time() > give_up:
                 raise
-            await asyncio.sleep(0.1)  # a host that is starting has the home before it answers
+            await asyncio.sleep(0.1)  # a starting host holds the home's lock before it answers
 
 
 async def _execute_locally(command: Command, arguments: Mapping[str, object], home: Home) -> Any:
@@ -117,7 +117,8 @@ async def _execute_locally(command: Command, arguments: Mapping[str, object], ho
 
 
 def _load_settings(home: Home) -> Settings:
-    """Raises SettingsError with all mistakes, those in names included, which only a host looks for otherwise."""
+    """Loads the settings. Raises SettingsError with all mistakes, also those in names, which else only a host
+    checks."""
     try:
         return load_settings(home.root, os.environ, resolve_secrets=False)
     except SettingsError:
@@ -127,7 +128,7 @@ def _load_settings(home: Home) -> Settings:
 
 
 def _require_install(home: Home) -> None:
-    """A look makes nothing: where --home is mistyped there would be one more empty install. Raises HomeError."""
+    """Raises HomeError if there is no install: a mistyped --home must not create an empty one."""
     if not home.exists():
         raise HomeError(
             f"there is no nanohost in {home.root}",

@@ -1,6 +1,6 @@
-"""The plain screen of a chat, for pipes and simple terminals; see live_screen for all others.
+"""Shows the plain screen of a chat, for pipes and simple terminals; see live_screen for all others.
 
-Nothing an agent says commands the terminal, and a window that is closed is no failure: what it would show is dropped.
+An agent's text cannot control the terminal. A closed window is no failure: its output is dropped.
 """
 
 from __future__ import annotations
@@ -25,20 +25,22 @@ CLEAR_LINE = "\r\033[K"
 
 
 class Screen:
-    """Replies on standard output, all else on standard error; remembers what is still owed an answer. What was to be
-    said before it was `opened_at` is marked with its time in this `zone`."""
+    """Writes replies to standard output and all else to standard error; tracks messages without an answer.
+
+    Messages from before `opened_at` are marked with their time in `zone`.
+    """
 
     def __init__(self, *, zone: tzinfo = UTC, opened_at: datetime | None = None) -> None:
         self._zone = zone
         self._opened_at = opened_at or datetime.now(UTC)
         self.is_host_in_process = False
-        """The host that is talked to ends with this conversation."""
+        """The host runs in this process and ends with this conversation."""
         self._is_terminal = sys.stdout.isatty()
         self._can_clear_line = os.environ.get("TERM") != "dumb"
         self._is_prompt_shown = False
         self._pending: list[str] = []
         self._answered_up_to = ""
-        """The newest message with an answer of its own; ids sort. Those before it may be answered with it, or not."""
+        """The newest message with its own answer; ids sort. That answer may also be for messages before it."""
         self._help_requests: set[str] = set()
         self._asked_at = 0.0
         self._activity: AgentActivity | None = None
@@ -46,7 +48,7 @@ class Screen:
         self._changed = asyncio.Event()
 
     def add_pending(self, id: str, *, is_help: bool = False) -> None:
-        """A message was said. `is_help`: below its answer stands what can be typed here, too."""
+        """Records a sent message. `is_help`: the local help is shown below its answer."""
         self._pending.append(id)
         if is_help:
             self._help_requests.add(id)
@@ -57,7 +59,7 @@ class Screen:
         if message.reply_to in self._pending:
             self._pending.remove(message.reply_to)
             self._answered_up_to = max(self._answered_up_to, message.reply_to)
-        self._activity = None  # if that was not all, there is another sign within a second
+        self._activity = None  # if the agent still works, the next sign comes within a second
         self._write_line(self._format_message(message), sys.stdout)
         if message.reply_to in self._help_requests:
             self._help_requests.discard(message.reply_to)
@@ -66,24 +68,24 @@ class Screen:
         self._changed.set()
 
     def update_activity(self, activity: AgentActivity) -> None:
-        """The agent is seen to be at work."""
+        """Records that the agent is working."""
         self._activity = activity
         self._has_seen_activity = True
         self._changed.set()
 
     @property
     def local_help(self) -> str:
-        """What can be typed here beside what the host tells of."""
+        """Returns help about input that is only for this terminal."""
         return PLAIN_LOCAL_HELP
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is being done, or to come."""
+        """Returns whether an agent works, or an answer is expected."""
         return is_busy(self._make_pending_state(), time.monotonic())
 
     @property
     def pending_work_notice(self) -> str:
-        """What happens to what is being done, when the conversation is left."""
+        """Returns what happens to pending work when the conversation ends."""
         if self.is_host_in_process:
             return "What is not answered yet is kept: the next chat goes on with it."
         return "The work goes on without you; what comes of it is shown in the next chat."
@@ -92,19 +94,18 @@ class Screen:
         self._write_line(replace_control_chars(line), sys.stderr)
 
     def on_connection_change(self, is_connected: bool) -> None:
-        """The host has gone, or is back."""
+        """Shows that the host is gone, or back."""
         gone = "The host has gone. What you type waits until one runs again: nanohost run"
         self.show_notice("The host is back." if is_connected else gone)
         self.show_prompt()
 
     def warn_not_accepted(self) -> None:
-        """The host is there and has not taken a message."""
+        """Warns that the connected host has not accepted a message."""
         self.show_notice("Not taken by the host yet; it is tried until it is. What is wrong: nanohost status")
         self.show_prompt()
 
     def close(self, unaccepted_count: int) -> None:
-        """The last words: the shell's prompt shall not stand behind ours; what happens to the work is said, and what is
-        forgotten."""
+        """Ends the output on a new line, and says what happens to pending work and which messages are lost."""
         if self._is_terminal and self._is_prompt_shown:
             write_to_terminal("\n", sys.stdout)
             self._is_terminal = False
@@ -121,12 +122,14 @@ class Screen:
             write_to_terminal("> ", sys.stdout)
 
     def mark_line_entered(self) -> None:
-        """A line was typed: the cursor stands below the prompt."""
+        """Records that a line was typed, so that the cursor is below the prompt."""
         self._is_prompt_shown = False
 
     async def wait_until_answered(self, timeout_s: float, *, activity_ttl_s: float = ACTIVITY_TTL_S) -> None:
-        """Return when all is answered, or after so many seconds without any sign. What an agent says need not be all:
-        while it is seen to be at work, or a message was passed over, it is waited for until all is quiet."""
+        """Waits until all messages are answered, or for `timeout_s` without any sign of work.
+
+        A first answer may not be the last one: while the agent works, or a message was skipped, it keeps waiting.
+        """
         while self._pending or self._has_seen_activity:
             self._changed.clear()
             try:
@@ -137,11 +140,11 @@ class Screen:
 
     @property
     def unanswered_count(self) -> int:
-        """How many messages have no answer, nor one that may be theirs, too."""
+        """Returns how many messages have no answer, not even one that may be for them, too."""
         return sum(1 for id in self._pending if id > self._answered_up_to)
 
     async def read_lines(self, stdin: TextIO) -> AsyncGenerator[str, None]:
-        """What is typed, until the end."""
+        """Yields typed lines until the end of input."""
         self.show_prompt()
         async for line in read_lines(stdin):
             self.mark_line_entered()
@@ -159,7 +162,7 @@ class Screen:
         return f"{before.lstrip()} {text}" if before else text
 
     def _earlier_label(self, shown: TerminalMessage) -> str:
-        """Of what was to be said before this conversation: that it was, and when. It may be so no more."""
+        """Returns a label with the time of a message from before this conversation, as it may be outdated."""
         if shown.created_at is None or shown.created_at >= self._opened_at:
             return ""
         return f" (earlier, {format_time(shown.created_at, self._opened_at, self._zone)})"
@@ -172,7 +175,7 @@ class Screen:
 
 
 def speaker_name(shown: TerminalMessage) -> str:
-    """Whose words they are, as it is shown."""
+    """Returns the name of the sender as it is shown."""
     return "agent" if shown.agent is None and not shown.is_error else replace_control_chars(shown.agent or "nanohost")
 
 

@@ -1,4 +1,4 @@
-"""The setting for how long a host may take to stop."""
+"""Declares the setting for how long a host may take to stop."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Ends a command within a known time, whatever hangs.
 
-A thread that waits for a disk that does not answer cannot be ended; asyncio and Python wait for their threads without
-end. So once a stop has begun all of it has `limit_s`, and threads that are left when everything is closed have
-THREAD_JOIN_TIMEOUT_S. Whoever is late is named in the log, and the process ends with exit code LATE. That is safe
-anywhere: what must survive is on disk before anybody is told so.
+A thread that waits for a disk that does not answer cannot be ended; asyncio and Python wait for their threads for ever.
+So a stop as a whole has a time limit, and threads that remain when everything is closed have THREAD_JOIN_TIMEOUT_S. The
+log names the tasks and threads that are late, and the process ends with its own exit code. That is safe at any point:
+data that must survive is on disk before it is acknowledged.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ from nanohost.work.thread_pool import ThreadPool, running_call
 T = TypeVar("T")
 
 STOP_TIMEOUT_S = StopSettings().stop_limit_s
-"""Where no setting says otherwise. Every stage of a host has a shorter limit of its own; systemd waits for 90 s."""
+"""Seconds, the default of the setting. Every stage of a host has a shorter limit of its own; systemd waits for 90 s."""
 THREAD_JOIN_TIMEOUT_S = 5.0
-"""Ours have been waited for by then (see nanohost.work.thread_pool); a channel's library may have others."""
+"""Seconds. nanohost's own threads have ended by then (see nanohost.work.thread_pool); a channel's library may have
+others."""
 EXIT_TIMED_OUT = 1
 LOG_TIMEOUT_S = 2.0
-"""For which the log is waited for: what hangs may be whoever reads it."""
+"""Seconds to write the log: its reader may be what hangs."""
 MAX_REPORTED = 20
 MAX_FRAMES = 200
 STDLIB_DIR = str(Path(os.__file__).parent)
-"""Python's own code, which says little of who waits there."""
+"""The folder of Python's own code, whose frames do not show which part waits."""
 MAX_WORKERS = min(32, (os.cpu_count() or 1) + 4)
-"""As many as asyncio has by itself."""
+"""The default number of asyncio."""
 
 _log = structlog.get_logger()
 
@@ -63,7 +64,7 @@ class ShutdownGuard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for threads that are left. An error that is on its way is said before the process is ended for them."""
+        """Waits for remaining threads. Logs a raised error before it ends the process because of them."""
         until = time.monotonic() + THREAD_JOIN_TIMEOUT_S
         for thread in self._remaining_threads():
             thread.join(max(0.0, until - time.monotonic()))
@@ -72,12 +73,12 @@ class ShutdownGuard:
         self._finished.set()
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
-        """What asyncio.run does, with worker threads of which it is known what they are at."""
+        """Does what asyncio.run does, with worker threads whose current work is known."""
         with asyncio.Runner(loop_factory=SignalSafeEventLoop) as runner:
             return runner.run(self._run_with_workers(main))
 
     def start_timeout(self) -> None:
-        """The stop begins: its time counts from now. From any thread; again, it changes nothing."""
+        """Starts the time limit of the stop. Callable from any thread; a second call changes nothing."""
         with self._lock:
             if self._timeout_thread is None:
                 self._timeout_thread = threading.Thread(target=self._enforce_timeout, name="ending", daemon=True)
@@ -93,7 +94,7 @@ class ShutdownGuard:
             self._force_exit(self._timeout_s, None)
 
     def _remaining_threads(self) -> list[threading.Thread]:
-        """Threads that Python would wait for at its end."""
+        """Returns the threads that Python would wait for at its end."""
         ours = {threading.current_thread(), threading.main_thread(), *self._existing_threads}
         return [thread for thread in threading.enumerate() if not thread.daemon and thread not in ours]
 
@@ -130,20 +131,20 @@ class ShutdownGuard:
 
 
 def _describe_thread(thread: threading.Thread) -> str:
-    """The thread and what it is at, with the paths that it was given if it is one of ours."""
+    """Describes a thread and its current work, with the paths it works on if it is nanohost's own."""
     work = running_call(thread.ident)
     at = "" if work is None else f" {work.description} for {time.monotonic() - work.since:.0f} s,"
     return f"{thread.name}:{at} in {_format_location(*_collect_frames(_current_frame(thread)))}"
 
 
 def _is_idle(thread: threading.Thread) -> bool:
-    """It is a pool's, and waits for work: nothing of it hangs."""
+    """Returns whether it is a pool's thread that waits for work."""
     frame = _current_frame(thread)
     return frame is not None and frame.f_globals.get("__name__") == "concurrent.futures.thread"
 
 
 def _collect_frames(inner: FrameType | None) -> Iterator[FrameType]:
-    """Outermost first."""
+    """Yields the frames, the outermost first."""
     frames: list[FrameType] = []
     while inner is not None and len(frames) < MAX_FRAMES:
         frames.append(inner)
@@ -156,7 +157,8 @@ def _current_frame(thread: threading.Thread) -> FrameType | None:
 
 
 def _format_location(*frames: FrameType) -> str:
-    """The innermost of these, of Python's own only if there is no other. Its source is not read: it is on a disk."""
+    """Formats the innermost frame, of Python's own code only if there is no other. Reads no source: the disk may
+    hang."""
     telling = [frame for frame in frames if not frame.f_code.co_filename.startswith(STDLIB_DIR)]
     for frame in (telling or frames)[-1:]:
         return f"{frame.f_code.co_name} ({frame.f_code.co_filename.rpartition(os.sep)[2]}:{frame.f_lineno})"
@@ -172,7 +174,7 @@ def _describe_pending_tasks(loop: asyncio.AbstractEventLoop | None) -> Iterator[
 
 
 def _coroutine_frames(awaitable: object) -> Iterator[FrameType | None]:
-    """Of a coroutine, of what that awaits, and of the generators that context managers are made of."""
+    """Yields the frames of a coroutine, of what it awaits, and of the generators of context managers."""
     while hasattr(awaitable, "cr_frame") or hasattr(awaitable, "ag_frame"):
         frame = getattr(awaitable, "cr_frame", None) or getattr(awaitable, "ag_frame", None)
         yield frame

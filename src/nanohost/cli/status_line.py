@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from nanohost.rendering.tables import display_width
 
 ACTIVITY_TTL_S = 3.0
-"""Without a sign that the agent is at work, of which there is one a second or two (see the terminal's channel)."""
+"""Seconds without a sign of work after which the agent counts as idle; signs come every second or two."""
 REPLY_TIMEOUT_S = 120.0
-"""After so long without any sign nothing is shown as if it were to come."""
+"""Seconds without a sign of work after which no answer is expected any more."""
 SPINNER_INTERVAL_S = 0.1
 SPINNER, ASCII_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentActivity:
-    """What the host says that an agent is doing, as of `received_at`; times are monotonic seconds, the rest as in
-    channel_api.Work."""
+    """What the host reports about an agent's work, as of `received_at`. Times are monotonic seconds; other fields are
+    as
+    in channel_api.Work."""
 
     received_at: float
     elapsed_s: float = 0.0
@@ -28,8 +29,8 @@ class AgentActivity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingState:
-    """`activity`: what was heard last, if anything; `unanswered_count`: messages without an answer, the latest said at
-    `sent_at`."""
+    """The pending work. `activity`: the latest report, if any. `unanswered_count`: messages without an answer, the
+    latest sent at `sent_at`."""
 
     activity: AgentActivity | None = None
     unanswered_count: int = 0
@@ -37,7 +38,7 @@ class PendingState:
 
 
 def is_busy(state: PendingState, now: float) -> bool:
-    """Whether something is being done, or to come."""
+    """Returns whether an agent works, or an answer is expected."""
     doing = state.activity
     if doing is not None and now - doing.received_at < ACTIVITY_TTL_S:
         return True
@@ -46,7 +47,7 @@ def is_busy(state: PendingState, now: float) -> bool:
 
 
 def status_line(state: PendingState, now: float, columns: int, *, is_ascii_only: bool = False) -> str:
-    """The line, narrower than the terminal; empty when nothing is to come. `is_ascii_only`: the terminal has no
+    """Returns the line, narrower than the terminal; empty if nothing is expected. `is_ascii_only`: the terminal has no
     Unicode."""
     if not is_busy(state, now):
         return ""
@@ -73,6 +74,6 @@ def _status_parts(situation: PendingState, now: float) -> list[str]:
 
 
 def format_duration(seconds: float) -> str:
-    """As people say it: 12 s, 3 min 5 s."""
+    """Formats a duration, such as 12 s or 3 min 5 s."""
     minutes, rest = divmod(int(max(0.0, seconds)), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"

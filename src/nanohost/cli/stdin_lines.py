@@ -10,13 +10,13 @@ from typing import TextIO
 
 
 async def read_lines(stdin: TextIO) -> AsyncIterator[str]:
-    """Lines as they are typed. A thread reads, since a terminal cannot be waited for; it dies with the process."""
+    """Yields lines as they are typed. A daemon thread reads them, since a read of a terminal cannot be cancelled."""
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[str | None] = asyncio.Queue()
 
     def read() -> None:
-        with suppress(RuntimeError):  # the loop is gone: nobody listens any more
-            with suppress(OSError, ValueError):  # the terminal is gone: that is the end, too
+        with suppress(RuntimeError):  # the loop is closed
+            with suppress(OSError, ValueError):  # the terminal is gone, which also ends the input
                 for line in stdin:
                     loop.call_soon_threadsafe(lines.put_nowait, line.rstrip("\n"))
             loop.call_soon_threadsafe(lines.put_nowait, None)

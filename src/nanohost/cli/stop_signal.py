@@ -1,9 +1,9 @@
 """Handles SIGINT, SIGTERM and SIGHUP: the first stops in order, the second ends the process at once.
 
-SIGHUP is a terminal's window that is closed; a process that was told to ignore it, by nohup say, goes on. Signals are
-heard in a thread of its own: the event loop may be what hangs.
+SIGHUP means that a terminal's window was closed; a process that ignores it, as with nohup, continues. Signals are
+handled in a separate thread, because the event loop may hang.
 
-Ending anywhere is safe: what must survive is on disk before anybody is told so.
+Ending at any point is safe: data that must survive is on disk before it is acknowledged.
 """
 
 from __future__ import annotations
@@ -24,12 +24,16 @@ EXIT_INTERRUPTED = 130
 
 
 class StopRequested(Exception):
-    """A signal asked to stop. Raised where `handle_stop_signals` is left, after everything inside was left in order."""
+    """A signal requested a stop. Raised on leaving `handle_stop_signals`, after everything inside was closed in
+    order."""
 
 
 class SignalSafeEventLoop(asyncio.SelectorEventLoop):
-    """A library that adds a handler of a signal to the usual loop (prompt_toolkit, to know of another width) takes the
-    descriptor at which `handle_stop_signals` listens, and nobody hears the others. With this one it does not."""
+    """An event loop whose signal handlers do not use the wakeup descriptor.
+
+    With the default loop, a library that adds a signal handler (as prompt_toolkit does for changes of the width) takes
+    over the descriptor that `handle_stop_signals` listens on, and other signals are lost.
+    """
 
     def add_signal_handler(self, sig: int, callback: Callable[[*Ts], object], *args: *Ts) -> None:
         signal.signal(sig, lambda _number, _frame: self.call_soon_threadsafe(callback, *args))
@@ -39,13 +43,13 @@ class SignalSafeEventLoop(asyncio.SelectorEventLoop):
 
 
 MarkStopping = Callable[[], None]
-"""Says that what is inside ends by itself: from now on the first signal cuts nothing, since a stop is under way."""
+"""Marks that a stop has begun: from now on the first signal cancels nothing."""
 
 
 @asynccontextmanager
 async def handle_stop_signals(on_stop: Callable[[], None] = lambda: None) -> AsyncIterator[MarkStopping]:
-    """While entered, the first signal cancels this task, whether it starts, serves or waits. `on_stop` is called when a
-    stop begins, perhaps again, and perhaps from a thread."""
+    """Cancels this task at the first signal while entered. `on_stop` is called when a stop begins, perhaps more than
+    once, and perhaps from another thread."""
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None, "signals stop a task"
     asked, leaves = False, False
@@ -56,7 +60,7 @@ async def handle_stop_signals(on_stop: Callable[[], None] = lambda: None) -> Asy
             asked = True
             on_stop()
             loop.call_soon_threadsafe(cancel)
-        elif number is not signal.SIGHUP:  # the kernel and the shell may both say that the window is closed
+        elif number is not signal.SIGHUP:  # the kernel and the shell may both send it for a closed window
             os._exit(EXIT_INTERRUPTED)
 
     def cancel() -> None:
@@ -87,8 +91,8 @@ async def handle_stop_signals(on_stop: Callable[[], None] = lambda: None) -> Asy
 def _listen_for_signals(
     signals: Sequence[signal.Signals], on_signal: Callable[[signal.Signals], None]
 ) -> Iterator[None]:
-    """Tell of these signals from a thread. Python's own handlers wait for the main thread; the byte that it writes for
-    each signal does not."""
+    """Calls `on_signal` from a thread. Python runs signal handlers only in the main thread, but writes a byte for each
+    signal at once, which the thread reads."""
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
 
@@ -113,4 +117,4 @@ def _listen_for_signals(
 
 
 def _ignore_signal(_number: int, _frame: FrameType | None) -> None:
-    """It has been heard by the thread."""
+    """Does nothing: the thread handles the signal."""

@@ -1,7 +1,7 @@
-"""The client of the terminal channel: reconnects, and shows each message once.
+"""Connects to the terminal channel: reconnects, and shows each message once.
 
-The protocol is that of channels/terminal.py. What was not accepted when a connection broke is said again under the
-same id; what was shown before is acknowledged again and not shown.
+The protocol is that of channels/terminal.py. Messages that were not accepted when a connection broke are sent again
+with the same id; a message that was shown before is acknowledged again and not shown.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ RECONNECT_DELAY_S = 0.3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalMessage:
-    """Something to show: a reply, or a sentence about what we said."""
+    """A message to show: a reply, or a sentence about a sent message."""
 
     text: str
     reply_to: str | None = None
     is_error: bool = False
     agent: str | None = None
-    """Whose words they are, "" for the host's own; None: a host of before tells nothing."""
+    """The agent that sent it, "" for the host; None from an older host."""
     is_failure: bool = False
-    """The host says that something went wrong, or does not go on."""
+    """The host reports a failure."""
     created_at: datetime | None = None
-    """When it was to be said; None: a host of before tells nothing."""
+    """When it was created; None from an older host."""
 
 
 class TerminalClient:
-    """`on_message` is called for each message once, `on_connection_change` when the host has gone (False) and is back
-    (True), `on_typing` each time that the host says that an agent is at work, with what it says of that."""
+    """The client. `on_message` is called once for each message, `on_connection_change` when the host is gone (False) or
+    back (True), `on_typing` for each report that an agent is working."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class TerminalClient:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        """Stay connected while entered. Raises OSError if nobody answers at first."""
+        """Stays connected while entered. Raises OSError if the first connection fails."""
         reader = await self._connect()
         reading = asyncio.create_task(self._read_loop(reader), name="terminal client")
         try:
@@ -79,7 +79,7 @@ class TerminalClient:
             await self._close()
 
     def send(self, text: str) -> str:
-        """Send a message; returns its id. Ids sort in the order in which they were made."""
+        """Sends a message; returns its id. Ids sort in the order of creation."""
         id = f"{time.time_ns():020d}-{secrets.token_hex(3)}"
         self._unaccepted[id] = text
         self._write({"type": "message", "id": id, "text": text})
@@ -87,12 +87,12 @@ class TerminalClient:
 
     @property
     def unaccepted(self) -> Set[str]:
-        """Ids of what was said and no host has on disk yet."""
+        """The ids of sent messages that the host has not accepted yet."""
         return self._unaccepted.keys()
 
     @property
     def is_connected(self) -> bool:
-        """Whether a host is there."""
+        """Whether a host is connected."""
         return self._writer is not None
 
     async def _connect(self) -> asyncio.StreamReader:
@@ -160,7 +160,7 @@ class TerminalClient:
 
 
 def _parse_activity(line: dict[str, Any]) -> AgentActivity:
-    """What a host says that an agent does; one of before says nothing of it."""
+    """Parses a report about an agent's work; an older host sends no details."""
     return AgentActivity(
         received_at=time.monotonic(),
         elapsed_s=_parse_number(line.get("for_s")),
@@ -183,6 +183,6 @@ def _parse_number(value: object) -> float:
 
 
 def _local_user_name() -> str:
-    """As the system calls whoever runs this, not their environment: by that name they are the owner."""
+    """Returns the system's name of the user, not the environment's: that user is the owner."""
     who = local_user_id(os.geteuid())
     return audit.local_name(who) or who

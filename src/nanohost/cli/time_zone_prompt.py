@@ -1,7 +1,7 @@
-"""Asks for the time zone once, where the machine's clock is in UTC and none is set.
+"""Asks for the time zone once, if the machine's clock is in UTC and none is set.
 
-Servers are in UTC, and people are not: a reminder at nine would come at another hour. Asked is only a person at a
-terminal who begins a host, and only for a while: a start that nobody watches goes on in UTC, and asks the next time.
+Servers use UTC, and people do not: a reminder at nine would arrive at another hour. It asks only at a terminal when a
+host starts, and only for a limited time: an unattended start continues in UTC, and asks again the next time.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from nanohost.errors import UsageError
 
 ENV_VARIABLES = ("NANOHOST_TIMEZONE", "NANOHOST_HOST_TIMEZONE")
 UTC_NAMES = ("UTC", "Etc/UTC", "Etc/UCT", "UCT", "Universal", "Etc/Universal", "Zulu", "Etc/Zulu", "GMT", "Etc/GMT")
-"""What zone databases call it."""
+"""Names of UTC in zone databases."""
 ANSWER_TIMEOUT_S = 60.0
-"""For an answer: after it a start that happens to have a terminal goes on."""
+"""Seconds for an answer; after that the start continues."""
 MAX_ATTEMPTS = 3
 QUESTION = (
     "This machine's clock is in UTC. Which time zone are you in?\n"
@@ -37,7 +37,7 @@ QUESTION = (
 
 
 def ensure_time_zone(home: Home) -> None:
-    """Ask, if it has to be asked and there is somebody to ask, and write the answer to nanohost.toml."""
+    """Asks for the zone, if it is not set and there is a terminal, and writes the answer to nanohost.toml."""
     if (
         not (sys.stdin.isatty() and sys.stdout.isatty())
         or not is_time_zone_unset(home.root, os.environ)
@@ -49,7 +49,7 @@ def ensure_time_zone(home: Home) -> None:
         return
     try:
         path = save_time_zone(home.root, zone)
-    except UsageError as error:  # read-only, or written in another way: it counts for this life
+    except UsageError as error:  # the file cannot be changed: use the zone for this process only
         os.environ[ENV_VARIABLES[0]] = zone
         _print(f'{error}; add it by hand: timezone = "{zone}" below [host]')
         return
@@ -57,7 +57,7 @@ def ensure_time_zone(home: Home) -> None:
 
 
 def is_time_zone_unset(root: Path, environ: Mapping[str, str]) -> bool:
-    """Whether nobody has said which zone it is, and the machine's says nothing of where people are."""
+    """Returns whether no zone is set, and the machine's own is UTC."""
     if any(environ.get(name) for name in ENV_VARIABLES) or machine_timezone(environ) not in UTC_NAMES:
         return False
     try:
@@ -65,12 +65,12 @@ def is_time_zone_unset(root: Path, environ: Mapping[str, str]) -> bool:
     except FileNotFoundError:
         return True
     except (OSError, ValueError):
-        return False  # whoever reads the settings says what is wrong
+        return False  # loading the settings will report the error
     return isinstance(host, dict) and "timezone" not in host
 
 
 def ask_time_zone(read: Callable[[str], str | None], write: Callable[[str], None]) -> str | None:
-    """The zone that somebody named; None: nobody answered. `read` shows its prompt, and answers with a line."""
+    """Asks for a zone and returns it; None without an answer. `read` shows a prompt and returns a line."""
     write(QUESTION)
     known = available_timezones()
     for _ in range(MAX_ATTEMPTS):
@@ -89,7 +89,7 @@ def ask_time_zone(read: Callable[[str], str | None], write: Callable[[str], None
 
 
 def match_time_zone(text: str, known: Collection[str]) -> str | None:
-    """The zone of this name, or of the city at the end of one."""
+    """Returns the zone with this name, or with this city at its end."""
     words = _normalize(text)
     whole = [name for name in known if name.casefold() == words]
     cities = sorted(name for name in known if "/" in name and _city_name(name) == words)
@@ -97,7 +97,7 @@ def match_time_zone(text: str, known: Collection[str]) -> str | None:
 
 
 def suggest_time_zones(text: str, known: Collection[str]) -> list[str]:
-    """Those with a city that is written almost so."""
+    """Returns the zones with a similar city name."""
     cities = {_city_name(name): name for name in sorted(known, reverse=True) if "/" in name}
     return [
         cities[city] for city in difflib.get_close_matches(_normalize(text).rpartition("/")[2], cities, 2, cutoff=0.75)
@@ -113,12 +113,12 @@ def _city_name(name: str) -> str:
 
 
 def save_time_zone(root: Path, zone: str) -> Path:
-    """Add it to nanohost.toml. Raises UsageError where a person has to."""
+    """Adds the zone to nanohost.toml. Raises UsageError if the file must be edited by hand."""
     return settings_file.update_table(root, ("host",), {"timezone": zone})
 
 
 def _is_home_locked(home: Home) -> bool:
-    """Whether a host runs here: it has its zone already. A home that cannot be made is for the host to complain of."""
+    """Returns whether a host runs here, which has its zone already. Errors of the home are left to the host."""
     try:
         with lock_home(home, LockPurpose.COMMAND):
             return False
@@ -127,7 +127,7 @@ def _is_home_locked(home: Home) -> bool:
 
 
 def _read_line(prompt: str) -> str | None:
-    """A line of the terminal; None: none came, or no more will."""
+    """Reads a line from the terminal; None after the timeout or at the end of input."""
     print(prompt, end="", flush=True)
     ready, _, _ = select.select([sys.stdin], [], [], ANSWER_TIMEOUT_S)
     if not ready:

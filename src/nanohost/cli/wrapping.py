@@ -21,22 +21,22 @@ CONTINUATION_INDENT = 2
 MIN_COLUMN_WIDTH = 24
 """Characters that a column needs in order to be read."""
 CELL_PATTERN = re.compile(r"\S+(?: \S+)*")
-"""What stands in one column: `commands.show.table` puts two blanks or more between two."""
+"""The text of one cell: `commands.tables.render_table` puts at least two blanks between two cells."""
 HEADER_PATTERN = re.compile(r"[a-z][a-z ]*")
-"""The head of a column. A line of somebody's log that stands above another like it is none."""
+"""The heading of a column; lines of a log do not match."""
 EMPTY_CELL = "-"
-"""How a table shows a value that is not there."""
+"""How a table shows a missing value."""
 
 
 def print_wrapped(text: str, stream: TextIO | None = None) -> None:
-    """On stdout, or this stream, folded where it is a terminal."""
+    """Prints to stdout or this stream, wrapped if it is a terminal."""
     stream = stream or sys.stdout
     columns = _terminal_columns(stream)
     print("\n".join(wrap_lines(text.split("\n"), columns)) if columns else text, file=stream, flush=True)
 
 
 def wrap_lines(lines: Sequence[str], columns: int) -> list[str]:
-    """The lines in parts of so many characters at most, unless a word is longer. Pure."""
+    """Wraps lines to at most so many characters, unless a word is longer. Pure."""
     parts: list[str] = []
     at = 0
     while at < len(lines):
@@ -102,7 +102,7 @@ def _wrap_line(line: str, columns: int, indent: int | None = None) -> list[str]:
 
 
 def _terminal_columns(stream: TextIO) -> int:
-    """Of the terminal that is written to; 0: it is none, or does not say."""
+    """Returns the width of the terminal that is written to; 0 if it is none, or the width is unknown."""
     try:
         return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
     except (OSError, ValueError):

@@ -70,7 +70,7 @@ class ApprovalArgs(CommandArguments):
     @field_validator("id")
     @classmethod
     def _normalize_id(cls, id: str) -> str:
-        """Phones write capitals; in a chat it is read so, too."""
+        """Converts the id to lower case, as in a chat: phones capitalize it."""
         return id.lower()
 
 
@@ -84,7 +84,8 @@ class DenyArgs(ApprovalArgs):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionVerb(Verb):
-    """Goes where a press on the card goes; the record is made there. `run` gets `decide`, with all but the choice."""
+    """Decides an approval, as a press on its card does, with the same audit entry. `run` gets `decide` with all
+    arguments but the decision."""
 
     async def execute(self, resource: Resource, context: CommandContext, arguments: CommandArguments) -> Json:
         assert isinstance(arguments, ApprovalArgs)
@@ -106,7 +107,7 @@ class DecisionVerb(Verb):
 
 
 async def _next_step(db: Queries, word: str, id: str) -> str:
-    """What to type when it could not be done so."""
+    """Returns what to type if the decision was not possible."""
     found = await approvals.find(db, ApprovalId(id))
     if found is None:
         return "nanohost approvals list --status pending"
@@ -164,7 +165,7 @@ def _make_row(one: Approval, folders: Mapping[AgentGroupId, str]) -> ApprovalRow
 
 
 def _render_with_card(result: Json) -> str:
-    """The card below the rest, on lines of its own as whoever decides reads it."""
+    """Renders the approval, and below it the card as the approver reads it."""
     assert isinstance(result, Mapping)
     head = render_result({name: value for name, value in result.items() if name != "card"})
     return f"{head}\n\n{replace_control_chars(str(result['card']))}"

@@ -1,6 +1,6 @@
-"""Asks for a channel's settings and tries them before they are written (config/settings_file.py).
+"""Asks for a channel's settings and checks them before they are written (config/settings_file.py).
 
-Nothing is saved that does not work, unless the operator says so.
+Settings that do not work are not saved, unless the operator wants that.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHECK_UNAVAILABLE = "it cannot be tried from here; nanohost status shows how it 
 
 
 def parse_channel(text: str) -> tuple[str, str]:
-    """NAME or NAME:INSTANCE. Raises UsageError."""
+    """Parses NAME or NAME:INSTANCE. Raises UsageError."""
     name, _, instance = text.partition(":")
     instance = instance or "default"
     if not name or not _INSTANCE.fullmatch(instance):
@@ -36,12 +36,12 @@ def parse_channel(text: str) -> tuple[str, str]:
 
 
 def settings_table_path(name: str, instance: str) -> TablePath:
-    """Where its table stands in nanohost.toml."""
+    """Returns the path of the channel's table in nanohost.toml."""
     return ("channels", name) if instance == "default" else ("channels", name, instance)
 
 
 def store_secrets(home: Path, table_path: TablePath, table: Table, settings: Sequence[ChannelSetting]) -> Table:
-    """The table with each secret in a file of its own, and in its place where that is. Raises UsageError."""
+    """Stores each secret in its own file; returns the table with references in their place. Raises UsageError."""
     known = {setting.name: setting.secret for setting in settings}
     kept = dict(table)
     for key, value in table.items():
@@ -51,7 +51,7 @@ def store_secrets(home: Path, table_path: TablePath, table: Table, settings: Seq
 
 
 def delete_secrets(home: Path, table_path: TablePath, table: Table) -> None:
-    """Delete the files that `store_secrets` made for this table, and nothing points at any more; another's stay. Raises
+    """Deletes the files that `store_secrets` created for this table and that nothing refers to any more. Raises
     UsageError."""
     for key, value in table.items():
         if value == secret_reference(_secret_name(table_path, key)):
@@ -63,7 +63,7 @@ def _secret_name(table_path: TablePath, key: str) -> str:
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, str]:
-    """Settings as they are typed, `key=value` each. Raises UsageError."""
+    """Parses typed settings, `key=value` each. Raises UsageError."""
     found: dict[str, str] = {}
     for word in settings:
         key, sign, value = word.partition("=")
@@ -76,7 +76,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, str]:
 def complete_settings(
     settings: Sequence[ChannelSetting], values: Mapping[str, str], prompt: Callable[[ChannelSetting], str]
 ) -> Table:
-    """The table to write: what was given, and what `prompt` is told of the rest. Defaults are not written down."""
+    """Returns the table to write: the given values, and the answers of `prompt` for the rest. Leaves out defaults."""
     known = {setting.name: setting for setting in settings}
     table = {name: _parse_value(value, known.get(name)) for name, value in values.items()}
     for setting in settings:
@@ -97,8 +97,10 @@ def update_settings(
     values: Mapping[str, str],
     prompt: Callable[[ChannelSetting], str],
 ) -> Table:
-    """The table with what was given in place of what it holds, or, if nothing was, what `prompt` is told: nothing
-    leaves a setting as it is. Given as nothing, a key goes; so does one that the change leaves without use."""
+    """Returns the table with the given values; if none is given, with the answers of `prompt`.
+
+    An empty answer keeps a setting. A key with an empty given value is removed; so is one that no longer applies.
+    """
     known = {setting.name: setting for setting in settings}
     changes = {name: _parse_value(value, known.get(name)) for name, value in values.items()}
     table = {name: value for name, value in {**before, **changes}.items() if value != ""}
@@ -115,25 +117,28 @@ def update_settings(
 
 
 def _with_current_value(setting: ChannelSetting, table: Table) -> ChannelSetting:
-    """As it is asked for when it may stay as it is: what it is now is shown, unless it is secret."""
+    """Returns the setting with its current value as default; the value of a secret is not shown."""
     kept = "as it is" if setting.secret and setting.name in table else table.get(setting.name, setting.default)
     return replace(setting, default=str(kept) if kept is not None else None)
 
 
 def describe_misspelling(settings: Sequence[ChannelSetting], table: Table) -> str:
-    """A key that is almost one of these, in words; empty: there is none. A channel may read more than it asks for."""
+    """Returns a sentence about a key that resembles an expected one; empty if there is none.
+
+    Other unknown keys are no mistake: a channel may read more keys than it asks for.
+    """
     known = [setting.name for setting in settings]
     found = next(find_misspelt_keys(known, settings, table), None)
     return f"{found[0]} is no setting of it: did you mean {found[1]}?" if found else ""
 
 
 def prompt_for_setting(setting: ChannelSetting) -> str:
-    """Asked at the terminal; a secret is not shown. Where nobody can answer, nothing is."""
+    """Asks at the terminal; a secret is not shown. Asks nothing if there is no terminal."""
     if not sys.stdin.isatty():
         return ""
     default = f" [{setting.default}]" if setting.default not in (None, "") else ""
     prompt = f"{setting.help}\n{setting.name}{default}: "
-    # While this waits the event loop stands still, and its own way with Ctrl-C with it.
+    # This blocks the event loop, and so its handling of Ctrl-C.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return getpass.getpass(prompt) if setting.secret else input(prompt)
@@ -144,7 +149,7 @@ def prompt_for_setting(setting: ChannelSetting) -> str:
 
 
 def create_channel(entry: AvailableChannel, instance: str, settings: Table, home: Path, runtime_dir: Path) -> Channel:
-    """The channel as the host would make it. Raises ChannelLoadError with the channel's own words."""
+    """Creates the channel as the host does. Raises ChannelLoadError with the channel's own message."""
     create = load(entry)
     try:
         return create(ChannelContext(instance=instance, settings=settings, runtime_dir=runtime_dir, home=home))
@@ -154,8 +159,10 @@ def create_channel(entry: AvailableChannel, instance: str, settings: Table, home
 
 
 async def check_settings(entry: AvailableChannel, instance: str, settings: Table, home: Path, *, hint: str = "") -> str:
-    """What the platform says to these settings. Raises ChannelLoadError with what is wrong, and with `hint`, if not
-    with the page about it."""
+    """Checks the settings with the platform and returns its answer.
+
+    Raises ChannelLoadError with the problem, and with `hint` or the page about it.
+    """
     with tempfile.TemporaryDirectory(prefix="nanohost-check-") as folder:
         channel = create_channel(entry, instance, settings, home, Path(folder))
         if not isinstance(channel, Checks):
@@ -169,7 +176,7 @@ async def check_settings(entry: AvailableChannel, instance: str, settings: Table
 
 
 def _parse_value(value: str, setting: ChannelSetting | None) -> object:
-    """As the channel's default is: what is typed is text."""
+    """Converts typed text to the type of the setting's default."""
     default = None if setting is None else setting.default
     if isinstance(default, bool) and value in {"true", "false"}:
         return value == "true"

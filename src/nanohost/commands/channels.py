@@ -69,7 +69,7 @@ async def _list(context: CommandContext, arguments: ListArgs) -> Json:
 
 
 def _instance_states(context: CommandContext) -> Mapping[str, str]:
-    """How the instances of each channel stand, in words: what a running host says, else that they are set up."""
+    """Returns the states of each channel's instances as text: from a running host, else that they are configured."""
     found: dict[str, list[str]] = defaultdict(list)
     report = context.host.report()["channels"] if context.host else []
     for row in report if isinstance(report, Sequence) else ():
@@ -115,17 +115,17 @@ async def _check(context: OfflineContext, arguments: CheckArgs) -> Json:
     entry = (await asyncio.to_thread(discover, context.home.channel_folders)).find(name)
     one = _find_instance(context, arguments.name)
     table = resolve_channel_secrets(context.home.root, os.environ, name, one.settings)
-    mends = f"nanohost channels update {arguments.name}"
-    said = await channel_setup.check_settings(entry, instance, table, context.home.root, hint=mends)
-    doubt = channel_setup.describe_misspelling(entry.settings, table)
-    said = f"{said} But {doubt}" if doubt else said
+    hint = f"nanohost channels update {arguments.name}"
+    answer = await channel_setup.check_settings(entry, instance, table, context.home.root, hint=hint)
+    misspelling = channel_setup.describe_misspelling(entry.settings, table)
+    answer = f"{answer} But {misspelling}" if misspelling else answer
     if not one.is_enabled:
-        said += f" But it is disabled: nanohost channels enable {arguments.name}"
-    return {"channel": f"{name}:{instance}", "said": said}
+        answer += f" But it is disabled: nanohost channels enable {arguments.name}"
+    return {"channel": f"{name}:{instance}", "said": answer}
 
 
 def _find_instance(context: OfflineContext, text: str) -> ChannelInstance:
-    """The instance as it is set up, with its secrets as they are written. Raises UsageError if it is not."""
+    """Returns the configured instance, with unresolved secrets. Raises UsageError if it is not configured."""
     name, instance = channel_setup.parse_channel(text)
     if (name, instance) == TERMINAL_CHANNEL:
         raise UsageError("the terminal is always switched on, and has nothing to set up", hint="nanohost chat")
@@ -156,12 +156,12 @@ async def _create(context: OfflineContext, arguments: Create) -> Json:
         table = channel_setup.complete_settings(entry.settings, given, channel_setup.prompt_for_setting)
         return table, await _check_settings(context, entry, instance, table, should_save_anyway=arguments.anyway)
 
-    table, said = await retry_until_valid(attempt, was_prompted=True, is_input_error=_is_input_error)
+    table, answer = await retry_until_valid(attempt, was_prompted=True, is_input_error=_is_input_error)
     await asyncio.to_thread(context.home.prepare)
     path = await asyncio.to_thread(_save, context, entry, instance, table)
     return {
         "channel": f"{name}:{instance}",
-        "said": said,
+        "said": answer,
         "saved": str(path),
         "next": f"nanohost run (one that runs already: end it first), and in another terminal "
         f"nanohost pair {arguments.name}: it makes you the owner",
@@ -171,7 +171,7 @@ async def _create(context: OfflineContext, arguments: Create) -> Json:
 async def _check_settings(
     context: OfflineContext, entry: AvailableChannel, instance: str, table: Table, *, should_save_anyway: bool
 ) -> str:
-    """What the platform says. Raises ChannelLoadError with what is wrong."""
+    """Returns the answer of the platform. Raises ChannelLoadError with the problem."""
     known = resolve_channel_secrets(context.home.root, os.environ, entry.name, table)
     scrubber.add_secrets(str(known[one.name]) for one in entry.settings if one.secret and one.name in known)
     try:
@@ -183,7 +183,7 @@ async def _check_settings(
 
 
 def _is_input_error(error: NanohostError) -> bool:
-    """Whether it is about what was typed: a platform that is not there has said nothing of that."""
+    """Returns whether the typed settings are the cause; not so if the platform cannot be reached."""
     return isinstance(error, ChannelLoadError) and not isinstance(error.__cause__, ChannelDown)
 
 
@@ -204,9 +204,9 @@ async def _update(context: OfflineContext, arguments: UpdateArgs) -> Json:
             raise UsageError("nothing is to be changed", hint="nanohost channels update --help")
         return table, await _check_settings(context, entry, before.instance, table, should_save_anyway=arguments.anyway)
 
-    table, said = await retry_until_valid(attempt, was_prompted=not given, is_input_error=_is_input_error)
+    table, answer = await retry_until_valid(attempt, was_prompted=not given, is_input_error=_is_input_error)
     path = await asyncio.to_thread(_save_change, context, entry.settings, before, table)
-    return {"channel": _full_name(before), "said": said, "saved": str(path), "next": EFFECTIVE_AFTER_RESTART}
+    return {"channel": _full_name(before), "said": answer, "saved": str(path), "next": EFFECTIVE_AFTER_RESTART}
 
 
 def _save_change(
@@ -214,7 +214,7 @@ def _save_change(
 ) -> Path:
     root, at = context.home.root, channel_setup.settings_table_path(before.name, before.instance)
     was, whole = (_with_enabled(one, enabled=before.is_enabled) for one in (before.settings, table))
-    settings_file.replace_table(root, at, was)  # whether it can be, before a secret is replaced
+    settings_file.replace_table(root, at, was)  # fails before a secret is replaced
     path = settings_file.replace_table(root, at, channel_setup.store_secrets(root, at, whole, settings))
     channel_setup.delete_secrets(root, at, before.settings)
     return path
@@ -256,8 +256,10 @@ async def _delete(context: OfflineContext, arguments: CheckArgs) -> Json:
 
 
 def _find_instance_in_file(context: OfflineContext, one: ChannelInstance) -> ChannelInstance:
-    """What the file says of it: variables override it, and are not to be written down. Raises UsageError for one that
-    is set up in variables alone."""
+    """Returns the instance as in the file, without overriding variables, which must not be written.
+
+    Raises UsageError if it is configured only by variables.
+    """
     for found in channel_instances(load_settings(context.home.root, {}, resolve_secrets=False)):
         if (found.name, found.instance) == (one.name, one.instance):
             return found
@@ -276,7 +278,7 @@ def _full_name(one: ChannelInstance) -> str:
 
 
 async def _simulate(context: OfflineContext, arguments: SimulateArgs) -> Json:
-    # Loaded when it is asked for: what is made for tests is part of no host.
+    # Imported only here: test code is not part of a host.
     simulated = importlib.import_module("nanohost.testing.simulated_chat")
     simulator = simulated.make_interactive_simulator(arguments.name, context.clock.now())
     return {"written": await simulated.serve_terminal(simulator, sys.stdin, sys.stdout)}

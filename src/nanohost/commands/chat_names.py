@@ -1,6 +1,6 @@
 """Resolves chats as operators name them, by channel and name, and formats them so.
 
-Promises: two chats that are called alike are told apart by the platform's ids.
+Promises: two chats with the same name are distinguished by the platform's ids.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from nanohost.errors import UsageError
 from nanohost.model import AgentGroup, AgentGroupId, MessagingGroup, MessagingGroupId, Session, SessionMode
 
 MAX_SHARED_NAMES = 3
-"""Of the chats that share a conversation, how many are named."""
+"""The most chats of a shared session that are listed by name."""
 
 MAX_CANDIDATES = 5
-"""Of the chats that a word may mean."""
+"""The most chats that are listed for an ambiguous name."""
 CHAT_HELP = "its channel and name as lists show it, or a part of that; CHANNEL:ID; or its number"
-"""How a chat is typed, for the help of arguments."""
+"""The help of arguments that name a chat."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatNames:
-    """What the known chats are called. `shared`: by agent group, the chats that share its one conversation."""
+    """The names of the known chats. `shared`: by agent group, the chats that share its one session."""
 
     by_id: Mapping[MessagingGroupId, str]
     by_chat_key: Mapping[ChatKey, str]
     shared: Mapping[AgentGroupId, Sequence[MessagingGroupId]]
 
     def for_session(self, session: Session) -> str:
-        """The chat that a conversation is in, or the chats."""
+        """Returns the chat or chats of a session."""
         if session.messaging_group_id is not None:
             return self.by_id[session.messaging_group_id]
         names = [self.by_id[chat] for chat in self.shared.get(session.agent_group_id, ())]
@@ -42,12 +42,12 @@ class ChatNames:
         return ", ".join([*names[:MAX_SHARED_NAMES], *([f"{others} more"] if others > 0 else [])]) or "no chat"
 
     def for_chat_key(self, chat_key: ChatKey, *, fallback_name: str = "") -> str:
-        """A chat by its place. `fallback_name`: its name, if it is not known here."""
+        """Returns the name of a chat by its key. `fallback_name`: the name of a chat that is not known."""
         return self.by_chat_key.get(chat_key) or _format_chat_name(chat_key, fallback_name)
 
 
 async def load_chat_names(db: Queries) -> ChatNames:
-    """As they are called now."""
+    """Loads the current names of all chats."""
     chats = await messaging_groups.list_all(db)
     shared: dict[AgentGroupId, list[MessagingGroupId]] = defaultdict(list)
     for wiring in await wirings.list_all(db):
@@ -59,7 +59,7 @@ async def load_chat_names(db: Queries) -> ChatNames:
 def build_chat_names(
     chats: Sequence[MessagingGroup], shared: Mapping[AgentGroupId, Sequence[MessagingGroupId]]
 ) -> ChatNames:
-    """Pure."""
+    """Builds the names. Pure."""
     plain = {chat.id: _format_chat_name(_chat_key(chat), chat.name) for chat in chats}
     times = Counter(plain.values())
     by_id = {
@@ -75,7 +75,7 @@ def _chat_key(chat: MessagingGroup) -> ChatKey:
 
 
 def _format_chat_name(chat_key: ChatKey, name: str) -> str:
-    """The channel, and what people call the chat; else what the platform calls it."""
+    """Returns the channel and the name of the chat, or its platform id if it has no name."""
     if not chat_key.channel_type:
         return "no chat"
     channel = channel_name(chat_key)
@@ -83,14 +83,16 @@ def _format_chat_name(chat_key: ChatKey, name: str) -> str:
 
 
 async def session_chat_names(db: ReportReader, ids: Iterable[str]) -> Mapping[str, str]:
-    """By session, what its chat is called; sessions that are not there are left out."""
+    """Returns the chat names by session; leaves out sessions that do not exist."""
     found, names = await sessions.find_by_ids(db, sorted(set(ids))), await load_chat_names(db)
     return {id: names.for_session(session) for id, session in found.items()}
 
 
 async def resolve_chat_id(db: ReportReader, text: str | None) -> MessagingGroupId | None:
-    """The chat whose sessions are meant by --chat, as `resolve_chat` reads it. None: none was typed. Raises UsageError
-    also for a chat that has no sessions, because nobody set it up."""
+    """Resolves the text of --chat, as `resolve_chat` does; None if it was not typed.
+
+    Raises UsageError also for a chat that has no sessions because it was never wired.
+    """
     if text is None:
         return None
     chat = await messaging_groups.find_by_chat(db, await resolve_chat(db, text))
@@ -100,8 +102,10 @@ async def resolve_chat_id(db: ReportReader, text: str | None) -> MessagingGroupI
 
 
 async def resolve_named_session(db: ReportReader, text: str, group: AgentGroup | None = None) -> tuple[Session, str]:
-    """The conversation in a chat, of its agent or of this one, and what is to be said of the choice if there are
-    several: it is the one that was active last. Raises UsageError for none."""
+    """Returns the session in a chat that was active last, and a sentence about the choice if there are several.
+
+    `group`: only sessions of this agent group. Raises UsageError if there is none.
+    """
     chat = await resolve_chat_id(db, text)
     assert chat is not None, "a chat was typed"
     found = await sessions.list_for_chat(db, chat, agent_group=None if group is None else group.id, limit=2)
@@ -115,8 +119,10 @@ async def resolve_named_session(db: ReportReader, text: str, group: AgentGroup |
 
 
 async def resolve_chat(db: ReportReader, text: str) -> ChatKey:
-    """The chat that is meant by what is shown of it: its channel and name, or its name or a part of it; by
-    CHANNEL:ID, or the platform's id alone; or by its number. Raises UsageError for none, and for several."""
+    """Resolves a chat by its channel and name, its name or a part of it, CHANNEL:ID, the platform's id, or its number.
+
+    Raises UsageError for no match and for several.
+    """
     chats = await messaging_groups.list_all(db)
     names = build_chat_names(chats, {}).by_id
     wanted = " ".join(text.split()).casefold()

@@ -1,4 +1,4 @@
-"""The type of an operator command: its words, a model of its arguments, a function, and a renderer."""
+"""Defines the type of operator commands: words, a model of the arguments, a function, and a renderer."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from nanohost.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowMode:
-    """How a command is followed: asked again and again with `overrides` in place of what was typed for it.
+    """How a command is followed: it is repeated, with `overrides` replacing typed arguments.
 
-    `initial` is what is shown of the first result, given the typed arguments; `changes` is what a result has that the
-    one before had not, or None.
+    `initial` returns what is shown of the first result, given the typed arguments. `changes` returns what is new in a
+    result compared with the one before, or None.
     """
 
     overrides: Mapping[str, object]
@@ -30,15 +30,14 @@ class FollowMode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """`words` is what is typed, `run` answers with plain JSON, `render` turns that into text for people.
+    """An operator command. `words`: its name. `run` returns plain JSON, and `render` turns that into text for people.
 
-    `run` gets a CommandContext, or an OfflineContext if `is_offline`: such a command needs no database and runs where
-    it is typed, whether a host runs or not. `positional` names the arguments that are typed without their name.
-    `is_failure` says of a result that it is bad news: exit code 1. `follow_mode`: it can be typed with --follow.
-    `can_create_install`: it may be the first thing that is typed, and makes the install if there is none.
-    `is_rendered_locally`: its text depends on the terminal that it is typed in, so a host that runs answers with the
-    result alone. `confirm`: what is asked at a terminal before it is done, with the arguments' names in braces; --yes
-    leaves that out.
+    `run` gets a CommandContext, or an OfflineContext if `is_offline`: such a command needs no database and runs in the
+    client's process, whether a host runs or not. `positional`: arguments that are typed without their name.
+    `is_failure`: returns whether a result is a failure, with exit code 1. `follow_mode`: set if --follow is allowed.
+    `can_create_install`: it creates the install if there is none. `is_rendered_locally`: its text depends on the
+    terminal, so a running host returns only the result. `confirm`: the question to confirm at a terminal, with names
+    of arguments in braces; --yes skips it.
     """
 
     words: str
@@ -56,15 +55,15 @@ class Command:
     confirm: str = ""
 
     async def execute(self, context: OfflineContext, arguments: Mapping[str, object]) -> Json:
-        """Check the arguments and run. Raises UsageError and whatever the command raises."""
+        """Validates the arguments and runs the command. Raises UsageError and the command's own errors."""
         return await self.run(context, self.validate(arguments))
 
     def render_in_zone(self, result: Json, zone: tzinfo) -> str:
-        """The result as text for people, with its times in this zone."""
+        """Renders the result as text for people, with its times in this zone."""
         return self.render(localize_times(result, zone))
 
     def validate(self, arguments: Mapping[str, object]) -> CommandArguments:
-        """The arguments, typed. Raises UsageError."""
+        """Returns the validated arguments. Raises UsageError."""
         try:
             return self.arguments.model_validate(arguments)
         except ValidationError as error:
@@ -75,7 +74,7 @@ def _usage_error(command: Command, error: ValidationError) -> UsageError:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     said = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "string_pattern_mismatch":  # a regular expression is no answer
+    if first["type"] == "string_pattern_mismatch":  # people need no regular expression
         said = f"{first['input']!r} is not {command.arguments.model_fields[place].description}"
     elif first["type"] == "bool_parsing":
         said = f"{first['input']!r} should be yes or no"

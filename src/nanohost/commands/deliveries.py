@@ -117,7 +117,7 @@ async def _find_delivery(db: Queries, arguments: DeliveryArgs) -> Delivery:
 
 
 async def _not_allowed_error(context: CommandContext, arguments: DeliveryArgs, action: str) -> UsageError:
-    """Why this one cannot be sent again or dropped, as it is by now."""
+    """Returns why this delivery cannot be resent or dropped in its present state."""
     delivery = await _find_delivery(context.store, arguments)
     why = {
         DeliveryStatus.PENDING: "waits to be sent already",
@@ -133,7 +133,7 @@ async def _not_allowed_error(context: CommandContext, arguments: DeliveryArgs, a
 
 
 def _make_row(delivery: Delivery, names: ChatNames) -> dict[str, Json]:
-    """`chat`: the one that it goes to; `place`: that one as TYPE:INSTANCE:ID."""
+    """Returns the row. `chat`: the name of its target; `place`: the target as TYPE:INSTANCE:ID."""
     queue = delivery.queue
     return {
         "session": queue.session_id,

@@ -1,8 +1,8 @@
 """Formats and parses delivery numbers for people. Pure.
 
-What the host says by itself, and what tasks send, have numbers of twenty characters (see containers/notices.py and
-scheduler/task_messages.py): their range is a letter here, and the rest a few digits. An agent's are short as they are.
-Programs get the number itself, and both are taken.
+Messages of the host and of tasks have numbers of twenty digits (see containers/notices.py and
+scheduler/task_messages.py): here a letter stands for their range, followed by a few digits. Numbers of agents' messages
+are short already. Programs get the full number, and both forms are accepted.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from nanohost.db.notice_numbers import DELIVERY_NOTICES_START, EVENT_NOTICES_STA
 from nanohost.scheduler.task_messages import MIN_SEQ
 
 _RANGE_STARTS = {"d": DELIVERY_NOTICES_START, "e": EVENT_NOTICES_START, "n": MESSAGE_NOTICES_START, "t": MIN_SEQ}
-"""Where each begins, the highest first."""
+"""The first number of each range, the highest first."""
 _SHORT_PATTERN = re.compile(r"([dent])([0-9]{1,19})")
 
 
 def short_number(seq: int) -> str:
-    """As it is shown, and typed: `7`, or `n448`."""
+    """Returns the short form that is shown and typed: `7`, or `n448`."""
     if seq >= 0:
         return str(seq)
     letter, begin = next((letter, begin) for letter, begin in _RANGE_STARTS.items() if seq >= begin)
@@ -32,7 +32,7 @@ def short_number(seq: int) -> str:
 
 
 def _parse_number(text: object) -> object:
-    """The number behind a short one; anything else as it is, for whoever checks numbers."""
+    """Returns the full number of a short one; anything else unchanged, for the validator."""
     found = _SHORT_PATTERN.fullmatch(text.strip()) if isinstance(text, str) else None
     return text if found is None else _RANGE_STARTS[found[1]] + int(found[2])
 
@@ -42,7 +42,7 @@ DeliveryNumber = Annotated[Number, BeforeValidator(_parse_number)]
 
 
 def with_short_number(row: Mapping[str, Json]) -> Mapping[str, Json]:
-    """A row whose `seq` is that of a delivery, for a person."""
+    """Returns the row for people, with the short form of its delivery number `seq`."""
     return {
         name: short_number(value) if name == "seq" and isinstance(value, int) else value for name, value in row.items()
     }

@@ -25,7 +25,7 @@ from nanohost.scheduler import task_operations as tasks
 
 ABOUT = "agent groups: each an agent with a folder of its own; long name: agent-groups"
 USE_DEFAULT = "default"
-"""What is typed for a provider or a model to have the host's setting decide again."""
+"""The value of a provider or model that restores the host's setting."""
 
 
 class ListArgs(CommandArguments):
@@ -121,7 +121,7 @@ async def _update(context: CommandContext, arguments: UpdateArgs) -> Json:
 
 
 async def _check_provider(context: CommandContext, name: str | None) -> None:
-    """Raises UsageError for one that cannot be used."""
+    """Raises UsageError for a provider that cannot be used."""
     if name is None:
         return
     try:
@@ -131,18 +131,18 @@ async def _check_provider(context: CommandContext, name: str | None) -> None:
 
 
 def _resolve_default(typed: str | None, current: str | None) -> str | None:
-    """None: what the host's setting says."""
+    """Returns the value to store; None means the host's setting."""
     return current if typed is None else (None if typed == USE_DEFAULT else typed)
 
 
 def _effective_notice(group: AgentGroup, changes: Any) -> str:
-    """When it counts. The name is for people: the agent knows itself by its CLAUDE.md."""
-    said = []
+    """Returns when the changes take effect. The name is only for people: the agent knows its name by its CLAUDE.md."""
+    notices = []
     if "provider" in changes or "model" in changes:
-        said.append(f"for each conversation's next container; at once with nanohost agents restart {group.folder}")
+        notices.append(f"for each conversation's next container; at once with nanohost agents restart {group.folder}")
     if "name" in changes:
-        said.append(f"what the agent is told of its name is in groups/{group.folder}/CLAUDE.md")
-    return "; ".join(said)
+        notices.append(f"what the agent is told of its name is in groups/{group.folder}/CLAUDE.md")
+    return "; ".join(notices)
 
 
 async def _delete(context: CommandContext, arguments: DeleteArgs) -> Json:
@@ -167,7 +167,7 @@ async def _delete(context: CommandContext, arguments: DeleteArgs) -> Json:
 
 
 async def _require_idle(tx: Transaction, group: AgentGroup) -> None:
-    """What is under way would be answered by an agent that is not there any more."""
+    """Raises UsageError while the group has running work, which a deleted agent could not finish."""
     if working := await agent_groups.list_active_sessions(tx, group.id):
         raise UsageError(
             f"{group.folder} has a container that runs, or work to do, in session {working[0]}",

@@ -85,7 +85,7 @@ async def _release_group(context: CommandContext, arguments: ReleaseGroupArgs) -
 
 
 async def _withdraw_hold_notices(context: CommandContext, tx: Transaction, released: list[SessionId]) -> None:
-    """Who has not heard yet that they are on hold does not hear it when it is over."""
+    """Withdraws notices about the hold that were not sent yet."""
     for session in released:
         if await holds.find(tx, session) is None:
             await deliveries.withdraw_notices(tx, session, ON_HOLD_NOTICE, "the hold is over", context.clock.now())

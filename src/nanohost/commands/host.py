@@ -1,4 +1,4 @@
-"""The host commands of chats on the command line, given by whoever is at the machine."""
+"""Makes the host commands of chats available on the command line, for users of the machine."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from nanohost.text.translation import english
 
 
 def local_actor(context: CommandContext) -> Actor:
-    """Whoever is at the machine: may do everything."""
+    """Returns the actor for a user of the machine, who may do everything."""
     return Actor(id=context.who, name=audit.local_name(context.who) or context.who, is_local=True)
 
 
 def _as_shell_command(one: HostCommand) -> Command:
     async def run(context: CommandContext, arguments: CommandArguments) -> Json:
         now, zone = context.clock.now(), context.settings.zone
-        seen = await one.run_prefetch(context.store.reports, now, zone)
+        prefetched = await one.run_prefetch(context.store.reports, now, zone)
         async with context.store.transaction() as tx:
-            asked = HostCommandInvocation(
+            invocation = HostCommandInvocation(
                 tx=tx,
                 actor=local_actor(context),
                 now=now,
                 zone=zone,
                 channels={one.name for one in channel_instances(context.settings) if one.is_enabled},
-                prefetched=seen,
+                prefetched=prefetched,
             )
             with english():
-                said = await one.execute(asked, arguments)
-            data = {} if one.json_data is None else await one.json_data(asked)
-        return {"answer": said, **{key: to_json(value) for key, value in data.items()}}
+                answer = await one.execute(invocation, arguments)
+            data = {} if one.json_data is None else await one.json_data(invocation)
+        return {"answer": answer, **{key: to_json(value) for key, value in data.items()}}
 
     return Command(
         words=one.name,

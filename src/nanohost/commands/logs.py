@@ -73,13 +73,13 @@ def _render(result: Json) -> str:
 
 
 def _localize_time(line: str, zone: ZoneInfo) -> str:
-    """The line with its time as people here tell it. A container says UTC."""
+    """Returns the line with its time in the operator's zone. A container logs in UTC."""
     if (found := TIMESTAMP_PATTERN.match(line)) is None:
         return line
     try:
         at = datetime.fromisoformat(found[1]).astimezone(zone)
     except (ValueError, OverflowError):
-        return line  # it may say anything
+        return line  # a container may log anything
     return f"{at.isoformat(sep=' ')}{line[found.end(1) :]}"
 
 
@@ -90,8 +90,7 @@ def _initial_lines(result: Json, arguments: CommandArguments) -> Json:
 
 
 def _new_lines(previous: Json, current: Json) -> Json:
-    """The lines that were not there before, or None: whose they are is said. Both are the last lines of one text that
-    grows."""
+    """Returns the new lines with the session, or None. Both results are the last lines of one growing text."""
     assert isinstance(previous, Mapping)
     assert isinstance(current, Mapping)
     before, after = _lines_of(previous), _lines_of(current)

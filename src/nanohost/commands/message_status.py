@@ -1,7 +1,7 @@
-"""Derives the status of a message from what is on record of it. Pure.
+"""Derives the status of a message from its records. Pure.
 
-A message has one status for each agent it could be for; the one that is shown for all of them is the one that needs a
-look most, for whoever asks why there was no answer.
+A message has one status for each agent that it may be for; the overall status is the one that best explains why there
+was no answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nanohost.db.routes import RouteOutcome
 
 
 class MessageStatus(StrEnum):
-    """In the order in which they are looked for, where agents differ."""
+    """The statuses, in order of precedence if agents differ."""
 
     SET_ASIDE = "set_aside"
     UNDELIVERED = "undelivered"
@@ -67,16 +67,16 @@ STOPPED_REASON = "/stop or /clear in the chat ended it"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageOutcome:
-    """`reason` is empty where the status says it all."""
+    """The status of a message. `reason` is empty if the status needs none."""
 
     status: MessageStatus
     reason: str = ""
     route: MessageRoute | None = None
-    """The agent it is about; None: no agent is concerned."""
+    """The route to the agent; None if it concerns no agent."""
 
 
 def message_outcome(message: Message, routes: Sequence[tuple[MessageRoute, Sequence[SentMessage]]]) -> MessageOutcome:
-    """Of a message. `routes`: what each wiring made of it, with what was sent for it."""
+    """Returns the overall outcome of a message. `routes`: its routes, each with the messages sent for it."""
     by_agent = [agent_outcome(route, sent) for route, sent in routes]
     if message.status != "new" and by_agent:
         return min(by_agent, key=lambda one: _PRIORITY.index(one.status))
@@ -94,7 +94,7 @@ def message_outcome(message: Message, routes: Sequence[tuple[MessageRoute, Seque
 
 
 def agent_outcome(route: MessageRoute, sent: Sequence[SentMessage]) -> MessageOutcome:
-    """For one agent."""
+    """Returns the outcome for one agent."""
     status, why = _agent_status(route, sent)
     return MessageOutcome(status=status, reason=why, route=route)
 
@@ -119,7 +119,7 @@ def _turn_status(route: MessageRoute, sent: Sequence[SentMessage]) -> tuple[Mess
     turn = route.turn
     if turn is None:
         if sent and route.is_at_rest:
-            return _delivery_status(sent)  # the host answered it by itself, as it does with commands
+            return _delivery_status(sent)  # the host answered it itself, as with commands
         if route.decided_at is None:
             return MessageStatus.ROUTED, ""
         return (

@@ -42,7 +42,7 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 1_000
 MAX_ROUTES = 10 * MAX_LIMIT
 MAX_STEP_CHARS = 1000
-"""Characters of what happened, at the end of its line."""
+"""Characters of the description of a step, the last column."""
 
 _STATUS_HELP = "; ".join(f"{status}: {meaning}" for status, meaning in STATUS_DESCRIPTIONS.items())
 
@@ -92,20 +92,20 @@ class MessageArgs(CommandArguments):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _MessageRecords:
-    """What is on record of some messages."""
+    """The records of some messages."""
 
     names: ChatNames
     routes_by_message: Mapping[EventId, Sequence[MessageRoute]]
     deliveries_by_turn: Mapping[TurnKey, Sequence[SentMessage]]
     host_replies: Mapping[tuple[SessionId, str], Sequence[SentMessage]]
-    """What the host said of a message, by session and the message's id there."""
+    """The host's messages about a message, by session and the message's id there."""
     costs: Mapping[TurnKey, float | None]
 
     def routes(self, message: Message) -> list[tuple[MessageRoute, Sequence[SentMessage]]]:
         return [(one, self.deliveries_for(one)) for one in self.routes_by_message.get(message.id, ())]
 
     def deliveries_for(self, route: MessageRoute) -> Sequence[SentMessage]:
-        """By its turn; of what had none, what the host answered."""
+        """Returns the deliveries of its turn; without a turn, the host's replies."""
         if route.turn_key is not None:
             return self.deliveries_by_turn.get(route.turn_key, ())
         if route.session_id is None or route.message_id is None:
@@ -138,13 +138,13 @@ async def _list(context: CommandContext, db: ReportReader, arguments: ListArgs) 
 async def _wait_reasons(
     context: CommandContext, db: ReportReader, found: Sequence[MessageOutcome]
 ) -> Mapping[SessionId, str]:
-    """Why the sessions wait in which messages do."""
+    """Returns the reasons why sessions with waiting messages wait."""
     waiting = {id for one in found if (id := _waiting_session(one)) is not None}
     return {id: await wait_reason(context, db, id) for id in waiting}
 
 
 def _waiting_session(outcome: MessageOutcome) -> SessionId | None:
-    """The session whose turn a message waits for; None: it waits for something else, or not at all."""
+    """Returns the session whose turn a message waits for; None if it waits for something else, or not at all."""
     route = outcome.route
     if outcome.status is not MessageStatus.WAITING or route is None or route.outcome is not RouteOutcome.WRITTEN:
         return None
@@ -166,7 +166,7 @@ async def _get(context: CommandContext, db: ReportReader, arguments: MessageArgs
     found = message_outcome(message, routes)
     if found.status is MessageStatus.WAITING and found.route is not None:
         found = await _with_wait_reason(context, db, message, found)
-    said = await messages.list_sent_by_host(db, message)
+    host_messages = await messages.list_sent_by_host(db, message)
     route = found.route
     return MessageDetails(
         **dict(_make_row(message, record, found)),
@@ -177,7 +177,7 @@ async def _get(context: CommandContext, db: ReportReader, arguments: MessageArgs
         written=message.sent_at,
         session=None if route is None else route.session_id,
         turn=None if route is None or route.turn is None else route.turn.id,
-        steps=[{"at": to_json(at), "what": what} for at, what in _sort_steps(_steps(message, record, said))],
+        steps=[{"at": to_json(at), "what": what} for at, what in _sort_steps(_steps(message, record, host_messages))],
         next=await model_key_fix(db, found)
         or next_step(message, found, record.deliveries_for(route) if route else ())
         or await _wiring_hint(db, message, found),
@@ -187,7 +187,7 @@ async def _get(context: CommandContext, db: ReportReader, arguments: MessageArgs
 async def _with_wait_reason(
     context: CommandContext, db: ReportReader, message: Message, found: MessageOutcome
 ) -> MessageOutcome:
-    """Why a message waits, as status tells it."""
+    """Adds the reason why a message waits, as in `nanohost status`."""
     route = found.route
     assert route is not None, "a message waits for an agent"
     reasons = [found.reason, await messages.late_reason(db, message.id, [route.message_id or ""])]
@@ -198,7 +198,7 @@ async def _with_wait_reason(
 
 
 async def _load_records(db: ReportReader, found: Sequence[Message], *, numbers: Sequence[int]) -> _MessageRecords:
-    """`numbers`: of the host's notices about a message, those that are looked for."""
+    """Loads the records. `numbers`: the numbers of the host's notices to look for."""
     reached = await messages.list_routes(db, [one.id for one in found], limit=MAX_ROUTES)
     routes = [route for one in reached.values() for route in one]
     turns = {key for route in routes if (key := route.turn_key) is not None}
@@ -227,7 +227,7 @@ async def _load_records(db: ReportReader, found: Sequence[Message], *, numbers: 
 
 
 def _is_reply(route: MessageRoute, one: SentMessage) -> bool:
-    """Whether it is from its turn, or the host's answer to a command: other notices only say how it stands."""
+    """Returns whether it is from the turn, or the host's reply to a command; other notices only report a state."""
     if route.turn is not None or route.session_id is None or route.message_id is None:
         return True
     return one.out_id == notice_id(route.session_id, route.message_id, 0)
@@ -293,7 +293,7 @@ def _turn_steps(route: MessageRoute, record: _MessageRecords) -> Iterator[Step]:
 
 
 def delivery_step(one: SentMessage) -> Step:
-    """What became of something that was said, by the number that is typed about it."""
+    """Returns the step of a delivery, with the number to type for it."""
     reason = f": {one.reason}" if one.reason and one.status is not DeliveryStatus.SENT else ""
     whose = "the host's message" if one.seq < 0 or one.turn_id is None else "message"
     return (
@@ -303,7 +303,7 @@ def delivery_step(one: SentMessage) -> Step:
 
 
 def _sort_steps(steps: Iterator[Step]) -> list[Step]:
-    """By time; one of which that is not known stays behind the one it came after."""
+    """Sorts steps by time; a step without a time stays after the one before it."""
     found, last = [], ""
     for at, what in steps:
         last = last if at is None else at.isoformat()
@@ -315,7 +315,7 @@ def _sort_steps(steps: Iterator[Step]) -> list[Step]:
 
 
 def next_step(message: Message, found: MessageOutcome, sent: Sequence[SentMessage]) -> str:
-    """What to type about it, as far as that is known without a look at more; empty: nothing. `sent`: for it."""
+    """Returns what to type next, as far as these records show; empty if nothing. `sent`: the messages sent for it."""
     chat, route = message.chat, found.route
     session = "" if route is None else route.session_id or ""
     match found.status:
@@ -341,7 +341,7 @@ def next_step(message: Message, found: MessageOutcome, sent: Sequence[SentMessag
 
 
 def _lost_delivery_hint(sent: Sequence[SentMessage]) -> str:
-    """What is to be typed about an answer that did not arrive: what may never be sent is only looked at."""
+    """Returns what to type about an answer that did not arrive; one that must not be resent is only shown."""
     bad, dropped = (DeliveryStatus.DEAD, DeliveryStatus.UNKNOWN), DeliveryStatus.DROPPED
     if (lost := next((one for one in sent if one.status in bad or one.is_dropped_by_operator), None)) is not None:
         return f"nanohost deliveries resend {lost.session_id} {short_number(lost.seq)}"
@@ -350,7 +350,7 @@ def _lost_delivery_hint(sent: Sequence[SentMessage]) -> str:
 
 
 async def model_key_fix(db: ReportReader, outcome: MessageOutcome) -> str:
-    """What fixes the key of the model, where that is why a turn failed and none has come to an end since."""
+    """Returns the command that fixes the model's key, if a turn failed for it and none has succeeded since."""
     if outcome.status is not MessageStatus.FAILED or outcome.route is None or outcome.route.session_id is None:
         return ""
     failures = await turn_failures.find(db, outcome.route.session_id)
@@ -358,7 +358,7 @@ async def model_key_fix(db: ReportReader, outcome: MessageOutcome) -> str:
 
 
 async def _wiring_hint(db: ReportReader, message: Message, found: MessageOutcome) -> str:
-    """What puts an agent into the chat of a message that was for none; empty where there is one."""
+    """Returns the command that wires an agent to the message's chat; empty if one is wired."""
     chat = message.chat
     if found.status is not MessageStatus.DROPPED or not chat.platform_id:
         return ""
@@ -371,7 +371,7 @@ async def _wiring_hint(db: ReportReader, message: Message, found: MessageOutcome
 
 
 def _render(result: Json) -> str:
-    """What happened below the rest, a line a step."""
+    """Renders the message, and below it one line per step."""
     return render_with_table(result, "steps", last_column_max_chars=MAX_STEP_CHARS)
 
 

@@ -80,7 +80,7 @@ async def _get(context: CommandContext, db: Queries, arguments: ChatArgs) -> Cha
 async def _create(context: CommandContext, tx: Transaction, arguments: CreateArgs) -> ChatRow:
     place = parse_chat_address(arguments.channel, arguments.chat)
     chat = await ensure_chat(tx, place, unknown=arguments.unknown, name=arguments.name, now=context.clock.now())
-    if arguments.name:  # it may have been known before, by another
+    if arguments.name:  # it may have been known by another name
         await messaging_groups.update_from_platform(tx, chat.id, is_group=chat.is_group, name=arguments.name)
     return _make_row(await messaging_groups.get(tx, chat.id))
 

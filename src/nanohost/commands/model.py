@@ -30,7 +30,7 @@ KEY_FILE = "model-key"
 
 
 class InvalidKeyError(SettingsError):
-    """The model's service does not take the key."""
+    """The model service rejects the key."""
 
 
 class CheckArgs(CommandArguments):
@@ -67,7 +67,7 @@ async def _set(context: OfflineContext, arguments: SetArgs) -> Json:
         return key, typed, await _check_before_saving(context, arguments, key)
 
     is_asked = not arguments.key and not arguments.base_url
-    key, typed, said = await retry_until_valid(
+    key, typed, answer = await retry_until_valid(
         attempt, was_prompted=is_asked, is_input_error=lambda one: isinstance(one, InvalidKeyError)
     )
     await asyncio.to_thread(context.home.prepare)
@@ -76,13 +76,13 @@ async def _set(context: OfflineContext, arguments: SetArgs) -> Json:
     elif arguments.key:
         values["api_key"] = arguments.key
     saved = await asyncio.to_thread(settings_file.update_table, home, ("agent",), values)
-    if arguments.key:  # one that was typed before is kept elsewhere now
+    if arguments.key:  # an earlier typed key is no longer used
         await asyncio.to_thread(settings_file.delete_secret, home, KEY_FILE)
-    return {"said": said, "saved": str(saved), "next": _next_step(values)}
+    return {"said": answer, "saved": str(saved), "next": _next_step(values)}
 
 
 def _next_step(values: Mapping[str, str]) -> str:
-    """What is left to do. A variable of our own goes before what the file says."""
+    """Returns what is left to do. Environment variables of nanohost take precedence over the file."""
     over = [name for key in values if (name := f"{ENV_PREFIX}AGENT_{key.upper()}") in os.environ]
     if over:
         return f"unset {' '.join(over)}, which goes before the file; then nanohost run"
@@ -90,19 +90,19 @@ def _next_step(values: Mapping[str, str]) -> str:
 
 
 async def _check_before_saving(context: OfflineContext, arguments: SetArgs, key: str | None) -> str:
-    """What the model's service says to what is to be saved. Raises SettingsError with what is wrong."""
+    """Returns the model service's answer to the new settings. Raises SettingsError with the problem."""
     if arguments.anyway:
         return "it was not tried"
-    said = await _check_model(
+    answer = await _check_model(
         arguments.base_url or context.settings.section(ModelSettings).base_url, key, is_saving=True
     )
     if (variable := _address_variable(context, arguments)) is None:
-        return said
-    return f"{said}; that address is in {variable} alone: nanohost model set --base-url URL keeps one, too"
+        return answer
+    return f"{answer}; that address is in {variable} alone: nanohost model set --base-url URL keeps one, too"
 
 
 def _address_variable(context: OfflineContext, arguments: SetArgs) -> str | None:
-    """The variable that says where the model is asked, where nothing that is kept does."""
+    """Returns the environment variable that sets the model's address, if no stored setting does."""
     if arguments.base_url or context.settings.section(ModelSettings).base_url is None:
         return None
     if load_settings(context.home.root, {}, resolve_secrets=False).section(ModelSettings).base_url:
@@ -111,7 +111,7 @@ def _address_variable(context: OfflineContext, arguments: SetArgs) -> str | None
 
 
 async def _read_key(context: OfflineContext, arguments: SetArgs) -> tuple[str | None, bool]:
-    """The key, and whether it was typed just now. Only an address is set: the key that there is, if any."""
+    """Returns the key, and whether it was typed just now. If only the address is set, returns the existing key."""
     home = context.home.root
     if arguments.key:
         if not is_reference(arguments.key):
@@ -132,8 +132,8 @@ async def _read_key(context: OfflineContext, arguments: SetArgs) -> tuple[str | 
 
 
 def _prompt_for_key() -> str:
-    """Typed without being shown, or a line of what is piped in. Raises UsageError for nothing."""
-    # While this waits the event loop stands still, and its own way with Ctrl-C with it.
+    """Reads the key from the terminal without showing it, or a line of standard input. Raises UsageError if empty."""
+    # This blocks the event loop, and so its handling of Ctrl-C.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         given = getpass.getpass("the model's key (not shown): ") if sys.stdin.isatty() else sys.stdin.readline()
@@ -148,15 +148,17 @@ def _prompt_for_key() -> str:
 
 
 async def _check_model(base_url: str | None, key: str | None, *, is_saving: bool = False) -> str:
-    """What the model's service says. `is_saving`: nothing is saved yet that could be checked. Raises SettingsError with
-    what is wrong, InvalidKeyError where that is the key."""
-    # Loaded when it is asked for: an HTTP client is much for a command that does not use it.
+    """Returns the model service's answer. `is_saving`: the settings are not saved yet.
+
+    Raises SettingsError with the problem, InvalidKeyError if it is the key.
+    """
+    # Imported only here: an HTTP client is slow to load for a command that does not use it.
     from nanohost.clock import SystemClock
     from nanohost.gateway.gateway import Gateway
     from nanohost.gateway.upstream import DEFAULT_BASE_URL, Upstream
 
     async def record(_: Sequence[object]) -> None:
-        """Nothing is called."""
+        """Records nothing, because no model is called."""
 
     upstream = Upstream(base_url=base_url or DEFAULT_BASE_URL, api_key=key)
     gateway = Gateway(upstream=upstream, record=record, clock=SystemClock())

@@ -1,6 +1,6 @@
-"""Translates the words of the previous version into today's. They work until the next version, and give a hint.
+"""Translates renamed commands of the previous version. Old names work until the next version, and give a hint.
 
-Pure, and without imports that cost time: the command line reads this at each start.
+Pure, and without slow imports: the command line imports it at each start.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ if TYPE_CHECKING:  # each short command waits for what is imported here
     from collections.abc import Mapping, Sequence
 
 LONG_NAMES = {"agent-groups": "agents", "messaging-groups": "chats"}
-"""The names of the documentation's terms. They stay, and give no hint."""
+"""Long names of nouns, as in the documentation. They stay, and give no hint."""
 
 OLD_WORDS = {
     "groups": "agents",
@@ -36,7 +36,7 @@ OLD_WORDS = {
     "tasks show": "tasks get",
     "dropped clear": "dropped delete",
 }
-"""What was typed, and what is typed now: a command and, behind it, what else has to be typed."""
+"""Old commands, and the new ones with further arguments to type."""
 
 OLD_SETTINGS = ("channels create", "channels update")
 """Commands that took their settings in one word, `--settings "a=1 b=2"`: now it is `--set a=1 --set b=2`."""
@@ -47,7 +47,7 @@ OLD_IN_AUDIT = {
     "roles": "members",
     "dropped.delete": "dropped.clear",
 }
-"""What entries of the audit log begin with, and what older ones do."""
+"""Prefixes of actions in the audit log, new and old."""
 
 
 def old_words_after(nouns: str) -> dict[str, str]:
@@ -91,7 +91,7 @@ def command_now(words: str, arguments: Mapping[str, object]) -> tuple[str, dict[
 
 
 def hint(old: str) -> str:
-    """What to type in place of old words."""
+    """Returns what to type instead of an old command."""
     return f'"nanohost {old}" is now "nanohost {OLD_WORDS[old]}"'
 
 
@@ -102,13 +102,13 @@ def other_names_in_audit(what: str) -> list[str]:
 
 
 def _parted(now: str) -> tuple[str, list[str]]:
-    """A command of one or two words, and what else is typed."""
+    """Splits a command of one or two words from further arguments."""
     words = now.split()
     return " ".join(words[:2]), words[2:]
 
 
 def _place_of_noun(words: Sequence[str]) -> int | None:
-    """The first word that is no option, nor the folder of --home."""
+    """Returns the position of the first word that is no option and not the folder of --home."""
     at = 0
     while at < len(words) and words[at].startswith("-"):
         takes_next = len(words[at]) > 3 and "--home".startswith(words[at])  # argparse takes --ho for --home

@@ -1,4 +1,4 @@
-"""Issues a code, from the machine itself, that makes whoever types it to the bot an owner."""
+"""Issues a code, on the machine itself, that makes the person who types it to the bot an owner."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from nanohost.errors import UsageError
 
 NO_HOST_STATE = "no host runs"
 MAX_NAMED_USERS = 5
-"""Of those who typed wrong codes."""
+"""The most users with wrong codes that are listed."""
 
 
 class PairArgs(CommandArguments):
@@ -66,7 +66,7 @@ async def _pair(context: CommandContext, arguments: PairArgs) -> Json:
 
 
 def _channel_state(context: CommandContext, name: str, instance: str, catalogue: ChannelCatalogue) -> str:
-    """How the channel stands. Raises UsageError for one that is not set up, or disabled."""
+    """Returns the channel's state. Raises UsageError if it is not configured, or disabled."""
     off = {(one.name, one.instance) for one in channel_instances(context.settings) if not one.is_enabled}
     if context.host is None:
         states = {
@@ -121,15 +121,15 @@ def _render(result: Json) -> str:
 
 
 def _link_lines(link: str) -> list[str]:
-    """The link, and in a terminal as a code to scan: the app is on the phone, and this is not."""
+    """Returns the link, in a terminal also as a QR code, because the app is usually on a phone."""
     picture = qr_for_terminal(link)
     scanned = [] if picture is None else ["or scan it with the phone:", "", picture, ""]
     return [f"or open {link}", "", *scanned]
 
 
 def _locked_out_lines(users: Sequence[str]) -> list[str]:
-    """Of several the machine does not know which is theirs: no command stands ready that makes an unknown sender an
-    owner."""
+    """Lists locked-out users. It offers no ready command, because one of several could be an unknown sender, who would
+    become an owner."""
     who, yours = ("that was you", shlex.quote(users[0])) if len(users) == 1 else ("one of them is you", "YOURS")
     return [
         f"Not listened to for an hour after a wrong code: {', '.join(users)}.",

@@ -1,4 +1,4 @@
-"""Asks a person again when what they typed does not work. Where nobody was asked, the first answer counts."""
+"""Asks a person again if the typed value does not work. Without a prompt, the first value counts."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def is_interactive() -> bool:
 async def retry_until_valid(
     attempt: Callable[[], Awaitable[T]], *, was_prompted: bool, is_input_error: Callable[[NanohostError], bool]
 ) -> T:
-    """What `attempt` returns: it asks, and tries what was answered. Again where `is_input_error` says that an error is
-    about what was typed. Raises NanohostError that says that nothing was saved."""
+    """Returns the result of `attempt`, which asks and tries the answer; repeats it if `is_input_error` says that the
+    typed value is the cause. Raises NanohostError that says that nothing was saved."""
     tries = MAX_ATTEMPTS if was_prompted and is_interactive() else 1
     while True:
         tries -= 1

@@ -1,6 +1,6 @@
 """Renders a link as a QR code in a terminal.
 
-Never: anything where the text is read by a program, or a code that the terminal is too narrow for.
+Never: a code in output for a program, or one that is too wide for the terminal.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import sys
 from collections.abc import Mapping
 
 QUIET_ZONE_MODULES = 2
-"""Modules of margin. Four are recommended, and phones read it with two; a screen is small."""
+"""Modules of margin. Four are recommended, but phones read it with two, and a terminal is small."""
 LIGHT_ON_DARK, RESET_COLOURS = "\x1b[97;40m", "\x1b[0m"
-"""Its light modules are the written ones, so it would be inverted where the background is light."""
+"""The light modules are the printed ones, so without colours it would be inverted on a light background."""
 
 
 def qr_for_terminal(link: str) -> str | None:
-    """The code, if standard output is a terminal that can show it: for a command that is `rendered_here`."""
+    """Returns the code if standard output is a terminal that can show it. For commands that are
+    `is_rendered_locally`."""
     if not sys.stdout.isatty():
         return None
     columns = shutil.get_terminal_size().columns
@@ -26,8 +27,9 @@ def qr_for_terminal(link: str) -> str | None:
 
 
 def render_qr(link: str, *, columns: int, encoding: str, has_colours: bool) -> str | None:
-    """Two rows of modules a line. None: it does not fit, or the terminal has no such characters."""
-    import segno  # a moment's work, for this alone
+    """Returns the code with two rows of modules per line; None if it does not fit or the terminal lacks the
+    characters."""
+    import segno  # slow to load, and seldom needed
 
     picture = io.StringIO()
     try:

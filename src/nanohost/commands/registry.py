@@ -1,7 +1,7 @@
 """The registry of operator commands, for the command line and the control socket.
 
-Files in this package hold one noun's commands each, in a tuple COMMANDS, and the definition they are made from, if they
-are, in RESOURCE (see resource.py); a new file is found by itself.
+Each file in this package holds the commands of one noun in a tuple COMMANDS, and, if they are made from a resource, its
+definition in RESOURCE (see resource.py); a new file is found by itself.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def modules() -> dict[str, ModuleType]:
 
 @cache
 def meanings() -> dict[str, str]:
-    """What each noun is, by the noun: of a resource what its rows are, of others the module's ABOUT."""
+    """Returns the meaning of each noun: of a resource its description, of others the module's ABOUT."""
     found: dict[str, str] = {}
     for module in modules().values():
         about = module.RESOURCE.description if hasattr(module, "RESOURCE") else getattr(module, "ABOUT", "")
@@ -76,7 +76,7 @@ def load_command(module: str, words: str) -> Command:
 
 
 def find_command(words: str) -> Command:
-    """Raises UsageError for words that name no command."""
+    """Returns the command of these words. Raises UsageError if there is none."""
     if words not in commands():
         raise UsageError(f"there is no command {words[:80]!r}", hint="nanohost --help")
     return commands()[words]

@@ -1,7 +1,7 @@
 """Defines a resource: rows that operators list and change. One definition makes its commands, their help and reference.
 
-Promises: a change, what it settles of the approvals that wait, and its entry in the audit log are one transaction; what
-is not there is answered with what to type.
+Promises: a change, the approvals that it makes obsolete, and its audit entry are one transaction; the error for a
+missing row says what to type.
 Never: a column that no field describes.
 """
 
@@ -24,23 +24,23 @@ from nanohost.db.audit import AuditOutcome
 from nanohost.errors import UsageError
 
 Number = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-"""What fits into a column."""
+"""An integer that fits into an SQLite column."""
 NO_LIMIT = -1
-"""As a LIMIT of SQL."""
+"""The LIMIT in SQL for no limit."""
 
 
 class Row(BaseModel):
-    """One row as it is shown: a field's description is its meaning. A field with a default is shown if it is set."""
+    """One row as it is shown. A field's description is its meaning. A field with a default is shown if it is set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     AUDIT_KEY_FIELDS: ClassVar[tuple[str, ...]] = ("id",)
-    """The fields by which the audit log knows the row."""
+    """The fields that identify the row in the audit log."""
 
     def audit_key(self) -> str:
         return " ".join(str(to_json(getattr(self, name))) for name in self.AUDIT_KEY_FIELDS)
 
     def audit_details(self) -> Mapping[str, str | None]:
-        """Whom and what else the audit log is to know of it by, beside what was typed."""
+        """Returns further details for the audit log, besides the typed arguments."""
         return {}
 
     def as_json(self) -> dict[str, Json]:
@@ -53,16 +53,16 @@ class Row(BaseModel):
 
 
 class ListArguments(CommandArguments):
-    """What every list takes. Filters are fields beside it."""
+    """The arguments of every list. Subclasses add filters as fields."""
 
     limit: Number | None = Field(None, ge=1, description="at most so many (default: all)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verb:
-    """Something that can be done. `run` gets the context, the database and the arguments; `example` is what follows
-    the words; `result` describes what is shown (None: the resource's row), `render` turns it into text;
-    `confirm` is what is asked before.
+    """An operation on a resource. `run` gets the context, the database and the arguments. `example`: the text after the
+    words. `result`: the type of the result (None: the resource's row); `render` turns it into text. `confirm`: the
+    question to confirm.
     """
 
     name: str
@@ -77,13 +77,13 @@ class Verb:
     can_create_install: bool = False
 
     async def execute(self, resource: Resource, context: CommandContext, arguments: CommandArguments) -> Json:
-        """Raises UsageError, and what `run` raises."""
+        """Runs the operation. Raises UsageError and the errors of `run`."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListVerb(Verb):
-    """`run` gets the database's Reports, and answers with rows."""
+    """Lists rows. `run` gets the database's ReportReader and returns rows."""
 
     name: str = "list"
     arguments: type[CommandArguments] = ListArguments
@@ -96,7 +96,7 @@ class ListVerb(Verb):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetVerb(Verb):
-    """`run` gets the database's Reports, and answers with the row of a key, or None."""
+    """Shows one row. `run` gets the database's ReportReader and returns the row of a key, or None."""
 
     name: str = "get"
 
@@ -109,8 +109,8 @@ class GetVerb(Verb):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeVerb(Verb):
-    """`run` works in the transaction it is given and answers with the row that it made, changed or took away, or with
-    None if there is none of that key. `after_commit` is called when that is committed, and answers with what is shown.
+    """Changes a row. `run` works in the given transaction and returns the row that it created, changed or deleted, or
+    None if there is none of that key. `after_commit` is called after the commit and returns the row to show.
     """
 
     after_commit: Callable[[CommandContext, Any], Awaitable[Row]] | None = None
@@ -140,7 +140,7 @@ class ChangeVerb(Verb):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """`singular` is the word for a single row, `description` what the rows are, in a sentence."""
+    """A resource. `singular`: the word for one row. `description`: what the rows are, in a sentence."""
 
     name: str
     singular: str
@@ -165,10 +165,10 @@ class Resource:
         )
 
     def result_type(self, verb: Verb) -> type[Row]:
-        """What the verb shows."""
+        """Returns the type of the verb's result."""
         return verb.result or self.row
 
     def not_found_error(self, verb: Verb, arguments: CommandArguments) -> UsageError:
-        """There is no row of the key that was typed."""
+        """Returns the error for a key without a row."""
         key = " ".join(str(to_json(getattr(arguments, name))) for name in verb.positional)
         return UsageError(f"there is no {self.singular} {key[:100]}", hint=f"nanohost {self.name} list")

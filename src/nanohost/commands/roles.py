@@ -65,7 +65,7 @@ class RoleArgs(CommandArguments):
 
 
 async def list_roles(db: Queries, *, user: str | None, role: Role | None, folder: str | None) -> list[RoleRow]:
-    """The roles of a user, or of this name, or that hold in an agent group. Raises UsageError for an unknown one."""
+    """Returns roles, filtered by user, role and agent group. Raises UsageError for an unknown user or group."""
     group = None if folder is None else await resolve_group(db, folder)
     folders = await agent_groups.list_folders(db)
     names = await users.names_of_roles(db)
@@ -98,7 +98,7 @@ async def grant(context: CommandContext, tx: Transaction, arguments: RoleArgs) -
 
 
 def configured_channels(context: CommandContext) -> set[str]:
-    """The channels that are set up; the terminal always is."""
+    """Returns the configured channels, always with the terminal."""
     return {one.name for one in channel_instances(context.settings)} | {"terminal"}
 
 
@@ -130,7 +130,7 @@ async def _resolve_scope(db: Queries, arguments: RoleArgs) -> AgentGroupId | Non
 
 
 def validate_user(text: str) -> str:
-    """A user as people type one. Raises UsageError."""
+    """Validates a typed user id. Raises UsageError."""
     if not USER_PATTERN.fullmatch(text):
         raise UsageError(f"{text[:80]!r} is not a user", hint="CHANNEL:HANDLE, as in telegram:123456")
     return text

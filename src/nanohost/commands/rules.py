@@ -33,7 +33,7 @@ ALLOW_HINTS = {
     sender.KIND_NAME: "nanohost roles create USER member --group FOLDER",
     chat.KIND_NAME: "nanohost wirings create --help",
 }
-"""How each is said yes to; a rule about them can only be a no."""
+"""Kinds for which rules can only deny, with the command that allows instead."""
 
 
 class RuleRow(Row):
@@ -114,7 +114,7 @@ async def _delete(context: CommandContext, tx: Transaction, arguments: RuleArgs)
 
 
 def _validate_rule(arguments: CreateArgs) -> None:
-    """Raises UsageError for a rule that would never decide anything."""
+    """Raises UsageError for a rule that could never apply."""
     known = {*ALLOW_HINTS, *registered_actions()}
     if arguments.kind not in known:
         raise UsageError(f"nobody is ever asked for {arguments.kind[:80]!r}", hint=suggest_name(arguments.kind, known))
@@ -127,7 +127,7 @@ def _validate_rule(arguments: CreateArgs) -> None:
 
 
 def _validate_subject(kind: str, subject: str) -> None:
-    """Whom or what a card would be about. Raises UsageError."""
+    """Raises UsageError if the subject is invalid for this kind."""
     if kind == sender.KIND_NAME:
         validate_user(subject)
     elif kind == chat.KIND_NAME and not CHAT_PATTERN.fullmatch(subject):

@@ -29,11 +29,10 @@ RuntimeFactory = Callable[[str, str], Runtime]
 async def stop_without_host(
     store: Store, root: Path, session: Session | None, *, make_runtime: RuntimeFactory | None = None
 ) -> Sequence[SessionId]:
-    """Stop the container of this session, or of all (None), also those that no session knows of. Returns whose.
-    `root` is the install's.
+    """Stops the container of this session, or all containers (None), also unknown ones. Returns their sessions.
 
-    The caller holds the home. Raises RuntimeUnavailable when what started a container on record does not answer,
-    SettingsError when its file is gone or cannot be used.
+    `root`: of the install. The caller holds the home's lock. Raises RuntimeUnavailable when the runtime of a recorded
+    container does not answer, SettingsError when the runtime's file is missing or unusable.
     """
     install_id = await install.find(store.reports)
     if install_id is None:
@@ -45,7 +44,7 @@ async def stop_without_host(
     for name in runtime_names(root) if session is None else sorted(recorded):
         try:
             stopped += await _stop_all(make_runtime(name, install_id), session)
-        except (RuntimeUnavailable, SettingsError):  # not installed, or a file that cannot be used
+        except (RuntimeUnavailable, SettingsError):  # not installed, or an unusable file
             if name in recorded:
                 raise
     return stopped
@@ -60,12 +59,12 @@ async def _stop_all(runtime: Runtime, session: Session | None) -> list[SessionId
 
 
 def _ignore_exit(container: Container) -> None:
-    """What died is asked for, not listened to."""
+    """Ignores exit events: the state is polled instead."""
 
 
 ABOUT = "conversations, each with its own container and files"
 ALL_SESSIONS = "all"
-"""In place of a session's id, which begins with s."""
+"""Stands for all sessions; a session's id begins with s."""
 STOPPING_NOTICE = "is being stopped; the next message starts another, unless it is held: nanohost sessions hold"
 STOPPED_NOTICE = (
     "is stopped; the next host starts another when there is work, unless it is held: nanohost sessions hold"

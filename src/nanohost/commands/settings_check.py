@@ -1,7 +1,8 @@
 """Checks names in nanohost.toml that other parts own: actions of [guard], channels, and the keys of channels.
 
-A misspelt one is told with all other mistakes. A channel that is like none here is left alone: its file may come later,
-and the host shows it as one that is not connected. So is a key that a channel does not ask for: it may read more.
+A misspelt name is reported together with all other mistakes. An unknown channel that resembles no known one is
+accepted: its file may be added later, and the host shows it as not connected. So is an unknown key: a channel may read
+more keys than it asks for.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ Tables = Mapping[str, object]
 
 
 def load_validated_settings(home: Home, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Settings:
-    """As load_settings, with every name looked up. Reads the headers of channel files, and imports an install's actions
-    where a name is none of ours. Raises SettingsError."""
+    """Loads the settings, as load_settings does, and checks every name.
+
+    Reads the headers of channel files; imports an install's actions if a name is no shipped one. Raises SettingsError.
+    """
     look = partial(_check_names, home)
     return load_settings(home.root, environ, resolve_secrets=resolve_secrets, extra_check=look)
 
@@ -50,7 +53,7 @@ def _check_channels(channels: Mapping[str, Tables], folders: tuple[Path, ...], m
 
 
 def _instance_tables(name: str, table: Tables) -> Iterator[tuple[str, Tables]]:
-    """The dotted name and the table of each."""
+    """Yields the dotted name and the table of each instance."""
     inner = {key: cast("Tables", value) for key, value in table.items() if isinstance(value, Mapping)}
     plain = {key: value for key, value in table.items() if key not in inner}
     if plain or not inner:
@@ -61,7 +64,7 @@ def _instance_tables(name: str, table: Tables) -> Iterator[tuple[str, Tables]]:
 def _check_keys(
     table_name: str, table: Tables, settings: tuple[ChannelSetting, ...], mistakes: ProblemCollector
 ) -> None:
-    """A key that is almost one that is missing: without that one, the channel could not be made."""
+    """Reports a key that resembles a missing required one, without which the channel could not be created."""
     if not is_enabled(table):
         return
     known = {setting.name: setting for setting in settings}

@@ -1,6 +1,6 @@
-"""Creates what an install needs first: an agent group with its folder, a chat, a wiring between them.
+"""Creates what an install needs first: an agent group with its folder, a chat, and a wiring between them.
 
-Used by the commands and by a first `nanohost chat`; doing a step again changes nothing.
+Used by the commands and by a first `nanohost chat`; repeating a step changes nothing.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from nanohost.text.phrases import did_you_mean
 
 MAIN_GROUP = "main"
 TERMINAL_CHANNEL = ("terminal", "default")
-"""The channel that is always switched on."""
+"""The channel that is always enabled."""
 TERMINAL_CHAT = "local"
 FOLDER_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatAddress:
-    """A chat as an operator names it: TYPE or TYPE:INSTANCE, and the platform's id."""
+    """A chat as an operator types it: TYPE or TYPE:INSTANCE, and the platform's id."""
 
     channel_type: str
     instance: str
@@ -36,7 +36,7 @@ class ChatAddress:
 
 
 def parse_chat_address(channel: str, chat: str) -> ChatAddress:
-    """Raises UsageError for an empty part."""
+    """Parses a chat address. Raises UsageError for an empty part."""
     channel_type, _, instance = channel.partition(":")
     if not channel_type or not chat:
         raise UsageError("a chat needs a channel and an id", hint="--channel telegram --chat 123456")
@@ -44,7 +44,7 @@ def parse_chat_address(channel: str, chat: str) -> ChatAddress:
 
 
 def audit_chat_name(channel: str, chat: str) -> str:
-    """A chat that an operator names so, as cards, rules and the audit log name it."""
+    """Returns the name of a chat in cards, rules and the audit log."""
     place = parse_chat_address(channel, chat)
     return audit.chat_target(ChatKey(place.channel_type, place.instance, place.platform_id))
 
@@ -89,8 +89,10 @@ async def ensure_group(
     provider: str | None = None,
     model: str | None = None,
 ) -> AgentGroup:
-    """The agent group of this folder, made with its CLAUDE.md when missing: `who` wants it, as the audit log names
-    them. Raises UsageError for a bad name."""
+    """Returns the agent group of this folder; creates it with its CLAUDE.md if missing.
+
+    `who`: the actor, as in the audit log. Raises UsageError for an invalid name.
+    """
     if not FOLDER_PATTERN.fullmatch(folder):
         raise UsageError(
             f"{folder!r} cannot be a folder's name", hint="small letters, digits, - and _, at most 41 of them"
@@ -127,8 +129,8 @@ async def resolve_group(db: Queries, folder: str) -> AgentGroup:
 
 
 async def resolve_session(db: Queries, id_prefix: str) -> Session:
-    """The one session whose id begins so. Raises UsageError when there is none, or more; nothing at all, as a shell
-    makes of a variable that is not set, is no beginning."""
+    """Returns the only session whose id has this prefix. Raises UsageError for none, for several, and for an empty
+    prefix, as from an unset shell variable."""
     found = await sessions.find_by_prefix(db, id_prefix) if id_prefix else []
     if len(found) != 1:
         what = "no session" if not found else f"{len(found)} sessions"
@@ -139,7 +141,7 @@ async def resolve_session(db: Queries, id_prefix: str) -> Session:
 async def ensure_chat(
     tx: Transaction, address: ChatAddress, *, unknown: UnknownSender | None, name: str = "", now: datetime
 ) -> MessagingGroup:
-    """The messaging group, made when missing (default: unknown senders wait for approval); a given policy is set."""
+    """Returns the messaging group; creates it if missing (unknown senders then need approval). Sets a given policy."""
     found = await messaging_groups.find(
         tx, channel_type=address.channel_type, instance=address.instance, platform_id=address.platform_id
     )
@@ -169,7 +171,7 @@ async def create_wiring(
     priority: int = 0,
     now: datetime,
 ) -> Wiring:
-    """Tie a chat to an agent group. Raises UsageError when they are tied already."""
+    """Wires a chat to an agent group. Raises UsageError if they are wired already."""
     if any(wiring.agent_group_id == group.id for wiring in await wirings.list_for_chat(tx, chat.id)):
         raise UsageError(
             f"{chat.channel_type} {chat.platform_id} is wired to {group.folder} already",

@@ -1,4 +1,4 @@
-"""Parses the moment of `--since`."""
+"""Parses the time of `--since`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SINCE_HELP = "only from then on: 2026-03-01T09:00, or 3h for the last three hour
 
 
 def parse_since(text: str, context: CommandContext) -> datetime:
-    """Raises UsageError for what is no time."""
+    """Parses the time. Raises UsageError if it is invalid."""
     now = context.clock.now()
     try:
         length = parse_duration_s(text)

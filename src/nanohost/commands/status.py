@@ -1,6 +1,6 @@
 """Status: what runs, what waits, what failed, and what to do about each, on one screen.
 
-First what is wrong, then what waits, then what is only good to know; a section without rows is not shown.
+Problems come first, then what waits, then other information; a section without rows is not shown.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from nanohost.text.phrases import format_time_with_zone
 from nanohost.work.supervisor import ServiceState
 
 FAILURE_WINDOW = timedelta(minutes=15)
-"""How far back model calls that failed are news."""
+"""How long failed model calls are shown."""
 LOW_DISK_BYTES = 1_000_000_000
 TIME_COLUMNS = {"since", "latest", "due", "changed_at", "received_at", "held_until", "until"}
-"""Columns that are told as how long ago or ahead."""
+"""Columns that are shown as relative times."""
 HIDDEN_COLUMNS = {"do", "noun", "held", "thing"}
-"""What is only there for the advice, or for programs."""
+"""Columns that are used only for the advice, or by programs."""
 Rows = Sequence[Mapping[str, Json]]
 
 
@@ -60,9 +60,9 @@ class Section:
 STARTING_REASON = "its container is about to start"
 ROW_ADVICE = "{do}"
 QUEUED_REASON = "in turn"
-"""Of messages that wait to be sent: nothing is in their way but those before them."""
+"""The reason of messages that wait only for earlier ones to be sent."""
 MAX_REASON_CHARS = 1000
-"""What is to be done about it stands at its end, often with a path."""
+"""Characters of a reason. They are many, because the remedy is at its end, often with a path."""
 
 SECTIONS = (
     Section("disk", "The disk is nearly full", "make room: df -h, df -i, nanohost sessions list, [host] keep_days"),
@@ -142,7 +142,7 @@ class StatusArgs(CommandArguments):
 async def _status(context: CommandContext, arguments: StatusArgs) -> Json:
     now = context.clock.now()
     report = context.host.report() if context.host else None
-    if report is None:  # what the next start would refuse
+    if report is None:  # mistakes that the next start would refuse
         await asyncio.to_thread(load_validated_settings, context.home, os.environ, resolve_secrets=False)
     pause = await paused.find(context.store.reports)
     failing = await model_calls.list_failures(context.store.reports, now - FAILURE_WINDOW, too_large=TOO_LARGE_ERROR)
@@ -154,11 +154,13 @@ async def _status(context: CommandContext, arguments: StatusArgs) -> Json:
         "files_exposed": await asyncio.to_thread(_exposed_rows, context),
         "files_unused": await asyncio.to_thread(_unused_rows, context.home),
     }
-    if pause is not None:  # none of them is late: it waits with all the rest
+    if pause is not None:  # none of them is late: everything waits
         lists["tasks_overdue"] = []
     if not await is_model_used(context.store.reports, context.settings, context.home.root):
         lists["models_failing"], report = [], None if report is None else {**report, "model_wrong": []}
-    if await providers_in_use(context.store.reports, context.settings) == {DEMO}:  # others may ask one by themselves
+    if await providers_in_use(context.store.reports, context.settings) == {
+        DEMO
+    }:  # other providers may call a model themselves
         lists["turns_failing"] = [
             row for row in _as_rows(lists["turns_failing"]) if row["class"] not in MODEL_ERROR_CLASSES
         ]
@@ -192,8 +194,8 @@ async def _status(context: CommandContext, arguments: StatusArgs) -> Json:
 
 
 async def _make_chat_namer(db: ReportReader, found: Sequence[Mapping[str, Json]]) -> Callable[[Json], Json]:
-    """A function that has rows say their chat by its channel and name: the chat that they are of, whose id is `place`
-    then, or the one of their session. All else stays as it is."""
+    """Returns a function that adds the channel and name of the chat to rows: of their own chat, whose id is then in
+    `place`, or of their session's."""
     rows = [row for lists in found for value in lists.values() for row in _as_rows(value)]
     names = await load_chat_names(db)
     of_sessions = await session_chat_names(db, [str(row["session"]) for row in rows if row.get("session")])
@@ -211,7 +213,7 @@ async def _make_chat_namer(db: ReportReader, found: Sequence[Mapping[str, Json]]
 
 
 def _chat_fields(names: ChatNames, row: Mapping[str, Json], name: str) -> Iterator[tuple[str, Json]]:
-    """One field of the row of a chat; in place of the chat's id its name, and its whole id beside it."""
+    """Yields the fields for one field of a chat's row; for the chat's id its name and the full id."""
     if name != "chat":
         yield name, row[name]
         return
@@ -221,7 +223,7 @@ def _chat_fields(names: ChatNames, row: Mapping[str, Json], name: str) -> Iterat
 
 
 REJECTED_STATUSES = {400, 413, 422}
-"""HTTP statuses of a service that does not take what it is sent, for what is in it or for its size."""
+"""HTTP statuses of a service that rejects the content or the size of a request."""
 REJECTED_ADVICE = (
     "the model refuses what it is sent. If that is in a conversation, its agent begins a new one by itself; if it"
     " lasts: /clear in that chat, and nanohost logs SESSION"
@@ -229,7 +231,7 @@ REJECTED_ADVICE = (
 
 
 def _model_advice(status: Json, error: Json) -> str:
-    """What to do about model calls that end with this HTTP status; 0: the service was not asked, or did not answer."""
+    """Returns what to do about model calls with this HTTP status; 0: not forwarded, or not answered."""
     if error == NO_KEY_ERROR:
         return f"nanohost model set, or set ANTHROPIC_API_KEY; then {RESTART_HINT}"
     if error == TOO_LARGE_ERROR or status in REJECTED_STATUSES:
@@ -249,18 +251,18 @@ def _model_advice(status: Json, error: Json) -> str:
 
 
 MODEL_ERROR_CLASSES = frozenset({"auth", "budget", "rate_limited", "overloaded"})
-"""Turns that end so have asked a model, and would not have to if there were none."""
+"""Error classes of turns that only occur with a model."""
 
 
 def _is_connection_failure(call: Mapping[str, Json]) -> bool:
-    """It failed for the key or the address: no answer, or a refused key."""
+    """Returns whether a call failed because of the key or the address: no answer, or a rejected key."""
     return call["status"] in {0, 401} and call["error"] != TOO_LARGE_ERROR
 
 
 def _unresolved_failures(
     rows: Json, report: Mapping[str, Json], is_connection_failure: Callable[[Mapping[str, Json]], bool]
 ) -> Rows:
-    """Without those about the way to the model, if that was good since, or if what is wrong with it is shown itself."""
+    """Returns the rows without connection failures, if the model was reached since, or its problem is shown itself."""
     shown, good_at = bool(_as_rows(report.get("model_wrong"))), str(report.get("model_good_at") or "")
     return [
         row for row in _as_rows(rows) if not is_connection_failure(row) or not (shown or str(row["latest"]) < good_at)
@@ -281,7 +283,7 @@ def _format_time(moment: datetime | None) -> Json:
 
 
 def _make_time_formatter(context: CommandContext) -> Callable[[str], str]:
-    """Tells a moment as people do, in their zone."""
+    """Returns a function that formats times for people, in their zone."""
     now, zone = context.clock.now(), context.settings.zone
     return lambda moment: format_time_with_zone(datetime.fromisoformat(moment), now, zone)
 
@@ -293,7 +295,7 @@ def _waiting_row(
     held: Rows,
     format_time: Callable[[str], str],
 ) -> Mapping[str, Json]:
-    """The row of a session that waits, with the reason. `format_time`: how a moment is told."""
+    """Returns the row of a waiting session, with the reason. `format_time` formats times."""
     if pause is not None:
         why = "everything is paused"
     elif any(one["held"] in (row["session"], row["agent_group"]) for one in held):
@@ -304,7 +306,7 @@ def _waiting_row(
 
 
 async def wait_reason(context: CommandContext, db: ReportReader, session: SessionId) -> str:
-    """Why what was written to a session waits; empty: it is not there."""
+    """Returns why messages to a session wait; empty if it does not wait."""
     row = await status_counts.find_session_wait(db, session, context.clock.now())
     if row is None:
         return ""
@@ -331,7 +333,7 @@ def _wait_reason(row: Mapping[str, Json], report: Mapping[str, Json] | None, for
 
 
 def _short_disk_rows(report: Mapping[str, Json] | None) -> Rows:
-    """The disks that are so full that the host keeps the rest for itself."""
+    """Returns the disks that are so full that the host reserves the rest."""
     effect = "all containers are stopped until there is room"
     return (
         [_move_last("grew_most", {**row, "effect": effect}) for row in _as_rows(report.get("disks_short"))]
@@ -341,12 +343,12 @@ def _short_disk_rows(report: Mapping[str, Json] | None) -> Rows:
 
 
 def _move_last(name: str, row: Mapping[str, Json]) -> Mapping[str, Json]:
-    """With the longest words at the end, where they are not cut."""
+    """Moves a column with long text to the end, where it is not cut."""
     return {**{key: value for key, value in row.items() if key != name}, name: row[name]}
 
 
 def _disk_rows(home: Home) -> Rows:
-    """One row when the disk is nearly full. Blocking."""
+    """Returns one row if the disk is nearly full. Blocks."""
     usage = shutil.disk_usage(home.root)
     if usage.free >= LOW_DISK_BYTES:
         return []
@@ -360,13 +362,13 @@ def _disk_rows(home: Home) -> Rows:
 
 
 def _hold_row(row: Mapping[str, Json]) -> Mapping[str, Json]:
-    """The row of a hold, with what its release is called by."""
+    """Returns the row of a hold, with the noun of the command that releases it."""
     whole = not row["session"]
     return {**row, "noun": "agents" if whole else "sessions", "held": row["agent_group" if whole else "session"]}
 
 
 def _exposed_rows(context: CommandContext) -> Rows:
-    """Blocking."""
+    """Returns files that other users can read. Blocks."""
     return [
         {"path": str(one.path), "problem": one.problem, "do": one.fix_command}
         for one in find_exposed_files(context.home, context.settings)
@@ -374,7 +376,7 @@ def _exposed_rows(context: CommandContext) -> Rows:
 
 
 def _unused_rows(home: Home) -> Rows:
-    """Blocking."""
+    """Returns files that nothing uses. Blocks."""
     return [{"path": str(one.path), "problem": one.problem, "do": one.hint} for one in find_unused_files(home)]
 
 
@@ -440,7 +442,7 @@ def _idle_state(state: Json) -> Json:
 
 
 def _host_sections(host: Mapping[str, Json]) -> dict[str, Json]:
-    """What is wrong with the running host, as sections."""
+    """Returns the problems of the running host, as sections."""
     failed = [{**row, "do": _channel_advice(row)} for row in _as_rows(host["channels"]) if row["state"] != CONNECTED]
     return {
         "channels_failed": failed,
@@ -454,11 +456,11 @@ def _host_sections(host: Mapping[str, Json]) -> dict[str, Json]:
 
 
 SELF_RECOVERING_STATES = {Condition.DOWN, *ServiceState} - {ServiceState.FAILED}
-"""States that a channel may leave by itself."""
+"""States from which a channel may recover by itself."""
 
 
 def _channel_advice(row: Mapping[str, Json]) -> str:
-    """What to do about a channel that is not connected."""
+    """Returns what to do about a channel that is not connected."""
     name, state = str(row["name"]), row["state"]
     full = name if row["instance"] == "default" else f"{name}:{row['instance']}"
     if state == Condition.WAITING:
@@ -472,13 +474,13 @@ def _channel_advice(row: Mapping[str, Json]) -> str:
 
 
 def _is_problem(section: Section, rows: Rows) -> bool:
-    """Also of what only waits, where that cannot be sent as things stand."""
+    """Returns whether the section shows a problem: also waiting messages that cannot be sent now."""
     cannot_be_sent = section.key == "deliveries_waiting" and any(row["reason"] != QUEUED_REASON for row in rows)
     return section.is_problem or cannot_be_sent
 
 
 def _section_lines(section: Section, rows: Rows, now: datetime) -> Iterator[str]:
-    """Where each row has what to do about itself, those of one advice stand together."""
+    """Yields the lines of a section. If each row has its own advice, rows with the same advice are grouped."""
     if section.advice != ROW_ADVICE:
         yield from _advice_lines(section, rows, now)
         return
@@ -499,20 +501,20 @@ def _table_lines(title: str, rows: Rows, now: datetime) -> Iterator[str]:
         return
     yield ""
     yield title
-    said = [{name: _relative_time(name, value, now) for name, value in row.items()} for row in rows]
-    for line in render_table(said, last_column_max_chars=MAX_REASON_CHARS).splitlines():
+    formatted = [{name: _relative_time(name, value, now) for name, value in row.items()} for row in rows]
+    for line in render_table(formatted, last_column_max_chars=MAX_REASON_CHARS).splitlines():
         yield f"  {line}"
 
 
 def _relative_time(name: str, value: Json, now: datetime) -> Json:
-    """Moments as a person tells them."""
+    """Formats times as relative times."""
     if name not in TIME_COLUMNS or not isinstance(value, str):
         return value
     try:
         passed_s = (now - datetime.fromisoformat(value)).total_seconds()
     except ValueError:
         return value
-    # What happened while the report was made is no thing of the future.
+    # An event that happened while the report was made must not be shown as in the future.
     return f"{_format_duration(max(passed_s, 0))} ago" if passed_s > -1 else f"in {_format_duration(-passed_s)}"
 
 

@@ -1,8 +1,8 @@
-"""Removes what another heading of status already shows. Pure.
+"""Removes rows of status that another section already explains. Pure.
 
-The cause is shown, and not what follows from it: a session that is on hold does not stand among those that wait as
-well, nor a channel that is down among the services, nor a message that is late because its mailbox refuses. What a row
-is about has a name; a row is left out if an earlier section has shown what it is about, or why it is so.
+The cause is shown, and not its consequences: a session on hold is not listed as waiting, too, nor a channel that is
+down among the services, nor a message that is late because its mailbox cannot be written. Each row has subjects; it is
+left out if an earlier section has shown its subject or its cause.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ Row = Mapping[str, Json]
 Rows = Sequence[Row]
 
 _CLASS_BY_STATUS = {401: "auth", 403: "auth", 402: "budget", 429: "rate_limited", 529: "overloaded", 0: "overloaded"}
-"""What a turn fails of when a model call ends with this HTTP status, where what to do about both is the same."""
+"""The error class of a turn whose model call ends with this HTTP status, if the remedy for both is the same."""
 _CLASS_BY_ERROR = {NO_KEY_ERROR: "auth", TOO_LARGE_ERROR: "other"}
-"""The same of calls that the gateway did not make."""
+"""The same for calls that the gateway did not forward."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _RowSubjects:
-    """What a row is about, and why what it says is so: it is left out if one of these was shown (`hidden_by`). What
-    others need not say again (`mentions`)."""
+    """The subjects of a row. `hidden_by`: its subject and causes; it is left out if one of them was shown. `mentions`:
+    what later rows need not show again."""
 
     hidden_by: frozenset[str]
     mentions: frozenset[str]
@@ -60,7 +60,7 @@ def _delivery_subjects(row: Row) -> _RowSubjects:
 
 
 def _late_subjects(row: Row) -> _RowSubjects:
-    """A message of a person, one to a person, or an event: `thing` is its name."""
+    """Returns the subjects of a late message of a person, a delivery or an event; `thing` says which."""
     thing = str(row["thing"])
     session = {f"session {row['session']}"} if thing.startswith("message ") else set()
     causes = {f"mailbox {row['session']}"} | ({f"messages to {row['channel']}"} if _is_delivery(row) else set())
@@ -91,22 +91,22 @@ SECTION_SUBJECTS: tuple[tuple[str, Callable[[Row], _RowSubjects]], ...] = (
     ("deliveries_waiting", _channel_subjects),
     ("sessions_waiting", lambda row: _subjects(f"session {row['session']}", f"agent {row['agent_group']}")),
 )
-"""Sections, causes first, each with what its rows are about. Of others no two are about one thing."""
+"""Sections, causes first, with the subjects of their rows. Other sections never share a subject."""
 
 
 def deduplicate_sections(sections: Mapping[str, Rows]) -> dict[str, list[Row]]:
-    """These sections, each row but for those that one of an earlier section has said."""
-    said: set[str] = set()
+    """Returns the sections without rows that an earlier section has explained."""
+    shown: set[str] = set()
     found: dict[str, list[Row]] = {}
-    for name, about in SECTION_SUBJECTS:
-        found[name] = [row for row in sections.get(name, ()) if not said & about(row).hidden_by]
-        said = said.union(*(about(row).mentions for row in found[name]))
+    for name, subjects in SECTION_SUBJECTS:
+        found[name] = [row for row in sections.get(name, ()) if not shown & subjects(row).hidden_by]
+        shown = shown.union(*(subjects(row).mentions for row in found[name]))
     found["deliveries_waiting"] = _subtract_late(found["deliveries_waiting"], found["messages_late"])
     return found
 
 
 def _subtract_late(waiting: Rows, late: Rows) -> list[Row]:
-    """What waits to be sent, counted by channel, but for the messages that are shown as late."""
+    """Returns the waiting deliveries by channel, without the messages that are shown as late."""
     shown = Counter(str(row["channel"]) for row in late if _is_delivery(row))
     kept: list[Row] = []
     for row in waiting:

@@ -18,16 +18,16 @@ Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json
 
 NO_ROWS_TEXT = "No entries."
 UNKNOWN_COST = "unknown"
-"""What something cost whose model has no price on record."""
+"""The cost of a call whose model has no known price."""
 MAX_CELL_CHARS = 80
 """Characters of one cell of a table; the whole value is in --json."""
 USER_TEXT_KEYS = ("text", "prompt", "content", "shown")
-"""Keys of what people and agents wrote."""
+"""Keys of text that people and agents wrote."""
 _TIME_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)")
 
 
 def to_json(value: object) -> Json:
-    """A dataclass, an enum or a time as plain JSON."""
+    """Converts a dataclass, an enum or a time to plain JSON."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Enum):
@@ -42,8 +42,10 @@ def to_json(value: object) -> Json:
 
 
 def localize_times(result: Json, zone: tzinfo, *, name: str = "") -> Json:
-    """The result as people read it: its moments in their zone, or in that of their row, if it has one of its own; for
-    programs they stay as they are. What people and agents wrote is changed nowhere."""
+    """Returns the result with its times in this zone, or in the zone of their row if it has one. For people only.
+
+    Text that people and agents wrote is not changed.
+    """
     if isinstance(result, str):
         return result if name in USER_TEXT_KEYS else _localize_time(result, zone)
     if isinstance(result, Mapping):
@@ -71,7 +73,7 @@ def _parse_zone(name: Json) -> tzinfo | None:
 
 
 def render_result(result: Json) -> str:
-    """The usual rendering."""
+    """Renders a result in the default form."""
     if isinstance(result, Mapping):
         return "\n".join(f"{key}: {_format_value(value)}" for key, value in result.items())
     if isinstance(result, Sequence) and not isinstance(result, str):
@@ -82,8 +84,7 @@ def render_result(result: Json) -> str:
 def render_with_table(
     result: Json, table_key: str, *, empty_text: str = NO_ROWS_TEXT, last_column_max_chars: int = MAX_CELL_CHARS
 ) -> str:
-    """A result, and below it the rows that it has by the name `table_key`, as `table` shows them; `empty_text`: it has
-    none."""
+    """Renders a result, and below it its rows under `table_key` as a table. `empty_text`: shown if there are none."""
     assert isinstance(result, Mapping)
     rows = result[table_key]
     assert isinstance(rows, Sequence)
@@ -97,13 +98,13 @@ def render_with_table(
 
 
 def dump_json(result: Json) -> str:
-    """The whole result for programs. What a terminal would obey is escaped; read again, each value is what it was."""
+    """Returns the whole result as JSON. Control characters are escaped; parsing it gives the original values."""
     text = json.dumps(result, indent=2, ensure_ascii=False)
     return CONTROL_CHARS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def render_table(rows: Sequence[Mapping[str, Json]], *, last_column_max_chars: int = MAX_CELL_CHARS) -> str:
-    """Rows of equal keys, aligned. `last_column_max_chars`: of the last column, which a terminal can wrap."""
+    """Renders rows with equal keys as a table. `last_column_max_chars`: of the last column, which can be wrapped."""
     if not rows:
         return NO_ROWS_TEXT
     head = list(rows[0])

@@ -99,9 +99,7 @@ async def _list(context: CommandContext, arguments: ListArgs) -> Json:
 async def _get(context: CommandContext, arguments: TaskArgs) -> Json:
     known = await _find_task(context.store, arguments.id)
     runs = await tasks.list_runs(context.store.reports, known.id, limit=MAX_RUNS)
-    task = await _find_task(
-        context.store, known.id
-    )  # again: what is said of it is no older than what is said of its runs
+    task = await _find_task(context.store, known.id)  # read again, so that it is not older than its runs
     return {
         **await _task_row(context.store, task),
         "task": task.content,
@@ -201,7 +199,7 @@ async def _task_row(store: Store, task: Task) -> dict[str, Json]:
 
 
 async def _reply_chat(store: Store, task: Task) -> str | None:
-    """The chat that its answers go to, and the platform's id of that."""
+    """Returns the chat that its answers go to, with the platform's id."""
     origin = task.origin
     if origin is None:
         return None
@@ -219,7 +217,7 @@ async def _find_task(db: Queries, id_prefix: str) -> Task:
 
 
 async def _resolve_session(store: Store, arguments: CreateArgs) -> tuple[Session, str]:
-    """The conversation that is meant, and what is to be said of the choice, if there was one."""
+    """Returns the session, and a sentence about the choice if there were several."""
     elsewhere = arguments.group is not None or arguments.chat is not None
     if (arguments.session is not None) == elsewhere:
         raise UsageError("a task belongs to one conversation", hint="--session ID, --chat CHAT, or --group FOLDER")
@@ -257,7 +255,7 @@ def _parse_due(text: str | None, timezone: str, context: CommandContext) -> date
 
 
 def _make_row(task: Task, chat: str | None) -> dict[str, Json]:
-    """`chat`: of its session."""
+    """Returns the row. `chat`: of its session."""
     return {
         "id": task.id,
         "session": task.session_id,
@@ -272,7 +270,7 @@ def _make_row(task: Task, chat: str | None) -> dict[str, Json]:
 
 
 def _in_task_zone(moment: datetime | None, timezone: str) -> Json:
-    """In the task's own zone: that is how its cron expression is meant."""
+    """Formats a time in the task's own zone, in which its cron expression is written."""
     return None if moment is None else to_json(moment.astimezone(ZoneInfo(timezone)))
 
 

@@ -42,7 +42,7 @@ async def _set_up(context: CommandContext, arguments: SetupArgs) -> Json:
 
 
 async def _ensure_wired(tx: Transaction, group: AgentGroup, who: str, now: datetime) -> bool:
-    """Tie this machine's terminal to the agent group. False if it is tied to one."""
+    """Wires the terminal to the agent group. Returns False if it is wired already."""
     chat = await ensure_chat(tx, parse_chat_address("terminal", TERMINAL_CHAT), unknown=None, name="terminal", now=now)
     if await wirings.list_for_chat(tx, chat.id):
         return False
@@ -62,8 +62,10 @@ async def _ensure_wired(tx: Transaction, group: AgentGroup, who: str, now: datet
 
 
 async def _ensure_owner(tx: Transaction, who: str, now: datetime) -> bool:
-    """Make whoever is at the machine the owner in the terminal: only who may change all files of this install gets as
-    far as here, or to the terminal's socket. False if they were."""
+    """Makes the user of the machine an owner in the terminal. Returns False if they were one.
+
+    Only a user who may change all files of this install can get here, or to the terminal's socket.
+    """
     name = audit.local_name(who)
     if name is None:
         return False
@@ -85,7 +87,7 @@ async def _ensure_owner(tx: Transaction, who: str, now: datetime) -> bool:
 
 
 async def _ensure_dm(tx: Transaction, user: str, now: datetime) -> None:
-    """What is to be asked or told in the terminal waits for the next chat there, also of who never wrote in it."""
+    """Records the terminal as the user's direct chat, so that messages wait there even before they write."""
     chat = parse_chat_address("terminal", TERMINAL_CHAT)
     place = Origin(channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id)
     if place not in await users.list_dms(tx, user):

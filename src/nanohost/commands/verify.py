@@ -15,7 +15,7 @@ class VerifyArgs(CommandArguments):
 
 
 async def _run_checks(context: CommandContext, arguments: VerifyArgs) -> Json:
-    from nanohost.verify.checks import CHECKS, verify  # reads half of the host's modules: only when asked for
+    from nanohost.verify.checks import CHECKS, verify  # imports half of the host's modules: only when needed
 
     findings = await verify(context.store, context.home, clock=context.clock, is_host_running=context.host is not None)
     return {"checks": len(CHECKS), "clean": not findings, "findings": to_json(findings)}

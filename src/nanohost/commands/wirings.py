@@ -171,7 +171,7 @@ async def _delete(context: CommandContext, tx: Transaction, arguments: WiringArg
 
 
 async def delete_wiring(tx: Transaction, id: WiringId, now: datetime) -> DeletedRow | None:
-    """The agent takes part in the chat no more; what waited for it there is counted. None: there is no such wiring."""
+    """Deletes the wiring and counts the messages that waited for its agent. Returns None if it does not exist."""
     wiring = await wirings.find(tx, id)
     if wiring is None:
         return None
@@ -209,14 +209,14 @@ def _format_engage(wiring: Wiring) -> str:
 
 
 def _missing_setup(context: CommandContext, address: ChatAddress) -> str:
-    """What the operator still has to do before this chat can be heard at all, or nothing."""
+    """Returns what the operator still has to do before messages of this chat can arrive; empty if nothing."""
     name, instance = address.channel_type, address.instance
     known = discover(context.home.channel_folders).available
     if name not in known:
-        if meant := did_you_mean(name, known):
-            return f"there is no channel {name}: {meant} nanohost wirings delete ID takes this one away again"
+        if suggestion := did_you_mean(name, known):
+            return f"there is no channel {name}: {suggestion} nanohost wirings delete ID takes this one away again"
         return f"there is no channel {name} yet: put its file into {context.home.channels} (nanohost channels list)"
-    # The settings are those the running host has, or would start with.
+    # These are the settings of the running host, or those that it would start with.
     on = {(channel.name, channel.instance) for channel in channel_instances(context.settings) if channel.is_enabled} | {
         TERMINAL_CHANNEL
     }

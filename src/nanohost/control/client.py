@@ -1,6 +1,6 @@
 """Sends a command to a running host, from an event loop or without one.
 
-The second way loads neither asyncio nor a command: it is what each short command waits for.
+The blocking function loads neither asyncio nor a command, because the start of every short command waits for it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class HostNotRunning(Exception):
 
 
 async def send_command(home: Home, words: str, arguments: Mapping[str, object]) -> Any:
-    """The command's result. Raises HostNotRunning, or what the command raised."""
+    """Returns the command's result. Raises HostNotRunning, or the command's own error."""
     import asyncio
 
     try:
@@ -53,9 +53,9 @@ async def send_command(home: Home, words: str, arguments: Mapping[str, object]) 
 def send_command_for_text(
     control_socket: str, words: str, arguments: Mapping[str, object], *, output_format: str
 ) -> tuple[str, bool]:
-    """What to print, and whether it is bad news. `output_format`: "text" or "json". Blocks.
+    """Returns the text to print, and whether it reports a failure. `output_format`: "text" or "json". Blocks.
 
-    Raises HostNotRunning, also where a host of an older version cannot render, or what the command raised.
+    Raises HostNotRunning, also if an older host cannot render, or the command's own error.
     """
     with socket.socket(socket.AF_UNIX) as host:
         try:
@@ -70,7 +70,7 @@ def send_command_for_text(
 
 
 def _exchange(host: socket.socket, request: bytes) -> bytes:
-    """The line that comes back; empty: the host went away."""
+    """Returns the line that the host answers; empty if it closed the connection."""
     give_up = time.monotonic() + RESPONSE_TIMEOUT_S
     line = bytearray()
     try:

@@ -1,6 +1,6 @@
-"""The control socket of a running host: operators' commands, answered by the process that has the database.
+"""Answers operators' commands on the control socket of a running host, in the process that has the database.
 
-Its mode is 0600: whoever can open it is the user who runs the host. Bad input is answered and harms nothing.
+Its mode is 0600: only the user who runs the host can open it. Invalid input gets an error as answer.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ _log = structlog.get_logger()
 
 @asynccontextmanager
 async def serve_control_socket(context: CommandContext) -> AsyncIterator[None]:
-    """Answer commands while entered. The caller holds the home, so an old socket file is nobody's."""
+    """Answers commands while entered. The caller holds the home's lock, so an old socket file is unused."""
     path = context.home.control_socket
     path.unlink(missing_ok=True)
     clients: set[asyncio.Task[None]] = set()
 
-    def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def on_client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = asyncio.ensure_future(_serve_client(context, reader, writer))
         clients.add(client)
         client.add_done_callback(clients.discard)
 
     with short_socket_path(path) as short:
-        server = await asyncio.start_unix_server(welcome, short, limit=MAX_LINE_BYTES)
+        server = await asyncio.start_unix_server(on_client, short, limit=MAX_LINE_BYTES)
         path.chmod(0o600)
     try:
         yield
@@ -62,7 +62,7 @@ async def _serve_client(context: CommandContext, reader: asyncio.StreamReader, w
             writer.write(json.dumps(await _handle_request(context, line)).encode() + b"\n")
             await writer.drain()
     except (ConnectionError, ValueError):
-        return  # it left, or sent a line without an end
+        return  # it disconnected, or sent a line without an end
     finally:
         writer.close()
         with suppress(ConnectionError):
@@ -70,12 +70,12 @@ async def _serve_client(context: CommandContext, reader: asyncio.StreamReader, w
 
 
 def _with_peer_user(client: socket.socket, context: CommandContext) -> CommandContext:
-    """With the user who is at the other end, where the system tells: root can ask, too."""
+    """Returns the context with the user of the client, if the system reports it: root can connect, too."""
     try:
-        told = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
+        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
     except (AttributeError, OSError):
         return context
-    return replace(context, who=local_user_id(UCRED.unpack(told)[1]))
+    return replace(context, who=local_user_id(UCRED.unpack(credentials)[1]))
 
 
 async def _handle_request(context: CommandContext, line: bytes) -> dict[str, object]:
@@ -83,20 +83,20 @@ async def _handle_request(context: CommandContext, line: bytes) -> dict[str, obj
     try:
         words, arguments, form = _parse_request(line)
         words, arguments, hint = command_now(words, arguments)
-        told = {"hint": hint} if hint else {}
+        hint_field = {"hint": hint} if hint else {}
         command = find_command(words)
         result = await command.execute(context, arguments)
         if form not in OUTPUT_FORMATS:
-            return {"ok": True, "result": result, **told}
-        # A long table takes a while, and messages shall not wait for it.
+            return {"ok": True, "result": result, **hint_field}
+        # Rendering a long table takes time: keep it off the event loop.
         zone = context.settings.zone
         for_people = partial(command.render_in_zone, zone=zone)
         text = await asyncio.to_thread(dump_json if form == "json" else for_people, result)
-        return {"ok": True, "text": text, "failed": command.is_failure(result), **told}
+        return {"ok": True, "text": text, "failed": command.is_failure(result), **hint_field}
     except NanohostError as error:
         return encode_error(error)
     except Exception as error:
-        _log.error("command_failed", command=words[:80], exc_info=error)  # not its arguments: they may be a message
+        _log.error("command_failed", command=words[:80], exc_info=error)  # without its arguments: they may be a message
         return encode_error(
             NanohostError(f"the command failed: {type(error).__name__}: {error}", hint="the log has more")
         )
@@ -104,8 +104,8 @@ async def _handle_request(context: CommandContext, line: bytes) -> dict[str, obj
 
 def _parse_request(line: bytes) -> tuple[str, dict[str, object], object]:
     try:
-        asked = json.loads(line)
-        words, arguments, form = asked["command"], asked.get("arguments", {}), asked.get("form")
+        request = json.loads(line)
+        words, arguments, form = request["command"], request.get("arguments", {}), request.get("form")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         words, arguments, form = None, None, None
     if not isinstance(words, str) or not isinstance(arguments, dict):

@@ -1,8 +1,8 @@
-"""A session's address book: the names its agent may send to, and the chats behind them.
+"""Builds a session's address book: the names that its agent may send to, and the chats that they stand for.
 
-A session may always send to its own chat; one that an agent's chats share may send to each of them. Beside those there
-are the destinations that an operator gave the agent group. The book is the permission: what is not in it when a row is
-taken over is not sent.
+A session may always send to its own chat, and a session that several chats share to each of them. It may also send to
+the destinations that an operator created for the agent group. The book is the permission: a row whose destination is
+not in it when the row is collected is not sent.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionChats:
-    """Where a session may send, by name. `own`: the chats it talks in; `destinations`: others, under names of their
+    """The chats that a session may send to, by name. `own`: its own chats; `destinations`: others, by their
     own; `current`: those of all these that have not moved."""
 
     own: Mapping[str, MessagingGroup]
@@ -38,13 +38,16 @@ class SessionChats:
 
     @property
     def default(self) -> str | None:
-        """Where goes what names nobody and answers nothing: never to a chat that the session does not talk in."""
+        """The first own chat, for messages that name no destination and answer nothing; None without an own chat."""
         return next(iter(self.own), None)
 
 
 async def session_chats(db: Queries, session: Session) -> SessionChats:
-    """An operator's name for a chat is kept, whatever a group calls itself: who may rename a group must not get what
-    was meant for another chat."""
+    """Returns the chats that the session may send to.
+
+    A destination keeps the operator's name whatever a group is called: whoever can rename a group must not receive
+    messages for another chat.
+    """
     found = await messaging_groups.list_for_session(
         db, agent_group=session.agent_group_id, messaging_group=session.messaging_group_id
     )
@@ -58,12 +61,12 @@ async def session_chats(db: Queries, session: Session) -> SessionChats:
 
 
 async def address_book(db: Queries, session: Session) -> AddressBook:
-    """Where the session may send at the moment of acting, under the chats' names of now."""
+    """Returns the session's address book as of now, with the current names of the chats."""
     return build_address_book(await session_chats(db, session), session.thread_id)
 
 
 def build_address_book(chats: SessionChats, thread_id: str | None) -> AddressBook:
-    """The session's thread is one of its own chats'; a destination is a chat as a whole. Pure."""
+    """Builds the address book. `thread_id` applies to the session's own chats only, not to destinations. Pure."""
     own = {name: _origin(chat, thread_id) for name, chat in chats.own.items()}
     threads = {origin_chat_id(place): thread_id for place in own.values()}
     given = {name: _origin(chat, threads.get(_chat_id(chat))) for name, chat in chats.destinations.items()}
@@ -71,8 +74,10 @@ def build_address_book(chats: SessionChats, thread_id: str | None) -> AddressBoo
 
 
 def with_known_names(book: AddressBook, known: Sequence[Destination]) -> AddressBook:
-    """The book under the names that the session's agent knows: a chat that is renamed or added meanwhile must not make
-    one name mean another chat. A chat that the session has no more is in neither. Pure."""
+    """Returns the book with the names that the agent knows. It never includes a chat that the session has lost. Pure.
+
+    If a chat is renamed or added meanwhile, no name that the agent knows may come to mean another chat.
+    """
     if not known:
         return book
     places = {origin_chat_id(place): place for place in book.by_name.values()}
@@ -81,30 +86,30 @@ def with_known_names(book: AddressBook, known: Sequence[Destination]) -> Address
 
 
 def to_destinations(chats: SessionChats) -> list[Destination]:
-    """What the runner is told, own chats first. Its agent sees the names alone."""
+    """Returns the destinations for the runner, own chats first. Its agent sees only the names."""
     return [
         Destination(name=name, display_name=chat.name or name, chat=_chat_id(chat)) for name, chat in chats.own.items()
     ] + [Destination(name=name, display_name=name, chat=_chat_id(chat)) for name, chat in chats.destinations.items()]
 
 
 async def update_destinations(db: Queries, mailboxes: Mailboxes, agent_group: AgentGroupId) -> None:
-    """Tell the running agents of a group where they may send now. Those that do not run are told when they start."""
+    """Writes the current destinations into the mailboxes of a group's running sessions; others get them at start."""
     for session in await sessions.list_leased(db):
         if session.agent_group_id != agent_group:
             continue
         try:
             while not await _update_session(db, mailboxes, session):
-                pass  # changed meanwhile: whoever writes last has written what holds
+                pass  # changed meanwhile: write again, so that the last write has the current destinations
         except MailboxError as error:
             _log.warning("destination_update_failed", session=session.id, reason=str(error))
 
 
 async def _update_session(db: Queries, mailboxes: Mailboxes, session: Session) -> bool:
-    """Tell one session's agent. False if it is something else by now. Raises MailboxError."""
+    """Writes one session's destinations; returns False if they changed meanwhile. Raises MailboxError."""
     chats = await session_chats(db, session)
-    told = await mailboxes.read_inbound(session, lambda box: box.destinations())
+    written = await mailboxes.read_inbound(session, lambda box: box.destinations())
     await mailboxes.update(
-        session, partial(_write_destinations, merge_destinations(told, to_destinations(chats)), chats)
+        session, partial(_write_destinations, merge_destinations(written, to_destinations(chats)), chats)
     )
     return await session_chats(db, session) == chats
 
@@ -115,25 +120,28 @@ def _write_destinations(names: Sequence[Destination], chats: SessionChats, box: 
 
 
 def merge_destinations(previous: Sequence[Destination], latest: Sequence[Destination]) -> list[Destination]:
-    """The names of now for an agent that knows others: no name may come to mean another chat while it runs. A chat
-    that was renamed keeps the name it had; a name that still means something else is not told yet. Pure.
+    """Returns the latest destinations for a running agent, so that no name it knows comes to mean another chat. Pure.
+
+    A renamed chat keeps its previous name. A new name that still stands for another chat is left out.
     """
     known = {one.chat: one.name for one in reversed(previous)}
     before = {(one.name, one.chat) for one in previous}
     current = {(one.name, one.chat) for one in latest}
-    meant = {one.name: one.chat for one in previous if one.chat in {chat for _, chat in current}}
+    chats_by_name = {one.name: one.chat for one in previous if one.chat in {chat for _, chat in current}}
     names: dict[str, Destination] = {}
     for one in latest:
         had = known.get(one.chat, one.name)
         name = one.name if (one.name, one.chat) in before or (had, one.chat) in current else had
-        if meant.get(name, one.chat) == one.chat:
+        if chats_by_name.get(name, one.chat) == one.chat:
             names.setdefault(name, replace(one, name=name))
     return list(names.values())
 
 
 def _assign_names(chats: Sequence[MessagingGroup], reserved: Mapping[str, MessagingGroup]) -> dict[str, MessagingGroup]:
-    """Short names that tell the chats apart, the same each time: from the chat's own name, else its platform.
-    `reserved`: names that others have."""
+    """Returns short unique names for the chats, the same each time, made from the chat's name or else its platform.
+
+    `reserved`: names of other chats.
+    """
     named: dict[str, MessagingGroup] = {}
     numbers: dict[str, int] = {}
     given_ours = {chat.id for chat in reserved.values()}
@@ -141,7 +149,7 @@ def _assign_names(chats: Sequence[MessagingGroup], reserved: Mapping[str, Messag
         wish = _slug(chat.name) or _slug(chat.channel_type) or "chat"
         name, number = wish, 2
         while name in named or reserved.get(name, chat).id != chat.id:
-            # All below the last number are taken, but perhaps not by others: tried one by one, thousands took a second.
+            # Numbers below the last one are taken here: trying each of them took a second for thousands of chats.
             if name in named and chat.id not in given_ours:
                 number = max(number, numbers.get(wish, 2))
             name, number = f"{wish}-{number}", number + 1

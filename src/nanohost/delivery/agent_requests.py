@@ -1,7 +1,7 @@
-"""Rows that are no messages: what the agent asks of the host, and messages that are to be sent again and again. Pure.
+"""Turns rows that are no messages into requests: actions of the host, and recurring messages. Pure.
 
-Where answers go is settled here with what the host knows, as for a delivery. What is asked for is checked when it is
-carried out: see nanohost.actions.
+The target of answers is decided here by the host's own data, as for a delivery. The request itself is checked when it
+is carried out: see nanohost.actions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_NAME_CHARS = 200
 
 
 def is_request(row: MessageOut) -> bool:
-    """Whether the row asks the host for something in place of being sent."""
+    """Returns whether the row is a request to the host instead of a message."""
     return row.kind in _REQUEST_KINDS or row.recurrence is not None
 
 
@@ -41,8 +41,10 @@ def build_request(
     now: datetime,
     rejection: str | None = None,
 ) -> ActionRow:
-    """The request a row makes. `target`: where answers go; without one `no_target_reason` says why. What can never be
-    done is refused at once, on record, its arguments cut; as is all with `rejection`, the reason."""
+    """Returns the request that a row makes. `target`: where answers go; if None, `no_target_reason` says why.
+
+    An invalid request, and any with `rejection` (the reason), is recorded as refused, with its arguments cut.
+    """
     problem = rejection
     try:
         name, arguments = _parse_request(row)
@@ -54,11 +56,11 @@ def build_request(
         session_id=session,
         seq=row.seq,
         out_id=row.id,
-        # JSON can name half a character; no database takes one.
+        # JSON can hold an unpaired surrogate, which no database accepts.
         name=_replace_surrogates(name)[:MAX_NAME_CHARS],
         arguments=_replace_surrogates(arguments)[: None if problem is None else MAX_REJECTED_ARGUMENT_CHARS],
         origin=target,
-        # The container's clock may be wrong, and its word may be a lie: nothing was asked for in the future.
+        # The container's clock may be wrong, and it may lie: no request can be from the future.
         requested_at=min(row.timestamp, now),
         created_at=now,
         status=ActionStatus.PENDING if problem is None else ActionStatus.REFUSED,
@@ -69,7 +71,7 @@ def build_request(
 
 
 def _parse_request(row: MessageOut) -> tuple[str, str]:
-    """The action's name and its arguments, as JSON. Raises PayloadError."""
+    """Returns the action's name and its arguments as JSON. Raises PayloadError."""
     if row.kind == OutKind.TASK:
         return ActionName.TASKS_CREATE, row.content
     if row.kind == OutKind.SYSTEM:
@@ -82,7 +84,7 @@ def _parse_request(row: MessageOut) -> tuple[str, str]:
 
 
 def repeat_problem(kind: str, content: str) -> str | None:
-    """Why a message cannot be sent again and again, or None."""
+    """Returns why a message cannot recur; None if it can."""
     if kind not in _REPEATABLE_KINDS:
         return f"a {kind[:40]} cannot be sent again and again"
     return content_problem(kind, content)

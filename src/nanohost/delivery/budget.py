@@ -1,6 +1,6 @@
-"""How much of what a session says and asks for may be entered centrally in a time. Pure: monotonic seconds in.
+"""Limits how many rows of a session are recorded centrally per hour. Pure: takes monotonic seconds.
 
-What is over the budget is not lost: it waits in the session's outbound.db, and the next look comes later and later.
+Rows over the budget are not lost: they wait in the session's outbound.db, which is read at growing intervals.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from nanohost.text.translation import lazy_gettext
 from nanohost.work.throttle import Throttle, TokenBucket, full_bucket
 
 MAX_WAITING = 2_000
-"""Messages and requests of one session that are entered and not settled. A chat takes about one message a second, so
-these are half an hour's sending."""
+"""Messages and requests of one session that are recorded and not settled. A chat accepts about one message a second, so
+sending these takes half an hour."""
 MAX_SCHEDULED = 500
-"""Messages of one session that wait for a later time. Reminders of a year, with some for each day."""
+"""Messages of one session that are scheduled for later: enough for a reminder on each day of a year, and more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimits:
-    """What one session may have entered in an hour."""
+    """How much of one session may be recorded in an hour."""
 
     rows_per_hour: int
     bytes_per_hour: int
-    """Of content."""
+    """Bytes of content."""
     requests_per_hour: int
-    """What is refused or dropped counts as one: it is on record for good, with a line in the log, and no platform slows
-    it down."""
+    """A refused or dropped row counts as a request: it costs a record and a line in the log, and no platform limits
+    its rate."""
 
 
 def rate_limits_from_settings(settings: DeliverySettings) -> RateLimits:
-    """As the operator set them."""
+    """Returns the limits from the operator's settings."""
     return RateLimits(
         rows_per_hour=settings.session_rows_per_hour,
         bytes_per_hour=settings.session_mb_per_hour * 1024**2,
@@ -42,7 +42,7 @@ def rate_limits_from_settings(settings: DeliverySettings) -> RateLimits:
 
 @dataclass(frozen=True, slots=True)
 class RowCost:
-    """Of one row: its bytes, and whether it is a request, or comes to nothing and costs as much."""
+    """The cost of one row: its bytes, and whether it counts as a request, as a dropped row does."""
 
     size_bytes: int
     is_request: bool
@@ -50,7 +50,7 @@ class RowCost:
 
 @dataclass(slots=True)
 class SessionBudget(Throttle):
-    """One session's."""
+    """The budget of one session."""
 
     limits: RateLimits
     created_at_s: float
@@ -64,8 +64,7 @@ class SessionBudget(Throttle):
         self._requests = full_bucket(self.limits.requests_per_hour, self.created_at_s)
 
     def consume(self, costs: Sequence[RowCost], now: float) -> int:
-        """How many of these rows, from the first on, are entered now. Pays for them, and says in `over` what the
-        next one is too much of."""
+        """Charges for the first rows that fit and returns how many; sets `over` to the limit that the next exceeds."""
         for bucket in (self._rows, self._bytes, self._requests):
             bucket.refill(now)
         for count, weight in enumerate(costs):
@@ -79,7 +78,7 @@ class SessionBudget(Throttle):
         return len(costs)
 
     def is_full(self, now: float) -> bool:
-        """Whether it is as one of somebody who never had anything entered."""
+        """Returns whether nothing of the budget is used, as for a new session."""
         buckets = (self._rows, self._bytes, self._requests)
         for bucket in buckets:
             bucket.refill(now)

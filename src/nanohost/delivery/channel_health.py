@@ -1,9 +1,9 @@
-"""Whether a platform fails as a whole, or with one message only.
+"""Decides whether a platform fails as a whole, or with one message only.
 
-A platform that answers nothing but its own failures is down, whatever it says about each message: nothing is given up
-for that. A message that fails while others go through has its number of tries. So has one that failed alone for an hour
-and of whose platform somebody was heard after that: a chat is not held for ever by a message that its platform chokes
-on. In memory: after a start it is found out anew.
+If every send to a platform fails with its server errors, the platform is down, and no message is given up. A message
+that fails while others are sent has a limited number of attempts. So has one that failed for an hour if an event
+arrived from its platform after that: a message that the platform cannot handle must not block its chat for ever. The
+state is in memory, and is found out anew after a start.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from nanohost.db.deliveries import DeliveryQueueKey
 ChannelKey = tuple[str, str]
 """(channel type, instance)"""
 MAX_SINGLE_FAILURE_S = 3600.0
-"""Outages in which people can write and nobody can be answered are shorter, as a rule."""
+"""Seconds. Outages in which people can write but nothing can be sent are usually shorter."""
 
 
 @dataclass(frozen=True, slots=True)
 class _FailingQueue:
-    """A lane whose first message is not taken: what had gone through on its channel when it last failed, how often in
-    a row it failed while nothing else did go through, and since when it fails."""
+    """A queue whose first message fails.
+
+    `success_count`: of its channel, when it last failed. `consecutive_failures`: without another success on the
+    channel. `since_s`: the time of the first failure.
+    """
 
     success_count: int
     consecutive_failures: int
@@ -29,7 +32,7 @@ class _FailingQueue:
 
 
 class ChannelHealth:
-    """One per host. Times are those of a clock that only runs on."""
+    """Tracks failures and successes of all channels. One per host. Times are monotonic seconds."""
 
     def __init__(self) -> None:
         self._success_counts: dict[ChannelKey, int] = {}
@@ -37,9 +40,11 @@ class ChannelHealth:
         self._failing: dict[DeliveryQueueKey, _FailingQueue] = {}
 
     def record_failure(self, queue: DeliveryQueueKey, now_s: float) -> int:
-        """The platform said that it failed. How often in a row it did while nothing went through, this time included;
-        0: it may be the message. Something else went through since the last time, or somebody was heard when it had
-        failed for long."""
+        """Records a server error; returns how many there were in a row, with this one, while nothing else was sent.
+
+        Returns 0 if the message may be the cause: another message was sent since the last failure, or an event arrived
+        after this one had failed for long.
+        """
         channel = _channel_key(queue)
         record_success, before = self._success_counts.get(channel, 0), self._failing.get(queue)
         since_s = now_s if before is None else before.since_s
@@ -50,18 +55,21 @@ class ChannelHealth:
         return in_a_row
 
     def record_inbound(self, channel: ChannelKey, now_s: float) -> None:
-        """Somebody wrote there."""
+        """Records that an event arrived on this channel."""
         self._last_inbound_s[channel] = now_s
 
     def passed(self, queue: DeliveryQueueKey) -> bool:
-        """The platform took a message, or refused it for good: it works. Whether others of its channel wait."""
+        """Records that the platform works: it accepted a message or refused it for good.
+
+        Returns whether other queues of the channel are failing.
+        """
         channel = _channel_key(queue)
         self._failing.pop(queue, None)
         self._success_counts[channel] = self._success_counts.get(channel, 0) + 1
         return any(_channel_key(other) == channel for other in self._failing)
 
     def clear_failure(self, queue: DeliveryQueueKey) -> None:
-        """Its first message is not tried any more."""
+        """Forgets the queue's failures: its first message is not retried any more."""
         self._failing.pop(queue, None)
 
 

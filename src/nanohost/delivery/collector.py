@@ -1,11 +1,10 @@
-"""From outbound.db into the ledger: every row once, in order, checked. What is no message but a request of the agent is
-entered as an action.
+"""Collects rows from outbound.db into the ledger: each once, in order, validated. Requests of agents become actions.
 
-The rows and the cursor that says how far we are go into the database in one transaction, so a crash repeats the step
-or does not; the entry's key (session, number) makes a repetition harmless. Where a row may go is asked in that very
-transaction, and nothing is entered if the cursor was moved since the rows were read.
+The rows and the cursor of the last row read are committed in one transaction; the entry's key (session, number) makes
+a repetition after a crash harmless. The address book is read in that transaction, and nothing is recorded if the cursor
+was moved since the rows were read.
 
-A session is entered within its budget only (see budget.py): what is over it waits in outbound.db, and nothing is lost.
+Rows are recorded within the session's budget (see budget.py): the others wait in outbound.db, and none is lost.
 """
 
 from __future__ import annotations
@@ -58,8 +57,10 @@ async def _never_wait(_: float) -> bool:
 
 
 class Collector:
-    """`wait` waits so many seconds before a session that is over its budget is looked at again; False: not now. Emits
-    RequestsWaiting for a session that asked for something."""
+    """Collects the rows of sessions. Emits RequestsWaiting for a session with new requests.
+
+    `wait` sleeps the given seconds before a session over its budget is read again, and returns False to give up.
+    """
 
     def __init__(
         self,
@@ -82,8 +83,7 @@ class Collector:
         self._skipped_sessions: set[SessionId] = set()
 
     async def collect(self, id: SessionId) -> None:
-        """Take over all that is new in the session's outbound.db, as fast as its budget allows. Raises MailboxError,
-        StoreError."""
+        """Collects all new rows of the session, as fast as its budget allows. Raises MailboxError, StoreError."""
         budget = self._budgets.get(id) or SessionBudget(self._rate_limits, self._clock.monotonic())
         while True:
             if not self._is_collecting:
@@ -93,7 +93,7 @@ class Collector:
             if read.batch is None or not read.batch.rows:
                 budget.reset()
                 return
-            self._budgets.put(id, budget)  # only now: there are many who say nothing
+            self._budgets.put(id, budget)  # only now: many sessions have no rows
             if await self._enter_within(budget, read.session, read.batch.rows) and not read.batch.more:
                 budget.reset()
                 return
@@ -101,15 +101,15 @@ class Collector:
                 return
 
     def throttled(self) -> dict[SessionId, str]:
-        """The sessions that are over their budget, and what they have too much of."""
+        """Returns the sessions that are over their budget, with the limit that each exceeds."""
         return {id: budget.reason for id, budget in self._budgets.items() if budget.is_throttled}
 
     def pause(self) -> None:
-        """Enter nothing until `take_again`."""
+        """Collects nothing until `resume`."""
         self._is_collecting = False
 
     def resume(self) -> list[SessionId]:
-        """Enter again. Returns whom nobody looked at meanwhile."""
+        """Collects again. Returns the sessions that were skipped meanwhile."""
         self._is_collecting = True
         skipped, self._skipped_sessions = list(self._skipped_sessions), set()
         return skipped
@@ -117,13 +117,12 @@ class Collector:
     async def _enter_within(
         self, budget: SessionBudget, session: Session, rows: Sequence[MessageOut | MalformedRow]
     ) -> bool:
-        """Enter what the budget allows. Returns whether that was all of it."""
+        """Records the rows that the budget allows. Returns whether that was all of them."""
         room, later = await self._remaining_capacity(budget, session)
         return room > 0 and await self._store_rows(session, rows[:room], budget, scheduled=later) == len(rows)
 
     async def _remaining_capacity(self, budget: SessionBudget, session: Session) -> tuple[int, int]:
-        """How many more of the session's messages and requests may be under way, and how many of them wait for a later
-        time."""
+        """Returns how many more unsettled messages and requests the session may have, and how many are scheduled."""
         now = self._clock.now()
         waiting = await deliveries.count_waiting(self._store, session.id, now=now, limit=MAX_WAITING)
         room = MAX_WAITING - waiting.messages - waiting.requests
@@ -132,7 +131,7 @@ class Collector:
         return room, waiting.later
 
     async def _throttle(self, session: Session, budget: SessionBudget) -> bool:
-        """Wait before the next look. False: not now."""
+        """Waits before the next read. Returns False to give up."""
         pause_s = budget.next_pause_s()
         if budget.pauses == 1:
             _log.warning("session_over_budget", session=session.id, over=budget.reason, next_look_in_s=pause_s)
@@ -143,27 +142,27 @@ class Collector:
     async def _store_rows(
         self, session: Session, rows: Sequence[MessageOut | MalformedRow], budget: SessionBudget, *, scheduled: int
     ) -> int:
-        """As many of the rows as the budget allows, by what each comes to. Returns how many that were. `scheduled`: how
-        many of its messages wait for a later time."""
+        """Records as many rows as the budget allows and returns how many. `scheduled`: scheduled messages so far."""
         answered = {row.in_reply_to for row in rows if isinstance(row, MessageOut) and row.in_reply_to}
-        named = {target_number(row) for row in rows if isinstance(row, MessageOut)}
-        about = {number for number in named if number is not None and 0 < number <= MAX_SEQ}
-        origins, numbered, told = await self._mailboxes.read_inbound(
-            session, lambda box: (_find_origins(box, answered), _find_origins_by_number(box, about), box.destinations())
+        targets = {target_number(row) for row in rows if isinstance(row, MessageOut)}
+        numbers = {number for number in targets if number is not None and 0 < number <= MAX_SEQ}
+        origins, numbered, known = await self._mailboxes.read_inbound(
+            session,
+            lambda box: (_find_origins(box, answered), _find_origins_by_number(box, numbers), box.destinations()),
         )
         now = self._clock.now()
         async with self._store.transaction() as tx:
-            for number in about - numbered.keys():
+            for number in numbers - numbered.keys():
                 if (ours := await deliveries.find(tx, session.id, number)) is not None:
                     numbered[number] = _origin_of(ours)
-            context = await _validation_context(tx, session, told, origins, target_numbers=about, numbered=numbered)
+            context = await _validation_context(tx, session, known, origins, target_numbers=numbers, numbered=numbered)
             entries = _build_entries(rows, context, now, scheduled)
             entries = entries[: budget.consume(list(map(_row_cost, rows, entries)), self._clock.monotonic())]
             if not entries:
                 return 0
             last = rows[len(entries) - 1].seq
             if not await sessions.advance_out_cursor(tx, session.id, expected=session.out_cursor, cursor=last, now=now):
-                return 0  # entered by somebody else; some of it may be forgotten again by now
+                return 0  # recorded by another task; retention may have deleted some of it already
             await deliveries.add_all(tx, [entry for entry in entries if isinstance(entry, Delivery)])
             for entry in entries:
                 await self._store_related(tx, entry, now)
@@ -175,7 +174,7 @@ class Collector:
         return len(entries)
 
     async def _store_related(self, tx: Transaction, entry: Delivery | ActionRow, now: datetime) -> None:
-        """A request, and what belongs to a message beside its entry."""
+        """Records a request, or what a message needs beside its ledger entry."""
         if isinstance(entry, ActionRow):
             if await actions.add(tx, entry) and entry.status is ActionStatus.REFUSED:
                 await record_outcome(tx, entry, AuditOutcome.REFUSED, reason=entry.reason or "", now=now)
@@ -211,8 +210,8 @@ def _chat_id(chat: ChatKey) -> ChatId:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ValidationContext:
-    """What rows are examined with. `target_numbers`: the numbers of what is changed or reacted to, `origins_by_number`:
-    where that is."""
+    """The data for validating rows. `target_numbers`: numbers of messages that are edited or reacted to;
+    `origins_by_number`: where those messages are."""
 
     session: SessionId
     book: AddressBook
@@ -251,7 +250,7 @@ async def _validation_context(
 def _build_entries(
     rows: Sequence[MessageOut | MalformedRow], context: _ValidationContext, now: datetime, scheduled: int
 ) -> list[Delivery | ActionRow]:
-    """What each row is entered as. `scheduled`: how many of the session's messages wait for a later time."""
+    """Returns the entry for each row. `scheduled`: the session's scheduled messages so far."""
     entries = []
     session, book, origins = context.session, context.book, context.origins
     for row in rows:
@@ -264,12 +263,12 @@ def _build_entries(
                 entry = reject(row, TOO_MANY_SCHEDULED, session=session, book=book, origins=origins, now=now)
         entries.append(entry)
         if isinstance(entry, Delivery) and entry.seq in context.target_numbers and entry.queue.platform_id:
-            context.origins_by_number[entry.seq] = _origin_of(entry)  # changed later in the same breath
+            context.origins_by_number[entry.seq] = _origin_of(entry)  # a later row of the batch may edit it
     return entries
 
 
 def _row_cost(row: MessageOut | MalformedRow, entry: Delivery | ActionRow) -> RowCost:
-    """By what the row makes the host write."""
+    """Returns the cost of a row by what the host writes for it."""
     as_request = isinstance(entry, ActionRow) or entry.status is DeliveryStatus.DROPPED
     if isinstance(row, MalformedRow):
         return RowCost(len(row.problem), is_request=as_request)
@@ -296,7 +295,7 @@ def _find_origins(box: InboundReader, message_ids: set[str]) -> dict[str, Origin
 
 
 def _find_origins_by_number(box: InboundReader, numbers: set[int]) -> dict[int, Origin]:
-    """Where the messages of people with these numbers came from."""
+    """Returns the origins of the people's messages with these numbers."""
     found = {}
     for number in numbers:
         message = box.find_by_seq(number) if number % 2 == 0 else None
@@ -306,7 +305,7 @@ def _find_origins_by_number(box: InboundReader, numbers: set[int]) -> dict[int, 
 
 
 def _origin_of(delivery: Delivery) -> Origin:
-    """Where a message of ours went. It answers nothing from there, so it names no message."""
+    """Returns where a delivery was sent, without a message to reply to."""
     queue = delivery.queue
     return Origin(
         channel_type=queue.channel_type,

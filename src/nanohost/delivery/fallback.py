@@ -1,4 +1,4 @@
-"""How a message of the agent goes out on a channel: by the channel's own abilities, else in words. Pure."""
+"""Decides how a message is sent on a channel: by the channel's capabilities, else as text. Pure."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ EMOJI_FALLBACKS = {
     "🎉": "👏",
     "😂": "🤣",
 }
-"""What comes closest where the platform lacks an emoji; followed until there is one that it has."""
+"""The nearest emoji if the platform lacks one; followed until the platform supports it."""
 MAX_EMOJI_CHARS = 32
-"""Characters: what people see as one is made of up to a dozen."""
+"""Characters: one visible emoji consists of up to a dozen."""
 _VARIATION_SELECTOR = "\ufe0f"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters that a terminal or a page obeys, turns the line around by, or cannot be sent."""
+"""Control characters, characters that change the writing direction, and those that cannot be sent."""
 
 
 class SendMode(StrEnum):
-    """What the channel is asked to do with the last part of a message; parts before that are words."""
+    """How the channel sends the last part of a message; earlier parts are text."""
 
     TEXT = "words"
     CARD = "card"
@@ -78,14 +78,14 @@ class SendMode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ButtonLayout:
-    """The buttons of a card, and what its text has to say because they cannot."""
+    """The buttons of a card, and the lines that its text needs because the labels are too short."""
 
     buttons: tuple[Button, ...]
     legend: tuple[str, ...] = ()
 
 
 def choose_send_mode(payload: OutPayload, channel: Channel, *, file_size: int | None = None) -> SendMode:
-    """`file_size` in bytes; None: there is no such file."""
+    """Returns how to send the message. `file_size` in bytes; None: there is no such file."""
     can = channel.capabilities
     match payload:
         case CardOut(options=options) | QuestionOut(options=options):
@@ -104,7 +104,7 @@ def choose_send_mode(payload: OutPayload, channel: Channel, *, file_size: int | 
 
 
 def lay_out_buttons(delivery: Delivery, options: Sequence[str], capabilities: Capabilities) -> ButtonLayout:
-    """Where a label is too long or there twice all are numbered, and the text lists them in full."""
+    """Returns the buttons. If a label is too long or not unique, all are numbered, and the text lists them in full."""
     values = [button_value(delivery.queue.session_id, delivery.out_id, number) for number in range(1, len(options) + 1)]
     labels = [_clean_label(option) or str(number) for number, option in enumerate(options, 1)]
     needs_numbers = any(len(label) > capabilities.button_label for label in labels) or len({*labels}) < len(labels)
@@ -118,7 +118,7 @@ def lay_out_buttons(delivery: Delivery, options: Sequence[str], capabilities: Ca
 
 
 def map_reaction(emoji: str, supported: frozenset[str] | None) -> str | None:
-    """The emoji as the platform has it, else the nearest that it has. None: nothing comes near."""
+    """Returns the emoji in the platform's form, else the nearest that it supports; None if there is none."""
     if emoji.isascii() or len(emoji) > MAX_EMOJI_CHARS or _UNPRINTABLE.search(emoji):
         return None
     if supported is None:
@@ -134,13 +134,13 @@ def map_reaction(emoji: str, supported: frozenset[str] | None) -> str | None:
 
 
 def fits_caption(part: DeliveryPart | MessagePart, capabilities: Capabilities) -> bool:
-    """Whether these words can ride along with a file."""
+    """Returns whether the text fits into the caption of a file."""
     text = part.plain if capabilities.counted_after_parsing else part.text
     return text_length(text, capabilities.text_unit) <= capabilities.caption_limit
 
 
 def _clean_label(option: str) -> str:
-    """On one line, without what nobody sees; "" where nothing is left to be read."""
+    """Returns the label on one line without invisible characters; "" if nothing is left."""
     label = " ".join(_UNPRINTABLE.sub(" ", escape_host_header(option)).split())
     return label if any(unicodedata.category(char)[0] not in "CZ" for char in label) else ""
 

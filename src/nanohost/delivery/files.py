@@ -1,7 +1,7 @@
-"""Files of the agent: in words, for platforms that cannot be sent one, and as a copy that nobody changes meanwhile.
+"""Describes, copies and removes files of the agent. A copy cannot be changed by the container while it is sent.
 
-The name was written by a container: it has to be a bare name, and what is there is looked at without following links,
-those of the folders above it included. Everything here blocks: keep it off the event loop.
+The container wrote the name: it must be a bare name, and files are opened without following links, also those of the
+folders above. All functions block: keep them off the event loop.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nanohost_protocol.layout import SessionLayout
 
 
 def describe_file(layout: SessionLayout, out_id: str, name: str) -> str:
-    """What to say of outbox/<row>/<name>: its size and where the operator finds it. Blocking, a few microseconds."""
+    """Returns a line about outbox/<row>/<name>: its size, and its path for the operator. Blocks for microseconds."""
     if not _is_bare_name(name) or not _is_bare_name(out_id):
         return _("a file whose name cannot be used")
     size = file_size(layout, out_id, name)
@@ -34,7 +34,7 @@ def describe_file(layout: SessionLayout, out_id: str, name: str) -> str:
 
 
 def file_size(layout: SessionLayout, out_id: str, name: str) -> int | None:
-    """The size of outbox/<row>/<name> in bytes; None where there is no plain file of that name."""
+    """Returns the size of outbox/<row>/<name> in bytes; None if there is no plain file of that name."""
     try:
         with _open_plain_file(layout, out_id, name) as descriptor:
             return os.fstat(descriptor).st_size
@@ -43,8 +43,10 @@ def file_size(layout: SessionLayout, out_id: str, name: str) -> int | None:
 
 
 def copy_file(layout: SessionLayout, out_id: str, name: str, max_bytes: int) -> Path:
-    """A copy of outbox/<row>/<name> that no container can reach, until `delete_copy`. Raises OSError, also when it is
-    larger than that by now."""
+    """Copies outbox/<row>/<name> to where no container can reach it, until `delete_copy`.
+
+    Raises OSError, also if the file is larger than `max_bytes` by now.
+    """
     if not _is_bare_name(out_id):
         raise FileNotFoundError(errno.ENOENT, "it has no bare name")
     folder = _copy_folder(layout, out_id)
@@ -63,19 +65,19 @@ def copy_file(layout: SessionLayout, out_id: str, name: str, max_bytes: int) -> 
 
 
 def clear_copy(layout: SessionLayout, out_id: str) -> None:
-    """It is sent: what is left of the copy says that outbox/<row> is still to be removed."""
+    """Empties the copy after sending. The rest of it marks that outbox/<row> is still to be removed."""
     if _is_bare_name(out_id):
         (_copy_folder(layout, out_id) / "content").unlink(missing_ok=True)
 
 
 def delete_copy(layout: SessionLayout, out_id: str) -> None:
-    """The copy is not needed any more, nor what is left of it."""
+    """Deletes the copy, or what is left of it."""
     if _is_bare_name(out_id):
         remove_tree(_copy_folder(layout, out_id))
 
 
 def list_copies(layout: SessionLayout) -> list[str]:
-    """The rows of which there is a copy, or what is left of one."""
+    """Returns the rows that have a copy, or the rest of one."""
     try:
         return [entry.name for entry in os.scandir(layout.root / "sending")]
     except OSError:
@@ -83,7 +85,7 @@ def list_copies(layout: SessionLayout) -> list[str]:
 
 
 def remove_outbox_step(layout: SessionLayout, out_id: str) -> RemovalResult:
-    """Remove for a moment what is in outbox/<row>, which is sent. What cannot be removed stays, and does no harm."""
+    """Removes files from outbox/<row>, which was sent, for a short time. Files that cannot be removed stay."""
     if not _is_bare_name(out_id):
         return RemovalResult.BLOCKED
     try:
@@ -96,19 +98,19 @@ def remove_outbox_step(layout: SessionLayout, out_id: str) -> RemovalResult:
 
 
 def sanitize_name(name: str) -> str:
-    """The name as a platform may show it."""
+    """Returns the name in a form that is safe for a platform to show."""
     return (
         re.sub(r"[\x00-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]", "_", name).encode("utf-8", "replace").decode()
     )
 
 
 def _copy_folder(layout: SessionLayout, out_id: str) -> Path:
-    """Beside the folders that are mounted into a container."""
+    """Returns the folder of the copy, which is not mounted into a container."""
     return layout.root / "sending" / out_id
 
 
 def _copy_bytes(descriptor: int, target: BinaryIO, size: int) -> None:
-    """No more than it was when it was looked at: a container may write on and on."""
+    """Copies at most `size` bytes: a container may keep appending to the file."""
     while size > 0 and (chunk := os.read(descriptor, min(size, 1024 * 1024))):
         target.write(chunk)
         size -= len(chunk)
@@ -120,14 +122,14 @@ def _is_bare_name(name: str) -> bool:
 
 @contextmanager
 def _open_plain_file(layout: SessionLayout, out_id: str, name: str) -> Iterator[int]:
-    """A plain file, opened. Goes down folder by folder: a link in place of one would lead out of the session."""
+    """Opens a plain file, folder by folder: a link in place of a folder could lead out of the session."""
     if not _is_bare_name(name) or not _is_bare_name(out_id):
         raise FileNotFoundError(errno.ENOENT, "it has no bare name")
     with ExitStack() as stack:
         folder = stack.enter_context(open_dir(layout.out_dir, None))
         for each in ("outbox", out_id):
             folder = stack.enter_context(open_dir(each, folder))
-        # Without waiting: what looks like a file may be a pipe that nobody writes to.
+        # Non-blocking: it may be a pipe that nobody writes to.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(name, flags, dir_fd=folder)
         stack.callback(os.close, descriptor)

@@ -1,9 +1,9 @@
-"""What tells a card of the host from a card of an agent, on every platform. Pure.
+"""Marks cards of the host, so that people can tell them from cards of an agent on every platform. Pure.
 
-Promises: a card of the host begins with `host_header`, and so does the message that carries its buttons. Whatever an
-agent says with something to choose begins with its name, written by us. In an agent's text nothing reads as the
-header: its signs are replaced, and a line that says its words, in English or in the language of the install and in
-whatever letters, begins with a bar.
+Promises: a card of the host begins with `host_header`, and so does the message with its buttons. A message of an agent
+with choices begins with the agent's name, written by the host. An agent's text never looks like the header: its
+brackets are replaced, and a line with its words, also in English or in the language of the install and in
+look-alike letters, begins with a bar.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nanohost.text.translation import _, gettext_noop, known_forms
 
 HOST_HEADER_TEXT = gettext_noop("nanohost asks")
 _BRACKET_LOOKALIKES = str.maketrans(dict.fromkeys("⟦〚⦋⁅⟬⦗", "[") | dict.fromkeys("⟧〛⦌⁆⟭⦘", "]"))
-"""The brackets of the header, and those that look like them."""
+"""The brackets of the header, and their look-alikes."""
 _LOOKALIKES = str.maketrans(
     {
         **dict.fromkeys("\u0430\u03b1\u0251\u237a4", "a"),
@@ -28,7 +28,7 @@ _LOOKALIKES = str.maketrans(
         **dict.fromkeys("\u043f\u0578\u03b7\u0274\u057c", "n"),
     }
 )
-"""Letters of other scripts, and digits, that look like those of the header."""
+"""Digits and letters of other scripts that look like letters of the header."""
 
 
 def host_header() -> str:
@@ -37,12 +37,12 @@ def host_header() -> str:
 
 
 def agent_header(folder: str) -> str:
-    """The first line of what an agent says with something to choose."""
+    """Returns the first line of a message of an agent with choices."""
     return _("From the agent {agent}:", agent=quoting.name(folder))
 
 
 def escape_host_header(text: str) -> str:
-    """An agent's text, in which nothing can be taken for the header of the host."""
+    """Returns the agent's text with everything replaced that looks like the header of the host."""
     headers = {skeleton for form in known_forms(HOST_HEADER_TEXT) if (skeleton := _skeleton(form))}
     return "\n".join(_escape_line(line, headers) for line in text.translate(_BRACKET_LOOKALIKES).split("\n"))
 
@@ -53,6 +53,6 @@ def _escape_line(line: str, headers: Collection[str]) -> str:
 
 
 def _skeleton(line: str) -> str:
-    """The letters as they look: without marks, case, blanks and what nobody sees."""
+    """Returns the line's letters by their look: without marks, case, blanks and invisible characters."""
     plain = unicodedata.normalize("NFKD", line).casefold().translate(_LOOKALIKES)
     return "".join(char for char in plain if char.isalnum())

@@ -1,7 +1,6 @@
-"""Handles each kind of message on its way to a channel: how it is split, what the channel is called with, what is left
-out.
+"""Handles each kind of message for a channel: splits it, calls the channel, and skips what need not be sent.
 
-Degraded here, once, for all channels: what a platform cannot do is said in words, or not at all, and never with an
+The fallbacks for all channels are here: what a platform cannot do is sent as text or left out, and never causes an
 error that a person sees. A file is copied out of the container's reach before a channel reads it.
 """
 
@@ -49,9 +48,9 @@ from nanohost_protocol.payloads import EditOut, FileOut, OutPayload, ReactionOut
 from nanohost_protocol.rows import OutKind
 
 LONG_TEXT_CHARS = 2_000
-"""Characters; what is longer is cut in a thread, so that nothing else waits for it."""
+"""Characters; a longer text is split in a thread, so that it does not block the event loop."""
 MAX_CACHED_AGENTS = 10_000
-"""Sessions whose agent is known without a look; it never changes."""
+"""Sessions whose agent's name is cached; it never changes."""
 SUPERSEDED = "superseded"
 THREAD_GONE_NOTE = gettext_noop("The topic that this is for was deleted or closed, so it comes here:")
 
@@ -68,7 +67,7 @@ class KindHandlers:
         self._agent_names: dict[SessionId, str] = {}
 
     async def skip_reason(self, delivery: Delivery, channel: Channel) -> str | None:
-        """Why this is not to be sent any more, with nothing wrong about it; None for most messages."""
+        """Returns why the message is to be skipped, without an error; None for most messages."""
         if delivery.kind == OutKind.QUESTION:
             return await self._closed_question_reason(delivery)
         if delivery.kind not in (OutKind.EDIT, OutKind.REACTION):
@@ -81,46 +80,44 @@ class KindHandlers:
                     return SUPERSEDED
                 if manner is SendMode.TEXT:
                     if delivery.queue.session_id == HOST_SESSION_ID:
-                        return None  # how something ended that somebody was asked about: nothing else says it
+                        return None  # the result on a card: no other message says it
                     return SUPERSEDED if await deliveries.has_later_message(self._store, delivery) else None
             case ReactionOut(emoji=emoji) if manner is SendMode.TEXT:
-                shown = (
-                    emoji[:8] if emoji.isprintable() else ascii(emoji[:8])
-                )  # half a character cannot be put on record
+                shown = emoji[:8] if emoji.isprintable() else ascii(emoji[:8])  # an unpaired surrogate cannot be stored
                 return f"the platform has no reaction like {shown}"
         known = await self._target_message_id(delivery, payload)
         return None if known else "the message that it is about was not sent, or is not known any more"
 
     async def _closed_question_reason(self, delivery: Delivery) -> str | None:
-        """A question that was closed on its way: whoever answered would read that nobody waits for it."""
+        """Returns why a question is to be skipped that was closed before it was sent; None if it is open."""
         question = await questions.find(self._store, delivery.queue.session_id, delivery.seq)
         is_closed = question is not None and question.status is QuestionStatus.CLOSED
         return "the question was closed before it was asked" if is_closed else None
 
     def waits_for_turn_end(self, delivery: Delivery, channel: Channel) -> bool:
-        """Whether only the end of the turn tells if it is to be sent: it would be a message of its own."""
+        """Returns whether to decide on it at the end of the turn: an edit that would be sent as a separate message."""
         return delivery.kind == OutKind.EDIT and not isinstance(channel, Edits)
 
     async def render_parts(self, delivery: Delivery, channel: Channel | None) -> Sequence[DeliveryPart]:
-        """The messages that it takes, one at least. The last one carries what is more than words."""
-        manner = SendMode.TEXT if channel is None else await self._send_mode(delivery, channel)
-        text = await self._full_text(delivery, channel, manner)
+        """Returns the parts of the message, at least one. The last one carries the buttons or the file."""
+        mode = SendMode.TEXT if channel is None else await self._send_mode(delivery, channel)
+        text = await self._full_text(delivery, channel, mode)
         whole = DeliveryPart(number=0, of=1, text=text, plain=text)
-        if channel is None or (manner is SendMode.TEXT and is_passthrough(channel.capabilities)):
+        if channel is None or (mode is SendMode.TEXT and is_passthrough(channel.capabilities)):
             return [whole]
         parts = await self._split(delivery, whole, channel)
-        if manner is SendMode.FILE and (len(parts) > 1 or not fits_caption(parts[0], channel.capabilities)):
+        if mode is SendMode.FILE and (len(parts) > 1 or not fits_caption(parts[0], channel.capabilities)):
             of = len(parts) + 1
-            words = [replace(part, of=of) for part in parts]
-            return [*words, DeliveryPart(number=of - 1, of=of, text="", plain="")]
-        if manner is SendMode.CARD and len(parts) > 1:
+            text_parts = [replace(part, of=of) for part in parts]
+            return [*text_parts, DeliveryPart(number=of - 1, of=of, text="", plain="")]
+        if mode is SendMode.CARD and len(parts) > 1:
             return await self._with_separate_buttons(delivery, parts, channel)
         return parts
 
     async def _with_separate_buttons(
         self, delivery: Delivery, parts: Sequence[DeliveryPart], channel: Channel
     ) -> Sequence[DeliveryPart]:
-        """A card that takes several messages: its buttons stand below words of ours, never below the end of theirs."""
+        """Returns the parts of a long card: its buttons are below a line of the host, not below the agent's text."""
         of = len(parts) + 1
         is_host = delivery.queue.session_id == HOST_SESSION_ID
         words = f"{await self._header(delivery)} {_('decide here') if is_host else _('choose here')}"
@@ -128,7 +125,7 @@ class KindHandlers:
         return [*(replace(part, of=of) for part in parts), replace(last, number=of - 1, of=of)]
 
     async def send(self, channel: Channel, delivery: Delivery, part: DeliveryPart, key: str) -> Receipt:
-        """Hand one part to the channel. Raises ChannelError, and whatever a channel should not raise."""
+        """Sends one part by the channel. Raises ChannelError, and any error that a channel should not raise."""
         address = Address(platform_id=delivery.platform_id, thread_id=delivery.thread_id)
         reply_to = delivery.reply_to if part.number == 0 else None
         message = OutboundText(
@@ -153,7 +150,7 @@ class KindHandlers:
                 except Refused:
                     if delivery.queue.session_id != HOST_SESSION_ID:
                         raise
-                    return await channel.send(address, message, idempotency_key=key)  # it is said nowhere else
+                    return await channel.send(address, message, idempotency_key=key)  # no other message says it
             case SendMode.REACTION if isinstance(channel, Reacts):
                 return await self._react(channel, delivery, address, channel.capabilities.reactions)
             case _ if not part.text.strip() and delivery.kind == OutKind.FILE:
@@ -166,7 +163,7 @@ class KindHandlers:
                 return await channel.send(address, message, idempotency_key=key)
 
     async def file_size_bytes(self, delivery: Delivery, channel: Channel) -> int:
-        """How large the file is that would go out with it; 0 without one."""
+        """Returns the size of the file that would be sent with it; 0 without one."""
         payload = decode_out(delivery.kind, delivery.content) if delivery.kind == OutKind.FILE else None
         if not isinstance(payload, FileOut) or not isinstance(channel, SendsFiles):
             return 0
@@ -174,7 +171,7 @@ class KindHandlers:
         return await asyncio.to_thread(files.file_size, layout, delivery.out_id, payload.name) or 0
 
     async def on_sent(self, delivery: Delivery, channel: Channel | None) -> None:
-        """The receipt is stored: what was only there to be sent goes."""
+        """Removes the copy and the files of a sent message. The receipt must be stored before."""
         if delivery.kind != OutKind.FILE:
             return
         layout = await self._layout(delivery)
@@ -185,7 +182,7 @@ class KindHandlers:
             await self._mailboxes.run_in_folder_pool(files.delete_copy, layout, delivery.out_id)
 
     async def clean_up_copies(self) -> None:
-        """Do what the last host was killed before: a copy that is left says that its row was sent as a file."""
+        """Finishes clean-up that a kill interrupted: a copy that is left shows that its row was sent as a file."""
         layouts = {one.id: self._mailboxes.layout(one) async for one in sessions.iter_all(self._store.reports)}
         for id, copies in (await asyncio.to_thread(_leftover_copies, layouts)).items():
             for out_id in copies:
@@ -206,15 +203,15 @@ class KindHandlers:
         return choose_send_mode(payload, channel, file_size=size)
 
     async def _full_text(self, delivery: Delivery, channel: Channel | None, mode: SendMode) -> str:
-        """What it says, in Markdown, and by whom where there is something to choose; see marks.py."""
-        said = await self._body_text(delivery, channel, mode)
+        """Returns its text in Markdown, with a header if there are choices; see host_header.py."""
+        body = await self._body_text(delivery, channel, mode)
         if delivery.is_detached_from_thread and mode is not SendMode.REACTION:
-            said = f"{_(THREAD_GONE_NOTE)}\n\n{said}"
+            body = f"{_(THREAD_GONE_NOTE)}\n\n{body}"
         if delivery.queue.session_id == HOST_SESSION_ID:
-            return f"{host_header()}\n{said}" if delivery.kind == OutKind.CARD else said
+            return f"{host_header()}\n{body}" if delivery.kind == OutKind.CARD else body
         if delivery.kind == OutKind.CARD or options_of(delivery.kind, delivery.content):
-            return f"{await self._header(delivery)}\n{escape_host_header(said)}"
-        return escape_host_header(said)
+            return f"{await self._header(delivery)}\n{escape_host_header(body)}"
+        return escape_host_header(body)
 
     async def _header(self, delivery: Delivery) -> str:
         if delivery.queue.session_id == HOST_SESSION_ID:
@@ -222,7 +219,7 @@ class KindHandlers:
         return agent_header((await sessions.get(self._store, delivery.queue.session_id)).group_folder)
 
     async def _agent_name(self, delivery: Delivery) -> str:
-        """Whose words they are; empty for the host's own."""
+        """Returns the name of the agent that wrote it; empty for messages of the host."""
         id = delivery.queue.session_id
         if id == HOST_SESSION_ID or is_notice(delivery.seq):
             return ""
@@ -233,20 +230,20 @@ class KindHandlers:
         return self._agent_names[id]
 
     async def _body_text(self, delivery: Delivery, channel: Channel | None, mode: SendMode) -> str:
-        """In Markdown; for a card or a file what is said beside the buttons or the file."""
+        """Returns the text in Markdown; for a card or a file, the text beside the buttons or the file."""
         kind, content = delivery.kind, delivery.content
         if mode is SendMode.REACTION:
             return ""
         if mode is SendMode.CARD and channel is not None:
             legend = lay_out_buttons(delivery, options_of(kind, content), channel.capabilities).legend
-            said = render(kind, content, with_options=False) or ""
-            return "\n".join([said, *legend]) if said.strip() else render(kind, content) or ""
+            text = render(kind, content, with_options=False) or ""
+            return "\n".join([text, *legend]) if text.strip() else render(kind, content) or ""
         if mode is SendMode.FILE:
             payload = decode_out(kind, content)
             return payload.caption if isinstance(payload, FileOut) else ""
         if kind == OutKind.FILE:
-            about_file = partial(files.describe_file, await self._layout(delivery), delivery.out_id)
-            return await self._mailboxes.run_in_folder_pool(render, kind, content, about_file) or ""
+            describe_file = partial(files.describe_file, await self._layout(delivery), delivery.out_id)
+            return await self._mailboxes.run_in_folder_pool(render, kind, content, describe_file) or ""
         return render(kind, content) or ""
 
     async def _split(self, delivery: Delivery, whole: DeliveryPart, channel: Channel) -> Sequence[DeliveryPart]:
@@ -257,7 +254,7 @@ class KindHandlers:
         except Exception as error:
             _log.error("rendering_failed", session=delivery.queue.session_id, message=delivery.out_id, exc_info=error)
             unpinging = _escape_mentions(whole.text)
-            return [replace(whole, text=unpinging, plain=unpinging)]  # rather than silence
+            return [replace(whole, text=unpinging, plain=unpinging)]  # better than sending nothing
 
     async def _send_file(
         self,
@@ -295,7 +292,7 @@ class KindHandlers:
                 f"the file {shorten_file_name(payload.name, 100)!r} cannot be read: {error.strerror or error}"
             ) from error
         finally:
-            if not is_sent:  # else it is kept until the receipt is stored, see `tidy`
+            if not is_sent:  # else it is kept until the receipt is stored, see `on_sent`
                 await self._mailboxes.run_in_folder_pool(files.delete_copy, layout, delivery.out_id)
 
     async def _edit(self, channel: Edits, delivery: Delivery, address: Address, message: OutboundText) -> Receipt:
@@ -317,13 +314,15 @@ class KindHandlers:
         return Receipt()
 
     async def _target_message_id(self, delivery: Delivery, payload: OutPayload) -> str | None:
-        """The platform's id of the message that an edit or a reaction is about: of ours, the last part."""
+        """Returns the platform's id of the message to edit or react to; of a delivery, that of its last part."""
         if not isinstance(payload, EditOut | ReactionOut):
             return None
         if payload.message % 2 == 0:
             return delivery.reply_to
         ours = await deliveries.find(self._store, delivery.queue.session_id, payload.message)
-        if ours is None or ours.queue.chat != delivery.queue.chat:  # where a chat has moved to nobody has that message
+        if (
+            ours is None or ours.queue.chat != delivery.queue.chat
+        ):  # the message does not exist in the chat that the old one moved to
             return None
         return ours.receipt[-1] if ours.status is DeliveryStatus.SENT and ours.receipt else None
 
@@ -336,5 +335,5 @@ def _leftover_copies(layouts: Mapping[SessionId, SessionLayout]) -> Mapping[Sess
 
 
 def _escape_mentions(text: str) -> str:
-    """A text that could not be rendered, such that it names nobody and opens no tag."""
+    """Returns a text that could not be rendered, escaped so that it mentions nobody and opens no tag."""
     return text.replace("@", "@\u200b").replace("<", "<\u200b")

@@ -1,9 +1,9 @@
 """Records messages that the platform accepted and later reported as failed, and those that failed before.
 
-Promises: it is on record before the channel is answered, the message is dead with the reason, and whoever said it
-knows. An agent by a line in its mailbox, which wakes nobody and is read with the person's next message; who waits for a
-message of the host's own, by a call. What a kill kept from being told is told at the next start. Said again, it changes
-nothing.
+Promises: the failure is recorded before the channel gets its answer, the message is marked failed with the reason, and
+its author is notified. An agent gets a row in its mailbox, which does not wake it and is read with the person's next
+message; the host's own parts get DeliveryFailedLater. Notices that a kill prevented are sent at the next start.
+Reporting a failure again changes nothing.
 """
 
 from __future__ import annotations
@@ -30,13 +30,16 @@ from nanohost_protocol.rows import InKind, NewMessageIn
 
 MAX_REASON_CHARS = 1_000
 MAX_EXCERPT_CHARS = 200
-"""Characters of the message, for its agent to know it by."""
+"""Characters of the message that the notice quotes, so that its agent recognizes it."""
 
 _log = structlog.get_logger()
 
 
 class LateFailureHandler:
-    """One per host. For those that were not taken, the sender puts them on record and calls `notify_pending`."""
+    """Records and reports failures. One per host.
+
+    The sender itself records messages that the platform did not accept, and calls `notify_pending`.
+    """
 
     def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock, projection: DeliveryProjection) -> None:
         self._store = store
@@ -47,7 +50,7 @@ class LateFailureHandler:
         self._is_notify_requested = False
 
     async def record(self, channel: tuple[str, str], *, key: str, platform_message_id: str, reason: str) -> None:
-        """Raises StoreError when it cannot be committed."""
+        """Records the platform's report and notifies the author. Raises StoreError when it cannot be committed."""
         async with self._store.transaction() as tx:
             is_new = await late_failures.add(
                 tx,
@@ -61,8 +64,10 @@ class LateFailureHandler:
             await self.notify_pending()
 
     async def notify_pending(self) -> None:
-        """Tell of what nobody was told of; whoever calls while that is under way leaves it to them to look again.
-        Raises StoreError; a mailbox that refuses is tried at the next occasion."""
+        """Sends all pending notices. A call during another one makes that one look again.
+
+        Raises StoreError. A notice that a mailbox refuses is retried with the next call.
+        """
         self._is_notify_requested = True
         if self._notify_lock.locked():
             return
@@ -90,13 +95,13 @@ class LateFailureHandler:
         delivery = failure.delivery
         if delivery.queue.session_id != HOST_SESSION_ID:
             session = await sessions.get(self._store, delivery.queue.session_id)
-            if delivery.is_from_agent:  # else it is the host's notice, of which the agent knows nothing
+            if delivery.is_from_agent:  # else it is a notice of the host, which the agent does not know
                 sent, of = await deliveries.part_progress(self._store, delivery)
                 await self._mailboxes.put(session, [failure_notice(failure, sent=sent, of=of)])
             await self._projection.refresh(session.id)
         async with self._store.transaction() as tx:
             await late_failures.mark_notified(tx, failure)
-            if failure.was_accepted:  # else its sender has said so
+            if failure.was_accepted:  # else the sender has logged it
                 tx.emit(DeliveryFailedLater(delivery))
         if not failure.was_accepted:
             return
@@ -111,7 +116,7 @@ class LateFailureHandler:
 
 
 def failure_notice(failure: LateFailure, *, sent: int = 0, of: int = 0) -> NewMessageIn:
-    """What the agent is told. Made again, it is the same row with the same id. `sent`: parts of it that arrived."""
+    """Returns the row for the agent. Built again, it has the same id. `sent`: its parts that arrived, of `of`."""
     delivery = failure.delivery
     what = "did not arrive" if failure.was_accepted else "could not be sent"
     text = (
@@ -138,13 +143,13 @@ def _excerpt(delivery: Delivery) -> str:
     try:
         match decode_out(delivery.kind, delivery.content):
             case ChatOut(text=text) | QuestionOut(text=text):
-                words = text
+                excerpt = text
             case CardOut(title=title, body=body):
-                words = f"{title} {body}".strip()
+                excerpt = f"{title} {body}".strip()
             case FileOut(name=name, caption=caption):
-                words = f"{name} {caption}".strip()
+                excerpt = f"{name} {caption}".strip()
             case _:
-                words = f"({delivery.kind})"
+                excerpt = f"({delivery.kind})"
     except PayloadError:
-        words = f"({delivery.kind})"
-    return words if len(words) <= MAX_EXCERPT_CHARS else words[: MAX_EXCERPT_CHARS - 1] + "…"
+        excerpt = f"({delivery.kind})"
+    return excerpt if len(excerpt) <= MAX_EXCERPT_CHARS else excerpt[: MAX_EXCERPT_CHARS - 1] + "…"

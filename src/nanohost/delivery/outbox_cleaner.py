@@ -1,7 +1,7 @@
-"""Deletes files that containers left in outbox/ once they are sent, in a thread of its own.
+"""Deletes files in outbox/ after they were sent, in a separate thread.
 
-A container may have put millions of files there, and may go on while they are removed. So it is done in steps, one of
-each session in turn, with pauses; after MOST_STEPS the rest stays until the next start.
+A container may have written millions of files, and may keep writing while they are removed. So removal is done in
+steps, one per session in turn, with pauses; after MAX_STEPS the rest stays until the next start.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from nanohost.work.tree_removal import STEP_S, RemovalResult
 from nanohost_protocol.layout import SessionLayout
 
 STEP_PAUSE_S = 3 * STEP_S
-"""Between two steps, of whatever session: removing takes a quarter of one processor at most."""
+"""Seconds between two steps of any sessions: removal uses at most a quarter of one processor."""
 MAX_STEPS = 2_000
-"""A hundred seconds of removing: more files than a session may have. Who adds more all the time is not followed."""
+"""A hundred seconds of removal: enough for more files than a session may have. A container that keeps adding files is
+not waited for."""
 
 _log = structlog.get_logger()
 
 
 class OutboxCleaner:
-    """One per host. What is to be removed is on disk, as the copy that `files.copies` finds: nothing is lost here."""
+    """Removes sent files. One per host. `files.list_copies` finds what is still to be removed after a restart."""
 
     def __init__(self, clock: Clock) -> None:
         self._workers = KeyedWorkers[SessionId]("removing", self._process, clock)
@@ -39,7 +40,7 @@ class OutboxCleaner:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Remove while entered. Leaving waits for no more than the step that is under way."""
+        """Removes files while entered. Leaving waits only for the current step."""
         self._thread = ThreadPool("removal", 1)
         try:
             async with self._workers.opened():
@@ -48,7 +49,7 @@ class OutboxCleaner:
             self._thread.shutdown(wait=False)
 
     def add(self, session: SessionId, layout: SessionLayout, out_id: str) -> None:
-        """Remove outbox/<row> of this session, and then what is left of its copy. Returns at once."""
+        """Queues outbox/<row> of this session for removal, and then the rest of its copy. Returns at once."""
         self._pending.setdefault(session, {})[out_id] = layout
         self._workers.notify(session)
 
@@ -64,7 +65,7 @@ class OutboxCleaner:
         self._pending.pop(session, None)
 
     async def _remove(self, layout: SessionLayout, out_id: str) -> RemovalResult:
-        """Step by step, each a turn among all sessions' steps."""
+        """Removes the files step by step, in turn with the steps of other sessions."""
         progress = RemovalResult.INCOMPLETE
         for _ in range(MAX_STEPS):
             async with self._step_lock:

@@ -21,25 +21,25 @@ from nanohost.channel_api import (
 from nanohost.db.deliveries import CHAT_CLOSED, FAILING, AttemptOutcome, DeliveryStatus
 
 RETRY_DELAYS_S = (5.0, 15.0, 60.0, 120.0, 280.0)
-"""Between six tries, eight minutes in all."""
+"""Seconds between six attempts, eight minutes in all."""
 SERVER_ERROR_RETRY_DELAYS_S = (5.0, 15.0, *(30.0,) * 15)
-"""The same eight minutes where the platform calls the failure its own and takes others: it is asked more often, so that
-a short burst of failures holds a chat for half a minute at most."""
+"""The same eight minutes for server errors of a platform that accepts other messages: retried more often, so that a
+short burst of failures delays a chat by half a minute at most."""
 DOWN_RETRY_DELAYS_S = (1.0, 2.0, 5.0, 10.0, 30.0)
-"""A channel that is down is asked again for as long as it takes; the last pause repeats."""
+"""Seconds between attempts on a channel that is down. They never end; the last pause repeats."""
 AUTH_RETRY_DELAY_S = 60.0
 RATE_LIMIT_DELAY_RANGE_S = (0.5, 86_400.0)
-"""The least and the most that a platform's own word is taken for. Such attempts do not count, so there is no end to
-them: without a pause they would be a storm."""
+"""The minimum and maximum of a wait that a platform asks for. Such attempts are not counted and never end, so without a
+minimum they would flood the platform."""
 
 
 def sent_outcome(receipt: Receipt) -> AttemptOutcome:
-    """The platform has it."""
+    """Returns the outcome of a successful send."""
     return AttemptOutcome(status=DeliveryStatus.SENT, code="sent", receipt=receipt.platform_message_ids)
 
 
 def dropped_outcome(error: Refused) -> AttemptOutcome:
-    """It is refused, and nothing that a person waits for is missing without it."""
+    """Returns the outcome of a refused message that no person waits for, such as a reaction."""
     return AttemptOutcome(
         status=DeliveryStatus.DROPPED,
         code=error.reason,
@@ -57,10 +57,11 @@ def failure_outcome(
     hold_ambiguous: bool = False,
     platform_failures: int = 0,
 ) -> AttemptOutcome:
-    """`attempts`: how often the channel was asked, this time included; `counted_attempts`: how many of them count.
+    """Returns the outcome of a failed attempt.
 
-    `hold_ambiguous`: what may have been sent is not sent again before somebody says so. `platform_failures`: how often
-    in a row the platform failed by itself, while nothing else went through; 0: it did not.
+    `attempts`: how often the channel was called, with this time; `counted_attempts`: how many of them count.
+    `hold_ambiguous`: hold a message that may have been sent until an operator decides. `platform_failures`: server
+    errors of the platform in a row, while nothing else was sent; 0: the message may be the cause.
     """
     match error:
         case RateLimited():
@@ -87,8 +88,8 @@ def failure_outcome(
 def _retry_outcome(
     error: NotSent | Ambiguous, *, counted_attempts: int, now: datetime, platform_failures: int
 ) -> AttemptOutcome:
-    """It is tried again as often as is worth it: elsewhere at once, for as long as the platform itself fails, or with
-    growing pauses."""
+    """Returns the outcome of an attempt that may be retried: with growing pauses, for as long as the platform is down,
+    or up to the maximum of attempts."""
     pauses_s = SERVER_ERROR_RETRY_DELAYS_S if error.server_error else RETRY_DELAYS_S
     is_last = counted_attempts > len(pauses_s)
     match error:
@@ -105,15 +106,14 @@ def _retry_outcome(
 
 
 def unknown_outcome(error: Ambiguous) -> AttemptOutcome:
-    """It may have been sent: held until an operator says resend or drop."""
+    """Returns the outcome `unknown`: it may have been sent, and is held until an operator resends or drops it."""
     return AttemptOutcome(
         status=DeliveryStatus.UNKNOWN, code=error.reason, reason=f"{error.reason}: {error}", error=str(error)
     )
 
 
 def is_waiting_for_channel(reason: str | None) -> bool:
-    """Whether it was not sent because nobody was there: asking too early costs nothing, waiting keeps a person
-    waiting."""
+    """Returns whether it was not sent because its channel was not connected: an early retry costs nothing then."""
     return (reason or "").startswith((f"{ChannelDown.reason}: ", f"{FAILING}: "))
 
 

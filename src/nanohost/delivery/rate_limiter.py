@@ -1,7 +1,7 @@
-"""Limits how fast messages go to a platform: a little slower than its channel declares, and not while it asked to wait.
+"""Limits how fast messages are sent to a platform: slightly slower than its channel declares.
 
-Promises: who waits for one chat holds up no other; lanes of one chat take turns in the order they came. A wait is no
-attempt. In memory: a host that starts anew may be a little fast once, and is told so by the platform.
+Promises: waiting for one chat delays no other; the queues of one chat take turns in order of arrival. A wait is no
+attempt. The state is in memory: a restarted host may once be too fast, and the platform then tells it to wait.
 """
 
 from __future__ import annotations
@@ -16,32 +16,31 @@ from nanohost.clock import Clock
 from nanohost.db.deliveries import DeliveryQueueKey
 
 PACE_MARGIN = 1.1
-"""How much slower than the platform allows: it counts when a message arrives, and two that leave us far enough apart
-may arrive closer together. A tenth of a second covers the jitter of a line; being told to wait costs whole seconds."""
+"""How much slower than the platform allows. The platform counts arrivals, and two messages may arrive closer together
+than they were sent. A tenth of a second covers that jitter; exceeding the limit costs whole seconds."""
 MAX_TRACKED_GATES = 1000
-"""Chats; beyond that those that need not wait are forgotten."""
+"""Chats; above that, chats that need not wait are forgotten."""
 
 Sleep = Callable[[float], Awaitable[bool]]
-"""Wait so many seconds. False: stop waiting, the host is closing."""
+"""Waits the given seconds. Returns False if the host is closing."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowLimit:
-    """At most `max_count` messages within `window_s` seconds, wherever they begin."""
+    """At most `max_count` messages within any `window_s` seconds."""
 
     max_count: int
     window_s: float
 
 
 def required_wait_s(limits: Sequence[WindowLimit], sent_at_s: Sequence[float], now: float) -> float:
-    """How long the next message has to wait. `sent_at_s`: when the latest ones went out, oldest first; enough of
-    them."""
+    """Returns how long the next message has to wait. `sent_at_s`: times of the latest messages, oldest first."""
     waits = [sent_at_s[-rule.max_count] + rule.window_s - now for rule in limits if len(sent_at_s) >= rule.max_count]
     return max([0.0, *waits])
 
 
 def chat_limits(pace: Pace, *, is_group: bool) -> list[WindowLimit]:
-    """What holds for one chat."""
+    """Returns the limits of one chat."""
     rules = []
     if pace.between_s:
         rules.append(WindowLimit(1, pace.between_s * PACE_MARGIN))
@@ -51,13 +50,13 @@ def chat_limits(pace: Pace, *, is_group: bool) -> list[WindowLimit]:
 
 
 def channel_limits(pace: Pace) -> list[WindowLimit]:
-    """What holds for all chats of one instance together."""
+    """Returns the limits of all chats of one instance together."""
     return [WindowLimit(pace.a_second, 1.0 * PACE_MARGIN)] if pace.a_second else []
 
 
 @dataclass(slots=True)
 class _Gate:
-    """One chat, or one channel. Who holds `lock` is the next to pass."""
+    """The state of one chat or one channel. The task that holds `lock` sends next."""
 
     sent_at_s: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
     paused_until_s: float = 0.0
@@ -75,7 +74,7 @@ class RateLimiter:
         self._gates: dict[tuple[str, ...], _Gate] = {}
 
     async def acquire(self, queue: DeliveryQueueKey, pace: Pace, *, is_group: bool, sleep: Sleep) -> bool:
-        """Wait until this chat may get a message; it counts as sent then. False: the nap was ended."""
+        """Waits until this chat may get a message, and counts it as sent. Returns False if the sleep was ended."""
         of_chat, of_channel = chat_limits(pace, is_group=is_group), channel_limits(pace)
         if not of_chat and not of_channel and not self._gates:
             return True
@@ -83,19 +82,21 @@ class RateLimiter:
         return passes_chat and await self._wait_at_gate(_channel_key(queue), of_channel, sleep)
 
     def record_response(self, queue: DeliveryQueueKey) -> None:
-        """What this chat's turn was for is over, whatever the platform answered: the pace goes on from now. It may have
-        arrived just now, and what follows at once would come too soon however early this one left."""
+        """Records the end of a send, whatever the platform answered: the next wait counts from now.
+
+        The message may have arrived only now, and an immediate next one would be too soon.
+        """
         gate = self._gates.get(_chat_key(queue))
         if gate is not None and gate.sent_at_s:
             gate.sent_at_s[-1] = self._clock.monotonic()
 
     def pause(self, queue: DeliveryQueueKey, seconds: float, *, whole_channel: bool) -> None:
-        """The platform said to wait: this chat does, or all of its channel do."""
+        """Pauses this chat, or its whole channel, because the platform asked to wait."""
         gate = self._gate(_channel_key(queue) if whole_channel else _chat_key(queue))
         gate.paused_until_s = max(gate.paused_until_s, self._clock.monotonic() + seconds)
 
     def reset(self, queue: DeliveryQueueKey) -> None:
-        """An operator wants this chat's next message tried at once. Who waits already waits on."""
+        """Ends the pause of this chat, so that an operator's resend is tried at once. Running waits go on."""
         for key in (_chat_key(queue), _channel_key(queue)):
             self._gates.pop(key, None)
 

@@ -1,7 +1,7 @@
-"""Renders a row of the agent for a platform and splits it where it is too long. Pure.
+"""Renders a row of the agent for a platform and splits it if it is too long. Pure.
 
-Kinds that the platform has no form for become words: a question is text with numbers, a file is its name and where it
-lies. What cannot be said in words is refused with a reason that goes on record.
+Kinds that the platform does not support become text: a question is text with numbers, a file is its name and path. A
+row that cannot become text is refused with a recorded reason.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NO_LIMIT = 2**31
 
 
 def split_for_channel(markdown: str, capabilities: Capabilities) -> Sequence[DeliveryPart]:
-    """The messages that it takes, one at least. A megabyte takes a second: keep long texts off the event loop."""
+    """Returns the parts of the text, at least one. A megabyte takes a second: keep long texts off the event loop."""
     limits = Limits(
         max_length=capabilities.text_limit or NO_LIMIT,
         unit=capabilities.text_unit,
@@ -35,7 +35,7 @@ def split_for_channel(markdown: str, capabilities: Capabilities) -> Sequence[Del
 
 
 def is_passthrough(capabilities: Capabilities) -> bool:
-    """Whether any text goes out as it was written, in one message."""
+    """Returns whether any text is sent unchanged, in one message."""
     return capabilities.form is Form.MARKDOWN and capabilities.text_limit is None
 
 
@@ -43,7 +43,7 @@ _MARKUP = re.compile(r"[*~\\<\[&]|(?<!\w)_|_(?!\w)")
 
 
 def content_problem(kind: str, content: str) -> str | None:
-    """Why a row can never be delivered, or None."""
+    """Returns why a row can never be delivered; None if it can."""
     try:
         if isinstance(payload := decode_out(kind, content), ReactionOut):
             return None if payload.emoji.strip() else "it has no emoji"
@@ -61,12 +61,12 @@ def _text_problem(kind: str, text: str | None) -> str | None:
 def render(
     kind: str, content: str, describe_file: Callable[[str], str] = str, *, with_options: bool = True
 ) -> str | None:
-    """The row as text; None for kinds that are no message. Raises PayloadError for content that is not of its kind.
+    """Returns the row as text; None for kinds that are no message. Raises PayloadError if the content is invalid.
 
-    `with_options`: whether the text has to say what there is to choose from.
+    `with_options`: whether the text lists the choices.
     """
     text = _to_markdown(kind, content, describe_file, with_options=with_options)
-    # JSON can name half a character; no platform can be sent one.
+    # JSON can hold an unpaired surrogate, which cannot be sent to a platform.
     return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -85,7 +85,7 @@ def _to_markdown(kind: str, content: str, describe_file: Callable[[str], str], *
 
 
 def _quote_markup(name: str) -> str:
-    """A name that would be read as markup (`__init__.py`) as code; others as they are."""
+    """Returns the name as code if it would be read as markup (`__init__.py`); else unchanged."""
     return f"`{name}`" if _MARKUP.search(name) and "`" not in name else name
 
 

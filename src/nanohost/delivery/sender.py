@@ -1,10 +1,10 @@
 """Sends the entries of the ledger to the platforms.
 
-Promises: intent is on disk before the channel is asked, the outcome after; one session's messages in one chat keep
-their order, and nothing else waits for them. A message found `sending` that nobody here is sending may have been sent:
-it is sent again under the same idempotency key. Where the platform knows no such key and the operator wants to be
-asked, it is held as unknown instead, and what comes after it goes on. A message longer than its platform takes goes out
-part by part, an attempt each, and goes on at the first part that is not sent, whatever came between.
+Promises: the intent is committed before the channel is called, the outcome after it. Messages of one session in one
+chat keep their order, and nothing else waits for them. A message that a killed host left in `sending` may have been
+sent: it is sent again under the same idempotency key. If the platform has no such keys and the setting says so, it is
+held as unknown instead, and later messages are sent. A message too long for its platform is sent in parts, one attempt
+each, and continues with the first part that is not sent.
 """
 
 from __future__ import annotations
@@ -61,21 +61,22 @@ from nanohost_protocol.ids import derive_id
 from nanohost_protocol.rows import OutKind
 
 SEND_TIMEOUT_S = 60.0
-"""A channel that has not answered by then may have sent or not. A file has the time of its upload besides."""
+"""Seconds. If a channel has not answered by then, the message may or may not be sent. A file gets its upload time on
+top."""
 MAX_BURST = 16
-"""Messages that a queue sends in one go before others come first; see FairShare."""
+"""Messages that a queue sends in a row before it yields to others; see FairShare."""
 MAX_PROCESS_TIME_S = 0.02
-"""The most that a message costs this process; the rest of the time it waits for the platform."""
+"""Seconds of this process's time that a message is charged at most; the rest of its time is waiting."""
 TURN_POLL_INTERVAL = timedelta(seconds=2)
-"""How often it is looked whether a turn is over that only then tells what is to be sent."""
+"""How often to check whether a turn has ended, for edits that wait for it."""
 
 _SUPPLEMENTARY_KINDS = (OutKind.EDIT, OutKind.REACTION)
-"""Nothing that a person waits for is missing without them."""
+"""Kinds that no person waits for."""
 ChannelRegistry = Mapping[tuple[str, str], Channel]
 
 
 def send_timeout_s(size_bytes: int) -> float:
-    """For one send. `size_bytes`: bytes of the file that goes with it."""
+    """Returns the time limit of one send. `size_bytes`: the size of its file."""
     return SEND_TIMEOUT_S + size_bytes / SLOWEST_UPLOAD
 
 
@@ -83,12 +84,12 @@ _log = structlog.get_logger()
 
 
 class Sender:
-    """`channels` is looked up at each attempt by (channel type, instance): one may come and go.
+    """Sends deliveries, queue by queue. Publishes QueueSending before a send, and again when the platform has it.
 
-    `hold_ambiguous`: hold what may have been sent until an operator decides, unless the platform knows a repeat by
-    itself. `on_chat_moved` is awaited for a chat that the platform calls otherwise now. `timeout_s`: for one send, by
-    the bytes of its file. Publishes QueueSending for a queue when something is about to be sent, and again when the
-    platform has it.
+    `channels` is looked up at each attempt by (channel type, instance): a channel may connect and disconnect.
+    `hold_ambiguous`: hold a message that may have been sent until an operator decides, unless the platform recognizes
+    a repetition. `on_chat_moved` is awaited when a platform reports a new id of a chat. `timeout_s`: the time limit of
+    one send by the size of its file.
     """
 
     def __init__(
@@ -120,77 +121,77 @@ class Sender:
         self._kind_handlers = KindHandlers(store, mailboxes, self.outbox_cleaner)
         self._working_sessions: set[SessionId] = set()
         self._waiting_for_channel: dict[tuple[str, str], set[DeliveryQueueKey]] = defaultdict(set)
-        """The lanes that wait for a channel."""
+        """The queues that wait for a channel to connect."""
         self._attempt_locks = KeyedLock[tuple[SessionId, int]]()
         self.workers = KeyedWorkers[DeliveryQueueKey]("delivery", self._process, clock)
 
     def on_working(self, session: SessionId, *, is_working: bool) -> None:
-        """Whether a turn of this session runs."""
+        """Records whether a turn of this session is running."""
         if is_working:
             self._working_sessions.add(session)
         else:
             self._working_sessions.discard(session)
 
     async def resume(self) -> None:
-        """Go on with what the last host left open. Raises StoreError."""
+        """Resumes deliveries that the last host left unfinished. Raises StoreError."""
         await self._kind_handlers.clean_up_copies()
         await self._late_failures.notify_pending()
         await self.notify_open_queues()
 
     async def notify_open_queues(self) -> None:
-        """Look at every queue that has something to send. Raises StoreError."""
+        """Notifies every queue that has something to send. Raises StoreError."""
         for queue in await deliveries.list_open_queues(self._store):
             self.workers.notify(queue)
 
     def on_channel_heard(self, channel_type: str, instance: str) -> None:
-        """Somebody wrote on this channel."""
+        """Records that an event arrived on this channel, and notifies queues that wait for it."""
         self._channel_health.record_inbound((channel_type, instance), self._clock.monotonic())
         self.on_channel_back(channel_type, instance)
 
     def on_channel_back(self, channel_type: str, instance: str) -> None:
-        """Those who wait for it look again. Others, who may be many, do not: every message of a person says so."""
+        """Notifies the queues that wait for this channel. Not all queues: this is called for every inbound event."""
         for queue in list(self._waiting_for_channel.get((channel_type, instance), ())):
             self.workers.notify(queue)
 
     def on_decided(self, queue: DeliveryQueueKey) -> None:
-        """An operator decided on a message of this lane: the lane looks again, and tries at once what it finds."""
+        """Wakes the queue to send at once, because an operator decided on one of its messages."""
         self._rate_limiter.reset(queue)
         self.workers.notify_now(queue)
 
     async def _process(self, queue: DeliveryQueueKey) -> None:
-        to_tell, poked, has_turn, in_one_go, is_empty = 0, False, False, 0, False
+        unprojected, is_notified, has_turn, burst_count, is_empty = 0, False, False, 0, False
         while True:
             delivery = None if is_empty else await deliveries.next_in_queue(self._store, queue, self._clock.now())
             if delivery is None:
-                if not await self._wait_for_scheduled(queue, to_tell, is_empty=is_empty):
+                if not await self._wait_for_scheduled(queue, unprojected, is_empty=is_empty):
                     return
-                to_tell = in_one_go = 0
+                unprojected = burst_count = 0
                 continue
             wait = (delivery.next_attempt_at - self._clock.now()).total_seconds() if delivery.next_attempt_at else 0.0
-            if wait > 0 and not (poked and is_waiting_for_channel(delivery.reason)):
-                poked = not await self._wait_for_retry(delivery, wait)
-                if poked and self.workers.is_closing:
+            if wait > 0 and not (is_notified and is_waiting_for_channel(delivery.reason)):
+                is_notified = not await self._wait_for_retry(delivery, wait)
+                if is_notified and self.workers.is_closing:
                     return
-                if poked:
-                    continue  # somebody may have decided on it, or its channel may be back
-            poked = False
+                if is_notified:
+                    continue  # an operator may have decided on it, or its channel may be connected again
+            is_notified = False
             if await self._skip_or_postpone(delivery):
-                to_tell += 1
+                unprojected += 1
                 continue
             if not has_turn and not await self._acquire_send_slot(queue):
                 return
-            # What came meanwhile may have made an edit needless; its turn is then the next one's.
+            # A newer message may have made an edit needless; then the next delivery uses the slot.
             if has_turn := delivery.kind == OutKind.EDIT and await self._skip_or_postpone(delivery):
-                to_tell += 1
+                unprojected += 1
                 continue
-            in_one_go += 1
-            is_sent = await self._attempt_fairly(delivery, in_one_go)
-            # What an operator sent again may be older than the latest few.
-            to_tell = MAX_PROJECTED if delivery.attempts_before_resend else to_tell + 1
+            burst_count += 1
+            is_sent = await self._attempt_fairly(delivery, burst_count)
+            # A message that an operator resent may be older than the latest few.
+            unprojected = MAX_PROJECTED if delivery.attempts_before_resend else unprojected + 1
             is_empty = is_sent and delivery.is_last_in_queue  # what is entered after that look notifies this worker
 
     async def _wait_for_retry(self, delivery: Delivery, seconds: float) -> bool:
-        """Wait until it is tried again. False: look again at what there is to do."""
+        """Waits until the next attempt. Returns False if the queue was notified: the caller reads it again."""
         queue = delivery.queue
         waiting = self._waiting_for_channel[queue.channel_type, queue.instance]
         if is_waiting_for_channel(delivery.reason):
@@ -212,7 +213,7 @@ class Sender:
         return is_sent
 
     async def _skip_or_postpone(self, delivery: Delivery) -> bool:
-        """Whether it is not to be sent any more, or not before the turn is over: what comes after it goes on."""
+        """Returns whether it was skipped, or postponed until the turn ends: later deliveries are sent."""
         channel = self._find_channel(delivery.queue)
         if channel is None or delivery.status is not DeliveryStatus.PENDING or delivery.kind == OutKind.CHAT:
             return False
@@ -231,8 +232,8 @@ class Sender:
         return False
 
     async def _wait_for_scheduled(self, queue: DeliveryQueueKey, unprojected: int, *, is_empty: bool) -> bool:
-        """Nothing is to be sent now: tell the runner what was. False: nothing is to be sent later, either. `is_empty`:
-        that is known."""
+        """Writes the projection, then waits for the next scheduled delivery. Returns False if there is none.
+        `is_empty`: that is known."""
         if unprojected:
             await self._projection.refresh(queue.session_id, limit=unprojected)
         if is_empty:
@@ -251,7 +252,7 @@ class Sender:
             self.workers.notify(replace(queue, platform_id=chat.platform_id))
 
     async def _acquire_send_slot(self, queue: DeliveryQueueKey) -> bool:
-        """Wait for the chat's turn. False: the host is closing."""
+        """Waits until the rate limits allow a send to the chat. Returns False if the host is closing."""
         channel = self._find_channel(queue)
         if channel is None:
             return True
@@ -269,8 +270,10 @@ class Sender:
         return self._channels.get((queue.channel_type, queue.instance))
 
     async def _attempt(self, delivery: Delivery) -> bool:
-        """Whether the platform has all of it. If it stands otherwise by now, nothing is done: it is to be looked at
-        again. A chat that moves takes along what is being sent, and the lane of its new name waits for how that ends.
+        """Makes one attempt. Returns whether the platform has all of it. Does nothing if the delivery has changed: the
+        caller reads the queue again.
+
+        If the chat moves during the send, the queue of its new id waits for the outcome.
         """
         session, seq = delivery.queue.session_id, delivery.seq
         async with self._attempt_locks.hold((session, seq)):
@@ -313,7 +316,7 @@ class Sender:
         return isinstance(answer, Receipt) and part.is_last
 
     async def _next_parts(self, delivery: Delivery) -> Sequence[DeliveryPart]:
-        """What is to be sent next, first: a part on record alone, or all of a message that was not cut so far."""
+        """Returns the parts to send: the recorded next part, or all parts of a message not yet split."""
         if delivery.attempts and (part := await deliveries.next_part(self._store, delivery)) is not None:
             return [part]
         return await self._kind_handlers.render_parts(delivery, self._find_channel(delivery.queue))
@@ -325,7 +328,7 @@ class Sender:
     async def _record_outcome(
         self, tx: Transaction, delivery: Delivery, part: DeliveryPart, result: Receipt | AttemptOutcome
     ) -> bool:
-        """True: it is given up, before it was taken or in the meantime, and its agent is to be told."""
+        """Records the outcome. Returns whether the delivery has failed for good, and its agent is to be told."""
         now = self._clock.now()
         match result:
             case AttemptOutcome():
@@ -347,7 +350,7 @@ class Sender:
         return self._can_fail_later(queue) and await late_failures.settle_sent(tx, queue.session_id, delivery.seq, now)
 
     async def _resolve_interrupted_send(self, delivery: Delivery) -> bool:
-        """The last host was killed between asking the channel and writing down what it said. True: send it again."""
+        """Resolves a send that was interrupted before its outcome was recorded. Returns True if it is to be resent."""
         outcome = AttemptOutcome(
             status=DeliveryStatus.PENDING, code=Ambiguous.reason, reason="sent again after a crash"
         )
@@ -359,7 +362,10 @@ class Sender:
         return not held
 
     def _should_hold_ambiguous(self, delivery: Delivery) -> bool:
-        """Of a channel that is not here nobody can say what its platform knows. To edit or react twice is harmless."""
+        """Returns whether to hold it as unknown. Repeating an edit or a reaction is harmless.
+
+        Without a connected channel it is unknown whether the platform recognizes a repetition.
+        """
         channel = self._find_channel(delivery.queue)
         if delivery.kind == OutKind.REACTION or (delivery.kind == OutKind.EDIT and isinstance(channel, Edits)):
             return False
@@ -367,7 +373,7 @@ class Sender:
         return self._hold_ambiguous and not can_tell
 
     async def _send_or_outcome(self, delivery: Delivery, part: DeliveryPart) -> Receipt | AttemptOutcome:
-        """The platform has it, or what happens to it otherwise."""
+        """Sends the part; returns the receipt, or the outcome of a failure."""
         try:
             return await self._send(delivery, part)
         except ChannelError as error:
@@ -423,7 +429,7 @@ class Sender:
         return receipt
 
     async def _find_sent(self, delivery: Delivery, channel: Channel, key: str) -> Receipt | None:
-        """What the platform has of an earlier attempt. Raises NotSent while it cannot be asked."""
+        """Returns the receipt of an earlier attempt, if the platform has it. Raises NotSent if it cannot be asked."""
         if not isinstance(channel, FindsSent) or not await deliveries.may_have_been_sent(self._store, delivery):
             return None
         address = Address(platform_id=delivery.platform_id, thread_id=delivery.thread_id)
@@ -436,7 +442,7 @@ class Sender:
 
 
 def _idempotency_key(delivery: Delivery, part: DeliveryPart) -> str:
-    """What the platform is to know a repeat by."""
+    """Returns the key by which the platform recognizes a repetition."""
     return derive_id("k", delivery.queue.session_id, delivery.out_id, *([str(part.number)] if part.number else []))
 
 

@@ -34,7 +34,7 @@ from nanohost.work.keyed_workers import KeyedWorkers
 
 
 class DeliveryService:
-    """One per host. It hears by the event bus which sessions and lanes have something for it."""
+    """The delivery stage. One per host. The event bus notifies it of sessions and queues with work."""
 
     def __init__(
         self,
@@ -50,10 +50,10 @@ class DeliveryService:
         on_chat_moved: MoveHandler = ignore_move,
         outbox: OutboxReader | None = None,
     ) -> None:
-        """`hold_ambiguous`: what may have been sent waits for an operator's word; see Sender. `rate_limits`: how much a
-        session may have entered in an hour. `fair_share` holds back a long queue. `timeout_s`: for one send, by the
-        bytes of its file. `on_chat_moved`: a platform calls a chat otherwise. `outbox`: shared with others who read the
-        same files."""
+        """`hold_ambiguous`: hold messages that may have been sent until an operator decides; see Sender. `rate_limits`:
+        how much of a session is recorded per hour. `fair_share` holds back a long queue. `timeout_s`: the time limit of
+        one send by the size of its file. `on_chat_moved`: awaited when a chat has a new id. `outbox`: the reader that
+        is shared with other stages."""
         self._bus = store.bus
         projection = DeliveryProjection(store=store, mailboxes=mailboxes, clock=clock)
         self._late_failures = LateFailureHandler(store=store, mailboxes=mailboxes, clock=clock, projection=projection)
@@ -83,12 +83,12 @@ class DeliveryService:
     async def record_late_failure(
         self, channel: tuple[str, str], *, key: str, platform_message_id: str, reason: str
     ) -> None:
-        """A platform gave up on what it had taken; see Inbox.failed_later. Raises StoreError."""
+        """Records that a platform failed to deliver an accepted message; see Inbox.failed_later. Raises StoreError."""
         await self._late_failures.record(channel, key=key, platform_message_id=platform_message_id, reason=reason)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Deliver while entered, beginning with what was left; on leaving, sends under way may finish."""
+        """Delivers while entered, beginning with unfinished deliveries. On leaving, running sends may finish."""
         async with (
             self._typing.opened(),
             self._sender.outbox_cleaner.opened(),
@@ -112,20 +112,20 @@ class DeliveryService:
         )
 
     def throttled(self) -> dict[SessionId, str]:
-        """The sessions that write more than they may, and what they have too much of."""
+        """Returns the sessions that are over their budget, with the limit that each exceeds."""
         return self._collector.throttled()
 
     def pause_collecting(self) -> None:
-        """The disk is nearly full: what agents say stays in their outbound.db until `take_again`."""
+        """Stops collecting while the disk is nearly full: rows stay in outbound.db until `resume_collecting`."""
         self._collector.pause()
 
     def resume_collecting(self) -> None:
-        """There is room again."""
+        """Collects again when the disk has room."""
         for session in self._collector.resume():
             self._collector_workers.notify(session)
 
     async def resume(self) -> None:
-        """All was paused: send what waits. Raises StoreError."""
+        """Sends what waits after a pause. Raises StoreError."""
         await self._sender.notify_open_queues()
 
     def _on_working(self, event: SessionWorking) -> None:

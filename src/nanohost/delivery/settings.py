@@ -1,4 +1,4 @@
-"""Settings of delivery: what is sent again, and how much of a session's output is collected in an hour."""
+"""Declares the settings of delivery: what is sent again, and how much of a session is collected in an hour."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class DeliverySettings(Section):
         expected="a whole number, 60 or more",
         ge=60,
     )
-    """Twice what the fastest chat platform takes of one sender in an hour (one message a second and chat)."""
+    """Twice what the fastest chat platform accepts from one sender in an hour (one message per second and chat)."""
     session_mb_per_hour: int = setting(
         24,
         order=180,
@@ -31,7 +31,7 @@ class DeliverySettings(Section):
         expected="a whole number of MiB, 1 or more",
         ge=1,
     )
-    """A month of it, kept for `keep_days` of 30, is 17 GB; a person reads 0.1 MB in an hour."""
+    """At this rate, `keep_days` of 30 is 17 GB; a person reads 0.1 MB in an hour."""
     session_requests_per_hour: int = setting(
         600,
         order=190,
@@ -39,4 +39,4 @@ class DeliverySettings(Section):
         expected="a whole number, 6 or more",
         ge=6,
     )
-    """One in six seconds. Each is a transaction, an entry of the audit log, and an answer to the agent."""
+    """One in six seconds. Each costs a transaction, an entry of the audit log, and an answer to the agent."""

@@ -1,6 +1,6 @@
-"""Shows people that an answer is being made, and by which tool, from half a second into a turn until its answer.
+"""Shows people that the agent is working, and with which tool, from half a second into a turn until its answer.
 
-Never in the way: a quick turn is not looked at, and a channel that is slow to show it, or fails, is left alone.
+It never delays anything: a quick turn shows nothing, and a channel that is slow or fails is ignored.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from nanohost_protocol.rows import InKind, Origin
 from nanohost_protocol.times import from_text
 
 INITIAL_DELAY_S = 0.5
-"""Most turns of a simple agent are over by then."""
+"""Seconds. Most turns of a simple agent have ended by then."""
 MAX_TURN_S = 3600.0
-"""Of one turn; whoever still waits then looks at something else."""
+"""Seconds of one turn during which typing is shown."""
 CHANNEL_TIMEOUT_S = 5.0
 MAX_TOOL_NAME_CHARS = 40
 """Characters of a tool's name."""
 MIN_INTERVAL_S = 1.0
-"""Between two times, whatever a channel declares."""
+"""The shortest interval between two updates, whatever a channel declares."""
 
 _log = structlog.get_logger()
 
 
 class TypingIndicator:
-    """One per host. `channels` is looked up each time by (channel type, instance)."""
+    """Shows typing in chats. One per host. `channels` is looked up each time by (channel type, instance)."""
 
     def __init__(
         self, *, store: Store, mailboxes: Mailboxes, clock: Clock, channels: Mapping[tuple[str, str], Channel]
@@ -49,16 +49,16 @@ class TypingIndicator:
         self._clock = clock
         self._channels = channels
         self._turn_messages: dict[SessionId, frozenset[str]] = {}
-        """What the turn of each session is over."""
+        """The messages of each session's current turn."""
         self._indicator_tasks: dict[SessionId, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_sent_s: dict[DeliveryQueueKey, float] = {}
-        """When a session last said something in a chat, as long as its turn runs."""
+        """When each session last sent a message to a chat during its current turn."""
         self._is_open = False
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Show typing while entered."""
+        """Shows typing while entered."""
         self._is_open = True
         try:
             yield
@@ -69,7 +69,7 @@ class TypingIndicator:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def on_working(self, session: SessionId, messages: Collection[str]) -> None:
-        """A living container works on these messages; on none when its turn is over. Returns at once."""
+        """Records which messages a running container works on; none when its turn is over. Returns at once."""
         if not messages or not self._is_open:
             self._stop(session)
             return
@@ -81,7 +81,8 @@ class TypingIndicator:
             task.add_done_callback(self._tasks.discard)
 
     def on_sending(self, queue: DeliveryQueueKey) -> None:
-        """The session says something in this chat. If that is its answer, the turn is over before the next time."""
+        """Records that the session sends a message to this chat. If it is the answer, the turn ends before the next
+        update."""
         if queue.session_id in self._indicator_tasks:
             self._last_sent_s[queue] = self._clock.monotonic()
 
@@ -94,7 +95,7 @@ class TypingIndicator:
     async def _run(self, session: SessionId) -> None:
         try:
             await self._show_until_turn_end(session)
-        except Exception as error:  # nothing that goes wrong here is worth more than a line
+        except Exception as error:  # an error here is worth one line in the log
             _log.debug("typing_failed", session=session, error=str(error))
 
     async def _show_until_turn_end(self, session: SessionId) -> None:
@@ -114,12 +115,12 @@ class TypingIndicator:
             pause_s = max([MIN_INTERVAL_S, *pauses])
 
     async def _origins(self, id: SessionId, messages: Collection[str]) -> dict[str, Origin | None]:
-        """Where people wrote them; None for what no person wrote."""
+        """Returns the origins of the messages; None for those that no person wrote."""
         session = await sessions.get(self._store, id)
         return await self._mailboxes.read_inbound(session, lambda box: {one: _origin(box, one) for one in messages})
 
     async def _show_once(self, queue: DeliveryQueueKey, address: Address) -> float:
-        """Show it in one place. Returns in how many seconds it wants to be asked again."""
+        """Shows typing in one chat. Returns the seconds until it has to be shown again."""
         channel = self._channels.get((queue.channel_type, queue.instance))
         if channel is None or not isinstance(channel, ShowsTyping | ShowsWork):
             return 0.0
@@ -137,7 +138,7 @@ class TypingIndicator:
         return every_s
 
     async def _read_work(self, id: SessionId) -> Work:
-        """What the session's container says it is doing; it is asked for as often as it is shown."""
+        """Reads what the session's container reports to be doing, as often as it is shown."""
         try:
             found = await self._mailboxes.read_outbound(await sessions.get(self._store, id), queries.progress())
         except MailboxError:
@@ -146,8 +147,8 @@ class TypingIndicator:
 
 
 def parse_work(progress: queries.RunnerProgress, now: datetime) -> Work:
-    """What a runner says of itself, none of which need be true. Pure."""
-    name = progress.state.get("tool", "").rpartition("__")[2]  # of a tool server's, without the server's
+    """Returns what a runner reports to be doing; it need not be true. Pure."""
+    name = progress.state.get("tool", "").rpartition("__")[2]  # without the name of the tool server
     tool = "".join(letter for letter in name[:MAX_TOOL_NAME_CHARS] if letter.isprintable())
     return Work(
         for_s=_seconds_since(progress.since, now),

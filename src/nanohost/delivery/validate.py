@@ -1,8 +1,8 @@
 """Validates every row of the agent before it enters the ledger or the list of actions. Pure.
 
-The container wrote the row; the host decides. A row goes back to where the message it answers came from, or to a
-name in the session's own address book. Anything else is put on record as dropped. A row that is no message but asks
-for something is a request: see requests.py.
+The container wrote the row; the host decides. A row is sent to the origin of the message that it answers, or to a name
+in the session's address book. Any other row is recorded as dropped. A row that is no message is a request: see
+agent_requests.py.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from nanohost_protocol.rows import ChatId, MessageOut, Origin, OutKind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddressBook:
-    """Where a session may send: by name, and without one. All of it the host's own knowledge.
+    """Where a session may send, with a name and without one. All of it is the host's own data.
 
-    `unnamed_chats`: chats of the session that its agent has no name for yet; it may answer what came from there.
+    `unnamed_chats`: chats of the session that its agent has no name for yet; it may answer messages from there.
     """
 
     by_name: Mapping[str, Origin]
@@ -36,7 +36,7 @@ class AddressBook:
     unnamed_chats: frozenset[ChatId] = frozenset()
 
     def contains(self, place: Origin) -> bool:
-        """Whether that chat is one of the session's."""
+        """Returns whether the session may send to that chat."""
         chat = origin_chat_id(place)
         return chat in self.unnamed_chats or any(chat == origin_chat_id(known) for known in self.by_name.values())
 
@@ -46,12 +46,12 @@ def origin_chat_id(origin: Origin) -> ChatId:
 
 
 MAX_DELAY = timedelta(days=366)
-"""How far ahead a message may be sent: what is due later stays in the ledger for longer than anybody plans."""
+"""How far ahead a message may be scheduled: nobody plans further, and it stays in the ledger until then."""
 TOO_FAR_AHEAD = "deliver_after is more than a year ahead; send it later, or name a time within a year"
 MAX_DROPPED_CHARS = 2_000
-"""Characters of the content that are kept of a row that is not sent: enough to see what was meant."""
+"""Characters of the content that are kept of a dropped row, for diagnosis."""
 MAX_TURN_ID_CHARS = 100
-"""Characters. One of ours has thirty; a container can write another."""
+"""Characters. The runner's ids have thirty; a container can write longer ones."""
 NO_ORIGIN = Origin(channel_type="", instance="", platform_id="")
 
 
@@ -64,10 +64,10 @@ def validate(
     now: datetime,
     origins_by_number: Mapping[int, Origin] = MappingProxyType({}),
 ) -> Delivery | ActionRow:
-    """The ledger entry for a row: pending, or dropped with the reason; or the request it makes.
+    """Returns the ledger entry for a row, pending or dropped with the reason; or the request that it makes.
 
-    `origins`: of this session's messages, by id; `origins_by_number`: of those that changes and reactions are about, of
-    ours where they went, by number.
+    `origins`: origins of this session's messages, by id. `origins_by_number`: where the messages are that edits and
+    reactions refer to, by number.
     """
     if isinstance(row, MalformedRow):
         return _build_entry(row, session, NO_ORIGIN, now, f"the row is malformed: {row.problem}")
@@ -88,8 +88,10 @@ def validate(
 
 
 def time_problem(row: MessageOut, now: datetime) -> str | None:
-    """Why it cannot be sent when it says: that is further ahead than anybody plans, or was over when it was written.
-    One that came due while it waited for us is sent."""
+    """Returns why it cannot be sent at its time: that is too far ahead, or had passed when the row was written.
+
+    A row that became due while it waited to be collected is sent.
+    """
     due = row.deliver_after
     if due is None:
         return None
@@ -106,13 +108,13 @@ def time_problem(row: MessageOut, now: datetime) -> str | None:
 def reject(
     row: MessageOut, reason: str, *, session: SessionId, book: AddressBook, origins: Mapping[str, Origin], now: datetime
 ) -> ActionRow:
-    """A row that is not entered as what it is: its agent is told why, in words."""
+    """Returns a refused request in place of the row, so that its agent is told the reason."""
     target = _resolve_target(row, book, origins)
     return build_request(row, session=session, target=target, no_target_reason="", now=now, rejection=reason)
 
 
 def target_number(row: MessageOut) -> int | None:
-    """The number of the message that a change or a reaction is about; None for other rows."""
+    """Returns the number of the message that an edit or a reaction refers to; None for other rows."""
     if row.kind not in (OutKind.EDIT, OutKind.REACTION) or row.recurrence is not None:
         return None
     try:
@@ -125,7 +127,7 @@ def target_number(row: MessageOut) -> int | None:
 def _build_targeted_entry(
     row: MessageOut, origin: Origin | None, session: SessionId, book: AddressBook, now: datetime
 ) -> Delivery:
-    """A change or a reaction goes to where the message is that it is about, whatever else the row says."""
+    """Returns the entry of an edit or a reaction: it is sent to the chat of its message, whatever the row says."""
     if origin is None or not book.contains(origin):
         return _build_entry(
             row, session, NO_ORIGIN, now, f"there is no message {target_number(row)} of this session to be found"
@@ -141,11 +143,11 @@ def _resolve_target(row: MessageOut, book: AddressBook, origins: Mapping[str, Or
     answered = origins.get(row.in_reply_to) if row.in_reply_to is not None else None
     if answered is None:
         return book.default
-    return answered if book.contains(answered) else None  # never elsewhere: it was meant for that chat
+    return answered if book.contains(answered) else None  # never to another chat: it was written for that one
 
 
 def _with_reply_target(row: MessageOut, target: Origin, origins: Mapping[str, Origin]) -> Origin:
-    """The target, with the message that is answered if that one is from there: a name may be given beside it."""
+    """Returns the target, with the message to reply to if that message is from the same chat."""
     answered = origins.get(row.in_reply_to) if row.destination is not None and row.in_reply_to is not None else None
     if answered is not None and (answered.chat, answered.thread_id) == (target.chat, target.thread_id):
         return answered

@@ -1,6 +1,6 @@
 """Withdraws messages to a chat that their session may no longer send to, and the questions asked there.
 
-In the transaction that takes the permission away, so that nothing waits that nobody would let be said again.
+This happens in the transaction that removes the permission, so that no message waits that may not be sent.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nanohost_protocol.rows import ChatId, Origin
 
 @dataclass(slots=True, kw_only=True)
 class WithdrawalCounts:
-    """How many messages are not sent, and how many series of them were cancelled."""
+    """How many messages were dropped, and how many recurring ones were cancelled."""
 
     messages: int = 0
     tasks: int = 0
@@ -30,11 +30,14 @@ class WithdrawalCounts:
 async def withdraw_deliveries(
     tx: Transaction, agent_group: AgentGroupId, chat: MessagingGroup, *, reason: str, now: datetime
 ) -> WithdrawalCounts:
-    """Drop what the group's sessions have waiting for this chat, cancel what they send there again and again, and close
-    what they asked there. A session that may still send there, under whatever name, is left alone. What is being sent
-    at this moment may arrive, and is not tried again."""
+    """Drops the waiting messages of the group's sessions to this chat, and cancels their recurring messages and
+    questions there.
+
+    A session that may still send there, under any name, is left alone. A message that is being sent now may arrive, and
+    is not retried.
+    """
     place = Origin(channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id)
-    asked_in = ChatKey(chat.channel_type, chat.instance, chat.platform_id)
+    question_chat = ChatKey(chat.channel_type, chat.instance, chat.platform_id)
     withdrawn = WithdrawalCounts()
     for session in await sessions.list_with_open_items(tx, agent_group, place.chat):
         queue = DeliveryQueueKey(session.id, chat.channel_type, chat.instance, chat.platform_id)
@@ -42,10 +45,10 @@ async def withdraw_deliveries(
             await deliveries.list_waiting(tx, queue),
             await _repeating_messages(tx, session.id, place.chat),
         )
-        asks = await questions.is_open_in_chat(tx, session.id, asked_in)
-        if not (waiting or series or asks) or (await address_book(tx, session)).contains(place):
+        has_question = await questions.is_open_in_chat(tx, session.id, question_chat)
+        if not (waiting or series or has_question) or (await address_book(tx, session)).contains(place):
             continue
-        await questions.close_in_chat(tx, session.id, asked_in)
+        await questions.close_in_chat(tx, session.id, question_chat)
         for delivery in waiting:
             if await deliveries.drop(tx, delivery, reason, now):
                 withdrawn.messages += 1
@@ -58,7 +61,7 @@ async def withdraw_deliveries(
 
 
 async def _repeating_messages(tx: Transaction, session: SessionId, chat: ChatId) -> list[Task]:
-    """Messages, not prompts: what an agent says when it is prompted is checked when it says it."""
+    """Returns the tasks that send a message there. Not prompts: what an agent writes in a turn is validated then."""
     return [
         task
         for task in await tasks.list_open_of_session(tx, session)

@@ -1,6 +1,6 @@
-"""Errors of the gateway itself, in the Messages API's own shape, so that any client explains or retries them.
+"""Builds the gateway's own errors in the format of the Messages API, so that any client can report or retry them.
 
-The sentences go into the container: none holds the key, a path of this machine or an address beyond a host name.
+The sentences go into the container: none contains the key, a path of this machine or more of an address than its host.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from nanohost.gateway.request_policy import NO_RETRY_HEADERS
 from nanohost.gateway.upstream import Upstream
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
-"""The Messages API's own limit of one request."""
+"""The Messages API's own limit for one request."""
 
 
 def not_allowed(method: str, target: str) -> web.Response:

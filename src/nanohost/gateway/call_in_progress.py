@@ -1,4 +1,4 @@
-"""Follows one model call as its bytes pass, and builds its record at the end."""
+"""Tracks one model call while its bytes pass, and builds its record at the end."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from nanohost.model import SessionId
 
 _MAX_HEAD_BYTES = 4096
 _MODEL_PATTERN = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._:@/-]{1,200})"')
-"""Only for calls whose answer names no model; clients write it first. Never more than a label."""
+"""The model in a request, which clients write first; used only as a label, if the answer names no model."""
 
 
 class CallInProgress:
-    """Told what happens, in order; holds a few kilobytes, never the conversation."""
+    """One model call. Its methods are called in order; it keeps a few kilobytes, never the conversation."""
 
     def __init__(self, session_id: SessionId, *, started_at: datetime, started_s: float) -> None:
         self.session_id = session_id
@@ -28,34 +28,34 @@ class CallInProgress:
         self._request_head = bytearray()
 
     def on_request_chunk(self, chunk: bytes) -> None:
-        """Bytes of the request."""
+        """Handles bytes of the request."""
         self._request_head += chunk[: max(0, _MAX_HEAD_BYTES - len(self._request_head))]
 
     def on_response_start(self, status: int, content_type: str) -> None:
-        """The answer's status and headers are there."""
+        """Handles the status and headers of the answer."""
         self._status = status
         self._reader = reader_for(content_type)
 
     def on_response_chunk(self, chunk: bytes) -> None:
-        """Bytes of the answer."""
+        """Handles bytes of the answer."""
         self._reader.feed(chunk)
 
     def on_response_end(self) -> None:
-        """The service closed its answer in good order."""
+        """Handles that the service has completed its answer."""
         self._reader.close()
         self._is_response_ended = True
 
     def on_failure(self, outcome: CallOutcome, error: str) -> None:
-        """It ended in a way that the answer's bytes do not tell."""
+        """Handles an end that the bytes of the answer do not show."""
         self._failure = outcome, error
 
     @property
     def has_failed(self) -> bool:
-        """Whether it ended so, as far as is known."""
+        """Whether a failure was recorded so far."""
         return self._failure is not None
 
     def to_model_call(self, *, ended_s: float) -> ModelCall:
-        """The call as it stands; `ended_s` is of the same monotonic clock as `started_s`."""
+        """Returns the record of the call. `ended_s` is of the same monotonic clock as `started_s`."""
         asked_for = _MODEL_PATTERN.search(self._request_head)
         findings = self._reader.summary
         outcome, error = self._failure or self._outcome_from_response()
@@ -71,7 +71,7 @@ class CallInProgress:
         )
 
     def _outcome_from_response(self) -> tuple[CallOutcome, str]:
-        """A client may hang up on the last event: that is a complete answer, not an abandoned one."""
+        """Returns the outcome and error. A client may disconnect after the last event: the answer is complete then."""
         findings = self._reader.summary
         if findings.error or self._status >= 400:
             return CallOutcome.REJECTED, findings.error or f"status {self._status}"

@@ -1,6 +1,6 @@
 """Records model calls in the database: one queue for all sessions, written in batches by one task.
 
-No call that the service answered is left out because there are too many: when too many wait, no new ones are made.
+No answered call is left out because there are too many: when too many wait, the gateway accepts no new ones.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import structlog
 from nanohost.gateway.model_call import ModelCall
 
 BATCH_SIZE = 100
-"""Written in one transaction: a few milliseconds, for which all others who write wait."""
+"""Calls written in one transaction: a few milliseconds, during which all other writers wait."""
 MAX_QUEUED = 5_000
-"""Some megabytes, and the bursts of four sessions: so many come together only when the disk stands still."""
+"""Calls, some megabytes: the bursts of four sessions. So many wait only if the disk does not respond."""
 
 RecordCalls = Callable[[Sequence[ModelCall]], Awaitable[None]]
 
@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 class CallRecorder:
-    """`record` keeps some calls, or raises and keeps none of them."""
+    """Writes calls in batches. `record` stores a batch, or raises and stores none of it."""
 
     def __init__(self, record: RecordCalls) -> None:
         self._record = record
@@ -33,11 +33,11 @@ class CallRecorder:
 
     @property
     def has_room(self) -> bool:
-        """Whether more calls should be made. Those that are under way have room always."""
+        """Whether new calls should be accepted. Running calls always have room."""
         return len(self._queue) < MAX_QUEUED
 
     def enqueue(self, call: ModelCall) -> None:
-        """Have it written soon."""
+        """Queues a call for writing."""
         self._queue.append(call)
         if len(self._queue) == MAX_QUEUED:
             log.warning("gateway_record_queue_full", waiting=MAX_QUEUED)
@@ -45,7 +45,7 @@ class CallRecorder:
             self._writer = asyncio.create_task(self._write_queue(), name="record model calls")
 
     async def flush(self) -> None:
-        """Wait until nothing waits."""
+        """Waits until the queue is written."""
         if self._writer is not None:
             await self._writer
 
@@ -59,7 +59,7 @@ class CallRecorder:
             self._writer = None
 
     async def _write_singly(self, batch: Sequence[ModelCall]) -> None:
-        """One that cannot be written takes no other with it."""
+        """Writes calls one by one, so that one that cannot be written does not affect others."""
         errors = [error for call in batch if (error := await self._try_record([call])) is not None]
         if errors:
             log.error("gateway_record_failed", calls=len(errors), error=str(errors[-1]))
@@ -67,6 +67,6 @@ class CallRecorder:
     async def _try_record(self, batch: Sequence[ModelCall]) -> Exception | None:
         try:
             await self._record(batch)
-        except Exception as error:  # whatever the ledger's trouble is, the stream is not to blame
+        except Exception as error:  # an error of the database must not affect the stream
             return error
         return None

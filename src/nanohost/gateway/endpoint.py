@@ -1,8 +1,8 @@
-"""Listens on a Unix socket in a session's run/ folder. Whoever connects to it is that session.
+"""Listens on a Unix socket in a session's run/ folder. Every client of that socket is that session.
 
-Nothing a client sends can change whose calls these are. A container may open as many connections as it likes: beyond
-a number they are rejected, so that it can use up neither the host's descriptors nor another session's share, and
-when it opens them too fast they wait in the socket's own queue.
+Nothing that a client sends can change which session its calls belong to. A container may open any number of
+connections: above a limit they are rejected, so that it cannot use up the host's descriptors or another session's
+share, and if it opens them too fast they wait in the socket's queue.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ MAX_CONNECTIONS = 32
 KEEPALIVE_TIMEOUT_S = 75.0
 _SHUTDOWN_TIMEOUT_S = 1.0
 _BACKLOG = 100
-"""Connections that wait in the kernel; asyncio's own servers have as many."""
+"""Connections that wait in the kernel; the default of asyncio's servers."""
 _ACCEPT_RETRY_S = 1.0
-"""Until the next try to accept when the host has no more open files; asyncio's own servers wait as long."""
+"""Seconds until the next accept when the host has no free descriptors; asyncio's servers wait as long."""
 
 Handler = Callable[[SessionId, web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 
 class SessionEndpoint:
-    """A listening socket and the requests that came in by it."""
+    """A listening socket and the requests that arrive on it."""
 
     def __init__(self, path: Path, session: SessionId, handler: Handler, limiter: CallLimiter) -> None:
         self._path = path
@@ -47,7 +47,7 @@ class SessionEndpoint:
         self._requests: set[asyncio.Task[object]] = set()
 
     async def listen(self) -> None:
-        """Raises OSError when the socket cannot be made."""
+        """Starts to listen. Raises OSError when the socket cannot be created."""
         self._http = web.Server(
             self._handle,
             handler_cancellation=True,
@@ -61,15 +61,15 @@ class SessionEndpoint:
         self._accept_task = asyncio.create_task(self._accept_connections(), name=f"model socket of {self._session}")
 
     def is_listening_at(self, path: Path) -> bool:
-        """Listening there, and nobody took the name away."""
+        """Returns whether it listens at this path, and the socket file still exists."""
         return self._path == path and path.is_socket()
 
     async def close(self, *, grace_s: float) -> None:
-        """Take no new requests, wait up to `grace_s` seconds for those under way, end the rest."""
+        """Accepts no new requests, waits up to `grace_s` seconds for running ones, and ends the rest."""
         self._accept_task.cancel()
         await asyncio.gather(self._accept_task, return_exceptions=True)
         self._listener.close()
-        with suppress(OSError):  # a name that cannot be removed leads nowhere any more
+        with suppress(OSError):  # a socket file that cannot be removed is harmless
             await asyncio.to_thread(remove_socket, self._path)
         self._http.pre_shutdown()
         if self._requests and grace_s > 0:
@@ -81,7 +81,7 @@ class SessionEndpoint:
         await self._http.shutdown(_SHUTDOWN_TIMEOUT_S)
 
     async def _accept_connections(self) -> None:
-        """Serve connections one after the other, as fast as the budget allows."""
+        """Accepts connections one after the other, as fast as the budget allows."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -96,12 +96,12 @@ class SessionEndpoint:
             except asyncio.CancelledError:
                 connection.close()
                 raise
-            except Exception as error:  # of one connection: the next is another one
+            except Exception as error:  # the error of one connection: go on with the next
                 connection.close()
                 log.error("gateway_connection_failed", session=self._session, error=str(error))
 
     def _http_logger(self) -> logging.Logger:
-        """What the HTTP library logs by: bytes that are no request are the client's doing, and cost it a failure."""
+        """Returns the logger for the HTTP library. Bytes that are no request count as a failure of the client."""
 
         def is_ours(record: logging.LogRecord) -> bool:
             error = record.exc_info[1] if record.exc_info else None
@@ -126,7 +126,7 @@ class SessionEndpoint:
         try:
             return await self._handler(self._session, request)
         except asyncio.CancelledError:
-            # A plain close would wait for a reader that may never read.
+            # A plain close would wait for a client that may never read.
             if request.transport is not None:
                 request.transport.abort()
             raise
@@ -135,7 +135,7 @@ class SessionEndpoint:
 
 
 class _RejectedConnection(asyncio.Protocol):
-    """A connection too many."""
+    """Rejects a connection above the limit."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -144,10 +144,10 @@ class _RejectedConnection(asyncio.Protocol):
 
 
 def listen_at(path: Path) -> socket.socket:
-    """Bind a socket that every user may connect to; who can reach it is decided by the folders above.
+    """Binds a socket that every user may connect to; the folders above decide who can reach it.
 
-    Replaces a socket that an earlier host left. Raises OSError when the folder is missing or the name is taken by
-    something that is not a socket.
+    Replaces a socket that an earlier host left. Raises OSError when the folder is missing, or the path exists and is no
+    socket.
     """
     remove_socket(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -163,7 +163,7 @@ def listen_at(path: Path) -> socket.socket:
 
 
 def remove_socket(path: Path) -> None:
-    """Remove a socket's name; one that is gone already is fine. Raises FileExistsError if it is anything else."""
+    """Removes a socket file, if it exists. Raises FileExistsError if the path is no socket."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -175,7 +175,7 @@ def remove_socket(path: Path) -> None:
 
 @contextmanager
 def _short_path(path: Path) -> Iterator[Path]:
-    """The same name by a short way."""
+    """Yields a short path to the same file."""
     with tempfile.TemporaryDirectory(prefix="nanohost-") as folder:
         link = Path(folder, "d")
         link.symlink_to(path.parent.absolute(), target_is_directory=True)

@@ -1,7 +1,7 @@
-"""Forwards one request to the model service, and its answer back as it comes.
+"""Forwards requests to the model service, and streams the answers back.
 
-Promises: the key is added here and nowhere else; no chunk waits for the next; a slow reader holds up only its own
-answer; a client that leaves ends the request upstream. Never follows a redirect, never tries again: clients do.
+Promises: the key is added here and nowhere else; no chunk waits for the next; a slow reader delays only its own answer;
+a client that disconnects ends the request upstream. Never: follows a redirect or retries; clients retry.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
 
 UPSTREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=300.0)
-"""An answer may take as long as it likes, with no more than five minutes of silence (the service pings in between)."""
+"""An answer has no total limit, but at most five minutes without data (the service sends pings in between)."""
 
 _UPSTREAM_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
 _CONNECT_ERRORS = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 
 class Forwarder:
-    """Serves the requests of all sessions by one client, within the budget of each."""
+    """Handles the requests of all sessions with one HTTP client, within the budget of each session."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Forwarder:
         self._clock = clock
 
     async def handle(self, session_id: SessionId, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request of a session."""
+        """Answers one request of a session."""
         budget = self._limiter.budget(session_id)
         if not await self._limiter.admit_request(session_id):
             return api_error.too_many_requests(budget.reason, budget.retry_after_s())
@@ -76,7 +76,7 @@ class Forwarder:
                 budget.consume_failure()
 
     def _record_call(self, call: CallInProgress, decision: GatewayDecision) -> bool:
-        """Put a call on record. Returns whether it is to be paid for as a failure: it left more than an answer."""
+        """Records a call. Returns whether it counts as a failure in the budget: it left a record without an answer."""
         if decision is not GatewayDecision.CALL:
             return call.has_failed
         row = call.to_model_call(ended_s=self._clock.monotonic())
@@ -84,7 +84,10 @@ class Forwarder:
         return row.outcome is not CallOutcome.COMPLETED
 
     def _rejection(self, request: web.BaseRequest, call: CallInProgress) -> web.Response | None:
-        """What is answered without asking the service. A body of unknown length could not be refused in time."""
+        """Returns the response to a request that is not forwarded; None for others.
+
+        A body of unknown length is rejected, because it could not be limited in time.
+        """
         if not self._upstream.is_usable:
             call.on_failure(CallOutcome.NOT_SENT, NO_KEY_ERROR)
             return api_error.no_key()
@@ -103,7 +106,7 @@ class Forwarder:
             cause = type(error).__name__
             log.warning("gateway_upstream_unreachable", session=call.session_id, host=self._upstream.host, cause=cause)
             call.on_failure(CallOutcome.UNREACHABLE, cause)
-            if isinstance(error, _CONNECT_ERRORS):  # before a client had a part in it
+            if isinstance(error, _CONNECT_ERRORS):  # the client cannot be the cause
                 self._health.report_problem(unreachable_problem(self._upstream, cause))
             return api_error.unreachable(self._upstream, cause)
         async with answer:
@@ -116,7 +119,7 @@ class Forwarder:
             return await self._stream_response(request, answer, call)
 
     async def _send_upstream(self, request: web.BaseRequest, call: CallInProgress) -> aiohttp.ClientResponse:
-        """Send the request as its body comes in; returns when the answer's status and headers are there."""
+        """Sends the request while its body arrives; returns when the status and headers of the answer are received."""
         return await self._http.request(
             request.method,
             URL(self._upstream.url_for(request.raw_path), encoded=True),
@@ -145,7 +148,7 @@ class Forwarder:
                 "gateway_response_truncated", session=call.session_id, host=self._upstream.host, cause=str(broken)
             )
             call.on_failure(CallOutcome.TRUNCATED, str(broken))
-            # Closed without the last chunk, so that the client too sees that it is not whole.
+            # Closed without the last chunk, so that the client notices that the answer is incomplete.
             if request.transport is not None:
                 request.transport.close()
         except ConnectionError:
@@ -154,11 +157,12 @@ class Forwarder:
 
 
 class _ResponseTruncated(Exception):
-    """The service broke off its answer. A type of its own: the client's leaving raises the library's same errors."""
+    """The service ended its answer too early. A separate type, because the library raises the same errors when a client
+    disconnects."""
 
 
 async def _response_chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """What has come in, as soon as anything has."""
+    """Yields the bytes of the answer as soon as they arrive."""
     try:
         async for chunk in answer.content.iter_any():
             yield chunk

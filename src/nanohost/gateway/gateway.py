@@ -1,13 +1,13 @@
-"""The gateway: a socket a session, one way out, and the model's key, which stays in the host.
+"""Runs the gateway: one socket per session, the only way to the model, and the model's key, which stays in the host.
 
     async with gateway.opened():
         await gateway.attach(session_id, layout.gateway_socket)     # before its container starts
         ...
         await gateway.detach(session_id)                            # when its container is gone
 
-Promises that the key is in no container, that a session's socket works only while it is attached, that sessions do
-not wait for each other, that each has a budget, and that every call for an answer is recorded. Holds no durable state:
-after a restart the sockets are made anew, in folders that living containers still see.
+Promises: the key is in no container; a session's socket works only while it is attached; sessions do not wait for each
+other; each has a budget; every call for an answer is recorded. It has no durable state: after a restart the sockets are
+created again, in folders that running containers still have mounted.
 """
 
 from __future__ import annotations
@@ -34,12 +34,15 @@ from nanohost.net.proxies import InvalidProxyError, aiohttp_options, proxy_for
 
 
 async def _ignore_throttled(_: SessionId, __: str) -> None:
-    """For a gateway that has nobody to tell."""
+    """Ignores throttling, for a gateway without a callback."""
 
 
 class Gateway:
-    """`record` is awaited with each POST /v1/messages, some at once, beside the stream: slow or failing, it holds up
-    nothing that is under way. `on_throttled` is awaited once for a session that goes on asking for too much."""
+    """The gateway of one host.
+
+    `record` is awaited with batches of POST /v1/messages, in parallel to the streams: if it is slow or fails, no
+    running call is affected. `on_throttled` is awaited once for a session that stays over its budget.
+    """
 
     def __init__(
         self,
@@ -66,12 +69,12 @@ class Gateway:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Be able to reach the service while entered.
+        """Forwards requests while entered.
 
-        Leaving it closes all sockets to new requests, gives open streams `grace_s` seconds to finish, ends the rest,
-        and waits until every call is recorded. Raises SettingsError for a proxy that cannot be used.
+        On leaving, accepts no new requests, gives open streams `grace_s` seconds to finish, ends the rest, and waits
+        until every call is recorded. Raises SettingsError for a proxy that cannot be used.
         """
-        # No limit over all sessions: one with many streams would stop the others. Each socket has its own.
+        # No limit over all sessions: one with many streams would block the others. Each socket has its own limit.
         way = aiohttp_options(self._proxy(), limit=0)
         async with aiohttp.ClientSession(**way, cookie_jar=aiohttp.DummyCookieJar()) as http:
             self._http = http
@@ -95,7 +98,7 @@ class Gateway:
             raise SettingsError(f"the way to the model: {error}", hint="correct the variable, or unset it") from error
 
     async def check(self) -> ModelProblem | InconclusiveCheck | None:
-        """Try address and key, as a session's requests would be sent. What is wrong; None: the model can be asked."""
+        """Checks address and key with a request like a session's. Returns the problem; None if there is none."""
         if self._http is None:
             raise RuntimeError("check needs an opened gateway")
         match found := await probe(self._http, self._upstream):
@@ -108,9 +111,9 @@ class Gateway:
         return found
 
     async def attach(self, session_id: SessionId, socket_path: Path) -> None:
-        """Listen for a session. Returning means that its container can connect; attached already is fine.
+        """Listens for a session. When it returns, the container can connect; it may be attached already.
 
-        The folder must exist. Raises HomeError when the socket cannot be made there.
+        The folder must exist. Raises HomeError when the socket cannot be created there.
         """
         async with self._lock:
             if self._forwarder is None:
@@ -131,12 +134,12 @@ class Gateway:
             self._endpoints[session_id] = endpoint
 
     async def detach(self, session_id: SessionId) -> None:
-        """Stop listening for a session and end its open streams; it is fine if it was not attached."""
+        """Stops listening for a session and ends its open streams; it need not be attached."""
         async with self._lock:
             await self._close_endpoint(session_id)
 
     def throttled(self) -> dict[SessionId, str]:
-        """The sessions that ask for too much, and what it is."""
+        """Returns the sessions that are over their budget, with the limit that each exceeds."""
         return self._limiter.throttled()
 
     async def _close_endpoint(self, session_id: SessionId) -> None:

@@ -1,6 +1,6 @@
-"""Tracks whether the model can be reached, from the host's own checks and from every answer that passes.
+"""Tracks whether the model can be reached, by the host's own checks and by every answer that passes.
 
-Promises: one complaint at a time, with what to type; it ends with the first answer that shows that it is over.
+Promises: at most one problem at a time, with a command to type; it ends with the first answer that shows it is over.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from nanohost.text.translation import lazy_gettext
 SET_KEY_COMMAND = "nanohost model set"
 SET_BASE_URL_COMMAND = "nanohost model set --base-url URL"
 MODEL_CONTENT_TYPES = frozenset({"application/json", "text/event-stream"})
-"""The content types of the Messages API's answers. A page that a network shows before it lets one out is of another."""
+"""The content types of the Messages API's answers. The login page of a captive portal has another one."""
 
 log = structlog.get_logger(__name__)
 
 
 class ModelProblemKind(StrEnum):
-    """What is wrong."""
+    """The kind of a problem."""
 
     NO_KEY = "no_key"
     KEY_REJECTED = "key"
-    """The service refuses it."""
+    """The service rejects the key."""
     WRONG_ADDRESS = "address"
-    """Somebody answers there, and no model."""
+    """A server answers there, but it is no model service."""
     UNREACHABLE = "unreachable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelProblem:
-    """`message`: a sentence for the operator, without a full stop; `hint`: what to type."""
+    """A problem with the model. `message`: a sentence without a full stop; `hint`: the command to type."""
 
     kind: ModelProblemKind
     message: str
@@ -47,7 +47,7 @@ class ModelProblem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InconclusiveCheck:
-    """Somebody answers with this HTTP status, which says nothing of the key: a limit, or a failure of its own."""
+    """The service answered with an HTTP status that says nothing about the key: a rate limit or a server error."""
 
     status: int
 
@@ -61,10 +61,10 @@ def missing_key_problem(upstream: Upstream) -> ModelProblem:
 
 
 def rejected_key_problem(upstream: Upstream, status: int, detail: str = "") -> ModelProblem:
-    said = f"{status}: {detail}" if detail else str(status)
+    reason = f"{status}: {detail}" if detail else str(status)
     return ModelProblem(
         kind=ModelProblemKind.KEY_REJECTED,
-        message=lazy_gettext("{host} refuses the key for the model ({answer})", host=upstream.host, answer=said),
+        message=lazy_gettext("{host} refuses the key for the model ({answer})", host=upstream.host, answer=reason),
         hint=SET_KEY_COMMAND,
     )
 
@@ -77,7 +77,7 @@ def malformed_key_problem(upstream: Upstream) -> ModelProblem:
 
 
 def wrong_address_problem(upstream: Upstream, reason: str) -> ModelProblem:
-    """The service's clients put /v1 behind the address themselves, which many addresses in manuals have already."""
+    """Returns the problem of a wrong address. Clients append /v1 themselves; many addresses in manuals include it."""
     shown = upstream.display_url
     do = SET_BASE_URL_COMMAND
     if shown.endswith("/v1"):
@@ -106,7 +106,7 @@ def unreachable_problem(upstream: Upstream, reason: str) -> ModelProblem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelStatus:
-    """How it stands: a complaint and since when, or when it was last seen to be good. Neither: nothing is known."""
+    """The problem and since when it exists, or when the model last worked. Neither: nothing is known."""
 
     problem: ModelProblem | None = None
     since: datetime | None = None
@@ -114,7 +114,7 @@ class ModelStatus:
 
 
 class ModelHealth:
-    """One per gateway. Told what happens; `wait_for_problem` is waited for."""
+    """The state of the model. One per gateway."""
 
     def __init__(self, upstream: Upstream, clock: Clock) -> None:
         self._upstream = upstream
@@ -123,7 +123,7 @@ class ModelHealth:
         self._problem_event = asyncio.Event()
 
     def record_response(self, http_status: int, content_type: str) -> None:
-        """An answer to a client has begun with this HTTP status. `content_type`: in lower case, without parameters."""
+        """Records the HTTP status of an answer to a client. `content_type`: in lower case, without parameters."""
         if 200 <= http_status < 300 and content_type in MODEL_CONTENT_TYPES:
             self.mark_healthy()
         elif http_status == 401:
@@ -132,7 +132,7 @@ class ModelHealth:
             self.mark_reachable()
 
     def report_problem(self, problem: ModelProblem) -> None:
-        """That nobody answers for a while ends nothing that was wrong before."""
+        """Records a problem. An unreachable service does not replace another problem."""
         before = self.status.problem
         if before is not None and problem.kind in (before.kind, ModelProblemKind.UNREACHABLE):
             return
@@ -147,7 +147,7 @@ class ModelHealth:
         self._problem_event.clear()
 
     def mark_reachable(self) -> None:
-        """Somebody answers, which ends that nobody does, and nothing else."""
+        """Records that the service answers, which ends only the problem that it is unreachable."""
         complaint = self.status.problem
         if complaint is not None and complaint.kind is ModelProblemKind.UNREACHABLE:
             log.info("model_reachable", host=self._upstream.host)
@@ -155,7 +155,7 @@ class ModelHealth:
             self._problem_event.clear()
 
     async def wait_for_problem(self) -> ModelProblem:
-        """Wait until there is something to complain of."""
+        """Waits until there is a problem, and returns it."""
         while (complaint := self.status.problem) is None:
             await self._problem_event.wait()
         return complaint

@@ -1,4 +1,4 @@
-"""Tries whether the model can be asked: when the host starts, and again as long as something is wrong."""
+"""Checks whether the model can be used: when the host starts, and repeatedly while there is a problem."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_health import ModelProblem, ModelProblemKind
 
 RETRY_INTERVAL_S = 60.0
-"""Between two tries while something is wrong; no answer is waited for longer than the try's own limit."""
+"""Seconds between two checks while there is a problem."""
 NOTIFIED_PROBLEMS = frozenset({ModelProblemKind.NO_KEY, ModelProblemKind.KEY_REJECTED, ModelProblemKind.WRONG_ADDRESS})
-"""What owners are told in their chats: a network that is away comes back by itself, and status says it meanwhile."""
+"""Problems that owners are notified of in chats. A network failure is left out: it ends by itself, and status shows
+it."""
 
 
 class ModelMonitor:
-    """One per host. `is_model_used`: whether any agent asks the model at all; `notify_owners` is awaited with what
-    owners hear."""
+    """Monitors the model. One per host. `is_model_used`: returns whether any agent uses the model. `notify_owners` is
+    awaited with the text for owners."""
 
     def __init__(
         self,
@@ -34,22 +35,22 @@ class ModelMonitor:
         self._first_check_done = asyncio.Event()
 
     async def run(self) -> None:
-        """Try once, then whenever something is wrong, until it is not."""
+        """Checks once, then repeatedly whenever there is a problem, until it ends."""
         if await self._is_model_used():
             await self._gateway.check()
         self._first_check_done.set()
-        told: ModelProblem | None = None
+        notified: ModelProblem | None = None
         while True:
-            complaint = await self._gateway.health.wait_for_problem()
-            if complaint.kind in NOTIFIED_PROBLEMS and complaint != told:
-                await self._notify_owners(complaint)
-                told = complaint
+            problem = await self._gateway.health.wait_for_problem()
+            if problem.kind in NOTIFIED_PROBLEMS and problem != notified:
+                await self._notify_owners(problem)
+                notified = problem
             await self._clock.sleep(RETRY_INTERVAL_S)
             if await self._gateway.check() is None:
-                told = None
+                notified = None
 
     async def wait_for_first_check(self, timeout_s: float) -> ModelProblem | None:
-        """What the first try found, if it ends in time."""
+        """Returns the problem that the first check found, if it ends in time."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._first_check_done.wait()

@@ -1,4 +1,4 @@
-"""Says which providers are in use, and whether any of them asks the model through the gateway."""
+"""Determines which providers are in use, and whether any of them uses the gateway."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nanohost.gateway.provider_settings import resolve_provider
 
 
 async def providers_in_use(db: Queries, settings: Settings) -> set[str]:
-    """Of all agents, and the one of those that name none. Raises StoreError."""
+    """Returns the providers of all agents, and the default one for agents without their own. Raises StoreError."""
     return {
         resolve_provider(settings),
         *(group.provider for group in await agent_groups.list_all(db) if group.provider),
@@ -21,6 +21,6 @@ async def providers_in_use(db: Queries, settings: Settings) -> set[str]:
 
 
 async def is_model_used(db: Queries, settings: Settings, root: Path) -> bool:
-    """Whether the gateway is for any provider in use. Raises StoreError."""
+    """Returns whether any provider in use needs the gateway. Raises StoreError."""
     names = await providers_in_use(db, settings)
     return await asyncio.to_thread(lambda: any(uses_gateway(root, name) for name in names))

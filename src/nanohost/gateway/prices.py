@@ -1,8 +1,8 @@
-"""Calculates what a model call costs: list prices of Claude models in US dollars a million tokens. Pure.
+"""Calculates what a model call costs: list prices of Claude models in US dollars per million tokens. Pure.
 
 Source: platform.claude.com/docs/en/about-claude/pricing, compared with the data of genai-prices 0.2.3 and with the
 figures of Claude's command line 2.1.329; taken on 2026-11-30. Left out on purpose: discounts, batches, fast mode,
-and fees a use (web search). A model that is not in the table has no price here, and none is made up for it.
+and fees per use (web search). A model that is not in the table has no known price.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from nanohost.gateway.model_call import Usage
 
 PRICED_HOST = "api.anthropic.com"
-"""The one service that these are the prices of. What a model behind another address costs, we do not know."""
+"""The only service that these prices apply to. Prices behind other addresses are not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Dollars a million tokens: read from the service's cache, and written to it for 5 minutes or for an hour."""
+    """Dollars per million tokens, also for tokens read from the service's cache or written to it for 5 minutes or an
+    hour."""
 
     tokens_in: float
     tokens_out: float
@@ -29,7 +30,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class _LongPromptPrice:
-    """Calls whose prompt, its cached part included, is longer than `above_tokens` tokens cost this throughout."""
+    """The price of whole calls whose prompt, with its cached part, has more than `above_tokens` tokens."""
 
     above_tokens: int
     price: Price
@@ -73,8 +74,10 @@ _DATE_SUFFIX = re.compile(r"[-@](?:\d{8}|latest)\Z")
 
 
 def cost_usd(model: str, usage: Usage, *, host: str) -> float | None:
-    """Dollars for one call to a model at a host; None where its price is not known. A call without tokens, such as one
-    that the service refused, costs nothing anywhere."""
+    """Returns the dollars for one call to a model at a host; None if its price is not known.
+
+    A call without tokens, such as one that the service rejected, costs nothing at any host.
+    """
     if not (usage.tokens_in or usage.tokens_out or usage.tokens_cached or usage.tokens_cache_written):
         return 0.0
     price = _find_price(_DATE_SUFFIX.sub("", model), usage) if host == PRICED_HOST else None

@@ -1,7 +1,7 @@
 """Checks whether the model can be called with this key at this address, by requests that cost nothing.
 
-The list of models is free wherever there is one. A service of one's own that has none is sent a message that it cannot
-but refuse, since nothing is in it. `judge_*` are pure; nothing is tried twice and no redirect followed.
+Requesting the list of models is free. A self-hosted service without such a list gets an empty message, which it must
+refuse. `evaluate_*` are pure; no request is retried and no redirect followed.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from nanohost.gateway.upstream import Upstream
 
 MODELS_TARGET, MESSAGES_TARGET = "/v1/models?limit=1", "/v1/messages"
 API_VERSION = "2023-06-01"
-"""The service takes no request without; every client of its sends this one."""
+"""The API version that the service requires; its clients send this one."""
 PROBE_TIMEOUT = aiohttp.ClientTimeout(total=10.0)
 MAX_RESPONSE_BYTES = 64 * 1024
-"""Of an answer that is looked at."""
+"""Bytes of an answer that are read."""
 MAX_ERROR_CHARS = 200
-"""Characters of what the service says."""
+"""Characters of the service's error message that are kept."""
 NOT_FOUND_STATUSES, REJECTED_STATUSES = {404, 405, 501}, {401, 403}
-"""HTTP statuses. A key may be for messages alone: one that no list is given for is tried with a message, too."""
+"""HTTP statuses. A key may permit only messages: if it does not permit the list, it is also tried with a message."""
 INVALID_REQUEST_STATUSES = {400, 422}
-"""HTTP statuses of a service that took the key, and looked into a message without content."""
+"""HTTP statuses of a service that accepted the key and rejected the empty message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResponse:
-    """An answer: its status, the JSON object in it if it is one, and what it says is wrong."""
+    """An answer: its status, whether it is a JSON object, and its error message."""
 
     status: int
     is_object: bool = False
@@ -53,7 +53,7 @@ class ProbeResponse:
 
 
 async def probe(http: aiohttp.ClientSession, upstream: Upstream) -> ModelProblem | InconclusiveCheck | None:
-    """What is wrong; None: the model can be asked."""
+    """Sends the requests and returns the problem; None if the model can be used."""
     if not upstream.is_usable:
         return missing_key_problem(upstream)
     if upstream.api_key and not _is_valid_header_value(upstream.api_key):
@@ -71,7 +71,7 @@ async def probe(http: aiohttp.ClientSession, upstream: Upstream) -> ModelProblem
         return unreachable_problem(upstream, f"the proxy answers {error.status}")
     except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
         return unreachable_problem(upstream, "it closes the connection")
-    except ValueError:  # also the library's own of this kind
+    except ValueError:  # also the library's error for an invalid address
         return wrong_address_problem(upstream, "it cannot be read as one")
     except (aiohttp.ClientError, OSError) as error:
         return wrong_address_problem(upstream, f"what answers there speaks no HTTP ({type(error).__name__})")
@@ -82,7 +82,7 @@ def _is_valid_header_value(key: str) -> bool:
 
 
 def evaluate_models_response(response: ProbeResponse, upstream: Upstream) -> ModelProblem | InconclusiveCheck | None:
-    """What the answer to the list of models says."""
+    """Evaluates the answer to the request for the list of models."""
     if response.is_success:
         return (
             None
@@ -95,7 +95,7 @@ def evaluate_models_response(response: ProbeResponse, upstream: Upstream) -> Mod
 def evaluate_message_response(
     models_response: ProbeResponse, response: ProbeResponse, upstream: Upstream
 ) -> ModelProblem | InconclusiveCheck | None:
-    """What the answer to a message without content says, after there was no list of models."""
+    """Evaluates the answer to an empty message, sent because there was no list of models."""
     if response.status in NOT_FOUND_STATUSES and models_response.status in REJECTED_STATUSES:
         return _evaluate_error(models_response, upstream)
     if response.status in NOT_FOUND_STATUSES:
@@ -136,11 +136,11 @@ def _parse_response(status: int, content: bytes, key: str) -> ProbeResponse:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        # A long list of models may be cut; a page begins otherwise.
+        # A long list of models may be cut; a web page begins differently.
         return ProbeResponse(status=status, is_object=content.lstrip()[:1] == b"{")
     error = found.get("error")
-    said = error.get("message") if isinstance(error, dict) else error
-    words = "".join(char for char in said if char.isprintable()) if isinstance(said, str) else ""
+    message = error.get("message") if isinstance(error, dict) else error
+    words = "".join(char for char in message if char.isprintable()) if isinstance(message, str) else ""
     return ProbeResponse(
         status=status,
         is_object=True,

@@ -1,4 +1,4 @@
-"""The operator's settings for the provider and its model."""
+"""Declares the settings for the provider and its model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nanohost.extensions.providers import provider_names
 from nanohost.gateway.settings import ModelSettings
 
 DEMO = "demo"
-"""The provider that asks nobody: for a first look without a key."""
+"""The provider without a model, for a first try without a key."""
 
 
 class ProviderSettings(Section):
@@ -25,7 +25,7 @@ class ProviderSettings(Section):
 
 
 class AgentSettings(Section):
-    """What a provider is told, where its agent group says nothing else."""
+    """The defaults for agent groups that set nothing else."""
 
     table: ClassVar = "agent"
 
@@ -45,7 +45,7 @@ class AgentSettings(Section):
 
 
 def resolve_provider(settings: Settings) -> str:
-    """The provider that `auto` stands for: claude when there is a key or an address to ask, else demo."""
+    """Returns the provider that `auto` stands for: claude if a key or an address is set, else demo."""
     wanted, model = settings.section(ProviderSettings).provider, settings.section(ModelSettings)
     if wanted != AUTO:
         return wanted

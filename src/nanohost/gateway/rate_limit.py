@@ -1,6 +1,6 @@
-"""Limits how much of the gateway a session may use in a time. Pure: monotonic seconds in.
+"""Limits how much of the gateway a session may use per hour. Pure: takes monotonic seconds.
 
-What is over it is not asked of the service, and leaves no row and no line in the log: the client is told to try again.
+Requests over the limit are not forwarded and leave no row and no line in the log: the client is told to retry.
 """
 
 from __future__ import annotations
@@ -20,31 +20,34 @@ from nanohost.work.evicting_map import EvictingMap
 from nanohost.work.throttle import MAX_PAUSE_S, Throttle, TokenBucket, full_bucket
 
 COOLDOWN_S = MAX_PAUSE_S
-"""Whoever asked for too much is slowed down until nothing is over the budget for so long. As long as the longest pause:
-a client that only waits for its pause to end has not calmed down."""
+"""Seconds within the budget after which a session is no longer throttled. As long as the longest pause: a client that
+only waits for its pause to end has not slowed down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRateLimits:
-    """What one session may ask of the gateway in an hour; a sixth of it at once (see work/throttle.py)."""
+    """The limits of one session per hour; a sixth of them at once (see work/throttle.py)."""
 
     requests_per_hour: int
     failures_per_hour: int
-    """Requests that nothing comes of. Each is a row or a line in the log, and no answer of the service slows it."""
+    """Requests that fail. Each costs a row or a line in the log, and no answer of the service slows them down."""
     connections_per_hour: int
 
 
 def call_limits_from_settings(settings: CallSettings) -> CallRateLimits:
-    """So many requests an hour as the operator set, and the rest in proportion. A sixth may fail: of 7,200 at once 200,
-    twenty agents that each try ten times to reach an overloaded service. A client may open a connection for each."""
+    """Returns the limits for the operator's number of requests per hour, and the others in proportion.
+
+    A sixth of the requests may fail: with 7,200 that is 200 at once, such as twenty agents that each retry ten times
+    with an overloaded service. A client may open a connection for each request.
+    """
     requests = settings.session_calls_per_hour
     return CallRateLimits(requests_per_hour=requests, failures_per_hour=requests // 6, connections_per_hour=requests)
 
 
 @dataclass(slots=True)
 class CallBudget(Throttle):
-    """One session's. `rejected_count`: what was over it since it was slowed down. `is_notified`: whether the owners
-    are."""
+    """The budget of one session. `rejected_count`: requests over it since it is throttled. `is_notified`: whether the
+    owners were notified."""
 
     limits: CallRateLimits
     created_at_s: float
@@ -62,7 +65,7 @@ class CallBudget(Throttle):
         self._pause_ends_at_s = self.created_at_s
 
     def consume_connection(self, now: float) -> bool:
-        """Pay for a connection. False: it is over the budget, which `over` says."""
+        """Charges for a connection. Returns False, and sets `over`, if it is over the budget."""
         self._connections.refill(now)
         if self._connections.tokens < 1:
             return self._reject(
@@ -74,7 +77,7 @@ class CallBudget(Throttle):
         return True
 
     def consume_request(self, now: float) -> bool:
-        """Pay for a request. False: it is over the budget, which `over` says."""
+        """Charges for a request. Returns False, and sets `over`, if it is over the budget."""
         self._requests.refill(now)
         self._failures.refill(now)
         if self._requests.tokens < 1:
@@ -94,11 +97,11 @@ class CallBudget(Throttle):
         return True
 
     def consume_failure(self) -> None:
-        """Pay for a request that nothing came of; also below zero, for what was under way at the same time."""
+        """Charges for a failed request; the budget may go below zero if several were running at once."""
         self._failures.tokens -= 1
 
     def consume_malformed(self, now: float) -> bool:
-        """Pay for bytes that are no request, which end their connection. False: not worth a line in the log."""
+        """Charges for bytes that are no request, which end their connection. Returns whether to log them."""
         self._failures.refill(now)
         if self._failures.tokens < 1:
             return False
@@ -106,26 +109,26 @@ class CallBudget(Throttle):
         return True
 
     def wait_s(self, now: float) -> float:
-        """How long what is over the budget waits. All that comes in one pause waits for its end; the next is longer."""
+        """Returns how long a request over the budget waits: until the end of the pause. The next pause is longer."""
         if now >= self._pause_ends_at_s:
             self._pause_ends_at_s = now + self.next_pause_s()
         return self._pause_ends_at_s - now
 
     def retry_after_s(self) -> int:
-        """When there is room for one request again, in whole seconds."""
+        """Returns after how many whole seconds there is room for a request again."""
         return max(1, *(math.ceil((1 - b.tokens) * 3600 / b.per_hour) for b in (self._requests, self._failures)))
 
     def cooldown_left_s(self, now: float) -> float:
-        """When it is no longer slowed down, if nothing more is over it."""
+        """Returns the seconds until throttling ends, if nothing more is over the budget."""
         return self._pause_ends_at_s + COOLDOWN_S - now
 
     def end_throttling(self) -> None:
-        """Nothing was over it for long enough."""
+        """Ends throttling, after a long enough time within the budget."""
         self.reset()
         self.rejected_count, self.is_notified = 0, False
 
     def is_full(self, now: float) -> bool:
-        """Whether it is as one of somebody who never asked for anything."""
+        """Returns whether nothing of the budget is used, as for a new session."""
         buckets = (self._requests, self._failures, self._connections)
         for bucket in buckets:
             bucket.refill(now)
@@ -138,7 +141,7 @@ class CallBudget(Throttle):
 
 
 OnThrottled = Callable[[SessionId, str], Awaitable[None]]
-"""Is told of a session that has been over its budget for long enough, and what it has too much of."""
+"""Called for a session that has been over its budget for long enough, with the limit that it exceeds."""
 
 log = structlog.get_logger(__name__)
 
@@ -155,7 +158,7 @@ class CallLimiter:
         self._is_closed = False
 
     def budget(self, session: SessionId) -> CallBudget:
-        """A session's, made when there is none."""
+        """Returns the budget of a session, and creates it if needed."""
         budget = self._budgets.get(session)
         if budget is None:
             budget = CallBudget(self._call_limits, self._clock.monotonic())
@@ -163,7 +166,7 @@ class CallLimiter:
         return budget
 
     def throttled(self) -> dict[SessionId, str]:
-        """The sessions that are over their budget, and what they have too much of."""
+        """Returns the sessions that are over their budget, with the limit that each exceeds."""
         return {id: budget.reason for id, budget in self._budgets.items() if budget.is_throttled}
 
     async def admit_connection(self, session: SessionId) -> None:
@@ -173,7 +176,7 @@ class CallLimiter:
             await self._throttle(session, budget)
 
     async def admit_request(self, session: SessionId) -> bool:
-        """Whether a request is served. If not, it has waited, and is to be turned down in words."""
+        """Returns whether to serve a request. If not, it has waited, and gets an error."""
         budget = self.budget(session)
         if budget.consume_request(self._clock.monotonic()):
             return True
@@ -181,11 +184,11 @@ class CallLimiter:
         return False
 
     def record_malformed(self, session: SessionId) -> bool:
-        """Pay for bytes that are no request. Returns whether they are worth a line in the log."""
+        """Charges for bytes that are no request. Returns whether to log them."""
         return self.budget(session).consume_malformed(self._clock.monotonic())
 
     async def close(self) -> None:
-        """Turn down all that waits, at once, and have nothing wait any more: a stop has other limits."""
+        """Rejects all waiting requests at once, and lets none wait any more: a stop has its own limits."""
         self._is_closed = True
         tasks = list(self._tasks)
         for task in tasks:
@@ -210,7 +213,7 @@ class CallLimiter:
             waiting.cancel()
 
     async def _wait_for_cooldown(self, session: SessionId, budget: CallBudget) -> None:
-        """Until it has calmed down."""
+        """Waits until throttling can end."""
         try:
             while (left_s := budget.cooldown_left_s(self._clock.monotonic())) > 0:
                 await self._clock.sleep(left_s)
@@ -221,7 +224,7 @@ class CallLimiter:
     async def _notify(self, session: SessionId, exceeded: str) -> None:
         try:
             await self._on_throttled(session, exceeded)
-        except Exception as error:  # whatever keeps the owners from being told, requests are not to blame
+        except Exception as error:  # an error of the notice must not affect requests
             log.error("gateway_notify_failed", session=session, error=str(error))
 
     def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:

@@ -1,6 +1,6 @@
-"""Says which requests and headers of a container may pass. Everything else is rejected.
+"""Decides which requests and headers of a container may pass. Everything else is rejected.
 
-Pure: a method and a request target in, a verdict out.
+Pure: takes a method and a request target, returns a decision.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ class GatewayDecision(Enum):
     CALL = auto()
     """Forward, and record it as a model call."""
     FORWARD = auto()
-    """Forward; costs nothing worth a row."""
+    """Forward without a record: it costs almost nothing."""
     PROBE = auto()
-    """Answer here with an empty 200: clients ask this to see whether anybody is there."""
+    """Answer with an empty 200 without forwarding: clients check by this whether the server is reachable."""
     REJECT = auto()
 
 
@@ -36,8 +36,8 @@ _SINGLE_MODEL_PATH = re.compile(r"/v1/models/[A-Za-z0-9][A-Za-z0-9._:@-]*")
 
 
 def decide(method: str, target: str) -> GatewayDecision:
-    """The verdict on a request line. `target` is taken as it was sent: nothing is decoded, joined or normalised,
-    so nothing can look like an allowed path and be another one upstream."""
+    """Decides on a request line. `target` is compared as it was sent: nothing is decoded, joined or normalised, so that
+    no path can look allowed here and be another one upstream."""
     path = target.partition("?")[0]
     if method == "GET" and _SINGLE_MODEL_PATH.fullmatch(path):
         return GatewayDecision.FORWARD
@@ -63,17 +63,17 @@ _EXCLUDED_RESPONSE_HEADERS = _HOP_BY_HOP | {"content-length", "set-cookie", "ser
 _BETA_HEADER = "anthropic-beta"
 _OAUTH_PREFIX = "sk-ant-oat"
 _OAUTH_BETA = "oauth-2025-04-20"
-"""The service takes a subscription's token only from clients that send this."""
+"""The service accepts a subscription's token only with this header value."""
 
 NO_RETRY_HEADERS = {"x-should-retry": "false"}
-"""Goes with every 401. Clients try one again for minutes, in case their key is being renewed; here the key is not
-theirs, so trying again only keeps a person waiting."""
+"""Sent with every 401. Clients retry a 401 for minutes, in case their key is being renewed; here the key is the host's,
+so a retry only makes people wait."""
 
 
 def request_headers(received: MultiMapping[str], api_key: str | None) -> Headers:
-    """What goes to the service: the client's headers less credentials and transport, plus the key.
+    """Returns the headers for the service: the client's without credentials and transport headers, plus the key.
 
-    The answer is asked for uncompressed: usage is read from the bytes as they pass.
+    They request an uncompressed answer: usage is read from the bytes as they pass.
     """
     headers = _filter_headers(received, _EXCLUDED_REQUEST_HEADERS)
     headers["Accept-Encoding"] = "identity"
@@ -87,7 +87,7 @@ def request_headers(received: MultiMapping[str], api_key: str | None) -> Headers
 
 
 def response_headers(received: MultiMapping[str], status: int) -> Headers:
-    """What goes to the client. Length and framing are the gateway's own business."""
+    """Returns the headers for the client, without length and framing, which the gateway sets."""
     headers = _filter_headers(received, _EXCLUDED_RESPONSE_HEADERS)
     if status == 401:
         headers.update(NO_RETRY_HEADERS)
@@ -95,7 +95,7 @@ def response_headers(received: MultiMapping[str], status: int) -> Headers:
 
 
 def _filter_headers(received: MultiMapping[str], excluded: set[str]) -> Headers:
-    """Without what is listed, what `Connection` names, and what could not be sent again as it came."""
+    """Removes the excluded headers, those that `Connection` names, and those that cannot be sent unchanged."""
     named = {name.strip().lower() for value in received.getall("connection", []) for name in value.split(",")}
     return CIMultiDict(
         (name, value)

@@ -1,4 +1,4 @@
-"""Settings of the gateway: the model's address and key, and how much a session may use."""
+"""Declares the settings of the gateway: the model's address and key, and how much a session may use."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class ModelSettings(Section):
 
     @property
     def key(self) -> str | None:
-        """What opens the model: not to be shown."""
+        """The key for the model. Never show it."""
         return self.api_key.get_secret_value() if self.api_key else None
 
     @classmethod
     def defaults(cls, environ: Mapping[str, str]) -> Mapping[str, object]:
-        """What other tools for the same model read counts here too, after our own."""
+        """Returns settings from the variables of other tools for the same model; nanohost's own take precedence."""
         url = environ.get("ANTHROPIC_BASE_URL")
         key = trim(environ.get("ANTHROPIC_API_KEY", "")) or trim(environ.get("ANTHROPIC_AUTH_TOKEN", ""))
         return ({"base_url": url} if url else {}) | ({"api_key": SecretStr(key)} if key else {})
@@ -53,5 +53,5 @@ class CallSettings(Section):
         expected="a whole number, 36 or more",
         ge=36,
     )
-    """Two a second, and 1,200 at once: an agent with ten subagents, each of which asks the model every three seconds,
-    goes on for fifteen minutes before it is slowed down. A call for an answer takes some seconds; few are faster."""
+    """Two per second, and 1,200 at once: an agent with ten subagents that each call the model every three seconds can
+    work for fifteen minutes before it is throttled. Most calls take several seconds."""

@@ -1,4 +1,4 @@
-"""The model service's address and key: the one secret of the gateway, and the only way out."""
+"""Holds the model service's address and key: the only secret of the gateway, and its only destination."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class Upstream:
 
     @property
     def is_usable(self) -> bool:
-        """A service of one's own may need no key; the default one does."""
+        """Whether requests can be sent: a self-hosted service may need no key; the default one does."""
         return bool(self.api_key) or self.base_url.rstrip("/") != DEFAULT_BASE_URL
 
     @property
     def host(self) -> str:
-        """For messages: without path, user name or password."""
+        """The host for messages: without path, user name or password."""
         return urlsplit(self.base_url).hostname or "the configured address"
 
     @property
     def display_url(self) -> str:
-        """The address for messages: without user name, password and question."""
+        """The address for messages: without user name, password and query."""
         parts = urlsplit(self.base_url)
         place = parts.netloc.rpartition("@")[2]
         return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
 
     def url_for(self, target: str) -> str:
-        """The address of an allowed request target (path and query)."""
+        """Returns the address for an allowed request target (path and query)."""
         return self.base_url.rstrip("/") + target

@@ -1,6 +1,6 @@
-"""Reads tokens, model and errors from an answer as its bytes pass, wherever they are cut.
+"""Reads tokens, model and errors from an answer as its bytes pass, wherever the chunks end.
 
-Pure, with bounded memory, and never raises: an answer it cannot make sense of has no usage, and still passes.
+Pure, with bounded memory, and never raises: an answer that it cannot parse has no usage, and still passes.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Protocol
 from nanohost.gateway.model_call import Usage
 
 MAX_EVENT_BYTES = 64 * 1024
-"""Events with usage are a few hundred bytes; a longer line is content and is skipped."""
+"""Events with usage have a few hundred bytes; a longer line is content and is skipped."""
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
-"""An answer that is not streamed and longer than this has no usage read from it."""
+"""No usage is read from a longer answer that is not streamed."""
 MAX_TOKENS = 2**53
 
 _USAGE_FIELDS = {
@@ -23,18 +23,18 @@ _USAGE_FIELDS = {
     "cache_creation_input_tokens": "tokens_cache_written",
 }
 _CACHE_CREATION_FIELDS = {"ephemeral_1h_input_tokens": "tokens_cache_written_1h"}
-"""In the `cache_creation` of a usage."""
+"""The fields in the `cache_creation` of a usage."""
 _RELEVANT_EVENTS = (b'"message_start"', b'"message_delta"', b'"message_stop"', b'"error"')
 
 
 class ResponseSummary:
-    """What is known so far. Counts are totals: what comes later replaces what came before."""
+    """What is known so far. Counts are totals: a later value replaces an earlier one."""
 
     def __init__(self) -> None:
         self.model = ""
         self.error = ""
         self.is_complete = False
-        """The answer is whole: its last event has passed, or it said that it failed."""
+        """The answer is complete: its last event or an error has passed."""
         self._tokens: dict[str, int] = {}
 
     @property
@@ -42,7 +42,7 @@ class ResponseSummary:
         return Usage(**self._tokens)
 
     def add_event(self, document: object) -> None:
-        """An event, or a whole answer: they have the same parts."""
+        """Adds an event or a whole answer, which have the same fields."""
         if not isinstance(document, dict):
             return
         match document.get("type"):
@@ -85,24 +85,24 @@ class ResponseSummary:
 
 
 class UsageReader(Protocol):
-    """Is fed every byte of one answer, in order."""
+    """Reads every byte of one answer, in order."""
 
     summary: ResponseSummary
 
     def feed(self, chunk: bytes) -> None: ...
 
     def close(self) -> None:
-        """There is no more."""
+        """Handles the end of the answer."""
         ...
 
 
 def reader_for(content_type: str) -> UsageReader:
-    """The reader of a stream of events, or of one document."""
+    """Returns the reader for a stream of events, or for one document."""
     return StreamReader() if content_type == "text/event-stream" else DocumentReader()
 
 
 class StreamReader:
-    """Server-sent events, a line at a time. Keeps at most one line, and none that is too long."""
+    """Reads server-sent events line by line. Keeps at most one line, and none that is too long."""
 
     def __init__(self) -> None:
         self.summary = ResponseSummary()
@@ -135,7 +135,7 @@ class StreamReader:
 
 
 class DocumentReader:
-    """One JSON document, read when it is whole."""
+    """Reads one JSON document when it is complete."""
 
     def __init__(self) -> None:
         self.summary = ResponseSummary()

@@ -1,9 +1,9 @@
 """Accepts events from channels. Promises: `accept` returns after the event is on disk, once.
 
-It decides nothing about who the event is for: that is routing's, which is told that the chat has news. But what nobody
-listens to is not even kept: in a chat without an agent only what is said to us is, later changes of it while it waits,
-and a one-time code, so that others may talk there at whatever length. Nor is kept that something was deleted which was
-for nobody.
+It does not decide who the event is for: the router does, and is notified that the chat has events. But events that
+nobody listens to are not stored. In a chat without an agent it stores only messages that address the bot, edits of
+those while they wait, and one-time codes, so that other talk there costs nothing. It does not store the deletion of a
+message that reached no agent.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ MAX_RECENT_MESSAGES = 500
 MAX_CHECKPOINT_CHARS = 4_000
 SENT_BY_BOT = "another bot wrote it"
 BATCH_SIZE = 8
-"""Events of one chat that are written in one transaction. One transaction of a chat waits for the database at a time:
-however many events there are, an event of another chat has one before it; this many statements are not noticed."""
+"""Events of one chat that are written in one transaction. A chat has one transaction waiting for the database at a
+time: however many events it has, an event of another chat waits for one of them, which is short at this size."""
 
 _log = structlog.get_logger()
 
 
 class LateFailureHandler(Protocol):
-    """Takes a platform's word that a message of (channel type, instance) did not arrive after all."""
+    """Handles a platform's report that a message of (channel type, instance) was not delivered after all."""
 
     async def __call__(self, channel: tuple[str, str], *, key: str, platform_message_id: str, reason: str) -> None: ...
 
 
 async def _ignore_late_failure(channel: tuple[str, str], *, key: str, platform_message_id: str, reason: str) -> None:
-    """For an inbox without a delivery beside it."""
+    """Ignores late failures, for an inbox without a delivery stage."""
 
 
 @dataclass(slots=True, eq=False)
 class _PendingEvent:
-    """An event that came and is not written yet. `accepted` is set by whoever writes it."""
+    """An event that arrived and is not written yet. `accepted` is set by the task that writes it."""
 
     event: InboundEvent
     problem: str | None
@@ -64,7 +64,7 @@ class _PendingEvent:
 
 @dataclass(slots=True)
 class _ChatQueue:
-    """Of one chat, in order of arrival. Who has the turn writes for those behind it, too."""
+    """The pending events of one chat, in order of arrival. The task that holds the lock writes later ones, too."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     pending: list[_PendingEvent] = field(default_factory=list)
@@ -96,8 +96,10 @@ class ChannelInbox:
         self._queues: dict[ChatKey, _ChatQueue] = {}
 
     async def accept(self, event: InboundEvent) -> Accepted:
-        """Commit the event, or the fact that it cannot be used; what nobody listens to leaves nothing. Raises
-        StoreError when the disk refuses."""
+        """Commits the event, or records that it is invalid. An event that nobody listens to is not stored.
+
+        Raises StoreError when the disk refuses.
+        """
         now = self._clock.now()
         problem = find_problem(event)
         kept = sanitize(event, has_threads=self._has_threads) if problem is None else placeholder_event(event, now)
@@ -110,7 +112,7 @@ class ChannelInbox:
                 self._fair_share.record_event(chat)
                 if queue.pending:
                     await self._fair_share.yield_to_others(chat, time.monotonic() - began)
-        assert waiting.accepted is not None, "what waits longest is the event of whoever has the turn"
+        assert waiting.accepted is not None, "the oldest pending event belongs to the task that holds the lock"
         return waiting.accepted
 
     @asynccontextmanager
@@ -125,11 +127,11 @@ class ChannelInbox:
                 del self._queues[chat]
 
     async def _write_batch(self, chat: ChatKey, pending: _PendingEvent, queue: _ChatQueue) -> None:
-        """Its own, and what came next; its own alone if that fails, so that no event fails for another."""
+        """Writes the queue's next events; if that fails, `pending` alone, so that no event fails because of another."""
         try:
             await self._write(chat, queue.pending[:BATCH_SIZE])
         except NanohostError:
-            raise  # the disk: no event is to blame
+            raise  # the disk: no event is at fault
         except Exception:
             await self._write(chat, [pending])
         queue.pending = [one for one in queue.pending if one.accepted is None]
@@ -154,7 +156,7 @@ class ChannelInbox:
                 _log.info("event_dropped", channel=self._channel_type, chat=chat.platform_id, reason=one.problem)
 
     async def _insert(self, tx: Transaction, chat: ChatKey, pending: _PendingEvent) -> bool:
-        """False: it is there already."""
+        """Stores the event; returns False if it is stored already."""
         new = await events.add(tx, chat, pending.event, now=pending.received_at, drop_reason=pending.problem)
         if new and pending.problem is not None and not pending.event.sender.is_self:
             user = chat.user_id_of(pending.event.sender.handle)
@@ -182,8 +184,10 @@ class ChannelInbox:
         return kept
 
     async def _is_relevant_deletion(self, chat: ChatKey, message: str | None, earlier: Sequence[_PendingEvent]) -> bool:
-        """Whether this message waits, or was for an agent: of anything else nobody need know that it is gone. `earlier`
-        as below."""
+        """Returns whether the deleted message waits or was routed to an agent; other deletions need not be stored.
+
+        `earlier`: events that came before it and are not written yet.
+        """
         if message is None:
             return False
         if any(one.event.platform_message_id == message for one in earlier if one.problem is None):
@@ -194,9 +198,11 @@ class ChannelInbox:
         return bool(await routes.list_routed(self._store, chat, message))
 
     async def _is_relevant_unheard(self, chat: ChatKey, event: InboundEvent, earlier: Sequence[_PendingEvent]) -> bool:
-        """Where no agent listens: a press on a card that was sent there, an edit of what waits to be let in or that is
-        the first to name us, or a code that somebody else could type now. `earlier`: what came before it and is not
-        written yet."""
+        """Returns whether to store an event of a chat where no agent listens.
+
+        That is a press on a card that was sent there, an edit of a held message, the first edit that mentions the bot,
+        or an open code that somebody else could use. `earlier`: events that came before it and are not written yet.
+        """
         match event.kind:
             case EventKind.CLICK:
                 choice = await cards.find_choice(self._store, event.value)
@@ -246,7 +252,7 @@ class ChannelInbox:
 
 
 def _discard(chat: ChatKey, pending: _PendingEvent) -> None:
-    """It is accepted, and nothing is kept of it."""
+    """Marks the event as accepted without storing it."""
     pending.accepted = Accepted(new=False)
     _log.debug(
         "message_discarded", **_log_fields(chat, pending.event), kind=pending.event.kind, reason="nobody listens"

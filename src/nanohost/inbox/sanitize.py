@@ -1,7 +1,7 @@
-"""Cleans an event before it is kept: limits, invalid characters, unsafe names. Pure.
+"""Cleans an event before it is stored: limits, invalid characters, unsafe names. Pure.
 
-Text is made storable, not pretty: what the agent sees is escaped where the prompt is made. An event that can never be
-used is named as such, so that it is put on record instead of coming back for ever.
+Text is made storable, not pretty: it is escaped for the agent where the prompt is built. An invalid event is reported
+as such, so that it is recorded as dropped, and the platform does not send it again and again.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from nanohost_protocol.times import to_text
 
 EMPTY_MESSAGE = "it holds neither text nor a file, nor anything that can be shown"
 MAX_TEXT_CHARS = 300_000
-"""Characters of one message that are kept. No platform of people sends more; a file does. Even if each is escaped in
-the worst way, its row stays below the mailbox's MAX_CONTENT_BYTES."""
+"""Characters of one message that are stored. No chat platform sends more, only a channel file may. Even if each is
+escaped in the longest way, the row stays below the mailbox's MAX_CONTENT_BYTES."""
 MAX_NAME_CHARS = 200
 MAX_ATTACHMENTS = 20
-"""Of one message; no platform of people sends more."""
+"""Files of one message; no chat platform sends more."""
 MAX_PARTS = 40
-"""Of one message. More links than that are no message that somebody wrote; what is cut is said."""
+"""Parts of one message. Nobody writes a message with more links than that; a note says what was cut."""
 MAX_QUOTE_CHARS = 4_000
-"""Characters of the message that one replies to: as many as the longest message of most platforms."""
+"""Characters of a quoted message: as many as the longest message of most platforms."""
 
 
 def find_problem(event: InboundEvent) -> str | None:
-    """Why the event can never be used, or None. Types are looked at: a channel file may be anybody's."""
+    """Returns why the event is invalid; None if it is valid. Also checks types: an install may add channel files."""
     if not is_valid_id(event.platform_id):
         return "it has no chat id"
     if not is_valid_id(event.platform_message_id):
@@ -75,7 +75,7 @@ def _find_flag_problem(event: InboundEvent) -> str | None:
 
 
 def sanitize(event: InboundEvent, *, has_threads: bool) -> InboundEvent:
-    """The event as it is kept. `has_threads`: whether the platform has any; without, a thread id is dropped."""
+    """Returns the event as it is stored. `has_threads`: whether the platform has threads; if not, drops thread ids."""
     return replace(
         event,
         kind=EventKind(event.kind),
@@ -93,7 +93,7 @@ def sanitize(event: InboundEvent, *, has_threads: bool) -> InboundEvent:
 
 
 def placeholder_event(event: InboundEvent, now: datetime) -> InboundEvent:
-    """A stand-in for an event that cannot be kept as it is: enough to say that it came, and from where."""
+    """Returns a replacement for an invalid event: it only records that one arrived, and from where."""
     return InboundEvent(
         platform_id=event.platform_id if is_valid_id(event.platform_id) else "",
         platform_message_id=(
@@ -122,7 +122,7 @@ def _is_part(value: object) -> bool:
 
 
 def _sanitize_parts(parts: Sequence[Part], max_chars: int) -> tuple[Part, ...]:
-    """No more of them than can be read, and no longer than what `max_chars` is left for: characters."""
+    """Returns the parts within the limit of their number, and of `max_chars` characters in all."""
     kept = []
     for one in map(_sanitize_part, parts[:MAX_PARTS]):
         size = len(one.text) + len(one.marked) + len(one.url)
@@ -134,7 +134,7 @@ def _sanitize_parts(parts: Sequence[Part], max_chars: int) -> tuple[Part, ...]:
 
 
 def _omitted_files_part(files: Sequence[Attachment]) -> tuple[Part, ...]:
-    """That there were more files than are kept."""
+    """Returns a part that says how many files were left out; empty if none."""
     more = len(files) - MAX_ATTACHMENTS
     return (Part(kind=PartKind.SHARED, text=f"[cut: {more} more files of this message]"),) if more > 0 else ()
 
@@ -167,17 +167,17 @@ def _is_text(value: object) -> bool:
 
 
 def _is_storable(value: object) -> bool:
-    """Ids are kept as they are, so they must be storable as they are."""
+    """Returns whether an id can be stored unchanged."""
     return isinstance(value, str) and _to_storable(value) == value
 
 
 def is_valid_id(value: object) -> bool:
-    """Whether it can name a chat or a message."""
+    """Returns whether the value is a valid id of a chat or a message."""
     return _is_storable(value) and value != ""
 
 
 def _sanitize_name(value: object) -> str:
-    """A name as people may see it; what is no text has none."""
+    """Returns a name that is safe to show; empty if the value is no text."""
     return _to_storable(value)[:MAX_NAME_CHARS] if isinstance(value, str) else ""
 
 
@@ -192,7 +192,7 @@ def _sanitize_sender(sender: object) -> Sender:
 
 
 def _to_storable(text: str) -> str:
-    """Half surrogate pairs cannot be stored as UTF-8, and NUL ends text for too many readers."""
+    """Replaces unpaired surrogates, which UTF-8 cannot encode, and NUL, which ends text for many readers."""
     return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
 
 

@@ -1,8 +1,8 @@
-"""Finds the proxy for an address: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, alike for channels and the model.
+"""Finds the proxy for an address: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, the same for channels and the model.
 
-Promises: an address on this machine is never asked for through a proxy; what a variable says and nobody can use is an
-error in words, without the proxy's password.
-Never: ~/.netrc, as the HTTP clients' own reading of the environment would.
+Promises: an address on this machine is never requested through a proxy; an invalid variable is an error that does not
+contain the proxy's password.
+Never: reads ~/.netrc, as HTTP clients do when they read the environment themselves.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ PROXY_EXAMPLES = "http://proxy:3128 or socks5://proxy:1080"
 
 
 class InvalidProxyError(ValueError):
-    """What a variable says is no proxy that can be used: one line that names the variable and what is wanted."""
+    """A variable holds no usable proxy; the message names the variable and what is expected, on one line."""
 
 
 def proxy_for(url: str, environ: Mapping[str, str] | None = None) -> str | None:
-    """The proxy for this address (http, https, ws or wss), with user and password; None: it is reached directly, or is
-    no address at all, as who asks there will be told.
+    """Returns the proxy for this address (http, https, ws or wss), with user and password.
+
+    Returns None if the address is reached directly, or is invalid, which the request itself will report.
 
     Raises InvalidProxyError.
     """
@@ -36,13 +37,13 @@ def proxy_for(url: str, environ: Mapping[str, str] | None = None) -> str | None:
 
 
 def describe_proxy(url: str, environ: Mapping[str, str] | None = None) -> str:
-    """The proxy for this address as it stands in a sentence behind a verb; empty for none, and for what is none."""
+    """Returns a phrase about the proxy for this address, to follow a verb; empty for none, and for what is none."""
     name = proxy_name(url, environ)
     return f" through the proxy {name}" if name else ""
 
 
 def proxy_name(url: str, environ: Mapping[str, str] | None = None) -> str:
-    """The proxy for this address with the variable that names it, without user and password; empty for none."""
+    """The proxy or this address with the variable that names it, without user and password; empty for one."""
     variable, value = _find_variable(url, os.environ if environ is None else environ)
     try:
         found = urlsplit(_validated_url(variable, value)) if value else None
@@ -52,7 +53,7 @@ def proxy_name(url: str, environ: Mapping[str, str] | None = None) -> str:
 
 
 def _find_variable(url: str, environ: Mapping[str, str]) -> tuple[str, str]:
-    """The variable that counts for this address, and what it says; both empty where it is reached directly."""
+    """Returns the variable that applies to this address, and its value; both empty if it is reached directly."""
     try:
         target = urlsplit(url)
         port = target.port or DEFAULT_PORTS.get(target.scheme, 0)
@@ -76,9 +77,9 @@ def is_this_machine(host: str) -> bool:
 
 
 def aiohttp_options(proxy: str | None, **connector: Any) -> dict[str, Any]:
-    """What an aiohttp.ClientSession needs to go through it. `connector`: what its connector is to be made with.
+    """Returns arguments for an aiohttp.ClientSession that uses the proxy. `connector`: options of its connector.
 
-    To be called within a running loop. Whatever a SOCKS proxy refuses is raised as aiohttp.ClientProxyConnectionError.
+    Call it within a running loop. A refusal by a SOCKS proxy is raised as aiohttp.ClientProxyConnectionError.
     """
     import aiohttp
 
@@ -101,7 +102,7 @@ def _or_empty(part: str | None) -> str:
 
 
 def _read_variable(environ: Mapping[str, str], name: str) -> tuple[str, str]:
-    """A variable and what it says; in small letters it counts more, as everywhere."""
+    """Returns a variable's name and value; the lower-case name takes precedence, as is usual."""
     for variable in (f"{name}_proxy", f"{name}_PROXY".upper()):
         if value := environ.get(variable, "").strip():
             return variable, value
@@ -113,7 +114,8 @@ def _is_no_proxy(host: str, port: int, no_proxy: str) -> bool:
 
 
 def _matches_no_proxy(entry: str, host: str, port: int) -> bool:
-    """One entry of NO_PROXY: *, a name (and all below it), an address, a network; with a port for that one alone."""
+    """Returns whether an entry of NO_PROXY matches: *, a name (with its subdomains), an address or a network; with a
+    port only for that port."""
     if entry == "*":
         return True
     with suppress(ValueError):

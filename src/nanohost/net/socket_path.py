@@ -1,8 +1,8 @@
 """Shortens a Unix socket's path for the kernel, however deep its folder is.
 
-The kernel keeps 108 bytes for a socket's path (104 on macOS), the final zero included, and a home may lie deeper
-than that. On Linux the folder is opened and named through its descriptor; elsewhere a link in the temporary folder
-stands in for it. Bind or connect while the path is lent, not later. Nothing here opens a socket.
+The kernel allows 108 bytes for a socket's path (104 on macOS), with the final zero, and the path of a home may be
+longer. On Linux the folder is opened and named through its descriptor; elsewhere a link in the temporary folder
+replaces it. Bind or connect while the context is open, not later. Nothing here opens a socket.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if TYPE_CHECKING:  # each short command loads this
     from pathlib import Path
 
 MAX_PATH_BYTES = 103
-"""What fits everywhere: sun_path of unix(4) on macOS, 104 bytes, less the final zero."""
+"""The limit that fits everywhere: sun_path of unix(4) on macOS, 104 bytes, less the final zero."""
 
 _FD_DIR = "/proc/self/fd"
 
 
 @contextmanager
 def short_socket_path(path: Path | str) -> Iterator[str]:
-    """Lend a path to the same place that `bind` and `connect` take. Raises OSError when the folder is not there."""
+    """Yields a short path to the same socket for `bind` and `connect`. Raises OSError if the folder is missing."""
     full = os.fspath(path)
     if len(os.fsencode(full)) <= MAX_PATH_BYTES:
         yield full
@@ -34,7 +34,7 @@ def short_socket_path(path: Path | str) -> Iterator[str]:
         finally:
             os.close(folder)
     else:
-        import tempfile  # slow to load, and nobody else here needs it
+        import tempfile  # slow to load, and seldom needed
         from pathlib import Path
 
         with tempfile.TemporaryDirectory(prefix="nanohost-") as scratch:

@@ -22,7 +22,10 @@ class _SocksConnector(ProxyConnector):
 
 
 def socks_connector(host: str, port: int, user: str, password: str, **options: Any) -> aiohttp.TCPConnector:
-    """Names are looked up by the proxy: who needs one often cannot. To be called within a running loop."""
+    """Returns a connector for a SOCKS proxy, which also resolves names: without it that is often not possible.
+
+    Call it within a running loop.
+    """
     return _SocksConnector(
         host=host,
         port=port,

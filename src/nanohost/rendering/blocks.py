@@ -1,4 +1,4 @@
-"""The parsed form of a message, independent of the platform: a flat list of blocks of styled runs."""
+"""Defines the parsed form of a message, independent of the platform: a flat list of blocks of styled runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Style(Flag):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Words of one style. With `href` it is a link and is never cut."""
+    """Text of one style. With `href` it is a link and is never cut."""
 
     text: str
     style: Style = Style.NONE
@@ -38,11 +38,11 @@ class BlockKind(Enum):
 class Block:
     """One paragraph, heading, list item, code block, table or rule.
 
-    `runs` is the content; of a code block the code, of a table (`rows`, the first is its head) the same table drawn
-    with aligned columns. `quote` is how many quotes it stands in, `indent` how many columns its list pushes it in,
-    `marker` what its list puts before it ("-", "3.", "3)", or a sign that is data). `is_unnumbered`: to a reader that
-    makes lists of its own this is none, since it would show another number or mark; `unnumbered_indent` is how many
-    columns of `indent` stand under such markers. A `is_tight` piece follows the one above without an empty line.
+    `runs`: the content; of a code block the code, of a table (`rows`, the first is its header) the table drawn with
+    aligned columns. `quote`: the depth of quotes; `indent`: the columns of indentation by lists; `marker`: the list
+    marker ("-", "3.", "3)", or a sign that is data). `is_unnumbered`: platforms with their own lists must not render it
+    as a list item, since they would show another number or mark; `unnumbered_indent`: the columns of `indent` below
+    such markers. `is_tight`: no empty line separates it from the block above.
     """
 
     kind: BlockKind = BlockKind.TEXT
@@ -71,7 +71,7 @@ def code_block(content: str, language: str = "") -> Block:
 
 
 def split_lines(runs: tuple[Run, ...]) -> list[list[Run]]:
-    """The runs line by line, so that no markup has to reach over the end of a line."""
+    """Splits the runs into lines, so that no markup spans the end of a line."""
     lines: list[list[Run]] = [[]]
     for run in runs:
         if "\n" not in run.text:

@@ -1,4 +1,4 @@
-"""Classifies characters by how they affect the Markdown beside them. Pure."""
+"""Classifies characters by their effect on adjacent Markdown. Pure."""
 
 from __future__ import annotations
 
@@ -11,35 +11,36 @@ _QUOTES = frozenset("\"'")
 
 
 def is_wide(character: str) -> bool:
-    """Of a script that is written without blanks between words, or its punctuation."""
+    """Returns whether the character is of a script without blanks between words, or its punctuation."""
     return not character.isascii() and unicodedata.east_asian_width(character) in ("W", "F", "H")
 
 
 def is_punctuation(character: str) -> bool:
-    """Punctuation or a symbol, as CommonMark means it since 0.31."""
+    """Returns whether it is punctuation or a symbol, as defined by CommonMark since 0.31."""
     return unicodedata.category(character)[0] in "PS"
 
 
 def is_strict_punctuation(character: str) -> bool:
-    """Punctuation for every reader of Markdown: before CommonMark 0.31 a symbol beyond ASCII was none."""
+    """Returns whether every Markdown parser counts it as punctuation: before CommonMark 0.31, non-ASCII symbols did
+    not."""
     return unicodedata.category(character)[0] == "P" or (character.isascii() and is_punctuation(character))
 
 
 def is_opening(character: str, before: str) -> bool:
-    """Whether it begins something; `before` is what stands before it, by which a straight quote is known."""
+    """Returns whether it opens a bracket or quote; `before`: the preceding text, which decides for a straight quote."""
     if character in _QUOTES:
         return before.isspace() or unicodedata.category(before) in ("Ps", "Pi")
     return unicodedata.category(character) in ("Ps", "Pi")
 
 
 def is_closing(character: str) -> bool:
-    """Whether it ends something, so that no blank stands before it."""
+    """Returns whether it closes something, so that no blank precedes it."""
     return character in _CLOSING_PUNCTUATION or unicodedata.category(character) in ("Pe", "Pf")
 
 
 def can_take_space(left: str, right: str) -> bool:
-    """Whether a blank between two texts changes nothing but the look: not within a word or a number, not before what
-    ends something, not behind what begins something. Neither text is empty."""
+    """Returns whether a blank between two texts changes only the look: not within a word or a number, not before a
+    closing and not after an opening character. Neither text is empty."""
     end, start = left[-1], right[0]
     if end.isspace() or start.isspace() or is_closing(start) or is_opening(end, "a"):
         return False

@@ -1,7 +1,7 @@
-"""The base of all dialects: writes blocks in one form. Plain text is the form that adds nothing.
+"""Renders blocks as plain text: the base class of all dialects.
 
-A dialect must be able to bound the length of what it writes before it writes it: a run costs at most what it costs
-alone at the beginning of a line, and one zero-width space (or blank) for each of its lines.
+A dialect must be able to bound the length of its output in advance: a run is at most as long as it is alone at the
+beginning of a line, plus one zero-width space (or blank) for each of its lines.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ _TAG = re.compile(r"<[^>]*>")
 
 
 class Dialect:
-    """Plain text, and what the others change of it."""
+    """Renders plain text. Other dialects override its methods."""
 
     marks: tuple[tuple[Style, str, str], ...] = ()
-    """What opens and closes a style, from the outermost inwards."""
+    """The opening and closing mark of each style, from the outermost inwards."""
     bullet = "-"
     rule = "———"
     heading_style = Style.BOLD
 
     def render_part(self, blocks: Sequence[Block]) -> str:
-        """One message."""
+        """Renders one message."""
         written: list[str] = []
         for index, piece in enumerate(blocks):
             if index:
@@ -36,7 +36,7 @@ class Dialect:
         return "".join(written)
 
     def separator(self, above: Block, below: Block) -> str:
-        """What stands between two pieces."""
+        """Returns the separator of two blocks."""
         if below.is_tight:
             return "\n"
         quote = min(above.quote, below.quote)
@@ -58,18 +58,18 @@ class Dialect:
                 )
 
     def line_prefixes(self, block: Block) -> tuple[str, str]:
-        """What stands before the first line of a piece and before the others."""
+        """Returns the prefix of a block's first line and of its other lines."""
         edge = self.quote_prefix(block.quote) + " " * block.indent
         if not block.marker:
             return edge, edge
         return f"{edge}{self.list_marker(block)} ", edge + " " * (len(block.marker) + 1)
 
     def list_marker(self, piece: Block) -> str:
-        """What stands before an item of a list."""
+        """Returns the marker of a list item."""
         return self.bullet if piece.marker == "-" else piece.marker
 
     def styled_runs(self, piece: Block) -> tuple[Run, ...]:
-        """The runs with the style that their piece gives them."""
+        """Returns the runs with the style of their block."""
         if piece.kind is not BlockKind.HEADING:
             return piece.runs
         return tuple(Run(run.text, run.style | self.heading_style, run.href) for run in piece.runs)
@@ -87,11 +87,12 @@ class Dialect:
         return "".join(written)
 
     def run_separator(self, left: Run, right: Run, before: str, after: str) -> str:
-        """What keeps marks from being misread where two runs touch that are written as `before` and `after`."""
+        """Returns what to insert between two runs, rendered as `before` and `after`, so that marks are read
+        correctly."""
         return ""
 
     def render_run(self, run: Run, *, at_start: bool) -> str:
-        """One run within a line."""
+        """Renders one run within a line."""
         if not run.href and not run.style and not run.text[:1].isspace():
             return self.escape(run.text, at_start=at_start)
         if not run.href and Style.CODE in run.style and (span := self.render_code_span(run.text)) is not None:
@@ -108,14 +109,14 @@ class Dialect:
         return f"{lead}{text}{trail}"
 
     def escape(self, text: str, *, at_start: bool) -> str:
-        """Text of one line, so that none of it is taken for markup."""
+        """Escapes the text of one line, so that none of it is read as markup."""
         return text
 
     def render_link(self, run: Run) -> str:
         return plain_text(run)
 
     def render_code_span(self, text: str) -> str | None:
-        """Code within a line; None where it is to be written as text."""
+        """Renders code within a line; returns None if it has to be written as text."""
         return None
 
     def render_code_block(self, content: str, language: str) -> str:
@@ -125,16 +126,16 @@ class Dialect:
         return self.render_code_block(piece.text, "")
 
     def count_entities(self, rendered: str) -> int:
-        """How many stretches of `rendered` the platform formats, rather too many; 0 where it sets no limit."""
+        """Returns an upper bound of the formatted ranges in `rendered`; 0 if the platform has no limit."""
         return 0
 
     def visible_text(self, rendered: str) -> str:
-        """What is left of a message when the platform has read the markup."""
+        """Returns the text of a message after the platform has parsed the markup."""
         return rendered
 
 
 def fenced_code(content: str, language: str = "") -> str:
-    """Code between fences; three backticks in it are taken apart."""
+    """Returns code between fences; three backticks in it are separated."""
     content = re.sub("``(?=`)", f"``{ZERO_WIDTH_SPACE}", content)
     return f"```{language}\n{content}\n```"
 

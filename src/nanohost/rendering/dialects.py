@@ -1,4 +1,4 @@
-"""The dialects: how each platform marks styles, links and code, and what must be escaped there."""
+"""Renders blocks for each platform: its marks for styles, links and code, and what must be escaped there."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Markdown(Dialect):
     _line_start = re.compile(r"\d{1,9}(?=[.)])")
 
     def render_part(self, pieces: Sequence[Block]) -> str:
-        """A list that begins in the middle moves to the margin: what is pushed in by four would be code. So does what
-        stands under an item that is no item to the reader."""
+        """Moves a list that begins in the middle to the margin: text indented by four would be code. Also moves blocks
+        below an item that is not rendered as a list item."""
         placed: list[Block] = []
         margin = 0
         for index, piece in enumerate(pieces):
@@ -45,7 +45,7 @@ class Markdown(Dialect):
         return super().render_part(placed)
 
     def separator(self, above: Block, below: Block) -> str:
-        """An item with a number of its own is a paragraph: it would go on with the line above."""
+        """Separates an item that is rendered as a paragraph, which would continue the line above."""
         if below.is_tight and above.is_unnumbered and below.is_unnumbered:
             return "  \n"
         if above.is_unnumbered or below.is_unnumbered:
@@ -65,7 +65,7 @@ class Markdown(Dialect):
             return " "
         if before[-1] not in _MARK_CHARACTERS or after[0] not in _MARK_CHARACTERS:
             return ""
-        # A reader takes a zero-width space for a letter.
+        # A parser counts a zero-width space as a letter.
         is_unflanked = _is_unflanked(left, left.text[-1], ZERO_WIDTH_SPACE) or _is_unflanked(
             right, right.text[0], ZERO_WIDTH_SPACE
         )
@@ -101,14 +101,14 @@ class Markdown(Dialect):
         return "\n".join([head, "|" + " --- |" * len(piece.rows[0]), *body])
 
     def _render_cell(self, cell: Sequence[Run]) -> str:
-        """A bar ends a cell, in code too, where nothing else needs an escape."""
+        """Renders a cell. A bar ends a cell even within code, where nothing else needs an escape."""
         return self.render_line(
             [replace(run, text=run.text.replace("|", "\\|")) if _is_code(run) else run for run in cell]
         )
 
 
 class Discord(Markdown):
-    """Discord's Markdown. Addresses stand in angle brackets: they get no preview."""
+    """Discord's Markdown. Addresses are in angle brackets, so that they get no preview."""
 
     marks = (
         (Style.STRIKE, "~~", "~~"),
@@ -132,11 +132,11 @@ class Discord(Markdown):
         return Dialect.line_prefixes(self, piece)
 
     def list_marker(self, piece: Block) -> str:
-        """A bracket behind a number makes no list."""
+        """Returns the marker; a bracket after a number makes no list here."""
         return Dialect.list_marker(self, piece) if piece.marker.endswith(")") else super().list_marker(piece)
 
     def run_separator(self, left: Run, right: Run, before: str, after: str) -> str:
-        """What stands around its marks does not matter here."""
+        """Returns the separator; the characters around marks do not matter here."""
         return ZERO_WIDTH_SPACE if before[-1] in _MARK_CHARACTERS and after[0] in _MARK_CHARACTERS else ""
 
     def render_link(self, run: Run) -> str:
@@ -145,7 +145,7 @@ class Discord(Markdown):
             return address
         if not run.href.lower().startswith("http"):
             return self._escape_special(plain_text(run))
-        # A label that looks like an address is not taken for a label.
+        # Discord does not accept a label that looks like an address.
         label = self._escape_special(run.text)
         return f"{label} ({address})" if "://" in run.text else f"[{label}]({address})"
 
@@ -168,11 +168,10 @@ class Telegram(Dialect):
     _auto_entity = re.compile(
         r"https?://|(?<![\w/])/\w|[@#$]\w|(?<=\w)\.[a-z]{2}|(?<!\w)\+?\d[\d -]{6}", re.IGNORECASE | re.ASCII
     )
-    """What Telegram makes an entity of by itself: addresses, commands, names, tags, telephone numbers, or what looks
-    like one of these to us."""
+    """Texts that Telegram itself may turn into entities: addresses, commands, names, tags, telephone numbers."""
 
     def render_part(self, pieces: Sequence[Block]) -> str:
-        """Quoted pieces that follow each other are one quote: there is none within another."""
+        """Joins successive quoted blocks into one quote, as quotes cannot be nested."""
         return re.sub(r"</blockquote>(\n+)<blockquote>", r"\1", super().render_part(pieces))
 
     def separator(self, above: Block, below: Block) -> str:
@@ -200,7 +199,7 @@ class Telegram(Dialect):
         return f'<pre><code class="language-{language}">{content}</code></pre>' if language else f"<pre>{content}</pre>"
 
     def count_entities(self, written: str) -> int:
-        """Too many rather than too few: a block of code in a language has two tags."""
+        """Returns an upper bound: a code block with a language has two tags."""
         tags = len(self._opening_tag.findall(written))
         return tags + len(self._auto_entity.findall(strip_tags(self._nested_entity.sub("", written))))
 
@@ -209,7 +208,7 @@ class Telegram(Dialect):
 
 
 class WhatsApp(Dialect):
-    """WhatsApp knows no escape: a mark that is meant as a character is kept from its word by a zero-width space."""
+    """WhatsApp has no escapes: a zero-width space separates a literal mark character from its word."""
 
     marks = ((Style.STRIKE, "~", "~"), (Style.BOLD, "*", "*"), (Style.ITALIC, "_", "_"))
     _opening_mark = re.compile(r"(?<!\w)[*_~`](?=\S|$)|`")
@@ -217,7 +216,7 @@ class WhatsApp(Dialect):
     _closing_marks = tuple((mark, re.compile(rf"(?<=\S){re.escape(mark)}(?!\w)")) for mark in "*_~")
 
     def render_line(self, runs: Sequence[Run]) -> str:
-        """A mark that nothing in its line can close is left alone: a path with it can be copied."""
+        """Renders a line. A mark that nothing in its line can close is unchanged, so that a path can be copied."""
         written = super().render_line(runs)
         if ZERO_WIDTH_SPACE not in written:
             return written
@@ -229,8 +228,9 @@ class WhatsApp(Dialect):
         return re.sub(f"([*_~`]){ZERO_WIDTH_SPACE}", lambda found: found[0] if found[1] in read else found[1], written)
 
     def run_separator(self, left: Run, right: Run, before: str, after: str) -> str:
-        """Beside a mark stands a blank or punctuation that every reader knows. Else a blank, where one changes nothing
-        but the look, or a zero-width space."""
+        """Returns nothing if a blank or plain punctuation is next to the mark; else a blank if it changes only the
+        look,
+        or a zero-width space."""
         if not (before[-1] in _MARK_CHARACTERS or after[0] in _MARK_CHARACTERS):
             return ""
         if before[-1].isspace() or after[0].isspace() or before[-1] == "(" or after[0] in self._trailing_punctuation:
@@ -276,12 +276,12 @@ def _is_code(run: Run) -> bool:
 
 
 def _has_unflanked_mark(left: Run, right: Run, before: str, after: str) -> bool:
-    """Whether marks between two runs would be none, with these characters on their outer sides."""
+    """Returns whether marks between two runs would not be parsed, with these characters on their outer sides."""
     return _is_unflanked(left, left.text[-1], after) or _is_unflanked(right, right.text[0], before)
 
 
 def _is_unflanked(run: Run, inner: str, outer: str) -> bool:
-    """Whether a reader of Markdown would not take the marks at one end of a run for marks (CommonMark: flanking).
+    """Returns whether a Markdown parser would not parse the marks at one end of a run (CommonMark: flanking).
     `inner` and `outer`: the characters on both sides of them. A link begins and ends in punctuation."""
     is_between = bool(run.style & _FLANKING_STYLES) and (bool(run.href) or is_punctuation(inner))
     return is_between and not outer.isspace() and not is_strict_punctuation(outer)

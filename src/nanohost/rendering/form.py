@@ -1,4 +1,4 @@
-"""The forms in which platforms take a message, how they count its length, and the parts of one."""
+"""Defines the forms of messages, the units and limits of their length, and the parts of a message."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Form(StrEnum):
 
 
 class Unit(StrEnum):
-    """What a platform counts."""
+    """The unit in which a platform counts length."""
 
     CHARS = "chars"
     UTF16 = "utf16"
@@ -38,7 +38,7 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How long one message may be: at most `max_length`, counted in `unit`.
+    """The limits of one message: at most `max_length`, counted in `unit`.
 
     `is_counted_after_parsing`: tags do not count and an entity counts as the character it stands for (Telegram).
     `max_entities`: how many stretches of one message the platform formats or links; what is beyond loses that. None:
@@ -69,7 +69,7 @@ class MessagePart:
 
 
 def text_length(text: str, unit: Unit) -> int:
-    """How long the platform finds a text."""
+    """Returns the length of a text as the platform counts it."""
     match unit:
         case Unit.CHARS:
             return len(text)

@@ -1,7 +1,7 @@
 """Reads the HTML tags within Markdown into tokens.
 
-A tag whose other half is missing is text: "use <b> for bold". Sub- and superscripts are written with the characters
-that Unicode has for them, else as `x_(…)` and `x^(…)`.
+A tag without its counterpart is text: "use <b> for bold". Sub- and superscripts use Unicode characters if there are
+any, else `x_(…)` and `x^(…)`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SUBSCRIPTS = str.maketrans("0123456789+-\u2212=()aehijklmnoprstuvx", "₀₁₂
 
 
 def resolve_html(tokens: Sequence[Token]) -> Sequence[Token]:
-    """The block tokens of a text; the inline ones in them hold no HTML any more."""
+    """Returns the block tokens of a text; their inline tokens contain no HTML any more."""
     folds = _match_tags(token for block in tokens for token in block.children or () if token.tag == "details")
     for block in tokens:
         if block.type == "inline" and any(token.type in (TAG, COMMENT) for token in block.children or ()):
@@ -46,7 +46,7 @@ def resolve_html(tokens: Sequence[Token]) -> Sequence[Token]:
 
 
 def _match_tags(tokens: Iterable[Token]) -> dict[int, Token]:
-    """The other half of each tag that has one, by the id of the tag."""
+    """Returns the counterpart of each tag that has one, by the id of the tag."""
     paired: dict[int, Token] = {}
     open_tags: dict[str, list[Token]] = defaultdict(list)
     for token in tokens:
@@ -90,7 +90,8 @@ def _resolve_tags(tokens: Sequence[Token], details_pairs: dict[int, Token]) -> I
 
 
 def _is_at_line_start(tokens: Sequence[Token], index: int) -> bool:
-    """Whether a tag that lays out does so: within a line it is spoken of, as in "a <p>…</p> is a paragraph"."""
+    """Returns whether a layout tag is at the start of a line; within a line it is text, as in "a <p>…</p> is a
+    paragraph"."""
     while index and _is_blank(tokens[index - 1]):
         index -= 1
     return index == 0 or tokens[index - 1].type in (*_BREAK_TYPES, TAG)
@@ -101,7 +102,7 @@ def _is_blank(token: Token) -> bool:
 
 
 def _tag_tokens(tag: Token) -> Iterator[Token]:
-    """The beginning or the end of what a tag does."""
+    """Yields the tokens for an opening or closing tag."""
     name = _TAG_ALIASES.get(tag.tag, tag.tag)
     edge = [Token(_BLOCK_EDGE, "", 0)] if tag.tag in BLOCK_TAGS else []
     if not tag.markup:
@@ -133,7 +134,7 @@ def _attributes(tag: Token) -> dict[str, str]:
 
 
 def _sub_or_superscript(name: str, tokens: Sequence[Token]) -> Iterator[Token]:
-    """What is set above or below the line."""
+    """Yields the tokens of sub- or superscript text."""
     table, mark = (_SUPERSCRIPTS, "^") if name == "sup" else (_SUBSCRIPTS, "_")
     text = "".join(token.content for token in tokens)
     if any(token.type != "text" for token in tokens):
@@ -145,7 +146,7 @@ def _sub_or_superscript(name: str, tokens: Sequence[Token]) -> Iterator[Token]:
 
 
 def _with_styles(tokens: Sequence[Token]) -> Iterator[Token]:
-    """What cannot be raised, with its styles."""
+    """Yields text without Unicode super- or subscripts, with its styles."""
     paired = _match_tags(tokens)
     for token in tokens:
         if token.type != TAG or token.tag in _VOID_TAGS:
@@ -159,8 +160,7 @@ def _text(content: str) -> Token:
 
 
 def _normalize_breaks(tokens: Sequence[Token]) -> Iterator[Token]:
-    """Without the line ends and blanks that stand in the source for the sake of its tags, and with a line end where a
-    block ends."""
+    """Removes line ends and blanks that only format the HTML source, and adds a line end after each block."""
     kept = [token for index, token in enumerate(tokens) if not _is_ignorable(tokens, index)]
     shown = (index for index, token in enumerate(kept) if token.type in _VISIBLE_TYPES and not _is_blank(token))
     last = max(shown, default=-1)
@@ -185,7 +185,7 @@ def _normalize_breaks(tokens: Sequence[Token]) -> Iterator[Token]:
 
 
 def _is_ignorable(tokens: Sequence[Token], index: int) -> bool:
-    """A comment, and a line end beside one that has its line to itself, or behind a tag that ends the line."""
+    """Returns whether the token is a comment, or a line end next to a comment on its own line or after a final tag."""
     token = tokens[index]
     if token.type == COMMENT:
         return True

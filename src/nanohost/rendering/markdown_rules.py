@@ -28,7 +28,7 @@ _ENTITY = re.compile(r"&#?\w{1,32};")
 
 
 def bare_url(state: StateInline, silent: bool) -> bool:
-    """Takes what is left of an address whose scheme has just been read."""
+    """Parses the rest of an address whose scheme has just been read."""
     if state.src[state.pos] != ":" or not _URL_SCHEME.search(state.src[max(0, state.pos - 6) : state.pos]):
         return False
     found = _URL_REST.match(state.src, state.pos, state.posMax)
@@ -44,12 +44,13 @@ def bare_url(state: StateInline, silent: bool) -> bool:
 _LATIN_CLOSERS = frozenset(":;,.!?)]}\"'%`>*_~…")
 _UNDERSCORE_CLOSERS = frozenset(":!?)]")
 _SINGLE_LETTER = re.compile(r"[A-Za-z](?![A-Za-z0-9])")
-"""What stands for a number in a product."""
+"""A single letter, which counts as a number in a product."""
 _InlineRule = Callable[[StateInline, bool], bool]
 
 
 def with_cjk_and_punctuation(tokenize: _InlineRule) -> _InlineRule:
-    """markdown-it's rule for a mark, and then what more the mark may do."""
+    """Extends markdown-it's rule for a mark, so that it may also open or close next to wide characters and
+    punctuation."""
 
     def rule(state: StateInline, silent: bool) -> bool:
         start, first = state.pos, len(state.delimiters)
@@ -67,8 +68,8 @@ def with_cjk_and_punctuation(tokenize: _InlineRule) -> _InlineRule:
 
 
 def _is_operator(text: str, start: int, end: int) -> bool:
-    """Whether asterisks stand in a product: between two letters or numbers, with a number at either side, or one
-    asterisk before a letter that is by itself."""
+    """Returns whether asterisks are multiplication signs: between letters or numbers with at least one number, or one
+    asterisk before a single letter."""
     before, after = text[start - 1 : start], text[end : end + 1]
     if text[start] != "*" or not (before.isascii() and before.isalnum() and after.isascii() and after.isalnum()):
         return False
@@ -76,12 +77,12 @@ def _is_operator(text: str, start: int, end: int) -> bool:
 
 
 def _can_open_and_close(text: str, start: int, end: int, limit: int) -> tuple[bool, bool]:
-    """Whether the marks from `start` to `end` may open, and whether they may close."""
+    """Returns whether the marks from `start` to `end` may open, and whether they may close."""
     before = text[start - 1] if start else " "
     after = text[end] if end < limit else " "
     if before.isspace() or after.isspace():
         return False, False
-    # An underscore there is rather part of a name.
+    # An underscore here is probably part of a name.
     opens = text[start] != "_" and is_wide(before) and is_punctuation(after) and not is_closing(after)
     return opens, is_punctuation(before) and not is_punctuation(after) and _can_close(text, start, end)
 
@@ -100,7 +101,7 @@ def _can_close(text: str, start: int, end: int) -> bool:
 
 
 def _is_at_word_start(text: str, place: int) -> bool:
-    """Whether the underscore there is no part of a name."""
+    """Returns whether the underscore is not part of a name."""
     while place > 0 and text[place - 1] in "_*~":
         place -= 1
     return place == 0 or (place > 0 and (text[place - 1].isspace() or is_opening(text[place - 1], " ")))
@@ -117,7 +118,7 @@ _PATH = re.compile(r"[\"'(\[{<*_]*(?:[A-Za-z]:\\(?!\\)|(?:~|\.{1,2}|%\w+%)\\[._-
 
 
 def literal_backslash(state: StateInline, silent: bool) -> bool:
-    """markdown-it's rule for escapes, except for the backslashes that are meant."""
+    """Applies markdown-it's rule for escapes, except to literal backslashes."""
     if state.src[state.pos] != "\\" or state.pos not in _literal_positions(state.src):
         return escape(state, silent)
     followed = state.src[state.pos + 1 : state.pos + 2]
@@ -132,7 +133,7 @@ def literal_backslash(state: StateInline, silent: bool) -> bool:
 
 @lru_cache(maxsize=2)
 def _literal_positions(text: str) -> frozenset[int]:
-    """Where the backslashes stand that are meant."""
+    """Returns the positions of literal backslashes."""
     places: set[int] = set()
     for word in _WORD.finditer(text):
         if "\\" in word[0] and _is_literal_word(word[0]):
@@ -154,7 +155,7 @@ _TAG = re.compile(rf"<(/?)({_TAG_NAMES})((?:[\s/][^<>]*)?)>", re.IGNORECASE)
 
 
 def html_tag(state: StateInline, silent: bool) -> bool:
-    """A tag of the list, a comment, or code between tags."""
+    """Parses a known tag, a comment, or code between tags."""
     if state.src.startswith("<!--", state.pos):
         return _comment(state, silent)
     tag = _TAG.match(state.src, state.pos, state.posMax)
@@ -172,7 +173,7 @@ def html_tag(state: StateInline, silent: bool) -> bool:
 
 
 def _code_between_tags(state: StateInline, tag: re.Match[str], name: str, silent: bool) -> bool:
-    """What stands between is code as it is, but for entities."""
+    """Parses text between code tags as literal code, except for entities."""
     closing = f"</{name}>"
     if state.html_terminator_last(closing) < tag.end():
         return False
@@ -194,7 +195,7 @@ def _comment(state: StateInline, silent: bool) -> bool:
         return False
     after = end + 3
     if state.src[state.pos - 1 : state.pos] == " " and state.src[after : after + 1] == " ":
-        after += 1  # of the blanks around it one is left
+        after += 1  # keeps one of the blanks around it
     if not silent:
         state.push(COMMENT, "", 0)
     state.pos = after
@@ -202,7 +203,7 @@ def _comment(state: StateInline, silent: bool) -> bool:
 
 
 def html_comment(state: StateBlock, start_line: int, end_line: int, silent: bool) -> bool:
-    """A comment that has its lines to itself, however many, and begins a block; nothing is left of it."""
+    """Removes a comment that begins a block and has its lines to itself."""
     start = state.bMarks[start_line] + state.tShift[start_line]
     if not state.src.startswith("<!--", start) or state.is_code_block(start_line):
         return False
@@ -219,7 +220,7 @@ def html_comment(state: StateBlock, start_line: int, end_line: int, silent: bool
 
 
 def _end_of_comment(state: StateBlock, start: int) -> int:
-    """Where the next comment ends; kept, so that many beginnings without an end cost one look."""
+    """Returns the end of the next comment; cached, so that many unclosed comments cost one search."""
     sought, found = state.env.get("comment_end", (0, 0))
     if not (sought <= start and (found < 0 or start <= found)):
         found = state.src.find("-->", start)
@@ -228,7 +229,7 @@ def _end_of_comment(state: StateBlock, start: int) -> int:
 
 
 def table_with_extra_cells(state: StateBlock, start_line: int, end_line: int, silent: bool) -> bool:
-    """markdown-it's rule for tables, and then the last cell of each row made whole."""
+    """Applies markdown-it's rule for tables, and then restores text cut from the last cell of each row."""
     first = len(state.tokens)
     if not table(state, start_line, end_line, silent):
         return False

@@ -15,7 +15,7 @@ NO_LIMIT = 2**31
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What something takes up of a message, or what is left of one."""
+    """The size of something in a message, or the room left in one."""
 
     length: int
     entities: int = 0
@@ -30,20 +30,20 @@ class Size:
         return self.length <= available.length and self.entities <= available.entities
 
     def is_half_of(self, max_size: Size) -> bool:
-        """Half of it or more."""
+        """Returns whether it is half of `max_size` or more."""
         return self.length >= max_size.length // 2 and self.entities >= max_size.entities // 2
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Measures in the platform's unit. Sums of what it says are never less than the length of the whole."""
+    """Measures in the platform's unit. A sum of its results is never less than the length of the whole."""
 
     dialect: Dialect
     limits: Limits
 
     @property
     def max_size(self) -> Size:
-        """What one message holds."""
+        """The size of one message."""
         return Size(self.limits.max_length, NO_LIMIT if self.limits.max_entities is None else self.limits.max_entities)
 
     def rendered_length(self, text: str) -> int:
@@ -58,7 +58,7 @@ class Measure:
         return Size(max(self.rendered_length(dialect.separator(above, below)) for dialect in (self.dialect, PLAIN)))
 
     def block_size(self, block: Block) -> Size:
-        """What a piece takes up; of one that is far too long, something above the limit."""
+        """Returns the size of a block; for one that is far too long, any size above the limit."""
         characters = 0
         for run in block.runs:
             characters += len(run.text)
@@ -71,8 +71,8 @@ class Measure:
         )
 
     def prefix_size(self, piece: Block) -> tuple[Size, int]:
-        """What stands before the first line of a piece, around it included; and the length of what stands before each
-        of the others."""
+        """Returns the size of a block's first prefix and its surroundings, and the length of the prefix of other
+        lines."""
         bare = self.block_size(Block(kind=piece.kind, level=piece.level, quote=piece.quote))
         first, rest = self.dialect.line_prefixes(piece)
         plain_first, plain_rest = PLAIN.line_prefixes(piece)
@@ -83,7 +83,7 @@ class Measure:
         )
 
     def run_size(self, run: Run, rest_margin: int) -> Size:
-        """What a run takes up at most, wherever in its piece it stands."""
+        """Returns the maximum size of a run, at any position in its block."""
         lines = [Run(line, run.style, run.href) for line in run.text.split("\n")]
         texts = [self.dialect.render_run(line, at_start=True) for line in lines if line.text]
         written = sum(self.rendered_length(text) for text in texts)

@@ -1,7 +1,7 @@
-"""Escapes mentions: breaks up what a platform would read as a ping.
+"""Escapes mentions, so that a platform pings nobody.
 
-A zero-width space is put behind the `@` or `<`, so that it looks the same. Done before cutting and over the borders of
-styles, in code as well as in text: a cut can only take a ping apart, never put one together.
+A zero-width space is inserted after the `@` or `<`, so that the text looks the same. This is done before splitting and
+across styles, in code and in text: a split can only break a mention, never create one.
 """
 
 from __future__ import annotations

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 MAX_MARKDOWN_CHARS = 200_000
-"""A longer text is not read as Markdown: it is sent as it is written, cut at its lines."""
+"""A longer text is not parsed as Markdown: it is sent unchanged, split at line ends."""
 
 _CHUNK_CHARS = 4096
 _MAX_NESTING = 40
-"""markdown-it leaves out what is nested deeper; a text that is, is not read as Markdown either."""
+"""markdown-it omits deeper nesting; a text that has it is not parsed as Markdown either."""
 _MAX_QUOTE_DEPTH, _MAX_INDENT, _MAX_LANGUAGE_CHARS = 3, 8, 20
-"""Deeper nesting is drawn no deeper, so that what stands before a line always leaves room for the line."""
+"""Deeper nesting is not indented further, so that a line's prefix always leaves room for the line."""
 
 _LINE_ENDS = str.maketrans(dict.fromkeys("\v\f\x1c\x1d\x1e\x85\u2028\u2029", "\n") | {"\x1f": " "})
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
@@ -39,13 +39,13 @@ _URL = re.compile(r"https?://[^\s<>\"`\u200b\ufffd]*[^\s<>\"`\u200b\ufffd.,:;!?'
 _LINK_SCHEME = re.compile(r"(?:https?://|mailto:|tg://)", re.IGNORECASE)
 _AMOUNT = re.compile(r"[$€£¥]?\d")
 _SIGN_MARKERS = {"+": "+", "-": "\N{MINUS SIGN}"}
-"""Marks of lists, and what is written where they are signs: a hyphen would be read as the mark of any list."""
+"""List markers that are signs, and their replacements: a hyphen would be read as a list marker."""
 _STYLES = {"strong": Style.BOLD, "em": Style.ITALIC, "s": Style.STRIKE, "u": Style.UNDERLINE}
 
 
 @cache
 def _markdown_parser() -> MarkdownIt:
-    """Imported with the first text: whoever names a form needs none of it, and it takes its time."""
+    """Creates the parser. It is imported with the first text, because it is slow to load and often not needed."""
     from markdown_it import MarkdownIt
     from markdown_it.rules_inline import emphasis, strikethrough
 
@@ -60,7 +60,7 @@ def _markdown_parser() -> MarkdownIt:
 
     class Reader(MarkdownIt):
         def normalizeLink(self, url: str) -> str:  # noqa: N802 - its name there
-            """What is shown as words is nothing to encode."""
+            """Returns the address unchanged, because it may be shown as text."""
             return super().normalizeLink(url) if _LINK_SCHEME.match(url) else url
 
     reader = Reader("commonmark", {"html": False, "maxNesting": _MAX_NESTING})
@@ -77,13 +77,13 @@ def _markdown_parser() -> MarkdownIt:
 
 
 def parse(markdown: str) -> tuple[Block, ...]:
-    """The pieces of a text; none for a blank one."""
+    """Parses a text into blocks; returns none for a blank text."""
     text = clean_text(markdown)
     if not text.strip():
         return ()
     if len(text) > MAX_MARKDOWN_CHARS:
         return (verbatim_block(text),)
-    from nanohost.rendering.html_tags import resolve_html  # as late as the reader
+    from nanohost.rendering.html_tags import resolve_html  # as late as the parser
 
     tokens = _markdown_parser().parse(text)
     if any(token.level >= _MAX_NESTING - 1 for token in tokens):
@@ -92,20 +92,20 @@ def parse(markdown: str) -> tuple[Block, ...]:
 
 
 def clean_text(text: str) -> str:
-    """Without halves of characters and without control characters, which no platform shows."""
+    """Removes unpaired surrogates and control characters, which no platform shows."""
     text = text.encode("utf-8", "replace").decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     return _CONTROL.sub("\ufffd", text.translate(_LINE_ENDS))
 
 
 def verbatim_block(text: str) -> Block:
-    """A text as it stands, in runs of a handy size."""
+    """Returns a block with the text unchanged, in runs of moderate size."""
     text = text.strip("\n")
     return Block(runs=tuple(Run(text[start : start + _CHUNK_CHARS]) for start in range(0, len(text), _CHUNK_CHARS)))
 
 
 @dataclass(slots=True)
 class _List:
-    """A list that is being read: the markers of its items, and whether a reader would count them as they are.
+    """A list: the markers of its items, and whether a platform would number them in the same way.
     `first_marker` and `next_marker` are its first marker and the one after its last; empty for a list without
     numbers."""
 
@@ -116,7 +116,7 @@ class _List:
 
 
 def _find_lists(tokens: Sequence[Token]) -> Iterator[_List]:
-    """The lists in the order in which they begin."""
+    """Yields the lists in the order in which they begin."""
     found: list[tuple[Token, list[Token]]] = []
     opened: list[list[Token]] = []
     signed = _find_sign_lists(tokens)
@@ -138,8 +138,8 @@ def _find_lists(tokens: Sequence[Token]) -> Iterator[_List]:
 
 
 def _find_sign_lists(tokens: Sequence[Token]) -> set[int]:
-    """The lists whose marks are data, by the id of their first token: where a list of `+` stands beside one of `-`, or
-    all that has a `+` are amounts."""
+    """Returns the lists whose markers are data, by the id of their first token: a list of `+` next to one of `-`, or
+    only amounts after `+`."""
     signed: set[int] = set()
     amounts: dict[int, list[bool]] = defaultdict(list)
     begun: list[Token] = []
@@ -156,7 +156,7 @@ def _find_sign_lists(tokens: Sequence[Token]) -> set[int]:
 
 
 def _numbered_list(items: Sequence[Token]) -> _List:
-    """A list with the numbers that it was given."""
+    """Returns a list with the numbers of the source."""
     written, behind = [item.info for item in items], items[0].markup
     first = int(written[0])
     counted = [str(number) for number in range(first, first + len(written))]
@@ -168,17 +168,17 @@ def _numbered_list(items: Sequence[Token]) -> _List:
 
 @dataclass(slots=True)
 class _NestingState:
-    """Where in the nesting the reader is."""
+    """The current position in the nesting."""
 
     upcoming_lists: Iterator[_List]
     quote: int = 0
     lists: list[_List] = field(default_factory=list)
     widths: list[int] = field(default_factory=list)
     pending_marker: str = ""
-    """The marker of an item that has begun and shown nothing yet."""
+    """The marker of an item that has no content yet."""
     was_in_list_before: bool = False
     ended_list: _List | None = None
-    """The list that ended, until something is shown: another one would be one with it to a reader."""
+    """The list that has just ended: a platform would join a list that follows directly with it."""
 
     def place_block(self, block: Block, *, is_tight: bool) -> Block:
         marker, self.pending_marker, self.ended_list = self.pending_marker, "", None
@@ -259,7 +259,7 @@ def _text_block(state: _NestingState, block: Token, inline: Token) -> Iterator[B
 
 
 def _standalone_block(state: _NestingState, block: Block) -> Iterator[Block]:
-    """A piece that stands by itself: the marker of its item goes before it on a line of its own."""
+    """Yields a block that needs its own line: the marker of its item is on a separate line before it."""
     yield from state.flush_empty_item()
     if block.kind is BlockKind.RULE or block.text.strip():
         yield replace(state.place_block(block, is_tight=False), indent=0, quote=0)
@@ -285,7 +285,7 @@ def _table_block(tokens: Sequence[Token]) -> Block:
 
 
 def _runs(tokens: Sequence[Token]) -> Iterator[Run]:
-    """The inline tokens as runs; neighbours of one style are one run."""
+    """Converts inline tokens to runs; joins adjacent runs of one style."""
     for (style, is_link), runs in groupby(_iter_runs(tokens), key=lambda run: (run.style, bool(run.href))):
         if is_link:
             yield from runs
@@ -316,12 +316,12 @@ def _iter_runs(tokens: Sequence[Token]) -> Iterator[Run]:
 
 
 def _active_styles(styles: Mapping[Style, int]) -> Style:
-    """The styles that are begun and not ended."""
+    """Returns the styles that are open."""
     return reduce(or_, (style for style, depth in styles.items() if depth > 0), Style.NONE)
 
 
 def _link_text(tokens: Sequence[Token]) -> str:
-    """The words of a link, without styles."""
+    """Returns the text of a link without styles."""
     words = (_link_text(token.children or []) if token.type == "image" else token.content or "" for token in tokens)
     breaks = (" " if token.type in ("softbreak", "hardbreak") else "" for token in tokens)
     return "".join(word + gap for word, gap in zip(words, breaks, strict=True))
@@ -337,7 +337,7 @@ def _link(label: str, href: str, style: Style) -> Run:
 
 
 def _link_urls(text: str, style: Style) -> Iterator[Run]:
-    """Text with the addresses in it made links, so that no form puts an escape into one."""
+    """Converts addresses in a text to links, so that no dialect escapes characters in them."""
     at = 0
     for found in _URL.finditer(text):
         url = found[0]
@@ -354,7 +354,7 @@ def _link_urls(text: str, style: Style) -> Iterator[Run]:
 
 
 def plain_text(run: Run) -> str:
-    """A run as plain text: a link's address is written out behind its label."""
+    """Returns a run as plain text: a link's address follows its label."""
     if not run.href or run.href in (run.text, f"mailto:{run.text}"):
         return run.text
     return f"{run.text} ({run.href})"

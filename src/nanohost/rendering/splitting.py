@@ -17,7 +17,7 @@ from nanohost.rendering.parsing import parse, plain_text
 
 
 def split_message(markdown: str, form: Form, limits: Limits) -> tuple[MessagePart, ...]:
-    """The messages in order: at least one for a text that is not blank, each within the limit.
+    """Returns the messages in order: at least one for a text that is not blank, each within the limit.
 
     The same text always gives the same parts. MARKDOWN that fits is left as it was written. Links are made of http,
     https, mailto and tg addresses; others are shown as text. A text above 200,000 characters is not read as Markdown.
@@ -28,7 +28,7 @@ def split_message(markdown: str, form: Form, limits: Limits) -> tuple[MessagePar
     dialect = DIALECTS[form]
     cuts = split_blocks(escape_mentions(parse(text), form), Measure(dialect, limits))
     parts = (MessagePart(text=dialect.render_part(pieces), plain=PLAIN.render_part(pieces)) for pieces in cuts)
-    # The empty lines of a long block of code can be a part of their own; no platform takes that.
+    # The empty lines of a long code block can become a part of their own, which no platform accepts.
     return tuple(part for part in parts if part.plain.strip())
 
 
@@ -38,7 +38,7 @@ _SPACE = re.compile(r"\s")
 
 
 def split_blocks(blocks: Iterable[Block], measure: Measure) -> list[list[Block]]:
-    """The parts in order; none is empty, and none is larger than the limits."""
+    """Returns the parts in order; none is empty, and none exceeds the limits."""
     waiting = deque(blocks)
     parts: list[list[Block]] = []
     part: list[Block] = []
@@ -70,7 +70,7 @@ def split_blocks(blocks: Iterable[Block], measure: Measure) -> list[list[Block]]
 
 
 def _split_block(piece: Block, available: Size, measure: Measure) -> tuple[Block | None, Block | None]:
-    """What of a piece fits into `available`, and the rest; no head when nothing does."""
+    """Returns the part of a block that fits into `available`, and the rest; the first is None if nothing fits."""
     if piece.kind is BlockKind.TABLE:
         piece = code_block(piece.text)
     return (
@@ -81,7 +81,7 @@ def _split_block(piece: Block, available: Size, measure: Measure) -> tuple[Block
 
 
 def _split_unstyled(piece: Block, measure: Measure) -> tuple[Block, Block | None]:
-    """A piece of which nothing fits even into a part of its own loses what stands around its words."""
+    """Splits a block of which nothing fits even into an empty message, without its markers and styles."""
     bare = Block(runs=tuple(Run(plain_text(run)) for run in piece.runs))
     in_place = replace(piece, kind=bare.kind, runs=bare.runs, language="", level=0, rows=(), is_tight=False)
     head, tail = _split_text(in_place, measure.max_size, measure)
@@ -109,7 +109,7 @@ def _split_code(piece: Block, available: Size, measure: Measure) -> tuple[Block 
 
 
 def _split_text(piece: Block, available: Size, measure: Measure) -> tuple[Block | None, Block | None]:
-    # Each run has a character at least: only so many can matter, however many there are.
+    # Each run has at least one character, so only a limited number of runs can fit.
     runs, others = (
         _unlink_too_long(piece, piece.runs[: available.length + 1], measure),
         piece.runs[available.length + 1 :],
@@ -134,7 +134,7 @@ def _split_text(piece: Block, available: Size, measure: Measure) -> tuple[Block 
 
 
 def _count_fitting_chars(run: Run, left: Size, rest_margin: int, measure: Measure) -> int:
-    """How many characters of a run fit."""
+    """Returns how many characters of a run fit."""
     return _bisect_max(
         min(len(run.text), max(0, left.length)),
         lambda count: measure.run_size(Run(run.text[:count], run.style), rest_margin).fits(left),
@@ -142,7 +142,7 @@ def _count_fitting_chars(run: Run, left: Size, rest_margin: int, measure: Measur
 
 
 def _unlink_too_long(piece: Block, runs: tuple[Run, ...], measure: Measure) -> tuple[Run, ...]:
-    """A link that no part can hold becomes its words and its address, which can be cut."""
+    """Replaces a link that fits into no message by its label and address as text, which can be split."""
     margin, rest_margin = measure.prefix_size(piece)
     room = measure.max_size - margin
     return tuple(
@@ -154,7 +154,7 @@ def _unlink_too_long(piece: Block, runs: tuple[Run, ...], measure: Measure) -> t
 
 
 def _split_at(piece: Block, at: int, others: tuple[Run, ...]) -> tuple[Block | None, Block | None]:
-    """The piece before and after a character, which `others` follow; white space at the cut goes."""
+    """Splits a block at a character; `others` follow it. Removes white space at the split."""
     before: list[Run] = []
     after: list[Run] = []
     for run in piece.runs:
@@ -176,7 +176,7 @@ def _split_at(piece: Block, at: int, others: tuple[Run, ...]) -> tuple[Block | N
 
 
 def _bisect_max(upper: int, fits: Callable[[int], bool]) -> int:
-    """The largest count that fits, give or take a thirtieth, found by halving; 0 when none does."""
+    """Returns the largest count that fits, within a thirtieth, by bisection; 0 if none fits."""
     if fits(upper):
         return upper
     least, upper = 0, upper - 1
@@ -190,7 +190,7 @@ def _bisect_max(upper: int, fits: Callable[[int], bool]) -> int:
 
 
 def _find_break(text: str, following: str) -> int:
-    """Where to cut a text that is followed by another character: after a line, a sentence, a word; else at the end."""
+    """Returns where to split a text before `following`: after a line, a sentence, or a word; else at the end."""
     line_end = text.rfind("\n")
     if line_end > len(text) // 2:
         return line_end
@@ -212,7 +212,7 @@ def _character_after(runs: tuple[Run, ...], at: int) -> str:
 
 
 def _grapheme_boundary(text: str, at: int) -> int:
-    """The place nearest before `at` that does not tear a character from what modifies it."""
+    """Returns the nearest position at or before `at` that does not separate a character from its modifiers."""
     place = at
     while 0 < place < len(text) and (_is_combining(text[place]) or text[place - 1] == "\u200d"):
         place -= 1

@@ -1,4 +1,4 @@
-"""Draws a table with spaces, for platforms that have none."""
+"""Draws a table with spaces, for platforms without tables."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 MAX_COLUMN_WIDTH = 40
-"""Columns. A longer cell sticks out rather than push the rest of every row away."""
+"""Columns. A longer cell sticks out, instead of widening its column in every row."""
 
 
 def draw_table(rows: Sequence[Sequence[str]]) -> str:
-    """The rows under each other, the first one underlined."""
+    """Returns the table as text, with the first row underlined."""
     columns = zip_longest(*rows, fillvalue="")
     widths = [min(MAX_COLUMN_WIDTH, max(display_width(cell) for cell in column)) for column in columns]
     lines = [_line(row, widths) for row in rows]
@@ -25,7 +25,7 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def display_width(text: str) -> int:
-    """Columns that a text takes in a font of one width."""
+    """Returns the columns of a text in a monospaced font."""
     if text.isascii():
         return len(text)
     return sum(_char_width(character) for character in text)

@@ -15,15 +15,15 @@ from nanohost.rendering.parsing import parse, plain_text
 from nanohost.rendering.tables import display_width
 
 MIN_COLUMNS = 10
-"""Columns that words always have, however deep they are pushed in."""
+"""The minimum width of text, at any depth of indentation."""
 CODE_INDENT = "    "
 _WORD_OR_SPACE = re.compile(r"\s+|\S+")
 _BIDI_CONTROLS = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""What turns a line around."""
+"""Characters that change the writing direction."""
 
 
 def render_for_terminal(markdown: str, columns: int, *, use_colours: bool) -> str:
-    """The text for a terminal that is so wide. `use_colours`: code has one; else it keeps its ticks."""
+    """Renders Markdown for a terminal of this width. `use_colours`: code is coloured; else it keeps its backticks."""
     pieces = parse(_BIDI_CONTROLS.sub("\N{REPLACEMENT CHARACTER}", markdown))
     return _TerminalDialect(columns, colours=use_colours).render_part(pieces)
 
@@ -68,12 +68,12 @@ class _TerminalDialect(Dialect):
 
 
 def _write_out_links(line: Sequence[Run]) -> list[Run]:
-    """With the addresses of links in words."""
+    """Replaces links by their labels and addresses as text."""
     return [Run(plain_text(run), run.style) if run.href else run for run in line]
 
 
 def _wrap_line(line: Sequence[Run], columns: int) -> list[list[Run]]:
-    """The line as several that are no wider. A word of several styles stays together; one that is wider is left whole.
+    """Wraps a line to the width. A word of several styles stays together, and a wider word is not split.
     A style within a line is one run again."""
     lines: list[list[Run]] = [[]]
     used = 0
@@ -88,7 +88,7 @@ def _wrap_line(line: Sequence[Run], columns: int) -> list[list[Run]]:
 
 
 def _iter_words(line: Sequence[Run]) -> Iterator[tuple[list[Run], list[Run]]]:
-    """Each word, and the space before it; at the end perhaps a space alone."""
+    """Yields each word with the space before it; at the end perhaps only a space."""
     space: list[Run] = []
     word: list[Run] = []
     for run in line:

@@ -1,7 +1,7 @@
 """Joins the pieces of an album, which a platform delivers one by one, into one message. Pure.
 
-The pieces are on disk like any event. They become one before anything is decided about them, so that a caption that
-names the agent counts for all of them, and they are one turn; a host that dies in between finds them as they were.
+The pieces are on disk like any event. They are joined before routing decides about them, so that a caption that names
+the agent counts for all of them and they cause one turn. If the host dies in between, it finds the pieces unchanged.
 """
 
 from __future__ import annotations
@@ -15,27 +15,30 @@ from nanohost.db.events import StoredEvent
 from nanohost.routing.attachments import unique_file_names
 
 PIECE_WAIT_S = 1.0
-"""After the latest piece. Platforms tell of all pieces right after each other, as a rule in one answer."""
+"""Seconds after the latest piece. Platforms send all pieces right after each other, usually in one response."""
 MAX_ALBUM_WAIT_S = 5.0
-"""After the first piece. What comes later is a message of its own."""
+"""Seconds after the first piece. A piece that arrives later is a message of its own."""
 MAX_PIECES = 20
 """Telegram and WhatsApp send ten at most."""
 
 
 def events_before_album(batch: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
-    """The events before the first album; none where it comes first."""
+    """Returns the events before the first album; empty if an album comes first."""
     first = next((at for at, one in enumerate(batch) if one.event.album is not None), len(batch))
     return batch[:first]
 
 
 def album_pieces(head: StoredEvent, waiting: Sequence[StoredEvent]) -> list[StoredEvent]:
-    """The pieces of the album that begins with this one, in order, among the events that wait in its chat."""
+    """Returns the pieces of the album that begins with `head`, in order, from the events that wait in its chat."""
     album, sender = head.event.album, head.event.sender.handle
     return [one for one in waiting if (one.event.album, one.event.sender.handle) == (album, sender)][:MAX_PIECES]
 
 
 def remaining_wait_s(pieces: Sequence[StoredEvent], now: datetime) -> float:
-    """For how long another piece may come; not above zero: it is complete. A clock that was set back closes it."""
+    """Returns how long another piece may still arrive; zero or less if the album is complete.
+
+    If the clock was set back, the album counts as complete.
+    """
     first, latest = pieces[0].received_at, pieces[-1].received_at
     since_latest, since_first = (now - latest).total_seconds(), (now - first).total_seconds()
     if since_latest < 0 or len(pieces) == MAX_PIECES:
@@ -44,7 +47,10 @@ def remaining_wait_s(pieces: Sequence[StoredEvent], now: datetime) -> float:
 
 
 def merge_pieces(piece_events: Sequence[InboundEvent]) -> InboundEvent:
-    """One message under the name of the first: all texts and files, in order; to the agent if any piece is."""
+    """Returns one message with the id of the first piece and all texts and files, in order.
+
+    It mentions the agent if any piece does.
+    """
     return replace(
         piece_events[0],
         text="\n".join(one.text for one in piece_events if one.text),
@@ -57,7 +63,7 @@ def merge_pieces(piece_events: Sequence[InboundEvent]) -> InboundEvent:
 
 
 def with_unique_file_names(piece_events: Sequence[InboundEvent]) -> list[InboundEvent]:
-    """The pieces with files whose names are all different, and stay so whichever of them is deleted."""
+    """Returns the pieces with unique file names, which stay the same if another piece is deleted."""
     names = iter(unique_file_names([file for one in piece_events for file in one.attachments]))
     return [
         replace(one, attachments=tuple(replace(file, name=next(names)) for file in one.attachments))

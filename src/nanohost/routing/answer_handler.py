@@ -1,4 +1,4 @@
-"""Handles answers to questions of agents: a press or a text goes to the session that asked."""
+"""Handles answers to questions of agents: sends a button press or a text to the session that asked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class AnswerHandler:
         return await self._answers.can_handle(stored)
 
     async def handle(self, stored: StoredEvent) -> bool:
-        """False: it answers no question, and nothing was done about it."""
+        """Returns False if the event answers no question; then nothing was changed."""
         taken = await self._answers.process(stored)
         if isinstance(taken, AcceptedAnswer):
             session, wiring = taken.session, taken.wiring

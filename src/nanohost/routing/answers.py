@@ -1,9 +1,9 @@
-"""Processes answers to questions: who may answer, which answer counts, and what people are told.
+"""Processes answers to questions: decides who may answer and which answer counts, and replies to the others.
 
-Promises: the first answer of somebody who may talk to the agent is the answer, and there is no second one. It is on
-record before the session has it, with the event that it came in: done again after a crash, that event is the answer
-still. It goes to the session that asked, wherever it was asked, and to no other agent. Whoever comes too late, or may
-not answer, changes nothing and reads one sentence a question.
+Promises: the first answer of somebody who may talk to the agent is the answer, and there is no second one. It is
+recorded with its event before the session gets it: if this is repeated after a crash, that event is still the answer.
+It goes to the session that asked, in whichever chat the question was, and to no other agent. An answer that is late or
+not allowed changes nothing; its sender gets one reply per question.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ ALREADY_ANSWERED = "the question is answered already"
 QUESTION_CLOSED = "the question is closed"
 
 MAX_ANSWER_CHARS = 200
-"""Characters of an answer that people are shown again."""
+"""Characters of an answer that are quoted to people."""
 QUESTION_TAIL_CHARS = 500
-"""Characters of a question that is longer than its platform takes: its last message ends with about these."""
+"""Characters kept from the end of a question that is longer than a message of its platform: roughly its last part."""
 SEND_GRACE = timedelta(seconds=5)
-"""For a question that people see and whose sending is not on record yet."""
+"""The wait for the receipt of a question that people already see."""
 _QUESTION_EDIT_SEQ_BASE = 2**62
-"""Below zero, and below the numbers of all notices: what happens to the messages of questions."""
+"""Edits of question messages get negative numbers, below those of all notices."""
 
 
 class Handled(Enum):
-    """The event is handled, and nothing is to be written."""
+    """The event is handled, and no row is written."""
 
     HANDLED = auto()
 
@@ -71,7 +71,7 @@ HANDLED = Handled.HANDLED
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedAnswer:
-    """The event, of the chat `group`, is the answer to a question of this session. `wiring` brings it there."""
+    """An event of the chat `group` answers a question of `session`, and is routed there by `wiring`."""
 
     session: Session
     wiring: Wiring
@@ -80,7 +80,7 @@ class AcceptedAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _AnswerCandidate:
-    """A question, and what the event would answer. `is_explicit`: see TypedAnswer."""
+    """A question, and the answer that the event gives. `is_explicit`: see TypedAnswer."""
 
     question: Question
     text: str
@@ -95,14 +95,16 @@ class AnswerProcessor:
         self._clock = clock
 
     async def can_handle(self, stored: StoredEvent) -> bool:
-        """Whether the event may be an answer. A message where no question was open costs nothing."""
+        """Returns whether the event may be an answer. A message costs no query if no question was open."""
         if stored.event.kind is EventKind.MESSAGE and not stored.may_be_answer:
             return False
         return await self._find_candidate(stored) is not None
 
     async def process(self, stored: StoredEvent) -> AcceptedAnswer | Handled | None:
-        """Put an answer on record, or tell its sender why it is none. None: nothing was done, it is like any other
-        event."""
+        """Records an answer, or tells its sender why it does not count.
+
+        Returns None if the event is no answer; then nothing was changed.
+        """
         found = await self._find_candidate(stored)
         group = await messaging_groups.find_by_chat(self._store, stored.chat)
         if found is None or group is None:
@@ -117,7 +119,7 @@ class AnswerProcessor:
             return taken
         is_press = stored.event.kind is EventKind.CLICK
         if not await events.is_new(self._store, stored.id):
-            # What came with it in a batch failed, and all of the batch is done again: as it was.
+            # Another event of its batch failed, and the whole batch is repeated: return the same result again.
             return HANDLED if is_press else None
         if (denied := await self._denial_reason(self._store, stored, group, wiring)) is not None:
             return await self._refuse(stored, session, question, denied, _(NOT_ALLOWED_TO_ANSWER)) if is_press else None
@@ -128,7 +130,7 @@ class AnswerProcessor:
         return taken if await self._claim(stored, found, group, wiring) else await self.process(stored)
 
     async def find_answered_question(self, stored: StoredEvent) -> Question | None:
-        """The question that this event is the answer to, with the answer."""
+        """Returns the question that this event has answered, with the answer; None if there is none."""
         return await questions.find_by_answer_event(self._store, stored.id)
 
     async def _find_candidate(self, stored: StoredEvent) -> _AnswerCandidate | None:
@@ -138,23 +140,24 @@ class AnswerProcessor:
             return None
         if (own := await self.find_answered_question(stored)) is not None:
             return _AnswerCandidate(question=own, text=own.answer or "")
-        asked = await questions.list_open_in_chat(self._store, stored.chat)
-        typed = match_typed_answer(stored.event, asked, denied_sessions=await self._denied_sessions(stored, asked))
+        open_questions = await questions.list_open_in_chat(self._store, stored.chat)
+        denied = await self._denied_sessions(stored, open_questions)
+        typed = match_typed_answer(stored.event, open_questions, denied_sessions=denied)
         if typed is None:
             return None
         return _AnswerCandidate(question=typed.open_question.question, text=typed.text, is_explicit=typed.is_explicit)
 
     async def _denied_sessions(self, stored: StoredEvent, open_questions: Sequence[OpenQuestion]) -> set[SessionId]:
-        """Of the sessions that ask in this conversation, those whose agents may not hear the sender."""
+        """Returns the sessions with an open question in this conversation whose agents the sender may not talk to."""
         group = await messaging_groups.find_by_chat(self._store, stored.chat)
         if group is None:
             return set()
-        deaf = set[SessionId]()
+        denied = set[SessionId]()
         for id in {one.question.session_id for one in open_questions if is_same_conversation(stored.event, one)}:
             wiring = await self._find_wiring(await sessions.get(self._store, id), group)
             if wiring is None or await self._denial_reason(self._store, stored, group, wiring) is not None:
-                deaf.add(id)
-        return deaf
+                denied.add(id)
+        return denied
 
     async def _find_pressed(self, stored: StoredEvent) -> _AnswerCandidate | None:
         choice = await cards.find_choice(self._store, stored.event.value)
@@ -167,7 +170,7 @@ class AnswerProcessor:
         return _AnswerCandidate(question=question, text=choice.label)
 
     async def _find_wiring(self, session: Session, group: MessagingGroup) -> Wiring | None:
-        """By which the asking agent is in this chat; elsewhere, by which it is in the conversation it asks from."""
+        """Returns the wiring of the asking agent in this chat, else in the chat of the session that asks."""
         here = [one for one in await wirings.list_for_chat(self._store, group.id) if _is_same_agent_group(one, session)]
         if here:
             return here[0]
@@ -180,7 +183,7 @@ class AnswerProcessor:
     async def _denial_reason(
         self, db: Queries, stored: StoredEvent, group: MessagingGroup, wiring: Wiring
     ) -> str | None:
-        """Judged for the chat that it comes from."""
+        """Returns why the sender may not answer, by the rules of the event's chat; None if they may."""
         scope = wiring.sender_scope if wiring.messaging_group_id == group.id else SenderScope.ALL
         grants = await roles.list_for_user(db, stored.user_id)
         access = check_access(grants, group.unknown_sender, wiring.agent_group_id, scope)
@@ -189,7 +192,7 @@ class AnswerProcessor:
     async def _claim(
         self, stored: StoredEvent, candidate: _AnswerCandidate, group: MessagingGroup, wiring: Wiring
     ) -> bool:
-        """False: it is answered or closed, or they may not talk to the agent any more."""
+        """Records the answer; returns False if the question is no longer open, or the sender no longer allowed."""
         now, question = self._clock.now(), candidate.question
         async with self._store.transaction() as tx:
             if await self._denial_reason(tx, stored, group, wiring) is not None:
@@ -200,10 +203,10 @@ class AnswerProcessor:
             if not won:
                 return False
             await record_contact(tx, stored, now)
-            asked = await deliveries.find(tx, question.session_id, question.seq)
-            if asked is not None:
+            delivery = await deliveries.find(tx, question.session_id, question.seq)
+            if delivery is not None:
                 await deliveries.add(
-                    tx, _answered_edit(asked, candidate.text, answered_by=_sender_name(stored), now=now)
+                    tx, _answered_edit(delivery, candidate.text, answered_by=_sender_name(stored), now=now)
                 )
         crash_point("answers.claimed")
         return True
@@ -232,7 +235,7 @@ class AnswerProcessor:
 
 
 async def _reply_once(tx: Transaction, stored: StoredEvent, question: Question, text: str, now: datetime) -> Delivery:
-    """Once a person and question, whatever the reason: pressing on changes nothing and says nothing."""
+    """Replies once per person and question, whatever the reason: further presses get no reply."""
     chat = question.chat
     place = Origin(
         channel_type=chat.channel_type,
@@ -250,7 +253,7 @@ def _is_same_agent_group(wiring: Wiring, session: Session) -> bool:
 
 
 def _would_engage(wiring: Wiring, group: MessagingGroup, stored: StoredEvent, question: Question) -> bool:
-    """Whether the agent would be told of this, if it asked nothing. It is in the thread that it asked in."""
+    """Returns whether the agent would engage in the event without the question, in the question's thread."""
     is_there = stored.event.thread_id == question.thread_id
     try:
         return wiring.messaging_group_id == group.id and should_engage(wiring, stored.event, has_session=is_there)
@@ -259,7 +262,10 @@ def _would_engage(wiring: Wiring, group: MessagingGroup, stored: StoredEvent, qu
 
 
 def _answered_edit(question_delivery: Delivery, answer: str, *, answered_by: str, now: datetime) -> Delivery:
-    """A new text for the question's message, without its buttons. Where messages cannot be changed it is left out."""
+    """Returns an edit of the question's message: with the answer, without the buttons.
+
+    A channel that cannot edit messages leaves it out.
+    """
     payload = decode_out(OutKind.QUESTION, question_delivery.content)
     assert isinstance(payload, QuestionOut), "it is a question"
     text = payload.text if len(question_delivery.receipt) < 2 else f"…{payload.text[-QUESTION_TAIL_CHARS:]}"

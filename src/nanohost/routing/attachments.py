@@ -1,7 +1,7 @@
-"""Fetches the files that people send into the session's in/inbox/<message>/, before the agent gets the message.
+"""Fetches files that people send into the session's in/inbox/<message>/, before the agent gets the message.
 
-Promises: a file there is whole and not above the cap, under a bare name, made by us and nobody else; whatever cannot be
-fetched is told to the agent in the row. A chat waits for the files of its messages for a while, never for long.
+Promises: a file there is complete, within the size limit, has a bare name, and was created by the host. The row tells
+the agent which files could not be fetched. A chat waits at most FETCH_TIMEOUT_S for the files of a message.
 """
 
 from __future__ import annotations
@@ -31,19 +31,21 @@ from nanohost_protocol.payloads import ChatIn, decode_in, encode
 from nanohost_protocol.rows import NewMessageIn
 
 FETCH_TIMEOUT_S = 30.0
-"""For all files of one message: what is not here by then is told to the agent as not fetched."""
+"""Seconds for all files of one message. A file that is not complete by then is reported to the agent as not fetched."""
 RETRY_DELAYS_S = (0.5, 2.0, 5.0)
-"""Between four tries, where the platform says that it may be there later."""
+"""Seconds between the four attempts, if the platform says that the file may be available later."""
 MAX_REASON_CHARS = 200
 MAX_NAME_CHARS = 60
-"""Characters: 240 bytes at most, and file systems take 255."""
+"""Characters: 240 bytes at most; file systems allow 255."""
 
 _log = structlog.get_logger()
 
 
 class AttachmentFetcher:
-    """`channels` is looked up by (channel type, instance). `is_containerized`: agents see their session as
-    /workspace."""
+    """Fetches the files of messages.
+
+    `channels` is looked up by (channel type, instance). `is_containerized`: agents see their session as /workspace.
+    """
 
     def __init__(
         self,
@@ -63,9 +65,10 @@ class AttachmentFetcher:
         self._timeout_s = timeout_s
 
     async def add_files(self, session: Session, stored: StoredEvent, message: NewMessageIn) -> NewMessageIn:
-        """The row with a line for each of its files. Done again it fetches again, unless the row is there already.
+        """Fetches the files and returns the row with a line for each of them.
 
-        Raises MailboxError: the session's folder takes none.
+        A repeated call fetches again, unless the row is already written.
+        Raises MailboxError if the session's folder cannot be written.
         """
         if not stored.event.attachments:
             return message
@@ -81,7 +84,7 @@ class AttachmentFetcher:
             ) from error
 
     async def _fetch_all(self, layout: SessionLayout, stored: StoredEvent, folder: Path) -> list[str]:
-        """What the agent is told of each file. Raises OSError."""
+        """Returns the line for the agent about each file. Raises OSError."""
         files = stored.event.attachments
         names = unique_file_names(files)
         await asyncio.to_thread(_recreate_folder, layout, folder)
@@ -93,7 +96,7 @@ class AttachmentFetcher:
         return [_file_line(seen / name, folder / name, why) for name, why in zip(names, problems, strict=True)]
 
     async def _fetch(self, channel: Channel | None, file: Attachment, target: Path) -> str | None:
-        """Why the file is not there, or None."""
+        """Returns why the file could not be fetched; None if it was."""
         if channel is None:
             return "its channel is not connected"
         if not isinstance(channel, FetchesFiles):
@@ -110,7 +113,7 @@ class AttachmentFetcher:
             problem = "its channel broke off"
         except TimeoutError:
             problem = f"it did not come within {self._timeout_s:g} s"
-        except Exception as error:  # a channel may break its promise, and the message is told all the same
+        except Exception as error:  # a channel may raise what it should not; the message is delivered anyway
             problem = _error_text(error)
         _log.warning("attachment_fetch_failed", message=target.parent.name, reason=problem)
         _log.debug("attachment_fetch_failed", message=target.parent.name, file=target.name)
@@ -118,7 +121,7 @@ class AttachmentFetcher:
         return problem
 
     async def _fetch_with_retries(self, channel: FetchesFiles, file: Attachment, target: Path) -> None:
-        """Raises ChannelError, OSError and whatever a channel should not raise."""
+        """Raises ChannelError, OSError, and any error that a channel should not raise."""
         for pause_s in (*RETRY_DELAYS_S, None):
             await asyncio.to_thread(_create_file, target)
             try:
@@ -133,16 +136,18 @@ class AttachmentFetcher:
 
 
 def _error_text(error: Exception) -> str:
-    """Why, on one line that the agent may read: no place of the host, and nothing that looks like another line."""
+    """Returns the reason on one line for the agent, without paths of the host and without line breaks."""
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
-    said = str(error) if isinstance(error, ChannelError) else type(error).__name__
-    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", said).split())[:MAX_REASON_CHARS]
+    text = str(error) if isinstance(error, ChannelError) else type(error).__name__
+    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text).split())[:MAX_REASON_CHARS]
 
 
 def unique_file_names(files: Sequence[Attachment]) -> list[str]:
-    """A bare name for each file, all different: what the platform says of it, else what it is. Of files with such names
-    each keeps its own, whichever of the others are there. Pure."""
+    """Returns a bare, unique name for each file: the platform's name, else one made from its media type.
+
+    Files that already have such names keep them, whatever other files there are. Pure.
+    """
     names: list[str] = []
     for file in files:
         wish = _sanitize_file_name(file.name) or f"file{mimetypes.guess_extension(file.media_type) or ''}"
@@ -157,7 +162,7 @@ def unique_file_names(files: Sequence[Attachment]) -> list[str]:
 
 
 def format_size(size: int) -> str:
-    """As people say it."""
+    """Returns the size as people write it, such as "3.2 MB"."""
     for unit, bytes_ in (("MB", 1_000_000), ("kB", 1_000)):
         if size >= bytes_:
             return f"{size / bytes_:.3g} {unit}"
@@ -165,14 +170,14 @@ def format_size(size: int) -> str:
 
 
 def _sanitize_file_name(name: str) -> str:
-    """The last part of a name, without what a shell, a file system or a reader would take for something else."""
+    """Returns the last part of a name, without characters that a shell, a file system or a reader may misread."""
     last = re.split(r"[/\\]", name)[-1]
     kept = re.sub(r"[^\w.+@ -]", "_", last).strip(" .-")
     return shorten_file_name(kept, MAX_NAME_CHARS)
 
 
 def _recreate_folder(layout: SessionLayout, folder: Path) -> None:
-    """The folder, empty: what a crash left there was never told of."""
+    """Creates the folder empty; removes files that a crash left, which no row mentions."""
     prepare_session_dir(layout)
     folder.parent.mkdir(exist_ok=True)
     remove_tree(folder)
@@ -182,14 +187,14 @@ def _recreate_folder(layout: SessionLayout, folder: Path) -> None:
 
 
 def _create_file(path: Path) -> None:
-    """An empty file that was not there, for the container to read."""
+    """Creates an empty file that the container can read, in place of an existing one."""
     path.unlink(missing_ok=True)
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
     path.chmod(0o644)
 
 
 def _finish_file(path: Path) -> int:
-    """The size of what was written, which the container may read whatever the channel did to get it there."""
+    """Makes the file readable for the container, whatever mode the channel gave it, and returns its size."""
     path.chmod(0o644)
     return path.lstat().st_size
 
@@ -201,7 +206,7 @@ def _file_line(visible_path: Path, host_path: Path, problem: str | None) -> str:
 
 
 def _append_lines(message: NewMessageIn, lines: Sequence[str]) -> NewMessageIn:
-    said = decode_in(message.kind, message.content)
-    assert isinstance(said, ChatIn), "files come with what people write"
-    text = "\n".join([*([said.text] if said.text else []), *lines])
-    return replace(message, content=encode(replace(said, text=text)))
+    content = decode_in(message.kind, message.content)
+    assert isinstance(content, ChatIn), "files come with what people write"
+    text = "\n".join([*([content.text] if content.text else []), *lines])
+    return replace(message, content=encode(replace(content, text=text)))

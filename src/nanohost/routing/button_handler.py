@@ -26,7 +26,7 @@ _log = structlog.get_logger()
 
 
 class ButtonHandler:
-    """A counter of the reception. What a button means is on record: a value that was made up is none of ours."""
+    """Handles button presses as a RequestHandler. Ignores a button value that the host has not recorded."""
 
     async def can_handle(self, db: Queries, stored: StoredEvent) -> bool:
         return await _find_host_choice(db, stored) is not None
@@ -66,7 +66,7 @@ async def _find_host_choice(db: Queries, stored: StoredEvent) -> CardChoice | No
 
 
 async def _reply_once(request: HostRequest, approval: ApprovalId, text: str) -> None:
-    """Each person the same thing once a card, however often they press."""
+    """Replies with the same text once per person and card, however often they press."""
     await approvals.count_unauthorized(request.tx, approval, request.user_id)
     await request.reply(text, once_key=approval)
 

@@ -1,8 +1,8 @@
 """Handles one-time codes typed in a chat: bare, after /pair or /link, or after /start as a deep link sends them.
 
-A text that only looks like a code is a message like any other, unless somebody waits for a code to be typed. Never: an
-open code where somebody else reads it, be it in a group or among the words that an agent is told: it is void then. Nor
-is one ever good where a wrong one would have been no guess.
+A text that only looks like a code is an ordinary message, unless there is an open code. An open code is revoked if
+others can read it: in a group, or among other text that an agent reads.
+Never: a code is redeemed where a wrong one would not have counted as a guess.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ INVALID_CODE_TEXTS = {
 
 
 class CodeHandler:
-    """A counter of the reception."""
+    """Handles one-time codes as a RequestHandler."""
 
     async def can_handle(self, db: Queries, stored: StoredEvent) -> bool:
-        """One look at an index for what looks like a code, and none for anything else."""
+        """Returns whether the event may hold a code. Queries an index only for what looks like a code."""
         if stored.event.sender.is_bot:
             return False
         typed = _parse_direct_code(stored.event)
@@ -65,7 +65,7 @@ class CodeHandler:
 
 
 def _parse_direct_code(event: InboundEvent) -> TypedCode | None:
-    """The code that somebody means to use: it stands alone, and nobody else reads it."""
+    """Returns the code that the sender wants to use: the only text of a direct message. None if there is none."""
     if event.is_group or event.kind is not EventKind.MESSAGE:
         return None
     return access.parse_code(event.text)
@@ -89,9 +89,11 @@ async def _may_be_code(db: Queries, typed: TypedCode) -> bool:
 
 
 async def _void_exposed_codes(request: HostRequest) -> bool:
-    """In a group whoever reads it could be quicker than the one who was meant. In a direct message it was no guess that
-    a wrong one would have had a price for, or everybody had as many as they like. What is no open code is a message
-    like any other."""
+    """Revokes open codes in the event; returns whether there were any.
+
+    In a group, anybody who reads the code could use it first. In a direct message with other text, a wrong code would
+    not count as a guess, so accepting one there would allow unlimited guesses.
+    """
     burned = await access.find_open_codes(request.tx, request.stored.event)
     for code in burned:
         await _void_code(request, code)
@@ -120,7 +122,7 @@ async def _refuse_wrong_code(request: HostRequest) -> None:
 
 
 async def _redeem(request: HostRequest, code: Code) -> str:
-    """What came of a code that is one."""
+    """Redeems a known code and returns the reply."""
     chat = request.stored.chat
     if code.status is not CodeStatus.OPEN:
         return _(INVALID_CODE_TEXTS[code.status])

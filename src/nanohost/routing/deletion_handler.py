@@ -1,4 +1,4 @@
-"""Handles deletions: withdraws what waits of the message, and tells agents that had it."""
+"""Handles deletions: withdraws the parts of the message that still wait, and notifies agents that received it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nanohost.routing.route_writer import RouteWriter
 
 
 class DeletionHandler:
-    """An event handler of the router. `zone`: of the times that people read."""
+    """An event handler of the router. `zone`: the time zone of times that people read."""
 
     def __init__(
         self, *, store: Store, clock: Clock, zone: tzinfo, resolver: RouteResolver, writer: RouteWriter
@@ -33,17 +33,17 @@ class DeletionHandler:
         return stored.event.kind is EventKind.DELETION
 
     async def handle(self, stored: StoredEvent) -> bool:
-        """What waits of the message is withdrawn; agents that it has reached are told, without being woken."""
+        """Withdraws what still waits of the message; notifies the agents that received it, without waking them."""
         async with self._store.transaction() as tx:
             now = self._clock.now()
-            told = await withdraw(tx, stored, now=now, zone=self._zone)
+            notice = await withdraw(tx, stored, now=now, zone=self._zone)
         made, written = list[Route](), dict[SessionId, WriteResult]()
-        for wiring, session_id in dict.fromkeys((one.wiring_id, one.session_id) for one in told.recipients):
+        for wiring, session_id in dict.fromkeys((one.wiring_id, one.session_id) for one in notice.recipients):
             session = None if session_id is None else await sessions.find(self._store, session_id)
             if session is None:
                 continue
             route = Route(event_id=stored.id, wiring_id=wiring, outcome=RouteOutcome.CONTEXT)
-            entry = await self._resolver.build_entry(told.deletion, wiring, session.agent_group_id, trigger=False)
+            entry = await self._resolver.build_entry(notice.deletion, wiring, session.agent_group_id, trigger=False)
             row = RoutedEntry(route=route_to_session(route, session, trigger=False), stored=stored, entry=entry)
             routed, written[session.id] = await self._writer.write(session, [row])
             made += routed

@@ -1,8 +1,8 @@
-"""Withdraws what still waits of a message that was deleted in its chat.
+"""Withdraws the parts of a deleted message that still wait.
 
-Promises: whatever it waited for, a crash leaves it waiting or withdrawn; nobody is asked any more about an unknown
-sender who left nothing to be asked about. What has reached a mailbox stays there: the runner alone knows what it has
-taken, and leaves out what it has not (agent_runner/claims.py).
+Promises: after a crash the message is either still waiting or withdrawn. The approval for an unknown sender is
+withdrawn when all their held messages are deleted. Rows in a mailbox stay there: only the runner knows what it has
+claimed, and it leaves out what it has not (agent_runner/claims.py).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ DELETED_BEFORE_DELIVERY = "what it deletes had reached no agent"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeletionNotice:
-    """What agents got of a deleted message, or are getting, and the deletion as they are to be told of it."""
+    """The agents that received a deleted message, or are receiving it, and the deletion as they read it."""
 
     deletion: StoredEvent
     recipients: list[RoutedMessage] = field(default_factory=list)
 
 
 async def withdraw(tx: Transaction, deletion: StoredEvent, *, now: datetime, zone: tzinfo) -> DeletionNotice:
-    """Drop what waits of the deleted message, or of the piece of an album. Whom it has reached is to be told."""
+    """Drops what waits of the deleted message or album piece; returns the agents to notify."""
     message, chat = deletion.event.refers_to, deletion.chat
     if message is None:
         return DeletionNotice(deletion=deletion)
@@ -51,8 +51,10 @@ async def withdraw(tx: Transaction, deletion: StoredEvent, *, now: datetime, zon
 
 
 async def remove_deleted_pieces(tx: Transaction, whole: StoredEvent) -> bool:
-    """Take those pieces out of a message which is still to be routed whose deletion waits behind it. True: there were
-    some; if nothing is left of it, it is dropped."""
+    """Removes pieces whose deletion is already accepted from an album that is not routed yet.
+
+    Drops the message if nothing is left of it. Returns whether there were such pieces.
+    """
     gone = await album_parts.list_pending_deletions(tx, whole.id)
     if gone and not await _remove_pieces(tx, whole.id, gone):
         await events.mark_dropped(tx, whole.id, DELETED_BY_AUTHOR)
@@ -60,7 +62,7 @@ async def remove_deleted_pieces(tx: Transaction, whole: StoredEvent) -> bool:
 
 
 async def _remove_pieces(tx: Transaction, whole: EventId, piece_ids: Sequence[EventId]) -> bool:
-    """False: nothing is left of the message, and it stays as it is."""
+    """Returns False if nothing is left of the message; then its content is not changed."""
     await album_parts.mark_deleted(tx, piece_ids)
     left = await album_parts.list_remaining(tx, await events.get(tx, whole))
     if left:
@@ -69,7 +71,7 @@ async def _remove_pieces(tx: Transaction, whole: EventId, piece_ids: Sequence[Ev
 
 
 async def describe_deletion(db: Queries, deletion: StoredEvent) -> StoredEvent:
-    """The deletion as an agent is told of it: of a piece of an album it says what of the message is gone."""
+    """Returns the deletion as an agent reads it: for an album piece, it says which part of the message is gone."""
     message = deletion.event.refers_to
     piece = None if message is None else await album_parts.find(db, deletion.chat, message, template=deletion.event)
     if piece is None:
@@ -80,7 +82,7 @@ async def describe_deletion(db: Queries, deletion: StoredEvent) -> StoredEvent:
 
 
 def _piece_deletion(deletion: StoredEvent, piece: AlbumPiece) -> StoredEvent:
-    """What is told of it: the message that it was in, and what of that is gone."""
+    """Returns the deletion of one piece: it refers to the whole message and lists the text and files that are gone."""
     gone = replace(
         deletion.event,
         refers_to=piece.whole_message_id,
@@ -99,11 +101,11 @@ async def _withdraw_message(tx: Transaction, chat: ChatKey, message: str, *, now
         if approval is not None:
             asked_for.add(approval)
             for one in await events.list_held(tx, approval):
-                about = one.event.refers_to
+                changed = one.event.refers_to
                 if (
                     one.chat == chat
-                    and about is not None
-                    and await album_parts.find_whole_id(tx, chat, about) == message
+                    and changed is not None
+                    and await album_parts.find_whole_id(tx, chat, changed) == message
                 ):
                     await events.mark_dropped(tx, one.id, DELETED_BY_AUTHOR)
     for heard in await routes.list_routed(tx, chat, message):

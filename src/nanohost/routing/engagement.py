@@ -1,7 +1,7 @@
 """Decides whether a wiring's agent takes part in an event, with the reason. Pure.
 
-Promises: what access or sender scope refuses is never kept as context, and nobody is asked about an unknown sender whom
-no agent would have answered.
+Promises: a message that access or sender scope denies is never kept as context. Nobody is asked about an unknown sender
+if the agent would not have engaged.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from nanohost.routing.patterns import PatternError, matches
 SENT_BY_BOT = "another bot wrote it"
 MAX_BOT_MESSAGES = 20
 BOT_LOOP_WINDOW = timedelta(hours=1)
-"""Two bots that answer each other would do so for ever, and each turn costs. After so many in a row within this time an
-agent hears other bots again once a person has spoken to it, or the time has passed."""
+"""Two bots that answer each other would never stop, and each turn costs money. After MAX_BOT_MESSAGES in a row within
+this time, an agent ignores bots until a person writes to it or the time has passed."""
 BOT_LOOP = f"{MAX_BOT_MESSAGES} messages in a row were by bots, and no person wrote to the agent within the hour"
 NOT_ENGAGED = "the agent takes no part in it"
 NO_APPROVAL_REQUESTED = "the sender has no role here, and this is nothing to ask anybody about"
@@ -32,18 +32,18 @@ _NON_WAKING_KINDS = {EventKind.REACTION_REMOVED, EventKind.NOTICE}
 
 
 class Engagement(StrEnum):
-    """What is to be made of it."""
+    """What a wiring does with an event."""
 
     WRITE = "write"
-    """The agent is to answer it."""
+    """The agent gets it and answers."""
     CONTEXT = "context"
-    """The agent is to know of it, the next time it is woken."""
+    """The agent reads it with the next message that wakes it."""
     DROP = "drop"
-    """It is none of the agent's business."""
+    """The agent does not engage and does not get it."""
     DENY = "deny"
     """Its sender may not talk to the agent."""
     REQUEST_APPROVAL = "ask"
-    """Somebody is to be asked whether its sender may."""
+    """An approver is asked whether its sender may talk to the agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,12 @@ def decide_engagement(
     is_bot_loop: bool = False,
     is_known: bool = False,
 ) -> EngagementDecision:
-    """`grants` of the event's sender, by any identity; `policy` of its chat; `is_sticky`: the wiring is in a
-    conversation in the event's thread; `is_bot_loop`: nobody but bots spoke to the agent for too long; `is_known`: it
-    changes a message that the agent knows of. For all but presses, which are for whose card it was."""
+    """Decides what a wiring does with an event. Not for button presses, which go to the session that sent the card.
+
+    `grants`: of the event's sender, by any identity. `policy`: of its chat. `is_sticky`: the wiring has a conversation
+    in the event's thread. `is_bot_loop`: only bots have written to the agent for too long. `is_known`: the event
+    changes a message that the agent has received.
+    """
     if event.sender.is_bot and not wiring.bots:
         return EngagementDecision(Engagement.DROP, SENT_BY_BOT)
     if event.sender.is_bot and is_bot_loop:
@@ -89,28 +92,31 @@ def decide_engagement(
 
 
 def denial_reason(access: Access) -> str:
-    """The reason on record of a refusal that makes nobody ask: nobody is to look for a request that is not there."""
+    """Returns the reason to record for a denial; it must not suggest that an approval was requested."""
     return NO_APPROVAL_REQUESTED if access.can_request_approval else access.reason
 
 
 MATCH_ALL = "."
 MAX_MATCHED_CHARS = 4096
-"""Characters of a text that a pattern is tried on, from its beginning: the whole host stands still meanwhile."""
+"""Characters from the beginning of a text that a pattern is matched against: matching blocks the event loop."""
 
 
 def should_engage(wiring: Wiring, event: InboundEvent, *, has_session: bool) -> bool:
-    """`has_session`: this wiring has a session in the event's thread already (what makes a mention stick). Raises
-    PatternError if the wiring's pattern is none."""
+    """Returns whether the wiring's mode or pattern matches the event.
+
+    `has_session`: the wiring already has a session in the event's thread (for sticky mentions). Raises PatternError if
+    the wiring's pattern is invalid.
+    """
     if wiring.engage_mode is EngageMode.PATTERN:
         return wiring.engage_pattern == MATCH_ALL or matches(wiring.engage_pattern, event.text[:MAX_MATCHED_CHARS])
     return is_addressed(event) or (wiring.engage_mode is EngageMode.MENTION_STICKY and has_session)
 
 
 def is_addressed(event: InboundEvent) -> bool:
-    """Whether we are spoken to: mentioned, or written to directly."""
+    """Returns whether the event is addressed to the bot: by a mention or in a direct message."""
     return event.mentions_bot or not event.is_group
 
 
 def is_command(event: InboundEvent) -> bool:
-    """A command for us, typed: it need not fit a wiring's pattern. What was edited later is none."""
+    """Returns whether the event is a typed command for the bot, which need not match a pattern. An edit is not."""
     return event.kind is EventKind.MESSAGE and is_addressed(event) and is_chat_command(event.text)

@@ -18,16 +18,16 @@ from nanohost.text.phrases import capitalize_first
 from nanohost.text.translation import _, translate, translate_error
 
 _COMMAND_NAME = re.compile(r"/([a-z][a-z0-9_-]*)(?:@\w+)?(?=\s|$)", re.IGNORECASE)
-"""A command's name, and the bot's after it where a chat has several."""
+"""A command's name, with the bot's name after it if the chat has several bots."""
 _LEADING_MENTION = re.compile(r"@\S+\s+(?=/)")
 _MENTION = re.compile(r"@\S+")
-"""Not every channel takes the bot's name away, and none where it stands at the end."""
+"""Not every channel removes the mention of the bot, and none does at the end of a text."""
 MAX_ARGUMENT_CHARS = 2_000
-"""Characters of what a command is given."""
+"""Characters of a command's arguments."""
 
 
 class CommandHandler:
-    """A counter of the reception. `channels` and `channel_problem`: see HostCommandInvocation."""
+    """Handles host commands as a RequestHandler. `channels` and `channel_problem`: see HostCommandInvocation."""
 
     def __init__(self, *, channels: Collection[str] = (), channel_problem: Callable[[str], str] = lambda _: "") -> None:
         self._channels = channels
@@ -48,14 +48,14 @@ class CommandHandler:
         )
 
     async def handle(self, request: HostRequest) -> bool:
-        """Somebody with no role who is not allowed to is like one who wrote anything else: False."""
+        """Runs the command and replies. Returns False if the sender has no role and may not run it."""
         found = parse_host_command(request.stored.event)
         assert found is not None, "it is wanted"
-        command, words = found
+        command, arguments_text = found
         actor = request.actor
         if not actor.has_role(command.required_role) and not request.grants:
             return False
-        asked = HostCommandInvocation(
+        invocation = HostCommandInvocation(
             tx=request.tx,
             actor=actor,
             now=request.now,
@@ -64,7 +64,7 @@ class CommandHandler:
             channel_problem=self._channel_problem,
             prefetched=request.prefetched,
         )
-        await request.reply(await _run_command(command, asked, words))
+        await request.reply(await _run_command(command, invocation, arguments_text))
         return True
 
 
@@ -93,7 +93,7 @@ async def _run_command(command: HostCommand, invocation: HostCommandInvocation, 
 
 
 def parse_host_command(event: InboundEvent) -> tuple[HostCommand, str] | None:
-    """The command and what it is given, if the event is one: typed, not edited later, and to us."""
+    """Returns the command and the text of its arguments; None unless it was typed to the bot, and not by an edit."""
     if event.kind is not EventKind.MESSAGE or not (event.mentions_bot or not event.is_group):
         return None
     text = event.text.strip()

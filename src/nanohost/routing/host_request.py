@@ -1,4 +1,4 @@
-"""The context of one event that is for the host itself: who sent it, what they may do, and the answer."""
+"""Holds the context of one event that is for the host itself: its sender, their roles, and how to reply."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from nanohost_protocol.rows import Origin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostRequest:
-    """`user_id` is the sender as <channel>:<handle>; `grants` are those of all their identities. All that is done goes
-    through `tx`, which also marks the event as handled: it happens once. `prefetched`: what was read before it
-    began."""
+    """One event for the host. `user_id`: the sender as <channel>:<handle>. `grants`: the roles of all their identities.
+
+    Every effect goes through `tx`, which also marks the event as handled, so it happens once. `prefetched`: data that
+    was read before the transaction began.
+    """
 
     tx: Transaction
     stored: StoredEvent
@@ -33,27 +35,27 @@ class HostRequest:
 
     @property
     def name(self) -> str:
-        """What people call the sender."""
+        """The sender's display name, else their handle."""
         return self.stored.event.sender.name or self.stored.event.sender.handle
 
     @property
     def is_private(self) -> bool:
-        """Whether nobody else reads it: a direct message."""
+        """Whether it is a direct message, which nobody else reads."""
         return not self.stored.event.is_group
 
     @property
     def actor(self) -> Actor:
-        """The sender, as whoever gives a command or decides."""
+        """The sender as the actor of a command or a decision."""
         return Actor(id=self.user_id, name=self.name, grants=self.grants, chat=self.reply_to, is_direct=self.is_private)
 
     @property
     def origin(self) -> str:
-        """Where it was, as the record says it."""
+        """The chat, as the audit log names it."""
         return audit.chat_origin(self.stored.chat)
 
     @property
     def reply_to(self) -> Origin:
-        """Where the sender is answered."""
+        """The address of the reply to the sender."""
         chat, event = self.stored.chat, self.stored.event
         return Origin(
             channel_type=chat.channel_type,
@@ -64,7 +66,7 @@ class HostRequest:
         )
 
     async def reply(self, text: str, *, once_key: str | None = None) -> None:
-        """Answer the sender, here. `once_key`: what it is about; the same words about it are said to them once."""
+        """Replies to the sender in this chat. `once_key`: the same text is sent to them once per key."""
         cause = [str(self.stored.id)] if once_key is None else ["once", once_key, self.user_id]
         out_id = derive_id("h", *cause, text)
         await host_messages.enqueue(self.tx, self.reply_to, ChatOut(text=text), out_id=out_id, now=self.now)

@@ -1,8 +1,8 @@
-"""Handles events that are for the host itself, before any wiring: commands, codes, presses on the host's cards.
+"""Handles events that are for the host itself, before any wiring: commands, codes, button presses on the host's cards.
 
-Promises: what is done about an event, what is answered, and the mark that it is handled are one transaction of the
-central database: a crash leaves all of it or nothing. It needs no wiring and no session, so that a first owner can come
-in, and an admin be asked, where no agent listens.
+Promises: the effect of an event, the reply and the mark that it is handled are one transaction of the central database:
+a crash leaves all of it or nothing. No wiring and no session is needed, so that the first owner can register and an
+admin can decide in a chat without an agent.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _log = structlog.get_logger()
 
 
 class RequestHandler(Protocol):
-    """One kind of thing that people come to the host for."""
+    """Handles one kind of host request."""
 
     async def can_handle(self, db: Queries, stored: StoredEvent) -> bool:
-        """Whether this event is for it. Costs next to nothing for an ordinary message."""
+        """Returns whether the event may be for this handler. Must be cheap for an ordinary message."""
         ...
 
     async def prefetch(self, reports: ReportReader, stored: StoredEvent, now: datetime, zone: tzinfo) -> object:
-        """What takes long to read, before the transaction that everybody who writes waits for. None: nothing."""
+        """Reads what takes long, before the transaction that all other writers wait for. None: nothing to read."""
         ...
 
     async def handle(self, request: HostRequest) -> bool:
-        """Handle it, inside the visit's transaction. False: it is none after all, the next one may look."""
+        """Handles the request in its transaction. Returns False if it is not for this handler: the next one may try."""
         ...
 
 
@@ -50,41 +50,41 @@ class HostRequestHandler:
         self._handlers = handlers
 
     async def can_handle(self, stored: StoredEvent) -> bool:
-        """Whether the event may be for the host itself."""
+        """Returns whether the event may be for the host itself."""
         return not stored.event.sender.is_bot and bool(await self._matching_handlers(stored))
 
     async def handle(self, stored: StoredEvent) -> bool:
-        """Deal with an event that is for the host itself; False for all others, which nothing was done about."""
-        wanting = await self._matching_handlers(stored)
-        if not wanting or not await self._dispatch(stored, wanting):
+        """Handles an event that is for the host itself; returns False, having changed nothing, for any other."""
+        matching = await self._matching_handlers(stored)
+        if not matching or not await self._dispatch(stored, matching):
             return False
         _log.info("message_routed", number=stored.id, chat=str(stored.chat), outcome="host")
         return True
 
     async def _matching_handlers(self, stored: StoredEvent) -> list[RequestHandler]:
-        return [counter for counter in self._handlers if await counter.can_handle(self._store, stored)]
+        return [handler for handler in self._handlers if await handler.can_handle(self._store, stored)]
 
     async def _dispatch(self, stored: StoredEvent, handlers: Sequence[RequestHandler]) -> bool:
         user, now = stored.user_id, self._clock.now()
-        looked = [await counter.prefetch(self._store.reports, stored, now, self._zone) for counter in handlers]
+        prefetched = [await handler.prefetch(self._store.reports, stored, now, self._zone) for handler in handlers]
         async with self._store.transaction() as tx:
             if not await events.is_new(tx, stored.id):
-                return True  # what came with it in a batch failed, and all of the batch is done again
-            visit = HostRequest(
+                return True  # another event of its batch failed, and the whole batch is repeated
+            request = HostRequest(
                 tx=tx,
                 stored=stored,
                 user_id=user,
                 grants=await roles.list_for_user(tx, user),
                 now=now,
                 zone=self._zone,
-                prefetched=next((found for found in looked if found is not None), None),
+                prefetched=next((found for found in prefetched if found is not None), None),
             )
-            for counter in handlers:
-                if await counter.handle(visit):
+            for handler in handlers:
+                if await handler.handle(request):
                     break
             else:
                 return False
-            await record_contact(tx, stored, visit.now)
+            await record_contact(tx, stored, request.now)
             await events.mark_settled(tx, stored.id, events.REASON_FOR_HOST)
             crash_point("host_requests.open")
         crash_point("host_requests.committed")

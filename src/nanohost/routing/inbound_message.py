@@ -21,8 +21,11 @@ def build_message(
     answered_question: Question | None = None,
     is_newly_addressed: bool = False,
 ) -> NewMessageIn:
-    """What this wiring's agent is to see of the event. `answered_question`: the question that it is the answer to.
-    `is_newly_addressed`: it is an edit of what was not for the agent, and so a message to it."""
+    """Returns the row in which this wiring's agent reads the event.
+
+    `answered_question`: the question that the event answers. `is_newly_addressed`: the event is an edit of a message
+    that was not for the agent, so the agent reads it as a message.
+    """
     event, chat = stored.event, stored.chat
     is_message = is_newly_addressed or event.kind in _MESSAGE_KINDS
     return NewMessageIn(
@@ -55,7 +58,7 @@ def build_message(
             instance=chat.instance,
             platform_id=chat.platform_id,
             thread_id=event.thread_id,
-            # What an answer replies to. Of an edit, a reaction or a press the id is no message's.
+            # The message that an answer replies to. The id of an edit, a reaction or a press is not a message's.
             platform_message_id=event.platform_message_id if event.kind is EventKind.MESSAGE else event.refers_to,
         ),
     )

@@ -1,7 +1,7 @@
-"""Compiles and matches the regular expressions of wirings, in linear time whatever people write.
+"""Compiles and matches the regular expressions of wirings, in linear time for any pattern.
 
-Matching takes time that grows with the length of the text and with nothing else (RE2: no backreferences, no look
-around). Never: a pattern that makes the host stand still.
+Matching time grows with the length of the text only (RE2: no backreferences, no lookaround).
+Never: a pattern blocks the event loop.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import re2
 MAX_PATTERN_CHARS = 500
 """Characters."""
 MAX_PATTERN_BYTES = 1 << 20
-"""Bytes that one pattern may take; what needs more is refused."""
+"""Bytes that one compiled pattern may use; a pattern that needs more is refused."""
 
 
 class PatternError(ValueError):
-    """It is no regular expression that can be tried in bounded time; says why."""
+    """The pattern is not a regular expression that RE2 can match; the message says why."""
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether the pattern is found anywhere in the text. Raises PatternError."""
+    """Returns whether the pattern matches anywhere in the text. Raises PatternError."""
     try:
         return re2.search(pattern, text, _re2_options()) is not None
     except re2.error as error:
@@ -31,7 +31,7 @@ def matches(pattern: str, text: str) -> bool:
 
 
 def validate_pattern(pattern: str) -> None:
-    """Raises PatternError for what is not to be saved."""
+    """Raises PatternError if the pattern must not be saved."""
     if len(pattern) > MAX_PATTERN_CHARS:
         raise PatternError(f"it has {len(pattern)} characters, more than {MAX_PATTERN_CHARS}")
     matches(pattern, "")
@@ -46,8 +46,8 @@ def _re2_options() -> re2.Options:
 
 
 def _error_text(error: Exception) -> str:
-    said = error.args[0] if error.args else ""
-    words = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
-    if words.startswith(("invalid perl operator: (?", "invalid escape sequence: \\")):
-        return f"{words} (looking ahead or back, and referring back to a group, are not to be had)"
-    return words
+    message = error.args[0] if error.args else ""
+    text = message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)
+    if text.startswith(("invalid perl operator: (?", "invalid escape sequence: \\")):
+        return f"{text} (looking ahead or back, and referring back to a group, are not to be had)"
+    return text

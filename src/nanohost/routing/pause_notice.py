@@ -1,4 +1,4 @@
-"""Tells people who write during a pause that all is paused, once a pause and chat."""
+"""Tells people who write during a pause that the host is paused, once per pause and person."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ _NOTIFIED_KINDS = {EventKind.MESSAGE, EventKind.CLICK}
 
 
 async def notify_paused(tx: Transaction, stored_events: Iterable[StoredEvent], now: datetime) -> bool:
-    """`stored_events`: what wakes an agent, or would. A command is answered at once, and is no reason to speak of it.
+    """Replies to the senders of events that wake an agent, if the host is paused.
+
+    A command gets no such reply: it is answered even during a of it.
     Returns whether all is paused."""
     pause = await paused.find(tx)
     if pause is None:

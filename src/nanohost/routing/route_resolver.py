@@ -1,7 +1,7 @@
-"""Resolves what each wiring makes of an event: its route, its session, and the agent's row.
+"""Resolves an event for each wiring: its route, its session, and the row for the agent.
 
-Promises: only what is known now decides, so that an event is decided on anew after a crash; nothing is written but the
-session of a conversation that begins.
+Promises: it decides from what is stored now, so that it can decide again after a crash; it writes nothing but the
+session of a new conversation.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutedEntry:
-    """A row on its way into a session's mailbox."""
+    """A row to write into a session's mailbox, with its route and event."""
 
     route: Route
     stored: StoredEvent
@@ -65,7 +65,7 @@ class RoutedEntry:
 
 
 class RouteResolver:
-    """The decisions of a router."""
+    """Decides routes for the router."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
@@ -78,7 +78,7 @@ class RouteResolver:
         wiring: Wiring,
         routed: Mapping[SessionId, Sequence[RoutedEntry]],
     ) -> tuple[Route, Session | None]:
-        """One wiring's decision on one event. The session is made if it is the conversation's first message."""
+        """Returns one wiring's route for one event, and its session, which is created for a new conversation."""
         if stored.event.kind is EventKind.CLICK:
             return await self._resolve_press(stored, batch, wiring)
         key = session_key(wiring, stored.event)
@@ -107,7 +107,7 @@ class RouteResolver:
     async def _resolve_press(
         self, stored: StoredEvent, batch: RoutingBatch, wiring: Wiring
     ) -> tuple[Route, Session | None]:
-        """A press is for the session whose card it was, and for no other one; it needs no mention."""
+        """Routes a press to the session that sent the card, and to no other one. It needs no mention."""
         route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=RouteOutcome.NOT_ENGAGED)
         session = await self._find_asking_session(stored)
         if session is None:
@@ -122,7 +122,7 @@ class RouteResolver:
         return route_to_session(route, session), session
 
     async def _find_asking_session(self, stored: StoredEvent) -> Session | None:
-        """Whose card of this chat it was. The host's own are no agent's: people's presses on those do not get here."""
+        """Returns the session that sent the card in this chat. Presses on the host's own cards are handled earlier."""
         choice = await cards.find_choice(self._store, stored.event.value)
         if choice is None or not choice.was_sent_to(stored.chat):
             return None
@@ -131,7 +131,7 @@ class RouteResolver:
     async def build_entry(
         self, stored: StoredEvent, wiring: WiringId, agent_group: AgentGroupId, *, trigger: bool
     ) -> MailboxEntry:
-        """What the agent gets of it. Without `trigger` it wakes nobody, and is no command."""
+        """Returns the mailbox entry of the event. Without `trigger` it does not wake the agent, and is no command."""
         stored = await self.normalize(stored)
         if not trigger:
             return MailboxEntry(message=replace(build_message(stored, wiring), trigger=False))
@@ -140,8 +140,10 @@ class RouteResolver:
         return MailboxEntry(message=message, command=verdict if isinstance(verdict, ParsedCommand) else None)
 
     async def with_message_files(self, stored: StoredEvent, wiring: WiringId) -> StoredEvent:
-        """An edit that makes a message one to the agent, with all files of that message: with an edit platforms tell of
-        none, or of those of the one piece of an album that was changed."""
+        """Returns the event; if its edit newly addresses the agent, with all files of the message.
+
+        With an edit, platforms send no files, or only those of the album piece that changed.
+        """
         event = stored.event
         if event.refers_to is None or not await self._is_newly_addressed(stored, wiring):
             return stored
@@ -155,15 +157,17 @@ class RouteResolver:
         return replace(stored, event=replace(event, attachments=now))
 
     async def _is_newly_addressed(self, stored: StoredEvent, wiring: WiringId) -> bool:
-        """Whether it is an edit that makes a message one to the agent: it adds the mention, say. Not to a command:
-        nobody is to give one without its being looked at as one."""
+        """Returns whether an edit newly addresses the agent, such as by adding the mention.
+
+        Never for a command: an edit must not run one without the checks for commands.
+        """
         event = stored.event
         if event.kind is not EventKind.EDIT or event.refers_to is None or event.text.lstrip().startswith("/"):
             return False
         return not any(one.trigger for one in await self._delivered_messages(stored, wiring))
 
     async def _delivered_messages(self, stored: StoredEvent, wiring: WiringId) -> list[RoutedMessage]:
-        """What the wiring's agent got of the message that an edit changes, in words, before that edit."""
+        """Returns what the wiring's agent got of the edited message before this edit, without commands."""
         event = stored.event
         if event.kind is not EventKind.EDIT or event.refers_to is None:
             return []
@@ -173,8 +177,11 @@ class RouteResolver:
         return [one for one in ours if one.is_edit or not is_chat_command(one.text)]
 
     async def normalize(self, stored: StoredEvent) -> StoredEvent:
-        """A press says what its button was made to say, in the thread of its card, whatever the platform tells. What is
-        about a piece of an album is about the message that the agent has of it."""
+        """Returns the event as the agent reads it.
+
+        A press gets the recorded label of its button and the thread of its card, whatever the platform says. An event
+        that refers to an album piece refers to the whole message.
+        """
         event = stored.event
         if event.kind is not EventKind.CLICK:
             if event.refers_to is None:
@@ -187,7 +194,7 @@ class RouteResolver:
         return replace(stored, event=replace(event, text=choice.label, thread_id=choice.card.thread_id))
 
     async def _classify_text(self, stored: StoredEvent, agent_group: AgentGroupId) -> CommandDecision:
-        """What happens to the text, if it is one: what was edited later is no command."""
+        """Returns what to do with the text of a message if it is a command. An edit is never a command."""
         if stored.event.kind is not EventKind.MESSAGE or not stored.event.text.lstrip().startswith("/"):
             return PassThrough()
         grants = await roles.list_for_user(self._store, stored.user_id)
@@ -208,10 +215,9 @@ class RouteResolver:
         session: Session | None,
         routed: Mapping[SessionId, Sequence[RoutedEntry]],
     ) -> bool:
-        """Whether the wiring brought something of the event's thread into the session, on record or earlier in this
-        batch.
+        """Returns whether the wiring has routed an event of this thread into the session, before or in this batch.
 
-        That there is a session says nothing: it may be left from a try that crashed, or be shared with other threads
+        An existing session is not enough: it may be left from an attempt that crashed, or be shared with other threads
         and chats.
         """
         if wiring.engage_mode is not EngageMode.MENTION_STICKY or session is None:
@@ -225,7 +231,7 @@ class RouteResolver:
     async def _is_bot_loop(
         self, wiring: Wiring, session: Session | None, routed: Mapping[SessionId, Sequence[RoutedEntry]]
     ) -> bool:
-        """Whether what the wiring brought into the session last was all by bots, on record or in this batch."""
+        """Returns whether the last MAX_BOT_MESSAGES that the wiring routed into the session are all by bots."""
         if session is None:
             return False
         rows = [row for row in routed.get(session.id, ()) if row.route.wiring_id == wiring.id and row.route.trigger]
@@ -242,7 +248,7 @@ class RouteResolver:
 
 
 def route_to_session(route: Route, session: Session, *, trigger: bool = True) -> Route:
-    """The route that leads into this session."""
+    """Returns the route with this session as its target."""
     outcome = RouteOutcome.WRITTEN if trigger else RouteOutcome.CONTEXT
     return replace(route, outcome=outcome, reason="", session_id=session.id, trigger=trigger)
 
@@ -250,7 +256,7 @@ def route_to_session(route: Route, session: Session, *, trigger: bool = True) ->
 def merge_files(
     old_files: Sequence[Attachment], new_files: Sequence[Attachment], *, replaced: Sequence[Attachment]
 ) -> tuple[Attachment, ...]:
-    """The files of a message that had some `old_files`, when an edit tells of some in the place of these."""
+    """Returns the files of an edited message: `new_files` in place of `replaced`, among `old_files`."""
     if not new_files:
         return tuple(old_files)
     old = {one.ref for one in replaced}

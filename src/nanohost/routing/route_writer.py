@@ -1,7 +1,7 @@
 """Writes rows into the mailboxes of sessions, and records the routes of their events.
 
-Promises: what one session's mailbox refuses waits for that session alone, with all that comes behind it. An event
-is marked only after its rows are on disk, and rows have derived ids: doing it again after a crash changes nothing.
+Promises: if a session's mailbox cannot be written, only that session's rows wait, in order. An event is marked as
+routed only after its rows are on disk, and rows have derived ids: repeating it after a crash changes nothing.
 """
 
 from __future__ import annotations
@@ -38,15 +38,16 @@ _log = structlog.get_logger()
 
 
 BATCH_SIZE = 16
-"""Rows that waited which are written in one go: they share one commit a mailbox."""
+"""Waiting rows that are written in one commit of a mailbox."""
 
 
 class RouteWriter:
-    """`attachments` fetches what comes with a message. `may_have_waiting` says of a session whether rows may wait for
-    its mailbox; it must not say no before `write_waiting` has written them all.
+    """Writes rows and records routes. `attachments` fetches the files of messages. `may_have_waiting` says of a session
+    whether rows may wait for its mailbox; it must not say no before `write_waiting` has written them all.
 
-    Emits SessionHasWork for each session whose agent got something, SessionHasControlMessages for each whose runner has
-    to do something."""
+    Emits SessionHasWork for each session with new rows for its agent, and SessionHasControlMessages for each with has
+    to its runner.
+    """
 
     def __init__(
         self,
@@ -75,7 +76,7 @@ class RouteWriter:
         self._may_be_paused = True
 
     async def write(self, session: Session, rows: Sequence[RoutedEntry]) -> tuple[list[Route], WriteResult]:
-        """Put rows into a mailbox; what it refuses waits, and so does all that comes behind it."""
+        """Writes rows into a mailbox. If that fails, they wait, and so do all later rows of the session."""
         reason, written = "", WriteResult()
         if self._may_have_waiting(session.id) and await routes.has_waiting(self._store, session.id):
             reason = "waits behind an earlier message"
@@ -91,7 +92,7 @@ class RouteWriter:
         return made, written
 
     async def _put(self, session: Session, entries: Sequence[tuple[StoredEvent, MailboxEntry]]) -> WriteResult:
-        """Raises MailboxError, and then none of them is there."""
+        """Raises MailboxError, and then none of them is written."""
         ready = await self._fetch_files(session, entries)
         if any(entry.command for entry in ready):
             return await self._commands.execute(session, ready)
@@ -100,8 +101,10 @@ class RouteWriter:
     async def _fetch_files(
         self, session: Session, entries: Sequence[tuple[StoredEvent, MailboxEntry]]
     ) -> list[MailboxEntry]:
-        """The entries once their files are here, or said not to be. Raises MailboxError, and then nobody fetches any
-        more: what is tried again would write the same files."""
+        """Returns the entries after their files were fetched or have failed.
+
+        Raises MailboxError, but only after all fetches have ended: a retry writes the same files.
+        """
         attachments = self._attachments
         if attachments is None or not any(stored.event.attachments for stored, _ in entries):
             return [entry for _, entry in entries]
@@ -116,15 +119,15 @@ class RouteWriter:
     ) -> set[EventId]:
         """Put on record what became of the events. Returns those that are handled by that."""
         async with self._recording() as tx:
-            door = UnknownSenderPolicy(tx=tx, now=self._clock.now())
-            resolved = await record_routes(door, batch, resolved)
+            sender_policy = UnknownSenderPolicy(tx=tx, now=self._clock.now())
+            resolved = await record_routes(sender_policy, batch, resolved)
             handled = {route.event_id for route in resolved}
             await events.mark_routed(tx, sorted(handled))
-            for session, what in write_results.items():
-                await self._record_write_result(tx, session, what)
-            await count_dropped(door, batch, resolved)
+            for session, result in write_results.items():
+                await self._record_write_result(tx, session, result)
+            await count_dropped(sender_policy, batch, resolved)
             heard = {route.event_id for route in resolved if route.outcome is not RouteOutcome.NOT_ENGAGED}
-            await record_contacts(door, [batch.events[event] for event in sorted(heard)])
+            await record_contacts(sender_policy, [batch.events[event] for event in sorted(heard)])
             woken = {route.event_id for route in resolved if route.session_id is not None and route.trigger}
             await self._notify_paused(tx, [batch.events[event] for event in sorted(woken)])
         _log_routed(batch, resolved)
@@ -133,18 +136,18 @@ class RouteWriter:
     async def record_deletion(
         self, stored: StoredEvent, resolved: Sequence[Route], write_results: Mapping[SessionId, WriteResult]
     ) -> None:
-        """Who deletes is nobody's acquaintance, and no message of theirs reached nobody."""
+        """Records the routes of a deletion. Its sender becomes no contact, and no dropped message is counted."""
         async with self._recording() as tx:
             await routes.add_all(tx, resolved, now=self._clock.now())
             if resolved:
                 await events.mark_routed(tx, [stored.id])
             else:
                 await events.mark_settled(tx, stored.id, DELETED_BEFORE_DELIVERY)
-            for session, what in write_results.items():
-                await self._record_write_result(tx, session, what)
+            for session, result in write_results.items():
+                await self._record_write_result(tx, session, result)
 
     async def write_waiting(self, id: SessionId) -> None:
-        """Write what a mailbox refused before. Raises MailboxError while it still refuses: tried again later."""
+        """Writes the waiting rows of a session. Raises MailboxError if that still fails: it is retried later."""
         session = await sessions.get(self._store, id)
         while waiting := await routes.list_waiting(self._store, id, limit=BATCH_SIZE):
             try:
@@ -165,7 +168,7 @@ class RouteWriter:
                 _log.info("message_routed", number=one.event_id, session=id, outcome="written", after="it waited")
 
     async def build_answer_entry(self, stored: StoredEvent, wiring: WiringId) -> MailboxEntry | None:
-        """The entry of an event that is the answer to a question; None: it is none."""
+        """Returns the entry of an event that answers a question; None if it answers none."""
         answered = await self._answers.find_answered_question(stored)
         if answered is None:
             return None
@@ -177,9 +180,9 @@ class RouteWriter:
         stored = await events.get(self._store, waiting.event_id)
         answer = await self.build_answer_entry(stored, waiting.wiring_id)
         is_deletion = stored.event.kind is EventKind.DELETION
-        said = await describe_deletion(self._store, stored) if is_deletion else stored
+        described = await describe_deletion(self._store, stored) if is_deletion else stored
         entry = answer or await self._resolver.build_entry(
-            said, waiting.wiring_id, session.agent_group_id, trigger=waiting.trigger
+            described, waiting.wiring_id, session.agent_group_id, trigger=waiting.trigger
         )
         return (
             await self._resolver.with_message_files(stored, waiting.wiring_id) if waiting.trigger else stored
@@ -187,7 +190,7 @@ class RouteWriter:
 
     @asynccontextmanager
     async def _recording(self) -> AsyncIterator[Transaction]:
-        """What was written to mailboxes is put on record while entered."""
+        """Opens the transaction that records what was written to mailboxes."""
         crash_point("routing.written")
         async with self._store.transaction() as tx:
             yield tx
@@ -212,7 +215,7 @@ class RouteWriter:
 
 
 def _log_routed(batch: RoutingBatch, resolved: Sequence[Route]) -> None:
-    """One line a message and agent. A reason that the host did not make itself is an error's, which is logged."""
+    """Logs one line per message and agent. A `reason` is the host's own, or the text of an error."""
     for route in resolved:
         _log.info(
             "message_routed",

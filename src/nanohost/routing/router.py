@@ -1,8 +1,8 @@
-"""Gives each accepted event to the handler that it is for.
+"""Gives each accepted event to the first handler that takes it.
 
-Promises: events of one chat are handled in order. What fails for no reason known is tried again, then quarantined, and
-holds up no other chat. An album is joined before anybody deals with it. A command for a session is decided on like a
-message and becomes a row like one; what it does is chat_commands/'s.
+Promises: events of one chat are handled in order. An event that fails for an unknown reason is retried, then
+quarantined, and delays no other chat. An album is joined before a handler gets it. A command for a session is routed
+like a message and becomes a row; chat_commands/ carries it out.
 """
 
 from __future__ import annotations
@@ -45,30 +45,32 @@ from nanohost.work.fair_share import FairShare
 from nanohost.work.keyed_workers import KeyedWorkers
 
 BATCH_SIZE = 16
-"""Events handled in one go: their rows share one commit a mailbox."""
+"""Events handled together: their rows share one commit per mailbox."""
 MAX_ATTEMPTS = 8
-"""Of an event that fails for no reason known: half a minute of growing pauses, then its chat goes on without it."""
+"""Attempts at an event that fails for an unknown reason: half a minute of growing pauses, then it is quarantined."""
 
 _log = structlog.get_logger()
 
 
 class EventHandler(Protocol):
-    """One kind of event, which is handled alone and after all that came before it in its chat."""
+    """Handles one kind of event, one at a time, after all earlier events of its chat."""
 
     async def can_handle(self, stored: StoredEvent) -> bool:
-        """Whether the event may be for this handler. Costs next to nothing for an ordinary message."""
+        """Returns whether the event may be for this handler. Must be cheap for an ordinary message."""
         ...
 
     async def handle(self, stored: StoredEvent) -> bool:
-        """Handle it. False: it is not for this handler after all, and nothing was done about it."""
+        """Handles the event. Returns False if it is not for this handler; then nothing was changed."""
         ...
 
 
 class Router:
-    """Deals with accepted events. The first handler that takes an event has it: deletions, `host_request_handler` to
-    the host itself, answers to questions, and all else the wirings of its chat. `attachments` fetches what comes with a
-    message. `fair_share` holds back a chat with a long queue. `zone`: of the times that people read. `writer_type`: the
-    type of what writes."""
+    """Routes accepted events to handlers, in this order: deletions, requests to the host, answers, wirings.
+
+    `attachments` fetches the files of messages. `host_request_handler` handles requests to the host itself.
+    `fair_share` holds back a chat with a long queue. `zone`: the time zone of times that people read. `writer_type`:
+    the class of the route writer.
+    """
 
     def __init__(
         self,
@@ -86,29 +88,29 @@ class Router:
         self._store = store
         self._clock = clock
         self._fair_share = fair_share or FairShare()
-        deciding, answers = RouteResolver(store, clock), AnswerProcessor(store=store, clock=clock)
+        resolver, answers = RouteResolver(store, clock), AnswerProcessor(store=store, clock=clock)
         self._writer = writer_type(
             store=store,
             mailbox=mailbox,
             commands=commands,
             clock=clock,
-            resolver=deciding,
+            resolver=resolver,
             answers=answers,
             attachments=attachments,
             may_have_waiting=lambda session: self._mailbox_workers.is_active(session),
         )
         self._handlers: list[EventHandler] = [
-            DeletionHandler(store=store, clock=clock, zone=zone, resolver=deciding, writer=self._writer),
+            DeletionHandler(store=store, clock=clock, zone=zone, resolver=resolver, writer=self._writer),
             *([] if host_request_handler is None else [host_request_handler]),
-            AnswerHandler(answers=answers, resolver=deciding, writer=self._writer),
+            AnswerHandler(answers=answers, resolver=resolver, writer=self._writer),
         ]
-        self._wiring_handler = WiringHandler(store=store, clock=clock, resolver=deciding, writer=self._writer)
+        self._wiring_handler = WiringHandler(store=store, clock=clock, resolver=resolver, writer=self._writer)
         self._chat_workers = KeyedWorkers[ChatKey]("routing", self._route_chat, clock)
         self._mailbox_workers = KeyedWorkers[SessionId]("mailbox", self._writer.write_waiting, clock)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Route while entered, beginning with what was left."""
+        """Routes events while entered, beginning with those left from the last run."""
         subscriptions = (
             Subscription(ChatHasEvents, lambda event: self._chat_workers.notify(event.chat)),
             Subscription(MailboxHasPendingRows, lambda event: self._mailbox_workers.notify(event.session)),
@@ -138,7 +140,7 @@ class Router:
             try:
                 is_handled = await self._process(chat, batch)
             except (NanohostError, OSError):
-                raise  # the disk, a lock: no event is to blame, however long it lasts
+                raise  # the disk or a lock: no event is at fault, however long it lasts
             except Exception:
                 is_handled = False
                 for stored in batch:
@@ -149,21 +151,20 @@ class Router:
                 return  # whatever is new since we looked has notified this worker
 
     async def _drop_deleted(self, waiting: Sequence[StoredEvent]) -> bool:
-        """Whether some of these were deleted meanwhile; they are dropped by that, and it is to be looked again."""
-        gone, several = [one for one in waiting if one.is_deleted], [one for one in waiting if one.is_joined]
-        if not gone and not several:
+        """Drops events that were deleted meanwhile. Returns whether there were any: the caller then reads again."""
+        gone, joined = [one for one in waiting if one.is_deleted], [one for one in waiting if one.is_joined]
+        if not gone and not joined:
             return False
         changed = bool(gone)
         async with self._store.transaction() as tx:
             for one in gone:
                 await events.mark_dropped(tx, one.id, DELETED_BY_AUTHOR)
-            for one in several:
+            for one in joined:
                 changed |= await remove_deleted_pieces(tx, one)
         return changed
 
     async def _join_album(self, chat: ChatKey) -> bool:
-        """Make the pieces of the album that comes first in this chat one message, once they are all there. False: we
-        are closing."""
+        """Waits for all pieces of the chat's first album and joins them. Returns False if the router is closing."""
         while True:
             waiting = await events.list_new(self._store, chat, limit=2 * MAX_PIECES)
             if waiting and await self._drop_deleted(waiting):
@@ -176,15 +177,17 @@ class Router:
                 break
             if not await self._chat_workers.sleep(wait_s):
                 return False
-        said = with_unique_file_names([one.event for one in found])
+        pieces = with_unique_file_names([one.event for one in found])
         async with self._store.transaction() as tx:
-            await album_parts.add_all(tx, [(one.id, event) for one, event in zip(found, said, strict=True)])
-            await events.join_album(tx, [one.id for one in found], merge_pieces(said))
+            await album_parts.add_all(tx, [(one.id, event) for one, event in zip(found, pieces, strict=True)])
+            await events.join_album(tx, [one.id for one in found], merge_pieces(pieces))
         return True
 
     async def _process_single(self, chat: ChatKey, stored: StoredEvent) -> None:
-        """One event of a batch that failed, so that it is known which one it is. Raises while it is to be tried again:
-        what comes after it waits."""
+        """Handles one event of a batch that failed, to find the one at fault.
+
+        Raises while it is to be retried: later events of the chat wait. Then quarantines it.
+        """
         try:
             await self._process(chat, [stored])
         except (NanohostError, OSError):
@@ -200,8 +203,11 @@ class Router:
             _log.error("event_quarantined", number=stored.id, chat=str(chat), tries=MAX_ATTEMPTS, reason=reason)
 
     async def _process(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> bool:
-        """In order: what a handler wants alone is handled after all that came before it. False: something may be left,
-        and is found when the chat is looked at again; so it is said of whatever a handler has handled alone."""
+        """Handles a batch in order: an event for a handler after all earlier ones.
+
+        False: events may be left,
+        and are read again with the next batch of the chat.
+        """
         for_wirings: list[StoredEvent] = []
         for stored in batch:
             for handler in self._handlers:
@@ -218,6 +224,6 @@ class Router:
         return is_handled and len(for_wirings) == len(batch)
 
     async def _process_preceding(self, stored: StoredEvent, batch: Sequence[StoredEvent]) -> bool:
-        """False: not all is, or the event itself is handled: the chat is to be looked at again."""
+        """Handles the events before `stored`. Returns False if `stored` is not the next new event of the chat then."""
         await self._wiring_handler.handle_all(stored.chat, batch)
         return await events.find_first_new(self._store, stored.chat) == stored.id

@@ -15,13 +15,12 @@ from nanohost.model import EventId, MessagingGroup, Wiring, WiringId
 from nanohost.routing.unknown_senders import UnknownSenderPolicy
 
 OTHER_AGENTS_CARD = "the card is another agent's"
-"""Why a press is none of a wiring's business: nothing that was lost, if that agent listens there still."""
+"""The reason why a wiring ignores a press. Not counted as dropped if that agent is still wired to the chat."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingBatch:
-    """Events of one wired chat that are handled in one go. `grants`: what their senders may do, by user, as far as
-    it was looked up."""
+    """Events of one wired chat that are handled together. `grants`: a cache of the senders' roles, by user."""
 
     events: Mapping[EventId, StoredEvent]
     group: MessagingGroup
@@ -32,8 +31,10 @@ class RoutingBatch:
 async def record_routes(
     sender_policy: UnknownSenderPolicy, batch: RoutingBatch, resolved: Sequence[Route]
 ) -> list[Route]:
-    """Put the routes on record, and ask about senders who may have to be let in. Of an event whose sender was let in
-    just now nothing counts: it stays new."""
+    """Records the routes, and requests approval for unknown senders. Returns the routes that were recorded.
+
+    If a sender was approved meanwhile, all routes of the event are left out: it stays new and is routed again.
+    """
     kept: list[Route] = []
     again: set[EventId] = set()
     await routes.add_all(
@@ -49,7 +50,7 @@ async def record_routes(
             continue
         await routes.add(
             sender_policy.tx, settled, now=sender_policy.now
-        )  # each alone: the next one asks how many are held
+        )  # one at a time: the next request counts how many are held
         kept.append(settled)
     return [route for route in kept if route.event_id not in again]
 
@@ -63,13 +64,13 @@ async def _hold_for_approval(sender_policy: UnknownSenderPolicy, batch: RoutingB
 
 
 async def count_dropped(sender_policy: UnknownSenderPolicy, batch: RoutingBatch, resolved: Sequence[Route]) -> None:
-    """Put on record what reached nobody: one row, however much somebody writes."""
-    somebodys = {route.event_id for route in resolved if route.reason != OTHER_AGENTS_CARD}
+    """Counts events that reached no agent: one row per sender, reason and agent, however many there are."""
+    resolved_elsewhere = {route.event_id for route in resolved if route.reason != OTHER_AGENTS_CARD}
     lost = Counter(
         (batch.events[route.event_id].user_id, route.reason, batch.wirings[route.wiring_id].agent_group_id)
         for route in resolved
         if route.outcome in (RouteOutcome.NOT_ENGAGED, RouteOutcome.DENIED)
-        and (route.reason != OTHER_AGENTS_CARD or route.event_id not in somebodys)
+        and (route.reason != OTHER_AGENTS_CARD or route.event_id not in resolved_elsewhere)
     )
     folders = await agent_groups.list_folders(sender_policy.tx) if lost else {}
     chat = ChatKey(batch.group.channel_type, batch.group.instance, batch.group.platform_id)
@@ -80,7 +81,7 @@ async def count_dropped(sender_policy: UnknownSenderPolicy, batch: RoutingBatch,
 
 
 async def record_contacts(sender_policy: UnknownSenderPolicy, stored_events: Sequence[StoredEvent]) -> None:
-    """Get to know who wrote these."""
+    """Records the senders of these events as contacts, if that is new or outdated."""
     for stored in {stored.user_id: stored for stored in stored_events}.values():
         if contacts.is_contact_outdated(stored, sender_policy.now):
             await contacts.record_contact(sender_policy.tx, stored, sender_policy.now)

@@ -1,7 +1,7 @@
-"""Finds the session in which the sender of an event is answered, before routing has decided.
+"""Finds the session in which to answer the sender of an event that could not be routed.
 
-For sentences of the host's own about an event that could not be routed. Never speaks to who may not talk to the agent,
-and never in a group that did not talk to it.
+The host uses it for its own error messages. Never: a session for a sender who may not talk to the agent, or for a group
+message that did not engage it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from nanohost.routing.patterns import PatternError
 
 
 class SessionResolver:
-    """Looks each wiring of a chat over as routing would."""
+    """Checks each wiring of a chat as routing does."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
 
     async def find_or_create_session(self, stored: StoredEvent) -> SessionId | None:
-        """The event's session, made if it would have been the first of its conversation. None: nobody is to answer."""
+        """Returns the event's session, and creates it for a new conversation. None: no wiring engages."""
         if stored.event.sender.is_bot:
             return None
         group = await messaging_groups.find_by_chat(self._store, stored.chat)

@@ -1,4 +1,4 @@
-"""The setting for how much of people's files is fetched."""
+"""Declares the setting for the largest file that is fetched for an agent."""
 
 from __future__ import annotations
 

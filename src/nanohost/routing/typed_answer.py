@@ -1,8 +1,8 @@
 """Matches a typed message to the open question that it answers. Pure.
 
-A reply to the question's own message answers it whatever it says. What is no reply is for the latest question of the
-conversation alone: the number or the words of one of its choices, or anything at all if it gives none. All else is an
-ordinary message, and so is a reply to what somebody else wrote.
+A reply to the question's own message answers it with any text. A message that is no reply can answer only the latest
+question of the conversation: by the number or the label of a choice, or by any text if the question has no choices.
+Anything else is an ordinary message, as is a reply to somebody else's message.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ _NUMBER = re.compile(r"#?([0-9]{1,2})[.)]?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypedAnswer:
-    """`text` is a choice in the agent's words, or what was written. `is_explicit`: it is an answer whatever else it
-    could be; otherwise only if the agent that asked would have been told of it anyway."""
+    """An answer to an open question. `text`: the label of a choice as the agent wrote it, or the typed text.
+
+    `is_explicit`: it is certainly an answer; otherwise it counts only if the asking agent would engage anyway.
+    """
 
     open_question: OpenQuestion
     text: str
@@ -33,8 +35,11 @@ class TypedAnswer:
 def match_typed_answer(
     event: InboundEvent, open_questions: Sequence[OpenQuestion], *, denied_sessions: Collection[SessionId] = ()
 ) -> TypedAnswer | None:
-    """`open_questions`: the open questions of the chat, the latest first. `denied_sessions`: the sessions whose agents
-    may not hear the sender; what they ask hides no earlier question. A command answers nothing."""
+    """Returns the answer that the message gives; None if it gives none, as with a command.
+
+    `open_questions`: the open questions of the chat, the latest first. `denied_sessions`: sessions whose agents the
+    sender may not talk to; their questions are skipped.
+    """
     written = event.text.strip()
     if event.kind is not EventKind.MESSAGE or event.sender.is_bot or not written:
         return None
@@ -46,7 +51,7 @@ def match_typed_answer(
             open_question=replied, text=match_choice(replied.options, written) or written, is_explicit=True
         )
     if event.refers_to is not None and not is_addressed(event):
-        return None  # "Yes", said to somebody else
+        return None  # a "Yes" to somebody else
     latest = next(
         (
             one
@@ -64,7 +69,7 @@ def match_typed_answer(
 
 
 def match_choice(options: Sequence[str], text: str) -> str | None:
-    """The choice that was typed: its words, whatever their case and spacing, else its number from 1."""
+    """Returns the choice that was typed: by its label, in any case and spacing, else by its number from 1."""
     words = {_normalize(option): option for option in reversed(options)}
     if _normalize(text) in words:
         return words[_normalize(text)]
@@ -73,13 +78,15 @@ def match_choice(options: Sequence[str], text: str) -> str | None:
 
 
 def _is_reply_to(event: InboundEvent, open_question: OpenQuestion) -> bool:
-    """A thread that begins with the question is a reply, too."""
+    """Returns whether the event replies to the question. A message in a thread under the question is a reply, too."""
     return any(id is not None and id in open_question.receipt for id in (event.refers_to, event.thread_id))
 
 
 def is_same_conversation(event: InboundEvent, open_question: OpenQuestion) -> bool:
-    """Whether both are in one conversation: a direct chat is one, whatever its threads. What begins a thread of its own
-    was written where there is none."""
+    """Returns whether both are in one conversation. A direct chat is one conversation, whatever its threads.
+
+    A message that begins a thread of its own also counts as written outside any thread.
+    """
     thread = None if event.thread_id == event.platform_message_id else event.thread_id
     return not event.is_group or open_question.question.thread_id in (thread, event.thread_id)
 

@@ -1,8 +1,8 @@
-"""The policy for unknown senders: whether somebody is asked about them, and what they are told meanwhile.
+"""Applies the policy for unknown senders: whether an approval is requested, and what the sender is told meanwhile.
 
-Promises: all of it is done in the transaction that records the outcome of their message. In a group nothing is said
-but to a command of somebody with a role, and nothing to bots; a direct message is answered once a day where there is
-nobody to ask. That somebody was asked is said by who asks, once they have: see approvals/held_messages.py.
+Promises: everything happens in the transaction that records the outcome of the message. In a group, only a command of
+somebody with a role is answered; bots get no reply. If there is nobody to ask, a direct message is answered once a day.
+The reply that somebody was asked comes from approvals/held_messages.py, after the card was sent.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ NO_APPROVER_YET = gettext_noop(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownSenderPolicy:
-    """Where unknown senders are handled, in the transaction that records the outcome of their message."""
+    """Handles unknown senders, in the transaction that records the outcome of their message."""
 
     tx: Transaction
     now: datetime
@@ -53,8 +53,10 @@ class UnknownSenderPolicy:
     async def hold(
         self, route: Route, stored: StoredEvent, *, group: MessagingGroup, wiring: Wiring, agent_group: AgentGroup
     ) -> Route | None:
-        """The route of a message whose sender is to be asked about. None: the sender was let in just now, and the event
-        is to be looked at again."""
+        """Requests approval for the sender and returns the updated route.
+
+        Returns None if the sender was approved meanwhile: the event is to be routed again.
+        """
         grants = await roles.list_for_user(self.tx, stored.user_id)
         if check_access(grants, group.unknown_sender, wiring.agent_group_id, wiring.sender_scope).is_allowed:
             return None
@@ -67,8 +69,7 @@ class UnknownSenderPolicy:
         return replace(route, outcome=RouteOutcome.DENIED, reason=answer.reason, message_id=None)
 
     async def check(self, stored: StoredEvent, group: MessagingGroup | None) -> PendingApproval | Rejected:
-        """Somebody writes where no agent listens: held until that is decided, or rejected. `group`: the chat, if it
-        is known."""
+        """Holds or rejects an event of a chat without an agent. `group`: the chat, if it is known."""
         if (with_it := await requests.join_pending_approval(self.tx, stored)) is not None:
             return with_it
         grants = await roles.list_for_user(self.tx, stored.user_id)
@@ -106,7 +107,7 @@ class UnknownSenderPolicy:
 
 
 def why_not_requested(event: InboundEvent, group: MessagingGroup | None, grants: Sequence[RoleGrant]) -> str | None:
-    """Why nobody is asked about a chat that no agent is wired to, or None: somebody is to be asked. Pure."""
+    """Returns why no approval is requested for a chat without an agent; None if one is to be requested. Pure."""
     if event.sender.is_bot:
         return SENT_BY_BOT
     if not _may_request_approval(event):
@@ -117,7 +118,7 @@ def why_not_requested(event: InboundEvent, group: MessagingGroup | None, grants:
 
 
 def _may_request_approval(event: InboundEvent) -> bool:
-    """Also by an edit that adds our name; one that does not is about something that is handled."""
+    """Returns whether the event addresses the bot: also an edit that adds the mention, but no other edit."""
     if event.kind is EventKind.EDIT:
         return event.is_group and event.mentions_bot
     return event.kind is EventKind.MESSAGE and is_addressed(event)

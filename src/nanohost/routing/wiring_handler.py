@@ -1,6 +1,6 @@
-"""Handles all other events, for the agents that are wired to the chat; without one, somebody is asked about the chat.
+"""Handles all other events, for the agents that are wired to the chat; without one, requests approval of the chat.
 
-Each wiring decides for itself. What one transaction decides together is on record together.
+Each wiring decides for itself. The results of one batch are recorded in one transaction.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _log = structlog.get_logger()
 
 
 class WiringHandler:
-    """The last of the router's handlers: it takes several events of a chat in one go."""
+    """The last of the router's handlers: it handles several events of a chat together."""
 
     def __init__(self, *, store: Store, clock: Clock, resolver: RouteResolver, writer: RouteWriter) -> None:
         self._store = store
@@ -38,15 +38,15 @@ class WiringHandler:
         self._writer = writer
 
     async def handle_all(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> bool:
-        """In order. False: something may be left, and is found when the chat is looked at again."""
+        """Handles a batch in order. False: events may be left, and are read again with the next batch of the chat."""
         if not batch:
             return True
         wired = await wirings.find_wired_chat(self._store, chat)
         # Looked at after the wirings, or together with them: what wires a chat also releases what was held there.
         first_new = wired.first_new if wired else await events.find_first_new(self._store, chat)
         if first_new != batch[0].id:
-            # What was held came free since the batch was read, and goes first; or all of this is handled, and only
-            # what came with it in the batch failed.
+            # Held events were released since the batch was read, and go first; or this batch is handled, and only
+            # another part of it failed. Checked after reading the wirings: wiring a chat also releases its events.
             return False
         if wired is None:
             await self._handle_unwired(chat, batch)
@@ -63,35 +63,37 @@ class WiringHandler:
     async def _split_before_edit(
         self, batch: Sequence[StoredEvent]
     ) -> tuple[Sequence[StoredEvent], Sequence[StoredEvent]]:
-        """What can be decided on in one go, and what only after that is on record: what happens to an edit depends on
-        what became of its message and of earlier edits."""
-        said = set[str]()
+        """Splits the batch before the first edit of a message that is in the batch, too.
+
+        The route of an edit depends on the recorded routes of its message and of earlier edits.
+        """
+        seen = set[str]()
         for at, stored in enumerate(batch):
             message = stored.event.platform_message_id
             if stored.event.kind is EventKind.EDIT and stored.event.refers_to is not None:
                 message = await album_parts.find_whole_id(self._store, stored.chat, stored.event.refers_to)
-                if message in said:
+                if message in seen:
                     return batch[:at], batch[at:]
-            said.add(message)
+            seen.add(message)
         return batch, ()
 
     async def _handle_unwired(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
-        """No agent listens here: whoever speaks to us waits until somebody decided, and the rest is dropped."""
+        """Holds events that address the bot until somebody decides about the chat; drops the rest."""
         async with self._store.transaction() as tx:
             group = await messaging_groups.find_by_chat(tx, chat)
             if group is not None and await wirings.list_for_chat(tx, group.id):
-                return  # it was wired just now, and the events are new yet
-            door = UnknownSenderPolicy(tx=tx, now=self._clock.now())
+                return  # it was wired meanwhile, and the events are still new
+            sender_policy = UnknownSenderPolicy(tx=tx, now=self._clock.now())
             for stored in batch:
-                answer = await door.check(stored, group)
+                answer = await sender_policy.check(stored, group)
                 if isinstance(answer, PendingApproval):
                     await events.hold_for_approval(tx, stored.id, answer.id)
                     _log.info("message_held", number=stored.id, chat=str(chat), approval=answer.id)
                     continue
                 _log.info("event_dropped", chat=str(chat), user=stored.user_id, reason=answer.reason)
                 await events.mark_dropped(tx, stored.id, answer.reason)
-                await dropped.record(tx, chat, stored.user_id, answer.reason, now=door.now)
-            await record_contacts(door, [stored for stored in batch if is_addressed(stored.event)])
+                await dropped.record(tx, chat, stored.user_id, answer.reason, now=sender_policy.now)
+            await record_contacts(sender_policy, [stored for stored in batch if is_addressed(stored.event)])
 
     async def _route(self, routing_batch: RoutingBatch) -> bool:
         """Whether all of it is on record: an event whose sender was let in just now is not."""
@@ -118,7 +120,7 @@ class WiringHandler:
         return recorded == routing_batch.events.keys()
 
     async def _update_chat_info(self, group: MessagingGroup, batch: Sequence[StoredEvent]) -> None:
-        """Keep what the platform says of a chat that was wired by its bare id."""
+        """Stores the name and type that the platform reports, for a chat that was wired by its bare id."""
         latest = next((stored for stored in reversed(batch) if stored.event.kind is EventKind.MESSAGE), None)
         if latest is None:
             return

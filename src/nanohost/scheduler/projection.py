@@ -11,11 +11,11 @@ from nanohost_protocol.times import to_text
 META_KEY = "tasks"
 EMPTY_TASKS_JSON = "[]"
 MAX_PROMPT_CHARS = 200
-"""Characters; an agent that wants more remembers what it asked for."""
+"""Characters of a task's prompt; the agent can remember the rest."""
 
 
 def serialize_tasks(tasks: Sequence[Task]) -> str:
-    """The entry for a session's open tasks. Equal tasks give equal text."""
+    """Returns the meta entry for a session's open tasks. Equal tasks give equal text."""
     return json.dumps([_to_json_dict(task) for task in tasks], ensure_ascii=False, separators=(",", ":"))
 
 

@@ -1,4 +1,4 @@
-"""Applies the end of a run to its task: a series that fails again and again is paused, and its chat is told."""
+"""Records the end of a run in its task: pauses a series that fails repeatedly, and notifies its chat."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nanohost.text.translation import _
 from nanohost_protocol.rows import Usage
 
 MAX_FAILURES = 3
-"""In a row; the next time would most likely end the same way, and cost the same."""
+"""Failures in a row before a series is paused: the next run would most likely fail, too, and cost as much."""
 UNKNOWN_FAILURE = "it failed, and nobody said why"
 
 _log = structlog.get_logger()
@@ -26,8 +26,7 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedMessage:
-    """A message that is done with. `of_task`: a task made it. `error`: why it failed; `usage`: of its turn, all
-    tries together."""
+    """A closed message. `of_task`: a task created it. `error`: why it failed; `usage`: of all its attempts."""
 
     message_id: str
     of_task: bool
@@ -37,8 +36,10 @@ class ClosedMessage:
 
 
 async def end_runs(tx: Transaction, session: SessionId, closed: Sequence[ClosedMessage], now: datetime) -> None:
-    """Put the ends of runs among `closed` on record, in the transaction that takes them over. May be told of the same
-    one again. Emits TasksChanged for a series that is paused."""
+    """Records the ends of runs among `closed`, in the caller's transaction. Repeating a message changes nothing.
+
+    Emits TasksChanged for a series that is paused.
+    """
     made = [message for message in closed if message.of_task]
     runs = {run.message_id: run for run in await tasks.list_open_runs(tx, session)} if made else {}
     for message in made:
@@ -65,7 +66,7 @@ async def _pause_task(tx: Transaction, task: Task, run: TaskRun, error: str, now
     reason = f"it failed {task.failures_in_a_row} times in a row; the last time: {error}"
     await tasks.update(tx, replace(task, status=TaskStatus.PAUSED, reason=reason), now)
     tx.emit(TasksChanged(task.session_id))
-    hint = f"nanohost tasks get {task.id}"  # where the reason is: it is in the container's words
+    hint = f"nanohost tasks get {task.id}"  # shows the reason; the log does not, because a container wrote it
     _log.warning("task_paused", task=task.id, session=task.session_id, failures=task.failures_in_a_row, hint=hint)
     _log.debug("task_paused", task=task.id, reason=reason)
     if task.origin is not None:
@@ -73,7 +74,7 @@ async def _pause_task(tx: Transaction, task: Task, run: TaskRun, error: str, now
 
 
 def pause_text(task: Task) -> str:
-    """What the chat is told."""
+    """Returns the notice for the chat."""
     return _(
         "I paused the task “{name}”: it failed {count} times in a row. To resume it, ask me to resume task {id}, or"
         " type: nanohost tasks resume {id}",

@@ -1,15 +1,15 @@
 """Calculates when a task is due, by its cron expression and time zone, and which missed times are run. Pure.
 
-The five fields are matched against the clock on the wall, and each moment is worked out from the scheduled one before
-it. Of the day of the month and the day of the week either is enough if neither is `*`: where one is a step such as
-`*/2`, cron itself wants both. Where the zone's clock jumps:
+The five fields are matched against local (wall-clock) time, and each time is calculated from the scheduled one before.
+If neither the day of the month nor the day of the week is `*`, either is enough; if one is a step such as `*/2`, both
+must match, as in cron. When the zone's clock changes:
 
-* a time that does not exist falls due at the end of the gap;
-* a time that exists twice falls due once, the first time it comes;
-* an expression for every hour (hour field `*`) follows real time: what exists twice comes twice, what does not exist
-  does not come.
+* a time that does not exist is due at the end of the gap;
+* a time that exists twice is due once, the first time;
+* an expression for every hour (hour field `*`) follows real time: a time that exists twice is due twice, a time that
+  does not exist is skipped.
 
-croniter is asked about wall-clock times only; it knows nothing of these rules.
+croniter calculates wall-clock times only; these rules are applied here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from nanohost.errors import UsageError
 from nanohost_protocol.moments import resolve_wall_time
 
 MISFIRE_GRACE = timedelta(seconds=60)
-"""Less is on time: nobody waits for a host that starts again."""
+"""A run that is late by less than this is on time, as after a restart of the host."""
 MAX_CATCH_UP_RUNS = 10
 MISSED_REASON = "nobody was there at its time"
 OVERLAP_REASON = "the run before it had not ended"
@@ -38,7 +38,7 @@ OVERLAP_REASON = "the run before it had not ended"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRun:
-    """One time that is put on record. `skip_reason`: why nothing is done about it."""
+    """One due time to record. `skip_reason`: why it is not run."""
 
     due: datetime
     skip_reason: str | None = None
@@ -46,15 +46,18 @@ class PlannedRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlan:
-    """`next_due` None: the task is done."""
+    """The runs of a due task, and its next due time. `next_due` None: the task is done."""
 
     runs: tuple[PlannedRun, ...]
     next_due: datetime | None
 
 
 def plan_runs(task: Task, now: datetime, *, is_running: bool) -> RunPlan:
-    """For a task that is due. `is_running`: an earlier run has not ended, so a series does not begin another one,
-    unless it makes up for all times. Raises UsageError if its time zone is gone."""
+    """Plans the runs of a due task.
+
+    `is_running`: an earlier run has not ended; a series then starts no other one, unless its misfire policy is `all`.
+    Raises UsageError if its time zone no longer exists.
+    """
     assert task.next_due is not None
     if task.cron is None:
         missed = task.misfire is MisfirePolicy.SKIP and now - task.next_due >= MISFIRE_GRACE
@@ -71,7 +74,7 @@ def plan_runs(task: Task, now: datetime, *, is_running: bool) -> RunPlan:
 
 
 def select_times(times: Sequence[datetime], now: datetime, policy: MisfirePolicy) -> Sequence[datetime]:
-    """Those of the times due that are to run. `times`: in order, none after `now`."""
+    """Returns the due times to run by the misfire policy. `times`: in order, none after `now`."""
     match policy:
         case MisfirePolicy.LATEST:
             return times[-1:]
@@ -82,23 +85,23 @@ def select_times(times: Sequence[datetime], now: datetime, policy: MisfirePolicy
 
 
 CRON_FIELDS = (("minute", 60), ("hour", 24), ("day of the month", 31), ("month", 12), ("day of the week", 8))
-"""Names, and how many values there are: a longer step means nothing."""
+"""Names of the fields, and the number of their values: a longer step is invalid."""
 _NAME_PATTERN = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat"
 _VALUE_PATTERN = rf"(?:\d{{1,2}}|{_NAME_PATTERN})"
 _PART_REGEX = re.compile(rf"(?:\*|{_VALUE_PATTERN}(?:-{_VALUE_PATTERN})?)(?:/(?P<step>\d{{1,2}}))?", re.IGNORECASE)
 CRON_EXAMPLE = 'minute hour day month weekday, such as "0 9 * * 1-5" for nine on weekdays'
 MAX_DST_OVERLAP = timedelta(hours=3)
-"""Clocks are set back by an hour, seldom by two; looked back so far for times that come twice."""
+"""How far to look back for times that exist twice: clocks are set back by an hour, seldom by two."""
 
 
 def validate_timezone(timezone: str) -> str:
-    """The name, if there is such a zone. Raises UsageError."""
+    """Returns the name if there is such a zone. Raises UsageError."""
     _load_zone(timezone)
     return timezone
 
 
 def validate_cron(cron: str) -> str:
-    """The expression in its one form, if it is five fields that fall due some day. Raises UsageError."""
+    """Returns the expression in normal form, if it has five fields and is due some day. Raises UsageError."""
     fields = cron.split()
     if len(fields) != len(CRON_FIELDS):
         raise UsageError(f"{cron[:80]!r} is not a cron expression of five fields", hint=CRON_EXAMPLE)
@@ -109,14 +112,14 @@ def validate_cron(cron: str) -> str:
                 raise UsageError(f"{cron[:80]!r}: the field {name} cannot be {field[:40]!r}", hint=CRON_EXAMPLE)
     text = " ".join(fields).lower()
     try:
-        next(_wall_times(text, datetime(2024, 1, 1)))  # noqa: DTZ001 (the clock on the wall has no zone)
+        next(_wall_times(text, datetime(2024, 1, 1)))  # noqa: DTZ001 (wall-clock time has no zone)
     except CroniterError:
         raise UsageError(f"the cron expression {text!r} never falls due, or is not one", hint=CRON_EXAMPLE) from None
     return text
 
 
 def next_time(cron: str, timezone: str, after: datetime) -> datetime:
-    """The first time after `after`, UTC. Raises UsageError for an expression or a zone that is none."""
+    """Returns the first time after `after`, in UTC. Raises UsageError for an invalid expression or zone."""
     cron, zone = validate_cron(cron), _load_zone(timezone)
     every_hour = _is_hourly(cron)
     best: datetime | None = None
@@ -129,7 +132,7 @@ def next_time(cron: str, timezone: str, after: datetime) -> datetime:
 
 
 def list_times_until(cron: str, timezone: str, first: datetime, now: datetime, *, limit: int) -> list[datetime]:
-    """`first` and what follows by the expression, up to and including `now`: the last `limit` of them, in order."""
+    """Returns `first` and the times after it by the expression, up to `now` inclusive: the last `limit`, in order."""
     found: deque[datetime] = deque([first], maxlen=limit)
     moment = next_time(cron, timezone, max(first, _skip_ahead(cron, timezone, now, limit)))
     while moment <= now:
@@ -139,7 +142,7 @@ def list_times_until(cron: str, timezone: str, first: datetime, now: datetime, *
 
 
 def _skip_ahead(cron: str, timezone: str, now: datetime, count: int) -> datetime:
-    """A moment with at least `count` times between it and `now`: years of missed times are not gone through."""
+    """Returns a time with at least `count` due times between it and `now`, without iterating over years of them."""
     zone = _load_zone(timezone)
     wall = now.astimezone(zone).replace(tzinfo=None)
     steps = croniter(cron, wall)
@@ -150,14 +153,14 @@ def _skip_ahead(cron: str, timezone: str, now: datetime, count: int) -> datetime
 
 
 def _wall_times(cron: str, after: datetime) -> Iterator[datetime]:
-    """Times on the wall, without regard to whether they exist there. Raises CroniterError when there is none."""
+    """Yields wall-clock times, whether or not they exist in the zone. Raises CroniterError when there is none."""
     steps = croniter(cron, after)
     while True:
         yield steps.get_next(datetime)
 
 
 def _search_start(after: datetime, zone: ZoneInfo) -> datetime:
-    """The wall-clock time to count from: earlier if the clock is about to be set back, since its times come again."""
+    """Returns the wall-clock time to count from: earlier if the clock is about to be set back, as times repeat."""
     here = after.astimezone(zone)
     later = (after + MAX_DST_OVERLAP).astimezone(zone)
     back = (here.utcoffset() or timedelta()) - (later.utcoffset() or timedelta())
@@ -165,11 +168,11 @@ def _search_start(after: datetime, zone: ZoneInfo) -> datetime:
 
 
 def _to_instants(wall_time: datetime, zone: ZoneInfo, *, is_hourly: bool) -> list[datetime]:
-    """The moments at which a wall-clock time falls due: one, or by the rules above none or two."""
+    """Returns the moments at which a wall-clock time is due: one, or by the rules above none or two."""
     if not is_hourly:
         return [resolve_wall_time(wall_time, zone)]
     first, second = _to_utc(wall_time, zone, fold=0), _to_utc(wall_time, zone, fold=1)
-    return [first, second] if first <= second else []  # else it does not exist: the clock jumps over it
+    return [first, second] if first <= second else []  # else it does not exist: the clock skips it
 
 
 def _to_utc(wall_time: datetime, zone: ZoneInfo, *, fold: int) -> datetime:

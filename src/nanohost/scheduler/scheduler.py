@@ -1,9 +1,9 @@
 """Runs the tasks that are due: on time, once, in their session.
 
-Promises: a run is decided in one transaction together with the next time of its task, and written to the session
-after that under an id that follows from task and time, so that a kill anywhere leaves one run a time. A session whose
-mailbox refuses is tried again and holds up no other. Never: a run that nobody decided on, or a guess at what a clock
-that jumped may have meant: the wall clock is read again at least once a minute.
+Promises: a run and the next time of its task are recorded in one transaction; the message is then written to the
+session under an id derived from task and time, so that a kill at any point leaves one run per time. A session whose
+mailbox cannot be written is retried and delays no other. The wall clock is read at least once a minute.
+Never: a run without a recorded plan, or a guess about a clock that jumped.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from nanohost.work.keyed_workers import KeyedWorkers
 from nanohost_protocol.crash_points import crash_point
 
 MAX_SLEEP_S = 60.0
-"""A clock that is set while we sleep is noticed after this long at the latest."""
+"""Seconds. A change of the clock during a sleep is noticed after this long at the latest."""
 SESSION_GONE = "its conversation is gone"
 CANCELLED = "the task was cancelled before it began"
 
@@ -40,7 +40,7 @@ _log = structlog.get_logger()
 
 
 class Scheduler:
-    """One per host."""
+    """Plans and starts runs. One per host."""
 
     def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock) -> None:
         self._store = store
@@ -50,16 +50,18 @@ class Scheduler:
         self._is_sleeping = False
         self._workers = KeyedWorkers[SessionId]("tasks", self._process, clock)
         self._published: dict[SessionId, str] = {}
-        """What the mailboxes say, so that it is not written again."""
+        """The published tasks of each mailbox, so that equal ones are not written again."""
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Take changes while entered. Runners that outlived the last host are told what changed since; the others are
-        when they start (RunnerStarting)."""
+        """Handles changes of tasks while entered.
+
+        Publishes the tasks to runners that survived the last host; other runners get them at start (RunnerStarting).
+        """
         subscriptions = (
             Subscription(TasksChanged, lambda event: self.notify_changed(event.session)),
             Subscription(RunnerStarting, lambda event: self._workers.notify(event.session)),
-            # What fell due in a pause is looked at when it is over.
+            # Tasks that became due during a pause are planned when it ends.
             Subscription(PauseChanged, lambda _: self._wake_event.set()),
         )
         with self._store.bus.subscribed(*subscriptions):
@@ -69,17 +71,17 @@ class Scheduler:
                 yield
 
     def notify_changed(self, session: SessionId) -> None:
-        """A task of this session was made or changed."""
+        """Handles that a task of this session was created or changed."""
         self._workers.notify(session)
         self._wake_event.set()
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is looked at, and nothing will be until time has passed or somebody tells of a change."""
+        """Returns whether there is nothing to do until time passes or a task changes."""
         return self._is_sleeping and not self._wake_event.is_set() and not self._workers.active_count()
 
     async def run(self) -> None:
-        """For ever: have what is due begin, then sleep until the next time. A service."""
+        """Starts due tasks, then sleeps until the next due time, for ever. A service."""
         while True:
             now = self._clock.now()
             for session in await tasks.list_due_sessions(self._store, now):
@@ -87,7 +89,7 @@ class Scheduler:
             await self._sleep_until_due(now)
 
     async def _sleep_until_due(self, checked_at: datetime) -> None:
-        """Until what was not due when we looked: asked of any later time, what falls due meanwhile would be missed."""
+        """Sleeps until the first task not yet due at `checked_at`; a later time would miss tasks due in between."""
         due = await tasks.next_due(self._store, checked_at)
         until_due_s = MAX_SLEEP_S if due is None else (due - self._clock.now()).total_seconds()
         wait_s = max(0.0, min(MAX_SLEEP_S, until_due_s))
@@ -101,7 +103,7 @@ class Scheduler:
         if session is None:
             await self._cancel_all(id)
             return
-        if await paused.find(self._store) is None:  # else it is decided when all goes on, by each task's policy
+        if await paused.find(self._store) is None:  # else planned after the pause, by each task's misfire policy
             for task in await tasks.list_due_of_session(self._store, id, self._clock.now()):
                 await self._plan_task(task.id)
             await self._start_runs(session)
@@ -110,8 +112,10 @@ class Scheduler:
     # --- decide ---
 
     async def _plan_task(self, id: TaskId) -> None:
-        """Put on record what is to run now, and when the task is due next, in one transaction: as it is in there, for
-        a person or an agent may change it meanwhile."""
+        """Records the runs of now and the next due time of the task in one transaction.
+
+        Reads the task in that transaction: a person or an agent may have changed it meanwhile.
+        """
         now = self._clock.now()
         async with self._store.transaction() as tx:
             task = await tasks.find(tx, id)
@@ -170,7 +174,7 @@ class Scheduler:
     # --- write ---
 
     async def _start_runs(self, session: Session) -> None:
-        """Hand the session what was decided, here or by a host that was killed. Raises MailboxError: tried again."""
+        """Writes the messages of planned runs, also those left by a killed host. Raises MailboxError: it is retried."""
         runs = await tasks.list_unstarted_runs(self._store, session.id)
         begin = [(run, task) for run in runs if (task := await self._skip_if_cancelled(run)) is not None]
         if not begin:
@@ -185,7 +189,7 @@ class Scheduler:
         crash_point("scheduler.recorded")
 
     async def _skip_if_cancelled(self, run: TaskRun) -> Task | None:
-        """The run's task, unless it was cancelled while the mailbox refused."""
+        """Returns the run's task; None if it was cancelled while the mailbox could not be written."""
         task = await tasks.find(self._store, run.task_id)
         if task is not None and task.status is not TaskStatus.CANCELLED:
             return task
@@ -194,7 +198,7 @@ class Scheduler:
         return None
 
     async def _publish_tasks(self, session: Session) -> None:
-        """Tell the runner of the session's open tasks."""
+        """Writes the session's open tasks for its runner."""
         text = serialize_tasks(await tasks.list_open_of_session(self._store, session.id))
         if session.id not in self._published:
             self._published[session.id] = await self._read_published(session)
@@ -203,8 +207,8 @@ class Scheduler:
             self._published[session.id] = text
 
     async def _read_published(self, session: Session) -> str:
-        """What the mailbox says: most conversations never have a task, and are not written to for that."""
-        with suppress(MailboxError):  # not made yet, or in a state that the next write tells of
+        """Reads the published tasks: most sessions never have one, and need no write."""
+        with suppress(MailboxError):  # not created yet, or in a state that the next write reports
             return (await self._mailboxes.read_inbound(session, lambda box: box.meta())).get(META_KEY, EMPTY_TASKS_JSON)
         return ""
 

@@ -1,7 +1,7 @@
-"""Builds what a run puts where: the message for the mailbox, the entries for the ledger. Pure.
+"""Builds the messages of runs: the message for the mailbox, and the entries for the ledger. Pure.
 
 Ledger numbers: the agent's rows are above zero, the container manager's notices below it (see containers/notices.py),
-and those of tasks count up from -2**63, two a run: what a chat is sent later has the higher number.
+and those of tasks count up from -2**63, two per run: a later message has the higher number.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from nanohost_protocol.times import to_text
 
 MIN_SEQ = -(2**63)
 MAX_NAME_CHARS = 60
-"""Characters of a prompt where it stands for its task."""
+"""Characters of a prompt that is used as the name of its task."""
 
 
 def run_id(task: TaskId, due: datetime) -> str:
-    """The id of the message or the delivery that one run makes."""
+    """Returns the id of the message or the delivery of one run."""
     return derive_id("k", task, to_text(due))
 
 
 def message_seq(run: TaskRun) -> int:
-    """The ledger number of what a task sends to the chat itself."""
+    """Returns the ledger number of a message that a task sends itself."""
     return MIN_SEQ + 2 * run.id
 
 
 def pause_notice_seq(run: TaskRun) -> int:
-    """The ledger number of the word that a task was paused after this run."""
+    """Returns the ledger number of the notice that a task was paused after this run."""
     return message_seq(run) + 1
 
 
 def build_prompt_message(task: Task, run: TaskRun) -> NewMessageIn:
-    """The prompt for the agent, as of the time it was due."""
+    """Returns the prompt for the agent, with the due time as its time."""
     return NewMessageIn(
         id=run.message_id,
         kind=InKind.TASK,
@@ -49,7 +49,7 @@ def build_prompt_message(task: Task, run: TaskRun) -> NewMessageIn:
 
 
 def build_delivery(task: Task, run: TaskRun, now: datetime) -> Delivery:
-    """What a task of kind `message` sends."""
+    """Returns the delivery of a task of kind `message`."""
     assert task.out_kind is not None
     return _new_delivery(task, message_seq(run), run.message_id, task.out_kind, task.content, now)
 
@@ -61,13 +61,13 @@ def build_pause_notice(task: Task, run: TaskRun, text: str, now: datetime) -> De
 
 
 def display_name(task: Task) -> str:
-    """A few words by which a person knows the task."""
+    """Returns a short text by which a person recognizes the task."""
     words = " ".join(_readable_content(task).split())
     return words if len(words) <= MAX_NAME_CHARS else words[: MAX_NAME_CHARS - 1] + "…"
 
 
 def _readable_content(task: Task) -> str:
-    """The prompt, or what is sent, without the JSON around it."""
+    """Returns the prompt, or the text that is sent, without the JSON around it."""
     if task.out_kind is None:
         return task.content
     try:
@@ -76,7 +76,7 @@ def _readable_content(task: Task) -> str:
                 return text
             case CardOut(title=title):
                 return title
-    except PayloadError:  # of a release that knew other kinds
+    except PayloadError:  # written by a release with other kinds
         pass
     return task.content
 

@@ -1,7 +1,7 @@
 """Creates, updates, pauses, resumes and cancels tasks, for agents and for the command line.
 
-Each runs inside the caller's transaction, emits TasksChanged, and raises UsageError, with a sentence and a hint, for
-what cannot be.
+Each runs inside the caller's transaction, emits TasksChanged, and raises UsageError, with a sentence and a hint, if it
+is not possible.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nanohost.scheduler.schedule import next_time, validate_cron, validate_timez
 from nanohost_protocol.rows import Origin
 
 MAX_OPEN_TASKS = 100
-"""Tasks of one session that may fall due again."""
+"""Open tasks of one session."""
 MAX_CONTENT_CHARS = 20_000
 """Characters of a prompt, or of a message's content."""
 PAUSED_ON_REQUEST = "paused on request"
@@ -42,9 +42,11 @@ async def create(
     now: datetime,
     is_relative: bool = False,
 ) -> Task:
-    """A task that falls due at `due`, or by `cron` in `timezone`; with both, first at `due`. A time that has passed
-    means now. `is_relative`: `due` is so long from now, and no time of day. Doing it again changes nothing: the task is
-    answered as it is. Raises UsageError."""
+    """Creates a task that is due at `due`, or by `cron` in `timezone`; with both, first at `due`. Returns the task.
+
+    A time in the past means now. `is_relative`: `due` was given as a delay, not as a time of day. A repeated call
+    changes nothing and returns the existing task. Raises UsageError.
+    """
     if (there := await tasks.find(tx, id)) is not None:
         return there
     validate_timezone(timezone)
@@ -82,7 +84,7 @@ async def create(
 
 
 async def pause(tx: Transaction, id: TaskId, now: datetime, reason: str = PAUSED_ON_REQUEST) -> Task:
-    """It falls due no more until it is resumed. Pausing twice changes nothing."""
+    """Pauses the task: it is not due until it is resumed. Pausing twice changes nothing."""
     task = await _get_open_task(tx, id)
     if task.status is TaskStatus.PAUSED:
         return task
@@ -90,7 +92,7 @@ async def pause(tx: Transaction, id: TaskId, now: datetime, reason: str = PAUSED
 
 
 async def resume(tx: Transaction, id: TaskId, now: datetime) -> Task:
-    """It falls due again; times that passed meanwhile are handled as its misfire policy says."""
+    """Resumes the task; times that passed meanwhile are handled by its misfire policy."""
     task = await _get_open_task(tx, id)
     if task.status is TaskStatus.ACTIVE:
         return task
@@ -98,7 +100,7 @@ async def resume(tx: Transaction, id: TaskId, now: datetime) -> Task:
 
 
 async def cancel(tx: Transaction, id: TaskId, now: datetime, reason: str = "cancelled on request") -> Task:
-    """It never falls due again. A run that has begun goes on. Cancelling twice changes nothing."""
+    """Cancels the task for good. A run that has started continues. Cancelling twice changes nothing."""
     task = await _get_task(tx, id)
     if task.status not in OPEN_STATUSES:
         return task
@@ -116,7 +118,7 @@ async def update(
     now: datetime,
     is_relative: bool = False,
 ) -> Task:
-    """Change what is given. A new time replaces the old one: `due` alone makes it a task for once, `cron` a series."""
+    """Changes the given fields. A new time replaces the old one: `due` alone makes a one-off task, `cron` a series."""
     task = await _get_open_task(tx, id)
     if prompt is not None:
         if task.kind is not TaskKind.AGENT:
@@ -125,7 +127,7 @@ async def update(
         task = replace(task, content=prompt)
     if due is not None or cron is not None or timezone is not None:
         zone = validate_timezone(timezone) if timezone is not None else task.timezone
-        # A zone alone moves the series; a task for once keeps its moment.
+        # A new zone alone moves a series; a one-off task keeps its time.
         series = validate_cron(cron) if cron is not None else (task.cron if due is None else None)
         moved = due if due is not None or series is not None else task.next_due
         from_now = is_relative if due is not None else task.is_relative and series is None
@@ -140,7 +142,7 @@ async def find(db: Queries, id: TaskId) -> Task | None:
 
 
 async def list_open(db: Queries, session: SessionId) -> list[Task]:
-    """The session's open tasks, in the order they were made."""
+    """Returns the session's open tasks in order of creation."""
     return await tasks.list_open_of_session(db, session)
 
 

@@ -34,7 +34,7 @@ _MONTHS = (
 
 
 def format_datetime(at: datetime, zone: tzinfo) -> str:
-    """A time that is days away, with its weekday and its zone, in the language of the install."""
+    """Formats a time that may be days away, with its weekday and zone, in the language of the install."""
     local = at.astimezone(zone)
     return _(
         "{weekday} {day} {month} {year}, {time} ({zone})",
@@ -48,18 +48,18 @@ def format_datetime(at: datetime, zone: tzinfo) -> str:
 
 
 def format_time(at: datetime, now: datetime, zone: tzinfo) -> str:
-    """With its day, where that is not today."""
+    """Formats a time, with its day if that is not today."""
     local, today = at.astimezone(zone), now.astimezone(zone)
     return f"{local:%H:%M}" if local.date() == today.date() else f"{local:%Y-%m-%d %H:%M}"
 
 
 def format_time_with_zone(at: datetime, now: datetime, zone: tzinfo) -> str:
-    """A time to come, with its zone: whoever plans by it may live elsewhere than the host's clock."""
+    """Formats a future time with its zone: the reader may live in another zone than the host's."""
     return f"{format_time(at, now, zone)} ({zone})"
 
 
 def format_duration(duration: timedelta) -> str:
-    """How long something took, where its zone is not known or does not matter."""
+    """Formats a duration."""
     seconds = max(0, int(duration.total_seconds()))
     for unit, of in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * of:
@@ -68,14 +68,14 @@ def format_duration(duration: timedelta) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The name that is like this one, as a question; empty for none."""
+    """Returns a question with the most similar known name; empty if there is none."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1) or difflib.get_close_matches(name.lower(), names, n=1)
     return f"did you mean {close[0]}?" if close else ""
 
 
 def suggest_name(name: str, known: Iterable[str]) -> str:
-    """What may have been meant, as a hint: the name that is like this one, else all there are."""
+    """Returns a hint with the most similar known name, else with all known names."""
     return did_you_mean(name, known) or f"known here: {', '.join(sorted(known)) or 'none'}"
 
 
@@ -91,5 +91,5 @@ def pluralize(count: int, singular: str, plural: str) -> str:
 
 
 def capitalize_first(text: str) -> str:
-    """As it begins one."""
+    """Returns the text with its first letter in upper case."""
     return text[:1].upper() + text[1:]

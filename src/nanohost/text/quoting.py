@@ -1,9 +1,9 @@
-"""Quotes what people and agents wrote, so that nothing of it can pass for the host's own words. Pure.
+"""Quotes text of people and agents, so that none of it can pass for the host's own text. Pure.
 
-Promises: it stands in code, where no platform reads markup, links or mentions; every line of a text begins with a bar,
-so that none can be mistaken for a line of ours even where code has no marks; what nobody would see, and what turns a
-line around, is written out. Never: a line that is left out without saying so. Only what people said to an agent is
-repeated as `plain` words, among its own.
+Promises: quoted text is formatted as code, where no platform reads markup, links or mentions. Every line of a block
+begins with a bar, so that it cannot be mistaken for a line of the host even where code has no marks. Invisible
+characters, and those that change the writing direction, are written out.
+Never: leaves out text without saying so.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from nanohost.text.translation import _
 MAX_NAME_CHARS = 60
 MAX_COMMAND_CHARS = 500
 MAX_MESSAGE_CHARS = 500
-"""Characters of a message; it says how many more there are."""
+"""Characters of a message that are shown; a note says how many more there are."""
 MAX_LINE_CHARS = 100
-"""Characters; longer lines go on in the next one. No platform's cut falls into a line that is so short."""
+"""Characters; longer lines are wrapped. No platform splits a message within a line this short."""
 QUOTE_PREFIX, CONTINUATION_PREFIX = "│ ", "┊ "
 _INVISIBLE_CHARS = {"⟨", "\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u2800", "\u3164", "\uffa0"}
-"""Letters and marks by their category, and nothing to see; and what we write those with."""
+"""Characters that are letters or marks by category but invisible, and the bracket that escapes are written with."""
 _BLANK_CATEGORIES = frozenset({"Cf", "Zl", "Zp", "Zs"})
 _MARKUP_CHARS = re.compile(r"([\\`*_\[\]<>~|&])")
 _CONTROL_CHARS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""What a page or a terminal obeys, and what turns a line around."""
+"""Control characters, and characters that change the writing direction."""
 
 
 def escape_invisible(text: str) -> str:
-    """The text on its lines, with what cannot be seen, and what a terminal or a page obeys, by its number."""
+    """Returns the text with its line breaks; invisible and control characters are replaced by their numbers."""
     return "".join(char if _is_visible(char) else f"⟨U+{ord(char):04X}⟩" for char in text.replace("\r\n", "\n"))
 
 
 def name(text: str, *, limit: int = MAX_NAME_CHARS) -> str:
-    """A name of theirs, on one line, as code."""
+    """Quotes a name on one line, as code."""
     shown = escape_invisible(text.replace("\n", " ").strip()).replace("`", "'")
     if len(shown) > limit:
         shown = shown[:limit].rstrip() + "…"
@@ -43,25 +43,25 @@ def name(text: str, *, limit: int = MAX_NAME_CHARS) -> str:
 
 
 def command(*words: str) -> str:
-    """What somebody is to type at the machine, as code. A word that others wrote is one word to a shell, too."""
+    """Formats a shell command to type, as code. Each word is quoted as one word for a shell."""
     return name(shlex.join(word.replace("`", "'") for word in words), limit=MAX_COMMAND_CHARS)
 
 
 def user(user_id: str, display_name: str = "") -> str:
-    """Somebody as whoever reads of them knows them: what they call themselves, if anything, and always the id."""
+    """Quotes a user: the display name, if any, and always the id."""
     id = name(user_id)
     return f"{name(display_name)} ({id})" if display_name.strip() else id
 
 
 def escape_inline(text: str, *, limit: int) -> str:
-    """Words of a sentence, on one line: nothing of them is markup or turns the line around."""
+    """Escapes text for use within a sentence: on one line, without markup or changes of the writing direction."""
     line = " ".join(_CONTROL_CHARS.sub(" ", text).split())
     shown = line if len(line) <= limit else f"{line[: limit - 1]}…"
     return _MARKUP_CHARS.sub(r"\\\1", shown)
 
 
 def quote_block(text: str, *, limit: int | None = None) -> str:
-    """A text of theirs, as lines of code that each begin with a bar. `limit`: characters that are shown of it."""
+    """Quotes a text as lines of code that each begin with a bar. `limit`: characters of it that are shown."""
     left = 0 if limit is None else max(len(text) - limit, 0)
     lines = [part for line in escape_invisible(text[:limit]).split("\n") for part in _wrap_line(line)]
     more = [_("… and {count} characters more", count=f"{left:,}")] if left else []
@@ -75,7 +75,7 @@ def _wrap_line(line: str) -> list[str]:
 
 
 def is_blank(text: str) -> bool:
-    """Whether nobody would see anything of it. What Python does not know yet may be seen."""
+    """Returns whether nothing of the text is visible. Characters unknown to Python count as visible."""
     unseen = _INVISIBLE_CHARS - {"⟨"}
     return all(char.isspace() or char in unseen or unicodedata.category(char) in _BLANK_CATEGORIES for char in text)
 
@@ -87,5 +87,5 @@ def _is_visible(char: str) -> bool:
 
 
 def _longest_backtick_run(line: str) -> int:
-    """The longest run of backticks."""
+    """Returns the length of the longest run of backticks."""
     return max((len(run) for run in "".join(c if c == "`" else " " for c in line).split()), default=0)

@@ -8,6 +8,6 @@ CONTROL_CHARS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202
 
 
 def replace_control_chars(text: str) -> str:
-    """Without what a terminal obeys, or turns a line around by: agents and unknown senders may say what they like, and
-    only say it."""
+    """Replaces control characters, and characters that change the writing direction, so that text of agents and unknown
+    senders cannot control the terminal."""
     return CONTROL_CHARS.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))

@@ -1,4 +1,4 @@
-"""The approval kind for an action that an agent requested."""
+"""Implements the approval kind for an action that an agent requested."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nanohost.text.translation import _, gettext_noop, lazy_gettext
 
 KIND_NAME = "action"
 ALLOW_LABEL = gettext_noop("Allow")
-"""Where there is only one way to approve."""
+"""The label of the only way to approve."""
 ALLOW_ONCE_LABEL = gettext_noop("Allow once")
 ALLOW_MONTH_LABEL = gettext_noop("Allow for 30 days")
 DENY_LABEL = gettext_noop("Deny")
@@ -34,8 +34,10 @@ def card_options(*, can_allow_month: bool) -> tuple[str, ...]:
 
 
 def find_mismatch(approval: Approval, row: ActionRow) -> str | None:
-    """Why this request is not what was asked about, or None: it is this very row, its name and arguments are byte for
-    byte what was shown. Pure."""
+    """Returns why this request is not the one that was shown. Pure.
+
+    Returns None if it is the same row, and its name and arguments are exactly those shown, byte for byte.
+    """
     if (approval.session_id, approval.seq) != (row.session_id, row.seq):
         return gettext_noop("a person was asked about another request, not about this one")
     if compute_digest(approval.rendered_text, approval.payload) != approval.digest:
@@ -65,7 +67,7 @@ async def _approve(decision: DecisionContext) -> str:
 
 
 async def _resolve_obsolete(expiry: ExpiryContext) -> str | None:
-    """A rule was made that decides it, yes or no: the request goes on, and by that rule, if it is still there then."""
+    """Releases the request if a rule now allows or denies it; the guard applies that rule if it still exists then."""
     approval, about = expiry.approval, json.loads(expiry.approval.payload)
     if about["scope"] is None:
         return None

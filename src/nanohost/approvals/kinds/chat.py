@@ -1,4 +1,4 @@
-"""The approval kind for a chat that no agent is wired to and in which somebody addresses the bot."""
+"""Implements the approval kind for a chat without an agent in which somebody addresses the bot."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ REFUSE_LABEL = gettext_noop("Refuse")
 CHAT_REFUSED = "an owner or admin refused the chat"
 CHAT_GONE = gettext_noop("the chat is not known any more")
 MAX_AGENT_BUTTONS = 5
-"""Agents that have a button; others are typed."""
+"""Agents that get a button; the names of others are typed."""
 _INVALID_FOLDER_CHARS = re.compile(r"[^a-z0-9]+")
 MAX_FOLDER_CHARS = 30
 
 
 def chat_subject(chat: ChatKey) -> str:
-    """What approvals and rules call this chat."""
+    """Returns the subject by which approvals and rules name this chat."""
     return f"{chat.channel_type}:{chat.instance}:{chat.platform_id}"
 
 
 def card_options(agents: Sequence[AgentGroup], *, is_group: bool) -> tuple[str, ...]:
-    """What is least likely to be regretted first: somebody's direct messages are theirs, and so is what an agent notes
-    of them; in a group an agent is brought along by those who know it."""
+    """Returns the options, the safest first: a new agent for a direct chat, whose content and notes are private; an
+    existing agent for a group, whose members usually know it."""
     connect = [f"{CONNECT_PREFIX}{agent.folder}" for agent in agents[:MAX_AGENT_BUTTONS]]
     return (*connect, NEW_AGENT_LABEL, REFUSE_LABEL) if is_group else (NEW_AGENT_LABEL, *connect, REFUSE_LABEL)
 
@@ -93,8 +93,10 @@ async def _get_agent_group(db: Queries, folder: str) -> AgentGroup:
 
 
 async def _new_member(decision: DecisionContext, agent: AgentGroup | None) -> str | None:
-    """Whoever asked, unless they may talk to the agent (None: a new one) anyway. The rest of the chat's people are
-    unknown senders as before. Raises UsageError for somebody who was refused."""
+    """Returns the sender who becomes a member; None if they may already talk to the agent (None: a new one).
+
+    Other people of the chat stay unknown senders. Raises UsageError for somebody who was denied before.
+    """
     user, id = str(json.loads(decision.approval.payload)["user"]), agent.id if agent else None
     if check_access(await roles.list_for_user(decision.tx, user), UnknownSender.STRICT, id).is_allowed:
         return None
@@ -103,20 +105,23 @@ async def _new_member(decision: DecisionContext, agent: AgentGroup | None) -> st
 
 
 async def _create_agent_group(decision: DecisionContext, chat: MessagingGroup) -> AgentGroup:
-    """Called by its folder: what unknown senders call their chat is nothing for an agent to be told of itself."""
+    """Creates the agent group. It is named after its folder, since an unknown sender chose the name of the chat."""
     known = (await agent_groups.list_folders(decision.tx)).values()
     left = home_of_database(await database_path(decision.tx)).agent_folders()
     folder = free_folder(
         chat.name, [*known, *left, DEFAULT_AGENT_GROUP]
-    )  # that one is the owner's, also before it is made
+    )  # reserved for the owner, even before it exists
     agent = await agent_groups.add(decision.tx, folder=folder, name=folder, provider=None, model=None, now=decision.now)
     await decision.record_audit("agents.create", folder)
     return agent
 
 
 def free_folder(name: str, taken: Sequence[str]) -> str:
-    """A folder's name that is like the chat's, and not taken, nor by what was deleted or is left on the disk: whoever
-    named the chat would be let into what another agent has noted there."""
+    """Returns a free folder name that is like the chat's name.
+
+    Names of deleted agent groups and of folders left on the disk are not free: whoever named the chat would get access
+    to another agent's notes.
+    """
     base = _INVALID_FOLDER_CHARS.sub("-", name.casefold()).strip("-")[:MAX_FOLDER_CHARS].strip("-") or "chat"
     numbered = (base if number == 1 else f"{base}-{number}" for number in range(1, len(taken) + 2))
     return next(folder for folder in numbered if folder not in taken)
@@ -162,7 +167,7 @@ async def _expire(expiry: ExpiryContext) -> None:
 
 
 async def _resolve_obsolete(expiry: ExpiryContext) -> str | None:
-    """Somebody connected the chat otherwise, or forgot it."""
+    """Returns why nothing is left to decide: the chat was wired or deleted by other means."""
     origin = expiry.approval.origin
     assert origin is not None, "it was asked for in a chat"
     found = await messaging_groups.find(
@@ -179,7 +184,7 @@ async def _resolve_obsolete(expiry: ExpiryContext) -> str | None:
 
 
 async def _match_unlisted_choice(db: Queries, typed: str) -> str | None:
-    """Any agent by its folder, also one that is called `new`; else that word for a new one."""
+    """Returns the option for any agent by its folder, also one called `new`; otherwise `new` means a new agent."""
     if (found := await agent_groups.find(db, typed)) is not None:
         return f"{CONNECT_PREFIX}{found.folder}"
     return NEW_AGENT_LABEL if typed.casefold() == "new" else None

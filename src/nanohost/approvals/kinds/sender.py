@@ -1,4 +1,4 @@
-"""The approval kind for a sender without a role in a chat that has an agent."""
+"""Implements the approval kind for a sender without a role in a chat that has an agent."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def _approve(decision: DecisionContext) -> str:
 
 
 async def _resolve_obsolete(expiry: ExpiryContext) -> str | None:
-    """They were given a role, or what they wrote is for everybody's eyes by now, or for nobody's."""
+    """Returns why nothing is left to decide: the sender has a role, or the chat's policy or wiring has changed."""
     tx, approval = expiry.tx, expiry.approval
     user = str(json.loads(approval.payload)["user"])
     grants, left = await roles.list_for_user(tx, user), 0
@@ -62,7 +62,7 @@ async def _resolve_obsolete(expiry: ExpiryContext) -> str | None:
 
 
 async def _is_agent_wired(db: Queries, approval: Approval) -> bool:
-    """Whether the agent is wired to the chat that it was asked for in: what was held goes with the wiring."""
+    """Returns whether the agent is still wired to the chat of the request; held messages end with the wiring."""
     origin = approval.origin
     assert origin is not None, "it was asked for in a chat"
     chat = await messaging_groups.find(
@@ -79,7 +79,7 @@ async def _get_wiring(db: Queries, id: WiringId) -> Wiring:
 
 
 async def _release(tx: Transaction, event: EventId, wiring: Wiring, now: datetime) -> None:
-    """What was held goes to the agent, in the conversation that it belongs to."""
+    """Routes a held message to the agent, in the session that it belongs to."""
     key = conversations.session_key(wiring, (await events.get(tx, event)).event)
     session = await conversations.get_or_create(tx, key, now)
     await routes.release_held(tx, event, wiring.id, session.id, now=now)
@@ -88,7 +88,7 @@ async def _release(tx: Transaction, event: EventId, wiring: Wiring, now: datetim
 async def _deny(decision: DecisionContext) -> str:
     tx, approval = decision.tx, decision.approval
     about = json.loads(approval.payload)
-    if approval.agent_group_id is not None:  # a rule without an agent would be one about all of them
+    if approval.agent_group_id is not None:  # a rule without an agent would apply to all of them
         agent = await agent_groups.get(tx, approval.agent_group_id)
         await rules.add(
             tx,
