@@ -74,7 +74,7 @@ def _write_out_links(line: Sequence[Run]) -> list[Run]:
 
 def _wrap_line(line: Sequence[Run], columns: int) -> list[list[Run]]:
     """Wraps a line to the width. A word of several styles stays together, and a wider word is not split.
-    A style within a line is one run again."""
+    Adjacent runs of one style are joined."""
     lines: list[list[Run]] = [[]]
     used = 0
     for space, word in _iter_words(line):
