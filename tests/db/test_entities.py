@@ -428,9 +428,26 @@ async def test_a_lane_is_served_in_order_and_knows_no_other(store: Store) -> Non
         for delivery in (a_delivery(session, 3), a_delivery(session, 1), a_delivery(session, 2, channel="other")):
             await deliveries.add(tx, delivery)
     assert len(await deliveries.list_open_queues(store)) == 2
+    lane = DeliveryQueueKey(session, "fake", "main", "c1")
+    following = await deliveries.next_in_queue(store, lane, NOON)
+    assert following is not None
+    assert (following.seq, following.is_last_in_queue) == (1, False)
+    async with store.transaction() as tx:
+        await deliveries.skip(tx, following, "not needed", NOON)
+    following = await deliveries.next_in_queue(store, lane, NOON)
+    assert following is not None
+    assert (following.seq, following.is_last_in_queue) == (3, True)
+
+
+@pytest.mark.behaviour("DL-07")
+async def test_a_message_is_not_the_last_of_its_lane_while_another_one_there_is_for_later(store: Store) -> None:
+    session = await a_session(store)
+    async with store.transaction() as tx:
+        await deliveries.add(tx, a_delivery(session, 1))
+        await deliveries.add(tx, replace(a_delivery(session, 2), not_before=LATER))
     following = await deliveries.next_in_queue(store, DeliveryQueueKey(session, "fake", "main", "c1"), NOON)
     assert following is not None
-    assert following.seq == 1
+    assert (following.seq, following.is_last_in_queue) == (1, False)
 
 
 async def test_a_delivery_that_breaks_a_rule_is_an_error_and_not_a_repeat(store: Store) -> None:

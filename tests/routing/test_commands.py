@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -15,11 +15,12 @@ from nanohost.chat_commands.registry import chat_commands
 from nanohost.chat_commands.stop import NOTHING_TO_STOP
 from nanohost.db import deliveries, paused, roles, routes, tasks
 from nanohost.db.deliveries import DeliveryStatus
+from nanohost.db.domain_events import ChatHasEvents
 from nanohost.db.tasks import NewRun, RunOutcome, Task
 from nanohost.model import EngageMode, Role, SessionId, TaskId, UnknownSender
 from nanohost_protocol.payloads import SystemIn, TaskIn, encode
 from nanohost_protocol.rows import InKind, NewMessageIn
-from tests.routing.test_router import World, crash
+from tests.routing.test_router import CHAT, World, crash
 from tests.routing.test_router import world as world
 from tests.support.rows import make_active_task
 
@@ -186,6 +187,27 @@ async def test_who_writes_a_command_for_another_bot_in_a_pause_is_told_of_it_if_
     await world.route()
     assert await world.mailbox("a") == ["/clear@another_bot"]
     assert await answers(world) == [PAUSED_TEXT]
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_who_writes_is_told_of_each_pause_that_begins_while_the_host_runs(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    async with world.routing():
+
+        async def says(text: str) -> int:
+            await world.says(text)
+            world.store.bus.publish(ChatHasEvents(CHAT))
+            await world.until(world.nothing_new)
+            return len(await answers(world))
+
+        assert await says("before") == 0
+        for told in (1, 2):
+            async with world.store.transaction() as tx:
+                await paused.begin(tx, by="fake:boss", at=world.clock.now() + timedelta(hours=told), place=None)
+            assert await says(f"in pause {told}") == told
+            async with world.store.transaction() as tx:
+                await paused.end(tx)
+            assert await says(f"after pause {told}") == told
 
 
 @pytest.mark.behaviour("SE-12")

@@ -12,7 +12,7 @@ from tests.routing.test_router import CHAT, World, world
 
 __all__ = ["world"]
 
-MOST = 14
+MOST = 7
 """Statements for one message by somebody known, in a direct chat with one agent."""
 
 

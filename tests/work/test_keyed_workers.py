@@ -98,6 +98,20 @@ async def test_pokes_during_work_mean_one_more_look(shop: Workshop) -> None:
     assert shop.begun == ["a", "a"]
 
 
+async def test_a_key_is_active_from_its_notification_until_its_work_is_done_pauses_included(shop: Workshop) -> None:
+    shop.failures["a"] = 1
+    async with shop.lanes.opened():
+        assert not shop.lanes.is_active("a")
+        shop.lanes.notify("a")
+        assert shop.lanes.is_active("a")
+        await shop.clock.wait_for_sleeper()
+        assert shop.lanes.is_active("a")
+        await shop.clock.advance(INITIAL_BACKOFF_S)
+        await shop.until_idle()
+        assert not shop.lanes.is_active("a")
+    assert shop.ended == ["a"]
+
+
 async def test_different_keys_do_not_wait_for_each_other(shop: Workshop) -> None:
     shop.gates["slow"] = asyncio.Event()
     async with shop.lanes.opened():

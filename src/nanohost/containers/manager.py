@@ -10,6 +10,7 @@ adopted at its next start. A container whose runner ignores a control message is
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -119,6 +120,8 @@ class ContainerManager:
         self._health_monitor = HealthMonitor(mailboxes, clock, settings.limits, settings.groups_dir)
         self._last_outbox_check = clock.monotonic()
         self._sweep_wakeup = asyncio.Event()
+        self._next_sweep_s = math.inf
+        """When the sweep looks next by itself; monotonic seconds. Infinite while it looks: what it read may be old."""
         self._containers_changed = asyncio.Event()
         """Set when a container has started or has been released."""
         self._is_closing = False
@@ -589,11 +592,19 @@ class ContainerManager:
             if slot.is_draining and not state.open_claims and slot.state is SlotState.RUNNING:
                 _log.info("container_replaced", session=id)
                 self._begin_stop(slot)
-        if state.has_changed and state.due_at is not None:
-            self._sweep_wakeup.set()  # work may be due before the next sweep
+        if state.has_changed and state.due_at is not None and self._is_for_sweep(id, standing.due_at):
+            self._sweep_wakeup.set()
         if state.more:
             self._ack_workers.notify(id)
         self._start_queued()  # a queued session may now replace an idle container
+
+    def _is_for_sweep(self, id: SessionId, due_at: datetime) -> bool:
+        """Whether the sweep is to look sooner than it would by itself. What is due now is found by the container that
+        the session has."""
+        wait_s = (due_at - self._clock.now()).total_seconds()
+        if wait_s <= 0:
+            return self._pool.get(id) is None
+        return self._clock.monotonic() + wait_s < self._next_sweep_s
 
     def _wakes(self, id: SessionId) -> int:
         slot = self._pool.get(id)
@@ -809,7 +820,9 @@ class ContainerManager:
                 [wait.total_seconds(), self._next_check_s(), *self._start_backoff.remaining_s(self._clock.monotonic())]
             ),
         )
+        self._next_sweep_s = self._clock.monotonic() + wait_s
         await _wait_for_first(self._clock.sleep(wait_s), self._sweep_wakeup.wait())
+        self._next_sweep_s = math.inf
         self._sweep_wakeup.clear()
 
 
