@@ -592,7 +592,7 @@ class ContainerManager:
             if slot.is_draining and not state.open_claims and slot.state is SlotState.RUNNING:
                 _log.info("container_replaced", session=id)
                 self._begin_stop(slot)
-        if state.has_changed and state.due_at is not None and self._is_for_sweep(id, standing.due_at):
+        if state.has_changed and state.due_at is not None and self._is_for_sweep(id, state.due_at):
             self._sweep_wakeup.set()
         if state.more:
             self._ack_workers.notify(id)
