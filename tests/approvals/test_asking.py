@@ -102,7 +102,7 @@ async def almost_over(here: ApprovalsTestHost) -> None:
 
 
 @pytest.mark.behaviour("AP-06", "AP-01")
-async def test_somebody_who_cannot_be_written_to_is_passed_over(tmp_path: Path) -> None:
+async def test_an_approver_who_cannot_be_messaged_is_skipped(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, fake=NoDms("olga")) as here:
         await here.grant(CARL, Role.ADMIN)
         await here.write_message(BOB, "hello")
@@ -116,7 +116,7 @@ async def test_somebody_who_cannot_be_written_to_is_passed_over(tmp_path: Path) 
 
 
 @pytest.mark.behaviour("AP-06")
-async def test_a_card_that_is_not_sent_within_a_minute_goes_to_the_next_one_too_and_both_are_edited(
+async def test_a_card_not_sent_within_a_minute_is_reissued_to_the_next_approver_and_both_are_edited(
     tmp_path: Path,
 ) -> None:
     clock, fake = ManualClock(), FullFeatureChannel()
@@ -138,7 +138,7 @@ async def test_a_card_that_is_not_sent_within_a_minute_goes_to_the_next_one_too_
 
 
 @pytest.mark.behaviour("AP-06")
-async def test_a_card_that_the_platform_refuses_goes_to_the_next_one(tmp_path: Path) -> None:
+async def test_a_card_that_the_platform_refuses_is_reissued_to_the_next_approver(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, fake=Blocked(CARLS)) as here:
         await here.grant(CARL, Role.ADMIN)
         await here.write_message(BOB, "hello")
@@ -147,7 +147,7 @@ async def test_a_card_that_the_platform_refuses_goes_to_the_next_one(tmp_path: P
 
 
 @pytest.mark.behaviour("AP-06", "DL-16")
-async def test_a_card_that_the_platform_took_and_gave_up_on_goes_to_the_next_one_at_once(tmp_path: Path) -> None:
+async def test_a_late_failure_of_a_card_reissues_it_to_the_next_approver_at_once(tmp_path: Path) -> None:
     clock, fake = ManualClock(), FullFeatureChannel(capabilities=replace(FULL_CAPABILITIES, fails_later=True))
     async with run_approvals_host(tmp_path, fake=fake, clock=clock) as here:
         await here.grant(CARL, Role.ADMIN)
@@ -164,7 +164,7 @@ async def test_a_card_that_the_platform_took_and_gave_up_on_goes_to_the_next_one
 
 
 @pytest.mark.behaviour("AP-06", "AP-01", "AC-01")
-async def test_who_cannot_be_reached_in_one_place_is_asked_in_another_where_there_is_nobody_else(
+async def test_an_approver_unreachable_at_one_address_is_asked_at_another_when_nobody_else_is_left(
     tmp_path: Path,
 ) -> None:
     async with run_approvals_host(tmp_path, fake=Blocked(OLGA_DM)) as here:
@@ -186,7 +186,9 @@ async def test_who_cannot_be_reached_in_one_place_is_asked_in_another_where_ther
 
 
 @pytest.mark.behaviour("AP-06", "AP-10")
-async def test_nobody_reachable_fails_with_words_and_may_be_asked_again_after_a_while(tmp_path: Path) -> None:
+async def test_a_request_fails_with_a_reason_when_no_approver_is_reachable_and_may_be_repeated_later(
+    tmp_path: Path,
+) -> None:
     clock, fake = ManualClock(), NoDms()
     async with run_approvals_host(tmp_path, fake=fake, clock=clock) as here:
         await here.write_message(BOB, "hello")
@@ -209,7 +211,7 @@ async def test_nobody_reachable_fails_with_words_and_may_be_asked_again_after_a_
 
 
 @pytest.mark.behaviour("AC-04", "RT-03")
-async def test_a_stranger_whom_two_agents_would_hear_is_told_once_that_somebody_is_asked(tmp_path: Path) -> None:
+async def test_an_unknown_sender_to_two_agents_is_notified_once_of_the_request(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.host.ensure_group("work")
         await here.host.wire("c1", folder="work", unknown=UnknownSender.REQUEST_APPROVAL)
@@ -223,7 +225,7 @@ async def test_a_stranger_whom_two_agents_would_hear_is_told_once_that_somebody_
 
 
 @pytest.mark.behaviour("AC-04")
-async def test_a_stranger_who_deletes_what_was_asked_about_first_is_not_told_again(tmp_path: Path) -> None:
+async def test_an_unknown_sender_who_deletes_the_first_message_is_not_notified_again(tmp_path: Path) -> None:
     clock, fake = ManualClock(), FullFeatureChannel()
     fake.limited_chats = {CARLS: 90.0}
     async with run_approvals_host(tmp_path, fake=fake, clock=clock) as here:
@@ -253,7 +255,7 @@ async def test_a_stranger_who_deletes_what_was_asked_about_first_is_not_told_aga
 
 
 @pytest.mark.behaviour("AP-06")
-async def test_without_an_owner_or_an_admin_nothing_is_asked(tmp_path: Path) -> None:
+async def test_no_request_is_made_without_an_owner_or_an_admin(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, has_owner=False) as here:
         await here.write_message(BOB, "hello")
         await here.wait_for_text("c1", "Nobody is set up yet")
@@ -261,7 +263,7 @@ async def test_without_an_owner_or_an_admin_nothing_is_asked(tmp_path: Path) -> 
 
 
 @pytest.mark.behaviour("AP-06", "AP-04")
-async def test_what_nobody_decides_expires_the_card_says_so_and_it_may_be_asked_again(tmp_path: Path) -> None:
+async def test_an_undecided_request_expires_its_card_says_so_and_it_may_be_asked_again(tmp_path: Path) -> None:
     clock = ManualClock()
     async with run_approvals_host(tmp_path, clock=clock) as here:
         await here.write_message(BOB, "hello")
@@ -282,7 +284,7 @@ async def test_what_nobody_decides_expires_the_card_says_so_and_it_may_be_asked_
 
 
 @pytest.mark.behaviour("AP-06", "AP-08")
-async def test_what_expired_while_no_host_ran_is_ended_at_the_next_start(tmp_path: Path) -> None:
+async def test_a_request_that_expired_while_the_host_was_down_is_closed_at_the_next_start(tmp_path: Path) -> None:
     clock, fake = ManualClock(), FullFeatureChannel()
     async with run_approvals_host(tmp_path, fake=fake, clock=clock) as here:
         await here.write_message(BOB, "hello")
@@ -294,7 +296,7 @@ async def test_what_expired_while_no_host_ran_is_ended_at_the_next_start(tmp_pat
 
 
 @pytest.mark.behaviour("AP-04")
-async def test_what_is_decided_at_the_machine_before_the_card_is_sent_is_not_sent_any_more(tmp_path: Path) -> None:
+async def test_a_request_decided_on_the_command_line_before_its_card_is_sent_sends_no_card(tmp_path: Path) -> None:
     fake = FullFeatureChannel()
     async with run_approvals_host(tmp_path, fake=fake) as here:
         fake.hold()
@@ -329,7 +331,7 @@ async def _until_entered(here: ApprovalsTestHost, approval: ApprovalId) -> None:
 
 
 @pytest.mark.behaviour("AP-06", "AP-10")
-async def test_a_clock_that_was_set_back_makes_nobody_wait_for_what_is_long_over(tmp_path: Path) -> None:
+async def test_a_clock_set_back_does_not_extend_the_wait_after_a_failed_request(tmp_path: Path) -> None:
     fake = NoDms()
     async with run_approvals_host(tmp_path, fake=fake) as here:
         await here.write_message(BOB, "hello")
@@ -343,7 +345,7 @@ async def test_a_clock_that_was_set_back_makes_nobody_wait_for_what_is_long_over
 
 
 @pytest.mark.behaviour("AP-06")
-async def test_a_card_that_was_asked_for_in_the_future_goes_to_the_next_one_as_well(tmp_path: Path) -> None:
+async def test_a_card_requested_in_the_future_is_reissued_to_the_next_approver(tmp_path: Path) -> None:
     fake = FullFeatureChannel()
     fake.limited_chats = {CARLS: 90.0}
     async with run_approvals_host(tmp_path, fake=fake) as here:
@@ -360,7 +362,7 @@ async def test_a_card_that_was_asked_for_in_the_future_goes_to_the_next_one_as_w
 
 
 @pytest.mark.behaviour("AP-06")
-async def test_a_platform_that_does_not_answer_now_is_asked_again_and_nothing_fails_by_it(tmp_path: Path) -> None:
+async def test_an_unresponsive_platform_is_tried_again_and_the_request_stays_pending(tmp_path: Path) -> None:
     clock, fake = ManualClock(), Away("olga")
     async with run_approvals_host(tmp_path, fake=fake, clock=clock) as here:
         await here.write_message(BOB, "hello")
@@ -376,7 +378,7 @@ async def test_a_platform_that_does_not_answer_now_is_asked_again_and_nothing_fa
 
 
 @pytest.mark.behaviour("AP-06", "AP-01")
-async def test_while_one_platform_does_not_answer_the_next_one_is_asked(tmp_path: Path) -> None:
+async def test_the_next_approver_is_asked_while_a_platform_does_not_answer(tmp_path: Path) -> None:
     fake = Away("carl")
     async with run_approvals_host(tmp_path, fake=fake) as here:
         await here.grant(CARL, Role.ADMIN)
@@ -386,7 +388,7 @@ async def test_while_one_platform_does_not_answer_the_next_one_is_asked(tmp_path
 
 
 @pytest.mark.behaviour("AP-04", "AP-01")
-async def test_what_is_decided_while_a_chat_is_being_opened_is_asked_nobody_more(tmp_path: Path) -> None:
+async def test_a_request_decided_while_a_direct_chat_is_opened_sends_no_card(tmp_path: Path) -> None:
     fake = SlowToOpen()
     async with run_approvals_host(tmp_path, fake=fake) as here:
         await here.grant(CARL, Role.ADMIN)
@@ -409,7 +411,7 @@ async def test_what_is_decided_while_a_chat_is_being_opened_is_asked_nobody_more
 
 
 @pytest.mark.behaviour("AP-03", "AP-01")
-async def test_who_loses_the_role_while_their_chat_is_being_opened_gets_no_card(tmp_path: Path) -> None:
+async def test_an_approver_who_loses_the_role_while_their_chat_is_opened_gets_no_card(tmp_path: Path) -> None:
     fake = SlowToOpen()
     async with run_approvals_host(tmp_path, fake=fake) as here:
         await here.grant(CARL, Role.ADMIN)
@@ -423,7 +425,7 @@ async def test_who_loses_the_role_while_their_chat_is_being_opened_gets_no_card(
 
 
 @pytest.mark.behaviour("AP-06", "DL-05")
-async def test_a_card_of_which_nobody_knows_whether_it_arrived_goes_to_the_next_one_and_is_good_where_there_is_none(
+async def test_an_unconfirmed_card_is_reissued_to_the_next_approver_and_stays_valid_if_there_is_none(
     tmp_path: Path,
 ) -> None:
     fake = FullFeatureChannel()
@@ -448,7 +450,7 @@ async def _until_passed_over(here: ApprovalsTestHost, approval: ApprovalId) -> N
 
 
 @pytest.mark.behaviour("AP-06", "AP-01")
-async def test_who_is_given_a_role_in_the_moment_that_it_would_fail_is_asked(tmp_path: Path) -> None:
+async def test_an_approver_granted_a_role_just_before_the_request_fails_is_asked(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         store = here.host.host.store
         await here.write_message(BOB, "hello")
@@ -469,7 +471,7 @@ async def test_who_is_given_a_role_in_the_moment_that_it_would_fail_is_asked(tmp
 
 
 @pytest.mark.behaviour("AP-06", "AP-08")
-async def test_what_this_host_does_not_know_any_more_ends_on_record_and_all_are_told(tmp_path: Path) -> None:
+async def test_a_request_of_an_unknown_kind_fails_on_record_and_everyone_involved_is_notified(tmp_path: Path) -> None:
     fake = FullFeatureChannel()
     async with run_approvals_host(tmp_path, fake=fake) as here:
         await here.write_message(BOB, "hello")

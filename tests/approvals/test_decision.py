@@ -73,7 +73,9 @@ async def _decides(here: ApprovalsTestHost, way: Way, approval: Approval, actor:
 @pytest.mark.behaviour("AP-03")
 @pytest.mark.parametrize("way", Way)
 @pytest.mark.parametrize("grants", [(), (_grant(Role.MEMBER),), (_grant(Role.ADMIN, OTHER),)])
-async def test_nobody_decides_who_has_no_role_for_it(tmp_path: Path, way: Way, grants: tuple[RoleGrant, ...]) -> None:
+async def test_nobody_without_a_suitable_role_can_decide(
+    tmp_path: Path, way: Way, grants: tuple[RoleGrant, ...]
+) -> None:
     async with run_approvals_host(tmp_path) as here:
         approval = await _asked(here)
         with pytest.raises(ApprovalNotFound):
@@ -84,7 +86,7 @@ async def test_nobody_decides_who_has_no_role_for_it(tmp_path: Path, way: Way, g
 
 @pytest.mark.behaviour("AP-06")
 @pytest.mark.parametrize("way", Way)
-async def test_nothing_is_decided_from_the_moment_on_at_which_it_expires(tmp_path: Path, way: Way) -> None:
+async def test_nothing_can_be_decided_from_the_expiry_time_on(tmp_path: Path, way: Way) -> None:
     """Whoever ends what expired may be late; a card is good for no longer because of that."""
     async with run_approvals_host(tmp_path) as here:
         approval, owner = await _asked(here), _actor(_grant(Role.OWNER))
@@ -126,13 +128,13 @@ YES_TO_IT = Approval(
 
 
 @pytest.mark.behaviour("AP-05")
-def test_a_request_is_carried_out_by_a_yes_to_just_this_one() -> None:
+def test_an_approval_of_exactly_this_request_lets_it_run() -> None:
     assert find_approval_problem(YES_TO_IT, ROW) is None
 
 
 @pytest.mark.behaviour("AP-05")
 @pytest.mark.parametrize("status", [one for one in ApprovalStatus if one is not ApprovalStatus.APPROVED])
-def test_what_is_not_approved_is_no_yes_whatever_became_of_it(status: ApprovalStatus) -> None:
+def test_a_request_that_is_not_approved_does_not_run_whatever_its_status(status: ApprovalStatus) -> None:
     assert find_approval_problem(replace(YES_TO_IT, status=status), ROW) == "nobody has said yes to it"
 
 
@@ -149,5 +151,5 @@ def test_what_is_not_approved_is_no_yes_whatever_became_of_it(status: ApprovalSt
         (replace(YES_TO_IT, payload=PAYLOAD + " "), ROW),
     ],
 )
-def test_a_yes_to_something_else_is_none(approval: Approval | None, row: ActionRow) -> None:
+def test_an_approval_of_another_request_does_not_count(approval: Approval | None, row: ActionRow) -> None:
     assert find_approval_problem(approval, row) is not None

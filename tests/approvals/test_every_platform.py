@@ -32,7 +32,7 @@ async def card_of(platform: Simulator) -> ScreenMessage:
 
 @pytest.mark.behaviour("AP-02", "AP-03", "AP-04")
 @pytest.mark.parametrize("name", platform_names())
-async def test_a_card_is_decided_by_whom_it_is_for_and_by_no_made_up_press(tmp_path: Path, name: str) -> None:
+async def test_a_card_is_decided_by_its_approver_and_not_by_a_forged_press(tmp_path: Path, name: str) -> None:
     platform = find_simulator(name)
     async with run_host(tmp_path, AllPlatforms(platforms={name: platform})) as flow:
         await arrange(flow, name)

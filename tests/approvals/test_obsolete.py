@@ -39,7 +39,7 @@ async def at_the_machine(here: ApprovalsTestHost, words: str, **arguments: objec
 
 
 @pytest.mark.behaviour("AP-05", "AP-10")
-async def test_somebody_who_is_given_a_role_meanwhile_needs_no_yes_any_more(tmp_path: Path) -> None:
+async def test_an_unknown_sender_who_is_given_a_role_needs_no_approval(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "one")
         await here.write_message(BOB, "two")
@@ -59,7 +59,7 @@ async def test_somebody_who_is_given_a_role_meanwhile_needs_no_yes_any_more(tmp_
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_a_role_for_another_agent_settles_nothing(tmp_path: Path) -> None:
+async def test_a_role_for_another_agent_withdraws_no_request(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.host.ensure_group("other")
         await here.write_message(BOB, "hello")
@@ -69,7 +69,7 @@ async def test_a_role_for_another_agent_settles_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_a_chat_that_is_opened_to_everybody_asks_about_nobody_any_more(tmp_path: Path) -> None:
+async def test_making_a_chat_public_withdraws_requests_about_its_senders(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         await here.card()
@@ -79,7 +79,7 @@ async def test_a_chat_that_is_opened_to_everybody_asks_about_nobody_any_more(tmp
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_two_who_turn_out_to_be_one_human_need_no_yes(tmp_path: Path) -> None:
+async def test_linking_an_unknown_sender_to_an_owner_withdraws_the_request(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         store, now = here.host.host.store, here.host.host.clock.now()
         async with store.transaction() as tx:
@@ -92,7 +92,7 @@ async def test_two_who_turn_out_to_be_one_human_need_no_yes(tmp_path: Path) -> N
 
 
 @pytest.mark.behaviour("AP-10", "RT-08")
-async def test_a_chat_that_is_wired_at_the_machine_needs_no_yes_but_its_people_do(tmp_path: Path) -> None:
+async def test_wiring_a_chat_withdraws_its_request_and_asks_about_its_senders(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         await here.write_message(BOB, "hello", chat="new")
         await here.card()
@@ -105,7 +105,7 @@ async def test_a_chat_that_is_wired_at_the_machine_needs_no_yes_but_its_people_d
 
 
 @pytest.mark.behaviour("AP-10", "RT-08")
-async def test_a_chat_that_is_forgotten_at_the_machine_is_asked_about_no_more(tmp_path: Path) -> None:
+async def test_deleting_an_unknown_chat_withdraws_its_request(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         await here.write_message(BOB, "hello", chat="new")
         await here.card()
@@ -116,7 +116,7 @@ async def test_a_chat_that_is_forgotten_at_the_machine_is_asked_about_no_more(tm
 
 
 @pytest.mark.behaviour("AP-10", "RT-10")
-async def test_a_wiring_that_is_deleted_takes_the_question_with_it_and_what_waited_is_on_record(tmp_path: Path) -> None:
+async def test_deleting_a_wiring_withdraws_its_requests_and_records_the_held_messages(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         card = await here.card()
@@ -134,7 +134,7 @@ async def test_a_wiring_that_is_deleted_takes_the_question_with_it_and_what_wait
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_another_yes_settles_what_is_open_about_the_same_human(tmp_path: Path) -> None:
+async def test_an_approval_withdraws_other_requests_about_the_same_person(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "first")
         await here.card()
@@ -152,7 +152,7 @@ async def test_another_yes_settles_what_is_open_about_the_same_human(tmp_path: P
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_files_of_held_messages_are_fetched_and_their_order_is_kept(tmp_path: Path) -> None:
+async def test_attachments_of_held_messages_are_fetched_and_order_is_kept(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         here.fake.files["f1"] = b"the plan"
         file = Attachment(ref="f1", name="plan.txt", media_type="text/plain", size=8)
@@ -178,7 +178,7 @@ async def test_files_of_held_messages_are_fetched_and_their_order_is_kept(tmp_pa
 
 
 @pytest.mark.behaviour("AP-01", "AP-03")
-async def test_when_who_was_asked_may_not_decide_any_more_the_next_one_is_asked(tmp_path: Path) -> None:
+async def test_when_the_approver_loses_the_role_the_next_one_is_asked(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         card = await here.card()
@@ -194,7 +194,7 @@ async def test_when_who_was_asked_may_not_decide_any_more_the_next_one_is_asked(
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_a_stranger_in_many_groups_leaves_room_for_others(tmp_path: Path) -> None:
+async def test_an_unknown_sender_in_many_groups_leaves_room_for_requests_of_others(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         for number in range(25):
             await here.write_message(BOB, "hey", chat=f"group{number}", group=True)
@@ -204,7 +204,7 @@ async def test_a_stranger_in_many_groups_leaves_room_for_others(tmp_path: Path) 
 
 
 @pytest.mark.behaviour("OP-01", "AP-01")
-async def test_status_shows_what_waits_for_a_yes_who_was_asked_and_what_to_type(tmp_path: Path) -> None:
+async def test_status_lists_pending_approvals_with_the_approver_and_the_command_to_type(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         await here.card()
@@ -219,7 +219,7 @@ async def test_status_shows_what_waits_for_a_yes_who_was_asked_and_what_to_type(
 
 
 @pytest.mark.behaviour("AP-01", "SE-12")
-async def test_people_are_asked_and_decide_during_a_pause_and_what_they_let_in_is_answered_after_it(
+async def test_requests_are_decided_during_a_pause_and_approved_messages_are_answered_after_it(
     tmp_path: Path,
 ) -> None:
     async with run_approvals_host(tmp_path) as here:
@@ -234,7 +234,7 @@ async def test_people_are_asked_and_decide_during_a_pause_and_what_they_let_in_i
 
 
 @pytest.mark.behaviour("AC-01", "AP-10")
-async def test_a_stranger_who_becomes_an_owner_by_a_code_needs_no_yes(tmp_path: Path) -> None:
+async def test_an_unknown_sender_who_becomes_owner_by_a_code_needs_no_approval(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         await here.write_message(BOB, "hello", chat="bobs")
         await here.card()
@@ -248,7 +248,7 @@ async def test_a_stranger_who_becomes_an_owner_by_a_code_needs_no_yes(tmp_path: 
 
 
 @pytest.mark.behaviour("AP-04", "AP-06")
-async def test_a_press_on_an_old_card_decides_nothing_of_a_newer_request_about_the_same(tmp_path: Path) -> None:
+async def test_a_press_on_an_old_card_does_not_decide_a_newer_request_about_the_same_sender(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         old = await here.card()
@@ -264,7 +264,7 @@ async def test_a_press_on_an_old_card_decides_nothing_of_a_newer_request_about_t
 
 
 @pytest.mark.behaviour("AP-08", "AP-10")
-async def test_what_is_settled_while_no_host_runs_goes_on_when_one_does(tmp_path: Path) -> None:
+async def test_a_request_settled_while_the_host_was_down_continues_at_the_next_start(tmp_path: Path) -> None:
     fake = FullFeatureChannel()
     async with run_approvals_host(tmp_path, fake=fake) as here:
         await here.write_message(BOB, "hello")
@@ -296,7 +296,7 @@ def broken_sender() -> Iterator[None]:
 
 @pytest.mark.usefixtures("broken_sender")
 @pytest.mark.behaviour("AP-10")
-async def test_a_kind_that_falls_over_keeps_nobody_from_deciding_about_another(tmp_path: Path) -> None:
+async def test_a_kind_that_raises_does_not_block_decisions_of_another_kind(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         await here.card()

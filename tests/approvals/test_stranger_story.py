@@ -43,7 +43,7 @@ def everything_happened_once(story: UnknownSenderScenario, *, answered_twice: in
 
 
 @pytest.mark.behaviour("AP-08", "AP-10", "RT-08")
-async def test_a_stranger_is_let_in_while_the_host_is_killed_between_any_two_steps(tmp_path: Path) -> None:
+async def test_an_approval_completes_when_the_host_is_killed_between_any_two_steps(tmp_path: Path) -> None:
     story = await played(tmp_path, between=True)
     assert story.host.kill_count == len(story.steps)
     # A step ends when the platform shows an answer: the host may be killed before it has written that down.
@@ -52,9 +52,7 @@ async def test_a_stranger_is_let_in_while_the_host_is_killed_between_any_two_ste
 
 @pytest.mark.behaviour("AP-08")
 @pytest.mark.parametrize("point", POINTS)
-async def test_a_stranger_is_let_in_while_the_host_is_killed_in_the_middle_of_a_step(
-    tmp_path: Path, point: str
-) -> None:
+async def test_an_approval_completes_when_the_host_is_killed_within_a_step(tmp_path: Path, point: str) -> None:
     story = await played(tmp_path, crash_at=point)
     assert story.host.kill_count == 1, "it was killed"
     everything_happened_once(story, answered_twice=point.startswith("sender."))
