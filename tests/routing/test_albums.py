@@ -53,17 +53,17 @@ def came(*seconds: float) -> list[StoredEvent]:
         (came(*[0.0] * MAX_PIECES), 0, 0),
     ],
 )
-def test_an_album_is_open_a_moment_after_its_latest_piece_and_never_for_long(
+def test_an_album_stays_open_briefly_after_its_latest_part_and_never_for_long(
     pieces: list[StoredEvent], now: float, left: float
 ) -> None:
     assert remaining_wait_s(pieces, NOON + timedelta(seconds=now)) == pytest.approx(left)
 
 
-def test_a_clock_that_was_set_back_keeps_no_album_open() -> None:
+def test_a_clock_set_back_does_not_keep_an_album_open() -> None:
     assert remaining_wait_s(came(0, 0.5), NOON - timedelta(hours=1)) <= 0
 
 
-def test_together_they_are_all_that_was_said_and_sent_in_order_and_are_to_the_agent_if_one_is() -> None:
+def test_a_joined_album_has_all_texts_and_files_in_order_and_mentions_the_bot_if_one_part_does() -> None:
     link = Part(kind=PartKind.LINK, text="here", url="https://example.com")
     pieces = came(0, 0, 0)
     pieces[1] = replace(
@@ -84,7 +84,7 @@ def test_together_they_are_all_that_was_said_and_sent_in_order_and_are_to_the_ag
 
 
 @given(st.lists(st.text("ab.-_ \u00e4", max_size=70) | st.just("x" * 59 + ".jpg"), min_size=1, max_size=6), st.data())
-def test_a_file_of_an_album_keeps_its_name_whichever_piece_is_deleted(names: list[str], data: st.DataObject) -> None:
+def test_a_file_of_an_album_keeps_its_name_whichever_part_is_deleted(names: list[str], data: st.DataObject) -> None:
     pieces = with_unique_file_names([replace(EVENT, attachments=(Attachment(ref="f", name=name),)) for name in names])
     files = [file for one in pieces for file in one.attachments]
     left = data.draw(st.lists(st.sampled_from(files), unique_by=lambda file: file.name))

@@ -94,7 +94,7 @@ async def edits(world: World) -> list[tuple[str, str | None]]:
     return [(one.text, later) for one, later in found if isinstance(one, EditOut)]
 
 
-async def test_an_answer_waits_for_a_mailbox_that_refuses_and_is_one_still(tmp_path: Path) -> None:
+async def test_an_answer_waits_for_a_damaged_mailbox_and_stays_an_answer(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         broken = world.mailboxes.layout(await world.session("a")).inbound_db
         sound = broken.read_bytes()
@@ -109,7 +109,7 @@ async def test_an_answer_waits_for_a_mailbox_that_refuses_and_is_one_still(tmp_p
         assert await said(world) == [("ask me", None), ("Blue", "q1"), ("1", None)]
 
 
-async def test_of_two_in_one_batch_the_first_is_the_answer(tmp_path: Path) -> None:
+async def test_the_first_of_two_answers_in_one_batch_counts(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         await world.says("red", "2")
         await world.route()
@@ -117,7 +117,7 @@ async def test_of_two_in_one_batch_the_first_is_the_answer(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("later", [timedelta(minutes=5), timedelta(hours=-1)])
-async def test_of_two_questions_the_latest_is_meant_also_after_the_clock_was_set_back(
+async def test_an_answer_is_for_the_latest_question_also_after_the_clock_was_set_back(
     tmp_path: Path, later: timedelta
 ) -> None:
     async with asking(tmp_path) as world:
@@ -127,7 +127,7 @@ async def test_of_two_questions_the_latest_is_meant_also_after_the_clock_was_set
         assert await said(world) == [("ask me", None), ("Never", "q3"), ("Blue", "q1")]
 
 
-async def test_the_question_of_an_agent_that_may_not_hear_them_is_not_in_the_way_of_one_that_may(
+async def test_a_question_of_an_agent_closed_to_the_sender_does_not_hide_one_of_an_open_agent(
     tmp_path: Path,
 ) -> None:
     async with asking(tmp_path) as world:
@@ -147,7 +147,7 @@ async def test_the_question_of_an_agent_that_may_not_hear_them_is_not_in_the_way
 
 
 @pytest.mark.parametrize(("line", "answers"), [("Blue", "q1"), ("@nan green", "q1"), ("I go shopping", None)])
-async def test_in_a_channel_where_each_line_begins_a_thread_one_that_is_meant_answers_what_was_asked_there(
+async def test_an_explicit_answer_in_a_new_thread_reaches_a_question_asked_outside_threads(
     tmp_path: Path, line: str, answers: str | None
 ) -> None:
     """What was asked beside all threads does not make the agent listen to whatever is said there."""
@@ -167,7 +167,7 @@ async def test_in_a_channel_where_each_line_begins_a_thread_one_that_is_meant_an
 
 
 @pytest.mark.parametrize("receipt", [("p1",), ("p1", "p2")])
-async def test_the_question_is_changed_to_what_was_answered(tmp_path: Path, receipt: tuple[str, ...]) -> None:
+async def test_an_answered_question_is_edited_to_show_the_answer(tmp_path: Path, receipt: tuple[str, ...]) -> None:
     long = "word " * 1000 + "Which?"
     async with asking(tmp_path, text=long, receipt=receipt) as world:
         await world.says("2")
@@ -183,7 +183,7 @@ async def test_the_question_is_changed_to_what_was_answered(tmp_path: Path, rece
     ("name", "shown"),
     [("\u202eevil\u2066\n# *Ada*", "evil # \\*Ada\\*"), ("\u202e", "u1"), ("", "u1"), ("x" * 200, "x" * 59 + "…")],
 )
-async def test_a_name_is_one_line_of_the_question_whatever_it_is(tmp_path: Path, name: str, shown: str) -> None:
+async def test_a_respondents_name_takes_one_line_of_the_question(tmp_path: Path, name: str, shown: str) -> None:
     async with asking(tmp_path) as world:
         await world.says("2", name=name)
         await world.route()
@@ -191,7 +191,7 @@ async def test_a_name_is_one_line_of_the_question_whatever_it_is(tmp_path: Path,
     assert text == f"Which?\n\nAnswered by {shown}: Blue"
 
 
-async def test_who_answered_without_a_name_is_somebody(tmp_path: Path) -> None:
+async def test_a_nameless_respondent_is_called_somebody(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         await world.says("2", sender="u3", name="")
         await world.says("", kind=EventKind.CLICK, value=button_value(*await _asked(world), 1), sender="u2")
@@ -200,7 +200,7 @@ async def test_who_answered_without_a_name_is_somebody(tmp_path: Path) -> None:
     assert "Somebody answered already: Blue" in told["content"]
 
 
-async def test_a_press_of_somebody_who_may_not_talk_to_the_agent_is_no_answer(tmp_path: Path) -> None:
+async def test_a_press_of_somebody_who_may_not_talk_to_the_agent_is_not_an_answer(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         [chat] = await messaging_groups.list_all(world.store)
         async with world.store.transaction() as tx:
@@ -216,7 +216,7 @@ async def test_a_press_of_somebody_who_may_not_talk_to_the_agent_is_no_answer(tm
     assert NOT_ALLOWED_TO_ANSWER in told["content"]
 
 
-async def test_a_press_from_another_chat_than_the_question_was_asked_in_is_no_answer(tmp_path: Path) -> None:
+async def test_a_press_from_another_chat_than_the_questions_is_not_an_answer(tmp_path: Path) -> None:
     """Whoever learned what a button says could answer from anywhere, under the rules of a chat of their own."""
     async with asking(tmp_path) as world:
         found = await agent_groups.find(world.store, "a")
@@ -230,9 +230,7 @@ async def test_a_press_from_another_chat_than_the_question_was_asked_in_is_no_an
 
 @pytest.mark.behaviour("RT-10")
 @pytest.mark.parametrize("listens", [True, False])
-async def test_a_press_on_a_card_is_lost_on_record_once_its_agent_listens_there_no_more(
-    tmp_path: Path, listens: bool
-) -> None:
+async def test_a_press_on_a_card_of_an_unwired_agent_is_dropped_on_record(tmp_path: Path, listens: bool) -> None:
     async with asking(tmp_path) as world:
         value = button_value(*await _asked(world), 1)
         [chat] = await messaging_groups.list_all(world.store)
@@ -246,7 +244,7 @@ async def test_a_press_on_a_card_is_lost_on_record_once_its_agent_listens_there_
         assert lost == ([] if listens else [("b", OTHER_AGENTS_CARD)])
 
 
-async def test_a_question_whose_sending_is_not_on_record_yet_is_changed_a_little_later(tmp_path: Path) -> None:
+async def test_an_answered_question_without_a_receipt_yet_is_edited_later(tmp_path: Path) -> None:
     async with asking(tmp_path, receipt=()) as world:
         await world.says("2")
         await world.route()
@@ -254,7 +252,7 @@ async def test_a_question_whose_sending_is_not_on_record_yet_is_changed_a_little
     assert later is not None
 
 
-async def test_what_nobody_has_seen_is_answered_by_nobody(tmp_path: Path) -> None:
+async def test_a_question_that_was_never_delivered_cannot_be_answered(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         async with world.store.transaction() as tx:
             await tx.execute("UPDATE deliveries SET status = 'dead' WHERE seq = 1")
@@ -263,7 +261,7 @@ async def test_what_nobody_has_seen_is_answered_by_nobody(tmp_path: Path) -> Non
         assert await said(world) == [("ask me", None), ("2", None)]
 
 
-async def test_a_question_of_an_odd_runner_that_nobody_could_read_is_not_tried_on_each_message(tmp_path: Path) -> None:
+async def test_an_oversized_question_is_not_matched_against_each_message(tmp_path: Path) -> None:
     """Hundreds of thousands of choices would be gone through at every message, while the whole host stands still."""
     async with asking(tmp_path, text="word " * MAX_QUESTION_CHARS) as world:
         assert await questions.list_open_in_chat(world.store, CHAT) == []
@@ -272,7 +270,7 @@ async def test_a_question_of_an_odd_runner_that_nobody_could_read_is_not_tried_o
         assert await said(world) == [("ask me", None), ("2", None)]
 
 
-async def test_the_record_is_kept_for_as_long_as_others(tmp_path: Path) -> None:
+async def test_an_answered_question_is_kept_until_its_retention_ends(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         [open_one] = await questions.list_open_in_chat(world.store, CHAT)
         later = NOON + timedelta(days=40)
@@ -290,7 +288,7 @@ async def _is_written(world: World) -> bool:
     return waiting is None and await world.nothing_new()
 
 
-async def test_an_event_that_is_done_again_is_what_it_was(tmp_path: Path) -> None:
+async def test_handling_an_event_again_changes_nothing(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         [first] = [await events.get(world.store, EventId(1))]
         world.answered.clear()
@@ -312,7 +310,7 @@ async def _asked(world: World) -> tuple[SessionId, str]:
     return (await world.session("a")).id, "q1"
 
 
-async def test_who_loses_their_place_while_their_answer_is_taken_answers_nothing(tmp_path: Path) -> None:
+async def test_a_sender_who_loses_access_while_answering_does_not_answer(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         async with world.store.transaction() as tx:
             await tx.execute("UPDATE messaging_groups SET unknown_sender = 'strict'")

@@ -74,7 +74,7 @@ async def told(
 
 
 @pytest.mark.behaviour("IN-06")
-async def test_a_file_is_in_the_inbox_of_its_message_and_the_row_says_where(
+async def test_a_file_is_stored_in_its_messages_inbox_and_the_row_names_the_path(
     mailboxes: Mailboxes, able: FullFeatureChannel
 ) -> None:
     message, text = await told(mailboxes, able, NOTES, NOTES)
@@ -89,7 +89,7 @@ async def test_a_file_is_in_the_inbox_of_its_message_and_the_row_says_where(
 
 
 @pytest.mark.behaviour("IN-06", "RT-03")
-async def test_where_no_folder_can_be_made_the_message_waits_as_for_a_mailbox_that_refuses(
+async def test_a_message_waits_when_its_attachment_folder_cannot_be_created(
     mailboxes: Mailboxes, able: FullFeatureChannel
 ) -> None:
     root = mailboxes.layout(SESSION).root
@@ -111,7 +111,7 @@ async def test_where_no_folder_can_be_made_the_message_waits_as_for_a_mailbox_th
         (Attachment(ref="f1", name="notes.txt", size=MOST + 1), "it is larger than 100 bytes"),
     ],
 )
-async def test_a_file_that_cannot_be_had_is_told_and_leaves_nothing(
+async def test_a_failed_fetch_is_reported_in_the_row_and_leaves_no_file(
     mailboxes: Mailboxes, able: FullFeatureChannel, file: Attachment, reason: str
 ) -> None:
     message, text = await told(mailboxes, able, file)
@@ -128,7 +128,7 @@ async def test_a_file_that_cannot_be_had_is_told_and_leaves_nothing(
         (OSError(28, "No space left on device", "/home/host/secret"), "No space left on device"),
     ],
 )
-async def test_why_a_file_is_not_there_is_one_short_line_that_names_no_place_of_the_host(
+async def test_a_fetch_failure_is_reported_in_one_short_line_without_host_paths(
     mailboxes: Mailboxes, able: FullFeatureChannel, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
     async def fail(*_: object, **__: object) -> None:
@@ -142,22 +142,20 @@ async def test_why_a_file_is_not_there_is_one_short_line_that_names_no_place_of_
 @pytest.mark.parametrize(
     ("channel", "reason"), [(None, "its channel is not connected"), (FakeChannel(), "its channel cannot fetch files")]
 )
-async def test_without_a_channel_that_fetches_the_row_says_so(
+async def test_the_row_reports_a_channel_that_cannot_fetch_files(
     mailboxes: Mailboxes, channel: FakeChannel | None, reason: str
 ) -> None:
     assert (await told(mailboxes, channel, NOTES))[1].endswith(f"could not be fetched: {reason}]")
 
 
 @pytest.mark.behaviour("IN-06")
-async def test_a_file_that_is_not_there_yet_is_fetched_a_little_later(
-    mailboxes: Mailboxes, able: FullFeatureChannel
-) -> None:
+async def test_a_file_that_is_not_ready_is_fetched_later(mailboxes: Mailboxes, able: FullFeatureChannel) -> None:
     able.fetch_failures_left = 2
     assert "5 bytes" in (await told(mailboxes, able, NOTES, clock=AcceleratedClock(200)))[1]
 
 
 @pytest.mark.behaviour("IN-06")
-async def test_a_file_that_takes_too_long_holds_its_message_up_no_longer(
+async def test_a_file_that_takes_too_long_does_not_delay_its_message_further(
     mailboxes: Mailboxes, able: FullFeatureChannel
 ) -> None:
     able.fetch_failures_left = 1  # and the clock on which the next try waits stands still
@@ -167,7 +165,7 @@ async def test_a_file_that_takes_too_long_holds_its_message_up_no_longer(
 
 
 @pytest.mark.behaviour("IN-06")
-async def test_what_a_crash_left_behind_is_fetched_anew(
+async def test_a_leftover_of_a_crash_is_replaced_by_a_new_fetch(
     mailboxes: Mailboxes, able: FullFeatureChannel, tmp_path: Path
 ) -> None:
     message, _ = await told(mailboxes, able, NOTES)
@@ -183,7 +181,9 @@ async def test_what_a_crash_left_behind_is_fetched_anew(
 
 
 @pytest.mark.behaviour("IN-06")
-async def test_a_message_that_the_agent_knows_keeps_its_files(mailboxes: Mailboxes, able: FullFeatureChannel) -> None:
+async def test_a_message_that_is_already_written_keeps_its_files(
+    mailboxes: Mailboxes, able: FullFeatureChannel
+) -> None:
     message, _ = await told(mailboxes, able, NOTES)
     await mailboxes.put(SESSION, [message])
     able.files.clear()
@@ -211,7 +211,7 @@ async def test_a_message_that_the_agent_knows_keeps_its_files(mailboxes: Mailbox
         ("a.b" + "c" * 300, "", "a.b" + "c" * 57),
     ],
 )
-def test_a_name_is_bare_and_harmless(name: str, media_type: str, safe: str) -> None:
+def test_a_file_name_is_reduced_to_a_safe_base_name(name: str, media_type: str, safe: str) -> None:
     [made] = unique_file_names([Attachment(ref="f", name=name, media_type=media_type)])
     assert made == safe
     assert len(made.encode()) <= 255

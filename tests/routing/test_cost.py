@@ -38,7 +38,7 @@ def _words(sql: str) -> str:
     return " ".join(sql.split())
 
 
-async def test_an_ordinary_message_asks_the_database_few_things(world: World) -> None:
+async def test_an_ordinary_message_needs_few_database_statements(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     async with world.routing():
         await world.says("once, so that all is known")

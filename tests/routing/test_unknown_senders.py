@@ -74,7 +74,7 @@ async def counts(world: World) -> dict[tuple[str, str, str], int]:
 
 
 @pytest.mark.behaviour("RT-05")
-async def test_what_an_agent_takes_no_part_in_wakes_nobody_and_is_there_with_the_next_that_does(world: World) -> None:
+async def test_a_message_without_engagement_wakes_nobody_and_joins_the_next_that_engages(world: World) -> None:
     chat = await world.chat(is_group=True)
     await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION, ignored=IgnoredMessagePolicy.ACCUMULATE)
     await world.says("one", "two", is_group=True)
@@ -92,7 +92,7 @@ async def test_what_an_agent_takes_no_part_in_wakes_nobody_and_is_there_with_the
 
 
 @pytest.mark.behaviour("RT-05", "RT-10")
-async def test_without_accumulate_it_is_on_record_and_nowhere_else(world: World) -> None:
+async def test_without_accumulate_an_unengaged_message_is_recorded_only(world: World) -> None:
     await world.wire(await world.chat(is_group=True), await world.agent("a"), engage=EngageMode.MENTION)
     await world.says("one", "two", is_group=True)
     await world.route()
@@ -104,7 +104,7 @@ async def test_without_accumulate_it_is_on_record_and_nowhere_else(world: World)
 
 
 @pytest.mark.behaviour("RT-05", "RT-04")
-async def test_a_mention_does_not_stick_to_what_was_only_accumulated(world: World) -> None:
+async def test_a_mention_does_not_stick_to_accumulated_context(world: World) -> None:
     chat = await world.chat(is_group=True)
     await world.wire(
         chat, await world.agent("a"), engage=EngageMode.MENTION_STICKY, ignored=IgnoredMessagePolicy.ACCUMULATE
@@ -119,7 +119,7 @@ async def test_a_mention_does_not_stick_to_what_was_only_accumulated(world: Worl
 
 
 @pytest.mark.behaviour("RT-05", "IN-03")
-async def test_context_that_a_mailbox_refuses_is_context_when_it_is_written(world: World) -> None:
+async def test_context_that_waits_for_a_damaged_mailbox_is_written_as_context(world: World) -> None:
     chat = await world.chat(is_group=True)
     await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION, ignored=IgnoredMessagePolicy.ACCUMULATE)
     await world.says("@nan", is_group=True, mentions=True)
@@ -144,7 +144,7 @@ async def _nothing_waits(world: World) -> bool:
 
 
 @pytest.mark.behaviour("RT-05", "AC-06")
-async def test_a_command_that_nobody_gave_us_is_text_and_a_filtered_one_vanishes_also_as_context(world: World) -> None:
+async def test_an_unaddressed_command_is_context_and_a_filtered_one_is_not(world: World) -> None:
     chat = await world.chat(is_group=True)
     await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION, ignored=IgnoredMessagePolicy.ACCUMULATE)
     await world.says("/stop", "/login", is_group=True)
@@ -162,7 +162,7 @@ async def test_a_command_that_nobody_gave_us_is_text_and_a_filtered_one_vanishes
         (UnknownSender.PUBLIC, SenderScope.KNOWN, KNOWN_ONLY),
     ],
 )
-async def test_what_access_or_sender_scope_refuses_is_never_accumulated(
+async def test_a_message_refused_by_access_or_sender_scope_is_not_accumulated(
     world: World, unknown: UnknownSender, scope: SenderScope, reason: str
 ) -> None:
     chat, agent = await world.chat(is_group=True, unknown=unknown), await world.agent("a")
@@ -177,7 +177,7 @@ async def test_what_access_or_sender_scope_refuses_is_never_accumulated(
 
 
 @pytest.mark.behaviour("RT-06")
-async def test_of_a_chat_that_talks_among_itself_the_newest_stays_and_nothing_is_due(world: World) -> None:
+async def test_accumulated_context_keeps_the_newest_messages_and_makes_nothing_due(world: World) -> None:
     chat = await world.chat(is_group=True)
     await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION, ignored=IgnoredMessagePolicy.ACCUMULATE)
     await world.says(*(str(number) for number in range(MAX_CONTEXT_MESSAGES + 70)), is_group=True)
@@ -192,7 +192,7 @@ async def test_of_a_chat_that_talks_among_itself_the_newest_stays_and_nothing_is
 
 
 @pytest.mark.behaviour("RT-09")
-async def test_wirings_are_looked_at_by_priority_and_then_by_age(world: World) -> None:
+async def test_wirings_are_ordered_by_priority_and_then_by_age(world: World) -> None:
     chat = await world.chat()
     made = [
         await world.wire(chat, await world.agent(folder), priority=at) for folder, at in (("a", 1), ("b", 0), ("c", 1))
@@ -205,7 +205,7 @@ async def test_wirings_are_looked_at_by_priority_and_then_by_age(world: World) -
 
 
 @pytest.mark.behaviour("IN-05")
-async def test_a_bot_is_heard_by_the_wiring_that_says_so_alone(world: World) -> None:
+async def test_a_bot_is_heard_only_by_a_wiring_that_allows_bots(world: World) -> None:
     chat = await world.chat(is_group=True)
     await world.wire(chat, await world.agent("a"))
     await world.wire(chat, await world.agent("b"), bots=True)
@@ -220,7 +220,7 @@ async def test_a_bot_is_heard_by_the_wiring_that_says_so_alone(world: World) -> 
 
 
 @pytest.mark.behaviour("AC-04", "RT-07")
-async def test_a_strangers_message_is_held_and_nothing_is_said_before_somebody_was_asked(owned: World) -> None:
+async def test_an_unknown_senders_message_is_held_and_not_answered_before_an_approver_is_asked(owned: World) -> None:
     await owned.wire(await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL), await owned.agent("a"))
     await owned.says("hello", "are you there?")
     await owned.route()
@@ -234,7 +234,7 @@ async def test_a_strangers_message_is_held_and_nothing_is_said_before_somebody_w
 
 
 @pytest.mark.behaviour("AC-04", "RT-03")
-async def test_about_a_stranger_whom_two_agents_would_hear_each_of_them_asks(owned: World) -> None:
+async def test_each_of_two_agents_makes_a_request_about_the_same_unknown_sender(owned: World) -> None:
     chat = await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL)
     for folder in ("a", "b"):
         await owned.wire(chat, await owned.agent(folder))
@@ -246,7 +246,9 @@ async def test_about_a_stranger_whom_two_agents_would_hear_each_of_them_asks(own
 
 
 @pytest.mark.behaviour("SE-12", "RT-08")
-async def test_a_command_where_no_agent_listens_is_answered_to_who_has_a_role_and_asks_nobody(owned: World) -> None:
+async def test_a_command_in_a_chat_without_an_agent_is_answered_to_people_with_a_role_without_a_request(
+    owned: World,
+) -> None:
     await owned.grant("fake:u1", Role.MEMBER, None)
     await owned.says("/help", "/status", chat="c9")
     await owned.route()
@@ -257,7 +259,7 @@ async def test_a_command_where_no_agent_listens_is_answered_to_who_has_a_role_an
 
 
 @pytest.mark.behaviour("SE-12", "RT-08")
-async def test_a_command_in_a_group_without_an_agent_is_answered_to_who_has_a_role_alone(owned: World) -> None:
+async def test_a_command_in_a_group_without_an_agent_is_answered_only_to_people_with_a_role(owned: World) -> None:
     await owned.says("/status", chat="g9", sender="boss", is_group=True, mentions=True)
     await owned.says("/status", chat="g8", sender="u1", is_group=True, mentions=True)
     await owned.route()
@@ -268,7 +270,7 @@ async def test_a_command_in_a_group_without_an_agent_is_answered_to_who_has_a_ro
 
 
 @pytest.mark.behaviour("RT-08")
-async def test_a_strangers_command_where_no_agent_listens_is_a_message_like_any_other(owned: World) -> None:
+async def test_an_unknown_senders_command_in_a_chat_without_an_agent_makes_a_request(owned: World) -> None:
     await owned.says("/help", chat="c9")
     await owned.route()
     assert len(await approvals(owned)) == 1
@@ -276,7 +278,7 @@ async def test_a_strangers_command_where_no_agent_listens_is_a_message_like_any_
 
 
 @pytest.mark.behaviour("AC-04")
-async def test_in_a_group_nothing_is_said_to_strangers(owned: World) -> None:
+async def test_an_unknown_sender_in_a_group_gets_no_reply(owned: World) -> None:
     chat = await owned.chat(is_group=True, unknown=UnknownSender.REQUEST_APPROVAL)
     await owned.wire(chat, await owned.agent("a"))
     await owned.says("hello", is_group=True)
@@ -286,7 +288,7 @@ async def test_in_a_group_nothing_is_said_to_strangers(owned: World) -> None:
 
 
 @pytest.mark.behaviour("RT-07", "AC-04")
-async def test_nobody_is_asked_about_chatter_that_no_agent_takes_part_in(owned: World) -> None:
+async def test_no_request_is_made_about_messages_that_no_agent_engages_with(owned: World) -> None:
     chat = await owned.chat(is_group=True, unknown=UnknownSender.REQUEST_APPROVAL)
     await owned.wire(chat, await owned.agent("a"), engage=EngageMode.MENTION, ignored=IgnoredMessagePolicy.ACCUMULATE)
     await owned.wire(chat, await owned.agent("b"), pattern="^b")
@@ -297,7 +299,7 @@ async def test_nobody_is_asked_about_chatter_that_no_agent_takes_part_in(owned: 
 
 
 @pytest.mark.behaviour("RT-03", "AC-04")
-async def test_each_agent_asks_for_itself_and_a_member_of_one_is_heard_by_it_meanwhile(owned: World) -> None:
+async def test_each_agent_makes_its_own_request_and_a_member_of_one_is_heard_by_it(owned: World) -> None:
     chat, a = await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL), await owned.agent("a")
     await owned.wire(chat, a)
     await owned.wire(chat, await owned.agent("b"))
@@ -310,7 +312,7 @@ async def test_each_agent_asks_for_itself_and_a_member_of_one_is_heard_by_it_mea
 
 
 @pytest.mark.behaviour("AP-10", "RT-10")
-async def test_ten_messages_of_a_stranger_are_held_and_the_rest_is_dropped_and_counted(owned: World) -> None:
+async def test_ten_messages_of_an_unknown_sender_are_held_and_the_rest_are_counted_as_dropped(owned: World) -> None:
     await owned.wire(await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL), await owned.agent("a"))
     await owned.says(*(str(number) for number in range(30)))
     await owned.route()
@@ -320,7 +322,7 @@ async def test_ten_messages_of_a_stranger_are_held_and_the_rest_is_dropped_and_c
 
 
 @pytest.mark.behaviour("AC-04", "IN-03")
-async def test_a_crash_before_the_record_asks_nothing_and_the_next_try_asks_once(owned: World) -> None:
+async def test_a_crash_before_the_record_makes_no_request_and_the_retry_makes_one(owned: World) -> None:
     await owned.wire(await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL), await owned.agent("a"))
     await owned.says("hello")
     await crash(owned)
@@ -330,7 +332,7 @@ async def test_a_crash_before_the_record_asks_nothing_and_the_next_try_asks_once
 
 
 @pytest.mark.behaviour("AC-04")
-async def test_who_was_let_in_while_their_message_was_looked_at_is_heard_and_not_asked_about(owned: World) -> None:
+async def test_a_sender_approved_while_their_message_is_routed_is_heard_without_a_request(owned: World) -> None:
     agent = await owned.agent("a")
     await owned.wire(await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL), agent)
     await owned.says("hello")
@@ -352,7 +354,7 @@ async def test_who_was_let_in_while_their_message_was_looked_at_is_heard_and_not
 
 @pytest.mark.behaviour("AC-04", "IN-07")
 @pytest.mark.parametrize("heard_late", [False, True])
-async def test_what_was_held_is_written_in_its_order_when_its_sender_is_let_in(owned: World, heard_late: bool) -> None:
+async def test_held_messages_are_written_in_order_when_the_sender_is_approved(owned: World, heard_late: bool) -> None:
     agent = await owned.agent("a")
     [wiring] = [await owned.wire(await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL), agent)]
     await owned.says("one", "two")
@@ -383,7 +385,7 @@ async def test_what_was_held_is_written_in_its_order_when_its_sender_is_let_in(o
 
 @pytest.mark.behaviour("AC-04")
 @pytest.mark.parametrize("wired", [True, False])
-async def test_what_was_held_for_days_is_not_late_when_its_sender_is_let_in(owned: World, wired: bool) -> None:
+async def test_a_message_held_for_days_is_not_late_when_its_sender_is_approved(owned: World, wired: bool) -> None:
     if wired:
         await owned.wire(await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL), await owned.agent("a"))
     await owned.says("hello")
@@ -406,7 +408,7 @@ async def test_what_was_held_for_days_is_not_late_when_its_sender_is_let_in(owne
 
 @pytest.mark.behaviour("RT-08", "RT-10")
 @pytest.mark.parametrize("wired", [True, False])
-async def test_where_nobody_is_set_up_a_direct_message_is_answered_once_a_day_with_what_to_type(
+async def test_without_an_approver_a_direct_message_is_answered_once_a_day_with_the_command_to_type(
     world: World, wired: bool
 ) -> None:
     if wired:
@@ -428,7 +430,7 @@ async def test_where_nobody_is_set_up_a_direct_message_is_answered_once_a_day_wi
 
 
 @pytest.mark.behaviour("RT-11", "RT-08")
-async def test_an_edit_of_what_is_held_waits_with_it_and_is_counted_with_it(owned: World) -> None:
+async def test_an_edit_of_a_held_message_is_held_and_counted_with_it(owned: World) -> None:
     await owned.says("one")
     await owned.says("won", kind=EventKind.EDIT, refers_to="1")
     await owned.says("of nothing that is held", kind=EventKind.EDIT, refers_to="99")
@@ -445,7 +447,7 @@ async def test_an_edit_of_what_is_held_waits_with_it_and_is_counted_with_it(owne
 @pytest.mark.behaviour("RT-08")
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize(("is_group", "mentions"), [(False, False), (True, True)])
-async def test_where_we_are_spoken_to_and_no_agent_listens_somebody_is_asked(
+async def test_a_direct_message_or_mention_without_an_agent_makes_a_request(
     owned: World, known: bool, is_group: bool, mentions: bool
 ) -> None:
     if known:
@@ -462,7 +464,7 @@ async def test_where_we_are_spoken_to_and_no_agent_listens_somebody_is_asked(
 
 
 @pytest.mark.behaviour("RT-08")
-async def test_what_was_held_of_a_chat_is_routed_in_order_when_an_agent_is_connected(owned: World) -> None:
+async def test_held_messages_of_a_chat_are_routed_in_order_when_an_agent_is_connected(owned: World) -> None:
     await owned.says("one", "two")
     await owned.route()
     [(approval, _)] = await approvals(owned)
@@ -477,7 +479,7 @@ async def test_what_was_held_of_a_chat_is_routed_in_order_when_an_agent_is_conne
 
 
 @pytest.mark.behaviour("RT-08", "RT-10")
-async def test_a_strict_chat_without_an_agent_asks_nobody_about_strangers(owned: World) -> None:
+async def test_a_strict_chat_without_an_agent_makes_no_request_about_unknown_senders(owned: World) -> None:
     await owned.chat(unknown=UnknownSender.STRICT)
     await owned.says("hello")
     await owned.route()
@@ -487,7 +489,7 @@ async def test_a_strict_chat_without_an_agent_asks_nobody_about_strangers(owned:
 
 
 @pytest.mark.behaviour("RT-08", "RT-14")
-async def test_an_edit_that_adds_our_name_asks_like_a_message_waits_with_later_ones_and_is_read_as_a_message(
+async def test_an_edit_that_adds_a_mention_makes_a_request_and_is_delivered_as_a_message(
     owned: World,
 ) -> None:
     await owned.says("@bot hello", is_group=True, mentions=True, kind=EventKind.EDIT, refers_to="99")
@@ -511,7 +513,7 @@ async def test_an_edit_that_adds_our_name_asks_like_a_message_waits_with_later_o
 
 
 @pytest.mark.behaviour("RT-08", "IN-05")
-async def test_neither_bots_nor_edits_nor_chatter_make_anybody_ask_about_a_chat(owned: World) -> None:
+async def test_bots_edits_and_unaddressed_messages_make_no_request_about_a_chat(owned: World) -> None:
     await owned.chat()
     await owned.says("beep", sender="b", bot=True)
     await owned.says("chatter", is_group=True)
