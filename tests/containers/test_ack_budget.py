@@ -66,7 +66,7 @@ async def cursor(bench: ContainerManagerHarness, session: Session) -> int:
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_acks_of_what_was_never_given_are_taken_over_more_and_more_slowly_and_the_owner_is_told(
+async def test_acks_of_unknown_messages_are_processed_ever_more_slowly_and_the_owner_is_notified(
     tmp_path: Path,
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
@@ -90,7 +90,7 @@ async def test_acks_of_what_was_never_given_are_taken_over_more_and_more_slowly_
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_acks_of_what_is_done_with_cost_as_much_as_those_of_nothing(tmp_path: Path) -> None:
+async def test_acks_of_closed_messages_cost_as_much_as_acks_of_unknown_ones(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await begun(bench)
         given = [replace(make_message("a", bench.clock), id=f"m{number}") for number in range(150)]
@@ -102,7 +102,7 @@ async def test_acks_of_what_is_done_with_cost_as_much_as_those_of_nothing(tmp_pa
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_claims_of_containers_that_are_gone_are_not_gone_through_without_end(tmp_path: Path) -> None:
+async def test_claims_of_stopped_containers_are_processed_within_the_budget(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await begun(bench)
         given = [replace(make_message("a", bench.clock), id=f"m{number}") for number in range(300)]
@@ -112,7 +112,7 @@ async def test_claims_of_containers_that_are_gone_are_not_gone_through_without_e
         assert bench.manager.throttled() == {session.id: OVER_BUDGET_REASON}
 
 
-async def test_a_runner_that_works_through_what_it_is_given_is_not_slowed_down(tmp_path: Path) -> None:
+async def test_a_runner_that_works_through_its_messages_is_not_throttled(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await begun(bench)
         writer = OutboundWriter(
@@ -135,7 +135,7 @@ async def test_a_runner_that_works_through_what_it_is_given_is_not_slowed_down(t
         assert await cursor(bench, session) > 2 * AT_ONCE
 
 
-def test_a_budget_is_filled_again_by_time_and_by_messages_that_are_given() -> None:
+def test_an_ack_budget_refills_with_time_and_with_messages_written_to_the_runner() -> None:
     budget = AckBudget(0.0)
     assert budget.can_process(0.0)
     budget.charge(AT_ONCE + 100)
@@ -149,14 +149,14 @@ def test_a_budget_is_filled_again_by_time_and_by_messages_that_are_given() -> No
     assert not budget.can_process(51.0)
 
 
-def test_what_was_given_and_never_acked_is_saved_up_to_a_limit() -> None:
+def test_the_allowance_for_unacked_messages_is_limited() -> None:
     budget = AckBudget(0.0)
     budget.add_allowance(10 * MAX_ALLOWANCE)
     budget.charge(MAX_ALLOWANCE + AT_ONCE)
     assert not budget.can_process(0.0)
 
 
-def test_who_has_nothing_more_to_say_is_not_slowed_down_any_more() -> None:
+def test_a_session_without_further_acks_is_no_longer_throttled() -> None:
     budget = AckBudget(0.0)
     budget.charge(2 * AT_ONCE)
     assert not budget.can_process(0.0)

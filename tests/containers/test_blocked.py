@@ -44,7 +44,7 @@ async def is_held(bench: ContainerManagerHarness, session: Session) -> bool:
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_a_session_that_is_stopped_for_its_mailbox_three_times_in_an_hour_is_held_and_all_are_told(
+async def test_a_session_stopped_for_its_mailbox_three_times_in_an_hour_is_held_with_notices(
     tmp_path: Path,
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
@@ -65,7 +65,7 @@ async def test_a_session_that_is_stopped_for_its_mailbox_three_times_in_an_hour_
 
 
 @pytest.mark.behaviour("SE-06", "SE-07")
-async def test_the_stop_that_holds_a_session_uses_up_no_try_and_the_hold_is_what_status_shows(tmp_path: Path) -> None:
+async def test_the_stop_that_causes_a_hold_is_not_a_failure_in_status(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         for number in range(1, MAX_STOPS + 1):
@@ -74,7 +74,7 @@ async def test_the_stop_that_holds_a_session_uses_up_no_try_and_the_hold_is_what
         assert bench.manager.failures() == {}
 
 
-async def test_a_session_that_is_released_has_all_its_stops_again(tmp_path: Path) -> None:
+async def test_releasing_a_session_resets_its_count_of_stops(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         for number in range(1, MAX_STOPS + 1):
@@ -87,21 +87,21 @@ async def test_a_session_that_is_released_has_all_its_stops_again(tmp_path: Path
         assert not await is_held(bench, session)
 
 
-def test_stops_of_an_hour_ago_and_of_others_do_not_count() -> None:
+def test_stops_of_other_sessions_and_of_an_hour_ago_do_not_count() -> None:
     stops, one, other = MailboxStopCounter(), SessionId("s1"), SessionId("s2")
     assert [stops.record_stop(one, now) for now in (0.0, 1.0)] == [1, 2]
     assert stops.record_stop(other, 2.0) == 1
     assert [stops.record_stop(one, now) for now in (WINDOW_S, WINDOW_S + 1)] == [2, 2]
 
 
-def test_nothing_is_remembered_of_sessions_that_behave() -> None:
+def test_stops_outside_the_window_are_forgotten() -> None:
     stops = MailboxStopCounter()
     for number in range(1_000):
         stops.record_stop(SessionId(f"s{number}"), number * WINDOW_S / 10)
     assert len(stops._stops) == 10
 
 
-async def test_a_container_that_dies_by_itself_again_and_again_holds_nobody(tmp_path: Path) -> None:
+async def test_a_container_that_crashes_repeatedly_does_not_cause_a_hold(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         for number in range(1, 2 * MAX_STOPS):
@@ -113,7 +113,7 @@ async def test_a_container_that_dies_by_itself_again_and_again_holds_nobody(tmp_
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_a_file_that_is_refused_when_the_container_is_looked_at_counts_as_well(tmp_path: Path) -> None:
+async def test_a_file_refused_during_a_health_check_counts_towards_a_hold(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         for number in range(1, MAX_STOPS):
@@ -128,7 +128,7 @@ async def test_a_file_that_is_refused_when_the_container_is_looked_at_counts_as_
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_a_session_that_holds_its_file_locked_in_each_of_its_containers_is_held(tmp_path: Path) -> None:
+async def test_a_session_that_keeps_its_file_locked_in_each_container_is_held(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         outbound = bench.mailboxes.layout(session).outbound_db
@@ -155,7 +155,9 @@ async def stops_answering(bench: ContainerManagerHarness, session: SessionId) ->
     raise AssertionError("nobody stops it")
 
 
-async def test_who_waits_is_told_although_the_mailbox_refuses_until_the_container_is_gone(tmp_path: Path) -> None:
+async def test_the_chat_is_notified_of_a_hold_once_its_container_is_gone_and_the_mailbox_writable(
+    tmp_path: Path,
+) -> None:
     async with run_manager(tmp_path, SlowToGo()) as bench:
         runtime = bench.runtime
         assert isinstance(runtime, SlowToGo)
@@ -177,7 +179,7 @@ async def test_who_waits_is_told_although_the_mailbox_refuses_until_the_containe
         assert ("a", HOLD_NOTICE) in await told(bench)
 
 
-async def test_whoever_is_released_before_anybody_was_told_has_the_pauses_of_a_container_that_crashes(
+async def test_a_session_released_before_any_notice_gets_the_backoff_of_a_crashed_container(
     tmp_path: Path,
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
@@ -195,7 +197,7 @@ async def test_whoever_is_released_before_anybody_was_told_has_the_pauses_of_a_c
             assert session.id in bench.manager.failures()
 
 
-async def test_a_hold_that_the_database_refuses_is_put_on_record_later(tmp_path: Path) -> None:
+async def test_a_hold_that_the_database_refuses_is_recorded_later(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         async with bench.store.transaction() as tx:

@@ -92,7 +92,7 @@ async def due_of(bench: ContainerManagerHarness, session: SessionId) -> datetime
 
 @pytest.mark.behaviour("SE-07")
 @pytest.mark.parametrize(("set_by", "woken"), [(-HOUR, True), (HOUR, False), (timedelta(seconds=-2), False)])
-async def test_a_retry_waits_its_pause_and_not_what_the_clock_was_set_back(
+async def test_a_clock_set_back_does_not_lengthen_the_pause_of_a_retry(
     tmp_path: Path, set_by: timedelta, woken: bool
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
@@ -109,7 +109,7 @@ async def test_a_retry_waits_its_pause_and_not_what_the_clock_was_set_back(
 
 
 @pytest.mark.behaviour("SE-07")
-async def test_what_was_due_when_the_clock_was_set_back_is_due_now(tmp_path: Path) -> None:
+async def test_a_session_that_was_due_when_the_clock_was_set_back_is_due_at_once(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         clock = SetClock(bench.clock)
@@ -120,7 +120,7 @@ async def test_what_was_due_when_the_clock_was_set_back_is_due_now(tmp_path: Pat
             assert await due_of(bench, session.id) <= clock.now()
 
 
-async def test_a_clock_that_goes_on_slowly_was_not_set_back(tmp_path: Path) -> None:
+async def test_a_slowly_advancing_clock_does_not_count_as_set_back(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         await retried_later(bench)
         async with watching(bench, SetClock(bench.clock, rate=0.01)) as told:
@@ -132,9 +132,7 @@ async def test_a_clock_that_goes_on_slowly_was_not_set_back(tmp_path: Path) -> N
 
 @pytest.mark.behaviour("RU-04", "SE-07")
 @pytest.mark.parametrize("wrote", [True, False])
-async def test_a_pause_of_the_model_is_not_an_hour_longer_because_the_clock_was_set_back(
-    tmp_path: Path, wrote: bool
-) -> None:
+async def test_a_clock_set_back_does_not_lengthen_a_pause_of_the_model(tmp_path: Path, wrote: bool) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await held(bench, wrote=wrote)
         clock = SetClock(bench.clock)
@@ -174,7 +172,9 @@ async def held(bench: ContainerManagerHarness, *, wrote: bool) -> Session:
 
 @pytest.mark.behaviour("TK-02", "SE-07")
 @pytest.mark.parametrize("counted", [True, False])
-async def test_in_ten_minutes_is_counted_and_a_time_of_day_goes_by_the_clock(tmp_path: Path, counted: bool) -> None:
+async def test_a_relative_task_time_moves_with_a_changed_clock_and_a_time_of_day_does_not(
+    tmp_path: Path, counted: bool
+) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session, now = await bench.add_session("c1"), bench.clock.now()
         async with bench.store.transaction() as tx:

@@ -115,18 +115,18 @@ def reserve_of(
         (DiskSpace(total_bytes=1_000 * MIB, free_bytes=49 * MIB), False, True),
     ],
 )
-def test_the_reserve_is_what_was_set_but_a_twentieth_of_a_small_disk(
+def test_the_reserve_is_the_setting_but_at_most_a_twentieth_of_the_disk(
     space: DiskSpace, was_short: bool, short: bool
 ) -> None:
     was = frozenset({DiskResource.BYTES} if was_short else ())
     assert low_resources(space, 512 * MIB, previous=was) == ({DiskResource.BYTES} if short else set())
 
 
-def test_no_reserve_is_none_even_on_a_full_disk() -> None:
+def test_a_reserve_of_zero_never_reports_a_low_disk() -> None:
     assert not low_resources(DiskSpace(total_bytes=MIB, free_bytes=0, total_inodes=10, free_inodes=0), 0)
 
 
-async def test_a_disk_that_fills_stops_containers_tells_the_owner_once_and_all_goes_on_with_room(
+async def test_a_full_disk_stops_containers_and_notifies_the_owner_once_and_free_space_resumes_them(
     tmp_path: Path,
 ) -> None:
     disk, clock, told = tmp_path / "disk", ManualClock(), Told()
@@ -147,7 +147,7 @@ async def test_a_disk_that_fills_stops_containers_tells_the_owner_once_and_all_g
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_what_may_fill_a_disk_is_not_removed_before_it_was_counted_nor_seen_half_removed(tmp_path: Path) -> None:
+async def test_files_are_not_removed_between_the_disk_check_and_the_count(tmp_path: Path) -> None:
     """A log that was cut between the look that found the disk short and the count would name nobody."""
     clock, told, free, begun, go_on = ManualClock(), Told(), [100], asyncio.Event(), asyncio.Event()
 
@@ -173,7 +173,7 @@ async def test_what_may_fill_a_disk_is_not_removed_before_it_was_counted_nor_see
         assert (reserve.is_low, free[0]) == (True, 100)
 
 
-async def test_an_owner_who_cannot_be_told_on_a_full_disk_is_told_later(tmp_path: Path) -> None:
+async def test_a_notice_to_the_owner_that_a_full_disk_refuses_is_sent_later(tmp_path: Path) -> None:
     disk, clock, told = tmp_path / "disk", ManualClock(), Told()
     with mount_small_disk(disk, 40):
         async with store_with_owner(disk, clock) as store:
@@ -200,7 +200,7 @@ async def test_an_owner_who_cannot_be_told_on_a_full_disk_is_told_later(tmp_path
         (0, 0, False, False),
     ],
 )
-def test_the_reserve_of_inodes_is_as_large_a_part_and_none_where_they_are_made_as_needed(
+def test_the_inode_reserve_is_proportional_and_absent_where_inodes_are_dynamic(
     inodes: int, free: int, was_short: bool, short: bool
 ) -> None:
     assert 512 * MIB // BYTES_PER_INODE == 32_768
@@ -209,7 +209,7 @@ def test_the_reserve_of_inodes_is_as_large_a_part_and_none_where_they_are_made_a
     assert low_resources(space, 512 * MIB, previous=was) == ({DiskResource.INODES} if short else set())
 
 
-def test_what_ran_short_has_to_have_room_again_and_not_what_never_did() -> None:
+def test_only_a_resource_that_was_low_needs_ample_space_to_recover() -> None:
     space = DiskSpace(total_bytes=100_000 * MIB, free_bytes=600 * MIB, total_inodes=10_000_000, free_inodes=33_000)
     assert low_resources(space, 512 * MIB, previous=frozenset({DiskResource.BYTES})) == {DiskResource.BYTES}
     assert low_resources(space, 512 * MIB, previous=frozenset({DiskResource.INODES})) == {DiskResource.INODES}
@@ -217,7 +217,7 @@ def test_what_ran_short_has_to_have_room_again_and_not_what_never_did() -> None:
     assert not has_ample_space(space, 512 * MIB)
 
 
-async def test_a_disk_without_free_inodes_stops_containers_as_one_without_bytes_does(tmp_path: Path) -> None:
+async def test_a_disk_without_free_inodes_stops_containers_like_one_without_free_bytes(tmp_path: Path) -> None:
     disk, clock, told = tmp_path / "disk", ManualClock(), Told()
     with mount_small_disk(disk, 40, inodes=1000):
         async with store_with_owner(tmp_path / "home", clock) as store:
@@ -236,7 +236,7 @@ async def test_a_disk_without_free_inodes_stops_containers_as_one_without_bytes_
             assert told.words[3:] == ["take", "start"]
 
 
-async def test_every_file_system_that_is_written_is_watched_and_the_one_that_is_short_is_named(tmp_path: Path) -> None:
+async def test_every_written_file_system_is_monitored_and_the_low_one_is_named(tmp_path: Path) -> None:
     home, disk, clock, told = tmp_path / "home", tmp_path / "groups", ManualClock(), Told()
     with mount_small_disk(disk, 40):
         async with store_with_owner(home, clock) as store:
@@ -248,7 +248,7 @@ async def test_every_file_system_that_is_written_is_watched_and_the_one_that_is_
             assert f"1 MiB are free in {disk}" in await told_owner(store)
 
 
-def test_a_file_system_is_asked_once_however_many_folders_lie_on_it(tmp_path: Path) -> None:
+def test_a_file_system_is_queried_once_for_all_folders_on_it(tmp_path: Path) -> None:
     asked: list[Path] = []
 
     def space(folder: Path) -> DiskSpace:
@@ -340,7 +340,7 @@ SHORT = DiskSpace(total_bytes=100_000 * MIB, free_bytes=500 * MIB)
         "nothing is known",
     ],
 )
-def test_who_grew_by_more_than_all_others_and_leaves_room_without_it_is_clearly_the_cause(
+def test_a_session_is_the_dominant_consumer_if_it_outgrew_all_others_and_explains_the_shortage(
     growths: Sequence[FolderGrowth], cause: str | None
 ) -> None:
     found = find_dominant_consumer(growths, SHORT, 512 * MIB, DiskResource.BYTES)
@@ -348,7 +348,7 @@ def test_who_grew_by_more_than_all_others_and_leaves_room_without_it_is_clearly_
     assert named == cause
 
 
-def test_the_folder_that_grew_most_is_named_and_the_largest_if_none_is_known_to_have_grown() -> None:
+def test_the_fastest_growing_folder_is_named_or_the_largest_if_growth_is_unknown() -> None:
     small, large, unknown = grown("small", 0, 524), grown("large", 9_000, 9_000), grown("unknown", None, 9_500)
     assert largest_growth([small, large, unknown], DiskResource.BYTES) is small
     assert describe_growth(small, DiskResource.BYTES) == (
@@ -368,7 +368,7 @@ def reserve_with(store: Store, clock: ManualClock, told: Told, folder: Path, lef
     )
 
 
-async def test_the_owner_is_told_who_made_the_disk_short_and_that_one_is_held_before_the_others_go_on(
+async def test_the_cause_of_a_low_disk_is_reported_to_the_owner_and_held_before_others_resume(
     tmp_path: Path,
 ) -> None:
     clock, left = ManualClock(), [2000, 500]
@@ -391,7 +391,7 @@ async def test_the_owner_is_told_who_made_the_disk_short_and_that_one_is_held_be
         assert told.words[4:] == ["take", "start"]
 
 
-async def test_who_cannot_be_held_on_a_full_disk_is_held_before_the_others_go_on(tmp_path: Path) -> None:
+async def test_a_hold_refused_on_a_full_disk_is_placed_before_other_sessions_resume(tmp_path: Path) -> None:
     clock, left = ManualClock(), [500]
     device = tmp_path.stat().st_dev
     told = Told([grown("bad", 0, 1500, disk_mb=(2000, 500), device=device)], refusals=2)
@@ -406,7 +406,7 @@ async def test_who_cannot_be_held_on_a_full_disk_is_held_before_the_others_go_on
         assert [word.partition(":")[0] for word in told.words[3:]] == ["hold bad", "take", "start"]
 
 
-async def test_a_hold_that_the_disk_refuses_is_tried_again_twice_a_minute_and_not_at_each_look(tmp_path: Path) -> None:
+async def test_a_hold_that_a_full_disk_refuses_is_retried_twice_a_minute(tmp_path: Path) -> None:
     clock = ManualClock()
     told = Told([grown("bad", 0, 1500, disk_mb=(2000, 500), device=tmp_path.stat().st_dev)], refusals=2)
     async with store_with_owner(tmp_path / "home", clock) as store:
@@ -422,7 +422,7 @@ async def test_a_hold_that_the_disk_refuses_is_tried_again_twice_a_minute_and_no
             assert any(word.startswith("hold bad") for word in told.words) == held
 
 
-async def test_a_disk_that_was_short_and_does_not_answer_is_still_short(tmp_path: Path) -> None:
+async def test_a_low_disk_that_does_not_answer_still_counts_as_low(tmp_path: Path) -> None:
     clock, told, answers = ManualClock(), Told(), [True]
 
     def space(_: Path) -> DiskSpace:

@@ -84,7 +84,7 @@ async def due(bench: ContainerManagerHarness, session: Session) -> list[str]:
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_who_writes_while_the_model_is_limited_is_told_once_a_chat_and_nothing_falls_due(tmp_path: Path) -> None:
+async def test_a_sender_during_model_backoff_is_notified_once_a_chat_and_nothing_becomes_due(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench, at_work(bench) as (session, runner):
         at = bench.clock.now() + timedelta(minutes=10)
         await fails(bench, session, runner, ErrorClass.RATE_LIMITED, at)
@@ -103,7 +103,7 @@ async def test_who_writes_while_the_model_is_limited_is_told_once_a_chat_and_not
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_that_the_model_cannot_be_asked_is_not_said_any_more_once_it_answered(tmp_path: Path) -> None:
+async def test_a_pending_notice_about_the_model_is_dropped_once_the_model_answers(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench, at_work(bench) as (session, runner):
         await fails(bench, session, runner, ErrorClass.RATE_LIMITED)
         await bench.clock.advance(61)
@@ -114,7 +114,7 @@ async def test_that_the_model_cannot_be_asked_is_not_said_any_more_once_it_answe
 
 
 @pytest.mark.behaviour("RU-04", "SE-04")
-async def test_no_container_is_started_for_a_session_whose_model_is_limited_not_even_by_the_next_host(
+async def test_a_session_in_model_backoff_starts_no_container_even_after_a_restart(
     tmp_path: Path,
 ) -> None:
     runtime = FakeRuntime()
@@ -134,7 +134,7 @@ async def test_no_container_is_started_for_a_session_whose_model_is_limited_not_
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_a_limit_uses_up_no_try_and_is_given_up_with_words_after_six_hours(tmp_path: Path) -> None:
+async def test_a_rate_limit_counts_no_attempt_and_fails_the_message_after_six_hours(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench, at_work(bench) as (session, runner):
         for _ in range(60):
             await fails(bench, session, runner, ErrorClass.RATE_LIMITED)
@@ -156,7 +156,7 @@ async def test_a_limit_uses_up_no_try_and_is_given_up_with_words_after_six_hours
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_a_model_that_cannot_be_reached_is_told_when_it_lasts_and_what_waits_goes_on_when_it_is_back(
+async def test_a_lasting_outage_of_the_model_is_notified_and_messages_resume_when_it_answers(
     tmp_path: Path,
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench, at_work(bench) as (session, runner):
@@ -176,7 +176,7 @@ async def test_a_model_that_cannot_be_reached_is_told_when_it_lasts_and_what_wai
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_everybody_whose_message_was_in_a_turn_that_is_given_up_is_told(tmp_path: Path) -> None:
+async def test_every_chat_with_a_message_in_a_failed_turn_is_notified(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench, at_work(bench) as (session, runner):
         await writes(bench, session, "elsewhere", chat="b")
         rows = await bench.mailboxes.read_inbound(session, lambda box: list(box.due(bench.clock.now())))
@@ -186,7 +186,7 @@ async def test_everybody_whose_message_was_in_a_turn_that_is_given_up_is_told(tm
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_an_order_to_the_runner_waits_for_no_model_and_ends_no_pause(tmp_path: Path) -> None:
+async def test_a_control_message_ignores_and_keeps_the_backoff_of_the_model(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench, at_work(bench) as (session, runner):
         await fails(bench, session, runner, ErrorClass.RATE_LIMITED)
         order = NewMessageIn(id="o", kind=InKind.CONTROL, timestamp=bench.clock.now(), content='{"command":"x"}')

@@ -73,7 +73,7 @@ async def told(bench: ContainerManagerHarness) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("of_group", [False, True])
-async def test_who_waits_for_a_held_session_is_told_by_the_next_host_if_the_last_one_could_not(
+async def test_a_hold_notice_that_one_host_could_not_send_is_sent_by_the_next(
     tmp_path: Path, *, of_group: bool
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
@@ -92,7 +92,9 @@ async def test_who_waits_for_a_held_session_is_told_by_the_next_host_if_the_last
 
 
 @pytest.mark.parametrize("of_group", [False, True])
-async def test_who_waits_at_the_terminal_is_told_why_and_what_to_type(tmp_path: Path, *, of_group: bool) -> None:
+async def test_a_person_at_the_terminal_is_told_the_reason_of_a_hold_and_the_command_to_type(
+    tmp_path: Path, *, of_group: bool
+) -> None:
     """There may be no owner whom the host could tell."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session, now = await bench.add_session("a"), bench.clock.now()
@@ -111,7 +113,7 @@ async def test_who_waits_at_the_terminal_is_told_why_and_what_to_type(tmp_path: 
         assert sorted(await told(bench)) == [("a", HOLD_NOTICE), ("t", words)]
 
 
-async def test_a_held_session_is_stopped_and_the_next_message_starts_nothing(tmp_path: Path) -> None:
+async def test_a_hold_stops_the_container_and_the_next_message_starts_none(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
@@ -125,7 +127,7 @@ async def test_a_held_session_is_stopped_and_the_next_message_starts_nothing(tmp
         await wait_until(lambda: len(bench.runtime.started_specs) == 2)
 
 
-async def test_a_held_session_with_work_asks_for_no_place_at_a_sweep(tmp_path: Path) -> None:
+async def test_a_held_session_with_work_takes_no_slot_at_a_sweep(tmp_path: Path) -> None:
     """Or an idle container of somebody else would have to go for it."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
@@ -136,7 +138,7 @@ async def test_a_held_session_with_work_asks_for_no_place_at_a_sweep(tmp_path: P
         await wait_until(lambda: len(bench.runtime.started_specs) == 1)
 
 
-async def test_who_waits_is_told_once_a_hold_and_chat_and_is_not_late(tmp_path: Path) -> None:
+async def test_a_hold_is_notified_once_in_each_chat_and_held_messages_are_not_late(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         await hold(bench, session)
@@ -156,7 +158,7 @@ async def test_who_waits_is_told_once_a_hold_and_chat_and_is_not_late(tmp_path: 
         )
 
 
-async def test_a_hold_of_an_agent_group_is_one_of_all_its_sessions_and_of_no_other(tmp_path: Path) -> None:
+async def test_a_hold_of_an_agent_group_holds_all_its_sessions_and_no_other(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         held, other = await bench.add_session("a"), await bench.add_session("b")
         async with bench.store.transaction() as tx:
@@ -167,7 +169,7 @@ async def test_a_hold_of_an_agent_group_is_one_of_all_its_sessions_and_of_no_oth
         assert [one.session_id for one in bench.runtime.started_specs] == [other.id]
 
 
-async def test_a_container_that_was_just_starting_when_it_was_put_on_hold_is_stopped(tmp_path: Path) -> None:
+async def test_a_container_still_starting_when_its_session_is_held_is_stopped(tmp_path: Path) -> None:
     runtime = SlowToStart()
     async with run_manager(tmp_path, runtime) as bench:
         session = await bench.add_session("a")
@@ -182,7 +184,7 @@ async def test_a_container_that_was_just_starting_when_it_was_put_on_hold_is_sto
         assert runtime.living == []
 
 
-async def test_a_living_container_of_a_session_that_was_held_without_a_host_is_stopped_at_the_start(
+async def test_a_container_of_a_session_held_while_the_host_was_down_is_stopped_at_start(
     tmp_path: Path,
 ) -> None:
     runtime = FakeRuntime()
@@ -200,7 +202,7 @@ async def test_a_living_container_of_a_session_that_was_held_without_a_host_is_s
 
 @pytest.mark.behaviour("SE-06")
 @pytest.mark.parametrize("name", ["out", "state"])
-async def test_a_session_that_fills_a_folder_is_stopped_and_held_and_the_owner_told_which(
+async def test_a_session_that_fills_a_folder_is_stopped_and_held_and_the_owner_notified(
     tmp_path: Path, name: str
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime(), session_bytes=MIB) as bench:
@@ -232,7 +234,7 @@ async def test_a_session_that_fills_a_folder_is_stopped_and_held_and_the_owner_t
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_an_agent_whose_folder_has_grown_too_large_is_held_with_all_its_sessions(tmp_path: Path) -> None:
+async def test_an_agent_whose_workspace_is_too_large_is_held_with_all_its_sessions(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime(), workspace_bytes=MIB) as bench:
         session = await bench.add_session("a")
         async with bench.store.transaction() as tx:
@@ -257,7 +259,7 @@ async def test_an_agent_whose_folder_has_grown_too_large_is_held_with_all_its_se
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_an_idle_container_is_looked_at_as_often_as_a_busy_one(tmp_path: Path) -> None:
+async def test_an_idle_container_is_checked_as_often_as_a_busy_one(tmp_path: Path) -> None:
     """It may have left something running that writes."""
     async with run_manager(tmp_path, FakeRuntime(), session_bytes=MIB) as bench, sweeping(bench):
         session = await bench.add_session("a")
@@ -279,7 +281,7 @@ async def test_an_idle_container_is_looked_at_as_often_as_a_busy_one(tmp_path: P
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_what_was_too_large_before_the_host_first_looked_is_told_once_and_held_when_it_grows_on(
+async def test_a_folder_too_large_from_the_start_is_reported_once_and_held_when_it_grows(
     tmp_path: Path,
 ) -> None:
     workspace = tmp_path / "groups" / "a"
@@ -314,7 +316,7 @@ async def test_what_was_too_large_before_the_host_first_looked_is_told_once_and_
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_a_folder_that_cannot_be_counted_while_it_is_written_is_counted_before_the_next_container(
+async def test_a_folder_uncountable_while_in_use_is_counted_before_the_next_container(
     tmp_path: Path,
 ) -> None:
     """And all containers that write it are stopped, in order: no try is used up, and nobody is held for it."""
@@ -351,7 +353,7 @@ async def test_a_folder_that_cannot_be_counted_while_it_is_written_is_counted_be
         assert len(bench.runtime.started_specs) == 4
 
 
-async def test_a_round_of_looks_at_others_leaves_alone_what_is_counted_at_rest(tmp_path: Path) -> None:
+async def test_a_health_check_leaves_folders_alone_during_an_idle_scan(tmp_path: Path) -> None:
     """Its session has no container yet, so nothing of it is to be kept open; and its count is under way in a thread."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
@@ -378,7 +380,7 @@ async def test_a_round_of_looks_at_others_leaves_alone_what_is_counted_at_rest(t
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_how_folders_have_grown_is_known_once_all_are_stopped_for_a_disk_that_is_short(tmp_path: Path) -> None:
+async def test_folder_growth_is_measured_once_a_low_disk_has_stopped_all_containers(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         filler, other = await bench.add_session("a"), await bench.add_session("b")
         for session in (filler, other):
@@ -405,9 +407,7 @@ async def test_how_folders_have_grown_is_known_once_all_are_stopped_for_a_disk_t
 
 
 @pytest.mark.parametrize("of_group", [False, True])
-async def test_who_is_deleted_before_the_disk_lets_it_be_held_is_not_tried_to_hold_for_ever(
-    tmp_path: Path, *, of_group: bool
-) -> None:
+async def test_holding_a_deleted_session_for_a_low_disk_is_not_retried(tmp_path: Path, *, of_group: bool) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         async with bench.store.transaction() as tx:
@@ -417,7 +417,7 @@ async def test_who_is_deleted_before_the_disk_lets_it_be_held_is_not_tried_to_ho
         assert await bench.manager.hold_for_low_disk(session, "it grew", is_group_wide=of_group)
 
 
-async def test_a_disk_that_is_nearly_full_stops_all_and_all_goes_on_when_there_is_room(tmp_path: Path) -> None:
+async def test_a_nearly_full_disk_stops_all_containers_and_they_restart_with_free_space(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench, sweeping(bench):
         running = await bench.add_session("a")
         bench.manager.wake(running.id)

@@ -66,7 +66,7 @@ def _ids(rows: list[MessageIn]) -> list[str]:
     ],
     ids=["first due", "orders", "latest of chats", "old"],
 )
-def test_what_is_asked_of_a_long_queue_reads_a_few_of_its_rows(
+def test_queries_on_a_long_queue_read_few_rows(
     path: Path, ask: Callable[[sqlite3.Connection], object], answer: object
 ) -> None:
     rows = Rows()
@@ -76,7 +76,7 @@ def test_what_is_asked_of_a_long_queue_reads_a_few_of_its_rows(
     assert rows.made <= FEW
 
 
-def test_the_first_that_is_due_is_none_for_a_fresh_container_while_another_lives(tmp_path: Path) -> None:
+def test_a_message_for_a_fresh_container_is_not_due_while_another_runs(tmp_path: Path) -> None:
     path = tmp_path / "inbound.db"
     with inbound_transaction(path, durable=False) as box:
         assert box.first_due(NOON, has_container=False) is None

@@ -32,7 +32,7 @@ class SlowToStart(FakeRuntime):
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_nothing_is_started_while_all_rests_and_all_that_waits_is_after_it(tmp_path: Path) -> None:
+async def test_nothing_starts_during_a_pause_and_everything_queued_starts_after_it(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench, sweeping(bench):
         bench.manager.pause()
         sessions = [await bench.add_session(name) for name in ("a", "b")]
@@ -47,7 +47,7 @@ async def test_nothing_is_started_while_all_rests_and_all_that_waits_is_after_it
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_what_runs_is_ended_and_comes_back_without_a_failure_to_its_name(tmp_path: Path) -> None:
+async def test_a_pause_stops_running_containers_without_a_failure_and_resume_restarts_them(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
@@ -62,7 +62,7 @@ async def test_what_runs_is_ended_and_comes_back_without_a_failure_to_its_name(t
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_container_that_is_just_starting_is_ended_as_soon_as_it_is_there(tmp_path: Path) -> None:
+async def test_a_container_still_starting_when_a_pause_begins_is_stopped_once_it_is_up(tmp_path: Path) -> None:
     runtime = SlowToStart()
     async with run_manager(tmp_path, runtime) as bench:
         session = await bench.add_session("a")
@@ -77,7 +77,7 @@ async def test_a_container_that_is_just_starting_is_ended_as_soon_as_it_is_there
 
 
 @pytest.mark.behaviour("SE-12", "SE-07")
-async def test_a_container_that_came_up_after_the_pause_has_all_its_time_when_it_is_stopped_one_day(
+async def test_a_container_that_started_during_a_pause_has_its_full_grace_period_later(
     tmp_path: Path,
 ) -> None:
     runtime = SlowToStart()
@@ -94,7 +94,7 @@ async def test_a_container_that_came_up_after_the_pause_has_all_its_time_when_it
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_nobody_is_told_that_it_takes_long_while_all_is_paused_nor_just_after_it(tmp_path: Path) -> None:
+async def test_no_message_counts_as_late_during_a_pause_or_just_after_it(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         await bench.add_session("a")
         watches = watchdog(bench)

@@ -57,7 +57,7 @@ async def _told(bench: ContainerManagerHarness) -> list[str]:
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_who_comes_with_an_old_view_of_a_session_counts_nothing_again(tmp_path: Path) -> None:
+async def test_processing_acks_with_a_stale_session_counts_no_failure_again(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         before = await bench.add_session("c1")
         await _fails(bench, before, ErrorClass.OVERLOADED)
@@ -69,7 +69,7 @@ async def test_who_comes_with_an_old_view_of_a_session_counts_nothing_again(tmp_
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_a_failure_counts_once_though_another_takes_it_over_after_we_looked(tmp_path: Path) -> None:
+async def test_a_failure_counts_once_when_another_worker_processes_it_in_between(tmp_path: Path) -> None:
     """A hiccup is not worth a word; counted twice it would be said. What is on record decides, and no lock of ours."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
@@ -83,7 +83,7 @@ async def test_a_failure_counts_once_though_another_takes_it_over_after_we_looke
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_a_pause_that_is_brought_forward_while_acks_are_taken_over_stays_so(tmp_path: Path) -> None:
+async def test_a_backoff_shortened_while_acks_are_processed_stays_short(tmp_path: Path) -> None:
     """The clock was set back in between: written as it was read, the pause would last an hour too long."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
@@ -108,7 +108,7 @@ async def test_a_pause_that_is_brought_forward_while_acks_are_taken_over_stays_s
         assert found.until == START
 
 
-async def test_two_who_take_over_for_one_session_go_one_after_the_other(tmp_path: Path) -> None:
+async def test_two_ack_workers_of_one_session_run_one_after_the_other(tmp_path: Path) -> None:
     """What one of them remembers of a session must not be older than what the other one wrote."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session, other = await bench.add_session("c1"), await bench.add_session("c2")
@@ -130,7 +130,7 @@ async def test_two_who_take_over_for_one_session_go_one_after_the_other(tmp_path
 
 
 @pytest.mark.behaviour("SE-07")
-async def test_a_turn_that_ended_just_before_its_container_went_is_not_run_again(tmp_path: Path) -> None:
+async def test_a_turn_that_ended_just_before_its_container_stopped_is_not_run_again(tmp_path: Path) -> None:
     """It was under way when we looked, and its container was gone when we judged: both are true, and it is done."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")

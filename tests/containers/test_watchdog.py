@@ -268,7 +268,7 @@ async def answer(
         (the_channel_is_down, "undelivered", None),
     ],
 )
-async def test_whatever_the_cause_the_person_hears_once_and_the_operator_as_long_as_it_lasts(
+async def test_a_late_message_is_notified_once_and_listed_for_the_operator_while_it_lasts(
     tmp_path: Path, fault: Fault, cause: str, words: str | None
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime(), max_containers=1) as bench:
@@ -282,7 +282,7 @@ async def test_whatever_the_cause_the_person_hears_once_and_the_operator_as_long
 
 
 @pytest.mark.behaviour("SE-09")
-async def test_who_was_told_that_no_container_starts_is_not_told_again(tmp_path: Path) -> None:
+async def test_a_chat_told_that_no_container_starts_is_not_notified_again(tmp_path: Path) -> None:
     async with run_manager(tmp_path, NoEngine()) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
@@ -308,7 +308,7 @@ async def test_a_message_is_not_late_before_its_deadline(tmp_path: Path) -> None
 
 
 @pytest.mark.behaviour("TK-07")
-async def test_a_message_that_is_to_be_sent_later_is_late_after_that_time_only(tmp_path: Path) -> None:
+async def test_a_message_for_later_is_late_only_after_its_time(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         await closed(bench, session)
@@ -323,7 +323,7 @@ async def test_a_message_that_is_to_be_sent_later_is_late_after_that_time_only(t
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_a_turn_that_shows_something_now_and_then_is_never_late(tmp_path: Path) -> None:
+async def test_a_turn_that_makes_progress_is_never_late(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
@@ -340,7 +340,7 @@ async def test_a_turn_that_shows_something_now_and_then_is_never_late(tmp_path: 
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_who_knows_that_the_model_is_limited_is_not_told_that_it_takes_long(tmp_path: Path) -> None:
+async def test_a_message_in_a_notified_model_backoff_is_not_late(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
@@ -361,7 +361,7 @@ async def test_who_knows_that_the_model_is_limited_is_not_told_that_it_takes_lon
         assert len(await told(bench)) == 1
 
 
-async def test_what_is_settled_is_late_no_more(tmp_path: Path) -> None:
+async def test_a_closed_message_is_no_longer_late(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         await nothing_is_started(bench)
         await watchdog(bench).check()
@@ -372,7 +372,7 @@ async def test_what_is_settled_is_late_no_more(tmp_path: Path) -> None:
         assert await found(bench) == []
 
 
-async def test_several_late_messages_of_a_chat_are_one_sentence_and_each_chat_gets_its_own(tmp_path: Path) -> None:
+async def test_several_late_messages_of_a_chat_cause_one_notice_for_that_chat(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         for id, chat in (("m2", "a"), ("m3", "b")):
@@ -385,7 +385,7 @@ async def test_several_late_messages_of_a_chat_are_one_sentence_and_each_chat_ge
         assert len(await found(bench)) == 3
 
 
-async def test_a_stranger_who_may_not_talk_to_the_agent_is_told_nothing(tmp_path: Path) -> None:
+async def test_an_unknown_sender_who_may_not_talk_gets_no_late_notice(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         await it_was_set_aside(bench)
         async with bench.store.transaction() as tx:
@@ -396,7 +396,7 @@ async def test_a_stranger_who_may_not_talk_to_the_agent_is_told_nothing(tmp_path
         assert await told(bench) == []
 
 
-async def test_it_looks_for_ever_and_no_session_at_rest_is_looked_into(tmp_path: Path) -> None:
+async def test_the_watchdog_keeps_running_and_does_not_open_idle_sessions(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         await closed(bench, session)
