@@ -124,7 +124,7 @@ async def desk(root: Path) -> AsyncIterator[Desk]:
             yield Desk(store=store, mailboxes=mailboxes, clock=clock, delivery=delivery, session=session)
 
 
-async def test_rows_over_the_budget_wait_in_their_own_file_and_are_entered_later(tmp_path: Path) -> None:
+async def test_rows_above_the_budget_stay_in_their_file_and_are_entered_later(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         at.writes(1_500)
         at.store.bus.publish(OutboxNeedsRead(at.session.id))
@@ -139,7 +139,7 @@ async def test_rows_over_the_budget_wait_in_their_own_file_and_are_entered_later
         ]
 
 
-async def test_requests_have_a_budget_of_their_own_and_each_look_at_a_flood_comes_later(tmp_path: Path) -> None:
+async def test_requests_have_a_separate_budget_and_reads_of_a_flood_become_rarer(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         at.writes(1_000, kind=OutKind.SYSTEM, content=ASKS)
         at.store.bus.publish(OutboxNeedsRead(at.session.id))
@@ -150,7 +150,7 @@ async def test_requests_have_a_budget_of_their_own_and_each_look_at_a_flood_come
         assert 150 <= at.clock.monotonic() - before <= 300, "one in six seconds"
 
 
-async def test_bytes_count_and_what_is_larger_than_the_budget_is_paid_for_afterwards(tmp_path: Path) -> None:
+async def test_bytes_count_and_a_row_above_the_budget_is_paid_for_afterwards(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         at.writes(30, content=encode(ChatOut(text="x" * 200_000)))
         at.store.bus.publish(OutboxNeedsRead(at.session.id))
@@ -159,7 +159,7 @@ async def test_bytes_count_and_what_is_larger_than_the_budget_is_paid_for_afterw
         assert at.delivery.throttled() == {at.session.id: "more than 24 MiB of messages an hour"}
 
 
-async def test_a_session_with_very_much_under_way_is_looked_at_again_when_that_is_less(tmp_path: Path) -> None:
+async def test_a_session_with_too_many_open_deliveries_is_read_again_when_they_are_fewer(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         at.writes(1_100)
         await at.looks_until(1_100)
@@ -174,7 +174,7 @@ async def test_a_session_with_very_much_under_way_is_looked_at_again_when_that_i
         await passes(at, lambda count: count == 2_200)
 
 
-async def test_a_message_for_a_time_after_a_year_is_refused_in_words(tmp_path: Path) -> None:
+async def test_a_message_for_more_than_a_year_ahead_is_refused_with_a_reason(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         at.writes(1, after=to_text(at.clock.now() + timedelta(days=365)))
         at.writes(1, after=to_text(at.clock.now() + timedelta(days=400)), content=encode(ChatOut(text="x" * 9_000)))
@@ -188,7 +188,7 @@ async def test_a_message_for_a_time_after_a_year_is_refused_in_words(tmp_path: P
         assert len(row["arguments"]) == 2_000
 
 
-async def test_only_so_many_messages_wait_for_a_later_time_and_those_for_now_are_not_in_their_way(
+async def test_scheduled_messages_are_limited_and_do_not_delay_immediate_ones(
     tmp_path: Path,
 ) -> None:
     async with desk(tmp_path) as at:
@@ -211,7 +211,7 @@ async def test_only_so_many_messages_wait_for_a_later_time_and_those_for_now_are
         pytest.param({"after": "2030-01-01T00:00:00.000000Z"}, id="a time after a year"),
     ],
 )
-async def test_what_is_refused_or_dropped_costs_what_a_request_does(tmp_path: Path, rows: dict[str, Any]) -> None:
+async def test_a_refused_or_dropped_row_costs_as_much_as_a_request(tmp_path: Path, rows: dict[str, Any]) -> None:
     async with desk(tmp_path) as at:
         at.writes(150, **rows)
         at.store.bus.publish(OutboxNeedsRead(at.session.id))
@@ -221,7 +221,7 @@ async def test_what_is_refused_or_dropped_costs_what_a_request_does(tmp_path: Pa
         await passes(at, lambda count: count == 150)
 
 
-async def test_messages_beyond_those_that_may_wait_for_later_cost_what_a_request_does(tmp_path: Path) -> None:
+async def test_scheduled_messages_above_the_limit_cost_as_much_as_a_request(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         at.writes(650, after=to_text(at.clock.now() + timedelta(days=30)))
         at.store.bus.publish(OutboxNeedsRead(at.session.id))
@@ -229,7 +229,7 @@ async def test_messages_beyond_those_that_may_wait_for_later_cost_what_a_request
         assert (await at.entered("pending"), await at.entered("refused")) == (500, 100)
 
 
-async def test_good_messages_behind_those_that_are_refused_come_when_there_is_budget_again(tmp_path: Path) -> None:
+async def test_valid_messages_behind_refused_ones_are_entered_when_the_budget_refills(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         at.writes(110, content="no JSON")
         at.writes(5)
@@ -240,7 +240,7 @@ async def test_good_messages_behind_those_that_are_refused_come_when_there_is_bu
         assert await at.entered("dropped") == 110, "and five are sent, or wait for that"
 
 
-async def test_what_is_dropped_keeps_its_beginning_only(tmp_path: Path) -> None:
+async def test_a_dropped_row_keeps_only_the_beginning_of_its_content(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         at.writes(1, content="no JSON " * 10_000)
         await at.looks_until(1, "dropped")
@@ -260,7 +260,7 @@ async def passes(at: Desk, enough: Callable[[int], bool], *, exactly: bool = Fal
         assert at.clock.monotonic() < 10_000, f"only {await at.entered()} are entered"
 
 
-def test_a_budget_is_as_good_as_new_once_time_has_paid_for_what_was_entered() -> None:
+def test_a_budget_is_idle_once_it_has_refilled() -> None:
     budget = SessionBudget(rate_limits_from_settings(DeliverySettings()), 0.0)
     assert budget.is_full(0.0)
     budget.consume([RowCost(100, is_request=False)] * 7, 0.0)

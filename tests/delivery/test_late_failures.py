@@ -56,7 +56,7 @@ async def told(bench: Bench) -> list[MessageIn]:
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_what_the_platform_gives_up_on_later_is_failed_and_its_agent_knows_without_being_woken(
+async def test_a_late_failure_is_recorded_and_reported_to_the_agent_without_waking_it(
     bench: Bench,
 ) -> None:
     await bench.enter("good morning", 1)
@@ -74,7 +74,7 @@ async def test_what_the_platform_gives_up_on_later_is_failed_and_its_agent_knows
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_a_restart_in_between_changes_nothing(tmp_path: Path) -> None:
+async def test_a_restart_between_sending_and_a_late_failure_changes_nothing(tmp_path: Path) -> None:
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
         await bench.enter("good morning", 1)
         [id] = (await bench.settled(1)).receipt
@@ -86,7 +86,7 @@ async def test_a_restart_in_between_changes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_an_agent_that_was_not_told_before_a_kill_is_told_at_the_next_start(tmp_path: Path) -> None:
+async def test_an_agent_not_told_of_a_late_failure_before_a_kill_is_told_at_the_next_start(tmp_path: Path) -> None:
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
         await bench.enter("good morning", 1)
         [id] = (await bench.settled(1)).receipt
@@ -105,7 +105,7 @@ async def _mailbox(bench: Bench) -> Path:
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_a_failure_that_is_told_before_the_send_is_answered_counts_as_well(bench: Bench) -> None:
+async def test_a_late_failure_reported_before_the_send_returns_counts_too(bench: Bench) -> None:
     bench.fake.hold()
     await bench.enter("good morning", 1)
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
@@ -122,7 +122,7 @@ async def test_a_failure_that_is_told_before_the_send_is_answered_counts_as_well
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_the_failure_of_a_copy_that_does_not_count_changes_nothing(bench: Bench) -> None:
+async def test_the_late_failure_of_a_duplicate_changes_nothing(bench: Bench) -> None:
     await bench.enter("good morning", 1)
     [id] = (await bench.settled(1)).receipt
     await gives_up(bench, "another copy")
@@ -133,7 +133,7 @@ async def test_the_failure_of_a_copy_that_does_not_count_changes_nothing(bench: 
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_what_an_operator_sends_again_is_not_failed_by_the_old_failure_that_comes_once_more(
+async def test_a_repeated_report_of_an_old_failure_does_not_fail_a_resent_message(
     bench: Bench,
 ) -> None:
     await bench.enter("good morning", 1)
@@ -152,7 +152,7 @@ async def test_what_an_operator_sends_again_is_not_failed_by_the_old_failure_tha
 
 
 @pytest.mark.behaviour("DL-16", "DL-06")
-async def test_a_long_message_is_failed_by_any_part_of_it(tmp_path: Path) -> None:
+async def test_a_late_failure_of_any_part_fails_a_long_message(tmp_path: Path) -> None:
     async with running(tmp_path, late_fake(text_limit=LIMIT), ManualClock()) as bench:
         await bench.enter(LONG, 1)
         first, *others = (await bench.settled(1)).receipt
@@ -162,7 +162,7 @@ async def test_a_long_message_is_failed_by_any_part_of_it(tmp_path: Path) -> Non
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_what_the_host_itself_said_is_failed_as_well_and_who_waits_for_it_is_told(bench: Bench) -> None:
+async def test_a_late_failure_of_a_host_message_is_recorded_and_emitted_as_an_event(bench: Bench) -> None:
     place = Origin(channel_type=FAKE[0], instance=FAKE[1], platform_id="c1")
     heard: list[int] = []
     bench.store.bus.subscribe(DeliveryFailedLater, lambda event: heard.append(event.delivery.seq))
@@ -178,7 +178,7 @@ async def test_what_the_host_itself_said_is_failed_as_well_and_who_waits_for_it_
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_failures_that_come_together_are_each_told_once(bench: Bench) -> None:
+async def test_simultaneous_late_failures_are_each_reported_once(bench: Bench) -> None:
     place = Origin(channel_type=FAKE[0], instance=FAKE[1], platform_id="c1")
     heard: list[int] = []
     bench.store.bus.subscribe(DeliveryFailedLater, lambda event: heard.append(event.delivery.seq))
@@ -221,7 +221,7 @@ async def untold(bench: Bench) -> set[SessionId]:
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_all_that_a_kill_kept_from_being_told_is_told_at_the_next_start(tmp_path: Path) -> None:
+async def test_all_late_failures_unreported_at_a_kill_are_reported_at_the_next_start(tmp_path: Path) -> None:
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
         await given_up(bench, bench.session, 2 * late_failures.BATCH_SIZE + 1)
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
@@ -229,7 +229,7 @@ async def test_all_that_a_kill_kept_from_being_told_is_told_at_the_next_start(tm
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_a_session_whose_mailbox_refuses_keeps_no_other_from_being_told(tmp_path: Path) -> None:
+async def test_a_damaged_mailbox_does_not_delay_late_failures_of_other_sessions(tmp_path: Path) -> None:
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
         refusing, other = sorted([bench.session, await bench.another_session("t2")])
         await given_up(bench, refusing, late_failures.BATCH_SIZE + 1)
@@ -242,7 +242,7 @@ async def test_a_session_whose_mailbox_refuses_keeps_no_other_from_being_told(tm
 
 
 @pytest.mark.behaviour("DL-16", "DL-05")
-async def test_a_lost_answer_and_a_late_failure_of_what_was_sent_after_all(bench: Bench) -> None:
+async def test_a_late_failure_of_a_lost_send_does_not_fail_its_retry(bench: Bench) -> None:
     bench.fake.errors_by_attempt[1] = Ambiguous("the answer was lost")
     await bench.enter("good morning", 1)
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
@@ -272,7 +272,7 @@ async def notes(bench: Bench, count: int = 1) -> list[SystemIn]:
 @pytest.mark.parametrize(
     ("error", "tries", "read_by"), [(Refused(WHY), 1, "Nobody has read it"), (Ambiguous(WHY), 6, "It is not known")]
 )
-async def test_of_what_could_not_be_sent_the_agent_knows_without_being_woken(
+async def test_the_agent_is_told_of_a_failed_message_without_being_woken(
     tmp_path: Path, error: ChannelError, tries: int, read_by: str
 ) -> None:
     async with running(tmp_path, FakeChannel(), ManualClock()) as bench:
@@ -292,7 +292,7 @@ async def test_of_what_could_not_be_sent_the_agent_knows_without_being_woken(
 
 
 @pytest.mark.behaviour("DL-16", "DL-06")
-async def test_of_a_long_message_that_could_not_be_sent_to_its_end_the_agent_knows_what_arrived(tmp_path: Path) -> None:
+async def test_the_agent_is_told_how_much_of_a_partly_sent_message_arrived(tmp_path: Path) -> None:
     fake = FakeChannel(capabilities=Capabilities(text_limit=LIMIT))
     async with running(tmp_path, fake, ManualClock()) as bench:
         fake.errors_by_attempt[3] = Refused(WHY)
@@ -303,7 +303,7 @@ async def test_of_a_long_message_that_could_not_be_sent_to_its_end_the_agent_kno
 
 
 @pytest.mark.behaviour("DL-16", "TK-01")
-async def test_of_a_message_for_later_that_could_not_be_sent_the_agent_knows_and_of_a_notice_it_does_not(
+async def test_the_agent_is_told_of_a_failed_scheduled_message_and_not_of_a_failed_notice(
     tmp_path: Path,
 ) -> None:
     async with running(tmp_path, FakeChannel(), ManualClock()) as bench:
@@ -316,7 +316,7 @@ async def test_of_a_message_for_later_that_could_not_be_sent_the_agent_knows_and
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_what_is_sent_again_and_refused_again_is_told_again_and_a_kill_in_between_loses_nothing(
+async def test_a_message_that_fails_again_after_a_resend_is_reported_again_also_across_a_kill(
     tmp_path: Path,
 ) -> None:
     async with running(tmp_path, FakeChannel(), ManualClock()) as bench:

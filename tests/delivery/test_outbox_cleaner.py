@@ -46,7 +46,7 @@ def is_gone(layout: SessionLayout) -> bool:
     return not (layout.out_dir / "outbox" / "o1").exists() and not files.list_copies(layout)
 
 
-async def test_one_session_with_very_many_files_delays_no_other(
+async def test_a_session_with_very_many_files_does_not_delay_others(
     folder: Path, removing: OutboxCleaner, clock: ManualClock
 ) -> None:
     full, other = sent(folder, FULL, MANY_FILES), sent(folder, OTHER, 3)
@@ -61,7 +61,7 @@ async def test_one_session_with_very_many_files_delays_no_other(
             await clock.advance(STEP_PAUSE_S)
 
 
-async def test_what_is_not_removed_when_the_host_stops_is_known_to_the_next(folder: Path, clock: ManualClock) -> None:
+async def test_files_not_removed_when_the_host_stops_are_known_to_the_next(folder: Path, clock: ManualClock) -> None:
     layout = sent(folder, FULL, MANY_FILES)
     removing = OutboxCleaner(clock)
     async with removing.opened():
@@ -70,7 +70,7 @@ async def test_what_is_not_removed_when_the_host_stops_is_known_to_the_next(fold
     assert files.list_copies(layout) == ["o1"]
 
 
-async def test_who_adds_files_for_ever_is_left_alone_until_the_next_start(
+async def test_a_session_that_keeps_adding_files_is_skipped_until_the_next_start(
     folder: Path, removing: OutboxCleaner, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox_cleaner, "MAX_STEPS", 2)
