@@ -60,7 +60,7 @@ def polling(told: Told, clock: ManualClock | None = None) -> OutboxMonitor:
     return OutboxMonitor(clock or ManualClock(), told_by(told), interval_s=1.0, use_events=False)
 
 
-def test_a_look_tells_of_each_change_once(layout: SessionLayout) -> None:
+def test_a_check_reports_each_change_once(layout: SessionLayout) -> None:
     told = Told()
     news = polling(told)
     news.watch(ONE, layout)
@@ -78,7 +78,7 @@ def test_a_look_tells_of_each_change_once(layout: SessionLayout) -> None:
     assert told.sessions == [ONE, ONE, ONE]
 
 
-def test_a_file_that_changed_a_moment_ago_is_looked_at_again(layout: SessionLayout) -> None:
+def test_a_recently_changed_file_is_checked_again(layout: SessionLayout) -> None:
     told = Told()
     news = polling(told)
     news.watch(ONE, layout)
@@ -91,7 +91,7 @@ def test_a_file_that_changed_a_moment_ago_is_looked_at_again(layout: SessionLayo
     assert told.sessions == [ONE, ONE]
 
 
-def test_a_session_without_a_container_is_not_looked_at(layout: SessionLayout) -> None:
+def test_a_session_without_a_container_is_not_checked(layout: SessionLayout) -> None:
     told = Told()
     news = polling(told)
     news.watch(ONE, layout)
@@ -102,7 +102,7 @@ def test_a_session_without_a_container_is_not_looked_at(layout: SessionLayout) -
     assert told.sessions == []
 
 
-async def test_the_poll_looks_once_an_interval(layout: SessionLayout) -> None:
+async def test_the_poll_checks_once_an_interval(layout: SessionLayout) -> None:
     told, clock = Told(), ManualClock()
     news = polling(told, clock)
     news.watch(ONE, layout)
@@ -117,7 +117,7 @@ async def test_the_poll_looks_once_an_interval(layout: SessionLayout) -> None:
     await asyncio.wait([poll])
 
 
-async def test_without_file_events_there_is_nothing_to_listen_to() -> None:
+async def test_without_file_events_the_monitor_only_polls() -> None:
     news = polling(Told())
     async with news.opened():
         assert not news.has_events
@@ -137,7 +137,7 @@ async def listening(told: Told, clock: Clock | None = None) -> AsyncIterator[Out
             await asyncio.wait([task])
 
 
-async def test_a_commit_is_heard_of_without_a_poll(layout: SessionLayout) -> None:
+async def test_a_commit_is_noticed_without_a_poll(layout: SessionLayout) -> None:
     told = Told()
     async with listening(told) as news:
         writer = OutboundWriter(layout.outbound_db, container_id="l", durable=False)
@@ -149,7 +149,7 @@ async def test_a_commit_is_heard_of_without_a_poll(layout: SessionLayout) -> Non
     assert set(told.sessions) == {ONE}
 
 
-async def test_a_folder_that_makes_too_many_events_is_left_to_the_poll_for_a_while(layout: SessionLayout) -> None:
+async def test_a_folder_with_too_many_events_is_left_to_the_poll_for_a_while(layout: SessionLayout) -> None:
     told, clock = Told(), ManualClock()
     files = [layout.out_dir / name for name in ("a", "b")]
     async with listening(told, clock) as news:
@@ -176,7 +176,7 @@ def commit(layout: SessionLayout) -> None:
     writer.close()
 
 
-async def test_a_forgotten_folder_is_not_heard_of_and_can_be_watched_again(layout: SessionLayout) -> None:
+async def test_an_unwatched_folder_is_not_reported_and_can_be_watched_again(layout: SessionLayout) -> None:
     told = Told()
     journal = layout.out_dir / "outbound.db-journal"
     async with listening(told) as news:
@@ -194,7 +194,7 @@ async def test_a_forgotten_folder_is_not_heard_of_and_can_be_watched_again(layou
     assert set(told.sessions) == {ONE}
 
 
-async def test_a_folder_that_is_gone_is_left_to_the_poll(tmp_path: Path) -> None:
+async def test_a_missing_folder_is_left_to_the_poll(tmp_path: Path) -> None:
     async with listening(Told()) as news:
         news.watch(ONE, SessionLayout(tmp_path / "nowhere"))
         news.check_all()

@@ -32,7 +32,7 @@ async def _ids(reader: OutboxReader, session: Session) -> list[str]:
     return [row.id for row in read.batch.rows if isinstance(row, MessageOut)]
 
 
-async def test_who_asks_at_the_same_moment_shares_one_look(tmp_path: Path) -> None:
+async def test_simultaneous_callers_share_one_read(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         _says(bench, session, "o1")
@@ -45,7 +45,7 @@ async def test_who_asks_at_the_same_moment_shares_one_look(tmp_path: Path) -> No
         assert files.read_sessions == [session.id]
 
 
-async def test_who_asks_while_a_look_is_under_way_has_one_that_begins_later(tmp_path: Path) -> None:
+async def test_a_caller_during_a_read_gets_a_later_read(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         _says(bench, session, "o1")
@@ -64,7 +64,7 @@ async def test_who_asks_while_a_look_is_under_way_has_one_that_begins_later(tmp_
         assert files.read_sessions == [session.id, session.id]
 
 
-async def test_a_look_that_fails_fails_for_all_who_share_it(tmp_path: Path) -> None:
+async def test_a_failing_shared_read_fails_for_every_caller(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         path = bench.mailboxes.layout(session).outbound_db
@@ -78,7 +78,7 @@ async def test_a_look_that_fails_fails_for_all_who_share_it(tmp_path: Path) -> N
         assert files.read_sessions == [session.id]
 
 
-async def test_who_shares_a_look_has_it_though_the_first_who_asked_is_cancelled(tmp_path: Path) -> None:
+async def test_a_shared_read_survives_the_cancellation_of_its_first_caller(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         _says(bench, session, "o1")
@@ -92,7 +92,7 @@ async def test_who_shares_a_look_has_it_though_the_first_who_asked_is_cancelled(
             await first
 
 
-async def test_each_part_is_read_from_its_own_cursor_and_tells_of_more(tmp_path: Path) -> None:
+async def test_each_part_is_read_from_its_own_cursor_and_reports_whether_there_is_more(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         for number in range(3):
