@@ -31,7 +31,7 @@ def rewrite(flow: RunningHost, *actions: Mapping[str, object]) -> None:
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_an_agent_reminds_when_it_said_it_would_and_once(host_env: HostTestEnv) -> None:
+async def test_a_reminder_of_an_agent_is_sent_once_at_its_time(host_env: HostTestEnv) -> None:
     async with host_env.run_host() as flow:
         await flow.wire(script=[REMIND])
         await host_env.fake.person_writes("remind me")
@@ -44,7 +44,7 @@ async def test_an_agent_reminds_when_it_said_it_would_and_once(host_env: HostTes
     assert flow.texts()[1:] == ["echo: time is up"]
 
 
-async def test_the_demo_reminds_people(host_env_with_events: HostTestEnv) -> None:
+async def test_the_demo_provider_sends_reminders(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host({"provider": "demo"}) as flow:
         await flow.wire()
         await host_env_with_events.fake.person_writes("remind me in 1s to drink water")
@@ -78,7 +78,7 @@ async def test_an_agent_lists_pauses_changes_and_cancels_its_tasks(host_env_with
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_a_refused_request_comes_back_to_the_agent_and_people_hear_of_it(
+async def test_a_refused_request_is_reported_to_the_agent_and_the_chat(
     host_env_with_events: HostTestEnv,
 ) -> None:
     refused = {"match": "was refused", "actions": [{"answer": "I could not: {text}"}]}
@@ -93,7 +93,7 @@ async def test_a_refused_request_comes_back_to_the_agent_and_people_hear_of_it(
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_no_agent_reaches_the_tasks_of_another(host_env_with_events: HostTestEnv) -> None:
+async def test_an_agent_cannot_change_tasks_of_another(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=[{"match": ".", "actions": [EVERY_DAY]}])
         await host_env_with_events.fake.person_writes("report daily")
@@ -109,7 +109,7 @@ async def test_no_agent_reaches_the_tasks_of_another(host_env_with_events: HostT
 
 
 @pytest.mark.behaviour("TK-07")
-async def test_a_message_to_be_repeated_is_sent_without_the_agent(host_env_with_events: HostTestEnv) -> None:
+async def test_a_repeated_message_is_sent_without_running_the_agent(host_env_with_events: HostTestEnv) -> None:
     repeat = {"tool": "send_message", "arguments": {"text": "stand up", "cron": "0 9 * * *", "at": "in 1 s"}}
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=[{"match": ".", "actions": [repeat]}])
@@ -122,7 +122,7 @@ async def test_a_message_to_be_repeated_is_sent_without_the_agent(host_env_with_
 
 
 @pytest.mark.behaviour("TK-07")
-async def test_a_message_for_later_does_not_hold_up_the_answer(host_env_with_events: HostTestEnv) -> None:
+async def test_a_scheduled_message_does_not_delay_the_answer(host_env_with_events: HostTestEnv) -> None:
     later = {"tool": "send_message", "arguments": {"text": "later", "at": "in 1 s"}}
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=[{"match": ".", "actions": [later, {"answer": "now"}]}])

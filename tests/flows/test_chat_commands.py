@@ -31,7 +31,7 @@ FAILS: Script = [{"match": "fails", "actions": [{"error": "transient"}]}]
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_stop_ends_the_running_turn_and_what_waits_and_says_so_once(host_env: HostTestEnv) -> None:
+async def test_stop_ends_the_running_turn_and_its_queue_with_one_answer(host_env: HostTestEnv) -> None:
     async with host_env.run_host() as flow:
         await flow.wire(script=WORKS)
         await host_env.fake.person_writes("long one", message_id="q1")
@@ -46,7 +46,7 @@ async def test_stop_ends_the_running_turn_and_what_waits_and_says_so_once(host_e
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_stop_ends_a_turn_over_a_word_for_a_fresh_container_and_leaves_one_for_the_next(
+async def test_stop_ends_a_turn_over_a_wake_message_and_leaves_one_for_the_next_container(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -85,7 +85,7 @@ async def test_the_same_stop_delivered_twice_is_answered_once(host_env_with_even
 
 @pytest.mark.behaviour("SE-12")
 @pytest.mark.parametrize("text", ["/stop", " /STOP  ", "/stop@the_bot", "/Stop\n"])
-async def test_stop_is_known_in_every_spelling_and_nothing_to_stop_is_said(
+async def test_stop_is_accepted_in_every_spelling_and_reports_when_nothing_runs(
     host_env_with_events: HostTestEnv, text: str
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -97,7 +97,7 @@ async def test_stop_is_known_in_every_spelling_and_nothing_to_stop_is_said(
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_what_is_to_be_tried_again_is_stopped_too(host_env_with_events: HostTestEnv) -> None:
+async def test_stop_also_closes_a_message_that_waits_for_a_retry(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=FAILS)
         await host_env_with_events.fake.person_writes("fails")
@@ -110,7 +110,7 @@ async def test_what_is_to_be_tried_again_is_stopped_too(host_env_with_events: Ho
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_runner_that_does_not_listen_is_ended_and_the_person_is_told(host_env_with_events: HostTestEnv) -> None:
+async def test_stop_ends_an_unresponsive_runner_and_is_answered(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=WORKS)
         await host_env_with_events.fake.person_writes("long one")
@@ -127,7 +127,9 @@ async def test_a_runner_that_does_not_listen_is_ended_and_the_person_is_told(hos
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_container_that_dies_after_the_stop_brings_nothing_back(host_env_with_events: HostTestEnv) -> None:
+async def test_a_container_crash_after_stop_does_not_restore_the_stopped_message(
+    host_env_with_events: HostTestEnv,
+) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=WORKS)
         await host_env_with_events.fake.person_writes("long one")
@@ -170,7 +172,7 @@ async def test_clear_during_a_turn_stops_it(host_env_with_events: HostTestEnv) -
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_clear_without_a_container_wakes_none_and_the_next_one_starts_afresh(
+async def test_clear_without_a_container_starts_none_and_the_next_begins_a_new_conversation(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -188,7 +190,7 @@ async def test_clear_without_a_container_wakes_none_and_the_next_one_starts_afre
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_status_says_what_is_done_since_when_and_what_waits(host_env_with_events: HostTestEnv) -> None:
+async def test_status_reports_the_current_turn_its_start_and_the_queue(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=WORKS)
         await host_env_with_events.fake.person_writes("/status")
@@ -205,7 +207,7 @@ async def test_status_says_what_is_done_since_when_and_what_waits(host_env_with_
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_help_lists_the_commands_and_starts_nothing(host_env_with_events: HostTestEnv) -> None:
+async def test_help_lists_the_commands_and_starts_no_container(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire()
         await host_env_with_events.fake.person_writes("/help")
@@ -216,7 +218,7 @@ async def test_help_lists_the_commands_and_starts_nothing(host_env_with_events: 
 
 
 @pytest.mark.behaviour("SE-13")
-async def test_a_row_for_a_fresh_container_is_not_seen_by_the_running_one_but_first_by_the_next(
+async def test_a_message_for_a_fresh_container_is_skipped_by_the_running_one_and_first_in_the_next(
     host_env: HostTestEnv,
 ) -> None:
     async with host_env.run_host() as flow:

@@ -115,7 +115,7 @@ def reads(asked: RecordedRequest) -> ToolUse:
 @pytest.mark.case("a scanned PDF of 3 MB read by the agent")
 @pytest.mark.case("a photo of 6 MB sent by a person")
 @pytest.mark.behaviour("IN-06", "RU-06")
-async def test_a_scanned_pdf_and_a_photo_that_a_person_sends_are_read_and_answered(
+async def test_a_scanned_pdf_and_a_photo_are_read_and_answered(
     api: StubMessagesApi, able: FullFeatureChannel, runtime: Runtime, tmp_path: Path
 ) -> None:
     able.files = {"letter": make_scanned_pdf(3_000_000), "photo": make_photo()}
@@ -134,7 +134,7 @@ async def test_a_scanned_pdf_and_a_photo_that_a_person_sends_are_read_and_answer
 
 
 @pytest.mark.behaviour("IN-06", "RU-06")
-async def test_the_largest_pdf_that_is_fetched_is_read_and_answered(
+async def test_the_largest_accepted_pdf_is_read_and_answered(
     api: StubMessagesApi, able: FullFeatureChannel, runtime: Runtime, tmp_path: Path
 ) -> None:
     able.files = {"book": make_scanned_pdf(20_000_000)}
@@ -148,7 +148,7 @@ async def test_the_largest_pdf_that_is_fetched_is_read_and_answered(
 
 
 @pytest.mark.behaviour("GW-01", "RU-06")
-async def test_two_pdfs_that_are_more_than_one_request_may_hold_are_read_and_answered(
+async def test_two_pdfs_too_large_for_one_request_are_read_and_answered(
     api: StubMessagesApi, able: FullFeatureChannel, runtime: Runtime, tmp_path: Path
 ) -> None:
     """The gateway refuses the request that holds both, and the command line shortens the conversation."""
@@ -166,7 +166,7 @@ async def test_two_pdfs_that_are_more_than_one_request_may_hold_are_read_and_ans
 
 @pytest.mark.case("a file of 1.3 MB written by the agent")
 @pytest.mark.behaviour("RU-06")
-async def test_an_agent_writes_a_file_of_more_than_a_mebibyte(
+async def test_an_agent_can_write_a_file_larger_than_a_mebibyte(
     api: StubMessagesApi, able: FullFeatureChannel, runtime: Runtime, tmp_path: Path
 ) -> None:
     text = "A word.\n" * 162_500
@@ -196,7 +196,7 @@ def _is_not_begun_afresh(asked: RecordedRequest) -> bool:
 
 @pytest.mark.case("a history that the model refuses")
 @pytest.mark.parametrize("why", REFUSALS)
-async def test_a_spoiled_history_heals_in_one_message(
+async def test_a_history_that_the_api_refuses_is_reset_after_one_message(
     api: StubMessagesApi, able: FullFeatureChannel, runtime: Runtime, tmp_path: Path, why: str
 ) -> None:
     refusal, told = REFUSALS[why]
@@ -220,7 +220,7 @@ REACHING_OUT = "python3 -c 'import socket; socket.create_connection((\"192.0.2.1
 
 
 @pytest.mark.behaviour("RU-13", "RU-14")
-async def test_two_chats_of_an_agent_have_one_memory_and_no_network(
+async def test_two_chats_of_an_agent_share_memory_and_have_no_network(
     api: StubMessagesApi, able: FullFeatureChannel, runtime: Runtime, tmp_path: Path
 ) -> None:
     """What is noted in one chat is known in the other, in the folder of their agent; neither is offered the web, and a

@@ -80,7 +80,7 @@ async def left(flow: RunningHost, *wanted: int) -> None:
 
 
 @pytest.mark.behaviour("RT-05", "RT-06")
-async def test_files_edits_reactions_and_commands_that_were_not_said_to_it_are_context_and_do_nothing(
+async def test_unaddressed_files_edits_reactions_and_commands_are_only_context(
     tmp_path: Path,
 ) -> None:
     fake = FullFeatureChannel()
@@ -106,7 +106,7 @@ async def test_files_edits_reactions_and_commands_that_were_not_said_to_it_are_c
 
 
 @pytest.mark.behaviour("RT-05", "RT-06")
-async def test_context_of_one_thread_does_not_reach_another(tmp_path: Path) -> None:
+async def test_context_of_one_thread_does_not_reach_another_thread(tmp_path: Path) -> None:
     fake = FullFeatureChannel(capabilities=replace(FULL_CAPABILITIES, threads=True))
     async with run_host(tmp_path, fake=fake) as flow:
         await wired(flow, SessionMode.PER_THREAD)

@@ -97,7 +97,7 @@ async def spending(tmp_path: Path, *, priced_as: str) -> AsyncIterator[Spending]
 
 
 @pytest.mark.case("costs after a killed container")
-async def test_the_sum_is_right_at_every_step_however_often_the_container_is_killed(tmp_path: Path) -> None:
+async def test_the_total_cost_is_right_at_every_step_however_often_the_container_is_killed(tmp_path: Path) -> None:
     """The running total of the command line begins at zero after a kill, and passes the old one in its first turn."""
     async with spending(tmp_path, priced_as=PRICED_HOST) as it:
         first = await it.turn(1, 100_000, dies=True)
@@ -120,7 +120,7 @@ async def test_the_sum_is_right_at_every_step_however_often_the_container_is_kil
         ("claude-opus-5-5", "localhost", "cost unknown"),
     ],
 )
-async def test_a_model_is_billed_by_its_own_price_or_by_none(
+async def test_a_model_is_billed_at_its_own_price_or_not_at_all(
     tmp_path: Path, model: str, priced_as: str, dollars: str
 ) -> None:
     async with spending(tmp_path, priced_as=priced_as) as it:

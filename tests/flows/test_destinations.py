@@ -36,7 +36,7 @@ async def reasons(flow: RunningHost, count: int) -> list[str]:
 
 
 @pytest.mark.behaviour("DL-01")
-async def test_a_running_agent_sends_to_a_destination_once_it_is_there(host_env: HostTestEnv) -> None:
+async def test_a_running_agent_can_use_a_destination_as_soon_as_it_is_created(host_env: HostTestEnv) -> None:
     async with host_env.run_host() as flow:
         await flow.wire("c1", script=TOLD)
         await host_env.fake.person_writes("tell them")
@@ -52,7 +52,7 @@ async def test_a_running_agent_sends_to_a_destination_once_it_is_there(host_env:
 
 
 @pytest.mark.behaviour("DL-01")
-async def test_a_destination_that_is_taken_away_during_a_turn_is_not_sent_to_any_more(
+async def test_a_destination_deleted_during_a_turn_gets_no_further_messages(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -73,7 +73,7 @@ async def test_a_destination_that_is_taken_away_during_a_turn_is_not_sent_to_any
 
 
 @pytest.mark.behaviour("DL-01")
-async def test_an_agent_is_told_that_a_destination_is_gone(host_env_with_events: HostTestEnv) -> None:
+async def test_an_agent_is_told_that_a_destination_was_deleted(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire("c1", script=TOLD)
         await create(flow)
@@ -91,7 +91,7 @@ async def test_an_agent_is_told_that_a_destination_is_gone(host_env_with_events:
 
 
 @pytest.mark.behaviour("DL-01")
-async def test_a_destination_is_for_its_agent_group_alone(host_env_with_events: HostTestEnv) -> None:
+async def test_a_destination_belongs_to_one_agent_group(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire("c1", script=TOLD)
         await flow.ensure_group("work")
@@ -101,7 +101,7 @@ async def test_a_destination_is_for_its_agent_group_alone(host_env_with_events: 
     assert flow.texts("c2") == []
 
 
-async def test_a_group_that_calls_itself_like_a_destination_gets_nothing_that_was_meant_for_it(
+async def test_a_group_with_the_name_of_a_destination_gets_none_of_its_messages(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -133,7 +133,7 @@ async def planned(flow: RunningHost) -> None:
 
 
 @pytest.mark.behaviour("DL-01")
-async def test_what_waits_for_a_destination_that_is_taken_away_is_never_sent(host_env_with_events: HostTestEnv) -> None:
+async def test_a_scheduled_message_to_a_deleted_destination_is_never_sent(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire("c1", script=LATER)
         await create(flow)
@@ -151,7 +151,7 @@ async def test_what_waits_for_a_destination_that_is_taken_away_is_never_sent(hos
 
 
 @pytest.mark.behaviour("DL-01")
-async def test_what_is_being_sent_when_its_destination_is_taken_away_is_not_tried_again(
+async def test_a_send_in_progress_to_a_deleted_destination_is_not_retried(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -168,7 +168,9 @@ async def test_what_is_being_sent_when_its_destination_is_taken_away_is_not_trie
     assert (flow.texts("c1"), flow.texts("c2")) == (["told"], [])
 
 
-async def test_what_waits_for_a_chat_that_has_another_name_stays(host_env_with_events: HostTestEnv) -> None:
+async def test_a_scheduled_message_survives_if_its_chat_has_another_destination_name(
+    host_env_with_events: HostTestEnv,
+) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire("c1", script=LATER)
         await create(flow)

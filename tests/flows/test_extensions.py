@@ -92,7 +92,7 @@ def tried():
 
 
 @pytest.mark.behaviour("EX-01")
-async def test_a_runner_behind_walls_is_shown_a_providers_file_and_cannot_write_beside_it(
+async def test_a_sandboxed_runner_reads_a_providers_file_and_cannot_write_beside_it(
     host_env_with_events: HostTestEnv, walls: Runtime
 ) -> None:
     """Here one that does not say that it may do without walls."""
@@ -120,7 +120,7 @@ async def test_a_tool_is_one_file_in_the_install(host_env_with_events: HostTestE
 
 
 @pytest.mark.behaviour("EX-03")
-async def test_a_tool_that_cannot_be_imported_harms_no_other(host_env_with_events: HostTestEnv) -> None:
+async def test_a_tool_that_cannot_be_imported_does_not_affect_others(host_env_with_events: HostTestEnv) -> None:
     put(host_env_with_events.root, "tools/broken.py", "import no_such_module")
     put(host_env_with_events.root, "tools/count_words.py", read_example("add-a-tool.md"))
     async with host_env_with_events.run_host() as flow:
@@ -139,7 +139,7 @@ ASKS_BY_TOOL = [TOLD, {"match": "", "actions": [{"tool": "rename", "arguments": 
 
 
 @pytest.mark.behaviour("EX-04")
-async def test_an_action_that_needs_a_yes_is_one_file_in_the_install(tmp_path: Path) -> None:
+async def test_an_action_that_needs_approval_is_one_file_in_the_install(tmp_path: Path) -> None:
     put(tmp_path, "actions/rename.py", read_example("add-an-action.md"))
     async with hosted(tmp_path) as (flow, fake):
         await flow.wire(script=ASKS)
@@ -155,7 +155,7 @@ async def test_an_action_that_needs_a_yes_is_one_file_in_the_install(tmp_path: P
 
 
 @pytest.mark.behaviour("EX-04")
-async def test_the_operator_may_forbid_an_action_that_a_tool_of_the_install_asks_for(tmp_path: Path) -> None:
+async def test_the_operator_may_deny_an_action_requested_by_an_installed_tool(tmp_path: Path) -> None:
     put(tmp_path, "actions/rename.py", read_example("add-an-action.md"))
     put(tmp_path, "tools/rename.py", read_example("add-an-action.md", 1))
     async with hosted(tmp_path, guard={"agent.rename": "deny"}) as (flow, fake):
@@ -216,7 +216,7 @@ async def test_a_runtime_is_one_file_in_the_install(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("EX-02")
-async def test_what_a_runtime_of_an_install_has_started_is_stopped_where_no_host_runs(tmp_path: Path) -> None:
+async def test_containers_of_an_installed_runtime_can_be_stopped_without_a_host(tmp_path: Path) -> None:
     put(tmp_path, "runtimes/patient.py", read_example("add-a-runtime.md"))
     home, fake = Home(tmp_path), FakeChannel()
     settings = scripted_settings(runtime="patient")

@@ -24,7 +24,7 @@ def breaks(how: dict[str, object]) -> Script:
 
 
 @pytest.mark.behaviour("RU-08", "RU-09")
-async def test_a_turn_that_broke_after_it_said_something_is_told_what_it_said_be_it_delivered_or_not(
+async def test_a_retried_turn_is_told_what_its_failed_attempt_already_said(
     host_env_with_events: HostTestEnv,
 ) -> None:
     """A failed turn and a killed container; their words are delivered only after the next try began."""
@@ -55,7 +55,7 @@ async def rows(flow: RunningHost, query: str, count: int) -> None:
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_who_writes_again_while_the_model_is_limited_is_not_told_again_and_all_is_answered_in_the_end(
+async def test_during_a_rate_limit_a_sender_is_notified_once_and_all_messages_are_answered_later(
     host_env_with_events: HostTestEnv,
 ) -> None:
     limited: Script = [{"match": "one", "attempt": 1, "actions": [{"error": "rate_limited", "retry_in_s": 2}]}]
@@ -74,7 +74,7 @@ async def test_who_writes_again_while_the_model_is_limited_is_not_told_again_and
 
 
 @pytest.mark.behaviour("RU-04", "OP-01")
-async def test_a_turn_that_fails_for_want_of_a_key_is_on_the_status_screen_until_one_goes_well(
+async def test_a_turn_that_fails_without_a_key_is_in_status_until_one_succeeds(
     host_env_with_events: HostTestEnv,
 ) -> None:
     keyless: Script = [{"match": "one", "actions": [{"error": "auth"}]}]
@@ -91,7 +91,7 @@ async def test_a_turn_that_fails_for_want_of_a_key_is_on_the_status_screen_until
 
 
 @pytest.mark.behaviour("RU-04", "SE-04")
-async def test_who_waits_too_long_for_a_container_is_told_once_and_answered_when_there_is_one(
+async def test_a_long_wait_for_a_container_is_notified_once_and_answered_afterwards(
     host_env_with_events: HostTestEnv,
 ) -> None:
     slow: Script = [{"match": "", "actions": [{"until_file": "go"}, {"answer": "done"}]}]

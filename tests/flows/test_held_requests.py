@@ -65,7 +65,7 @@ async def press(fake: FullFeatureChannel, card: SentMessage, label: str) -> None
 
 
 @pytest.mark.behaviour("AP-02", "AP-05", "AP-07")
-async def test_a_task_that_the_operator_holds_is_there_when_its_owner_said_yes_to_every_argument(
+async def test_a_held_task_request_is_created_once_its_owner_approved_every_argument(
     tmp_path: Path,
 ) -> None:
     async with hosted(tmp_path, guard={"tasks.create": "hold"}) as (flow, fake):
@@ -87,7 +87,7 @@ async def test_a_task_that_the_operator_holds_is_there_when_its_owner_said_yes_t
 
 
 @pytest.mark.behaviour("AP-07")
-async def test_an_agent_hears_why_not(tmp_path: Path) -> None:
+async def test_an_agent_is_told_why_its_request_was_denied(tmp_path: Path) -> None:
     async with hosted(tmp_path, guard={"tasks.create": "hold"}) as (flow, fake):
         await flow.wire(script=[TOLD, {"match": ".", "actions": [SCHEDULE]}])
         await fake.person_writes("plants, daily")
@@ -98,7 +98,7 @@ async def test_an_agent_hears_why_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("AP-01", "AP-05", "AP-07")
-async def test_an_agent_sends_to_another_chat_once_a_person_allowed_it_who_is_not_that_agents_admin_alone(
+async def test_a_message_to_another_chat_needs_approval_by_more_than_the_agents_admin(
     tmp_path: Path,
 ) -> None:
     ask = {"tool": "add_destination", "arguments": {"name": "family", "chat": "c9"}, "answer": "{result}"}

@@ -62,7 +62,7 @@ def said(written: io.StringIO) -> list[dict[str, Any]]:
 
 
 @pytest.mark.behaviour("OP-09")
-async def test_a_message_that_a_platform_delivers_again_is_a_line_for_who_debugs(
+async def test_a_repeated_platform_event_is_logged_at_debug_level(
     host_env_with_events: HostTestEnv, logs: Logs
 ) -> None:
     written = logs("json,debug")
@@ -77,7 +77,7 @@ async def test_a_message_that_a_platform_delivers_again_is_a_line_for_who_debugs
 
 
 @pytest.mark.behaviour("OP-09")
-async def test_the_log_says_when_a_message_comes_is_routed_answered_and_sent(
+async def test_the_log_shows_when_a_message_is_received_routed_answered_and_sent(
     host_env_with_events: HostTestEnv, logs: Logs
 ) -> None:
     written = logs("json")
@@ -149,7 +149,7 @@ async def _last(flow: RunningHost) -> int:
 
 @pytest.mark.behaviour("OP-09")
 @pytest.mark.parametrize("asked", ["json", "json,debug"])
-async def test_what_people_write_is_in_the_log_at_debug_alone(tmp_path: Path, logs: Logs, asked: str) -> None:
+async def test_message_texts_are_logged_at_debug_level_only(tmp_path: Path, logs: Logs, asked: str) -> None:
     written = logs(asked)
     stage = HostTestEnv(tmp_path)
     stage.fake = Forgetful()
@@ -164,7 +164,7 @@ async def test_what_people_write_is_in_the_log_at_debug_alone(tmp_path: Path, lo
 
 
 @pytest.mark.behaviour("OP-09")
-async def test_the_log_says_the_same_while_every_platform_is_connected(tmp_path: Path, logs: Logs) -> None:
+async def test_log_events_are_the_same_with_every_platform_connected(tmp_path: Path, logs: Logs) -> None:
     """Their libraries set up loggers of their own."""
     written, world = logs("json"), AllPlatforms()
     async with run_host(tmp_path, world):
@@ -174,7 +174,7 @@ async def test_the_log_says_the_same_while_every_platform_is_connected(tmp_path:
     assert told >= {("message_received", name) for name in world.platforms}
 
 
-def test_what_order_is_kept_within_is_said_by_what_people_know_of_it() -> None:
+def test_worker_keys_are_logged_as_channels_chats_and_sessions() -> None:
     """No log line has a class of ours in it."""
     assert str(ChatKey("telegram", "default", "-100:7")) == "telegram:default:-100:7"
     lane = DeliveryQueueKey(SessionId("s1"), "telegram", "work", "7")

@@ -62,7 +62,7 @@ async def _commit_one_of_each(tx: Transaction, session: Session) -> None:
 
 
 @pytest.mark.behaviour("SE-03")
-async def test_what_was_committed_and_told_to_nobody_is_done_by_the_next_host(host_env: HostTestEnv) -> None:
+async def test_committed_work_without_an_event_is_done_by_the_next_host(host_env: HostTestEnv) -> None:
     async with host_env.run_host() as flow:
         await flow.wire(script=ECHO)
         await host_env.fake.person_writes("first")

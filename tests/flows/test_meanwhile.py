@@ -35,7 +35,7 @@ async def owner(flow: RunningHost, text: str) -> str:
 
 
 @pytest.mark.behaviour("SE-12", "AP-03")
-async def test_who_is_let_in_during_a_pause_is_told_of_it_and_answered_after_it(tmp_path: Path) -> None:
+async def test_a_sender_approved_during_a_pause_is_told_of_it_and_answered_after_it(tmp_path: Path) -> None:
     async with hosted(tmp_path) as (flow, fake):
         await flow.wire(unknown=UnknownSender.REQUEST_APPROVAL)
         assert (await owner(flow, "/pause")).startswith("Paused")
@@ -50,7 +50,7 @@ async def test_who_is_let_in_during_a_pause_is_told_of_it_and_answered_after_it(
 
 
 @pytest.mark.behaviour("SE-12", "AP-05")
-async def test_what_is_approved_during_a_pause_is_done_after_it_and_the_agent_is_told(tmp_path: Path) -> None:
+async def test_a_request_approved_during_a_pause_is_carried_out_after_it(tmp_path: Path) -> None:
     async with hosted(tmp_path, guard={"tasks.create": "hold"}) as (flow, fake):
         await flow.wire(script=[TOLD, {"match": ".", "actions": [SCHEDULE]}])
         await fake.person_writes("plants, daily")
@@ -68,7 +68,7 @@ async def test_what_is_approved_during_a_pause_is_done_after_it_and_the_agent_is
 
 
 @pytest.mark.behaviour("SE-12", "AP-09")
-async def test_a_question_that_waits_is_answered_during_a_pause_and_the_answer_counts_after_it(tmp_path: Path) -> None:
+async def test_a_question_can_be_answered_during_a_pause_and_the_answer_counts_after_it(tmp_path: Path) -> None:
     async with hosted(tmp_path) as (flow, fake):
         await flow.wire(script=ASKS)
         await fake.person_writes("ask me")
@@ -84,7 +84,7 @@ async def test_a_question_that_waits_is_answered_during_a_pause_and_the_answer_c
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_of_many_who_pause_and_resume_at_once_each_is_told_what_is_true(tmp_path: Path) -> None:
+async def test_simultaneous_pauses_and_resumes_each_report_the_actual_state(tmp_path: Path) -> None:
     async with hosted(tmp_path) as (flow, fake):
         await flow.wire()
         async with flow.host.store.transaction() as tx:

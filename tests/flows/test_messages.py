@@ -38,7 +38,7 @@ def in_words(shown: Any) -> list[str]:
 
 
 @pytest.mark.behaviour("OP-09")
-async def test_a_message_that_was_answered_is_shown_with_its_way_its_turn_and_what_it_cost(
+async def test_an_answered_message_is_shown_with_its_steps_its_turn_and_its_cost(
     host_env: HostTestEnv,
 ) -> None:
     async with host_env.run_host() as flow:
@@ -62,7 +62,7 @@ async def test_a_message_that_was_answered_is_shown_with_its_way_its_turn_and_wh
 
 
 @pytest.mark.behaviour("OP-09")
-async def test_a_message_whose_turn_runs_is_said_to_be_worked_on(host_env_with_events: HostTestEnv) -> None:
+async def test_a_message_in_a_running_turn_is_shown_as_being_worked_on(host_env_with_events: HostTestEnv) -> None:
     slow: Script = [{"match": "", "actions": [{"until_file": "go"}, {"answer": "done"}]}]
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=slow)
@@ -85,7 +85,7 @@ async def test_a_message_whose_turn_runs_is_said_to_be_worked_on(host_env_with_e
     ],
     ids=["refused key", "failed", "silent"],
 )
-async def test_a_turn_that_sent_no_answer_is_told_from_one_that_failed(
+async def test_a_turn_without_an_answer_is_shown_differently_from_a_failed_one(
     host_env_with_events: HostTestEnv, does: list[dict[str, object]], status: str, why: str, do: str
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -97,7 +97,7 @@ async def test_a_turn_that_sent_no_answer_is_told_from_one_that_failed(
 
 
 @pytest.mark.behaviour("OP-09", "DL-03")
-async def test_an_answer_that_the_platform_refused_is_shown_with_what_sends_it_again(
+async def test_a_refused_answer_is_shown_with_the_command_that_resends_it(
     host_env_with_events: HostTestEnv,
 ) -> None:
     host_env_with_events.fake.should_refuse = True
@@ -118,7 +118,7 @@ def _typed(words: str) -> list[Any]:
 
 
 @pytest.mark.behaviour("OP-09")
-async def test_what_reached_no_agent_is_shown_with_the_reason_and_what_to_type(
+async def test_a_message_that_reached_no_agent_is_shown_with_the_reason_and_the_command_to_type(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -137,7 +137,7 @@ async def test_what_reached_no_agent_is_shown_with_the_reason_and_what_to_type(
 
 
 @pytest.mark.behaviour("OP-09")
-async def test_a_command_that_the_host_answers_by_itself_is_answered(host_env_with_events: HostTestEnv) -> None:
+async def test_a_command_answered_by_the_host_is_shown_as_answered(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire()
         await host_env_with_events.fake.person_writes("/status")
@@ -148,7 +148,7 @@ async def test_a_command_that_the_host_answers_by_itself_is_answered(host_env_wi
 
 
 @pytest.mark.behaviour("OP-09")
-async def test_a_message_that_waits_says_for_what(host_env_with_events: HostTestEnv) -> None:
+async def test_a_waiting_message_is_shown_with_what_it_waits_for(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host(should_verify_clean=False) as flow:
         await flow.wire()
         await flow.run_command("agents hold", "main", reason="not now")

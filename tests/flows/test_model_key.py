@@ -34,7 +34,7 @@ def to_messages(_: RecordedRequest) -> bool:
 
 
 @pytest.mark.behaviour("GW-08", "RU-04")
-async def test_a_key_that_is_revoked_is_said_plainly_to_the_person_with_what_to_type_to_the_owner_and_ends_by_success(
+async def test_a_revoked_key_is_explained_to_the_person_and_the_owner_until_a_turn_succeeds(
     tmp_path: Path,
 ) -> None:
     """The key was good when the host started; the next answer that passes shows that it is good again."""

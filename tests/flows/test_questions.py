@@ -76,7 +76,7 @@ async def answers(flow: RunningHost) -> list[ChatIn]:
     return [one for one in said if isinstance(one, ChatIn) and one.answers is not None]
 
 
-async def test_a_press_is_what_the_asking_call_returns_and_the_question_says_so_since(
+async def test_a_press_is_returned_to_the_asking_call_and_the_question_shows_the_answer(
     host_env_with_events: HostTestEnv, able: FullFeatureChannel
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -92,7 +92,7 @@ async def test_a_press_is_what_the_asking_call_returns_and_the_question_says_so_
 
 
 @pytest.mark.parametrize("typed", ["2", "2.", "#2", " light   BLUE "])
-async def test_without_buttons_a_number_or_the_words_are_the_answer_and_need_no_mention(
+async def test_without_buttons_a_number_or_the_text_answers_without_a_mention(
     host_env_with_events: HostTestEnv, typed: str
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -107,7 +107,7 @@ async def test_without_buttons_a_number_or_the_words_are_the_answer_and_need_no_
         assert len(host_env_with_events.fake.sent) == 2, "where messages cannot be changed nothing is said about it"
 
 
-async def test_what_is_no_answer_is_an_ordinary_message_and_the_question_stays_open(
+async def test_a_text_that_matches_no_choice_is_an_ordinary_message_and_the_question_stays_open(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -130,7 +130,7 @@ async def test_a_question_without_choices_is_answered_by_the_next_message(host_e
         assert answer.text == 'so: <answer from="Ann" id="4">Rex, I think</answer>'
 
 
-async def test_in_a_group_that_the_agent_does_not_listen_to_only_a_reply_or_a_mention_answers_in_free_words(
+async def test_in_a_group_without_engagement_only_a_reply_or_mention_answers_in_free_text(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -152,7 +152,7 @@ async def test_in_a_group_that_the_agent_does_not_listen_to_only_a_reply_or_a_me
         assert answer.text == 'so: <answer from="Bob" id="4">Rex</answer>'
 
 
-async def test_a_reply_to_the_question_answers_it_whatever_it_says(host_env_with_events: HostTestEnv) -> None:
+async def test_any_reply_to_the_question_answers_it(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ASKS)
         question = await asked(host_env_with_events.fake)
@@ -169,7 +169,7 @@ async def test_a_reply_to_the_question_answers_it_whatever_it_says(host_env_with
         assert answer.text == 'so: <answer from="Ann" id="4">neither of them</answer>'
 
 
-async def test_a_command_answers_nothing(host_env_with_events: HostTestEnv) -> None:
+async def test_a_command_answers_no_question(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ASKS_FREELY)
         await asked(host_env_with_events.fake)
@@ -179,7 +179,7 @@ async def test_a_command_answers_nothing(host_env_with_events: HostTestEnv) -> N
         assert await answers(flow) == []
 
 
-async def test_an_answer_that_comes_after_the_turn_is_a_message_that_wakes_the_agent(host_env: HostTestEnv) -> None:
+async def test_an_answer_after_the_turn_is_a_message_that_wakes_the_agent(host_env: HostTestEnv) -> None:
     async with host_env.run_host({"idle_timeout_s": 0.2}) as flow:
         await flow.wire(script=ONLY_ASKS)
         await asked(host_env.fake)
@@ -193,7 +193,7 @@ async def test_an_answer_that_comes_after_the_turn_is_a_message_that_wakes_the_a
         assert len(await answers(flow)) == 1
 
 
-async def test_of_two_who_press_at_once_the_first_answers_and_the_other_is_told_once(
+async def test_of_two_simultaneous_presses_the_first_answers_and_the_second_is_notified_once(
     host_env_with_events: HostTestEnv, able: FullFeatureChannel
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -215,7 +215,7 @@ async def test_of_two_who_press_at_once_the_first_answers_and_the_other_is_told_
         assert len(await answers(flow)) == 1
 
 
-async def test_whoever_may_not_talk_to_the_agent_changes_nothing_by_pressing_and_is_told_once(
+async def test_a_press_by_somebody_without_access_changes_nothing_and_is_notified_once(
     host_env_with_events: HostTestEnv, able: FullFeatureChannel
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -232,7 +232,7 @@ async def test_whoever_may_not_talk_to_the_agent_changes_nothing_by_pressing_and
         assert flow.texts().count("Only people who may talk to the agent here can answer this.") == 1
 
 
-async def test_a_stranger_who_types_a_choice_is_a_stranger_who_writes(host_env_with_events: HostTestEnv) -> None:
+async def test_an_unknown_sender_who_types_a_choice_does_not_answer(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ONLY_ASKS, unknown=UnknownSender.STRICT)
         await grant(flow, PERSON)
@@ -244,9 +244,7 @@ async def test_a_stranger_who_types_a_choice_is_a_stranger_who_writes(host_env_w
         assert [one.sender for one in await answers(flow)] == ["Ann"]
 
 
-async def test_a_button_that_nobody_made_answers_nothing(
-    host_env_with_events: HostTestEnv, able: FullFeatureChannel
-) -> None:
+async def test_a_forged_button_answers_no_question(host_env_with_events: HostTestEnv, able: FullFeatureChannel) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ONLY_ASKS)
         card = await asked(able)
@@ -256,9 +254,7 @@ async def test_a_button_that_nobody_made_answers_nothing(
         assert len(able.sent) == 1
 
 
-async def test_a_fresh_conversation_closes_its_questions(
-    host_env_with_events: HostTestEnv, able: FullFeatureChannel
-) -> None:
+async def test_clear_closes_open_questions(host_env_with_events: HostTestEnv, able: FullFeatureChannel) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ONLY_ASKS)
         card = await asked(able)
@@ -272,7 +268,7 @@ async def test_a_fresh_conversation_closes_its_questions(
 
 @pytest.mark.case("a question that the platform gives up on later")
 @pytest.mark.behaviour("DL-16")
-async def test_a_question_that_the_platform_gives_up_on_later_is_waited_for_no_longer(host_env: HostTestEnv) -> None:
+async def test_a_late_failure_of_a_question_ends_the_wait_for_its_answer(host_env: HostTestEnv) -> None:
     """As WhatsApp does outside of the 24-hour window, minutes after it took the message."""
     host_env.fake = FakeChannel(capabilities=Capabilities(fails_later=True))
     async with host_env.run_host() as flow:
@@ -287,7 +283,7 @@ async def test_a_question_that_the_platform_gives_up_on_later_is_waited_for_no_l
 
 
 @pytest.mark.behaviour("DL-03")
-async def test_a_question_that_the_platform_refuses_is_waited_for_no_longer(host_env_with_events: HostTestEnv) -> None:
+async def test_a_question_that_the_platform_refuses_is_not_waited_for(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ASKS)
         host_env_with_events.fake.should_refuse = True
@@ -324,7 +320,7 @@ async def test_a_question_is_closed_after_a_week(host_env_with_events: HostTestE
         await able.wait_for_sent(3)
 
 
-async def test_what_is_asked_in_another_chat_is_answered_there_and_reaches_whoever_asked(
+async def test_a_question_to_another_chat_is_answered_there_and_returned_to_the_asker(
     host_env_with_events: HostTestEnv, able: FullFeatureChannel
 ) -> None:
     rule = {**COLOURS, "to": "boss"}
@@ -348,7 +344,7 @@ async def test_what_is_asked_in_another_chat_is_answered_there_and_reaches_whoev
         )
 
 
-async def test_an_answer_in_a_chat_of_other_agents_goes_to_whoever_asked_alone(
+async def test_an_answer_in_a_chat_of_other_agents_reaches_only_the_asking_agent(
     host_env_with_events: HostTestEnv,
 ) -> None:
     script = [{"match": "^ask", "actions": [{"tool": "ask_user_question", "arguments": {**COLOURS, "to": "boss"}}]}]

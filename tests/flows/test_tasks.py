@@ -42,7 +42,7 @@ async def greeted(stage: HostTestEnv, flow: RunningHost) -> None:
 
 
 @pytest.mark.behaviour("TK-01", "TK-02", "TK-05", "TK-06")
-async def test_a_task_for_once_is_done_at_its_time_and_answered_in_the_chat_it_came_from(
+async def test_a_one_time_task_runs_at_its_time_and_answers_in_its_chat(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -60,7 +60,7 @@ async def test_a_task_for_once_is_done_at_its_time_and_answered_in_the_chat_it_c
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_a_series_can_be_run_beside_its_schedule(host_env_with_events: HostTestEnv) -> None:
+async def test_a_recurring_task_can_be_run_outside_its_schedule(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire()
         await greeted(host_env_with_events, flow)
@@ -76,7 +76,7 @@ async def test_a_series_can_be_run_beside_its_schedule(host_env_with_events: Hos
 
 
 @pytest.mark.behaviour("TK-04", "TK-06")
-async def test_a_series_that_fails_three_times_is_paused_and_the_chat_is_told_how_to_go_on(
+async def test_a_recurring_task_that_fails_three_times_is_paused_and_the_chat_is_told_how_to_resume_it(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -102,7 +102,7 @@ async def test_a_series_that_fails_three_times_is_paused_and_the_chat_is_told_ho
 
 
 @pytest.mark.behaviour("TK-02", "TK-03")
-async def test_a_task_that_fell_due_while_no_host_ran_is_done_when_one_does(host_env_with_events: HostTestEnv) -> None:
+async def test_a_task_due_while_the_host_was_down_runs_at_the_next_start(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire()
         await greeted(host_env_with_events, flow)

@@ -29,7 +29,7 @@ def fails(error: str, *, once: bool = False, **more: object) -> Script:
 
 
 @pytest.mark.behaviour("RU-02", "RU-03")
-async def test_a_message_that_comes_during_a_turn_joins_it(host_env: HostTestEnv) -> None:
+async def test_a_message_during_a_turn_joins_it(host_env: HostTestEnv) -> None:
     slow = [{"match": "first", "actions": [{"until_file": "go"}, {"answer": "echo: {text}"}]}]
     async with host_env.run_host() as flow:
         await flow.wire(script=slow)
@@ -48,7 +48,7 @@ async def test_a_message_that_comes_during_a_turn_joins_it(host_env: HostTestEnv
 
 @pytest.mark.behaviour("RU-04")
 @pytest.mark.parametrize("error", [ErrorClass.PERMANENT, ErrorClass.AUTH, ErrorClass.BUDGET])
-async def test_what_cannot_be_mended_by_trying_again_is_told_and_closed(
+async def test_a_permanent_failure_is_notified_and_the_message_closed(
     host_env_with_events: HostTestEnv, error: ErrorClass
 ) -> None:
     runtime = host_env_with_events.make_runtime()
@@ -67,7 +67,7 @@ async def test_what_cannot_be_mended_by_trying_again_is_told_and_closed(
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_a_rate_limit_is_told_once_and_tried_again_when_it_is_over(host_env: HostTestEnv) -> None:
+async def test_a_rate_limit_is_notified_once_and_the_message_retried_when_it_ends(host_env: HostTestEnv) -> None:
     async with host_env.run_host() as flow:
         await flow.wire(script=fails("rate_limited", once=True, retry_in_s=0.5))
         await host_env.fake.person_writes("hi")
@@ -80,7 +80,7 @@ async def test_a_rate_limit_is_told_once_and_tried_again_when_it_is_over(host_en
 
 
 @pytest.mark.behaviour("RU-04", "RU-08", "SE-03", "SE-07")
-async def test_what_broke_off_is_tried_again_after_five_seconds_and_nothing_is_said_twice(
+async def test_an_interrupted_turn_is_retried_after_five_seconds_without_repeating_its_answers(
     host_env_with_events: HostTestEnv,
 ) -> None:
     """One test for all that waits for the first pause."""

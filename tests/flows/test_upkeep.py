@@ -28,7 +28,7 @@ async def rows(flow: RunningHost, table: str) -> int:
     return int(found["n"])
 
 
-async def test_what_is_delivered_again_after_upkeep_and_a_restart_changes_nothing(
+async def test_an_event_repeated_after_retention_and_a_restart_changes_nothing(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -49,7 +49,7 @@ async def test_what_is_delivered_again_after_upkeep_and_a_restart_changes_nothin
     assert len(host_env_with_events.fake.sent) == 5
 
 
-async def test_a_conversation_goes_on_after_all_of_it_was_forgotten(host_env_with_events: HostTestEnv) -> None:
+async def test_a_conversation_continues_after_retention_deleted_all_of_it(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire()
         await host_env_with_events.fake.person_writes("one")
