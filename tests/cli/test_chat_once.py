@@ -91,9 +91,7 @@ async def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Home:
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_a_reminder_that_falls_due_meanwhile_is_not_the_reply(
-    home: Home, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_reminder_due_meanwhile_is_not_the_reply(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     earlier = OutboundText(text="an old answer", reply_to="0000", agent="main")
     assert await asked(home, earlier, REMINDER, OutboundText(text="Nothing.", reply_to="{id}", agent="main")) == 0
     told = capsys.readouterr()
@@ -101,7 +99,7 @@ async def test_a_reminder_that_falls_due_meanwhile_is_not_the_reply(
     assert told.err.splitlines() == ["(earlier) an old answer", "(meanwhile) Reminder: tea"]
 
 
-async def test_a_reminder_alone_is_no_reply(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_reminder_alone_is_not_a_reply(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(NanohostError, match=r"no reply within 0\.5 s"):
         await asked(home, REMINDER, timeout_s=0.5)
     assert capsys.readouterr().out == ""
@@ -120,7 +118,7 @@ async def test_a_reminder_alone_is_no_reply(home: Home, capsys: pytest.CaptureFi
         ("/", False),
     ],
 )
-async def test_a_notice_of_the_host_is_no_reply(
+async def test_a_notice_of_the_host_is_not_a_reply(
     home: Home, capsys: pytest.CaptureFixture[str], text: str, is_trouble: bool
 ) -> None:
     with pytest.raises(NanohostError, match="I cannot reach the service"):
@@ -129,7 +127,7 @@ async def test_a_notice_of_the_host_is_no_reply(
 
 
 @pytest.mark.parametrize("text", [" /status", "/Status", "/status@a_bot", "/pause 2h", "/compact now", "/tally"])
-async def test_what_the_host_answers_to_a_command_is_a_reply(
+async def test_the_hosts_answer_to_a_command_is_a_reply(
     home: Home, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
     home.chat_commands.mkdir()
@@ -140,7 +138,7 @@ async def test_what_the_host_answers_to_a_command_is_a_reply(
 
 
 @pytest.mark.behaviour("OP-05")
-def test_while_all_is_paused_nothing_is_on_standard_output(shell: Shell) -> None:
+def test_during_a_pause_nothing_is_written_to_standard_output(shell: Shell) -> None:
     shell.run_json("terminal", "setup")
     assert shell.run("pause").code == 0
     typed = shell.run("chat", "--once", "hello")
@@ -148,7 +146,7 @@ def test_while_all_is_paused_nothing_is_on_standard_output(shell: Shell) -> None
     assert "nanohost: Everything is paused" in typed.err
 
 
-def test_a_host_that_is_just_starting_is_waited_for_and_has_the_home(shell: Shell) -> None:
+def test_a_host_that_is_starting_is_waited_for_and_keeps_the_home(shell: Shell) -> None:
     with announce_daemon(Home(shell.home)), shell.start("chat", "--once", "are you there?") as chat:
         assert chat.stderr is not None
         assert "Another nanohost is starting" in chat.stderr.readline()
@@ -161,7 +159,7 @@ def test_a_host_that_is_just_starting_is_waited_for_and_has_the_home(shell: Shel
     shell.run("chat", "--once", "bye")  # it adopts and ends the container that is left
 
 
-def test_a_host_that_holds_the_home_and_does_not_answer_yet_is_waited_for(shell: Shell) -> None:
+def test_a_host_that_holds_the_lock_and_does_not_answer_yet_is_waited_for(shell: Shell) -> None:
     with ExitStack() as held:
         held.enter_context(lock_home(Home(shell.home)))
         with shell.start("chat", "--once", "are you there?") as chat:
@@ -172,7 +170,7 @@ def test_a_host_that_holds_the_home_and_does_not_answer_yet_is_waited_for(shell:
     assert (chat.returncode, out) == (0, "You said: are you there?\n")
 
 
-def test_a_host_that_does_not_answer_in_time_is_told(shell: Shell) -> None:
+def test_a_host_that_does_not_answer_in_time_is_reported(shell: Shell) -> None:
     with announce_daemon(Home(shell.home)):
         typed = shell.run("chat", "--once", "hello", "--timeout", "0.3")
     assert (typed.code, typed.out) == (1, "")
@@ -180,14 +178,14 @@ def test_a_host_that_does_not_answer_in_time_is_told(shell: Shell) -> None:
 
 
 @pytest.mark.behaviour("OP-05")
-def test_an_agent_without_its_sandbox_is_told_on_standard_error(shell: Shell) -> None:
+def test_an_agent_without_a_sandbox_is_reported_on_standard_error(shell: Shell) -> None:
     typed = shell.run("chat", "--once", "what?", NANOHOST_PROVIDER="claude", ANTHROPIC_API_KEY="none")
     assert (typed.code, typed.out) == (1, "")
     assert "nanohost: I cannot work right now: The provider 'claude' may run tools and has no sandbox" in typed.err
 
 
 @pytest.mark.behaviour("AC-03")
-def test_who_has_the_files_may_do_everything_in_the_terminal_whatever_the_shell_calls_them(shell: Shell) -> None:
+def test_whoever_can_read_the_files_is_owner_in_the_terminal_under_any_login_name(shell: Shell) -> None:
     paused = shell.run("chat", "--once", "/pause", LOGNAME="somebody-else", USER="somebody-else")
     assert (paused.code, paused.out.splitlines()[0]) == (0, "Paused: nothing is started or sent until /resume.")
     told = shell.run("chat", "--once", "/help").out
@@ -195,14 +193,14 @@ def test_who_has_the_files_may_do_everything_in_the_terminal_whatever_the_shell_
         assert f"\n{command}: " in told
 
 
-def test_a_mistyped_command_is_not_said(shell: Shell) -> None:
+def test_a_mistyped_command_is_not_sent(shell: Shell) -> None:
     typed = shell.run("chat", "--once", "/stauts")
     assert (typed.code, typed.out) == (2, "")
     assert 'there is no command /stauts\n  hint: nanohost chat --once "/status"' in typed.err
 
 
 @pytest.mark.parametrize("file", ["stats", "of_ours"])
-def test_a_command_of_the_installs_own_is_said_though_it_is_like_another(shell: Shell, file: str) -> None:
+def test_an_installed_command_is_sent_though_it_resembles_another(shell: Shell, file: str) -> None:
     folder = shell.home / "chat_commands"
     folder.mkdir(parents=True)
     (folder / f"{file}.py").write_text(STATS)
@@ -213,7 +211,7 @@ def test_a_command_of_the_installs_own_is_said_though_it_is_like_another(shell: 
 
 
 @pytest.mark.behaviour("OP-05")
-def test_a_chat_whose_host_was_another_chat_that_left_goes_on_with_a_host_of_its_own_and_says_what_waits(
+def test_a_chat_whose_host_was_another_chat_starts_its_own_host_and_reports_waiting_tasks(
     shell: Shell,
 ) -> None:
     shell.run("chat", "--once", "remind me in 600s to drink water")

@@ -40,7 +40,7 @@ def test_the_soft_limit_is_raised_to_the_hard_one(shell: Shell) -> None:
         assert SENTENCE not in end()
 
 
-def test_a_host_that_runs_out_of_files_says_so_once_and_fills_no_log(shell: Shell) -> None:
+def test_a_host_out_of_file_descriptors_reports_it_once_and_does_not_flood_the_log(shell: Shell) -> None:
     with host_with(shell, (64, 64)) as (_, end), ExitStack() as stack:
         for _number in range(100):
             client = stack.enter_context(socket.socket(socket.AF_UNIX))

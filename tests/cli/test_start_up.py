@@ -50,20 +50,20 @@ def loaded(home: Path, *words: str) -> tuple[int, list[str]]:
     [["--help"], ["--version"], [], ["stauts"], ["roles", "lst"], ["roles", "--help"], ["roles", "list", "--help"]],
     ids=" ".join,
 )
-def test_help_the_version_and_a_mistyped_word_load_hardly_anything(tmp_path: Path, words: list[str]) -> None:
+def test_help_version_and_usage_errors_import_few_modules(tmp_path: Path, words: list[str]) -> None:
     count, heavy = loaded(tmp_path, *words)
     assert heavy == []
     assert count <= MOST_MODULES
 
 
-def test_a_command_that_the_running_host_answers_loads_hardly_anything(shell: Shell, daemon: Daemon) -> None:
+def test_a_command_answered_by_the_running_host_imports_few_modules(shell: Shell, daemon: Daemon) -> None:
     for words in (["status"], ["status", "--json"], ["agents", "list"], ["sessions", "get", "none"]):
         count, heavy = loaded(shell.home, *words)
         assert heavy == [], words
         assert count <= MOST_MODULES, words
 
 
-def test_a_command_without_a_host_loads_no_platform_no_engine_and_no_host(shell: Shell) -> None:
+def test_a_command_without_a_host_imports_no_platform_runtime_or_host(shell: Shell) -> None:
     assert shell.run("agents", "create", "main").code == 0
     script = f"HEAVY = ('docker', 'aiohttp', 'discord', 'nanohost.app', 'nanohost.commands.groups')\n{COUNT}"
     done = subprocess.run(
@@ -93,7 +93,7 @@ def asking_a_stand_in(shell: Shell, *words: str) -> Iterator[tuple[subprocess.Po
                 yield process, connection, connection.recv(1000)
 
 
-def test_ctrl_c_leaves_a_command_whose_host_does_not_answer(shell: Shell) -> None:
+def test_ctrl_c_ends_a_command_whose_host_does_not_answer(shell: Shell) -> None:
     with asking_a_stand_in(shell, "status") as (process, _, asked):
         assert b'"status"' in asked
         process.send_signal(signal.SIGINT)
@@ -102,7 +102,7 @@ def test_ctrl_c_leaves_a_command_whose_host_does_not_answer(shell: Shell) -> Non
     assert "Traceback" not in said
 
 
-def test_bad_news_from_the_host_is_exit_code_1(shell: Shell) -> None:
+def test_a_failed_check_of_the_host_is_exit_code_1(shell: Shell) -> None:
     with asking_a_stand_in(shell, "verify") as (process, connection, _):
         connection.sendall(b'{"ok": true, "text": "one row is wrong", "failed": true}\n')
         said, _ = process.communicate(timeout=scaled_timeout(HANG_TIMEOUT_S))
