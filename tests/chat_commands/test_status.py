@@ -71,5 +71,5 @@ REMINDER = make_active_task(datetime(2026, 1, 3, 8, 0, tzinfo=UTC), content="wat
         ),
     ],
 )
-def test_status_is_words_for_people(facts: StatusFacts, expected: list[str]) -> None:
+def test_status_is_formatted_as_plain_sentences(facts: StatusFacts, expected: list[str]) -> None:
     assert format_status(facts).splitlines() == expected

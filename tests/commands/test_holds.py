@@ -30,7 +30,7 @@ async def some_sessions(operator: Operator) -> list[SessionId]:
     return found
 
 
-async def test_a_session_is_held_and_released_once_on_record_and_the_host_looks(operator: Operator) -> None:
+async def test_a_hold_and_a_release_are_recorded_once_and_emit_an_event(operator: Operator) -> None:
     session, other, _ = await some_sessions(operator)
     at = operator
     changed = record_events(at.context.store.bus, HoldChanged, lambda event: event.session)
@@ -50,7 +50,7 @@ async def test_a_session_is_held_and_released_once_on_record_and_the_host_looks(
     assert recorded == ["sessions.release", "sessions.hold"]
 
 
-async def test_an_agent_group_is_held_with_its_sessions_and_those_to_come(operator: Operator) -> None:
+async def test_a_hold_of_an_agent_group_covers_its_present_and_future_sessions(operator: Operator) -> None:
     first, second, other = await some_sessions(operator)
     store = operator.context.store
     told = await operator.run("agents hold", folder="main")
@@ -80,7 +80,7 @@ async def to_say(operator: Operator, session: SessionId) -> list[str]:
     return [one.status for one in await deliveries.list_waiting(operator.context.store, lane)]
 
 
-async def test_that_a_session_is_on_hold_is_not_said_any_more_once_it_is_released(operator: Operator) -> None:
+async def test_a_release_drops_pending_notices_of_the_hold(operator: Operator) -> None:
     session, other, _ = await some_sessions(operator)
     for one in (session, other):
         await operator.run("sessions hold", id=one)
@@ -91,7 +91,7 @@ async def test_that_a_session_is_on_hold_is_not_said_any_more_once_it_is_release
     assert left == (1, 1), "what else is said stays"
 
 
-async def test_a_session_that_is_held_with_its_agent_group_still_says_so_until_that_is_released(
+async def test_a_held_session_of_a_held_agent_group_keeps_its_notice_until_the_group_is_released(
     operator: Operator,
 ) -> None:
     session, other, _ = await some_sessions(operator)

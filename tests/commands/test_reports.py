@@ -14,7 +14,7 @@ REPORTS = [words for words in commands() if words.endswith((" list", "status", "
 
 
 @pytest.mark.parametrize("words", REPORTS)
-async def test_a_report_asks_nothing_on_the_connection_that_messages_wait_for(
+async def test_a_report_reads_nothing_on_the_connection_for_messages(
     operator: Operator, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
     asked: list[str] = []

@@ -45,7 +45,7 @@ async def refusal(operator: Operator, words: str, **arguments: object) -> UsageE
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_a_task_is_made_listed_changed_and_ended(operator: Operator) -> None:
+async def test_a_task_can_be_created_listed_changed_and_ended(operator: Operator) -> None:
     session = await conversation(operator)
     made = await operator.run(
         "tasks create", group="main", prompt="What is new?", cron="0 9 * * 1-5", timezone="Europe/Berlin"
@@ -69,7 +69,7 @@ async def test_a_task_is_made_listed_changed_and_ended(operator: Operator) -> No
 
 
 @pytest.mark.behaviour("TK-05", "OP-05")
-async def test_what_cannot_be_is_refused_with_what_to_type(operator: Operator) -> None:
+async def test_an_impossible_task_is_refused_with_what_to_type(operator: Operator) -> None:
     assert "one conversation" in str(await refusal(operator, "tasks create", prompt="x", at="in 10m"))
     await operator.run("agents create", folder="other")
     assert "no conversation yet" in str(await refusal(operator, "tasks create", prompt="x", at="in 10m", group="other"))
@@ -93,7 +93,7 @@ async def test_what_cannot_be_is_refused_with_what_to_type(operator: Operator) -
 
 
 @pytest.mark.behaviour("SE-12", "OP-01")
-async def test_while_all_is_paused_no_task_is_late_and_none_is_said_to_run_now(operator: Operator) -> None:
+async def test_during_a_pause_no_task_is_overdue_or_announced_to_run_now(operator: Operator) -> None:
     await conversation(operator)
     made = await operator.run("tasks create", group="main", prompt="What is new?", at="in 10m")
     clock = operator.context.clock
@@ -133,7 +133,7 @@ async def heard(operator: Operator, session: SessionId, user: str, id: str) -> N
 
 @pytest.mark.behaviour("TK-05")
 @pytest.mark.parametrize("owner", ["telegram:ann", "terminal:ann"])
-async def test_of_several_conversations_a_task_is_in_the_one_that_the_owner_wrote_in_last(
+async def test_among_several_sessions_a_task_uses_the_one_the_owner_wrote_in_last(
     operator: Operator, owner: str
 ) -> None:
     one, other, third = [await conversation(operator, thread=thread) for thread in ("t1", "t2", "t3")]
@@ -152,7 +152,7 @@ async def test_of_several_conversations_a_task_is_in_the_one_that_the_owner_wrot
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_who_is_linked_with_an_owner_is_the_owner(operator: Operator) -> None:
+async def test_an_identity_linked_with_an_owner_counts_as_the_owner(operator: Operator) -> None:
     sessions = [await conversation(operator, thread=thread) for thread in ("t1", "t2")]
     await operator.run("roles create", user="slack:U1", role="owner")
     async with operator.context.store.transaction() as tx:
@@ -164,14 +164,14 @@ async def test_who_is_linked_with_an_owner_is_the_owner(operator: Operator) -> N
     assert made["session"] == sessions[1]
 
 
-async def test_a_time_that_has_passed_is_refused_with_the_one_that_was_probably_meant(operator: Operator) -> None:
+async def test_a_time_in_the_past_is_refused_with_the_likely_intended_one(operator: Operator) -> None:
     session = await conversation(operator)
     said = str(await refusal(operator, "tasks create", session=session, prompt="Water", at="2025-03-01T09:00"))
     assert "is in the past: it is Thursday, 2026-01-01T" in said
     assert "You probably meant 2026-03-01T09:00" in said
 
 
-async def test_the_first_time_of_a_series_is_not_in_the_past_either(operator: Operator) -> None:
+async def test_a_first_run_in_the_past_is_refused_for_a_recurring_task(operator: Operator) -> None:
     session = await conversation(operator)
     made = await operator.run("tasks create", session=session, prompt="Water", cron="0 9 * * *")
     for asked in (("tasks create", {"session": session, "prompt": "Water"}), ("tasks update", {"id": made["id"]})):
@@ -180,7 +180,7 @@ async def test_the_first_time_of_a_series_is_not_in_the_past_either(operator: Op
     assert (await operator.run("tasks get", id=made["id"]))["cron"] == "0 9 * * *"
 
 
-async def test_a_run_whose_model_has_no_price_on_record_cost_nobody_knows_what(operator: Operator) -> None:
+async def test_a_run_without_a_known_model_price_has_an_unknown_cost(operator: Operator) -> None:
     session, store = await conversation(operator), operator.context.store
     made = await operator.run("tasks create", session=session, prompt="Water", at="in 1 h")
     now = operator.context.clock.now()
