@@ -50,7 +50,7 @@ async def state(store: Store, delivery: Delivery) -> Delivery:
         (DeliveryStatus.DROPPED, False, False),
     ],
 )
-async def test_what_may_be_decided_depends_on_what_became_of_it(
+async def test_the_permitted_decisions_depend_on_the_delivery_status(
     store: Store, status: DeliveryStatus, may_resend: bool, may_drop: bool
 ) -> None:
     delivery = await ended(store, status)
@@ -61,7 +61,7 @@ async def test_what_may_be_decided_depends_on_what_became_of_it(
 
 
 @pytest.mark.behaviour("OP-01")
-async def test_a_platform_is_called_down_by_what_its_messages_met_since_they_were_sent_again(store: Store) -> None:
+async def test_an_outage_is_judged_by_attempts_since_the_resend(store: Store) -> None:
     down = AttemptOutcome(status=DeliveryStatus.PENDING, code="down", reason="down: it is out of order", error="x")
     busy = AttemptOutcome(status=DeliveryStatus.PENDING, code="rate_limited", reason="rate_limited: busy", error="x")
 
@@ -91,7 +91,7 @@ async def test_a_platform_is_called_down_by_what_its_messages_met_since_they_wer
     assert await named(LATER + status_counts.DOWN_AFTER) == [], "it answers"
 
 
-async def test_what_is_being_sent_cannot_be_decided_on(store: Store) -> None:
+async def test_a_delivery_being_sent_cannot_be_decided(store: Store) -> None:
     delivery = await ended(store, DeliveryStatus.PENDING)
     async with store.transaction() as tx:
         assert await deliveries.begin_attempt(tx, delivery, NOON)
@@ -99,7 +99,7 @@ async def test_what_is_being_sent_cannot_be_decided_on(store: Store) -> None:
         assert not await deliveries.resend(tx, delivery, LATER)
 
 
-async def test_a_message_that_was_dropped_meanwhile_is_not_begun(store: Store) -> None:
+async def test_a_delivery_dropped_meanwhile_is_not_begun(store: Store) -> None:
     delivery = await ended(store, DeliveryStatus.PENDING)
     async with store.transaction() as tx:
         assert await deliveries.drop(tx, delivery, "no more", LATER)
@@ -110,7 +110,7 @@ async def test_a_message_that_was_dropped_meanwhile_is_not_begun(store: Store) -
 
 
 @pytest.mark.behaviour("DL-02", "DL-03")
-async def test_what_is_sent_again_has_its_tries_afresh_and_keeps_its_attempts(store: Store) -> None:
+async def test_a_resent_delivery_has_all_its_tries_again_and_keeps_its_attempts(store: Store) -> None:
     delivery = await ended(store, DeliveryStatus.PENDING)
     for _ in range(6):
         async with store.transaction() as tx:
@@ -130,7 +130,7 @@ async def test_what_is_sent_again_has_its_tries_afresh_and_keeps_its_attempts(st
 
 
 @pytest.mark.behaviour("DL-05")
-async def test_what_is_unknown_keeps_nothing_behind_it_waiting(store: Store) -> None:
+async def test_a_delivery_with_unknown_status_does_not_block_its_queue(store: Store) -> None:
     held = await ended(store, DeliveryStatus.UNKNOWN)
     async with store.transaction() as tx:
         await deliveries.add(tx, a_delivery(held.queue.session_id, 2))

@@ -26,7 +26,7 @@ async def say(store: Store, said: HostPayload, *, about_cards: bool = False) -> 
 
 
 @pytest.mark.behaviour("DL-07")
-async def test_cards_and_what_becomes_of_them_have_a_lane_of_their_own(store: Store) -> None:
+async def test_cards_and_their_edits_have_a_separate_queue(store: Store) -> None:
     answer = await say(store, ChatOut(text="It works once."))
     card = await say(store, CARD)
     more = await say(store, ChatOut(text="There are more."), about_cards=True)
@@ -41,7 +41,7 @@ async def test_cards_and_what_becomes_of_them_have_a_lane_of_their_own(store: St
     assert [one.seq for one in await deliveries.list_waiting(store, answer.queue)] == [answer.seq, later.seq]
 
 
-async def test_a_card_from_before_there_were_two_lanes_is_followed_by_its_changes_in_the_lane_that_it_is_in(
+async def test_edits_of_an_older_versions_card_stay_in_the_queue_of_the_card(
     store: Store,
 ) -> None:
     made = await say(store, ChatOut(text="x"))
@@ -52,7 +52,7 @@ async def test_a_card_from_before_there_were_two_lanes_is_followed_by_its_change
     assert (ends.queue, ends.seq > old.seq) == (old.queue, True)
 
 
-async def test_an_agents_numbers_say_nothing_of_lanes(store: Store) -> None:
+async def test_an_agents_sequence_numbers_select_no_host_queue(store: Store) -> None:
     made = await say(store, ChatOut(text="x"))
     lane = replace(made.queue, session_id=SessionId("s1"))
     async with store.transaction() as tx:

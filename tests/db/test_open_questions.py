@@ -42,13 +42,13 @@ async def _ask(store: Store, count: int, text: Callable[[int], str]) -> None:
         await tx.execute("UPDATE deliveries SET status = 'sent', attempts = 1")
 
 
-async def test_the_newest_that_can_be_answered_by_typing_are_found(store: Store) -> None:
+async def test_the_newest_questions_that_can_be_typed_at_are_found(store: Store) -> None:
     await _ask(store, 300, lambda number: TOO_LONG if number % 2 else "Which?")
     found = await questions.list_open_in_chat(store, CHAT)
     assert [one.question.seq for one in found] == [2 * number + 1 for number in range(298, 198, -2)]
 
 
-async def test_however_many_are_open_a_message_looks_at_the_newest(database: Path) -> None:
+async def test_a_message_reads_only_the_newest_open_questions(database: Path) -> None:
     """And not into their text: how long it is, is known."""
     async with open_store(database, durable=False) as store:
         await _ask(store, 1_500, lambda _: TOO_LONG)

@@ -205,12 +205,12 @@ def steps(db: sqlite3.Connection, sql: str, moment: str) -> int:
     return count
 
 
-def test_all_sql_stands_in_constants_of_its_module() -> None:
+def test_all_sql_is_in_constants_of_its_module() -> None:
     assert find_inline_sql() == []
     assert len(statements()) > 200
 
 
-def test_statements_on_a_mailbox_are_no_others(history: sqlite3.Connection, tmp_path: Path) -> None:
+def test_statements_excluded_as_mailbox_statements_read_a_mailbox(history: sqlite3.Connection, tmp_path: Path) -> None:
     """What is left out here is left out because it is of another file."""
     for one in statements():
         if is_of_a_mailbox(one.sql):
@@ -219,7 +219,7 @@ def test_statements_on_a_mailbox_are_no_others(history: sqlite3.Connection, tmp_
 
 
 @pytest.mark.parametrize("statement", central(), ids=lambda one: one.id)
-def test_no_statement_scans_or_sorts_a_table_that_grows(behind: Behind, statement: Statement) -> None:
+def test_no_statement_scans_or_sorts_a_growing_table(behind: Behind, statement: Statement) -> None:
     """Nor does it search by a part of a key that many rows share."""
     if statement.id not in BOUNDED:
         found = behind.many(statement.sql)
@@ -228,14 +228,14 @@ def test_no_statement_scans_or_sorts_a_table_that_grows(behind: Behind, statemen
 
 
 @pytest.mark.parametrize("statement", measured(), ids=lambda one: one.id)
-def test_no_statement_walks_through_the_history(history: sqlite3.Connection, statement: Statement) -> None:
+def test_no_statement_walks_the_history(history: sqlite3.Connection, statement: Statement) -> None:
     """A plan may name an index and still go through all rows of a session, a chat or a kind."""
     longest = long_history.AN_HOUR if statement.id in OF_AN_HOUR else long_history.ALL_TIME
     for moment in (long_history.EARLY, long_history.MIDDLE, long_history.LATE, longest):
         assert steps(history, statement.sql, moment) <= MOST_STEPS, moment
 
 
-def test_no_report_returns_all_there_is(history: sqlite3.Connection) -> None:
+def test_no_report_returns_unbounded_rows(history: sqlite3.Connection) -> None:
     found = {one.id: _count_rows(history, one.sql) for one in statements() if _is_bounded_report(one)}
     assert {id: rows for id, rows in found.items() if rows > long_history.SMALL_TABLE_ROWS} == {}
 
@@ -251,7 +251,7 @@ def _count_rows(db: sqlite3.Connection, sql: str) -> int:
     )
 
 
-def test_a_walk_through_all_that_a_session_ever_sent_is_noticed(behind: Behind) -> None:
+def test_a_statement_that_walks_a_sessions_whole_history_is_detected(behind: Behind) -> None:
     """SQLite calls it a search, asks for its values by number, and would look at the key if nobody forbade that."""
     walk = """
     SELECT count(*) AS found, count(CASE WHEN not_before > ?2 THEN 1 END) AS later FROM (
@@ -262,14 +262,14 @@ def test_a_walk_through_all_that_a_session_ever_sent_is_noticed(behind: Behind) 
 
 
 @pytest.mark.parametrize("table", searches.tables())
-def test_the_history_is_long_in_every_table_that_grows(history: sqlite3.Connection, table: str) -> None:
+def test_the_test_history_is_long_in_every_growing_table(history: sqlite3.Connection, table: str) -> None:
     of_session = "session_id" in searches.columns(history, table) and table not in A_ROW_A_SESSION
     where = f"WHERE session_id = '{long_history.BIG}'" if of_session else ""
     rows = history.execute(f"SELECT count(*) FROM {table} {where}").fetchone()[0]
     assert (rows >= long_history.ROWS) == (table not in SMALL | SHORT)
 
 
-def test_the_history_has_all_that_can_become_of_a_thing(history: sqlite3.Connection) -> None:
+def test_the_test_history_contains_every_status(history: sqlite3.Connection) -> None:
     """Also of what is open, but of that only a few: an index over it holds no history."""
     assert len(searches.status_values(history)) >= 9
     for table, column, states in searches.status_values(history):
@@ -280,5 +280,5 @@ def test_the_history_has_all_that_can_become_of_a_thing(history: sqlite3.Connect
             assert few == (state in OPEN), f"{found[state]} of {table}.{column} {state}"
 
 
-def test_verify_reads_on_connections_of_its_own() -> None:
+def test_verify_reads_on_separate_connections() -> None:
     assert finding.VerifyContext.__annotations__["store"] == "ReportReader"

@@ -43,13 +43,13 @@ async def _add(tx: Transaction, effect: RuleEffect, group: AgentGroupId | None, 
         ([], None),
     ],
 )
-async def test_the_closest_rule_decides_and_a_no_before_a_yes(
+async def test_the_closest_rule_decides_and_a_denial_comes_before_an_approval(
     store: Store, made: list[tuple[RuleEffect, bool, bool]], effect: RuleEffect | None
 ) -> None:
     assert await _applies(store, *made) is effect
 
 
-async def test_a_rule_is_about_its_kind_its_agent_and_its_subject_and_for_its_time(store: Store) -> None:
+async def test_a_rule_applies_to_its_kind_agent_and_subject_until_it_ends(store: Store) -> None:
     async with store.transaction() as tx:
         one, other = [
             await agent_groups.add(tx, folder=name, name=name, provider=None, model=None, now=NOON) for name in "ab"
