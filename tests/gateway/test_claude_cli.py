@@ -48,7 +48,7 @@ async def turn(client: ClaudeSDKClient, text: str) -> ResultMessage:
 
 
 @pytest.mark.behaviour("GW-01", "GW-02", "GW-05")
-async def test_the_real_client_works_through_the_socket(
+async def test_the_real_claude_client_works_through_the_socket(
     api: StubMessagesApi, host: GatewayTestHost, gateway: Gateway, ledger: CallLedger, options: ClaudeAgentOptions
 ) -> None:
     await gateway.attach(SessionId("s1"), host.socket("s1"))
