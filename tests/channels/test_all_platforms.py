@@ -82,7 +82,7 @@ async def lost_answers(flow: RunningHost) -> dict[str, int]:
 
 
 @pytest.mark.behaviour("IN-01", "IN-02", "DL-04", "DL-07")
-async def test_after_an_outage_of_all_platforms_everything_arrives_once_within_a_minute(tmp_path: Path) -> None:
+async def test_after_an_outage_of_all_platforms_every_message_is_sent_once_within_a_minute(tmp_path: Path) -> None:
     write_agent_script(tmp_path, {"match": "think", "actions": [{"until_file": "go"}, {"answer": "thought it over"}]})
     world = AllPlatforms()
     async with run_host(tmp_path, world) as flow:
@@ -128,7 +128,7 @@ WHATSAPP_STATUS_S = 0.01
 @pytest.mark.behaviour("DL-04", "DL-05", "DL-07")
 @pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.SERVER_ERROR])
 @pytest.mark.parametrize("name", platform_names())
-async def test_after_ten_minutes_of_server_errors_all_is_sent_in_order_once(
+async def test_after_ten_minutes_of_server_errors_messages_are_sent_once_and_in_order(
     tmp_path: Path, name: str, fault: Fault
 ) -> None:
     clock, platform = ManualClock(), find_simulator(name)
@@ -216,7 +216,7 @@ async def _open(store: Store) -> bool:
 
 
 @pytest.mark.behaviour("DL-05")
-async def test_a_send_whose_answer_was_lost_is_seen_once_where_the_platform_can_tell(tmp_path: Path) -> None:
+async def test_a_send_with_a_lost_response_is_shown_once_where_the_platform_can_tell(tmp_path: Path) -> None:
     world = AllPlatforms()
     async with run_host(tmp_path, world, clock=AcceleratedClock()) as flow:
         for platform in world.platforms.values():
@@ -235,7 +235,7 @@ async def test_a_send_whose_answer_was_lost_is_seen_once_where_the_platform_can_
 
 
 @pytest.mark.behaviour("DL-05", "DL-03")
-async def test_with_ask_only_what_no_platform_can_tell_is_held_until_an_operator_says_resend(tmp_path: Path) -> None:
+async def test_with_ask_only_an_unverifiable_send_is_held_until_the_operator_resends_it(tmp_path: Path) -> None:
     world = AllPlatforms()
     async with run_host(tmp_path, world, clock=AcceleratedClock(), ambiguous="ask") as flow:
         for platform in world.platforms.values():
@@ -257,7 +257,7 @@ async def test_with_ask_only_what_no_platform_can_tell_is_held_until_an_operator
 
 
 @pytest.mark.behaviour("DL-08", "DL-09")
-async def test_thirty_edits_in_a_telegram_group_keep_its_pace_and_the_last_one_stands(tmp_path: Path) -> None:
+async def test_thirty_edits_in_a_telegram_group_respect_its_rate_limit_and_end_with_the_last(tmp_path: Path) -> None:
     """Both the host's minute and the platform's take three seconds."""
     clock = AcceleratedClock(20)
     telegram = TelegramSimulator()
@@ -315,7 +315,7 @@ async def progress(flow: RunningHost, lane: DeliveryQueueKey, step: int) -> None
 
 
 @pytest.mark.behaviour("DL-07", "DL-08")
-async def test_a_chat_that_the_platform_wants_to_rest_delays_no_other_of_that_platform(tmp_path: Path) -> None:
+async def test_a_rate_limited_chat_does_not_delay_others_on_its_platform(tmp_path: Path) -> None:
     world = AllPlatforms()
     async with run_host(tmp_path, world, clock=AcceleratedClock()):
         await world.send_to_all("warm")
@@ -339,7 +339,7 @@ async def _until_limited(platform: Simulator) -> None:
 
 
 @pytest.mark.behaviour("DL-06", "DL-12")
-async def test_a_long_mixed_answer_arrives_everywhere_whole_in_order_with_its_code_and_pings_nobody(
+async def test_a_long_mixed_answer_arrives_complete_and_in_order_on_every_platform_and_pings_nobody(
     tmp_path: Path,
 ) -> None:
     write_agent_script(tmp_path, {"match": "report", "actions": [{"answer": LONG_ANSWER}]})
@@ -386,7 +386,7 @@ def words_in_code(platform: Simulator, shown: Sequence[ScreenMessage]) -> list[s
 
 
 @pytest.mark.behaviour("IN-01", "IN-02", "DL-02", "DL-05")
-async def test_a_host_killed_in_a_burst_on_all_platforms_answers_every_message_once(tmp_path: Path) -> None:
+async def test_a_host_killed_during_a_burst_on_all_platforms_answers_every_message_once(tmp_path: Path) -> None:
     world = AllPlatforms()
     async with world.running(), killable(tmp_path, world) as host:
         host.start()
@@ -441,5 +441,5 @@ def _table(name: str, values: Mapping[str, str]) -> str:
     return "\n".join([f"[{name}]", *(f'{key} = "{value}"' for key, value in values.items()), ""])
 
 
-def test_all_four_platforms_are_tried() -> None:
+def test_all_four_platforms_are_tested() -> None:
     assert {"telegram", "slack", "discord", "whatsapp"} <= set(platform_names())

@@ -34,7 +34,7 @@ SAYS_IT_AS_A_MESSAGE = "whatsapp"
 
 
 @pytest.mark.parametrize("platform", simulator_names())
-def test_a_simulator_has_an_example_of_every_kind_that_can_be_sent_there(platform: str) -> None:
+def test_a_simulator_has_an_example_of_every_supported_kind(platform: str) -> None:
     shown = find_simulator(platform).content_examples()
     assert [kind for kind in supported_content(platform) if kind not in shown] == _by_other_means(platform)
     assert [kind for kind in shown if kind in UNSUPPORTED_CONTENT[platform]] == [], "it is said not to be there"
@@ -52,7 +52,7 @@ async def test_each_kind_and_each_example_can_be_sent_from_the_terminal(platform
 
 
 @pytest.mark.parametrize("platform", simulator_names())
-async def test_what_can_be_sent_is_listed(platform: str) -> None:
+async def test_the_kinds_that_can_be_sent_are_listed(platform: str) -> None:
     written, shown = await _typed(platform, "/send")
     assert written == 0
     assert [kind for kind in ContentKind if f"\n  {kind}: " in shown] == supported_content(platform)
@@ -63,7 +63,7 @@ async def test_what_can_be_sent_is_listed(platform: str) -> None:
 
 
 @pytest.mark.parametrize("platform", simulator_names())
-async def test_a_simulator_that_is_begun_again_makes_no_id_that_it_made_before(platform: str) -> None:
+async def test_a_restarted_simulator_repeats_no_id(platform: str) -> None:
     lives = [make_interactive_simulator(platform, START + timedelta(seconds=passed)) for passed in (0, 1)]
     made = []
     for simulator in lives:
@@ -85,7 +85,7 @@ async def _typed(platform: str, *lines: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(("platform", "name"), EXAMPLES)
-def test_an_example_reaches_the_host_as_what_it_is(platform: str, name: str) -> None:
+def test_each_example_reaches_the_host_as_its_kind(platform: str, name: str) -> None:
     told = receive_examples(platform)[name]
     match told.content:
         case ContentKind.SERVICE:

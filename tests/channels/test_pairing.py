@@ -46,7 +46,7 @@ async def reads(platform: Simulator, *beginnings: str) -> None:
 
 
 @pytest.mark.behaviour("AC-03")
-async def test_the_deep_link_makes_the_owner_on_telegram_whose_next_message_is_answered(tmp_path: Path) -> None:
+async def test_the_pairing_link_makes_its_user_an_owner_on_telegram_who_is_answered(tmp_path: Path) -> None:
     telegram = find_simulator("telegram")
     async with fresh(tmp_path, telegram) as flow:
         made = await flow.run_command("pair", "telegram")
@@ -64,7 +64,7 @@ async def test_the_deep_link_makes_the_owner_on_telegram_whose_next_message_is_a
 
 @pytest.mark.behaviour("AC-01", "AC-03")
 @pytest.mark.parametrize("name", platform_names())
-async def test_an_owner_on_any_platform_is_known_on_telegram_after_one_more_code(tmp_path: Path, name: str) -> None:
+async def test_an_owner_on_any_platform_is_linked_on_telegram_by_one_more_code(tmp_path: Path, name: str) -> None:
     here, telegram = find_simulator(name), find_simulator("telegram")
     if name == "telegram":
         here, telegram = telegram, find_simulator("slack")
@@ -86,7 +86,7 @@ async def test_an_owner_on_any_platform_is_known_on_telegram_after_one_more_code
         await reads(telegram, "echo: hello")
 
 
-async def test_a_number_on_whatsapp_is_a_link(tmp_path: Path) -> None:
+async def test_a_pairing_link_on_whatsapp_contains_the_number(tmp_path: Path) -> None:
     async with fresh(tmp_path, find_simulator("whatsapp")) as flow:
         made = await flow.run_command("pair", "whatsapp")
         assert made["link"] == f"https://wa.me/15550001111?text={made['code']}"
@@ -106,7 +106,7 @@ class _Linking(FakeChannel):
         raise AssertionError("nothing is sent")
 
 
-async def test_a_link_that_cannot_be_had_now_is_none(tmp_path: Path) -> None:
+async def test_an_unavailable_pairing_link_is_none(tmp_path: Path) -> None:
     fake, plain = _Linking(), FakeChannel()
     connections = ChannelManager(
         catalogue=ChannelCatalogue(available={}, unavailable=()),

@@ -57,7 +57,7 @@ def broken(content: object) -> Iterator[Any]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.content(ContentKind.UNREADABLE)
-def test_content_that_is_not_as_documented_is_told_in_some_way(kind: str) -> None:
+def test_undocumented_content_is_described_somehow(kind: str) -> None:
     count = 0
     with capture_logs():
         for content in KINDS[kind]:
@@ -74,7 +74,7 @@ def test_content_that_is_not_as_documented_is_told_in_some_way(kind: str) -> Non
     assert count > 10
 
 
-def test_what_is_new_beside_what_is_known_changes_nothing() -> None:
+def test_unknown_fields_beside_known_ones_change_nothing() -> None:
     press = {
         "id": "9",
         "from": BODY["from"],
@@ -91,7 +91,7 @@ def test_what_is_new_beside_what_is_known_changes_nothing() -> None:
 
 
 @pytest.mark.content(ContentKind.UNREADABLE)
-def test_who_and_where_that_is_not_as_documented_raises_nothing() -> None:
+def test_undocumented_senders_and_chats_raise_nothing() -> None:
     count = 0
     group = {"id": -7, "type": "supergroup", "title": "Home"}
     press = {"id": "9", "from": BODY["from"], "chat_instance": "1", "data": "q:1", "message": BODY}
@@ -113,7 +113,7 @@ def test_who_and_where_that_is_not_as_documented_raises_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", [7, None, [], {"a": 1}])
-def test_names_that_are_no_words_are_the_ids(name: object) -> None:
+def test_an_invalid_name_is_replaced_by_the_id(name: object) -> None:
     here = {"chat": {"id": -7, "type": "supergroup", "title": name}, "text": "hi"}
     event = told({"update_id": 1, "message": BODY | here | {"from": {"id": 1001, "is_bot": False, "first_name": name}}})
     assert event is not None
@@ -133,7 +133,7 @@ def test_names_that_are_no_words_are_the_ids(name: object) -> None:
     ],
     ids=str,
 )
-def test_where_nobody_or_nowhere_can_be_named_there_is_a_line_in_the_log(update: dict[str, Any]) -> None:
+def test_an_update_without_a_sender_or_chat_is_logged(update: dict[str, Any]) -> None:
     with capture_logs() as lines:
         assert told({"update_id": 1, **update}) is None
     assert len(lines) >= 1

@@ -23,7 +23,7 @@ from .test_flow import hosted
 
 @pytest.mark.behaviour("DL-16", "DL-03")
 @pytest.mark.case("refused after it was taken (outside the window)")
-async def test_what_whatsapp_gives_up_on_later_is_failed_with_the_reason_also_over_a_restart(
+async def test_a_late_failure_is_recorded_with_its_reason_also_across_a_restart(
     tmp_path: Path, meta: WhatsAppSimulator
 ) -> None:
     meta.keeps_statuses = False
@@ -50,7 +50,7 @@ async def test_what_whatsapp_gives_up_on_later_is_failed_with_the_reason_also_ov
 
 
 @pytest.mark.behaviour("DL-16", "DL-03")
-async def test_what_whatsapp_refuses_at_once_outside_the_window_is_known_to_operator_and_agent_alike(
+async def test_a_refusal_outside_the_24_hour_window_is_reported_to_operator_and_agent(
     tmp_path: Path, meta: WhatsAppSimulator
 ) -> None:
     meta.keeps_windows_closed = True
