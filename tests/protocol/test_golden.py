@@ -122,7 +122,7 @@ def test_the_runners_golden_acks_and_turns_are_read(golden: Path) -> None:
     assert (turns[FAILED_TURN].outcome, turns[FAILED_TURN].attempt) == ("rate_limited", 1)
 
 
-def test_todays_writers_write_what_the_golden_files_hold(golden: Path, tmp_path: Path) -> None:
+def test_current_writers_write_what_the_golden_files_contain(golden: Path, tmp_path: Path) -> None:
     fresh = tmp_path / "fresh"
     fresh.mkdir()
     write_inbound(fresh / "inbound.db")

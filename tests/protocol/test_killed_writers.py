@@ -46,7 +46,7 @@ def writer(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.behaviour("RU-08")
-def test_a_runner_killed_anywhere_leaves_whole_turns_and_says_nothing_twice(outbound: Path) -> None:
+def test_a_runner_killed_anywhere_leaves_whole_turns_and_repeats_no_message(outbound: Path) -> None:
     chance = random.Random(7)
     hot = 0
     for life in range(KILLS):
