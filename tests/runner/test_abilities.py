@@ -49,7 +49,7 @@ def own(names: Sequence[str]) -> set[str]:
 
 @pytest.mark.behaviour("RU-13")
 @pytest.mark.parametrize("model", MODELS)
-async def test_the_command_line_offers_what_the_page_says_and_nothing_that_cannot_work(
+async def test_claude_code_offers_the_documented_tools_and_none_that_cannot_work(
     host: SessionHost, api: StubMessagesApi, model: str | None
 ) -> None:
     asked = await first_asked(host, api, replace(claude(host), model=model))
@@ -61,14 +61,14 @@ async def test_the_command_line_offers_what_the_page_says_and_nothing_that_canno
 
 
 @pytest.mark.behaviour("RU-13")
-async def test_each_tool_of_ours_is_on_the_page(host: SessionHost, api: StubMessagesApi) -> None:
+async def test_each_nanohost_tool_is_documented(host: SessionHost, api: StubMessagesApi) -> None:
     asked = await first_asked(host, api, claude(host))
     ours = {name.removeprefix(OURS) for name in asked.tool_names if name.startswith(OURS)}
     assert ours == on_the_page("nanohost's tools")
 
 
 @pytest.mark.behaviour("RU-13")
-async def test_an_agent_without_network_is_told_so_and_one_in_a_plain_process_is_not(
+async def test_an_agent_without_a_network_is_told_so_and_one_in_a_plain_process_is_not(
     host: SessionHost, api: StubMessagesApi
 ) -> None:
     """Without walls the web can be reached, and its tools work."""
@@ -82,7 +82,7 @@ async def test_an_agent_without_network_is_told_so_and_one_in_a_plain_process_is
     assert {"WebFetch", "WebSearch"} <= own(reaching.tool_names)
 
 
-async def test_a_conversation_that_goes_on_is_told_of_what_has_changed_since_it_began(
+async def test_a_resumed_conversation_is_told_what_has_changed_since_it_began(
     host: SessionHost, api: StubMessagesApi
 ) -> None:
     """The command line would say for ever what it was told first."""
@@ -99,7 +99,7 @@ async def test_a_conversation_that_goes_on_is_told_of_what_has_changed_since_it_
 
 
 @pytest.mark.behaviour("RU-13")
-async def test_no_skill_of_the_command_line_is_listed_that_cannot_work(host: SessionHost, api: StubMessagesApi) -> None:
+async def test_skills_of_claude_code_that_cannot_work_are_not_listed(host: SessionHost, api: StubMessagesApi) -> None:
     own_skill = host.layout.agent_dir / ".claude" / "skills" / "tea" / "SKILL.md"
     own_skill.parent.mkdir(parents=True)
     own_skill.write_text("---\nname: tea\ndescription: How tea is made here.\n---\nWarm the pot.\n")
@@ -117,13 +117,13 @@ def _system_words(asked: RecordedRequest) -> str:
     return "\n".join(block["text"] for content in said for block in content)
 
 
-def test_an_agent_without_tools_is_told_that_it_has_neither_files_nor_memory() -> None:
+def test_an_agent_without_tools_is_told_that_it_has_no_files_and_no_memory() -> None:
     text = capabilities_prompt(tools="none", network="none")
     assert "no files" in text
     assert "memory/" not in text
 
 
-def test_what_is_not_connected_is_said_with_what_to_say_instead() -> None:
+def test_the_prompt_names_what_is_not_available_and_what_to_say_instead() -> None:
     text = capabilities_prompt(tools="all", network="none")
     assert "no network" in text
     assert "MCP" in text

@@ -62,7 +62,7 @@ def said(text: str, *, event: str = "message", refers_to: str | None = None, ans
         ("hi", None),
     ],
 )
-def test_a_command_is_a_text_that_begins_with_it(text: str, command: str | None) -> None:
+def test_a_command_is_a_text_that_begins_with_its_name(text: str, command: str | None) -> None:
     assert parse_command(row(text)) == command
 
 
@@ -79,7 +79,7 @@ def test_a_command_is_a_text_that_begins_with_it(text: str, command: str | None)
         row(TaskIn(prompt="/compact")),
     ],
 )
-def test_only_what_a_person_typed_is_a_command(other: MessageIn) -> None:
+def test_only_a_persons_text_is_a_command(other: MessageIn) -> None:
     assert parse_command(other) is None
 
 
@@ -88,7 +88,7 @@ def test_a_reply_can_be_a_command() -> None:
 
 
 @pytest.mark.behaviour("AC-06")
-def test_a_command_is_alone_in_its_turn_and_in_its_place() -> None:
+def test_a_command_is_alone_in_its_turn_and_keeps_its_position() -> None:
     rows = [row("one", 2), row("so", 4, trigger=False), row("/compact", 6), row("two", 8), row("/cost", 10)]
     batches = []
     while rows:
@@ -99,7 +99,7 @@ def test_a_command_is_alone_in_its_turn_and_in_its_place() -> None:
     assert batches == [[2, 4], [6], [8], [10]]
 
 
-def test_context_before_a_command_waits_for_the_message_after_it() -> None:
+def test_context_before_a_command_waits_for_the_next_message() -> None:
     rows = [row("so", 2, trigger=False), row("/compact", 4), row("two", 6)]
     first = next_batch(rows, {})
     assert first is not None
@@ -109,7 +109,7 @@ def test_context_before_a_command_waits_for_the_message_after_it() -> None:
 
 
 @pytest.mark.behaviour("AC-06")
-def test_a_command_joins_no_turn_that_is_running_and_neither_does_what_comes_after_it() -> None:
+def test_a_command_and_later_messages_do_not_join_a_running_turn() -> None:
     one, command, two = row("one", 2), row("/compact", 4), row("two", 6)
     assert follow_ups([one, command, two], {}) == (one,)
     assert follow_ups([command, two], {}) == ()
@@ -140,7 +140,7 @@ def test_a_command_joins_no_turn_that_is_running_and_neither_does_what_comes_aft
         ("", None, "Done."),
     ],
 )
-def test_a_person_is_told_what_became_of_a_command(text: str, compacted: dict[str, object] | None, words: str) -> None:
+def test_a_person_is_told_the_result_of_a_command(text: str, compacted: dict[str, object] | None, words: str) -> None:
     assert command_reply(text, compacted) == words
 
 
@@ -156,7 +156,7 @@ async def test_without_a_model_there_is_nothing_to_compact(tmp_path: Path, provi
 
 
 @pytest.mark.behaviour("AC-06", "RU-08")
-async def test_a_command_that_failed_is_run_again_as_a_command(tmp_path: Path) -> None:
+async def test_a_failed_command_is_retried_as_a_command(tmp_path: Path) -> None:
     host = SessionHost(tmp_path / "session")
     host.write_script({"match": "compact", "attempt": 1, "actions": [{"error": "overloaded"}]})
     host.insert(make_chat_message("c1", "/compact"))
@@ -168,7 +168,7 @@ async def test_a_command_that_failed_is_run_again_as_a_command(tmp_path: Path) -
 
 
 @pytest.mark.behaviour("AC-06")
-async def test_nothing_joins_a_command_that_is_running(tmp_path: Path) -> None:
+async def test_no_message_joins_a_running_command(tmp_path: Path) -> None:
     host = SessionHost(tmp_path / "session")
     host.write_script({"match": "compact", "actions": [{"until_file": "go"}, {"answer": "done"}]})
     host.insert(make_chat_message("c1", "/compact"))

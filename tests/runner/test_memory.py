@@ -40,7 +40,7 @@ def told(asked: RecordedRequest) -> str:
 
 
 @pytest.mark.behaviour("RU-14")
-async def test_what_is_noted_in_one_chat_is_known_in_every_other_of_the_agent(
+async def test_a_note_made_in_one_chat_is_known_in_every_chat_of_the_agent(
     two: tuple[SessionHost, SessionHost], api: StubMessagesApi
 ) -> None:
     first, second = two
@@ -57,7 +57,7 @@ async def test_what_is_noted_in_one_chat_is_known_in_every_other_of_the_agent(
 
 
 @pytest.mark.behaviour("RU-14")
-async def test_a_conversation_that_goes_on_knows_what_another_noted_while_it_rested(
+async def test_a_resumed_conversation_knows_notes_made_meanwhile_by_another(
     two: tuple[SessionHost, SessionHost], api: StubMessagesApi
 ) -> None:
     first, _ = two
@@ -73,7 +73,7 @@ async def test_a_conversation_that_goes_on_knows_what_another_noted_while_it_res
 
 
 @pytest.mark.behaviour("RU-14")
-async def test_a_conversation_does_not_write_over_what_another_has_noted_since_it_looked(
+async def test_a_conversation_does_not_overwrite_newer_notes_of_another(
     two: tuple[SessionHost, SessionHost], api: StubMessagesApi
 ) -> None:
     """By the command line's own care: each chat's change is made to the file as it is then, or refused."""
@@ -94,7 +94,7 @@ async def test_a_conversation_does_not_write_over_what_another_has_noted_since_i
 
 
 @pytest.mark.behaviour("RU-14")
-async def test_what_the_agent_writes_into_its_own_settings_moves_no_memory_and_gives_no_tool_back(
+async def test_an_agents_own_settings_file_moves_no_memory_and_enables_no_tool(
     two: tuple[SessionHost, SessionHost], api: StubMessagesApi
 ) -> None:
     first, _ = two
@@ -112,7 +112,9 @@ async def test_what_the_agent_writes_into_its_own_settings_moves_no_memory_and_g
 
 
 @pytest.mark.behaviour("RU-14")
-async def test_without_tools_no_memory_is_spoken_of(two: tuple[SessionHost, SessionHost], api: StubMessagesApi) -> None:
+async def test_without_tools_the_prompt_does_not_mention_memory(
+    two: tuple[SessionHost, SessionHost], api: StubMessagesApi
+) -> None:
     """Nothing could be written there."""
     first, _ = two
     first.write_message("m1", "hello")
@@ -122,7 +124,7 @@ async def test_without_tools_no_memory_is_spoken_of(two: tuple[SessionHost, Sess
 
 
 @pytest.mark.behaviour("RU-14")
-async def test_what_a_conversation_of_an_earlier_version_kept_for_itself_is_moved_to_the_agent(
+async def test_notes_of_an_earlier_versions_conversation_are_moved_to_the_agent(
     two: tuple[SessionHost, SessionHost], api: StubMessagesApi
 ) -> None:
     first, _ = two
@@ -139,7 +141,7 @@ async def test_what_a_conversation_of_an_earlier_version_kept_for_itself_is_move
 
 
 @pytest.mark.behaviour("RU-14")
-def test_notes_of_several_conversations_are_all_kept_and_found_and_moving_again_changes_nothing(tmp_path: Path) -> None:
+def test_notes_of_several_conversations_are_merged_once(tmp_path: Path) -> None:
     memory = tmp_path / "memory"
     for name, drink in (("one", "green"), ("two", "black")):
         old = tmp_path / name / "projects" / "p" / "memory"

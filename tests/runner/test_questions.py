@@ -89,7 +89,7 @@ def questions(host: SessionHost) -> int:
 
 
 @pytest.mark.behaviour("AP-09")
-async def test_the_answer_goes_to_the_call_and_closes_with_its_turn(host: SessionHost) -> None:
+async def test_the_answer_is_returned_to_the_call_and_closed_with_its_turn(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS, {"until_file": "go"}]})
     host.write_message("m1", "ask")
     async with run_runner(host):
@@ -104,7 +104,7 @@ async def test_the_answer_goes_to_the_call_and_closes_with_its_turn(host: Sessio
     assert [row.in_reply_to for row in host.sent()] == ["m1", "m1"]
 
 
-async def test_an_answer_can_be_replied_to_and_changes_nothing_of_where_answers_go(host: SessionHost) -> None:
+async def test_an_answer_can_be_replied_to_and_does_not_change_the_reply_address(host: SessionHost) -> None:
     thanks = [{"tool": "send_message", "arguments": {"text": "noted", "re": number}} for number in (4, None)]
     host.write_script({"match": "ask", "actions": [ASKS, *thanks]})
     host.write_message("m1", "ask")
@@ -118,7 +118,7 @@ async def test_an_answer_can_be_replied_to_and_changes_nothing_of_where_answers_
 
 
 @pytest.mark.behaviour("AP-09", "SE-12")
-async def test_nobody_waits_for_an_answer_in_a_turn_that_ended_while_the_question_was_written() -> None:
+async def test_a_question_written_while_its_turn_ended_is_not_waited_for() -> None:
     """A /stop came in between: the call would be open for an hour, and nothing would end it."""
     questions = PendingQuestions()
     questions.close()
@@ -128,7 +128,7 @@ async def test_nobody_waits_for_an_answer_in_a_turn_that_ended_while_the_questio
 
 
 @pytest.mark.behaviour("AP-09")
-async def test_a_question_without_choices_is_answered_in_words(host: SessionHost) -> None:
+async def test_a_question_without_choices_is_answered_in_free_text(host: SessionHost) -> None:
     free = ASKS | {"arguments": {"question": "What is your name?"}}
     host.write_script({"match": "ask", "actions": [free]})
     host.write_message("m1", "ask")
@@ -141,7 +141,7 @@ async def test_a_question_without_choices_is_answered_in_words(host: SessionHost
 
 
 @pytest.mark.behaviour("AP-09")
-async def test_the_first_answer_is_the_answer_and_a_second_one_is_a_message(host: SessionHost) -> None:
+async def test_the_first_answer_counts_and_a_second_is_a_message(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
@@ -153,7 +153,7 @@ async def test_the_first_answer_is_the_answer_and_a_second_one_is_a_message(host
 
 @pytest.mark.behaviour("AP-09")
 @pytest.mark.parametrize("platform_id", ["chat-1", "chat-2"])
-async def test_a_message_that_comes_instead_is_not_kept_behind_the_question(
+async def test_a_message_that_comes_instead_of_an_answer_does_not_wait_behind_the_question(
     host: SessionHost, platform_id: str
 ) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]})
@@ -170,7 +170,7 @@ async def test_a_message_that_comes_instead_is_not_kept_behind_the_question(
 
 
 @pytest.mark.behaviour("AP-09")
-async def test_a_task_that_falls_due_ends_the_waiting_and_a_note_of_the_host_does_not(host: SessionHost) -> None:
+async def test_a_due_task_ends_the_wait_for_an_answer_and_a_system_message_does_not(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]}, {"match": "note", "actions": []})
     host.write_message("m1", "ask")
     async with run_runner(host):
@@ -185,7 +185,7 @@ async def test_a_task_that_falls_due_ends_the_waiting_and_a_note_of_the_host_doe
 
 @pytest.mark.behaviour("AP-09", "DL-16")
 @pytest.mark.parametrize("status", ["dead", "dropped"])
-async def test_a_question_that_reaches_nobody_is_waited_for_no_longer(host: SessionHost, status: str) -> None:
+async def test_an_undelivered_question_is_no_longer_waited_for(host: SessionHost, status: str) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host, host.settings(poll_interval_s=0.05)):
@@ -198,7 +198,7 @@ async def test_a_question_that_reaches_nobody_is_waited_for_no_longer(host: Sess
 
 
 @pytest.mark.behaviour("AP-09", "RU-08", "DL-16")
-async def test_a_turn_that_is_run_again_does_not_wait_for_a_question_that_reached_nobody(host: SessionHost) -> None:
+async def test_a_repeated_turn_does_not_wait_for_an_undelivered_question(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
@@ -212,7 +212,7 @@ async def test_a_turn_that_is_run_again_does_not_wait_for_a_question_that_reache
 
 
 @pytest.mark.behaviour("AP-09")
-async def test_a_message_beside_it_that_reaches_nobody_ends_no_waiting(host: SessionHost) -> None:
+async def test_another_message_that_fails_does_not_end_the_wait_for_an_answer(host: SessionHost) -> None:
     says = {"tool": "send_message", "arguments": {"text": "one moment"}}
     host.write_script({"match": "ask", "actions": [says, ASKS]}, SILENT)
     host.write_message("m1", "ask")
@@ -227,7 +227,7 @@ async def test_a_message_beside_it_that_reaches_nobody_ends_no_waiting(host: Ses
 
 
 @pytest.mark.behaviour("AP-09", "AC-06")
-async def test_a_command_of_the_command_line_is_not_kept_behind_a_question(host: SessionHost) -> None:
+async def test_a_claude_code_command_does_not_wait_behind_a_question(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
@@ -239,7 +239,7 @@ async def test_a_command_of_the_command_line_is_not_kept_behind_a_question(host:
     assert [turn.message_ids for turn in host.turns()] == [("m1",), ("c1",)]
 
 
-async def test_context_alone_waits_for_a_message_and_does_not_end_the_waiting(host: SessionHost) -> None:
+async def test_context_alone_does_not_end_the_wait_for_an_answer(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
@@ -251,7 +251,7 @@ async def test_context_alone_waits_for_a_message_and_does_not_end_the_waiting(ho
 
 
 @pytest.mark.behaviour("AP-09")
-async def test_an_answer_after_the_call_gave_up_is_a_message_that_shows_what_it_answers(host: SessionHost) -> None:
+async def test_an_answer_after_the_calls_timeout_is_a_message_that_shows_its_question(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS_BRIEFLY]}, SHOWS)
     host.write_message("m1", "ask")
     async with run_runner(host):
@@ -266,7 +266,7 @@ async def test_an_answer_after_the_call_gave_up_is_a_message_that_shows_what_it_
 
 
 @pytest.mark.behaviour("AP-09")
-async def test_an_answer_to_another_container_shows_what_it_answers_though_the_question_is_pruned(
+async def test_an_answer_to_another_container_shows_its_question_even_after_pruning(
     host: SessionHost,
 ) -> None:
     host.write_script({"match": "ask", "actions": [ASKS_BRIEFLY]}, SHOWS)
@@ -285,7 +285,7 @@ async def test_an_answer_to_another_container_shows_what_it_answers_though_the_q
     assert f'about="{question.seq}" answers="Which colour?"' in host.texts()[-1]
 
 
-async def test_an_answer_to_a_question_that_nobody_knows_is_a_plain_message(host: SessionHost) -> None:
+async def test_an_answer_to_an_unknown_question_is_an_ordinary_message(host: SessionHost) -> None:
     host.write_script(SHOWS)
     said = ChatIn(text="Red", sender="Bo", sender_id="u-Bo", answers="long-gone")
     row = make_chat_message("a1", "")
@@ -299,7 +299,7 @@ async def test_an_answer_to_a_question_that_nobody_knows_is_a_plain_message(host
 
 
 @pytest.mark.behaviour("AP-09", "RU-08")
-async def test_a_turn_that_is_run_again_finds_the_answer_that_came_meanwhile(host: SessionHost) -> None:
+async def test_a_repeated_turn_finds_the_answer_that_came_meanwhile(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]}, SILENT)
     host.write_message("m1", "ask")
     async with run_runner(host):
@@ -313,7 +313,7 @@ async def test_a_turn_that_is_run_again_finds_the_answer_that_came_meanwhile(hos
 
 
 @pytest.mark.behaviour("AP-09", "RU-08")
-async def test_a_turn_that_is_run_again_with_its_answer_does_not_ask_again(host: SessionHost) -> None:
+async def test_a_repeated_turn_with_its_answer_does_not_ask_again(host: SessionHost) -> None:
     host.write_script(
         {"match": "ask", "attempt": 1, "actions": [ASKS, {"error": "overloaded"}]},
         {"match": "ask", "attempt": 2, "actions": [ASKS]},
@@ -330,7 +330,7 @@ async def test_a_turn_that_is_run_again_with_its_answer_does_not_ask_again(host:
 
 
 @pytest.mark.behaviour("AP-09", "RU-08")
-async def test_an_answer_that_a_turn_of_its_own_has_dealt_with_is_found_all_the_same(host: SessionHost) -> None:
+async def test_an_answer_already_handled_in_its_own_turn_is_still_found(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
@@ -345,7 +345,7 @@ async def test_an_answer_that_a_turn_of_its_own_has_dealt_with_is_found_all_the_
 
 
 @pytest.mark.behaviour("AP-09", "RU-08")
-async def test_a_turn_that_is_run_again_without_an_answer_waits_on_and_asks_nobody_twice(host: SessionHost) -> None:
+async def test_a_repeated_turn_without_an_answer_keeps_waiting_and_does_not_ask_twice(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS, {"answer": "{prompt}"}]})
     host.write_message("m1", "ask")
     process = await host.start_runner(**{ENV_VARIABLE: "runner.said"})
@@ -363,7 +363,7 @@ async def test_a_turn_that_is_run_again_without_an_answer_waits_on_and_asks_nobo
 
 
 @pytest.mark.behaviour("AP-09", "RU-08")
-async def test_an_answer_that_comes_before_the_question_is_asked_again_is_found(host: SessionHost) -> None:
+async def test_an_answer_that_comes_before_the_question_is_repeated_is_found(host: SessionHost) -> None:
     host.write_script(
         {"match": "ask", "attempt": 1, "actions": [ASKS]},
         {"match": "ask", "attempt": 2, "actions": [{"until_file": "go"}, ASKS]},
@@ -383,7 +383,7 @@ async def test_an_answer_that_comes_before_the_question_is_asked_again_is_found(
 
 
 @pytest.mark.behaviour("AP-09", "RU-08")
-async def test_a_runner_that_is_killed_with_the_answer_in_hand_asks_nobody_again(host: SessionHost) -> None:
+async def test_a_runner_killed_after_receiving_the_answer_does_not_ask_again(host: SessionHost) -> None:
     host.write_script(
         {"match": "ask", "attempt": 1, "actions": [ASKS, {"crash": True}]},
         {"match": "ask", "attempt": 2, "actions": [ASKS]},
@@ -402,7 +402,7 @@ async def test_a_runner_that_is_killed_with_the_answer_in_hand_asks_nobody_again
 
 
 @pytest.mark.behaviour("AP-09", "SE-12")
-async def test_stop_ends_the_waiting_at_once(host: SessionHost) -> None:
+async def test_stop_ends_the_wait_for_an_answer_at_once(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
@@ -415,7 +415,7 @@ async def test_stop_ends_the_waiting_at_once(host: SessionHost) -> None:
 
 
 @pytest.mark.behaviour("AP-09")
-async def test_a_runner_that_is_to_stop_does_not_wait_for_an_answer(host: SessionHost) -> None:
+async def test_a_stopping_runner_does_not_wait_for_an_answer(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
@@ -424,7 +424,7 @@ async def test_a_runner_that_is_to_stop_does_not_wait_for_an_answer(host: Sessio
 
 
 @pytest.mark.behaviour("AP-09", "SE-06")
-async def test_the_host_sees_that_a_person_is_waited_for_and_an_idle_runner_leaves_afterwards(
+async def test_the_host_sees_the_wait_for_a_person_and_the_runner_exits_idle_afterwards(
     host: SessionHost,
 ) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]})
@@ -439,7 +439,7 @@ async def test_the_host_sees_that_a_person_is_waited_for_and_an_idle_runner_leav
         await wait_until(lambda: "waiting" not in host.progress())
 
 
-async def test_questions_wait_side_by_side_and_an_answer_that_comes_too_late_is_refused() -> None:
+async def test_questions_wait_independently_and_a_late_answer_is_refused() -> None:
     looked: asyncio.Queue[None] = asyncio.Queue()
     waiting = PendingQuestions(lambda: looked.put_nowait(None))
     both = [asyncio.create_task(waiting.wait(id, scaled_timeout(60))) for id in ("o1", "o2")]

@@ -77,7 +77,7 @@ async def test_a_message_of_an_earlier_turn_is_found_by_its_number(host: Session
     assert await known(host) == {"e1": 2, "e2": 2}
 
 
-async def test_what_the_mailbox_does_not_hold_has_no_number(host: SessionHost) -> None:
+async def test_a_message_that_is_not_in_the_mailbox_has_no_number(host: SessionHost) -> None:
     host.insert(
         make_chat_message("m1", "hi"), about("e1", "platform-gone"), about("e2", "platform-m1", chat_id="chat-9")
     )
@@ -86,7 +86,7 @@ async def test_what_the_mailbox_does_not_hold_has_no_number(host: SessionHost) -
 
 @pytest.mark.parametrize("event", ["reaction", "message"])
 @pytest.mark.parametrize("pruned", [False, True])
-async def test_a_message_of_the_agent_is_found_by_its_number_also_when_it_was_pruned(
+async def test_a_message_of_the_agent_is_found_by_its_number_even_after_pruning(
     host: SessionHost, runner: OutboundWriter, event: str, pruned: bool
 ) -> None:
     said(host, runner, "o1", "o2")
@@ -97,7 +97,7 @@ async def test_a_message_of_the_agent_is_found_by_its_number_also_when_it_was_pr
     assert await known(host) == {"e1": 13, "e2": 11}
 
 
-async def test_the_latest_of_the_pruned_are_known(host: SessionHost, runner: OutboundWriter) -> None:
+async def test_the_latest_pruned_messages_are_still_found(host: SessionHost, runner: OutboundWriter) -> None:
     said(host, runner, "old", turn="t1")
     runner.prune(out_cursor=99, ack_cursor=0)
     said(host, runner, *(f"o{number}" for number in range(MAX_KEPT_REFS)), turn="t2")
@@ -109,7 +109,7 @@ async def test_the_latest_of_the_pruned_are_known(host: SessionHost, runner: Out
 
 
 @pytest.mark.parametrize("to", ["chat-1", None])
-async def test_an_id_of_one_chat_is_not_taken_for_that_of_another(
+async def test_an_id_of_one_chat_does_not_match_in_another(
     host: SessionHost, runner: OutboundWriter, to: str | None
 ) -> None:
     with inbound_transaction(host.layout.inbound_db, durable=False) as inbound:

@@ -19,7 +19,7 @@ def said(who: str, content: object, **more: object) -> dict[str, object]:
     return {"type": who, "message": {"role": who, "content": content}, **more}
 
 
-def test_what_was_said_is_left_and_nothing_else(tmp_path: Path) -> None:
+def test_only_the_spoken_text_of_a_record_is_kept(tmp_path: Path) -> None:
     record(
         tmp_path,
         {"type": "queue-operation"},
@@ -39,7 +39,7 @@ def test_what_was_said_is_left_and_nothing_else(tmp_path: Path) -> None:
     assert read_as_text(tmp_path, "c1").splitlines() == ["They: look at it", "You: I look.", "You: A cat."]
 
 
-def test_the_latest_of_a_long_conversation_is_left(tmp_path: Path) -> None:
+def test_the_latest_part_of_a_long_conversation_is_kept(tmp_path: Path) -> None:
     record(tmp_path, said("user", "the first words"), said("assistant", "x" * MAX_CHARS + " the last words"))
     words = read_as_text(tmp_path, "c1")
     assert len(words) == MAX_CHARS + 1
@@ -47,7 +47,7 @@ def test_the_latest_of_a_long_conversation_is_left(tmp_path: Path) -> None:
     assert words.endswith("the last words")
 
 
-def test_what_is_no_record_holds_nothing(tmp_path: Path) -> None:
+def test_a_missing_or_invalid_record_is_empty(tmp_path: Path) -> None:
     assert (record_size_bytes(tmp_path, None), record_size_bytes(tmp_path, "c1"), read_as_text(tmp_path, "c1")) == (
         0,
         0,
