@@ -43,7 +43,7 @@ async def collected(bench: ActionsHarness, *rows: NewMessageOut) -> list[Session
     return asked
 
 
-async def test_whatever_a_container_asks_for_is_on_record_and_refused(harness: ActionsHarness) -> None:
+async def test_an_invalid_request_is_recorded_and_refused(harness: ActionsHarness) -> None:
     rows = [
         NewMessageOut(id=f"r{at}", turn_id="t", kind=kind, content=content)
         for at, (kind, content) in enumerate(WRITTEN)
@@ -62,6 +62,6 @@ async def test_whatever_a_container_asks_for_is_on_record_and_refused(harness: A
     assert len(harness.agent_messages()) == len(found)
 
 
-async def test_rows_that_ask_for_nothing_wake_no_action(harness: ActionsHarness) -> None:
+async def test_rows_without_a_request_wake_no_action_worker(harness: ActionsHarness) -> None:
     row = NewMessageOut(id="r", turn_id="t", kind=OutKind.CHAT, content=encode(ChatOut(text="hi")))
     assert await collected(harness, row) == []

@@ -61,14 +61,14 @@ async def name_of_main(bench: ActionsHarness) -> str:
     return str(row["name"])
 
 
-async def test_what_is_asked_for_is_done_and_the_agent_need_not_know(harness: ActionsHarness) -> None:
+async def test_a_request_is_carried_out_without_a_report_to_the_agent(harness: ActionsHarness) -> None:
     await harness.request_action("wish", wanted("yes"))
     await harness.run_all()
     assert (await name_of_main(harness), await harness.statuses(), harness.notices()) == ("yes", ["done"], [])
     assert harness.woken_sessions == []
 
 
-async def test_what_is_to_be_told_of_a_success_wakes_nobody(harness: ActionsHarness) -> None:
+async def test_a_report_of_success_wakes_nobody(harness: ActionsHarness) -> None:
     out_id = await harness.request_action("wish", wanted("tell"))
     await harness.run_all()
     [notice] = harness.notices()
@@ -94,7 +94,7 @@ async def test_what_is_to_be_told_of_a_success_wakes_nobody(harness: ActionsHarn
         ("wish", '{"word": "a", "more": 1}', "arguments are wrong: more: Extra inputs"),
     ],
 )
-async def test_what_cannot_be_is_refused_with_a_sentence_and_wakes_the_agent(
+async def test_an_impossible_request_is_refused_with_a_sentence_and_wakes_the_agent(
     harness: ActionsHarness, name: str, arguments: str, sentence: str
 ) -> None:
     await harness.request_action(name, arguments)
@@ -111,7 +111,7 @@ async def test_what_cannot_be_is_refused_with_a_sentence_and_wakes_the_agent(
     assert await name_of_main(harness) == "next"
 
 
-async def test_a_request_that_breaks_undoes_itself_and_holds_up_nothing(harness: ActionsHarness) -> None:
+async def test_a_failing_action_is_rolled_back_and_blocks_nothing(harness: ActionsHarness) -> None:
     await harness.request_action("wish", wanted("broken"))
     await harness.run_all()
     assert (await harness.statuses(), await name_of_main(harness)) == (["failed"], "main")
@@ -119,14 +119,14 @@ async def test_a_request_that_breaks_undoes_itself_and_holds_up_nothing(harness:
     assert harness.changed_sessions == []
 
 
-async def test_the_guard_is_asked_before_the_effect(harness: ActionsHarness) -> None:
+async def test_the_guard_decides_before_the_effect(harness: ActionsHarness) -> None:
     await harness.request_action("wish", wanted("yes"))
     await harness.run_all(guard=Guard(policy={"wish": Permission.DENY}))
     assert (await harness.statuses(), await name_of_main(harness)) == (["refused"], "main")
     assert "the operator allows no agent to use wish" in harness.agent_messages()[0]
 
 
-async def test_a_host_that_died_before_it_told_does_it_again_once(harness: ActionsHarness) -> None:
+async def test_a_report_lost_in_a_crash_is_sent_once_by_the_next_host(harness: ActionsHarness) -> None:
     await harness.request_action("wish", wanted("no"))
     await harness.run_all()
     for _ in range(2):
@@ -137,7 +137,7 @@ async def test_a_host_that_died_before_it_told_does_it_again_once(harness: Actio
     assert len(harness.woken_sessions) == 3
 
 
-async def test_an_effect_is_not_repeated_by_a_host_that_comes_after(harness: ActionsHarness) -> None:
+async def test_an_effect_is_not_repeated_by_the_next_host(harness: ActionsHarness) -> None:
     await harness.request_action("wish", wanted("yes"))
     await harness.run_all()
     async with harness.store.transaction() as tx:
@@ -146,7 +146,7 @@ async def test_an_effect_is_not_repeated_by_a_host_that_comes_after(harness: Act
     assert await name_of_main(harness) == "since"
 
 
-async def test_an_agent_that_is_refused_again_and_again_is_woken_no_more_and_then_not_even_told(
+async def test_an_agent_refused_repeatedly_is_first_no_longer_woken_and_then_not_told(
     harness: ActionsHarness,
 ) -> None:
     for _ in range(MAX_WAKES + 2):
@@ -164,7 +164,7 @@ async def test_an_agent_that_is_refused_again_and_again_is_woken_no_more_and_the
     assert harness.notices()[-1].trigger is True
 
 
-async def test_what_was_refused_in_the_future_before_the_clock_was_set_back_keeps_nothing_from_the_agent(
+async def test_refusals_dated_in_the_future_do_not_suppress_reports(
     harness: ActionsHarness,
 ) -> None:
     for _ in range(MAX_NOTICES):
@@ -178,7 +178,7 @@ async def test_what_was_refused_in_the_future_before_the_clock_was_set_back_keep
     assert told[notice_id(session=harness.session.id, request=out_id)].trigger is True
 
 
-async def test_one_sessions_mailbox_holds_up_no_other_session(harness: ActionsHarness) -> None:
+async def test_a_damaged_mailbox_does_not_delay_requests_of_other_sessions(harness: ActionsHarness) -> None:
     path = harness.mailboxes.layout(harness.session).inbound_db
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no database" * 100)
@@ -191,7 +191,7 @@ async def test_one_sessions_mailbox_holds_up_no_other_session(harness: ActionsHa
     assert len(harness.agent_messages()) == 1
 
 
-async def test_a_request_on_record_is_kept_as_it_was(harness: ActionsHarness) -> None:
+async def test_a_recorded_request_is_not_overwritten(harness: ActionsHarness) -> None:
     row = ActionRow(
         session_id=harness.session.id,
         seq=9,
@@ -211,13 +211,13 @@ async def test_a_request_on_record_is_kept_as_it_was(harness: ActionsHarness) ->
     assert await list_requests(harness.store, harness.session.id) == [row]
 
 
-def test_every_action_has_a_name_of_its_subject() -> None:
+def test_every_action_has_a_name_with_its_subject() -> None:
     assert {"tasks.create", "tasks.update", "tasks.pause", "tasks.resume", "tasks.cancel", "messages.repeat"} <= set(
         registry.registered_actions()
     )
 
 
-async def test_nothing_is_done_for_a_session_that_is_held_until_it_is_released(harness: ActionsHarness) -> None:
+async def test_requests_of_a_held_session_wait_until_it_is_released(harness: ActionsHarness) -> None:
     async with harness.store.transaction() as tx:
         await holds.hold_session(tx, harness.session.id, by="local:ann", at=harness.clock.now(), reason="too loud")
     await harness.request_action("wish", wanted("yes"))
@@ -229,7 +229,7 @@ async def test_nothing_is_done_for_a_session_that_is_held_until_it_is_released(h
     assert (await name_of_main(harness), await harness.statuses()) == ("yes", ["done"])
 
 
-async def test_what_is_refused_keeps_the_beginning_of_what_was_asked_for(harness: ActionsHarness) -> None:
+async def test_a_refused_request_keeps_only_the_beginning_of_its_arguments(harness: ActionsHarness) -> None:
     await harness.request_action("wish", json.dumps({"word": "no", "more": "x" * 50_000}))
     await harness.request_action("wish", wanted("yes"))
     await harness.run_all()

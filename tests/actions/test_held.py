@@ -104,7 +104,7 @@ async def outcomes(bench: ActionsHarness) -> list[str]:
 
 
 @pytest.mark.behaviour("AP-05", "AP-07")
-async def test_a_request_that_needs_a_yes_waits_holds_up_nothing_and_is_done_when_it_has_it(
+async def test_a_held_request_blocks_nothing_and_runs_when_approved(
     harness: ActionsHarness,
 ) -> None:
     approval = await asked(harness)
@@ -127,7 +127,7 @@ async def test_a_request_that_needs_a_yes_waits_holds_up_nothing_and_is_done_whe
 
 
 @pytest.mark.behaviour("AP-07")
-async def test_a_no_is_told_with_its_reason_and_wakes_the_agent(harness: ActionsHarness) -> None:
+async def test_a_denial_is_reported_with_its_reason_and_wakes_the_agent(harness: ActionsHarness) -> None:
     await say(harness, await asked(harness), None, reason="gold is dear")
     await harness.run_all()
     assert (await harness.statuses(), await granted(harness)) == (["refused"], [])
@@ -138,7 +138,7 @@ async def test_a_no_is_told_with_its_reason_and_wakes_the_agent(harness: Actions
 
 
 @pytest.mark.behaviour("AP-07")
-async def test_nobody_is_asked_about_what_could_not_be_done(harness: ActionsHarness) -> None:
+async def test_nobody_is_asked_about_an_impossible_request(harness: ActionsHarness) -> None:
     await harness.request_action("wish", wanted("impossible"))
     await harness.request_action("wish", '{"wish": 1}')
     await harness.run_all()
@@ -149,7 +149,7 @@ async def test_nobody_is_asked_about_what_could_not_be_done(harness: ActionsHarn
 
 @pytest.mark.behaviour("AP-05")
 @pytest.mark.parametrize("column", ["arguments", "name"])
-async def test_a_request_that_is_not_byte_for_byte_what_was_shown_is_refused_and_audited(
+async def test_a_request_that_differs_from_its_card_is_refused_and_audited(
     harness: ActionsHarness, column: str
 ) -> None:
     approval = await asked(harness)
@@ -167,7 +167,7 @@ async def test_a_request_that_is_not_byte_for_byte_what_was_shown_is_refused_and
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_what_was_changed_between_asking_and_the_yes_is_not_done(harness: ActionsHarness) -> None:
+async def test_a_request_changed_before_its_approval_does_not_run(harness: ActionsHarness) -> None:
     approval = await asked(harness)
     async with harness.store.transaction() as tx:
         await tx.execute("UPDATE actions SET arguments = ?", (wanted("lead"),))
@@ -189,7 +189,7 @@ GONE = {
 
 @pytest.mark.behaviour("AP-05")
 @pytest.mark.parametrize("became", GONE)
-async def test_a_yes_to_a_request_that_does_not_wait_for_it_any_more_fails_in_words(
+async def test_approving_a_request_that_no_longer_waits_fails_with_a_reason(
     harness: ActionsHarness, became: str
 ) -> None:
     approval = await asked(harness)
@@ -207,7 +207,7 @@ async def test_a_yes_to_a_request_that_does_not_wait_for_it_any_more_fails_in_wo
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_a_yes_to_an_agent_that_is_gone_fails_in_words(harness: ActionsHarness) -> None:
+async def test_approving_a_request_of_a_deleted_agent_fails_with_a_reason(harness: ActionsHarness) -> None:
     approval = await asked(harness)
     async with harness.store.transaction() as tx:
         await tx.execute("UPDATE approvals SET agent_group_id = NULL")
@@ -220,7 +220,7 @@ async def test_a_yes_to_an_agent_that_is_gone_fails_in_words(harness: ActionsHar
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_a_yes_to_a_request_that_is_not_what_was_asked_about_fails_before_anything_goes_on(
+async def test_approving_a_request_that_was_changed_fails_before_any_effect(
     harness: ActionsHarness,
 ) -> None:
     approval = await asked(harness)
@@ -234,7 +234,7 @@ async def test_a_yes_to_a_request_that_is_not_what_was_asked_about_fails_before_
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_the_operators_no_that_comes_after_a_yes_wins(harness: ActionsHarness) -> None:
+async def test_a_deny_policy_set_after_an_approval_wins(harness: ActionsHarness) -> None:
     await say(harness, await asked(harness), ONCE)
     await harness.run_all(guard=Guard(policy={"wish": Permission.DENY}))
     assert (await harness.statuses(), await granted(harness)) == (["refused"], [])
@@ -242,7 +242,7 @@ async def test_the_operators_no_that_comes_after_a_yes_wins(harness: ActionsHarn
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_a_rules_no_that_comes_after_a_yes_wins(harness: ActionsHarness) -> None:
+async def test_a_denial_rule_made_after_an_approval_wins(harness: ActionsHarness) -> None:
     await say(harness, await asked(harness), ONCE)
     async with harness.store.transaction() as tx:
         await rules.add(
@@ -278,7 +278,7 @@ async def rule(bench: ActionsHarness, effect: RuleEffect, *, subject: str | None
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_a_rules_no_is_counted_as_used_and_the_record_names_it(harness: ActionsHarness) -> None:
+async def test_a_denial_by_a_rule_is_counted_and_recorded_with_the_rule(harness: ActionsHarness) -> None:
     number = await rule(harness, RuleEffect.DENY)
     await harness.request_action("wish", wanted("gold"))
     await harness.run_all()
@@ -290,7 +290,7 @@ async def test_a_rules_no_is_counted_as_used_and_the_record_names_it(harness: Ac
 
 
 @pytest.mark.behaviour("AP-05", "AP-07")
-async def test_a_permission_that_is_given_meanwhile_lets_go_on_what_waits_and_no_other_card_is_needed(
+async def test_a_new_allow_rule_releases_waiting_requests_without_another_card(
     harness: ActionsHarness,
 ) -> None:
     first, second = await asked(harness, "gold"), await asked(harness, "silver")
@@ -306,7 +306,7 @@ async def test_a_permission_that_is_given_meanwhile_lets_go_on_what_waits_and_no
 
 
 @pytest.mark.behaviour("AP-05", "AP-07")
-async def test_a_rules_no_that_is_made_meanwhile_ends_what_waits_so_that_no_card_says_yes_in_vain(
+async def test_a_new_denial_rule_withdraws_waiting_requests(
     harness: ActionsHarness,
 ) -> None:
     approval = await asked(harness)
@@ -321,7 +321,7 @@ async def test_a_rules_no_that_is_made_meanwhile_ends_what_waits_so_that_no_card
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_a_rule_about_something_else_settles_nothing(harness: ActionsHarness) -> None:
+async def test_a_rule_about_another_subject_has_no_effect(harness: ActionsHarness) -> None:
     approval = await asked(harness)
     await rule(harness, RuleEffect.ALLOW, subject="something else")
     found = await approvals.find(harness.store, approval)
@@ -330,7 +330,7 @@ async def test_a_rule_about_something_else_settles_nothing(harness: ActionsHarne
 
 
 @pytest.mark.behaviour("AP-05", "AP-08")
-async def test_a_permission_that_is_taken_back_before_it_was_used_leaves_what_waited_to_be_asked_about_anew(
+async def test_a_rule_revoked_before_its_use_makes_the_request_ask_again(
     harness: ActionsHarness,
 ) -> None:
     approval = await asked(harness)
@@ -344,7 +344,7 @@ async def test_a_permission_that_is_taken_back_before_it_was_used_leaves_what_wa
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_an_action_that_is_no_more_is_refused_after_the_yes(harness: ActionsHarness) -> None:
+async def test_a_removed_action_is_refused_after_its_approval(harness: ActionsHarness) -> None:
     await say(harness, await asked(harness), ONCE)
     del registry.registered_actions()["wish"]
     await harness.run_all()
@@ -353,7 +353,9 @@ async def test_an_action_that_is_no_more_is_refused_after_the_yes(harness: Actio
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_what_became_impossible_after_the_yes_is_refused_with_its_reason(harness: ActionsHarness) -> None:
+async def test_a_request_that_became_impossible_after_its_approval_is_refused_with_the_reason(
+    harness: ActionsHarness,
+) -> None:
     bench_chat = await chat(harness, "c9", "Family")
     await harness.request_action("destinations.add", '{"name": "family", "chat": "Family"}')
     await harness.run_all()
@@ -398,7 +400,7 @@ async def admin_decides(bench: ActionsHarness, approval: ApprovalId) -> bool:
 
 @pytest.mark.behaviour("AP-01", "AP-03")
 @pytest.mark.parametrize(("wired", "theirs"), [("main", True), ("other", False), (None, False)])
-async def test_an_agent_groups_admin_decides_about_its_own_chats_alone(
+async def test_an_admin_of_an_agent_group_decides_about_its_own_chats_only(
     harness: ActionsHarness, wired: str | None, theirs: bool
 ) -> None:
     chat_id = await chat(harness, "c9", "Family")
@@ -422,12 +424,12 @@ async def test_an_agent_groups_admin_decides_about_its_own_chats_alone(
 
 
 @pytest.mark.behaviour("AP-01", "AP-03")
-async def test_an_agent_groups_admin_decides_what_is_about_that_agent(harness: ActionsHarness) -> None:
+async def test_an_admin_of_an_agent_group_decides_requests_about_that_agent(harness: ActionsHarness) -> None:
     assert await admin_decides(harness, await asked(harness))
 
 
 @pytest.mark.behaviour("AP-06", "AP-10")
-async def test_where_only_an_agent_groups_admin_is_there_nobody_is_asked_about_others_chats(
+async def test_nobody_is_asked_about_another_agents_chat_if_only_an_agent_groups_admin_exists(
     harness: ActionsHarness,
 ) -> None:
     await chat(harness, "c9", "Family")
@@ -442,7 +444,7 @@ async def test_where_only_an_agent_groups_admin_is_there_nobody_is_asked_about_o
 
 
 @pytest.mark.behaviour("AP-02")
-async def test_the_card_says_from_when_a_time_counts(harness: ActionsHarness) -> None:
+async def test_the_card_says_when_a_relative_time_was_requested(harness: ActionsHarness) -> None:
     await harness.request_action("tasks.create", '{"prompt": "water", "due": "in 1 hour"}')
     await harness.clock.advance(600)
     await harness.run_all(Guard(policy={"tasks.create": Permission.HOLD}))
@@ -453,7 +455,7 @@ async def test_the_card_says_from_when_a_time_counts(harness: ActionsHarness) ->
 
 
 @pytest.mark.behaviour("AP-06", "AP-08")
-async def test_a_request_that_this_host_does_not_know_how_to_ask_about_any_more_is_refused(
+async def test_a_held_request_of_an_unknown_kind_is_refused(
     harness: ActionsHarness,
 ) -> None:
     approval = await asked(harness)
@@ -470,7 +472,7 @@ async def test_a_request_that_this_host_does_not_know_how_to_ask_about_any_more_
     assert unknown_kind.UNKNOWN_KIND in harness.agent_messages()[0]
 
 
-async def test_an_approved_destination_can_be_sent_to_and_the_agent_is_told(harness: ActionsHarness) -> None:
+async def test_an_approved_destination_can_be_used_and_the_agent_is_told(harness: ActionsHarness) -> None:
     chat_id = await chat(harness, "c9", "Family")
     await harness.request_action("destinations.add", '{"name": "family", "chat": "c9"}')
     await harness.run_all()
@@ -492,7 +494,7 @@ async def test_an_approved_destination_can_be_sent_to_and_the_agent_is_told(harn
         ('{"name": "x", "chat": "Twin"}', "there are 2 chats 'Twin'"),
     ],
 )
-async def test_a_destination_that_cannot_be_is_refused_before_anybody_is_asked(
+async def test_an_impossible_destination_is_refused_before_anybody_is_asked(
     harness: ActionsHarness, arguments: str, reason: str
 ) -> None:
     for platform_id, name in (("c9", "Family"), ("c10", "Twin"), ("c11", "Twin")):
@@ -504,7 +506,7 @@ async def test_a_destination_that_cannot_be_is_refused_before_anybody_is_asked(
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_a_message_to_be_repeated_in_a_chat_that_was_taken_away_before_the_yes_is_refused(
+async def test_a_repeated_message_to_a_chat_removed_before_the_approval_is_refused(
     harness: ActionsHarness,
 ) -> None:
     guard = Guard(policy={"messages.repeat": Permission.HOLD})
@@ -520,7 +522,7 @@ async def test_a_message_to_be_repeated_in_a_chat_that_was_taken_away_before_the
     assert await harness.store.fetch_all("SELECT 1 FROM tasks") == []
 
 
-async def test_an_approved_model_is_the_agent_groups(harness: ActionsHarness) -> None:
+async def test_an_approved_model_becomes_the_agent_groups(harness: ActionsHarness) -> None:
     await harness.request_action("model.change", '{"model": "opus"}')
     await harness.run_all()
     await say(harness, harness.notified_approvals[-1], ONCE)
@@ -530,7 +532,7 @@ async def test_an_approved_model_is_the_agent_groups(harness: ActionsHarness) ->
     assert harness.agent_messages()[0].endswith("From the next start of your container you think with opus.")
 
 
-async def test_allowed_for_thirty_days_spares_the_question_until_they_are_over(harness: ActionsHarness) -> None:
+async def test_an_approval_for_thirty_days_needs_no_card_until_it_ends(harness: ActionsHarness) -> None:
     await say(harness, await asked(harness), MONTH)
     await harness.run_all()
     await harness.request_action("wish", wanted("silver"))
@@ -547,7 +549,7 @@ async def test_allowed_for_thirty_days_spares_the_question_until_they_are_over(h
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_the_same_request_while_it_is_open_makes_no_second_card_and_is_done_once(harness: ActionsHarness) -> None:
+async def test_an_equal_open_request_makes_no_second_card_and_runs_once(harness: ActionsHarness) -> None:
     approval = await asked(harness)
     await harness.request_action("wish", wanted("gold"))
     await harness.run_all()
@@ -558,7 +560,7 @@ async def test_the_same_request_while_it_is_open_makes_no_second_card_and_is_don
     assert await granted(harness) == ["gold"]
 
 
-async def test_an_agent_that_is_told_no_again_and_again_is_refused_without_a_card_for_a_while(
+async def test_an_agent_denied_repeatedly_is_refused_without_a_card_for_a_while(
     harness: ActionsHarness,
 ) -> None:
     for _ in range(MAX_UNSUCCESSFUL):
@@ -573,7 +575,7 @@ async def test_an_agent_that_is_told_no_again_and_again_is_refused_without_a_car
     assert len(set(harness.notified_approvals)) == MAX_UNSUCCESSFUL + 1
 
 
-async def test_what_was_refused_in_the_future_before_the_clock_was_set_back_keeps_nobody_from_being_asked(
+async def test_refusals_dated_in_the_future_do_not_suppress_cards(
     harness: ActionsHarness,
 ) -> None:
     for _ in range(MAX_UNSUCCESSFUL):
@@ -586,7 +588,7 @@ async def test_what_was_refused_in_the_future_before_the_clock_was_set_back_keep
 
 
 @pytest.mark.behaviour("AP-02", "AP-05")
-async def test_what_lasts_until_somebody_takes_it_away_is_not_offered_for_thirty_days(harness: ActionsHarness) -> None:
+async def test_a_permanent_permission_is_not_offered_for_thirty_days(harness: ActionsHarness) -> None:
     await chat(harness, "c9", "Family")
     await harness.request_action("destinations.add", '{"name": "family", "chat": "c9"}')
     await harness.run_all()
@@ -602,7 +604,7 @@ async def test_what_lasts_until_somebody_takes_it_away_is_not_offered_for_thirty
 
 
 @pytest.mark.behaviour("AP-02")
-async def test_the_card_says_by_which_bot_the_agent_would_write_where_there_are_two(harness: ActionsHarness) -> None:
+async def test_the_card_names_the_bot_instance_if_there_are_several(harness: ActionsHarness) -> None:
     await chat(harness, "c9", "Family", instance="second")
     await harness.request_action("destinations.add", '{"name": "family", "chat": "c9"}')
     await harness.run_all()
@@ -613,7 +615,7 @@ async def test_the_card_says_by_which_bot_the_agent_would_write_where_there_are_
 
 @pytest.mark.behaviour("AP-04")
 @pytest.mark.parametrize("choice", ["9" * 5_000, "0", "3", "٣", "²"])
-async def test_a_number_that_is_no_choice_of_the_card_decides_nothing(harness: ActionsHarness, choice: str) -> None:
+async def test_an_invalid_choice_of_a_card_decides_nothing(harness: ActionsHarness, choice: str) -> None:
     approval = await asked(harness)
     with pytest.raises(UsageError, match="there is no such choice"):
         await say(harness, approval, choice)
@@ -623,7 +625,7 @@ async def test_a_number_that_is_no_choice_of_the_card_decides_nothing(harness: A
 
 
 @pytest.mark.behaviour("AP-04", "AP-08")
-async def test_the_no_of_a_card_of_an_older_version_is_a_no_whatever_it_is_called_now(harness: ActionsHarness) -> None:
+async def test_a_denial_option_of_an_older_versions_card_still_denies(harness: ActionsHarness) -> None:
     approval = await asked(harness)
     async with harness.store.transaction() as tx:
         await tx.execute("UPDATE approvals SET options = ?", (json.dumps([ONCE, "Turn down"]),))
@@ -639,7 +641,7 @@ async def test_the_no_of_a_card_of_an_older_version_is_a_no_whatever_it_is_calle
     assert (await harness.statuses(), await granted(harness)) == (["refused"], [])
 
 
-async def test_only_so_many_requests_of_an_agent_wait_at_a_time(harness: ActionsHarness) -> None:
+async def test_a_limited_number_of_an_agents_requests_may_wait(harness: ActionsHarness) -> None:
     for number in range(MAX_OPEN_REQUESTS + 1):
         await harness.request_action("wish", wanted(str(number)))
     await harness.run_all()
@@ -647,14 +649,14 @@ async def test_only_so_many_requests_of_an_agent_wait_at_a_time(harness: Actions
 
 
 @pytest.mark.parametrize("name", ["approvals.approve", "approve", "/approve", "rules.create", "roles.create"])
-async def test_no_action_lets_an_agent_decide(harness: ActionsHarness, name: str) -> None:
+async def test_no_action_lets_an_agent_decide_an_approval(harness: ActionsHarness, name: str) -> None:
     approval = await asked(harness)
     await harness.request_action(name, json.dumps({"id": approval}))
     await harness.run_all()
     assert (await harness.statuses(), await granted(harness)) == (["held", "refused"], [])
 
 
-async def test_what_was_approved_during_a_pause_is_done_after_it(harness: ActionsHarness) -> None:
+async def test_a_request_approved_during_a_pause_runs_after_it(harness: ActionsHarness) -> None:
     await say(harness, await asked(harness), ONCE)
     async with harness.store.transaction() as tx:
         await paused.begin(tx, by="fake:owner", at=harness.clock.now(), place=None)
@@ -671,7 +673,7 @@ async def test_what_was_approved_during_a_pause_is_done_after_it(harness: Action
     assert (await harness.statuses(), await granted(harness)) == (["done"], ["gold"])
 
 
-async def test_what_the_operator_holds_is_held_whatever_the_action_says_of_itself(harness: ActionsHarness) -> None:
+async def test_an_action_held_by_policy_is_held_whatever_its_default(harness: ActionsHarness) -> None:
     guard = Guard(policy={"tasks.create": Permission.HOLD})
     await harness.request_action("tasks.create", '{"prompt": "p", "due": "in 1 hour"}')
     await harness.run_all(guard=guard)
@@ -682,7 +684,7 @@ async def test_what_the_operator_holds_is_held_whatever_the_action_says_of_itsel
     assert len(await harness.store.fetch_all("SELECT 1 FROM tasks")) == 1
 
 
-async def test_requests_that_wait_are_on_record_as_they_were(harness: ActionsHarness) -> None:
+async def test_waiting_requests_are_recorded_unchanged(harness: ActionsHarness) -> None:
     approval = await asked(harness)
     [row] = await list_requests(harness.store, harness.session.id)
     assert (row.status, row.approval_id, row.arguments) == ("held", approval, wanted("gold"))

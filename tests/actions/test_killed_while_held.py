@@ -46,7 +46,7 @@ async def killed(host: HostProcess) -> None:
         ("reception.committed", "/deny {id} never", "I may not", 0),
     ],
 )
-async def test_a_held_request_is_asked_about_decided_done_and_told_once(
+async def test_a_held_request_is_asked_decided_carried_out_and_reported_once_across_kills(
     tmp_path: Path, point: str, words: str, answer: str, destinations: int
 ) -> None:
     async with host_and_person(tmp_path / "home") as (host, platform):

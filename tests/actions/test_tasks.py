@@ -34,7 +34,7 @@ async def asked(bench: ActionsHarness, change: str, **arguments: str) -> None:
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_an_agents_task_is_made_under_the_id_it_knows(harness: ActionsHarness) -> None:
+async def test_an_agents_task_is_created_under_the_id_it_knows(harness: ActionsHarness) -> None:
     id = await scheduled(harness, TaskOut(prompt="water", due="in 10 minutes"))
     made = await task(harness, id)
     assert (made.content, made.kind, made.session_id, made.origin) == (
@@ -58,7 +58,7 @@ async def test_an_agents_task_is_made_under_the_id_it_knows(harness: ActionsHarn
         (TaskOut(prompt="p", due="in 1 h", recurrence="0 9 * * *"), datetime(2026, 1, 1, 13, tzinfo=UTC)),
     ],
 )
-async def test_the_host_works_out_when(harness: ActionsHarness, wanted: TaskOut, due: datetime) -> None:
+async def test_the_host_computes_the_due_time(harness: ActionsHarness, wanted: TaskOut, due: datetime) -> None:
     assert (await task(harness, await scheduled(harness, wanted))).next_due == due
 
 
@@ -74,7 +74,9 @@ async def test_the_host_works_out_when(harness: ActionsHarness, wanted: TaskOut,
         (TaskOut(prompt="p", due="in 5 min", timezone="Middle/Earth"), "Middle/Earth"),
     ],
 )
-async def test_what_is_no_task_is_refused_and_said(harness: ActionsHarness, wanted: TaskOut, sentence: str) -> None:
+async def test_an_invalid_task_is_refused_with_a_reason(
+    harness: ActionsHarness, wanted: TaskOut, sentence: str
+) -> None:
     await scheduled(harness, wanted)
     assert await harness.statuses() == ["refused"]
     assert sentence in harness.agent_messages()[0]
@@ -89,7 +91,7 @@ async def test_what_is_no_task_is_refused_and_said(harness: ActionsHarness, want
         (TaskOut(prompt="p", due="in 1 h", recurrence="0 9 29 2 *"), "would not run again before 2028-02-29"),
     ],
 )
-async def test_a_task_that_is_not_due_within_a_year_is_refused_in_words(
+async def test_a_task_due_later_than_a_year_is_refused_with_a_reason(
     harness: ActionsHarness, wanted: TaskOut, sentence: str
 ) -> None:
     await scheduled(harness, wanted)
@@ -106,12 +108,12 @@ async def test_a_task_that_is_not_due_within_a_year_is_refused_in_words(
         TaskOut(prompt="p", due="2027-01-01T09:00", recurrence="0 9 1 1 *"),
     ],
 )
-async def test_a_task_that_is_due_within_a_year_is_made(harness: ActionsHarness, wanted: TaskOut) -> None:
+async def test_a_task_due_within_a_year_is_created(harness: ActionsHarness, wanted: TaskOut) -> None:
     await scheduled(harness, wanted)
     assert await harness.statuses() == ["done"]
 
 
-async def test_a_task_is_not_moved_further_ahead_than_it_may_be_made(harness: ActionsHarness) -> None:
+async def test_a_task_cannot_be_moved_further_ahead_than_it_can_be_created(harness: ActionsHarness) -> None:
     id = await scheduled(harness, TaskOut(prompt="water", due="in 10 minutes"))
     before = await task(harness, id)
     await asked(harness, "update", id=id, due="in 1095 days")
@@ -121,7 +123,7 @@ async def test_a_task_is_not_moved_further_ahead_than_it_may_be_made(harness: Ac
     assert await harness.statuses() == ["done", "refused", "refused", "done"]
 
 
-async def test_a_message_is_not_repeated_from_a_time_on_that_is_further_ahead_than_a_year(
+async def test_a_repeated_message_may_not_start_more_than_a_year_ahead(
     harness: ActionsHarness,
 ) -> None:
     arguments = {"kind": "chat", "content": '{"text":"up"}', "due": "in 1095 days", "recurrence": "30 9 * * 1-5"}
@@ -132,7 +134,7 @@ async def test_a_message_is_not_repeated_from_a_time_on_that_is_further_ahead_th
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_an_agent_pauses_resumes_updates_and_cancels(harness: ActionsHarness) -> None:
+async def test_an_agent_can_pause_resume_update_and_cancel_a_task(harness: ActionsHarness) -> None:
     id = await scheduled(harness, TaskOut(prompt="water", due="", recurrence="0 9 * * *"))
     await asked(harness, "pause", id=id)
     assert (await task(harness, id)).status is TaskStatus.PAUSED
@@ -148,7 +150,7 @@ async def test_an_agent_pauses_resumes_updates_and_cancels(harness: ActionsHarne
 
 @pytest.mark.behaviour("TK-05")
 @pytest.mark.parametrize("change", ["pause", "resume", "update", "cancel"])
-async def test_tasks_of_another_session_are_not_there(harness: ActionsHarness, change: str) -> None:
+async def test_tasks_of_another_session_are_not_found(harness: ActionsHarness, change: str) -> None:
     id = await scheduled(harness, TaskOut(prompt="secret", due="in 1 h"), session=harness.other)
     before = await task(harness, id)
     await asked(harness, change, id=id)
@@ -160,7 +162,7 @@ async def test_tasks_of_another_session_are_not_there(harness: ActionsHarness, c
 
 
 @pytest.mark.behaviour("TK-07")
-async def test_a_message_to_be_repeated_becomes_a_task(harness: ActionsHarness) -> None:
+async def test_a_repeated_message_becomes_a_task(harness: ActionsHarness) -> None:
     content = '{"text":"stand up"}'
     arguments = {"kind": "chat", "content": content, "due": None, "recurrence": "30 9 * * 1-5"}
     out_id = await harness.request_action("messages.repeat", json.dumps(arguments))
@@ -180,7 +182,7 @@ async def test_a_message_to_be_repeated_becomes_a_task(harness: ActionsHarness) 
         ("chat", encode(ChatOut(text=" ")), "it has no text"),
     ],
 )
-async def test_what_no_message_can_be_made_of_is_not_repeated_however_it_is_asked_for(
+async def test_an_invalid_message_is_not_repeated_however_it_is_requested(
     harness: ActionsHarness, kind: str, content: str, sentence: str
 ) -> None:
     await harness.request_action(
