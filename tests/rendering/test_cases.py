@@ -33,7 +33,7 @@ def input_of(case: Case) -> str:
     ("case", "form"),
     [pytest.param(case, form, id=f"{case['name']}-{form}") for case in CASES for form in forms_of(case)],
 )
-def test_an_input_that_failed_once_reads_as_it_was_meant(case: Case, form: Form) -> None:
+def test_an_input_that_once_failed_is_rendered_as_intended(case: Case, form: Form) -> None:
     entities = case.get("limit", {}).get("entities_per_message")
     parts = split_message(input_of(case), form, NATIVE[form])
     for part in parts:

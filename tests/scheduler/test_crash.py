@@ -23,7 +23,7 @@ RUNS = "SELECT task_id, due, outcome FROM task_runs ORDER BY id"
 
 @pytest.mark.behaviour("TK-02")
 @pytest.mark.parametrize("point", ["tasks.decided", "tasks.written", "tasks.recorded"])
-async def test_a_task_that_was_due_when_the_host_was_killed_runs_once(tmp_path: Path, point: str) -> None:
+async def test_a_task_due_when_the_host_was_killed_runs_once(tmp_path: Path, point: str) -> None:
     async with prepare_scenario(point, tmp_path / "home", chats=1, settings={"runtime": "process"}) as scene:
         await _conversation(scene)
         await _create(scene, "--prompt", "hourly", "--cron", "0 * * * *", "--misfire", "all")

@@ -73,7 +73,7 @@ async def _turn(bench: ContainerManagerHarness, session: Session, error: TurnErr
 
 @pytest.mark.behaviour("TK-06")
 @pytest.mark.parametrize("error", [None, BROKEN])
-async def test_an_end_that_a_crash_cut_short_is_told_again(tmp_path: Path, error: TurnError | None) -> None:
+async def test_a_run_result_interrupted_by_a_crash_is_reported_again(tmp_path: Path, error: TurnError | None) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         await _turn(bench, session, error)
@@ -98,7 +98,7 @@ async def test_an_end_that_a_crash_cut_short_is_told_again(tmp_path: Path, error
         "DELETE FROM turns",
     ],
 )
-async def test_what_a_turn_cannot_have_taken_is_not_believed(tmp_path: Path, cut: str) -> None:
+async def test_implausible_usage_of_a_turn_is_ignored(tmp_path: Path, cut: str) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         await _turn(bench, session, None)

@@ -41,7 +41,7 @@ wall_times = st.sampled_from(ZONES).flatmap(
 @pytest.mark.behaviour("TK-01")
 @quick
 @given(wall_times)
-def test_a_time_a_date_in_a_series_and_a_weekday_in_a_series_are_one_moment(given: tuple[str, date, time]) -> None:
+def test_a_time_and_the_matching_cron_expressions_give_the_same_moment(given: tuple[str, date, time]) -> None:
     zone, day, at = given
     wall = datetime.combine(day, at)
     now = datetime.combine(day, time(), UTC) - timedelta(days=3)
@@ -53,7 +53,7 @@ def test_a_time_a_date_in_a_series_and_a_weekday_in_a_series_are_one_moment(give
 
 @quick
 @given(wall_times)
-def test_what_is_shown_of_a_moment_names_it(given: tuple[str, date, time]) -> None:
+def test_a_displayed_time_parses_to_the_same_moment(given: tuple[str, date, time]) -> None:
     zone, day, at = given
     now = datetime.combine(day, time(), UTC) - timedelta(days=3)
     meant = parse_future_moment(f"{day}T{at:%H:%M}", zone=ZoneInfo(zone), now=now)
@@ -68,7 +68,7 @@ def test_what_is_shown_of_a_moment_names_it(given: tuple[str, date, time]) -> No
 
 @quick
 @given(wall_times, st.integers(6, 60 * 24 * 1500))
-def test_what_was_probably_meant_can_be_asked_for(given: tuple[str, date, time], minutes_ago: int) -> None:
+def test_the_suggested_time_is_accepted(given: tuple[str, date, time], minutes_ago: int) -> None:
     zone, day, at = ZoneInfo(given[0]), given[1], given[2]
     passed = parse_moment(f"{day}T{at:%H:%M}", zone=zone, now=datetime.combine(day, time(), UTC) - timedelta(days=3))
     now = passed + timedelta(minutes=minutes_ago)
@@ -87,7 +87,7 @@ def test_what_was_probably_meant_can_be_asked_for(given: tuple[str, date, time],
         ("0 9 */2 * *", ["2026-06-01", "2026-06-03", "2026-06-05", "2026-06-07", "2026-06-09", "2026-06-11"]),
     ],
 )
-def test_of_two_day_fields_either_is_enough_also_where_one_is_a_step(cron: str, due: list[str]) -> None:
+def test_with_both_day_fields_set_either_matches_even_with_a_step(cron: str, due: list[str]) -> None:
     """cron itself wants both where one begins with a star; docs, help and tools say that it is otherwise here."""
     at, days = datetime(2026, 5, 31, 12, tzinfo=UTC), []
     for _ in due:
