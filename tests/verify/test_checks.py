@@ -398,7 +398,7 @@ CASES = (
 
 @pytest.mark.behaviour("OP-02")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.check}: {case.name}")
-async def test_a_broken_invariant_is_found_by_its_check_alone(home_fixture: HealthyHome, case: Case) -> None:
+async def test_a_broken_invariant_is_found_by_its_check_only(home_fixture: HealthyHome, case: Case) -> None:
     case.cut(home_fixture)
     [found] = await home_fixture.verify()
     assert found.check == case.check
@@ -408,12 +408,12 @@ async def test_a_broken_invariant_is_found_by_its_check_alone(home_fixture: Heal
 
 @pytest.mark.behaviour("OP-02")
 @pytest.mark.parametrize("host_running", [False, True])
-async def test_a_home_in_good_order_has_no_findings(home_fixture: HealthyHome, host_running: bool) -> None:
+async def test_an_intact_home_has_no_findings(home_fixture: HealthyHome, host_running: bool) -> None:
     assert await home_fixture.verify(host_running=host_running) == []
 
 
 @pytest.mark.behaviour("OP-02", "RT-15")
-async def test_what_a_killed_host_has_written_of_an_edit_of_an_albums_piece_waits_for_the_record(
+async def test_an_unrecorded_edit_of_an_album_part_after_a_kill_is_no_finding(
     home_fixture: HealthyHome,
 ) -> None:
     copied = (
@@ -435,6 +435,6 @@ async def test_what_a_killed_host_has_written_of_an_edit_of_an_albums_piece_wait
     assert await home_fixture.verify() == []
 
 
-def test_every_check_is_broken_by_a_test_and_says_what_it_holds() -> None:
+def test_every_check_is_broken_by_a_test_and_described() -> None:
     assert {case.check for case in CASES} == set(CHECKS)
     assert all("." in sentence for sentence in CHECKS.values())

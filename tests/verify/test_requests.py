@@ -17,7 +17,7 @@ async def found(bench: HealthyHome) -> list[str]:
 
 
 @pytest.mark.parametrize(("out_id", "checks"), [("o2", []), ("o3", ["collected rows are in the ledger"])])
-async def test_a_row_that_became_an_action_is_on_record(
+async def test_a_request_row_is_checked_against_its_recorded_action(
     home_fixture: HealthyHome, out_id: str, checks: list[str]
 ) -> None:
     home_fixture.run_outbound_sql(
@@ -33,7 +33,7 @@ async def test_a_row_that_became_an_action_is_on_record(
 
 
 @pytest.mark.parametrize(("told", "checks"), [(0, []), (1, ["pending work is due"])])
-async def test_what_is_being_told_when_the_host_dies_is_told_by_the_next(
+async def test_an_unrecorded_report_is_no_finding_and_a_recorded_one_must_be_due(
     home_fixture: HealthyHome, told: int, checks: list[str]
 ) -> None:
     home_fixture.run_inbound_sql(

@@ -68,7 +68,7 @@ def shop() -> Workshop:
     return Workshop()
 
 
-async def test_a_poke_is_served_once(shop: Workshop) -> None:
+async def test_a_notification_is_handled_once(shop: Workshop) -> None:
     async with shop.lanes.opened():
         shop.lanes.notify("a")
         await shop.until_idle()
@@ -78,7 +78,7 @@ async def test_a_poke_is_served_once(shop: Workshop) -> None:
     assert shop.begun == ["a", "a"]
 
 
-async def test_pokes_before_the_work_begins_are_one(shop: Workshop) -> None:
+async def test_notifications_before_the_work_begins_are_merged(shop: Workshop) -> None:
     async with shop.lanes.opened():
         for _ in range(5):
             shop.lanes.notify("a")
@@ -86,7 +86,7 @@ async def test_pokes_before_the_work_begins_are_one(shop: Workshop) -> None:
     assert len(shop.begun) <= 2
 
 
-async def test_pokes_during_work_mean_one_more_look(shop: Workshop) -> None:
+async def test_notifications_during_work_cause_one_more_run(shop: Workshop) -> None:
     shop.gates["a"] = asyncio.Event()
     async with shop.lanes.opened():
         shop.lanes.notify("a")
@@ -115,7 +115,7 @@ async def test_different_keys_do_not_wait_for_each_other(shop: Workshop) -> None
     [StoreError("expected"), RuntimeError("a bug"), asyncio.CancelledError("a library's own")],
     ids=["expected", "bug", "stray cancellation"],
 )
-async def test_what_fails_is_tried_again_with_growing_pauses(shop: Workshop, error: BaseException) -> None:
+async def test_failing_work_is_retried_with_growing_pauses(shop: Workshop, error: BaseException) -> None:
     shop.failures["a"], shop.error = 12, error
     pauses = []
     async with shop.lanes.opened():
@@ -130,7 +130,7 @@ async def test_what_fails_is_tried_again_with_growing_pauses(shop: Workshop, err
     assert shop.ended == ["a"]
 
 
-async def test_after_a_success_the_pauses_begin_anew(shop: Workshop) -> None:
+async def test_after_a_success_the_pauses_start_again(shop: Workshop) -> None:
     async with shop.lanes.opened():
         for _ in range(2):
             shop.failures["a"] = 1
@@ -141,7 +141,7 @@ async def test_after_a_success_the_pauses_begin_anew(shop: Workshop) -> None:
             await shop.until_idle()
 
 
-async def test_a_key_that_fails_does_not_touch_the_others(shop: Workshop) -> None:
+async def test_a_failing_key_does_not_affect_others(shop: Workshop) -> None:
     shop.failures["bad"] = 1
     async with shop.lanes.opened():
         shop.lanes.notify("bad")
@@ -153,7 +153,7 @@ async def test_a_key_that_fails_does_not_touch_the_others(shop: Workshop) -> Non
     assert shop.ended == ["good", "bad"]
 
 
-async def test_what_a_person_did_ends_a_pause_once_and_any_other_poke_ends_none(shop: Workshop) -> None:
+async def test_notify_now_ends_a_pause_once_and_notify_ends_none(shop: Workshop) -> None:
     shop.failures["a"] = 4
     async with shop.lanes.opened():
         shop.lanes.notify("a")
@@ -172,7 +172,7 @@ async def test_what_a_person_did_ends_a_pause_once_and_any_other_poke_ends_none(
         assert len(shop.begun) == 3
 
 
-async def test_what_a_person_did_while_the_work_was_about_to_fail_is_not_kept_waiting(shop: Workshop) -> None:
+async def test_notify_now_during_failing_work_is_not_delayed(shop: Workshop) -> None:
     shop.failures["a"] = 1
     shop.gates["a"] = asyncio.Event()
     async with shop.lanes.opened():
@@ -196,7 +196,7 @@ async def test_closing_ends_a_pause_at_once(shop: Workshop) -> None:
     assert (shop.begun, shop.ended, shop.lanes.active_count()) == (["a"], [], 0)
 
 
-async def test_a_nap_inside_work_says_whether_to_go_on() -> None:
+async def test_a_sleep_inside_work_returns_whether_to_continue() -> None:
     clock, answers = ManualClock(), list[bool]()
 
     async def work(key: str) -> None:
@@ -214,7 +214,7 @@ async def test_a_nap_inside_work_says_whether_to_go_on() -> None:
     assert answers == [True, False]
 
 
-async def test_closing_lets_work_in_progress_finish_and_takes_nothing_new(shop: Workshop) -> None:
+async def test_closing_lets_work_in_progress_finish_and_accepts_nothing_new(shop: Workshop) -> None:
     shop.gates["a"] = asyncio.Event()
     async with shop.lanes.opened(grace_s=60):
         shop.lanes.notify("a")
@@ -225,7 +225,7 @@ async def test_closing_lets_work_in_progress_finish_and_takes_nothing_new(shop: 
     assert (shop.begun, shop.ended, shop.lanes.active_count()) == (["a"], ["a"], 0)
 
 
-async def test_work_that_outlasts_the_grace_is_cut_short(shop: Workshop) -> None:
+async def test_work_longer_than_the_grace_period_is_cancelled(shop: Workshop) -> None:
     shop.gates["a"] = asyncio.Event()
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         async with shop.lanes.opened(grace_s=0.01):
@@ -234,7 +234,7 @@ async def test_work_that_outlasts_the_grace_is_cut_short(shop: Workshop) -> None
     assert (shop.ended, shop.lanes.active_count()) == ([], 0)
 
 
-async def test_lanes_can_be_opened_again(shop: Workshop) -> None:
+async def test_keyed_workers_can_be_opened_again(shop: Workshop) -> None:
     shop.lanes.notify("before")
     for _ in range(2):
         async with shop.lanes.opened():
@@ -243,7 +243,7 @@ async def test_lanes_can_be_opened_again(shop: Workshop) -> None:
     assert shop.ended == ["a", "a"]
 
 
-async def test_a_poke_at_the_very_end_is_not_kept_as_work(shop: Workshop) -> None:
+async def test_a_notification_during_closing_is_not_kept(shop: Workshop) -> None:
     async with shop.lanes.opened(grace_s=0):
         shop.lanes.notify("a")
     assert shop.lanes.active_count() == 0
@@ -253,7 +253,7 @@ async def test_a_poke_at_the_very_end_is_not_kept_as_work(shop: Workshop) -> Non
     assert shop.ended[-1] == "a"
 
 
-async def test_a_poke_ends_a_light_nap_of_its_key_alone() -> None:
+async def test_a_notification_ends_the_interruptible_sleep_of_its_key_only() -> None:
     looks: list[str] = []
     clock, looked = ManualClock(), asyncio.Event()
     an_hour = 3600
