@@ -94,7 +94,7 @@ def polls_by_count(node: ast.AST) -> bool:
     return sleeps and any(isinstance(one, (ast.Return, ast.Break)) for one in within)
 
 
-def test_every_limit_of_time_in_a_test_is_scaled_by_the_machines_load() -> None:
+def test_every_timeout_in_a_test_is_scaled_by_the_load() -> None:
     found = []
     for path in sorted([*ROOT.glob("tests/**/*.py"), *ROOT.glob("src/nanohost/testing/**/*.py")]):
         name = str(path.relative_to(ROOT))
@@ -114,18 +114,18 @@ def test_every_limit_of_time_in_a_test_is_scaled_by_the_machines_load() -> None:
     ("load", "cores", "longer"),
     [(0.0, 2, 1), (2.0, 2, 1), (5.0, 2, 2.5), (5.0, 8, 1), (25.0, 2, 12.5)],
 )
-def test_a_limit_is_as_much_longer_as_processes_want_each_core(load: float, cores: int, longer: float) -> None:
+def test_a_timeout_grows_with_the_load_per_core(load: float, cores: int, longer: float) -> None:
     assert scale_timeout(10, "1", load=load, cores=cores) == 10 * longer
     assert scale_timeout(10, "3", load=load, cores=cores) == 30 * longer
 
 
 @pytest.mark.parametrize("factor", ["", "two", "0", "-1", "nan", "inf"])
-def test_a_factor_that_is_no_number_above_zero_is_said(factor: str) -> None:
+def test_a_factor_that_is_not_a_positive_number_is_refused(factor: str) -> None:
     with pytest.raises(ValueError, match=f"{FACTOR_VARIABLE} is '{factor}': set it to a number above zero"):
         scale_timeout(10, factor, load=0, cores=1)
 
 
-def test_the_variable_and_the_load_are_read_when_a_limit_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variable_and_load_are_read_when_a_timeout_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.getloadavg", lambda: (8.0, 0.0, 0.0))
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     monkeypatch.setenv(FACTOR_VARIABLE, "1.5")

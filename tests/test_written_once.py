@@ -35,7 +35,7 @@ def named_in(assignment: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
         yield names, value
 
 
-def test_a_text_that_several_commands_and_screens_use_is_a_constant_of_one() -> None:
+def test_a_text_used_by_several_commands_and_screens_is_a_constant_in_one() -> None:
     found = defaultdict(list)
     for name, module in modules("channels", "cli", "commands"):
         for constant in texts(module):
@@ -43,7 +43,7 @@ def test_a_text_that_several_commands_and_screens_use_is_a_constant_of_one() -> 
     assert {constant: where for constant, where in found.items() if len(where) > 1} == {}
 
 
-def test_a_sentence_that_is_a_constant_is_within_no_other() -> None:
+def test_no_constant_sentence_is_contained_in_another() -> None:
     every = list(modules("channels", "cli", "commands"))
     sentences = {text for _, module in every for _, text in texts(module) if len(text) >= SHORTEST and " " in text}
     written = [
@@ -55,7 +55,7 @@ def test_a_sentence_that_is_a_constant_is_within_no_other() -> None:
     assert [(name, one) for one in sentences for name, text in written if one in text and one != text] == []
 
 
-def test_what_a_constant_means_is_said_of_one_alone() -> None:
+def test_no_two_constants_have_the_same_docstring() -> None:
     """Two that mean the same in the same words are one."""
     found = defaultdict(list)
     for name, module in modules("channels", "cli", "commands"):

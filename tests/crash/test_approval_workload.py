@@ -30,7 +30,7 @@ def odd(scene: tuple[FakePlatform, ApprovalWorkload, Path], words: str) -> list[
     return [one for one in people.find_anomalies(root) if words in one]
 
 
-async def test_a_request_without_a_card_and_one_with_two_are_odd(
+async def test_a_request_with_no_card_or_two_is_reported(
     scene: tuple[FakePlatform, ApprovalWorkload, Path],
 ) -> None:
     platform, _, _ = scene
@@ -40,7 +40,7 @@ async def test_a_request_without_a_card_and_one_with_two_are_odd(
     assert odd(scene, "2 cards ask about hold 0")
 
 
-async def test_a_card_that_still_asks_when_all_is_over_is_odd(
+async def test_a_card_still_open_at_the_end_is_reported(
     scene: tuple[FakePlatform, ApprovalWorkload, Path],
 ) -> None:
     platform, _, _ = scene
@@ -51,7 +51,7 @@ async def test_a_card_that_still_asks_when_all_is_over_is_odd(
     assert not odd(scene, "hold 0")
 
 
-async def test_an_effect_that_is_there_twice_is_odd(scene: tuple[FakePlatform, ApprovalWorkload, Path]) -> None:
+async def test_a_duplicate_effect_is_reported(scene: tuple[FakePlatform, ApprovalWorkload, Path]) -> None:
     _, _, root = scene
     assert not odd(scene, "FROM roles")
     with closing(sqlite3.connect(root / "data" / "nanohost.db")) as db, db:
@@ -61,14 +61,14 @@ async def test_an_effect_that_is_there_twice_is_odd(scene: tuple[FakePlatform, A
     assert odd(scene, "1 instead of 0: SELECT count(*) FROM roles")
 
 
-async def test_words_that_nobody_was_to_read_are_odd(scene: tuple[FakePlatform, ApprovalWorkload, Path]) -> None:
+async def test_an_unexpected_message_is_reported(scene: tuple[FakePlatform, ApprovalWorkload, Path]) -> None:
     platform, _, _ = scene
     platform.seen.append(DeliveredCopy("c0", "Your request tasks.create was refused.", "k1"))
     assert odd(scene, "nobody was to read in c0")
 
 
 @pytest.mark.behaviour("AP-07", "AP-08", "AP-09")
-async def test_a_host_that_dies_while_people_decide_asks_does_and_ends_each_thing_once(tmp_path: Path) -> None:
+async def test_a_host_killed_during_decisions_asks_decides_and_closes_each_request_once(tmp_path: Path) -> None:
     result = await run_host_kills_at("approvals.open", tmp_path / "home", kills=3)
     assert result.is_sound, result
     assert (result.kills, result.ambiguous_extra) == (3, 0)

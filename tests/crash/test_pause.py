@@ -21,7 +21,7 @@ SCRIPT = [{"match": "long", "attempt": 1, "actions": [{"until_file": "never"}]}]
 
 @pytest.mark.behaviour("SE-12")
 @pytest.mark.parametrize("point", ["reception.open", "reception.committed"])
-async def test_a_pause_survives_a_kill_and_all_is_answered_once_after_it(tmp_path: Path, point: str) -> None:
+async def test_a_pause_survives_a_kill_and_every_message_is_answered_once_after_it(tmp_path: Path, point: str) -> None:
     home = tmp_path / "home"
     async with FakePlatform().opened() as platform:
         host = HostProcess(home, platform.port, {"runtime": "process"})

@@ -66,11 +66,11 @@ def test_a_request_is_decided_as_the_table_says(
     assert decision.reason
 
 
-def test_no_row_of_the_table_is_idle() -> None:
+def test_every_row_of_the_table_applies_somewhere() -> None:
     assert {row_for(case) for case in COMBINATIONS} == set(range(len(TABLE)))
 
 
-def test_only_the_rule_that_decided_is_counted_as_used() -> None:
+def test_only_the_deciding_rule_is_counted_as_used() -> None:
     spared = GuardFacts(action="a", default=HOLD, policy=None, rule=rule("allow"), is_approved=False)
     free = GuardFacts(action="a", default=ALLOW, policy=None, rule=rule("allow"), is_approved=False)
     refused = GuardFacts(action="a", default=ALLOW, policy=None, rule=rule("deny"), is_approved=False)
