@@ -89,7 +89,7 @@ async def bench_of(fake: FakeChannel) -> AsyncIterator[FakeBench]:
 async def test_an_acknowledgement_before_the_commit_is_detected() -> None:
     async with bench_of(AcknowledgesTooEarly()) as bench:
         with pytest.raises(AssertionError):
-            await SUITE.test_the_platform_hears_nothing_before_the_event_is_committed(bench, SuiteInbox())
+            await SUITE.test_the_platform_gets_no_acknowledgement_before_the_commit(bench, SuiteInbox())
         with pytest.raises(AssertionError):
             await SUITE.test_an_event_that_could_not_be_committed_is_not_acknowledged(bench, SuiteInbox())
 
@@ -106,13 +106,13 @@ async def test_a_changed_text_is_detected() -> None:
             await SUITE.test_send_returns_a_receipt_and_the_person_sees_the_text_exactly(bench)
     async with bench_of(ShortensText()) as bench:
         with pytest.raises(AssertionError):
-            await SUITE.test_a_long_text_cut_as_the_channel_declares_arrives_complete_and_in_order(bench)
+            await SUITE.test_a_long_text_split_at_the_declared_limit_arrives_complete_and_in_order(bench)
 
 
 async def test_a_receipt_for_an_unsent_message_is_detected() -> None:
     async with bench_of(PretendsToBeUp()) as bench:
         with pytest.raises(pytest.fail.Exception):
-            await SUITE.test_a_message_that_nobody_can_get_is_surely_not_sent(bench)
+            await SUITE.test_a_send_to_an_unreachable_chat_certainly_failed(bench)
 
 
 async def test_a_receive_that_gives_up_is_detected() -> None:
