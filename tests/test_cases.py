@@ -1,4 +1,4 @@
-"""Every case of tests/cases/ is run by the test that it names, and none is left out without a word."""
+"""Every case of tests/cases/ is run by a test, and a case without one is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chat that goes on under another id: all that belongs to it, once, whoever says so and however often."""
+"""A chat whose platform id changes: everything that belongs to it moves, once, however often the move is reported."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ VALUES (1, 'x', '{T}', '', 'fake', 'main', 'c1');
 INSERT INTO destinations (agent_group_id, name, messaging_group_id, created_by, created_at)
 VALUES (1, 'club', 1, 'x', '{T}');
 """
-"""Everything that can wait for a chat, beside a message to it and a question in it."""
+"""Everything that can wait for a chat besides a message and a question."""
 PLACES = {
     "tasks": "SELECT platform_id AS place FROM tasks",
     "approvals": "SELECT platform_id || ' ' || subject AS place FROM approvals",
@@ -66,7 +66,7 @@ PLACES = {
 
 @asynccontextmanager
 async def talking(folder: Path) -> AsyncIterator[World]:
-    """A chat in which an agent has asked something, with all kinds of things waiting for it."""
+    """A chat in which an agent has asked a question, with every kind of row waiting for it."""
     async with asking(folder) as world:
         session = await world.session("a")
         async with world.store.transaction() as tx:
@@ -77,7 +77,7 @@ async def talking(folder: Path) -> AsyncIterator[World]:
 
 
 async def say(world: World, seq: int, content: ChatOut | CardOut | EditOut = HELLO) -> None:
-    """Something is on its way to the old chat."""
+    """Enqueue a delivery to the old chat."""
     session = await world.session("a")
     async with world.store.transaction() as tx:
         await deliveries.add(
@@ -97,7 +97,7 @@ async def say(world: World, seq: int, content: ChatOut | CardOut | EditOut = HEL
 
 
 def moving(world: World, told: list[AgentGroupId] | None = None) -> ChatMover:
-    """`told` gets the agents that are told of it."""
+    """`told` collects the agents that are told of the move."""
 
     async def tell(agent: AgentGroupId) -> None:
         if told is not None:

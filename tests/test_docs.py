@@ -109,7 +109,7 @@ def test_each_test_named_on_the_security_page_exists() -> None:
 
 
 SET_UP = ("channels create", "nanohost run", "nanohost pair")
-"""In the order that works: nothing is there to be started, or to be heard, before."""
+"""In the order that works: each command needs the ones before it."""
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "channels").glob("*.md")), ids=lambda page: page.stem)

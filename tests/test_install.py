@@ -55,7 +55,7 @@ def test_make_chat_installs_the_runtime_and_no_development_tools(tmp_path: Path)
 
 @pytest.mark.parametrize("is_on_path", [True, False])
 def test_make_chat_explains_how_to_run_a_program_that_is_not_on_the_path(tmp_path: Path, is_on_path: bool) -> None:
-    """What is named in hints has to be a command where it is read."""
+    """A command named in a hint must be one that can be typed."""
     bin = tmp_path / "venv" / "bin"
     bin.mkdir(parents=True)
     for name in ("python", "nanohost"):

@@ -10,7 +10,7 @@ from tests.test_docs import load_reference
 EVENT_NAME = re.compile(r"[a-z]+(_[a-z]+)*")
 COMMAND = re.compile(r"`nanohost ((?:[a-z]+ ?)+)")
 TOP_LEVEL_COMMANDS = {"pair", "chat", "run"}
-"""Those that are no operator command of the registry."""
+"""Words that are not operator commands of the registry."""
 
 
 def logged_events() -> set[str]:

@@ -1,4 +1,4 @@
-"""Logs: one form for every library's lines, and no secret in any of them."""
+"""Logging: one format for all libraries, and no secret in any line."""
 
 from __future__ import annotations
 

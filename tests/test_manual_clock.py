@@ -1,4 +1,4 @@
-"""The clock that tests move: nobody sleeps past the time that they asked for."""
+"""The manual clock of tests: no sleeper wakes later than it asked for."""
 
 from __future__ import annotations
 

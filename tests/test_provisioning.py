@@ -1,4 +1,4 @@
-"""What a session's container is given, as it is when it starts."""
+"""What a container gets when it is started."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.interleaving import InterleavedMailboxes
 
 
 async def _records(_: Sequence[ModelCall]) -> None:
-    """Nobody asks a model here."""
+    """No model is called."""
 
 
 def _provisioning(
@@ -56,7 +56,7 @@ async def test_a_container_is_told_whether_it_has_a_network(tmp_path: Path, isol
 
 
 async def test_a_starting_agent_knows_a_destination_added_at_that_moment(tmp_path: Path) -> None:
-    """Who gave it has told all that run, and this one before it was told where it may send at all."""
+    """The destination is added after running agents were told and before this one has its address book."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         files = InterleavedMailboxes(bench.mailboxes)

@@ -1,4 +1,4 @@
-"""Ports of tests and simulators are their own (what two tests cannot share, no test loses to another)."""
+"""Ports of tests and simulators are reserved, so that no other test can take them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several modules say or wait for is written in one of them: what is written twice is changed once."""
+"""Text used by several modules is a constant in one of them, so that it is changed in one place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "nanohost"
 SHORTEST = 20
-"""Characters of a sentence: shorter words are within others by chance."""
+"""Characters of a sentence: shorter texts are contained in others by chance."""
 
 
 def modules(*packages: str) -> Iterator[tuple[str, ast.Module]]:
@@ -19,7 +19,7 @@ def modules(*packages: str) -> Iterator[tuple[str, ast.Module]]:
 
 
 def texts(module: ast.Module) -> Iterator[tuple[str, str]]:
-    """The constants of a module that are texts, by name; also of several in one line."""
+    """The text constants of a module, by name, including several in one statement."""
     for statement in module.body:
         if isinstance(statement, ast.Assign):
             for name, value in named_in(statement):
@@ -56,7 +56,7 @@ def test_no_constant_sentence_is_contained_in_another() -> None:
 
 
 def test_no_two_constants_have_the_same_docstring() -> None:
-    """Two that mean the same in the same words are one."""
+    """Two constants with the same meaning should be one."""
     found = defaultdict(list)
     for name, module in modules("channels", "cli", "commands"):
         for before, after in zip(module.body, module.body[1:], strict=False):
@@ -66,7 +66,7 @@ def test_no_two_constants_have_the_same_docstring() -> None:
 
 
 def meaning(statement: ast.stmt) -> str:
-    """What a docstring says; empty: it is none."""
+    """The text of a docstring expression, or "" for any other statement."""
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
         return str(statement.value.value)
     return ""

@@ -1,4 +1,4 @@
-"""Codes: what looks like one, and everything that somebody may try with one that is not theirs."""
+"""One-time codes: which texts count as one, and every attempt to use somebody else's."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ async def test_a_new_code_replaces_only_one_of_the_same_maker_purpose_and_user(h
 
 
 async def test_a_repeated_event_does_not_use_a_code_twice(host: AccessTestHost) -> None:
-    """What came with it in a batch failed: the code would be called a used one, and a wrong one counted twice."""
+    """Another event of the batch failed: the code would count as used, or a wrong code as two guesses."""
     code = await host.create_pairing_code()
     await host.receive_message(ADA, code)
     told = await host.host_messages_to(ADA)
@@ -477,7 +477,7 @@ async def test_a_user_of_an_expired_code_is_notified_even_after_others_were_dele
 
 
 async def forget_all(hall: AccessTestHost) -> None:
-    """Two days on, upkeep was there."""
+    """Two days later, after retention has run."""
     await hall.clock.advance(timedelta(days=2).total_seconds())
     await forget_old(hall)
 

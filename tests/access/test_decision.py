@@ -1,4 +1,4 @@
-"""Who may talk to an agent, as a table of roles and of what the chat says of strangers."""
+"""Who may talk to an agent, as a table of roles and unknown sender policies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whom somebody with a say refused, by whatever identity they come."""
+"""People who were denied, under any of their identities."""
 
 from __future__ import annotations
 

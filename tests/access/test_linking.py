@@ -1,4 +1,4 @@
-"""One human on two platforms."""
+"""One person with identities on two platforms."""
 
 from __future__ import annotations
 

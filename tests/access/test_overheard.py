@@ -1,4 +1,4 @@
-"""A code in a group that no agent is wired to: with a whole host, for intake keeps nothing of what is said there."""
+"""A code in a group without a wiring, with a whole host, because the inbox keeps no messages of such a group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who reaches an agent, for every combination there is: tests/access/table.txt says what must come of each."""
+"""Who reaches an agent, for every combination: tests/access/table.txt has the expected results."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ ENGAGE = {
     "sticky-without": (EngageMode.MENTION_STICKY, "", False),
 }
 CHATS = {"dm": (False, False), "addressed": (True, True), "chatter": (True, False)}
-"""Whether it is a group, and whether we are mentioned."""
+"""Whether it is a group, and whether the bot is mentioned."""
 COMBINATIONS = list(product(SENDERS, SenderScope, UnknownSender, ENGAGE, IgnoredMessagePolicy, CHATS))
 BECAUSE = {
     "no-part": NOT_ENGAGED,

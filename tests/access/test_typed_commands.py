@@ -1,4 +1,4 @@
-"""The host's commands in the spellings that people come up with, and what else is typed that looks like one."""
+"""Host commands in every spelling, and texts that only resemble one."""
 
 from __future__ import annotations
 

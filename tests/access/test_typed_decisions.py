@@ -1,4 +1,4 @@
-"""/approve and /deny: decisions where there is no button to press."""
+"""/approve and /deny: decisions without a button."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_a_missing_approval_id_is_asked_for_with_an_example(host: AccessTe
 
 
 async def asked_about_eve(hall: AccessTestHost) -> str:
-    """The id of what waits: whether Eve may talk to main."""
+    """The id of a pending approval: whether Eve may talk to main."""
     await hall.make_group("main")
     now = hall.clock.now()
     sender = Sender(handle="eve", name="Eve")

@@ -1,4 +1,4 @@
-"""From a container's file to the list of actions: whatever it wrote, what comes after it is not held up."""
+"""From outbound.db to the list of actions: no row delays those after it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WRITTEN = (
 
 
 async def collected(bench: ActionsHarness, *rows: NewMessageOut) -> list[SessionId]:
-    """A runner leaves these rows and the host takes them over; returns which sessions asked for something."""
+    """A runner writes these rows and the host collects them; returns the sessions with requests."""
     asked = record_events(bench.store.bus, RequestsWaiting, lambda event: event.session)
     await bench.mailboxes.put(bench.session, [])
     path = bench.mailboxes.layout(bench.session).outbound_db

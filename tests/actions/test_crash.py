@@ -1,4 +1,4 @@
-"""A host that is killed while it does what an agent asked for."""
+"""A host that is killed while it carries out a request of an agent."""
 
 from __future__ import annotations
 

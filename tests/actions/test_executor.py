@@ -1,4 +1,4 @@
-"""How a request of an agent is carried out, and how it is told."""
+"""How a request of an agent is carried out and reported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Wish(Arguments):
 
 
 async def _grant(tx: Transaction, request: ActionRequest, wish: Wish) -> str | None:
-    """Changes something in the transaction, then behaves as it was asked."""
+    """Changes a row in the transaction, then behaves as the request says."""
     await tx.execute("UPDATE agent_groups SET name = ? WHERE folder = 'main'", (wish.word,))
     match wish.word:
         case "no":

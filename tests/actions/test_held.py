@@ -1,4 +1,4 @@
-"""Requests that need a person's yes: held, decided, checked anew, done once, and told."""
+"""Requests that need approval: held, decided, checked again, carried out once and reported."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def _grant(tx: Transaction, request: ActionRequest, wish: Wish) -> None:
 
 @pytest.fixture(autouse=True)
 def wish() -> Iterator[None]:
-    """One more action in the registry, that needs a yes."""
+    """One more registered action, which needs approval."""
     registry.registered_actions()["wish"] = Action(
         name="wish", title="Make a wish come true", arguments=Wish, effect=_grant, default_permission=Permission.HOLD
     )
@@ -58,7 +58,7 @@ def wish() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 async def owner(harness: ActionsHarness) -> None:
-    """Somebody who may decide."""
+    """Add an owner, who may decide."""
     async with harness.store.transaction() as tx:
         await roles.grant(tx, user_id="fake:owner", role=Role.OWNER, agent_group=None, now=harness.clock.now())
 
@@ -68,13 +68,13 @@ def wanted(word: str) -> str:
 
 
 async def granted(bench: ActionsHarness) -> list[str]:
-    """The wishes that came true."""
+    """The wishes that were carried out."""
     [row] = await bench.store.fetch_all("SELECT name FROM agent_groups WHERE folder = 'main'")
     return str(row["name"]).split()[1:]
 
 
 async def asked(bench: ActionsHarness, word: str = "gold") -> ApprovalId:
-    """A wish that is held; its approval."""
+    """Request a wish that is held; returns its approval."""
     await bench.request_action("wish", wanted(word))
     await bench.run_all()
     return bench.notified_approvals[-1]
@@ -83,7 +83,7 @@ async def asked(bench: ActionsHarness, word: str = "gold") -> ApprovalId:
 async def say(
     bench: ActionsHarness, approval: ApprovalId, choice: str | None, *, reason: str = "", actor: Actor = OWNER
 ) -> None:
-    """A person decides: one of the choices, or None for a no."""
+    """Decide an approval: with one of the choices, or None to deny."""
     async with bench.store.transaction() as tx:
         await decide(
             tx,
@@ -98,7 +98,7 @@ async def say(
 
 
 async def outcomes(bench: ActionsHarness) -> list[str]:
-    """What is on record of the wishes, oldest first."""
+    """The audit outcomes of the wishes, oldest first."""
     found = await audit.latest(bench.store.reports, limit=100, action="wish")
     return [str(one.outcome) for one in reversed(found)]
 
@@ -184,7 +184,7 @@ GONE = {
     "it waits for another approval": "UPDATE actions SET approval_id = 'other'",
     "it is not there any more": "DELETE FROM actions",
 }
-"""What may have become of a request by the time somebody says yes to it."""
+"""What may have happened to a request before it is approved."""
 
 
 @pytest.mark.behaviour("AP-05")
@@ -260,7 +260,7 @@ async def test_a_denial_rule_made_after_an_approval_wins(harness: ActionsHarness
 
 
 async def rule(bench: ActionsHarness, effect: RuleEffect, *, subject: str | None = None) -> int:
-    """Somebody decides it for next time, at the machine; its number."""
+    """Create a rule on the command line; returns its number."""
     now = bench.clock.now()
     async with bench.store.transaction() as tx:
         made = await rules.add(
@@ -385,7 +385,7 @@ async def chat(bench: ActionsHarness, platform_id: str, name: str, *, instance: 
 
 
 async def admin_decides(bench: ActionsHarness, approval: ApprovalId) -> bool:
-    """Whether somebody who is an admin of the asking agent group alone can say yes."""
+    """Whether an admin of only the requesting agent group can approve."""
     group = bench.session.agent_group_id
     async with bench.store.transaction() as tx:
         await roles.grant(tx, user_id="fake:adam", role=Role.ADMIN, agent_group=group, now=bench.clock.now())

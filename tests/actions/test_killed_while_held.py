@@ -1,4 +1,4 @@
-"""A host that is killed while a request of an agent waits for a person, while they decide, and while it is done."""
+"""A host that is killed while a request waits for a decision, is decided, or is carried out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RULES = [
 
 
 async def appoint(host: HostProcess) -> None:
-    """The one who writes is an owner, too."""
+    """The person who writes becomes an owner, too."""
     granted = await asyncio.to_thread(host.command, "roles", "create", "wire:ann", "owner")
     assert granted.returncode == 0, granted.stderr
     (host.root / "groups" / FOLDER / "script.json").write_text(json.dumps(RULES))

@@ -1,4 +1,4 @@
-"""An action's name is written in one place: for the runner that asks, and for the host that answers."""
+"""An action's name is written in one place, for the runner that requests and the host that answers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_an_action_name_is_written_once_in_the_code() -> None:
 
 
 def test_no_action_name_is_composed_in_the_code() -> None:
-    """`f"tasks.{change}"` is a name that nobody finds."""
+    """Nobody finds `f"tasks.{change}"` by searching for a name."""
     subjects = {f"{name.partition('.')[0]}." for name in registered_actions()}
     files = [*(ROOT / "container").rglob("*.py"), *Path(nanohost.actions.__file__).parent.glob("*.py")]
     assert [path.name for path in files if subjects & set(literals(path))] == []

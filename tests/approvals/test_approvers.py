@@ -1,4 +1,4 @@
-"""Who is asked, and in which order."""
+"""Which approvers are asked, and in which order."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def asked(
     scoped: bool = True,
     groups: Collection[tuple[str, str, str]] = (),
 ) -> list[str]:
-    """The first way to each, in order: the user, and the direct chat, or `new`."""
+    """The first address of each approver, in order: the user, and the direct chat or `new`."""
     kind = SENDER if scoped else CHAT
     found = rank_approvers(
         ApproverContext(
@@ -153,7 +153,7 @@ def test_an_unreachable_approver_is_left_out() -> None:
     assert asked([grant("slack:ada")], [somebody("slack:ada")], opens=()) == []
 
 
-# --- whom to ask next
+# --- the next approver
 
 ADA, CARL = somebody("slack:ada", person="1"), somebody("slack:carl", person="2")
 

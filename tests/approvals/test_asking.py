@@ -1,4 +1,4 @@
-"""Bringing the card to somebody: the next one when it does not arrive, words when there is nobody left."""
+"""Delivering the card: the next approver if it does not arrive, a reason if nobody is left."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CARLS = "dm-carl"
 
 
 class NoDms(FullFeatureChannel):
-    """A platform that lets us write to nobody first, but to those who are named."""
+    """A platform on which the bot can start a direct chat with the named users only."""
 
     def __init__(self, *reachable: str) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class NoDms(FullFeatureChannel):
 
 
 class Away(FullFeatureChannel):
-    """A platform that does not answer when a direct chat is to be opened with those who are named."""
+    """A platform that does not answer when a direct chat with a named user is opened."""
 
     def __init__(self, *unanswered: str) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Away(FullFeatureChannel):
 
 
 class Blocked(FullFeatureChannel):
-    """A platform where somebody does not want to hear from the bot in this chat."""
+    """A platform on which the bot is blocked in one chat."""
 
     def __init__(self, chat: str) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Blocked(FullFeatureChannel):
 
 
 class SlowToOpen(FullFeatureChannel):
-    """A platform that takes its time to open a direct chat."""
+    """A platform on which opening a direct chat takes time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,14 +86,14 @@ class SlowToOpen(FullFeatureChannel):
 
 
 async def advanced(here: ApprovalsTestHost, clock: ManualClock, seconds: float) -> None:
-    """Time goes by in steps, and the database gets its turns."""
+    """Advance the clock in steps, with time for the database in between."""
     for _ in range(20):
         await clock.advance(seconds / 20)
         await asyncio.sleep(0.01)
 
 
 async def almost_over(here: ApprovalsTestHost) -> None:
-    """The open approval expires in half a minute."""
+    """Let the open approval expire in half a minute."""
     [approval] = await here.wait_for_statuses("pending")
     end = here.host.host.clock.now() + timedelta(seconds=30)
     async with here.host.host.store.transaction() as tx:
@@ -441,7 +441,7 @@ async def test_an_unconfirmed_card_is_reissued_to_the_next_approver_and_stays_va
 
 
 async def _until_passed_over(here: ApprovalsTestHost, approval: ApprovalId) -> None:
-    """The engine has seen that the card is not known to have arrived."""
+    """The engine knows that the arrival of the card is unconfirmed."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
             if any(card.problem for card in await approvals.list_cards(here.host.host.store, approval)):

@@ -1,4 +1,4 @@
-"""What an approver reads: all of it, and nothing that a stranger or an agent made look like ours."""
+"""What an approver reads: everything, and no text of a sender or an agent that looks like the host's."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def on_platform(approval: Approval, form: Form, most: int = 100_000) -> list[tup
 @pytest.mark.behaviour("AP-02")
 @given(name=THEIRS, text=THEIRS, form=st.sampled_from(list(Form)))
 def test_text_of_the_sender_never_forms_a_line_of_the_card(name: str, text: str, form: Form) -> None:
-    """In plain words every line is one of ours, or begins with the bar."""
+    """In plain text every line is one of the host's, or begins with the quote bar."""
     ours = re.compile(
         r"(May .* talk to main\?$|Who: |They wrote:$|Until: |Press, or type |… and [\d,]+ characters more|$)"
     )
@@ -150,7 +150,7 @@ def test_ambiguous_arguments_are_not_shown(arguments: str) -> None:
 @pytest.mark.behaviour("AP-02")
 @given(text=st.text(max_size=400))
 def test_different_texts_look_different_when_quoted(text: str) -> None:
-    """But for how a line ends: nobody sees that."""
+    """Different line endings are the exception, because nobody sees them."""
     for other in (
         text.replace("\u202e", "⟨U+202E⟩") + "x",
         text + "\u200b",

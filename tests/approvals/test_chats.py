@@ -1,4 +1,4 @@
-"""The bot is spoken to where no agent listens: connect an agent, make a new one, or refuse."""
+"""The bot is addressed in a chat without an agent: connect an agent, make a new one, or refuse."""
 
 from __future__ import annotations
 

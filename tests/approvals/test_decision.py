@@ -1,4 +1,4 @@
-"""Deciding itself, in one transaction: who may, and until when."""
+"""The decision itself, in one transaction: who may make it, and until when."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_nobody_without_a_suitable_role_can_decide(
 @pytest.mark.behaviour("AP-06")
 @pytest.mark.parametrize("way", Way)
 async def test_nothing_can_be_decided_from_the_expiry_time_on(tmp_path: Path, way: Way) -> None:
-    """Whoever ends what expired may be late; a card is good for no longer because of that."""
+    """Closing an expired approval may be late; the card is no longer valid nevertheless."""
     async with run_approvals_host(tmp_path) as here:
         approval, owner = await _asked(here), _actor(_grant(Role.OWNER))
         with pytest.raises(UsageError, match="expired"):

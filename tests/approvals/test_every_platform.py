@@ -1,4 +1,4 @@
-"""A card on each real platform: shown whole, pressed by whom it is for and by others, closed by its answer."""
+"""A card on each real platform: shown in full, pressed by its approver and by others, closed by the decision."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LET_IN, REFUSE = "Let them in", "Refuse"
 
 
 async def arrange(flow: RunningHost, name: str) -> None:
-    """Ada owns the host, and Bob is a stranger."""
+    """Ada owns the host, and Bob is an unknown sender."""
     async with flow.host.store.transaction() as tx:
         await tx.execute("UPDATE messaging_groups SET unknown_sender = 'request_approval'")
         await roles.grant(tx, user_id=f"{name}:{ADA.id}", role=Role.OWNER, agent_group=None, now=flow.host.clock.now())
 
 
 async def card_of(platform: Simulator) -> ScreenMessage:
-    """What Ada is asked by."""
+    """The card that Ada gets."""
     await platform.wait_until(lambda: any(one.buttons for one in platform.screen(platform.dm)))
     return next(one for one in reversed(platform.screen(platform.dm)) if one.buttons)
 

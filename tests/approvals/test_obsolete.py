@@ -1,4 +1,4 @@
-"""What somebody was asked about may need no decision any more: it is settled by itself, and says so."""
+"""Requests that no longer need a decision: they are withdrawn, and the card says so."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support.invariants import assert_clean, wait_until
 
 
 async def at_the_machine(here: ApprovalsTestHost, words: str, **arguments: object) -> str:
-    """What the terminal shows."""
+    """The output of an operator command."""
     host = here.host.host
     context = CommandContext(
         home=here.host.home, settings=scripted_settings(), clock=host.clock, store=host.store, host=host
@@ -282,7 +282,7 @@ async def test_a_request_settled_while_the_host_was_down_continues_at_the_next_s
 
 @pytest.fixture
 def broken_sender() -> Iterator[None]:
-    """A kind whose look at what is settled writes half of something, and falls over."""
+    """A kind that writes half of its changes when it looks for settled requests, and then raises."""
 
     async def falls_over(lapsed: ExpiryContext) -> str | None:
         await users.record_seen(lapsed.tx, "fake:half", name="Half", now=lapsed.now)

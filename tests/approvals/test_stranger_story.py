@@ -1,4 +1,4 @@
-"""A stranger on Telegram, an owner who can be reached on Slack: let in and answered, whenever the host is killed."""
+"""An unknown sender on Telegram, an owner reachable on Slack: approved and answered, whenever the host is killed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POINTS = (
     "approvals.open",
     "reception.committed:2",  # the first is the code, the second is the press
 )
-"""Where the host ends itself; the number is that of the passage. The other points are every message's."""
+"""Crash points, with the number of the pass. The other points are passed by every message."""
 
 
 async def played(tmp_path: Path, *, between: bool = False, crash_at: str = "") -> UnknownSenderScenario:

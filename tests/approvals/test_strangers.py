@@ -1,4 +1,4 @@
-"""A stranger writes, somebody with a say is asked, and what they say is what happens: once."""
+"""An unknown sender writes, an approver is asked, and the decision takes effect once."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ async def test_the_decision_is_sent_as_a_message_where_cards_cannot_be_edited(tm
 
 @pytest.mark.behaviour("AP-02", "AP-03", "AP-04")
 async def test_without_buttons_and_edits_every_step_works_by_typing(tmp_path: Path) -> None:
-    """A platform that can do nothing but words, and opens no direct chat by itself."""
+    """A platform without buttons and edits, on which the bot opens no direct chat."""
     async with run_host(tmp_path) as flow:
         fake, store, now = flow.fake, flow.host.store, flow.host.clock.now()
         await flow.wire("c1", unknown=UnknownSender.REQUEST_APPROVAL)
@@ -366,7 +366,7 @@ async def test_answers_to_the_owner_do_not_queue_behind_approval_cards(tmp_path:
 
 
 async def is_entered(here: ApprovalsTestHost, approval: ApprovalId) -> None:
-    """Until its card is on its way."""
+    """Wait until its card is in the ledger."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while not await approvals.list_cards(here.host.host.store, approval):  # noqa: ASYNC110 - the database tells nobody
             await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""All platforms at once, on one host with one agent: what none of them may lose, double or hold up."""
+"""All platforms at once, on one host with one agent: nothing is lost, duplicated or delayed."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ BURST = 8
 KILLED_AFTER = 2
 """Answers on each platform."""
 MAY_DOUBLE = "telegram"
-"""It knows no key that would tell a repeat, and a bot cannot look what it has said."""
+"""It has no idempotency keys, and a bot cannot look up what it has sent."""
 TELLS_BY_ITSELF = "whatsapp"
-"""Its word that a message is under way comes on another line; the channel waits for that within the attempt."""
+"""Its confirmation of a send comes on another connection; the channel waits for it within the attempt."""
 
 
 async def ledger(flow: RunningHost, platform: str) -> list[str]:
@@ -70,7 +70,7 @@ async def until_ledger(flow: RunningHost, platform: str, *wanted: str) -> None:
 
 
 async def lost_answers(flow: RunningHost) -> dict[str, int]:
-    """How many attempts ended without an answer, by platform."""
+    """The number of attempts that ended without a response, by platform."""
     rows = await flow.host.store.fetch_all(
         "SELECT d.channel_type AS name, count(*) AS count FROM delivery_attempts a JOIN deliveries d"
         " ON d.session_id = a.session_id AND d.seq = a.seq WHERE a.outcome = 'ambiguous' GROUP BY 1"
@@ -105,7 +105,7 @@ async def test_after_an_outage_of_all_platforms_every_message_is_sent_once_withi
 
 
 async def until_started(flow: RunningHost, count: int) -> None:
-    """So many turns run."""
+    """Wait until so many turns run."""
     open_turns = "SELECT count(*) AS count FROM routes WHERE outcome = 'written'"
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
@@ -115,7 +115,7 @@ async def until_started(flow: RunningHost, count: int) -> None:
             await asyncio.sleep(0.02)
 
 
-# --- a platform that answers, and only that it is out of order ---
+# --- a platform that answers with errors only ---
 
 TEN_MINUTES_S = 600.0
 BACK_AFTER_S = 120.0
@@ -159,7 +159,7 @@ async def test_after_ten_minutes_of_server_errors_messages_are_sent_once_and_in_
 
 
 def hasty_channel(platform: Simulator, home: Path) -> Channel:
-    """The real one, but it does not wait as long for what the platform tells by itself."""
+    """The real channel with a shorter wait for the platform's own confirmations."""
     if platform.name == TELLS_BY_ITSELF:
         return WhatsAppChannel(whatsapp_settings(platform.settings()), status_wait_s=WHATSAPP_STATUS_S)
     return make_channel(platform, home)
@@ -174,7 +174,7 @@ async def lone_session(store: Store) -> SessionId:
 
 
 async def entered(store: Store, lane: DeliveryQueueKey, text: str, number: int) -> DeliveryQueueKey:
-    """The agent says this."""
+    """Enqueue a message of the agent."""
     entry = Delivery(
         queue=lane,
         seq=2 * number + 1,
@@ -192,7 +192,7 @@ async def entered(store: Store, lane: DeliveryQueueKey, text: str, number: int) 
 
 
 async def pass_time(clock: ManualClock, length_s: float) -> None:
-    """Let so much time pass, each pause at a time: what is done between them takes real time only."""
+    """Advance the clock pause by pause; the work in between takes real time only."""
     until = clock.monotonic() + length_s
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while clock.monotonic() < until:
@@ -212,7 +212,7 @@ async def _open(store: Store) -> bool:
     return any(row["status"] != "sent" for row in rows)
 
 
-# --- a lost answer ---
+# --- a lost response ---
 
 
 @pytest.mark.behaviour("DL-05")
@@ -284,7 +284,7 @@ async def test_thirty_edits_in_a_telegram_group_respect_its_rate_limit_and_end_w
 
 
 async def settled_edits(flow: RunningHost) -> list[sqlite3.Row]:
-    """The ledger's rows of all edits, once nothing is to be sent any more."""
+    """The ledger's rows of all edits, once none is left to send."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while {"pending", "sending"} & set(await ledger(flow, "telegram")):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
@@ -411,7 +411,7 @@ async def test_a_host_killed_during_a_burst_on_all_platforms_answers_every_messa
 
 
 def _is_listened_to(world: AllPlatforms) -> bool:
-    """Discord keeps nothing for a bot that never was there."""
+    """Discord keeps no messages for a bot that never connected."""
     return all(one.is_listened_to for one in world.platforms.values() if isinstance(one, DiscordSimulator))
 
 

@@ -1,4 +1,4 @@
-"""The fake is a channel like any other, and its moods are what they say."""
+"""The fake is a channel like any other, and each fault does what its name says."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class FakeBench(ChannelHarness):
         return [message.text for message in await self.fake.wait_for_sent(count)]
 
     async def send_garbage(self) -> None:
-        """This platform has no wire that could carry any."""
+        """This platform has no connection that could carry invalid data."""
 
     def acknowledged(self) -> Sequence[str]:
         return self.fake.acknowledged
 
     async def flush(self) -> None:
-        """Nothing is on its way: the platform is the same object."""
+        """Nothing is in transit: the platform is the same object."""
 
     async def close(self) -> None:
         for task in self._writing:

@@ -1,4 +1,4 @@
-"""Headers: what is taken, and what each mistake is answered with."""
+"""Headers of extension files: what is accepted, and how each mistake is reported."""
 
 from __future__ import annotations
 

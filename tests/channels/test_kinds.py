@@ -1,7 +1,5 @@
-"""Every kind of content that can be sent on a platform can be sent by its simulator, and reaches the host as it is.
-
-What the agent reads of each example is on the platform's page, see tests/pages.
-"""
+"""Every kind of content of a platform can be sent by its simulator, and reaches the host as that kind. What the agent
+reads of each example is on the platform's page, see tests/pages."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ CHANGES = {
     ContentKind.REACTION_REMOVED: EventKind.REACTION_REMOVED,
 }
 SAYS_IT_AS_A_MESSAGE = "whatsapp"
-"""Meta tells of some of what it says itself like a message of the person."""
+"""Meta sends some of its own system messages like messages of the person."""
 
 
 @pytest.mark.parametrize("platform", simulator_names())
@@ -78,7 +76,7 @@ def _by_other_means(platform: str) -> list[ContentKind]:
 
 
 async def _typed(platform: str, *lines: str) -> tuple[int, str]:
-    """How many messages were written, and what the terminal shows."""
+    """The number of messages that were written, and the output of the terminal."""
     shown = io.StringIO()
     written = await serve_terminal(find_simulator(platform), io.StringIO("".join(f"{line}\n" for line in lines)), shown)
     return written, shown.getvalue()
@@ -103,7 +101,7 @@ def test_each_example_reaches_the_host_as_its_kind(platform: str, name: str) -> 
 
 
 def _check_whose_words(told: ReceivedExample) -> None:
-    """Somebody else's are never the sender's own."""
+    """Somebody else's text is never the sender's own."""
     if told.content is ContentKind.FORWARD:
         assert {one.text for one in told.events} <= {"", OWN_COMMENT}
         assert told.events[0].parts[0].kind is PartKind.FORWARDED

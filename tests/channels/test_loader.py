@@ -1,4 +1,4 @@
-"""Discovery and loading: one bad file harms no other, and nothing runs before it is asked for."""
+"""Discovery and loading: one bad file does not affect others, and nothing is imported before it is needed."""
 
 from __future__ import annotations
 

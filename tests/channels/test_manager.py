@@ -1,4 +1,4 @@
-"""Channels that misbehave at the edges of their lives: the host starts, goes on and stops all the same."""
+"""Channels that misbehave while they connect or close: the host starts, works and stops nevertheless."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GOOD, BAD = ("good", "default"), ("bad", "default")
 
 
 class Hangs(FakeChannel):
-    """Never comes up, or never goes down."""
+    """Never finishes connecting, or closing."""
 
     def __init__(self, *, at_start: bool) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Cancelled(FakeChannel):
 
 
 class Deaf(Cancelled):
-    """Takes a cancellation for the end of a connection."""
+    """Treats its cancellation as the end of a connection."""
 
     async def receive(self, inbox: Inbox) -> None:
         self.calls += 1

@@ -1,4 +1,4 @@
-"""From a fresh install to the first answer: a code at the machine, typed on the platform."""
+"""From a fresh install to the first answer: a code made on the command line, typed on the platform."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.flow import RunningHost, install_id_for
 
 @asynccontextmanager
 async def fresh(root: Path, *platforms: Simulator) -> AsyncIterator[RunningHost]:
-    """A host that nobody has set anything up in, but for its platforms."""
+    """A fresh host with its platforms configured and nothing else."""
     world, home = AllPlatforms(platforms={one.name: one for one in platforms}), Home(root)
     parts = Overrides(runtime=ProcessRuntime(install=install_id_for(root)))
     async with world.running():
@@ -37,7 +37,7 @@ async def fresh(root: Path, *platforms: Simulator) -> AsyncIterator[RunningHost]
 
 
 async def reads(platform: Simulator, *beginnings: str) -> None:
-    """Until Ada has read messages that begin so."""
+    """Wait until Ada has messages that begin so."""
 
     def have_come() -> bool:
         return all(any(text.startswith(begin) for text in read_by(platform)) for begin in beginnings)
@@ -93,7 +93,7 @@ async def test_a_pairing_link_on_whatsapp_contains_the_number(tmp_path: Path) ->
 
 
 class _Linking(FakeChannel):
-    """`answer`: what it says when it is asked for a link."""
+    """`answer`: its result when it is asked for a link."""
 
     answer: str | Exception = "https://fake.example/"
 

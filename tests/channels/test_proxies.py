@@ -1,4 +1,4 @@
-"""Proxies: what the variables say, read alike for every channel and the model, and every kind really gone through."""
+"""Proxies: the variables mean the same for every channel and the model, and every kind of proxy is really used."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_an_invalid_proxy_is_reported_in_one_line_without_its_password(value: st
 
 
 def elsewhere(platform: Simulator) -> dict[str, Any]:
-    """The platform's settings, as if it were not on this machine."""
+    """The platform's settings with an address that is not on this machine."""
     return {key: value.replace("127.0.0.1", NAME) if "://" in value else value for key, value in _texts(platform)}
 
 
@@ -126,7 +126,7 @@ async def test_each_channel_is_checked_through_each_kind_of_proxy(
 async def test_each_channel_is_connected_through_each_kind_of_proxy(
     kind: str, proxy: StubProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sockets and long polls, too: a host is entered when all of them are connected."""
+    """Sockets and long polls, too: the host starts once all of them are connected."""
     monkeypatch.setenv("all_proxy", f"{kind}://127.0.0.1:{proxy.port}")
     world = AllPlatforms()
     for platform in world.platforms.values():

@@ -1,4 +1,4 @@
-"""A file on a slow line: it takes as long as it takes, and is sent once."""
+"""A file over a slow line is sent once, however long it takes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from nanohost.testing.time_limits import scaled_timeout
 from tests.channels.everywhere import bobs_chat, platform_names
 
 ANSWER_S = 0.4
-"""How long the channels wait for an answer here."""
+"""The timeout of the channels for a response in these tests."""
 SIZE, A_SECOND = 3_000_000, 2_000_000
-"""Bytes: on its way for longer than three times that, on however busy a machine: the line is as much slower."""
+"""Bytes: sending them takes more than three times the timeout on any machine, because the line is slowed accordingly.
+"""
 PIECE = 64 * 1024
 URLS = ("base_url", "rest_url", "graph_url")
 
@@ -51,7 +52,7 @@ def _context(table: dict[str, Any]) -> ChannelContext:
 
 @asynccontextmanager
 async def slow_line(port: int) -> AsyncIterator[int]:
-    """The port of a line to this one: what goes out goes slowly, what comes back does not."""
+    """The port of a slow line to this port: data out is slow, data in is not."""
 
     async def pass_slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", port)

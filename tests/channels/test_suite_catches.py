@@ -1,4 +1,4 @@
-"""The conformance suite is worth something only if channels that break a promise fail it."""
+"""The conformance suite is useful only if channels that break the contract fail it."""
 
 from __future__ import annotations
 

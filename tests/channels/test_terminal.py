@@ -1,4 +1,4 @@
-"""The terminal: the conformance suite, and what is the terminal's own."""
+"""The terminal channel: the conformance suite, and what is specific to the terminal."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class TestTerminalConforms(ChannelSuite):
         await bench.go_offline()
 
 
-# What clients say
+# Lines from clients
 
 
 async def test_a_message_has_its_author_and_chat(harness: TerminalBench, inbox: SuiteInbox) -> None:
@@ -228,7 +228,7 @@ async def test_a_flood_of_uncommitted_messages_is_throttled_and_none_is_lost(
     assert person.accepted == ids
 
 
-# What is sent to clients
+# Lines to clients
 
 
 @pytest.mark.behaviour("DL-01")
@@ -388,7 +388,7 @@ async def test_closing_does_not_wait_for_clients_that_stay_connected(
 
 
 def _terminal(runtime_dir: Path) -> tuple[TerminalChannel, TerminalTestClient, TerminalTestClient]:
-    """A terminal that does not wait long, somebody in its chat, and somebody in another."""
+    """A terminal channel with a short wait, a client in its chat, and a client in another."""
     path = runtime_dir / "terminal.sock"
     channel = TerminalChannel(path, ack_timeout_s=scaled_timeout(0.2))
     return channel, TerminalTestClient(path), TerminalTestClient(path, chat="other")

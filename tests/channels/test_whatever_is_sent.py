@@ -1,4 +1,4 @@
-"""Whatever an app or a platform of the future puts into a message, reading it raises nothing, and says something."""
+"""Any content of a message, also of a future version of a platform, is read without an exception and described."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one list of words after a slash: what becomes of each of them, by role and place, and that the docs say so."""
+"""The list of commands: the classification of each by role and chat, and that the docs agree."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ENOUGH = {
 
 
 def _expected(name: str, role: str) -> CommandDecision:
-    """What the gate of a wiring says, by the lists."""
+    """The expected classification according to the lists."""
     rights = ROLES[role]
     is_admin = role in ENOUGH[RequiredRole.ADMIN]
     order = ParsedCommand(name, is_admin, roles=frozenset(rights))
@@ -70,7 +70,7 @@ def test_every_listed_command_is_classified_as_listed_for_every_role(name: str, 
 def test_an_agent_command_addressed_to_another_bot_is_discarded_and_a_host_command_passes_as_text(
     name: str,
 ) -> None:
-    """In a group where nobody mentioned us: what is behind the word is not our name."""
+    """In a group, without a mention of this bot."""
     expected = Discard(f"/{name} is for another bot") if name in AGENT_COMMANDS else PassThrough()
     for is_admin in (True, False):
         assert classify_command(f"/{name}@another_bot", is_admin=is_admin, is_addressed=False) == expected

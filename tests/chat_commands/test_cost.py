@@ -1,4 +1,4 @@
-"""What /cost says, and to whom: as far as it is on record, and of agents that are theirs to know of."""
+"""What /cost reports, and to whom: only recorded costs, and only of the agents that the person may see."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ async def test_an_admin_of_one_agent_sees_the_costs_of_that_agent_only(store: St
 
 
 async def test_turns_without_usage_or_long_ago_are_not_reported_as_no_turns_at_all(store: Store) -> None:
-    """The demo's turns take nothing, so none of them is on record."""
+    """Turns of the demo provider have no usage and are not recorded."""
     await took(store, "t1", "main", timedelta(days=31), Usage(tokens_in=1, tokens_out=1))
     assert await said(store) == ["In the last 30 days no turn took any tokens of a model."]
 
@@ -112,7 +112,7 @@ async def test_many_agents_are_shown_as_the_most_expensive_ones_and_a_sum(store:
 
 
 async def test_an_uncountable_usage_report_still_gets_an_answer(store: Store) -> None:
-    """A sum that the database refuses would be tried again for ever, and the whole chat would wait behind it."""
+    """A sum that the database refuses would be retried for ever and block the chat."""
     most = Usage(tokens_in=MAX_SEQ, tokens_out=MAX_SEQ, tokens_cached=MAX_SEQ, cost_usd=float(MAX_SEQ - 1))
     async with store.transaction() as tx:
         usages = {f"t{number}": most for number in range(1030)}

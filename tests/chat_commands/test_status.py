@@ -1,4 +1,4 @@
-"""What /status says, as a table: words for people, times in their zone."""
+"""The answer to /status, as a table: plain sentences, times in the person's zone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Discord says itself wakes nobody. What people send there: tests/channels/test_kinds.py."""
+"""System messages of Discord wake nobody. What people send there: tests/channels/test_kinds.py."""
 
 from __future__ import annotations
 

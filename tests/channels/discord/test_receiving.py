@@ -1,4 +1,4 @@
-"""Discord: what is heard, and what is not lost when the gateway is."""
+"""Discord: which events are received, and that none is lost with the gateway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Discord: what is sent, and what is told when it is not."""
+"""Discord: what is sent, and what a failed send reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Discord: its settings, and trying them."""
+"""Discord: the settings and their check."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ async def test_a_file_and_a_reaction_reach_the_agent(tmp_path: Path, slack: Slac
 
 
 async def _wire(store: Store, *chats: str) -> None:
-    """Tie chats of Slack to one agent group."""
+    """Wire chats of Slack to one agent group."""
     now = datetime.now(UTC)
     async with store.transaction() as tx:
         group = await agent_groups.add(tx, folder="main", name="main", provider=None, model=None, now=now)

@@ -1,4 +1,4 @@
-"""What Slack says, and how the channel comes back when Slack was away."""
+"""Slack: which events are received, and how the channel recovers from an outage."""
 
 from __future__ import annotations
 
@@ -334,7 +334,7 @@ async def test_a_redelivery_during_the_commit_is_the_same_event(
 
 
 class _HeldUp(SuiteInbox):
-    """One chat's commits take for ever."""
+    """The commits of one chat never end."""
 
     async def accept(self, event: InboundEvent) -> Accepted:
         if event.platform_id == ROOM:

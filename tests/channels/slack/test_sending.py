@@ -1,4 +1,4 @@
-"""What is sent to Slack, and what becomes of it when Slack fails."""
+"""Slack: what is sent, and what happens when Slack fails."""
 
 from __future__ import annotations
 

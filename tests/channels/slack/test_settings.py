@@ -1,4 +1,4 @@
-"""What stands in [channels.slack], and what is shipped beside the channel."""
+"""The settings in [channels.slack], and the files shipped with the channel."""
 
 from __future__ import annotations
 

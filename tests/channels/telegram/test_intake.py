@@ -1,4 +1,4 @@
-"""What people do on Telegram, as the host is told of it."""
+"""What people do on Telegram, as events of the host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Telegram says itself wakes nobody. What people send there: tests/channels/test_kinds.py."""
+"""System messages of Telegram wake nobody. What people send there: tests/channels/test_kinds.py."""
 
 from __future__ import annotations
 

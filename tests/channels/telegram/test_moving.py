@@ -1,5 +1,4 @@
-"""A group that becomes a supergroup has another id from then on, and goes on as if nothing had been. A topic that is
-gone keeps no answer back."""
+"""A group that becomes a supergroup gets another id and continues. An answer to a deleted topic is still sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Telegram fails in every way it knows, and the bot goes on receiving; nothing is lost."""
+"""Telegram fails in every known way, and the bot keeps receiving; nothing is lost."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def test_after_an_outage_the_condition_is_up_again_before_anybody_writes()
 
 
 async def test_pauses_between_failures_grow() -> None:
-    """No hot loop: twenty polls take the time of ten longest pauses at least."""
+    """No busy loop: twenty polls take at least the time of ten longest pauses."""
     telegram = TelegramSimulator()
     telegram.poll_answers.extend([(500, "")] * 10_000)
     began = asyncio.get_running_loop().time()
@@ -129,7 +129,7 @@ async def test_pauses_between_failures_grow() -> None:
 
 @pytest.mark.behaviour("IN-01")
 async def test_an_update_is_confirmed_only_after_every_one_before_it_was_accepted() -> None:
-    """A second bot with the same Telegram and an empty memory gets what the first had not accepted: all of it."""
+    """A second bot with an empty memory receives everything that the first had not accepted."""
     telegram, inbox = TelegramSimulator(), SuiteInbox()
     async with telegram.running():
         for number in range(5):

@@ -1,4 +1,4 @@
-"""What the bot says on Telegram, and what it makes of a platform that says no."""
+"""What the bot sends on Telegram, and how it handles a refusal."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Whatever Telegram sends instead of what it documents: never silence where a chat and a sender can be named, and never
-somebody else's words as the sender's own."""
+"""Undocumented data from Telegram: always an event where a chat and a sender are known, and never somebody else's text
+as the sender's own."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ BODY = {
     "from": {"id": 1001, "is_bot": False, "first_name": "Ada"},
 }
 NOT_THEIRS = ("forward_origin", "via_bot")
-"""With one of these what a message says is not its sender's own."""
+"""With one of these a message's text is not its sender's own."""
 INSTEAD: tuple[object, ...] = (None, 7, -1, True, "x", "\ud800", [], [7], [None], {}, {"a": {"b": []}}, 10**18)
 
 
 def told(update: dict[str, Any]) -> InboundEvent | None:
-    """What the host is told of an update, as the channel does it."""
+    """The event that the channel makes of an update."""
     [readable] = _readable_updates([update])
     parsed = Update.de_json(dict(readable), None)
     return parse_update(parsed, ME)
 
 
 def moves(update: dict[str, Any]) -> tuple[str, str] | None:
-    """Which group goes on as which, as the channel reads it."""
+    """The move that the channel reads in an update: the old group and the new one."""
     [readable] = _readable_updates([update])
     return parse_chat_move(Update.de_json(dict(readable), None))
 
 
 def broken(content: object) -> Iterator[Any]:
-    """The content with one thing in it, at any depth, replaced by something else; and without it."""
+    """The content with one value, at any depth, replaced by something else; and without it."""
     if isinstance(content, dict):
         for key, value in content.items():
             yield {name: deepcopy(one) for name, one in content.items() if name != key}
@@ -140,7 +140,7 @@ def test_an_update_without_a_sender_or_chat_is_logged(update: dict[str, Any]) ->
 
 
 def _is_nothing(content: dict[str, Any]) -> bool:
-    """Content that says nothing: all of it is empty, or a reply, or part of an album or topic, without words."""
+    """Content without information: everything is empty, or a reply, or part of an album or topic, without text."""
     beside = {
         *("reply_to_message", "external_reply", "reply_to_story", "quote", "media_group_id", "entities", "via_bot"),
         *("message_thread_id", "is_topic_message"),

@@ -1,4 +1,4 @@
-"""WhatsApp takes a message and gives up on it later: through a whole host, and a restart."""
+"""WhatsApp accepts a message and reports its failure later: through a whole host, and a restart."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_a_refusal_outside_the_24_hour_window_is_reported_to_operator_and_
 
 
 async def _answer_is(host: Host, status: DeliveryStatus) -> Delivery:
-    """The first answer, once it stands so."""
+    """The first answer, once it has this status."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
             found = await deliveries.latest(host.store.reports, status=status, session=None, limit=1)
@@ -90,7 +90,7 @@ async def _until_told(host: Host) -> list[str]:
 
 
 async def _told(host: Host) -> list[str]:
-    """What the host has said to the agent."""
+    """The host's messages to the agent."""
     [session] = [one async for one in sessions.iter_all(host.store.reports)]
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     rows = await host.mailboxes.read_inbound(session, lambda box: list(box.due(tomorrow)))

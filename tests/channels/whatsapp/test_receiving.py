@@ -1,4 +1,4 @@
-"""What comes in from WhatsApp: the webhook's door, and what each kind of message becomes."""
+"""WhatsApp: the webhook, and what each kind of message becomes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from tests.channels.receiving import run_channel, run_receive
 DM = Address(platform_id=ADA.id)
 
 
-# The door
+# The webhook
 
 
 async def _knock(meta: WhatsAppSimulator, **query: str) -> tuple[int, str]:
@@ -176,7 +176,7 @@ async def test_a_chat_does_not_wait_for_another(channel: WhatsAppChannel, meta: 
 async def test_webhooks_during_an_outage_are_redelivered_and_none_is_lost(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:
-    """The host's own end is gone as well: its port is closed."""
+    """The host's port is closed as well."""
     async with run_channel(channel, inbox):
         await meta.write(ADA.id, "before")
         await inbox.wait_for_accepted("before")
@@ -194,7 +194,7 @@ async def test_webhooks_during_an_outage_are_redelivered_and_none_is_lost(
     assert [event.text for event in inbox.accepted] == ["before", *(f"during {number}" for number in range(5))]
 
 
-# What it becomes
+# The event
 
 
 def _event(content: Mapping[str, object]) -> InboundEvent:
@@ -355,7 +355,7 @@ def test_the_bots_name_in_a_forwarded_message_is_not_a_mention() -> None:
     assert (event.text, event.mentions_bot, event.parts[0].kind) == ("", False, "forwarded")
 
 
-# What goes with it
+# Attachments and quotes
 
 
 @pytest.mark.behaviour("IN-06")

@@ -1,4 +1,4 @@
-"""What is sent to WhatsApp: what an answer means, what becomes of a lost one, files, and what Meta says later."""
+"""WhatsApp: what a response means, what follows a lost one, files, and late reports of Meta."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_a_send_without_a_status_is_ambiguous_then_certainly_failed_and_is
 async def test_a_status_delivered_after_the_host_was_down_is_found(
     channel: WhatsAppChannel, meta: WhatsAppSimulator
 ) -> None:
-    """The host was killed while it sent: the status finds nobody, and comes again to the next host."""
+    """The host was killed while it sent: the status is not accepted, and is delivered again to the next host."""
     async with channel.connected():
         meta.faults.queue.append(Fault.RESET_AFTER)
         meta.keeps_statuses = False

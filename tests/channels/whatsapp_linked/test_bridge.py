@@ -1,4 +1,5 @@
-"""The bridge is a child: it dies, hangs, talks nonsense, is slow; the host does none of that, and may be killed."""
+"""The bridge is a child process: it dies, hangs, writes invalid lines or is slow without affecting the host, and the
+host may be killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What keeps a person's own number safe: consent, safe mode, the daily cap; and linking it in the first place."""
+"""What protects a person's own number: consent, safe mode and the daily cap; and linking it."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from .conftest import Make
 ADAS, ME_ON_WHATSAPP = "1001@s.whatsapp.net", "1000@s.whatsapp.net"
 
 
-# Whatever somebody writes into a message
+# Any content of a message
 
 
 def _heard(content: Json, around: Around | None = None, *, is_group: bool = False) -> Message | None:

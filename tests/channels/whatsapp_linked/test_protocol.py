@@ -1,4 +1,4 @@
-"""The bridge's own parts: its protocol means the same on both sides, names, errors, the spool, how it starts."""
+"""The bridge's own parts: the protocol has the same meaning on both sides, names, errors, the spool, the start."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ async def test_the_bridge_ends_when_its_input_is_closed(tmp_path: Path) -> None:
 
 
 async def _bridge(folder: Path, lines: bytes) -> tuple[dict[str, object], int | None]:
-    """What the real program says to these lines first, and how it ends."""
+    """The real program's first output for these lines, and its exit code."""
     program = f"import sys; sys.path.insert(0, {str(folder)!r}); import nanohost.wa_bridge.__main__ as it; it.main()"
     bridge = await asyncio.create_subprocess_exec(
         sys.executable,
