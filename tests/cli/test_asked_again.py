@@ -1,4 +1,4 @@
-"""What a person typed and does not work: they are asked again, in the same terminal."""
+"""A person is asked again, in the same terminal, when what they typed does not work."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def answers(person: Terminal, *tokens: str) -> str:
         person.wait_until(lambda text, number=number: text.count("token:") == number)  # type: ignore[misc]
         person.send_line(token)
     person.ends()
-    return " ".join(person.raw.decode().split())  # lines are broken for the screen
+    return " ".join(person.raw.decode().split())  # lines are wrapped for the screen
 
 
 @pytest.mark.behaviour("OP-05")

@@ -1,4 +1,4 @@
-"""A conversation in the terminal begins with what is wrong with the channels."""
+"""A chat in the terminal begins with problems of the channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is typed in a conversation and is for this terminal."""
+"""Lines typed in a chat that are for this terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""nanohost chat --once beside a host that has other things to say, too: the reply is what answers what was typed."""
+"""nanohost chat --once beside a host with other messages: the reply is the answer to what was typed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ AWAY = "I cannot reach the service that I think with. I keep your message and tr
 
 
 class Host(SuiteInbox):
-    """Satisfies Inbox: says what it is told to say when something was typed; `{id}` is the id of that."""
+    """Satisfies Inbox: answers a message with prepared messages; `{id}` is the id of the message."""
 
     def __init__(self, channel: TerminalChannel, *says: OutboundText) -> None:
         super().__init__()
@@ -232,7 +232,7 @@ def test_a_chat_whose_host_was_another_chat_starts_its_own_host_and_reports_wait
 
 
 def until_claimed(shell: Shell) -> None:
-    """Until a turn runs."""
+    """Wait until a turn runs."""
     ends = time.monotonic() + scaled_timeout(HANG_TIMEOUT_S)
     while not any(one["container"] for one in shell.run_json("sessions", "list")):
         assert time.monotonic() < ends

@@ -1,4 +1,4 @@
-"""The command line: words in, text or JSON out, exit codes, and errors in one line."""
+"""The command line: arguments in, text or JSON out, exit codes, and errors in one line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.cli.terminal import run_in_terminal
 
 
 def leaves(parser: argparse.ArgumentParser, words: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Every command that can be typed, with its parser."""
+    """Every complete command, with its parser."""
     below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     if not below:
         yield words.strip(), parser
@@ -32,7 +32,7 @@ def leaves(parser: argparse.ArgumentParser, words: str = "") -> Iterator[tuple[s
 
 
 PARSERS = dict(leaves(build_parser()))
-"""Made once: it takes longer than to ask one of them."""
+"""Built once, because building takes longer than using one of them."""
 EACH = pytest.mark.parametrize("words", PARSERS)
 
 
@@ -234,7 +234,7 @@ def test_a_full_disk_is_reported_in_one_line(shell: Shell) -> None:
 
 
 def test_help_imports_no_platform_and_no_runtime() -> None:
-    """They cost most of a second, and nobody who asks for help waits for that."""
+    """The imports take most of a second, which nobody should wait who asks for help."""
     script = (
         "import sys; from nanohost.cli.main import build_parser; build_parser();"
         "print([name for name in ('docker', 'aiohttp', 'discord', 'telegram', 'slack_bolt') if name in sys.modules])"

@@ -54,7 +54,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def typing_in(shell: str, scripts: Path, folder: Path) -> Iterator[Terminal]:
-    """The shell at its prompt, in this folder, with the script read."""
+    """The shell at its prompt, in this folder, with the script loaded."""
     environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "TERM": "xterm-256color", "LANG": "C.UTF-8"}
     with run_in_terminal(START[shell], environ, folder=folder) as terminal:
         terminal.send_line(SET_UP[shell].format(script=scripts / shell))

@@ -1,4 +1,4 @@
-"""A host that may have few files open raises its limit, says where that is not enough, and does not fill its log."""
+"""A host with a low limit of open files raises it, reports where that is not enough, and does not flood its log."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ SENTENCE = "This process may have"
 
 @contextmanager
 def host_with(shell: Shell, limits: tuple[int, int]) -> Iterator[tuple[subprocess.Popen[str], Callable[[], str]]]:
-    """A host that is started with these limits of open files, soft and hard, once it is ready; and a way to end it that
-    returns all that it logged."""
+    """A ready host that was started with these limits of open files, soft and hard; and a function that stops it and
+    returns its log."""
     with shell.start("run", program=["prlimit", f"--nofile={limits[0]}:{limits[1]}"], NANOHOST_LOG="json") as host:
         lines = []
         assert host.stderr is not None

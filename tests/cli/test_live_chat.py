@@ -44,7 +44,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def scripted(home: Path) -> dict[str, str]:
-    """An agent that takes its time."""
+    """An agent with slow turns."""
     folder = home / "groups" / "main"
     folder.mkdir(parents=True)
     (folder / "script.json").write_text(json.dumps(SLOW))
@@ -57,7 +57,7 @@ def ready(chat: Terminal) -> Terminal:
 
 
 def after(text: str, marker: str) -> list[str]:
-    """The lines below the one with the marker that are not empty."""
+    """The non-empty lines below the one with the marker."""
     lines = text.splitlines()
     start = next((place for place, line in enumerate(lines) if marker in line), len(lines))
     return [line for line in lines[start + 1 :] if line]
@@ -102,7 +102,7 @@ def test_during_a_turn_the_screen_shows_the_activity_and_accepts_input(home: Pat
 @pytest.mark.behaviour("OP-20")
 def test_lines_can_be_edited_recalled_pasted_and_span_several_rows(home: Path) -> None:
     with run_nanohost_in_terminal(home, "chat") as chat:
-        ready(chat).send_keys("helo" + LEFT + "l there" + LEFT * 6 + CTRL_C)  # what is typed is dropped, and no more
+        ready(chat).send_keys("helo" + LEFT + "l there" + LEFT * 6 + CTRL_C)  # drops the typed line only
         chat.wait_until(lambda text: text.endswith("you>"))
         chat.send_line("thee" + LEFT * 2 + "r")
         chat.wait_for_text("You said: three")
@@ -113,7 +113,7 @@ def test_lines_can_be_edited_recalled_pasted_and_span_several_rows(home: Path) -
         chat.send_keys(CTRL_D)
         assert chat.ends() == 0
     with run_nanohost_in_terminal(home, "chat") as chat:
-        ready(chat).send_keys(UP * 6)  # through the lines of what has several
+        ready(chat).send_keys(UP * 6)  # through the rows of a multi-line entry
         chat.wait_until(lambda text: text.endswith("you> three"))
         chat.send_keys(CTRL_C + CTRL_C)
         assert chat.ends() == 0

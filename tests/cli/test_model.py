@@ -1,4 +1,4 @@
-"""The model's key and address as a person sets and tries them, against a stand-in on loopback."""
+"""The model's key and address as a person sets and checks them, against a stub on loopback."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ asyncio.run(serve())
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    """Where the stand-in is."""
+    """The address of the stub."""
     root = Path(__file__).resolve().parents[2]
     with subprocess.Popen(
         [sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True, cwd=root, env=os.environ
@@ -86,7 +86,7 @@ def test_an_address_from_a_variable_that_is_not_saved_is_mentioned(shell: Shell,
 
 
 class Down(BaseHTTPRequestHandler):
-    """A service that fails whatever it is asked."""
+    """A service that fails for every request."""
 
     def do_GET(self) -> None:
         self.send_response(500)
@@ -94,7 +94,7 @@ class Down(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nobody reads it."""
+        """No log of requests."""
 
 
 @pytest.mark.behaviour("GW-08")

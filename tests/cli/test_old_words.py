@@ -1,4 +1,4 @@
-"""Old words as they are typed, with a host and without one: the result on stdout, a hint on stderr."""
+"""Old command names, with a host and without one: the result on stdout, a hint on stderr."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TYPED = {
     "sessions show": ("s1",),
     "tasks show": ("j7",),
 }
-"""What is typed behind them."""
+"""Arguments of these commands."""
 
 
 @pytest.mark.parametrize("old", [words for words in OLD_WORDS if " " in words])

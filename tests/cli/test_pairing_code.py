@@ -1,4 +1,4 @@
-"""nanohost pair beside a host that runs: whether there is a code to scan is up to the terminal it is typed in."""
+"""nanohost pair with a running host: whether a QR code is shown depends on the terminal of the command."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def create(context):
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
-    """Of an install with a channel that has links."""
+    """A shell of an install with a channel that has pairing links."""
     home = tmp_path / "home"
     (home / "channels").mkdir(parents=True)
     (home / "channels" / "pigeon.py").write_text(PIGEON)

@@ -1,4 +1,4 @@
-"""Every resource as it is typed: JSON for programs, a table for people, also where there is nothing."""
+"""Every resource on the command line: JSON for programs, a table for people, also when empty."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.template_home import opened_store
 
 
 async def make(root: Path, *, full: bool) -> None:
-    """An install without anything, or with a row of everything."""
+    """An empty install, or one with a row of every resource."""
     home = Home(root)
     async with opened_store(home, durable=False) as store:
         if full:
@@ -33,7 +33,7 @@ async def make(root: Path, *, full: bool) -> None:
 
 
 class Typing:
-    """Somebody at the terminal of one install."""
+    """Commands typed in one install."""
 
     def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self._root = root

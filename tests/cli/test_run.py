@@ -1,4 +1,4 @@
-"""nanohost run: ready, asked while it runs, alone on its home, and stopped in order."""
+"""nanohost run: ready, answering commands, alone on its home, and stopped in order."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_after_a_kill_commands_work_at_once(shell: Shell, daemon: Daemon) -> Non
 
 
 def _runners(shell: Shell) -> int:
-    """How many agents of this install run."""
+    """The number of running agents of this install."""
     with closing(sqlite3.connect(shell.home / "data" / "nanohost.db")) as database:
         [[install]] = database.execute("SELECT id FROM install")
     return len(list(find_processes(install)))

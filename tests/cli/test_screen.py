@@ -1,4 +1,4 @@
-"""What a person in a conversation sees."""
+"""What a person sees in a chat."""
 
 from __future__ import annotations
 

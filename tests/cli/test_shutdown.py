@@ -1,4 +1,4 @@
-"""A stop ends, whatever hangs, and says what that was."""
+"""A stop ends whatever hangs, and names it."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ while True:
 print("leased", flush=True)
 sys.stdin.read()
 """
-"""Whoever opens the file for writing waits until the kernel loses patience, after 45 s."""
+"""Opening the file for writing waits until the kernel breaks the lease, after 45 s."""
 
 
 @contextmanager
 def running(shell: Shell, where: str = "", *, ready: bool = True, **environ: str) -> Iterator[Daemon]:
-    """A host, perhaps with a channel that hangs there."""
+    """A running host, perhaps with a channel that hangs at this point."""
     if where:
         (shell.home / "channels").mkdir(parents=True)
         shutil.copy(CHANNEL, shell.home / "channels")
@@ -58,7 +58,7 @@ async def hang(shell: Shell) -> None:
 
 
 def stopped(daemon: Daemon, by: signal.Signals = signal.SIGTERM) -> tuple[int, dict[str, Any]]:
-    """The exit code, and what the log says of what hung."""
+    """The exit code, and the log entry about what hung."""
     daemon.process.send_signal(by)
     _, log = daemon.process.communicate(timeout=scaled_timeout(HANG_TIMEOUT_S))
     [said] = [json.loads(line) for line in log.splitlines() if '"stop_timed_out"' in line]
@@ -103,7 +103,7 @@ async def test_a_second_signal_ends_a_blocked_event_loop_at_once(shell: Shell) -
 
 
 def _pending(process: int) -> bool:
-    """Whether a signal was sent that the process has not seen yet."""
+    """Whether a signal is pending for the process."""
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
     return bool(int(status["ShdPnd"], 16) | int(status["SigPnd"], 16))
 
@@ -146,7 +146,7 @@ def leased(file: Path) -> Iterator[None]:
 
 
 def _opens(process: int) -> bool:
-    """Whether one of its threads waits for a lease to be given back."""
+    """Whether one of its threads waits for a lease to be released."""
     return any("break_lease" in path.read_text() for path in Path(f"/proc/{process}/task").glob("*/wchan"))
 
 

@@ -1,4 +1,4 @@
-"""What a short command loads: each module is time that somebody waits who only asked for help."""
+"""What a short command imports: each module delays somebody who only asked for help."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Daemon, Shell
 
 MOST_MODULES = 100
-"""598 before the catalogue. Python alone has 35, and argparse brings 20."""
+"""598 before the catalogue. Python alone imports 35 modules, and argparse 20."""
 COUNT = """
 import sys
 from nanohost.cli.main import main
@@ -32,7 +32,7 @@ HEAVY = ("asyncio", "dataclasses", "pathlib", "pydantic", "sqlite3", "structlog"
 
 
 def loaded(home: Path, *words: str) -> tuple[int, list[str]]:
-    """How many modules a command loaded, and which of the heavy ones."""
+    """How many modules a command imported, and which of the heavy ones."""
     done = subprocess.run(
         [sys.executable, "-c", f"HEAVY = {HEAVY!r}\n{COUNT}", *words],
         env={"PATH": os.environ["PATH"], "NANOHOST_HOME": str(home)},
@@ -79,7 +79,7 @@ def test_a_command_without_a_host_imports_no_platform_runtime_or_host(shell: She
 
 @contextmanager
 def asking_a_stand_in(shell: Shell, *words: str) -> Iterator[tuple[subprocess.Popen[str], socket.socket, bytes]]:
-    """A command at work, the host's end of its connection, and what it has asked there."""
+    """A running command, the host's end of its connection, and the request that it sent."""
     place = shell.home / CONTROL_SOCKET
     place.parent.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as host:

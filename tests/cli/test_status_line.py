@@ -1,4 +1,4 @@
-"""What stands above the prompt while an agent works."""
+"""The line above the prompt while an agent works."""
 
 from __future__ import annotations
 

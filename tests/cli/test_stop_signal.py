@@ -1,4 +1,4 @@
-"""Signals: the first one stops in order, unless a stop is under way already."""
+"""Signals: the first one stops in order, unless a stop is already in progress."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_a_first_signal_does_not_cancel_a_stop_in_progress_and_a_second_on
         handle_stop_signals(lambda: asked.append("again")) as leaving,
     ):
         os.kill(os.getpid(), signal.SIGTERM)
-        while not asked:  # the loop must get no turn before
+        while not asked:  # the event loop must not run before
             pass
         leaving()
         await asyncio.sleep(0)

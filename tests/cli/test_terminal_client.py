@@ -1,4 +1,4 @@
-"""The person's end of the terminal channel: messages shown once, and nothing lost when the host comes back."""
+"""The client of the terminal channel: messages are shown once, and none is lost when the host restarts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 
 
 class Host:
-    """The host's end, line by line, by hand."""
+    """The host's end of the protocol, line by line."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket

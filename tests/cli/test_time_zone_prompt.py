@@ -35,7 +35,7 @@ IN_UTC = {"TZ": "UTC"}
 
 @dataclass
 class Person:
-    """Answers in turn, and reads what is said."""
+    """Types prepared answers and collects the output."""
 
     answers: list[str | None]
     read: str = ""
@@ -126,7 +126,7 @@ def test_a_settings_file_in_an_unusual_form_is_not_changed(tmp_path: Path, text:
 
 @contextmanager
 def in_a_terminal(home: Path, *words: str) -> Iterator[tuple[int, int]]:
-    """`nanohost` with these words: its process and the terminal's other end."""
+    """`nanohost` with these arguments in a terminal: its process and the other end of the terminal."""
     environ = {
         "PATH": os.environ["PATH"],
         "NANOHOST_HOME": str(home),
@@ -147,7 +147,7 @@ def in_a_terminal(home: Path, *words: str) -> Iterator[tuple[int, int]]:
 
 
 def until(terminal: int, words: str) -> str:
-    """What is shown, up to and with these words. A terminal that closes ends it with OSError."""
+    """Read the output up to and including this text. Raises OSError when the terminal closes."""
     shown = b""
     while words.encode() not in shown:
         assert select.select([terminal], [], [], scaled_timeout(HANG_TIMEOUT_S))[0], shown

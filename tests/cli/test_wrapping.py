@@ -1,4 +1,4 @@
-"""What is wider than the terminal is cut between words, below the column that it is of."""
+"""Text wider than the terminal is wrapped between words, within its column."""
 
 from __future__ import annotations
 

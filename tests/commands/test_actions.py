@@ -1,4 +1,4 @@
-"""What agents asked for, as an operator reads it."""
+"""Requests of agents, as an operator reads them."""
 
 from __future__ import annotations
 

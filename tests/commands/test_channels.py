@@ -1,4 +1,4 @@
-"""Setting a channel up: asked for, tried, and only then written down."""
+"""Setting a channel up: settings are asked for, checked, and only then written."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ async def test_a_disabled_channel_stays_configured_and_is_not_started(
 ) -> None:
     await kept.run("channels disable", name="pigeon")
     monkeypatch.delenv("LOFT_TOKEN")
-    settings = load_settings(kept.context.home.root, {})  # what is not started needs no secret
+    settings = load_settings(kept.context.home.root, {})  # a disabled channel needs no secret
     assert [(one.instance, one.is_enabled) for one in channel_instances(settings)] == [
         ("default", False),
         ("work", True),
@@ -352,7 +352,7 @@ CLOUD, LINKED = {"token": "coo", "path": "/mine", "own": 1}, {"backend": "linked
         (
             LINKED,
             {"backend": "cloud", "token": "new"},
-            {"backend": "linked", "token": None, "path": "/hook"},  # there is no token yet that could stay as it is
+            {"backend": "linked", "token": None, "path": "/hook"},  # there is no existing token to keep
             {"backend": "cloud", "token": "new", "own": 1},
         ),
     ],
@@ -371,7 +371,7 @@ def test_choosing_another_backend_asks_for_the_settings_it_needs(
 
 
 def nobody(_: ChannelSetting) -> str:
-    """Who answers where nobody is asked."""
+    """Fails the test when a question is asked."""
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Chats by their channel and name, beside the ids of what is in them, and --chat in place of such an id."""
+"""Chats shown by channel and name beside ids, and --chat in place of an id."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.behaviour("OP-09")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Two:
-    """Two conversations of the agent `main` in chats of their own, and one of `work` in both."""
+    """Two sessions of the agent `main` in separate chats, and one of `work` in both."""
 
     family: SessionId
     team: SessionId

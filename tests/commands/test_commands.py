@@ -1,4 +1,4 @@
-"""What each command does to the install, and what it tells."""
+"""The effect of each command on the install, and its output."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ async def test_an_agent_group_with_a_running_container_is_not_deleted(operator: 
 
 
 async def a_session(operator: Operator) -> str:
-    """A conversation of the agent main, at rest."""
+    """An idle session of the agent main."""
     main = await agent_groups.find(operator.context.store, "main")
     assert main is not None
     async with operator.context.store.transaction() as tx:
@@ -463,7 +463,7 @@ async def test_status_of_a_stopped_host_shows_what_waits_and_the_command_to_type
 
 
 async def set_aside(operator: Operator, text: str) -> int:
-    """An event that routing gave up: its number."""
+    """A quarantined event: its number."""
     context = operator.context
     event = InboundEvent(
         platform_id="c9",

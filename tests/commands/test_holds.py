@@ -1,4 +1,4 @@
-"""What an operator puts on hold and lets go on, on record and told to the host that runs."""
+"""Holding and releasing sessions and agents: recorded, and emitted as events for the running host."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_a_hold_of_an_agent_group_covers_its_present_and_future_sessions(o
 
 
 async def say(operator: Operator, session: SessionId, number: int) -> None:
-    """Enter a notice about a message, of which nobody has heard yet."""
+    """Enqueue a notice about a message that was not sent yet."""
     now, found = operator.context.clock.now(), await sessions.get(operator.context.store, session)
     origin = Origin(channel_type="terminal", instance="default", platform_id="local", platform_message_id="1")
     message = make_pending_message(now, origin=origin)

@@ -1,4 +1,4 @@
-"""What containers have said, read by command: the last lines, harmless to the terminal, and what is new of them."""
+"""Container logs read by command: the last lines, without control characters, and new lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of a message: decided from what is on record of it, found by chat and time, shown with what to type."""
+"""The outcome of a message: derived from recorded rows, found by chat and time, shown with the command to type."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ CASES: list[tuple[Message, Sequence[tuple[MessageRoute, Sequence[SentMessage]]],
     (MESSAGE, [(DONE, [sent(DeliveryStatus.UNKNOWN, "lost")])], "undelivered", "lost"),
     (MESSAGE, [(DONE, [sent(DeliveryStatus.DROPPED, "nobody"), sent(DeliveryStatus.SENT)])], "answered", ""),
     (MESSAGE, [(DONE, [sent(DeliveryStatus.DROPPED, "nobody")])], "undelivered", "nobody"),
-    # Of several agents, the one that needs a look.
+    # Of several agents, the one with a problem.
     (
         MESSAGE,
         [(DONE, [sent(DeliveryStatus.SENT)]), (ended(TurnOutcome.FAILED, "No key."), ())],
@@ -132,7 +132,7 @@ CASES: list[tuple[Message, Sequence[tuple[MessageRoute, Sequence[SentMessage]]],
         "answered",
         "",
     ),
-    # One agent's mailbox refuses while the event is not done with: what is known of the event counts.
+    # One agent's mailbox is damaged while the event is not settled: the status of the event counts.
     (replace(MESSAGE, status="new"), [(WRITTEN, ())], "received", ""),
 ]
 
@@ -327,7 +327,7 @@ async def test_a_moved_chat_is_found_with_its_earlier_messages(operator: Operato
 
 
 async def test_the_suggested_command_for_an_unrouted_message_can_be_typed(operator: Operator) -> None:
-    """Also where the platform's id would be taken for an option, or for words to a shell."""
+    """Also where the platform's id looks like an option, or like shell syntax."""
     await operator.run("agents create", folder="helper")
     await came(operator, "m1", chat=ChatKey("telegram", "default", "-100; reboot"))
     async with operator.context.store.transaction() as tx:

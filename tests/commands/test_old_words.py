@@ -1,4 +1,4 @@
-"""Words of the version before: what they are now, as arguments of a command line and on the control socket."""
+"""Command names of the previous version and their replacements, on the command line and the control socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pairing link as a code to scan: in a terminal that can show it, and nowhere else."""
+"""A pairing link as a QR code: on a terminal that can show it, and nowhere else."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MODULES = {" ": (1, 1), "▀": (0, 1), "▄": (1, 0), "█": (0, 0)}
 
 
 def modules(lines: list[str]) -> list[list[int]]:
-    """What a camera sees: 1 is dark. The margin is cut off."""
+    """The modules as a camera sees them: 1 is dark. The margin is removed."""
     rows = [[MODULES[sign][half] for sign in line] for line in lines for half in (0, 1)]
     return [
         row[QUIET_ZONE_MODULES:-QUIET_ZONE_MODULES]
@@ -41,7 +41,7 @@ def modules(lines: list[str]) -> list[list[int]]:
 
 
 def on_a_terminal(environ: Mapping[str, str]) -> str:
-    """What the command's answer looks like in a terminal of 80 columns."""
+    """The command's answer on a terminal of 80 columns."""
     ours, theirs = os.openpty()
     with os.fdopen(ours, "rb", buffering=0) as screen:
         with os.fdopen(theirs, "wb") as terminal:

@@ -1,4 +1,4 @@
-"""The registry: every command is complete, and says what is wrong with what it was given."""
+"""The registry: every command is complete, and explains invalid arguments."""
 
 from __future__ import annotations
 

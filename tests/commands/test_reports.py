@@ -1,4 +1,4 @@
-"""Lists, status and reports are read on connections of their own: no message waits for them."""
+"""Lists, status and reports are read on separate connections: no message waits for them."""
 
 from __future__ import annotations
 

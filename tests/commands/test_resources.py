@@ -1,4 +1,4 @@
-"""Resources: every one is complete, shows what it says it shows, and leaves a record of every change."""
+"""Resources: every one is complete, shows the documented fields, and records every change."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def refusal(operator: Operator, words: str, **arguments: object) -> UsageE
 async def test_an_argument_that_is_not_utf_8_is_refused(
     operator: Operator, words: str, arguments: dict[str, object]
 ) -> None:
-    """What a shell hands over need not be UTF-8."""
+    """A shell may pass arguments that are not UTF-8."""
     [name] = [name for name, value in arguments.items() if "\udcff" in str(value)]
     assert str(await refusal(operator, words, **arguments)) == f"{words}: {name}: it is not text"
 

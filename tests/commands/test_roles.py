@@ -1,4 +1,4 @@
-"""Roles on channels that are set up, and on those that are not."""
+"""Roles on configured channels, and on others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.commands.filled import ANN
 
 
 def with_channels(operator: Operator, channels: dict[str, dict[str, object]]) -> Operator:
-    """The same, where these are in nanohost.toml."""
+    """The operator, with these channels in nanohost.toml."""
     settings = replace(operator.context.settings, channels=channels)
     return replace(operator, context=replace(operator.context, settings=settings))
 

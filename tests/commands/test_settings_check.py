@@ -1,4 +1,4 @@
-"""Names of actions, channels and channels' keys in nanohost.toml: misspelt ones are told with all other mistakes."""
+"""Names of actions, channels and channels' keys in nanohost.toml: misspelt ones are reported with all mistakes."""
 
 from __future__ import annotations
 

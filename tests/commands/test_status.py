@@ -1,4 +1,4 @@
-"""One screen: what is wrong comes with what to type about it, what is in order is said to be."""
+"""nanohost status: each problem with the command to type, or that all is well."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.behaviour("OP-01")
 
 
 class Live:
-    """Satisfies LiveHost: a running host that says this of itself."""
+    """Satisfies LiveHost: a running host with this report."""
 
     def __init__(self, **said: Json) -> None:
         quiet: dict[str, Json] = {
@@ -55,7 +55,7 @@ def running(operator: Operator, **said: Json) -> Operator:
 
 
 def with_model(operator: Operator) -> Operator:
-    """Where agents ask a model unless something else is said of them."""
+    """The operator, with a provider that uses a model by default."""
     return Operator(replace(operator.context, settings=make_settings(host={"provider": "claude"})))
 
 
@@ -233,9 +233,10 @@ async def test_failing_model_calls_are_counted_and_shown_with_advice(
 async def test_a_later_success_clears_the_problem_it_resolves(
     operator: Operator, code: int, session: str, model: str, is_over: bool
 ) -> None:
-    """Of the key and the way any one does, of a model its own; what a conversation holds is news."""
+    """A key or network problem is cleared by any success, a problem of a model by its own, one of a conversation by
+    neither."""
     operator = with_model(operator)
-    await _call(operator, 200, None, session="s1")  # an earlier one ends nothing
+    await _call(operator, 200, None, session="s1")  # an earlier success clears nothing
     await _call(operator, code, "refused", session="s1")
     assert len((await operator.run("status"))["models_failing"]) == 1
     await _call(operator, 200, "cut in the middle", session=session, model=model)
@@ -353,7 +354,7 @@ async def test_denied_senders_are_let_in_by_the_same_command_everywhere(operator
 
 @pytest.mark.behaviour("GW-08")
 async def test_a_call_abandoned_by_the_container_is_not_a_failure(operator: Operator) -> None:
-    """As when a turn is stopped, or its container killed: the service is well."""
+    """As when a turn is stopped, or its container killed: the service works."""
     await _call(with_model(operator), 0, None)
     assert (await operator.run("status"))["models_failing"] == []
 
@@ -482,7 +483,7 @@ async def test_a_late_message_is_shown_with_its_cause(operator: Operator) -> Non
 async def test_granting_a_role_is_advised_only_for_senders_without_one_under_any_identity(
     operator: Operator, granted: dict[str, str] | None, is_shown: bool
 ) -> None:
-    """Who has a role and typed a word that vanishes is not turned away; who has two names is one human."""
+    """A person with a role whose command is filtered is not denied; linked identities are one person."""
     for folder in ("main", "other"):
         await operator.run("agents create", folder=folder)
     await operator.run("wirings create", channel="telegram", chat="1", group="main")

@@ -1,4 +1,4 @@
-"""What one row of status says is not said again by another."""
+"""A problem in one row of status is not repeated in another."""
 
 from __future__ import annotations
 

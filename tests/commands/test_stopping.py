@@ -1,4 +1,4 @@
-"""Containers that outlived their host are ended without one, whatever started them."""
+"""Containers that outlived their host are stopped without one, whichever runtime started them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_INSTALL = Path("/no/install")
 
 
 class Engine:
-    """A runtime in which containers run that an earlier host left."""
+    """A runtime with containers that an earlier host left."""
 
     isolation = Isolation.CONTAINER
 
@@ -49,7 +49,7 @@ class Engine:
 
 
 async def leased(operator: Operator, runtime: str) -> Session:
-    """A session whose container is on record."""
+    """A session with a recorded lease."""
     store, now = operator.context.store, operator.context.clock.now()
     group = (await operator.run("agents create", folder="main"))["id"]
     async with store.transaction() as tx:

@@ -22,7 +22,7 @@ CHAT = {"channel": "telegram", "chat": "123", "group": "main"}
 
 
 async def conversation(operator: Operator, thread: str | None = None) -> SessionId:
-    """A conversation of the agent `main`, in a chat."""
+    """A session of the agent `main`, in a chat."""
     context = operator.context
     if await agent_groups.find(context.store, "main") is None:
         await operator.run("agents create", folder="main")
@@ -110,7 +110,7 @@ async def test_during_a_pause_no_task_is_overdue_or_announced_to_run_now(operato
 
 
 async def heard(operator: Operator, session: SessionId, user: str, id: str) -> None:
-    """Somebody wrote in this conversation."""
+    """Record that somebody wrote in this session."""
     context = operator.context
     channel_type, _, handle = user.partition(":")
     now = context.clock.now()

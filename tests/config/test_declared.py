@@ -1,4 +1,4 @@
-"""A setting is declared once, beside the code that uses it, and is known everywhere from there."""
+"""A setting is declared once, beside the code that uses it, and is known everywhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WEATHER = read_example("add-a-setting.md")
 
 
 def forget() -> None:
-    """Look again at what is declared."""
+    """Clear the cache of declared settings."""
     sections.cache_clear()
     tables.cache_clear()
     importlib.invalidate_caches()
@@ -33,7 +33,7 @@ def forget() -> None:
 
 @pytest.fixture
 def weather(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A part of the host that came a moment ago: one file in a folder of its own."""
+    """A new part of the host: one file in a folder of its own."""
     declared = tmp_path / "parts" / "weather" / "settings.py"
     declared.parent.mkdir(parents=True)
     declared.write_text(WEATHER)
@@ -107,7 +107,7 @@ def modules() -> dict[str, ast.Module]:
 
 
 def declares(module: ast.Module) -> bool:
-    """Whether a module has a section, or a key of one."""
+    """Whether a module declares a section, or a key of one."""
     bases = [base for node in ast.walk(module) if isinstance(node, ast.ClassDef) for base in node.bases]
     calls = [node.func for node in ast.walk(module) if isinstance(node, ast.Call)]
     names = {node.id for node in bases if isinstance(node, ast.Name)} & {"Section"}
@@ -122,7 +122,7 @@ def test_settings_are_declared_only_where_they_are_collected_from() -> None:
 
 
 def package_of(module: str) -> str:
-    """`store` of nanohost.db.settings; empty for what lies in no package."""
+    """`store` of nanohost.db.settings; empty for a module outside packages."""
     parts = module.split(".")
     return parts[1] if len(parts) > 2 else ""
 

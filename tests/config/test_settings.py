@@ -1,4 +1,4 @@
-"""nanohost.toml and the variables over it: what is taken, what is refused, and in which words."""
+"""nanohost.toml and the variables over it: which values are accepted, which are refused, and the error messages."""
 
 from __future__ import annotations
 

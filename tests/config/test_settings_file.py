@@ -1,4 +1,4 @@
-"""A command that sets something changes a line or two of nanohost.toml, and nothing else of it."""
+"""A command that changes a setting changes a line or two of nanohost.toml, and nothing else of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines of a TOML file: where each key stands, and each line that is none."""
+"""Lines of a TOML file: the line of each key, and each invalid line."""
 
 from __future__ import annotations
 

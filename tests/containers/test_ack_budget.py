@@ -1,4 +1,4 @@
-"""A runner that says more of its messages than was given to it is slowed down; one that works is not."""
+"""A runner that acks more messages than it was given is throttled; one that works is not."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AT_ONCE = int(ACKS_PER_HOUR * BURST_SHARE)
 
 
 async def begun(bench: ContainerManagerHarness) -> Session:
-    """A session whose container runs and has its outbound.db."""
+    """A session with a running container and an outbound.db."""
     session = await bench.add_session("a")
     OutboundWriter(bench.mailboxes.layout(session).outbound_db, container_id=LeaseId("l"), durable=False).close()
     bench.manager.wake(session.id)
@@ -40,7 +40,7 @@ async def begun(bench: ContainerManagerHarness) -> Session:
 def acks(
     bench: ContainerManagerHarness, session: Session, ids: Sequence[str], *, status: str = "completed", owner: str = "l"
 ) -> None:
-    """What a container may do: acks of whatever it likes, past all of our own code."""
+    """Write acks as a container could: of any messages, without the runner's code."""
     with closing(sqlite3.connect(bench.mailboxes.layout(session).outbound_db)) as outbound, outbound:
         (change,) = outbound.execute("SELECT ifnull(max(change), 0) FROM processing_ack").fetchone()
         outbound.executemany(
@@ -81,7 +81,7 @@ async def test_acks_of_unknown_messages_are_processed_ever_more_slowly_and_the_o
             await bench.clock.wait_for_sleeper()
             await bench.clock.advance(MAX_PAUSE_S / 2)
             bench.manager.on_outbox_changed(session.id)
-            await asyncio.sleep(0.02)  # a look is another process's doing
+            await asyncio.sleep(0.02)  # another process does the read
         assert bench.mailboxes.read_count - before <= 10, "in ten minutes"
         (words,) = [text for chat, text in await told(bench) if chat == "d"]
         assert words.startswith(

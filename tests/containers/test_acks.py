@@ -1,4 +1,4 @@
-"""When a session has work, after its runner's words were taken over."""
+"""When a session has work, after the acks of its runner were processed."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def _raise_tries(bench: ContainerManagerHarness, session: Session, count: 
 
 
 class Killed(AckProcessor):
-    """Is killed between the two files: inbound.db has the verdict, the database was not told."""
+    """Is killed between the two files: the retry decision is in inbound.db and not in the database."""
 
     async def _record(self, *_: object) -> None:
         raise StoreError("killed here")
@@ -94,7 +94,7 @@ async def test_a_due_time_without_remaining_work_is_cleared(tmp_path: Path) -> N
 
 @pytest.mark.behaviour("SE-12")
 async def test_a_control_message_whose_runner_dies_is_due_again_before_later_messages(tmp_path: Path) -> None:
-    """Else the next runner would answer that within the old conversation, and be cut short by the order later."""
+    """Otherwise the next runner would answer the message in the old conversation, and be interrupted later."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         order = NewMessageIn(
@@ -116,7 +116,7 @@ async def test_a_control_message_whose_runner_dies_is_due_again_before_later_mes
 
 @pytest.mark.behaviour("SE-09", "SE-12")
 async def test_a_stopped_message_causes_no_notice_about_a_retry(tmp_path: Path) -> None:
-    """What it stopped is closed: "I keep your message and try again" would be a lie, and "Stopped." comes anyway."""
+    """The stopped message is closed: "I keep your message and try again" would be false, and "Stopped." is sent."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         hello = await _message(bench, session)
@@ -163,7 +163,7 @@ async def test_a_host_killed_between_a_retry_decision_and_its_notice_sends_the_n
 
 @pytest.mark.behaviour("SE-07")
 async def test_a_runner_deletes_no_ack_that_a_killed_host_has_not_recorded(tmp_path: Path) -> None:
-    """Else nobody would ever learn what the turn took, or that a task's run has ended."""
+    """Otherwise the usage of the turn, or the end of a task's run, would never be recorded."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         with _runner(bench, session) as runner:
@@ -180,7 +180,7 @@ async def test_a_runner_deletes_no_ack_that_a_killed_host_has_not_recorded(tmp_p
 
 @pytest.mark.behaviour("OP-09")
 async def test_the_latest_turn_of_each_message_is_recorded(tmp_path: Path) -> None:
-    """Also where a container died over it, and of what it says of the future no word is believed."""
+    """Also where a container died during it; times in the future are not accepted."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
 
@@ -210,7 +210,7 @@ async def test_the_latest_turn_of_each_message_is_recorded(tmp_path: Path) -> No
 
 
 async def test_costs_are_counted_from_the_gateway_whatever_the_runner_reports(tmp_path: Path) -> None:
-    """Also of a turn that a runner has not a word about: its container was killed."""
+    """Also of a turn without a report of the runner, whose container was killed."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         closed: list[ClosedMessage] = []
 
@@ -325,7 +325,7 @@ async def test_a_failed_claim_is_notified_once_however_often_it_is_processed(
 
 
 async def test_a_claim_of_a_stopped_container_does_not_move_the_due_time_at_every_check(tmp_path: Path) -> None:
-    """A due time that moves wakes the sweep, which looks again: a container could keep the host busy for ever."""
+    """A due time that moves wakes the sweep, which checks again: a container could keep the host busy for ever."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         with _runner(bench, session) as runner:
@@ -356,7 +356,7 @@ async def test_acks_of_unknown_messages_have_no_cost_and_end_no_pause(tmp_path: 
 
 
 async def test_an_ack_of_an_unnamed_turn_is_skipped(tmp_path: Path) -> None:
-    """The host keeps the empty name for calls from before turns were counted: they would vanish from the costs."""
+    """The host uses the empty name for calls from before turns were counted: they would vanish from the costs."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         async with bench.store.transaction() as tx:

@@ -1,4 +1,4 @@
-"""What a container was started with, and whether it would be started so now."""
+"""The settings that a container was started with, and whether they are still the current ones."""
 
 from __future__ import annotations
 

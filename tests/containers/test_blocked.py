@@ -1,4 +1,4 @@
-"""A session that keeps the host from its mailbox is stopped, and held when it does so again and again."""
+"""A session that blocks the host's access to its mailbox is stopped, and held when it does so repeatedly."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WHY = "its outbound.db has been locked for 8 s"
 
 
 async def runs(bench: ContainerManagerHarness, session: Session, number: int) -> None:
-    """Its container, the one of this number, lives."""
+    """Wait until its container with this number runs."""
     bench.manager._start_backoff.reset(session.id)
     bench.manager.wake(session.id)
     await wait_until(partial(has_started, bench, number))
@@ -145,7 +145,7 @@ async def test_a_session_that_keeps_its_file_locked_in_each_container_is_held(tm
 
 
 async def stops_answering(bench: ContainerManagerHarness, session: SessionId) -> None:
-    """It is looked at every now and then until its container is stopped."""
+    """Check the session regularly until its container is stopped."""
     for _ in range(50):
         if not bench.manager.containers():
             return
@@ -215,7 +215,7 @@ async def test_a_hold_that_the_database_refuses_is_recorded_later(tmp_path: Path
 
 
 class SlowToGo(FakeRuntime):
-    """A container that does not end at once when it is told to."""
+    """A container that does not end at once when it is stopped."""
 
     def __init__(self) -> None:
         super().__init__()

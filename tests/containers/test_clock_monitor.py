@@ -1,4 +1,4 @@
-"""A wall clock that was set back: what waits by the old one is brought forward."""
+"""A wall clock that was set back: times that were computed by the old one are brought forward."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class SetClock:
 
 @dataclass
 class Told:
-    """Who was told of what was brought forward."""
+    """Records which sessions were brought forward."""
 
     awake: list[SessionId]
     planned: list[SessionId]
 
 
 async def retried_later(bench: ContainerManagerHarness) -> SessionId:
-    """A session whose one message is to be tried again after a pause."""
+    """A session whose one message waits for a retry."""
     session = await bench.add_session("c1")
     at = bench.clock.now() + PAUSE
     await bench.mailboxes.update(session, lambda box: box.retry("m-c1", tries=0, process_after=at))
@@ -68,7 +68,7 @@ async def retried_later(bench: ContainerManagerHarness) -> SessionId:
 
 @asynccontextmanager
 async def watching(bench: ContainerManagerHarness, clock: Clock) -> AsyncIterator[Told]:
-    """A watch that has taken its first look."""
+    """A monitor that has read the clock once."""
     bus = bench.store.bus
     told = Told(
         awake=record_events(bus, SessionHasWork, lambda event: event.session),
@@ -154,7 +154,7 @@ async def test_a_clock_set_back_does_not_lengthen_a_pause_of_the_model(tmp_path:
 
 
 async def held(bench: ContainerManagerHarness, *, wrote: bool) -> Session:
-    """A session whose model is not to be asked during a pause. `wrote`: a message waits for its end."""
+    """A session in model backoff. `wrote`: a message waits for its end."""
     session = await bench.add_session("c1")
     now = bench.clock.now()
     failures = TurnFailures(

@@ -1,4 +1,4 @@
-"""What a runner was told to do: in how much time it is done, whether it listens or not."""
+"""How long a control message may take, with a responsive runner and an unresponsive one."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Some of each disk is kept for the host: when only that is left, containers stop, until there is room, and who made it
-so is named."""
+"""A reserve of each disk is kept for the host: below it containers stop until there is space, and a cause is named."""
 
 from __future__ import annotations
 
@@ -45,7 +44,7 @@ MIB = 1024**2
 
 
 class Told:
-    """Satisfies Containers and Takes: what each was told, and the owner, in order."""
+    """Satisfies Containers and Takes: records all calls, and notices to the owner, in order."""
 
     def __init__(self, growths: Sequence[FolderGrowth] = (), *, refusals: int = 0) -> None:
         self.words: list[str] = []
@@ -91,7 +90,7 @@ async def store_with_owner(root: Path, clock: ManualClock) -> AsyncIterator[Stor
 def reserve_of(
     store: Store, clock: ManualClock, told: Told, *folders: Path, space: Callable[[Path], DiskSpace] = read_disk_space
 ) -> DiskMonitor:
-    """Half a gigabyte of whatever disk these lie on."""
+    """A reserve of half a gigabyte on the disks of these folders."""
     store.bus.subscribe(QueueHasWork, told.told_owner)
     return DiskMonitor(
         store=store,
@@ -148,7 +147,7 @@ async def test_a_full_disk_stops_containers_and_notifies_the_owner_once_and_free
 
 @pytest.mark.behaviour("SE-06")
 async def test_files_are_not_removed_between_the_disk_check_and_the_count(tmp_path: Path) -> None:
-    """A log that was cut between the look that found the disk short and the count would name nobody."""
+    """A log truncated between the disk check and the count would hide the cause."""
     clock, told, free, begun, go_on = ManualClock(), Told(), [100], asyncio.Event(), asyncio.Event()
 
     def left(_: Path) -> DiskSpace:
@@ -268,8 +267,8 @@ def grown(
     device: int = 1,
     session: str = "",
 ) -> FolderGrowth:
-    """A workspace of an agent, or a folder of one of its sessions; `disk_mb`: what the disk had left when it was
-    counted before, and now."""
+    """The growth of an agent's workspace, or of a session's folder; `disk_mb`: the free space at the count before, and
+    now."""
     path = Path("/groups", name)
     watched = WatchedFolder(
         name="workspace", path=path, limit_bytes=10_000 * MIB, owner=f"the agent {name}", is_group_wide=not session
@@ -362,7 +361,7 @@ def test_the_fastest_growing_folder_is_named_or_the_largest_if_growth_is_unknown
 
 
 def reserve_with(store: Store, clock: ManualClock, told: Told, folder: Path, left_mb: Sequence[int]) -> DiskMonitor:
-    """The reserve of a disk of 100,000 MiB, of which the last of `left_mb` is free."""
+    """The reserve of a disk of 100,000 MiB, with the last of `left_mb` free."""
     return reserve_of(
         store, clock, told, folder, space=lambda _: DiskSpace(total_bytes=100_000 * MIB, free_bytes=left_mb[-1] * MIB)
     )
@@ -443,7 +442,7 @@ async def test_a_low_disk_that_does_not_answer_still_counts_as_low(tmp_path: Pat
 
 
 async def told_owner(store: Store) -> str:
-    """The one thing that the owner was told."""
+    """The only notice to the owner."""
     [row] = await store.fetch_all("SELECT content FROM deliveries")
     text: str = json.loads(row["content"])["text"]
     return text

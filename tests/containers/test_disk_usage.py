@@ -1,4 +1,4 @@
-"""How much disk a container's folders take: counted a moment at a time, whatever lies in them."""
+"""The disk usage of a container's folders, counted a moment at a time, whatever they contain."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MIB = 1024**2
 
 
 def watched(path: Path, *, limit: int, name: str = "out") -> Footprint:
-    """Counted to its end by one look: time stands still. Nothing of what it takes was there before."""
+    """A folder that one step counts completely: time stands still. Its initial size is zero."""
     return Footprint(WatchedFolder(name=name, path=path, limit_bytes=limit), STANDS, EMPTY_BEFORE)
 
 
@@ -145,15 +145,15 @@ def test_a_file_below_a_too_long_path_is_counted_with_few_open_descriptors(
 
 @pytest.mark.behaviour("SE-06")
 def test_constantly_renamed_folders_are_counted_while_the_session_is_idle(tmp_path: Path) -> None:
-    """The folder that holds nearly all gets another name again and again, faster than it can be opened after the many
-    that are listed with it."""
+    """The folder with nearly all data is renamed repeatedly, faster than it can be opened after the many listed with
+    it."""
     for number in range(2000):
         (tmp_path / f"empty-{number}").mkdir()
     (tmp_path / "name-0").mkdir()
     (tmp_path / "name-0" / "hoard").write_bytes(b"\1" * 9 * MIB)
     disk = Disk(1000 * MIB)
     folder = WatchedFolder(name="out", path=tmp_path, limit_bytes=10 * MIB)
-    times = chain([1], (time.time_ns() for _ in count()))  # first looked at long ago
+    times = chain([1], (time.time_ns() for _ in count()))  # first counted long ago
     found = Footprint(folder, STANDS, times.__next__, read_space=disk.space)
     with always_renamed(tmp_path):
         verdict: FolderOverLimit | FolderUncountable | None = first_verdict(found)
@@ -231,7 +231,7 @@ def test_a_folder_that_starts_out_too_large_is_held_only_when_it_grows(tmp_path:
 def test_files_written_during_the_first_count_are_not_part_of_the_initial_size(
     tmp_path: Path,
 ) -> None:
-    """Or who fills it fast enough would be let off, up to whatever it had written by the end of the first count."""
+    """Otherwise a fast writer would get as its limit whatever it had written by the end of the first count."""
     (tmp_path / "old").write_bytes(b"\1" * 15 * MIB)
     begun = (tmp_path / "old").stat().st_ctime_ns + 1
     new = tmp_path / "new"
@@ -260,7 +260,7 @@ def test_a_large_folder_that_was_cleaned_up_gets_its_limit_back(tmp_path: Path) 
 
 
 class Disk:
-    """A file system of which only the free bytes matter."""
+    """A file system with a given number of free bytes."""
 
     def __init__(self, free: int) -> None:
         self.free = free
@@ -270,7 +270,7 @@ class Disk:
 
 
 class Losing:
-    """Counts of a folder during which a folder in it vanishes, between being listed and being opened."""
+    """Counts of a folder in which a subfolder vanishes between being listed and being opened."""
 
     def __init__(self, found: Footprint, path: Path) -> None:
         self._found = found
@@ -294,7 +294,7 @@ def open_descriptors() -> int:
 
 
 def nested(path: Path, name: str, depth: int) -> int:
-    """Folders in one another. Returns a descriptor of the last one."""
+    """Nested folders. Returns a descriptor of the innermost one."""
     here = os.open(path, os.O_RDONLY)
     for _ in range(depth):
         os.mkdir(name, dir_fd=here)
@@ -324,7 +324,7 @@ while True:
 
 @contextmanager
 def always_renamed(path: Path) -> Iterator[None]:
-    """While entered a process of its own gives the folder name-0 another name each moment."""
+    """While entered, another process keeps renaming the folder name-0."""
     with subprocess.Popen([sys.executable, "-c", RENAMER, str(path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()

@@ -1,4 +1,4 @@
-"""A session whose model cannot be asked: its messages wait, its people know, and no container works in vain."""
+"""A session in model backoff: its messages wait, its people are notified, and no container is started for it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def fails(
     error: ErrorClass,
     retry_at: datetime | None = None,
 ) -> None:
-    """The turn that runs ends with this class."""
+    """End the running turn with this error class."""
     words = TurnError(error_class=error, sentence=WORDS, retry_at=retry_at)
     runner.finish(
         TurnEnd(turn_id="t", messages=(), usage=Usage(), error=words), highest_seen_seq=0, now=bench.clock.now()
@@ -50,7 +50,7 @@ async def fails(
 
 
 async def statuses(bench: ContainerManagerHarness) -> list[str]:
-    """Of what the host itself says."""
+    """Statuses of host notices."""
     return [row["status"] for row in await bench.store.fetch_all("SELECT status FROM deliveries ORDER BY seq")]
 
 
@@ -65,7 +65,7 @@ async def hears(bench: ContainerManagerHarness, session: Session) -> None:
 
 
 async def writes(bench: ContainerManagerHarness, session: Session, id: str, chat: str = "a") -> None:
-    """Somebody writes, and routing does what it does."""
+    """Write a message as routing does."""
     fresh: NewMessageIn = replace(make_message(chat, bench.clock), id=id)
     await bench.mailboxes.put(session, [fresh])
     async with bench.store.transaction() as tx:

@@ -1,4 +1,4 @@
-"""Sessions that are on hold: nothing is started for them, what people write waits, and who writes is told once."""
+"""Held sessions: no container is started, messages wait, and each chat is notified once."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_a_hold_notice_that_one_host_could_not_send_is_sent_by_the_next(
 async def test_a_person_at_the_terminal_is_told_the_reason_of_a_hold_and_the_command_to_type(
     tmp_path: Path, *, of_group: bool
 ) -> None:
-    """There may be no owner whom the host could tell."""
+    """There may be no owner whom the host could notify."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session, now = await bench.add_session("a"), bench.clock.now()
         at_terminal = Origin(channel_type="terminal", instance="default", platform_id="t", platform_message_id="p1")
@@ -128,7 +128,7 @@ async def test_a_hold_stops_the_container_and_the_next_message_starts_none(tmp_p
 
 
 async def test_a_held_session_with_work_takes_no_slot_at_a_sweep(tmp_path: Path) -> None:
-    """Or an idle container of somebody else would have to go for it."""
+    """Otherwise an idle container of another session would be evicted."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         await hold(bench, session)
@@ -260,7 +260,7 @@ async def test_an_agent_whose_workspace_is_too_large_is_held_with_all_its_sessio
 
 @pytest.mark.behaviour("SE-06")
 async def test_an_idle_container_is_checked_as_often_as_a_busy_one(tmp_path: Path) -> None:
-    """It may have left something running that writes."""
+    """It may have left a process behind that writes."""
     async with run_manager(tmp_path, FakeRuntime(), session_bytes=MIB) as bench, sweeping(bench):
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
@@ -319,7 +319,7 @@ async def test_a_folder_too_large_from_the_start_is_reported_once_and_held_when_
 async def test_a_folder_uncountable_while_in_use_is_counted_before_the_next_container(
     tmp_path: Path,
 ) -> None:
-    """And all containers that write it are stopped, in order: no try is used up, and nobody is held for it."""
+    """All containers that write to it are stopped in order: no attempt is counted, and nobody is held."""
     async with run_manager(tmp_path, FakeRuntime(), workspace_bytes=10 * MIB) as bench, sweeping(bench):
         session = await bench.add_session("a")
         async with bench.store.transaction() as tx:
@@ -354,7 +354,7 @@ async def test_a_folder_uncountable_while_in_use_is_counted_before_the_next_cont
 
 
 async def test_a_health_check_leaves_folders_alone_during_an_idle_scan(tmp_path: Path) -> None:
-    """Its session has no container yet, so nothing of it is to be kept open; and its count is under way in a thread."""
+    """The session has no container yet, so its folders need not stay open; and the count runs in a thread."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         folders, counts, goes_on = bench.manager._health_monitor.folders, threading.Event(), threading.Event()
@@ -389,7 +389,7 @@ async def test_folder_growth_is_measured_once_a_low_disk_has_stopped_all_contain
         await rests(bench)
         folders = bench.manager._health_monitor.folders
         for known in folders._states.values():
-            known.footprint.has_ample_space = lambda _: False  # it gets short from here on
+            known.footprint.has_ample_space = lambda _: False  # the disk is low from here on
         state = bench.mailboxes.layout(filler).state_dir
         (state / "hoard").write_bytes(b"\1" * 3 * MIB)
         bench.manager.stop_for_low_disk()

@@ -1,4 +1,4 @@
-"""Thousands of messages that wait in one mailbox: what is asked about them is not asked of each."""
+"""Thousands of messages that wait in one mailbox: queries do not read each of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LATER = NOON + timedelta(days=1)
 
 
 class Rows:
-    """Makes rows in place of sqlite3.Row, and counts them."""
+    """Creates rows in place of sqlite3.Row, and counts them."""
 
     def __init__(self) -> None:
         self.made = 0
@@ -34,7 +34,7 @@ class Rows:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A mailbox in which people of two chats wait, and an order."""
+    """A mailbox with messages of two chats, and a control message."""
     path = tmp_path / "inbound.db"
     with inbound_transaction(path, durable=False) as box:
         for number in range(WAITING):

@@ -1,4 +1,4 @@
-"""The keeper's promises, with containers on paper and a clock that stands still."""
+"""The guarantees of the container manager, with fake containers and a manual clock."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def sweeping(bench: ContainerManagerHarness) -> AsyncIterator[None]:
 
 
 def has_started(bench: ContainerManagerHarness, count: int) -> bool:
-    """So many containers were started, and the last one is known to the keeper."""
+    """Whether so many containers were started, and the manager knows the last one."""
     slots = bench.manager.containers()
     return len(bench.runtime.started_specs) == count and bool(slots) and slots[0].container is not None
 
@@ -66,7 +66,7 @@ async def test_repeated_wakes_of_a_session_start_one_container(tmp_path: Path) -
 
 @pytest.mark.behaviour("SE-05")
 async def test_work_that_the_runner_finished_before_it_was_recorded_is_not_waited_for(tmp_path: Path) -> None:
-    """A message is in the mailbox before the database says that it is due; a fast runner ends it in between."""
+    """A message is in the mailbox before the session is marked as due; a fast runner completes it in between."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
@@ -85,7 +85,7 @@ async def test_work_that_the_runner_finished_before_it_was_recorded_is_not_waite
 
 @pytest.mark.behaviour("SE-07")
 async def test_claims_of_another_container_are_freed_while_a_new_one_runs(tmp_path: Path) -> None:
-    """The claim of a dead one would be kept for as long as there is a container, and its message never answered."""
+    """A claim of a dead container would be kept while another runs, and its message never answered."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
@@ -256,14 +256,14 @@ async def test_a_session_with_work_gets_no_second_container_during_adoption(
 
 
 class DiesAsItStarts(FakeRuntime):
-    """The second container is dead and buried before its start is through."""
+    """The second container is dead and reaped before its start has finished."""
 
     async def poll(self, container: Container) -> RunState:
         if len(self.started_specs) == 2 and container in self.living:
             keeper: ContainerManager = self.on_death.__self__  # type: ignore[attr-defined]
             self.exit_container(container)
             await wait_until(lambda: not keeper.containers() and not keeper._reap_workers.active_count())
-            return Running()  # as it was when the engine was asked
+            return Running()  # as it was at the query
         return await super().poll(container)
 
 
@@ -333,13 +333,13 @@ async def test_no_more_than_the_maximum_of_containers_run_and_others_queue_in_or
 
 
 def runs(bench: ContainerManagerHarness, session: Session) -> OutboundWriter:
-    """The runner's half of the session's mailbox, as its latest container would open it."""
+    """The runner's half of the session's mailbox, as its latest container opens it."""
     lease = bench.runtime.started_specs[-1].lease
     return OutboundWriter(bench.mailboxes.layout(session).outbound_db, container_id=lease, durable=False)
 
 
 async def takes(bench: ContainerManagerHarness, session: Session, runner: OutboundWriter) -> None:
-    """The runner claims what waits."""
+    """The runner claims what is due."""
     rows = await bench.mailboxes.read_inbound(session, lambda box: list(box.due(bench.clock.now())))
     runner.claim("t", rows, bench.clock.now())
     bench.manager.on_outbox_changed(session.id)
@@ -347,7 +347,7 @@ async def takes(bench: ContainerManagerHarness, session: Session, runner: Outbou
 
 
 async def pass_looks(bench: ContainerManagerHarness, session: Session, seconds: float, *, beating: bool) -> None:
-    """Time goes on, look by look, with a heart that beats or does not."""
+    """Advance the clock, check by check, with a heartbeat or without."""
     for _ in range(round(seconds / 10)):
         if beating:
             beat(bench, session)
@@ -363,7 +363,7 @@ def beat(bench: ContainerManagerHarness, session: Session) -> None:
 
 @asynccontextmanager
 async def at_work(root: Path) -> AsyncIterator[tuple[ContainerManagerHarness, Session, OutboundWriter]]:
-    """A session whose container has begun to beat and took its message."""
+    """A session whose container has a heartbeat and claimed its message."""
     async with run_manager(root, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
@@ -431,7 +431,7 @@ async def test_an_unsaved_conversation_is_reported_until_a_turn_is_saved_again(
 
 @pytest.mark.behaviour("SE-06")
 async def test_a_container_is_not_stopped_for_records_of_an_earlier_one(tmp_path: Path) -> None:
-    """What is read of a session may be of the container before: its heart stopped, and this one's did not."""
+    """The recorded state may be that of the previous container, whose heartbeat stopped."""
     async with at_work(tmp_path) as (bench, session, _):
         async with bench.store.transaction() as tx:
             await sessions.set_lease(tx, session.id, LeaseId("l-before"), "paper")
@@ -508,7 +508,7 @@ async def test_a_failed_start_is_reported_with_its_reason_until_progress_is_made
         await wait_until(lambda: not bench.manager.failures())
 
 
-# --- the store fails
+# --- the database fails
 
 
 @pytest.mark.behaviour("SE-07", "SE-08")

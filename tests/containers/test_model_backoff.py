@@ -1,4 +1,4 @@
-"""When a model that cannot be asked is asked again, and what the people hear of it, without files."""
+"""When an unavailable model is asked again, and which notices people get, without files."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def message(seq: int, chat: str | None) -> MessageIn:
 
 
 def repeated(error: TurnError, times: int) -> list[TurnFailures]:
-    """How the session stands after each try, the next made as soon as the pause is over."""
+    """The failures of the session after each attempt, each made as soon as the pause is over."""
     found: list[TurnFailures] = []
     now = NOW
     for _ in range(times):

@@ -1,4 +1,4 @@
-"""Where the host's notices stand in the ledger: a lane sends the lowest number first."""
+"""The sequence numbers of host notices: a queue sends the lowest number first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Carrying a pause out: in time, and also when the disk refuses to have it on record who was at work."""
+"""Carrying out a pause: in time, and also when the disk refuses the record of interrupted turns."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FULL = "CREATE TRIGGER full BEFORE UPDATE ON paused BEGIN SELECT RAISE(FAIL, 'di
 
 @dataclass(slots=True)
 class FakeContainers:
-    """Remembers what it was told."""
+    """Records its calls."""
 
     done: list[str] = field(default_factory=list)
 
@@ -45,7 +45,7 @@ class FakeContainers:
 
 @dataclass(slots=True)
 class FakeDelivery:
-    """Delivery, as far as a pause asks it."""
+    """Delivery, as far as a pause uses it."""
 
     async def resume(self) -> None: ...
 

@@ -1,4 +1,4 @@
-"""How long a session waits after failures."""
+"""How long a session waits after failed starts."""
 
 from __future__ import annotations
 

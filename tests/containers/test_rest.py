@@ -1,4 +1,4 @@
-"""A keeper at rest: it starts nothing, ends what runs, and nobody hears that they wait too long."""
+"""A paused container manager: it starts nothing, stops what runs, and nobody is told that their message is late."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.invariants import wait_until
 
 
 class SlowToStart(FakeRuntime):
-    """A container is there when the test lets it come up."""
+    """A container is up when the test says so."""
 
     def __init__(self) -> None:
         super().__init__()

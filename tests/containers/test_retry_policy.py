@@ -1,4 +1,4 @@
-"""What becomes of a message when its turn ended, as a table."""
+"""The retry decision after a turn, as a table."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def after(seconds: float, notice: str | None = None) -> RetryMessage:
 
 
 def spared(seconds: float) -> RetryMessage:
-    """Tried again later, and the try counts for nothing."""
+    """A later retry that counts no attempt."""
     return RetryMessage(retry_at=NOW + timedelta(seconds=seconds), is_counted=False)
 
 
@@ -115,14 +115,14 @@ def test_a_failure_without_a_sentence_still_gets_a_notice(sentence: str) -> None
 
 
 def failures(**changes: object) -> TurnFailures:
-    """How a session stands whose model is limited for seven minutes."""
+    """The failures of a session whose model is limited for seven minutes."""
     error = TurnError(error_class=ErrorClass.RATE_LIMITED, sentence=WORDS, retry_at=LATER)
     return replace(add_failure(None, error, NOW), **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.behaviour("RU-04")
 def test_during_model_backoff_a_message_waits_as_long_as_its_session() -> None:
-    """Its own error says less: another turn may have failed since, or gone well."""
+    """Its own error says less: another turn may have failed since, or succeeded."""
     limited = failed(ErrorClass.RATE_LIMITED)
     assert decide(limited, NOW, was_stopped=False, failures=failures()) == spared(7 * 60)
     assert decide(limited, NOW, was_stopped=False, failures=failures(until=None)) == spared(0)

@@ -1,4 +1,4 @@
-"""What people are told when no container can answer."""
+"""The notices that people get when no container can answer."""
 
 from __future__ import annotations
 

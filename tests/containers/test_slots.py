@@ -1,4 +1,4 @@
-"""Who gets a container, and whose is taken away for it."""
+"""Which session gets a container, and whose is evicted for it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def slots(most: int, *living: Slot, waiting: tuple[SessionId, ...] = ()) -> Cont
 
 
 class Compared(str):
-    """A name that counts how often it is compared."""
+    """A session id that counts its comparisons."""
 
     compared = 0
 
@@ -38,7 +38,7 @@ class Compared(str):
 
 
 def test_queueing_a_session_again_costs_the_same_for_any_queue_length() -> None:
-    """The sweep asks for each session that has work."""
+    """The sweep queues each session with work."""
     made, many = slots(2), 1_000
     for _ in range(2):
         for number in range(many):

@@ -1,4 +1,4 @@
-"""When a container is stuck, as a table, and how what was seen of it adds up."""
+"""When a container is stuck, as a table, and how observations are accumulated."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_each_health_sign_has_its_limit_and_reason(signs: HealthSignals, reason:
 def watched(
     *looks: tuple[float, int, ProgressSample | None], due: bool = False, busy: bool = True, refused: str = ""
 ) -> HealthSignals:
-    """Looks at (time, heartbeat, what was seen); the container was started at 0 with heartbeat 0."""
+    """The signs after observations of (time, heartbeat, progress); the container was started at 0 with heartbeat 0."""
     progress = ProgressTracker((0, 1), 0.0)
     for now, beat, seen in looks:
         progress.update((beat, 1), seen, now, is_due=due, is_busy=busy, read_error=refused)

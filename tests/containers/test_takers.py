@@ -1,4 +1,4 @@
-"""Several hear of the same acks: the lane of a session's acks, who buries its container, who adopts it."""
+"""Several callers process the same acks: the worker of a session, whoever reaps its container, whoever adopts it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _runner(bench: ContainerManagerHarness, session: Session) -> OutboundWriter:
 
 
 async def _fails(bench: ContainerManagerHarness, session: Session, error_class: ErrorClass) -> None:
-    """The turn over the session's message has ended so."""
+    """End the turn over the session's message with this error class."""
     row = await bench.mailboxes.read_inbound(session, lambda box: box.find(f"m-{session.group_folder}"))
     assert row is not None
     error = TurnError(error_class=error_class, sentence=WORDS)
@@ -70,7 +70,7 @@ async def test_processing_acks_with_a_stale_session_counts_no_failure_again(tmp_
 
 @pytest.mark.behaviour("RU-04")
 async def test_a_failure_counts_once_when_another_worker_processes_it_in_between(tmp_path: Path) -> None:
-    """A hiccup is not worth a word; counted twice it would be said. What is on record decides, and no lock of ours."""
+    """A single short failure causes no notice; counted twice it would. The recorded rows decide, and no lock."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         await _fails(bench, session, ErrorClass.OVERLOADED)
@@ -109,7 +109,7 @@ async def test_a_backoff_shortened_while_acks_are_processed_stays_short(tmp_path
 
 
 async def test_two_ack_workers_of_one_session_run_one_after_the_other(tmp_path: Path) -> None:
-    """What one of them remembers of a session must not be older than what the other one wrote."""
+    """What one of them caches of a session must not be older than what the other wrote."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session, other = await bench.add_session("c1"), await bench.add_session("c2")
         for one in (session, other):
@@ -120,7 +120,7 @@ async def test_two_ack_workers_of_one_session_run_one_after_the_other(tmp_path: 
 
         async def another_comes() -> None:
             second.append(asyncio.create_task(taker.process(session.id)))
-            await taker.process(other.id)  # waits for nobody
+            await taker.process(other.id)  # does not wait for the session
 
         files.after_read = another_comes
         await taker.process(session.id)
@@ -131,7 +131,8 @@ async def test_two_ack_workers_of_one_session_run_one_after_the_other(tmp_path: 
 
 @pytest.mark.behaviour("SE-07")
 async def test_a_turn_that_ended_just_before_its_container_stopped_is_not_run_again(tmp_path: Path) -> None:
-    """It was under way when we looked, and its container was gone when we judged: both are true, and it is done."""
+    """The turn was running at the first read, and its container was gone at the decision: both are true, and it is
+    done."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         row = await bench.mailboxes.read_inbound(session, lambda box: box.find("m-c1"))

@@ -1,4 +1,4 @@
-"""Nobody is left in silence: each cause for which a message comes to nothing, and who hears of it."""
+"""Every message gets an answer or an error: each cause of a late message, and who is notified."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def found(bench: ContainerManagerHarness) -> list[LateMessage]:
 
 
 async def delivered(bench: ContainerManagerHarness) -> None:
-    """What was told has come to the people."""
+    """Mark the notices as delivered."""
     async with bench.store.transaction() as tx:
         await tx.execute("UPDATE deliveries SET status = 'sent'")
 
@@ -76,7 +76,7 @@ async def delivered(bench: ContainerManagerHarness) -> None:
 
 
 async def nothing_is_started(bench: ContainerManagerHarness) -> None:
-    """A wake that went nowhere, and a sweep that does not sweep."""
+    """A wake without effect, and no sweep."""
     await bench.add_session("a")
     await bench.clock.advance(DEADLINE_S + 1)
 
@@ -97,7 +97,7 @@ async def its_container_takes_nothing(bench: ContainerManagerHarness) -> None:
 
 
 async def one_that_is_gone_claims_it(bench: ContainerManagerHarness) -> None:
-    """What a container of before is on record with is no turn that goes on."""
+    """A recorded turn of an earlier container does not count as running."""
     await its_container_takes_nothing(bench)
     await wait_until(
         lambda: not bench.manager._start_workers.active_count() and not bench.manager._ack_workers.active_count()
@@ -184,14 +184,14 @@ async def the_channel_is_down(bench: ContainerManagerHarness) -> None:
 
 
 async def closed(bench: ContainerManagerHarness, session: Session) -> None:
-    """The session's own message is out of the way."""
+    """Close the session's own message."""
     await bench.mailboxes.update(session, lambda box: box.close("m-a", "completed"))
     async with bench.store.transaction() as tx:
         await sessions.replace_due(tx, session.id, expected=session.due_at, due=None)
 
 
 async def event(bench: ContainerManagerHarness, session: Session, outcome: RouteOutcome | None) -> EventId:
-    """An event of a chat that is wired; None: routing has not come to it."""
+    """An event of a wired chat; None: it is not routed yet."""
     chat, now = ChatKey("fake", "default", "a"), bench.clock.now()
     group = await messaging_groups.find(bench.store, channel_type="fake", instance="default", platform_id="a")
     assert group is not None

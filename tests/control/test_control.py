@@ -28,7 +28,7 @@ from tests.support.template_home import opened_store
 
 
 class BrokenHost:
-    """A host whose report is a mistake of ours."""
+    """A host whose report raises an unexpected error."""
 
     def report(self) -> dict[str, Json]:
         raise ZeroDivisionError("oh")
@@ -48,7 +48,7 @@ class BrokenHost:
 
 @asynccontextmanager
 async def host(root: Path, *, live: BrokenHost | None = None) -> AsyncIterator[Home]:
-    """A home with its commands served."""
+    """A home whose commands are served."""
     home = Home(root)
     async with opened_store(home, durable=False) as store:
         context = CommandContext(home=home, settings=Settings(), clock=ManualClock(), store=store, host=live)
@@ -57,7 +57,7 @@ async def host(root: Path, *, live: BrokenHost | None = None) -> AsyncIterator[H
 
 
 async def says(home: Home, *lines: bytes) -> list[Any]:
-    """What a client of its own make is answered, line by line."""
+    """The answers to lines of a custom client."""
     with short_socket_path(home.control_socket) as path:
         reader, writer = await asyncio.open_unix_connection(path)
     answers = []
