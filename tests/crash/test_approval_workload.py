@@ -1,4 +1,4 @@
-"""The people who decide in the crash suite see what goes wrong: a check that nothing fails is none."""
+"""The approval workload detects what goes wrong: a check that never fails is useless."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BUTTONS = [{"label": "Allow once", "value": "v1"}, {"label": "Deny", "value": "v
 
 @pytest.fixture
 async def scene(tmp_path: Path) -> tuple[FakePlatform, ApprovalWorkload, Path]:
-    """One message that makes the agent ask for what is held, and nothing of it done."""
+    """One message that makes the agent request a held action, of which nothing is done yet."""
     await prepare_home(tmp_path)
     platform = FakePlatform()
     people = ApprovalWorkload(platform, frequent_kind=MessageKind.HELD_ACTION)

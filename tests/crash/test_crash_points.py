@@ -1,4 +1,4 @@
-"""Crash points: where they are, what arms them, and that they are nothing otherwise."""
+"""Crash points: where they are, how they are armed, and that they do nothing otherwise."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_runner_gets_only_its_own_crash_point() -> None:
 
 
 def _passing(environment: dict[str, str]) -> tuple[int, str]:
-    """A process that passes one point twice: its exit code, and what it said in between."""
+    """A process that passes one point twice: its exit code, and its output in between."""
     done = subprocess.run(
         [sys.executable, "-u", "-c", PASS_TWICE], capture_output=True, text=True, env=environment, check=False
     )

@@ -1,4 +1,4 @@
-"""What a host stands on gives way and comes back: some of the cases of `make crash`."""
+"""Faults of the environment that end again: some of the cases of `make crash`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""kill -9 around a pause: it holds, it is answered once, and what waited is done once after it."""
+"""kill -9 around a pause: it is kept, it is answered once, and waiting work is done once after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process killed just where it would hurt: a few points, a few times each. `make crash` goes through all of them."""
+"""A process killed at its most critical moments: a few points, a few times each. `make crash` tests all of them."""
 
 from __future__ import annotations
 

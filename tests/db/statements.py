@@ -1,4 +1,4 @@
-"""Every SQL statement that the host runs on the central database, found in its source: nobody has to list a new one."""
+"""Every SQL statement that the host runs on the central database, found in its source without a list."""
 
 from __future__ import annotations
 
@@ -15,20 +15,18 @@ import nanohost
 SOURCE = Path(nanohost.__file__).parent
 SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|REPLACE)\b")
 OTHER_FILES = {"nanohost.wa_bridge.spool"}
-"""Modules whose statements are for a database of their own."""
+"""Modules whose statements are for another database."""
 TESTING = "nanohost.testing"
-"""Stand-ins: no host runs them."""
+"""Stubs that no host runs."""
 MIGRATING = {"nanohost.db.migrations"}
 """Runs before the host does."""
 VERIFY = "nanohost.verify"
-"""Reads on connections of its own: `VerifyContext.store` is a ReportReader, `SessionView.central` is opened for one
-look."""
+"""Uses separate connections: `VerifyContext.store` is a ReportReader, `SessionView.central` is opened for one check."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """One constant of a module. `is_report`: every function that runs it takes a `ReportReader`, so no message
-    waits."""
+    """One constant of a module. `is_report`: every function that runs it takes a `ReportReader`: no message waits."""
 
     module: str
     name: str
@@ -47,7 +45,7 @@ def statements() -> tuple[Statement, ...]:
 
 
 def find_inline_sql() -> list[str]:
-    """SQL that is written anywhere but in a module's constant, where `statements` would not find it."""
+    """SQL anywhere but in a module's constant, where `statements` would not find it."""
     found = []
     for path in sorted(SOURCE.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -98,7 +96,7 @@ def _constants(tree: ast.Module) -> dict[str, ast.expr]:
 
 
 def _uses(tree: ast.Module) -> dict[str, list[ast.FunctionDef | ast.AsyncFunctionDef]]:
-    """By constant, the functions that name it, or a collection that holds it. A part of other statements has none."""
+    """By constant, the functions that use it, or a collection that contains it. A part of other statements has none."""
     constants = _constants(tree)
     users: dict[str, list[ast.FunctionDef | ast.AsyncFunctionDef]] = {}
     for function in ast.walk(tree):

@@ -1,4 +1,4 @@
-"""The one writer: transactions share commits, fail alone, and leave a store that works, whatever is cancelled when."""
+"""The single writer: transactions share commits, fail alone, and leave a working store, whatever is cancelled when."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def add(store: Store, *values: str, fail: bool = False) -> None:
 
 
 async def still_works(store: Store) -> None:
-    """Nobody holds the lock, nothing is open, a transaction goes through."""
+    """No lock is held, no transaction is open, and a transaction succeeds."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         await add(store, "afterwards")
     assert "afterwards" in await texts(store)
@@ -73,7 +73,7 @@ async def full_disk(store: Store) -> AsyncIterator[None]:
     await store._writer.execute_fetchall("PRAGMA max_page_count = 1000000")
 
 
-# --- what a transaction is
+# --- transactions
 
 
 async def test_a_transaction_left_without_an_exception_is_on_disk(notes: Store, path: Path) -> None:
@@ -171,7 +171,7 @@ async def test_a_cancelled_read_does_not_make_the_next_one_stale(notes: Store) -
         assert f"new{number:02}" in await texts(notes)
 
 
-# --- groups
+# --- batches
 
 
 async def test_simultaneous_transactions_share_commits(notes: Store) -> None:
@@ -235,7 +235,7 @@ async def test_repeated_cancellations_and_failures_leave_only_whole_transactions
         while any(not task.done() for task in tasks):
             for task in chance.sample(tasks, 2):
                 if chance.random() < 0.3:
-                    task.cancel()  # some of them twice, in the middle of being undone
+                    task.cancel()  # some of them twice, during the rollback
             for _ in range(chance.randrange(4)):
                 await asyncio.sleep(0)
             await asyncio.wait(tasks, timeout=0)
@@ -295,7 +295,7 @@ async def test_a_second_cancellation_during_a_rollback_does_not_admit_the_next_t
     await still_works(notes)
 
 
-# --- a disk that refuses
+# --- a full disk
 
 
 async def test_a_full_disk_is_a_store_error_and_the_store_works_again_with_free_space(notes: Store) -> None:
@@ -389,7 +389,7 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
 
 @asynccontextmanager
 async def endless_reports(store: Store, count: int) -> AsyncIterator[list[asyncio.Task[list[sqlite3.Row]]]]:
-    """Reports that never come to an end, until they are cancelled."""
+    """Reports that never end, until they are cancelled."""
     reports = [asyncio.create_task(store.reports.fetch_all(ENDLESS)) for _ in range(count)]
     while len(store.reports._connections) < min(count, MAX_REPORT_CONNECTIONS) or store.reports._idle:  # noqa: ASYNC110
         await asyncio.sleep(0)

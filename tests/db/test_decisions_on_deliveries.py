@@ -1,4 +1,4 @@
-"""What an operator decides of a message, in the ledger; and the migration that made room for it."""
+"""An operator's decision about a delivery, in the ledger; and the migration for it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOT_SENT = AttemptOutcome(status=DeliveryStatus.PENDING, code="not_sent", reason
 
 
 async def ended(store: Store, status: DeliveryStatus, *, seq: int = 1) -> Delivery:
-    """A delivery that was tried once and came to this."""
+    """A delivery with this status after one attempt."""
     delivery = a_delivery(await a_session(store), seq)
     async with store.transaction() as tx:
         await deliveries.add(tx, delivery)

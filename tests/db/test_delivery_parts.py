@@ -1,4 +1,4 @@
-"""Parts of long messages, and messages for later, in the central database."""
+"""Parts of long messages, and scheduled messages, in the central database."""
 
 from __future__ import annotations
 

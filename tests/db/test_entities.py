@@ -1,4 +1,4 @@
-"""What each entity's functions promise, on a real database."""
+"""The functions of each entity, on a real database."""
 
 from __future__ import annotations
 
@@ -464,7 +464,7 @@ async def test_model_calls_are_summed(store: Store) -> None:
 
 
 async def test_a_model_call_belongs_to_the_first_turn_that_ended_after_it_began(store: Store) -> None:
-    """Of turns that are taken over together; what comes in late counts to the next one, so that the sum is right."""
+    """Of turns that are recorded together; a late call counts to the next turn, so that the sum is right."""
     session = await a_session(store)
 
     async def call(at: datetime, tokens: int) -> None:

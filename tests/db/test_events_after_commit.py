@@ -1,4 +1,4 @@
-"""What a transaction emits is told to subscribers after its commit, and never when it is undone."""
+"""Events of a transaction reach subscribers after its commit, and never after a rollback."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def _refer_to_nothing(store: Store) -> None:
 
 
 async def test_subscribers_are_called_after_the_commit_and_see_the_written_rows(store: Store) -> None:
-    """Each subscriber reads on a connection that sees committed rows alone."""
+    """Each subscriber reads on a connection that sees committed rows only."""
     seen: list[asyncio.Task[list[sqlite3.Row]]] = []
     store.bus.subscribe(Happened, lambda _: seen.append(asyncio.create_task(store.fetch_all("SELECT text FROM notes"))))
     async with store.transaction() as tx:
@@ -106,7 +106,7 @@ async def test_a_refused_commit_emits_no_event(store: Store) -> None:
 
 
 async def test_a_transaction_cancelled_during_its_commit_still_emits_its_event(store: Store) -> None:
-    """The rows are there, so the event is: who waited for the commit need not be there any more."""
+    """The rows are committed, so the event is emitted, even if the transaction's task is cancelled."""
     told = record_events(store.bus, Happened)
     entered, release = asyncio.Event(), asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""A central database that is lost ends the host; one that refuses for a while does not."""
+"""A lost central database ends the host; one with a temporary error does not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.behaviour("OP-05")
 
 @asynccontextmanager
 async def watching(store: Store, database: Path) -> AsyncIterator[asyncio.Task[NoReturn]]:
-    """The watch while entered; leaving moves the clock on, so that it looks once more."""
+    """The monitor while entered; on exit the clock advances, so that it checks once more."""
     clock = ManualClock()
     task = asyncio.create_task(monitor_database(store, database, clock, backups=database.parent / "backups"))
     await clock.wait_for_sleeper()

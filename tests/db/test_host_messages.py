@@ -1,4 +1,4 @@
-"""What the host says, and the lanes that it goes out by."""
+"""Messages of the host, and their queues."""
 
 from __future__ import annotations
 

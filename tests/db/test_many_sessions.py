@@ -1,4 +1,4 @@
-"""An agent has as many sessions as there were ever threads: what concerns it is asked of those that are at work."""
+"""An agent has one session for every thread ever: events of the agent concern only the active ones."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def test_all_sessions_are_read_in_pages(store: Store, monkeypatch: pytest.
 
 
 async def test_task_runs_that_are_kept_do_not_block_the_deletion_of_others(store: Store) -> None:
-    """More than a batch of tasks that ran once and whose only run stays, before a run that goes."""
+    """More than a batch of one-time tasks whose only run is kept, before a run that is deleted."""
     single = expired_rows.BATCH_SIZE + 10
     group = Group(store)
     await group.make("main", "a")
@@ -136,7 +136,7 @@ async def test_task_runs_that_are_kept_do_not_block_the_deletion_of_others(store
                 " VALUES (:task, 's', :due, :due, :due, :due, 'completed')",
                 values,
             )
-        # The last of all stays as well: its number would be given again.
+        # The very last run is kept as well: its number would be reused.
         await tx.execute(
             "INSERT INTO task_runs (task_id, session_id, due, message_id, decided_at)"
             " VALUES ('t0', 's', 'later', 'm', :now)",

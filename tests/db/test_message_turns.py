@@ -1,4 +1,4 @@
-"""Which turn an agent had over a message, as it is told by its container: some of it twice."""
+"""The turn of an agent over a message, as its container reports it: partly twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way from any earlier database to this one: nothing in silence, nothing half, a copy first."""
+"""Migrating any earlier database to this version: never silently, never half, with a backup first."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def tables(database: Path) -> dict[str, list[tuple[object, ...]]]:
 
 
 def data(database: Path) -> list[str]:
-    """Everything that is in it, as SQL."""
+    """All of its content, as SQL."""
     with closing(sqlite3.connect(database)) as db:
         return list(db.iterdump())
 
@@ -218,7 +218,7 @@ def test_two_branches_with_a_migration_of_the_same_second_both_have_theirs_appli
 
 
 def test_a_migration_runs_after_the_one_it_names_whatever_their_numbers_and_sets(tmp_path: Path) -> None:
-    """Both took the next number, and one needs what the other makes: their names alone would put it first."""
+    """Both have the next number, and one needs the table of the other: by their names it would come first."""
     write(tmp_path, "core/0001_people.sql")
     write(tmp_path, "core/0002_add_age.sql", "-- Ages of pets.\n-- after: core/0002_pets, zoo/20260101T000000_cages\n")
     write(tmp_path, "core/0002_pets.sql")
@@ -265,7 +265,7 @@ def columns(database: Path) -> dict[str, set[str]]:
 
 
 def other_way_round(migrations: Sequence[Migration]) -> list[Migration]:
-    """The same, each as late as what names it allows: as another branch may have applied them."""
+    """The same migrations, each as late as its dependents allow, as another branch may have applied them."""
     left, found = list(migrations), list[Migration]()
     while left:
         last = next(one for one in left if not any(one.key in other.dependencies(migrations) for other in left))
@@ -275,7 +275,7 @@ def other_way_round(migrations: Sequence[Migration]) -> list[Migration]:
 
 
 def differences(folder: Path, root: Path) -> list[str]:
-    """Tables and indexes that depend on an order which no migration names."""
+    """Tables and indexes that depend on an order which no migration declares."""
     found = []
     for number, order in enumerate((load_migrations([root]), other_way_round(load_migrations([root])))):
         migrate(folder / f"{number}.db", order, backups=folder / "backups")
@@ -301,13 +301,13 @@ LAST_NUMBERED = "0032_deleted_agents"
 
 
 def test_a_new_core_migration_is_named_by_its_time() -> None:
-    """A number would be taken by another branch, too: `date -u +%Y%m%dT%H%M%S` gives a name that is free."""
+    """Another branch would take the same number, too: `date -u +%Y%m%dT%H%M%S` gives a free name."""
     numbered = [each.name for each in load_migrations([CORE]) if not each.name.startswith("2")]
     assert numbered[-1] == LAST_NUMBERED
 
 
 def test_recorded_migrations_are_unchanged(database: Path, backups: Path, tmp_path: Path) -> None:
-    """Golden: what the build before names had times wrote into schema_migrations, in the order in which it did."""
+    """Golden file: what the build before timestamp names wrote into schema_migrations, in its order."""
     golden = Path(__file__).with_name("recorded_migrations.txt").read_text(encoding="utf-8").split()
     shipped = load_migrations([CORE])
     assert [word for each in shipped[: len(golden) // 2] for word in (each.name, each.checksum)] == golden
@@ -344,7 +344,7 @@ def test_the_events_table_is_rebuilt_with_all_its_rows(database: Path, backups: 
 
 
 def test_turn_costs_from_before_prices_count_once_after_an_update(database: Path, backups: Path) -> None:
-    """As their runners told: the calls of those turns are on record, too, and are not counted beside them."""
+    """As their runners reported: the calls of those turns are recorded too, and are not counted twice."""
     shipped = load_migrations([shipped_root() / "migrations"])
     migrate(database, [one for one in shipped if one.name < "0019"], backups=backups)
     with closing(sqlite3.connect(database)) as db:

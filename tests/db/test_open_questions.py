@@ -1,4 +1,4 @@
-"""An agent may ask more than anybody answers: a message of a person in that chat costs the same."""
+"""An agent may ask more questions than people answer: a message in that chat costs the same."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_the_newest_questions_that_can_be_typed_at_are_found(store: Store)
 
 
 async def test_a_message_reads_only_the_newest_open_questions(database: Path) -> None:
-    """And not into their text: how long it is, is known."""
+    """It does not read their texts either: the length is stored."""
     async with open_store(database, durable=False) as store:
         await _ask(store, 1_500, lambda _: TOO_LONG)
     count = 0

@@ -19,7 +19,7 @@ class Colour(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thing:
-    """One of each type that a column stands for, and one that is in no column."""
+    """One field of each supported type, and one without a column."""
 
     id: SessionId
     count: int

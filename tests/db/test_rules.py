@@ -1,4 +1,4 @@
-"""Which of several rules decides: the one that is closest to the case, and of two as close the one that says no."""
+"""Which of several rules decides: the most specific one, and of two equally specific ones the denial."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ALLOW, DENY = RuleEffect.ALLOW, RuleEffect.DENY
 
 
 async def _applies(store: Store, *made: tuple[RuleEffect, bool, bool]) -> RuleEffect | None:
-    """What decides of these rules, made in this order: (effect, of this agent alone, of this subject alone)."""
+    """The effect of these rules, made in this order: (effect, of this agent only, of this subject only)."""
     async with store.transaction() as tx:
         group = await agent_groups.add(tx, folder="a", name="a", provider=None, model=None, now=NOON)
         for effect, of_group, of_subject in made:

@@ -36,7 +36,7 @@ def chat(name: str, channel_type: str = "fake", platform_id: str = "c1") -> Mess
 
 
 def test_naming_a_chat_costs_the_same_for_any_number_of_equal_names() -> None:
-    """It is done for each answer of an agent whose chats share one conversation."""
+    """It is done for each answer of an agent whose chats share a session."""
     chats, lines = [chat("") for _ in range(500)], 0
 
     def count(frame: FrameType, event: str, _: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Rows that are no messages: what becomes of them on their way out of a session."""
+"""Outbound rows that are requests and not messages."""
 
 from __future__ import annotations
 

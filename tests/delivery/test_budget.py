@@ -1,4 +1,4 @@
-"""A session that writes more than it may is slowed down: nothing of it is lost, and nothing else waits for it."""
+"""A session above its budget is throttled: none of its rows is lost, and no other session waits."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Desk:
         to: str | None = None,
         at: str | None = None,
     ) -> None:
-        """What a container may do: so many rows, past all of our own code."""
+        """Write so many rows as a container could, without the runner's code."""
         path = self.mailboxes.layout(self.session).outbound_db
         with closing(sqlite3.connect(path)) as outbound, outbound:
             (highest,) = outbound.execute("SELECT ifnull(max(seq), -1) FROM messages_out").fetchone()
@@ -79,7 +79,7 @@ class Desk:
         return int(row["found"])
 
     async def looks_until(self, count: int, status: str = "%") -> None:
-        """Until so much is entered: fails when it never is."""
+        """Read until so many rows are entered; fails if they never are."""
         self.store.bus.publish(OutboxNeedsRead(self.session.id))
         async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while await self.entered(status) < count:  # noqa: ASYNC110 - nothing tells of it
@@ -92,7 +92,7 @@ class Desk:
 
 @asynccontextmanager
 async def desk(root: Path) -> AsyncIterator[Desk]:
-    """A session with a mailbox, and an owner who can be written to. Nothing is sent: there is no channel."""
+    """A session with a mailbox, and an owner with a direct chat. Without a channel nothing is sent."""
     clock, home = ManualClock(), Home(root)
     mailboxes = Mailboxes(home.sessions, durable=False)
     async with opened_store(home, durable=False) as store, mailboxes.opened():
@@ -250,13 +250,13 @@ async def test_a_dropped_row_keeps_only_the_beginning_of_its_content(tmp_path: P
 
 
 async def passes(at: Desk, enough: Callable[[int], bool], *, exactly: bool = False) -> None:
-    """Time goes on in seconds until as much is entered. `exactly`: only while the collector pauses, which is seen where
-    nothing else waits for the clock."""
+    """Advance the clock by seconds until so many rows are entered. `exactly`: only while the collector pauses, which is
+    visible where nothing else waits for the clock."""
     while not enough(await at.entered()):
         if exactly:
             await at.clock.wait_for_sleeper()
         await at.clock.advance(1.0)
-        await asyncio.sleep(0.02)  # a look is another process's doing
+        await asyncio.sleep(0.02)  # another process does the read
         assert at.clock.monotonic() < 10_000, f"only {await at.entered()} are entered"
 
 

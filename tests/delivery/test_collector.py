@@ -1,4 +1,4 @@
-"""What a session wrote is entered once and by what holds at that moment, whatever else goes on meanwhile."""
+"""Rows of a session are entered once, by the rules of that moment, whatever happens at the same time."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def _ledger(bench: ContainerManagerHarness) -> list[tuple[str, str]]:
 
 
 async def test_a_row_sent_and_deleted_meanwhile_is_not_entered_again(tmp_path: Path) -> None:
-    """Its number is in the ledger no more, so only the cursor knows that it was there."""
+    """Its number is no longer in the ledger, so only the cursor shows that it was there."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         _says(bench, session)
@@ -91,7 +91,7 @@ async def test_a_row_for_a_destination_removed_while_it_is_collected_is_dropped(
 
 
 async def test_results_for_one_runner_from_two_chats_are_written_one_after_the_other(tmp_path: Path) -> None:
-    """Whoever read first may not write last: the runner would be told of an outcome that is none any more."""
+    """Otherwise an older read could be written last, and the runner would get an outdated result."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session, other = await bench.add_session("c1"), await bench.add_session("c2")
         files = InterleavedMailboxes(bench.mailboxes)
@@ -100,7 +100,7 @@ async def test_results_for_one_runner_from_two_chats_are_written_one_after_the_o
 
         async def another_lane_comes() -> None:
             second.append(asyncio.create_task(projection.refresh(session.id)))
-            await projection.refresh(other.id)  # waits for nobody
+            await projection.refresh(other.id)  # does not wait for the session
 
         files.before_update = another_lane_comes
         await projection.refresh(session.id)

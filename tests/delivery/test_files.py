@@ -1,4 +1,4 @@
-"""What is said of a file that the platform cannot be sent."""
+"""The description of a file that the platform cannot be sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said to a chat that is called otherwise now, or to a thread that takes nothing any more."""
+"""Messages to a chat that has moved, or to a deleted thread."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def test_a_send_in_progress_while_its_chat_moves_is_handled_only_when_it_i
     await bench.enter("two", 3)
     await bench.fake.wait_for_attempts(1)
     await bench.moving.move(ChatKey(*FAKE, "c1"), "c9")
-    for _ in range(10):  # whatever may look at it has done so
+    for _ in range(10):  # every worker has had its turn
         await bench.clock.advance(0)
         await bench.known(1)
     assert bench.fake.attempts.total() == 1

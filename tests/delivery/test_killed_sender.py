@@ -1,4 +1,4 @@
-"""A host that is killed in the middle of a long message goes on in the middle of it."""
+"""A host killed in the middle of a long message continues with the next part."""
 
 from __future__ import annotations
 

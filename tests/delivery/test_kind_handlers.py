@@ -1,4 +1,4 @@
-"""Cards, files, edits and reactions: by the channel's abilities, else in words, and never with an error people see."""
+"""Cards, files, edits and reactions: by the channel's capabilities, else as text, and never with a visible error."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def bench(tmp_path: Path, able: FullFeatureChannel) -> AsyncIterator[Bench
 
 
 async def enter(bench: Bench, *said: OutPayload, first: int = 1, reply_to: str | None = None) -> None:
-    """Rows of the agent, numbered 1, 3, 5 …, all there before the first of them is sent."""
+    """Rows of the agent, numbered 1, 3, 5 …, all written before the first of them is sent."""
     lane = DeliveryQueueKey(bench.session, *FAKE, "c1")
     async with bench.store.transaction() as tx:
         for place, payload in enumerate(said):
@@ -403,7 +403,7 @@ def test_every_chain_of_emoji_fallbacks_terminates() -> None:
     assert map_reaction("❤️", frozenset({"❤"})) == "❤"
 
 
-# --- what may have been sent
+# --- ambiguous sends
 
 
 @pytest.mark.behaviour("DL-05")
@@ -489,7 +489,7 @@ async def test_after_a_crash_the_platform_is_queried_before_anything_is_sent_aga
 async def test_a_file_has_a_longer_timeout_than_a_text_and_is_sent_once(
     tmp_path: Path, able: FullFeatureChannel
 ) -> None:
-    """No text is answered in time here; the file is, when the platform takes it at last."""
+    """No text is answered in time here; the file is, when the platform responds at last."""
     sizes: list[int] = []
 
     def limit_s(size: int) -> float:
@@ -512,7 +512,7 @@ async def test_a_file_has_a_longer_timeout_than_a_text_and_is_sent_once(
     assert set(sizes) == {0, 1000}
 
 
-# --- who speaks
+# --- authors
 
 
 async def test_a_channel_is_told_the_author_of_each_message(bench: Bench, able: FullFeatureChannel) -> None:

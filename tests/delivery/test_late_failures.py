@@ -1,4 +1,4 @@
-"""A platform takes a message and gives up on it later: the message is failed, and its agent knows."""
+"""A platform accepts a message and reports its failure later: the delivery is failed, and its agent is told."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def gives_up(bench: Bench, id: str, *, key: str | None = None, channel: st
 
 
 async def told(bench: Bench) -> list[MessageIn]:
-    """What the agent's mailbox holds."""
+    """The rows in the agent's mailbox."""
     session = await sessions.get(bench.store, bench.session)
     if not bench.mailboxes.layout(session).inbound_db.exists():
         return []
@@ -61,7 +61,7 @@ async def test_a_late_failure_is_recorded_and_reported_to_the_agent_without_waki
 ) -> None:
     await bench.enter("good morning", 1)
     [id] = (await bench.settled(1)).receipt
-    for _ in range(2):  # a platform may say it again
+    for _ in range(2):  # a platform may report it again
         await gives_up(bench, id)
     failed = await bench.settled(1, DEAD)
     assert failed.reason == f"failed_later: {WHY}"
@@ -196,7 +196,7 @@ async def test_simultaneous_late_failures_are_each_reported_once(bench: Bench) -
 
 
 async def given_up(bench: Bench, session: SessionId, count: int) -> None:
-    """So many messages of a session that nobody was told of so far."""
+    """So many messages of a session with unreported late failures."""
     now = bench.clock.now()
     async with bench.store.transaction() as tx:
         for number in range(count):
@@ -255,11 +255,11 @@ async def test_a_late_failure_of_a_lost_send_does_not_fail_its_retry(bench: Benc
     assert await told(bench) == []
 
 
-# --- what is refused at once ---
+# --- immediate refusals ---
 
 
 async def notes(bench: Bench, count: int = 1) -> list[SystemIn]:
-    """What the agent is told, once that is so much."""
+    """The notes to the agent, once there are so many."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while len(rows := await told(bench)) < count:
             await bench.clock.advance(0)

@@ -1,4 +1,4 @@
-"""What was sent is removed from outbox/ a step at a time, each session in turn, and by nobody who sends."""
+"""Sent files are removed from outbox/ step by step, each session in turn, outside the senders."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def removing(clock: ManualClock) -> AsyncIterator[OutboxCleaner]:
 
 
 def sent(folder: Path, session: SessionId, files: int) -> SessionLayout:
-    """A session whose agent left so many files beside the one that was sent, and what is left of that one's copy."""
+    """A session whose agent left so many files beside the sent one, and the rest of its copy."""
     layout = SessionLayout(folder / session)
     (layout.out_dir / "outbox").mkdir(parents=True)
     fill_folder(layout.out_dir / "outbox" / "o1", files)

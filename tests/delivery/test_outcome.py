@@ -1,4 +1,4 @@
-"""What becomes of a message after an attempt, as a table."""
+"""The outcome of an attempt, as a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long messages go out in parts, each once and in order, whatever comes between; and what else a lane waits for."""
+"""Long messages are sent in parts, each once and in order, whatever comes between; and what else a queue waits for."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def words(*texts: str) -> list[str]:
 
 @dataclass(kw_only=True)
 class Bench:
-    """A delivery over a fake platform; its clock stands still."""
+    """A delivery stage with a fake platform and a manual clock."""
 
     store: Store
     home: Home
@@ -53,7 +53,7 @@ class Bench:
     session: SessionId
 
     async def wrote(self, put: Callable[[InboundWriter], None]) -> None:
-        """Put something into the session's mailbox."""
+        """Write a row into the session's mailbox."""
         await self.mailboxes.update(await sessions.get(self.store, self.session), put)
 
     async def enter(
@@ -96,7 +96,7 @@ class Bench:
         return found
 
     async def settled(self, seq: int, status: DeliveryStatus = DeliveryStatus.SENT) -> deliveries.Delivery:
-        """The delivery once it stands so."""
+        """The delivery once it has this status."""
         async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while (found := await self.known(seq)).status is not status:
                 await self.clock.advance(0)

@@ -1,4 +1,4 @@
-"""What is sent while all is paused: what the host itself says, and nothing else."""
+"""Only messages of the host itself are sent during a pause."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ async def test_scheduled_messages_do_not_count_in_the_backlog_of_a_pause(tmp_pat
 
 @pytest.mark.behaviour("AP-09", "SE-12")
 async def test_a_question_closed_by_clear_before_it_was_sent_is_not_sent(tmp_path: Path) -> None:
-    """They would read that nobody waits for their answer."""
+    """People would press, and read that nobody waits for their answer."""
     async with ground(tmp_path, FakeChannel()) as here:
         await here.pause()
         await here.ask("Which one?", 1)
@@ -161,7 +161,7 @@ async def test_a_send_interrupted_by_a_kill_is_dropped_after_a_pause_if_its_chat
 
 @pytest.mark.behaviour("SE-12")
 async def test_nothing_is_sent_once_a_pause_is_recorded(tmp_path: Path) -> None:
-    """Also where the sender has looked before: whoever begins a send looks in the same transaction."""
+    """Also if the sender has checked before: it checks again in the transaction that begins the send."""
     async with ground(tmp_path, FakeChannel()) as here:
         here.fake.is_down = True
         lane = await here.enter("waits", 1)

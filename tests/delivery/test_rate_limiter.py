@@ -1,4 +1,4 @@
-"""How fast messages go out: tables of waits, and who waits for whom."""
+"""How fast messages are sent: tables of waits, and the order of waiting senders."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_rate_limit_is_a_little_slower_than_the_platform_declares() -> None:
 
 
 class Bench:
-    """KeyedWorkers that ask for their turn, in the order they got it."""
+    """Keyed workers that acquire the rate limit, in the order in which they got it."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()

@@ -1,4 +1,4 @@
-"""What an agent's row says in plain words."""
+"""The fallback in words of an agent's row."""
 
 from __future__ import annotations
 
