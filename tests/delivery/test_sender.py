@@ -1,4 +1,4 @@
-"""A message whose channel is down goes out as soon as there is a sign that the channel is back."""
+"""A message whose channel is down is sent as soon as the channel shows activity."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 @asynccontextmanager
 async def delivering(store: Store, root: Path, clock: Clock, fake: FakeChannel) -> AsyncIterator[DeliveryService]:
-    """A delivery that is at work, with one channel."""
+    """A running delivery stage, with one channel."""
     mailboxes = Mailboxes(Home(root).sessions, durable=False)
     delivery = DeliveryService(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
     async with mailboxes.opened(), fake.connected(), delivery.opened():
@@ -102,7 +102,7 @@ class CountingClock(ManualClock):
 
 
 async def test_channel_activity_does_not_wake_queues_with_only_scheduled_messages(store: Store, tmp_path: Path) -> None:
-    """Every message of a person is one, and each chat may have something for later."""
+    """Every message of a person is activity, and each chat may have a scheduled message."""
     clock, fake = CountingClock(), FakeChannel()
     async with delivering(store, tmp_path, clock, fake):
         await _enter(store, clock, "later", 1, not_before=clock.now() + timedelta(hours=1))
@@ -128,8 +128,8 @@ async def test_a_new_answer_is_sent_together_with_a_waiting_one(store: Store, tm
 
 
 class Failing(FakeChannel):
-    """Its platform fails by itself: for all messages, or those with these words. `asked`: what it was to send.
-    `refusal`: of those that are odd."""
+    """Its platform fails for all messages, or for those with a text. `asked`: what it was to send. `refusal`: the error
+    for these."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class Failing(FakeChannel):
 
 
 async def _until_asked(clock: ManualClock, fake: Failing, more: int) -> None:
-    """Let pauses pass until the platform was asked so often again."""
+    """Advance the clock through pauses until the platform got so many more requests."""
     wanted = len(fake.asked) + more
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while len(fake.asked) < wanted:

@@ -1,4 +1,4 @@
-"""Typing is shown while a turn runs, where its messages came from, and never in the way of anything."""
+"""Typing is shown while a turn runs, in the chat of its messages, and delays nothing."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ async def test_typing_is_shown_for_an_hour_at_most(tmp_path: Path) -> None:
 
 
 class Shows(FakeChannel):
-    """A channel that shows what an agent is doing, too."""
+    """A channel that also shows what an agent is doing."""
 
     def __init__(self) -> None:
         super().__init__(capabilities=Capabilities(typing_every_s=1.0))

@@ -1,4 +1,4 @@
-"""Where a row of an agent may go: only where the host's own knowledge says."""
+"""Where a row of an agent may go: only where the host's own records allow."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_scheduled_row_waits_for_its_time() -> None:
 
 
 def test_a_row_scheduled_before_it_was_written_is_refused_with_the_likely_intended_time() -> None:
-    """Its tool says so at once; the host holds other runners to it, too. One that waited with us is sent."""
+    """The tool checks it at once; the host checks rows of other runners, too. A row that waited in the host is sent."""
     last_year = NOW - timedelta(days=365) + timedelta(hours=1)
     entry = validate(
         replace(ROW, deliver_after=last_year), session=SessionId("s"), book=BOOK, origins={"m1": ASKED}, now=NOW

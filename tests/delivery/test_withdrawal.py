@@ -1,4 +1,4 @@
-"""What a session asked where it may not speak any more."""
+"""Questions of a session in a chat that it may no longer use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of an install that the host itself runs: actions and chat commands. What is wrong with one harms no other."""
+"""Installed files that the host itself runs: actions and chat commands. A problem in one does not affect others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Providers as their files say what they are: found without running a line of them."""
+"""Providers as their headers declare them: found without importing them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nanohost.extensions.providers import UnsandboxedPolicy, find_provider, prov
 
 
 def put(root: Path, name: str, *lines: str) -> Path:
-    """A provider's file of which importing would fail."""
+    """A provider file that cannot be imported."""
     path = root / "providers" / f"{name}.py"
     path.parent.mkdir(exist_ok=True)
     header = ["# /// script", *(f"# {line}" for line in lines), "# ///"] if lines else []

@@ -1,4 +1,4 @@
-"""What people do besides writing reaches the agent: they press buttons, send files, react."""
+"""What people do besides writing reaches the agent: presses, files, reactions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def able(host_env_with_events: HostTestEnv) -> FullFeatureChannel:
 
 
 async def ask(flow: RunningHost, able: FullFeatureChannel) -> SentMessage:
-    """The session's host asks something, in a thread; returns what people see of it."""
+    """Have the session send a question in a thread; returns it as people see it."""
     lane = DeliveryQueueKey((await flow.session()).id, *FAKE_CHANNEL, "c1")
     async with flow.host.store.transaction() as tx:
         entry = deliveries.Delivery(
@@ -49,7 +49,7 @@ async def ask(flow: RunningHost, able: FullFeatureChannel) -> SentMessage:
 
 
 async def outcomes(flow: RunningHost, count: int) -> list[tuple[str, str]]:
-    """What became of the presses, once so many are routed."""
+    """The outcomes of the presses, once so many are routed."""
     query = (
         "SELECT r.outcome, r.reason FROM routes r JOIN inbound_events e ON e.id = r.event_id"
         " WHERE e.event_kind = 'click' AND e.status = 'routed' ORDER BY e.id"

@@ -1,4 +1,4 @@
-"""Commands of the agent's own that people type, through a whole host: an admin's reach it, and are answered by it."""
+"""Commands for the agent itself, through a whole host: an admin's reach it, and are answered."""
 
 from __future__ import annotations
 

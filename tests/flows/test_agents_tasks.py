@@ -1,4 +1,4 @@
-"""Agents that have things done later, from the request to what people read."""
+"""Tasks of agents, from the request to what people read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def tasks(flow: RunningHost) -> list[Task]:
 
 
 def rewrite(flow: RunningHost, *actions: Mapping[str, object]) -> None:
-    """From now on every message makes the agent do this."""
+    """Replace the agent's script: every message makes it do this."""
     (flow.home.groups / "main" / "script.json").write_text(json.dumps([{"match": ".", "actions": list(actions)}]))
 
 

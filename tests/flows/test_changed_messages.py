@@ -1,4 +1,4 @@
-"""A message that people delete after they sent it, with real runners."""
+"""A message deleted after it was sent, with real runners."""
 
 from __future__ import annotations
 

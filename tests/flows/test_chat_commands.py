@@ -1,4 +1,4 @@
-"""What people type after a slash, with real runners: /stop, /clear, /status, /help, and a fresh container."""
+"""Chat commands with real runners: /stop, /clear, /status, /help, and messages for a fresh container."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_stop_ends_the_running_turn_and_its_queue_with_one_answer(host_env
         await host_env.fake.person_writes("/stop", message_id="stop")
         await host_env.fake.wait_for_sent(1)
         assert [(one.text, one.reply_to) for one in host_env.fake.sent] == [(STOPPED_TEXT, "stop")]
-        assert len(await flow.containers()) == 1  # it obeyed, so it goes on living
+        assert len(await flow.containers()) == 1  # it stopped the turn in time, so it keeps running
         await host_env.fake.person_writes("hi")
         await host_env.fake.wait_for_sent(2)
     assert flow.texts() == [STOPPED_TEXT, "echo: hi"]
@@ -244,7 +244,7 @@ async def test_a_message_for_a_fresh_container_is_skipped_by_the_running_one_and
 
 
 def _word(id: str) -> NewMessageIn:
-    """For a fresh container; it wakes none."""
+    """A message for a fresh container, which starts none."""
     note = SystemIn(text="you were restarted")
     return NewMessageIn(
         id=id, kind=InKind.SYSTEM, timestamp=datetime.now(UTC), content=encode(note), on_wake=True, trigger=False
@@ -252,7 +252,7 @@ def _word(id: str) -> NewMessageIn:
 
 
 async def _backing_off(flow: RunningHost) -> Session:
-    """Wait until the only session's message failed and is to be tried again."""
+    """Wait until the only session's message failed and waits for a retry."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
             for session in await flow.sessions():
@@ -262,14 +262,14 @@ async def _backing_off(flow: RunningHost) -> Session:
 
 
 async def conversation(flow: RunningHost) -> str | None:
-    """The conversation that the only session's runner would go on with."""
+    """The conversation that the only session's runner would resume."""
     with read_snapshot(flow.layout(await flow.session()).outbound_db, OUTBOUND) as db:
         found = db.execute("SELECT value FROM session_state WHERE key = 'conversation:scripted'").fetchone()
     return None if found is None else str(found["value"])
 
 
 async def forgotten(flow: RunningHost) -> None:
-    """Wait until there is none."""
+    """Wait until there is no conversation."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while await conversation(flow) is not None:  # noqa: ASYNC110 - a file announces nothing
             await asyncio.sleep(0.01)

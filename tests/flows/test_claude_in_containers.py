@@ -43,7 +43,7 @@ ENGINES = [
 
 @pytest.fixture(params=ENGINES)
 async def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Runtime:
-    """Each kind of container that there is here."""
+    """Each container runtime that is available."""
     if request.param is not None:
         request.getfixturevalue(request.param)
         image = await ensure_image(progress=lambda _: None)
@@ -106,7 +106,7 @@ async def test_claude_answers_from_its_container_through_the_gateway(
 
 
 def reads(asked: RecordedRequest) -> ToolUse:
-    """Have the agent read the file that came with the message."""
+    """Script the model to read the file that came with the message."""
     found = re.search(r"\[file: [^,]+, [^,]+, at (\S+)\]", asked.user_text)
     assert found is not None, asked.user_text
     return ToolUse("Read", {"file_path": found[1]})
@@ -223,8 +223,8 @@ REACHING_OUT = "python3 -c 'import socket; socket.create_connection((\"192.0.2.1
 async def test_two_chats_of_an_agent_share_memory_and_have_no_network(
     api: StubMessagesApi, able: FullFeatureChannel, runtime: Runtime, tmp_path: Path
 ) -> None:
-    """What is noted in one chat is known in the other, in the folder of their agent; neither is offered the web, and a
-    try of the shell finds no network, as the prompt says."""
+    """A note made in one chat is known in the other, because it is in their agent's folder; neither has web tools, and
+    a shell command finds no network, as the prompt says."""
     note = {"file_path": "/workspace/agent/memory/MEMORY.md", "content": "- Ada takes her tea green\n"}
     reaching = ToolUse("Bash", {"command": REACHING_OUT, "description": "Try the network"})
     api.replies.extend([ToolUse("Write", note), Text("noted"), reaching, Text("green")])

@@ -60,7 +60,7 @@ async def test_a_container_outlives_its_host_and_is_adopted_by_the_next(host_env
 
 @pytest.mark.behaviour("SE-06")
 async def test_growth_in_the_first_seconds_of_a_host_is_attributed_to_its_agent(tmp_path: Path) -> None:
-    """What an adopted container writes at once is known from what was there before."""
+    """The growth of an adopted container's folder is computed from its size at the start."""
     with mount_small_disk(tmp_path / "home", 40):
         stage = HostTestEnv(tmp_path / "home")
         async with stage.run_host(keep_containers=True) as flow:

@@ -1,4 +1,4 @@
-"""What is only kept as context: files, edits, reactions, commands and threads that nobody woke an agent for."""
+"""Context: files, edits, reactions, commands and threads without engagement."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def waiting(flow: RunningHost, number: int = 0) -> list[MessageIn]:
 
 
 async def left(flow: RunningHost, *wanted: int) -> None:
-    """Until so many rows wait in the sessions' mailboxes: what was taken is closed after the answer."""
+    """Wait until so many rows wait in the sessions' mailboxes: claimed rows are closed after the answer."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
             if tuple([len(await waiting(flow, number)) for number in range(len(wanted))]) == wanted:

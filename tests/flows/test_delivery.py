@@ -1,4 +1,4 @@
-"""From the ledger to the platform: waiting for a channel, nothing twice, nobody waits for somebody else."""
+"""From the ledger to the platform: waiting for a channel, no duplicates, no chat waits for another."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LosesItsConnection(FakeChannel):
 
 
 async def attempts(flow: RunningHost) -> list[str]:
-    """How each attempt ended, once none is under way."""
+    """The outcome of each attempt, once none is in progress."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
             rows = await flow.host.store.fetch_all("SELECT outcome FROM delivery_attempts ORDER BY seq, number")
@@ -191,7 +191,7 @@ async def test_a_message_that_cannot_be_sent_is_dead_after_six_attempts_and_so_i
 async def test_the_last_answer_of_a_dead_container_is_delivered_by_the_next_host(
     host_env_with_events: HostTestEnv,
 ) -> None:
-    # Its runner is never idle: it would forget what was sent, as it may once the host has said that it is.
+    # The runner is never idle: it would prune what was sent, as it may once the host has recorded it.
     settings: dict[str, object] = {"poll_interval_s": 60}
     async with host_env_with_events.run_host(settings) as flow:
         await flow.wire()

@@ -1,4 +1,4 @@
-"""What `make demo-channels` shows."""
+"""The output of `make demo-channels`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An agent sends to a chat that it does not talk in, exactly as long as an operator lets it."""
+"""An agent sends to a chat outside its session exactly as long as an operator allows it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def create(flow: RunningHost) -> None:
 
 
 async def reasons(flow: RunningHost, count: int) -> list[str]:
-    """Why the host dropped what the agent wrote."""
+    """The reasons why the host dropped the agent's messages."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
             rows = await flow.host.store.fetch_all(
@@ -65,7 +65,7 @@ async def test_a_destination_deleted_during_a_turn_gets_no_further_messages(
         unheard = CommandContext(
             home=flow.home, settings=host.foundation.settings, clock=host.clock, store=host.store, host=None
         )
-        await find_command("destinations delete").execute(unheard, FAMILY)  # the agent is not told, and tries
+        await find_command("destinations delete").execute(unheard, FAMILY)  # the agent does not know it, and tries
         (flow.home.groups / "main" / "go").touch()
         [reason] = await reasons(flow, 1)
     assert reason.startswith("there is no destination 'family'")
@@ -126,7 +126,7 @@ LATER = [
 
 
 async def planned(flow: RunningHost) -> None:
-    """Wait until the host has taken over what is to be sent again and again, so all that came before it."""
+    """Wait until the host has recorded the recurring message, and so everything before it."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while not await flow.run_command("tasks list"):  # noqa: ASYNC110 - the database announces nothing
             await asyncio.sleep(0.02)

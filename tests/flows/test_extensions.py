@@ -1,4 +1,4 @@
-"""Extensions, each one file that is put into an install: a real host and a real runner take it from there."""
+"""Extensions, each one file of an install: a real host and a real runner load it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CONTAINER_LIMIT_S = 60.0
 
 
 def put(root: Path, name: str, source: str) -> Path:
-    """A file of an install."""
+    """Write a file of an install."""
     path = root / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(source, encoding="utf-8")
@@ -42,7 +42,7 @@ def put(root: Path, name: str, source: str) -> Path:
 
 
 def configured(root: Path, sections: str = "", **host: str) -> Settings:
-    """What nanohost.toml of an install says: agents are scripted, and this."""
+    """Settings from the nanohost.toml of an install: scripted agents, and these lines."""
     values = SCRIPTED_HOST_SETTINGS | host
     lines = ["[host]", *(f"{name} = {json.dumps(value)}" for name, value in values.items()), sections]
     put(root, "nanohost.toml", "\n".join(lines))
@@ -67,7 +67,7 @@ async def test_a_provider_is_one_file_in_the_install(host_env_with_events: HostT
     ]
 )
 async def walls(request: pytest.FixtureRequest, tmp_path: Path) -> Runtime:
-    """Each runtime that shows a runner only what it is given."""
+    """Each runtime with isolation."""
     if request.param is not None:
         request.getfixturevalue(request.param)
         return DockerRuntime(install=install_id_for(tmp_path), image=await ensure_image(progress=lambda _: None))
@@ -95,7 +95,7 @@ def tried():
 async def test_a_sandboxed_runner_reads_a_providers_file_and_cannot_write_beside_it(
     host_env_with_events: HostTestEnv, walls: Runtime
 ) -> None:
-    """Here one that does not say that it may do without walls."""
+    """A provider that does not declare that it may run unsandboxed."""
     source = read_example("add-a-provider.md").replace('# unsandboxed = "always"\n', "")
     source = source.replace("{message.text}! {message.text}!", "{message.text} {tried()}") + WRITES
     put(host_env_with_events.root, "providers/parrot.py", source).parent.chmod(0o777)

@@ -1,4 +1,4 @@
-"""A turn that fails when part of it has been said, and a model that cannot be asked, with everything real."""
+"""A turn that fails after it has sent something, and an unavailable model, with everything real."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = [{"answer": "{prompt}"}]
 
 
 def breaks(how: dict[str, object]) -> Script:
-    """Says something and breaks when it is asked to do it; the second time it shows what it was told."""
+    """A script that sends something and fails at first; the second time it shows its prompt."""
     return [{"match": "please", "attempt": 1, "actions": [SAYS, how]}, {"match": "", "actions": SHOWN}]
 
 
@@ -27,7 +27,7 @@ def breaks(how: dict[str, object]) -> Script:
 async def test_a_retried_turn_is_told_what_its_failed_attempt_already_said(
     host_env_with_events: HostTestEnv,
 ) -> None:
-    """A failed turn and a killed container; their words are delivered only after the next try began."""
+    """A failed turn and a killed container; their messages are delivered only after the retry began."""
     async with host_env_with_events.run_host() as flow:
         host_env_with_events.fake.is_down = True
         await flow.wire("failed", "failed", script=breaks({"error": "transient"}))
@@ -48,7 +48,7 @@ async def test_a_retried_turn_is_told_what_its_failed_attempt_already_said(
 
 
 async def rows(flow: RunningHost, query: str, count: int) -> None:
-    """Wait until a question to the central database has so many rows for an answer."""
+    """Wait until a query on the central database returns so many rows."""
     async with asyncio.timeout(scaled_timeout(PATIENCE_S)):
         while len(await flow.host.store.fetch_all(query)) != count:  # noqa: ASYNC110 - the database announces nothing
             await asyncio.sleep(0.02)

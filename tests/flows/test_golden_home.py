@@ -1,4 +1,4 @@
-"""A home that an earlier build has filled, with rows in every table, is opened, verified and run by this one."""
+"""A home of an earlier build, with rows in every table, is opened, verified and run by this build."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ from tests.support.flow import run_host
 from tests.support.invariants import wait_until
 
 ARCHIVE = Path(__file__).parents[1] / "golden" / "home-015466f.tar.xz"
-"""Called after the commit that made it; written by scripts/golden_home."""
+"""Named after the commit that made it; written by scripts/golden_home."""
 BEFORE_ALL = datetime(2026, 1, 1, tzinfo=UTC)
 MANY = 1000
 
@@ -89,7 +89,7 @@ def layout(home: Home, session: Session) -> SessionLayout:
 
 
 def rows(home: Home) -> Counter[int]:
-    """How many tables have so many rows. Names are left out: a migration may give a table another one."""
+    """How many tables have so many rows. Names are left out: a migration may rename a table."""
     with closing(sqlite3.connect(home.database)) as database:
         names = database.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name != 'schema_migrations'")
         counts = [database.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for (name,) in names.fetchall()]

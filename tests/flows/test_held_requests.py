@@ -1,4 +1,4 @@
-"""An agent asks for what needs a person's yes: from its tool to the card, the press, the effect and what it is told."""
+"""An agent's request that needs approval: from its tool to the card, the press, the effect and the report."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def hosted(
 
 
 async def seen(fake: FullFeatureChannel, chat: str, words: str = "", *, card: bool = False) -> SentMessage:
-    """The latest message there with these words, or with buttons, once there is one."""
+    """Wait for a message there with this text, or with buttons; returns the latest."""
 
     def found() -> list[SentMessage]:
         there = [one for one in fake.sent if one.address.platform_id == chat and words in one.text]

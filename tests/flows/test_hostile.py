@@ -1,4 +1,4 @@
-"""Files and rows that are not what they should be: one session suffers, with words; everything else goes on."""
+"""Invalid files and rows: one session fails with a reason; all others continue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BAD, GOOD = "bad", "good"
 
 
 async def begun(stage: HostTestEnv) -> SessionLayout:
-    """Two sessions that have been talked to, and no host: the layout of the one to spoil."""
+    """Two sessions after a conversation, without a host: the layout of the one to damage."""
     async with stage.run_host() as flow:
         for chat in (BAD, GOOD):
             await flow.wire(chat, chat)
@@ -30,13 +30,13 @@ async def begun(stage: HostTestEnv) -> SessionLayout:
 
 
 def lease(flow_home_database: os.PathLike[str], session: Session) -> None:
-    """As if the last host had been killed while the session's container ran."""
+    """Simulate a host that was killed while the session's container ran."""
     with closing(sqlite3.connect(flow_home_database)) as database, database:
         database.execute("UPDATE sessions SET lease = 'l-dead', runtime = 'process' WHERE id = ?", (session.id,))
 
 
 async def ledger(flow: RunningHost) -> dict[int, tuple[str, str]]:
-    """Status and reason by number, of the session that was spoiled."""
+    """Status and reason by number, of the damaged session."""
     session = await flow.session(BAD)
     rows = await flow.host.store.fetch_all(
         "SELECT seq, status, reason FROM deliveries WHERE session_id = ?", (session.id,)

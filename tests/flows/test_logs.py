@@ -1,4 +1,4 @@
-"""What the log says of messages, with everything real: when one comes, is routed, answered, sent; never its text."""
+"""Log lines about messages, with everything real: received, routed, answered, sent; never the text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.flow import RunningHost, Script
 
 Logs = Callable[..., io.StringIO]
 SECRET = "marzipan"
-"""In all that people write, and in all that the agent answers to it."""
+"""In every message of people and every answer of the agent."""
 SCRIPT: Script = [
     {"match": "fails", "actions": [{"error": "permanent"}]},
     {"match": "dies", "attempt": 1, "actions": [{"crash": True}]},
@@ -40,7 +40,7 @@ SCRIPT: Script = [
 
 @pytest.fixture
 def logs() -> Logs:
-    """Sends all logs where a test can read them."""
+    """Redirects all logs to a test."""
 
     def begin(asked: str) -> io.StringIO:
         written = io.StringIO()
@@ -51,7 +51,7 @@ def logs() -> Logs:
 
 
 class Forgetful(FakeChannel):
-    """Has none of the files that people send."""
+    """Cannot fetch any file."""
 
     async def fetch(self, file: Attachment, into: Path, *, most_bytes: int) -> None:
         raise Refused("it is gone")
@@ -108,7 +108,7 @@ async def test_the_log_shows_when_a_message_is_received_routed_answered_and_sent
 
 
 async def many_things_happen(flow: RunningHost, fake: FakeChannel) -> None:
-    """People write in all the ways that end differently; their words are in all of it."""
+    """People write in all the ways that end differently; their text is in each of them."""
     for chat in ("c1", "fails", "dies", "lost", "card"):
         await flow.wire(chat, script=SCRIPT)
     await flow.wire("strict", unknown=UnknownSender.STRICT)
@@ -175,7 +175,7 @@ async def test_log_events_are_the_same_with_every_platform_connected(tmp_path: P
 
 
 def test_worker_keys_are_logged_as_channels_chats_and_sessions() -> None:
-    """No log line has a class of ours in it."""
+    """No log line contains a class name."""
     assert str(ChatKey("telegram", "default", "-100:7")) == "telegram:default:-100:7"
     lane = DeliveryQueueKey(SessionId("s1"), "telegram", "work", "7")
     assert str(lane) == "s1 telegram:work:7"

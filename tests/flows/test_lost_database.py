@@ -1,4 +1,4 @@
-"""A host whose central database is lost ends in words, and none begins anew beside conversations without one."""
+"""A host whose central database is lost ends with a reason, and none starts beside sessions without a database."""
 
 from __future__ import annotations
 

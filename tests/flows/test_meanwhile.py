@@ -1,4 +1,4 @@
-"""A pause in the middle of everything: what people do meanwhile is kept, and nobody waits without being told."""
+"""Events during a pause are kept, and every sender is told of the pause."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ASKS = [{"match": "^ask", "actions": [{"tool": "ask_user_question", "arguments":
 
 
 async def owner(flow: RunningHost, text: str) -> str:
-    """What the owner is told for a command."""
+    """The answer to an owner's command."""
     before = len(flow.texts(OFFICE))
     await flow.fake.person_writes(text, chat=OFFICE, sender=OLGA)
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):

@@ -1,4 +1,4 @@
-"""Why a message was answered or was not, as an operator is told it, with everything real."""
+"""Why a message was answered or not, as an operator reads it, with everything real."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COSTS: Script = [{"match": "", "actions": [{"answer": "done"}, {"usage": {"token
 
 
 async def becomes(flow: RunningHost, status: str, *, id: int = 1) -> Any:
-    """What is said of a message once this has become of it."""
+    """The report on a message once it has this status."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
             found = {row["id"]: row for row in await flow.run_command("messages list")}
@@ -32,7 +32,7 @@ async def becomes(flow: RunningHost, status: str, *, id: int = 1) -> Any:
 
 
 def in_words(shown: Any) -> list[str]:
-    """The first words of what happened, each with a time."""
+    """The first words of each step, which all have a time."""
     assert all(step["at"] for step in shown["steps"])
     return [step["what"].partition(" ")[0] for step in shown["steps"]]
 

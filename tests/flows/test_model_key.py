@@ -1,4 +1,4 @@
-"""A key that the model's service refuses, with Claude's own command line and everything else real."""
+"""A key that the model's service refuses, with the real claude program and everything else real."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def to_messages(_: RecordedRequest) -> bool:
 async def test_a_revoked_key_is_explained_to_the_person_and_the_owner_until_a_turn_succeeds(
     tmp_path: Path,
 ) -> None:
-    """The key was good when the host started; the next answer that passes shows that it is good again."""
+    """The key was valid when the host started; the next successful answer shows that it is valid again."""
     async with StubMessagesApi(default=Text("hello")) as api:
         settings = make_settings(
             host={"provider": "claude", "timezone": "UTC", "durable": False},
@@ -66,7 +66,7 @@ async def test_a_revoked_key_is_explained_to_the_person_and_the_owner_until_a_tu
 
 
 async def is_owner(flow: RunningHost, name: str) -> None:
-    """An owner whom the host knows a direct chat of."""
+    """Add an owner with a known direct chat."""
     now = flow.host.clock.now()
     async with flow.host.store.transaction() as tx:
         await roles.grant(tx, user_id=f"fake:{name}", role=Role.OWNER, agent_group=None, now=now)

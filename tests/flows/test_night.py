@@ -1,4 +1,4 @@
-"""The night in docs/how-to/when-status-shows.md is what an operator sees."""
+"""The night in docs/how-to/when-status-shows.md matches what an operator sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An operator's word on messages that did not arrive takes effect at once, on the running host."""
+"""An operator's decision about undelivered messages takes effect at once, on the running host."""
 
 from __future__ import annotations
 

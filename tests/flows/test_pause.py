@@ -1,4 +1,4 @@
-"""/pause and /resume, with real runners: what is cut, what waits, what is said; nothing is lost or repeated."""
+"""/pause and /resume, with real runners: what is interrupted, what waits, what is sent; nothing is lost or repeated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OWNER = Sender(handle="boss", name="Bea")
 BEN = Sender(handle="u2", name="Ben")
 OFFICE = "office"
 WORKS: Script = [{"match": "long", "attempt": 1, "actions": [{"hang": True}]}]
-"""The first run of a long one never ends; the second one is an echo."""
+"""The first run of a long one never ends; the second one echoes."""
 
 
 async def _with_owner(flow: RunningHost) -> None:
@@ -35,7 +35,7 @@ async def _with_owner(flow: RunningHost) -> None:
 
 
 async def _owner_says(stage: HostTestEnv, text: str, *, answers: int = 1) -> Sequence[str]:
-    """Returns what the owner is told, in a chat where no agent listens."""
+    """Returns the answers to the owner, in a chat without an agent."""
     before = len(_office(stage))
     await stage.fake.person_writes(text, chat=OFFICE, sender=OWNER)
     await wait_until(lambda: len(_office(stage)) >= before + answers)
@@ -100,7 +100,7 @@ async def test_a_pause_also_ends_an_unresponsive_runner(host_env_with_events: Ho
 
 @pytest.mark.behaviour("SE-12")
 async def test_a_turn_interrupted_by_a_pause_counts_no_attempt(host_env_with_events: HostTestEnv) -> None:
-    """Five pauses in a row are more than a message has tries."""
+    """Five pauses in a row are more than the attempts of a message."""
     script: Script = [{"match": "long", "attempt": n, "actions": [{"hang": True}]} for n in range(1, 7)]
     async with host_env_with_events.run_host() as flow:
         await _with_owner(flow)
@@ -130,7 +130,7 @@ async def test_a_send_in_progress_is_settled_during_a_pause_and_the_rest_is_sent
 
         await wait_until(lambda: flow.host.pause_service.current is not None)
         host_env_with_events.fake.release()
-        await host_env_with_events.fake.wait_for_sent(3)  # the one in flight, the answer, what was cut
+        await host_env_with_events.fake.wait_for_sent(3)  # the one in flight, the answer, the interrupted turns
         assert flow.texts("c1") == ["one"]
         [resumed] = await _owner_says(host_env_with_events, "/resume")
         assert resumed.endswith("1 message to send.")

@@ -1,4 +1,4 @@
-"""Agents ask, people answer: by a button, by typing, too late, two at once, and who may not."""
+"""Questions and answers: by a button, by typing, too late, two at once, and by people without access."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def able(host_env_with_events: HostTestEnv) -> FullFeatureChannel:
 
 
 async def asked(fake: FakeChannel, after: int = 0) -> SentMessage:
-    """Have the agent ask; what people see of it."""
+    """Have the agent ask; returns the question as people see it."""
     await fake.person_writes("ask me")
     return (await fake.wait_for_sent(after + 1))[-1]
 
 
 async def grant(flow: RunningHost, *senders: Sender) -> None:
-    """Make these members."""
+    """Make these users members."""
     async with flow.host.store.transaction() as tx:
         for sender in senders:
             user = f"fake:{sender.handle}"
@@ -60,7 +60,7 @@ async def grant(flow: RunningHost, *senders: Sender) -> None:
 
 
 async def fate(flow: RunningHost, count: int, kind: str = "click") -> list[tuple[str, str | None]]:
-    """What became of so many events of a kind."""
+    """The statuses of so many events of a kind."""
     query = "SELECT status, reason FROM inbound_events WHERE event_kind = ? AND status != 'new' ORDER BY id"
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while len(rows := await flow.host.store.fetch_all(query, (kind,))) < count:  # noqa: ASYNC110 - nobody announces it
@@ -269,7 +269,7 @@ async def test_clear_closes_open_questions(host_env_with_events: HostTestEnv, ab
 @pytest.mark.case("a question that the platform gives up on later")
 @pytest.mark.behaviour("DL-16")
 async def test_a_late_failure_of_a_question_ends_the_wait_for_its_answer(host_env: HostTestEnv) -> None:
-    """As WhatsApp does outside of the 24-hour window, minutes after it took the message."""
+    """As on WhatsApp outside of the 24-hour window, minutes after the send."""
     host_env.fake = FakeChannel(capabilities=Capabilities(fails_later=True))
     async with host_env.run_host() as flow:
         await flow.wire(script=ASKS)

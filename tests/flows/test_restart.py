@@ -1,4 +1,4 @@
-"""Containers that are replaced: by command, and because they were started with other settings."""
+"""Containers that are replaced: by command, and because their settings are outdated."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def eventually(true: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def replaced(flow: RunningHost, before: str | None) -> None:
-    """Wait until a fresh container runs in the place of that one."""
+    """Wait until another container runs."""
 
     async def fresh() -> bool:
         return await lease(flow) not in (None, before) and len(await flow.containers()) == 1
@@ -154,7 +154,7 @@ async def test_an_adopted_outdated_container_finishes_its_turn_and_its_successor
 
 @pytest.mark.behaviour("SE-14")
 async def test_a_session_folder_gets_lost_empty_folders_and_its_fifo_again(host_env: HostTestEnv) -> None:
-    """As a backup does that keeps files and nothing else."""
+    """As after restoring a backup that keeps files only."""
     async with host_env.run_host() as flow:
         await flow.wire(script=[{"match": "", "actions": [{"answer": "heard {text}"}]}])
         await host_env.fake.person_writes("before")

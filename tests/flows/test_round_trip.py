@@ -44,7 +44,7 @@ async def test_an_event_is_acknowledged_only_after_it_is_committed(
                 await host_env_with_events.fake.person_writes("lost?", message_id="m-1")
         assert host_env_with_events.fake.acknowledged == []
         await host_env_with_events.fake.person_writes("lost?", message_id="m-1")
-        # A new host, before the old one could do anything: what was acknowledged is there.
+        # A new host, before the old one could do anything: acknowledged events are there.
         rows = await flow.host.store.fetch_all("SELECT platform_message_id FROM inbound_events")
     assert [row[0] for row in rows] == host_env_with_events.fake.acknowledged == ["m-1"]
 

@@ -1,4 +1,4 @@
-"""/stop, where a runner is a container away."""
+"""/stop with the runner in a Docker container."""
 
 from __future__ import annotations
 

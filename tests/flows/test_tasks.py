@@ -1,4 +1,4 @@
-"""Tasks in a running host: the agent does what is due, the chat reads it, the operator sees what became of it."""
+"""Tasks in a running host: the agent runs them, the chat reads the answer, the operator sees the outcome."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COSTS = [{"match": "cost", "actions": [{"answer": "done: {text}"}, {"usage": {"t
 
 
 async def shown(flow: RunningHost, task: str, fits: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
-    """The task as it is shown, once that fits."""
+    """The task as the command shows it, once it fulfils the condition."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
             found: Mapping[str, Any] = await flow.run_command("tasks get", task)
@@ -35,7 +35,7 @@ def ended(count: int) -> Callable[[Mapping[str, Any]], bool]:
 
 
 async def greeted(stage: HostTestEnv, flow: RunningHost) -> None:
-    """There is a conversation."""
+    """Start a conversation."""
     await stage.fake.person_writes("hi")
     await stage.fake.wait_for_sent(1)
     stage.fake.sent.clear()

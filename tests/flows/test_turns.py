@@ -1,4 +1,4 @@
-"""How a turn ends, and what the people hear of it: answered, tried again, or given up with words."""
+"""How a turn ends, and what people read: answered, retried, or failed with a notice."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def test_a_rate_limit_is_notified_once_and_the_message_retried_when_it_end
 async def test_an_interrupted_turn_is_retried_after_five_seconds_without_repeating_its_answers(
     host_env_with_events: HostTestEnv,
 ) -> None:
-    """One test for all that waits for the first pause."""
+    """One test for every case that waits for the first pause."""
     hangs_once: Script = [{"match": "", "attempt": 1, "actions": [{"hang": True}]}]
     async with host_env_with_events.run_host(should_verify_clean=False, keep_containers=True) as flow:
         await flow.wire("hung", "hung", script=hangs_once)

@@ -1,4 +1,4 @@
-"""After upkeep nobody notices: what is delivered again is still known, and a host that starts finds nothing to do."""
+"""Retention is invisible: repeated events are still recognised, and a starting host finds nothing to do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.behaviour("OP-02")
 
 
 async def tidied(flow: RunningHost, *, days: int) -> None:
-    """What upkeep of a host that keeps one day does so many days from now."""
+    """Run retention as a host that keeps one day, so many days from now."""
     later = ManualClock(datetime.now(UTC) + timedelta(days=days))
     host = flow.host
     await Retention(store=host.store, mailboxes=host.mailboxes, clock=later, keep_days=1).run_once()

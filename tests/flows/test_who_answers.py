@@ -1,4 +1,4 @@
-"""Which sessions a message reaches: threads, direct messages, several agents in one chat, when an agent takes part."""
+"""Which sessions a message reaches: threads, direct messages, several agents in one chat, engagement."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAY_NAME = {
 
 
 def spoil(path: Path) -> bytes:
-    """Make a database unreadable; returns what was in it."""
+    """Corrupt a database; returns its content."""
     was = path.read_bytes()
     path.write_bytes(b"this is no database" * 500)
     return was

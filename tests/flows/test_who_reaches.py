@@ -1,4 +1,4 @@
-"""Who reaches an agent at all, with a whole host: context, bots, chats that nobody connected, strangers."""
+"""Who reaches an agent, with a whole host: context, bots, unconnected chats, unknown senders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STRANGER = Sender(handle="eve", name="Eve")
 
 
 async def change(flow: RunningHost, **axes: object) -> None:
-    """Have the only wiring take part in another way."""
+    """Change the engagement of the only wiring."""
     async with flow.host.store.transaction() as tx:
         [wiring] = await wirings.list_all(tx)
         for axis, value in axes.items():
@@ -37,7 +37,7 @@ async def grant(flow: RunningHost, user: str, role: Role) -> None:
 
 
 async def can_be_asked(flow: RunningHost, user: str) -> None:
-    """They wrote in a direct chat once."""
+    """Record a direct chat, so that they can be asked."""
     place, now = Origin(channel_type="fake", instance="default", platform_id="dm"), datetime.now(UTC)
     async with flow.host.store.transaction() as tx:
         await users.record_seen(tx, user, name="Bea", now=now)
@@ -51,7 +51,7 @@ async def counted(flow: RunningHost, table: str) -> int:
 
 
 async def routed(flow: RunningHost) -> None:
-    """Wait until routing has dealt with all that came in."""
+    """Wait until every event is routed."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while await events.list_chats_with_new(flow.host.store):
             pass

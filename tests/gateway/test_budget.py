@@ -1,4 +1,4 @@
-"""Whoever asks the gateway for too much is slowed down, leaves no more behind than is in its budget, and is named."""
+"""A session with too many requests is throttled, leaves only the budgeted number of rows, and is named."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PROBE = b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 class Client:
-    """A client that sends without waiting for answers, and counts those that it has."""
+    """A client that sends without waiting for answers, and counts them."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
@@ -78,7 +78,7 @@ def answers(flood: Sequence[Client], status: int) -> int:
 
 
 async def all_wait(clock: ManualClock, count: int = CONNECTIONS) -> None:
-    """So many requests wait for their pause to end, and one who watches the session."""
+    """Wait until so many requests wait for the end of their pause, and the monitor for the session."""
     await wait_until(lambda: len(clock.remaining_sleeps_s()) == count + 1)
 
 

@@ -1,7 +1,5 @@
-"""The bundled Claude command line speaks to a session's socket by itself.
-
-ANTHROPIC_UNIX_SOCKET is documented nowhere: this test says when a new release stops honouring it.
-"""
+"""The bundled claude program connects to a session's socket by itself. ANTHROPIC_UNIX_SOCKET is undocumented: this test
+fails when a new release stops honouring it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which headers pass, in which direction."""
+"""Which headers are forwarded, in which direction."""
 
 from __future__ import annotations
 

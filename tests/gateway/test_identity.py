@@ -1,4 +1,4 @@
-"""The socket is the identity: whose calls these are, for how long, and that the key stays on the host."""
+"""The socket identifies the session: its calls, their lifetime, and that the key stays on the host."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_calls_belong_to_the_session_of_the_socket_whatever_the_client_cla
 
 @pytest.mark.behaviour("GW-01")
 async def test_a_cookie_of_the_service_is_sent_for_no_session(host: GatewayTestHost, api: StubMessagesApi) -> None:
-    """By a name: of an address no client keeps cookies."""
+    """By a host name: clients keep no cookies of an IP address."""
     base_url = api.base_url.replace("127.0.0.1", "localhost")
     gateway = await host.open(Upstream(base_url=base_url, api_key=KEY))
     cookie = {"Set-Cookie": "who=s1; Path=/"}
@@ -191,7 +191,7 @@ async def status(client: aiohttp.ClientSession) -> int:
 
 
 async def exchange(path: Path, target: str) -> bytes:
-    """Every byte that comes back, status line and headers included."""
+    """All received bytes, status line and headers included."""
     body = b'{"model":"claude-test","stream":true,"messages":[{"role":"user","content":"hi"}]}'
     head = f"POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):

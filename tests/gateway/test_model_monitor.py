@@ -1,4 +1,4 @@
-"""Whether the model can be asked is tried when a host starts, said once, and tried again until it can."""
+"""The model is checked when a host starts, a problem is notified once, and checked until it is gone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.gateway.test_probe import answering
 
 
 class Service:
-    """Takes the key or not, as the test says; `asked`: how often for the list of models."""
+    """Accepts the key or not, as the test says; `asked`: the number of requests for the list of models."""
 
     def __init__(self) -> None:
         self.status = 401
@@ -35,7 +35,7 @@ async def watching(
     clock: ManualClock, told: list[ModelProblem], base_url: str, *, is_asked: bool = True
 ) -> AsyncIterator[tuple[Gateway, ModelMonitor]]:
     async def record(_: Sequence[object]) -> None:
-        """Nothing is called."""
+        """Records no call."""
 
     async def asked() -> bool:
         return is_asked
@@ -57,7 +57,7 @@ async def watching(
 @pytest.mark.behaviour("GW-08")
 @pytest.mark.parametrize("meanwhile", [401, 503])
 async def test_a_wrong_key_is_notified_once_and_checked_until_it_is_right(meanwhile: int) -> None:
-    """An outage of the service in between is no end of it."""
+    """An outage of the service in between does not end the problem."""
     clock, service, told = ManualClock(), Service(), list[ModelProblem]()
     async with answering(service) as address, watching(clock, told, address) as (gateway, watch):
         found = await watch.wait_for_first_check(scaled_timeout(HANG_TIMEOUT_S))

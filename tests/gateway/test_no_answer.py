@@ -1,4 +1,4 @@
-"""When there is nothing to pass: each case is an error that a client understands, and a row."""
+"""Calls without an answer: each case is an error that a client understands, and a row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a container may ask for, as a table."""
+"""The requests that a container may make, as a table."""
 
 from __future__ import annotations
 

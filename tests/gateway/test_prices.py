@@ -1,4 +1,4 @@
-"""What a call costs: by model and kind of token, and nothing is made up where no price is known."""
+"""The cost of a call: by model and kind of token, and unknown where no price is known."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_long_prompt_has_a_higher_price_where_it_applies() -> None:
 
 @pytest.mark.parametrize("name", PRICES)
 def test_prices_keep_their_usual_proportions(name: str) -> None:
-    """A slip of the pen would show: writing for 5 minutes costs 1.25 times the input, for an hour twice."""
+    """A typing error would show: caching for 5 minutes costs 1.25 times the input, for an hour twice."""
     price = PRICES[name]
     assert price.cache_write_5m == pytest.approx(1.25 * price.tokens_in, rel=0.05)
     assert price.cache_write_1h == pytest.approx(2 * price.tokens_in)

@@ -1,4 +1,4 @@
-"""Address and key of the model are tried by the gateway's own client, against a stand-in and against what is none."""
+"""Address and key of the model are checked by the gateway's own client, against a stub and against other servers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REFUSED, AWAY = rejected_key_problem(ANYWHERE, 401), unreachable_problem(ANYWHER
 
 @asynccontextmanager
 async def answering(answer: Answer) -> AsyncIterator[str]:
-    """Something that is no Messages API, on a free port."""
+    """A server that is not a Messages API, on a free port."""
 
     async def handle(request: web.BaseRequest) -> web.Response:
         return answer(request)
@@ -50,10 +50,10 @@ async def answering(answer: Answer) -> AsyncIterator[str]:
 
 
 async def checked(upstream: Upstream, *, before: ModelProblem | None = None) -> ModelProblem | InconclusiveCheck | None:
-    """As a command does it, without sessions. `before`: what was wrong when it was tried last."""
+    """Check as a command does, without sessions. `before`: the problem of the last check."""
 
     async def record(_: object) -> None:
-        """Nothing is called."""
+        """Records no call."""
 
     gateway = Gateway(upstream=upstream, record=record, clock=SystemClock())
     async with gateway.opened():
@@ -190,7 +190,7 @@ async def test_a_key_restricted_to_messages_is_valid(status: int, trouble: Model
 
 @pytest.mark.behaviour("GW-08")
 async def test_an_address_with_another_protocol_is_reported(api: StubMessagesApi) -> None:
-    """Plain where a secured one is meant, and something that hangs up."""
+    """HTTP where HTTPS is expected, and a server that closes the connection."""
     secured = await complaint_of(Upstream(base_url=api.base_url.replace("http:", "https:"), api_key=KEY))
 
     async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -211,7 +211,7 @@ async def test_an_address_with_another_protocol_is_reported(api: StubMessagesApi
 async def test_a_limited_or_failing_service_makes_the_check_inconclusive(
     models: int, messages: int, before: ModelProblem | None
 ) -> None:
-    """Neither for it nor against it; that nobody answers is over."""
+    """Neither valid nor invalid; an earlier outage is over."""
 
     def answer(request: web.BaseRequest) -> web.Response:
         return web.Response(status=models if request.method == "GET" else messages)
@@ -239,7 +239,7 @@ async def test_a_successful_answer_clears_a_problem_and_a_refusal_sets_one(
         ModelProblemKind.KEY_REJECTED,
         ModelProblemKind.KEY_REJECTED,
         None,
-    ):  # an overloaded service says nothing of the key
+    ):  # an overloaded service says nothing about the key
         async with client.post(MESSAGES, json=make_request_body()) as answer:
             await answer.read()
         complaint = gateway.health.status.problem
@@ -261,7 +261,7 @@ async def test_a_successful_answer_clears_a_problem_and_a_refusal_sets_one(
 async def test_only_an_answer_in_the_form_of_a_model_counts_as_success(
     host: GatewayTestHost, content_type: str, is_good: bool, before: ModelProblem
 ) -> None:
-    """A page that the network's owner puts before everything has status 200, too."""
+    """A captive portal has status 200, too."""
 
     def page(_: web.BaseRequest) -> web.Response:
         return web.Response(body=b"{}", headers={"content-type": content_type})

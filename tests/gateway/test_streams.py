@@ -1,4 +1,4 @@
-"""Answers pass as they come, and every call is on record however it ends."""
+"""Answers are forwarded as they arrive, and every call is recorded however it ends."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ async def test_an_open_stream_may_finish_when_the_host_stops(
 
 
 async def open_when_turned_away(gate: asyncio.Event, socket: Path) -> None:
-    """Open the gate as soon as the gateway takes nothing new."""
+    """Open the gate as soon as the gateway accepts no new request."""
     with suppress(OSError):
         while True:
             _, writer = await asyncio.open_unix_connection(socket)

@@ -1,4 +1,4 @@
-"""Usage is read from passing bytes, wherever they are cut, whatever they are."""
+"""Usage is read from forwarded bytes, however they are split, whatever they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules whose time is up end on record, and those who made them hear of it once."""
+"""Expired rules end on record, and their makers are notified once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DM = Origin(channel_type="fake", instance="default", platform_id="dm-of-owner")
 
 @dataclass(kw_only=True)
 class Register:
-    """Rules, somebody who makes them, and who is told."""
+    """Rules, their maker, and the recorded notices."""
 
     store: Store
     clock: ManualClock
@@ -51,7 +51,7 @@ class Register:
                 await service
 
     async def pass_days(self, days: int) -> None:
-        """Hour by hour, as the service looks."""
+        """Advance hour by hour, as the service checks."""
         for _ in range(days * 24):
             await self.clock.advance(3600)
             await self.clock.wait_for_sleeper()

@@ -1,4 +1,4 @@
-"""May an agent have what it asks for: every combination of what is known."""
+"""The guard's decision for every combination of facts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nanohost.testing.manual_clock import START
 ALLOW, HOLD, DENY = Permission.ALLOW, Permission.HOLD, Permission.DENY
 ANY = "*"
 
-# policy, rule, usual, approved: the first row that fits decides.
+# policy, rule, default, approved: the first row that fits decides.
 TABLE = (
     (DENY, ANY, ANY, ANY, DENY),
     (ANY, "deny", ANY, ANY, DENY),

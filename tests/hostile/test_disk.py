@@ -1,4 +1,4 @@
-"""What a container writes into its folders fills nobody's disk but its own share, and who does it is held."""
+"""A session that fills a disk fills only its own share, and is held."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _engine(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(autouse=True)
 def _frequent_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each second and not each ten: the tests are many, and wait for several."""
+    """Check every second and not every ten: many tests wait for several checks."""
     monkeypatch.setattr(health, "CHECK_INTERVAL_S", 1.0)
 
 
@@ -99,7 +99,7 @@ async def test_the_cause_of_a_low_disk_is_held_and_others_resume_with_free_space
 @pytest.mark.bubblewrap
 @pytest.mark.behaviour("SE-06")
 async def test_a_session_that_fills_the_disk_with_its_log_is_held_and_the_log_truncated(tmp_path: Path) -> None:
-    """Docker keeps what a container says within limits of its own; plain processes find the logs of all others."""
+    """Docker limits a container's log itself; plain processes can write to the logs of all others."""
     home = tmp_path / "home"
     with mount_small_disk(home, 200):
         async with run_hostile_host(home, "bubblewrap") as flow:

@@ -1,4 +1,4 @@
-"""What a container does with its own two files stops, slows and fills nobody but itself."""
+"""A session's misuse of its own two files stops, throttles or fills nobody but itself."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_a_session_that_only_holds_a_lock_is_stopped_and_named(tmp_path: P
 @pytest.mark.case("ten sessions that lock their own outbound.db")
 @pytest.mark.behaviour("SE-06", "RT-03")
 async def test_a_session_is_answered_while_ten_others_hold_locks(tmp_path: Path) -> None:
-    """How fast, benchmarks/hostile.py measures."""
+    """benchmarks/hostile.py measures how fast."""
     async with run_hostile_host(tmp_path, "process", max_containers=12) as flow:
         await flow.wire("good", "good")
         for number in range(10):
@@ -159,7 +159,7 @@ async def test_data_in_a_containers_file_does_not_stay_in_the_hosts_memory(tmp_p
         await ask_agent(flow, "hi")
         before = _resident_mb()
         await start_hostile_agent(flow, name)
-        await ask_agent(flow, "/status", chat="bad")  # reads what the container says of its turn
+        await ask_agent(flow, "/status", chat="bad")  # reads the container's report of its turn
         for number in range(MESSAGES):
             await ask_agent(flow, str(number))
         assert _resident_mb() - before < 20

@@ -1,4 +1,4 @@
-"""What a channel hands in is on disk when `accept` returns, once, in a form that can be read again."""
+"""An accepted event is on disk when `accept` returns, once, in a form that can be read again."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def store(database: Path) -> AsyncIterator[Store]:
 
 
 async def wire(store: Store, instance: str, chat: str, *, bots: bool = False) -> None:
-    """Have an agent listen in a chat."""
+    """Wire an agent to a chat."""
     async with store.transaction() as tx:
         agent = await agent_groups.find(tx, "a") or await agent_groups.add(
             tx, folder="a", name="a", provider=None, model=None, now=NOON
@@ -150,7 +150,7 @@ async def test_a_repeated_event_is_accepted_and_changes_nothing(
 async def test_a_repeat_is_routed_if_its_first_delivery_was_interrupted_before(
     inbox: ChannelInbox, store: Store, told: list[ChatKey]
 ) -> None:
-    """A connection that ends takes with it who waits for the commit; the platform, which heard nothing, sends again."""
+    """A closed connection cancels the wait for the commit; the platform, without an acknowledgement, sends again."""
     async with store.transaction() as tx:
         await events.add(tx, CHAT, EVENT, now=NOON)
     told.clear()
@@ -257,7 +257,7 @@ async def test_a_name_that_is_not_text_is_stored_as_empty(inbox: ChannelInbox, s
     assert (event.sender.name, event.chat_name) == ("", "")
 
 
-# --- events that can never be used
+# --- unusable events
 
 BROKEN: list[dict[str, object]] = [
     {"platform_id": ""},
@@ -338,7 +338,7 @@ async def test_a_channel_that_catches_up_gets_its_last_position_in_each_chat(mak
     assert list((await inbox.latest()).items()) == [("c1", "2"), ("c2", "7")]
 
 
-# --- what nobody listens to
+# --- chats without an agent
 
 CHATTER = replace(EVENT, platform_id="elsewhere", is_group=True)
 UNHEARD = [
