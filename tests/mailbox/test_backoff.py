@@ -1,4 +1,4 @@
-"""How long a session's file is left alone, and when its container is to be stopped: facts in, facts out."""
+"""How long a session's file is left alone, and when its container is stopped: pure functions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MINUTE_S = 60.0
 
 
 def looks_in(seconds: float, *, cpu_s: float) -> int:
-    """How many looks of that price a session gets that always has news."""
+    """How many reads of that cost a session gets that always has changes."""
     patience, now, looks = MailboxBackoff(), 0.0, 0
     while now < seconds:
         patience = patience.after_success(now, cpu_s=cpu_s)

@@ -1,4 +1,4 @@
-"""What the host looks at before it opens a runner's file."""
+"""The checks before a runner's file is opened."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from nanohost_protocol.outbound import OutboundWriter
 from tests.support.corrupt_files import CORRUPTIONS
 
 READ_INSIDE = ("view", "trigger", "future")
-"""These pass the look from outside; the reader's own check finds them."""
+"""These pass the check from outside; the reader's own check finds them."""
 
 
 @pytest.fixture
 def layout(tmp_path: Path) -> SessionLayout:
-    """A session whose runner has written."""
+    """A session with an outbound.db."""
     layout = SessionLayout(tmp_path / "session")
     layout.out_dir.mkdir(parents=True)
     OutboundWriter(layout.outbound_db, container_id="l", durable=False).close()

@@ -1,4 +1,4 @@
-"""The host's half of the two files: what it promises to whoever uses it."""
+"""The host's half of the two files: the guarantees for its callers."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _locked(mailboxes: Mailboxes, session: Session = SESSION) -> sqlite3.Connect
 
 
 async def test_an_unexpected_error_in_a_file_is_an_error_of_its_session(mailboxes: Mailboxes) -> None:
-    # Half a character, which no text that leaves the reader can hold.
+    # A lone surrogate, which no text from the reader can contain.
     _run(mailboxes, "INSERT INTO turns (turn_id, attempt, message_ids, started_at) VALUES (?, 1, ?, ?)")
     with pytest.raises(MailboxError, match=r"s1 of main.*cannot be read: UnicodeEncodeError"):
         await mailboxes.read_outbound(SESSION, queries.turns())
@@ -95,7 +95,7 @@ async def test_a_locked_outbound_db_reads_as_unchanged_and_is_retried_with_growi
 async def test_ten_sessions_with_locked_files_do_not_delay_reads_of_another(
     mailboxes: Mailboxes, clock: ManualClock
 ) -> None:
-    """A look at a locked file waits for nothing but at the first time, and soon there are few of them."""
+    """Only the first read of a locked file waits, and soon reads become rare."""
     ten = [replace(SESSION, id=SessionId(f"locks-{number}")) for number in range(10)]
     in_vain = 0
     with ExitStack() as locks:
@@ -113,7 +113,7 @@ async def test_ten_sessions_with_locked_files_do_not_delay_reads_of_another(
 
 
 async def test_idle_sessions_leave_nothing_in_memory(mailboxes: Mailboxes) -> None:
-    """There may be as many as there were ever threads, and all of them are looked at when a host starts."""
+    """There may be one for every thread ever, and all of them are read when a host starts."""
     before = _locks()
     for number in range(100):
         one = replace(SESSION, id=SessionId(f"rests-{number}"))

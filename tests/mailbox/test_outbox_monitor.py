@@ -1,4 +1,4 @@
-"""Who is told that a session's outbound.db changed, and when."""
+"""When a change of a session's outbound.db is reported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def layout(tmp_path: Path) -> SessionLayout:
 
 
 class Told:
-    """Hears the news."""
+    """Records the reported sessions."""
 
     def __init__(self) -> None:
         self.sessions: list[SessionId] = []
@@ -45,7 +45,7 @@ class Told:
 
 
 def changed(layout: SessionLayout, *, second: int = 0, text: str = "x") -> None:
-    """A write long ago, so that its time says all there is to say."""
+    """A write long ago, so that its time identifies it."""
     layout.outbound_db.write_text(text)
     os.utime(layout.outbound_db, (LONG_AGO + second, LONG_AGO + second))
 
@@ -125,7 +125,7 @@ async def test_without_file_events_the_monitor_only_polls() -> None:
 
 @asynccontextmanager
 async def listening(told: Told, clock: Clock | None = None) -> AsyncIterator[OutboxMonitor]:
-    """File events alone: nobody polls."""
+    """File events only, without polling."""
     pytest.importorskip("asyncinotify")
     news = OutboxMonitor(clock or SystemClock(), told_by(told), interval_s=3600, use_events=True)
     async with news.opened():
@@ -155,7 +155,7 @@ async def test_a_folder_with_too_many_events_is_left_to_the_poll_for_a_while(lay
     async with listening(told, clock) as news:
         news.watch(ONE, layout)
         for number in range(2 * MAX_EVENTS):
-            files[number % 2].write_text(str(number))  # in turns: the kernel makes one of what is the same twice
+            files[number % 2].write_text(str(number))  # alternately: the kernel merges equal events in a row
         async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             await told.something.wait()
         told.something.clear()

@@ -1,4 +1,4 @@
-"""Who wants something of an outbound.db at the same moment shares one look, and nobody is given an old one."""
+"""Simultaneous callers of an outbound.db share one read, and none gets an old one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.interleaving import InterleavedMailboxes
 
 
 def _says(bench: ContainerManagerHarness, session: Session, id: str) -> None:
-    """The session's runner wrote this message."""
+    """Write a message as the session's runner."""
     row = NewMessageOut(id=id, turn_id="t", kind=OutKind.CHAT, content=encode(ChatOut(text="hello")))
     path = bench.mailboxes.layout(session).outbound_db
     with closing(OutboundWriter(path, container_id=LeaseId("l"), durable=False)) as box:

@@ -1,4 +1,4 @@
-"""Reader processes: whatever a file does to one, the host goes on, and every look ends."""
+"""Reader processes: whatever a file does to one, the host continues, and every read ends."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def made(folder: Path) -> Path:
 
 @contextmanager
 def hostile(name: str, database: Path) -> Iterator[None]:
-    """That program at work on that file."""
+    """Run this hostile program on the file."""
     root = database.parent.parent
     environment = {**os.environ, "NANOHOST_WORKSPACE": str(root)}
     with subprocess.Popen([sys.executable, program.__file__, name], cwd=root, env=environment) as process:
@@ -61,7 +61,7 @@ async def _opened() -> AsyncIterator[ReaderPool]:
 
 
 async def hang(readers: ReaderPool, path: Path) -> bool:
-    """Look until a look hangs: whether one did."""
+    """Read until a read hangs; returns whether one did."""
     for _ in range(MOST_LOOKS):
         try:
             (await readers.read(path, queries.open_claims(), busy_s=0)).parse(queries.open_claims(), path)
@@ -73,7 +73,7 @@ async def hang(readers: ReaderPool, path: Path) -> bool:
 
 
 async def answered(readers: ReaderPool, path: Path) -> bool:
-    """Whether the file's look has its answer; not so when it was given up for others that are late."""
+    """Whether the read of the file succeeds; not if it was ended because others hang."""
     try:
         looked = await readers.read(path, queries.open_claims(), busy_s=0)
     except ReadersBusy:

@@ -1,4 +1,4 @@
-"""What others on this machine can read is named, with the command that mends it."""
+"""Files that others on this machine can read are reported, with the command that fixes them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_new_home_is_private(home: Home) -> None:
 
 
 def test_an_unused_checkout_is_made_private_and_one_in_use_is_left_unchanged(tmp_path: Path) -> None:
-    """Git makes the folder with the usual rights: nobody has decided on them."""
+    """Git creates the folder with the usual permissions: nobody has chosen them."""
     for name, agent, mode in (("new", "", 0o700), ("used", "main", 0o755)):
         home = Home(tmp_path / name)
         (home.groups / agent).mkdir(parents=True)
@@ -79,7 +79,7 @@ def test_readable_agent_folders_are_reported_with_a_command_that_fixes_them(home
 def test_readable_agent_folders_of_a_root_host_name_the_user_with_the_containers_uid(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The list of this machine's users is replaced: a test adds nobody to it."""
+    """The list of this machine's users is replaced: a test adds no user."""
     ann = pwd.struct_passwd(("ann", "x", CONTAINER_UID, 100, "", "/home/ann", "/bin/sh"))
     home.groups.chmod(0o755)
     with monkeypatch.context() as machine:

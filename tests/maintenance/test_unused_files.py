@@ -1,4 +1,4 @@
-"""Skills and tool servers that nothing uses yet are named, with what to do."""
+"""Unused skills and tool servers are reported, with what to do."""
 
 from __future__ import annotations
 

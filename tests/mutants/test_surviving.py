@@ -1,4 +1,4 @@
-"""What is reported of changes that no test noticed; and the list of what is changed names what there is."""
+"""The report of surviving mutations; and the configuration of mutations names existing files."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_an_equivalent_mutation_is_listed_with_the_reason(tmp_path: Path) -> Non
 
 
 def test_each_original_line_of_a_listed_mutation_is_still_in_its_module() -> None:
-    """Else the list would be long, and say less and less of what there is."""
+    """Otherwise the list would grow and describe code that no longer exists."""
     sources = {path.replace("container/", "src/", 1): (ROOT / path).read_text(encoding="utf-8") for path in DECISIONS}
     texts = {path.removeprefix("src/").removesuffix(".py").replace("/", "."): text for path, text in sources.items()}
     for change in load_equivalent():

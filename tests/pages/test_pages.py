@@ -1,4 +1,4 @@
-"""What the documentation shows of content is what the tests see, and no kind of content is without a test."""
+"""Generated documentation of content is up to date, and no kind of content is without a test."""
 
 from __future__ import annotations
 

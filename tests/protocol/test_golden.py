@@ -1,4 +1,4 @@
-"""Files of earlier versions can be read as they were written, and the tables do not change in silence."""
+"""Files of earlier versions are readable, and the tables change only with the version."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Dump = dict[str, list[tuple[object, ...]]]
 
 @pytest.fixture
 def golden(tmp_path: Path) -> Path:
-    """A copy: whoever opens a database may write beside it."""
+    """A copy, because opening a database may write beside it."""
     for name in ("inbound", "outbound"):
         shutil.copy(FOLDER / f"{name}-1.db", tmp_path / f"{name}.db")
     return tmp_path

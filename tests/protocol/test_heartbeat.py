@@ -1,4 +1,4 @@
-"""The heartbeat says that a process is alive, whatever its event loop does."""
+"""The heartbeat shows that a process is alive, whatever its event loop does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def until_after(path: Path, moment: datetime) -> datetime:
-    """Wait, without giving the thread that beats anything but time."""
+    """Wait, giving the heartbeat thread nothing but time."""
     give_up_at = time.monotonic() + scaled_timeout(HANG_TIMEOUT_S)
     while time.monotonic() < give_up_at:
         beat = last_heartbeat(path)

@@ -1,4 +1,4 @@
-"""A container may write anything into its file: the host reads what makes sense and steps over the rest."""
+"""A container may write anything into its file: the host reads valid rows and skips the rest."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ SAY = "INSERT INTO messages_out (seq, id, turn_id, timestamp, kind, content) VAL
 ACK = "INSERT INTO processing_ack VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 TIME = to_text(NOON)
 NO_TIME = "0001-01-01T00:00:00.000000+23:59"
-"""Python reads it, and UTC has no such day."""
+"""Python parses it, and UTC has no such day."""
 REACHES_FAR = 2**63 - 1
 
 
 @pytest.fixture(autouse=True)
 def one_message(outbound: Path) -> None:
-    """An ordinary file to begin with."""
+    """A valid file to start from."""
     box = OutboundWriter(outbound, container_id="c", durable=False)
     box.insert(make_answer("o1"), highest_seen_seq=0, now=NOON)
     box.close()
@@ -39,7 +39,7 @@ def one_message(outbound: Path) -> None:
 
 @contextmanager
 def tampering(outbound: Path) -> Iterator[sqlite3.Connection]:
-    """The file in a shell, with every rule of its tables taken out while it is written."""
+    """The file in a SQLite shell, without the constraints of its tables."""
     with closing(sqlite3.connect(outbound, isolation_level=None)) as db:
         honest = db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'").fetchall()
         db.execute("PRAGMA writable_schema = ON")
@@ -142,7 +142,7 @@ BROKEN_ACKS: list[dict[int, object]] = [
     {0: b"blob"},
     {3: None},
 ]
-"""Columns of an ack, by place, and what is wrong in them."""
+"""Columns of an ack, by position, with invalid values."""
 
 
 def test_invalid_acks_and_turns_are_skipped(outbound: Path) -> None:

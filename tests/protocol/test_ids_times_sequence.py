@@ -1,4 +1,4 @@
-"""Ids, times and numbers: what both sides work out for themselves must come out the same, for ever."""
+"""Ids, times and numbers: both sides must compute the same values, in every version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The host's file: doing a step again changes nothing, and what the runner reads is one snapshot."""
+"""The host's file: repeating a step changes nothing, and the runner reads one snapshot."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def seqs(path: Path) -> list[int]:
         return [row.seq for row in box.due(LATER)]
 
 
-# --- putting
+# --- inserting
 
 
 @pytest.mark.behaviour("IN-02")
@@ -242,7 +242,7 @@ def test_meta_keeps_the_keys_that_are_not_set(inbound: Path) -> None:
         assert reader.meta() == {"a": "1", "b": "3"}
 
 
-# --- two sides at one file
+# --- two processes with one file
 
 
 def test_a_reader_with_an_open_transaction_makes_the_writer_busy_for_a_bounded_time(inbound: Path) -> None:
@@ -269,7 +269,7 @@ def test_a_reader_does_not_see_uncommitted_rows(inbound: Path) -> None:
         assert reader.highest_seq() == 4
 
 
-# --- files that are something else
+# --- foreign files
 
 
 def test_a_missing_file_is_not_ready(inbound: Path) -> None:

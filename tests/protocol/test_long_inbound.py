@@ -1,4 +1,4 @@
-"""A mailbox of a month: nothing that a message or a poll asks of it goes through all that was ever said."""
+"""A mailbox of a month: no operation of a message or a poll reads the whole history."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ WRITES: dict[str, Callable[[InboundWriter], object]] = {
     "delete_closed": lambda box: box.delete_closed([f"m{number}" for number in range(1, 200)]),
 }
 ONCE_A_DAY = {"closed_before", "has_delivery_results_before", "delete_delivery_results"}
-"""Upkeep's: what it goes through is what it has not deleted."""
+"""Retention's operations: they read what it has not deleted."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Moments as people and agents write them."""
+"""Times as people and agents write them."""
 
 from __future__ import annotations
 
@@ -99,6 +99,6 @@ def test_a_time_in_the_past_is_refused_with_the_next_such_time(text: str, now: d
 
 @pytest.mark.parametrize("minutes", [0, 1, 4, 5])
 def test_a_time_a_few_minutes_ago_is_accepted(minutes: int) -> None:
-    """Whoever wrote it was thinking meanwhile, or had to ask somebody."""
+    """Its author needed time to think, or asked somebody."""
     passed = NOW - timedelta(minutes=minutes)
     assert parse_future_moment(passed.isoformat(), zone=BERLIN, now=NOW) == passed

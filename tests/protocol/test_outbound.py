@@ -1,4 +1,4 @@
-"""The runner's file: whole steps only, nothing said twice, and cursors that stay sound when rows are pruned."""
+"""The runner's file: only whole steps, no message twice, and valid cursors after pruning."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_released_turn_is_abandoned(open_writer: MakeWriter, inbound: Path, ou
     }
 
 
-# --- what is said
+# --- messages
 
 
 @pytest.mark.behaviour("RU-08")

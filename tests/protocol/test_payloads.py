@@ -1,4 +1,4 @@
-"""What a row may carry: decoding is strict, and what was encoded comes back."""
+"""The content of a row: decoding is strict, and encoded payloads decode to themselves."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_encoded_text_is_ascii(payload: OutPayload) -> None:
 
 
 def test_a_field_added_later_does_not_change_the_encoding_unless_used() -> None:
-    """Ids are made of content: a turn that began under another version must find its own rows."""
+    """Ids are derived from content: a turn that began under another version must find its own rows."""
     assert encode(TaskOut(prompt="p", due="d")) == '{"due":"d","prompt":"p","recurrence":null}'
     used = TaskOut(prompt="p", due="d", timezone="UTC")
     assert decode_out("task", encode(used)) == used

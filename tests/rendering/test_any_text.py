@@ -1,4 +1,4 @@
-"""Whatever an agent writes becomes messages that the platform takes, and every word arrives, in order."""
+"""Any text of an agent becomes messages that the platform accepts, and every word arrives, in order."""
 
 from __future__ import annotations
 

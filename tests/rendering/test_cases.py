@@ -43,6 +43,6 @@ def test_an_input_that_once_failed_is_rendered_as_intended(case: Case, form: For
     wanted = [*case.get("sees", ()), *(lines_of(case, case["sees_each"]) if "sees_each" in case else ())]
     assert [words for words in wanted if words not in shown] == []
     assert [words for words in case.get("not", ()) if words in shown] == []
-    if "reads" in case:  # all of it, blanks and what nobody sees aside
+    if "reads" in case:  # the whole message, without spaces and invisible characters
         assert "".join(shown.replace("• ", "- ").replace("\u200b", "").split()) == case["reads"]
     assert all(word in " ".join(part.plain for part in parts) for word in case.get("sees", ()))

@@ -1,4 +1,4 @@
-"""What each form makes of the hard cases."""
+"""Difficult texts in each form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a text is cut, and what becomes of what the cut goes through."""
+"""Where a text is split, and what happens to formatting at a split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Markdown in a terminal: styled, wrapped at words, and with nothing that its author could command a terminal by."""
+"""Markdown in a terminal: styled, wrapped at words, and without control sequences of its author."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SGR = re.compile(r"\x1b\[\d+m")
 
 
 def seen(markdown: str, columns: int = 40, *, colours: bool = True) -> str:
-    """What is left on the screen when the terminal has read the codes."""
+    """The visible text, without the escape codes."""
     return SGR.sub("", render_for_terminal(markdown, columns, use_colours=colours))
 
 

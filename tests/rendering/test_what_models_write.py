@@ -1,4 +1,4 @@
-"""Markdown as models write it: what a person sees of it in every form, by the platform's own reading."""
+"""Markdown as models write it, as a person sees it in every form, by the platform's own rules."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_list_keeps_its_own_numbers(markdown: str, lines: str, form: Form) -> 
 
 @every_form
 def test_a_list_numbered_with_brackets_keeps_its_numbers(form: Form) -> None:
-    """A reader of Markdown may show the bracket as a point."""
+    """A Markdown parser may show the bracket as a point."""
     assert re.sub(r"(\d)\)", r"\1.", shown("10) ten\n11) eleven\n15) more", form)) == "10. ten\n11. eleven\n15. more"
 
 

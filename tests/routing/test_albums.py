@@ -1,4 +1,4 @@
-"""When the pieces of an album are all there, and what they are together."""
+"""When the parts of an album are complete, and how they are joined."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EVENT = InboundEvent(
 
 
 def came(*seconds: float) -> list[StoredEvent]:
-    """Pieces that came so long after noon."""
+    """Parts that were received so long after noon."""
     chat = ChatKey("fake", "main", "c1")
     return [
         StoredEvent(id=EventId(at), chat=chat, event=EVENT, received_at=NOON + timedelta(seconds=one))

@@ -1,4 +1,4 @@
-"""An answer on its way to the session that asked: a real store and mailbox, a router opened again and again."""
+"""Answers on their way to the asking session: a real database and mailbox, and a router opened repeatedly."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.behaviour("AP-09")
 async def asking(
     folder: Path, *, text: str = "Which?", receipt: tuple[str, ...] = ("p1",), asked: bool = True
 ) -> AsyncIterator[World]:
-    """A chat in which an agent has asked something. No `receipt`: its sending is not on record yet."""
+    """A chat in which an agent has asked a question. Without a `receipt` its sending is not recorded yet."""
     database = folder / "nanohost.db"
     make_database(database)
     mailboxes = Mailboxes(folder / "sessions", durable=False)
@@ -57,7 +57,7 @@ async def ask(
     thread: str | None = None,
     chat: str = "c1",
 ) -> None:
-    """Have the session of an agent, in this thread, ask in a chat where no thread is."""
+    """Have the session of an agent, in this thread, ask in a chat outside threads."""
     session = await world.session(folder, thread)
     question = Delivery(
         queue=DeliveryQueueKey(session.id, "fake", "main", chat),
@@ -80,7 +80,7 @@ async def ask(
 
 
 async def said(world: World) -> list[tuple[str, str | None]]:
-    """What is in the mailbox: the texts, and what they answer."""
+    """The mailbox: the texts, and the questions that they answer."""
     session = await world.session("a")
     rows = await world.mailboxes.read_inbound(session, lambda box: [box.find_by_seq(number) for number in (2, 4, 6)])
     found = [decode_in(row.kind, row.content) for row in rows if row is not None]
@@ -88,7 +88,7 @@ async def said(world: World) -> list[tuple[str, str | None]]:
 
 
 async def edits(world: World) -> list[tuple[str, str | None]]:
-    """What the question's message is changed to, and when if not at once."""
+    """The edits of the question's message, and their times if not at once."""
     rows = await world.store.fetch_all("SELECT content, not_before FROM deliveries WHERE kind = 'edit'")
     found = [(decode_out("edit", row["content"]), row["not_before"]) for row in rows]
     return [(one.text, later) for one, later in found if isinstance(one, EditOut)]
@@ -150,7 +150,7 @@ async def test_a_question_of_an_agent_closed_to_the_sender_does_not_hide_one_of_
 async def test_an_explicit_answer_in_a_new_thread_reaches_a_question_asked_outside_threads(
     tmp_path: Path, line: str, answers: str | None
 ) -> None:
-    """What was asked beside all threads does not make the agent listen to whatever is said there."""
+    """A question outside threads does not make the agent engage with everything written there."""
     async with asking(tmp_path, asked=False) as world:
         chat = await world.chat("g1", is_group=True)
         await world.wire(chat, await world.agent("b"), engage=EngageMode.MENTION_STICKY)
@@ -217,7 +217,7 @@ async def test_a_press_of_somebody_who_may_not_talk_to_the_agent_is_not_an_answe
 
 
 async def test_a_press_from_another_chat_than_the_questions_is_not_an_answer(tmp_path: Path) -> None:
-    """Whoever learned what a button says could answer from anywhere, under the rules of a chat of their own."""
+    """Somebody who knows the value of a button could answer from any chat, under its rules."""
     async with asking(tmp_path) as world:
         found = await agent_groups.find(world.store, "a")
         assert found is not None
@@ -262,7 +262,7 @@ async def test_a_question_that_was_never_delivered_cannot_be_answered(tmp_path: 
 
 
 async def test_an_oversized_question_is_not_matched_against_each_message(tmp_path: Path) -> None:
-    """Hundreds of thousands of choices would be gone through at every message, while the whole host stands still."""
+    """Hundreds of thousands of choices would be compared at every message, and block the host."""
     async with asking(tmp_path, text="word " * MAX_QUESTION_CHARS) as world:
         assert await questions.list_open_in_chat(world.store, CHAT) == []
         await world.says("2")

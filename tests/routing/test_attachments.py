@@ -1,4 +1,4 @@
-"""Files that people send are where their message says, or the message says why not."""
+"""Attached files are where their message says, or the message has the reason."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def told(
     clock: Clock | None = None,
     limit_s: float = HANG_TIMEOUT_S,
 ) -> tuple[NewMessageIn, str]:
-    """The row, and what it says."""
+    """The row, and its text."""
     stored = StoredEvent(
         id=EventId(1), chat=CHAT, event=replace(EVENT, text="see this", attachments=files), received_at=EVENT.sent_at
     )
@@ -158,7 +158,7 @@ async def test_a_file_that_is_not_ready_is_fetched_later(mailboxes: Mailboxes, a
 async def test_a_file_that_takes_too_long_does_not_delay_its_message_further(
     mailboxes: Mailboxes, able: FullFeatureChannel
 ) -> None:
-    able.fetch_failures_left = 1  # and the clock on which the next try waits stands still
+    able.fetch_failures_left = 1  # and the clock of the retry stands still
     message, text = await told(mailboxes, able, NOTES, limit_s=0.05)
     assert text.endswith("[file: notes.txt could not be fetched: it did not come within 0.05 s]")
     assert list(attachment_dir(mailboxes.layout(SESSION), message.id).iterdir()) == []

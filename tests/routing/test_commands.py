@@ -1,4 +1,4 @@
-"""Commands in routing: who they are taken from, where, and that each is carried out and answered once."""
+"""Commands in routing: who may use them, where, and that each is carried out and answered once."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_stop_closes_messages_before_it_and_not_those_after_it(world: Worl
     rows = await world.mailboxes.update(session, lambda box: [row.kind.value for row in box.pending()])
     assert rows == ["control", "chat"]
     assert world.obeying == world.woken == [session.id]
-    assert await answers(world) == []  # it comes when the runner has obeyed
+    assert await answers(world) == []  # it is sent when the runner has stopped
 
 
 @pytest.mark.behaviour("SE-12")
@@ -165,7 +165,7 @@ async def test_a_command_for_another_bot_is_an_ordinary_message_in_a_group(world
 
 @pytest.mark.behaviour("AC-06")
 async def test_a_command_of_the_model_meant_for_another_bot_is_kept_from_the_agent_in_a_group(world: World) -> None:
-    """Whoever says it, and no word is said about it: it was not said to us."""
+    """Whoever writes it, and without an answer: it is not for this bot."""
     await world.wire(await world.chat(is_group=True), await world.agent("a"))
     async with world.store.transaction() as tx:
         await roles.grant(tx, user_id="fake:boss", role=Role.OWNER, agent_group=None, now=world.clock.now())
@@ -249,7 +249,7 @@ async def test_a_stopped_task_run_ends_as_skipped_also_after_a_crash(world: Worl
 async def test_asking_for_status_does_not_mark_an_unrecorded_failed_run_as_stopped(
     world: World,
 ) -> None:
-    """The host was killed between the mailbox and the database, say: the failure is to count, with its reason."""
+    """As when the host was killed between the mailbox and the database: the failure must count, with its reason."""
     await world.wire(await world.chat(), await world.agent("a"))
     await world.says("hello")
     await world.route()
@@ -268,5 +268,5 @@ async def test_asking_for_status_does_not_mark_an_unrecorded_failed_run_as_stopp
 
 
 def a_task(session: SessionId, now: datetime) -> Task:
-    """Once, at this moment."""
+    """A one-time task that is due now."""
     return make_active_task(now, session_id=session)

@@ -1,4 +1,4 @@
-"""What an ordinary message costs: the central database is asked little, whatever else a message may be."""
+"""The cost of an ordinary message: few statements on the central database."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST = 14
 
 @asynccontextmanager
 async def statements(world: World) -> AsyncIterator[Counter[str]]:
-    """What the database is asked while entered, values left out; not the test's own looking, and no BEGIN or COMMIT."""
+    """The statements while entered, without values; not the test's own, and no BEGIN or COMMIT."""
     seen: Counter[str] = Counter()
     own = _words(CHATS_WITH_NEW)
 

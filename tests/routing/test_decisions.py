@@ -1,4 +1,4 @@
-"""Routing's pure parts: which session, engaged or not, and the row that comes of it."""
+"""Routing's pure functions: which session, engaged or not, and the row of an event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a message that its author deleted, wherever it has got to, and of reactions that are taken back."""
+"""Deleted messages in every state, and removed reactions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def arrives(
     is_group: bool = False,
     mentions: bool = False,
 ) -> None:
-    """An event as intake leaves it, under this id."""
+    """An event under this id, as the inbox writes it."""
     event = InboundEvent(
         platform_id="c1",
         platform_message_id=id,
@@ -58,7 +58,7 @@ async def deletes(world: World, id: str, *, by: str = "u1") -> None:
 
 
 async def rows(world: World, folder: str = "a") -> list[tuple[str, str, str | None, bool]]:
-    """What is in a mailbox: what happened, the text, to which message, and whether it wakes."""
+    """The rows in a mailbox: event, text, referred message, and whether it triggers."""
     session = await world.session(folder)
     found: list[MessageIn] = await world.mailboxes.read_inbound(session, lambda box: list(box.due(NOON)))
     seen = []
@@ -235,7 +235,7 @@ async def groups(world: World, id: str, text: str, *, mentions: bool = False) ->
 
 @pytest.fixture
 async def mentioned(world: World) -> World:
-    """A group whose agent hears what mentions it."""
+    """A group whose agent engages with mentions."""
     await world.wire(await world.chat(is_group=True), await world.agent("a"), engage=EngageMode.MENTION)
     return world
 
@@ -366,11 +366,11 @@ async def test_deleting_the_message_withdraws_a_request_that_its_edit_made(owned
     assert row["status"] == "withdrawn"
 
 
-# --- one piece of an album
+# --- one part of an album
 
 
 async def album(world: World, *texts: str) -> None:
-    """An album with these words beside its pictures, joined."""
+    """A joined album with these captions."""
     async with world.store.transaction() as tx:
         for number, text in enumerate(texts, 1):
             event = InboundEvent(
@@ -386,7 +386,7 @@ async def album(world: World, *texts: str) -> None:
 
 
 async def files(world: World) -> list[list[str]]:
-    """The names of the files of what came in, but for deletions."""
+    """The names of the files of the events, except for deletions."""
     found = await world.store.fetch_all(
         "SELECT attachments FROM inbound_events WHERE status != 'routed' OR id = 1 ORDER BY id"
     )
@@ -394,7 +394,7 @@ async def files(world: World) -> list[list[str]]:
 
 
 async def gone(world: World) -> list[tuple[str, str | None, tuple[str, ...]]]:
-    """The deletions in the mailbox: words, message, files."""
+    """The deletions in the mailbox: text, message, files."""
     found: list[MessageIn] = await world.mailboxes.read_inbound(
         await world.session("a"), lambda box: list(box.due(NOON))
     )
@@ -444,7 +444,7 @@ async def test_a_waiting_album_whose_parts_are_all_deleted_is_dropped(world: Wor
 
 
 async def _join(world: World) -> None:
-    """As a host does that dies right after."""
+    """Join the album, as a host that is killed right after."""
     found = await events.list_new(world.store, CHAT, limit=9)
     said = with_unique_file_names([one.event for one in found])
     async with world.store.transaction() as tx:
@@ -509,7 +509,7 @@ async def test_an_event_about_a_later_album_part_refers_to_the_joined_message(wo
 
 
 async def about(world: World) -> list[str | None]:
-    """Which messages the rows in the mailbox are, or are about; the runner matches them by that."""
+    """The platform ids of the rows in the mailbox, or of their referred messages; the runner matches them by these."""
     found = await world.mailboxes.read_inbound(await world.session("a"), lambda box: list(box.due(NOON)))
     return [None if row.origin is None else row.origin.platform_message_id for row in found]
 

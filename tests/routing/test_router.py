@@ -1,4 +1,4 @@
-"""From events on disk to rows in mailboxes: a real store, real mailboxes, and a list in place of the keeper."""
+"""From events on disk to rows in mailboxes: a real database, real mailboxes, and a list of woken sessions."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ CHAT = ChatKey("fake", "main", "c1")
 
 
 class World:
-    """What is on disk, and who was woken. A router is opened for as long as a test wants it to live."""
+    """The database, and the woken sessions. A router is opened for as long as a test needs it."""
 
     def __init__(self, store: Store, mailboxes: Mailboxes) -> None:
         self.store = store
@@ -148,7 +148,7 @@ class World:
         refers_to: str | None = None,
         files: tuple[Attachment, ...] = (),
     ) -> None:
-        """Events as intake leaves them."""
+        """Events as the inbox writes them."""
         async with self.store.transaction() as tx:
             for text in texts:
                 event = InboundEvent(
@@ -191,7 +191,7 @@ class World:
             )
 
     async def let_in(self, agent: AgentGroup) -> None:
-        """Tie the chat that is held to an agent, as an approval does."""
+        """Wire the held chat to an agent, as an approval does."""
         [group] = await messaging_groups.list_all(self.store)
         await self.grant("fake:u1", Role.MEMBER, agent)
         await self.wire(group, agent)
@@ -200,7 +200,7 @@ class World:
 
     @asynccontextmanager
     async def routing(self) -> AsyncIterator[Router]:
-        """A router that has dealt with all that was there."""
+        """A router that has handled all existing events."""
         router = self.router()
         async with router.opened():
             await self.until(self.nothing_new)
@@ -334,7 +334,7 @@ async def test_chat_details_reported_by_the_platform_are_stored(world: World) ->
     assert (await messaging_groups.get(world.store, chat.id)).is_group is True
 
 
-# --- who is not let in
+# --- unknown and denied senders
 
 
 @pytest.mark.behaviour("RT-10")
@@ -521,7 +521,7 @@ async def _nothing_waits(world: World) -> bool:
 
 
 class DiesBeforeTheRecord(RouteWriter):
-    """Writes into the mailboxes, and is gone before it says so."""
+    """Writes into the mailboxes, and raises before it records that."""
 
     async def record(self, *_: object) -> None:
         raise StoreError("the process ended here")
@@ -564,11 +564,11 @@ async def test_after_a_crash_a_sticky_mention_does_not_apply_to_earlier_messages
     assert await world.outcomes() == [("before", "not_engaged"), ("@nan", "written"), ("after", "written")]
 
 
-# --- what fails for no reason known
+# --- unexpected errors
 
 
 class Stumbles(RouteWriter):
-    """Has a mistake that one text brings out."""
+    """Raises for one text."""
 
     async def write(self, session: Session, rows: Sequence[RoutedEntry]) -> tuple[list[Route], WriteResult]:
         if any(row.stored.event.text == "poison" for row in rows):
@@ -677,7 +677,7 @@ async def test_an_event_released_during_a_batch_is_routed_before_a_host_request(
 
 
 class Counter:
-    """A reception that takes one text, and does something about it."""
+    """A host request handler that takes one text, and acts on it."""
 
     def __init__(self, world: World, act: Callable[[], Awaitable[None]] | None = None) -> None:
         self._store = world.store
@@ -707,7 +707,7 @@ async def test_a_bot_that_presses_on_a_host_card_is_rejected_and_blocks_nothing(
 
 @pytest.mark.behaviour("IN-06", "IN-03")
 async def test_a_file_is_fetched_by_one_worker_at_a_time_when_its_message_is_retried(world: World) -> None:
-    """Two that write one file would each spoil what the other has of it."""
+    """Two workers that write one file would corrupt it."""
     await world.wire(await world.chat(), await world.agent("a"))
     fetching: list[int] = []
 
@@ -753,7 +753,7 @@ async def test_a_failing_disk_never_quarantines_an_event(world: World) -> None:
 
 
 class GivesWay(FairShare):
-    """Pauses for no time, and knows who did."""
+    """Pauses for no time, and records the chats that did."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -799,7 +799,7 @@ async def arrive(world: World, *pieces: InboundEvent) -> None:
 
 
 async def routed(world: World) -> list[tuple[str, list[str]]]:
-    """Text and files of what was routed, in order."""
+    """Text and files of the routed events, in order."""
     rows = await world.store.fetch_all(
         "SELECT e.text, e.attachments FROM routes r JOIN inbound_events e ON e.id = r.event_id ORDER BY e.id"
     )

@@ -79,7 +79,7 @@ def test_a_direct_chat_is_one_conversation_across_threads() -> None:
 
 
 def test_a_message_outside_threads_answers_a_question_asked_outside_threads() -> None:
-    """On Slack each line of a channel begins a thread, which is its own."""
+    """On Slack each message in a channel begins a thread of its own."""
     line = replace(IN_GROUP, thread_id=IN_GROUP.platform_message_id)
     found = match_typed_answer(line, [asked("A", "B", seq=3), asked("C", "D", thread=None)])
     assert found is not None

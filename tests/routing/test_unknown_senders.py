@@ -1,4 +1,4 @@
-"""Who is not let in at once: what is held until somebody decided, what is dropped and counted, and what people read."""
+"""Unknown senders: held messages, dropped and counted ones, and the replies."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from tests.routing.test_router import world as world
 
 @pytest.fixture
 async def owned(world: World) -> World:
-    """Somebody can be asked."""
+    """A world with an approver."""
     await world.grant("fake:boss", Role.OWNER)
     return world
 
 
 async def rows(world: World, folder: str) -> list[tuple[str, bool]]:
-    """Texts in a mailbox, and whether they wake."""
+    """Texts in a mailbox, and whether they trigger."""
     session = await world.session(folder)
     found: list[MessageIn] = await world.mailboxes.read_inbound(session, lambda box: list(box.due(NOON)))
     return [(_text(row), row.trigger) for row in found]
 
 
 async def said(world: World) -> list[tuple[str, str]]:
-    """What the host said, and where."""
+    """Messages of the host, with their chats."""
     found = await world.store.fetch_all(
         "SELECT platform_id, content FROM deliveries WHERE session_id = 'host' ORDER BY seq"
     )
@@ -63,7 +63,7 @@ async def approvals(world: World) -> list[tuple[ApprovalId, str]]:
 
 
 async def counts(world: World) -> dict[tuple[str, str, str], int]:
-    """How much was dropped, by who, why and of which agent."""
+    """The counts of dropped messages, by sender, reason and agent."""
     return {
         (one.user_id, one.reason, one.agent_group): one.count
         for one in await dropped.latest(world.store.reports, limit=99)
@@ -216,7 +216,7 @@ async def test_a_bot_is_heard_only_by_a_wiring_that_allows_bots(world: World) ->
     assert await counts(world) == {("fake:ci", SENT_BY_BOT, "a"): 1}
 
 
-# --- strangers in a chat that is known
+# --- unknown senders in a known chat
 
 
 @pytest.mark.behaviour("AC-04", "RT-07")
@@ -403,7 +403,7 @@ async def test_a_message_held_for_days_is_not_late_when_its_sender_is_approved(o
         assert await late_messages.received_at(owned.store, route["message_id"]) == later
 
 
-# --- where nobody can be asked
+# --- without an approver
 
 
 @pytest.mark.behaviour("RT-08", "RT-10")

@@ -1,4 +1,4 @@
-"""What an agent is told that it can do, and what the real command line offers it, against a stand-in of the model."""
+"""What an agent is told that it can do, and what the real claude program offers it, against a stub of the model."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ __all__ = ["api", "host"]
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "agents.md"
 OURS = "mcp__nanohost__"
 MODELS = (None, "claude-sonnet-4-5")
-"""The command line offers older models tools for a list of their own of what is to be done."""
+"""Claude Code offers older models tools for a to-do list of their own."""
 
 
 async def first_asked(host: SessionHost, api: StubMessagesApi, settings: Settings) -> RecordedRequest:
-    """What the command line asks the model in the first turn."""
+    """The first request to the model."""
     api.default = Text('<message to="home">yes</message>')
     host.write_message("m1", "hi")
     async with run_runner(host, settings):
@@ -36,14 +36,14 @@ async def first_asked(host: SessionHost, api: StubMessagesApi, settings: Setting
 
 
 def on_the_page(heading: str) -> set[str]:
-    """The names that the table below a heading begins its rows with."""
+    """The names that begin the rows of the table below a heading."""
     section = PAGE.read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| `")]
     return {name for row in rows for name in re.findall(r"`([\w-]+)`", row.split("|")[1])}
 
 
 def own(names: Sequence[str]) -> set[str]:
-    """Those that the command line has of itself."""
+    """Claude Code's own tools."""
     return {name for name in names if not name.startswith(OURS)}
 
 
@@ -71,7 +71,7 @@ async def test_each_nanohost_tool_is_documented(host: SessionHost, api: StubMess
 async def test_an_agent_without_a_network_is_told_so_and_one_in_a_plain_process_is_not(
     host: SessionHost, api: StubMessagesApi
 ) -> None:
-    """Without walls the web can be reached, and its tools work."""
+    """Without isolation the web can be reached, and the web tools work."""
     without = await first_asked(host, api, claude(host))
     host.write_message("m2", "hi")
     async with run_runner(host, replace(claude(host, "lease-2"), network="open")):
@@ -85,7 +85,7 @@ async def test_an_agent_without_a_network_is_told_so_and_one_in_a_plain_process_
 async def test_a_resumed_conversation_is_told_what_has_changed_since_it_began(
     host: SessionHost, api: StubMessagesApi
 ) -> None:
-    """The command line would say for ever what it was told first."""
+    """Claude Code would repeat for ever what it was told first."""
     await first_asked(host, api, claude(host))
     with inbound_transaction(host.layout.inbound_db, durable=False) as inbound:
         inbound.set_destinations((HOME, Destination(name="attic", display_name="The attic")), "home")
@@ -112,7 +112,7 @@ async def test_skills_of_claude_code_that_cannot_work_are_not_listed(host: Sessi
 
 
 def _system_words(asked: RecordedRequest) -> str:
-    """What the command line tells the model beside the messages of people."""
+    """The system texts of a request."""
     said = [message["content"] for message in asked.body["messages"] if message["role"] == "system"]
     return "\n".join(block["text"] for content in said for block in content)
 

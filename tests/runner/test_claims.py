@@ -1,4 +1,4 @@
-"""What the runner takes next, as a table of rows and earlier acks."""
+"""What the runner claims next, as a table of rows and earlier acks."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -41,7 +41,7 @@ def row(
 
 
 def said(seq: int, event: str, about: str, *, chat: str = "c1", trigger: bool = True) -> MessageIn:
-    """What somebody did to the message that the platform calls `about`; a message is that one itself."""
+    """An event about the message with the platform id `about`; a message is that one itself."""
     refers_to = None if event == "message" else about
     return replace(
         row(seq, trigger=trigger),
@@ -161,7 +161,7 @@ def test_context_beyond_the_batch_size_is_skipped_and_does_not_return_later() ->
     assert skipped_context([old, later], (later,)) == (), "context alone passes over nothing"
 
 
-# --- what its author deleted
+# --- deleted messages
 
 
 @pytest.mark.behaviour("RT-14")

@@ -286,7 +286,7 @@ async def test_stop_ends_a_pending_question_of_the_model(host: SessionHost, api:
 @pytest.mark.behaviour("SE-12")
 @pytest.mark.parametrize("after", ["nothing", "a tool", "a message beside the stop"])
 async def test_stop_discards_text_in_progress(host: SessionHost, api: StubMessagesApi, after: str) -> None:
-    """Interrupted in a text, the command line brings out the part that was written as if it were a message."""
+    """Interrupted in a text, Claude Code emits the written part as if it were a message."""
     if after == "a tool":
         said = '<message to="home">I look into it.</message>'
         api.replies.append(ToolUse("Bash", {"command": "true"}, text=said))
@@ -360,7 +360,7 @@ async def test_context_and_cost_are_reported_by_claude_code(host: SessionHost, a
 
 
 def _command_lines() -> list[str]:
-    """The command lines that are children of this process."""
+    """The claude processes that are children of this process."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     return [child for child in children if "claude" in Path(f"/proc/{child}/cmdline").read_text()]
 
@@ -502,7 +502,7 @@ def test_the_claude_process_gets_no_secret_and_only_the_gateway(tmp_path: Path) 
     found = cli_environment(context)
     assert found["ANTHROPIC_UNIX_SOCKET"] == str(tmp_path / "gateway.sock")
     assert found["ANTHROPIC_BASE_URL"] == "http://localhost"
-    assert int(found["MCP_TOOL_TIMEOUT"]) > MAX_WAIT_MINUTES * 60 * 1000  # a question may be waited for to its end
+    assert int(found["MCP_TOOL_TIMEOUT"]) > MAX_WAIT_MINUTES * 60 * 1000  # longer than any question waits
     assert found["CLAUDE_CONFIG_DIR"] == str(tmp_path / "state" / ".claude")
 
 
@@ -547,7 +547,7 @@ def _holds_picture(asked: RecordedRequest) -> bool:
 
 
 REFUSED = Failure(400, "invalid_request_error", "messages.3: this content cannot be processed")
-"""Of a picture that the error calls an image the command line rids itself: it asks again without all pictures."""
+"""Claude Code retries without pictures if the error names an image."""
 
 
 async def test_a_picture_refused_in_the_first_turn_does_not_break_the_next(
@@ -566,7 +566,7 @@ async def test_a_picture_refused_in_the_first_turn_does_not_break_the_next(
 
 
 def _is_not_begun_afresh(asked: RecordedRequest) -> bool:
-    """Also a call by which the command line wants to shorten the conversation by itself."""
+    """Also a request by which Claude Code wants to shorten the conversation by itself."""
     return "earlier-conversation" not in json.dumps(asked.body["messages"])
 
 
@@ -592,7 +592,7 @@ REFUSALS: dict[str, tuple[Reply, str]] = {
     "its length": (PROMPT_TOO_LONG, CONTEXT_FULL_NOTICE),
     "a full window": (Text("Some words", stop_reason="model_context_window_exceeded"), CONTEXT_FULL_NOTICE),
 }
-"""What the model refuses a conversation for, in the words of the Messages API, and what the person is told."""
+"""Errors of the Messages API that refuse a conversation, and what the person is told."""
 
 
 @pytest.mark.case("a history that is too large for the model")
@@ -705,7 +705,7 @@ async def test_the_agent_is_told_of_a_pdf_too_large_for_the_model(host: SessionH
 async def test_two_files_too_large_for_one_request_are_read_and_answered(
     host: SessionHost, api: StubMessagesApi
 ) -> None:
-    """The command line shortens the conversation by itself when it is told that it is too large."""
+    """Claude Code shortens the conversation by itself when it is told that it is too large."""
     (host.layout.agent_dir / "scan.pdf").write_bytes(make_scanned_pdf(14_000_000))
     reads = ToolUse("Read", {"file_path": str(host.layout.agent_dir / "scan.pdf")})
     api.rules.append(Rule(_is_too_large, REQUEST_TOO_LARGE))
@@ -765,7 +765,7 @@ async def test_text_before_a_limit_is_sent_and_the_turn_is_not_retried(
 
 
 async def test_an_unsaved_conversation_is_reported_to_the_host(host: SessionHost, api: StubMessagesApi) -> None:
-    """The command line says nothing of a folder that it cannot write to, and forgets all at its end."""
+    """Claude Code does not report a folder that it cannot write to, and forgets everything at its end."""
     api.default = Text('<message to="home">Yes.</message>')
     folder = host.layout.state_dir / ".claude"
     async with run_runner(host, claude(host)):

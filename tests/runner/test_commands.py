@@ -1,4 +1,4 @@
-"""What a person types for the model's own command line: what counts as such, and that it is a turn of its own."""
+"""Claude Code commands typed by a person: what counts as one, and that it is a turn of its own."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_command_is_a_text_that_begins_with_its_name(text: str, command: str |
     "other",
     [
         row(said("/compact", event="edit", refers_to="p0")),
-        row(said("/compact", refers_to=OWN_ID)),  # a press: the label was the agent's choice
+        row(said("/compact", refers_to=OWN_ID)),  # a press: the agent chose the label
         row(said("/compact", answers="o1")),
         row("/compact", trigger=False),
         row("/compact", is_of_a_chat=False),

@@ -1,4 +1,4 @@
-"""Rows for the runner itself: /stop and /clear, in the middle of a turn and between turns; rows for a fresh one."""
+"""Control messages: /stop and /clear, during a turn and between turns; wake messages."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_stop_keeps_the_conversation_and_clear_deletes_it(tmp_path: Path) 
         host.insert(control("clear", CLEAR))
         await host.wait_for_acks("clear")
         host.write_message("m3", "resume")
-        await host.wait_for_acks("m3", status=AckStatus.FAILED)  # there is nothing to go on with
+        await host.wait_for_acks("m3", status=AckStatus.FAILED)  # there is no conversation to resume
     assert host.texts() == ["noted", "I know you"]
 
 

@@ -1,4 +1,4 @@
-"""Whom a name reaches when one session serves several chats."""
+"""Which chat a destination name means when one session serves several chats."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def host(tmp_path: Path) -> SessionHost:
 
 
 def state(host: SessionHost, key: str) -> str | None:
-    """What is in session_state, once the runner has ended."""
+    """The content of session_state, once the runner has ended."""
     writer = OutboundWriter(host.layout.outbound_db, container_id="test", durable=False)
     try:
         return writer.state(key)
@@ -45,7 +45,7 @@ async def test_a_message_is_answered_in_its_chat(host: SessionHost) -> None:
 
 
 def deletion(id: str, of: str) -> NewMessageIn:
-    """What the host writes when a message is gone from the platform."""
+    """The row of the host when a message was deleted on the platform."""
     row = make_chat_message(id, "", trigger=False)
     assert row.origin is not None
     said = ChatIn(text="", sender="Ada", sender_id="u-Ada", event="deletion", refers_to=f"platform-{of}")
@@ -95,7 +95,7 @@ async def test_a_message_is_claimed_when_it_becomes_due(host: SessionHost) -> No
 async def test_a_message_due_while_the_file_is_unreadable_is_found_later_without_busy_waiting(
     host: SessionHost,
 ) -> None:
-    """The host was killed in the middle of a commit, say: nothing is to be read before the next one is there."""
+    """As when the host was killed in the middle of a commit: nothing can be read before the next one."""
     now = datetime.now(UTC)
     host.insert(make_chat_message("m1", "later", process_after=now + timedelta(hours=1)))
     later = now + timedelta(hours=2)
@@ -184,7 +184,7 @@ async def test_a_failed_turn_is_never_completed_and_has_a_sentence(host: Session
 
 @pytest.mark.behaviour("RU-04")
 async def test_a_turn_that_fails_after_an_answer_sends_nothing_of_it(host: SessionHost) -> None:
-    """All of it is tried again, so what it had said so far would be said twice."""
+    """All of it is retried, so its messages would be sent twice."""
     host.write_script(
         {"match": "^wait", "actions": [{"until_file": "go"}, {"answer": "done"}]},
         {"match": "^and", "attempt": 1, "actions": [{"error": "overloaded"}]},
@@ -226,7 +226,7 @@ async def test_a_retry_keeps_its_batch_and_repeats_no_message(host: SessionHost)
         assert host.texts() == ["working on first"]
         host.retry(*acks.values(), extra_message=make_chat_message("m3", "third"))
         await host.wait_for_acks("m1", "m2", "m3")
-    # The second "working on first" of attempt 2 is new: the first attempt said it once only.
+    # The second "working on first" of attempt 2 is new: the first attempt sent it only once.
     assert host.texts() == ["working on first", "working on first", "done", "echo: second", "echo: third"]
     first, second = host.turns()
     assert (first.attempt, first.message_ids[:2], second.attempt) == (2, ("m1", "m2"), 1)

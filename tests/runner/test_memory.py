@@ -1,4 +1,4 @@
-"""One memory an agent: two conversations of it, the real command line in each, a stand-in of the model."""
+"""One memory for each agent: two conversations of it, the real claude program in each, a stub of the model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def two(api: StubMessagesApi, tmp_path: Path) -> AsyncIterator[tuple[Sessi
 
 
 def told(asked: RecordedRequest) -> str:
-    """All that the model was sent."""
+    """The whole request to the model."""
     return json.dumps(asked.body)
 
 
@@ -76,7 +76,7 @@ async def test_a_resumed_conversation_knows_notes_made_meanwhile_by_another(
 async def test_a_conversation_does_not_overwrite_newer_notes_of_another(
     two: tuple[SessionHost, SessionHost], api: StubMessagesApi
 ) -> None:
-    """By the command line's own care: each chat's change is made to the file as it is then, or refused."""
+    """Claude Code itself ensures it: a change is made to the current file, or refused."""
     first, _ = two
     note = memory_of(first) / "tea.md"
     memory_of(first).mkdir()

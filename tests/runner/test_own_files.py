@@ -1,4 +1,4 @@
-"""What of its files an agent may send: plain ones in folders of its own, whatever links say."""
+"""Which of its files an agent may send: plain ones in its own folders, whatever symlinks say."""
 
 from __future__ import annotations
 
@@ -65,6 +65,6 @@ def test_a_file_that_cannot_be_sent_is_refused_with_the_reason(mine: Path, path:
 
 def test_a_symlink_swapped_in_is_not_followed(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (mine / "folder").symlink_to(mine.parent / "outside")
-    monkeypatch.setattr(own_files, "_real_path", lambda path: path)  # looked at before the link was made
+    monkeypatch.setattr(own_files, "_real_path", lambda path: path)  # checked before the link was made
     with pytest.raises(UnreadableFile, match="cannot be read"):
         own_files.read_file("folder/secret", roots=[mine.parent / "real"])

@@ -1,4 +1,4 @@
-"""The runner as a process of its own: how it begins, how it ends, and what a SIGKILL leaves."""
+"""The runner as a process: its start, its end, and the state after a SIGKILL."""
 
 import asyncio
 import random
@@ -117,7 +117,7 @@ async def test_no_heavy_module_is_imported_before_the_first_poll(host: SessionHo
 @pytest.mark.behaviour("RU-08")
 @pytest.mark.parametrize("seed", range(3))
 async def test_kills_at_random_moments_lose_no_message_and_repeat_none(host: SessionHost, seed: int) -> None:
-    """Every message is answered once and its tool message said once, however often the runner dies on the way."""
+    """Every message is answered once and its tool message sent once, however often the runner dies."""
     say: dict[str, object] = {"tool": "send_message", "arguments": {"text": "saw {text}"}}
     host.write_script(_rule("", [say, {"sleep_s": 0.001}, {"answer": "did {text}"}]))
     chance = random.Random(seed)
@@ -140,7 +140,7 @@ async def test_kills_at_random_moments_lose_no_message_and_repeat_none(host: Ses
 
 
 async def _until_all_done(host: SessionHost, ids: list[str]) -> None:
-    """Play the keeper: allow again what a dead container left."""
+    """Act as the container manager: retry claims of a dead container."""
     async with asyncio.timeout(scaled_timeout(WAIT_TIMEOUT_S)):
         while True:
             found = await host.wait_for(lambda outbound: outbound.acks_after(0) or None)
@@ -152,7 +152,7 @@ async def _until_all_done(host: SessionHost, ids: list[str]) -> None:
 
 
 def _allow_again(host: SessionHost, *statuses: AckStatus) -> None:
-    """What the keeper does with the claims of a container that died. A file that is half written is no news yet."""
+    """Retry the claims of a dead container. A half-written file reads as unchanged."""
     with suppress(FileNotReady, FileLocked):
         for ack in host.acks().values():
             if ack.status in (statuses or (AckStatus.PROCESSING, AckStatus.ABANDONED)):

@@ -1,4 +1,4 @@
-"""What the agent is shown: well-formed whatever people write, times in their zone, no platform ids."""
+"""The agent's prompt: well-formed whatever people write, times in their zone, no platform ids."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""ask_user_question with real files: who waits, what ends the waiting, what becomes of an answer that comes late."""
+"""ask_user_question with real files: what waits, what ends the wait, and late answers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def host(tmp_path: Path) -> SessionHost:
 
 
 def answer(id: str, question: str, text: str = "Red") -> NewMessageIn:
-    """What the host makes of a press, or of an answer that somebody typed."""
+    """The row of the host for a press, or for a typed answer."""
     said = ChatIn(text=text, sender="Bo", sender_id="u-Bo", answers=question)
     row = make_chat_message(id, "")
     return NewMessageIn(id=id, kind=InKind.CHAT, timestamp=row.timestamp, content=encode(said), origin=row.origin)
@@ -62,7 +62,7 @@ async def asked(host: SessionHost) -> MessageOut:
 
 
 def tell(host: SessionHost, message: MessageOut, status: str) -> None:
-    """The host says what became of a message of the agent's."""
+    """Write the delivery result of a message of the agent."""
     outcome = DeliveryResult(out_id=message.id, status=status, platform_message_ids=(), changed_at=datetime.now(UTC))
     with inbound_transaction(host.layout.inbound_db, durable=False) as inbound:
         inbound.record_delivery_results([outcome])
@@ -119,7 +119,7 @@ async def test_an_answer_can_be_replied_to_and_does_not_change_the_reply_address
 
 @pytest.mark.behaviour("AP-09", "SE-12")
 async def test_a_question_written_while_its_turn_ended_is_not_waited_for() -> None:
-    """A /stop came in between: the call would be open for an hour, and nothing would end it."""
+    """A /stop came in between: otherwise the call would stay open for an hour."""
     questions = PendingQuestions()
     questions.close()
     async with asyncio.timeout(scaled_timeout(WAIT_TIMEOUT_S)):

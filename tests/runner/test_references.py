@@ -1,4 +1,4 @@
-"""What an edit, a reaction and a press are about: found for as long as the files hold it, and never guessed."""
+"""The message that an edit, a reaction or a press refers to: found while the files contain it, and never guessed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def runner(host: SessionHost) -> Iterator[OutboundWriter]:
 
 
 def about(id: str, refers_to: str, *, event: str = "reaction", chat_id: str = "chat-1") -> NewMessageIn:
-    """What the host writes of an edit, a reaction, or a press (which is a message)."""
+    """The row of the host for an edit, a reaction, or a press (which is a message)."""
     row = make_chat_message(id, "", platform_id=chat_id)
     assert row.origin is not None
     content = encode(ChatIn(text="x", sender="Ada", sender_id="u", event=event, refers_to=refers_to))
@@ -45,7 +45,7 @@ def about(id: str, refers_to: str, *, event: str = "reaction", chat_id: str = "c
 
 
 async def known(host: SessionHost) -> Mapping[str, int]:
-    """What a runner that starts now knows of it."""
+    """The references that a runner knows at its start."""
     with closing(Mailbox(host.layout, lease="new", durable=False)) as mailbox:
         news = await mailbox.poll(NOW)
     assert news is not None
@@ -53,7 +53,7 @@ async def known(host: SessionHost) -> Mapping[str, int]:
 
 
 def said(host: SessionHost, runner: OutboundWriter, *ids: str, to: str | None = None, turn: str = "t") -> None:
-    """The agent said these, the host sent them, and they are known by the id `p-…` there."""
+    """Messages that the agent wrote and the host sent, with the platform ids `p-…`."""
     runner.claim(turn, (), NOW)
     rows = [
         NewMessageOut(id=id, turn_id=turn, kind=OutKind.CHAT, content=encode(ChatOut(text=id)), destination=to)

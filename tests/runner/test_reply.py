@@ -1,4 +1,4 @@
-"""What of the agent's text is for people, and where it goes."""
+"""Which of the agent's text is for people, and its destination."""
 
 from datetime import UTC, datetime
 

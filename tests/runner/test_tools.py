@@ -1,4 +1,4 @@
-"""What the agent's tools write, and what they tell the agent at once."""
+"""The rows that the agent's tools write, and their results."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def host(tmp_path: Path) -> SessionHost:
 
 @asynccontextmanager
 async def answering(host: SessionHost, *, lease: str = "l1") -> AsyncIterator[Toolbox]:
-    """A turn that answers one message, and breaks off; under another lease it is run again."""
+    """A turn over one message that is interrupted; under another lease it is repeated."""
     mailbox = Mailbox(host.layout, lease=lease, durable=False)
     mailbox.abandon_stale_claims(NOW)
     for ack in host.acks().values():
@@ -79,7 +79,7 @@ async def answering(host: SessionHost, *, lease: str = "l1") -> AsyncIterator[To
 async def called(
     host: SessionHost, name: str, *, lease: str = "l1", **arguments: object
 ) -> tuple[str, list[MessageOut]]:
-    """What a tool says in a turn of its own, and the rows it leaves."""
+    """The result of a tool in a turn of its own, and its rows."""
     async with answering(host, lease=lease) as toolbox:
         said = await toolbox.call(name, arguments)
     return said, host.sent()
@@ -252,7 +252,7 @@ async def test_a_file_that_could_not_be_read_at_first_is_still_sent_once(host: S
 
 @pytest.mark.behaviour("RU-08")
 async def test_a_sent_file_is_not_copied_again_when_the_turn_restarts(host: SessionHost) -> None:
-    """The host has it, and clears the folder away once it is delivered."""
+    """The host has it, and removes the folder once it is delivered."""
     (host.layout.agent_dir / "a.txt").write_text("there")
     async with answering(host) as toolbox:
         assert toolbox.outbox is not None

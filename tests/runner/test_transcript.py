@@ -1,4 +1,4 @@
-"""The command line's record of a conversation, in words; lines as its release 2.1.329 writes them."""
+"""Claude Code's record of a conversation, as text; lines as its release 2.1.329 writes them."""
 
 from __future__ import annotations
 

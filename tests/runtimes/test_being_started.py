@@ -1,4 +1,4 @@
-"""A program that is just being started shows no arguments for a moment, and is not overlooked."""
+"""A process that is just starting has no arguments for a moment, and is not overlooked."""
 
 from __future__ import annotations
 

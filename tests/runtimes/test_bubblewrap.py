@@ -1,4 +1,4 @@
-"""What is particular to sandboxes: control groups, and a sandbox that outlived its runner."""
+"""Specific to bubblewrap: control groups, and a sandbox that outlived its runner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which runtime a machine gets, and when an agent without walls is refused."""
+"""Which runtime a machine gets, and when an agent without a sandbox is refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Way = Callable[[], Awaitable[Runtime]]
 
 
 def quiet(_line: str) -> None:
-    """Nobody watches."""
+    """Ignore progress."""
 
 
 def works(install: str) -> Way:
@@ -86,7 +86,7 @@ def test_a_real_agent_with_tools_is_not_started_unsandboxed() -> None:
 
 @pytest.mark.parametrize("tools", ["all", "none"])
 def test_a_provider_without_a_sandbox_declaration_is_not_started_unsandboxed(tools: str) -> None:
-    """That it obeys `tools` is not known either, so it is no way out."""
+    """Whether it honours `tools` is not known either, so disabling tools does not help."""
     new = ProviderFile(name="new", path=Path("new.py"))
     with pytest.raises(SpawnError, match="'new'") as caught:
         check_unsandboxed(Isolation.NONE, new, tools, allow_unsandboxed=False)

@@ -1,4 +1,4 @@
-"""What is particular to Docker: an engine that goes away and comes back."""
+"""Specific to Docker: an engine that becomes unreachable and returns."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.runtimes.test_conformance import DockerBench
 
 
 class Wire:
-    """A socket in front of the engine's own, which can be cut and mended."""
+    """A socket in front of the engine's own, which can be disconnected and restored."""
 
     def __init__(self, path: Path, engine: str) -> None:
         self.path = path

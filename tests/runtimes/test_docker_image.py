@@ -1,4 +1,4 @@
-"""The agent image: what its name stands for, what goes in, and how a failed build is told."""
+"""The agent image: its name, its content, and failed builds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INPUTS = {"Dockerfile.agent": b"FROM x", "requirements/agent.txt": b"a==1"}
 
 @pytest.fixture
 def small_build(docker_engine: APIClient, python_image: str) -> Iterator[dict[str, bytes]]:
-    """A build that takes no time, and no room when the test is over."""
+    """A build that takes no time, removed after the test."""
     dockerfile = f"ARG BASE_IMAGE\nFROM ${{BASE_IMAGE}}\nLABEL test={uuid.uuid4()}\nCOPY note.txt extra-ca.cr[t] /\n"
     inputs = {"Dockerfile.agent": dockerfile.encode(), "note.txt": b"hello"}
     yield inputs

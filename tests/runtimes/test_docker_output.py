@@ -1,4 +1,4 @@
-"""A Docker container's output can be read before it is dead, and is one text with what is saved afterwards."""
+"""A Docker container's output can be read while it runs, and forms one text with what is saved afterwards."""
 
 from __future__ import annotations
 

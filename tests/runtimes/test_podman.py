@@ -1,4 +1,4 @@
-"""Podman's socket in place of Docker's: the runtime suite, and what is particular to it."""
+"""Podman's socket in place of Docker's: the runtime suite, and what is specific to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is particular to plain processes: short paths, links, and how a runner is known."""
+"""Specific to plain processes: short paths, symlinks, and how a runner is recognised."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ async def test_a_log_that_has_grown_too_long_is_restarted(env: RuntimeTestEnv) -
 
 
 async def test_the_real_runner_can_be_imported_where_it_is_started(env: RuntimeTestEnv) -> None:
-    """Without a stand-in the interpreter finds agent_runner; what that does with an empty session is not ours."""
+    """Without the stub the interpreter finds agent_runner; how that handles an empty session does not matter here."""
     spec = env.make_spec()
     runtime = ProcessRuntime(install=env.install)
     async with runtime.opened(env.deaths):

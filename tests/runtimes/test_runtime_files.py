@@ -1,4 +1,4 @@
-"""Runtimes as their files say what they are: found without importing one."""
+"""Runtimes as their headers declare them: found without importing one."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ OURS = ("[tool.nanohost]", 'kind = "runtime"', "api = 1")
 
 
 def quiet(_line: str) -> None:
-    """Nobody watches."""
+    """Ignore progress."""
 
 
 def test_the_shipped_runtimes_are_found() -> None:

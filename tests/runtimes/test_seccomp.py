@@ -1,4 +1,4 @@
-"""The system call filter in both of its forms, run by small interpreters: kernel and engines take the same forms in the
+"""The system call filter in both of its forms, run by small interpreters: kernel and engines load the same forms in the
 conformance suite."""
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Program = list[tuple[int, int, int, int]]
 
 
 def verdict(machine: str, number: int, *arguments: int, audit: int | None = None) -> int:
-    """What our program answers to one system call."""
+    """The filter's verdict on one system call."""
     return answer(ours(machine), ARCHITECTURES[machine].audit_number if audit is None else audit, number, *arguments)
 
 
@@ -50,7 +50,7 @@ def ours(machine: str) -> Program:
 
 
 def answer(program: Program, audit: int, number: int, *arguments: int) -> int:
-    """What a program answers to one system call."""
+    """A program's verdict on one system call."""
     values = (*arguments, *[0] * (6 - len(arguments)))
     data = struct.pack("<IIQ6Q", number, audit, 0, *values)
     accumulator = position = 0
@@ -79,7 +79,7 @@ def answer(program: Program, audit: int, number: int, *arguments: int) -> int:
 
 
 def profile_allows(machine: str, name: str, *arguments: int) -> bool:
-    """What the profile answers to one system call, read as libseccomp reads it."""
+    """The profile's verdict on one system call, as libseccomp reads it."""
     profile = json.loads(seccomp_profile(machine) or "")
     assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
     values = (*arguments, *[0] * (6 - len(arguments)))
@@ -210,7 +210,7 @@ NOT_KNOWN = -1
 
 @dataclass(frozen=True, slots=True)
 class Theirs:
-    """What libseccomp makes of the profile, which is what Docker and Podman do with it. `unknown`: the calls that this
+    """The program that libseccomp compiles from the profile, as Docker and Podman do. `unknown`: the calls that this
     libseccomp is too old for, and leaves out."""
 
     program: Program
@@ -249,7 +249,7 @@ def compiled_by_libseccomp(machine: str, folder: Path) -> Theirs:
 
 
 def beside(*values: int) -> list[int]:
-    """These, and what differs from them in a bit or by one, in the lower half and in the upper one."""
+    """These values, and some that differ in a bit or by one, in the lower half and in the upper one."""
     return sorted(
         {
             changed & 0xFFFF_FFFF_FFFF_FFFF

@@ -1,4 +1,4 @@
-"""What a container gets is given to its user, whatever one before it left there."""
+"""A container's folders are owned by its user, whatever an earlier one left there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a task does about times that passed."""
+"""How a task handles missed times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks that fall due while all is paused: nothing is decided then; later all is as after a night without a host."""
+"""Tasks due during a pause: nothing is decided then; afterwards they are handled as after a night without a host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ends of runs reach their tasks, whatever is killed on the way."""
+"""Results of runs reach their tasks, whatever is killed on the way."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ BROKEN = TurnError(error_class=ErrorClass.PERMANENT, sentence="It broke.")
 
 @dataclass(frozen=True)
 class _Ended:
-    """Emitted by the tests' own listener."""
+    """Emitted by the test's own subscriber."""
 
 
 class Heard:
-    """What was told of ends, and how often that was committed."""
+    """The reported results, and how often they were committed."""
 
     def __init__(self, store: Store) -> None:
         self.closed: list[ClosedMessage] = []

@@ -1,4 +1,4 @@
-"""When cron expressions fall due, above all where the clocks change."""
+"""When cron expressions are due, above all at daylight saving changes."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_due_times_only_advance_and_none_is_left_out(zone: str, cron: str, days:
 
 
 def gone_through(cron: str, zone: ZoneInfo, start: datetime, hours: int) -> list[datetime]:
-    """The same by the rules' plain words: every minute is looked at."""
+    """The expected times, found by checking every minute."""
     every_hour = cron.split()[1] == "*"
     found, walls = [], set[datetime]()
     before = start.astimezone(zone).replace(tzinfo=None)

@@ -1,4 +1,4 @@
-"""When runs begin, and that each begins once."""
+"""When runs start, and that each starts once."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_a_run_recorded_before_a_crash_is_written_once(tmp_path: Path, wri
         task = await bench.add_task(in_s=3600)
         session = await bench.add_session()
         await bench.wait_until_idle()
-    # What a host leaves that is killed between the two files, before or after the second.
+    # The state left by a host that is killed between the two files, before or after the second.
     async with run_scheduler(tmp_path, clock) as bench:
         due = task.next_due
         assert due is not None
@@ -229,7 +229,7 @@ async def test_a_task_can_be_run_outside_its_schedule_even_while_paused(tmp_path
 
 
 async def _end(bench: SchedulerHarness, task: Task, session: Session, *, completed: bool, count: int) -> None:
-    """Let the task fall due once more and its run end."""
+    """Let the task be due once more and its run end."""
     await bench.clock.advance(HOUR_S)
     run = (await bench.wait_for_started(task, count))[-1]
     await bench.wait_until_idle()
@@ -329,7 +329,7 @@ async def test_finished_tasks_cost_no_query_time(tmp_path: Path) -> None:
 
 @pytest.mark.behaviour("TK-06")
 async def test_a_task_changed_during_the_decision_runs_as_changed(tmp_path: Path) -> None:
-    """Cancelled or with another text: what was read before is of the past."""
+    """Cancelled or with another text: what was read before is outdated."""
     watched: list[InterleavedStore] = []
 
     def watch(store: Store) -> Store:
