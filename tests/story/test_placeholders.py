@@ -1,4 +1,4 @@
-"""What differs from one play to the next is written as what does not, and tables keep their columns."""
+"""Variable text of a story is replaced by constant text, and tables keep their columns."""
 
 from __future__ import annotations
 

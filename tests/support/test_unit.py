@@ -1,4 +1,4 @@
-"""Unit tests are found by where they lie, and are held to it."""
+"""Unit tests are found by their location, and their limits are enforced."""
 
 from __future__ import annotations
 

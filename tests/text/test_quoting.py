@@ -1,4 +1,4 @@
-"""Names are said, and do nothing."""
+"""Quoted names are readable, and have no effect."""
 
 from __future__ import annotations
 

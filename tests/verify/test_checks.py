@@ -1,4 +1,4 @@
-"""Each check sees what it is for, and nothing else does."""
+"""Each check finds its own kind of damage, and no other check does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Breaker = Callable[[HealthyHome], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One break, the check that finds it, and words its row must hold."""
+    """One kind of damage, the check that finds it, and words of the finding."""
 
     check: str
     name: str
@@ -32,7 +32,7 @@ def central(sql: str) -> Breaker:
 
 
 def inbound(sql: str) -> Breaker:
-    """On the session at rest; REST in the text is its id."""
+    """Run on the idle session; REST in the text is its id."""
     return lambda bench: bench.run_inbound_sql(bench.idle_session, sql)
 
 
@@ -45,7 +45,7 @@ def spoiled(spoiler: Callable[[SessionLayout], None]) -> Breaker:
 
 
 def _claim_of_nobody(bench: HealthyHome) -> None:
-    """A claim on context that came later, by a container without a lease: no work of this session is due."""
+    """A claim on later context by a container without a lease: no work of this session is due."""
     bench.run_inbound_sql(
         bench.idle_session,
         'INSERT INTO messages_in (seq, id, kind, timestamp, "trigger", content) '

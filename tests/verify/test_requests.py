@@ -1,4 +1,4 @@
-"""What agents ask for is accounted for as what they say is."""
+"""Requests of agents are checked as messages are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Upkeep: what was settled long ago goes, what is open or keeps repetitions harmless stays, and all is in order."""
+"""Retention: old settled rows are deleted, open rows and those that recognise repeats are kept, and verify passes."""
 
 from __future__ import annotations
 

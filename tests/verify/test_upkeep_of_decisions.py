@@ -1,4 +1,4 @@
-"""Upkeep of what people decided and what the host said: it goes with age, and what is open, or refers, keeps it."""
+"""Retention of decisions and host messages: they are deleted with age, unless they are open or referred to."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def rows(bench: HealthyHome, what: str) -> list[sqlite3.Row]:
 
 
 async def said(bench: HealthyHome, name: str, *, about: int | None = None, settled: bool = True) -> Delivery:
-    """The host says something, or changes what it said, and it is sent."""
+    """The host sends a message, or an edit of one."""
     what = ChatOut(text=name) if about is None else EditOut(message=about, text=name)
     async with bench.store.transaction() as tx:
         entry = await host_messages.enqueue(tx, DM, what, out_id=name, now=bench.clock.now())
@@ -50,7 +50,7 @@ async def said(bench: HealthyHome, name: str, *, about: int | None = None, settl
 
 
 async def asked(bench: HealthyHome, id: str, *, decided: bool = True) -> Delivery:
-    """An approval whose card was sent, and that somebody else tried to decide."""
+    """An approval with a sent card, and a refused press of somebody else."""
     now, approval = bench.clock.now(), ApprovalId(id)
     async with bench.store.transaction() as tx:
         await approvals.add(

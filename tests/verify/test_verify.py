@@ -1,4 +1,4 @@
-"""What is as it may be: half-done steps of a running host, what a killed one leaves; and how it is reported."""
+"""States that are no findings: half-done steps of a running host, and of a killed one; and the form of the report."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ async def test_findings_name_their_session(home_fixture: HealthyHome) -> None:
 
 
 def _leave_a_hot_journal(bench: HealthyHome, session: Session) -> None:
-    """As a runner leaves it that is killed in the middle of a commit: the journal says what to undo."""
+    """A journal of a runner that was killed in the middle of a commit: it says what to roll back."""
     path = bench.layout(session).outbound_db
     journal, kept = path.with_name("outbound.db-journal"), path.with_name("kept")
     with closing(sqlite3.connect(path, isolation_level=None)) as database:

@@ -1,4 +1,4 @@
-"""Nothing is kept of those that are at rest, once there are many."""
+"""Idle entries are evicted once there are many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chat with a long queue gives way while people elsewhere are about, and only then."""
+"""A chat with a long queue pauses while people elsewhere are active, and only then."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keyed work: never two at one key, nothing forgotten, failures tried again with growing pauses."""
+"""Keyed workers: never two for one key, no notification lost, failures retried with growing pauses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nanohost.work.keyed_workers import INITIAL_BACKOFF_S, MAX_BACKOFF_S, KeyedW
 
 
 class Workshop:
-    """Work that waits at a gate, fails when told to, and counts how many are at it."""
+    """Work that waits at a gate, fails when told to, and counts its concurrent runs."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -60,7 +60,7 @@ class Workshop:
             while self.lanes.active_count():
                 self._change.clear()
                 await self._change.wait()
-                await asyncio.sleep(0)  # the worker leaves after its work
+                await asyncio.sleep(0)  # the worker ends after its work
 
 
 @pytest.fixture

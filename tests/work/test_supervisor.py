@@ -1,4 +1,4 @@
-"""Services: started again with growing pauses, seen, stopped in reverse, and one that may not fail."""
+"""Services: restarted with growing pauses, visible, stopped in reverse order, and a critical one that must not fail."""
 
 from __future__ import annotations
 

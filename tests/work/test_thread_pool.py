@@ -1,4 +1,4 @@
-"""Threads of a kind: what they are at is known, and leaving them does not wait for ever."""
+"""Thread pools: the current work of a thread is known, and shutting down does not wait for ever."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def wait(_about: object, hangs: threading.Event) -> None:
 
 
 def at_work() -> str:
-    """What its thread is at; empty while there is none, or nothing."""
+    """The current work of the pool's thread; empty while there is none."""
     found = [running_call(thread.ident) for thread in (each for each in threading.enumerate() if each.name == "kind_0")]
     return next((work.description for work in found if work is not None), "")
 

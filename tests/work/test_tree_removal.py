@@ -1,4 +1,4 @@
-"""Folders are removed whatever a container put there: in little memory, a moment at a time, and nothing else."""
+"""Folders are removed whatever a container put there: with little memory, a moment at a time, and nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nanohost.work.tree_removal import MAX_OPEN_LEVELS, STEP_S, RemovalResult, o
 from tests.support.folders import MANY_FILES, fill_folder, nest_folders
 
 TRIES = 5_000
-"""Without O_NOFOLLOW a few of a thousand go wrong."""
+"""Without O_NOFOLLOW a few of a thousand fail."""
 STANDS: Callable[[], float] = lambda: 0.0  # noqa: E731
 
 
@@ -30,7 +30,7 @@ def step(path: Path, *, monotonic: Callable[[], float] = STANDS) -> RemovalResul
 
 
 def steps(path: Path) -> Iterator[RemovalResult]:
-    """Until there is no more to be done. Time stands still: a step does all that it can."""
+    """Run steps until nothing is left to do. Time stands still: a step does all that it can."""
     while True:
         yield (progress := step(path))
         if progress is not RemovalResult.INCOMPLETE:
@@ -105,7 +105,7 @@ def test_a_symlink_swapped_in_during_removal_is_not_followed(folder: Path) -> No
     changing, over = folder / "full" / "changing", threading.Event()
 
     def swap() -> None:
-        """It is a folder and a link to another in turn, all the time."""
+        """It alternates between a folder and a symlink to another, all the time."""
         makes_link = partial(changing.symlink_to, folder / "host")
         while not over.is_set():
             for change in (changing.parent.mkdir, changing.mkdir, changing.rmdir, makes_link, changing.unlink):
