@@ -72,11 +72,11 @@ async def talking(folder: Path) -> AsyncIterator[World]:
         async with world.store.transaction() as tx:
             for statement in WAITING.split(";")[:-1]:
                 await tx.execute(statement, {"s": session.id} if ":s" in statement else {})
-        await say(world, 9)
+        await enqueue_delivery(world, 9)
         yield world
 
 
-async def say(world: World, seq: int, content: ChatOut | CardOut | EditOut = HELLO) -> None:
+async def enqueue_delivery(world: World, seq: int, content: ChatOut | CardOut | EditOut = HELLO) -> None:
     """Enqueue a delivery to the old chat."""
     session = await world.session("a")
     async with world.store.transaction() as tx:
@@ -188,13 +188,13 @@ async def test_later_events_under_the_old_id_belong_to_the_same_session(tmp_path
 async def test_later_messages_to_the_old_id_go_to_the_new_one_without_a_reply(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
         await moving(world).move(OLD, "c9")
-        await say(world, 11)
+        await enqueue_delivery(world, 11)
         assert (await places(world))["messages"] == ["c1 -", "c9 -", "c9 -"]
 
 
 async def test_a_button_from_before_the_move_can_be_pressed_in_the_new_chat(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
-        await say(world, 9, content=CardOut(title="Which?", body="", options=("Red", "Blue")))
+        await enqueue_delivery(world, 9, content=CardOut(title="Which?", body="", options=("Red", "Blue")))
         async with world.store.transaction() as tx:
             await tx.execute("UPDATE deliveries SET status = 'sent'")
         await moving(world).move(OLD, "c9")
@@ -207,7 +207,7 @@ async def test_a_button_from_before_the_move_can_be_pressed_in_the_new_chat(tmp_
 
 async def test_a_message_from_before_the_move_is_not_edited_in_the_new_chat(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
-        await say(world, 9, content=EditOut(message=1, text="changed"))
+        await enqueue_delivery(world, 9, content=EditOut(message=1, text="changed"))
         kinds, able = KindHandlers(world.store, world.mailboxes, OutboxCleaner(world.clock)), FullFeatureChannel()
         session = await world.session("a")
         before = await deliveries.find(world.store, session.id, 9)

@@ -98,7 +98,7 @@ def grants(sender: str) -> list[RoleGrant]:
     return [RoleGrant(user_id="fake:u1", role=Role(role), agent_group_id=PLACES.get(place), granted_at=START)]
 
 
-def made_of(
+def decision_for(
     sender: str,
     scope: SenderScope,
     strangers: UnknownSender,
@@ -124,8 +124,8 @@ def test_every_combination_has_the_result_in_the_table() -> None:
     wrong = []
     for combination in COMBINATIONS:
         row = next(row for row in table if row.decides(combination))
-        if made_of(*combination) != row.expected:
-            wrong.append((*combination, made_of(*combination), row.expected))
+        if decision_for(*combination) != row.expected:
+            wrong.append((*combination, decision_for(*combination), row.expected))
     assert wrong == []
 
 
@@ -143,7 +143,7 @@ def test_a_denied_message_is_never_context_and_makes_a_request_only_where_it_wou
     strangers = [one for one in COMBINATIONS if one[0] == "none"]
     assert strangers
     for one in strangers:
-        known, allowed = made_of("owner", *one[1:]).engagement, made_of(*one).engagement
+        known, allowed = decision_for("owner", *one[1:]).engagement, decision_for(*one).engagement
         refused = (one[1], one[2]) != (SenderScope.ALL, UnknownSender.PUBLIC)
         assert not (refused and allowed in (Engagement.WRITE, Engagement.CONTEXT))
         assert allowed is not Engagement.REQUEST_APPROVAL or known is Engagement.WRITE
@@ -182,7 +182,7 @@ def test_an_invalid_pattern_engages_nothing_and_is_the_reason() -> None:
 def test_an_addressed_command_needs_to_match_no_pattern(chat: str, made: Engagement) -> None:
     stop = replace(EVENT, text="/stop")
     combination = (SenderScope.ALL, UnknownSender.STRICT, "misses", IgnoredMessagePolicy.DROP, chat)
-    assert made_of("owner", *combination, event=stop).engagement is made
-    assert made_of("none", *combination, event=stop).engagement is (
+    assert decision_for("owner", *combination, event=stop).engagement is made
+    assert decision_for("none", *combination, event=stop).engagement is (
         Engagement.DENY if made is Engagement.WRITE else made
     )

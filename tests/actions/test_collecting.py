@@ -26,7 +26,7 @@ WRITTEN = (
 )
 
 
-async def collected(bench: ActionsHarness, *rows: NewMessageOut) -> list[SessionId]:
+async def collect_rows(bench: ActionsHarness, *rows: NewMessageOut) -> list[SessionId]:
     """A runner writes these rows and the host collects them; returns the sessions with requests."""
     asked = record_events(bench.store.bus, RequestsWaiting, lambda event: event.session)
     await bench.mailboxes.put(bench.session, [])
@@ -48,7 +48,7 @@ async def test_an_invalid_request_is_recorded_and_refused(harness: ActionsHarnes
         NewMessageOut(id=f"r{at}", turn_id="t", kind=kind, content=content)
         for at, (kind, content) in enumerate(WRITTEN)
     ]
-    assert await collected(harness, *rows) == [harness.session.id]
+    assert await collect_rows(harness, *rows) == [harness.session.id]
     session = await sessions.get(harness.store, harness.session.id)
     assert session.out_cursor == 2 * len(WRITTEN) - 1
     found = await list_requests(harness.store, harness.session.id)
@@ -64,4 +64,4 @@ async def test_an_invalid_request_is_recorded_and_refused(harness: ActionsHarnes
 
 async def test_rows_without_a_request_wake_no_action_worker(harness: ActionsHarness) -> None:
     row = NewMessageOut(id="r", turn_id="t", kind=OutKind.CHAT, content=encode(ChatOut(text="hi")))
-    assert await collected(harness, row) == []
+    assert await collect_rows(harness, row) == []

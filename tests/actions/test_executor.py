@@ -52,7 +52,7 @@ def wish() -> Iterator[None]:
     registry.registered_actions.cache_clear()
 
 
-def wanted(word: str) -> str:
+def wish_arguments(word: str) -> str:
     return json.dumps({"word": word})
 
 
@@ -62,14 +62,14 @@ async def name_of_main(bench: ActionsHarness) -> str:
 
 
 async def test_a_request_is_carried_out_without_a_report_to_the_agent(harness: ActionsHarness) -> None:
-    await harness.request_action("wish", wanted("yes"))
+    await harness.request_action("wish", wish_arguments("yes"))
     await harness.run_all()
     assert (await name_of_main(harness), await harness.statuses(), harness.notices()) == ("yes", ["done"], [])
     assert harness.woken_sessions == []
 
 
 async def test_a_report_of_success_wakes_nobody(harness: ActionsHarness) -> None:
-    out_id = await harness.request_action("wish", wanted("tell"))
+    out_id = await harness.request_action("wish", wish_arguments("tell"))
     await harness.run_all()
     [notice] = harness.notices()
     assert (notice.id, notice.trigger) == (notice_id(session=harness.session.id, request=out_id), False)
@@ -81,8 +81,8 @@ async def test_a_report_of_success_wakes_nobody(harness: ActionsHarness) -> None
 @pytest.mark.parametrize(
     ("name", "arguments", "sentence"),
     [
-        ("wish", wanted("no"), "it cannot be; try yes"),
-        ("wish", wanted("command"), "it cannot be. Nothing"),
+        ("wish", wish_arguments("no"), "it cannot be; try yes"),
+        ("wish", wish_arguments("command"), "it cannot be. Nothing"),
         ("telepathy", "{}", "there is no action 'telepathy'"),
         ("", "{}", "there is no action ''"),
         ("wish", "", "arguments are wrong: Invalid JSON"),
@@ -98,7 +98,7 @@ async def test_an_impossible_request_is_refused_with_a_sentence_and_wakes_the_ag
     harness: ActionsHarness, name: str, arguments: str, sentence: str
 ) -> None:
     await harness.request_action(name, arguments)
-    await harness.request_action("wish", wanted("next"))
+    await harness.request_action("wish", wish_arguments("next"))
     await harness.run_all()
     assert await harness.statuses() == ["refused", "done"]
     [notice] = harness.notices()
@@ -112,7 +112,7 @@ async def test_an_impossible_request_is_refused_with_a_sentence_and_wakes_the_ag
 
 
 async def test_a_failing_action_is_rolled_back_and_blocks_nothing(harness: ActionsHarness) -> None:
-    await harness.request_action("wish", wanted("broken"))
+    await harness.request_action("wish", wish_arguments("broken"))
     await harness.run_all()
     assert (await harness.statuses(), await name_of_main(harness)) == (["failed"], "main")
     assert "failed: ZeroDivisionError" in harness.agent_messages()[0]
@@ -120,14 +120,14 @@ async def test_a_failing_action_is_rolled_back_and_blocks_nothing(harness: Actio
 
 
 async def test_the_guard_decides_before_the_effect(harness: ActionsHarness) -> None:
-    await harness.request_action("wish", wanted("yes"))
+    await harness.request_action("wish", wish_arguments("yes"))
     await harness.run_all(guard=Guard(policy={"wish": Permission.DENY}))
     assert (await harness.statuses(), await name_of_main(harness)) == (["refused"], "main")
     assert "the operator allows no agent to use wish" in harness.agent_messages()[0]
 
 
 async def test_a_report_lost_in_a_crash_is_sent_once_by_the_next_host(harness: ActionsHarness) -> None:
-    await harness.request_action("wish", wanted("no"))
+    await harness.request_action("wish", wish_arguments("no"))
     await harness.run_all()
     for _ in range(2):
         async with harness.store.transaction() as tx:
@@ -138,7 +138,7 @@ async def test_a_report_lost_in_a_crash_is_sent_once_by_the_next_host(harness: A
 
 
 async def test_an_effect_is_not_repeated_by_the_next_host(harness: ActionsHarness) -> None:
-    await harness.request_action("wish", wanted("yes"))
+    await harness.request_action("wish", wish_arguments("yes"))
     await harness.run_all()
     async with harness.store.transaction() as tx:
         await tx.execute("UPDATE agent_groups SET name = 'since' WHERE folder = 'main'")
@@ -150,16 +150,16 @@ async def test_an_agent_refused_repeatedly_is_first_no_longer_woken_and_then_not
     harness: ActionsHarness,
 ) -> None:
     for _ in range(MAX_WAKES + 2):
-        await harness.request_action("wish", wanted("no"))
+        await harness.request_action("wish", wish_arguments("no"))
     await harness.run_all()
     assert [notice.trigger for notice in harness.notices()] == [True] * MAX_WAKES + [False] * 2
     assert len(harness.notices()) == MAX_WAKES + 2
     for _ in range(MAX_NOTICES):
-        await harness.request_action("wish", wanted("no"))
+        await harness.request_action("wish", wish_arguments("no"))
     await harness.run_all()
     assert (len(harness.notices()), set(await harness.statuses())) == (MAX_NOTICES, {"refused"})
     await harness.clock.advance((REJECTION_WINDOW + timedelta(seconds=1)).total_seconds())
-    await harness.request_action("wish", wanted("no"))
+    await harness.request_action("wish", wish_arguments("no"))
     await harness.run_all()
     assert harness.notices()[-1].trigger is True
 
@@ -168,11 +168,11 @@ async def test_refusals_dated_in_the_future_do_not_suppress_reports(
     harness: ActionsHarness,
 ) -> None:
     for _ in range(MAX_NOTICES):
-        await harness.request_action("wish", wanted("no"))
+        await harness.request_action("wish", wish_arguments("no"))
     await harness.run_all()
     async with harness.store.transaction() as tx:
         await tx.execute("UPDATE actions SET done_at = ?", (to_text(harness.clock.now() + timedelta(days=30)),))
-    out_id = await harness.request_action("wish", wanted("no"))
+    out_id = await harness.request_action("wish", wish_arguments("no"))
     await harness.run_all()
     told = {notice.id: notice for notice in harness.notices()}
     assert told[notice_id(session=harness.session.id, request=out_id)].trigger is True
@@ -182,8 +182,8 @@ async def test_a_damaged_mailbox_does_not_delay_requests_of_other_sessions(harne
     path = harness.mailboxes.layout(harness.session).inbound_db
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no database" * 100)
-    await harness.request_action("wish", wanted("no"))
-    await harness.request_action("wish", wanted("yes"), session=harness.other)
+    await harness.request_action("wish", wish_arguments("no"))
+    await harness.request_action("wish", wish_arguments("yes"), session=harness.other)
     await harness.run_all()
     assert (await harness.statuses(), await name_of_main(harness)) == (["refused"], "yes")
     path.unlink()
@@ -220,7 +220,7 @@ def test_every_action_has_a_name_with_its_subject() -> None:
 async def test_requests_of_a_held_session_wait_until_it_is_released(harness: ActionsHarness) -> None:
     async with harness.store.transaction() as tx:
         await holds.hold_session(tx, harness.session.id, by="local:ann", at=harness.clock.now(), reason="too loud")
-    await harness.request_action("wish", wanted("yes"))
+    await harness.request_action("wish", wish_arguments("yes"))
     await harness.run_all()
     assert (await name_of_main(harness), await harness.statuses()) == ("main", ["pending"])
     async with harness.store.transaction() as tx:
@@ -231,8 +231,8 @@ async def test_requests_of_a_held_session_wait_until_it_is_released(harness: Act
 
 async def test_a_refused_request_keeps_only_the_beginning_of_its_arguments(harness: ActionsHarness) -> None:
     await harness.request_action("wish", json.dumps({"word": "no", "more": "x" * 50_000}))
-    await harness.request_action("wish", wanted("yes"))
+    await harness.request_action("wish", wish_arguments("yes"))
     await harness.run_all()
     refused, done = await list_requests(harness.store, harness.session.id)
     assert (refused.status, len(refused.arguments)) == (ActionStatus.REFUSED, 2_000)
-    assert done.arguments == wanted("yes")
+    assert done.arguments == wish_arguments("yes")

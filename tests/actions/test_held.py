@@ -63,24 +63,24 @@ async def owner(harness: ActionsHarness) -> None:
         await roles.grant(tx, user_id="fake:owner", role=Role.OWNER, agent_group=None, now=harness.clock.now())
 
 
-def wanted(word: str) -> str:
+def wish_arguments(word: str) -> str:
     return json.dumps({"word": word})
 
 
-async def granted(bench: ActionsHarness) -> list[str]:
+async def granted_wishes(bench: ActionsHarness) -> list[str]:
     """The wishes that were carried out."""
     [row] = await bench.store.fetch_all("SELECT name FROM agent_groups WHERE folder = 'main'")
     return str(row["name"]).split()[1:]
 
 
-async def asked(bench: ActionsHarness, word: str = "gold") -> ApprovalId:
+async def request_wish(bench: ActionsHarness, word: str = "gold") -> ApprovalId:
     """Request a wish that is held; returns its approval."""
-    await bench.request_action("wish", wanted(word))
+    await bench.request_action("wish", wish_arguments(word))
     await bench.run_all()
     return bench.notified_approvals[-1]
 
 
-async def say(
+async def decide_approval(
     bench: ActionsHarness, approval: ApprovalId, choice: str | None, *, reason: str = "", actor: Actor = OWNER
 ) -> None:
     """Decide an approval: with one of the choices, or None to deny."""
@@ -107,30 +107,30 @@ async def outcomes(bench: ActionsHarness) -> list[str]:
 async def test_a_held_request_blocks_nothing_and_runs_when_approved(
     harness: ActionsHarness,
 ) -> None:
-    approval = await asked(harness)
+    approval = await request_wish(harness)
     await harness.request_action("tasks.cancel", '{"id": "j1"}')
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["held", "refused"], [])
-    await say(harness, approval, ONCE)
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["held", "refused"], [])
+    await decide_approval(harness, approval, ONCE)
     assert harness.requesting_sessions == [harness.session.id]
-    assert (await harness.statuses(), await granted(harness)) == (["pending", "refused"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["pending", "refused"], [])
     await harness.run_all()
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["done", "refused"], ["gold"])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["done", "refused"], ["gold"])
     assert harness.agent_messages()[-1] == "Your request wish was approved and is done."
     assert harness.notices()[-1].trigger is True
     assert await outcomes(harness) == ["held", "done"]
     [held, done] = reversed(await audit.latest(harness.store.reports, limit=10, action="wish"))
     assert {held.about, done.about} == {approval}
     assert done.who == f"agent:{harness.session.id}"
-    assert (done.origin, done.details["arguments"]) == ("fake:c1", wanted("gold"))
+    assert (done.origin, done.details["arguments"]) == ("fake:c1", wish_arguments("gold"))
 
 
 @pytest.mark.behaviour("AP-07")
 async def test_a_denial_is_reported_with_its_reason_and_wakes_the_agent(harness: ActionsHarness) -> None:
-    await say(harness, await asked(harness), None, reason="gold is dear")
+    await decide_approval(harness, await request_wish(harness), None, reason="gold is dear")
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["refused"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["refused"], [])
     assert harness.agent_messages() == [
         "Your request wish was refused: a person denied it: gold is dear. Nothing was changed."
     ]
@@ -139,7 +139,7 @@ async def test_a_denial_is_reported_with_its_reason_and_wakes_the_agent(harness:
 
 @pytest.mark.behaviour("AP-07")
 async def test_nobody_is_asked_about_an_impossible_request(harness: ActionsHarness) -> None:
-    await harness.request_action("wish", wanted("impossible"))
+    await harness.request_action("wish", wish_arguments("impossible"))
     await harness.request_action("wish", '{"wish": 1}')
     await harness.run_all()
     assert (await harness.statuses(), harness.notified_approvals) == (["refused", "refused"], [])
@@ -152,15 +152,15 @@ async def test_nobody_is_asked_about_an_impossible_request(harness: ActionsHarne
 async def test_a_request_that_differs_from_its_card_is_refused_and_audited(
     harness: ActionsHarness, column: str
 ) -> None:
-    approval = await asked(harness)
-    await say(harness, approval, ONCE)
+    approval = await request_wish(harness)
+    await decide_approval(harness, approval, ONCE)
     other = {"arguments": '{"word":  "gold"}', "name": "tasks.pause"}[column]
     async with harness.store.transaction() as tx:
         await tx.execute(f"UPDATE actions SET {column} = ?", (other,))
         if column == "name":
             await tx.execute("UPDATE actions SET arguments = ?", ('{"id": "j1"}',))
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["refused"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["refused"], [])
     [latest] = await audit.latest(harness.store.reports, limit=1, target=approval)
     assert (latest.outcome, latest.what) == ("refused", "wish" if column == "arguments" else "tasks.pause")
     assert "was refused" in harness.agent_messages()[-1]
@@ -168,15 +168,15 @@ async def test_a_request_that_differs_from_its_card_is_refused_and_audited(
 
 @pytest.mark.behaviour("AP-05")
 async def test_a_request_changed_before_its_approval_does_not_run(harness: ActionsHarness) -> None:
-    approval = await asked(harness)
+    approval = await request_wish(harness)
     async with harness.store.transaction() as tx:
-        await tx.execute("UPDATE actions SET arguments = ?", (wanted("lead"),))
-    await say(harness, approval, ONCE)
+        await tx.execute("UPDATE actions SET arguments = ?", (wish_arguments("lead"),))
+    await decide_approval(harness, approval, ONCE)
     found = await approvals.find(harness.store, approval)
     await harness.run_all()
     assert found is not None
     assert found.status is ApprovalStatus.FAILED
-    assert (await harness.statuses(), await granted(harness)) == (["refused"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["refused"], [])
 
 
 GONE = {
@@ -192,41 +192,41 @@ GONE = {
 async def test_approving_a_request_that_no_longer_waits_fails_with_a_reason(
     harness: ActionsHarness, became: str
 ) -> None:
-    approval = await asked(harness)
+    approval = await request_wish(harness)
     found = await approvals.find(harness.store, approval)
     assert found is not None
     async with harness.store.transaction() as tx:
         await approvals.add(tx, replace(found, id=ApprovalId("other"), subject="something else"))
         await tx.execute(GONE[became])
-    await say(harness, approval, ONCE)
+    await decide_approval(harness, approval, ONCE)
     await harness.run_all()
     found = await approvals.find(harness.store, approval)
     assert found is not None
     assert (found.status, found.reason) == (ApprovalStatus.FAILED, "the request does not wait any more")
-    assert await granted(harness) == []
+    assert await granted_wishes(harness) == []
 
 
 @pytest.mark.behaviour("AP-05")
 async def test_approving_a_request_of_a_deleted_agent_fails_with_a_reason(harness: ActionsHarness) -> None:
-    approval = await asked(harness)
+    approval = await request_wish(harness)
     async with harness.store.transaction() as tx:
         await tx.execute("UPDATE approvals SET agent_group_id = NULL")
-    await say(harness, approval, ONCE)
+    await decide_approval(harness, approval, ONCE)
     await harness.run_all()
     found = await approvals.find(harness.store, approval)
     assert found is not None
     assert (found.status, found.reason) == (ApprovalStatus.FAILED, "the agent that asked is gone")
-    assert await granted(harness) == []
+    assert await granted_wishes(harness) == []
 
 
 @pytest.mark.behaviour("AP-05")
 async def test_approving_a_request_that_was_changed_fails_before_any_effect(
     harness: ActionsHarness,
 ) -> None:
-    approval = await asked(harness)
+    approval = await request_wish(harness)
     async with harness.store.transaction() as tx:
-        await tx.execute("UPDATE actions SET arguments = ?", (wanted("silver"),))
-    await say(harness, approval, MONTH)
+        await tx.execute("UPDATE actions SET arguments = ?", (wish_arguments("silver"),))
+    await decide_approval(harness, approval, MONTH)
     found = await approvals.find(harness.store, approval)
     assert found is not None
     assert (found.status, found.reason) == (ApprovalStatus.FAILED, "it is not what was asked about")
@@ -235,15 +235,15 @@ async def test_approving_a_request_that_was_changed_fails_before_any_effect(
 
 @pytest.mark.behaviour("AP-05")
 async def test_a_deny_policy_set_after_an_approval_wins(harness: ActionsHarness) -> None:
-    await say(harness, await asked(harness), ONCE)
+    await decide_approval(harness, await request_wish(harness), ONCE)
     await harness.run_all(guard=Guard(policy={"wish": Permission.DENY}))
-    assert (await harness.statuses(), await granted(harness)) == (["refused"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["refused"], [])
     assert await outcomes(harness) == ["held", "denied"]
 
 
 @pytest.mark.behaviour("AP-05")
 async def test_a_denial_rule_made_after_an_approval_wins(harness: ActionsHarness) -> None:
-    await say(harness, await asked(harness), ONCE)
+    await decide_approval(harness, await request_wish(harness), ONCE)
     async with harness.store.transaction() as tx:
         await rules.add(
             tx,
@@ -256,7 +256,7 @@ async def test_a_denial_rule_made_after_an_approval_wins(harness: ActionsHarness
             now=harness.clock.now(),
         )
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["refused"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["refused"], [])
 
 
 async def rule(bench: ActionsHarness, effect: RuleEffect, *, subject: str | None = None) -> int:
@@ -280,7 +280,7 @@ async def rule(bench: ActionsHarness, effect: RuleEffect, *, subject: str | None
 @pytest.mark.behaviour("AP-05")
 async def test_a_denial_by_a_rule_is_counted_and_recorded_with_the_rule(harness: ActionsHarness) -> None:
     number = await rule(harness, RuleEffect.DENY)
-    await harness.request_action("wish", wanted("gold"))
+    await harness.request_action("wish", wish_arguments("gold"))
     await harness.run_all()
     found = await rules.find(harness.store, number)
     assert found is not None
@@ -293,13 +293,13 @@ async def test_a_denial_by_a_rule_is_counted_and_recorded_with_the_rule(harness:
 async def test_a_new_allow_rule_releases_waiting_requests_without_another_card(
     harness: ActionsHarness,
 ) -> None:
-    first, second = await asked(harness, "gold"), await asked(harness, "silver")
-    await say(harness, first, MONTH)
+    first, second = await request_wish(harness, "gold"), await request_wish(harness, "silver")
+    await decide_approval(harness, first, MONTH)
     found = await approvals.find(harness.store, second)
     assert found is not None
     assert (found.status, found.outcome) == (ApprovalStatus.WITHDRAWN, "main may do it by now: a rule says so.")
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["done", "done"], ["gold", "silver"])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["done", "done"], ["gold", "silver"])
     assert len(harness.agent_messages()) == 2, "both had waited"
     [allowed] = await rules.list_all(harness.store.reports, limit=9)
     assert allowed.uses == 1
@@ -309,20 +309,20 @@ async def test_a_new_allow_rule_releases_waiting_requests_without_another_card(
 async def test_a_new_denial_rule_withdraws_waiting_requests(
     harness: ActionsHarness,
 ) -> None:
-    approval = await asked(harness)
+    approval = await request_wish(harness)
     await rule(harness, RuleEffect.DENY)
     found = await approvals.find(harness.store, approval)
     assert found is not None
     assert (found.status, found.outcome) == (ApprovalStatus.WITHDRAWN, "main may not do it by now: a rule says so.")
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["refused"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["refused"], [])
     assert "was refused" in harness.agent_messages()[0]
     assert await outcomes(harness) == ["held", "denied"]
 
 
 @pytest.mark.behaviour("AP-05")
 async def test_a_rule_about_another_subject_has_no_effect(harness: ActionsHarness) -> None:
-    approval = await asked(harness)
+    approval = await request_wish(harness)
     await rule(harness, RuleEffect.ALLOW, subject="something else")
     found = await approvals.find(harness.store, approval)
     assert found is not None
@@ -333,19 +333,19 @@ async def test_a_rule_about_another_subject_has_no_effect(harness: ActionsHarnes
 async def test_a_rule_revoked_before_its_use_makes_the_request_ask_again(
     harness: ActionsHarness,
 ) -> None:
-    approval = await asked(harness)
+    approval = await request_wish(harness)
     number = await rule(harness, RuleEffect.ALLOW)
     async with harness.store.transaction() as tx:
         await rules.end(tx, number, ended_by="local:root", now=harness.clock.now())
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["held"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["held"], [])
     [row] = await list_requests(harness.store, harness.session.id)
     assert row.approval_id not in (None, approval)
 
 
 @pytest.mark.behaviour("AP-05")
 async def test_a_removed_action_is_refused_after_its_approval(harness: ActionsHarness) -> None:
-    await say(harness, await asked(harness), ONCE)
+    await decide_approval(harness, await request_wish(harness), ONCE)
     del registry.registered_actions()["wish"]
     await harness.run_all()
     assert "there is no action 'wish'" in harness.agent_messages()[0]
@@ -359,7 +359,7 @@ async def test_a_request_that_became_impossible_after_its_approval_is_refused_wi
     bench_chat = await chat(harness, "c9", "Family")
     await harness.request_action("destinations.add", '{"name": "family", "chat": "Family"}')
     await harness.run_all()
-    await say(harness, harness.notified_approvals[-1], ALLOW)
+    await decide_approval(harness, harness.notified_approvals[-1], ALLOW)
     async with harness.store.transaction() as tx:
         await messaging_groups.update_from_platform(tx, bench_chat, is_group=True, name="Work")
     await chat(harness, "c10", "Family")
@@ -392,7 +392,7 @@ async def admin_decides(bench: ActionsHarness, approval: ApprovalId) -> bool:
         grants = await roles.list_for_user(tx, "fake:adam")
     adam = Actor(id="fake:adam", name="Adam", grants=grants)
     try:
-        await say(bench, approval, "1", actor=adam)
+        await decide_approval(bench, approval, "1", actor=adam)
     except ApprovalNotFound:
         return False
     return True
@@ -425,7 +425,7 @@ async def test_an_admin_of_an_agent_group_decides_about_its_own_chats_only(
 
 @pytest.mark.behaviour("AP-01", "AP-03")
 async def test_an_admin_of_an_agent_group_decides_requests_about_that_agent(harness: ActionsHarness) -> None:
-    assert await admin_decides(harness, await asked(harness))
+    assert await admin_decides(harness, await request_wish(harness))
 
 
 @pytest.mark.behaviour("AP-06", "AP-10")
@@ -458,7 +458,7 @@ async def test_the_card_says_when_a_relative_time_was_requested(harness: Actions
 async def test_a_held_request_of_an_unknown_kind_is_refused(
     harness: ActionsHarness,
 ) -> None:
-    approval = await asked(harness)
+    approval = await request_wish(harness)
     found = await approvals.find(harness.store, approval)
     assert found is not None
     async with harness.store.transaction() as tx:
@@ -477,7 +477,7 @@ async def test_an_approved_destination_can_be_used_and_the_agent_is_told(harness
     await harness.request_action("destinations.add", '{"name": "family", "chat": "c9"}')
     await harness.run_all()
     assert await destinations.list_for_group(harness.store, harness.session.agent_group_id) == []
-    await say(harness, harness.notified_approvals[-1], ALLOW)
+    await decide_approval(harness, harness.notified_approvals[-1], ALLOW)
     await harness.run_all()
     [made] = await destinations.list_for_group(harness.store, harness.session.agent_group_id)
     assert (made.name, made.messaging_group_id, made.created_by) == ("family", chat_id, "fake:owner")
@@ -513,7 +513,7 @@ async def test_a_repeated_message_to_a_chat_removed_before_the_approval_is_refus
     content = json.dumps({"kind": "chat", "content": '{"text": "hi"}', "recurrence": "0 9 * * *"})
     await harness.request_action("messages.repeat", content)
     await harness.run_all(guard=guard)
-    await say(harness, harness.notified_approvals[-1], ONCE)
+    await decide_approval(harness, harness.notified_approvals[-1], ONCE)
     async with harness.store.transaction() as tx:
         await tx.execute("UPDATE sessions SET messaging_group_id = NULL")
     await harness.run_all(guard=guard)
@@ -525,7 +525,7 @@ async def test_a_repeated_message_to_a_chat_removed_before_the_approval_is_refus
 async def test_an_approved_model_becomes_the_agent_groups(harness: ActionsHarness) -> None:
     await harness.request_action("model.change", '{"model": "opus"}')
     await harness.run_all()
-    await say(harness, harness.notified_approvals[-1], ONCE)
+    await decide_approval(harness, harness.notified_approvals[-1], ONCE)
     await harness.run_all()
     [row] = await harness.store.fetch_all("SELECT model FROM agent_groups WHERE folder = 'main'")
     assert row["model"] == "opus"
@@ -533,45 +533,45 @@ async def test_an_approved_model_becomes_the_agent_groups(harness: ActionsHarnes
 
 
 async def test_an_approval_for_thirty_days_needs_no_card_until_it_ends(harness: ActionsHarness) -> None:
-    await say(harness, await asked(harness), MONTH)
+    await decide_approval(harness, await request_wish(harness), MONTH)
     await harness.run_all()
-    await harness.request_action("wish", wanted("silver"))
+    await harness.request_action("wish", wish_arguments("silver"))
     await harness.run_all()
-    assert (await granted(harness), len(set(harness.notified_approvals))) == (["gold", "silver"], 1)
+    assert (await granted_wishes(harness), len(set(harness.notified_approvals))) == (["gold", "silver"], 1)
     [rule] = await rules.list_all(harness.store.reports, limit=10)
     assert (rule.kind, rule.uses, rule.last_used_at) == ("wish", 1, harness.clock.now())
     [spared] = await audit.latest(harness.store.reports, limit=1, action="wish")
     assert (spared.outcome, spared.details["rule"]) == ("done", rule.id)
     await harness.clock.advance(timedelta(days=30).total_seconds())
-    await harness.request_action("wish", wanted("copper"))
+    await harness.request_action("wish", wish_arguments("copper"))
     await harness.run_all()
     assert (await harness.statuses())[-1] == "held"
 
 
 @pytest.mark.behaviour("AP-05")
 async def test_an_equal_open_request_makes_no_second_card_and_runs_once(harness: ActionsHarness) -> None:
-    approval = await asked(harness)
-    await harness.request_action("wish", wanted("gold"))
+    approval = await request_wish(harness)
+    await harness.request_action("wish", wish_arguments("gold"))
     await harness.run_all()
     assert (await harness.statuses(), harness.notified_approvals) == (["held", "refused"], [approval])
     assert "you have asked for just this before" in harness.agent_messages()[0]
-    await say(harness, approval, ONCE)
+    await decide_approval(harness, approval, ONCE)
     await harness.run_all()
-    assert await granted(harness) == ["gold"]
+    assert await granted_wishes(harness) == ["gold"]
 
 
 async def test_an_agent_denied_repeatedly_is_refused_without_a_card_for_a_while(
     harness: ActionsHarness,
 ) -> None:
     for _ in range(MAX_UNSUCCESSFUL):
-        await say(harness, await asked(harness), None)
+        await decide_approval(harness, await request_wish(harness), None)
         await harness.run_all()
-    await harness.request_action("wish", wanted("gold"))
+    await harness.request_action("wish", wish_arguments("gold"))
     await harness.run_all()
     assert len(set(harness.notified_approvals)) == MAX_UNSUCCESSFUL
     assert "nothing came of it" in harness.agent_messages()[-1]
     await harness.clock.advance(UNSUCCESSFUL_WINDOW.total_seconds() + 1)
-    await asked(harness)
+    await request_wish(harness)
     assert len(set(harness.notified_approvals)) == MAX_UNSUCCESSFUL + 1
 
 
@@ -579,11 +579,11 @@ async def test_refusals_dated_in_the_future_do_not_suppress_cards(
     harness: ActionsHarness,
 ) -> None:
     for _ in range(MAX_UNSUCCESSFUL):
-        await say(harness, await asked(harness), None)
+        await decide_approval(harness, await request_wish(harness), None)
         await harness.run_all()
     async with harness.store.transaction() as tx:
         await tx.execute("UPDATE actions SET done_at = ?", (to_text(harness.clock.now() + timedelta(days=30)),))
-    await asked(harness)
+    await request_wish(harness)
     assert (await harness.statuses())[-1] == "held"
 
 
@@ -597,7 +597,7 @@ async def test_a_permanent_permission_is_not_offered_for_thirty_days(harness: Ac
     assert found is not None
     assert found.options == (ALLOW, "Deny")
     assert "Send to the group `Family` on fake, chat `c9`, from now on" in found.shown
-    await say(harness, approval, ALLOW)
+    await decide_approval(harness, approval, ALLOW)
     decided = await approvals.find(harness.store, approval)
     assert decided is not None
     assert decided.outcome == "main may do it."
@@ -616,9 +616,9 @@ async def test_the_card_names_the_bot_instance_if_there_are_several(harness: Act
 @pytest.mark.behaviour("AP-04")
 @pytest.mark.parametrize("choice", ["9" * 5_000, "0", "3", "٣", "²"])
 async def test_an_invalid_choice_of_a_card_decides_nothing(harness: ActionsHarness, choice: str) -> None:
-    approval = await asked(harness)
+    approval = await request_wish(harness)
     with pytest.raises(UsageError, match="there is no such choice"):
-        await say(harness, approval, choice)
+        await decide_approval(harness, approval, choice)
     found = await approvals.find(harness.store, approval)
     assert found is not None
     assert found.status is ApprovalStatus.PENDING
@@ -626,7 +626,7 @@ async def test_an_invalid_choice_of_a_card_decides_nothing(harness: ActionsHarne
 
 @pytest.mark.behaviour("AP-04", "AP-08")
 async def test_a_denial_option_of_an_older_versions_card_still_denies(harness: ActionsHarness) -> None:
-    approval = await asked(harness)
+    approval = await request_wish(harness)
     async with harness.store.transaction() as tx:
         await tx.execute("UPDATE approvals SET options = ?", (json.dumps([ONCE, "Turn down"]),))
         await decide_by_button(
@@ -638,30 +638,30 @@ async def test_a_denial_option_of_an_older_versions_card_still_denies(harness: A
             zone=UTC,
         )
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["refused"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["refused"], [])
 
 
 async def test_a_limited_number_of_an_agents_requests_may_wait(harness: ActionsHarness) -> None:
     for number in range(MAX_OPEN_REQUESTS + 1):
-        await harness.request_action("wish", wanted(str(number)))
+        await harness.request_action("wish", wish_arguments(str(number)))
     await harness.run_all()
     assert await harness.statuses() == ["held"] * MAX_OPEN_REQUESTS + ["refused"]
 
 
 @pytest.mark.parametrize("name", ["approvals.approve", "approve", "/approve", "rules.create", "roles.create"])
 async def test_no_action_lets_an_agent_decide_an_approval(harness: ActionsHarness, name: str) -> None:
-    approval = await asked(harness)
+    approval = await request_wish(harness)
     await harness.request_action(name, json.dumps({"id": approval}))
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["held", "refused"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["held", "refused"], [])
 
 
 async def test_a_request_approved_during_a_pause_runs_after_it(harness: ActionsHarness) -> None:
-    await say(harness, await asked(harness), ONCE)
+    await decide_approval(harness, await request_wish(harness), ONCE)
     async with harness.store.transaction() as tx:
         await paused.begin(tx, by="fake:owner", at=harness.clock.now(), place=None)
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["pending"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["pending"], [])
     stage = harness.make_executor()
     async with stage.opened():
         await harness.clock.wait_for_sleeper()
@@ -670,7 +670,7 @@ async def test_a_request_approved_during_a_pause_runs_after_it(harness: ActionsH
         async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while await harness.statuses() != ["done"]:  # noqa: ASYNC110 - nobody else hears of it
                 await asyncio.sleep(0.01)
-    assert (await harness.statuses(), await granted(harness)) == (["done"], ["gold"])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["done"], ["gold"])
 
 
 async def test_an_action_held_by_policy_is_held_whatever_its_default(harness: ActionsHarness) -> None:
@@ -678,13 +678,13 @@ async def test_an_action_held_by_policy_is_held_whatever_its_default(harness: Ac
     await harness.request_action("tasks.create", '{"prompt": "p", "due": "in 1 hour"}')
     await harness.run_all(guard=guard)
     assert await harness.statuses() == ["held"]
-    await say(harness, harness.notified_approvals[-1], ONCE)
+    await decide_approval(harness, harness.notified_approvals[-1], ONCE)
     await harness.run_all(guard=guard)
     assert await harness.statuses() == ["done"]
     assert len(await harness.store.fetch_all("SELECT 1 FROM tasks")) == 1
 
 
 async def test_waiting_requests_are_recorded_unchanged(harness: ActionsHarness) -> None:
-    approval = await asked(harness)
+    approval = await request_wish(harness)
     [row] = await list_requests(harness.store, harness.session.id)
-    assert (row.status, row.approval_id, row.arguments) == ("held", approval, wanted("gold"))
+    assert (row.status, row.approval_id, row.arguments) == ("held", approval, wish_arguments("gold"))

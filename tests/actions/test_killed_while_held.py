@@ -24,14 +24,14 @@ RULES = [
 ]
 
 
-async def appoint(host: HostProcess) -> None:
+async def make_owner(host: HostProcess) -> None:
     """The person who writes becomes an owner, too."""
     granted = await asyncio.to_thread(host.command, "roles", "create", "wire:ann", "owner")
     assert granted.returncode == 0, granted.stderr
     (host.root / "groups" / FOLDER / "script.json").write_text(json.dumps(RULES))
 
 
-async def killed(host: HostProcess) -> None:
+async def wait_until_killed(host: HostProcess) -> None:
     assert await asyncio.to_thread(host.wait_for_exit, scaled_timeout(LIMIT_S)) == -signal.SIGKILL
 
 
@@ -50,15 +50,15 @@ async def test_a_held_request_is_asked_decided_carried_out_and_reported_once_acr
     tmp_path: Path, point: str, words: str, answer: str, destinations: int
 ) -> None:
     async with host_and_person(tmp_path / "home") as (host, platform):
-        await appoint(host)
+        await make_owner(host)
         host.start(crash_at="actions.held")
         platform.write("m1", "c0", "please")
-        await killed(host)
+        await wait_until_killed(host)
         [(approval,)] = records(host.root, "SELECT id FROM approvals")
         assert records(host.root, "SELECT status, approval_id FROM actions") == [("held", approval)]
         host.start(crash_at=point)
         platform.write("m2", "c0", words.format(id=approval))
-        await killed(host)
+        await wait_until_killed(host)
         host.start()
         async with asyncio.timeout(scaled_timeout(LIMIT_S)):
             await platform.wait_until_seen({("c0", answer)})

@@ -16,7 +16,7 @@ from nanohost_protocol.payloads import ChatOut, TaskOut, encode
 from tests.actions.conftest import HERE, ActionsHarness
 
 
-async def scheduled(bench: ActionsHarness, wanted: TaskOut, *, session: Session | None = None) -> TaskId:
+async def schedule_task(bench: ActionsHarness, wanted: TaskOut, *, session: Session | None = None) -> TaskId:
     out_id = await bench.request_action("tasks.create", encode(wanted), session=session)
     await bench.run_all()
     return TaskId(task_id(session=(session or bench.session).id, request=out_id))
@@ -28,14 +28,14 @@ async def task(bench: ActionsHarness, id: TaskId) -> Task:
     return found
 
 
-async def asked(bench: ActionsHarness, change: str, **arguments: str) -> None:
+async def request_change(bench: ActionsHarness, change: str, **arguments: str) -> None:
     await bench.request_action(f"tasks.{change}", json.dumps(arguments))
     await bench.run_all()
 
 
 @pytest.mark.behaviour("TK-05")
 async def test_an_agents_task_is_created_under_the_id_it_knows(harness: ActionsHarness) -> None:
-    id = await scheduled(harness, TaskOut(prompt="water", due="in 10 minutes"))
+    id = await schedule_task(harness, TaskOut(prompt="water", due="in 10 minutes"))
     made = await task(harness, id)
     assert (made.content, made.kind, made.session_id, made.origin) == (
         "water",
@@ -59,7 +59,7 @@ async def test_an_agents_task_is_created_under_the_id_it_knows(harness: ActionsH
     ],
 )
 async def test_the_host_computes_the_due_time(harness: ActionsHarness, wanted: TaskOut, due: datetime) -> None:
-    assert (await task(harness, await scheduled(harness, wanted))).next_due == due
+    assert (await task(harness, await schedule_task(harness, wanted))).next_due == due
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ async def test_the_host_computes_the_due_time(harness: ActionsHarness, wanted: T
 async def test_an_invalid_task_is_refused_with_a_reason(
     harness: ActionsHarness, wanted: TaskOut, sentence: str
 ) -> None:
-    await scheduled(harness, wanted)
+    await schedule_task(harness, wanted)
     assert await harness.statuses() == ["refused"]
     assert sentence in harness.agent_messages()[0]
 
@@ -94,7 +94,7 @@ async def test_an_invalid_task_is_refused_with_a_reason(
 async def test_a_task_due_later_than_a_year_is_refused_with_a_reason(
     harness: ActionsHarness, wanted: TaskOut, sentence: str
 ) -> None:
-    await scheduled(harness, wanted)
+    await schedule_task(harness, wanted)
     assert await harness.statuses() == ["refused"]
     assert sentence in harness.agent_messages()[0]
     assert await task_operations.list_open(harness.store, harness.session.id) == []
@@ -109,17 +109,17 @@ async def test_a_task_due_later_than_a_year_is_refused_with_a_reason(
     ],
 )
 async def test_a_task_due_within_a_year_is_created(harness: ActionsHarness, wanted: TaskOut) -> None:
-    await scheduled(harness, wanted)
+    await schedule_task(harness, wanted)
     assert await harness.statuses() == ["done"]
 
 
 async def test_a_task_cannot_be_moved_further_ahead_than_it_can_be_created(harness: ActionsHarness) -> None:
-    id = await scheduled(harness, TaskOut(prompt="water", due="in 10 minutes"))
+    id = await schedule_task(harness, TaskOut(prompt="water", due="in 10 minutes"))
     before = await task(harness, id)
-    await asked(harness, "update", id=id, due="in 1095 days")
-    await asked(harness, "update", id=id, recurrence="0 9 29 2 *")
+    await request_change(harness, "update", id=id, due="in 1095 days")
+    await request_change(harness, "update", id=id, recurrence="0 9 29 2 *")
     assert await task(harness, id) == before
-    await asked(harness, "update", id=id, prompt="tea")
+    await request_change(harness, "update", id=id, prompt="tea")
     assert await harness.statuses() == ["done", "refused", "refused", "done"]
 
 
@@ -135,15 +135,15 @@ async def test_a_repeated_message_may_not_start_more_than_a_year_ahead(
 
 @pytest.mark.behaviour("TK-05")
 async def test_an_agent_can_pause_resume_update_and_cancel_a_task(harness: ActionsHarness) -> None:
-    id = await scheduled(harness, TaskOut(prompt="water", due="", recurrence="0 9 * * *"))
-    await asked(harness, "pause", id=id)
+    id = await schedule_task(harness, TaskOut(prompt="water", due="", recurrence="0 9 * * *"))
+    await request_change(harness, "pause", id=id)
     assert (await task(harness, id)).status is TaskStatus.PAUSED
-    await asked(harness, "resume", id=id)
+    await request_change(harness, "resume", id=id)
     assert (await task(harness, id)).status is TaskStatus.ACTIVE
-    await asked(harness, "update", id=id, prompt="tea", due="2026-07-01T09:00", timezone="Asia/Tokyo")
+    await request_change(harness, "update", id=id, prompt="tea", due="2026-07-01T09:00", timezone="Asia/Tokyo")
     changed = await task(harness, id)
     assert (changed.content, changed.next_due) == ("tea", datetime(2026, 7, 1, 0, tzinfo=UTC))
-    await asked(harness, "cancel", id=id)
+    await request_change(harness, "cancel", id=id)
     assert (await task(harness, id)).status is TaskStatus.CANCELLED
     assert (await harness.statuses(), harness.agent_messages()) == (["done"] * 5, [])
 
@@ -151,10 +151,10 @@ async def test_an_agent_can_pause_resume_update_and_cancel_a_task(harness: Actio
 @pytest.mark.behaviour("TK-05")
 @pytest.mark.parametrize("change", ["pause", "resume", "update", "cancel"])
 async def test_tasks_of_another_session_are_not_found(harness: ActionsHarness, change: str) -> None:
-    id = await scheduled(harness, TaskOut(prompt="secret", due="in 1 h"), session=harness.other)
+    id = await schedule_task(harness, TaskOut(prompt="secret", due="in 1 h"), session=harness.other)
     before = await task(harness, id)
-    await asked(harness, change, id=id)
-    await asked(harness, change, id="jnone")
+    await request_change(harness, change, id=id)
+    await request_change(harness, change, id="jnone")
     assert await task(harness, id) == before
     ours, none = harness.agent_messages()
     assert f"there is no task '{id}' in this conversation" in ours

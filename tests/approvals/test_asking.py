@@ -44,7 +44,7 @@ class NoDms(FullFeatureChannel):
         return await super().open_dm(handle)
 
 
-class Away(FullFeatureChannel):
+class UnresponsiveChannel(FullFeatureChannel):
     """A platform that does not answer when a direct chat with a named user is opened."""
 
     def __init__(self, *unanswered: str) -> None:
@@ -59,7 +59,7 @@ class Away(FullFeatureChannel):
         return await super().open_dm(handle)
 
 
-class Blocked(FullFeatureChannel):
+class BlockedChatChannel(FullFeatureChannel):
     """A platform on which the bot is blocked in one chat."""
 
     def __init__(self, chat: str) -> None:
@@ -85,14 +85,14 @@ class SlowToOpen(FullFeatureChannel):
         return await super().open_dm(handle)
 
 
-async def advanced(here: ApprovalsTestHost, clock: ManualClock, seconds: float) -> None:
+async def advance_in_steps(here: ApprovalsTestHost, clock: ManualClock, seconds: float) -> None:
     """Advance the clock in steps, with time for the database in between."""
     for _ in range(20):
         await clock.advance(seconds / 20)
         await asyncio.sleep(0.01)
 
 
-async def almost_over(here: ApprovalsTestHost) -> None:
+async def let_approval_expire_soon(here: ApprovalsTestHost) -> None:
     """Let the open approval expire in half a minute."""
     [approval] = await here.wait_for_statuses("pending")
     end = here.host.host.clock.now() + timedelta(seconds=30)
@@ -125,21 +125,21 @@ async def test_a_card_not_sent_within_a_minute_is_reissued_to_the_next_approver_
         await here.grant(CARL, Role.ADMIN)
         await here.write_message(BOB, "hello")
         await wait_until(lambda: fake.attempts.total() >= 2)  # Bob is told that somebody is asked
-        await advanced(here, clock, CARD_SEND_TIMEOUT.total_seconds() + 5)
+        await advance_in_steps(here, clock, CARD_SEND_TIMEOUT.total_seconds() + 5)
         card = await here.card()
         assert card.address.platform_id == OLGA_DM
         fake.limited_chats = {}
-        await advanced(here, clock, 60)
+        await advance_in_steps(here, clock, 60)
         await here.card(2)
         await here.press_button(OLGA, card, "Let them in")
-        await advanced(here, clock, 5)
+        await advance_in_steps(here, clock, 5)
         await wait_until(lambda: len(fake.edits) == 2)
         assert not here.cards(), "the buttons of both are gone"
 
 
 @pytest.mark.behaviour("AP-06")
 async def test_a_card_that_the_platform_refuses_is_reissued_to_the_next_approver(tmp_path: Path) -> None:
-    async with run_approvals_host(tmp_path, fake=Blocked(CARLS)) as here:
+    async with run_approvals_host(tmp_path, fake=BlockedChatChannel(CARLS)) as here:
         await here.grant(CARL, Role.ADMIN)
         await here.write_message(BOB, "hello")
         card = await here.card()
@@ -153,7 +153,7 @@ async def test_a_late_failure_of_a_card_reissues_it_to_the_next_approver_at_once
         await here.grant(CARL, Role.ADMIN)
         await here.write_message(BOB, "hello")
         first = await here.card()
-        await advanced(here, clock, 10)  # it is known by now that the card was sent
+        await advance_in_steps(here, clock, 10)  # it is known by now that the card was sent
         id = f"fake-{first.order}"
         reason = "outside of the window"
         await here.host.host.delivery.record_late_failure(
@@ -167,7 +167,7 @@ async def test_a_late_failure_of_a_card_reissues_it_to_the_next_approver_at_once
 async def test_an_approver_unreachable_at_one_address_is_asked_at_another_when_nobody_else_is_left(
     tmp_path: Path,
 ) -> None:
-    async with run_approvals_host(tmp_path, fake=Blocked(OLGA_DM)) as here:
+    async with run_approvals_host(tmp_path, fake=BlockedChatChannel(OLGA_DM)) as here:
         store, now = here.host.host.store, here.host.host.clock.now()
         async with store.transaction() as tx:
             await users.record_seen(tx, "fake:olga", name="Olga", now=now)
@@ -194,7 +194,7 @@ async def test_a_request_fails_with_a_reason_when_no_approver_is_reachable_and_m
         await here.write_message(BOB, "hello")
         [failed] = await here.wait_for_statuses("failed")
         assert failed.reason == NO_APPROVER_REACHED
-        await advanced(here, clock, 5)
+        await advance_in_steps(here, clock, 5)
         await here.wait_for_text("c1", NO_APPROVER_TEXT)
         assert here.host.texts("c1") == [NO_APPROVER_TEXT], "nobody was asked, and nothing else was said"
         await here.write_message(BOB, "hello?")
@@ -248,9 +248,9 @@ async def test_an_unknown_sender_who_deletes_the_first_message_is_not_notified_a
         await here.wait_until_routed()
         [approval] = await here.wait_for_statuses("pending")
         assert await approvals.count_held_messages(here.host.host.store, approval.id) == 1
-        await advanced(here, clock, CARD_SEND_TIMEOUT.total_seconds() + 5)
+        await advance_in_steps(here, clock, CARD_SEND_TIMEOUT.total_seconds() + 5)
         await here.card()  # the next one is asked, and who waits for it might be told so
-        await advanced(here, clock, 5)
+        await advance_in_steps(here, clock, 5)
         assert here.host.texts("c1") == [APPROVAL_REQUESTED_TEXT]
 
 
@@ -268,15 +268,15 @@ async def test_an_undecided_request_expires_its_card_says_so_and_it_may_be_asked
     async with run_approvals_host(tmp_path, clock=clock) as here:
         await here.write_message(BOB, "hello")
         card = await here.card()
-        await almost_over(here)
+        await let_approval_expire_soon(here)
         while [str(one.status) for one in await here.approvals()] != ["expired"]:
-            await advanced(here, clock, 31)  # again, where the host began to wait after time had gone by
+            await advance_in_steps(here, clock, 31)  # again, where the host began to wait after time had gone by
         [expired] = await here.wait_for_statuses("expired")
         assert expired.reason == EXPIRED_REASON
-        await advanced(here, clock, 5)
+        await advance_in_steps(here, clock, 5)
         await wait_until(lambda: len(here.fake.edits) == 1)
         await here.press_button(OLGA, card, "Let them in")
-        await advanced(here, clock, 5)
+        await advance_in_steps(here, clock, 5)
         await here.wait_for_text(OLGA_DM, "Expired already")
         await here.wait_for_text("c1", "Nobody could let you in")
         await here.write_message(BOB, "hello again")
@@ -289,7 +289,7 @@ async def test_a_request_that_expired_while_the_host_was_down_is_closed_at_the_n
     async with run_approvals_host(tmp_path, fake=fake, clock=clock) as here:
         await here.write_message(BOB, "hello")
         await here.card()
-        await almost_over(here)
+        await let_approval_expire_soon(here)
     await clock.advance(31)
     async with run_approvals_host(tmp_path, fake=fake, clock=clock) as here:
         await here.wait_for_statuses("expired")
@@ -363,23 +363,23 @@ async def test_a_card_requested_in_the_future_is_reissued_to_the_next_approver(t
 
 @pytest.mark.behaviour("AP-06")
 async def test_an_unresponsive_platform_is_tried_again_and_the_request_stays_pending(tmp_path: Path) -> None:
-    clock, fake = ManualClock(), Away("olga")
+    clock, fake = ManualClock(), UnresponsiveChannel("olga")
     async with run_approvals_host(tmp_path, fake=fake, clock=clock) as here:
         await here.write_message(BOB, "hello")
         await wait_until(lambda: "olga" in fake.asked)
-        await advanced(here, clock, 2)
+        await advance_in_steps(here, clock, 2)
         await here.wait_for_statuses("pending")
         fake.unanswered = set()
-        await advanced(here, clock, RETRY_INTERVAL_S + 1)
+        await advance_in_steps(here, clock, RETRY_INTERVAL_S + 1)
         card = await here.card()
         await here.press_button(OLGA, card, "Let them in")
-        await advanced(here, clock, 2)
+        await advance_in_steps(here, clock, 2)
         await here.wait_for_text("c1", "echo: hello")
 
 
 @pytest.mark.behaviour("AP-06", "AP-01")
 async def test_the_next_approver_is_asked_while_a_platform_does_not_answer(tmp_path: Path) -> None:
-    fake = Away("carl")
+    fake = UnresponsiveChannel("carl")
     async with run_approvals_host(tmp_path, fake=fake) as here:
         await here.grant(CARL, Role.ADMIN)
         await here.write_message(BOB, "hello")

@@ -48,7 +48,7 @@ WORDS = st.sampled_from(
 THEIRS = st.lists(st.one_of(NASTY, WORDS), max_size=4).map("".join)
 
 
-def asked(name: str, text: str) -> Approval:
+def make_approval(name: str, text: str) -> Approval:
     shown = format_facts(
         f"May {quoting.name(name)} talk to main?",
         [
@@ -87,7 +87,7 @@ def test_text_of_the_sender_never_forms_a_line_of_the_card(name: str, text: str,
     ours = re.compile(
         r"(May .* talk to main\?$|Who: |They wrote:$|Until: |Press, or type |… and [\d,]+ characters more|$)"
     )
-    for _, plain in on_platform(asked(name, text), form):
+    for _, plain in on_platform(make_approval(name, text), form):
         for line in plain.split("\n"):
             shown = line.replace("**", "").replace("`", "").replace("*", "")
             assert shown.startswith(("│ ", "┊ ", "│", "┊")) or ours.match(shown), line
@@ -98,7 +98,7 @@ def test_text_of_the_sender_never_forms_a_line_of_the_card(name: str, text: str,
 @pytest.mark.behaviour("AP-02")
 @given(name=THEIRS, text=THEIRS)
 def test_telegram_parses_no_link_or_tag_from_the_senders_text(name: str, text: str) -> None:
-    for sent, _ in on_platform(asked(name, text), Form.TELEGRAM):
+    for sent, _ in on_platform(make_approval(name, text), Form.TELEGRAM):
         assert set(re.findall(r"</?([a-z-]+)", sent)) <= {"b", "code", "pre", "i"}
         bold = re.findall(r"<b>(.*?)</b>", sent, re.DOTALL)
         title = {"May", "talk to main?", "May somebody without a name talk to main?"}
@@ -108,7 +108,7 @@ def test_telegram_parses_no_link_or_tag_from_the_senders_text(name: str, text: s
 @pytest.mark.behaviour("AP-02")
 @given(name=THEIRS, text=THEIRS, form=st.sampled_from([Form.SLACK, Form.SLACK_MARKDOWN, Form.DISCORD, Form.WHATSAPP]))
 def test_text_of_the_sender_appears_only_inside_code_spans(name: str, text: str, form: Form) -> None:
-    for sent, _ in on_platform(asked(name, text), form):
+    for sent, _ in on_platform(make_approval(name, text), form):
         outside = re.sub(r"`+ ?[^`]*?`+", "", re.sub(r"```.*?\n```", "", sent, flags=re.DOTALL))
         assert "evil" not in outside
         if form is not Form.WHATSAPP:  # which reads no name in a text as a call
@@ -117,7 +117,7 @@ def test_text_of_the_sender_appears_only_inside_code_spans(name: str, text: str,
 
 @pytest.mark.behaviour("AP-02")
 def test_a_card_states_who_what_the_deadline_and_how_to_answer_without_buttons() -> None:
-    [(sent, plain)] = on_platform(asked("Bob", "hello"), Form.MARKDOWN)
+    [(sent, plain)] = on_platform(make_approval("Bob", "hello"), Form.MARKDOWN)
     assert "**Until:** Fri 02 Jan 2026, 12:00 (UTC)" in sent
     assert "`/approve k3f7qd` or `/deny k3f7qd why`" in sent
     assert "│ hello" in plain
@@ -164,7 +164,7 @@ def test_different_texts_look_different_when_quoted(text: str) -> None:
 @pytest.mark.behaviour("AP-04")
 def test_a_decision_is_a_message_of_its_own_where_a_card_cannot_be_edited() -> None:
     text = format_closed_card(
-        asked("Bob", "hello"),
+        make_approval("Bob", "hello"),
         status=ApprovalStatus.APPROVED,
         decided_by="`Ada`",
         outcome="`Bob` may talk to main now.",

@@ -41,7 +41,7 @@ def _actor(*grants: RoleGrant) -> Actor:
     return Actor(id="fake:carl", name="Carl", grants=grants)
 
 
-async def _asked(here: ApprovalsTestHost) -> Approval:
+async def _pending_approval(here: ApprovalsTestHost) -> Approval:
     await here.write_message(BOB, "hello")
     await here.card()
     [approval] = await here.wait_for_statuses("pending")
@@ -55,7 +55,7 @@ class Way(Enum):
     TYPE_NO = auto()
 
 
-async def _decides(here: ApprovalsTestHost, way: Way, approval: Approval, actor: Actor, now: datetime) -> str:
+async def _decide(here: ApprovalsTestHost, way: Way, approval: Approval, actor: Actor, now: datetime) -> str:
     async with here.host.host.store.transaction() as tx:
         by = partial(decide_by_button, tx, approval.id, actor=actor, now=now, zone=UTC)
         typed = partial(decide, tx, approval.id, actor=actor, now=now, zone=UTC)
@@ -77,9 +77,9 @@ async def test_nobody_without_a_suitable_role_can_decide(
     tmp_path: Path, way: Way, grants: tuple[RoleGrant, ...]
 ) -> None:
     async with run_approvals_host(tmp_path) as here:
-        approval = await _asked(here)
+        approval = await _pending_approval(here)
         with pytest.raises(ApprovalNotFound):
-            await _decides(here, way, approval, _actor(*grants), approval.created_at)
+            await _decide(here, way, approval, _actor(*grants), approval.created_at)
         assert [one.status for one in await here.approvals()] == [ApprovalStatus.PENDING]
         assert not await roles.list_for_user(here.host.host.store, "fake:bob")
 
@@ -89,11 +89,11 @@ async def test_nobody_without_a_suitable_role_can_decide(
 async def test_nothing_can_be_decided_from_the_expiry_time_on(tmp_path: Path, way: Way) -> None:
     """Closing an expired approval may be late; the card is no longer valid nevertheless."""
     async with run_approvals_host(tmp_path) as here:
-        approval, owner = await _asked(here), _actor(_grant(Role.OWNER))
+        approval, owner = await _pending_approval(here), _actor(_grant(Role.OWNER))
         with pytest.raises(UsageError, match="expired"):
-            await _decides(here, way, approval, owner, approval.expires_at)
+            await _decide(here, way, approval, owner, approval.expires_at)
         assert [one.status for one in await here.approvals()] == [ApprovalStatus.PENDING]
-        await _decides(here, way, approval, owner, approval.expires_at - timedelta(seconds=1))
+        await _decide(here, way, approval, owner, approval.expires_at - timedelta(seconds=1))
         assert [one.status for one in await here.approvals()] != [ApprovalStatus.PENDING]
 
 

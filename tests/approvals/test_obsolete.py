@@ -28,7 +28,7 @@ from tests.support.flow import scripted_settings
 from tests.support.invariants import assert_clean, wait_until
 
 
-async def at_the_machine(here: ApprovalsTestHost, words: str, **arguments: object) -> str:
+async def run_operator_command(here: ApprovalsTestHost, words: str, **arguments: object) -> str:
     """The output of an operator command."""
     host = here.host.host
     context = CommandContext(
@@ -44,7 +44,7 @@ async def test_an_unknown_sender_who_is_given_a_role_needs_no_approval(tmp_path:
         await here.write_message(BOB, "one")
         await here.write_message(BOB, "two")
         card = await here.card()
-        await at_the_machine(here, "roles create", user="fake:bob", role="member", group="main")
+        await run_operator_command(here, "roles create", user="fake:bob", role="member", group="main")
         await here.wait_for_statuses("withdrawn")
         await here.wait_for_text("c1", "two")
         assert here.host.texts("c1")[-2:] == ["echo: one", "echo: two"]
@@ -64,7 +64,7 @@ async def test_a_role_for_another_agent_withdraws_no_request(tmp_path: Path) -> 
         await here.host.ensure_group("other")
         await here.write_message(BOB, "hello")
         await here.card()
-        await at_the_machine(here, "roles create", user="fake:bob", role="member", group="other")
+        await run_operator_command(here, "roles create", user="fake:bob", role="member", group="other")
         await here.wait_for_statuses("pending")
 
 
@@ -73,7 +73,7 @@ async def test_making_a_chat_public_withdraws_requests_about_its_senders(tmp_pat
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         await here.card()
-        await at_the_machine(here, "chats update", id=1, unknown="public")
+        await run_operator_command(here, "chats update", id=1, unknown="public")
         await here.wait_for_statuses("withdrawn")
         await here.wait_for_text("c1", "echo: hello")
 
@@ -86,7 +86,7 @@ async def test_linking_an_unknown_sender_to_an_owner_withdraws_the_request(tmp_p
             await users.record_seen(tx, "fake:olga", name="Olga", now=now)
         await here.write_message(BOB, "hello")
         await here.card()
-        await at_the_machine(here, "users link", user="fake:bob", other="fake:olga")
+        await run_operator_command(here, "users link", user="fake:bob", other="fake:olga")
         await here.wait_for_statuses("withdrawn")
         await here.wait_for_text("c1", "echo: hello")
 
@@ -96,7 +96,7 @@ async def test_wiring_a_chat_withdraws_its_request_and_asks_about_its_senders(tm
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         await here.write_message(BOB, "hello", chat="new")
         await here.card()
-        await at_the_machine(here, "wirings create", channel="fake", chat="new", group="main")
+        await run_operator_command(here, "wirings create", channel="fake", chat="new", group="main")
         await here.wait_for_statuses("withdrawn", "pending")
         card = await here.card_with_button("Let them in")
         assert "talk to" in card.text
@@ -109,7 +109,7 @@ async def test_deleting_an_unknown_chat_withdraws_its_request(tmp_path: Path) ->
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         await here.write_message(BOB, "hello", chat="new")
         await here.card()
-        await at_the_machine(here, "chats delete", id=1)
+        await run_operator_command(here, "chats delete", id=1)
         await here.wait_for_statuses("withdrawn")
         assert await here.host.host.store.fetch_all("SELECT 1 FROM inbound_events WHERE status = 'held'") == []
         await here.wait_for_text("new", NOT_APPROVED_TEXT)
@@ -121,7 +121,7 @@ async def test_deleting_a_wiring_withdraws_its_requests_and_records_the_held_mes
         await here.write_message(BOB, "hello")
         card = await here.card()
         [wiring] = await wirings.list_all(here.host.host.store)
-        await at_the_machine(here, "wirings delete", id=wiring.id)
+        await run_operator_command(here, "wirings delete", id=wiring.id)
         await here.wait_for_statuses("withdrawn")
         await here.press_button(OLGA, card, "Let them in")
         await here.wait_for_text(OLGA_DM, "Settled already")
@@ -183,8 +183,8 @@ async def test_when_the_approver_loses_the_role_the_next_one_is_asked(tmp_path: 
         await here.write_message(BOB, "hello")
         card = await here.card()
         assert card.address.platform_id == OLGA_DM
-        await at_the_machine(here, "roles create", user="fake:carl", role="owner")
-        await at_the_machine(here, "roles delete", user="fake:olga", role="owner")
+        await run_operator_command(here, "roles create", user="fake:carl", role="owner")
+        await run_operator_command(here, "roles delete", user="fake:olga", role="owner")
         second = await here.card(2)
         assert second.address.platform_id == "dm-carl"
         await here.press_button(OLGA, card, "Let them in")
@@ -209,7 +209,7 @@ async def test_status_lists_pending_approvals_with_the_approver_and_the_command_
         await here.write_message(BOB, "hello")
         await here.card()
         [one] = await here.approvals()
-        shown = await at_the_machine(here, "status")
+        shown = await run_operator_command(here, "status")
         assert f"nanohost approvals get {one.id} shows it; then approve {one.id}" in shown
         [line] = [line for line in shown.splitlines() if line.strip().startswith(one.id)]
         for said in ("sender", "fake:bob", "fake:olga"):
@@ -223,13 +223,13 @@ async def test_requests_are_decided_during_a_pause_and_approved_messages_are_ans
     tmp_path: Path,
 ) -> None:
     async with run_approvals_host(tmp_path) as here:
-        await at_the_machine(here, "pause")
+        await run_operator_command(here, "pause")
         await here.write_message(BOB, "hello")
         await here.press_button(OLGA, await here.card(), "Let them in")
         await here.wait_for_statuses("approved")
         await wait_until(lambda: len(here.fake.edits) == 1)
         assert not any("echo" in text for text in here.host.texts())
-        await at_the_machine(here, "resume")
+        await run_operator_command(here, "resume")
         await here.wait_for_text("c1", "echo: hello")
 
 
@@ -238,7 +238,7 @@ async def test_an_unknown_sender_who_becomes_owner_by_a_code_needs_no_approval(t
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         await here.write_message(BOB, "hello", chat="bobs")
         await here.card()
-        shown = await at_the_machine(here, "pair", channel="fake")
+        shown = await run_operator_command(here, "pair", channel="fake")
         found = re.search(r"[A-Z0-9]{4}-[A-Z0-9]{4}", shown)
         assert found is not None
         await here.write_message(BOB, found[0], chat="bobs")
@@ -252,8 +252,8 @@ async def test_a_press_on_an_old_card_does_not_decide_a_newer_request_about_the_
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         old = await here.card()
-        await at_the_machine(here, "approvals deny", id=(await here.approvals())[0].id)
-        await at_the_machine(here, "rules delete", id=1)
+        await run_operator_command(here, "approvals deny", id=(await here.approvals())[0].id)
+        await run_operator_command(here, "rules delete", id=1)
         await here.write_message(BOB, "please?")
         await here.wait_for_statuses("denied", "pending")
         await here.press_button(OLGA, old, "Let them in")

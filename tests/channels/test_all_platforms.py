@@ -63,7 +63,7 @@ async def ledger(flow: RunningHost, platform: str) -> list[str]:
     return [row["status"] for row in rows]
 
 
-async def until_ledger(flow: RunningHost, platform: str, *wanted: str) -> None:
+async def wait_for_ledger(flow: RunningHost, platform: str, *wanted: str) -> None:
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while await ledger(flow, platform) != list(wanted):  # noqa: ASYNC110 - the ledger announces itself to nobody
             await asyncio.sleep(0.02)
@@ -89,7 +89,7 @@ async def test_after_an_outage_of_all_platforms_every_message_is_sent_once_withi
         await world.send_to_all("before")
         await world.wait_until_read("echo: before")
         await world.send_to_all("think")
-        await until_started(flow, len(world.platforms))
+        await wait_for_turns(flow, len(world.platforms))
         async with simulate_outage(*world.platforms.values()):
             (tmp_path / "groups" / "main" / "go").touch()
             for text in ("during", "the outage"):
@@ -104,7 +104,7 @@ async def test_after_an_outage_of_all_platforms_every_message_is_sent_once_withi
     assert world.read_texts() == {name: [*texts, "echo: after"] for name in world.platforms}
 
 
-async def until_started(flow: RunningHost, count: int) -> None:
+async def wait_for_turns(flow: RunningHost, count: int) -> None:
     """Wait until so many turns run."""
     open_turns = "SELECT count(*) AS count FROM routes WHERE outcome = 'written'"
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
@@ -135,15 +135,15 @@ async def test_after_ten_minutes_of_server_errors_messages_are_sent_once_and_in_
     mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
     key = (name, "default")
     async with opened_store(Home(tmp_path), durable=False) as store, mailboxes.opened(), platform.running():
-        channel = hasty_channel(platform, tmp_path)
+        channel = channel_with_short_wait(platform, tmp_path)
         delivery = LoneDelivery(store=store, mailboxes=mailboxes, clock=clock, channels={key: channel})
         async with channel.connected(), delivery.opened():
             await platform.write(bobs_chat(platform), "hello", person=BOB)
             platform.faults.persistent = fault
             entries = [*((platform.dm, text) for text in ("one", "two", "three")), (bobs_chat(platform), "mine")]
             for number, (chat, text) in enumerate(entries):
-                await entered(store, DeliveryQueueKey(await lone_session(store), *key, chat), text, number)
-            await pass_time(clock, TEN_MINUTES_S)
+                await enqueue_message(store, DeliveryQueueKey(await only_session(store), *key, chat), text, number)
+            await advance_by(clock, TEN_MINUTES_S)
             assert platform.screen() == []
             [down] = (await status_counts.lists(store.reports, clock.now()))["platforms_down"]
             assert (down["channel"], down["messages"]) == (f"{name}:default", 4)
@@ -158,14 +158,14 @@ async def test_after_ten_minutes_of_server_errors_messages_are_sent_once_and_in_
     assert read_by(platform, bobs_chat(platform)) == ["mine"]
 
 
-def hasty_channel(platform: Simulator, home: Path) -> Channel:
+def channel_with_short_wait(platform: Simulator, home: Path) -> Channel:
     """The real channel with a shorter wait for the platform's own confirmations."""
     if platform.name == TELLS_BY_ITSELF:
         return WhatsAppChannel(whatsapp_settings(platform.settings()), status_wait_s=WHATSAPP_STATUS_S)
     return make_channel(platform, home)
 
 
-async def lone_session(store: Store) -> SessionId:
+async def only_session(store: Store) -> SessionId:
     async with store.transaction() as tx:
         if found := await sessions.find_by_prefix(tx, ""):
             return found[0].id
@@ -173,7 +173,7 @@ async def lone_session(store: Store) -> SessionId:
         return await sessions.add(tx, agent_group=group.id, messaging_group=None, thread_id=None, now=START)
 
 
-async def entered(store: Store, lane: DeliveryQueueKey, text: str, number: int) -> DeliveryQueueKey:
+async def enqueue_message(store: Store, lane: DeliveryQueueKey, text: str, number: int) -> DeliveryQueueKey:
     """Enqueue a message of the agent."""
     entry = Delivery(
         queue=lane,
@@ -191,7 +191,7 @@ async def entered(store: Store, lane: DeliveryQueueKey, text: str, number: int) 
     return lane
 
 
-async def pass_time(clock: ManualClock, length_s: float) -> None:
+async def advance_by(clock: ManualClock, length_s: float) -> None:
     """Advance the clock pause by pause; the work in between takes real time only."""
     until = clock.monotonic() + length_s
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
@@ -225,7 +225,7 @@ async def test_a_send_with_a_lost_response_is_shown_once_where_the_platform_can_
             await world.send_to_all(text)
             await world.wait_until_read(f"echo: {text}")
         for name in world.platforms:
-            await until_ledger(flow, name, "sent", "sent")
+            await wait_for_ledger(flow, name, "sent", "sent")
         assert await lost_answers(flow) == dict.fromkeys(world.platforms.keys() - {TELLS_BY_ITSELF}, 1)
     once = {name: ["echo: one", "echo: two"] for name in world.platforms}
     seen = world.read_texts()
@@ -245,11 +245,11 @@ async def test_with_ask_only_an_unverifiable_send_is_held_until_the_operator_res
             await world.wait_until_read(f"echo: {text}")
         for name in world.platforms:
             held = "unknown" if name == MAY_DOUBLE else "sent"
-            await until_ledger(flow, name, held, "sent")
+            await wait_for_ledger(flow, name, held, "sent")
         assert world.read_texts() == {name: ["echo: one", "echo: two"] for name in world.platforms}
         [unknown] = (await flow.run_command("status"))["deliveries_unknown"]
         await flow.run_command("deliveries resend", unknown["session"], unknown["seq"])
-        await until_ledger(flow, MAY_DOUBLE, "sent", "sent")
+        await wait_for_ledger(flow, MAY_DOUBLE, "sent", "sent")
     assert world.read_texts()[MAY_DOUBLE] == ["echo: one", "echo: two", "echo: one"]
 
 
@@ -388,7 +388,7 @@ def words_in_code(platform: Simulator, shown: Sequence[ScreenMessage]) -> list[s
 @pytest.mark.behaviour("IN-01", "IN-02", "DL-02", "DL-05")
 async def test_a_host_killed_during_a_burst_on_all_platforms_answers_every_message_once(tmp_path: Path) -> None:
     world = AllPlatforms()
-    async with world.running(), killable(tmp_path, world) as host:
+    async with world.running(), killable_host(tmp_path, world) as host:
         host.start()
         await wait_until(lambda: host.is_ready() and _is_listened_to(world))
         await world.send_to_all("warm")
@@ -416,7 +416,7 @@ def _is_listened_to(world: AllPlatforms) -> bool:
 
 
 @asynccontextmanager
-async def killable(root: Path, world: AllPlatforms) -> AsyncIterator[HostProcess]:
+async def killable_host(root: Path, world: AllPlatforms) -> AsyncIterator[HostProcess]:
     """`nanohost run` as an operator set it up: the file, and a wiring for each platform."""
     host = HostProcess(root, 0, {})
     tables = {"host": {"timezone": "UTC", "provider": "scripted", "runtime": "process"}}

@@ -39,7 +39,7 @@ def write_package(site: Path, module: str, entry_point: str = "faraway") -> None
     (info / "entry_points.txt").write_text(f"[nanohost.channels]\n{entry_point} = {module}\n")
 
 
-def why_not(catalogue: ChannelCatalogue, name: str) -> UnavailableChannel:
+def unavailable_channel(catalogue: ChannelCatalogue, name: str) -> UnavailableChannel:
     (broken,) = [one for one in catalogue.unavailable if one.name == name]
     assert name not in catalogue.available
     return broken
@@ -67,7 +67,7 @@ def test_a_name_found_twice_is_unusable_and_names_both_files(tmp_path: Path) -> 
     write_channel(tmp_path / "b", "fine")
     catalogue = discover([tmp_path / "a", tmp_path / "b"])
     assert list(catalogue.available) == ["fine"]
-    reason = why_not(catalogue, "mine").reason
+    reason = unavailable_channel(catalogue, "mine").reason
     assert str(first) in reason
     assert str(second) in reason
 
@@ -86,13 +86,13 @@ def test_a_problem_in_one_file_is_reported_and_does_not_affect_others(tmp_path: 
     (tmp_path / "_shared.py").write_text("helpers of a channel")
     catalogue = discover([tmp_path])
     assert list(catalogue.available) == ["fine"]
-    assert "channel API 99; this nanohost speaks 1" in why_not(catalogue, "future").reason
-    assert why_not(catalogue, "future").hint == "update nanohost"
-    assert "look for a version of past" in why_not(catalogue, "past").hint
-    assert "needs no-such-library[x]>=2, which" in why_not(catalogue, "needy").reason
-    assert "pip install 'no-such-library[x]>=2'" in why_not(catalogue, "needy").hint
-    assert "crooked.py, line 8: " in why_not(catalogue, "crooked").reason
-    assert "no channel header" in why_not(catalogue, "headless").reason
+    assert "channel API 99; this nanohost speaks 1" in unavailable_channel(catalogue, "future").reason
+    assert unavailable_channel(catalogue, "future").hint == "update nanohost"
+    assert "look for a version of past" in unavailable_channel(catalogue, "past").hint
+    assert "needs no-such-library[x]>=2, which" in unavailable_channel(catalogue, "needy").reason
+    assert "pip install 'no-such-library[x]>=2'" in unavailable_channel(catalogue, "needy").hint
+    assert "crooked.py, line 8: " in unavailable_channel(catalogue, "crooked").reason
+    assert "no channel header" in unavailable_channel(catalogue, "headless").reason
     assert {"nulls", "folder", "dangling", "circle"} <= {one.name for one in catalogue.unavailable}
     assert len(catalogue.unavailable) == 9
 
@@ -104,7 +104,7 @@ def test_reserved_names_of_the_host_are_refused_as_channel_names(tmp_path: Path,
     write_channel(tmp_path, "fine")
     catalogue = discover([tmp_path])
     assert list(catalogue.available) == ["fine"]
-    broken = why_not(catalogue, name)
+    broken = unavailable_channel(catalogue, name)
     assert f"{name}:somebody" in broken.reason
     assert broken.hint == "give it another name in its header"
 
@@ -143,7 +143,7 @@ def test_an_invalid_entry_point_is_listed(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     write_package(tmp_path / "site", module)
     write_channel(tmp_path / "site", "unasked", file="faraway.py")
-    broken = why_not(discover([]), "faraway")
+    broken = unavailable_channel(discover([]), "faraway")
     assert (broken.path, "faraway announces the module" in broken.reason) == (None, True)
 
 

@@ -67,7 +67,7 @@ class Cancelled(FakeChannel):
         await asyncio.Event().wait()
 
 
-class Deaf(Cancelled):
+class IgnoresCancellation(Cancelled):
     """Treats its cancellation as the end of a connection."""
 
     async def receive(self, inbox: Inbox) -> None:
@@ -130,7 +130,7 @@ async def test_a_receiver_cancelled_by_its_library_is_restarted(tmp_path: Path) 
 
 
 async def test_a_receiver_that_swallows_its_cancellation_still_ends_with_the_host(tmp_path: Path) -> None:
-    channel = Deaf()
+    channel = IgnoresCancellation()
     both = connections(tmp_path, channel)
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), both.opened(), Supervisor(ManualClock()) as supervisor:
         both.start_receiving(supervisor, lambda *_: NoInbox(), clock=ManualClock())

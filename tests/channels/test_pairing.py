@@ -36,7 +36,7 @@ async def fresh(root: Path, *platforms: Simulator) -> AsyncIterator[RunningHost]
                 yield flow
 
 
-async def reads(platform: Simulator, *beginnings: str) -> None:
+async def wait_for_messages(platform: Simulator, *beginnings: str) -> None:
     """Wait until Ada has messages that begin so."""
 
     def have_come() -> bool:
@@ -55,9 +55,9 @@ async def test_the_pairing_link_makes_its_user_an_owner_on_telegram_who_is_answe
         [start] = parse_qs(urlsplit(made["link"]).query)["start"]
         assert start == made["code"]
         await telegram.write(telegram.dm, f"/start {start}")
-        await reads(telegram, "You are the owner now. You can write to main here now.")
+        await wait_for_messages(telegram, "You are the owner now. You can write to main here now.")
         await telegram.write(telegram.dm, "hello")
-        await reads(telegram, "echo: hello")
+        await wait_for_messages(telegram, "echo: hello")
         [grant] = await roles.list_all(flow.host.store)
         assert (grant.user_id, str(grant.role)) == (f"telegram:{telegram.dm}", "owner")
 
@@ -72,18 +72,18 @@ async def test_an_owner_on_any_platform_is_linked_on_telegram_by_one_more_code(t
         made = await flow.run_command("pair", name)
         assert (made["link"] is not None) is (name in {"telegram", "whatsapp"})
         await here.write(here.dm, made["code"].lower())
-        await reads(here, "You are the owner now.")
+        await wait_for_messages(here, "You are the owner now.")
         await here.write(here.dm, "/link")
         await here.wait_until(lambda: any("Write this to me" in text for text in read_by(here)))
         [said] = [text for text in read_by(here) if "Write this to me" in text]
         await telegram.write(telegram.dm, said.split()[0])
-        await reads(telegram, "You and ")
+        await wait_for_messages(telegram, "You and ")
         await here.wait_until(lambda: any("is you from now on" in text for text in read_by(here)))
         [owner] = await roles.list_all(flow.host.store)
         both = await users.list_identities(flow.host.store, owner.user_id)
         assert {one.user_id.partition(":")[0] for one in both} == {here.name, telegram.name}
         await telegram.write(telegram.dm, "hello")
-        await reads(telegram, "echo: hello")
+        await wait_for_messages(telegram, "echo: hello")
 
 
 async def test_a_pairing_link_on_whatsapp_contains_the_number(tmp_path: Path) -> None:

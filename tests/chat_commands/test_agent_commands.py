@@ -88,17 +88,17 @@ def test_everything_else_is_an_ordinary_message(text: str, role: str) -> None:
 @pytest.mark.parametrize("name", [*AGENT_COMMANDS, *chat_commands(), *host_commands()])
 def test_host_commands_are_host_requests_only_where_the_bot_is_addressed(name: str) -> None:
     is_the_hosts = name in host_commands()
-    assert typed(said(name)) is is_the_hosts
-    assert typed(said(name, is_group=True, mentions_bot=True)) is is_the_hosts
-    assert not typed(said(name, is_group=True))
-    assert not typed(said(name, kind=EventKind.EDIT))
+    assert typed(command_event(name)) is is_the_hosts
+    assert typed(command_event(name, is_group=True, mentions_bot=True)) is is_the_hosts
+    assert not typed(command_event(name, is_group=True))
+    assert not typed(command_event(name, kind=EventKind.EDIT))
 
 
 def typed(event: InboundEvent) -> bool:
     return parse_host_command(event) is not None
 
 
-def said(
+def command_event(
     name: str, *, is_group: bool = False, mentions_bot: bool = False, kind: EventKind = EventKind.MESSAGE
 ) -> InboundEvent:
     return InboundEvent(

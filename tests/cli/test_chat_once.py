@@ -74,7 +74,7 @@ class Host(SuiteInbox):
                 await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def asked(
+async def chat_once(
     home: Home, *says: OutboundText, text: str = "what is on my list?", timeout_s: float = HANG_TIMEOUT_S
 ) -> int:
     async with Host(TerminalChannel(home.run_dir / "terminal.sock"), *says).serving():
@@ -93,7 +93,7 @@ async def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Home:
 @pytest.mark.behaviour("OP-05")
 async def test_a_reminder_due_meanwhile_is_not_the_reply(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     earlier = OutboundText(text="an old answer", reply_to="0000", agent="main")
-    assert await asked(home, earlier, REMINDER, OutboundText(text="Nothing.", reply_to="{id}", agent="main")) == 0
+    assert await chat_once(home, earlier, REMINDER, OutboundText(text="Nothing.", reply_to="{id}", agent="main")) == 0
     told = capsys.readouterr()
     assert told.out == "Nothing.\n"
     assert told.err.splitlines() == ["(earlier) an old answer", "(meanwhile) Reminder: tea"]
@@ -101,7 +101,7 @@ async def test_a_reminder_due_meanwhile_is_not_the_reply(home: Home, capsys: pyt
 
 async def test_a_reminder_alone_is_not_a_reply(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(NanohostError, match=r"no reply within 0\.5 s"):
-        await asked(home, REMINDER, timeout_s=0.5)
+        await chat_once(home, REMINDER, timeout_s=0.5)
     assert capsys.readouterr().out == ""
 
 
@@ -122,7 +122,7 @@ async def test_a_notice_of_the_host_is_not_a_reply(
     home: Home, capsys: pytest.CaptureFixture[str], text: str, is_trouble: bool
 ) -> None:
     with pytest.raises(NanohostError, match="I cannot reach the service"):
-        await asked(home, OutboundText(text=AWAY, reply_to="{id}", is_trouble=is_trouble), text=text)
+        await chat_once(home, OutboundText(text=AWAY, reply_to="{id}", is_trouble=is_trouble), text=text)
     assert capsys.readouterr().out == ""
 
 
@@ -133,7 +133,7 @@ async def test_the_hosts_answer_to_a_command_is_a_reply(
     home.chat_commands.mkdir()
     (home.chat_commands / "tally.py").write_text(STATS.replace("stats", "tally"))
     says = OutboundText(text="I am not doing anything.", reply_to="{id}")
-    assert await asked(home, says, text=text) == 0
+    assert await chat_once(home, says, text=text) == 0
     assert capsys.readouterr().out == "I am not doing anything.\n"
 
 

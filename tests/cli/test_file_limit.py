@@ -15,7 +15,9 @@ SENTENCE = "This process may have"
 
 
 @contextmanager
-def host_with(shell: Shell, limits: tuple[int, int]) -> Iterator[tuple[subprocess.Popen[str], Callable[[], str]]]:
+def start_host_with_limits(
+    shell: Shell, limits: tuple[int, int]
+) -> Iterator[tuple[subprocess.Popen[str], Callable[[], str]]]:
     """A ready host that was started with these limits of open files, soft and hard; and a function that stops it and
     returns its log."""
     with shell.start("run", program=["prlimit", f"--nofile={limits[0]}:{limits[1]}"], NANOHOST_LOG="json") as host:
@@ -35,13 +37,13 @@ def host_with(shell: Shell, limits: tuple[int, int]) -> Iterator[tuple[subproces
 
 
 def test_the_soft_limit_is_raised_to_the_hard_one(shell: Shell) -> None:
-    with host_with(shell, (200, 4096)) as (host, end):
+    with start_host_with_limits(shell, (200, 4096)) as (host, end):
         assert resource.prlimit(host.pid, resource.RLIMIT_NOFILE) == (4096, 4096)
         assert SENTENCE not in end()
 
 
 def test_a_host_out_of_file_descriptors_reports_it_once_and_does_not_flood_the_log(shell: Shell) -> None:
-    with host_with(shell, (64, 64)) as (_, end), ExitStack() as stack:
+    with start_host_with_limits(shell, (64, 64)) as (_, end), ExitStack() as stack:
         for _number in range(100):
             client = stack.enter_context(socket.socket(socket.AF_UNIX))
             client.settimeout(0)

@@ -31,7 +31,7 @@ AN_ANSWER = Delivery(
 )
 
 
-async def entered(operator: Operator, *wanted: DeliveryStatus) -> str:
+async def add_deliveries(operator: Operator, *wanted: DeliveryStatus) -> str:
     """A session with a delivery of each status, numbered from 1; returns its id."""
     store, now = operator.context.store, operator.context.clock.now()
     session = await a_session(store)
@@ -59,7 +59,7 @@ async def entered(operator: Operator, *wanted: DeliveryStatus) -> str:
 
 @pytest.mark.behaviour("DL-02")
 async def test_deliveries_are_listed_by_status_and_session_and_shown_with_every_attempt(operator: Operator) -> None:
-    session = await entered(operator, DeliveryStatus.DEAD, DeliveryStatus.SENT)
+    session = await add_deliveries(operator, DeliveryStatus.DEAD, DeliveryStatus.SENT)
     assert [row["seq"] for row in await operator.run("deliveries list")] == [2, 1]
     assert [row["seq"] for row in await operator.run("deliveries list", limit="1")] == [2]
     [dead] = await operator.run("deliveries list", status="dead", session=session[:6])
@@ -72,7 +72,7 @@ async def test_deliveries_are_listed_by_status_and_session_and_shown_with_every_
 
 @pytest.mark.behaviour("DL-06")
 async def test_a_long_message_shows_how_many_parts_are_sent(operator: Operator) -> None:
-    session = await entered(operator, DeliveryStatus.SENDING)
+    session = await add_deliveries(operator, DeliveryStatus.SENDING)
     store, now = operator.context.store, operator.context.clock.now()
     [delivery] = await deliveries.latest(store.reports, status=None, session=SessionId(session), limit=1)
     first, last = (DeliveryPart(number=number, of=2, text="t", plain="t") for number in range(2))
@@ -85,7 +85,7 @@ async def test_a_long_message_shows_how_many_parts_are_sent(operator: Operator) 
 
 @pytest.mark.behaviour("DL-03", "DL-05")
 async def test_a_decision_on_a_stopped_host_takes_effect_at_its_next_start(operator: Operator) -> None:
-    session = await entered(operator, DeliveryStatus.DEAD, DeliveryStatus.UNKNOWN)
+    session = await add_deliveries(operator, DeliveryStatus.DEAD, DeliveryStatus.UNKNOWN)
     resent = await operator.run("deliveries resend", session=session, seq=1)
     assert (resent["status"], resent["next"]) == ("pending", "it is sent when the host runs: nanohost run")
     dropped = await operator.run("deliveries drop", session=session, seq=2, reason="wrong chat")
@@ -108,7 +108,7 @@ async def test_a_decision_on_a_stopped_host_takes_effect_at_its_next_start(opera
 async def test_a_delivery_that_cannot_be_decided_is_refused_with_the_reason(
     operator: Operator, status: DeliveryStatus, words: str, said: str
 ) -> None:
-    session = await entered(operator, status)
+    session = await add_deliveries(operator, status)
     with pytest.raises(UsageError, match=said) as caught:
         await operator.run(words, session=session, seq=1)
     assert caught.value.hint == f"nanohost deliveries get {session} 1"
@@ -116,7 +116,7 @@ async def test_a_delivery_that_cannot_be_decided_is_refused_with_the_reason(
 
 @pytest.mark.behaviour("OP-05")
 async def test_a_missing_delivery_is_refused_with_a_hint(operator: Operator) -> None:
-    session = await entered(operator)
+    session = await add_deliveries(operator)
     with pytest.raises(UsageError, match="no delivery 7") as caught:
         await operator.run("deliveries drop", session=session, seq=7)
     assert caught.value.hint == f"nanohost deliveries list --session {session}"
@@ -126,7 +126,7 @@ async def test_a_missing_delivery_is_refused_with_a_hint(operator: Operator) -> 
 
 @pytest.mark.behaviour("SE-12", "OP-05")
 async def test_during_a_pause_a_resend_is_announced_for_after_the_resume(operator: Operator) -> None:
-    session = await entered(operator, DeliveryStatus.DEAD)
+    session = await add_deliveries(operator, DeliveryStatus.DEAD)
     await operator.run("pause")
     resent = await operator.run("deliveries resend", session=session, seq=1)
     assert resent["next"] == "it is sent when all goes on: nanohost resume"

@@ -65,7 +65,7 @@ WRITTEN = MessageRoute(
 RUNS = MessageTurn(id="t1", began_at=START, ended_at=None, outcome=None, error=None)
 
 
-def ended(how: TurnOutcome, error: str | None = None) -> MessageRoute:
+def ended_turn(how: TurnOutcome, error: str | None = None) -> MessageRoute:
     return replace(WRITTEN, turn=replace(RUNS, ended_at=START, outcome=how, error=error))
 
 
@@ -83,7 +83,7 @@ def sent(status: DeliveryStatus, reason: str | None = None) -> SentMessage:
     )
 
 
-DONE = ended(TurnOutcome.COMPLETED)
+DONE = ended_turn(TurnOutcome.COMPLETED)
 CASES: list[tuple[Message, Sequence[tuple[MessageRoute, Sequence[SentMessage]]], str, str]] = [
     (replace(MESSAGE, status="new", reason="OSError: x"), (), "received", "OSError: x"),
     (replace(MESSAGE, status="held", approval_id=ApprovalId("k3")), (), "held", "it waits for approval k3"),
@@ -108,11 +108,11 @@ CASES: list[tuple[Message, Sequence[tuple[MessageRoute, Sequence[SentMessage]]],
     (MESSAGE, [(replace(WRITTEN, turn=RUNS), [sent(DeliveryStatus.SENT)])], "working", ""),
     (
         MESSAGE,
-        [(ended(TurnOutcome.INTERRUPTED, "its container ended"), ())],
+        [(ended_turn(TurnOutcome.INTERRUPTED, "its container ended"), ())],
         "waiting",
         "its turn ended without an answer, and is tried again: its container ended",
     ),
-    (MESSAGE, [(ended(TurnOutcome.FAILED, "No key."), [sent(DeliveryStatus.SENT)])], "failed", "No key."),
+    (MESSAGE, [(ended_turn(TurnOutcome.FAILED, "No key."), [sent(DeliveryStatus.SENT)])], "failed", "No key."),
     (MESSAGE, [(DONE, ())], "silent", ""),
     (MESSAGE, [(DONE, [sent(DeliveryStatus.SENT), sent(DeliveryStatus.PENDING, "down: x")])], "sending", "down: x"),
     (MESSAGE, [(DONE, [sent(DeliveryStatus.SENDING), sent(DeliveryStatus.DEAD, "refused")])], "undelivered", "refused"),
@@ -122,7 +122,7 @@ CASES: list[tuple[Message, Sequence[tuple[MessageRoute, Sequence[SentMessage]]],
     # Of several agents, the one with a problem.
     (
         MESSAGE,
-        [(DONE, [sent(DeliveryStatus.SENT)]), (ended(TurnOutcome.FAILED, "No key."), ())],
+        [(DONE, [sent(DeliveryStatus.SENT)]), (ended_turn(TurnOutcome.FAILED, "No key."), ())],
         "failed",
         "No key.",
     ),
@@ -169,7 +169,7 @@ def test_an_answer_that_did_not_arrive_is_offered_for_resending_where_possible(l
 
 async def test_an_answer_dropped_by_the_operator_is_shown_as_such(operator: Operator) -> None:
     place = Origin(channel_type="telegram", instance="default", platform_id="7", platform_message_id="m1")
-    await came(operator, "m1")
+    await add_event(operator, "m1")
     async with operator.context.store.transaction() as tx:
         said = await host_messages.enqueue(tx, place, ChatOut(text="hi"), out_id="h1", now=START)
     reports = operator.context.store.reports
@@ -204,7 +204,7 @@ def test_the_page_about_missing_answers_names_the_commands_that_the_program_sugg
 FAMILY = ChatKey("telegram", "default", "7")
 
 
-async def came(
+async def add_event(
     operator: Operator,
     text: str,
     *,
@@ -240,10 +240,10 @@ async def refusal(operator: Operator, words: str, **arguments: object) -> UsageE
 
 async def test_the_message_list_begins_with_the_latest_and_can_be_limited_by_chat_and_time(operator: Operator) -> None:
     now = operator.context.clock.now()
-    await came(operator, "old", at=now - timedelta(hours=5))
-    await came(operator, "new", at=now - timedelta(hours=1))
-    await came(operator, "elsewhere", chat=ChatKey("slack", "two", "C1"), called="general", at=now)
-    await came(operator, "👍", kind=EventKind.REACTION, at=now)
+    await add_event(operator, "old", at=now - timedelta(hours=5))
+    await add_event(operator, "new", at=now - timedelta(hours=1))
+    await add_event(operator, "elsewhere", chat=ChatKey("slack", "two", "C1"), called="general", at=now)
+    await add_event(operator, "👍", kind=EventKind.REACTION, at=now)
     assert await texts(operator) == ["elsewhere", "new", "old"]
     assert await texts(operator, limit=1) == ["elsewhere"]
     assert await texts(operator, since="3h") == ["elsewhere", "new"]
@@ -258,7 +258,7 @@ async def test_the_message_list_begins_with_the_latest_and_can_be_limited_by_cha
 
 
 async def test_a_message_without_text_shows_its_number_of_files(operator: Operator) -> None:
-    await came(operator, "", files=2)
+    await add_event(operator, "", files=2)
     assert await texts(operator) == ["[2 files]"]
 
 
@@ -268,14 +268,14 @@ async def test_a_message_without_text_shows_its_number_of_files(operator: Operat
 async def test_a_chat_can_be_given_by_anything_shown_of_it(operator: Operator, typed: str) -> None:
     await operator.run("chats create", channel="telegram", chat="7", name="Family")
     await operator.run("chats create", channel="slack", chat="C1", name="general")
-    await came(operator, "here")
-    await came(operator, "elsewhere", chat=ChatKey("slack", "default", "C1"), called="general")
+    await add_event(operator, "here")
+    await add_event(operator, "elsewhere", chat=ChatKey("slack", "default", "C1"), called="general")
     assert await texts(operator, chat=typed) == ["here"]
 
 
 @pytest.mark.parametrize("typed", ["telegram Family", "Family", "7", "telegram:7", "telegram:default:7"])
 async def test_a_chat_that_was_never_set_up_is_found_by_its_events(operator: Operator, typed: str) -> None:
-    await came(operator, "here")
+    await add_event(operator, "here")
     assert await texts(operator, chat=typed) == ["here"]
 
 
@@ -310,14 +310,14 @@ async def test_a_refused_key_is_answered_with_the_command_that_sets_one(
         if error is not None:
             failures = TurnFailures(error_class=error, sentence="x", since=START, latest_at=START, count=1)
             await turn_failures.save(tx, session, failures)
-    route = replace(ended(TurnOutcome.FAILED), session_id=session)
+    route = replace(ended_turn(TurnOutcome.FAILED), session_id=session)
     assert await model_key_fix(store.reports, MessageOutcome(status=status, reason="x", route=route)) == do
 
 
 async def test_a_moved_chat_is_found_with_its_earlier_messages(operator: Operator) -> None:
     await operator.run("chats create", channel="telegram", chat="8", name="Family")
-    await came(operator, "before")
-    await came(operator, "since", chat=ChatKey("telegram", "default", "8"))
+    await add_event(operator, "before")
+    await add_event(operator, "since", chat=ChatKey("telegram", "default", "8"))
     async with operator.context.store.transaction() as tx:
         await tx.execute(
             "INSERT INTO moved_chats (channel_type, instance, platform_id, moved_to, moved_at)"
@@ -329,7 +329,7 @@ async def test_a_moved_chat_is_found_with_its_earlier_messages(operator: Operato
 async def test_the_suggested_command_for_an_unrouted_message_can_be_typed(operator: Operator) -> None:
     """Also where the platform's id looks like an option, or like shell syntax."""
     await operator.run("agents create", folder="helper")
-    await came(operator, "m1", chat=ChatKey("telegram", "default", "-100; reboot"))
+    await add_event(operator, "m1", chat=ChatKey("telegram", "default", "-100; reboot"))
     async with operator.context.store.transaction() as tx:
         await events.mark_dropped(tx, EventId(1), "no agent is wired to this chat")
     shown = await operator.run("messages get", id=1)
@@ -339,7 +339,7 @@ async def test_the_suggested_command_for_an_unrouted_message_can_be_typed(operat
 
 
 async def test_an_answer_of_the_host_is_one_of_the_steps(operator: Operator) -> None:
-    await came(operator, "m1")
+    await add_event(operator, "m1")
     place = Origin(channel_type="telegram", instance="default", platform_id="7", platform_message_id="m1")
     async with operator.context.store.transaction() as tx:
         await events.mark_settled(tx, EventId(1), events.REASON_FOR_HOST)

@@ -207,26 +207,26 @@ async def test_a_change_that_cannot_be_recorded_is_not_made(
     async def full(*_: object, **__: object) -> None:
         raise OSError("no space left")
 
-    before = await everything(operator)
+    before = await all_rows(operator)
     with monkeypatch.context() as patch:
         patch.setattr(audit, "record", full)
         for words, arguments, _ in CHANGES:
             with pytest.raises(OSError, match="no space left"):
                 await operator.run(words, **arguments)
-            assert await everything(operator) == before, words
+            assert await all_rows(operator) == before, words
 
 
 async def test_a_refused_change_leaves_no_audit_entry(operator: Operator) -> None:
     await fill_resources(operator)
-    before = await everything(operator)
+    before = await all_rows(operator)
     await refusal(operator, "wirings update", id=1)
     await refusal(operator, "wirings update", id=1, engage="sometimes")
     await refusal(operator, "roles delete", user=ANN, role="owner")
     await refusal(operator, "users delete", user=ANN)
-    assert await everything(operator) == before
+    assert await all_rows(operator) == before
 
 
-async def everything(operator: Operator) -> list[Any]:
+async def all_rows(operator: Operator) -> list[Any]:
     return [
         [tuple(row) for row in await operator.context.store.fetch_all(f"SELECT * FROM {table}")] for table in TABLES
     ]
@@ -584,11 +584,11 @@ async def test_an_operator_may_decide_an_approval_once(operator: Operator) -> No
     assert EVE in [one["user"] for one in await operator.run("roles list", role="member", group="main")]
     shown = await operator.run("approvals get", id="k3f7qd")
     assert (shown["status"], shown["decided_by"], shown["choice"]) == ("approved", operator.context.who, "Let them in")
-    before = await everything(operator)
+    before = await all_rows(operator)
     late = await refusal(operator, "approvals deny", id="k3f7qd")
     assert "already" in str(late)
     assert late.hint == "nanohost approvals get k3f7qd"
-    assert await everything(operator) == before
+    assert await all_rows(operator) == before
     record = await operator.run("audit list", who=operator.context.who, limit=5)
     assert "roles.create" in [entry["what"] for entry in record]
 

@@ -109,7 +109,7 @@ async def test_during_a_pause_no_task_is_overdue_or_announced_to_run_now(operato
     assert (await operator.run("status"))["tasks_overdue"] == []
 
 
-async def heard(operator: Operator, session: SessionId, user: str, id: str) -> None:
+async def record_message(operator: Operator, session: SessionId, user: str, id: str) -> None:
     """Record that somebody wrote in this session."""
     context = operator.context
     channel_type, _, handle = user.partition(":")
@@ -140,14 +140,14 @@ async def test_among_several_sessions_a_task_uses_the_one_the_owner_wrote_in_las
     await operator.run("roles create", user="telegram:ann", role="owner")
     await operator.run("chats update", id=1, name="Family")
     for session, user, id in ((one, owner, "1"), (other, owner, "2"), (third, "telegram:eve", "3")):
-        await heard(operator, session, user, id)
+        await record_message(operator, session, user, id)
     made = await operator.run("tasks create", prompt="x", at="in 10m", group="main")
     assert made["session"] == other
     assert made["note"] == (
         "main has several conversations: this is the one that an owner wrote in last, in telegram Family;"
         " --session or --chat names another"
     )
-    await heard(operator, one, owner, "4")
+    await record_message(operator, one, owner, "4")
     assert (await operator.run("tasks create", prompt="x", at="in 10m", group="main"))["session"] == one
 
 
@@ -159,7 +159,7 @@ async def test_an_identity_linked_with_an_owner_counts_as_the_owner(operator: Op
         for user in ("slack:U1", "telegram:ann"):
             await users.record_seen(tx, user, name="", now=operator.context.clock.now())
     await operator.run("users link", user="slack:U1", other="telegram:ann")
-    await heard(operator, sessions[1], "telegram:ann", "1")
+    await record_message(operator, sessions[1], "telegram:ann", "1")
     made = await operator.run("tasks create", prompt="x", at="in 10m", group="main")
     assert made["session"] == sessions[1]
 

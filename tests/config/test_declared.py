@@ -24,7 +24,7 @@ ROOT = Path(nanohost.__file__).parent
 WEATHER = read_example("add-a-setting.md")
 
 
-def forget() -> None:
+def clear_cache() -> None:
     """Clear the cache of declared settings."""
     sections.cache_clear()
     tables.cache_clear()
@@ -38,11 +38,11 @@ def weather(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     declared.parent.mkdir(parents=True)
     declared.write_text(WEATHER)
     monkeypatch.setattr(nanohost, "__path__", [*nanohost.__path__, str(tmp_path / "parts")])
-    forget()
+    clear_cache()
     yield declared
     for name in ("nanohost.weather", "nanohost.weather.settings"):
         sys.modules.pop(name, None)
-    forget()
+    clear_cache()
 
 
 def loaded(home: Path, toml: str = "", **environ: str) -> Settings:
@@ -95,7 +95,7 @@ def test_a_declared_setting_is_on_the_reference_page(weather: Path) -> None:
 
 def test_a_key_declared_twice_is_refused(weather: Path) -> None:
     weather.write_text(WEATHER.replace("umbrellas", "durable"))
-    forget()
+    clear_cache()
     with pytest.raises(ValueError, match=r"\[host\] durable is declared in nanohost.weather.settings and nanohost.db"):
         tables()
 

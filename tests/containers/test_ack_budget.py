@@ -20,20 +20,20 @@ from nanohost_protocol.outbound import OutboundWriter, TurnEnd
 from nanohost_protocol.rows import Usage
 from nanohost_protocol.times import to_text
 from tests.containers.harness import ContainerManagerHarness, FakeRuntime, make_message, run_manager
-from tests.containers.test_hold_service import has_an_owner, rests, told
+from tests.containers.test_hold_service import has_an_owner, notices, wait_until_idle
 from tests.containers.test_manager import has_started
 from tests.support.invariants import wait_until
 
 AT_ONCE = int(ACKS_PER_HOUR * BURST_SHARE)
 
 
-async def begun(bench: ContainerManagerHarness) -> Session:
+async def session_with_container(bench: ContainerManagerHarness) -> Session:
     """A session with a running container and an outbound.db."""
     session = await bench.add_session("a")
     OutboundWriter(bench.mailboxes.layout(session).outbound_db, container_id=LeaseId("l"), durable=False).close()
     bench.manager.wake(session.id)
     await wait_until(partial(has_started, bench, 1))
-    await rests(bench)
+    await wait_until_idle(bench)
     return session
 
 
@@ -53,7 +53,7 @@ def acks(
         )
 
 
-async def is_looked_at(bench: ContainerManagerHarness, session: Session, times: int) -> None:
+async def process_acks(bench: ContainerManagerHarness, session: Session, times: int) -> None:
     for _ in range(times):
         if bench.manager.throttled():
             return
@@ -71,9 +71,9 @@ async def test_acks_of_unknown_messages_are_processed_ever_more_slowly_and_the_o
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         await has_an_owner(bench)
-        session = await begun(bench)
+        session = await session_with_container(bench)
         acks(bench, session, [f"made-up-{number}" for number in range(5_000)])
-        await is_looked_at(bench, session, 30)
+        await process_acks(bench, session, 30)
         assert bench.manager.throttled() == {session.id: OVER_BUDGET_REASON}
         assert AT_ONCE <= await cursor(bench, session) < AT_ONCE + 400
         before = bench.mailboxes.read_count
@@ -83,7 +83,7 @@ async def test_acks_of_unknown_messages_are_processed_ever_more_slowly_and_the_o
             bench.manager.on_outbox_changed(session.id)
             await asyncio.sleep(0.02)  # another process does the read
         assert bench.mailboxes.read_count - before <= 10, "in ten minutes"
-        (words,) = [text for chat, text in await told(bench) if chat == "d"]
+        (words,) = [text for chat, text in await notices(bench) if chat == "d"]
         assert words.startswith(
             f"The agent a writes too much in session {session.id}: {OVER_BUDGET_REASON}. It is slowed down"
         )
@@ -92,29 +92,29 @@ async def test_acks_of_unknown_messages_are_processed_ever_more_slowly_and_the_o
 @pytest.mark.behaviour("SE-06")
 async def test_acks_of_closed_messages_cost_as_much_as_acks_of_unknown_ones(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
-        session = await begun(bench)
+        session = await session_with_container(bench)
         given = [replace(make_message("a", bench.clock), id=f"m{number}") for number in range(150)]
         await bench.mailboxes.put(session, given)
         for _ in range(15):
             acks(bench, session, [one.id for one in given])
-            await is_looked_at(bench, session, 1)
+            await process_acks(bench, session, 1)
         assert bench.manager.throttled() == {session.id: OVER_BUDGET_REASON}
 
 
 @pytest.mark.behaviour("SE-06")
 async def test_claims_of_stopped_containers_are_processed_within_the_budget(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
-        session = await begun(bench)
+        session = await session_with_container(bench)
         given = [replace(make_message("a", bench.clock), id=f"m{number}") for number in range(300)]
         await bench.mailboxes.put(session, given)
         acks(bench, session, [one.id for one in given], status="processing", owner="gone")
-        await is_looked_at(bench, session, 20)
+        await process_acks(bench, session, 20)
         assert bench.manager.throttled() == {session.id: OVER_BUDGET_REASON}
 
 
 async def test_a_runner_that_works_through_its_messages_is_not_throttled(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
-        session = await begun(bench)
+        session = await session_with_container(bench)
         writer = OutboundWriter(
             bench.mailboxes.layout(session).outbound_db,
             container_id=bench.runtime.started_specs[0].lease,
@@ -126,10 +126,10 @@ async def test_a_runner_that_works_through_its_messages_is_not_throttled(tmp_pat
                 await bench.mailboxes.put(session, given)
                 rows = await bench.mailboxes.read_inbound(session, lambda box: list(box.due(bench.clock.now())))
                 runner.claim(f"t{batch}", rows, bench.clock.now())
-                await is_looked_at(bench, session, 1)
+                await process_acks(bench, session, 1)
                 end = TurnEnd(turn_id=f"t{batch}", messages=(), usage=Usage(tokens_in=1))
                 runner.finish(end, highest_seen_seq=0, now=bench.clock.now())
-                await is_looked_at(bench, session, 2)
+                await process_acks(bench, session, 2)
         assert bench.manager.throttled() == {}
         assert await bench.mailboxes.read_inbound(session, lambda box: list(box.due(bench.clock.now()))) == []
         assert await cursor(bench, session) > 2 * AT_ONCE

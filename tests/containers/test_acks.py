@@ -58,7 +58,7 @@ async def _message(bench: ContainerManagerHarness, session: Session) -> MessageI
     return found
 
 
-async def _told(bench: ContainerManagerHarness) -> list[str]:
+async def notices(bench: ContainerManagerHarness) -> list[str]:
     return [row["content"] for row in await bench.store.fetch_all("SELECT content FROM deliveries")]
 
 
@@ -70,7 +70,7 @@ async def _raise_tries(bench: ContainerManagerHarness, session: Session, count: 
     await bench.mailboxes.update(session, retry)
 
 
-class Killed(AckProcessor):
+class KilledProcessor(AckProcessor):
     """Is killed between the two files: the retry decision is in inbound.db and not in the database."""
 
     async def _record(self, *_: object) -> None:
@@ -129,7 +129,7 @@ async def test_a_stopped_message_causes_no_notice_about_a_retry(tmp_path: Path) 
         )
         await bench.mailboxes.update(session, lambda box: (box.close(hello.id, "failed"), box.insert(stop)))
         await _taker(bench).notify_waiting(session, WORDS)
-        assert await _told(bench) == []
+        assert await notices(bench) == []
 
 
 async def test_a_due_time_with_remaining_work_is_kept(tmp_path: Path) -> None:
@@ -154,10 +154,10 @@ async def test_a_host_killed_between_a_retry_decision_and_its_notice_sends_the_n
             error = TurnError(error_class=error_class, sentence=WORDS)
             runner.finish(TurnEnd(turn_id="t1", messages=(), usage=Usage(), error=error), highest_seen_seq=0, now=START)
         with pytest.raises(StoreError):
-            await _taker(bench, Killed).process(session.id)
+            await _taker(bench, KilledProcessor).process(session.id)
         for _ in range(2):
             await _taker(bench).process(session.id)
-        [told] = await _told(bench)
+        [told] = await notices(bench)
         assert WORDS in told
 
 
@@ -170,7 +170,7 @@ async def test_a_runner_deletes_no_ack_that_a_killed_host_has_not_recorded(tmp_p
             runner.claim("t1", [await _message(bench, session)], START)
             runner.finish(TurnEnd(turn_id="t1", messages=(), usage=Usage(tokens_in=7)), highest_seen_seq=0, now=START)
             with pytest.raises(StoreError):
-                await _taker(bench, Killed).process(session.id)
+                await _taker(bench, KilledProcessor).process(session.id)
             meta = await bench.mailboxes.read_inbound(session, lambda box: box.meta())
             runner.prune(out_cursor=0, ack_cursor=int(meta["ack_cursor"]))
         await _taker(bench).process(session.id)
@@ -281,7 +281,7 @@ async def test_a_claim_released_for_a_retry_is_not_failed_when_it_is_processed_a
         await _taker(bench, ended_by_us=False).process(session.id)
         message = await _message(bench, session)
         assert (message.status, message.tries) == ("pending", 5)
-        assert await _told(bench) == []
+        assert await notices(bench) == []
 
 
 @pytest.mark.behaviour("SE-07")
@@ -304,7 +304,7 @@ async def test_an_orderly_stop_never_counts_as_an_attempt(tmp_path: Path) -> Non
             assert message.process_after is not None
             pauses.append((message.status, (message.process_after - START).total_seconds()))
         assert pauses == [("pending", 5), ("pending", 10), ("pending", 20), ("pending", 40), ("failed", 40)]
-        [told] = await _told(bench)
+        [told] = await notices(bench)
         assert REPEATED_CRASH_NOTICE in told
         assert await uncounted_attempts.list_for_session(bench.store, session.id) == {}
 
@@ -320,7 +320,7 @@ async def test_a_failed_claim_is_notified_once_however_often_it_is_processed(
             runner.claim("t1", [await _message(bench, session)], START)
         for _ in range(3):
             await _taker(bench).process(session.id)
-        [told] = await _told(bench)
+        [told] = await notices(bench)
         assert REPEATED_CRASH_NOTICE in told
 
 

@@ -49,14 +49,14 @@ class SetClock:
 
 
 @dataclass
-class Told:
+class RecordedSessions:
     """Records which sessions were brought forward."""
 
     awake: list[SessionId]
     planned: list[SessionId]
 
 
-async def retried_later(bench: ContainerManagerHarness) -> SessionId:
+async def session_waiting_for_retry(bench: ContainerManagerHarness) -> SessionId:
     """A session whose one message waits for a retry."""
     session = await bench.add_session("c1")
     at = bench.clock.now() + PAUSE
@@ -67,10 +67,10 @@ async def retried_later(bench: ContainerManagerHarness) -> SessionId:
 
 
 @asynccontextmanager
-async def watching(bench: ContainerManagerHarness, clock: Clock) -> AsyncIterator[Told]:
+async def watching(bench: ContainerManagerHarness, clock: Clock) -> AsyncIterator[RecordedSessions]:
     """A monitor that has read the clock once."""
     bus = bench.store.bus
-    told = Told(
+    told = RecordedSessions(
         awake=record_events(bus, SessionHasWork, lambda event: event.session),
         planned=record_events(bus, TasksChanged, lambda event: event.session),
     )
@@ -96,7 +96,7 @@ async def test_a_clock_set_back_does_not_lengthen_the_pause_of_a_retry(
     tmp_path: Path, set_by: timedelta, woken: bool
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
-        waits = await retried_later(bench)
+        waits = await session_waiting_for_retry(bench)
         clock = SetClock(bench.clock)
         async with watching(bench, clock) as told:
             clock.off = set_by
@@ -122,7 +122,7 @@ async def test_a_session_that_was_due_when_the_clock_was_set_back_is_due_at_once
 
 async def test_a_slowly_advancing_clock_does_not_count_as_set_back(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
-        await retried_later(bench)
+        await session_waiting_for_retry(bench)
         async with watching(bench, SetClock(bench.clock, rate=0.01)) as told:
             for _ in range(20):
                 await bench.clock.advance(CHECK_INTERVAL_S)
@@ -134,7 +134,7 @@ async def test_a_slowly_advancing_clock_does_not_count_as_set_back(tmp_path: Pat
 @pytest.mark.parametrize("wrote", [True, False])
 async def test_a_clock_set_back_does_not_lengthen_a_pause_of_the_model(tmp_path: Path, wrote: bool) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
-        session = await held(bench, wrote=wrote)
+        session = await session_in_backoff(bench, wrote=wrote)
         clock = SetClock(bench.clock)
         async with watching(bench, clock) as told:
             clock.off = -HOUR
@@ -153,7 +153,7 @@ async def test_a_clock_set_back_does_not_lengthen_a_pause_of_the_model(tmp_path:
         } == {None}
 
 
-async def held(bench: ContainerManagerHarness, *, wrote: bool) -> Session:
+async def session_in_backoff(bench: ContainerManagerHarness, *, wrote: bool) -> Session:
     """A session in model backoff. `wrote`: a message waits for its end."""
     session = await bench.add_session("c1")
     now = bench.clock.now()

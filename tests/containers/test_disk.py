@@ -43,7 +43,7 @@ from tests.support.template_home import opened_store
 MIB = 1024**2
 
 
-class Told:
+class RecordedCalls:
     """Satisfies Containers and Takes: records all calls, and notices to the owner, in order."""
 
     def __init__(self, growths: Sequence[FolderGrowth] = (), *, refusals: int = 0) -> None:
@@ -88,7 +88,11 @@ async def store_with_owner(root: Path, clock: ManualClock) -> AsyncIterator[Stor
 
 
 def reserve_of(
-    store: Store, clock: ManualClock, told: Told, *folders: Path, space: Callable[[Path], DiskSpace] = read_disk_space
+    store: Store,
+    clock: ManualClock,
+    told: RecordedCalls,
+    *folders: Path,
+    space: Callable[[Path], DiskSpace] = read_disk_space,
 ) -> DiskMonitor:
     """A reserve of half a gigabyte on the disks of these folders."""
     store.bus.subscribe(QueueHasWork, told.told_owner)
@@ -128,7 +132,7 @@ def test_a_reserve_of_zero_never_reports_a_low_disk() -> None:
 async def test_a_full_disk_stops_containers_and_notifies_the_owner_once_and_free_space_resumes_them(
     tmp_path: Path,
 ) -> None:
-    disk, clock, told = tmp_path / "disk", ManualClock(), Told()
+    disk, clock, told = tmp_path / "disk", ManualClock(), RecordedCalls()
     with mount_small_disk(disk, 40):
         async with store_with_owner(tmp_path / "home", clock) as store:
             reserve = reserve_of(store, clock, told, disk)
@@ -148,7 +152,7 @@ async def test_a_full_disk_stops_containers_and_notifies_the_owner_once_and_free
 @pytest.mark.behaviour("SE-06")
 async def test_files_are_not_removed_between_the_disk_check_and_the_count(tmp_path: Path) -> None:
     """A log truncated between the disk check and the count would hide the cause."""
-    clock, told, free, begun, go_on = ManualClock(), Told(), [100], asyncio.Event(), asyncio.Event()
+    clock, told, free, begun, go_on = ManualClock(), RecordedCalls(), [100], asyncio.Event(), asyncio.Event()
 
     def left(_: Path) -> DiskSpace:
         return DiskSpace(total_bytes=10_000 * MIB, free_bytes=free[0] * MIB)
@@ -173,7 +177,7 @@ async def test_files_are_not_removed_between_the_disk_check_and_the_count(tmp_pa
 
 
 async def test_a_notice_to_the_owner_that_a_full_disk_refuses_is_sent_later(tmp_path: Path) -> None:
-    disk, clock, told = tmp_path / "disk", ManualClock(), Told()
+    disk, clock, told = tmp_path / "disk", ManualClock(), RecordedCalls()
     with mount_small_disk(disk, 40):
         async with store_with_owner(disk, clock) as store:
             reserve = reserve_of(store, clock, told, disk)
@@ -217,7 +221,7 @@ def test_only_a_resource_that_was_low_needs_ample_space_to_recover() -> None:
 
 
 async def test_a_disk_without_free_inodes_stops_containers_like_one_without_free_bytes(tmp_path: Path) -> None:
-    disk, clock, told = tmp_path / "disk", ManualClock(), Told()
+    disk, clock, told = tmp_path / "disk", ManualClock(), RecordedCalls()
     with mount_small_disk(disk, 40, inodes=1000):
         async with store_with_owner(tmp_path / "home", clock) as store:
             reserve = reserve_of(store, clock, told, disk)
@@ -236,7 +240,7 @@ async def test_a_disk_without_free_inodes_stops_containers_like_one_without_free
 
 
 async def test_every_written_file_system_is_monitored_and_the_low_one_is_named(tmp_path: Path) -> None:
-    home, disk, clock, told = tmp_path / "home", tmp_path / "groups", ManualClock(), Told()
+    home, disk, clock, told = tmp_path / "home", tmp_path / "groups", ManualClock(), RecordedCalls()
     with mount_small_disk(disk, 40):
         async with store_with_owner(home, clock) as store:
             folders = [home, home / "data", disk, tmp_path / "gone"]
@@ -360,7 +364,9 @@ def test_the_fastest_growing_folder_is_named_or_the_largest_if_growth_is_unknown
     assert describe_growth(small, DiskResource.INODES).endswith("grew by 524 files to 524 files (/groups/small)")
 
 
-def reserve_with(store: Store, clock: ManualClock, told: Told, folder: Path, left_mb: Sequence[int]) -> DiskMonitor:
+def reserve_with(
+    store: Store, clock: ManualClock, told: RecordedCalls, folder: Path, left_mb: Sequence[int]
+) -> DiskMonitor:
     """The reserve of a disk of 100,000 MiB, with the last of `left_mb` free."""
     return reserve_of(
         store, clock, told, folder, space=lambda _: DiskSpace(total_bytes=100_000 * MIB, free_bytes=left_mb[-1] * MIB)
@@ -372,7 +378,9 @@ async def test_the_cause_of_a_low_disk_is_reported_to_the_owner_and_held_before_
 ) -> None:
     clock, left = ManualClock(), [2000, 500]
     device = tmp_path.stat().st_dev
-    told = Told([grown("bad", 0, 1500, disk_mb=(2000, 500), device=device), grown("far", 0, 1900, device=device + 1)])
+    told = RecordedCalls(
+        [grown("bad", 0, 1500, disk_mb=(2000, 500), device=device), grown("far", 0, 1900, device=device + 1)]
+    )
     async with store_with_owner(tmp_path / "home", clock) as store:
         reserve = reserve_with(store, clock, told, tmp_path, left)
         await reserve.check()
@@ -393,7 +401,7 @@ async def test_the_cause_of_a_low_disk_is_reported_to_the_owner_and_held_before_
 async def test_a_hold_refused_on_a_full_disk_is_placed_before_other_sessions_resume(tmp_path: Path) -> None:
     clock, left = ManualClock(), [500]
     device = tmp_path.stat().st_dev
-    told = Told([grown("bad", 0, 1500, disk_mb=(2000, 500), device=device)], refusals=2)
+    told = RecordedCalls([grown("bad", 0, 1500, disk_mb=(2000, 500), device=device)], refusals=2)
     async with store_with_owner(tmp_path / "home", clock) as store:
         reserve = reserve_with(store, clock, told, tmp_path, left)
         await reserve.check()
@@ -407,7 +415,7 @@ async def test_a_hold_refused_on_a_full_disk_is_placed_before_other_sessions_res
 
 async def test_a_hold_that_a_full_disk_refuses_is_retried_twice_a_minute(tmp_path: Path) -> None:
     clock = ManualClock()
-    told = Told([grown("bad", 0, 1500, disk_mb=(2000, 500), device=tmp_path.stat().st_dev)], refusals=2)
+    told = RecordedCalls([grown("bad", 0, 1500, disk_mb=(2000, 500), device=tmp_path.stat().st_dev)], refusals=2)
     async with store_with_owner(tmp_path / "home", clock) as store:
         reserve = reserve_of(
             store, clock, told, tmp_path, space=lambda _: DiskSpace(total_bytes=100_000 * MIB, free_bytes=500 * MIB)
@@ -422,7 +430,7 @@ async def test_a_hold_that_a_full_disk_refuses_is_retried_twice_a_minute(tmp_pat
 
 
 async def test_a_low_disk_that_does_not_answer_still_counts_as_low(tmp_path: Path) -> None:
-    clock, told, answers = ManualClock(), Told(), [True]
+    clock, told, answers = ManualClock(), RecordedCalls(), [True]
 
     def space(_: Path) -> DiskSpace:
         if not answers[-1]:

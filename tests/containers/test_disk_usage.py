@@ -177,7 +177,7 @@ def test_three_incomplete_counts_in_a_row_make_a_folder_uncountable_if_it_may_be
     )
     assert found.count_step() is None
     assert found.latest_snapshot is not None
-    lose = Losing(found, tmp_path)
+    lose = LosingCounts(found, tmp_path)
     for _ in range(5):
         assert lose.once() is None, "the disk lost nothing: it cannot hide much"
     disk.free -= 101 * MIB
@@ -199,7 +199,7 @@ def test_a_complete_count_resets_the_number_of_incomplete_ones(tmp_path: Path) -
     found = Footprint(
         WatchedFolder(name="out", path=tmp_path, limit_bytes=100 * MIB), STANDS, LONG_AFTER, read_space=disk.space
     )
-    lose = Losing(found, tmp_path)
+    lose = LosingCounts(found, tmp_path)
     found.count_step()
     disk.free -= 500 * MIB
     for _ in range(MAX_INCOMPLETE_COUNTS):
@@ -269,7 +269,7 @@ class Disk:
         return DiskSpace(total_bytes=10 * 1024**3, free_bytes=self.free)
 
 
-class Losing:
+class LosingCounts:
     """Counts of a folder in which a subfolder vanishes between being listed and being opened."""
 
     def __init__(self, found: Footprint, path: Path) -> None:

@@ -22,9 +22,9 @@ from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.outbound import TurnEnd
 from nanohost_protocol.rows import Origin, Usage
 from tests.containers.harness import ContainerManagerHarness, FakeRuntime, make_message, run_manager
-from tests.containers.test_manager import beat, has_started, runs, sweeping, takes
-from tests.containers.test_rest import SlowToStart
-from tests.containers.test_watchdog import DEADLINE_S, delivered, found, watchdog
+from tests.containers.test_manager import beat, claim_due, has_started, open_runner, sweeping
+from tests.containers.test_rest import SlowToStartRuntime
+from tests.containers.test_watchdog import DEADLINE_S, delivered, late_messages_found, watchdog
 from tests.support.invariants import wait_until
 
 MIB = 1024**2
@@ -33,21 +33,21 @@ MIB = 1024**2
 async def hold(bench: ContainerManagerHarness, session: Session) -> None:
     async with bench.store.transaction() as tx:
         await holds.hold_session(tx, session.id, by="local:ann", at=bench.clock.now(), reason="too loud")
-    await follows(bench, session)
+    await wait_for_hold(bench, session)
 
 
 async def release(bench: ContainerManagerHarness, session: Session) -> None:
     async with bench.store.transaction() as tx:
         await holds.release_session(tx, session.id)
-    await follows(bench, session)
+    await wait_for_hold(bench, session)
 
 
-async def follows(bench: ContainerManagerHarness, session: Session) -> None:
+async def wait_for_hold(bench: ContainerManagerHarness, session: Session) -> None:
     bench.manager.on_hold_changed(session.id)
-    await rests(bench)
+    await wait_until_idle(bench)
 
 
-async def rests(bench: ContainerManagerHarness) -> None:
+async def wait_until_idle(bench: ContainerManagerHarness) -> None:
     keeper = bench.manager
     await wait_until(
         lambda: (
@@ -59,15 +59,15 @@ async def rests(bench: ContainerManagerHarness) -> None:
     )
 
 
-async def writes(bench: ContainerManagerHarness, session: Session, id: str, chat: str = "a") -> None:
+async def write_message(bench: ContainerManagerHarness, session: Session, id: str, chat: str = "a") -> None:
     await bench.mailboxes.put(session, [replace(make_message(chat, bench.clock), id=id)])
     async with bench.store.transaction() as tx:
         await sessions.make_due(tx, session.id, at=bench.clock.now(), now=bench.clock.now())
     bench.manager.wake(session.id)
-    await rests(bench)
+    await wait_until_idle(bench)
 
 
-async def told(bench: ContainerManagerHarness) -> list[tuple[str, str]]:
+async def notices(bench: ContainerManagerHarness) -> list[tuple[str, str]]:
     rows = await bench.store.fetch_all("SELECT platform_id, content FROM deliveries ORDER BY created_at, seq")
     return [(row["platform_id"], json.loads(row["content"])["text"]) for row in rows]
 
@@ -83,11 +83,11 @@ async def test_a_hold_notice_that_one_host_could_not_send_is_sent_by_the_next(
                 await holds.hold_group(tx, session.agent_group_id, by="local:ann", at=now, reason="too loud")
             else:
                 await holds.hold_session(tx, session.id, by="local:ann", at=now, reason="too loud")
-        assert await told(bench) == []
+        assert await notices(bench) == []
     for _ in range(2):
         async with run_manager(tmp_path, FakeRuntime()) as bench:
-            await rests(bench)
-            assert await told(bench) == [("a", HOLD_NOTICE)]
+            await wait_until_idle(bench)
+            assert await notices(bench) == [("a", HOLD_NOTICE)]
             assert bench.runtime.started_specs == []
 
 
@@ -105,12 +105,12 @@ async def test_a_person_at_the_terminal_is_told_the_reason_of_a_hold_and_the_com
                 await holds.hold_group(tx, session.agent_group_id, by="host", at=now, reason="it grew")
             else:
                 await holds.hold_session(tx, session.id, by="host", at=now, reason="it grew")
-        await follows(bench, session)
+        await wait_for_hold(bench, session)
         release = "agents release a" if of_group else f"sessions release {session.id}"
         words = (
             f"I am on hold and do not work right now: it grew. I keep your message. To let me go on: nanohost {release}"
         )
-        assert sorted(await told(bench)) == [("a", HOLD_NOTICE), ("t", words)]
+        assert sorted(await notices(bench)) == [("a", HOLD_NOTICE), ("t", words)]
 
 
 async def test_a_hold_stops_the_container_and_the_next_message_starts_none(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ async def test_a_hold_stops_the_container_and_the_next_message_starts_none(tmp_p
         await wait_until(partial(has_started, bench, 1))
         await hold(bench, session)
         await wait_until(lambda: not bench.manager.containers())
-        await writes(bench, session, "more")
+        await write_message(bench, session, "more")
         assert (bench.runtime.living, len(bench.runtime.started_specs)) == ([], 1)
         assert bench.manager.failures() == {}, "nothing failed"
         await release(bench, session)
@@ -143,16 +143,16 @@ async def test_a_hold_is_notified_once_in_each_chat_and_held_messages_are_not_la
         session = await bench.add_session("a")
         await hold(bench, session)
         for number in range(3):
-            await writes(bench, session, f"more-{number}")
-        await writes(bench, session, "elsewhere", chat="b")
-        assert await told(bench) == [("a", HOLD_NOTICE), ("b", HOLD_NOTICE)]
+            await write_message(bench, session, f"more-{number}")
+        await write_message(bench, session, "elsewhere", chat="b")
+        assert await notices(bench) == [("a", HOLD_NOTICE), ("b", HOLD_NOTICE)]
         await delivered(bench)
         await bench.clock.advance(2 * DEADLINE_S)
         await watchdog(bench).check()
-        assert await found(bench) == []
+        assert await late_messages_found(bench) == []
         await release(bench, session)
         await hold(bench, session)
-        later = sorted(await told(bench))
+        later = sorted(await notices(bench))
         assert later == [("a", HOLD_NOTICE), ("a", HOLD_NOTICE), ("b", HOLD_NOTICE)], (
             "another hold; of b's message it was said"
         )
@@ -165,12 +165,12 @@ async def test_a_hold_of_an_agent_group_holds_all_its_sessions_and_no_other(tmp_
             await holds.hold_group(tx, held.agent_group_id, by="local:ann", at=bench.clock.now(), reason="too loud")
         for session in (held, other):
             bench.manager.wake(session.id)
-        await rests(bench)
+        await wait_until_idle(bench)
         assert [one.session_id for one in bench.runtime.started_specs] == [other.id]
 
 
 async def test_a_container_still_starting_when_its_session_is_held_is_stopped(tmp_path: Path) -> None:
-    runtime = SlowToStart()
+    runtime = SlowToStartRuntime()
     async with run_manager(tmp_path, runtime) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
@@ -192,7 +192,7 @@ async def test_a_container_of_a_session_held_while_the_host_was_down_is_stopped_
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
         await wait_until(partial(has_started, bench, 1))
-        await rests(bench)
+        await wait_until_idle(bench)
         async with bench.store.transaction() as tx:
             await holds.hold_session(tx, session.id, by="local:ann", at=bench.clock.now(), reason="too loud")
     async with run_manager(tmp_path, runtime) as bench:
@@ -210,15 +210,15 @@ async def test_a_session_that_fills_a_folder_is_stopped_and_held_and_the_owner_n
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
         await wait_until(partial(has_started, bench, 1))
-        await rests(bench)
+        await wait_until_idle(bench)
         folder = bench.mailboxes.layout(session).root / name
         (folder / "hoard").write_bytes(b"\1" * 2 * MIB)
-        with closing(runs(bench, session)) as runner:
-            await takes(bench, session, runner)
-        await looks(bench, session)
+        with closing(open_runner(bench, session)) as runner:
+            await claim_due(bench, session, runner)
+        await check_health(bench, session)
         await wait_until(lambda: not bench.manager.containers())
-        await rests(bench)
-        await writes(bench, session, "more")
+        await wait_until_idle(bench)
+        await write_message(bench, session, "more")
         assert (bench.runtime.living, len(bench.runtime.started_specs), bench.manager.failures()) == ([], 1, {})
         reason = (
             f"its {name} folder has grown beyond 1 MiB: remove what should not be there ({folder}), or raise "
@@ -227,7 +227,7 @@ async def test_a_session_that_fills_a_folder_is_stopped_and_held_and_the_owner_n
         (row,) = await holds.list_for_status(bench.store.reports)
         assert (row["session"], row["by"], row["reason"]) == (session.id, "host", reason)
         owner = f"Session {session.id} is on hold: {reason}. When that is done: nanohost sessions release {session.id}"
-        assert sorted(await told(bench)) == sorted([("a", HOLD_NOTICE), ("d", owner)])
+        assert sorted(await notices(bench)) == sorted([("a", HOLD_NOTICE), ("d", owner)])
         (folder / "hoard").unlink()
         await release(bench, session)
         await wait_until(lambda: len(bench.runtime.started_specs) == 2)
@@ -246,15 +246,15 @@ async def test_an_agent_whose_workspace_is_too_large_is_held_with_all_its_sessio
         bench.manager.wake(session.id)
         bench.manager.wake(other)
         await wait_until(partial(has_started, bench, 2))
-        await rests(bench)
+        await wait_until_idle(bench)
         (workspace / "hoard").write_bytes(b"\1" * 2 * MIB)
-        await looks(bench, session)
+        await check_health(bench, session)
         await wait_until(lambda: not bench.manager.containers())
         (row,) = await holds.list_for_status(bench.store.reports)
         assert (row["session"], row["agent_group"]) == ("", "a")
         assert f"its workspace folder has grown beyond 1 MiB: remove what should not be there ({workspace})" in str(row)
         bench.manager.wake(other)
-        await rests(bench)
+        await wait_until_idle(bench)
         assert len(bench.runtime.started_specs) == 2
 
 
@@ -265,15 +265,15 @@ async def test_an_idle_container_is_checked_as_often_as_a_busy_one(tmp_path: Pat
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
         await wait_until(partial(has_started, bench, 1))
-        await rests(bench)
-        with closing(runs(bench, session)) as runner:
-            await takes(bench, session, runner)
+        await wait_until_idle(bench)
+        with closing(open_runner(bench, session)) as runner:
+            await claim_due(bench, session, runner)
             runner.finish(TurnEnd(turn_id="t", messages=(), usage=Usage()), highest_seen_seq=0, now=bench.clock.now())
             bench.manager.on_outbox_changed(session.id)
             await wait_until(lambda: not bench.manager.containers()[0].is_busy)
         beat(bench, session)
         await bench.clock.advance(CHECK_INTERVAL_S)
-        await rests(bench)
+        await wait_until_idle(bench)
         (bench.mailboxes.layout(session).out_dir / "hoard").write_bytes(b"\1" * 2 * MIB)
         await bench.clock.advance(CHECK_INTERVAL_S)
         await wait_until(lambda: not bench.manager.containers())
@@ -293,23 +293,23 @@ async def test_a_folder_too_large_from_the_start_is_reported_once_and_held_when_
         (workspace / "work").write_bytes(b"\1" * 15 * MIB)
         bench.manager.wake(session.id)
         await wait_until(partial(has_started, bench, 1))
-        await rests(bench)
-        await looks(bench, session)
-        await looks(bench, session)
+        await wait_until_idle(bench)
+        await check_health(bench, session)
+        await check_health(bench, session)
         warning = (
             "The agent a goes on, but its workspace folder takes 15 MiB, more than the 10 MiB it may. It was so when I "
             "first looked, so I stop nothing until it grows by 1 MiB more: remove what should not be there "
             f"({workspace}), or raise workspace_mb in [host] of nanohost.toml and start nanohost again."
         )
-        assert await told(bench) == [("d", warning)]
+        assert await notices(bench) == [("d", warning)]
         assert [(one.setting, size) for one, size in bench.manager.folders_over_limit()] == [("workspace_mb", 15 * MIB)]
         assert len(runtime.living) == 1
     async with run_manager(tmp_path, runtime, workspace_bytes=10 * MIB) as bench:
-        await rests(bench)
-        await looks(bench, session)
-        assert await told(bench) == [("d", warning)], "it was told by the host before"
+        await wait_until_idle(bench)
+        await check_health(bench, session)
+        assert await notices(bench) == [("d", warning)], "it was told by the host before"
         (workspace / "more").write_bytes(b"\1" * 2 * MIB)
-        await looks(bench, session)
+        await check_health(bench, session)
         await wait_until(lambda: not runtime.living)
         [row] = await holds.list_for_status(bench.store.reports)
         assert "its workspace folder has grown beyond 10 MiB by more than 1 MiB" in str(row["reason"])
@@ -332,7 +332,7 @@ async def test_a_folder_uncountable_while_in_use_is_counted_before_the_next_cont
         bench.manager.wake(session.id)
         bench.manager.wake(other)
         await wait_until(partial(has_started, bench, 2))
-        await rests(bench)
+        await wait_until_idle(bench)
         footprint = next(
             one for one in bench.manager._health_monitor.folders._footprints(session) if one.watched.is_group_wide
         )
@@ -347,7 +347,7 @@ async def test_a_folder_uncountable_while_in_use_is_counted_before_the_next_cont
         await wait_until(lambda: not bench.runtime.living)
         bench.manager.wake(other)
         await wait_until(lambda: not bench.manager.containers())
-        await rests(bench)
+        await wait_until_idle(bench)
         [row] = await holds.list_for_status(bench.store.reports)
         assert "its workspace folder has grown beyond 10 MiB" in str(row["reason"])
         assert len(bench.runtime.started_specs) == 4
@@ -386,7 +386,7 @@ async def test_folder_growth_is_measured_once_a_low_disk_has_stopped_all_contain
         for session in (filler, other):
             bench.manager.wake(session.id)
         await wait_until(partial(has_started, bench, 2))
-        await rests(bench)
+        await wait_until_idle(bench)
         folders = bench.manager._health_monitor.folders
         for known in folders._states.values():
             known.footprint.has_ample_space = lambda _: False  # the disk is low from here on
@@ -402,7 +402,7 @@ async def test_folder_growth_is_measured_once_a_low_disk_has_stopped_all_contain
         bench.manager.wake(other.id)
         bench.manager.wake(filler.id)
         await wait_until(lambda: len(bench.runtime.started_specs) == 3)
-        await rests(bench)
+        await wait_until_idle(bench)
         assert [one.session_id for one in bench.runtime.living] == [other.id]
 
 
@@ -441,7 +441,7 @@ async def has_an_owner(bench: ContainerManagerHarness) -> None:
         await roles.grant(tx, user_id="fake:boss", role=Role.OWNER, agent_group=None, now=now)
 
 
-async def looks(bench: ContainerManagerHarness, session: Session) -> None:
+async def check_health(bench: ContainerManagerHarness, session: Session) -> None:
     beat(bench, session)
     await bench.clock.advance(10)
     await bench.manager._sweep_once(bench.clock.now())

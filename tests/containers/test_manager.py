@@ -71,8 +71,8 @@ async def test_work_that_the_runner_finished_before_it_was_recorded_is_not_waite
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
         await wait_until(partial(has_started, bench, 1))
-        with closing(runs(bench, session)) as runner:
-            await takes(bench, session, runner)
+        with closing(open_runner(bench, session)) as runner:
+            await claim_due(bench, session, runner)
             runner.finish(TurnEnd(turn_id="t", messages=(), usage=Usage()), highest_seen_seq=0, now=bench.clock.now())
             bench.manager.on_outbox_changed(session.id)
             await wait_until(lambda: not bench.manager.containers()[0].is_busy)
@@ -93,7 +93,7 @@ async def test_claims_of_another_container_are_freed_while_a_new_one_runs(tmp_pa
         await wait_until(lambda: not bench.manager._start_workers.active_count())
         path = bench.mailboxes.layout(session).outbound_db
         with closing(OutboundWriter(path, container_id="l-gone", durable=False)) as gone:
-            await takes(bench, session, gone)
+            await claim_due(bench, session, gone)
         message = await bench.mailboxes.read_inbound(session, lambda box: box.find("m-a"))
         assert message is not None
         assert (message.status, message.tries) == ("pending", 1)
@@ -332,13 +332,13 @@ async def test_no_more_than_the_maximum_of_containers_run_and_others_queue_in_or
 # --- stuck
 
 
-def runs(bench: ContainerManagerHarness, session: Session) -> OutboundWriter:
+def open_runner(bench: ContainerManagerHarness, session: Session) -> OutboundWriter:
     """The runner's half of the session's mailbox, as its latest container opens it."""
     lease = bench.runtime.started_specs[-1].lease
     return OutboundWriter(bench.mailboxes.layout(session).outbound_db, container_id=lease, durable=False)
 
 
-async def takes(bench: ContainerManagerHarness, session: Session, runner: OutboundWriter) -> None:
+async def claim_due(bench: ContainerManagerHarness, session: Session, runner: OutboundWriter) -> None:
     """The runner claims what is due."""
     rows = await bench.mailboxes.read_inbound(session, lambda box: list(box.due(bench.clock.now())))
     runner.claim("t", rows, bench.clock.now())
@@ -369,8 +369,8 @@ async def at_work(root: Path) -> AsyncIterator[tuple[ContainerManagerHarness, Se
         bench.manager.wake(session.id)
         await wait_until(partial(has_started, bench, 1))
         await wait_until(lambda: not bench.manager._start_workers.active_count())
-        with closing(runs(bench, session)) as runner:
-            await takes(bench, session, runner)
+        with closing(open_runner(bench, session)) as runner:
+            await claim_due(bench, session, runner)
             await pass_looks(bench, session, 20, beating=True)
             yield bench, session, runner
 
@@ -445,7 +445,7 @@ async def test_a_container_with_a_heartbeat_that_claims_nothing_is_stopped(tmp_p
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
         await wait_until(partial(has_started, bench, 1))
-        runs(bench, session).close()
+        open_runner(bench, session).close()
         await wait_until(lambda: not bench.manager._start_workers.active_count())
         await pass_looks(bench, session, 60, beating=True)
         assert len(bench.runtime.started_specs) == 1
@@ -504,7 +504,7 @@ async def test_a_failed_start_is_reported_with_its_reason_until_progress_is_made
         lease = bench.manager.containers()[0].lease
         path = bench.mailboxes.layout(session).outbound_db
         with closing(OutboundWriter(path, container_id=lease, durable=False)) as runner:
-            await takes(bench, session, runner)
+            await claim_due(bench, session, runner)
         await wait_until(lambda: not bench.manager.failures())
 
 

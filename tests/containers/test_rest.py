@@ -13,11 +13,11 @@ from nanohost.db import paused
 from nanohost.runtimes.port import Container, ContainerSpec
 from tests.containers.harness import FakeRuntime, run_manager
 from tests.containers.test_manager import has_started, sweeping
-from tests.containers.test_watchdog import DEADLINE_S, found, told, watchdog
+from tests.containers.test_watchdog import DEADLINE_S, late_messages_found, sent_notices, watchdog
 from tests.support.invariants import wait_until
 
 
-class SlowToStart(FakeRuntime):
+class SlowToStartRuntime(FakeRuntime):
     """A container is up when the test says so."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ async def test_a_pause_stops_running_containers_without_a_failure_and_resume_res
 
 @pytest.mark.behaviour("SE-12")
 async def test_a_container_still_starting_when_a_pause_begins_is_stopped_once_it_is_up(tmp_path: Path) -> None:
-    runtime = SlowToStart()
+    runtime = SlowToStartRuntime()
     async with run_manager(tmp_path, runtime) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
@@ -80,7 +80,7 @@ async def test_a_container_still_starting_when_a_pause_begins_is_stopped_once_it
 async def test_a_container_that_started_during_a_pause_has_its_full_grace_period_later(
     tmp_path: Path,
 ) -> None:
-    runtime = SlowToStart()
+    runtime = SlowToStartRuntime()
     async with run_manager(tmp_path, runtime) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
@@ -106,7 +106,7 @@ async def test_no_message_counts_as_late_during_a_pause_or_just_after_it(tmp_pat
             await paused.end(tx)
         await bench.clock.advance(DEADLINE_S - 1)
         await watches.check()
-        assert (await found(bench), await told(bench)) == ([], [])
+        assert (await late_messages_found(bench), await sent_notices(bench)) == ([], [])
         await bench.clock.advance(2)
         await watches.check()
-        assert len(await found(bench)) == 1
+        assert len(await late_messages_found(bench)) == 1

@@ -25,13 +25,13 @@ def slots(most: int, *living: Slot, waiting: tuple[SessionId, ...] = ()) -> Cont
     return made
 
 
-class Compared(str):
+class CountedSessionId(str):
     """A session id that counts its comparisons."""
 
     compared = 0
 
     def __eq__(self, other: object) -> bool:
-        Compared.compared += 1
+        CountedSessionId.compared += 1
         return str.__eq__(self, other)
 
     __hash__ = str.__hash__
@@ -42,10 +42,10 @@ def test_queueing_a_session_again_costs_the_same_for_any_queue_length() -> None:
     made, many = slots(2), 1_000
     for _ in range(2):
         for number in range(many):
-            made.enqueue(SessionId(Compared(number)))
-            assert made.is_queued(SessionId(Compared(number)))
+            made.enqueue(SessionId(CountedSessionId(number)))
+            assert made.is_queued(SessionId(CountedSessionId(number)))
     assert len(made.queued()) == many
-    assert Compared.compared < 10 * many
+    assert CountedSessionId.compared < 10 * many
 
 
 @pytest.mark.behaviour("SE-04")

@@ -39,7 +39,7 @@ def _runner(bench: ContainerManagerHarness, session: Session) -> OutboundWriter:
     return OutboundWriter(bench.mailboxes.layout(session).outbound_db, container_id=LeaseId("l1"))
 
 
-async def _fails(bench: ContainerManagerHarness, session: Session, error_class: ErrorClass) -> None:
+async def _fail_turn(bench: ContainerManagerHarness, session: Session, error_class: ErrorClass) -> None:
     """End the turn over the session's message with this error class."""
     row = await bench.mailboxes.read_inbound(session, lambda box: box.find(f"m-{session.group_folder}"))
     assert row is not None
@@ -52,7 +52,7 @@ async def _fails(bench: ContainerManagerHarness, session: Session, error_class: 
     runner.close()
 
 
-async def _told(bench: ContainerManagerHarness) -> list[str]:
+async def _notices(bench: ContainerManagerHarness) -> list[str]:
     return [row["content"] for row in await bench.store.fetch_all("SELECT content FROM deliveries")]
 
 
@@ -60,12 +60,12 @@ async def _told(bench: ContainerManagerHarness) -> list[str]:
 async def test_processing_acks_with_a_stale_session_counts_no_failure_again(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         before = await bench.add_session("c1")
-        await _fails(bench, before, ErrorClass.OVERLOADED)
+        await _fail_turn(bench, before, ErrorClass.OVERLOADED)
         for _ in range(2):
             await _taker(bench).process(before.id)
         found = await turn_failures.find(bench.store, before.id)
         assert found is not None
-        assert (found.count, await _told(bench)) == (1, [])
+        assert (found.count, await _notices(bench)) == (1, [])
 
 
 @pytest.mark.behaviour("RU-04")
@@ -73,13 +73,13 @@ async def test_a_failure_counts_once_when_another_worker_processes_it_in_between
     """A single short failure causes no notice; counted twice it would. The recorded rows decide, and no lock."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
-        await _fails(bench, session, ErrorClass.OVERLOADED)
+        await _fail_turn(bench, session, ErrorClass.OVERLOADED)
         files = InterleavedMailboxes(bench.mailboxes)
         files.after_read = lambda: _taker(bench).process(session.id)
         await _taker(bench, files).process(session.id)
         found = await turn_failures.find(bench.store, session.id)
         assert found is not None
-        assert (found.count, await _told(bench)) == (1, [])
+        assert (found.count, await _notices(bench)) == (1, [])
 
 
 @pytest.mark.behaviour("RU-04")
@@ -87,7 +87,7 @@ async def test_a_backoff_shortened_while_acks_are_processed_stays_short(tmp_path
     """The clock was set back in between: written as it was read, the pause would last an hour too long."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
-        await _fails(bench, session, ErrorClass.RATE_LIMITED)
+        await _fail_turn(bench, session, ErrorClass.RATE_LIMITED)
         taker = _taker(bench)
         await taker.process(session.id)
         files = InterleavedMailboxes(bench.mailboxes)
@@ -113,7 +113,7 @@ async def test_two_ack_workers_of_one_session_run_one_after_the_other(tmp_path: 
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session, other = await bench.add_session("c1"), await bench.add_session("c2")
         for one in (session, other):
-            await _fails(bench, one, ErrorClass.OVERLOADED)
+            await _fail_turn(bench, one, ErrorClass.OVERLOADED)
         files = InterleavedMailboxes(bench.mailboxes)
         taker = _taker(bench, files)
         second: list[asyncio.Task[object]] = []

@@ -21,7 +21,7 @@ from tests.db.test_entities import LATER, NOON, a_delivery, a_session
 NOT_SENT = AttemptOutcome(status=DeliveryStatus.PENDING, code="not_sent", reason="not_sent: x", error="x")
 
 
-async def ended(store: Store, status: DeliveryStatus, *, seq: int = 1) -> Delivery:
+async def settled_delivery(store: Store, status: DeliveryStatus, *, seq: int = 1) -> Delivery:
     """A delivery with this status after one attempt."""
     delivery = a_delivery(await a_session(store), seq)
     async with store.transaction() as tx:
@@ -53,7 +53,7 @@ async def state(store: Store, delivery: Delivery) -> Delivery:
 async def test_the_permitted_decisions_depend_on_the_delivery_status(
     store: Store, status: DeliveryStatus, may_resend: bool, may_drop: bool
 ) -> None:
-    delivery = await ended(store, status)
+    delivery = await settled_delivery(store, status)
     async with store.transaction() as tx:
         assert await deliveries.drop(tx, delivery, "no more", LATER) is may_drop
     async with store.transaction() as tx:
@@ -92,7 +92,7 @@ async def test_an_outage_is_judged_by_attempts_since_the_resend(store: Store) ->
 
 
 async def test_a_delivery_being_sent_cannot_be_decided(store: Store) -> None:
-    delivery = await ended(store, DeliveryStatus.PENDING)
+    delivery = await settled_delivery(store, DeliveryStatus.PENDING)
     async with store.transaction() as tx:
         assert await deliveries.begin_attempt(tx, delivery, NOON)
         assert not await deliveries.drop(tx, delivery, "no more", LATER)
@@ -100,7 +100,7 @@ async def test_a_delivery_being_sent_cannot_be_decided(store: Store) -> None:
 
 
 async def test_a_delivery_dropped_meanwhile_is_not_begun(store: Store) -> None:
-    delivery = await ended(store, DeliveryStatus.PENDING)
+    delivery = await settled_delivery(store, DeliveryStatus.PENDING)
     async with store.transaction() as tx:
         assert await deliveries.drop(tx, delivery, "no more", LATER)
         assert not await deliveries.begin_attempt(tx, delivery, LATER)
@@ -111,7 +111,7 @@ async def test_a_delivery_dropped_meanwhile_is_not_begun(store: Store) -> None:
 
 @pytest.mark.behaviour("DL-02", "DL-03")
 async def test_a_resent_delivery_has_all_its_tries_again_and_keeps_its_attempts(store: Store) -> None:
-    delivery = await ended(store, DeliveryStatus.PENDING)
+    delivery = await settled_delivery(store, DeliveryStatus.PENDING)
     for _ in range(6):
         async with store.transaction() as tx:
             await deliveries.begin_attempt(tx, delivery, NOON)
@@ -131,7 +131,7 @@ async def test_a_resent_delivery_has_all_its_tries_again_and_keeps_its_attempts(
 
 @pytest.mark.behaviour("DL-05")
 async def test_a_delivery_with_unknown_status_does_not_block_its_queue(store: Store) -> None:
-    held = await ended(store, DeliveryStatus.UNKNOWN)
+    held = await settled_delivery(store, DeliveryStatus.UNKNOWN)
     async with store.transaction() as tx:
         await deliveries.add(tx, a_delivery(held.queue.session_id, 2))
     following = await deliveries.next_in_queue(store, held.queue, NOON)

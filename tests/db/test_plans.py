@@ -135,7 +135,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connec
         yield db
 
 
-class Behind:
+class SearchRowCounter:
     """Counts the rows behind searches, once for each search."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
@@ -159,8 +159,8 @@ class Behind:
 
 
 @pytest.fixture(scope="module")
-def behind(history: sqlite3.Connection) -> Behind:
-    return Behind(history)
+def behind(history: sqlite3.Connection) -> SearchRowCounter:
+    return SearchRowCounter(history)
 
 
 def is_of_a_mailbox(sql: str) -> bool:
@@ -219,7 +219,7 @@ def test_statements_excluded_as_mailbox_statements_read_a_mailbox(history: sqlit
 
 
 @pytest.mark.parametrize("statement", central(), ids=lambda one: one.id)
-def test_no_statement_scans_or_sorts_a_growing_table(behind: Behind, statement: Statement) -> None:
+def test_no_statement_scans_or_sorts_a_growing_table(behind: SearchRowCounter, statement: Statement) -> None:
     """Nor does it search by a key prefix that many rows share."""
     if statement.id not in BOUNDED:
         found = behind.many(statement.sql)
@@ -251,7 +251,7 @@ def _count_rows(db: sqlite3.Connection, sql: str) -> int:
     )
 
 
-def test_a_statement_that_walks_a_sessions_whole_history_is_detected(behind: Behind) -> None:
+def test_a_statement_that_walks_a_sessions_whole_history_is_detected(behind: SearchRowCounter) -> None:
     """SQLite reports a search, and would use the key for the range if the plan did not prevent it."""
     walk = """
     SELECT count(*) AS found, count(CASE WHEN not_before > ?2 THEN 1 END) AS later FROM (

@@ -82,26 +82,28 @@ WORK = Origin(channel_type="fake", instance="default", platform_id="c2")
 GONE = Origin(channel_type="fake", instance="default", platform_id="c3")
 
 
-def told(**names: Origin) -> list[Destination]:
+def known_destinations(**names: Origin) -> list[Destination]:
     return [Destination(name=name, display_name=name, chat=origin_chat_id(place)) for name, place in names.items()]
 
 
 @pytest.mark.behaviour("DL-01")
 def test_a_name_means_the_chat_it_was_projected_for_whatever_chats_are_called_now() -> None:
     now = AddressBook(by_name={"secret": HOME, "family": WORK}, default=HOME)
-    book = with_known_names(now, told(family=HOME, secret=WORK))
+    book = with_known_names(now, known_destinations(family=HOME, secret=WORK))
     assert book.by_name == {"family": HOME, "secret": WORK}
 
 
 @pytest.mark.behaviour("DL-01")
 def test_a_chat_removed_from_the_session_is_not_reachable_by_its_old_name() -> None:
-    book = with_known_names(AddressBook(by_name={"home": HOME}, default=HOME), told(home=HOME, gone=GONE))
+    book = with_known_names(AddressBook(by_name={"home": HOME}, default=HOME), known_destinations(home=HOME, gone=GONE))
     assert book.by_name == {"home": HOME}
     assert not book.contains(GONE)
 
 
 def test_a_chat_added_meanwhile_can_be_answered_but_has_no_name_yet() -> None:
-    book = with_known_names(AddressBook(by_name={"home": HOME, "work": WORK}, default=HOME), told(home=HOME))
+    book = with_known_names(
+        AddressBook(by_name={"home": HOME, "work": WORK}, default=HOME), known_destinations(home=HOME)
+    )
     assert book.by_name == {"home": HOME}
     assert book.contains(WORK)
 
@@ -164,4 +166,4 @@ def names(told: list[Destination]) -> dict[str, str]:
 def test_an_update_for_a_running_agent_changes_no_known_name(
     before: dict[str, Origin], now: dict[str, Origin], then: dict[str, str]
 ) -> None:
-    assert names(merge_destinations(told(**before), told(**now))) == then
+    assert names(merge_destinations(known_destinations(**before), known_destinations(**now))) == then

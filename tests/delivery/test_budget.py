@@ -38,7 +38,7 @@ ASKS = encode(SystemOut(action="tasks.pause", arguments="{}"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class CollectorHarness:
     store: Store
     mailboxes: Mailboxes
     clock: ManualClock
@@ -91,7 +91,7 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(root: Path) -> AsyncIterator[Desk]:
+async def open_collector(root: Path) -> AsyncIterator[CollectorHarness]:
     """A session with a mailbox, and an owner with a direct chat. Without a channel nothing is sent."""
     clock, home = ManualClock(), Home(root)
     mailboxes = Mailboxes(home.sessions, durable=False)
@@ -121,17 +121,17 @@ async def desk(root: Path) -> AsyncIterator[Desk]:
         OutboundWriter(mailboxes.layout(session).outbound_db, container_id=LEASE, durable=False).close()
         delivery = DeliveryService(store=store, mailboxes=mailboxes, clock=clock, channels={})
         async with delivery.opened():
-            yield Desk(store=store, mailboxes=mailboxes, clock=clock, delivery=delivery, session=session)
+            yield CollectorHarness(store=store, mailboxes=mailboxes, clock=clock, delivery=delivery, session=session)
 
 
 async def test_rows_above_the_budget_stay_in_their_file_and_are_entered_later(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+    async with open_collector(tmp_path) as at:
         at.writes(1_500)
         at.store.bus.publish(OutboxNeedsRead(at.session.id))
         await wait_until(lambda: bool(at.delivery.throttled()))
         assert await at.entered() == 1_200, "a sixth of an hour's 7,200"
         assert at.delivery.throttled() == {at.session.id: "more than 7,200 messages an hour"}
-        await passes(at, lambda count: count == 1_500)
+        await advance_until(at, lambda count: count == 1_500)
         await wait_until(lambda: not at.delivery.throttled())
         assert await at.owner_heard() == [
             f"The agent main writes too much in session {at.session.id}: more than 7,200 messages an hour. It is "
@@ -140,18 +140,18 @@ async def test_rows_above_the_budget_stay_in_their_file_and_are_entered_later(tm
 
 
 async def test_requests_have_a_separate_budget_and_reads_of_a_flood_become_rarer(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+    async with open_collector(tmp_path) as at:
         at.writes(1_000, kind=OutKind.SYSTEM, content=ASKS)
         at.store.bus.publish(OutboxNeedsRead(at.session.id))
         await wait_until(lambda: bool(at.delivery.throttled()))
         assert await at.entered() == 100, "a sixth of an hour's 600"
         before = at.clock.monotonic()
-        await passes(at, lambda count: count >= 130, exactly=True)
+        await advance_until(at, lambda count: count >= 130, exactly=True)
         assert 150 <= at.clock.monotonic() - before <= 300, "one in six seconds"
 
 
 async def test_bytes_count_and_a_row_above_the_budget_is_paid_for_afterwards(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+    async with open_collector(tmp_path) as at:
         at.writes(30, content=encode(ChatOut(text="x" * 200_000)))
         at.store.bus.publish(OutboxNeedsRead(at.session.id))
         await wait_until(lambda: bool(at.delivery.throttled()))
@@ -160,7 +160,7 @@ async def test_bytes_count_and_a_row_above_the_budget_is_paid_for_afterwards(tmp
 
 
 async def test_a_session_with_too_many_open_deliveries_is_read_again_when_they_are_fewer(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+    async with open_collector(tmp_path) as at:
         at.writes(1_100)
         await at.looks_until(1_100)
         await at.clock.advance(600)
@@ -171,11 +171,11 @@ async def test_a_session_with_too_many_open_deliveries_is_read_again_when_they_a
         assert at.delivery.throttled() == {at.session.id: "2,000 of its messages and requests wait already"}
         async with at.store.transaction() as tx:
             await tx.execute("UPDATE deliveries SET status = 'dropped' WHERE seq < 1000")
-        await passes(at, lambda count: count == 2_200)
+        await advance_until(at, lambda count: count == 2_200)
 
 
 async def test_a_message_for_more_than_a_year_ahead_is_refused_with_a_reason(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+    async with open_collector(tmp_path) as at:
         at.writes(1, after=to_text(at.clock.now() + timedelta(days=365)))
         at.writes(1, after=to_text(at.clock.now() + timedelta(days=400)), content=encode(ChatOut(text="x" * 9_000)))
         await at.looks_until(2)
@@ -191,7 +191,7 @@ async def test_a_message_for_more_than_a_year_ahead_is_refused_with_a_reason(tmp
 async def test_scheduled_messages_are_limited_and_do_not_delay_immediate_ones(
     tmp_path: Path,
 ) -> None:
-    async with desk(tmp_path) as at:
+    async with open_collector(tmp_path) as at:
         at.writes(510, after=to_text(at.clock.now() + timedelta(days=30)))
         at.writes(1)
         await at.looks_until(511)
@@ -212,17 +212,17 @@ async def test_scheduled_messages_are_limited_and_do_not_delay_immediate_ones(
     ],
 )
 async def test_a_refused_or_dropped_row_costs_as_much_as_a_request(tmp_path: Path, rows: dict[str, Any]) -> None:
-    async with desk(tmp_path) as at:
+    async with open_collector(tmp_path) as at:
         at.writes(150, **rows)
         at.store.bus.publish(OutboxNeedsRead(at.session.id))
         await wait_until(lambda: bool(at.delivery.throttled()))
         assert await at.entered() == 100, "a sixth of an hour's 600"
         assert at.delivery.throttled() == {at.session.id: "more than 600 requests and refused messages an hour"}
-        await passes(at, lambda count: count == 150)
+        await advance_until(at, lambda count: count == 150)
 
 
 async def test_scheduled_messages_above_the_limit_cost_as_much_as_a_request(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+    async with open_collector(tmp_path) as at:
         at.writes(650, after=to_text(at.clock.now() + timedelta(days=30)))
         at.store.bus.publish(OutboxNeedsRead(at.session.id))
         await wait_until(lambda: bool(at.delivery.throttled()))
@@ -230,18 +230,18 @@ async def test_scheduled_messages_above_the_limit_cost_as_much_as_a_request(tmp_
 
 
 async def test_valid_messages_behind_refused_ones_are_entered_when_the_budget_refills(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+    async with open_collector(tmp_path) as at:
         at.writes(110, content="no JSON")
         at.writes(5)
         at.store.bus.publish(OutboxNeedsRead(at.session.id))
         await wait_until(lambda: bool(at.delivery.throttled()))
         assert await at.entered("pending") == 0, "the order of rows is the order of the conversation"
-        await passes(at, lambda count: count == 115)
+        await advance_until(at, lambda count: count == 115)
         assert await at.entered("dropped") == 110, "and five are sent, or wait for that"
 
 
 async def test_a_dropped_row_keeps_only_the_beginning_of_its_content(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+    async with open_collector(tmp_path) as at:
         at.writes(1, content="no JSON " * 10_000)
         await at.looks_until(1, "dropped")
         row = await at.store.fetch_one("SELECT length(content) AS size FROM deliveries WHERE status = 'dropped'")
@@ -249,7 +249,7 @@ async def test_a_dropped_row_keeps_only_the_beginning_of_its_content(tmp_path: P
         assert row["size"] == 2_000
 
 
-async def passes(at: Desk, enough: Callable[[int], bool], *, exactly: bool = False) -> None:
+async def advance_until(at: CollectorHarness, enough: Callable[[int], bool], *, exactly: bool = False) -> None:
     """Advance the clock by seconds until so many rows are entered. `exactly`: only while the collector pauses, which is
     visible where nothing else waits for the clock."""
     while not enough(await at.entered()):

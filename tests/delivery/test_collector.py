@@ -32,7 +32,7 @@ def _collector(
     )
 
 
-def _says(bench: ContainerManagerHarness, session: Session, destination: str | None = None) -> None:
+def _write_message(bench: ContainerManagerHarness, session: Session, destination: str | None = None) -> None:
     row = NewMessageOut(
         id="o1", turn_id="t", kind=OutKind.CHAT, destination=destination, content=encode(ChatOut(text="hello"))
     )
@@ -51,7 +51,7 @@ async def test_a_row_sent_and_deleted_meanwhile_is_not_entered_again(tmp_path: P
     """Its number is no longer in the ledger, so only the cursor shows that it was there."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
-        _says(bench, session)
+        _write_message(bench, session)
         files = InterleavedMailboxes(bench.mailboxes)
 
         async def another_collects_and_all_of_it_is_forgotten() -> None:
@@ -78,7 +78,7 @@ async def test_a_row_for_a_destination_removed_while_it_is_collected_is_dropped(
                 created_by="test",
                 now=bench.clock.now(),
             )
-        _says(bench, session, "team")
+        _write_message(bench, session, "team")
         store = InterleavedStore(bench.store)
 
         async def is_taken_back() -> None:
@@ -147,7 +147,7 @@ async def test_a_name_known_to_the_agent_follows_its_chat_when_it_moves(
         async with bench.store.transaction() as tx:
             await moved_chats.record_move(tx, old, new, bench.clock.now())
             await moved_chats.move_group(tx, old, new)
-        _says(bench, session, "c1")
+        _write_message(bench, session, "c1")
         await _collector(bench).collect(session.id)
         [row] = await bench.store.fetch_all("SELECT status, platform_id FROM deliveries")
         assert (row["status"], row["platform_id"]) == ("pending", "c9")

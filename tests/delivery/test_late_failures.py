@@ -37,12 +37,12 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         yield bench
 
 
-async def gives_up(bench: Bench, id: str, *, key: str | None = None, channel: str = FAKE[0]) -> None:
+async def report_late_failure(bench: Bench, id: str, *, key: str | None = None, channel: str = FAKE[0]) -> None:
     key = key or bench.fake.sent[-1].key
     await bench.delivery.record_late_failure((channel, FAKE[1]), key=key, platform_message_id=id, reason=WHY)
 
 
-async def told(bench: Bench) -> list[MessageIn]:
+async def mailbox_rows(bench: Bench) -> list[MessageIn]:
     """The rows in the agent's mailbox."""
     session = await sessions.get(bench.store, bench.session)
     if not bench.mailboxes.layout(session).inbound_db.exists():
@@ -62,10 +62,10 @@ async def test_a_late_failure_is_recorded_and_reported_to_the_agent_without_waki
     await bench.enter("good morning", 1)
     [id] = (await bench.settled(1)).receipt
     for _ in range(2):  # a platform may report it again
-        await gives_up(bench, id)
+        await report_late_failure(bench, id)
     failed = await bench.settled(1, DEAD)
     assert failed.reason == f"failed_later: {WHY}"
-    [row] = await told(bench)
+    [row] = await mailbox_rows(bench)
     note = decode_in(row.kind, row.content)
     assert isinstance(note, SystemIn)
     assert (row.trigger, note.about) == (False, "o1")
@@ -80,9 +80,9 @@ async def test_a_restart_between_sending_and_a_late_failure_changes_nothing(tmp_
         [id] = (await bench.settled(1)).receipt
         key = bench.fake.sent[-1].key
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
-        await gives_up(bench, id, key=key)
+        await report_late_failure(bench, id, key=key)
         await bench.settled(1, DEAD)
-        assert len(await told(bench)) == 1
+        assert len(await mailbox_rows(bench)) == 1
 
 
 @pytest.mark.behaviour("DL-16")
@@ -90,12 +90,12 @@ async def test_an_agent_not_told_of_a_late_failure_before_a_kill_is_told_at_the_
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
         await bench.enter("good morning", 1)
         [id] = (await bench.settled(1)).receipt
-        await gives_up(bench, id)
+        await report_late_failure(bench, id)
         async with bench.store.transaction() as tx:
             await tx.execute("UPDATE late_failures SET told = 0")
     (await _mailbox(bench)).unlink()
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
-        assert len(await told(bench)) == 1
+        assert len(await mailbox_rows(bench)) == 1
 
 
 async def _mailbox(bench: Bench) -> Path:
@@ -112,12 +112,12 @@ async def test_a_late_failure_reported_before_the_send_returns_counts_too(bench:
         while not bench.fake.attempts:
             await bench.clock.advance(0)
     [key] = bench.fake.attempts
-    await gives_up(bench, "fake-1", key=key)
+    await report_late_failure(bench, "fake-1", key=key)
     assert (await bench.known(1)).status is DeliveryStatus.SENDING
     bench.fake.release()
     await bench.settled(1, DEAD)
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
-        while not await told(bench):
+        while not await mailbox_rows(bench):
             await bench.clock.advance(0)
 
 
@@ -125,11 +125,11 @@ async def test_a_late_failure_reported_before_the_send_returns_counts_too(bench:
 async def test_the_late_failure_of_a_duplicate_changes_nothing(bench: Bench) -> None:
     await bench.enter("good morning", 1)
     [id] = (await bench.settled(1)).receipt
-    await gives_up(bench, "another copy")
-    await gives_up(bench, id, key="nobody's")
-    await gives_up(bench, id, channel="another")
+    await report_late_failure(bench, "another copy")
+    await report_late_failure(bench, id, key="nobody's")
+    await report_late_failure(bench, id, channel="another")
     assert (await bench.known(1)).status is SENT
-    assert await told(bench) == []
+    assert await mailbox_rows(bench) == []
 
 
 @pytest.mark.behaviour("DL-16")
@@ -138,17 +138,17 @@ async def test_a_repeated_report_of_an_old_failure_does_not_fail_a_resent_messag
 ) -> None:
     await bench.enter("good morning", 1)
     [id] = (await bench.settled(1)).receipt
-    await gives_up(bench, id)
+    await report_late_failure(bench, id)
     failed = await bench.settled(1, DEAD)
     async with bench.store.transaction() as tx:
         assert await deliveries.resend(tx, failed, bench.clock.now())
     bench.store.bus.publish(DeliveryDecided(failed.queue))
     [again] = (await bench.settled(1)).receipt
-    await gives_up(bench, id)
+    await report_late_failure(bench, id)
     assert (await bench.known(1)).status is SENT
-    await gives_up(bench, again)
+    await report_late_failure(bench, again)
     await bench.settled(1, DEAD)
-    assert len(await told(bench)) == 2
+    assert len(await mailbox_rows(bench)) == 2
 
 
 @pytest.mark.behaviour("DL-16", "DL-06")
@@ -157,7 +157,7 @@ async def test_a_late_failure_of_any_part_fails_a_long_message(tmp_path: Path) -
         await bench.enter(LONG, 1)
         first, *others = (await bench.settled(1)).receipt
         assert others
-        await gives_up(bench, first, key=bench.fake.sent[0].key)
+        await report_late_failure(bench, first, key=bench.fake.sent[0].key)
         await bench.settled(1, DEAD)
 
 
@@ -171,7 +171,7 @@ async def test_a_late_failure_of_a_host_message_is_recorded_and_emitted_as_an_ev
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while (found := await host_messages.find(bench.store, said.seq)) is None or found.status is not SENT:
             await bench.clock.advance(0)
-    await gives_up(bench, found.receipt[0])
+    await report_late_failure(bench, found.receipt[0])
     failed = await host_messages.find(bench.store, said.seq)
     assert failed is not None
     assert (failed.status, heard) == (DEAD, [said.seq])
@@ -191,11 +191,11 @@ async def test_simultaneous_late_failures_are_each_reported_once(bench: Bench) -
         while (last := await host_messages.find(bench.store, said[-1].seq)) is None or last.status is not SENT:
             await bench.clock.advance(0)
     sent = [(one.key, f"fake-{one.order}") for one in bench.fake.sent]
-    await asyncio.gather(*(gives_up(bench, id, key=key) for key, id in sent))
+    await asyncio.gather(*(report_late_failure(bench, id, key=key) for key, id in sent))
     assert sorted(heard) == sorted(one.seq for one in said)
 
 
-async def given_up(bench: Bench, session: SessionId, count: int) -> None:
+async def add_unreported_failures(bench: Bench, session: SessionId, count: int) -> None:
     """So many messages of a session with unreported late failures."""
     now = bench.clock.now()
     async with bench.store.transaction() as tx:
@@ -215,7 +215,7 @@ async def given_up(bench: Bench, session: SessionId, count: int) -> None:
             await late_failures.add_not_accepted(tx, dead, WHY, now)
 
 
-async def untold(bench: Bench) -> set[SessionId]:
+async def sessions_with_unreported(bench: Bench) -> set[SessionId]:
     rows = await bench.store.fetch_all("SELECT DISTINCT session_id FROM late_failures WHERE told = 0")
     return {SessionId(row["session_id"]) for row in rows}
 
@@ -223,22 +223,22 @@ async def untold(bench: Bench) -> set[SessionId]:
 @pytest.mark.behaviour("DL-16")
 async def test_all_late_failures_unreported_at_a_kill_are_reported_at_the_next_start(tmp_path: Path) -> None:
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
-        await given_up(bench, bench.session, 2 * late_failures.BATCH_SIZE + 1)
+        await add_unreported_failures(bench, bench.session, 2 * late_failures.BATCH_SIZE + 1)
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
-        assert await untold(bench) == set()
+        assert await sessions_with_unreported(bench) == set()
 
 
 @pytest.mark.behaviour("DL-16")
 async def test_a_damaged_mailbox_does_not_delay_late_failures_of_other_sessions(tmp_path: Path) -> None:
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
         refusing, other = sorted([bench.session, await bench.another_session("t2")])
-        await given_up(bench, refusing, late_failures.BATCH_SIZE + 1)
-        await given_up(bench, other, 1)
+        await add_unreported_failures(bench, refusing, late_failures.BATCH_SIZE + 1)
+        await add_unreported_failures(bench, other, 1)
         path = bench.mailboxes.layout(await sessions.get(bench.store, refusing)).inbound_db
         path.parent.mkdir(parents=True)
         path.write_bytes(b"no database at all" * 100)
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
-        assert await untold(bench) == {refusing}
+        assert await sessions_with_unreported(bench) == {refusing}
 
 
 @pytest.mark.behaviour("DL-16", "DL-05")
@@ -249,10 +249,10 @@ async def test_a_late_failure_of_a_lost_send_does_not_fail_its_retry(bench: Benc
         while not (await bench.known(1)).reason:
             await bench.clock.advance(0)
         [key] = bench.fake.attempts
-        await gives_up(bench, "lost copy", key=key)
+        await report_late_failure(bench, "lost copy", key=key)
         while (await bench.known(1)).status is not SENT:
             await bench.clock.advance(1)
-    assert await told(bench) == []
+    assert await mailbox_rows(bench) == []
 
 
 # --- immediate refusals ---
@@ -261,7 +261,7 @@ async def test_a_late_failure_of_a_lost_send_does_not_fail_its_retry(bench: Benc
 async def notes(bench: Bench, count: int = 1) -> list[SystemIn]:
     """The notes to the agent, once there are so many."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
-        while len(rows := await told(bench)) < count:
+        while len(rows := await mailbox_rows(bench)) < count:
             await bench.clock.advance(0)
     assert not any(row.trigger for row in rows)
     found = [decode_in(row.kind, row.content) for row in rows]

@@ -29,7 +29,7 @@ PLACE = Origin(channel_type="fake", instance="default", platform_id="c1")
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class DeliveryHarness:
     store: Store
     delivery: DeliveryService
     fake: FakeChannel
@@ -79,7 +79,7 @@ class Ground:
 
 
 @asynccontextmanager
-async def ground(tmp_path: Path, fake: FakeChannel) -> AsyncIterator[Ground]:
+async def open_delivery(tmp_path: Path, fake: FakeChannel) -> AsyncIterator[DeliveryHarness]:
     clock = ManualClock()
     mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
     async with opened_store(Home(tmp_path), durable=False) as store:
@@ -90,12 +90,12 @@ async def ground(tmp_path: Path, fake: FakeChannel) -> AsyncIterator[Ground]:
             )
         delivery = DeliveryService(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
         async with mailboxes.opened(), fake.connected(), delivery.opened():
-            yield Ground(store, delivery, fake, clock, session)
+            yield DeliveryHarness(store, delivery, fake, clock, session)
 
 
 @pytest.mark.behaviour("SE-12")
 async def test_during_a_pause_host_messages_are_sent_and_those_of_agents_and_tasks_wait(tmp_path: Path) -> None:
-    async with ground(tmp_path, FakeChannel()) as here:
+    async with open_delivery(tmp_path, FakeChannel()) as here:
         await here.pause()
         await here.enter("of the agent", 1)
         await here.enter("of a task", MIN_SEQ + 2)
@@ -110,7 +110,7 @@ async def test_during_a_pause_host_messages_are_sent_and_those_of_agents_and_tas
 
 @pytest.mark.behaviour("SE-12")
 async def test_scheduled_messages_do_not_count_in_the_backlog_of_a_pause(tmp_path: Path) -> None:
-    async with ground(tmp_path, FakeChannel()) as here:
+    async with open_delivery(tmp_path, FakeChannel()) as here:
         await here.pause()
         now = here.clock.now()
         await here.enter("now", 1)
@@ -124,7 +124,7 @@ async def test_scheduled_messages_do_not_count_in_the_backlog_of_a_pause(tmp_pat
 @pytest.mark.behaviour("AP-09", "SE-12")
 async def test_a_question_closed_by_clear_before_it_was_sent_is_not_sent(tmp_path: Path) -> None:
     """People would press, and read that nobody waits for their answer."""
-    async with ground(tmp_path, FakeChannel()) as here:
+    async with open_delivery(tmp_path, FakeChannel()) as here:
         await here.pause()
         await here.ask("Which one?", 1)
         async with here.store.transaction() as tx:
@@ -142,7 +142,7 @@ async def test_a_question_closed_by_clear_before_it_was_sent_is_not_sent(tmp_pat
 async def test_a_send_interrupted_by_a_kill_is_dropped_after_a_pause_if_its_chat_was_removed(
     tmp_path: Path,
 ) -> None:
-    async with ground(tmp_path, FakeChannel()) as here:
+    async with open_delivery(tmp_path, FakeChannel()) as here:
         await here.pause()
         lane = await here.enter("of before", 1)
         async with here.store.transaction() as tx:
@@ -162,7 +162,7 @@ async def test_a_send_interrupted_by_a_kill_is_dropped_after_a_pause_if_its_chat
 @pytest.mark.behaviour("SE-12")
 async def test_nothing_is_sent_once_a_pause_is_recorded(tmp_path: Path) -> None:
     """Also if the sender has checked before: it checks again in the transaction that begins the send."""
-    async with ground(tmp_path, FakeChannel()) as here:
+    async with open_delivery(tmp_path, FakeChannel()) as here:
         here.fake.is_down = True
         lane = await here.enter("waits", 1)
         await here.fake.wait_for_attempts(1)

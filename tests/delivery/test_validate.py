@@ -122,7 +122,7 @@ REACTS = replace(ROW, kind="reaction", content=encode(ReactionOut(message=4, emo
 EDITS = replace(ROW, kind="edit", content=encode(EditOut(message=1, text="now")), destination="other")
 
 
-def about(row: MessageOut, numbered: dict[int, Origin], book: AddressBook = BOOK) -> Delivery:
+def validate_change(row: MessageOut, numbered: dict[int, Origin], book: AddressBook = BOOK) -> Delivery:
     entry = validate(row, session=SessionId("s"), book=book, origins={}, now=NOW, origins_by_number=numbered)
     assert isinstance(entry, Delivery)
     return entry
@@ -130,21 +130,21 @@ def about(row: MessageOut, numbered: dict[int, Origin], book: AddressBook = BOOK
 
 @pytest.mark.behaviour("DL-01", "DL-09")
 def test_a_reaction_goes_to_the_chat_of_its_message_whatever_the_row_names() -> None:
-    entry = about(REACTS, {4: ASKED})
+    entry = validate_change(REACTS, {4: ASKED})
     assert (entry.platform_id, entry.reply_to, entry.status) == ("c1", "p1", DeliveryStatus.PENDING)
 
 
 @pytest.mark.behaviour("DL-01", "DL-09")
 def test_an_edit_goes_to_the_chat_of_the_edited_message() -> None:
-    entry = about(EDITS, {1: HOME})
+    entry = validate_change(EDITS, {1: HOME})
     assert (entry.platform_id, entry.reply_to, entry.status) == ("c1", None, DeliveryStatus.PENDING)
 
 
 @pytest.mark.behaviour("DL-01")
 def test_an_edit_or_reaction_without_a_suitable_target_is_dropped() -> None:
-    assert about(EDITS, {}).reason == "there is no message 1 of this session to be found"
+    assert validate_change(EDITS, {}).reason == "there is no message 1 of this session to be found"
     elsewhere = AddressBook(by_name={"other": OTHER}, default=OTHER)
-    assert about(EDITS, {1: HOME}, elsewhere).status is DeliveryStatus.DROPPED
-    assert about(EDITS, {1: ASKED}).reason == "message 1 is not one of its own"
+    assert validate_change(EDITS, {1: HOME}, elsewhere).status is DeliveryStatus.DROPPED
+    assert validate_change(EDITS, {1: ASKED}).reason == "message 1 is not one of its own"
     blank = replace(REACTS, content=encode(ReactionOut(message=4, emoji=" ")))
-    assert about(blank, {4: ASKED}).reason == "it has no emoji"
+    assert validate_change(blank, {4: ASKED}).reason == "it has no emoji"

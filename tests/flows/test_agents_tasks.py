@@ -25,7 +25,7 @@ async def tasks(flow: RunningHost) -> list[Task]:
     return await task_operations.list_open(flow.host.store, (await flow.session()).id)
 
 
-def rewrite(flow: RunningHost, *actions: Mapping[str, object]) -> None:
+def replace_script(flow: RunningHost, *actions: Mapping[str, object]) -> None:
     """Replace the agent's script: every message makes it do this."""
     (flow.home.groups / "main" / "script.json").write_text(json.dumps([{"match": ".", "actions": list(actions)}]))
 
@@ -61,15 +61,17 @@ async def test_an_agent_lists_pauses_changes_and_cancels_its_tasks(host_env_with
         [task] = await tasks(flow)
         listing = {"tool": "list_tasks", "answer": "{result}"}
         for number, change in enumerate(({"change": "pause"}, {"change": "update", "prompt": "short report"}), 2):
-            rewrite(flow, {"tool": "change_task", "arguments": {"id": task.id, **change}, "answer": "{result}"})
+            replace_script(flow, {"tool": "change_task", "arguments": {"id": task.id, **change}, "answer": "{result}"})
             await host_env_with_events.fake.person_writes("change it")
             await host_env_with_events.fake.wait_for_sent(number)
         [changed] = await tasks(flow)
         assert (changed.status, changed.content) == (TaskStatus.PAUSED, "short report")
-        rewrite(flow, listing)
+        replace_script(flow, listing)
         await host_env_with_events.fake.person_writes("list")
         listed = (await host_env_with_events.fake.wait_for_sent(4))[-1].text
-        rewrite(flow, {"tool": "change_task", "arguments": {"id": task.id, "change": "cancel"}, "answer": "gone"})
+        replace_script(
+            flow, {"tool": "change_task", "arguments": {"id": task.id, "change": "cancel"}, "answer": "gone"}
+        )
         await host_env_with_events.fake.person_writes("cancel it")
         await host_env_with_events.fake.wait_for_sent(5)
         assert await tasks(flow) == []

@@ -56,7 +56,7 @@ async def test_stop_ends_a_turn_over_a_wake_message_and_leaves_one_for_the_next_
         await flow.run_command("agents restart", "main", message="a long one")
         await wait_for_claims(flow)
         session = await flow.session()
-        await flow.host.mailboxes.put(session, [_word("w2")])
+        await flow.host.mailboxes.put(session, [_wake_message("w2")])
         await host_env_with_events.fake.person_writes("/stop")
         await host_env_with_events.fake.wait_for_sent(2)
         with inbound_snapshot(flow.layout(session).inbound_db) as box:
@@ -153,7 +153,7 @@ async def test_clear_forgets_the_conversation_while_a_container_runs(host_env_wi
         assert await conversation(flow) == "abc"
         await host_env_with_events.fake.person_writes("/clear")
         await host_env_with_events.fake.wait_for_sent(2)
-        await forgotten(flow)
+        await wait_for_no_conversation(flow)
         await host_env_with_events.fake.person_writes("hi")
         await host_env_with_events.fake.wait_for_sent(3)
     assert flow.texts() == ["noted", CLEARED_TEXT, "echo: hi"]
@@ -185,7 +185,7 @@ async def test_clear_without_a_container_starts_none_and_the_next_begins_a_new_c
         assert await flow.containers() == []
         await host_env_with_events.fake.person_writes("hi")
         await host_env_with_events.fake.wait_for_sent(3)
-        await forgotten(flow)
+        await wait_for_no_conversation(flow)
     assert flow.texts() == ["noted", CLEARED_TEXT, "echo: hi"]
 
 
@@ -226,7 +226,7 @@ async def test_a_message_for_a_fresh_container_is_skipped_by_the_running_one_and
         await host_env.fake.person_writes("one")
         await host_env.fake.wait_for_sent(1)
         session = await flow.session()
-        await flow.host.mailboxes.put(session, [_word("w1")])
+        await flow.host.mailboxes.put(session, [_wake_message("w1")])
         await host_env.fake.person_writes("two")
         await host_env.fake.wait_for_sent(2)
         with inbound_snapshot(flow.layout(session).inbound_db) as box:
@@ -243,7 +243,7 @@ async def test_a_message_for_a_fresh_container_is_skipped_by_the_running_one_and
         assert "w1" in turns[0].message_ids
 
 
-def _word(id: str) -> NewMessageIn:
+def _wake_message(id: str) -> NewMessageIn:
     """A message for a fresh container, which starts none."""
     note = SystemIn(text="you were restarted")
     return NewMessageIn(
@@ -268,7 +268,7 @@ async def conversation(flow: RunningHost) -> str | None:
     return None if found is None else str(found["value"])
 
 
-async def forgotten(flow: RunningHost) -> None:
+async def wait_for_no_conversation(flow: RunningHost) -> None:
     """Wait until there is no conversation."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while await conversation(flow) is not None:  # noqa: ASYNC110 - a file announces nothing

@@ -125,7 +125,7 @@ LATER = [
 ]
 
 
-async def planned(flow: RunningHost) -> None:
+async def wait_for_recurring(flow: RunningHost) -> None:
     """Wait until the host has recorded the recurring message, and so everything before it."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while not await flow.run_command("tasks list"):  # noqa: ASYNC110 - the database announces nothing
@@ -139,7 +139,7 @@ async def test_a_scheduled_message_to_a_deleted_destination_is_never_sent(host_e
         await create(flow)
         await host_env_with_events.fake.person_writes("later")
         await host_env_with_events.fake.wait_for_sent(1)
-        await planned(flow)
+        await wait_for_recurring(flow)
         gone = await flow.run_command("destinations delete", "main", "family")
         assert (gone["messages"], gone["tasks"]) == (1, 1)
         assert await flow.run_command("tasks list") == []
@@ -177,7 +177,7 @@ async def test_a_scheduled_message_survives_if_its_chat_has_another_destination_
         await flow.run_command("destinations create", "main", "smiths", channel="fake", chat="c2")
         await host_env_with_events.fake.person_writes("later")
         await host_env_with_events.fake.wait_for_sent(1)
-        await planned(flow)
+        await wait_for_recurring(flow)
         gone = await flow.run_command("destinations delete", "main", "family")
         assert (gone["messages"], gone["tasks"]) == (0, 0)
         gone = await flow.run_command("destinations delete", "main", "smiths")

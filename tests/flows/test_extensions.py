@@ -21,7 +21,7 @@ from nanohost.runtimes.docker_image import ensure_image
 from nanohost.runtimes.port import Runtime
 from nanohost.testing.fake_channel import FakeChannel
 from tests.flows.host_fixture import HostTestEnv
-from tests.flows.test_held_requests import DM, hosted, press, seen
+from tests.flows.test_held_requests import DM, hosted, press, wait_for_message
 from tests.support.container_engines import docker_engine, podman_engine, podman_image
 from tests.support.flow import FAKE_CHANNEL, SCRIPTED_HOST_SETTINGS, RunningHost, install_id_for, scripted_settings
 from tests.support.how_to import read_example
@@ -144,10 +144,10 @@ async def test_an_action_that_needs_approval_is_one_file_in_the_install(tmp_path
     async with hosted(tmp_path) as (flow, fake):
         await flow.wire(script=ASKS)
         await fake.person_writes("Ada")
-        card = await seen(fake, DM, card=True)
+        card = await wait_for_message(fake, DM, card=True)
         before = (await flow.ensure_group()).name
         await press(fake, card, "Allow")
-        told = await seen(fake, "c1", "told: ")
+        told = await wait_for_message(fake, "c1", "told: ")
         after = (await flow.ensure_group()).name
     assert "Be called `Ada`" in card.text
     assert (before, after) == ("main", "Ada")
@@ -161,7 +161,7 @@ async def test_the_operator_may_deny_an_action_requested_by_an_installed_tool(tm
     async with hosted(tmp_path, guard={"agent.rename": "deny"}) as (flow, fake):
         await flow.wire(script=ASKS_BY_TOOL)
         await fake.person_writes("Ada")
-        told = await seen(fake, "c1", "told: ")
+        told = await wait_for_message(fake, "c1", "told: ")
     assert "Your request agent.rename was refused" in told.text
 
 

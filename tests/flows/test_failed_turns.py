@@ -18,7 +18,7 @@ SAYS = {"tool": "send_message", "arguments": {"text": "I am looking into it"}}
 SHOWN = [{"answer": "{prompt}"}]
 
 
-def breaks(how: dict[str, object]) -> Script:
+def script_that_breaks(how: dict[str, object]) -> Script:
     """A script that sends something and fails at first; the second time it shows its prompt."""
     return [{"match": "please", "attempt": 1, "actions": [SAYS, how]}, {"match": "", "actions": SHOWN}]
 
@@ -30,8 +30,8 @@ async def test_a_retried_turn_is_told_what_its_failed_attempt_already_said(
     """A failed turn and a killed container; their messages are delivered only after the retry began."""
     async with host_env_with_events.run_host() as flow:
         host_env_with_events.fake.is_down = True
-        await flow.wire("failed", "failed", script=breaks({"error": "transient"}))
-        await flow.wire("killed", "killed", script=breaks({"crash": True}))
+        await flow.wire("failed", "failed", script=script_that_breaks({"error": "transient"}))
+        await flow.wire("killed", "killed", script=script_that_breaks({"crash": True}))
         for chat in ("failed", "killed"):
             await host_env_with_events.fake.person_writes("please", chat=chat)
         await rows(flow, "SELECT seq FROM deliveries WHERE content LIKE '%already-sent%'", 2)

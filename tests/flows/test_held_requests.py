@@ -46,7 +46,7 @@ async def hosted(
         await assert_clean(flow)
 
 
-async def seen(fake: FullFeatureChannel, chat: str, words: str = "", *, card: bool = False) -> SentMessage:
+async def wait_for_message(fake: FullFeatureChannel, chat: str, words: str = "", *, card: bool = False) -> SentMessage:
     """Wait for a message there with this text, or with buttons; returns the latest."""
 
     def found() -> list[SentMessage]:
@@ -71,13 +71,13 @@ async def test_a_held_task_request_is_created_once_its_owner_approved_every_argu
     async with hosted(tmp_path, guard={"tasks.create": "hold"}) as (flow, fake):
         await flow.wire(script=[TOLD, {"match": ".", "actions": [SCHEDULE]}])
         await fake.person_writes("plants, daily")
-        card = await seen(fake, DM, card=True)
+        card = await wait_for_message(fake, DM, card=True)
         assert "water the plants" in card.text
         assert "0 9 * * *" in card.text
         session = await flow.session()
         assert await task_operations.list_open(flow.host.store, session.id) == []
         await press(fake, card, "Allow once")
-        told = await seen(fake, "c1", "told: ")
+        told = await wait_for_message(fake, "c1", "told: ")
         [task] = await task_operations.list_open(flow.host.store, session.id)
         kept = await audit.latest(flow.host.store.reports, limit=10, action="tasks")
     assert (task.content, task.cron) == ("water the plants", "0 9 * * *")
@@ -91,8 +91,8 @@ async def test_an_agent_is_told_why_its_request_was_denied(tmp_path: Path) -> No
     async with hosted(tmp_path, guard={"tasks.create": "hold"}) as (flow, fake):
         await flow.wire(script=[TOLD, {"match": ".", "actions": [SCHEDULE]}])
         await fake.person_writes("plants, daily")
-        await press(fake, await seen(fake, DM, card=True), "Deny")
-        told = await seen(fake, "c1", "told: ")
+        await press(fake, await wait_for_message(fake, DM, card=True), "Deny")
+        told = await wait_for_message(fake, "c1", "told: ")
         assert await task_operations.list_open(flow.host.store, (await flow.session()).id) == []
     assert told.text.startswith("told: Your request tasks.create was refused: a person denied it")
 
@@ -113,9 +113,9 @@ async def test_a_message_to_another_chat_needs_approval_by_more_than_the_agents_
             now = flow.host.clock.now()
             await roles.grant(tx, user_id="fake:adam", role=Role.ADMIN, agent_group=main.id, now=now)
         await fake.person_writes("tell the family")
-        assert await seen(fake, "c1", "Asked for.")
-        card = await seen(fake, DM, card=True)
+        assert await wait_for_message(fake, "c1", "Asked for.")
+        card = await wait_for_message(fake, DM, card=True)
         await press(fake, card, "Allow")
-        await seen(fake, "c9", "dinner is ready")
+        await wait_for_message(fake, "c9", "dinner is ready")
         assert not flow.texts("dm-adam")
     assert "c9" in card.text

@@ -19,7 +19,7 @@ from tests.support.invariants import wait_until
 BAD, GOOD = "bad", "good"
 
 
-async def begun(stage: HostTestEnv) -> SessionLayout:
+async def start_two_sessions(stage: HostTestEnv) -> SessionLayout:
     """Two sessions after a conversation, without a host: the layout of the one to damage."""
     async with stage.run_host() as flow:
         for chat in (BAD, GOOD):
@@ -73,7 +73,7 @@ async def test_a_damaged_outbound_file_affects_its_own_session_only(
 async def test_a_message_for_an_agent_that_cannot_start_is_notified_once(
     host_env_with_events: HostTestEnv, spoiler: str
 ) -> None:
-    CORRUPTIONS[spoiler](await begun(host_env_with_events))
+    CORRUPTIONS[spoiler](await start_two_sessions(host_env_with_events))
     async with host_env_with_events.run_host(should_verify_clean=False) as flow:
         await host_env_with_events.fake.person_writes("there?", chat=BAD)
         await wait_until(lambda: len(flow.texts(BAD)) == 2)
@@ -83,7 +83,7 @@ async def test_a_message_for_an_agent_that_cannot_start_is_notified_once(
 async def test_invalid_rows_are_dropped_on_record_and_valid_rows_between_them_are_delivered(
     host_env_with_events: HostTestEnv,
 ) -> None:
-    layout = await begun(host_env_with_events)
+    layout = await start_two_sessions(host_env_with_events)
     long = encode(ChatOut(text="x" * (MAX_CONTENT_BYTES + 1)))
     insert_row(layout, 101, content="not json")
     insert_row(layout, 103, content="[1]")
@@ -115,7 +115,7 @@ async def test_invalid_rows_are_dropped_on_record_and_valid_rows_between_them_ar
 async def test_an_edit_or_reaction_with_an_impossible_message_number_is_dropped_on_record(
     host_env_with_events: HostTestEnv, number: int
 ) -> None:
-    layout = await begun(host_env_with_events)
+    layout = await start_two_sessions(host_env_with_events)
     insert_row(layout, 101, kind="edit", content=encode(EditOut(message=number, text="other words")))
     insert_row(layout, 103, kind="reaction", content=encode(ReactionOut(message=number, emoji="👍")))
     insert_row(layout, 105)
@@ -129,7 +129,7 @@ async def test_an_edit_or_reaction_with_an_impossible_message_number_is_dropped_
 async def test_an_out_of_range_sequence_number_affects_its_own_session_only(
     host_env_with_events: HostTestEnv, seq: int
 ) -> None:
-    layout = await begun(host_env_with_events)
+    layout = await start_two_sessions(host_env_with_events)
     insert_row(layout, seq)
     async with host_env_with_events.run_host(should_verify_clean=False) as flow:
         for _ in range(2):
@@ -141,7 +141,7 @@ async def test_an_out_of_range_sequence_number_affects_its_own_session_only(
 
 
 async def test_a_flood_of_rows_does_not_delay_other_sessions(host_env_with_events: HostTestEnv) -> None:
-    layout = await begun(host_env_with_events)
+    layout = await start_two_sessions(host_env_with_events)
     for seq in range(101, 1101, 2):
         insert_row(layout, seq, content="no")
     async with host_env_with_events.run_host(should_verify_clean=False) as flow:
@@ -156,7 +156,7 @@ async def test_a_flood_of_rows_does_not_delay_other_sessions(host_env_with_event
 async def test_a_mailbox_of_a_future_version_is_refused_with_a_reason_and_others_continue(
     host_env_with_events: HostTestEnv,
 ) -> None:
-    layout = await begun(host_env_with_events)
+    layout = await start_two_sessions(host_env_with_events)
     with closing(sqlite3.connect(layout.inbound_db)) as database, database:
         database.execute(f"PRAGMA user_version = {FUTURE_VERSION}")
     async with host_env_with_events.run_host(should_verify_clean=False) as flow:
@@ -172,7 +172,7 @@ async def test_a_mailbox_of_a_future_version_is_refused_with_a_reason_and_others
 async def test_a_due_session_with_a_corrupt_mailbox_is_not_started_endlessly(
     host_env_with_events: HostTestEnv,
 ) -> None:
-    layout = await begun(host_env_with_events)
+    layout = await start_two_sessions(host_env_with_events)
     layout.inbound_db.write_bytes(b"junk" * 2000)
     runtime = host_env_with_events.make_runtime()
     settings: dict[str, object] = {"sweep_interval_s": 0.02}
@@ -190,7 +190,7 @@ async def test_a_due_session_with_a_corrupt_mailbox_is_not_started_endlessly(
 async def test_messages_wait_while_a_session_folder_is_not_writable(
     host_env_with_events: HostTestEnv,
 ) -> None:
-    layout = await begun(host_env_with_events)
+    layout = await start_two_sessions(host_env_with_events)
     layout.in_dir.chmod(0o555)
     try:
         async with host_env_with_events.run_host(should_verify_clean=False) as flow:

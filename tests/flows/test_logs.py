@@ -20,7 +20,7 @@ from nanohost.testing.fake_channel import PERSON, FakeChannel
 from nanohost.testing.manual_clock import START
 from tests.channels.everywhere import AllPlatforms, run_host
 from tests.flows.host_fixture import HostTestEnv
-from tests.flows.test_messages import becomes
+from tests.flows.test_messages import wait_for_status
 from tests.support.flow import RunningHost, Script
 
 Logs = Callable[..., io.StringIO]
@@ -50,14 +50,14 @@ def logs() -> Logs:
     return begin
 
 
-class Forgetful(FakeChannel):
+class FailsToFetch(FakeChannel):
     """Cannot fetch any file."""
 
     async def fetch(self, file: Attachment, into: Path, *, most_bytes: int) -> None:
         raise Refused("it is gone")
 
 
-def said(written: io.StringIO) -> list[dict[str, Any]]:
+def log_lines(written: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in written.getvalue().splitlines()]
 
 
@@ -70,10 +70,10 @@ async def test_a_repeated_platform_event_is_logged_at_debug_level(
         await flow.wire()
         for _ in range(2):
             await host_env_with_events.fake.person_writes("hello", message_id="m-1")
-        await becomes(flow, "answered")
-    repeats = [line for line in said(written) if line["event"] == "message_duplicate"]
+        await wait_for_status(flow, "answered")
+    repeats = [line for line in log_lines(written) if line["event"] == "message_duplicate"]
     assert [(line["level"], line["chat"], line["message"]) for line in repeats] == [("debug", "c1", "m-1")]
-    assert len([line for line in said(written) if line["event"] == "message_received" and "user" in line]) == 1
+    assert len([line for line in log_lines(written) if line["event"] == "message_received" and "user" in line]) == 1
 
 
 @pytest.mark.behaviour("OP-09")
@@ -84,10 +84,10 @@ async def test_the_log_shows_when_a_message_is_received_routed_answered_and_sent
     async with host_env_with_events.run_host() as flow:
         await flow.wire()
         await host_env_with_events.fake.person_writes("hello", message_id="m-1")
-        await becomes(flow, "answered")
+        await wait_for_status(flow, "answered")
         session = await flow.session()
-    lines = {line["event"]: line for line in said(written)}
-    order = [line["event"] for line in said(written) if line["event"].startswith(("message_", "turn_"))]
+    lines = {line["event"]: line for line in log_lines(written)}
+    order = [line["event"] for line in log_lines(written) if line["event"].startswith(("message_", "turn_"))]
     assert [event for event in order if event != "turn_completed"] == [
         "message_received",
         "message_routed",
@@ -135,9 +135,9 @@ async def many_things_happen(flow: RunningHost, fake: FakeChannel) -> None:
         await fake.emit_event(event)
     fake.should_refuse = True
     await fake.person_writes(f"refused {SECRET}")
-    await becomes(flow, "undelivered", id=await _last(flow))
+    await wait_for_status(flow, "undelivered", id=await _last(flow))
     fake.should_refuse = False
-    await becomes(flow, "failed", id=1)
+    await wait_for_status(flow, "failed", id=1)
     [first, *_] = await flow.sessions()
     await flow.run_command("tasks create", session=first.id, prompt=SECRET, at="in 10m")
 
@@ -152,14 +152,14 @@ async def _last(flow: RunningHost) -> int:
 async def test_message_texts_are_logged_at_debug_level_only(tmp_path: Path, logs: Logs, asked: str) -> None:
     written = logs(asked)
     stage = HostTestEnv(tmp_path)
-    stage.fake = Forgetful()
+    stage.fake = FailsToFetch()
     async with stage.run_host(should_verify_clean=False) as flow:
         await many_things_happen(flow, stage.fake)
     await stage.cleanup()
     told = [line for line in written.getvalue().splitlines() if SECRET in line]
     assert bool(told) is ("debug" in asked)
     assert {json.loads(line)["level"] for line in told} <= {"debug"}
-    events = {line["event"] for line in said(written)}
+    events = {line["event"] for line in log_lines(written)}
     assert events >= {"message_received", "message_routed", "turn_failed", "delivery_failed", "attachment_fetch_failed"}
 
 
@@ -170,7 +170,7 @@ async def test_log_events_are_the_same_with_every_platform_connected(tmp_path: P
     async with run_host(tmp_path, world):
         await world.send_to_all("hello")
         await world.wait_until_read("echo: hello")
-    told = {(line["event"], line.get("channel")) for line in said(written)}
+    told = {(line["event"], line.get("channel")) for line in log_lines(written)}
     assert told >= {("message_received", name) for name in world.platforms}
 
 

@@ -45,7 +45,7 @@ def able(host_env_with_events: HostTestEnv) -> FullFeatureChannel:
     return able
 
 
-async def asked(fake: FakeChannel, after: int = 0) -> SentMessage:
+async def ask_question(fake: FakeChannel, after: int = 0) -> SentMessage:
     """Have the agent ask; returns the question as people see it."""
     await fake.person_writes("ask me")
     return (await fake.wait_for_sent(after + 1))[-1]
@@ -59,7 +59,7 @@ async def grant(flow: RunningHost, *senders: Sender) -> None:
             await roles.grant(tx, user_id=user, role=Role.MEMBER, agent_group=None, now=flow.host.clock.now())
 
 
-async def fate(flow: RunningHost, count: int, kind: str = "click") -> list[tuple[str, str | None]]:
+async def event_statuses(flow: RunningHost, count: int, kind: str = "click") -> list[tuple[str, str | None]]:
     """The statuses of so many events of a kind."""
     query = "SELECT status, reason FROM inbound_events WHERE event_kind = ? AND status != 'new' ORDER BY id"
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
@@ -81,7 +81,7 @@ async def test_a_press_is_returned_to_the_asking_call_and_the_question_shows_the
 ) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ASKS)
-        card = await asked(able)
+        card = await ask_question(able)
         assert [button.label for button in card.buttons] == ["Red", "Light blue"]
         await able.person_presses(card, replace(card.buttons[1], label="lies"))
         *_, answer = await able.wait_for_sent(2)
@@ -112,7 +112,7 @@ async def test_a_text_that_matches_no_choice_is_an_ordinary_message_and_the_ques
 ) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ONLY_ASKS)
-        await asked(host_env_with_events.fake)
+        await ask_question(host_env_with_events.fake)
         await host_env_with_events.fake.person_writes("3")
         await host_env_with_events.fake.person_writes("2")
         replies = await host_env_with_events.fake.wait_for_sent(3)
@@ -124,7 +124,7 @@ async def test_a_text_that_matches_no_choice_is_an_ordinary_message_and_the_ques
 async def test_a_question_without_choices_is_answered_by_the_next_message(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ASKS_FREELY)
-        await asked(host_env_with_events.fake)
+        await ask_question(host_env_with_events.fake)
         await host_env_with_events.fake.person_writes("Rex, I think")
         *_, answer = await host_env_with_events.fake.wait_for_sent(2)
         assert answer.text == 'so: <answer from="Ann" id="4">Rex, I think</answer>'
@@ -155,7 +155,7 @@ async def test_in_a_group_without_engagement_only_a_reply_or_mention_answers_in_
 async def test_any_reply_to_the_question_answers_it(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ASKS)
-        question = await asked(host_env_with_events.fake)
+        question = await ask_question(host_env_with_events.fake)
         reply = InboundEvent(
             platform_id="c1",
             platform_message_id="r1",
@@ -172,7 +172,7 @@ async def test_any_reply_to_the_question_answers_it(host_env_with_events: HostTe
 async def test_a_command_answers_no_question(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ASKS_FREELY)
-        await asked(host_env_with_events.fake)
+        await ask_question(host_env_with_events.fake)
         await host_env_with_events.fake.person_writes("/stop")
         *_, stopped = await host_env_with_events.fake.wait_for_sent(2)
         assert "topped" in stopped.text
@@ -182,7 +182,7 @@ async def test_a_command_answers_no_question(host_env_with_events: HostTestEnv) 
 async def test_an_answer_after_the_turn_is_a_message_that_wakes_the_agent(host_env: HostTestEnv) -> None:
     async with host_env.run_host({"idle_timeout_s": 0.2}) as flow:
         await flow.wire(script=ONLY_ASKS)
-        await asked(host_env.fake)
+        await ask_question(host_env.fake)
         async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while await flow.containers():  # noqa: ASYNC110 - a process ends and tells nobody here
                 await asyncio.sleep(0.02)
@@ -198,14 +198,16 @@ async def test_of_two_simultaneous_presses_the_first_answers_and_the_second_is_n
 ) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ONLY_ASKS)
-        card = await asked(able)
+        card = await ask_question(able)
         red, blue = card.buttons
         async with asyncio.TaskGroup() as both:
             both.create_task(able.person_presses(card, red))
             both.create_task(able.person_presses(card, blue, sender=BOB))
         await able.person_presses(card, blue, sender=BOB)
         await able.person_presses(card, red)
-        assert await fate(flow, 4) == [("routed", None)] + 3 * [("dropped", "the question is answered already")]
+        assert await event_statuses(flow, 4) == [("routed", None)] + 3 * [
+            ("dropped", "the question is answered already")
+        ]
         await able.wait_for_sent(3)
         assert sorted(flow.texts()) == [
             "Ann answered already: Red",
@@ -221,11 +223,11 @@ async def test_a_press_by_somebody_without_access_changes_nothing_and_is_notifie
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ASKS, unknown=UnknownSender.STRICT)
         await grant(flow, PERSON)
-        card = await asked(able)
+        card = await ask_question(able)
         for _ in range(3):
             await able.person_presses(card, card.buttons[0], sender=EVE)
         await able.wait_for_sent(2)
-        assert {status for status, _ in await fate(flow, 3)} == {"dropped"}
+        assert {status for status, _ in await event_statuses(flow, 3)} == {"dropped"}
         await able.person_presses(card, card.buttons[1])
         *_, answer = await able.wait_for_sent(3)
         assert answer.text == 'so: <answer from="Ann" id="4">Light blue</answer>'
@@ -236,7 +238,7 @@ async def test_an_unknown_sender_who_types_a_choice_does_not_answer(host_env_wit
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ONLY_ASKS, unknown=UnknownSender.STRICT)
         await grant(flow, PERSON)
-        await asked(host_env_with_events.fake)
+        await ask_question(host_env_with_events.fake)
         await host_env_with_events.fake.person_writes("1", sender=EVE)
         await host_env_with_events.fake.person_writes("2")
         *_, answer = await host_env_with_events.fake.wait_for_sent(2)
@@ -247,9 +249,9 @@ async def test_an_unknown_sender_who_types_a_choice_does_not_answer(host_env_wit
 async def test_a_forged_button_answers_no_question(host_env_with_events: HostTestEnv, able: FullFeatureChannel) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ONLY_ASKS)
-        card = await asked(able)
+        card = await ask_question(able)
         await able.person_presses(card, replace(card.buttons[0], value=card.buttons[0].value[:-1] + "7"))
-        await fate(flow, 1)
+        await event_statuses(flow, 1)
         assert await answers(flow) == []
         assert len(able.sent) == 1
 
@@ -257,7 +259,7 @@ async def test_a_forged_button_answers_no_question(host_env_with_events: HostTes
 async def test_clear_closes_open_questions(host_env_with_events: HostTestEnv, able: FullFeatureChannel) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ONLY_ASKS)
-        card = await asked(able)
+        card = await ask_question(able)
         await able.person_writes("/clear")
         await able.wait_for_sent(2)
         await able.person_presses(card, card.buttons[0])
@@ -273,7 +275,7 @@ async def test_a_late_failure_of_a_question_ends_the_wait_for_its_answer(host_en
     host_env.fake = FakeChannel(capabilities=Capabilities(fails_later=True))
     async with host_env.run_host() as flow:
         await flow.wire(script=ASKS)
-        question = await asked(host_env.fake)
+        question = await ask_question(host_env.fake)
         await until(flow, "SELECT 1 FROM deliveries WHERE status = 'sent'")
         await flow.host.delivery.record_late_failure(
             FAKE_CHANNEL, key=question.key, platform_message_id=f"fake-{question.order}", reason="outside of the window"
@@ -304,7 +306,7 @@ async def until(flow: RunningHost, query: str) -> None:
 async def test_a_question_is_closed_after_a_week(host_env_with_events: HostTestEnv, able: FullFeatureChannel) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ONLY_ASKS)
-        card = await asked(able)
+        card = await ask_question(able)
         upkeep = Retention(store=flow.host.store, mailboxes=flow.host.mailboxes, clock=flow.host.clock, keep_days=0)
         await upkeep.run_once()
         await _age(flow, timedelta(days=6, hours=23))

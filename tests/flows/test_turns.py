@@ -24,7 +24,7 @@ CRASHES_AFTER_A_TOOL: Script = [
 ]
 
 
-def fails(error: str, *, once: bool = False, **more: object) -> Script:
+def failing_script(error: str, *, once: bool = False, **more: object) -> Script:
     return [{"match": "", **({"attempt": 1} if once else {}), "actions": [{"error": error, **more}]}]
 
 
@@ -53,7 +53,7 @@ async def test_a_permanent_failure_is_notified_and_the_message_closed(
 ) -> None:
     runtime = host_env_with_events.make_runtime()
     async with host_env_with_events.run_host(runtime=runtime) as flow:
-        await flow.wire(script=fails(error))
+        await flow.wire(script=failing_script(error))
         await host_env_with_events.fake.person_writes("hi", message_id="m-1")
         [told] = await host_env_with_events.fake.wait_for_sent(1)
         [route] = await flow.host.store.fetch_all("SELECT message_id FROM routes")
@@ -69,7 +69,7 @@ async def test_a_permanent_failure_is_notified_and_the_message_closed(
 @pytest.mark.behaviour("RU-04")
 async def test_a_rate_limit_is_notified_once_and_the_message_retried_when_it_ends(host_env: HostTestEnv) -> None:
     async with host_env.run_host() as flow:
-        await flow.wire(script=fails("rate_limited", once=True, retry_in_s=0.5))
+        await flow.wire(script=failing_script("rate_limited", once=True, retry_in_s=0.5))
         await host_env.fake.person_writes("hi")
         [told, answer] = await host_env.fake.wait_for_sent(2)
         acks = await flow.host.mailboxes.read_outbound(await flow.session(), queries.acks_after(0))
@@ -91,7 +91,10 @@ async def test_an_interrupted_turn_is_retried_after_five_seconds_without_repeati
         await wait_for_claims(flow, folder="hung")
         [container] = await flow.containers()
     os.kill(int(container.state["pid"]), signal.SIGKILL)
-    scripts = {"transient": fails("transient", once=True), "overloaded": fails("overloaded", once=True)}
+    scripts = {
+        "transient": failing_script("transient", once=True),
+        "overloaded": failing_script("overloaded", once=True),
+    }
     async with host_env_with_events.run_host() as flow:
         for chat, script in {**scripts, "crashed": CRASHES_AFTER_A_TOOL}.items():
             await flow.wire(chat, chat, script=script)

@@ -15,7 +15,7 @@ from tests.support.invariants import assert_clean
 pytestmark = pytest.mark.behaviour("OP-02")
 
 
-async def tidied(flow: RunningHost, *, days: int) -> None:
+async def run_retention(flow: RunningHost, *, days: int) -> None:
     """Run retention as a host that keeps one day, so many days from now."""
     later = ManualClock(datetime.now(UTC) + timedelta(days=days))
     host = flow.host
@@ -37,7 +37,7 @@ async def test_an_event_repeated_after_retention_and_a_restart_changes_nothing(
             await host_env_with_events.fake.person_writes(f"text {number}", message_id=f"p{number}")
         await host_env_with_events.fake.wait_for_sent(4)
         await assert_clean(flow)
-        await tidied(flow, days=29)
+        await run_retention(flow, days=29)
         assert await rows(flow, "deliveries") == 0
     async with host_env_with_events.run_host() as flow:
         for number in range(4):
@@ -56,7 +56,7 @@ async def test_a_conversation_continues_after_retention_deleted_all_of_it(host_e
         await host_env_with_events.fake.person_writes("two")
         await host_env_with_events.fake.wait_for_sent(2)
         await assert_clean(flow)
-        await tidied(flow, days=60)
+        await run_retention(flow, days=60)
         assert await rows(flow, "inbound_events") == 1
         await host_env_with_events.fake.person_writes("three")
         await host_env_with_events.fake.wait_for_sent(3)

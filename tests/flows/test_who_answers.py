@@ -17,7 +17,7 @@ SAY_NAME = {
 }
 
 
-def spoil(path: Path) -> bytes:
+def corrupt_database(path: Path) -> bytes:
     """Corrupt a database; returns its content."""
     was = path.read_bytes()
     path.write_bytes(b"this is no database" * 500)
@@ -119,7 +119,7 @@ async def test_a_damaged_mailbox_delays_its_agent_only_and_is_written_once_repai
         await host_env.fake.person_writes("hi")
         await host_env.fake.wait_for_sent(2)
         inbound = flow.layout(await flow.session("two")).inbound_db
-    was = spoil(inbound)
+    was = corrupt_database(inbound)
     async with host_env.run_host() as flow:
         await host_env.fake.person_writes("there?")
         await host_env.fake.wait_for_sent(3)

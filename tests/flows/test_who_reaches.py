@@ -44,7 +44,7 @@ async def can_be_asked(flow: RunningHost, user: str) -> None:
         await users.save_dm(tx, user, place, now)
 
 
-async def counted(flow: RunningHost, table: str) -> int:
+async def count_rows(flow: RunningHost, table: str) -> int:
     row = await flow.host.store.fetch_one(f"SELECT count(*) AS rows FROM {table}")
     assert row is not None
     return int(row["rows"])
@@ -154,7 +154,7 @@ async def test_messages_of_an_unconnected_group_leave_no_rows(
             await host_env_with_events.fake.person_writes(f"chatter {number}", chat="strange", group=True)
         await routed(flow)
         tables = ("inbound_events", "dropped_messages", "users", "approvals")
-        assert [await counted(flow, table) for table in tables] == [0, 0, 0, 0]
+        assert [await count_rows(flow, table) for table in tables] == [0, 0, 0, 0]
 
 
 @pytest.mark.behaviour("RT-08", "RT-10")
@@ -187,7 +187,7 @@ async def test_an_unknown_sender_is_told_that_somebody_is_asked_and_reaches_no_a
         for text in ("hello", "are you there?"):
             await host_env_with_events.fake.person_writes(text, sender=STRANGER)
         await host_env_with_events.fake.wait_for_sent(2)
-        assert (await counted(flow, "approvals"), await flow.sessions()) == (1, [])
+        assert (await count_rows(flow, "approvals"), await flow.sessions()) == (1, [])
     assert flow.texts("c1")[:1] == [APPROVAL_REQUESTED_TEXT]
 
 

@@ -107,7 +107,7 @@ def inbox(make_inbox: MakeInbox) -> ChannelInbox:
     return make_inbox()
 
 
-async def kept(store: Store) -> InboundEvent:
+async def stored_event(store: Store) -> InboundEvent:
     (stored,) = await events.list_new(store, CHAT, limit=9)
     return stored.event
 
@@ -142,7 +142,7 @@ async def test_a_repeated_event_is_accepted_and_changes_nothing(
 ) -> None:
     results = [await inbox.accept(EVENT), await inbox.accept(EVENT), await inbox.accept(replace(EVENT, text="new"))]
     assert [result.new for result in results] == [True, False, False]
-    assert (await kept(store)).text == "hello"
+    assert (await stored_event(store)).text == "hello"
     assert set(told) == {CHAT}
 
 
@@ -177,13 +177,13 @@ async def test_every_field_is_read_back(inbox: ChannelInbox, store: Store) -> No
         EVENT, kind=EventKind.EDIT, thread_id="7", is_group=True, mentions_bot=True, refers_to="0", chat_name="Chat"
     )
     await inbox.accept(event)
-    assert await kept(store) == event
+    assert await stored_event(store) == event
 
 
 @pytest.mark.behaviour("RT-01")
 async def test_a_thread_id_is_dropped_on_a_channel_without_threads(make_inbox: MakeInbox, store: Store) -> None:
     await make_inbox(threads=False).accept(replace(EVENT, thread_id="7"))
-    assert (await kept(store)).thread_id is None
+    assert (await stored_event(store)).thread_id is None
 
 
 @pytest.mark.behaviour("IN-05")
@@ -211,7 +211,7 @@ async def test_events_of_bots_are_recorded_and_not_routed(
 @pytest.mark.parametrize("text", ["a\x07\x1b[31mb\t", "‮abc", "🌍" * 1000, "é\u0301", "'; DROP TABLE x"])
 async def test_text_is_stored_unchanged(inbox: ChannelInbox, store: Store, text: str) -> None:
     await inbox.accept(replace(EVENT, text=text))
-    assert (await kept(store)).text == text
+    assert (await stored_event(store)).text == text
 
 
 @pytest.mark.parametrize(("text", "stored"), [("a\x00b", "ab"), ("\ud83d alone", "? alone")])
@@ -220,7 +220,7 @@ async def test_characters_that_cannot_be_stored_are_replaced(
 ) -> None:
     name = Sender(handle="u1", name=text)
     await inbox.accept(replace(EVENT, text=text, sender=name, chat_name=text))
-    event = await kept(store)
+    event = await stored_event(store)
     assert (event.text, event.sender.name, event.chat_name) == (stored, stored, stored)
 
 
@@ -241,19 +241,19 @@ async def test_an_oversized_text_is_truncated_with_a_note_and_fits_into_a_mailbo
 
 async def test_long_names_are_truncated(inbox: ChannelInbox, store: Store) -> None:
     await inbox.accept(replace(EVENT, sender=Sender(handle="u1", name="n" * 5000), chat_name="c" * 5000))
-    event = await kept(store)
+    event = await stored_event(store)
     assert (len(event.sender.name), len(event.chat_name)) == (MAX_NAME_CHARS, MAX_NAME_CHARS)
 
 
 async def test_a_truncated_file_name_keeps_its_extension(inbox: ChannelInbox, store: Store) -> None:
     await inbox.accept(replace(EVENT, attachments=(Attachment(ref="f", name="n" * 5000 + ".tar.gz"),)))
-    [file] = (await kept(store)).attachments
+    [file] = (await stored_event(store)).attachments
     assert (len(file.name), file.name[-9:]) == (MAX_NAME_CHARS, "nn.tar.gz")
 
 
 async def test_a_name_that_is_not_text_is_stored_as_empty(inbox: ChannelInbox, store: Store) -> None:
     await inbox.accept(replace(EVENT, sender=Sender(handle="u1", name=None), chat_name=7))  # type: ignore[arg-type]
-    event = await kept(store)
+    event = await stored_event(store)
     assert (event.sender.name, event.chat_name) == ("", "")
 
 
@@ -325,7 +325,7 @@ async def test_two_events_without_ids_are_two_records(inbox: ChannelInbox, store
 async def test_an_invalid_event_does_not_block_a_valid_one(inbox: ChannelInbox, store: Store) -> None:
     await inbox.accept(replace(EVENT, platform_message_id="", sent_at=None))  # type: ignore[arg-type]
     assert (await inbox.accept(EVENT)).new
-    assert await kept(store) == EVENT
+    assert await stored_event(store) == EVENT
 
 
 @pytest.mark.behaviour("IN-02")

@@ -20,7 +20,7 @@ FILE = "outbound.db"
 MINUTE_S = 60.0
 
 
-def looks_in(seconds: float, *, cpu_s: float) -> int:
+def count_reads(seconds: float, *, cpu_s: float) -> int:
     """How many reads of that cost a session gets that always has changes."""
     patience, now, looks = MailboxBackoff(), 0.0, 0
     while now < seconds:
@@ -32,7 +32,7 @@ def looks_in(seconds: float, *, cpu_s: float) -> int:
 
 @pytest.mark.parametrize("cpu_s", [0.001, 0.015, 0.2])
 def test_a_session_never_exceeds_its_share_of_cpu_whatever_one_read_costs(cpu_s: float) -> None:
-    assert looks_in(MINUTE_S, cpu_s=cpu_s) * cpu_s <= FREE_CPU_S + MINUTE_S / CPU_REPAY_FACTOR + 2 * cpu_s
+    assert count_reads(MINUTE_S, cpu_s=cpu_s) * cpu_s <= FREE_CPU_S + MINUTE_S / CPU_REPAY_FACTOR + 2 * cpu_s
 
 
 def test_ordinary_reads_are_not_delayed() -> None:

@@ -32,7 +32,7 @@ def layout(tmp_path: Path) -> SessionLayout:
     return layout
 
 
-class Told:
+class RecordedSessions:
     """Records the reported sessions."""
 
     def __init__(self) -> None:
@@ -50,18 +50,18 @@ def changed(layout: SessionLayout, *, second: int = 0, text: str = "x") -> None:
     os.utime(layout.outbound_db, (LONG_AGO + second, LONG_AGO + second))
 
 
-def told_by(told: Told) -> EventBus:
+def told_by(told: RecordedSessions) -> EventBus:
     bus = EventBus()
     bus.subscribe(OutboxChanged, lambda event: told(event.session))
     return bus
 
 
-def polling(told: Told, clock: ManualClock | None = None) -> OutboxMonitor:
+def polling(told: RecordedSessions, clock: ManualClock | None = None) -> OutboxMonitor:
     return OutboxMonitor(clock or ManualClock(), told_by(told), interval_s=1.0, use_events=False)
 
 
 def test_a_check_reports_each_change_once(layout: SessionLayout) -> None:
-    told = Told()
+    told = RecordedSessions()
     news = polling(told)
     news.watch(ONE, layout)
     news.check_all()
@@ -79,7 +79,7 @@ def test_a_check_reports_each_change_once(layout: SessionLayout) -> None:
 
 
 def test_a_recently_changed_file_is_checked_again(layout: SessionLayout) -> None:
-    told = Told()
+    told = RecordedSessions()
     news = polling(told)
     news.watch(ONE, layout)
     layout.outbound_db.write_text("x")
@@ -92,7 +92,7 @@ def test_a_recently_changed_file_is_checked_again(layout: SessionLayout) -> None
 
 
 def test_a_session_without_a_container_is_not_checked(layout: SessionLayout) -> None:
-    told = Told()
+    told = RecordedSessions()
     news = polling(told)
     news.watch(ONE, layout)
     news.unwatch(ONE)
@@ -103,7 +103,7 @@ def test_a_session_without_a_container_is_not_checked(layout: SessionLayout) -> 
 
 
 async def test_the_poll_checks_once_an_interval(layout: SessionLayout) -> None:
-    told, clock = Told(), ManualClock()
+    told, clock = RecordedSessions(), ManualClock()
     news = polling(told, clock)
     news.watch(ONE, layout)
     changed(layout)
@@ -118,13 +118,13 @@ async def test_the_poll_checks_once_an_interval(layout: SessionLayout) -> None:
 
 
 async def test_without_file_events_the_monitor_only_polls() -> None:
-    news = polling(Told())
+    news = polling(RecordedSessions())
     async with news.opened():
         assert not news.has_events
 
 
 @asynccontextmanager
-async def listening(told: Told, clock: Clock | None = None) -> AsyncIterator[OutboxMonitor]:
+async def listening(told: RecordedSessions, clock: Clock | None = None) -> AsyncIterator[OutboxMonitor]:
     """File events only, without polling."""
     pytest.importorskip("asyncinotify")
     news = OutboxMonitor(clock or SystemClock(), told_by(told), interval_s=3600, use_events=True)
@@ -138,7 +138,7 @@ async def listening(told: Told, clock: Clock | None = None) -> AsyncIterator[Out
 
 
 async def test_a_commit_is_noticed_without_a_poll(layout: SessionLayout) -> None:
-    told = Told()
+    told = RecordedSessions()
     async with listening(told) as news:
         writer = OutboundWriter(layout.outbound_db, container_id="l", durable=False)
         news.watch(ONE, layout)
@@ -150,7 +150,7 @@ async def test_a_commit_is_noticed_without_a_poll(layout: SessionLayout) -> None
 
 
 async def test_a_folder_with_too_many_events_is_left_to_the_poll_for_a_while(layout: SessionLayout) -> None:
-    told, clock = Told(), ManualClock()
+    told, clock = RecordedSessions(), ManualClock()
     files = [layout.out_dir / name for name in ("a", "b")]
     async with listening(told, clock) as news:
         news.watch(ONE, layout)
@@ -177,7 +177,7 @@ def commit(layout: SessionLayout) -> None:
 
 
 async def test_an_unwatched_folder_is_not_reported_and_can_be_watched_again(layout: SessionLayout) -> None:
-    told = Told()
+    told = RecordedSessions()
     journal = layout.out_dir / "outbound.db-journal"
     async with listening(told) as news:
         news.watch(ONE, layout)
@@ -195,7 +195,7 @@ async def test_an_unwatched_folder_is_not_reported_and_can_be_watched_again(layo
 
 
 async def test_a_missing_folder_is_left_to_the_poll(tmp_path: Path) -> None:
-    async with listening(Told()) as news:
+    async with listening(RecordedSessions()) as news:
         news.watch(ONE, SessionLayout(tmp_path / "nowhere"))
         news.check_all()
         news.unwatch(ONE)

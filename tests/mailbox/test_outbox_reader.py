@@ -18,7 +18,7 @@ from tests.containers.harness import ContainerManagerHarness, FakeRuntime, run_m
 from tests.support.interleaving import InterleavedMailboxes
 
 
-def _says(bench: ContainerManagerHarness, session: Session, id: str) -> None:
+def _write_message(bench: ContainerManagerHarness, session: Session, id: str) -> None:
     """Write a message as the session's runner."""
     row = NewMessageOut(id=id, turn_id="t", kind=OutKind.CHAT, content=encode(ChatOut(text="hello")))
     path = bench.mailboxes.layout(session).outbound_db
@@ -35,7 +35,7 @@ async def _ids(reader: OutboxReader, session: Session) -> list[str]:
 async def test_simultaneous_callers_share_one_read(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
-        _says(bench, session, "o1")
+        _write_message(bench, session, "o1")
         files = InterleavedMailboxes(bench.mailboxes)
         reader = OutboxReader(store=bench.store, mailboxes=files)
         ids, acks = await asyncio.gather(_ids(reader, session), reader.acks(session.id))
@@ -48,13 +48,13 @@ async def test_simultaneous_callers_share_one_read(tmp_path: Path) -> None:
 async def test_a_caller_during_a_read_gets_a_later_read(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
-        _says(bench, session, "o1")
+        _write_message(bench, session, "o1")
         files = InterleavedMailboxes(bench.mailboxes)
         reader = OutboxReader(store=bench.store, mailboxes=files)
         later: list[asyncio.Task[list[str]]] = []
 
         async def another_asks_for_what_came_since() -> None:
-            _says(bench, session, "o2")
+            _write_message(bench, session, "o2")
             later.append(asyncio.create_task(_ids(reader, session)))
             await asyncio.sleep(0)
 
@@ -81,7 +81,7 @@ async def test_a_failing_shared_read_fails_for_every_caller(tmp_path: Path) -> N
 async def test_a_shared_read_survives_the_cancellation_of_its_first_caller(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
-        _says(bench, session, "o1")
+        _write_message(bench, session, "o1")
         reader = OutboxReader(store=bench.store, mailboxes=bench.mailboxes)
         first = asyncio.create_task(reader.acks(session.id))
         second = asyncio.create_task(_ids(reader, session))
@@ -96,7 +96,7 @@ async def test_each_part_is_read_from_its_own_cursor_and_reports_whether_there_i
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         for number in range(3):
-            _says(bench, session, f"o{number}")
+            _write_message(bench, session, f"o{number}")
         reader = OutboxReader(store=bench.store, mailboxes=bench.mailboxes)
         few = await reader.rows(session.id, limit=2)
         assert few.batch is not None

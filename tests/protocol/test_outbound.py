@@ -42,7 +42,7 @@ def acks(outbound: Path, after: int = 0) -> list[Ack]:
         return box.acks_after(after)
 
 
-def said(outbound: Path, after: int = 0) -> list[MessageOut]:
+def written_messages(outbound: Path, after: int = 0) -> list[MessageOut]:
     with outbound_snapshot(outbound) as box:
         return [row for row in box.messages_after(after) if isinstance(row, MessageOut)]
 
@@ -153,8 +153,8 @@ def test_a_message_is_written_once(open_writer: MakeWriter, outbound: Path) -> N
     assert box.insert(make_answer("o1", "first"), highest_seen_seq=4, now=NOON) is True
     assert box.insert(make_answer("o1", "second"), highest_seen_seq=4, now=NOON) is False
     box.finish(end(make_answer("o1", "third"), make_answer("o2")), highest_seen_seq=4, now=NOON)
-    assert [(row.seq, row.id) for row in said(outbound)] == [(5, "o1"), (7, "o2")]
-    assert "first" in said(outbound)[0].content
+    assert [(row.seq, row.id) for row in written_messages(outbound)] == [(5, "o1"), (7, "o2")]
+    assert "first" in written_messages(outbound)[0].content
 
 
 @pytest.mark.parametrize(("floor", "seq"), [(0, 1), (1, 3), (2, 3), (8, 9), (9, 11)])
@@ -162,7 +162,7 @@ def test_numbers_are_odd_and_above_those_seen(open_writer: MakeWriter, outbound:
     box = open_writer("c1")
     box.insert(make_answer("o1"), highest_seen_seq=floor, now=NOON)
     box.insert(make_answer("o2"), highest_seen_seq=0, now=NOON)
-    assert [row.seq for row in said(outbound)] == [seq, seq + 2]
+    assert [row.seq for row in written_messages(outbound)] == [seq, seq + 2]
 
 
 def test_a_row_that_violates_a_constraint_is_an_error_and_not_a_duplicate(open_writer: MakeWriter) -> None:
@@ -200,7 +200,7 @@ def test_an_error_at_the_end_of_a_turn_rolls_all_of_it_back(
     broken = NewMessageOut(id="o2", turn_id="t1", kind="poem", content="{}")  # type: ignore[arg-type]
     with pytest.raises(ProtocolError):
         box.finish(end(make_answer("o1"), broken), highest_seen_seq=0, now=LATER)
-    assert said(outbound) == []
+    assert written_messages(outbound) == []
     assert [ack.status for ack in acks(outbound)] == [AckStatus.PROCESSING]
 
 
@@ -232,14 +232,14 @@ def test_pruning_keeps_numbers_above_both_cursors(open_writer: MakeWriter, inbou
     one, two = insert_messages(inbound, "m1", "m2")
     box.claim("t1", [one], NOON)
     box.finish(end(make_answer("o1"), make_answer("o2")), highest_seen_seq=2, now=NOON)
-    out_cursor, ack_cursor = said(outbound)[-1].seq, acks(outbound)[-1].change
+    out_cursor, ack_cursor = written_messages(outbound)[-1].seq, acks(outbound)[-1].change
     box.prune(out_cursor=out_cursor, ack_cursor=ack_cursor)
-    assert (said(outbound), acks(outbound)) == ([], [])
+    assert (written_messages(outbound), acks(outbound)) == ([], [])
     restarted = open_writer("c2")
     restarted.abandon_stale_claims(NOON)
     restarted.claim("t2", [two], NOON)
     restarted.finish(end(make_answer("o3", turn="t2"), turn="t2"), highest_seen_seq=out_cursor, now=NOON)
-    assert [row.id for row in said(outbound, out_cursor)] == ["o3"]
+    assert [row.id for row in written_messages(outbound, out_cursor)] == ["o3"]
     assert [ack.message_id for ack in acks(outbound, ack_cursor)] == ["m2"]
 
 
@@ -254,7 +254,7 @@ def test_pruning_keeps_what_a_later_attempt_needs(open_writer: MakeWriter, inbou
     box.claim("t3", [three], NOON)
     box.finish(end(make_answer("o3", turn="t3"), turn="t3"), highest_seen_seq=0, now=NOON)
     box.prune(out_cursor=99, ack_cursor=99)
-    assert [row.id for row in said(outbound)] == ["o1", "o2"]
+    assert [row.id for row in written_messages(outbound)] == ["o1", "o2"]
     assert [ack.message_id for ack in acks(outbound)] == ["m1", "m2"]
 
 
@@ -264,7 +264,7 @@ def test_pruning_keeps_what_the_host_has_not_processed(open_writer: MakeWriter, 
     box.claim("t1", [one], NOON)
     box.finish(end(make_answer("o1"), make_answer("o2")), highest_seen_seq=0, now=NOON)
     box.prune(out_cursor=1, ack_cursor=1)
-    assert [row.id for row in said(outbound)] == ["o2"]
+    assert [row.id for row in written_messages(outbound)] == ["o2"]
     assert len(acks(outbound)) == 1
 
 
@@ -298,4 +298,4 @@ def test_a_writer_opens_the_file_of_an_earlier_one(outbound: Path) -> None:
         box = OutboundWriter(outbound, container_id=f"c{number}", durable=False)
         box.insert(make_answer(f"o{number}"), highest_seen_seq=0, now=NOON)
         box.close()
-    assert [row.seq for row in said(outbound)] == [1, 3, 5]
+    assert [row.seq for row in written_messages(outbound)] == [1, 3, 5]

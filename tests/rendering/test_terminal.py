@@ -14,7 +14,7 @@ from nanohost.rendering.terminal import MIN_COLUMNS, render_for_terminal
 SGR = re.compile(r"\x1b\[\d+m")
 
 
-def seen(markdown: str, columns: int = 40, *, colours: bool = True) -> str:
+def visible_text(markdown: str, columns: int = 40, *, colours: bool = True) -> str:
     """The visible text, without the escape codes."""
     return SGR.sub("", render_for_terminal(markdown, columns, use_colours=colours))
 
@@ -50,20 +50,20 @@ def test_without_colours_code_keeps_its_backticks() -> None:
     ],
 )
 def test_each_kind_of_markdown_is_rendered_as_shown(markdown: str, lines: list[str]) -> None:
-    assert seen(markdown).splitlines() == lines
+    assert visible_text(markdown).splitlines() == lines
 
 
 def test_long_lines_are_wrapped_between_words_with_an_indent() -> None:
     text = "- the **quick brown fox** jumps over the lazy dog"
-    assert seen(text, 20).splitlines() == ["• the quick brown", "  fox jumps over the", "  lazy dog"]
+    assert visible_text(text, 20).splitlines() == ["• the quick brown", "  fox jumps over the", "  lazy dog"]
 
 
 def test_wide_characters_take_two_columns() -> None:
-    assert seen("日本 日本 日本", 10).splitlines() == ["日本 日本", "日本"]
+    assert visible_text("日本 日本 日本", 10).splitlines() == ["日本 日本", "日本"]
 
 
 def test_a_word_longer_than_a_line_is_not_broken() -> None:
-    assert seen("see " + "x" * 50, 20).splitlines() == ["see", "x" * 50]
+    assert visible_text("see " + "x" * 50, 20).splitlines() == ["see", "x" * 50]
 
 
 @given(st.text(), st.integers(1, 60), st.booleans())
@@ -75,6 +75,6 @@ def test_rendered_text_has_no_control_sequences_but_styles(text: str, columns: i
 @given(st.lists(st.text("abc ", min_size=1, max_size=12), min_size=1), st.integers(MIN_COLUMNS, 30))
 def test_no_word_is_lost_and_no_line_is_too_long(words: list[str], columns: int) -> None:
     text = " ".join(words).lstrip()  # four spaces at the beginning are a block of code, which is not wrapped
-    lines = seen(text, columns).splitlines()
+    lines = visible_text(text, columns).splitlines()
     assert " ".join(lines).split() == text.split()
     assert all(display_width(line) <= columns or " " not in line.strip() for line in lines)

@@ -34,7 +34,7 @@ EVENT = InboundEvent(
 )
 
 
-def came(*seconds: float) -> list[StoredEvent]:
+def parts_received(*seconds: float) -> list[StoredEvent]:
     """Parts that were received so long after noon."""
     chat = ChatKey("fake", "main", "c1")
     return [
@@ -46,11 +46,11 @@ def came(*seconds: float) -> list[StoredEvent]:
 @pytest.mark.parametrize(
     ("pieces", "now", "left"),
     [
-        (came(0), 0, PIECE_WAIT_S),
-        (came(0, 0.2, 0.5), 0.75, PIECE_WAIT_S - 0.25),
-        (came(0, 0.5), 0.5 + PIECE_WAIT_S, 0),
-        (came(*(each * 0.9 for each in range(6))), 4.9, MAX_ALBUM_WAIT_S - 4.9),
-        (came(*[0.0] * MAX_PIECES), 0, 0),
+        (parts_received(0), 0, PIECE_WAIT_S),
+        (parts_received(0, 0.2, 0.5), 0.75, PIECE_WAIT_S - 0.25),
+        (parts_received(0, 0.5), 0.5 + PIECE_WAIT_S, 0),
+        (parts_received(*(each * 0.9 for each in range(6))), 4.9, MAX_ALBUM_WAIT_S - 4.9),
+        (parts_received(*[0.0] * MAX_PIECES), 0, 0),
     ],
 )
 def test_an_album_stays_open_briefly_after_its_latest_part_and_never_for_long(
@@ -60,12 +60,12 @@ def test_an_album_stays_open_briefly_after_its_latest_part_and_never_for_long(
 
 
 def test_a_clock_set_back_does_not_keep_an_album_open() -> None:
-    assert remaining_wait_s(came(0, 0.5), NOON - timedelta(hours=1)) <= 0
+    assert remaining_wait_s(parts_received(0, 0.5), NOON - timedelta(hours=1)) <= 0
 
 
 def test_a_joined_album_has_all_texts_and_files_in_order_and_mentions_the_bot_if_one_part_does() -> None:
     link = Part(kind=PartKind.LINK, text="here", url="https://example.com")
-    pieces = came(0, 0, 0)
+    pieces = parts_received(0, 0, 0)
     pieces[1] = replace(
         pieces[1],
         event=replace(

@@ -79,7 +79,7 @@ async def ask(
             await deliveries.end_attempt(tx, question, sent, at)
 
 
-async def said(world: World) -> list[tuple[str, str | None]]:
+async def mailbox_texts(world: World) -> list[tuple[str, str | None]]:
     """The mailbox: the texts, and the questions that they answer."""
     session = await world.session("a")
     rows = await world.mailboxes.read_inbound(session, lambda box: [box.find_by_seq(number) for number in (2, 4, 6)])
@@ -106,14 +106,14 @@ async def test_an_answer_waits_for_a_damaged_mailbox_and_stays_an_answer(tmp_pat
         await world.says("1")
         async with world.routing():
             await world.until(lambda: _is_written(world))
-        assert await said(world) == [("ask me", None), ("Blue", "q1"), ("1", None)]
+        assert await mailbox_texts(world) == [("ask me", None), ("Blue", "q1"), ("1", None)]
 
 
 async def test_the_first_of_two_answers_in_one_batch_counts(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         await world.says("red", "2")
         await world.route()
-        assert await said(world) == [("ask me", None), ("Red", "q1"), ("2", None)]
+        assert await mailbox_texts(world) == [("ask me", None), ("Red", "q1"), ("2", None)]
 
 
 @pytest.mark.parametrize("later", [timedelta(minutes=5), timedelta(hours=-1)])
@@ -124,7 +124,7 @@ async def test_an_answer_is_for_the_latest_question_also_after_the_clock_was_set
         await ask(world, QuestionOut(text="When?", options=("Now", "Never")), seq=3, receipt=("p3",), at=NOON + later)
         await world.says("2", "2")
         await world.route()
-        assert await said(world) == [("ask me", None), ("Never", "q3"), ("Blue", "q1")]
+        assert await mailbox_texts(world) == [("ask me", None), ("Never", "q3"), ("Blue", "q1")]
 
 
 async def test_a_question_of_an_agent_closed_to_the_sender_does_not_hide_one_of_an_open_agent(
@@ -143,7 +143,7 @@ async def test_a_question_of_an_agent_closed_to_the_sender_does_not_hide_one_of_
         await world.grant("fake:u1", Role.MEMBER, found)
         await world.says("2")
         await world.route()
-        assert await said(world) == [("ask me", None), ("ask me, too", None), ("Blue", "q1")]
+        assert await mailbox_texts(world) == [("ask me", None), ("ask me, too", None), ("Blue", "q1")]
 
 
 @pytest.mark.parametrize(("line", "answers"), [("Blue", "q1"), ("@nan green", "q1"), ("I go shopping", None)])
@@ -194,7 +194,7 @@ async def test_a_respondents_name_takes_one_line_of_the_question(tmp_path: Path,
 async def test_a_nameless_respondent_is_called_somebody(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         await world.says("2", sender="u3", name="")
-        await world.says("", kind=EventKind.CLICK, value=button_value(*await _asked(world), 1), sender="u2")
+        await world.says("", kind=EventKind.CLICK, value=button_value(*await _question_key(world), 1), sender="u2")
         await world.route()
         [told] = await world.store.fetch_all("SELECT content FROM deliveries WHERE session_id = 'host'")
     assert "Somebody answered already: Blue" in told["content"]
@@ -207,9 +207,11 @@ async def test_a_press_of_somebody_who_may_not_talk_to_the_agent_is_not_an_answe
             await messaging_groups.set_unknown_sender(tx, chat.id, UnknownSender.STRICT)
         await world.grant("fake:u1", Role.MEMBER)
         for sender in ("eve", "eve", "u1"):
-            await world.says("", kind=EventKind.CLICK, value=button_value(*await _asked(world), 1), sender=sender)
+            await world.says(
+                "", kind=EventKind.CLICK, value=button_value(*await _question_key(world), 1), sender=sender
+            )
         await world.route()
-        assert await said(world) == [("ask me", None), ("Red", "q1")]
+        assert await mailbox_texts(world) == [("ask me", None), ("Red", "q1")]
         [asked] = await world.store.fetch_all("SELECT answered_by FROM questions")
         [told] = await world.store.fetch_all("SELECT content FROM deliveries WHERE session_id = 'host'")
     assert asked["answered_by"] == "fake:u1"
@@ -222,7 +224,7 @@ async def test_a_press_from_another_chat_than_the_questions_is_not_an_answer(tmp
         found = await agent_groups.find(world.store, "a")
         assert found is not None
         await world.wire(await world.chat("c2"), found)
-        await world.says("", chat="c2", kind=EventKind.CLICK, value=button_value(*await _asked(world), 1))
+        await world.says("", chat="c2", kind=EventKind.CLICK, value=button_value(*await _question_key(world), 1))
         await world.route()
         [asked] = await world.store.fetch_all("SELECT status, answer FROM questions")
         assert tuple(asked) == ("open", None)
@@ -232,7 +234,7 @@ async def test_a_press_from_another_chat_than_the_questions_is_not_an_answer(tmp
 @pytest.mark.parametrize("listens", [True, False])
 async def test_a_press_on_a_card_of_an_unwired_agent_is_dropped_on_record(tmp_path: Path, listens: bool) -> None:
     async with asking(tmp_path) as world:
-        value = button_value(*await _asked(world), 1)
+        value = button_value(*await _question_key(world), 1)
         [chat] = await messaging_groups.list_all(world.store)
         await world.wire(chat, await world.agent("b"))
         if not listens:
@@ -258,7 +260,7 @@ async def test_a_question_that_was_never_delivered_cannot_be_answered(tmp_path: 
             await tx.execute("UPDATE deliveries SET status = 'dead' WHERE seq = 1")
         await world.says("2")
         await world.route()
-        assert await said(world) == [("ask me", None), ("2", None)]
+        assert await mailbox_texts(world) == [("ask me", None), ("2", None)]
 
 
 async def test_an_oversized_question_is_not_matched_against_each_message(tmp_path: Path) -> None:
@@ -267,7 +269,7 @@ async def test_an_oversized_question_is_not_matched_against_each_message(tmp_pat
         assert await questions.list_open_in_chat(world.store, CHAT) == []
         await world.says("2")
         await world.route()
-        assert await said(world) == [("ask me", None), ("2", None)]
+        assert await mailbox_texts(world) == [("ask me", None), ("2", None)]
 
 
 async def test_an_answered_question_is_kept_until_its_retention_ends(tmp_path: Path) -> None:
@@ -298,15 +300,15 @@ async def test_handling_an_event_again_changes_nothing(tmp_path: Path) -> None:
         winner, loser = [await events.get(world.store, EventId(number)) for number in (2, 3)]
         assert isinstance(await answers.process(winner), AcceptedAnswer)
         again = replace(
-            loser, event=replace(loser.event, kind=EventKind.CLICK, value=button_value(*await _asked(world), 1))
+            loser, event=replace(loser.event, kind=EventKind.CLICK, value=button_value(*await _question_key(world), 1))
         )
         assert await answers.process(again) is HANDLED, "a press that was refused"
         assert await answers.process(first) is None
-        assert await said(world) == [("ask me", None), ("Blue", "q1"), ("1", None)]
+        assert await mailbox_texts(world) == [("ask me", None), ("Blue", "q1"), ("1", None)]
         assert world.answered == [DeliveryQueueKey((await world.session("a")).id, "fake", "main", "c1")]
 
 
-async def _asked(world: World) -> tuple[SessionId, str]:
+async def _question_key(world: World) -> tuple[SessionId, str]:
     return (await world.session("a")).id, "q1"
 
 

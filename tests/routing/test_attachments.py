@@ -48,7 +48,7 @@ def able() -> FullFeatureChannel:
     return able
 
 
-async def told(
+async def message_with_files(
     mailboxes: Mailboxes,
     channel: FakeChannel | None,
     *files: Attachment,
@@ -77,7 +77,7 @@ async def told(
 async def test_a_file_is_stored_in_its_messages_inbox_and_the_row_names_the_path(
     mailboxes: Mailboxes, able: FullFeatureChannel
 ) -> None:
-    message, text = await told(mailboxes, able, NOTES, NOTES)
+    message, text = await message_with_files(mailboxes, able, NOTES, NOTES)
     found = re.fullmatch(
         r"see this\n\[file: notes\.txt, 5 bytes, at (\S+)\]\n\[file: notes-2\.txt, 5 bytes, at \S+\]", text
     )
@@ -96,9 +96,9 @@ async def test_a_message_waits_when_its_attachment_folder_cannot_be_created(
     root.mkdir(parents=True)
     (root / "in").write_text("in the way")
     with pytest.raises(MailboxError, match=SESSION.id):
-        await told(mailboxes, able, NOTES)
+        await message_with_files(mailboxes, able, NOTES)
     (root / "in").unlink()
-    _, text = await told(mailboxes, able, NOTES)
+    _, text = await message_with_files(mailboxes, able, NOTES)
     assert "[file: notes.txt, 5 bytes" in text
 
 
@@ -114,7 +114,7 @@ async def test_a_message_waits_when_its_attachment_folder_cannot_be_created(
 async def test_a_failed_fetch_is_reported_in_the_row_and_leaves_no_file(
     mailboxes: Mailboxes, able: FullFeatureChannel, file: Attachment, reason: str
 ) -> None:
-    message, text = await told(mailboxes, able, file)
+    message, text = await message_with_files(mailboxes, able, file)
     assert text == f"see this\n[file: notes.txt could not be fetched: {reason}]"
     assert list((mailboxes.layout(SESSION).in_dir / "inbox" / message.id).iterdir()) == []
 
@@ -135,7 +135,9 @@ async def test_a_fetch_failure_is_reported_in_one_short_line_without_host_paths(
         raise error
 
     monkeypatch.setattr(able, "fetch", fail)
-    assert (await told(mailboxes, able, NOTES))[1] == f"see this\n[file: notes.txt could not be fetched: {reason}]"
+    assert (await message_with_files(mailboxes, able, NOTES))[
+        1
+    ] == f"see this\n[file: notes.txt could not be fetched: {reason}]"
 
 
 @pytest.mark.behaviour("IN-06")
@@ -145,13 +147,13 @@ async def test_a_fetch_failure_is_reported_in_one_short_line_without_host_paths(
 async def test_the_row_reports_a_channel_that_cannot_fetch_files(
     mailboxes: Mailboxes, channel: FakeChannel | None, reason: str
 ) -> None:
-    assert (await told(mailboxes, channel, NOTES))[1].endswith(f"could not be fetched: {reason}]")
+    assert (await message_with_files(mailboxes, channel, NOTES))[1].endswith(f"could not be fetched: {reason}]")
 
 
 @pytest.mark.behaviour("IN-06")
 async def test_a_file_that_is_not_ready_is_fetched_later(mailboxes: Mailboxes, able: FullFeatureChannel) -> None:
     able.fetch_failures_left = 2
-    assert "5 bytes" in (await told(mailboxes, able, NOTES, clock=AcceleratedClock(200)))[1]
+    assert "5 bytes" in (await message_with_files(mailboxes, able, NOTES, clock=AcceleratedClock(200)))[1]
 
 
 @pytest.mark.behaviour("IN-06")
@@ -159,7 +161,7 @@ async def test_a_file_that_takes_too_long_does_not_delay_its_message_further(
     mailboxes: Mailboxes, able: FullFeatureChannel
 ) -> None:
     able.fetch_failures_left = 1  # and the clock of the retry stands still
-    message, text = await told(mailboxes, able, NOTES, limit_s=0.05)
+    message, text = await message_with_files(mailboxes, able, NOTES, limit_s=0.05)
     assert text.endswith("[file: notes.txt could not be fetched: it did not come within 0.05 s]")
     assert list(attachment_dir(mailboxes.layout(SESSION), message.id).iterdir()) == []
 
@@ -168,13 +170,13 @@ async def test_a_file_that_takes_too_long_does_not_delay_its_message_further(
 async def test_a_leftover_of_a_crash_is_replaced_by_a_new_fetch(
     mailboxes: Mailboxes, able: FullFeatureChannel, tmp_path: Path
 ) -> None:
-    message, _ = await told(mailboxes, able, NOTES)
+    message, _ = await message_with_files(mailboxes, able, NOTES)
     folder = mailboxes.layout(SESSION).in_dir / "inbox" / message.id
     victim = tmp_path / "victim"
     victim.write_text("not ours to change")
     (folder / "notes.txt").unlink()
     (folder / "notes.txt").symlink_to(victim)
-    again, text = await told(mailboxes, able, NOTES)
+    again, text = await message_with_files(mailboxes, able, NOTES)
     assert (again.id, "5 bytes" in text) == (message.id, True)
     assert (folder / "notes.txt").is_symlink() is False
     assert victim.read_text() == "not ours to change"
@@ -184,10 +186,10 @@ async def test_a_leftover_of_a_crash_is_replaced_by_a_new_fetch(
 async def test_a_message_that_is_already_written_keeps_its_files(
     mailboxes: Mailboxes, able: FullFeatureChannel
 ) -> None:
-    message, _ = await told(mailboxes, able, NOTES)
+    message, _ = await message_with_files(mailboxes, able, NOTES)
     await mailboxes.put(SESSION, [message])
     able.files.clear()
-    await told(mailboxes, able, NOTES)
+    await message_with_files(mailboxes, able, NOTES)
     assert (mailboxes.layout(SESSION).in_dir / "inbox" / message.id / "notes.txt").read_bytes() == b"hello"
 
 

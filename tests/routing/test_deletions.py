@@ -20,7 +20,7 @@ from nanohost_protocol.payloads import ChatIn, decode_in
 from nanohost_protocol.rows import MessageIn
 from tests.routing.test_router import CHAT, NOON, World, crash
 from tests.routing.test_router import world as world
-from tests.routing.test_unknown_senders import approvals, held, said
+from tests.routing.test_unknown_senders import approvals, held_texts, host_messages
 from tests.routing.test_unknown_senders import owned as owned
 
 pytestmark = pytest.mark.behaviour("RT-14")
@@ -149,11 +149,11 @@ async def test_an_unknown_sender_who_deletes_every_message_withdraws_the_request
     [(approval, _)] = await approvals(owned)
     await deletes(owned, "m1")
     await owned.route()
-    assert await held(owned) == [("please", approval)]
+    assert await held_texts(owned) == [("please", approval)]
     assert await approvals(owned) == [(approval, "sender")]
     await deletes(owned, "m2")
     await owned.route()
-    assert (await held(owned), await approvals(owned)) == ([], [])
+    assert (await held_texts(owned), await approvals(owned)) == ([], [])
     [row] = await owned.store.fetch_all("SELECT status, reason FROM approvals")
     assert (row["status"], row["reason"]) == ("withdrawn", DELETED_BY_AUTHOR)
     assert await owned.outcomes() == [("let me in", "not_engaged"), ("please", "not_engaged")]
@@ -164,15 +164,15 @@ async def test_messages_held_for_a_chat_are_deleted_with_their_edits(owned: Worl
     await arrives(owned, "m1", "hello bot")
     await arrives(owned, "e1", "hello, bot", EventKind.EDIT, "m1")
     await owned.route()
-    assert len(await held(owned)) == 2
+    assert len(await held_texts(owned)) == 2
     await deletes(owned, "m1")
     await owned.route()
-    assert (await held(owned), await approvals(owned)) == ([], [])
+    assert (await held_texts(owned), await approvals(owned)) == ([], [])
     assert (await states(owned))[:2] == [
         ("hello bot", "dropped", DELETED_BY_AUTHOR),
         ("hello, bot", "dropped", DELETED_BY_AUTHOR),
     ]
-    assert await said(owned) == []
+    assert await host_messages(owned) == []
 
 
 async def test_a_quarantined_event_that_is_deleted_cannot_be_requeued(world: World) -> None:
@@ -361,7 +361,7 @@ async def test_deleting_the_message_withdraws_a_request_that_its_edit_made(owned
     assert len(await approvals(owned)) == 1
     await deletes(owned, "m1")
     await owned.route()
-    assert await held(owned) == []
+    assert await held_texts(owned) == []
     [row] = await owned.store.fetch_all("SELECT status FROM approvals")
     assert row["status"] == "withdrawn"
 
@@ -393,7 +393,7 @@ async def files(world: World) -> list[list[str]]:
     return [[one["name"] for one in json.loads(row["attachments"])] for row in found]
 
 
-async def gone(world: World) -> list[tuple[str, str | None, tuple[str, ...]]]:
+async def deletion_rows(world: World) -> list[tuple[str, str | None, tuple[str, ...]]]:
     """The deletions in the mailbox: text, message, files."""
     found: list[MessageIn] = await world.mailboxes.read_inbound(
         await world.session("a"), lambda box: list(box.due(NOON))
@@ -415,7 +415,7 @@ async def test_a_deletion_in_a_delivered_album_reports_only_the_deleted_part(
     await deletes(world, deleted)
     await world.route()
     assert [(event, wakes) for event, _, _, wakes in await rows(world)] == [("message", True), ("deletion", False)]
-    assert await gone(world) == [(text, "p1", (file,))]
+    assert await deletion_rows(world) == [(text, "p1", (file,))]
     assert await world.mailbox("a") == ["the last", text]
 
 
@@ -461,7 +461,7 @@ async def test_deleting_every_part_of_a_delivered_album_is_reported_to_the_agent
     for piece in ("p2", "p1"):
         await deletes(world, piece)
     await world.route()
-    assert await gone(world) == [("look", "p1", ("photo-2.jpg",)), ("", "p1", ())]
+    assert await deletion_rows(world) == [("look", "p1", ("photo-2.jpg",)), ("", "p1", ())]
 
 
 async def test_a_part_deleted_while_the_mailbox_is_damaged_is_reported_correctly_later(world: World) -> None:
@@ -477,7 +477,7 @@ async def test_a_part_deleted_while_the_mailbox_is_damaged_is_reported_correctly
     path.write_bytes(kept)
     await world.route()
     await world.until(lambda: _is_told(world))
-    assert await gone(world) == [("", "p1", ("photo.jpg",))]
+    assert await deletion_rows(world) == [("", "p1", ("photo.jpg",))]
 
 
 async def _is_told(world: World) -> bool:
@@ -535,12 +535,12 @@ async def test_edits_of_a_held_albums_parts_are_held_and_withdrawn_with_it(owned
     await album(owned, "", "look")
     await arrives(owned, "e1", "look here", EventKind.EDIT, "p2")
     await owned.route()
-    assert [text for text, _ in await held(owned)] == ["look", "look here"]
+    assert [text for text, _ in await held_texts(owned)] == ["look", "look here"]
     await deletes(owned, "p1")
     await owned.route()
-    assert [text for text, _ in await held(owned)] == ["look", "look here"]
+    assert [text for text, _ in await held_texts(owned)] == ["look", "look here"]
     await deletes(owned, "p2")
     await owned.route()
-    assert await held(owned) == []
+    assert await held_texts(owned) == []
     [row] = await owned.store.fetch_all("SELECT status FROM approvals")
     assert row["status"] == "withdrawn"

@@ -520,7 +520,7 @@ async def _nothing_waits(world: World) -> bool:
 # --- crashes
 
 
-class DiesBeforeTheRecord(RouteWriter):
+class FailsBeforeRecording(RouteWriter):
     """Writes into the mailboxes, and raises before it records that."""
 
     async def record(self, *_: object) -> None:
@@ -531,7 +531,7 @@ class DiesBeforeTheRecord(RouteWriter):
 
 
 async def crash(world: World) -> None:
-    async with world.router(DiesBeforeTheRecord).opened():
+    async with world.router(FailsBeforeRecording).opened():
         await world.clock.wait_for_sleeper()
 
 
@@ -567,7 +567,7 @@ async def test_after_a_crash_a_sticky_mention_does_not_apply_to_earlier_messages
 # --- unexpected errors
 
 
-class Stumbles(RouteWriter):
+class FailingRouter(RouteWriter):
     """Raises for one text."""
 
     async def write(self, session: Session, rows: Sequence[RoutedEntry]) -> tuple[list[Route], WriteResult]:
@@ -593,7 +593,7 @@ async def test_a_failing_event_is_retried_with_growing_pauses_and_delays_its_own
     world: World,
 ) -> None:
     await _poisoned(world)
-    async with world.router(Stumbles).opened():
+    async with world.router(FailingRouter).opened():
         await world.until(lambda: _tries(world, 1))
         assert (await world.mailbox("a"), await world.mailbox("b")) == (["before"], ["elsewhere"])
         pauses = []
@@ -612,9 +612,9 @@ async def test_a_failing_event_is_retried_with_growing_pauses_and_delays_its_own
 async def test_an_event_that_always_fails_is_quarantined_and_its_chat_continues_across_restarts(world: World) -> None:
     await _poisoned(world)
     for tries in range(1, MAX_ATTEMPTS):
-        async with world.router(Stumbles).opened():
+        async with world.router(FailingRouter).opened():
             await world.until(lambda tries=tries: _tries(world, tries))  # type: ignore[misc]
-    async with world.router(Stumbles).opened():
+    async with world.router(FailingRouter).opened():
         await world.until(world.nothing_new)
     assert await world.mailbox("a") == ["before", "after"]
     [aside] = await events.list_quarantined(world.store, limit=10)
@@ -632,7 +632,7 @@ async def test_events_handled_before_a_failure_in_their_batch_are_not_decided_ag
     await world.says("before", is_group=True)
     await world.says("@nan", is_group=True, mentions=True)
     await world.says("for the host", "poison", is_group=True)
-    async with world.router(Stumbles, requests=Counter(world)).opened():
+    async with world.router(FailingRouter, requests=FakeRequestHandler(world)).opened():
         await world.until(lambda: _tries(world, 1))
     assert await world.mailbox("a") == ["@nan"]
     assert await world.outcomes() == [("before", "not_engaged"), ("@nan", "written")]
@@ -646,7 +646,7 @@ async def test_released_messages_come_before_messages_after_the_code_that_releas
     await world.says("for the host", "two")
     agent = await world.agent("a")
 
-    async with world.router(requests=Counter(world, lambda: world.let_in(agent))).opened():
+    async with world.router(requests=FakeRequestHandler(world, lambda: world.let_in(agent))).opened():
         await world.until(world.nothing_new)
     assert await world.mailbox("a") == ["one", "two"]
 
@@ -660,7 +660,7 @@ async def test_an_event_released_during_a_batch_is_routed_before_a_host_request(
     agent = await world.agent("a")
     found: list[tuple[str, str]] = []
 
-    class Late(Counter):
+    class Late(FakeRequestHandler):
         async def can_handle(self, stored: StoredEvent) -> bool:
             wanted = await super().can_handle(stored)
             if wanted and not await wirings.list_all(world.store):
@@ -676,7 +676,7 @@ async def test_an_event_released_during_a_batch_is_routed_before_a_host_request(
     assert found == [("one", "written"), ("two", "written")]
 
 
-class Counter:
+class FakeRequestHandler:
     """A host request handler that takes one text, and acts on it."""
 
     def __init__(self, world: World, act: Callable[[], Awaitable[None]] | None = None) -> None:
@@ -752,7 +752,7 @@ async def test_a_failing_disk_never_quarantines_an_event(world: World) -> None:
     assert await world.mailbox("a") == ["one"]
 
 
-class GivesWay(FairShare):
+class RecordedFairShare(FairShare):
     """Pauses for no time, and records the chats that did."""
 
     def __init__(self) -> None:
@@ -765,7 +765,7 @@ class GivesWay(FairShare):
 
 
 async def test_a_chat_yields_after_each_full_batch_and_not_after_a_single_event(world: World) -> None:
-    fair = GivesWay()
+    fair = RecordedFairShare()
     for chat in ("c1", "c2"):
         await world.wire(await world.chat(chat), await world.agent(chat))
     await world.says("one", "two", chat="c1")

@@ -39,7 +39,7 @@ async def rows(world: World, folder: str) -> list[tuple[str, bool]]:
     return [(_text(row), row.trigger) for row in found]
 
 
-async def said(world: World) -> list[tuple[str, str]]:
+async def host_messages(world: World) -> list[tuple[str, str]]:
     """Messages of the host, with their chats."""
     found = await world.store.fetch_all(
         "SELECT platform_id, content FROM deliveries WHERE session_id = 'host' ORDER BY seq"
@@ -47,7 +47,7 @@ async def said(world: World) -> list[tuple[str, str]]:
     return [(row["platform_id"], json.loads(row["content"])["text"]) for row in found]
 
 
-async def held(world: World) -> list[tuple[str, str]]:
+async def held_texts(world: World) -> list[tuple[str, str]]:
     """Texts that are held, and by which approval."""
     found = await world.store.fetch_all(
         "SELECT e.text, coalesce(r.approval_id, e.approval_id) AS approval FROM inbound_events e"
@@ -226,8 +226,8 @@ async def test_an_unknown_senders_message_is_held_and_not_answered_before_an_app
     await owned.route()
     [(approval, kind)] = await approvals(owned)
     assert kind == "sender"
-    assert await held(owned) == [("hello", approval), ("are you there?", approval)]
-    assert await said(owned) == []
+    assert await held_texts(owned) == [("hello", approval), ("are you there?", approval)]
+    assert await host_messages(owned) == []
     assert set(owned.asked) == {approval}
     assert (owned.woken, [one async for one in sessions.iter_all(owned.store.reports)]) == ([], [])
     assert await users.find(owned.store, "fake:u1") is not None
@@ -242,7 +242,7 @@ async def test_each_of_two_agents_makes_a_request_about_the_same_unknown_sender(
     await owned.route()
     await owned.says("hello?")
     await owned.route()
-    assert (len(await approvals(owned)), len(await held(owned))) == (2, 6)
+    assert (len(await approvals(owned)), len(await held_texts(owned))) == (2, 6)
 
 
 @pytest.mark.behaviour("SE-12", "RT-08")
@@ -253,7 +253,7 @@ async def test_a_command_in_a_chat_without_an_agent_is_answered_to_people_with_a
     await owned.says("/help", "/status", chat="c9")
     await owned.route()
     assert await approvals(owned) == []
-    texts = [text for _, text in await said(owned)]
+    texts = [text for _, text in await host_messages(owned)]
     assert len(texts) == 2
     assert all(text.startswith(NO_AGENT_HERE) and "/link" in text and "/pause" not in text for text in texts)
 
@@ -263,7 +263,7 @@ async def test_a_command_in_a_group_without_an_agent_is_answered_only_to_people_
     await owned.says("/status", chat="g9", sender="boss", is_group=True, mentions=True)
     await owned.says("/status", chat="g8", sender="u1", is_group=True, mentions=True)
     await owned.route()
-    [(chat, text)] = await said(owned)
+    [(chat, text)] = await host_messages(owned)
     assert chat == "g9"
     assert text.startswith(NO_AGENT_HERE)
     assert len(await approvals(owned)) == 1, "about the stranger's group"
@@ -274,7 +274,7 @@ async def test_an_unknown_senders_command_in_a_chat_without_an_agent_makes_a_req
     await owned.says("/help", chat="c9")
     await owned.route()
     assert len(await approvals(owned)) == 1
-    assert await said(owned) == []
+    assert await host_messages(owned) == []
 
 
 @pytest.mark.behaviour("AC-04")
@@ -284,7 +284,7 @@ async def test_an_unknown_sender_in_a_group_gets_no_reply(owned: World) -> None:
     await owned.says("hello", is_group=True)
     await owned.route()
     assert len(await approvals(owned)) == 1
-    assert await said(owned) == []
+    assert await host_messages(owned) == []
 
 
 @pytest.mark.behaviour("RT-07", "AC-04")
@@ -316,7 +316,7 @@ async def test_ten_messages_of_an_unknown_sender_are_held_and_the_rest_are_count
     await owned.wire(await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL), await owned.agent("a"))
     await owned.says(*(str(number) for number in range(30)))
     await owned.route()
-    assert [text for text, _ in await held(owned)] == [str(number) for number in range(10)]
+    assert [text for text, _ in await held_texts(owned)] == [str(number) for number in range(10)]
     assert len(await approvals(owned)) == 1
     assert sum((await counts(owned)).values()) == 20
 
@@ -326,9 +326,9 @@ async def test_a_crash_before_the_record_makes_no_request_and_the_retry_makes_on
     await owned.wire(await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL), await owned.agent("a"))
     await owned.says("hello")
     await crash(owned)
-    assert (await approvals(owned), await said(owned)) == ([], [])
+    assert (await approvals(owned), await host_messages(owned)) == ([], [])
     await owned.route()
-    assert (len(await approvals(owned)), len(await held(owned)), len(await said(owned))) == (1, 1, 0)
+    assert (len(await approvals(owned)), len(await held_texts(owned)), len(await host_messages(owned))) == (1, 1, 0)
 
 
 @pytest.mark.behaviour("AC-04")
@@ -417,13 +417,13 @@ async def test_without_an_approver_a_direct_message_is_answered_once_a_day_with_
     await world.route()
     sentence = NO_APPROVER_YET.format(channel="fake")
     assert "nanohost pair fake" in sentence
-    assert await said(world) == [("c1", sentence)]
+    assert await host_messages(world) == [("c1", sentence)]
     assert sum((await counts(world)).values()) == 2
-    assert (await approvals(world), await held(world)) == ([], [])
+    assert (await approvals(world), await held_texts(world)) == ([], [])
     await world.clock.advance(timedelta(days=1).total_seconds())
     await world.says("and today?")
     await world.route()
-    assert await said(world) == [("c1", sentence)] * 2
+    assert await host_messages(world) == [("c1", sentence)] * 2
 
 
 # --- chats without an agent
@@ -436,12 +436,12 @@ async def test_an_edit_of_a_held_message_is_held_and_counted_with_it(owned: Worl
     await owned.says("of nothing that is held", kind=EventKind.EDIT, refers_to="99")
     await owned.route()
     [(approval, _)] = await approvals(owned)
-    assert await held(owned) == [("one", approval), ("won", approval)]
+    assert await held_texts(owned) == [("one", approval), ("won", approval)]
     assert await owned.drops() == [("of nothing that is held", CHAT_UNKNOWN)]
     for _ in range(20):
         await owned.says("w on", kind=EventKind.EDIT, refers_to="1")
     await owned.route()
-    assert len(await held(owned)) == MAX_HELD_MESSAGES
+    assert len(await held_texts(owned)) == MAX_HELD_MESSAGES
 
 
 @pytest.mark.behaviour("RT-08")
@@ -456,8 +456,8 @@ async def test_a_direct_message_or_mention_without_an_agent_makes_a_request(
     await owned.route()
     [(approval, kind)] = await approvals(owned)
     assert kind == "chat"
-    assert await held(owned) == [("hello", approval), ("again", approval)]
-    assert await said(owned) == [], "that is for who asks"
+    assert await held_texts(owned) == [("hello", approval), ("again", approval)]
+    assert await host_messages(owned) == [], "that is for who asks"
     group = await owned.store.fetch_one("SELECT unknown_sender FROM messaging_groups WHERE platform_id = 'c1'")
     assert group is not None
     assert group["unknown_sender"] == "request_approval"
@@ -483,7 +483,7 @@ async def test_a_strict_chat_without_an_agent_makes_no_request_about_unknown_sen
     await owned.chat(unknown=UnknownSender.STRICT)
     await owned.says("hello")
     await owned.route()
-    assert (await approvals(owned), await said(owned)) == ([], [])
+    assert (await approvals(owned), await host_messages(owned)) == ([], [])
     [(_, reason)] = await owned.drops()
     assert "strict" in reason
 
@@ -497,7 +497,7 @@ async def test_an_edit_that_adds_a_mention_makes_a_request_and_is_delivered_as_a
     await owned.route()
     [(approval, kind)] = await approvals(owned)
     assert kind == "chat"
-    assert await held(owned) == [("@bot hello", approval), ("@bot hello you", approval)]
+    assert await held_texts(owned) == [("@bot hello", approval), ("@bot hello you", approval)]
     async with owned.store.transaction() as tx:
         await events.release_held(tx, approval)
         group = await tx.fetch_one("SELECT id FROM messaging_groups WHERE platform_id = 'c1'")

@@ -40,7 +40,7 @@ def row(
     )
 
 
-def said(seq: int, event: str, about: str, *, chat: str = "c1", trigger: bool = True) -> MessageIn:
+def chat_row(seq: int, event: str, about: str, *, chat: str = "c1", trigger: bool = True) -> MessageIn:
     """An event about the message with the platform id `about`; a message is that one itself."""
     refers_to = None if event == "message" else about
     return replace(
@@ -51,7 +51,7 @@ def said(seq: int, event: str, about: str, *, chat: str = "c1", trigger: bool = 
 
 
 def deletion(seq: int, about: str, *, chat: str = "c1") -> MessageIn:
-    return said(seq, "deletion", about, chat=chat, trigger=False)
+    return chat_row(seq, "deletion", about, chat=chat, trigger=False)
 
 
 def ack(seq: int, status: AckStatus, *, tries: int = 0, turn: str = "t1") -> Ack:
@@ -166,7 +166,7 @@ def test_context_beyond_the_batch_size_is_skipped_and_does_not_return_later() ->
 
 @pytest.mark.behaviour("RT-14")
 def test_a_message_deleted_before_it_was_claimed_is_withdrawn_with_its_edits() -> None:
-    rows = [said(2, "message", "p1"), said(4, "message", "p2"), said(6, "edit", "p1"), deletion(8, "p1")]
+    rows = [chat_row(2, "message", "p1"), chat_row(4, "message", "p2"), chat_row(6, "edit", "p1"), deletion(8, "p1")]
     assert [one.seq for one in find_withdrawn(rows, {})] == [2, 6, 8]
 
 
@@ -174,13 +174,13 @@ def test_a_message_deleted_before_it_was_claimed_is_withdrawn_with_its_edits() -
 def test_the_agent_is_told_of_a_deletion_after_it_read_the_message() -> None:
     taken = acks(ack(2, AckStatus.COMPLETED), ack(4, AckStatus.ABANDONED))
     assert find_withdrawn([deletion(8, "p1")], taken) == ()
-    again = replace(said(4, "message", "p2"), tries=1)
+    again = replace(chat_row(4, "message", "p2"), tries=1)
     assert find_withdrawn([again, deletion(8, "p2")], taken) == (), "a turn that is tried again keeps its batch"
 
 
 @pytest.mark.behaviour("RT-14")
 def test_an_unclaimed_edit_is_withdrawn_with_its_message_and_the_deletion_is_still_reported() -> None:
-    assert [one.seq for one in find_withdrawn([said(6, "edit", "p1"), deletion(8, "p1")], {})] == [6]
+    assert [one.seq for one in find_withdrawn([chat_row(6, "edit", "p1"), deletion(8, "p1")], {})] == [6]
 
 
 ALBUM = """look
@@ -209,9 +209,9 @@ def piece_gone(seq: int, *files: str, text: str = "") -> MessageIn:
 )
 def test_a_file_deleted_from_an_album_is_not_shown_and_the_rest_is_answered(gone: MessageIn, left: list[int]) -> None:
     album = replace(
-        said(2, "message", "p1"), content=encode(ChatIn(text=ALBUM, sender="Ada", sender_id="u", event="message"))
+        chat_row(2, "message", "p1"), content=encode(ChatIn(text=ALBUM, sender="Ada", sender_id="u", event="message"))
     )
-    rows = [album, said(4, "message", "p2"), gone]
+    rows = [album, chat_row(4, "message", "p2"), gone]
     assert find_withdrawn(rows, {}) == ()
     first, *others = remove_deleted_files(rows)
     assert others == rows[1:]
@@ -225,29 +225,31 @@ def test_a_file_deleted_from_an_album_is_not_shown_and_the_rest_is_answered(gone
 @pytest.mark.behaviour("RT-14")
 def test_an_answer_to_a_question_is_not_withdrawn() -> None:
     answer = replace(
-        said(2, "message", "p1"), content=encode(ChatIn(text="x", sender="Ada", sender_id="u", answers="o1"))
+        chat_row(2, "message", "p1"), content=encode(ChatIn(text="x", sender="Ada", sender_id="u", answers="o1"))
     )
     assert find_withdrawn([answer, deletion(4, "p1")], {}) == ()
 
 
 @pytest.mark.behaviour("RT-14")
 def test_a_deletion_withdraws_nothing_of_another_chat_and_nothing_later() -> None:
-    rows = [said(2, "message", "p1", chat="c2"), deletion(4, "p1"), said(6, "message", "p1")]
+    rows = [chat_row(2, "message", "p1", chat="c2"), deletion(4, "p1"), chat_row(6, "message", "p1")]
     assert find_withdrawn(rows, {}) == ()
 
 
 @pytest.mark.behaviour("RT-14")
 def test_each_deletion_withdraws_its_own_message() -> None:
-    rows = [said(2, "message", "p1"), said(4, "message", "p2"), deletion(6, "p1"), deletion(8, "p2")]
+    rows = [chat_row(2, "message", "p1"), chat_row(4, "message", "p2"), deletion(6, "p1"), deletion(8, "p2")]
     assert [one.seq for one in find_withdrawn(rows, {})] == [2, 4, 6, 8]
-    edits = [said(2, "edit", "p1"), said(4, "edit", "p2"), deletion(6, "p1"), deletion(8, "p2")]
+    edits = [chat_row(2, "edit", "p1"), chat_row(4, "edit", "p2"), deletion(6, "p1"), deletion(8, "p2")]
     assert [one.seq for one in find_withdrawn(edits, {})] == [2, 4]
 
 
 @pytest.mark.behaviour("RT-14")
 def test_rows_without_a_platform_id_are_withdrawn_by_no_deletion() -> None:
     task = row(2)
-    nameless = replace(said(4, "message", "p1"), origin=Origin(channel_type="fake", instance="main", platform_id="c1"))
+    nameless = replace(
+        chat_row(4, "message", "p1"), origin=Origin(channel_type="fake", instance="main", platform_id="c1")
+    )
     gone = replace(deletion(6, "p1"), origin=nameless.origin)
     assert find_withdrawn([task, nameless, deletion(8, "p1"), gone], {}) == ()
 
@@ -255,10 +257,10 @@ def test_rows_without_a_platform_id_are_withdrawn_by_no_deletion() -> None:
 @pytest.mark.behaviour("RT-14")
 def test_deleted_files_are_removed_from_their_own_message_only_and_once() -> None:
     text = "look\nat it\nlook\n[file: photo.jpg, 2 kB, at /workspace/in/inbox/x/photo.jpg]"
-    album = replace(said(2, "message", "p1"), content=encode(ChatIn(text=text, sender="Ada", sender_id="u")))
-    other = replace(said(4, "message", "p2"), content=album.content)
+    album = replace(chat_row(2, "message", "p1"), content=encode(ChatIn(text=text, sender="Ada", sender_id="u")))
+    other = replace(chat_row(4, "message", "p2"), content=album.content)
     edit = replace(
-        said(6, "edit", "p1"),
+        chat_row(6, "edit", "p1"),
         content=encode(ChatIn(text=text, sender="Ada", sender_id="u", event="edit", refers_to="p1")),
     )
     first, second, third, _ = remove_deleted_files([album, other, edit, piece_gone(8, "photo.jpg", text="look")])
@@ -272,6 +274,6 @@ def test_deleted_files_are_removed_from_their_own_message_only_and_once() -> Non
 
 @pytest.mark.behaviour("RT-14")
 def test_an_unreadable_row_is_withdrawn_with_the_message_it_refers_to() -> None:
-    broken = replace(said(2, "message", "p1"), content="{}")
+    broken = replace(chat_row(2, "message", "p1"), content="{}")
     assert find_withdrawn([broken, deletion(4, "p1")], {}) == (broken,)
     assert remove_deleted_files([broken, piece_gone(4, "photo.jpg")])[0] == broken

@@ -43,7 +43,7 @@ from nanohost_protocol.payloads import STOP
 from nanohost_protocol.rows import AckStatus, ErrorClass, TurnError
 from tests.runner.host_side import HOME, OFFICE, SessionHost, make_chat_message, run_runner, wait_until
 from tests.runner.test_controls import control
-from tests.runner.test_questions import answer, asked
+from tests.runner.test_questions import answer, wait_for_question
 from tests.support.messages_api import (
     OVERLOADED,
     UNAUTHORIZED,
@@ -245,7 +245,7 @@ async def test_the_model_gets_the_answer_as_the_result_of_its_call(host: Session
     api.replies.extend([ASKS, Text('<message to="home">Red it is.</message>')])
     host.write_message("m1", "paint it")
     async with run_runner(host, claude(host)):
-        host.insert(answer("a1", (await asked(host)).id))
+        host.insert(answer("a1", (await wait_for_question(host)).id))
         await host.wait_for_acks("m1", "a1")
     assert api.messages[1].user_text == '<answer from="Bo" id="4">Red</answer>'
     assert host.texts() == ["Red it is."]
@@ -258,7 +258,7 @@ async def test_the_model_sees_a_message_that_came_instead_of_an_answer(host: Ses
     api.default = Text('<message to="home">As you like.</message>')
     host.write_message("m1", "paint it")
     async with run_runner(host, claude(host)):
-        await asked(host)
+        await wait_for_question(host)
         host.write_message("m2", "leave it as it is")
         await host.wait_for_acks("m1", "m2")
     seen = json.dumps(api.messages[-1].body["messages"])
@@ -273,7 +273,7 @@ async def test_stop_ends_a_pending_question_of_the_model(host: SessionHost, api:
     api.default = Text('<message to="home">back</message>')
     host.write_message("m1", "paint it")
     async with run_runner(host, claude(host)):
-        await asked(host)
+        await wait_for_question(host)
         host.insert(control("stop", STOP))
         await host.wait_for_acks("m1")
         await host.wait_for_acks("stop")

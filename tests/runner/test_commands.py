@@ -43,7 +43,9 @@ def row(
     )
 
 
-def said(text: str, *, event: str = "message", refers_to: str | None = None, answers: str | None = None) -> ChatIn:
+def chat_payload(
+    text: str, *, event: str = "message", refers_to: str | None = None, answers: str | None = None
+) -> ChatIn:
     return ChatIn(text=text, sender="Ada", sender_id="u1", event=event, refers_to=refers_to, answers=answers)
 
 
@@ -70,9 +72,9 @@ def test_a_command_is_a_text_that_begins_with_its_name(text: str, command: str |
 @pytest.mark.parametrize(
     "other",
     [
-        row(said("/compact", event="edit", refers_to="p0")),
-        row(said("/compact", refers_to=OWN_ID)),  # a press: the agent chose the label
-        row(said("/compact", answers="o1")),
+        row(chat_payload("/compact", event="edit", refers_to="p0")),
+        row(chat_payload("/compact", refers_to=OWN_ID)),  # a press: the agent chose the label
+        row(chat_payload("/compact", answers="o1")),
         row("/compact", trigger=False),
         row("/compact", is_of_a_chat=False),
         row(TaskIn(prompt="/compact"), kind=InKind.TASK),
@@ -84,7 +86,7 @@ def test_only_a_persons_text_is_a_command(other: MessageIn) -> None:
 
 
 def test_a_reply_can_be_a_command() -> None:
-    assert parse_command(row(said("/compact", refers_to="p0"))) == "/compact"
+    assert parse_command(row(chat_payload("/compact", refers_to="p0"))) == "/compact"
 
 
 @pytest.mark.behaviour("AC-06")

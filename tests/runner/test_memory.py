@@ -34,7 +34,7 @@ async def two(api: StubMessagesApi, tmp_path: Path) -> AsyncIterator[tuple[Sessi
         yield first, second
 
 
-def told(asked: RecordedRequest) -> str:
+def request_text(asked: RecordedRequest) -> str:
     """The whole request to the model."""
     return json.dumps(asked.body)
 
@@ -51,8 +51,8 @@ async def test_a_note_made_in_one_chat_is_known_in_every_chat_of_the_agent(
     second.write_message("m2", "what tea do I take?")
     async with run_runner(second, claude(second)):
         await second.wait_for_acks("m2")
-    assert "Ada takes it green" in told(api.messages[-1])
-    assert str(memory_of(second)) in told(api.messages[-1])
+    assert "Ada takes it green" in request_text(api.messages[-1])
+    assert str(memory_of(second)) in request_text(api.messages[-1])
     assert list(first.layout.state_dir.rglob("MEMORY.md")) == []
 
 
@@ -69,7 +69,7 @@ async def test_a_resumed_conversation_knows_notes_made_meanwhile_by_another(
     first.write_message("m2", "what tea do I take?")
     async with run_runner(first, claude(first, "lease-2")):
         await first.wait_for_acks("m2")
-    assert "Ada takes it green" in told(api.messages[-1])
+    assert "Ada takes it green" in request_text(api.messages[-1])
 
 
 @pytest.mark.behaviour("RU-14")
@@ -106,8 +106,8 @@ async def test_an_agents_own_settings_file_moves_no_memory_and_enables_no_tool(
     first.write_message("m1", "hello")
     async with run_runner(first, claude(first)):
         await first.wait_for_acks("m1")
-    assert str(memory_of(first)) in told(api.messages[-1])
-    assert str(first.layout.state_dir / "mine") not in told(api.messages[-1])
+    assert str(memory_of(first)) in request_text(api.messages[-1])
+    assert str(first.layout.state_dir / "mine") not in request_text(api.messages[-1])
     assert "WebFetch" not in api.messages[-1].tool_names
 
 
@@ -120,7 +120,7 @@ async def test_without_tools_the_prompt_does_not_mention_memory(
     first.write_message("m1", "hello")
     async with run_runner(first, replace(claude(first), tools="none")):
         await first.wait_for_acks("m1")
-    assert "persistent file-based memory" not in told(api.messages[-1])
+    assert "persistent file-based memory" not in request_text(api.messages[-1])
 
 
 @pytest.mark.behaviour("RU-14")
@@ -135,7 +135,7 @@ async def test_notes_of_an_earlier_versions_conversation_are_moved_to_the_agent(
     first.write_message("m1", "what tea do I take?")
     async with run_runner(first, claude(first)):
         await first.wait_for_acks("m1")
-    assert "Ada takes it green" in told(api.messages[-1])
+    assert "Ada takes it green" in request_text(api.messages[-1])
     assert (memory_of(first) / "tea.md").read_text() == "green"
     assert not old.exists()
 

@@ -51,7 +51,7 @@ def other(id: str, kind: InKind, payload: SystemIn | TaskIn | ControlIn) -> NewM
     return NewMessageIn(id=id, kind=kind, timestamp=datetime.now(UTC), content=encode(payload))
 
 
-async def asked(host: SessionHost) -> MessageOut:
+async def wait_for_question(host: SessionHost) -> MessageOut:
     """Wait for the question."""
 
     def look(outbound: OutboundReader) -> MessageOut | None:
@@ -61,7 +61,7 @@ async def asked(host: SessionHost) -> MessageOut:
     return await host.wait_for(look)
 
 
-def tell(host: SessionHost, message: MessageOut, status: str) -> None:
+def write_delivery_result(host: SessionHost, message: MessageOut, status: str) -> None:
     """Write the delivery result of a message of the agent."""
     outcome = DeliveryResult(out_id=message.id, status=status, platform_message_ids=(), changed_at=datetime.now(UTC))
     with inbound_transaction(host.layout.inbound_db, durable=False) as inbound:
@@ -93,7 +93,7 @@ async def test_the_answer_is_returned_to_the_call_and_closed_with_its_turn(host:
     host.write_script({"match": "ask", "actions": [ASKS, {"until_file": "go"}]})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        host.insert(answer("a1", (await asked(host)).id))
+        host.insert(answer("a1", (await wait_for_question(host)).id))
         before = await host.wait_for_acks("a1", status=AckStatus.PROCESSING)
         (host.layout.agent_dir / "go").touch()
         acks = await host.wait_for_acks("m1", "a1")
@@ -110,7 +110,8 @@ async def test_an_answer_can_be_replied_to_and_does_not_change_the_reply_address
     host.write_message("m1", "ask")
     async with run_runner(host):
         elsewhere = replace(
-            answer("a1", (await asked(host)).id), origin=make_chat_message("a1", "", platform_id="chat-2").origin
+            answer("a1", (await wait_for_question(host)).id),
+            origin=make_chat_message("a1", "", platform_id="chat-2").origin,
         )
         host.insert(elsewhere)
         await host.wait_for_acks("m1", "a1")
@@ -133,7 +134,7 @@ async def test_a_question_without_choices_is_answered_in_free_text(host: Session
     host.write_script({"match": "ask", "actions": [free]})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
+        question = await wait_for_question(host)
         host.insert(answer("a1", question.id, "Bo <the> First"))
         await host.wait_for_acks("m1", "a1")
     assert host.payloads()[0] == QuestionOut(text="What is your name?", options=())
@@ -145,7 +146,7 @@ async def test_the_first_answer_counts_and_a_second_is_a_message(host: SessionHo
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
+        question = await wait_for_question(host)
         host.insert(answer("a1", question.id, "Red"), answer("a2", question.id, "Blue"))
         await host.wait_for_acks("m1", "a1", "a2")
     assert host.texts() == ['so: <answer from="Bo" id="4">Red</answer>', "echo: Blue"]
@@ -159,7 +160,7 @@ async def test_a_message_that_comes_instead_of_an_answer_does_not_wait_behind_th
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
+        question = await wait_for_question(host)
         host.insert(make_chat_message("m2", "never mind", platform_id=platform_id))
         await host.wait_for_acks("m1", "m2")
         host.insert(answer("a1", question.id))
@@ -174,7 +175,7 @@ async def test_a_due_task_ends_the_wait_for_an_answer_and_a_system_message_does_
     host.write_script({"match": "ask", "actions": [ASKS]}, {"match": "note", "actions": []})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        await asked(host)
+        await wait_for_question(host)
         host.insert(other("s1", InKind.SYSTEM, SystemIn(text="a note")))
         await host.wait_for_acks("s1", status=AckStatus.PROCESSING)
         assert host.texts() == []
@@ -189,10 +190,10 @@ async def test_an_undelivered_question_is_no_longer_waited_for(host: SessionHost
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host, host.settings(poll_interval_s=0.05)):
-        question = await asked(host)
-        tell(host, question, "sent")
+        question = await wait_for_question(host)
+        write_delivery_result(host, question, "sent")
         await wait_until(lambda: host.progress().get("waiting") == "person")
-        tell(host, question, status)
+        write_delivery_result(host, question, status)
         await host.wait_for_acks("m1")
     assert "The question did not arrive, so nobody will answer it." in host.texts()[0]
 
@@ -202,8 +203,8 @@ async def test_a_repeated_turn_does_not_wait_for_an_undelivered_question(host: S
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
-    tell(host, question, "dead")
+        question = await wait_for_question(host)
+    write_delivery_result(host, question, "dead")
     async with run_runner(host, host.settings(lease="lease-2")):
         host.retry((await host.wait_for_acks("m1", status=AckStatus.ABANDONED))["m1"])
         await host.wait_for_acks("m1")
@@ -217,9 +218,9 @@ async def test_another_message_that_fails_does_not_end_the_wait_for_an_answer(ho
     host.write_script({"match": "ask", "actions": [says, ASKS]}, SILENT)
     host.write_message("m1", "ask")
     async with run_runner(host, host.settings(poll_interval_s=0.05)):
-        question = await asked(host)
-        tell(host, host.sent()[0], "dead")
-        tell(host, question, "unknown")
+        question = await wait_for_question(host)
+        write_delivery_result(host, host.sent()[0], "dead")
+        write_delivery_result(host, question, "unknown")
         await wait_until(lambda: host.progress().get("waiting") == "person")
         host.insert(answer("a1", question.id))
         await host.wait_for_acks("m1", "a1")
@@ -231,7 +232,7 @@ async def test_a_claude_code_command_does_not_wait_behind_a_question(host: Sessi
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        await asked(host)
+        await wait_for_question(host)
         host.write_message("c1", "/compact")
         await host.wait_for_acks("m1", "c1")
     assert "Something else came instead" in host.texts()[0]
@@ -243,7 +244,7 @@ async def test_context_alone_does_not_end_the_wait_for_an_answer(host: SessionHo
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
+        question = await wait_for_question(host)
         host.insert(make_chat_message("c1", "chatter", trigger=False), answer("a1", question.id))
         await host.wait_for_acks("m1", "a1")
     assert "c1" not in host.acks()
@@ -255,7 +256,7 @@ async def test_an_answer_after_the_calls_timeout_is_a_message_that_shows_its_que
     host.write_script({"match": "ask", "actions": [ASKS_BRIEFLY]}, SHOWS)
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
+        question = await wait_for_question(host)
         await host.wait_for_acks("m1")
         host.insert(answer("a1", question.id))
         await host.wait_for_acks("a1")
@@ -272,7 +273,7 @@ async def test_an_answer_to_another_container_shows_its_question_even_after_prun
     host.write_script({"match": "ask", "actions": [ASKS_BRIEFLY]}, SHOWS)
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
+        question = await wait_for_question(host)
         await host.wait_for_acks("m1")
     with inbound_transaction(host.layout.inbound_db, durable=False) as inbound:
         inbound.set_meta({"out_cursor": str(BUSY_PRUNE_THRESHOLD + 9)})
@@ -303,7 +304,7 @@ async def test_a_repeated_turn_finds_the_answer_that_came_meanwhile(host: Sessio
     host.write_script({"match": "ask", "actions": [ASKS]}, SILENT)
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
+        question = await wait_for_question(host)
     host.retry(host.acks()["m1"], extra_message=answer("a1", question.id))
     async with run_runner(host, host.settings(lease="lease-2")):
         await host.wait_for_acks("m1", "a1")
@@ -321,7 +322,7 @@ async def test_a_repeated_turn_with_its_answer_does_not_ask_again(host: SessionH
     )
     host.write_message("m1", "ask")
     async with run_runner(host):
-        host.insert(answer("a1", (await asked(host)).id))
+        host.insert(answer("a1", (await wait_for_question(host)).id))
         acks = await host.wait_for_acks("m1", "a1", status=AckStatus.FAILED)
         host.retry(*acks.values())
         await host.wait_for_acks("m1", "a1")
@@ -334,7 +335,7 @@ async def test_an_answer_already_handled_in_its_own_turn_is_still_found(host: Se
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
+        question = await wait_for_question(host)
     host.insert(answer("a1", question.id))
     async with run_runner(host, host.settings(lease="lease-2")):
         await host.wait_for_acks("a1")
@@ -350,7 +351,7 @@ async def test_a_repeated_turn_without_an_answer_keeps_waiting_and_does_not_ask_
     host.write_message("m1", "ask")
     process = await host.start_runner(**{ENV_VARIABLE: "runner.said"})
     await wait_for_exit(process)
-    question = await asked(host)
+    question = await wait_for_question(host)
     async with run_runner(host, host.settings(lease="lease-2", poll_interval_s=0.05)):
         host.retry((await host.wait_for_acks("m1", status=AckStatus.ABANDONED))["m1"])
         await wait_until(lambda: host.progress().get("waiting") == "person")
@@ -370,7 +371,7 @@ async def test_an_answer_that_comes_before_the_question_is_repeated_is_found(hos
     )
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
+        question = await wait_for_question(host)
     async with run_runner(host, host.settings(lease="lease-2", poll_interval_s=0.05)):
         host.retry(host.acks()["m1"])
         await wait_until(lambda: host.progress().get("state") == "turn")
@@ -391,7 +392,7 @@ async def test_a_runner_killed_after_receiving_the_answer_does_not_ask_again(hos
     )
     host.write_message("m1", "ask")
     process = await host.start_runner()
-    host.insert(answer("a1", (await asked(host)).id))
+    host.insert(answer("a1", (await wait_for_question(host)).id))
     await wait_for_exit(process)
     async with run_runner(host, host.settings(lease="lease-2")):
         acks = await host.wait_for_acks("m1", "a1", status=AckStatus.ABANDONED)
@@ -406,7 +407,7 @@ async def test_stop_ends_the_wait_for_an_answer_at_once(host: SessionHost) -> No
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
+        question = await wait_for_question(host)
         host.insert(other("stop", InKind.CONTROL, ControlIn(command=STOP)))
         await host.wait_for_acks("m1", "stop")
         host.insert(answer("a1", question.id))
@@ -419,7 +420,7 @@ async def test_a_stopping_runner_does_not_wait_for_an_answer(host: SessionHost) 
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        await asked(host)
+        await wait_for_question(host)
     assert host.acks()["m1"].status is AckStatus.ABANDONED
 
 
@@ -431,7 +432,7 @@ async def test_the_host_sees_the_wait_for_a_person_and_the_runner_exits_idle_aft
     host.write_message("m1", "ask")
     settings = host.settings(poll_interval_s=0.05)
     async with run_runner(host, settings):
-        question = await asked(host)
+        question = await wait_for_question(host)
         await wait_until(lambda: host.progress().get("waiting") == "person")
         assert host.progress()["tool"] == "ask_user_question"
         host.insert(answer("a1", question.id))

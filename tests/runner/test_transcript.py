@@ -15,7 +15,7 @@ def record(config: Path, *entries: object, torn: str = "") -> None:
     (folder / "c1.jsonl").write_text(text, encoding="utf-8")
 
 
-def said(who: str, content: object, **more: object) -> dict[str, object]:
+def record_line(who: str, content: object, **more: object) -> dict[str, object]:
     return {"type": who, "message": {"role": who, "content": content}, **more}
 
 
@@ -23,24 +23,26 @@ def test_only_the_spoken_text_of_a_record_is_kept(tmp_path: Path) -> None:
     record(
         tmp_path,
         {"type": "queue-operation"},
-        said("user", "look <system-reminder>woven in</system-reminder>at it"),
-        said("assistant", [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "I look."}]),
-        said("assistant", [{"type": "tool_use", "name": "Read", "input": {}}]),
-        said("user", [{"type": "tool_result", "content": [{"type": "image", "source": {"data": "AAAA"}}]}]),
-        said("assistant", [{"type": "text", "text": "A cat."}]),
-        said("user", "woven in", isMeta=True),
-        said("assistant", [{"type": "text", "text": "of another agent"}], isSidechain=True),
-        said("assistant", [{"type": "text", "text": "API Error: 400"}], isApiErrorMessage=True),
+        record_line("user", "look <system-reminder>woven in</system-reminder>at it"),
+        record_line("assistant", [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "I look."}]),
+        record_line("assistant", [{"type": "tool_use", "name": "Read", "input": {}}]),
+        record_line("user", [{"type": "tool_result", "content": [{"type": "image", "source": {"data": "AAAA"}}]}]),
+        record_line("assistant", [{"type": "text", "text": "A cat."}]),
+        record_line("user", "woven in", isMeta=True),
+        record_line("assistant", [{"type": "text", "text": "of another agent"}], isSidechain=True),
+        record_line("assistant", [{"type": "text", "text": "API Error: 400"}], isApiErrorMessage=True),
         [1, 2],
-        said("user", {"no": "content"}),
-        said("user", [{"type": "text"}, "odd"]),
+        record_line("user", {"no": "content"}),
+        record_line("user", [{"type": "text"}, "odd"]),
         torn='{"type": "user", "mess',
     )
     assert read_as_text(tmp_path, "c1").splitlines() == ["They: look at it", "You: I look.", "You: A cat."]
 
 
 def test_the_latest_part_of_a_long_conversation_is_kept(tmp_path: Path) -> None:
-    record(tmp_path, said("user", "the first words"), said("assistant", "x" * MAX_CHARS + " the last words"))
+    record(
+        tmp_path, record_line("user", "the first words"), record_line("assistant", "x" * MAX_CHARS + " the last words")
+    )
     words = read_as_text(tmp_path, "c1")
     assert len(words) == MAX_CHARS + 1
     assert words.startswith("…x")

@@ -33,7 +33,7 @@ def works(install: str) -> Way:
     return way
 
 
-def fails(sentence: str) -> Way:
+def failing_runtime(sentence: str) -> Way:
     async def way() -> Runtime:
         raise RuntimeUnavailable(sentence, hint="install it")
 
@@ -47,7 +47,11 @@ async def test_the_first_runtime_that_works_is_chosen() -> None:
 
 
 async def test_every_fallback_logs_one_warning_with_the_reason_and_a_hint() -> None:
-    ways = {"docker": fails("no engine"), "bubblewrap": fails("no namespaces"), "process": works("c")}
+    ways = {
+        "docker": failing_runtime("no engine"),
+        "bubblewrap": failing_runtime("no namespaces"),
+        "process": works("c"),
+    }
     with capture_logs() as lines:
         await first_available(ways)
     assert [(line["log_level"], line["runtime"], line["why"], line["hint"]) for line in lines] == [
@@ -58,7 +62,7 @@ async def test_every_fallback_logs_one_warning_with_the_reason_and_a_hint() -> N
 
 async def test_when_nothing_works_the_last_reason_is_raised() -> None:
     with capture_logs(), pytest.raises(RuntimeUnavailable, match="not Linux"):
-        await first_available({"docker": fails("no engine"), "process": fails("not Linux")})
+        await first_available({"docker": failing_runtime("no engine"), "process": failing_runtime("not Linux")})
 
 
 async def test_a_runtime_requested_by_name_is_used_or_raises(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ class _Ended:
     """Emitted by the test's own subscriber."""
 
 
-class Heard:
+class RecordedResults:
     """The reported results, and how often they were committed."""
 
     def __init__(self, store: Store) -> None:
@@ -52,7 +52,9 @@ class Killed(AckProcessor):
         raise StoreError("killed here")
 
 
-def _taker(bench: ContainerManagerHarness, heard: Heard, kind: type[AckProcessor] = AckProcessor) -> AckProcessor:
+def _taker(
+    bench: ContainerManagerHarness, heard: RecordedResults, kind: type[AckProcessor] = AckProcessor
+) -> AckProcessor:
     return kind(
         store=bench.store,
         mailboxes=bench.mailboxes,
@@ -77,7 +79,7 @@ async def test_a_run_result_interrupted_by_a_crash_is_reported_again(tmp_path: P
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         await _turn(bench, session, error)
-        heard = Heard(bench.store)
+        heard = RecordedResults(bench.store)
         with pytest.raises(StoreError):
             await _taker(bench, heard, Killed).process(session.id)
         assert heard.closed == []

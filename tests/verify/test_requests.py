@@ -12,7 +12,7 @@ VALUES ('{session}', {seq}, '{out_id}', 'tasks.pause', '{{}}', '2026', 'refused'
 """
 
 
-async def found(bench: HealthyHome) -> list[str]:
+async def failed_checks(bench: HealthyHome) -> list[str]:
     return [finding.check for finding in await bench.verify()]
 
 
@@ -29,7 +29,7 @@ async def test_a_request_row_is_checked_against_its_recorded_action(
     home_fixture.run_central_sql(
         REQUEST.format(session=home_fixture.idle_session.id, seq=91, out_id=out_id, notice="a1", told=1)
     )
-    assert await found(home_fixture) == checks
+    assert await failed_checks(home_fixture) == checks
 
 
 @pytest.mark.parametrize(("told", "checks"), [(0, []), (1, ["pending work is due"])])
@@ -44,4 +44,4 @@ async def test_an_unrecorded_report_is_no_finding_and_a_recorded_one_must_be_due
     home_fixture.run_central_sql(
         REQUEST.format(session=home_fixture.idle_session.id, seq=91, out_id="o2", notice="a1", told=told)
     )
-    assert await found(home_fixture) == checks
+    assert await failed_checks(home_fixture) == checks

@@ -34,7 +34,9 @@ async def rows(bench: HealthyHome, what: str) -> list[sqlite3.Row]:
     return await bench.store.fetch_all(f"SELECT * FROM {what}")
 
 
-async def said(bench: HealthyHome, name: str, *, about: int | None = None, settled: bool = True) -> Delivery:
+async def send_host_message(
+    bench: HealthyHome, name: str, *, about: int | None = None, settled: bool = True
+) -> Delivery:
     """The host sends a message, or an edit of one."""
     what = ChatOut(text=name) if about is None else EditOut(message=about, text=name)
     async with bench.store.transaction() as tx:
@@ -49,7 +51,7 @@ async def said(bench: HealthyHome, name: str, *, about: int | None = None, settl
     return entry
 
 
-async def asked(bench: HealthyHome, id: str, *, decided: bool = True) -> Delivery:
+async def add_approval(bench: HealthyHome, id: str, *, decided: bool = True) -> Delivery:
     """An approval with a sent card, and a refused press of somebody else."""
     now, approval = bench.clock.now(), ApprovalId(id)
     async with bench.store.transaction() as tx:
@@ -84,9 +86,9 @@ async def asked(bench: HealthyHome, id: str, *, decided: bool = True) -> Deliver
 
 
 async def test_a_decided_approval_is_deleted_with_its_cards_and_notices(home_fixture: HealthyHome) -> None:
-    await asked(home_fixture, "OLD")
+    await add_approval(home_fixture, "OLD")
     await home_fixture.clock.advance(MONTHS_S)
-    await asked(home_fixture, "NEW")
+    await add_approval(home_fixture, "NEW")
     await tidy(home_fixture)
     assert [row["id"] for row in await rows(home_fixture, "approvals")] == ["NEW"]
     assert [row["approval_id"] for row in await rows(home_fixture, "approval_cards")] == ["NEW"]
@@ -98,8 +100,8 @@ async def test_a_decided_approval_is_deleted_with_its_cards_and_notices(home_fix
 
 
 async def test_an_open_approval_is_kept_with_its_card_however_old_it_is(home_fixture: HealthyHome) -> None:
-    card = await asked(home_fixture, "OPEN", decided=False)
-    await said(home_fixture, "later")
+    card = await add_approval(home_fixture, "OPEN", decided=False)
+    await send_host_message(home_fixture, "later")
     await home_fixture.clock.advance(MONTHS_S)
     await tidy(home_fixture)
     assert [row["id"] for row in await rows(home_fixture, "approvals")] == ["OPEN"]
@@ -107,7 +109,7 @@ async def test_an_open_approval_is_kept_with_its_card_however_old_it_is(home_fix
 
 
 async def test_an_approval_is_kept_while_its_action_is_not_done(home_fixture: HealthyHome) -> None:
-    await asked(home_fixture, "YES")
+    await add_approval(home_fixture, "YES")
     home_fixture.run_central_sql(
         "INSERT INTO actions"
         " (session_id, seq, out_id, name, arguments, asked_at, status, told, created_at, approval_id)"
@@ -119,12 +121,12 @@ async def test_an_approval_is_kept_while_its_action_is_not_done(home_fixture: He
 
 
 async def test_host_messages_are_deleted_and_their_numbers_not_reused(home_fixture: HealthyHome) -> None:
-    first = await said(home_fixture, "one")
-    last = await said(home_fixture, "two")
+    first = await send_host_message(home_fixture, "one")
+    last = await send_host_message(home_fixture, "two")
     await home_fixture.clock.advance(MONTHS_S)
     await tidy(home_fixture)
     assert await host_messages.find(home_fixture.store, first.seq) is None
-    assert (await said(home_fixture, "three")).seq > last.seq
+    assert (await send_host_message(home_fixture, "three")).seq > last.seq
     assert (
         await rows(home_fixture, f"delivery_attempts WHERE session_id = '{HOST_SESSION_ID}' AND seq = {first.seq}")
         == []
@@ -133,8 +135,8 @@ async def test_host_messages_are_deleted_and_their_numbers_not_reused(home_fixtu
 
 
 async def test_host_messages_are_kept_for_thirty_days_however_short_the_retention(home_fixture: HealthyHome) -> None:
-    await said(home_fixture, "one")
-    await said(home_fixture, "two")
+    await send_host_message(home_fixture, "one")
+    await send_host_message(home_fixture, "two")
     await home_fixture.clock.advance(29 * 86400)
     await tidy(home_fixture, keep_days=1)
     assert len(await rows(home_fixture, f"deliveries WHERE session_id = '{HOST_SESSION_ID}'")) == 2
@@ -144,9 +146,9 @@ async def test_host_messages_are_kept_for_thirty_days_however_short_the_retentio
 async def test_a_host_message_is_kept_while_an_edit_in_its_chat_is_pending(
     home_fixture: HealthyHome, status: str
 ) -> None:
-    first = await said(home_fixture, "one")
-    edit = await said(home_fixture, "changed", about=first.seq, settled=False)
-    await said(home_fixture, "two")
+    first = await send_host_message(home_fixture, "one")
+    edit = await send_host_message(home_fixture, "changed", about=first.seq, settled=False)
+    await send_host_message(home_fixture, "two")
     home_fixture.run_central_sql(
         f"UPDATE deliveries SET status = '{status}' WHERE session_id = '{HOST_SESSION_ID}' AND seq = {edit.seq}"
     )

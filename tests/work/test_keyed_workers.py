@@ -13,7 +13,7 @@ from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.work.keyed_workers import INITIAL_BACKOFF_S, MAX_BACKOFF_S, KeyedWorkers
 
 
-class Workshop:
+class WorkersHarness:
     """Work that waits at a gate, fails when told to, and counts its concurrent runs."""
 
     def __init__(self) -> None:
@@ -64,11 +64,11 @@ class Workshop:
 
 
 @pytest.fixture
-def shop() -> Workshop:
-    return Workshop()
+def shop() -> WorkersHarness:
+    return WorkersHarness()
 
 
-async def test_a_notification_is_handled_once(shop: Workshop) -> None:
+async def test_a_notification_is_handled_once(shop: WorkersHarness) -> None:
     async with shop.lanes.opened():
         shop.lanes.notify("a")
         await shop.until_idle()
@@ -78,7 +78,7 @@ async def test_a_notification_is_handled_once(shop: Workshop) -> None:
     assert shop.begun == ["a", "a"]
 
 
-async def test_notifications_before_the_work_begins_are_merged(shop: Workshop) -> None:
+async def test_notifications_before_the_work_begins_are_merged(shop: WorkersHarness) -> None:
     async with shop.lanes.opened():
         for _ in range(5):
             shop.lanes.notify("a")
@@ -86,7 +86,7 @@ async def test_notifications_before_the_work_begins_are_merged(shop: Workshop) -
     assert len(shop.begun) <= 2
 
 
-async def test_notifications_during_work_cause_one_more_run(shop: Workshop) -> None:
+async def test_notifications_during_work_cause_one_more_run(shop: WorkersHarness) -> None:
     shop.gates["a"] = asyncio.Event()
     async with shop.lanes.opened():
         shop.lanes.notify("a")
@@ -98,7 +98,7 @@ async def test_notifications_during_work_cause_one_more_run(shop: Workshop) -> N
     assert shop.begun == ["a", "a"]
 
 
-async def test_different_keys_do_not_wait_for_each_other(shop: Workshop) -> None:
+async def test_different_keys_do_not_wait_for_each_other(shop: WorkersHarness) -> None:
     shop.gates["slow"] = asyncio.Event()
     async with shop.lanes.opened():
         shop.lanes.notify("slow")
@@ -115,7 +115,7 @@ async def test_different_keys_do_not_wait_for_each_other(shop: Workshop) -> None
     [StoreError("expected"), RuntimeError("a bug"), asyncio.CancelledError("a library's own")],
     ids=["expected", "bug", "stray cancellation"],
 )
-async def test_failing_work_is_retried_with_growing_pauses(shop: Workshop, error: BaseException) -> None:
+async def test_failing_work_is_retried_with_growing_pauses(shop: WorkersHarness, error: BaseException) -> None:
     shop.failures["a"], shop.error = 12, error
     pauses = []
     async with shop.lanes.opened():
@@ -130,7 +130,7 @@ async def test_failing_work_is_retried_with_growing_pauses(shop: Workshop, error
     assert shop.ended == ["a"]
 
 
-async def test_after_a_success_the_pauses_start_again(shop: Workshop) -> None:
+async def test_after_a_success_the_pauses_start_again(shop: WorkersHarness) -> None:
     async with shop.lanes.opened():
         for _ in range(2):
             shop.failures["a"] = 1
@@ -141,7 +141,7 @@ async def test_after_a_success_the_pauses_start_again(shop: Workshop) -> None:
             await shop.until_idle()
 
 
-async def test_a_failing_key_does_not_affect_others(shop: Workshop) -> None:
+async def test_a_failing_key_does_not_affect_others(shop: WorkersHarness) -> None:
     shop.failures["bad"] = 1
     async with shop.lanes.opened():
         shop.lanes.notify("bad")
@@ -153,7 +153,7 @@ async def test_a_failing_key_does_not_affect_others(shop: Workshop) -> None:
     assert shop.ended == ["good", "bad"]
 
 
-async def test_notify_now_ends_a_pause_once_and_notify_ends_none(shop: Workshop) -> None:
+async def test_notify_now_ends_a_pause_once_and_notify_ends_none(shop: WorkersHarness) -> None:
     shop.failures["a"] = 4
     async with shop.lanes.opened():
         shop.lanes.notify("a")
@@ -172,7 +172,7 @@ async def test_notify_now_ends_a_pause_once_and_notify_ends_none(shop: Workshop)
         assert len(shop.begun) == 3
 
 
-async def test_notify_now_during_failing_work_is_not_delayed(shop: Workshop) -> None:
+async def test_notify_now_during_failing_work_is_not_delayed(shop: WorkersHarness) -> None:
     shop.failures["a"] = 1
     shop.gates["a"] = asyncio.Event()
     async with shop.lanes.opened():
@@ -187,7 +187,7 @@ async def test_notify_now_during_failing_work_is_not_delayed(shop: Workshop) -> 
     assert shop.begun == ["a", "a", "a"]
 
 
-async def test_closing_ends_a_pause_at_once(shop: Workshop) -> None:
+async def test_closing_ends_a_pause_at_once(shop: WorkersHarness) -> None:
     shop.failures["a"] = 1
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         async with shop.lanes.opened(grace_s=60):
@@ -214,7 +214,7 @@ async def test_a_sleep_inside_work_returns_whether_to_continue() -> None:
     assert answers == [True, False]
 
 
-async def test_closing_lets_work_in_progress_finish_and_accepts_nothing_new(shop: Workshop) -> None:
+async def test_closing_lets_work_in_progress_finish_and_accepts_nothing_new(shop: WorkersHarness) -> None:
     shop.gates["a"] = asyncio.Event()
     async with shop.lanes.opened(grace_s=60):
         shop.lanes.notify("a")
@@ -225,7 +225,7 @@ async def test_closing_lets_work_in_progress_finish_and_accepts_nothing_new(shop
     assert (shop.begun, shop.ended, shop.lanes.active_count()) == (["a"], ["a"], 0)
 
 
-async def test_work_longer_than_the_grace_period_is_cancelled(shop: Workshop) -> None:
+async def test_work_longer_than_the_grace_period_is_cancelled(shop: WorkersHarness) -> None:
     shop.gates["a"] = asyncio.Event()
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         async with shop.lanes.opened(grace_s=0.01):
@@ -234,7 +234,7 @@ async def test_work_longer_than_the_grace_period_is_cancelled(shop: Workshop) ->
     assert (shop.ended, shop.lanes.active_count()) == ([], 0)
 
 
-async def test_keyed_workers_can_be_opened_again(shop: Workshop) -> None:
+async def test_keyed_workers_can_be_opened_again(shop: WorkersHarness) -> None:
     shop.lanes.notify("before")
     for _ in range(2):
         async with shop.lanes.opened():
@@ -243,7 +243,7 @@ async def test_keyed_workers_can_be_opened_again(shop: Workshop) -> None:
     assert shop.ended == ["a", "a"]
 
 
-async def test_a_notification_during_closing_is_not_kept(shop: Workshop) -> None:
+async def test_a_notification_during_closing_is_not_kept(shop: WorkersHarness) -> None:
     async with shop.lanes.opened(grace_s=0):
         shop.lanes.notify("a")
     assert shop.lanes.active_count() == 0

@@ -333,7 +333,7 @@ async def test_a_redelivery_during_the_commit_is_the_same_event(
     assert ended == []
 
 
-class _HeldUp(SuiteInbox):
+class _BlockedChatInbox(SuiteInbox):
     """The commits of one chat never end."""
 
     async def accept(self, event: InboundEvent) -> Accepted:
@@ -344,7 +344,7 @@ class _HeldUp(SuiteInbox):
 
 @pytest.mark.behaviour("IN-07")
 async def test_chats_do_not_wait_for_each_other(slack: SlackSimulator, channel: SlackChannel) -> None:
-    inbox = _HeldUp()
+    inbox = _BlockedChatInbox()
     async with run_channel(channel, inbox):
         await slack.write(ROOM, "stuck", group=True)
         await slack.write(OTHER_ROOM, "on", group=True)

@@ -57,7 +57,7 @@ async def channel(telegram: TelegramSimulator) -> AsyncIterator[TelegramChannel]
         yield channel
 
 
-async def say(channel: TelegramChannel, text: str, *, to: Address = DM, plain: str | None = None) -> str:
+async def send_text(channel: TelegramChannel, text: str, *, to: Address = DM, plain: str | None = None) -> str:
     [id] = (await channel.send(to, OutboundText(text=text, plain=plain), idempotency_key="k")).platform_message_ids
     return id
 
@@ -81,28 +81,28 @@ def test_the_channel_declares_every_capability_of_telegram(telegram: TelegramSim
 async def test_the_length_limit_is_counted_without_tags_in_utf_16(
     telegram: TelegramSimulator, channel: TelegramChannel
 ) -> None:
-    await say(channel, f"<b>{'😀' * 2048}</b>")
+    await send_text(channel, f"<b>{'😀' * 2048}</b>")
     with pytest.raises(Refused, match=r"(?i)message is too long"):
-        await say(channel, "😀" * 2048 + "x")
+        await send_text(channel, "😀" * 2048 + "x")
     assert telegram.texts() == ["😀" * 2048]
 
 
 @pytest.mark.behaviour("DL-12")
 async def test_broken_markup_is_sent_once_as_plain_text(telegram: TelegramSimulator, channel: TelegramChannel) -> None:
     with capture_logs() as lines:
-        await say(channel, "<b>bold", plain="bold, but < and & too")
+        await send_text(channel, "<b>bold", plain="bold, but < and & too")
     [shown] = telegram.screen(ADA.id)
     assert (shown.text, shown.raw) == ("bold, but < and & too",) * 2
     assert [line["event"] for line in lines] == ["telegram_markup_rejected"]
     assert "can't find end tag" in lines[0]["error"].lower()
     with pytest.raises(Refused, match=r"(?i)can't parse entities"):
-        await say(channel, "<b>bold")
+        await send_text(channel, "<b>bold")
 
 
 async def test_lone_surrogates_are_replaced_and_not_refused(
     telegram: TelegramSimulator, channel: TelegramChannel
 ) -> None:
-    await say(channel, "a\ud800b")
+    await send_text(channel, "a\ud800b")
     assert telegram.texts() == ["a\ufffdb"]
 
 
@@ -125,15 +125,15 @@ async def test_a_refused_send_is_reported_in_telegrams_words(
     telegram.never_started.add("6")
     telegram.migrated["-7"] = "-1007"
     with pytest.raises(Refused, match="blocked by the user") as blocked:
-        await say(channel, "hi", to=Address(platform_id="5"))
+        await send_text(channel, "hi", to=Address(platform_id="5"))
     assert blocked.value.chat_closed
     with pytest.raises(Refused, match="can't initiate conversation"):
         await channel.open_dm("6")
     with pytest.raises(ChatMoved) as moved:
-        await say(channel, "hi", to=Address(platform_id="-7"))
+        await send_text(channel, "hi", to=Address(platform_id="-7"))
     assert moved.value.to == "-1007"
     with pytest.raises(Refused, match=r"(?i)message text is empty") as empty:
-        await say(channel, " \n ")
+        await send_text(channel, " \n ")
     assert not empty.value.chat_closed
 
 
@@ -146,19 +146,19 @@ async def test_a_deleted_or_closed_topic_is_reported_and_the_chat_itself_is_refu
     for thread in ("77", "78"):
         topic = Address(platform_id=GROUP, thread_id=thread)
         with pytest.raises(ThreadGone):
-            await say(channel, "hi", to=topic)
+            await send_text(channel, "hi", to=topic)
         with pytest.raises(ThreadGone):
             await channel.send_file(topic, picture, idempotency_key="k")
     with pytest.raises(Refused, match=r"(?i)topic_closed"):
-        await say(channel, "hi", to=IN_GROUP)
+        await send_text(channel, "hi", to=IN_GROUP)
 
 
 async def test_a_rate_limit_applies_to_one_chat(telegram: TelegramSimulator, channel: TelegramChannel) -> None:
     telegram.faults.limits[GROUP] = (1, 30.0)
     with pytest.raises(RateLimited) as limited:
-        await say(channel, "hi", to=IN_GROUP)
+        await send_text(channel, "hi", to=IN_GROUP)
     assert (limited.value.retry_after_s, limited.value.whole_channel) == (30.0, False)
-    await say(channel, "hi")
+    await send_text(channel, "hi")
 
 
 @pytest.mark.behaviour("DL-08")
@@ -168,7 +168,7 @@ async def test_the_declared_rate_limit_for_groups_is_twenty_messages_and_edits_a
     telegram.enforces_pace = True
     pace = channel.capabilities.pace
     assert (pace.between_s, pace.a_minute_in_a_group, pace.a_second) == (1.0, A_MINUTE_IN_A_GROUP, 30)
-    id = await say(channel, "0 %", to=IN_GROUP)
+    id = await send_text(channel, "0 %", to=IN_GROUP)
     for step in range(1, A_MINUTE_IN_A_GROUP):
         await channel.edit(IN_GROUP, id, OutboundText(text=f"{step * 5} %"))
     with pytest.raises(RateLimited) as limited:
@@ -185,7 +185,7 @@ async def test_an_error_is_one_line_in_words_without_the_text_of_a_proxy(
 ) -> None:
     telegram.faults.persistent = fault
     with pytest.raises(ChannelError) as error:
-        await say(channel, "hi")
+        await send_text(channel, "hi")
     said = str(error.value)
     assert not any(noise in said for noise in ("Parsing the server", "<html", "b'", "\n")), said
     assert not said.endswith((":", " ")), said
@@ -203,10 +203,10 @@ async def test_no_error_of_any_call_shows_the_token(
     errors: list[ChannelError] = []
     card = OutboundCard(text="Shall we?", buttons=(Button(label="Yes", value="q:1"),))
     file = a_file(tmp_path, "a.png", "image/png", PNG)
-    id = await say(channel, "hi")
+    id = await send_text(channel, "hi")
     with capture_logs() as lines:
         for call in (
-            lambda: say(channel, "hi"),
+            lambda: send_text(channel, "hi"),
             lambda: channel.send_card(DM, card, idempotency_key="k"),
             lambda: channel.send_file(DM, file, idempotency_key="k"),
             lambda: channel.edit(DM, id, card),
@@ -226,7 +226,7 @@ async def test_no_error_of_any_call_shows_the_token(
 async def test_an_edit_or_reaction_with_a_lost_response_may_be_repeated(
     telegram: TelegramSimulator, channel: TelegramChannel
 ) -> None:
-    id = await say(channel, "hi")
+    id = await send_text(channel, "hi")
     telegram.faults.queue.extend([Fault.RESET_AFTER] * 2)
     with pytest.raises(NotSent):
         await channel.edit(DM, id, OutboundText(text="ho"))
@@ -314,27 +314,27 @@ async def test_a_file_of_the_declared_size_is_accepted_and_an_unreadable_one_is_
 
 
 async def test_a_send_during_an_outage_certainly_failed(telegram: TelegramSimulator, channel: TelegramChannel) -> None:
-    await say(channel, "before")
+    await send_text(channel, "before")
     await telegram.start_outage()
     with pytest.raises(ChannelDown):
-        await say(channel, "hello?")
+        await send_text(channel, "hello?")
     with pytest.raises(NotSent):
         await channel.open_dm(ADA.id)
     await channel.typing(DM)
     await telegram.end_outage()
-    await say(channel, "after")
+    await send_text(channel, "after")
     assert telegram.texts() == ["before", "after"]
 
 
 async def test_links_have_no_preview(telegram: TelegramSimulator, channel: TelegramChannel) -> None:
-    await say(channel, '<a href="https://example.com/?secret">look</a>')
+    await send_text(channel, '<a href="https://example.com/?secret">look</a>')
     assert telegram.previews == 0
 
 
 async def test_a_call_that_hangs_times_out(telegram: TelegramSimulator, channel: TelegramChannel) -> None:
     telegram.faults.queue.append(Fault.HANG)
     with pytest.raises(ChannelError, match="lost"):
-        await say(channel, "hello?")
+        await send_text(channel, "hello?")
     with suppress(ChannelError):
-        await say(channel, "after")
+        await send_text(channel, "after")
     assert telegram.texts() == ["after"]

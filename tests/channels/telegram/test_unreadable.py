@@ -29,7 +29,7 @@ NOT_THEIRS = ("forward_origin", "via_bot")
 INSTEAD: tuple[object, ...] = (None, 7, -1, True, "x", "\ud800", [], [7], [None], {}, {"a": {"b": []}}, 10**18)
 
 
-def told(update: dict[str, Any]) -> InboundEvent | None:
+def event_of(update: dict[str, Any]) -> InboundEvent | None:
     """The event that the channel makes of an update."""
     [readable] = _readable_updates([update])
     parsed = Update.de_json(dict(readable), None)
@@ -64,7 +64,7 @@ def test_undocumented_content_is_described_somehow(kind: str) -> None:
             for other in broken(content):
                 if not other:
                     continue
-                event = told({"update_id": 1, "message": BODY | other})
+                event = event_of({"update_id": 1, "message": BODY | other})
                 assert event is not None or _is_nothing(other), other
                 if event is not None:
                     assert find_problem(event) is None, (other, find_problem(event))
@@ -83,8 +83,8 @@ def test_unknown_fields_beside_known_ones_change_nothing() -> None:
         "message": BODY | {"text": "Shall we?"},
     }
     for known in ({"callback_query": press}, {"message": BODY | {"text": "hi", "mood": {"title": "good"}}}):
-        before = told({"update_id": 1, **deepcopy(known)})
-        after = told({"update_id": 1, **deepcopy(known), "sent_through": {"from": BODY["from"]}})
+        before = event_of({"update_id": 1, **deepcopy(known)})
+        after = event_of({"update_id": 1, **deepcopy(known), "sent_through": {"from": BODY["from"]}})
         assert before is not None
         assert after == before
         assert after.parts == ()
@@ -104,7 +104,7 @@ def test_undocumented_senders_and_chats_raise_nothing() -> None:
         for kind, content in (*said.items(), ("message", joined)):
             for other in broken(content):
                 update = {"update_id": 1, kind: other}
-                if (event := told(update)) is not None:
+                if (event := event_of(update)) is not None:
                     find_problem(event)
                 moves(update)
                 _group_by_chat([Update.de_json(dict(readable), None) for readable in _readable_updates([update])])
@@ -115,7 +115,9 @@ def test_undocumented_senders_and_chats_raise_nothing() -> None:
 @pytest.mark.parametrize("name", [7, None, [], {"a": 1}])
 def test_an_invalid_name_is_replaced_by_the_id(name: object) -> None:
     here = {"chat": {"id": -7, "type": "supergroup", "title": name}, "text": "hi"}
-    event = told({"update_id": 1, "message": BODY | here | {"from": {"id": 1001, "is_bot": False, "first_name": name}}})
+    event = event_of(
+        {"update_id": 1, "message": BODY | here | {"from": {"id": 1001, "is_bot": False, "first_name": name}}}
+    )
     assert event is not None
     assert (event.text, event.sender.handle, event.sender.name) == ("hi", "1001", "1001")
     assert event.chat_name == ""
@@ -135,7 +137,7 @@ def test_an_invalid_name_is_replaced_by_the_id(name: object) -> None:
 )
 def test_an_update_without_a_sender_or_chat_is_logged(update: dict[str, Any]) -> None:
     with capture_logs() as lines:
-        assert told({"update_id": 1, **update}) is None
+        assert event_of({"update_id": 1, **update}) is None
     assert len(lines) >= 1
 
 

@@ -39,7 +39,7 @@ async def test_a_late_failure_is_recorded_with_its_reason_also_across_a_restart(
         assert "(code 131047); more than 24 hours have passed since they last wrote" in failed.reason
         [listed] = (await status_counts.lists(host.store.reports, host.clock.now()))["deliveries_dead"]
         assert listed["reason"] == failed.reason, "status says so"
-        [told] = await _told(host)
+        [told] = await _notes_to_agent(host)
         assert "remind me at noon" in told
         assert "more than 24 hours" in told
         await host.watchdog.check()
@@ -84,12 +84,12 @@ async def _answer_is(host: Host, status: DeliveryStatus) -> Delivery:
 async def _until_told(host: Host) -> list[str]:
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
-            if told := await _told(host):
+            if told := await _notes_to_agent(host):
                 return told
             await asyncio.sleep(0.02)
 
 
-async def _told(host: Host) -> list[str]:
+async def _notes_to_agent(host: Host) -> list[str]:
     """The host's messages to the agent."""
     [session] = [one async for one in sessions.iter_all(host.store.reports)]
     tomorrow = datetime.now(UTC) + timedelta(days=1)

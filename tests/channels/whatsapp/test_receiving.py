@@ -46,7 +46,7 @@ DM = Address(platform_id=ADA.id)
 # The webhook
 
 
-async def _knock(meta: WhatsAppSimulator, **query: str) -> tuple[int, str]:
+async def _request_verification(meta: WhatsAppSimulator, **query: str) -> tuple[int, str]:
     params = {f"hub.{key}": value for key, value in query.items()}
     async with aiohttp.ClientSession() as session, session.get(meta.webhook_url, params=params) as response:
         return response.status, await response.text()
@@ -56,10 +56,15 @@ async def test_the_verification_request_needs_the_verify_token(
     channel: WhatsAppChannel, meta: WhatsAppSimulator
 ) -> None:
     async with channel.connected():
-        assert await _knock(meta, mode="subscribe", verify_token=VERIFY_TOKEN, challenge="42") == (200, "42")
-        assert (await _knock(meta, mode="subscribe", verify_token="guessed", challenge="42"))[0] == 403
-        assert (await _knock(meta, mode="unsubscribe", verify_token=VERIFY_TOKEN, challenge="42"))[0] == 403
-        assert (await _knock(meta))[0] == 403
+        assert await _request_verification(meta, mode="subscribe", verify_token=VERIFY_TOKEN, challenge="42") == (
+            200,
+            "42",
+        )
+        assert (await _request_verification(meta, mode="subscribe", verify_token="guessed", challenge="42"))[0] == 403
+        assert (await _request_verification(meta, mode="unsubscribe", verify_token=VERIFY_TOKEN, challenge="42"))[
+            0
+        ] == 403
+        assert (await _request_verification(meta))[0] == 403
 
 
 @pytest.mark.behaviour("IN-01")
@@ -307,7 +312,7 @@ def test_a_payload_for_another_number_or_without_a_message_is_left_out() -> None
     assert parse_webhook(json.dumps({"entry": [{"changes": [{"value": None}]}]}).encode(), NUMBER_ID) == ([], [], [])
 
 
-def _told(known: MessageCache, **message: object) -> InboundEvent:
+def _receive_message(known: MessageCache, **message: object) -> InboundEvent:
     contacts = [{"wa_id": "1001", "profile": {"name": "Ada"}}]
     body = WhatsAppSimulator().payload(messages=[{"timestamp": "1750000000", **message}], contacts=contacts)
     [event] = parse_webhook(body, NUMBER_ID, known)[0]
@@ -316,12 +321,14 @@ def _told(known: MessageCache, **message: object) -> InboundEvent:
 
 def test_a_reply_quotes_the_current_text_of_a_message_in_its_own_chat_only() -> None:
     known, text = MessageCache(), {"type": "text"}
-    _told(known, id="m1", **{"from": "1001"}, **text, text={"body": "at five"})
+    _receive_message(known, id="m1", **{"from": "1001"}, **text, text={"body": "at five"})
     now = {"type": "text", "text": {"body": "at six"}}
-    _told(known, id="m2", **{"from": "1001"}, type="edit", edit={"original_message_id": "m1", "message": now})
+    _receive_message(
+        known, id="m2", **{"from": "1001"}, type="edit", edit={"original_message_id": "m1", "message": now}
+    )
     reply = {"id": "m3", "context": {"id": "m1", "from": "1001"}, **text, "text": {"body": "why?"}}
-    [here] = _told(known, **reply, **{"from": "1001"}).parts
-    [elsewhere] = _told(known, **reply, **{"from": "1002"}).parts
+    [here] = _receive_message(known, **reply, **{"from": "1001"}).parts
+    [elsewhere] = _receive_message(known, **reply, **{"from": "1002"}).parts
     assert (here.author, here.text, elsewhere.text) == ("Ada", "at six", UNKNOWN_QUOTE)
 
 

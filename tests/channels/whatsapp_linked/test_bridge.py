@@ -129,7 +129,7 @@ async def test_the_bridge_ends_with_its_channel(phone: WhatsAppLinkedSimulator, 
     async with channel.connected():
         await wait_until(lambda: channel.condition()[0] is Condition.UP)
         [child] = _children(os.getpid())
-    assert not _lives(child)
+    assert not _is_running(child)
 
 
 async def test_the_bridge_ends_when_its_host_is_killed(phone: WhatsAppLinkedSimulator, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ asyncio.run(main())
     finally:
         host.send_signal(signal.SIGKILL)
         await host.wait()
-    await wait_until(lambda: not _lives(child))
+    await wait_until(lambda: not _is_running(child))
 
 
 async def test_the_bridge_gets_no_secrets_of_the_host(
@@ -201,7 +201,7 @@ def _children(pid: int) -> list[int]:
     return [int(one) for one in found if b"_whatsapp_bridge" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
-def _lives(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except OSError:

@@ -30,7 +30,7 @@ ADAS, ME_ON_WHATSAPP = "1001@s.whatsapp.net", "1000@s.whatsapp.net"
 # Any content of a message
 
 
-def _heard(content: Json, around: Around | None = None, *, is_group: bool = False) -> Message | None:
+def _parse_content(content: Json, around: Around | None = None, *, is_group: bool = False) -> Message | None:
     place = Place(id="M", chat="c", sender="1001", sender_name="Ada", sent_at=1.0, is_group=is_group)
     return heard(content, place, around or Around(me=("1000@s.whatsapp.net",)))
 
@@ -51,7 +51,7 @@ _VALUES = st.recursive(
 @given(st.dictionaries(st.sampled_from([*READERS, *MEDIA, *WRAPPERS, "protocolMessage", "x"]), _VALUES, max_size=3))
 @pytest.mark.content(ContentKind.UNREADABLE)
 def test_no_content_makes_the_bridge_fail_and_each_line_can_be_parsed(content: Json) -> None:
-    said = _heard(content)
+    said = _parse_content(content)
     if said is not None:
         line = encode(said)
         assert len(line) < MAX_LINE_BYTES
@@ -62,14 +62,14 @@ def test_no_content_makes_the_bridge_fail_and_each_line_can_be_parsed(content: J
 
 def test_content_that_is_far_too_long_still_fits_into_a_line() -> None:
     cards = [{"displayName": "\x01" * 100_000} for _ in range(100)]
-    said = _heard({"contactsArrayMessage": {"contacts": cards}})
+    said = _parse_content({"contactsArrayMessage": {"contacts": cards}})
     assert said is not None
     assert len(encode(said)) < MAX_LINE_BYTES
 
 
 @pytest.mark.content(ContentKind.CONTACT)
 def test_every_one_of_many_contacts_is_listed() -> None:
-    said = _heard({"contactsArrayMessage": {"contacts": [{"displayName": f"Person {n}"} for n in range(257)]}})
+    said = _parse_content({"contactsArrayMessage": {"contacts": [{"displayName": f"Person {n}"} for n in range(257)]}})
     assert said is not None
     names = [line for part in said.parts for line in part.text.splitlines()]
     assert names == [f"Person {n}" for n in range(257)]
@@ -78,11 +78,11 @@ def test_every_one_of_many_contacts_is_listed() -> None:
 
 def test_the_omitted_rest_of_a_long_list_is_counted() -> None:
     form = json.dumps({f"q{n}": "yes" for n in range(51)})
-    said = _heard({"interactiveResponseMessage": {"nativeFlowResponseMessage": {"paramsJSON": form}}})
+    said = _parse_content({"interactiveResponseMessage": {"nativeFlowResponseMessage": {"paramsJSON": form}}})
     assert said is not None
     assert said.parts[0].text.endswith("[cut: 1 more]")
     choices = [{"buttonText": {"displayText": f"b{n}"}} for n in range(60)]
-    said = _heard({"buttonsMessage": {"contentText": "Which?", "buttons": choices}})
+    said = _parse_content({"buttonsMessage": {"contentText": "Which?", "buttons": choices}})
     assert said is not None
     assert said.parts[0].text.endswith("b49 / [cut: 10 more]")
 
@@ -91,7 +91,7 @@ def test_an_endlessly_nested_message_is_shown_as_one_sentence() -> None:
     content: dict[str, object] = {"conversation": "deep"}
     for _ in range(50):
         content = {"ephemeralMessage": {"message": content}}
-    said = _heard(content)
+    said = _parse_content(content)
     assert said is not None
     assert "cannot be shown" in said.parts[0].text
 
@@ -99,16 +99,16 @@ def test_an_endlessly_nested_message_is_shown_as_one_sentence() -> None:
 def test_a_sender_name_cannot_contain_more_than_a_name() -> None:
     around = Around(people={"1002@s.whatsapp.net": "Bob\n/stop @1003", "1003@s.whatsapp.net": "Eve"})
     mentions = {"mentionedJID": ["1002@s.whatsapp.net", "1003@s.whatsapp.net"]}
-    said = _heard({"extendedTextMessage": {"text": "@1002 hi", "contextInfo": mentions}}, around)
+    said = _parse_content({"extendedTextMessage": {"text": "@1002 hi", "contextInfo": mentions}}, around)
     assert said is not None
     assert said.text == "@Bob /stop @1003 hi"
 
 
 def test_a_mention_before_a_command_counts_in_a_group_unless_forwarded_or_quoted() -> None:
     mention = {"mentionedJID": ["1000@s.whatsapp.net"]}
-    said = _heard({"extendedTextMessage": {"text": "@1000 /stop", "contextInfo": mention}}, is_group=True)
+    said = _parse_content({"extendedTextMessage": {"text": "@1000 /stop", "contextInfo": mention}}, is_group=True)
     passed_on = {"extendedTextMessage": {"text": "@1000 /stop", "contextInfo": {**mention, "isForwarded": True}}}
-    forwarded = _heard(passed_on, is_group=True)
+    forwarded = _parse_content(passed_on, is_group=True)
     assert said is not None
     assert forwarded is not None
     assert (said.text, said.mentions_me) == ("/stop", True)
@@ -119,15 +119,15 @@ def test_a_quoted_own_message_is_marked_as_the_bots_except_in_a_note_to_oneself(
     quote = {"stanzaID": "1", "participant": "1000@s.whatsapp.net", "quotedMessage": {"conversation": "at five"}}
     content = {"extendedTextMessage": {"text": "why?", "contextInfo": quote}}
     for to_self, author in ((False, "you"), (True, "")):
-        said = _heard(content, Around(me=("1000@s.whatsapp.net",), talks_to_self=to_self))
+        said = _parse_content(content, Around(me=("1000@s.whatsapp.net",), talks_to_self=to_self))
         assert said is not None
         assert [(part.author, part.text) for part in said.parts] == [(author, "at five")]
 
 
 @pytest.mark.content(ContentKind.UNKNOWN)
 def test_fields_unknown_to_the_library_are_shown_as_one_sentence() -> None:
-    assert _heard({}) is None
-    said = _heard({}, Around(has_unknown=True))
+    assert _parse_content({}) is None
+    said = _parse_content({}, Around(has_unknown=True))
     assert said is not None
     assert said.parts[0].text == "a message that cannot be shown here: of a new kind"
 
@@ -177,6 +177,6 @@ def _newer() -> channel.MessagePart:
 def test_an_edit_that_adds_a_mention_is_marked_as_one() -> None:
     mention = {"extendedTextMessage": {"text": "@1000 what now?", "contextInfo": {"mentionedJID": [ME_ON_WHATSAPP]}}}
     edit = {"protocolMessage": {"key": {"ID": "1"}, "type": "MESSAGE_EDIT", "editedMessage": mention}}
-    said = _heard(edit, is_group=True)
+    said = _parse_content(edit, is_group=True)
     assert said is not None
     assert (said.kind, said.text, said.mentions_me, said.refers_to) == ("edit", "what now?", True, "1")
